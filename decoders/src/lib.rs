@@ -1,0 +1,3 @@
+//! Empty for now.
+#![no_std]
+#![forbid(unsafe_code)]
