@@ -1,0 +1,69 @@
+//! Addresses are types: a guest's word for where something lies is only a claim until it is read.
+
+use core::fmt;
+
+macro_rules! address {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[repr(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// No address.
+            pub const NULL: Self = Self(0);
+
+            /// Whether this is the null address.
+            pub const fn is_null(self) -> bool {
+                self.0 == 0
+            }
+
+            /// This address plus `bytes`, wrapping as the machine's own arithmetic does; the sum is
+            /// checked when it is read.
+            #[must_use]
+            pub const fn plus(self, bytes: u64) -> Self {
+                Self(self.0.wrapping_add(bytes))
+            }
+
+            /// This address minus `bytes`, as `container_of` does it.
+            #[must_use]
+            pub const fn minus(self, bytes: u64) -> Self {
+                Self(self.0.wrapping_sub(bytes))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:#x}", self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:#x}", self.0)
+            }
+        }
+    };
+}
+
+address! {
+    /// A physical address of the watched machine, as its own memory controller sees it.
+    PhysicalAddress
+}
+address! {
+    /// A virtual address that something in the guest claims to be kernel memory.
+    KernelVa
+}
+address! {
+    /// A virtual address in some process of the guest; means nothing without that process's page tables.
+    UserVa
+}
+
+impl KernelVa {
+    /// Whether the address lies in the upper half, where every kernel address of x86-64 and arm64 does
+    /// (Documentation/arch/x86/x86_64/mm.rst, Documentation/arch/arm64/memory.rst), and not in the last
+    /// page, where `ERR_PTR` puts errors (include/linux/err.h).
+    pub const fn is_plausible(self) -> bool {
+        self.0 >> 63 == 1 && self.0 < 0xffff_ffff_ffff_f000
+    }
+}

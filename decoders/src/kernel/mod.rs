@@ -1,0 +1,124 @@
+//! One file for each kernel structure, named as the kernel names it.
+//!
+//! Each declares its layout (the fields that we use) and decodes a packed copy into plain facts.
+//! [`Layouts`] is all of them together: what a profile fills in.
+
+pub mod cred;
+pub mod dentry;
+pub mod file;
+pub mod files_struct;
+pub mod fs_struct;
+pub mod inet_hashinfo;
+pub mod inode;
+pub mod maple_tree;
+pub mod mm_struct;
+pub mod mount;
+pub mod net;
+pub mod net_device;
+pub mod nsproxy;
+pub mod pid;
+pub mod signal_struct;
+pub mod sock;
+pub mod socket;
+pub mod super_block;
+pub mod task_struct;
+pub mod timekeeper;
+pub mod uts_namespace;
+pub mod vm_area_struct;
+pub mod xarray;
+
+use crate::layout::{Layout, Members, Missing};
+
+macro_rules! layouts {
+    ($( $(#[$doc:meta])* $field:ident : $layout:ty ),* $(,)?) => {
+        /// Every layout that the decoders declare, bound to one kernel.
+        #[derive(Clone, Debug, Default, Eq, PartialEq)]
+        pub struct Layouts {
+            $( $(#[$doc])* pub $field: $layout, )*
+        }
+
+        impl Layouts {
+            /// Binds all of them; the first required field that is missing is the error.
+            pub fn bind(members: &dyn Members) -> Result<Self, Missing> {
+                Ok(Self { $( $field: <$layout as Layout>::bind(members)?, )* })
+            }
+        }
+    };
+}
+
+layouts! {
+    /// `struct cred`
+    cred: cred::Cred,
+    /// `struct dentry`
+    dentry: dentry::Dentry,
+    /// `struct fdtable`
+    fdtable: files_struct::Fdtable,
+    /// `struct file`
+    file: file::File,
+    /// `struct files_struct`
+    files_struct: files_struct::FilesStruct,
+    /// `struct file_system_type`
+    file_system_type: super_block::FileSystemType,
+    /// `struct fs_struct`
+    fs_struct: fs_struct::FsStruct,
+    /// `struct idr`
+    idr: xarray::Idr,
+    /// `struct in_device`
+    in_device: net_device::InDevice,
+    /// `struct in_ifaddr`
+    in_ifaddr: net_device::InIfaddr,
+    /// `struct inet6_dev`
+    inet6_dev: net_device::Inet6Dev,
+    /// `struct inet6_ifaddr`
+    inet6_ifaddr: net_device::Inet6Ifaddr,
+    /// `struct inet_hashinfo`
+    inet_hashinfo: inet_hashinfo::InetHashinfo,
+    /// `struct inet_listen_hashbucket`
+    inet_listen_hashbucket: inet_hashinfo::InetListenHashbucket,
+    /// `struct inode`
+    inode: inode::Inode,
+    /// `struct mm_struct`
+    mm_struct: mm_struct::MmStruct,
+    /// `struct maple_node`
+    maple_node: maple_tree::MapleNode,
+    /// `struct mnt_namespace`
+    mnt_namespace: nsproxy::MntNamespace,
+    /// `struct mount`
+    mount: mount::Mount,
+    /// `struct net`
+    net: net::Net,
+    /// `struct net_device`
+    net_device: net_device::NetDevice,
+    /// `struct nsproxy`
+    nsproxy: nsproxy::Nsproxy,
+    /// `struct pid`
+    pid: pid::Pid,
+    /// `struct pid_namespace`
+    pid_namespace: pid::PidNamespace,
+    /// `struct signal_struct`
+    signal_struct: signal_struct::SignalStruct,
+    /// `struct sock`
+    sock: sock::Sock,
+    /// `struct sock_common`
+    sock_common: sock::SockCommon,
+    /// `struct socket`
+    socket: socket::Socket,
+    /// `struct super_block`
+    super_block: super_block::SuperBlock,
+    /// `struct task_struct`
+    task_struct: task_struct::TaskStruct,
+    /// `struct tcp_sock`
+    tcp_sock: sock::TcpSock,
+    /// `struct timekeeper`
+    timekeeper: timekeeper::Timekeeper,
+    /// `struct upid`
+    upid: pid::Upid,
+    /// `struct uts_namespace`
+    uts_namespace: uts_namespace::UtsNamespace,
+    /// `struct vm_area_struct`
+    vm_area_struct: vm_area_struct::VmAreaStruct,
+    /// `struct vm_special_mapping`
+    vm_special_mapping: vm_area_struct::VmSpecialMapping,
+    /// `struct xa_node`
+    xa_node: xarray::XaNode,
+}

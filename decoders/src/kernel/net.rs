@@ -1,0 +1,14 @@
+//! `struct net` (include/net/net_namespace.h): a network namespace.
+
+crate::layout! {
+    /// `struct net` (include/net/net_namespace.h).
+    pub struct Net("net") {
+        /// Number, as in `net:[4026531840]`.
+        inum: ["ns.inum"],
+        /// Head of the list of devices.
+        dev_base_head: ["dev_base_head"],
+        /// `struct inet_hashinfo *`: the table of this namespace's TCP sockets. Since Linux commit
+        /// d1e5e6408b30 ("tcp: Introduce optional per-netns ehash") (in v6.1) it may be its own.
+        hashinfo: ["ipv4.tcp_death_row.hashinfo", "ipv4.tcp_death_row->hashinfo"],
+    }
+}

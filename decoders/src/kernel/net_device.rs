@@ -1,0 +1,61 @@
+//! `struct net_device` (include/linux/netdevice.h) and its addresses: `struct in_device`, `in_ifaddr`
+//! (include/linux/inetdevice.h), `inet6_dev`, `inet6_ifaddr` (include/net/if_inet6.h).
+
+crate::layout! {
+    /// `struct net_device` (include/linux/netdevice.h).
+    pub struct NetDevice("net_device") {
+        /// Name, 16 bytes with its NUL.
+        name: ["name"],
+        /// Link in `net.dev_base_head`.
+        dev_list: ["dev_list"],
+        /// Number.
+        ifindex: ["ifindex"],
+        /// Pointer to the hardware address.
+        dev_addr: ["dev_addr"],
+        /// Its length in bytes.
+        addr_len: ["addr_len"],
+        /// `struct in_device *`; null without IPv4.
+        ip_ptr: ["ip_ptr"],
+        /// `struct inet6_dev *`; null without IPv6.
+        ip6_ptr: ["ip6_ptr"],
+    }
+}
+
+crate::layout! {
+    /// `struct in_device` (include/linux/inetdevice.h).
+    pub struct InDevice("in_device") {
+        /// First `struct in_ifaddr`.
+        ifa_list: ["ifa_list"],
+    }
+}
+
+crate::layout! {
+    /// `struct in_ifaddr` (include/linux/inetdevice.h).
+    pub struct InIfaddr("in_ifaddr") {
+        /// Next one.
+        ifa_next: ["ifa_next"],
+        /// The address, as on the wire.
+        ifa_local: ["ifa_local"],
+    }
+}
+
+crate::layout! {
+    /// `struct inet6_dev` (include/net/if_inet6.h).
+    pub struct Inet6Dev("inet6_dev") {
+        /// Head of the list of addresses.
+        addr_list: ["addr_list"],
+    }
+}
+
+crate::layout! {
+    /// `struct inet6_ifaddr` (include/net/if_inet6.h).
+    pub struct Inet6Ifaddr("inet6_ifaddr") {
+        /// The address.
+        addr: ["addr"],
+        /// Link in `inet6_dev.addr_list`.
+        if_list: ["if_list"],
+    }
+}
+
+/// Longest hardware address that is read, in bytes: an Ethernet one's.
+pub const MAC_BYTES: usize = 6;

@@ -1,0 +1,235 @@
+//! `struct sock_common`, `struct sock` (include/net/sock.h) and `struct tcp_sock` (include/linux/tcp.h).
+//!
+//! Sockets in TIME_WAIT and NEW_SYN_RECV are smaller structures that share only the `sock_common`.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::address::KernelVa;
+use crate::layout::View;
+
+crate::layout! {
+    /// `struct sock_common` (include/net/sock.h).
+    pub struct SockCommon("sock_common") {
+        /// Peer's IPv4 address, as on the wire.
+        skc_daddr: ["skc_daddr"],
+        /// Own IPv4 address, as on the wire.
+        skc_rcv_saddr: ["skc_rcv_saddr"],
+        /// Peer's port, as on the wire.
+        skc_dport: ["skc_dport"],
+        /// Own port, as the machine keeps numbers.
+        skc_num: ["skc_num"],
+        /// `AF_*`
+        skc_family: ["skc_family"],
+        /// `TCP_*`
+        skc_state: ["skc_state"],
+        /// Device that it is bound to, or zero.
+        skc_bound_dev_if: ["skc_bound_dev_if"],
+        /// `struct proto *`
+        skc_prot: ["skc_prot"],
+        /// `struct net *`
+        skc_net: ["skc_net.net"],
+        /// Peer's IPv6 address.
+        skc_v6_daddr: ["skc_v6_daddr"],
+        /// Own IPv6 address.
+        skc_v6_rcv_saddr: ["skc_v6_rcv_saddr"],
+        /// Link in its bucket's list.
+        skc_node: ["skc_nulls_node", "skc_node"],
+    }
+}
+
+crate::layout! {
+    /// `struct sock` (include/net/sock.h).
+    pub struct Sock("sock") {
+        /// `struct socket *`; null when no process holds it.
+        sk_socket: ["sk_socket"],
+        /// `SOCK_*`
+        sk_type: ["sk_type"],
+        /// `IPPROTO_*`
+        sk_protocol: ["sk_protocol"],
+    }
+}
+
+crate::layout! {
+    /// `struct tcp_sock` (include/linux/tcp.h).
+    pub struct TcpSock("tcp_sock") {
+        /// Bytes received in order (RFC 4898 tcpEStatsAppHCThruOctetsReceived).
+        bytes_received: ["bytes_received"],
+        /// Bytes sent, retransmissions included.
+        bytes_sent: ["bytes_sent"],
+        /// Segments received.
+        segs_in: ["segs_in"],
+        /// Segments sent.
+        segs_out: ["segs_out"],
+        /// Segments with data received.
+        data_segs_in: ["data_segs_in"],
+        /// Segments with data sent.
+        data_segs_out: ["data_segs_out"],
+    }
+}
+
+/// `AF_INET` (include/linux/socket.h).
+pub const AF_INET: u16 = 2;
+/// `AF_INET6`
+pub const AF_INET6: u16 = 10;
+/// `SOCK_STREAM` (include/linux/net.h).
+pub const SOCK_STREAM: u16 = 1;
+/// `IPPROTO_TCP` (include/uapi/linux/in.h).
+pub const IPPROTO_TCP: u16 = 6;
+
+/// State of a TCP connection (include/net/tcp_states.h).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[repr(u8)]
+pub enum TcpState {
+    /// `TCP_ESTABLISHED`
+    Established = 1,
+    /// `TCP_SYN_SENT`
+    SynSent = 2,
+    /// `TCP_SYN_RECV`, and `TCP_NEW_SYN_RECV` of request sockets
+    SynReceived = 3,
+    /// `TCP_FIN_WAIT1`
+    FinWait1 = 4,
+    /// `TCP_FIN_WAIT2`
+    FinWait2 = 5,
+    /// `TCP_TIME_WAIT`
+    TimeWait = 6,
+    /// `TCP_CLOSE`
+    #[default]
+    Closed = 7,
+    /// `TCP_CLOSE_WAIT`
+    CloseWait = 8,
+    /// `TCP_LAST_ACK`
+    LastAck = 9,
+    /// `TCP_LISTEN`
+    Listen = 10,
+    /// `TCP_CLOSING`
+    Closing = 11,
+}
+
+impl TcpState {
+    /// From the kernel's number; `None` for one that no TCP socket has.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            3 | 12 => Self::SynReceived,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            7 => Self::Closed,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            10 => Self::Listen,
+            11 => Self::Closing,
+            _ => return None,
+        })
+    }
+
+    /// The name that records carry.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynReceived => "SYN_RECEIVED",
+            Self::FinWait1 => "FIN_WAIT_1",
+            Self::FinWait2 => "FIN_WAIT_2",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Closed => "CLOSED",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::Closing => "CLOSING",
+        }
+    }
+}
+
+/// What a `struct sock_common` says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Endpoints {
+    /// `AF_*`
+    pub family: u16,
+    /// `TCP_*` as the kernel has it: 12 is a request socket, whose structure is smaller, as is 6's.
+    pub state: u8,
+    /// Own address.
+    pub source: IpAddr,
+    /// Own port.
+    pub source_port: u16,
+    /// Peer's address.
+    pub destination: IpAddr,
+    /// Peer's port.
+    pub destination_port: u16,
+    /// Index of the device that it is bound to, or zero.
+    pub bound_device: u32,
+    /// `struct net *`
+    pub net: KernelVa,
+    /// `struct proto *`
+    pub prot: KernelVa,
+    /// Next in its bucket; the lowest bit marks the list's end.
+    pub next: u64,
+}
+
+impl Endpoints {
+    /// Decodes the packed copy of a `sock_common`.
+    pub fn decode(layout: &SockCommon, bytes: &[u8]) -> Self {
+        let view = View::new(bytes);
+        let family = view.unsigned(layout.skc_family) as u16;
+        let v4 = |field| {
+            let mut octets = [0; 4];
+            octets.iter_mut().zip(view.bytes(field)).for_each(|(to, from)| *to = *from);
+            IpAddr::V4(Ipv4Addr::from(octets))
+        };
+        let v6 = |field| {
+            let mut octets = [0; 16];
+            octets.iter_mut().zip(view.bytes(field)).for_each(|(to, from)| *to = *from);
+            IpAddr::V6(Ipv6Addr::from(octets))
+        };
+        let (source, destination) = if family == AF_INET6 {
+            (v6(layout.skc_v6_rcv_saddr), v6(layout.skc_v6_daddr))
+        } else {
+            (v4(layout.skc_rcv_saddr), v4(layout.skc_daddr))
+        };
+        Self {
+            family,
+            state: view.unsigned(layout.skc_state) as u8,
+            source,
+            source_port: view.unsigned(layout.skc_num) as u16,
+            destination,
+            destination_port: (view.unsigned(layout.skc_dport) as u16).swap_bytes(),
+            bound_device: view.unsigned(layout.skc_bound_dev_if) as u32,
+            net: view.pointer(layout.skc_net),
+            prot: view.pointer(layout.skc_prot),
+            next: view.u64_at(layout.skc_node, 0),
+        }
+    }
+}
+
+/// Counters of a TCP connection since it began.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent, retransmissions included.
+    pub bytes_out: u64,
+    /// Segments received.
+    pub segments_in: u32,
+    /// Segments sent.
+    pub segments_out: u32,
+    /// Segments with data received.
+    pub data_segments_in: u32,
+    /// Segments with data sent.
+    pub data_segments_out: u32,
+}
+
+impl Counters {
+    /// Decodes the packed copy of a `tcp_sock`.
+    pub fn decode(layout: &TcpSock, bytes: &[u8]) -> Self {
+        let view = View::new(bytes);
+        Self {
+            bytes_in: view.unsigned(layout.bytes_received),
+            bytes_out: view.unsigned(layout.bytes_sent),
+            segments_in: view.unsigned(layout.segs_in) as u32,
+            segments_out: view.unsigned(layout.segs_out) as u32,
+            data_segments_in: view.unsigned(layout.data_segs_in) as u32,
+            data_segments_out: view.unsigned(layout.data_segs_out) as u32,
+        }
+    }
+}

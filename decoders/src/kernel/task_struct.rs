@@ -1,0 +1,225 @@
+//! `struct task_struct` (include/linux/sched.h): one thread.
+
+use crate::address::KernelVa;
+use crate::layout::{View, c_string};
+
+crate::layout! {
+    /// `struct task_struct` (include/linux/sched.h).
+    pub struct TaskStruct("task_struct") {
+        /// Link in the list of all thread group leaders, whose head is `init_task`.
+        tasks: ["tasks"],
+        /// Thread id.
+        pid: ["pid"],
+        /// Thread group id, what people call the process id.
+        tgid: ["tgid"],
+        /// Name, 16 bytes with its NUL.
+        comm: ["comm"],
+        /// `PF_*`.
+        flags: ["flags"],
+        /// Since Linux commit 2f064a59a11f ("sched: Change task_struct::state") (in v5.14) `__state`, 32
+        /// bits; before that `state`, 64 bits.
+        state: ["__state", "state"],
+        /// `EXIT_*`.
+        exit_state: ["exit_state"],
+        /// Whether it runs on a processor now.
+        on_cpu?: ["on_cpu"],
+        /// Address space; null for kernel threads and after exit.
+        mm: ["mm"],
+        /// Open files; null after exit.
+        files: ["files"],
+        /// Root and current directory; null after exit.
+        fs: ["fs"],
+        /// What the threads of a process share.
+        signal: ["signal"],
+        /// Namespaces; null after exit.
+        nsproxy: ["nsproxy"],
+        /// Credentials as others see them.
+        real_cred: ["real_cred"],
+        /// Who is told of its end.
+        real_parent: ["real_parent"],
+        /// First thread of its process.
+        group_leader: ["group_leader"],
+        /// Its `struct pid`; null after it was unhashed.
+        thread_pid: ["thread_pid"],
+        /// Links in `struct pid`'s lists, by `enum pid_type`.
+        pid_links: ["pid_links"],
+        /// Link in `signal->thread_head`.
+        thread_node: ["thread_node"],
+        /// Nanoseconds from boot to its creation, suspend included. Since Linux commit cf25e24db61c
+        /// ("time: Rename tsk->real_start_time to ->start_boottime") (in v5.5).
+        start_boottime: ["start_boottime", "real_start_time"],
+        /// Inherited at fork, one more at each exec.
+        self_exec_id: ["self_exec_id"],
+        /// Nanoseconds that it ran.
+        sum_exec_runtime: ["se.sum_exec_runtime"],
+    }
+}
+
+/// `PF_KTHREAD` (include/linux/sched.h): a thread of the kernel itself.
+pub const PF_KTHREAD: u32 = 0x0020_0000;
+/// `EXIT_DEAD` (include/linux/sched.h).
+pub const EXIT_DEAD: u32 = 0x10;
+/// `EXIT_ZOMBIE` (include/linux/sched.h).
+pub const EXIT_ZOMBIE: u32 = 0x20;
+
+/// What a `task_struct` says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Task {
+    /// Where it lies.
+    pub address: KernelVa,
+    /// Thread id in the initial pid namespace.
+    pub pid: u32,
+    /// Thread group id in the initial pid namespace.
+    pub tgid: u32,
+    /// Name as it is, NUL-padded.
+    pub comm: [u8; 16],
+    /// `PF_*`.
+    pub flags: u32,
+    /// `TASK_*`.
+    pub state: u32,
+    /// `EXIT_*`.
+    pub exit_state: u32,
+    /// Whether it runs on a processor.
+    pub on_cpu: bool,
+    /// Next in the task list: the address of its `tasks`.
+    pub tasks_next: KernelVa,
+    /// Previous in the task list.
+    pub tasks_prev: KernelVa,
+    /// Next in the thread group: the address of its `thread_node`, or of `signal->thread_head`.
+    pub thread_next: KernelVa,
+    /// `struct mm_struct *`
+    pub mm: KernelVa,
+    /// `struct files_struct *`
+    pub files: KernelVa,
+    /// `struct fs_struct *`
+    pub fs: KernelVa,
+    /// `struct signal_struct *`
+    pub signal: KernelVa,
+    /// `struct nsproxy *`
+    pub nsproxy: KernelVa,
+    /// `const struct cred *`
+    pub real_cred: KernelVa,
+    /// `struct task_struct *`
+    pub real_parent: KernelVa,
+    /// `struct task_struct *`
+    pub group_leader: KernelVa,
+    /// `struct pid *`
+    pub thread_pid: KernelVa,
+    /// Nanoseconds from boot to creation.
+    pub start_boottime: u64,
+    /// Execs counted along its line of descent.
+    pub self_exec_id: u32,
+    /// Nanoseconds that it ran.
+    pub sum_exec_runtime: u64,
+}
+
+impl Task {
+    /// Decodes the packed copy of the task at `address`.
+    pub fn decode(layout: &TaskStruct, address: KernelVa, bytes: &[u8]) -> Self {
+        let view = View::new(bytes);
+        let mut comm = [0; 16];
+        for (to, from) in comm.iter_mut().zip(view.bytes(layout.comm)) {
+            *to = *from;
+        }
+        Self {
+            address,
+            pid: view.unsigned(layout.pid) as u32,
+            tgid: view.unsigned(layout.tgid) as u32,
+            comm,
+            flags: view.unsigned(layout.flags) as u32,
+            state: view.unsigned(layout.state) as u32,
+            exit_state: view.unsigned(layout.exit_state) as u32,
+            on_cpu: view.optional(layout.on_cpu).is_some_and(|on| on != 0),
+            tasks_next: KernelVa(view.u64_at(layout.tasks, 0)),
+            tasks_prev: KernelVa(view.u64_at(layout.tasks, 1)),
+            thread_next: KernelVa(view.u64_at(layout.thread_node, 0)),
+            mm: view.pointer(layout.mm),
+            files: view.pointer(layout.files),
+            fs: view.pointer(layout.fs),
+            signal: view.pointer(layout.signal),
+            nsproxy: view.pointer(layout.nsproxy),
+            real_cred: view.pointer(layout.real_cred),
+            real_parent: view.pointer(layout.real_parent),
+            group_leader: view.pointer(layout.group_leader),
+            thread_pid: view.pointer(layout.thread_pid),
+            start_boottime: view.unsigned(layout.start_boottime),
+            self_exec_id: view.unsigned(layout.self_exec_id) as u32,
+            sum_exec_runtime: view.unsigned(layout.sum_exec_runtime),
+        }
+    }
+
+    /// Its name up to the NUL.
+    pub fn name(&self) -> &[u8] {
+        c_string(&self.comm)
+    }
+
+    /// Whether it is the kernel's own.
+    pub const fn is_kernel_thread(&self) -> bool {
+        self.flags & PF_KTHREAD != 0
+    }
+
+    /// Whether it is the first thread of its process.
+    pub const fn is_leader(&self) -> bool {
+        self.pid == self.tgid
+    }
+
+    /// Whether another copy is the same thread: neither the pid nor the address alone says so.
+    pub const fn is_same_thread(&self, other: &Self) -> bool {
+        self.pid == other.pid
+            && self.start_boottime == other.start_boottime
+            && self.address.0 == other.address.0
+    }
+
+    /// The state as /proc/PID/status prints it.
+    pub const fn state_text(&self) -> &'static str {
+        state_text(self.state, self.exit_state)
+    }
+}
+
+/// The text of a state, as `get_task_state` has it (fs/proc/array.c) by way of `task_state_index`
+/// (include/linux/sched.h).
+pub const fn state_text(state: u32, exit_state: u32) -> &'static str {
+    const TASK_REPORT: u32 = 0x7f;
+    const TASK_UNINTERRUPTIBLE: u32 = 0x2;
+    const TASK_NOLOAD: u32 = 0x400;
+    const TASK_IDLE: u32 = TASK_UNINTERRUPTIBLE | TASK_NOLOAD;
+    const TASK_RTLOCK_WAIT: u32 = 0x1000;
+    const TASK_REPORT_IDLE: u32 = 0x80;
+    const TEXTS: [&str; 9] = [
+        "R (running)",
+        "S (sleeping)",
+        "D (disk sleep)",
+        "T (stopped)",
+        "t (tracing stop)",
+        "X (dead)",
+        "Z (zombie)",
+        "P (parked)",
+        "I (idle)",
+    ];
+    let mut reported = (state | exit_state) & TASK_REPORT;
+    if state & TASK_IDLE == TASK_IDLE {
+        reported = TASK_REPORT_IDLE;
+    }
+    if state & TASK_RTLOCK_WAIT != 0 {
+        reported = TASK_UNINTERRUPTIBLE;
+    }
+    let index = (32 - reported.leading_zeros()) as usize;
+    TEXTS[if index < TEXTS.len() { index } else { 0 }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_read_as_in_proc() {
+        assert_eq!(state_text(0, 0), "R (running)");
+        assert_eq!(state_text(1, 0), "S (sleeping)");
+        assert_eq!(state_text(2, 0), "D (disk sleep)");
+        assert_eq!(state_text(0x402, 0), "I (idle)");
+        assert_eq!(state_text(0x80, EXIT_ZOMBIE), "Z (zombie)");
+        assert_eq!(state_text(0x80, EXIT_DEAD | EXIT_ZOMBIE), "Z (zombie)");
+        assert_eq!(state_text(4, 0), "T (stopped)");
+        assert_eq!(state_text(0x40, 0), "P (parked)");
+    }
+}

@@ -1,0 +1,13 @@
+//! `struct timekeeper` (include/linux/timekeeper_internal.h): how boot time and calendar time relate.
+
+crate::layout! {
+    /// `struct timekeeper` (include/linux/timekeeper_internal.h).
+    pub struct Timekeeper("timekeeper") {
+        /// Nanoseconds from the monotonic clock to calendar time.
+        offs_real: ["offs_real"],
+        /// Nanoseconds from the monotonic clock to boot time (time asleep).
+        offs_boot: ["offs_boot"],
+        /// Calendar time in seconds at the last update.
+        xtime_sec: ["xtime_sec"],
+    }
+}

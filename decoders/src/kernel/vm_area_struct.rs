@@ -1,0 +1,98 @@
+//! `struct vm_area_struct` (include/linux/mm_types.h): one mapped area.
+
+use crate::address::KernelVa;
+use crate::layout::View;
+
+crate::layout! {
+    /// `struct vm_area_struct` (include/linux/mm_types.h).
+    pub struct VmAreaStruct("vm_area_struct") {
+        /// First address.
+        vm_start: ["vm_start"],
+        /// First address after it.
+        vm_end: ["vm_end"],
+        /// `VM_*`.
+        vm_flags: ["vm_flags"],
+        /// The address space that it belongs to.
+        vm_mm: ["vm_mm"],
+        /// The mapped file; null when anonymous.
+        vm_file: ["vm_file"],
+        /// Offset in the file, in pages.
+        vm_pgoff: ["vm_pgoff"],
+        /// Operations; null when anonymous.
+        vm_ops: ["vm_ops"],
+        /// For special mappings their `struct vm_special_mapping`.
+        vm_private_data: ["vm_private_data"],
+        /// `struct anon_vma_name *`, where the kernel is built with it.
+        anon_name?: ["anon_name"],
+    }
+}
+
+crate::layout! {
+    /// `struct vm_special_mapping` (include/linux/mm_types.h): what the vDSO and its kind are.
+    pub struct VmSpecialMapping("vm_special_mapping") {
+        /// A C string in the kernel: `[vdso]`.
+        name: ["name"],
+    }
+}
+
+/// `VM_READ` (include/linux/mm.h).
+pub const VM_READ: u64 = 0x1;
+/// `VM_WRITE`
+pub const VM_WRITE: u64 = 0x2;
+/// `VM_EXEC`
+pub const VM_EXEC: u64 = 0x4;
+/// `VM_MAYSHARE`: what /proc shows as `s`.
+pub const VM_MAYSHARE: u64 = 0x80;
+
+/// What a `vm_area_struct` says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Vma {
+    /// First address.
+    pub start: u64,
+    /// First address after it.
+    pub end: u64,
+    /// `VM_*`.
+    pub flags: u64,
+    /// `struct mm_struct *`
+    pub mm: KernelVa,
+    /// `struct file *`
+    pub file: KernelVa,
+    /// `const struct vm_operations_struct *`
+    pub ops: KernelVa,
+    /// `void *`
+    pub private_data: KernelVa,
+    /// `struct anon_vma_name *`
+    pub anon_name: KernelVa,
+}
+
+impl Vma {
+    /// Decodes the packed copy of an area.
+    pub fn decode(layout: &VmAreaStruct, bytes: &[u8]) -> Self {
+        let view = View::new(bytes);
+        Self {
+            start: view.unsigned(layout.vm_start),
+            end: view.unsigned(layout.vm_end),
+            flags: view.unsigned(layout.vm_flags),
+            mm: view.pointer(layout.vm_mm),
+            file: view.pointer(layout.vm_file),
+            ops: view.pointer(layout.vm_ops),
+            private_data: view.pointer(layout.vm_private_data),
+            anon_name: KernelVa(view.optional(layout.anon_name).unwrap_or(0)),
+        }
+    }
+
+    /// The permissions as /proc/PID/maps prints them: `r-xp`.
+    pub const fn permissions(&self) -> &'static str {
+        permissions(self.flags)
+    }
+}
+
+/// `VM_*` as /proc/PID/maps prints them (`show_vma_header_prefix`, fs/proc/task_mmu.c).
+pub const fn permissions(flags: u64) -> &'static str {
+    const TEXTS: [&str; 16] = [
+        "---p", "r--p", "-w-p", "rw-p", "--xp", "r-xp", "-wxp", "rwxp", //
+        "---s", "r--s", "-w-s", "rw-s", "--xs", "r-xs", "-wxs", "rwxs",
+    ];
+    let shared = if flags & VM_MAYSHARE != 0 { 8 } else { 0 };
+    TEXTS[(flags & (VM_READ | VM_WRITE | VM_EXEC)) as usize | shared]
+}

@@ -1,0 +1,109 @@
+//! Page-table entries of x86-64 (Intel SDM vol. 3A §4.5, 4- and 5-level paging).
+
+use crate::address::PhysicalAddress;
+
+/// Physical address bits of an entry: 12 to 51.
+const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
+const PRESENT: u64 = 1;
+const LARGE: u64 = 1 << 7;
+/// `_PAGE_PROTNONE` (arch/x86/include/asm/pgtable_types.h): a page that is in memory but that nobody
+/// may touch (`PROT_NONE`, NUMA balancing). Bit 8, meaningful only while `PRESENT` is clear.
+const PROTNONE: u64 = 1 << 8;
+
+/// How many levels the tables have.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Levels {
+    /// 48-bit addresses.
+    #[default]
+    Four,
+    /// 57-bit addresses (`LA57`).
+    Five,
+}
+
+impl Levels {
+    /// The number of the topmost level: 4 or 5.
+    pub const fn top(self) -> u32 {
+        match self {
+            Self::Four => 4,
+            Self::Five => 5,
+        }
+    }
+
+    /// Whether `address` is sign-extended as the hardware demands.
+    pub const fn is_canonical(self, address: u64) -> bool {
+        let shift = match self {
+            Self::Four => 16,
+            Self::Five => 7,
+        };
+        ((address << shift) as i64 >> shift) as u64 == address
+    }
+}
+
+/// What one entry leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// The next lower table's physical address.
+    Table(PhysicalAddress),
+    /// The address is translated.
+    Page(PhysicalAddress),
+    /// Nothing is mapped there now (never was, or swapped out).
+    NotPresent,
+}
+
+/// Physical address of the entry for `virtual_address` in the table at `table` of `level` (1 is lowest).
+pub const fn entry_address(
+    table: PhysicalAddress,
+    virtual_address: u64,
+    level: u32,
+) -> PhysicalAddress {
+    let index = (virtual_address >> (12 + 9 * (level - 1))) & 511;
+    PhysicalAddress((table.0 & ADDRESS_MASK) | (index * 8))
+}
+
+/// What `entry`, read at `level` for `virtual_address`, leads to.
+pub const fn step(entry: u64, virtual_address: u64, level: u32) -> Step {
+    if entry & PRESENT == 0 {
+        if level == 1 && entry & PROTNONE != 0 {
+            // Its frame number is stored inverted, against L1TF (arch/x86/include/asm/pgtable-invert.h).
+            let base = !entry & ADDRESS_MASK;
+            return Step::Page(PhysicalAddress(base | (virtual_address & 0xfff)));
+        }
+        return Step::NotPresent;
+    }
+    if level == 1 || (level <= 3 && entry & LARGE != 0) {
+        let page_bits = 12 + 9 * (level - 1);
+        let offset_mask = (1_u64 << page_bits) - 1;
+        // Bit 12 of a large entry is its PAT bit: below the page's own address bits, so masked away.
+        let base = entry & ADDRESS_MASK & !offset_mask;
+        return Step::Page(PhysicalAddress(base | (virtual_address & offset_mask)));
+    }
+    Step::Table(PhysicalAddress(entry & ADDRESS_MASK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_addresses_depend_on_the_levels() {
+        assert!(Levels::Four.is_canonical(0xffff_8880_0000_0000));
+        assert!(!Levels::Four.is_canonical(0xff11_0000_0000_0000));
+        assert!(Levels::Five.is_canonical(0xff11_0000_0000_0000));
+        assert!(Levels::Four.is_canonical(0x7fff_ffff_f000));
+    }
+
+    #[test]
+    fn entries_lead_down_to_pages_of_three_sizes() {
+        let va = 0xffff_8880_1234_5678;
+        assert_eq!(entry_address(PhysicalAddress(0x1000), va, 4).0, 0x1000 + 0x111 * 8);
+        assert_eq!(step(0x2063, va, 4), Step::Table(PhysicalAddress(0x2000)));
+        assert_eq!(
+            step(0x4000_00e3, va, 3),
+            Step::Page(PhysicalAddress(0x4000_0000 | 0x1234_5678))
+        );
+        assert_eq!(step(0x1220_10e3, va, 2), Step::Page(PhysicalAddress(0x1220_0000 | 0x14_5678)));
+        assert_eq!(step(0x8000_0000_0123_4063, va, 1), Step::Page(PhysicalAddress(0x0123_4678)));
+        assert_eq!(step(0, va, 1), Step::NotPresent);
+        assert_eq!(step(0x000f_ffff_ffff_a100, va, 1), Step::Page(PhysicalAddress(0x5678)));
+    }
+}
