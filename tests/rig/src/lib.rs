@@ -1,1 +1,28 @@
-//! Empty for now.
+//! Boots real kernels in QEMU and knows the truth about them from inside.
+//!
+//! A [`Guest`] is a Debian kernel with an agent of ours as init. The agent makes workloads and
+//! reports, from the guest's own /proc, what a correct scan of its memory must print; the guest's
+//! memory is a file on this machine that the scanner under test reads.
+//!
+//! Not a part of the product: nothing of the agent is needed to watch a system.
+//!
+//! Start reading at [`guest`]; the agent is in `tests/agent`.
+#![forbid(unsafe_code)]
+
+pub mod cache;
+mod channel;
+mod command;
+pub mod cpio;
+pub mod error;
+pub mod guest;
+pub mod initramfs;
+pub mod kernel;
+mod modules;
+pub mod packages;
+pub mod qmp;
+pub mod setup;
+mod spawn;
+
+pub use error::{Error, Result};
+pub use guest::{Guest, GuestSpec};
+pub use kernel::{Flavor, Kernel};

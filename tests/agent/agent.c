@@ -1,0 +1,123 @@
+/*
+ * The agent inside a test guest: pid 1, and a child that takes commands.
+ *
+ * It makes workloads and tells the truth about them: what a correct scan of this guest's memory
+ * must print, read from the guest's own /proc. It sleeps in read() while nobody asks anything.
+ *
+ *   hello              answers; the guest is up
+ *   truth [kinds]      JSON lines in the form of `panoptes scan` (truth.c)
+ *   run COMMAND…       a shell command; its output, then its exit status
+ */
+#include "agent.h"
+
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+static const char *run(const char *command)
+{
+	static char message[64];
+	char line[4096];
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		return strerror(errno);
+	pid_t child = fork();
+	if (child < 0)
+		return strerror(errno);
+	if (child == 0) {
+		dup2(ends[1], 1);
+		dup2(ends[1], 2);
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+	close(ends[1]);
+	FILE *output = fdopen(ends[0], "r");
+	while (output && fgets(line, sizeof(line), output)) {
+		line[strcspn(line, "\n")] = '\0';
+		out_say("%s", line);
+	}
+	if (output)
+		fclose(output);
+	int status = 0;
+	waitpid(child, &status, 0);
+	if (status == 0)
+		return NULL;
+	snprintf(message, sizeof(message), "exit status %d",
+		 WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	return message;
+}
+
+static const char *obey(char *line)
+{
+	char *rest = strchr(line, ' ');
+
+	if (rest)
+		*rest++ = '\0';
+	else
+		rest = line + strlen(line);
+	if (strcmp(line, "hello") == 0)
+		return NULL;
+	if (strcmp(line, "truth") == 0)
+		return truth(rest);
+	if (strcmp(line, "run") == 0)
+		return run(rest);
+	return "unknown command; known are: hello, truth, run";
+}
+
+/* Takes commands until the machine ends. */
+static void serve(void)
+{
+	static char line[1 << 16];
+	size_t used = 0;
+	int port = boot_open_port();
+
+	prctl(PR_SET_NAME, "agent");
+	if (port < 0) {
+		fprintf(stderr, "agent: no command channel: %m\n");
+		return;
+	}
+	out_open(port);
+	for (;;) {
+		ssize_t got = read(port, line + used, sizeof(line) - 1 - used);
+		char *end;
+
+		if (got <= 0) {
+			usleep(200000); /* Nobody is connected. */
+			continue;
+		}
+		used += (size_t)got;
+		line[used] = '\0';
+		while ((end = strchr(line, '\n'))) {
+			*end = '\0';
+			out_end(obey(line));
+			used -= (size_t)(end + 1 - line);
+			memmove(line, end + 1, used + 1);
+		}
+		if (used == sizeof(line) - 1)
+			used = 0; /* No command is that long. */
+	}
+}
+
+int main(void)
+{
+	if (getpid() != 1) {
+		fprintf(stderr, "agent: I am the init of a test guest, nothing else\n");
+		return 1;
+	}
+	boot();
+	for (;;) {
+		pid_t server = fork();
+
+		if (server == 0) {
+			serve();
+			_exit(1);
+		}
+		pid_t ended;
+		do
+			ended = wait(NULL);
+		while (ended > 0 && ended != server);
+		fprintf(stderr, "agent: the server ended; starting another\n");
+		sleep(1);
+	}
+}

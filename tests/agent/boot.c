@@ -1,0 +1,198 @@
+/* From the kernel's hands to a system that workloads can run in: mounts, modules, network. */
+#include "agent.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <net/if.h>
+#include <net/route.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define PORT_NAME "panoptes.agent"
+
+/* struct in6_ifreq and in6_rtmsg of <linux/ipv6.h>, which does not go with <netinet/in.h>. */
+struct address6_request {
+	struct in6_addr address;
+	uint32_t prefix_length;
+	int interface;
+};
+
+static void mount_one(const char *type, const char *where, unsigned long flags, const char *data)
+{
+	mkdir(where, 0755);
+	if (mount(type, where, type, flags, data) != 0)
+		fprintf(stderr, "agent: cannot mount %s on %s: %m\n", type, where);
+}
+
+static void set(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return; /* Not every kernel has every knob. */
+	if (write(fd, value, strlen(value)) < 0)
+		fprintf(stderr, "agent: cannot write %s to %s: %m\n", value, path);
+	close(fd);
+}
+
+static void load_modules(void)
+{
+	FILE *list = fopen("/modules/list", "re");
+	char path[256];
+
+	if (!list)
+		return;
+	while (fgets(path, sizeof(path), list)) {
+		path[strcspn(path, "\n")] = '\0';
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0)
+			fprintf(stderr, "agent: cannot load %s: %m\n", path);
+		if (fd >= 0)
+			close(fd);
+	}
+	fclose(list);
+}
+
+static struct sockaddr inet(const char *address)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET };
+	struct sockaddr out;
+
+	inet_pton(AF_INET, address, &in.sin_addr);
+	memcpy(&out, &in, sizeof(out));
+	return out;
+}
+
+static void set_address(int fd, const char *interface, const char *address)
+{
+	struct ifreq request = { 0 };
+
+	snprintf(request.ifr_name, IFNAMSIZ, "%s", interface);
+	request.ifr_addr = inet(address);
+	if (ioctl(fd, SIOCSIFADDR, &request) != 0)
+		fprintf(stderr, "agent: cannot give %s to %s: %m\n", address, interface);
+	request.ifr_netmask = inet("255.255.255.0");
+	if (ioctl(fd, SIOCSIFNETMASK, &request) != 0)
+		fprintf(stderr, "agent: cannot set the netmask of %s: %m\n", interface);
+}
+
+static void set_up(int fd, const char *interface)
+{
+	struct ifreq request = { .ifr_flags = IFF_UP | IFF_RUNNING };
+
+	snprintf(request.ifr_name, IFNAMSIZ, "%s", interface);
+	if (ioctl(fd, SIOCSIFFLAGS, &request) != 0)
+		fprintf(stderr, "agent: cannot set %s up: %m\n", interface);
+}
+
+static void configure_network(void)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd6 = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct rtentry route = { .rt_flags = RTF_UP | RTF_GATEWAY };
+	struct address6_request address6 = { .prefix_length = 64 };
+
+	/* Addresses that stay as they are: no router advertisements, no duplicate detection. */
+	set("/proc/sys/net/ipv6/conf/all/accept_ra", "0");
+	set("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
+	set("/proc/sys/net/ipv6/conf/eth0/accept_ra", "0");
+	set("/proc/sys/net/ipv6/conf/all/accept_dad", "0");
+	set("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
+	set("/proc/sys/net/ipv6/conf/eth0/accept_dad", "0");
+	set_up(fd, "lo");
+	set_address(fd, "eth0", "10.0.2.15");
+	set_address(fd, "eth0:1", "10.0.2.16");
+	set_up(fd, "eth0");
+	route.rt_gateway = inet("10.0.2.2");
+	route.rt_dst = inet("0.0.0.0");
+	route.rt_genmask = inet("0.0.0.0");
+	if (ioctl(fd, SIOCADDRT, &route) != 0)
+		fprintf(stderr, "agent: cannot add the default route: %m\n");
+	inet_pton(AF_INET6, "fd00::15", &address6.address);
+	address6.interface = (int)if_nametoindex("eth0");
+	if (ioctl(fd6, SIOCSIFADDR, &address6) != 0)
+		fprintf(stderr, "agent: cannot give fd00::15 to eth0: %m\n");
+	close(fd);
+	close(fd6);
+}
+
+/* Room for the biggest workloads. */
+static void raise_limits(void)
+{
+	struct rlimit files = { 1 << 20, 1 << 20 };
+	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+
+	set("/proc/sys/kernel/pid_max", "4194304");
+	set("/proc/sys/kernel/threads-max", "200000");
+	set("/proc/sys/vm/max_map_count", "1048576");
+	set("/proc/sys/fs/file-max", "4000000");
+	set("/proc/sys/fs/nr_open", "1048576");
+	set("/proc/sys/net/core/somaxconn", "65535");
+	set("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535");
+	set("/proc/sys/vm/overcommit_memory", "1");
+	setrlimit(RLIMIT_NOFILE, &files);
+	setrlimit(RLIMIT_NPROC, &all);
+	setrlimit(RLIMIT_MEMLOCK, &all);
+	setrlimit(RLIMIT_SIGPENDING, &all);
+}
+
+void boot(void)
+{
+	umask(022);
+	mount_one("proc", "/proc", 0, NULL);
+	mount_one("sysfs", "/sys", 0, NULL);
+	mount_one("devtmpfs", "/dev", 0, "mode=0755");
+	mount_one("devpts", "/dev/pts", 0, "mode=0620,ptmxmode=0666");
+	mount_one("tmpfs", "/dev/shm", 0, NULL);
+	mount_one("mqueue", "/dev/mqueue", 0, NULL);
+	mount_one("tmpfs", "/run", 0, "mode=0755");
+	mount_one("tmpfs", "/tmp", 0, "mode=1777");
+	raise_limits();
+	load_modules();
+	configure_network();
+	if (sethostname("guest", 5) != 0)
+		fprintf(stderr, "agent: cannot set the host name: %m\n");
+	setenv("PATH", "/bin:/usr/bin:/usr/sbin", 1);
+	setenv("HOME", "/root", 1);
+	if (chdir("/") != 0)
+		fprintf(stderr, "agent: cannot enter /: %m\n");
+}
+
+/* Finds the command channel among the virtio ports by its name. */
+int boot_open_port(void)
+{
+	const char *class = "/sys/class/virtio-ports";
+
+	for (int attempt = 0; attempt < 500; attempt++) {
+		DIR *ports = opendir(class);
+		struct dirent *entry;
+
+		while (ports && (entry = readdir(ports))) {
+			char path[512], name[64] = "";
+			FILE *file;
+
+			snprintf(path, sizeof(path), "%s/%s/name", class, entry->d_name);
+			file = fopen(path, "re");
+			if (!file)
+				continue;
+			if (!fgets(name, sizeof(name), file))
+				name[0] = '\0';
+			fclose(file);
+			name[strcspn(name, "\n")] = '\0';
+			if (strcmp(name, PORT_NAME) != 0)
+				continue;
+			snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
+			closedir(ports);
+			return open(path, O_RDWR | O_CLOEXEC);
+		}
+		if (ports)
+			closedir(ports);
+		usleep(10000);
+	}
+	errno = ENODEV;
+	return -1;
+}

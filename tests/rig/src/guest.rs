@@ -1,0 +1,312 @@
+//! A running guest: a real kernel in QEMU whose memory is a file that others can read.
+//!
+//! Emulated, never accelerated: `/dev/kvm` may be there and hang. Booting takes a few seconds.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cache;
+use crate::channel::{Channel, Failure};
+use crate::error::{Error, Result};
+use crate::initramfs;
+use crate::kernel::Kernel;
+use crate::qmp::Qmp;
+use crate::spawn;
+
+/// What to boot.
+#[derive(Clone, Debug)]
+pub struct GuestSpec {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// Processors.
+    pub cpus: u32,
+    /// NUMA nodes; from two on the kernel keeps its big hash tables in vmalloc memory.
+    pub numa_nodes: u32,
+    /// Whether the processor offers 5-level page tables (Debian kernels then use them).
+    pub five_level: bool,
+    /// More kernel arguments.
+    pub kernel_arguments: Vec<String>,
+    /// Where the guest's memory lies; by default a file in the cache folder, gone with the guest.
+    pub ram_file: Option<PathBuf>,
+    /// How long it may take until the agent answers.
+    pub boot_timeout: Duration,
+}
+
+impl GuestSpec {
+    /// A guest of 512 MiB with two processors and 4-level page tables.
+    pub fn new(kernel: Kernel) -> Self {
+        Self {
+            kernel,
+            memory_mib: 512,
+            cpus: 2,
+            numa_nodes: 1,
+            five_level: false,
+            kernel_arguments: Vec::new(),
+            ram_file: None,
+            boot_timeout: Duration::from_secs(90),
+        }
+    }
+}
+
+/// A guest that runs until this is dropped.
+#[derive(Debug)]
+pub struct Guest {
+    folder: PathBuf,
+    ram: PathBuf,
+    ram_bytes: u64,
+    process: Child,
+    qmp: Qmp,
+    channel: Channel,
+    boot_timeout: Duration,
+    boot_time: Duration,
+}
+
+/// How long the agent may be silent within one answer.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long QEMU may take to make its sockets.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const CONSOLE_TAIL_LINES: usize = 25;
+
+impl Guest {
+    /// Boots a guest and waits until its agent answers.
+    pub fn boot(spec: &GuestSpec) -> Result<Self> {
+        let started = Instant::now();
+        let initramfs = initramfs::build(&spec.kernel)?;
+        let folder = new_folder()?;
+        let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join("ram"));
+        let arguments = qemu_arguments(spec, &initramfs, &folder, &ram);
+        let mut command = Command::new("setpriv");
+        // Ends with us even where we are killed, so no guest is left behind.
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(arguments);
+        let log = folder.join("qemu.log");
+        let file = std::fs::File::create(&log).map_err(|e| Error::io("create", &log, &e))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let mut process = spawn::spawn(command)?;
+        let (qmp, channel) = match connect(&mut process, &folder) {
+            Ok(both) => both,
+            Err(error) => {
+                end(&mut process);
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                return Err(Error::new(format!("{error}; QEMU said: {}", said.trim())));
+            }
+        };
+        let mut guest = Self {
+            folder,
+            ram,
+            ram_bytes: spec.memory_mib << 20,
+            process,
+            qmp,
+            channel,
+            boot_timeout: spec.boot_timeout,
+            boot_time: Duration::ZERO,
+        };
+        guest.wait_for_agent()?;
+        guest.boot_time = started.elapsed();
+        Ok(guest)
+    }
+
+    /// Sends the agent a command and gives the lines of its answer.
+    pub fn agent(&mut self, command: &str) -> Result<Vec<String>> {
+        match self.channel.ask(command, AGENT_TIMEOUT) {
+            Ok(lines) => Ok(lines),
+            Err(Failure::Refused(reason)) => {
+                Err(Error::new(format!("the guest's agent could not `{command}`: {reason}")))
+            }
+            Err(Failure::Silent(reason)) => Err(self.with_console(&format!(
+                "the guest's agent did not answer `{command}`: {reason}"
+            ))),
+        }
+    }
+
+    /// Stops the guest's processors: its memory is then constant.
+    pub fn pause(&mut self) -> Result<()> {
+        self.qmp.execute("stop", None).map(drop)
+    }
+
+    /// Lets the guest go on.
+    pub fn resume(&mut self) -> Result<()> {
+        self.qmp.execute("cont", None).map(drop)
+    }
+
+    /// Resets the machine, as its button would, and waits until the agent answers again.
+    pub fn system_reset(&mut self) -> Result<()> {
+        self.qmp.execute("system_reset", None)?;
+        self.wait_for_agent()
+    }
+
+    /// Runs any command of QEMU's monitor.
+    pub fn qmp(&mut self, command: &str, arguments: Option<&Value>) -> Result<Value> {
+        self.qmp.execute(command, arguments)
+    }
+
+    /// Ends the guest (as dropping it does) and says whether that worked.
+    pub fn quit(mut self) -> Result<()> {
+        self.qmp.execute("quit", None)?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            if let Ok(Some(_)) = self.process.try_wait() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(Error::new("QEMU did not end when told to"))
+    }
+
+    /// The file that is the guest's physical memory, from address 0 on without a hole.
+    pub fn ram_path(&self) -> &Path {
+        &self.ram
+    }
+
+    /// How much memory the guest has.
+    pub const fn ram_bytes(&self) -> u64 {
+        self.ram_bytes
+    }
+
+    /// QEMU's process id.
+    pub fn qemu_pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A QMP socket for others; a socket serves one client at a time, so the rig has its own.
+    pub fn qmp_path(&self) -> PathBuf {
+        self.folder.join("qmp-guests")
+    }
+
+    /// The file that collects what the guest's kernel and agent print.
+    pub fn console_path(&self) -> PathBuf {
+        self.folder.join("console")
+    }
+
+    /// How long it took from the start until the agent answered.
+    pub const fn boot_time(&self) -> Duration {
+        self.boot_time
+    }
+
+    fn wait_for_agent(&mut self) -> Result<()> {
+        // The port holds back what we send until the agent opens it.
+        match self.channel.ask("hello", self.boot_timeout) {
+            Ok(_) => Ok(()),
+            Err(Failure::Refused(reason) | Failure::Silent(reason)) => {
+                Err(self.with_console(&format!("the guest did not boot: {reason}")))
+            }
+        }
+    }
+
+    /// An error with the end of the guest's console under it.
+    fn with_console(&self, what: &str) -> Error {
+        let bytes = std::fs::read(self.console_path()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<_> = text.lines().collect();
+        let mut message = format!("{what}; the end of its console:");
+        for line in &lines[lines.len().saturating_sub(CONSOLE_TAIL_LINES)..] {
+            let _ = write!(message, "\n    {}", line.trim_end());
+        }
+        Error::new(message)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        end(&mut self.process);
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn end(process: &mut Child) {
+    let _ = process.kill();
+    let _ = process.wait();
+}
+
+/// Waits for QEMU's sockets and connects to both.
+fn connect(process: &mut Child, folder: &Path) -> Result<(Qmp, Channel)> {
+    let (monitor, agent) = (folder.join("qmp"), folder.join("agent"));
+    let deadline = Instant::now() + START_TIMEOUT;
+    while !(monitor.exists() && agent.exists()) {
+        if let Ok(Some(status)) = process.try_wait() {
+            return Err(Error::new(format!("QEMU ended at once ({status})")));
+        }
+        if Instant::now() > deadline {
+            return Err(Error::new("QEMU did not make its sockets in time"));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok((Qmp::connect(&monitor)?, Channel::connect(&agent)?))
+}
+
+fn qemu_arguments(
+    spec: &GuestSpec,
+    initramfs: &Path,
+    folder: &Path,
+    ram: &Path,
+) -> Vec<std::ffi::OsString> {
+    let cpu = if spec.five_level { "max" } else { "max,la57=off" };
+    // panic=0: a guest that panics stands still, with its console kept.
+    let mut append = "console=ttyS0 panic=0 loglevel=5".to_owned();
+    if spec.numa_nodes > 1 {
+        let _ = write!(append, " numa=fake={}", spec.numa_nodes);
+    }
+    for argument in &spec.kernel_arguments {
+        let _ = write!(append, " {argument}");
+    }
+    let file = folder.display();
+    let memory = format!(
+        "memory-backend-file,id=m0,size={}M,mem-path={},share=on",
+        spec.memory_mib,
+        ram.display()
+    );
+    let pairs = [
+        ("-accel", "tcg,thread=multi".to_owned()),
+        ("-cpu", cpu.to_owned()),
+        ("-smp", spec.cpus.to_string()),
+        ("-m", format!("{}M", spec.memory_mib)),
+        ("-machine", "q35,memory-backend=m0".to_owned()),
+        ("-object", memory),
+        ("-kernel", spec.kernel.image().display().to_string()),
+        ("-initrd", initramfs.display().to_string()),
+        ("-append", append),
+        ("-display", "none".to_owned()),
+        ("-vga", "none".to_owned()),
+        ("-serial", format!("file:{file}/console")),
+        ("-monitor", "none".to_owned()),
+        ("-qmp", format!("unix:{file}/qmp,server=on,wait=off")),
+        ("-qmp", format!("unix:{file}/qmp-guests,server=on,wait=off")),
+        ("-netdev", "user,id=n0,restrict=on".to_owned()),
+        ("-device", "virtio-net-pci,netdev=n0,romfile=".to_owned()),
+        ("-device", "virtio-serial-pci".to_owned()),
+        ("-chardev", format!("socket,id=agent,path={file}/agent,server=on,wait=off")),
+        ("-device", "virtserialport,chardev=agent,name=panoptes.agent".to_owned()),
+    ];
+    let mut arguments = vec!["-nodefaults".into(), "-no-user-config".into()];
+    for (name, value) in pairs {
+        arguments.push(name.into());
+        arguments.push(value.into());
+    }
+    arguments
+}
+
+/// A folder for one guest; those that killed runs left behind are removed.
+fn new_folder() -> Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let guests = cache::folder("guests")?;
+    let entries =
+        std::fs::read_dir(&guests).map_err(|e| Error::io("list the folder", &guests, &e))?;
+    for entry in entries.filter_map(std::result::Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(owner).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = guests.join(format!("{}-{number}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    cache::create(&folder)?;
+    Ok(folder)
+}

@@ -1,0 +1,140 @@
+//! The userland of a test guest: busybox, bash, the agent as init, and the modules it loads.
+//!
+//! bash is the machine's own (with its shared libraries), since shell history is read out of a
+//! real Debian bash; everything else is static.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cache;
+use crate::command;
+use crate::cpio::Archive;
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::packages::{self, Packages};
+
+/// The agent's sources, compiled on the machine that runs the tests.
+const AGENT_SOURCES: &[(&str, &str)] = &[
+    ("agent.h", include_str!("../../agent/agent.h")),
+    ("agent.c", include_str!("../../agent/agent.c")),
+    ("boot.c", include_str!("../../agent/boot.c")),
+    ("out.c", include_str!("../../agent/out.c")),
+    ("truth.c", include_str!("../../agent/truth.c")),
+];
+
+/// Commands of busybox that workloads and people at `cargo xtask guest` use by name.
+const APPLETS: &[&str] = &[
+    "sh", "cat", "chroot", "cp", "dd", "dmesg", "echo", "env", "find", "free", "grep", "hexdump",
+    "id", "ifconfig", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "nc", "netstat", "ps",
+    "pwd", "rm", "route", "sed", "sleep", "stat", "sysctl", "tail", "touch", "tr", "umount",
+    "uname", "unshare", "vi", "wc", "wget", "xargs",
+];
+
+/// Builds the initramfs for a kernel and gives its path (made again when anything in it changed).
+pub fn build(kernel: &Kernel) -> Result<PathBuf> {
+    let mut archive = Archive::default();
+    for folder in ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "modules", "mnt"] {
+        archive.directory(folder, 0o755);
+    }
+    for folder in ["usr", "usr/bin", "usr/sbin", "usr/lib", "var"] {
+        archive.directory(folder, 0o755);
+    }
+    archive.directory("tmp", 0o1777);
+    archive.character_device("dev/console", 0o600, 5, 1);
+    archive.character_device("dev/null", 0o666, 1, 3);
+    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000::/home:\n");
+    archive.file("etc/group", 0o644, b"root:x:0:\nuser:x:1000:\n");
+    archive.file("etc/hostname", 0o644, b"guest\n");
+    archive.file("bin/busybox", 0o755, &cache::read(&busybox()?)?);
+    for applet in APPLETS {
+        archive.symlink(&format!("bin/{applet}"), "busybox");
+    }
+    add_bash(&mut archive)?;
+    archive.file("init", 0o755, &cache::read(&agent()?)?);
+    let mut order = String::new();
+    for module in kernel.modules()? {
+        let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        archive.file(&format!("modules/{name}"), 0o644, &cache::read(&module)?);
+        order.push_str(&format!("/modules/{name}\n"));
+    }
+    archive.file("modules/list", 0o644, order.as_bytes());
+    let bytes = archive.finish();
+    let path = cache::folder("initramfs")?.join(format!("{}.cpio", kernel.release()));
+    if cache::read(&path).is_ok_and(|old| old == bytes) {
+        return Ok(path);
+    }
+    cache::write(&path, &bytes)?;
+    Ok(path)
+}
+
+/// A static busybox: unpacked from Debian's package, since installing it would oust `busybox`.
+pub(crate) fn busybox() -> Result<PathBuf> {
+    let path = cache::folder("tools")?.join("busybox");
+    if path.exists() {
+        return Ok(path);
+    }
+    let package = Packages::open()?.download("busybox-static")?;
+    let scratch = cache::folder("tools")?.join(format!(".unpack-{}", std::process::id()));
+    packages::unpack(&package, &scratch)?;
+    let found = ["bin/busybox", "usr/bin/busybox"]
+        .iter()
+        .map(|p| scratch.join(p))
+        .find(|p| p.is_file())
+        .ok_or_else(|| Error::new("the package busybox-static holds no busybox"))?;
+    cache::write(&path, &cache::read(&found)?)?;
+    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
+    Ok(path)
+}
+
+/// Compiles the agent, once for each state of its sources.
+pub(crate) fn agent() -> Result<PathBuf> {
+    let folder = cache::folder("agent")?;
+    let target = folder.join("agent");
+    let stamp = folder.join("sources");
+    let all: String = AGENT_SOURCES.iter().map(|(name, text)| format!("{name}\n{text}")).collect();
+    if target.exists() && std::fs::read_to_string(&stamp).is_ok_and(|old| old == all) {
+        return Ok(target);
+    }
+    let scratch = folder.join(format!("build-{}", std::process::id()));
+    cache::create(&scratch)?;
+    for (name, text) in AGENT_SOURCES {
+        cache::write(&scratch.join(name), text.as_bytes())?;
+    }
+    let units = AGENT_SOURCES.iter().map(|(name, _)| *name).filter(|name| name.ends_with(".c"));
+    command::output(
+        Command::new("gcc")
+            .args(["-static", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-o", "agent"])
+            .args(units)
+            .current_dir(&scratch),
+    )?;
+    let made = scratch.join("agent");
+    std::fs::rename(&made, &target).map_err(|e| Error::io("rename into place", &target, &e))?;
+    cache::write(&stamp, all.as_bytes())?;
+    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
+    Ok(target)
+}
+
+/// Adds the machine's bash and the libraries that its loader names.
+fn add_bash(archive: &mut Archive) -> Result<()> {
+    let bash = Path::new("/bin/bash");
+    archive.file("usr/bin/bash", 0o755, &cache::read(bash)?);
+    archive.symlink("bin/bash", "../usr/bin/bash");
+    let listed = command::output(Command::new("ldd").arg(bash))?;
+    // "libtinfo.so.6 => /lib/x86_64-linux-gnu/libtinfo.so.6 (0x…)" and "/lib64/ld-… (0x…)"
+    let libraries = listed.lines().filter_map(|line| {
+        line.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned)
+    });
+    let mut folders = BTreeSet::new();
+    for library in libraries {
+        let path = Path::new(&library);
+        for parent in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+            let name = parent.to_string_lossy().into_owned();
+            if name != "/" && !name.starts_with("/usr/lib/.") && folders.insert(name.clone()) {
+                archive.directory(&name, 0o755);
+            }
+        }
+        archive.file(&library, 0o755, &cache::read(path)?);
+    }
+    Ok(())
+}

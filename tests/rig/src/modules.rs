@@ -1,0 +1,139 @@
+//! The few kernel modules that guests need, with what they depend on, in loading order.
+//!
+//! Debian's packages carry no `modules.dep` (it is made at installation), so dependencies are read
+//! from the modules themselves: `.modinfo` has `depends=a,b`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cache;
+use crate::error::{Error, Result};
+
+/// Modules that guests load at boot; those built into a kernel are not found there and not missed.
+const WANTED: &[&str] = &[
+    "virtio_pci",     // the bus that the next two hang on
+    "virtio_console", // the agent's command channel
+    "virtio_net",     // an interface besides lo
+    "tcp_diag",       // the agent's truth about sockets
+    "loop",           // block devices to hold open
+    "dummy",          // more interfaces
+    "veth",           // interfaces across network namespaces
+    "overlay",        // files as containers see them
+];
+
+const LIST: &str = "modules.list";
+const WANTED_LIST: &str = "modules.wanted";
+
+/// Whether the folder of a kernel in the cache was made with the present list of modules.
+pub(crate) fn is_current(kernel: &Path) -> bool {
+    std::fs::read_to_string(kernel.join(WANTED_LIST)).is_ok_and(|text| text == wanted_text())
+}
+
+/// The modules of a kernel in the cache, in loading order.
+pub(crate) fn list(kernel: &Path) -> Result<Vec<PathBuf>> {
+    let text = cache::read(&kernel.join(LIST))?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().map(|name| kernel.join("modules").join(name)).collect())
+}
+
+/// Copies what is wanted and its dependencies from an unpacked package into the cache.
+pub(crate) fn collect(unpacked: &Path, kernel: &Path) -> Result<()> {
+    let mut files = BTreeMap::new();
+    find_modules(&unpacked.join("kernel"), &mut files)?;
+    let target = kernel.join("modules");
+    cache::create(&target)?;
+    let mut done = BTreeSet::new();
+    let mut order = Vec::new();
+    for name in WANTED {
+        collect_one(name, &files, &target, &mut done, &mut order)?;
+    }
+    let lines: String = order.iter().map(|name| format!("{name}\n")).collect();
+    cache::write(&kernel.join(LIST), lines.as_bytes())?;
+    cache::write(&kernel.join(WANTED_LIST), wanted_text().as_bytes())
+}
+
+/// Copies one module after those it depends on. `done` bounds the recursion: a name enters once.
+fn collect_one(
+    name: &str,
+    files: &BTreeMap<String, PathBuf>,
+    target: &Path,
+    done: &mut BTreeSet<String>,
+    order: &mut Vec<String>,
+) -> Result<()> {
+    let name = name.replace('-', "_");
+    let Some(path) = files.get(&name) else { return Ok(()) };
+    if !done.insert(name.clone()) {
+        return Ok(());
+    }
+    let bytes = read_module(path)?;
+    for dependency in dependencies(&bytes) {
+        collect_one(&dependency, files, target, done, order)?;
+    }
+    let file = format!("{name}.ko");
+    cache::write(&target.join(&file), &bytes)?;
+    order.push(file);
+    Ok(())
+}
+
+/// Every module file below a folder, by module name.
+fn find_modules(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    let entries =
+        std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
+    for entry in entries.filter_map(std::result::Result::ok) {
+        let path = entry.path();
+        if path.is_dir() {
+            find_modules(&path, files)?;
+        } else if let Some((stem, _)) = entry.file_name().to_string_lossy().split_once(".ko") {
+            files.insert(stem.replace('-', "_"), path);
+        }
+    }
+    Ok(())
+}
+
+/// The module's bytes, unpacked where the distribution compressed it.
+fn read_module(path: &Path) -> Result<Vec<u8>> {
+    let tool = match path.extension().and_then(|e| e.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return cache::read(path),
+    };
+    let done = Command::new(tool)
+        .arg("-dc")
+        .arg(path)
+        .output()
+        .map_err(|e| Error::new(format!("cannot start {tool}: {e}; install its package")))?;
+    if done.status.success() {
+        return Ok(done.stdout);
+    }
+    Err(Error::new(format!("{tool} cannot unpack {}: {}", path.display(), done.status)))
+}
+
+/// What `.modinfo` says the module depends on.
+fn dependencies(module: &[u8]) -> Vec<String> {
+    const KEY: &[u8] = b"\0depends=";
+    let Some(at) = module.windows(KEY.len()).position(|window| window == KEY) else {
+        return Vec::new();
+    };
+    let value: Vec<u8> =
+        module[at + KEY.len()..].iter().copied().take_while(|byte| *byte != 0).collect();
+    let text = String::from_utf8_lossy(&value);
+    text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn wanted_text() -> String {
+    WANTED.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_come_from_modinfo() {
+        let module = b"\x7fELF..\0license=GPL\0depends=virtio_ring,virtio\0name=x\0";
+        assert_eq!(dependencies(module), ["virtio_ring", "virtio"]);
+        assert!(dependencies(b"\0depends=\0").is_empty());
+        assert!(dependencies(b"nothing").is_empty());
+    }
+}

@@ -1,0 +1,203 @@
+//! Fetches Debian packages without touching the machine: a private apt root in the cache folder.
+//!
+//! Kernels come from several suites. Adding those to the machine's own sources would let the next
+//! `apt-get install` upgrade its libc, so apt is pointed at lists and archives of our own, with the
+//! mirror and the keyring that the machine already uses. Nothing is installed from here; packages
+//! are downloaded and unpacked.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cache;
+use crate::command;
+use crate::error::{Error, Result};
+
+/// A private apt root that knows the packages of a few suites.
+#[derive(Debug)]
+pub struct Packages {
+    root: PathBuf,
+}
+
+/// Where the machine takes its own Debian packages from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Mirror {
+    uri: String,
+    keyring: Option<String>,
+}
+
+/// Suites whose packages are wanted: see `kernel::Flavor`.
+const SUITES: &[&str] = &["bookworm", "trixie"];
+
+const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+impl Packages {
+    /// Opens the private root, downloading the lists of packages (about 20 MB).
+    pub fn open() -> Result<Self> {
+        let packages = Self { root: cache::folder("apt")? };
+        for folder in ["lists/partial", "cache/archives/partial"] {
+            cache::create(&packages.root.join(folder))?;
+        }
+        let mirror = Mirror::of_this_machine()?;
+        let signed =
+            mirror.keyring.as_ref().map_or_else(String::new, |k| format!("[signed-by={k}] "));
+        let sources: String =
+            SUITES.iter().map(|s| format!("deb {signed}{} {s} main\n", mirror.uri)).collect();
+        cache::write(&packages.root.join("sources.list"), sources.as_bytes())?;
+        command::output(packages.apt("apt-get").args(["-q", "update"]))?;
+        Ok(packages)
+    }
+
+    /// Names of all packages that start with `prefix`.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let text = command::output(self.apt("apt-cache").args(["pkgnames", prefix]))?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// Downloads a package into the cache and gives the path of its file.
+    pub fn download(&self, package: &str) -> Result<PathBuf> {
+        let folder = cache::folder("packages")?.join(package);
+        cache::create(&folder)?;
+        if let Some(found) = only_package(&folder) {
+            return Ok(found);
+        }
+        command::output(
+            self.apt("apt-get").args(["-q", "download", package]).current_dir(&folder),
+        )?;
+        only_package(&folder).ok_or_else(|| {
+            Error::new(format!("apt-get download {package} left no file in {}", folder.display()))
+        })
+    }
+
+    /// apt with every folder of its own replaced by ours.
+    fn apt(&self, program: &str) -> Command {
+        let root = self.root.display();
+        let mut command = Command::new(program);
+        command.env("LC_ALL", "C");
+        for setting in [
+            format!("Dir::Etc::sourcelist={root}/sources.list"),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            format!("Dir::State::lists={root}/lists"),
+            format!("Dir::Cache={root}/cache"),
+            // The user `_apt` cannot enter a home folder.
+            "APT::Sandbox::User=root".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
+        ] {
+            command.arg("-o").arg(setting);
+        }
+        command
+    }
+}
+
+/// The package file in a folder that holds one.
+fn only_package(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    entries
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .find(|path| path.extension().is_some_and(|e| e == "deb"))
+}
+
+/// Unpacks a package file into `target` (it is not installed).
+pub fn unpack(package: &Path, target: &Path) -> Result<()> {
+    cache::create(target)?;
+    command::output(Command::new("dpkg-deb").arg("-x").arg(package).arg(target)).map(drop)
+}
+
+impl Mirror {
+    /// Reads the machine's own sources, both the old and the new form.
+    fn of_this_machine() -> Result<Self> {
+        let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let codename = release
+            .lines()
+            .find_map(|l| l.strip_prefix("VERSION_CODENAME="))
+            .map(|v| v.trim_matches('"').to_owned());
+        let mut texts = Vec::new();
+        if let Ok(entries) = std::fs::read_dir("/etc/apt/sources.list.d") {
+            let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+            paths.sort();
+            texts.extend(paths.iter().filter_map(|p| std::fs::read_to_string(p).ok()));
+        }
+        texts.extend(std::fs::read_to_string("/etc/apt/sources.list"));
+        let found = texts.iter().find_map(|text| {
+            Self::from_stanzas(text, codename.as_deref())
+                .or_else(|| Self::from_lines(text, codename.as_deref()))
+        });
+        let mut mirror = found.ok_or_else(|| {
+            Error::new(
+                "no Debian mirror found in /etc/apt/sources.list or /etc/apt/sources.list.d; \
+                 kernels come from Debian packages: add the machine's own Debian sources there",
+            )
+        })?;
+        if mirror.keyring.is_none() && Path::new(ARCHIVE_KEYRING).exists() {
+            mirror.keyring = Some(ARCHIVE_KEYRING.to_owned());
+        }
+        Ok(mirror)
+    }
+
+    /// The deb822 form: stanzas of `Key: value`, as in `debian.sources`.
+    fn from_stanzas(text: &str, codename: Option<&str>) -> Option<Self> {
+        text.split("\n\n").find_map(|stanza| {
+            let value = |key: &str| {
+                stanza.lines().find_map(|line| {
+                    let (name, value) = line.split_once(':')?;
+                    name.eq_ignore_ascii_case(key).then(|| value.trim())
+                })
+            };
+            let suites = value("Suites")?;
+            let main = value("Components")?.split_whitespace().any(|c| c == "main");
+            let deb = value("Types")?.split_whitespace().any(|t| t == "deb");
+            let uri = value("URIs")?.split_whitespace().next()?;
+            let ours = main && deb && suites.split_whitespace().any(|s| is_base_suite(s, codename));
+            let keyring = value("Signed-By").filter(|k| k.starts_with('/')).map(str::to_owned);
+            ours.then(|| Self { uri: uri.to_owned(), keyring })
+        })
+    }
+
+    /// The old form: `deb [options] URI suite components…`.
+    fn from_lines(text: &str, codename: Option<&str>) -> Option<Self> {
+        text.lines().find_map(|line| {
+            let rest = line.trim().strip_prefix("deb ")?.trim_start();
+            let (options, rest) = match rest.strip_prefix('[') {
+                Some(inside) => inside.split_once(']')?,
+                None => ("", rest),
+            };
+            let mut words = rest.split_whitespace();
+            let (uri, suite) = (words.next()?, words.next()?);
+            let ours = is_base_suite(suite, codename) && words.any(|c| c == "main");
+            let keyring = options
+                .split_whitespace()
+                .find_map(|o| o.strip_prefix("signed-by="))
+                .filter(|k| k.starts_with('/'))
+                .map(str::to_owned);
+            ours.then(|| Self { uri: uri.to_owned(), keyring })
+        })
+    }
+}
+
+/// Whether a suite is the one the machine was installed from (not its updates or security fixes).
+fn is_base_suite(suite: &str, codename: Option<&str>) -> bool {
+    let plain = ["stable", "oldstable", "testing", "unstable", "sid"];
+    Some(suite) == codename || plain.contains(&suite)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_found_in_both_forms() {
+        let stanzas = "Types: deb\nURIs: http://mirror.test/debian-security\nSuites: \
+                       bookworm-security\nComponents: main\n\nTypes: deb\nURIs: \
+                       http://mirror.test/debian\nSuites: bookworm bookworm-updates\n\
+                       Components: main\nSigned-By: /k.gpg\n";
+        let expected =
+            Mirror { uri: "http://mirror.test/debian".into(), keyring: Some("/k.gpg".into()) };
+        assert_eq!(Mirror::from_stanzas(stanzas, Some("bookworm")), Some(expected));
+        let lines = "# a comment\ndeb http://other.test/tool tool-bookworm main\n\
+                     deb [arch=amd64 signed-by=/k.gpg] http://mirror.test/debian bookworm main\n";
+        let expected =
+            Mirror { uri: "http://mirror.test/debian".into(), keyring: Some("/k.gpg".into()) };
+        assert_eq!(Mirror::from_lines(lines, Some("bookworm")), Some(expected));
+        assert_eq!(Mirror::from_lines("deb http://m.test/x bookworm main", Some("trixie")), None);
+    }
+}

@@ -1,0 +1,86 @@
+//! Makes a Debian machine able to run guests: an emulator, a C compiler, an unpacker.
+//!
+//! As root it installs what is missing and says so; otherwise it says which command would.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::command;
+use crate::error::{Error, Result};
+
+/// A program or file that must be there, and the package that brings it.
+const NEEDS: &[(Need, &str)] = &[
+    (Need::Program("qemu-system-x86_64"), "qemu-system-x86"),
+    (Need::Program("gcc"), "gcc"),
+    (Need::File("/usr/lib/x86_64-linux-gnu/libc.a"), "libc6-dev"),
+    (Need::File("/usr/include/linux/inet_diag.h"), "linux-libc-dev"),
+    (Need::Program("xz"), "xz-utils"),
+    (Need::Program("setpriv"), "util-linux"),
+    (Need::Program("bash"), "bash"),
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Need {
+    Program(&'static str),
+    File(&'static str),
+}
+
+impl Need {
+    fn is_met(self) -> bool {
+        match self {
+            Self::Program(name) => command::exists(name),
+            Self::File(path) => Path::new(path).exists(),
+        }
+    }
+}
+
+/// Installs what is missing.
+pub fn ensure() -> Result<()> {
+    let missing: Vec<_> =
+        NEEDS.iter().filter(|(need, _)| !need.is_met()).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line =
+        format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    if !command::exists("apt-get") {
+        return Err(Error::new(format!(
+            "the tests of real kernels need the Debian packages {}; this machine has no apt-get",
+            missing.join(", ")
+        )));
+    }
+    if command::output(Command::new("id").arg("-u"))?.trim() != "0" {
+        return Err(Error::new(format!("packages are missing; as root, run: {line}")));
+    }
+    eprintln!("rig: installing {} ({line})", missing.join(", "));
+    if !has_package_lists() {
+        apt(&["update"])?;
+    }
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(&missing);
+    if apt(&install).is_err() {
+        // Lists may be older than the mirror: once more with fresh ones.
+        apt(&["update"])?;
+        apt(&install)?;
+    }
+    match NEEDS.iter().find(|(need, _)| !need.is_met()) {
+        None => Ok(()),
+        Some((need, package)) => Err(Error::new(format!(
+            "{package} was installed but {need:?} is still not there; is this Debian on amd64?"
+        ))),
+    }
+}
+
+fn has_package_lists() -> bool {
+    std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|entries| {
+        entries
+            .filter_map(std::result::Result::ok)
+            .any(|e| e.file_name().to_string_lossy().contains("_Packages"))
+    })
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.arg("-q").args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command::output(&mut command).map(drop)
+}

@@ -1,0 +1,33 @@
+//! Starts child processes from one thread that lives as long as the program.
+//!
+//! The kernel sends the parent-death signal when the *thread* that forked ends. A guest made by one
+//! test's thread and used by another's would die with the first, so this thread forks for all.
+
+use std::process::{Child, Command};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, OnceLock};
+
+use crate::error::{Error, Result};
+
+type Request = (Command, Sender<std::io::Result<Child>>);
+
+/// Starts `command` on the thread that never ends.
+pub(crate) fn spawn(command: Command) -> Result<Child> {
+    static SPAWNER: OnceLock<Mutex<Sender<Request>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, requests) = channel::<Request>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in requests {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        Mutex::new(sender)
+    });
+    let name = command.get_program().to_string_lossy().into_owned();
+    let (reply, answer) = channel();
+    let sender = spawner.lock().map_err(|_| Error::new("a thread that started QEMU panicked"))?;
+    sender.send((command, reply)).map_err(|_| Error::new("the thread that starts QEMU ended"))?;
+    drop(sender);
+    let started = answer.recv().map_err(|_| Error::new("the thread that starts QEMU ended"))?;
+    started.map_err(|e| Error::new(format!("cannot start {name}: {e}; run `cargo xtask setup`")))
+}

@@ -1,0 +1,73 @@
+//! `cargo xtask guest`: boots a guest for a developer to look at.
+//!
+//! Prints where its memory, monitor and console are, then passes each line of standard input to
+//! the agent inside until there are no more. `pause` and `resume` stop and start the guest.
+
+use std::io::BufRead as _;
+
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let text = |e: panoptes_rig::Error| e.to_string();
+    let mut flavor = Flavor::Debian6_1;
+    let mut memory_mib = 512;
+    let mut five_level = false;
+    let mut numa_nodes = 1;
+    let mut ram_file = None;
+    let mut commands = Vec::new();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let mut value =
+            || words.next().cloned().ok_or_else(|| format!("{word} needs a value after it"));
+        match word.as_str() {
+            "--kernel" => flavor = Flavor::from_name(&value()?).map_err(text)?,
+            "--memory" => memory_mib = value()?.parse().map_err(|e| format!("--memory: {e}"))?,
+            "--numa" => numa_nodes = value()?.parse().map_err(|e| format!("--numa: {e}"))?,
+            "--ram-file" => ram_file = Some(value()?.into()),
+            "--load" => commands.push(value()?),
+            "--five-level" => five_level = true,
+            other => return Err(format!("guest has no option {other:?}; see `cargo xtask help`")),
+        }
+    }
+    setup::ensure().map_err(text)?;
+    let spec = GuestSpec {
+        memory_mib,
+        five_level,
+        numa_nodes,
+        ram_file,
+        ..GuestSpec::new(Kernel::obtain(flavor).map_err(text)?)
+    };
+    let mut guest = Guest::boot(&spec).map_err(text)?;
+    println!("kernel  {}", spec.kernel.release());
+    println!("booted  in {:.1} s", guest.boot_time().as_secs_f64());
+    println!("ram     {}", guest.ram_path().display());
+    println!("qmp     {}", guest.qmp_path().display());
+    println!("console {}", guest.console_path().display());
+    println!("pid     {}", guest.qemu_pid());
+    for command in &commands {
+        obey(&mut guest, command)?;
+    }
+    println!("commands of the agent, or pause, resume, reset; end with EOF");
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|e| format!("cannot read standard input: {e}"))?;
+        if let Err(message) = obey(&mut guest, line.trim()) {
+            eprintln!("{message}");
+        }
+    }
+    guest.quit().map_err(text)
+}
+
+fn obey(guest: &mut Guest, command: &str) -> Result<(), String> {
+    let done = match command {
+        "" => return Ok(()),
+        "pause" => guest.pause().map(|()| Vec::new()),
+        "resume" => guest.resume().map(|()| Vec::new()),
+        "reset" => guest.system_reset().map(|()| Vec::new()),
+        other => guest.agent(other),
+    };
+    for line in done.map_err(|e| e.to_string())? {
+        println!("{line}");
+    }
+    println!("ok");
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! `cargo xtask setup`: makes this machine able to run guests, so that later runs need no network.
+
+use panoptes_rig::{Flavor, Kernel, setup};
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    if let Some(argument) = arguments.first() {
+        return Err(format!("setup takes no arguments, not {argument:?}"));
+    }
+    setup::ensure().map_err(|e| e.to_string())?;
+    for flavor in Flavor::ALL {
+        let kernel = Kernel::obtain(*flavor).map_err(|e| e.to_string())?;
+        println!("{:<5} {}", flavor.name(), kernel.release());
+    }
+    Ok(())
+}
