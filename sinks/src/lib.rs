@@ -1,1 +1,49 @@
-//! Empty for now.
+//! What Panoptes writes: the records, their serialisers, and the outputs they go to.
+//!
+//! Data comes in as details structs that borrow whatever the caller has ([`record`]), is written once into preallocated
+//! space ([`json`]), and leaves as lines. [`activities`] is the table of everything that can be reported; [`schema`] is
+//! made from the same declarations that write the records.
+//!
+//! This crate does not know what a kernel is, when something is worth reporting, or what time it is: all that is handed in.
+//! Once started it allocates nothing. Start reading at [`record::RecordWriter::write`] and
+//! [`record::scan::ScanLine::write`].
+//!
+//! ```
+//! use panoptes_sinks::activities::Activity;
+//! use panoptes_sinks::json::Limits;
+//! use panoptes_sinks::record::header::Header;
+//! use panoptes_sinks::record::interface::BluefieldSystem;
+//! use panoptes_sinks::record::process::ProcessDetails;
+//! use panoptes_sinks::record::scan::ScanLine;
+//! use panoptes_sinks::record::workload::Workload;
+//! use panoptes_sinks::record::{Details, Record, RecordWriter};
+//!
+//! let process = ProcessDetails {
+//!     process_name: b"bash".as_slice().into(),
+//!     process_id: 714,
+//!     process_parent_process_id: Some(702),
+//!     ..ProcessDetails::default()
+//! };
+//! let mut out = [0; 4096];
+//!
+//! // `panoptes scan`: one line, with its line feed.
+//! let length = ScanLine::Process(&process).write(&mut out, 1024)?;
+//! assert_eq!(
+//!     &out[..length],
+//!     b"{\"kind\":\"process\",\"process_name\":\"bash\",\"process_id\":714,\"process_parent_process_id\":702}\n"
+//! );
+//!
+//! // A record: the header is laid down once a system, the writer lives as long as its scanner.
+//! let mut header = Header::new(&"NONE".into(), &BluefieldSystem::default(), Limits::new(1024));
+//! header.set_workload(&Workload { hostname: Some("web-1".into()), ..Workload::default() });
+//! let mut writer = RecordWriter::new(0x0123_4567_89ab_cdef, 1024);
+//! let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
+//! let length = writer.write(&mut out, &header, &record, 1_795_159_906_905_224_659)?;
+//! assert!(out[..length].starts_with(b"{\"vendor_name\":\"PANOPTES\""));
+//! # Ok::<(), panoptes_sinks::json::Full>(())
+//! ```
+
+pub mod activities;
+pub mod json;
+pub mod record;
+pub mod schema;

@@ -1,0 +1,323 @@
+//! The table of everything that Panoptes can report: name, type, severity, default, short id, details.
+//!
+//! The 54 activities of guide §10 come first, in the guide's order, then our own. The record header, the schema, the
+//! configuration and the syslog ids all read this one table, so an activity is added in one place.
+//! This file says nothing of when an activity is reported: that is the engine's policy.
+
+use crate::record::DetailsKind;
+
+/// What kind of message an activity gives (`message_type`).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum MessageType {
+    /// Situational awareness.
+    Event,
+    /// Something that wants a look.
+    Alert,
+    /// About Panoptes itself.
+    SystemActivity,
+}
+
+impl MessageType {
+    /// The word in `message_type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Event => "EVENT",
+            Self::Alert => "ALERT",
+            Self::SystemActivity => "SYSTEM_ACTIVITY",
+        }
+    }
+}
+
+/// How much an activity matters (`severity`), least first.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// In two of the guide's alerts, though its header table forgot it.
+    Low,
+    /// Unusual.
+    Warning,
+    /// Worth a look.
+    Medium,
+    /// Worth a look now.
+    High,
+    /// Something of ours failed.
+    Error,
+    /// Free for configurations to give; no activity has it by default.
+    Critical,
+}
+
+impl Severity {
+    /// Every severity, least first.
+    pub const ALL: [Self; 7] = [
+        Self::Info,
+        Self::Low,
+        Self::Warning,
+        Self::Medium,
+        Self::High,
+        Self::Error,
+        Self::Critical,
+    ];
+
+    /// The word in `severity`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "INFO",
+            Self::Low => "LOW",
+            Self::Warning => "WARNING",
+            Self::Medium => "MEDIUM",
+            Self::High => "HIGH",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        }
+    }
+
+    /// The severity of that name, as a configuration writes it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|severity| severity.name() == name)
+    }
+}
+
+/// What the table says of one activity.
+#[derive(Clone, Copy, Debug)]
+pub struct ActivityInfo {
+    /// `activity_data.name`.
+    pub name: &'static str,
+    /// `message_type`.
+    pub message_type: MessageType,
+    /// `severity`, unless the configuration gives another.
+    pub severity: Severity,
+    /// Whether it is reported when the configuration says nothing.
+    pub default_on: bool,
+    /// MSGID over syslog: at most 32 printable characters, unique.
+    pub short_id: &'static str,
+    /// The details object that every record of it has.
+    pub own: DetailsKind,
+    /// The details objects that may follow, in this order.
+    pub parents: &'static [DetailsKind],
+    /// `},"activity_data":{"name":"…"`: what stands between the workload and the details.
+    pub(crate) opening: &'static str,
+}
+
+const NONE: &[DetailsKind] = &[];
+const PROCESS: &[DetailsKind] = &[DetailsKind::Process];
+const DESCRIPTOR_AND_PROCESS: &[DetailsKind] = &[DetailsKind::FileDescriptor, DetailsKind::Process];
+
+macro_rules! short_id {
+    ($name:literal) => {
+        $name
+    };
+    ($name:literal $short:literal) => {
+        $short
+    };
+}
+
+macro_rules! default_on {
+    () => {
+        true
+    };
+    (off) => {
+        false
+    };
+}
+
+/// One line an activity: variant, name, type, severity, own details, parents, then `off` and a short id where needed.
+macro_rules! activities {
+    ($($variant:ident $name:literal $message_type:ident $severity:ident $own:ident $parents:ident
+        $(= $short:literal)? $(, $off:ident)?;)*) => {
+        /// Everything that Panoptes can report; [`Activity::info`] says what the table knows of it.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        #[repr(u8)]
+        pub enum Activity {
+            $(#[doc = concat!("`", $name, "`")] $variant,)*
+        }
+
+        impl Activity {
+            /// Every activity in the table's order, which is that of the discriminants.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+        }
+
+        static TABLE: &[ActivityInfo] = &[$(ActivityInfo {
+            name: $name,
+            message_type: MessageType::$message_type,
+            severity: Severity::$severity,
+            default_on: default_on!($($off)?),
+            short_id: short_id!($name $($short)?),
+            own: DetailsKind::$own,
+            parents: $parents,
+            opening: concat!("},\"activity_data\":{\"name\":\"", $name, "\""),
+        },)*];
+    };
+}
+
+activities! {
+    // 10.1 processes
+    ProcessCreated "process_created" Event Info Process NONE;
+    ProcessTerminated "process_terminated" Event Info Process NONE;
+    ProcessZombie "process_zombie" Event Warning Process NONE;
+    ProcessHidden "process_hidden" Alert High Process NONE;
+    // 10.2 network connections
+    NetworkConnectionCreated "network_connection_created" Event Info NetworkConnection DESCRIPTOR_AND_PROCESS;
+    NetworkConnectionTerminated "network_connection_terminated" Event Info NetworkConnection DESCRIPTOR_AND_PROCESS;
+    TcpConnectionExcessiveData "tcp_connection_excessive_data" Alert Low NetworkConnection DESCRIPTOR_AND_PROCESS;
+    TcpLongLastingConnection "tcp_long_lasting_connection" Alert Low NetworkConnection DESCRIPTOR_AND_PROCESS;
+    TcpNetworkConnectionStateChange "tcp_network_connection_state_change" Event Info NetworkConnection
+        DESCRIPTOR_AND_PROCESS = "tcp_connection_state_change";
+    TcpNetworkConnectionStatus "tcp_network_connection_status" Event Info NetworkConnection
+        DESCRIPTOR_AND_PROCESS, off;
+    // 10.3 reverse shell
+    ReverseShellDetected "reverse_shell_detected" Alert High ReverseShell NONE;
+    // 10.4 attestation
+    ForeignBinaryExecuted "foreign_binary_executed" Alert High ElfFile PROCESS;
+    BinaryExecutedNotAsIntended "binary_executed_not_as_intended" Alert High ElfFile PROCESS;
+    ForeignBinaryExecutedFileSizeMismatch "foreign_binary_executed_file_size_mismatch" Alert High ElfFile PROCESS
+        = "foreign_binary_size_mismatch";
+    ForeignLibraryLoaded "foreign_library_loaded" Alert High ElfFile PROCESS;
+    ForeignLibraryLoadedFileSizeMismatch "foreign_library_loaded_file_size_mismatch" Alert High ElfFile PROCESS
+        = "foreign_library_size_mismatch";
+    // 10.5 process memory
+    ProcessMemoryCreated "process_memory_created" Event Info ProcessMemory PROCESS, off;
+    ProcessMemoryTerminated "process_memory_terminated" Event Info ProcessMemory PROCESS, off;
+    NewExecutableAnonymousMemoryMapped "new_executable_anonymous_memory_mapped" Event Warning ProcessMemory PROCESS
+        = "new_exec_anonymous_memory_mapped";
+    ExecutablePermissionsAdded "executable_permissions_added" Alert Medium ProcessMemory PROCESS;
+    ExecutablePermissionsRemoved "executable_permissions_removed" Alert Medium ProcessMemory PROCESS;
+    NewFileMapped "new_file_mapped" Event Info ProcessMemory PROCESS;
+    FileUnmapped "file_unmapped" Event Info ProcessMemory PROCESS;
+    // 10.6 file descriptors
+    FileDescriptorOpen "file_descriptor_open" Event Info FileDescriptor PROCESS;
+    FileDescriptorClose "file_descriptor_close" Event Info FileDescriptor PROCESS;
+    FileDescriptorFileContentChange "file_descriptor_file_content_change" Alert Medium FileDescriptor PROCESS
+        = "fd_file_content_change";
+    // 10.7 threads
+    ThreadCreated "thread_created" Event Info Thread PROCESS;
+    ThreadTerminated "thread_terminated" Event Info Thread PROCESS;
+    // 10.8 containers
+    ContainerStarted "container_started" Event Info Container PROCESS;
+    ContainerTerminated "container_terminated" Event Info Container PROCESS;
+    // 10.9 shell history
+    ShellCommandExecuted "shell_command_executed" Event Info ShellHistory PROCESS;
+    ShellHistoryCleared "shell_history_cleared" Alert High ShellHistory PROCESS;
+    ShellHistoryDisabled "shell_history_disabled" Alert High ShellHistory PROCESS;
+    // 10.10 system events
+    ServiceInitializationStarted "service_initialization_started" SystemActivity Info SystemActivity NONE;
+    ServiceInitializationSuccessful "service_initialization_successful" SystemActivity Info SystemActivity NONE
+        = "service_init_successful";
+    ServiceInitializationFailed "service_initialization_failed" SystemActivity Error SystemActivity NONE;
+    ServiceRuntimeFailure "service_runtime_failure" SystemActivity Error SystemActivity NONE;
+    ServiceGracefullyShutdown "service_gracefully_shutdown" SystemActivity Info SystemActivity NONE;
+    DetailsGatheringFailed "details_gathering_failed" SystemActivity Error SystemActivity NONE;
+    HostInitializationStarted "host_initialization_started" SystemActivity Info SystemActivity NONE;
+    HostInitializationSuccessful "host_initialization_successful" SystemActivity Info SystemActivity NONE;
+    HostInitializationFailed "host_initialization_failed" SystemActivity Error SystemActivity NONE;
+    OsIdentifierFound "os_identifier_found" SystemActivity Info SystemActivity NONE;
+    OsIdentifierDiscoveryExtended "os_identifier_discovery_extended" SystemActivity Info SystemActivity NONE;
+    LoadingProfileCandidate "loading_profile_candidate" SystemActivity Info SystemActivity NONE;
+    ProfileVerificationSuccessful "profile_verification_successful" SystemActivity Info SystemActivity NONE;
+    ProfileVerificationFailed "profile_verification_failed" SystemActivity Error SystemActivity NONE;
+    ProfileParsingFailed "profile_parsing_failed" SystemActivity Error SystemActivity NONE;
+    NoMatchingProfileFound "no_matching_profile_found" SystemActivity Error SystemActivity NONE;
+    UnableToDetermineTargetOs "unable_to_determine_target_os" SystemActivity Error SystemActivity NONE;
+    ProcessLimitReached "process_limit_reached" SystemActivity Medium SystemActivity NONE;
+    FileHandlesLimitReached "file_handles_limit_reached" SystemActivity Medium SystemActivity NONE;
+    ProcessMemoryLimitReached "process_memory_limit_reached" SystemActivity Medium SystemActivity NONE;
+    ThreadsLimitReached "threads_limit_reached" SystemActivity Medium SystemActivity NONE;
+    // Ours, of the same kind.
+    NetworkConnectionsLimitReached "network_connections_limit_reached" SystemActivity Medium SystemActivity NONE
+        = "connections_limit_reached";
+    ContainersLimitReached "containers_limit_reached" SystemActivity Medium SystemActivity NONE;
+    LimitCleared "limit_cleared" SystemActivity Info SystemActivity NONE;
+    RecordsDropped "records_dropped" SystemActivity Medium SystemActivity NONE;
+    CoverageReport "coverage_report" SystemActivity Info SystemActivity NONE;
+    LoadMemRegionsFailed "load_mem_regions_failed" SystemActivity Error SystemActivity NONE;
+    LoadMemRegionsSuccessful "load_mem_regions_successful" SystemActivity Info SystemActivity NONE;
+    InvalidSbomConfigurationFile "invalid_sbom_configuration_file" SystemActivity Error SystemActivity NONE;
+    InvalidSbomConfigurationFolder "invalid_sbom_configuration_folder" SystemActivity Error SystemActivity NONE
+        = "invalid_sbom_config_folder";
+}
+
+impl Activity {
+    /// What the table says of it.
+    pub fn info(self) -> &'static ActivityInfo {
+        &TABLE[self as usize]
+    }
+
+    /// `activity_data.name`.
+    pub fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    /// The activity of that name, as a record or a configuration writes it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|activity| activity.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// The activities of guide §10; the rest are ours.
+    const GUIDE_COUNT: usize = 54;
+
+    #[test]
+    fn the_guide_has_54_activities_of_which_19_are_events_and_14_alerts() {
+        let count = |message_type| {
+            Activity::ALL[..GUIDE_COUNT]
+                .iter()
+                .filter(|activity| activity.info().message_type == message_type)
+                .count()
+        };
+        assert_eq!(count(MessageType::Event), 19);
+        assert_eq!(count(MessageType::Alert), 14);
+        assert_eq!(count(MessageType::SystemActivity), 21);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 9);
+    }
+
+    #[test]
+    fn every_name_is_found_again_and_unique() {
+        for (index, &activity) in Activity::ALL.iter().enumerate() {
+            assert_eq!(activity as usize, index);
+            assert_eq!(Activity::from_name(activity.name()), Some(activity));
+        }
+        assert_eq!(Activity::from_name("process_create"), None);
+    }
+
+    #[test]
+    fn short_ids_fit_syslog_and_are_unique() {
+        let mut seen = HashSet::new();
+        for activity in Activity::ALL {
+            let id = activity.info().short_id;
+            assert!(id.len() <= 32 && !id.is_empty(), "{id}");
+            assert!(id.bytes().all(|byte| byte.is_ascii_graphic()), "{id}");
+            assert!(seen.insert(id), "{id}");
+        }
+    }
+
+    #[test]
+    fn only_the_guides_three_are_off_by_default() {
+        let off: Vec<_> = Activity::ALL
+            .iter()
+            .filter(|activity| !activity.info().default_on)
+            .map(|activity| activity.name())
+            .collect();
+        assert_eq!(
+            off,
+            [
+                "tcp_network_connection_status",
+                "process_memory_created",
+                "process_memory_terminated"
+            ]
+        );
+    }
+
+    #[test]
+    fn every_severity_is_found_by_name() {
+        for severity in Severity::ALL {
+            assert_eq!(Severity::from_name(severity.name()), Some(severity));
+        }
+        assert_eq!(Severity::from_name("info"), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! Text of network addresses: IPv4, IPv6 (RFC 5952) and Ethernet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Full, HEX, JsonWriter};
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl JsonWriter<'_> {
+    /// An IP address, quoted. An IPv4 address mapped into IPv6 is written as IPv4.
+    pub fn ip_address(&mut self, address: IpAddr) -> Result<(), Full> {
+        self.raw(b"\"")?;
+        match address.to_canonical() {
+            IpAddr::V4(address) => self.ipv4(address)?,
+            IpAddr::V6(address) => self.ipv6(address)?,
+        }
+        self.raw(b"\"")
+    }
+
+    fn ipv4(&mut self, address: Ipv4Addr) -> Result<(), Full> {
+        let [a, b, c, d] = address.octets();
+        self.number(a.into())?;
+        for octet in [b, c, d] {
+            self.raw(b".")?;
+            self.number(octet.into())?;
+        }
+        Ok(())
+    }
+
+    fn ipv6(&mut self, address: Ipv6Addr) -> Result<(), Full> {
+        let groups = address.segments();
+        let (gap_start, gap_end) = longest_zero_run(&groups);
+        let mut index = 0;
+        while index < groups.len() {
+            if index == gap_start && gap_end > gap_start {
+                self.raw(b"::")?;
+                index = gap_end;
+                continue;
+            }
+            if index > 0 && index != gap_end {
+                self.raw(b":")?;
+            }
+            let group = groups[index];
+            let digits = (16 - (group | 1).leading_zeros()).div_ceil(4);
+            for digit in (0..digits).rev() {
+                self.raw(&[HEX[usize::from(group >> (4 * digit)) & 15]])?;
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// `52:54:00:12:34:56`, quoted.
+    pub fn mac_address(&mut self, address: MacAddress) -> Result<(), Full> {
+        let mut text = *b"\"00:00:00:00:00:00\"";
+        for (index, octet) in address.0.iter().enumerate() {
+            text[1 + 3 * index] = HEX[usize::from(octet >> 4)];
+            text[2 + 3 * index] = HEX[usize::from(octet & 15)];
+        }
+        self.raw(&text)
+    }
+}
+
+/// Where the longest run of at least two zero groups starts and ends, the first of equals; empty when there is none.
+const fn longest_zero_run(groups: &[u16; 8]) -> (usize, usize) {
+    let (mut best_start, mut best_end) = (0, 0);
+    let mut start = 0;
+    let mut index = 0;
+    while index < groups.len() {
+        if groups[index] == 0 {
+            let end = index + 1;
+            if end - start > best_end - best_start && end - start >= 2 {
+                (best_start, best_end) = (start, end);
+            }
+        } else {
+            start = index + 1;
+        }
+        index += 1;
+    }
+    (best_start, best_end)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::json::Limits;
+
+    fn text(address: &str) -> String {
+        written(address.parse().unwrap())
+    }
+
+    fn written(address: IpAddr) -> String {
+        let mut out = [0; 64];
+        let mut writer = JsonWriter::new(&mut out, Limits::new(64));
+        writer.ip_address(address).unwrap();
+        let length = writer.length();
+        std::str::from_utf8(&out[1..length - 1]).unwrap().to_owned()
+    }
+
+    #[test]
+    fn addresses_are_written_as_rfc_5952_says() {
+        for address in [
+            "10.0.2.15",
+            "0.0.0.0",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "2001:db8::7",
+            "fe80::5054:ff:fe12:3456",
+            "2001:db8:0:1:1:1:1:1",
+            "2001:0:0:1::1",
+            "2001:db8::1:0:0:1",
+            "1::",
+            "0:1::",
+            "1:2:3:4:5:6:7:8",
+        ] {
+            assert_eq!(text(address), address);
+        }
+        assert_eq!(text("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(text("::2:3:4:5:6:7:8"), "0:2:3:4:5:6:7:8");
+    }
+
+    proptest! {
+        #[test]
+        fn any_ipv6_address_is_written_as_the_standard_library_does(
+            groups in proptest::array::uniform8(prop_oneof![Just(0_u16), any::<u16>()]),
+        ) {
+            let address = IpAddr::from(Ipv6Addr::from(groups)).to_canonical();
+            prop_assert_eq!(written(address), address.to_string());
+        }
+    }
+}

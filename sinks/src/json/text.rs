@@ -1,0 +1,453 @@
+//! Strings from whatever bytes a watched machine calls a name, and command lines.
+//!
+//! What comes out is always valid UTF-8 in valid JSON: bytes that are not UTF-8 become U+FFFD one by one, control characters
+//! (C0, DEL, C1) are escaped, and a string is cut at the limit on a character boundary. The limit counts the bytes of the
+//! value, after U+FFFD was put in and before escapes, so that the reader's string has never more than `string_length` bytes.
+
+use super::{Full, HEX, JsonWriter};
+
+/// Bytes that are a text to the watched machine: a name, a path, a reason. No promise that they are UTF-8.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Text<'a> {
+    pieces: Pieces<'a>,
+    cut: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pieces<'a> {
+    One(&'a [u8]),
+    Several(&'a [&'a [u8]]),
+    Numbered(&'a str, u64),
+}
+
+impl Default for Pieces<'_> {
+    fn default() -> Self {
+        Self::One(b"")
+    }
+}
+
+impl<'a> Text<'a> {
+    /// These bytes.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { pieces: Pieces::One(bytes), cut: false }
+    }
+
+    /// These bytes, which are only the beginning: the record will say `truncated`.
+    pub const fn cut(bytes: &'a [u8]) -> Self {
+        Self { pieces: Pieces::One(bytes), cut: true }
+    }
+
+    /// Several pieces, one after the other: a path of components, a name and ` (deleted)`.
+    pub const fn pieces(pieces: &'a [&'a [u8]]) -> Self {
+        Self { pieces: Pieces::Several(pieces), cut: false }
+    }
+
+    /// `socket:[13731]`, as /proc names what has a number and no path.
+    pub const fn numbered(kind: &'a str, number: u64) -> Self {
+        Self { pieces: Pieces::Numbered(kind, number), cut: false }
+    }
+
+    /// Hands every piece to `take`, in order, until it answers false; a number is given as digits.
+    pub(crate) fn for_each_piece(&self, mut take: impl FnMut(&[u8]) -> bool) {
+        match self.pieces {
+            Pieces::One(bytes) => {
+                take(bytes);
+            }
+            Pieces::Several(pieces) => {
+                for piece in pieces {
+                    if !take(piece) {
+                        return;
+                    }
+                }
+            }
+            Pieces::Numbered(kind, number) => {
+                let mut digits = [0; 20];
+                let length = super::decimal_length(number);
+                super::write_decimal(&mut digits[..length], number);
+                let _ =
+                    take(kind.as_bytes()) && take(b":[") && take(&digits[..length]) && take(b"]");
+            }
+        }
+    }
+
+    /// Whether the bytes are only the beginning.
+    pub const fn is_cut(&self) -> bool {
+        self.cut
+    }
+}
+
+impl<'a> From<&'a [u8]> for Text<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::new(bytes)
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::new(text.as_bytes())
+    }
+}
+
+/// A command line as /proc/PID/cmdline has it: arguments that each end in NUL.
+///
+/// It is written twice, as one string joined by spaces and as the exact list. Only one NUL at the very end is dropped, so
+/// empty arguments stay; no bytes at all are no arguments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommandLine<'a> {
+    bytes: &'a [u8],
+    cut: bool,
+}
+
+impl<'a> CommandLine<'a> {
+    /// All of it.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, cut: false }
+    }
+
+    /// Only its beginning: the record will say `truncated`.
+    pub const fn cut(bytes: &'a [u8]) -> Self {
+        Self { bytes, cut: true }
+    }
+
+    /// The arguments one by one.
+    pub fn arguments(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let bytes = self.bytes.strip_suffix(b"\0").unwrap_or(self.bytes);
+        // `split` gives one empty argument for no bytes: right for a lone NUL, wrong for nothing.
+        let count = if self.bytes.is_empty() { 0 } else { usize::MAX };
+        bytes.split(|&byte| byte == 0).take(count)
+    }
+}
+
+impl JsonWriter<'_> {
+    /// A string, quoted, escaped and cut.
+    pub fn text(&mut self, text: &Text<'_>) -> Result<(), Full> {
+        if text.cut {
+            self.set_truncated();
+        }
+        self.raw(b"\"")?;
+        let limit = self.limits().string_length;
+        if let Pieces::One(bytes) = text.pieces {
+            // The usual case, kept free of closures.
+            self.escaped(whole_characters(bytes, text.cut), limit)?;
+        } else {
+            let mut left = Ok(Some(limit));
+            text.for_each_piece(|piece| {
+                if let Ok(Some(budget)) = left {
+                    left = self.escaped(piece, budget);
+                }
+                matches!(left, Ok(Some(_)))
+            });
+            left?;
+        }
+        self.raw(b"\"")
+    }
+
+    /// The arguments joined by spaces.
+    pub fn joined_arguments(&mut self, line: &CommandLine<'_>) -> Result<(), Full> {
+        if line.cut {
+            self.set_truncated();
+        }
+        self.raw(b"\"")?;
+        let mut budget = self.limits().string_length;
+        for (index, argument) in line.arguments().enumerate() {
+            if index > 0 {
+                if budget == 0 {
+                    self.set_truncated();
+                    break;
+                }
+                self.raw(b" ")?;
+                budget -= 1;
+            }
+            match self.escaped(argument, budget)? {
+                Some(left) => budget = left,
+                None => break,
+            }
+        }
+        self.raw(b"\"")
+    }
+
+    /// The exact list of arguments.
+    pub fn argument_list(&mut self, line: &CommandLine<'_>) -> Result<(), Full> {
+        self.list(line.arguments(), |writer, argument| writer.text(&Text::new(argument)))
+    }
+
+    /// The inside of a string. Gives how much of `budget` is left, or nothing when it had to be cut.
+    fn escaped(&mut self, bytes: &[u8], mut budget: usize) -> Result<Option<usize>, Full> {
+        let mut at = 0;
+        loop {
+            let run = clean_prefix(&bytes[at..]);
+            let take = run.min(budget);
+            self.raw(&bytes[at..at + take])?;
+            at += take;
+            budget -= take;
+            if take < run {
+                self.set_truncated();
+                return Ok(None);
+            }
+            if at == bytes.len() {
+                return Ok(Some(budget));
+            }
+            let character = Character::at(&bytes[at..]);
+            if character.value_bytes() > budget {
+                self.set_truncated();
+                return Ok(None);
+            }
+            budget -= character.value_bytes();
+            at += self.character(character)?;
+        }
+    }
+
+    /// One character that needs care. Gives how many bytes of the input it took.
+    fn character(&mut self, character: Character<'_>) -> Result<usize, Full> {
+        match character {
+            Character::Ascii(byte) => {
+                let short = match byte {
+                    b'"' => b"\\\"",
+                    b'\\' => b"\\\\",
+                    b'\n' => b"\\n",
+                    b'\r' => b"\\r",
+                    b'\t' => b"\\t",
+                    0x08 => b"\\b",
+                    0x0c => b"\\f",
+                    _ => return self.unicode_escape(byte).map(|()| 1),
+                };
+                self.raw(short).map(|()| 1)
+            }
+            // U+0080 to U+009F are control characters too.
+            Character::Valid([0xc2, low @ 0x80..=0x9f]) => self.unicode_escape(*low).map(|()| 2),
+            Character::Valid(sequence) => self.raw(sequence).map(|()| sequence.len()),
+            Character::Invalid => self.raw("\u{fffd}".as_bytes()).map(|()| 1),
+        }
+    }
+
+    /// `\u001b`.
+    fn unicode_escape(&mut self, code: u8) -> Result<(), Full> {
+        let [high, low] = [HEX[usize::from(code >> 4)], HEX[usize::from(code & 15)]];
+        self.raw(&[b'\\', b'u', b'0', b'0', high, low])
+    }
+}
+
+/// One character of a text that may be no text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Character<'a> {
+    /// One byte below 0x80.
+    Ascii(u8),
+    /// A sequence of two to four bytes that is right.
+    Valid(&'a [u8]),
+    /// A byte that is part of no right sequence.
+    Invalid,
+}
+
+impl<'a> Character<'a> {
+    /// The character at the start of `bytes`, which must not be empty.
+    pub(crate) fn at(bytes: &'a [u8]) -> Self {
+        let length = match bytes[0] {
+            byte @ 0..=0x7f => return Self::Ascii(byte),
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => return Self::Invalid,
+        };
+        match bytes.get(..length) {
+            Some(sequence) if std::str::from_utf8(sequence).is_ok() => Self::Valid(sequence),
+            _ => Self::Invalid,
+        }
+    }
+
+    /// How many bytes it has in the reader's string.
+    const fn value_bytes(self) -> usize {
+        match self {
+            Self::Ascii(_) => 1,
+            Self::Valid(sequence) => sequence.len(),
+            Self::Invalid => "\u{fffd}".len(),
+        }
+    }
+}
+
+/// Takes the torn character off the end of bytes that somebody cut without looking.
+fn whole_characters(bytes: &[u8], cut: bool) -> &[u8] {
+    if !cut {
+        return bytes;
+    }
+    for back in 1..=3.min(bytes.len()) {
+        let tail = &bytes[bytes.len() - back..];
+        match tail[0] {
+            0x80..=0xbf => {}
+            0xc2..=0xf4 => {
+                // An error without a length is "more bytes are needed": the beginning of a right sequence.
+                let torn = std::str::from_utf8(tail)
+                    .is_err_and(|error| error.error_len().is_none() && error.valid_up_to() == 0);
+                return if torn { &bytes[..bytes.len() - back] } else { bytes };
+            }
+            _ => return bytes,
+        }
+    }
+    bytes
+}
+
+/// How many bytes at the start need no care: printable ASCII but `"` and `\`.
+#[inline]
+fn clean_prefix(bytes: &[u8]) -> usize {
+    let (chunks, tail) = bytes.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let flags = special_bytes(u64::from_le_bytes(*chunk));
+        if flags != 0 {
+            return index * 8 + flags.trailing_zeros() as usize / 8;
+        }
+    }
+    if tail.is_empty() {
+        return bytes.len();
+    }
+    if let Some(last) = bytes.last_chunk::<8>() {
+        // Overlaps what was found clean above, so a flag can only lie in the tail.
+        let flags = special_bytes(u64::from_le_bytes(*last));
+        return if flags == 0 {
+            bytes.len()
+        } else {
+            bytes.len() - 8 + flags.trailing_zeros() as usize / 8
+        };
+    }
+    tail.iter().position(|&byte| IS_SPECIAL[usize::from(byte)]).unwrap_or(tail.len())
+}
+
+/// Sets the top bit of the first byte that needs care, and perhaps of bytes above it.
+///
+/// The usual tricks on eight bytes at once: a subtraction borrows out of bytes below 0x20 and out of bytes that became zero,
+/// an addition carries 0x7f into the top bit. Borrows and carries run upwards only, so the lowest flag is always true.
+#[inline]
+const fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES * 0x80;
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote = word ^ (ONES * b'"' as u64);
+    let quote = quote.wrapping_sub(ONES) & !quote;
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let backslash = backslash.wrapping_sub(ONES) & !backslash;
+    let delete = word.wrapping_add(ONES);
+    (below_space | quote | backslash | delete | word) & TOPS
+}
+
+const IS_SPECIAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = byte < 0x20 || byte >= 0x7f || byte == 0x22 || byte == 0x5c;
+        byte += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::json::Limits;
+
+    fn write(text: &Text<'_>, string_length: usize) -> (String, bool) {
+        let mut out = [0; 4096];
+        let mut writer = JsonWriter::new(&mut out, Limits::new(string_length));
+        writer.text(text).unwrap();
+        let (length, truncated) = (writer.length(), writer.truncated());
+        (String::from_utf8(out[..length].to_vec()).unwrap(), truncated)
+    }
+
+    /// What a reader should see: the contract said again as simply as can be.
+    fn model(bytes: &[u8], string_length: usize) -> String {
+        let mut value = String::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let right = (1..=rest.len().min(4)).find_map(|n| std::str::from_utf8(&rest[..n]).ok());
+            let next = right.unwrap_or("\u{fffd}");
+            if value.len() + next.len() > string_length {
+                break;
+            }
+            value.push_str(next);
+            rest = &rest[right.map_or(1, str::len)..];
+        }
+        value
+    }
+
+    #[test]
+    fn hostile_names_are_escaped() {
+        let check = |bytes: &[u8], expected: &str| {
+            assert_eq!(write(&Text::new(bytes), 1024).0, expected, "{bytes:x?}");
+        };
+        check(b"", r#""""#);
+        check(b"bash", r#""bash""#);
+        check(b"a\"b\\c\n\r\t\x08\x0c\x1b\x7f", r#""a\"b\\c\n\r\t\b\f\u001b\u007f""#);
+        check(b"\xff\xfe", "\"\u{fffd}\u{fffd}\"");
+        check(b"\xe2\x82A", "\"\u{fffd}\u{fffd}A\"");
+        check(b"\xed\xa0\x80", "\"\u{fffd}\u{fffd}\u{fffd}\"");
+        check("naïve \u{2028} \u{1f980}".as_bytes(), "\"naïve \u{2028} \u{1f980}\"");
+        check("\u{85}".as_bytes(), r#""\u0085""#);
+    }
+
+    #[test]
+    fn a_string_is_cut_on_a_character_boundary_and_says_so() {
+        assert_eq!(write(&Text::from("äöü"), 5), ("\"äö\"".into(), true));
+        assert_eq!(write(&Text::from("äöü"), 6), ("\"äöü\"".into(), false));
+        assert_eq!(write(&Text::cut("äö\u{fc}".as_bytes().split_last().unwrap().1), 6).0, "\"äö\"");
+        assert_eq!(write(&Text::cut(b"/usr/\xff"), 60), ("\"/usr/\u{fffd}\"".into(), true));
+        assert_eq!(
+            write(&Text::pieces(&[b"/tmp/x", b" (deleted)"]), 9),
+            ("\"/tmp/x (d\"".into(), true)
+        );
+        assert_eq!(
+            write(&Text::numbered("socket", 13_731), 64),
+            ("\"socket:[13731]\"".into(), false)
+        );
+        assert_eq!(write(&Text::numbered("pipe", 0), 64).0, "\"pipe:[0]\"");
+    }
+
+    fn arguments(bytes: &[u8]) -> (String, String) {
+        let line = CommandLine::new(bytes);
+        let mut out = [0; 256];
+        let mut writer = JsonWriter::new(&mut out, Limits::new(64));
+        writer.joined_arguments(&line).unwrap();
+        let middle = writer.length();
+        writer.argument_list(&line).unwrap();
+        let end = writer.length();
+        let text = std::str::from_utf8(&out[..end]).unwrap();
+        (text[..middle].into(), text[middle..].into())
+    }
+
+    #[test]
+    fn command_lines_are_split_as_proc_has_them() {
+        let check = |bytes: &[u8], joined: &str, list: &str| {
+            assert_eq!(arguments(bytes), (joined.into(), list.into()), "{bytes:?}");
+        };
+        check(b"bash\0-i\0", r#""bash -i""#, r#"["bash","-i"]"#);
+        check(b"bash\0-c\0\0", r#""bash -c ""#, r#"["bash","-c",""]"#);
+        check(b"nginx: worker", r#""nginx: worker""#, r#"["nginx: worker"]"#);
+        check(b"", r#""""#, "[]");
+        check(b"\0", r#""""#, r#"[""]"#);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_come_back_as_the_model_says(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            string_length in 0_usize..220,
+        ) {
+            let (json, truncated) = write(&Text::new(&bytes), string_length);
+            let value: String = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(&value, &model(&bytes, string_length));
+            prop_assert!(value.len() <= string_length);
+            prop_assert_eq!(truncated, value != model(&bytes, usize::MAX));
+            prop_assert!(!json.chars().any(char::is_control));
+        }
+
+        #[test]
+        fn mostly_clean_text_comes_back(text in "[ -~äß\n\"\\\\]{0,60}") {
+            let (json, _) = write(&Text::from(text.as_str()), 1024);
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+
+        #[test]
+        fn the_clean_prefix_ends_at_the_first_special_byte(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let expected = bytes.iter().position(|&byte| IS_SPECIAL[usize::from(byte)]).unwrap_or(bytes.len());
+            prop_assert_eq!(clean_prefix(&bytes), expected);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Times as the records have them: `2025-10-22T07:31:46.905224659+00:00`, always UTC, always nine digits.
+
+use super::{Full, JsonWriter, write_decimal};
+
+/// A point in time: seconds since 1970 and nanoseconds.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Timestamp {
+    seconds: i64,
+    nanoseconds: u32,
+}
+
+/// How long the text of every time is.
+pub const TIMESTAMP_LENGTH: usize = 35;
+
+const NS_PER_SECOND: i64 = 1_000_000_000;
+const SECONDS_PER_DAY: i64 = 86_400;
+
+impl Timestamp {
+    /// Nanoseconds since 1970.
+    pub const fn from_ns(ns: i64) -> Self {
+        Self {
+            seconds: ns.div_euclid(NS_PER_SECOND),
+            nanoseconds: ns.rem_euclid(NS_PER_SECOND) as u32,
+        }
+    }
+
+    /// Seconds and nanoseconds as a kernel keeps them; nothing when that is no time (a nanosecond part of a second or more,
+    /// or a year that has not four digits): a field without a value is left out.
+    pub const fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
+        let known = FIRST_SECOND <= seconds && seconds <= LAST_SECOND;
+        if known && nanoseconds < NS_PER_SECOND as u32 {
+            Some(Self { seconds, nanoseconds })
+        } else {
+            None
+        }
+    }
+
+    /// The text, without quotes.
+    #[inline]
+    pub fn text(self) -> [u8; TIMESTAMP_LENGTH] {
+        let mut text = *b"0000-00-00T00:00:00.000000000+00:00";
+        let (year, month, day) = civil_date(self.seconds.div_euclid(SECONDS_PER_DAY));
+        let second = self.seconds.rem_euclid(SECONDS_PER_DAY) as u64;
+        write_decimal(&mut text[0..4], year);
+        write_decimal(&mut text[5..7], month);
+        write_decimal(&mut text[8..10], day);
+        write_decimal(&mut text[11..13], second / 3600);
+        write_decimal(&mut text[14..16], second / 60 % 60);
+        write_decimal(&mut text[17..19], second % 60);
+        write_decimal(&mut text[20..29], u64::from(self.nanoseconds));
+        text
+    }
+}
+
+/// 0000-01-01T00:00:00 and 9999-12-31T23:59:59.
+const FIRST_SECOND: i64 = -62_167_219_200;
+const LAST_SECOND: i64 = 253_402_300_799;
+
+/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
+///
+/// Counts from 0000-03-01, so that the leap day is the last of its year (H. Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", `civil_from_days`).
+const fn civil_date(days: i64) -> (u64, u64, u64) {
+    let days = (days + 719_468 + 146_097) as u64; // an era more: year 0 begins before its March
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = year_of_era + era * 400 + (month <= 2) as u64 - 400;
+    (year, month, day)
+}
+
+impl JsonWriter<'_> {
+    /// A time, quoted.
+    pub fn timestamp(&mut self, time: Timestamp) -> Result<(), Full> {
+        let mut quoted = [b'"'; TIMESTAMP_LENGTH + 2];
+        quoted[1..=TIMESTAMP_LENGTH].copy_from_slice(&time.text());
+        self.raw(&quoted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(time: Timestamp) -> String {
+        String::from_utf8(time.text().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn known_times_are_written_right() {
+        let check = |ns, expected: &str| assert_eq!(text(Timestamp::from_ns(ns)), expected);
+        check(1_761_118_306_905_224_659, "2025-10-22T07:31:46.905224659+00:00");
+        check(0, "1970-01-01T00:00:00.000000000+00:00");
+        check(-1, "1969-12-31T23:59:59.999999999+00:00");
+        check(951_782_400_000_000_001, "2000-02-29T00:00:00.000000001+00:00");
+        check(i64::MAX, "2262-04-11T23:47:16.854775807+00:00");
+        check(i64::MIN, "1677-09-21T00:12:43.145224192+00:00");
+    }
+
+    #[test]
+    fn what_has_no_year_of_four_digits_is_no_time() {
+        let check = |seconds, expected: Option<&str>| {
+            assert_eq!(Timestamp::new(seconds, 0).map(text).as_deref(), expected);
+        };
+        check(FIRST_SECOND, Some("0000-01-01T00:00:00.000000000+00:00"));
+        check(FIRST_SECOND - 1, None);
+        check(LAST_SECOND, Some("9999-12-31T23:59:59.000000000+00:00"));
+        check(LAST_SECOND + 1, None);
+        check(i64::MIN, None);
+        assert_eq!(Timestamp::new(0, 1_000_000_000), None);
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let mut last = civil_date(-719_528);
+        assert_eq!(last, (0, 1, 1));
+        for day in -719_527..=2_932_896 {
+            let (year, month, date) = civil_date(day);
+            let next_day = (year, month) == (last.0, last.1) && date == last.2 + 1;
+            let next_month =
+                date == 1 && (year * 12 + month == last.0 * 12 + last.1 + 1) && last.2 >= 28;
+            assert!(next_day || next_month, "{last:?} then {year}-{month}-{date}");
+            last = (year, month, date);
+        }
+        assert_eq!(last, (9999, 12, 31));
+    }
+}

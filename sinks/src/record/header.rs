@@ -1,0 +1,140 @@
+//! What every record of one watched system begins with, laid down beforehand.
+//!
+//! More than half of a record's bytes do not change from one to the next. A [`Header`] holds them ready: one head for each
+//! activity (vendor to schema version) and one middle for the system (time zone to workload). Both live in space allocated
+//! once; [`Header::set_workload`] and [`Header::set_severity`] write them anew in place.
+
+use crate::activities::{Activity, ActivityInfo, Severity};
+use crate::json::text::Text;
+use crate::json::{Full, JsonWriter, Limits, fit};
+
+use super::interface::BluefieldSystem;
+use super::workload::{ContainerContext, Workload};
+use super::{DetailsObject, SCHEMA_VERSION};
+
+/// What a record says of who made it.
+const VENDOR_NAME: &str = "PANOPTES";
+const PRODUCT_NAME: &str = "PANOPTES";
+
+/// A head has a handful of short constants and nothing from outside.
+const HEAD_BYTES: usize = 224;
+
+/// The middle may fill a third of a record: a machine with hundreds of interfaces gets only the first of them, marked
+/// `truncated`, since what happened matters more than where.
+const MIDDLE_BYTES_MAX: usize = super::RECORD_BYTES_MAX / 3;
+
+/// The constant parts of one system's records.
+#[derive(Debug)]
+pub struct Header {
+    heads: Box<[Head]>,
+    /// `","message_timezone":…,"workload_information":{…` without the last brace.
+    middle: Box<[u8]>,
+    middle_length: usize,
+    /// Where the workload's fields would start in `middle`; what is before never changes.
+    workload_start: usize,
+    workload_is_empty: bool,
+    limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    bytes: [u8; HEAD_BYTES],
+    length: usize,
+    severity: Severity,
+}
+
+impl Header {
+    /// Lays down the constant parts, with no workload yet: `"workload_information":{}`.
+    pub fn new(user_data: &Text<'_>, watcher: &BluefieldSystem<'_>, limits: Limits) -> Self {
+        let heads = Activity::ALL
+            .iter()
+            .map(|activity| Head::new(activity.info(), activity.info().severity))
+            .collect();
+        let mut middle = vec![0; MIDDLE_BYTES_MAX].into_boxed_slice();
+        // The half that is left belongs to the workload.
+        let start = fit(&mut middle[..MIDDLE_BYTES_MAX / 2], limits, 0, |out| {
+            out.raw(b"\",\"message_timezone\":\"UTC\",\"user_data\":")?;
+            out.text(user_data)?;
+            watcher.append(out)?;
+            out.raw(b",\"workload_information\":")
+        });
+        let workload_start = start.expect("half a middle holds the shortest of all watchers");
+        let mut header = Self {
+            heads,
+            middle,
+            middle_length: 0,
+            workload_start,
+            workload_is_empty: true,
+            limits,
+        };
+        header.set_workload(&Workload::default());
+        header
+    }
+
+    /// Says which machine the records are about, from the next one on.
+    pub fn set_workload(&mut self, workload: &Workload<'_>) {
+        let room = &mut self.middle[self.workload_start..];
+        let length = fit(room, self.limits, 0, |out| out.object(|out| workload.append_fields(out)))
+            .expect("half a middle holds the shortest of all workloads");
+        // The last brace waits for the container's context.
+        self.middle_length = self.workload_start + length - 1;
+        self.workload_is_empty = length == 2;
+    }
+
+    /// Gives an activity another severity than the table's.
+    pub fn set_severity(&mut self, activity: Activity, severity: Severity) {
+        self.heads[activity as usize] = Head::new(activity.info(), severity);
+    }
+
+    /// The severity that an activity's records have.
+    pub fn severity(&self, activity: Activity) -> Severity {
+        self.heads[activity as usize].severity
+    }
+
+    /// From the brace to the message id's quote.
+    pub(crate) fn head(&self, activity: Activity) -> &[u8] {
+        let head = &self.heads[activity as usize];
+        &head.bytes[..head.length]
+    }
+
+    /// From the time's closing quote to the workload's last field, and the container if there is one.
+    pub(crate) fn append_middle(
+        &self,
+        container: Option<&ContainerContext<'_>>,
+        out: &mut JsonWriter<'_>,
+    ) -> Result<(), Full> {
+        out.raw(&self.middle[..self.middle_length])?;
+        match container {
+            Some(container) if self.workload_is_empty => {
+                out.raw(&ContainerContext::KEY_FRAGMENT.as_bytes()[1..])?;
+                out.object(|out| container.append_fields(out))
+            }
+            Some(container) => container.append(out),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Head {
+    fn new(info: &ActivityInfo, severity: Severity) -> Self {
+        let mut bytes = [0; HEAD_BYTES];
+        let mut out = JsonWriter::new(&mut bytes, Limits::new(HEAD_BYTES));
+        let mut write = || {
+            for (key, word) in [
+                ("{\"vendor_name\":", VENDOR_NAME),
+                (",\"product_name\":", PRODUCT_NAME),
+                (",\"product_version\":", env!("CARGO_PKG_VERSION")),
+                (",\"message_type\":", info.message_type.name()),
+                (",\"severity\":", severity.name()),
+                (",\"schema_version\":", SCHEMA_VERSION),
+            ] {
+                out.raw(key.as_bytes())?;
+                out.word(word)?;
+            }
+            out.raw(b",\"message_id\":\"")
+        };
+        write().expect("constants of ours fit into a head");
+        let length = out.length();
+        Self { bytes, length, severity }
+    }
+}

@@ -1,0 +1,82 @@
+//! `details!` and `words!`: a details object or a fixed set of words, declared once.
+//!
+//! From one declaration come the struct, the order of its keys, their names, the serialiser and the schema, so that none of
+//! them can drift from the others. A new field is one line in one file; a new kind of value is one `Scalar` in `value.rs`.
+
+/// Declares a details object: `pub struct Name<'a> "json_key" { field: Type, … }`, fields in the order they are written.
+macro_rules! details {
+    ($(#[$docs:meta])* pub struct $name:ident $(<$life:lifetime>)? $key:literal {
+        $($(#[$field_docs:meta])* $field:ident: $type:ty,)*
+    }) => {
+        $(#[$docs])*
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct $name $(<$life>)? {
+            $($(#[$field_docs])* pub $field: $type,)*
+        }
+
+        impl $(<$life>)? $crate::record::DetailsObject for $name $(<$life>)? {
+            const KEY: &'static str = $key;
+            const KEY_FRAGMENT: &'static str = concat!(",\"", $key, "\":");
+
+            #[inline]
+            fn append_fields(
+                &self,
+                out: &mut $crate::json::JsonWriter<'_>,
+            ) -> Result<(), $crate::json::Full> {
+                $($crate::record::value::Value::append(
+                    &self.$field,
+                    concat!(",\"", stringify!($field), "\":"),
+                    out,
+                )?;)*
+                Ok(())
+            }
+
+            fn describe_fields(object: &mut $crate::schema::Object) {
+                $(<$type as $crate::record::value::Value>::describe(stringify!($field), object);)*
+            }
+        }
+    };
+}
+
+/// Declares an enumeration whose variants are written as fixed words. The first one is the default.
+macro_rules! words {
+    ($(#[$docs:meta])* pub enum $name:ident {
+        $first:ident = $first_word:literal
+        $(, $variant:ident = $word:literal)* $(,)?
+    }) => {
+        $(#[$docs])*
+        #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+        pub enum $name {
+            #[doc = concat!("`", $first_word, "`")]
+            #[default]
+            $first,
+            $(#[doc = concat!("`", $word, "`")] $variant,)*
+        }
+
+        impl $name {
+            /// Every word, in the order of declaration.
+            pub const WORDS: &'static [&'static str] = &[$first_word, $($word,)*];
+
+            /// The word.
+            pub const fn word(self) -> &'static str {
+                Self::WORDS[self as usize]
+            }
+        }
+
+        impl $crate::record::value::Scalar for $name {
+            #[inline]
+            fn write(
+                &self,
+                out: &mut $crate::json::JsonWriter<'_>,
+            ) -> Result<(), $crate::json::Full> {
+                out.word(self.word())
+            }
+
+            fn schema() -> $crate::schema::Type {
+                $crate::schema::Type::Words(Self::WORDS)
+            }
+        }
+    };
+}
+
+pub(crate) use {details, words};

@@ -1,0 +1,235 @@
+//! Records: what each kind of details has in it, and how a whole record is written.
+//!
+//! One file a details object, each declared once (`macros.rs`); `value.rs` has the kinds of value that their fields can have,
+//! `header.rs` what is the same in all records of a system, `scan.rs` the lines of `panoptes scan`.
+//! Nothing here knows what a kernel is, nor when something is worth a record. Start at [`RecordWriter::write`].
+
+use crate::activities::Activity;
+use crate::json::time::{TIMESTAMP_LENGTH, Timestamp};
+use crate::json::{Full, JsonWriter, Limits, fit};
+use crate::schema::Object;
+
+pub mod container;
+pub mod detection;
+pub mod elf_file;
+pub mod file_descriptor;
+pub mod header;
+pub mod interface;
+pub mod kernel_module;
+mod macros;
+pub mod message_id;
+pub mod network_connection;
+pub mod process;
+pub mod process_memory;
+pub mod reverse_shell;
+pub mod scan;
+pub mod shell_history;
+pub mod system_activity;
+pub mod thread;
+pub mod value;
+pub mod workload;
+
+use container::ContainerDetails;
+use detection::Detection;
+use elf_file::ElfFileDetails;
+use file_descriptor::FileDescriptorDetails;
+use header::Header;
+use message_id::MessageIds;
+use network_connection::NetworkConnectionDetails;
+use process::ProcessDetails;
+use process_memory::ProcessMemoryDetails;
+use reverse_shell::ReverseShellDetails;
+use shell_history::ShellHistoryDetails;
+use system_activity::SystemActivityDetails;
+use thread::ThreadDetails;
+use workload::ContainerContext;
+
+/// `schema_version`.
+pub const SCHEMA_VERSION: &str = "1.0";
+
+/// No record is longer, its line feed included: receivers with a 32 KiB buffer close the connection on more.
+pub const RECORD_BYTES_MAX: usize = 31 * 1024;
+
+/// An object of named fields, as the `details!` macro declares it.
+pub trait DetailsObject {
+    /// Its key in a record.
+    const KEY: &'static str;
+    /// `,"key":`
+    const KEY_FRAGMENT: &'static str;
+
+    /// Appends the fields, comma first, without the braces.
+    fn append_fields(&self, out: &mut JsonWriter<'_>) -> Result<(), Full>;
+
+    /// Adds the fields to a schema.
+    fn describe_fields(object: &mut Object);
+
+    /// Appends key and object.
+    #[inline]
+    fn append(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.raw(Self::KEY_FRAGMENT.as_bytes())?;
+        out.object(|out| self.append_fields(out))
+    }
+}
+
+macro_rules! details_kinds {
+    ($($variant:ident $type:ident $(<$life:lifetime>)?;)*) => {
+        /// The details object of an activity or of one of its parents.
+        #[derive(Clone, Copy, Debug)]
+        pub enum Details<'a> {
+            $(#[doc = concat!("[`", stringify!($type), "`]")] $variant(&'a $type $(<$life>)?),)*
+        }
+
+        /// Which details object.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum DetailsKind {
+            $(#[doc = concat!("[`", stringify!($type), "`]")] $variant,)*
+        }
+
+        impl Details<'_> {
+            /// Which details object it is.
+            pub const fn kind(&self) -> DetailsKind {
+                match self {
+                    $(Self::$variant(_) => DetailsKind::$variant,)*
+                }
+            }
+
+            fn append(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+                match self {
+                    $(Self::$variant(details) => details.append(out),)*
+                }
+            }
+        }
+
+        impl DetailsKind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The object's key in a record.
+            pub const fn key(self) -> &'static str {
+                match self {
+                    $(Self::$variant => <$type as DetailsObject>::KEY,)*
+                }
+            }
+
+            /// The object's fields.
+            pub(crate) fn describe(self) -> Object {
+                let mut object = Object::default();
+                match self {
+                    $(Self::$variant => <$type as DetailsObject>::describe_fields(&mut object),)*
+                }
+                object
+            }
+        }
+    };
+}
+
+details_kinds! {
+    Process ProcessDetails<'a>;
+    Thread ThreadDetails;
+    FileDescriptor FileDescriptorDetails<'a>;
+    NetworkConnection NetworkConnectionDetails<'a>;
+    ProcessMemory ProcessMemoryDetails<'a>;
+    ElfFile ElfFileDetails<'a>;
+    Container ContainerDetails<'a>;
+    ShellHistory ShellHistoryDetails<'a>;
+    ReverseShell ReverseShellDetails<'a>;
+    SystemActivity SystemActivityDetails<'a>;
+}
+
+/// What one record says.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// What happened.
+    pub activity: Activity,
+    /// To what: the kind that the activities' table says.
+    pub own: Details<'a>,
+    /// What that belongs to, in the table's order; what is unknown is left out.
+    pub parents: &'a [Details<'a>],
+    /// The container it happened in.
+    pub container: Option<&'a ContainerContext<'a>>,
+    /// Why it is reported.
+    pub detection: Option<&'a Detection<'a>>,
+}
+
+impl<'a> Record<'a> {
+    /// A record of an activity, without parents, container or detection.
+    pub const fn new(activity: Activity, own: Details<'a>) -> Self {
+        Self { activity, own, parents: &[], container: None, detection: None }
+    }
+
+    /// With what it belongs to.
+    #[must_use]
+    pub const fn with_parents(mut self, parents: &'a [Details<'a>]) -> Self {
+        self.parents = parents;
+        self
+    }
+
+    /// Whether own details and parents are those of the activities' table.
+    pub fn fits_its_activity(&self) -> bool {
+        let info = self.activity.info();
+        let mut allowed = info.parents.iter();
+        info.own == self.own.kind()
+            && self.parents.iter().all(|parent| allowed.any(|kind| *kind == parent.kind()))
+    }
+}
+
+/// Writes the records of one scanner: it counts their ids and knows their limits.
+#[derive(Debug)]
+pub struct RecordWriter {
+    ids: MessageIds,
+    limits: Limits,
+    /// All records of a scan have the same time, so its text is kept.
+    time_ns: i64,
+    time_text: [u8; TIMESTAMP_LENGTH],
+}
+
+impl RecordWriter {
+    /// `random` must be drawn afresh for every writer: it makes the message ids unique.
+    pub fn new(random: u64, string_length: usize) -> Self {
+        Self {
+            ids: MessageIds::new(random),
+            limits: Limits::new(string_length),
+            time_ns: 0,
+            time_text: Timestamp::from_ns(0).text(),
+        }
+    }
+
+    /// Writes one record without a line feed, and gives its length.
+    ///
+    /// A record longer than [`RECORD_BYTES_MAX`] loses the ends of its lists, then of its strings. With less room than that
+    /// in `out` nothing is cut: what does not fit is [`Full`], `out` holds no part of it, and the caller gives more room.
+    pub fn write(
+        &mut self,
+        out: &mut [u8],
+        header: &Header,
+        record: &Record<'_>,
+        now_ns: i64,
+    ) -> Result<usize, Full> {
+        debug_assert!(record.fits_its_activity(), "{record:?}");
+        if now_ns != self.time_ns {
+            self.time_ns = now_ns;
+            self.time_text = Timestamp::from_ns(now_ns).text();
+        }
+        let id = self.ids.next(now_ns).text();
+        let time = &self.time_text;
+        let most = RECORD_BYTES_MAX - 1; // the line feed
+        let room = out.len().min(most);
+        fit(&mut out[..room], self.limits, most, |out| {
+            out.raw(header.head(record.activity))?;
+            out.raw(&id)?;
+            out.raw(b"\",\"occurred_message_time_iso_8601_ns\":\"")?;
+            out.raw(time)?;
+            header.append_middle(record.container, out)?;
+            out.raw(record.activity.info().opening.as_bytes())?;
+            record.own.append(out)?;
+            for parent in record.parents {
+                parent.append(out)?;
+            }
+            out.raw(b"}")?;
+            if let Some(detection) = record.detection {
+                detection.append(out)?;
+            }
+            out.raw(b"}")
+        })
+    }
+}

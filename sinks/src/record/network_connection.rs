@@ -1,0 +1,122 @@
+//! `network_connection_details` (guide §11.4).
+
+use std::net::IpAddr;
+
+use crate::json::time::Timestamp;
+
+use super::interface::WorkloadInterface;
+use super::macros::{details, words};
+use super::value::{Flat, Objects};
+
+details! {
+    /// A TCP connection. `source` is the watched machine's end, whoever opened it.
+    pub struct NetworkConnectionDetails<'a> "network_connection_details" {
+        /// The descriptor's index in the owner; left out when nobody holds the socket.
+        file_descriptor_id: Option<u32>,
+        /// Where in its life it is.
+        connection_state: ConnectionState,
+        /// `TCP`
+        protocol: Protocol,
+        /// Our end.
+        source_ip_address: Ip,
+        /// Our end.
+        source_port: u16,
+        /// The peer's end; all zeros for a listener.
+        destination_ip_address: Ip,
+        /// The peer's end; 0 for a listener.
+        destination_port: u16,
+        /// Bytes received.
+        tcp_bytes_in: Option<u64>,
+        /// Bytes sent, retransmissions included.
+        tcp_bytes_out: Option<u64>,
+        /// Segments received.
+        tcp_segments_in: Option<u64>,
+        /// Segments sent.
+        tcp_segments_out: Option<u64>,
+        /// The four `workload_network_interface_*` keys.
+        interface: Option<Flat<WorkloadInterface<'a>>>,
+        /// Our clock at first sight; not in a scan.
+        tcp_connection_creation_time_iso_8601_ns: Option<Timestamp>,
+        /// Our clock at first absence; not in a scan.
+        tcp_connection_termination_time_iso_8601_ns: Option<Timestamp>,
+        /// Their difference; not in a scan.
+        tcp_connection_overall_duration_ns: Option<u64>,
+        /// Bytes by data segments received.
+        tcp_average_bytes_in: Option<u64>,
+        /// Bytes by data segments sent.
+        tcp_average_bytes_out: Option<u64>,
+        /// Who else holds the socket.
+        other_holders: Option<Objects<'a, Holder>>,
+    }
+}
+
+impl NetworkConnectionDetails<'_> {
+    /// Without what depends on when we looked, as a scan has it.
+    #[must_use]
+    pub const fn without_times(mut self) -> Self {
+        self.tcp_connection_creation_time_iso_8601_ns = None;
+        self.tcp_connection_termination_time_iso_8601_ns = None;
+        self.tcp_connection_overall_duration_ns = None;
+        self
+    }
+}
+
+details! {
+    /// A process that also holds the socket.
+    pub struct Holder "other_holders" {
+        /// The tgid.
+        process_id: u32,
+        /// The descriptor's index in it.
+        file_descriptor_id: u32,
+    }
+}
+
+words! {
+    /// A TCP state.
+    pub enum ConnectionState {
+        Closed = "CLOSED",
+        Established = "ESTABLISHED",
+        SynSent = "SYN_SENT",
+        SynReceived = "SYN_RECEIVED",
+        FinWait1 = "FIN_WAIT_1",
+        FinWait2 = "FIN_WAIT_2",
+        TimeWait = "TIME_WAIT",
+        CloseWait = "CLOSE_WAIT",
+        LastAck = "LAST_ACK",
+        Listen = "LISTEN",
+        Closing = "CLOSING",
+    }
+}
+
+words! {
+    /// A transport protocol.
+    pub enum Protocol {
+        Tcp = "TCP",
+    }
+}
+
+/// An end's address. Only here so that a details object can be made with `..Default::default()`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ip(pub IpAddr);
+
+impl Default for Ip {
+    fn default() -> Self {
+        Self(IpAddr::from([0; 4]))
+    }
+}
+
+impl<T: Into<IpAddr>> From<T> for Ip {
+    fn from(address: T) -> Self {
+        Self(address.into())
+    }
+}
+
+impl super::value::Scalar for Ip {
+    fn write(&self, out: &mut crate::json::JsonWriter<'_>) -> Result<(), crate::json::Full> {
+        self.0.write(out)
+    }
+
+    fn schema() -> crate::schema::Type {
+        IpAddr::schema()
+    }
+}

@@ -1,0 +1,74 @@
+//! `process_details` (guide §11.1).
+
+use crate::json::text::{CommandLine, Text};
+use crate::json::time::Timestamp;
+
+use super::macros::{details, words};
+use super::value::{Hash, Namespace};
+
+details! {
+    /// A process: whose, since when, running what, in which state.
+    pub struct ProcessDetails<'a> "process_details" {
+        /// The bare `comm`.
+        process_name: Text<'a>,
+        /// The tgid.
+        process_id: u32,
+        /// Grows with every exec.
+        process_self_exec_id: Option<u64>,
+        /// SHA-256 of the executable.
+        process_hash_sha256: Option<Hash<32>>,
+        /// SHA-1 of the executable.
+        process_hash_sha1: Option<Hash<20>>,
+        /// MD5 of the executable.
+        process_hash_md5: Option<Hash<16>>,
+        /// Size of the executable.
+        process_file_size_bytes: Option<u64>,
+        /// Absolute path, with ` (deleted)` as /proc has it.
+        process_executable_path: Option<Text<'a>>,
+        /// Absolute path of the present working directory.
+        process_current_working_directory: Option<Text<'a>>,
+        /// Also gives `process_command_line_argument_list`.
+        process_command_line_arguments: Option<CommandLine<'a>>,
+        /// When it was forked, in the watched machine's time.
+        process_creation_time_iso_8601_ns: Option<Timestamp>,
+        /// The tgid of the real parent.
+        process_parent_process_id: Option<u32>,
+        /// Real uid, in the first user namespace.
+        process_real_user_id: Option<u32>,
+        /// Real gid.
+        process_real_group_id: Option<u32>,
+        /// Effective uid.
+        process_effective_user_id: Option<u32>,
+        /// Effective gid.
+        process_effective_group_id: Option<u32>,
+        /// As `State:` in /proc/PID/status.
+        process_state: Option<ProcessState>,
+        /// CPU time times the clock rate; left out where the rate is unknown.
+        process_cpu_clock_cycles: Option<u64>,
+        /// CPU time, ours beside the guide's cycles.
+        process_cpu_time_ns: Option<u64>,
+        /// `pid:[…]`
+        process_pid_namespace: Option<Namespace>,
+        /// `mnt:[…]`
+        process_mount_points_namespace: Option<Namespace>,
+        /// `net:[…]`
+        process_network_namespace: Option<Namespace>,
+        /// The 64-hex id, or the runtime's name for the container.
+        process_container_id: Option<Text<'a>>,
+    }
+}
+
+words! {
+    /// A process's state as /proc/PID/status words it.
+    pub enum ProcessState {
+        Running = "R (running)",
+        Sleeping = "S (sleeping)",
+        DiskSleep = "D (disk sleep)",
+        Stopped = "T (stopped)",
+        TracingStop = "t (tracing stop)",
+        Dead = "X (dead)",
+        Zombie = "Z (zombie)",
+        Parked = "P (parked)",
+        Idle = "I (idle)",
+    }
+}

@@ -1,0 +1,27 @@
+//! `reverse_shell_details` (guide §11.8): the chain of processes, each with its descriptors and connections.
+
+use super::file_descriptor::FileDescriptorDetails;
+use super::macros::details;
+use super::network_connection::NetworkConnectionDetails;
+use super::process::ProcessDetails;
+use super::value::{Flat, Wrapped};
+
+details! {
+    /// The processes that relay a connection to a shell.
+    pub struct ReverseShellDetails<'a> "reverse_shell_details" {
+        /// From the one that holds the connection to the shell.
+        process_list: Wrapped<'a, ShellProcess<'a>>,
+    }
+}
+
+details! {
+    /// A process of the chain: `process_details` with two lists more.
+    pub struct ShellProcess<'a> "process_details" {
+        /// The usual fields.
+        process: Flat<ProcessDetails<'a>>,
+        /// The descriptors that the finding rests on.
+        file_descriptor_list: Wrapped<'a, FileDescriptorDetails<'a>>,
+        /// The connections that the finding rests on.
+        network_connection_list: Wrapped<'a, NetworkConnectionDetails<'a>>,
+    }
+}

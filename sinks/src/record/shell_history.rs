@@ -1,0 +1,25 @@
+//! `shell_history_details` (guide §11.7).
+
+use crate::json::text::Text;
+use crate::json::time::Timestamp;
+
+use super::macros::details;
+use super::value::Objects;
+
+details! {
+    /// Commands that a shell remembers.
+    pub struct ShellHistoryDetails<'a> "shell_history_details" {
+        /// Oldest first.
+        shell_command_execution_history: Objects<'a, ShellCommand<'a>>,
+    }
+}
+
+details! {
+    /// One command.
+    pub struct ShellCommand<'a> "shell_command" {
+        /// Left out where the shell keeps none.
+        command_execution_time_iso_8601_ns: Option<Timestamp>,
+        /// The command as typed.
+        command_line: Text<'a>,
+    }
+}

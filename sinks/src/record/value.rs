@@ -1,0 +1,342 @@
+//! The kinds of value that a field can have: how each is written, and what the schema says of it.
+//!
+//! [`Scalar`] is one JSON value. [`Value`] is what stands in a details struct: a scalar, an `Option` of one (left out when
+//! there is none, never null), or something that writes several keys. The `details!` macro needs nothing else of a field's type.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::json::address::MacAddress;
+use crate::json::text::{CommandLine, Text};
+use crate::json::time::Timestamp;
+use crate::json::{Full, JsonWriter};
+use crate::schema::{Object, Type};
+
+use super::DetailsObject;
+
+/// One JSON value.
+pub trait Scalar {
+    /// Writes it.
+    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full>;
+
+    /// What the schema says of it.
+    fn schema() -> Type;
+
+    /// Whether it can be written at all; if not, the field is left out.
+    fn is_known(&self) -> bool {
+        true
+    }
+}
+
+/// What a field of a details object can be.
+pub trait Value {
+    /// Appends key and value to the object being written. `key` is `,"name":`.
+    fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full>;
+
+    /// Adds its properties to the object's schema.
+    fn describe(name: &'static str, object: &mut Object);
+}
+
+impl<T: Scalar> Value for T {
+    #[inline]
+    fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.raw(key.as_bytes())?;
+        self.write(out)
+    }
+
+    fn describe(name: &'static str, object: &mut Object) {
+        object.add(name, T::schema(), true);
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    #[inline]
+    fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        match self {
+            Some(value) => value.append(key, out),
+            None => Ok(()),
+        }
+    }
+
+    fn describe(name: &'static str, object: &mut Object) {
+        let required = object.required_count();
+        T::describe(name, object);
+        object.make_optional_from(required);
+    }
+}
+
+impl Value for CommandLine<'_> {
+    fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.raw(key.as_bytes())?;
+        out.joined_arguments(self)?;
+        // The list's name is the string's with `s` replaced; there is only one such pair.
+        out.raw(b",\"process_command_line_argument_list\":")?;
+        out.argument_list(self)
+    }
+
+    fn describe(name: &'static str, object: &mut Object) {
+        object.add(name, Type::Text, true);
+        object.add("process_command_line_argument_list", Type::list(Type::Text), true);
+    }
+}
+
+/// The fields of another object, written among this one's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flat<T>(pub T);
+
+impl<T: DetailsObject> Value for Flat<T> {
+    fn append(&self, _key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        self.0.append_fields(out)
+    }
+
+    fn describe(_name: &'static str, object: &mut Object) {
+        T::describe_fields(object);
+    }
+}
+
+/// Objects in an object keyed "0", "1", … as the guide has its interfaces.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered<'a, T>(pub &'a [T]);
+
+impl<T> Default for Numbered<'_, T> {
+    fn default() -> Self {
+        Self(&[])
+    }
+}
+
+impl<T: DetailsObject> Scalar for Numbered<'_, T> {
+    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        let start = out.length();
+        // A list's rules (cut when too long) with keys in front and other brackets around.
+        out.list(self.0.iter().enumerate(), |out, (index, object)| {
+            out.raw(b"\"")?;
+            out.number(index as u64)?;
+            out.raw(b"\":")?;
+            out.object(|out| object.append_fields(out))
+        })?;
+        out.replace_brackets(start);
+        Ok(())
+    }
+
+    fn schema() -> Type {
+        Type::Numbered(Box::new(Type::object::<T>()))
+    }
+}
+
+/// A list of `{"<name>_details": {…}}`, as guide §11.8 has its lists.
+#[derive(Clone, Copy, Debug)]
+pub struct Wrapped<'a, T>(pub &'a [T]);
+
+impl<T> Default for Wrapped<'_, T> {
+    fn default() -> Self {
+        Self(&[])
+    }
+}
+
+impl<T: DetailsObject> Scalar for Wrapped<'_, T> {
+    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.list(self.0, |out, object| {
+            out.raw(b"{")?;
+            out.raw(&T::KEY_FRAGMENT.as_bytes()[1..])?;
+            out.object(|out| object.append_fields(out))?;
+            out.raw(b"}")
+        })
+    }
+
+    fn schema() -> Type {
+        Type::list(Type::Wrapped(T::KEY, Box::new(Type::object::<T>())))
+    }
+}
+
+/// Objects in a plain array.
+#[derive(Clone, Copy, Debug)]
+pub struct Objects<'a, T>(pub &'a [T]);
+
+impl<T> Default for Objects<'_, T> {
+    fn default() -> Self {
+        Self(&[])
+    }
+}
+
+impl<T: DetailsObject> Scalar for Objects<'_, T> {
+    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.list(self.0, |out, object| out.object(|out| object.append_fields(out)))
+    }
+
+    fn schema() -> Type {
+        Type::list(Type::object::<T>())
+    }
+}
+
+/// An array of scalars.
+impl<T: Scalar> Scalar for &[T] {
+    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.list(*self, |out, item| item.write(out))
+    }
+
+    fn schema() -> Type {
+        Type::list(T::schema())
+    }
+}
+
+macro_rules! scalars {
+    ($($(#[$docs:meta])* $type:ty, $schema:expr, |$value:ident, $out:ident| $write:expr;)*) => {$(
+        $(#[$docs])*
+        impl Scalar for $type {
+            #[inline]
+            fn write(&self, $out: &mut JsonWriter<'_>) -> Result<(), Full> {
+                let $value = self;
+                $write
+            }
+
+            fn schema() -> Type {
+                $schema
+            }
+        }
+    )*};
+}
+
+scalars! {
+    Text<'_>, Type::Text, |value, out| out.text(value);
+    u16, Type::Integer { minimum: Some(0), maximum: Some(u16::MAX as u64) }, |value, out| out.number((*value).into());
+    u32, Type::Integer { minimum: Some(0), maximum: Some(u32::MAX as u64) }, |value, out| out.number((*value).into());
+    u64, Type::Integer { minimum: Some(0), maximum: None }, |value, out| out.number(*value);
+    i64, Type::Integer { minimum: None, maximum: None }, |value, out| out.signed(*value);
+    bool, Type::Boolean, |value, out| out.raw(if *value { b"true" } else { b"false" });
+    IpAddr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address(*value);
+    Ipv4Addr, Type::Pattern(IPV4_PATTERN), |value, out| out.ip_address((*value).into());
+    Ipv6Addr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address((*value).into());
+    MacAddress, Type::Pattern("^([0-9a-f]{2}:){5}[0-9a-f]{2}$"), |value, out| out.mac_address(*value);
+    Timestamp, Type::Pattern(TIME_PATTERN), |value, out| out.timestamp(*value);
+    /// A word of ours: it must need no escapes.
+    &'static str, Type::Text, |value, out| out.word(value);
+}
+
+const IPV4_PATTERN: &str = r"^([0-9]{1,3}\.){3}[0-9]{1,3}$";
+const IP_PATTERN: &str = r"^(([0-9]{1,3}\.){3}[0-9]{1,3}|[0-9a-f:]+)$";
+const TIME_PATTERN: &str =
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}\+00:00$";
+
+/// An address of memory: `"0x7f1c2a000000"`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct MemoryAddress(pub u64);
+
+/// A hash: lower-case hex.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hash<const BYTES: usize>(pub [u8; BYTES]);
+
+impl<const BYTES: usize> Default for Hash<BYTES> {
+    fn default() -> Self {
+        Self([0; BYTES])
+    }
+}
+
+impl<const BYTES: usize> Scalar for Hash<BYTES> {
+    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.raw(b"\"")?;
+        out.hex_bytes(&self.0)?;
+        out.raw(b"\"")
+    }
+
+    fn schema() -> Type {
+        Type::Hex { digits: 2 * BYTES }
+    }
+}
+
+/// A UUID, as a boot's or a pod's.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Uuid(pub [u8; 16]);
+
+impl Uuid {
+    /// The text, without quotes.
+    pub fn text(self) -> [u8; 36] {
+        let mut text = [b'-'; 36];
+        let mut at = 0;
+        for (index, byte) in self.0.iter().enumerate() {
+            at += usize::from(matches!(index, 4 | 6 | 8 | 10));
+            text[at] = crate::json::HEX[usize::from(byte >> 4)];
+            text[at + 1] = crate::json::HEX[usize::from(byte & 15)];
+            at += 2;
+        }
+        text
+    }
+}
+
+/// A device as `major:minor`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Device {
+    /// Which driver.
+    pub major: u32,
+    /// Which of its devices.
+    pub minor: u32,
+}
+
+/// Permission bits as four octal digits, setuid and sticky included.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Permissions(pub u16);
+
+/// What may be done with a memory area: `r-xp`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "four letters, each its own question")]
+pub struct MemoryPermissions {
+    /// `r`
+    pub read: bool,
+    /// `w`
+    pub write: bool,
+    /// `x`
+    pub execute: bool,
+    /// `s`; private areas are `p`.
+    pub shared: bool,
+}
+
+impl MemoryPermissions {
+    /// The four letters.
+    pub const fn text(self) -> [u8; 4] {
+        [
+            if self.read { b'r' } else { b'-' },
+            if self.write { b'w' } else { b'-' },
+            if self.execute { b'x' } else { b'-' },
+            if self.shared { b's' } else { b'p' },
+        ]
+    }
+}
+
+/// A namespace as /proc links to it: `net:[4026531840]`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Namespace {
+    kind: &'static str,
+    inode: u64,
+}
+
+impl Namespace {
+    /// `net`, `pid`, `mnt`, … and the namespace's inode number.
+    pub const fn new(kind: &'static str, inode: u64) -> Self {
+        Self { kind, inode }
+    }
+}
+
+scalars! {
+    MemoryAddress, Type::Pattern("^0x[0-9a-f]{1,16}$"), |value, out| out.hex_address(value.0);
+    Uuid, Type::Pattern(UUID_PATTERN), |value, out| {
+        let mut quoted = [b'"'; 38];
+        quoted[1..37].copy_from_slice(&value.text());
+        out.raw(&quoted)
+    };
+    Device, Type::Pattern("^[0-9]+:[0-9]+$"), |value, out| {
+        out.raw(b"\"")?;
+        out.number(value.major.into())?;
+        out.raw(b":")?;
+        out.number(value.minor.into())?;
+        out.raw(b"\"")
+    };
+    Permissions, Type::Pattern("^[0-7]{4}$"), |value, out| {
+        let digit = |shift: u32| b'0' + (value.0 >> shift & 7) as u8;
+        out.raw(&[b'"', digit(9), digit(6), digit(3), digit(0), b'"'])
+    };
+    MemoryPermissions, Type::Pattern("^[r-][w-][x-][ps]$"), |value, out| {
+        let [read, write, execute, shared] = value.text();
+        out.raw(&[b'"', read, write, execute, shared, b'"'])
+    };
+    Namespace, Type::Pattern(r"^[a-z_]+:\[[0-9]+\]$"), |value, out| out.text(&Text::numbered(value.kind, value.inode));
+}
+
+pub(crate) const UUID_PATTERN: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";

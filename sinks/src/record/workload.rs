@@ -1,0 +1,49 @@
+//! `workload_information`: which machine a record is about, and which container in it.
+
+use std::net::IpAddr;
+
+use crate::json::text::Text;
+
+use super::interface::WorkloadInterface;
+use super::macros::details;
+use super::value::{Numbered, Uuid};
+
+details! {
+    /// The watched machine. A record about no machine has none of these.
+    pub struct Workload<'a> "workload_information" {
+        /// The system's name in the configuration, or its VUID.
+        unique_identifier: Option<Text<'a>>,
+        /// `Linux Kernel x.y`
+        os_version: Option<Text<'a>>,
+        /// Ours: the same for the whole boot.
+        boot_uuid: Option<Uuid>,
+        /// The kernel's own; all zeros until something in the guest reads it.
+        kernel_boot_id: Option<Uuid>,
+        /// The first UTS namespace's node name.
+        hostname: Option<Text<'a>>,
+        /// Keyed "0", "1", …
+        workload_networking_interfaces: Option<Numbered<'a, WorkloadInterface<'a>>>,
+    }
+}
+
+details! {
+    /// What is known of the container that the activity happened in.
+    pub struct ContainerContext<'a> "container_context" {
+        /// The 64-hex id, or the runtime's name for it.
+        container_id: Option<Text<'a>>,
+        /// The runtime's or Kubernetes's name.
+        container_name: Option<Text<'a>>,
+        /// The image.
+        container_image_name: Option<Text<'a>>,
+        /// The image's digest.
+        container_image_digest: Option<Text<'a>>,
+        /// The pod's uid.
+        pod_uid: Option<Text<'a>>,
+        /// The pod's name.
+        pod_name: Option<Text<'a>>,
+        /// The pod's address.
+        pod_ip_address: Option<IpAddr>,
+        /// The node's name.
+        node_name: Option<Text<'a>>,
+    }
+}

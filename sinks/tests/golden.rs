@@ -1,0 +1,154 @@
+//! The examples of the contract, written again byte for byte, and checked against the schema.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod common;
+
+use common::{
+    CONTAINER_ID, NOW_NS, STRING_LENGTH, bash, connection, libc_text, limit_reached, pod,
+    service_header, shell_detection, stdin_socket, web_1_header,
+};
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::process::ProcessDetails;
+use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
+use panoptes_sinks::record::scan::ScanLine;
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::record::thread::ThreadDetails;
+use panoptes_sinks::record::value::{Flat, Namespace, Wrapped};
+use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_sinks::schema::{record_schema, scan_schema};
+
+const RECORDS: &str = include_str!("golden/records.jsonl");
+const SCAN: &str = include_str!("golden/scan.jsonl");
+
+/// The examples' ids are made up: they count from 1. Everything else must be equal.
+fn with_example_id(record: &str, number: usize) -> String {
+    let key = "\"message_id\":\"";
+    let at = record.find(key).unwrap() + key.len();
+    format!("{}01a2f3c4-0000-7000-8000-{number:012x}{}", &record[..at], &record[at + 36..])
+}
+
+fn check(number: usize, header: &Header, record: &Record<'_>) {
+    let expected = RECORDS.lines().nth(number - 1).unwrap();
+    let mut out = vec![0; RECORD_BYTES_MAX];
+    let mut writer = RecordWriter::new(7, STRING_LENGTH);
+    let length = writer.write(&mut out, header, record, NOW_NS).unwrap();
+    let written = std::str::from_utf8(&out[..length]).unwrap();
+    assert_eq!(with_example_id(written, number), expected);
+}
+
+#[test]
+fn a_system_activity_about_no_machine() {
+    let details = SystemActivityDetails {
+        reason: "started with 2 systems, 41 MiB reserved".into(),
+        ..SystemActivityDetails::default()
+    };
+    let record =
+        Record::new(Activity::ServiceInitializationStarted, Details::SystemActivity(&details));
+    check(1, &service_header(), &record);
+}
+
+#[test]
+fn process_created() {
+    let process = bash();
+    let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
+    check(2, &web_1_header(), &record);
+}
+
+#[test]
+fn file_descriptor_open() {
+    let (descriptor, process) = (stdin_socket(), bash());
+    let parents = [Details::Process(&process)];
+    let record = Record::new(Activity::FileDescriptorOpen, Details::FileDescriptor(&descriptor))
+        .with_parents(&parents);
+    check(3, &web_1_header(), &record);
+}
+
+#[test]
+fn network_connection_created() {
+    let (connection, descriptor, process) = (connection(), stdin_socket(), bash());
+    let parents = [Details::FileDescriptor(&descriptor), Details::Process(&process)];
+    let own = Details::NetworkConnection(&connection);
+    let record = Record::new(Activity::NetworkConnectionCreated, own).with_parents(&parents);
+    check(4, &web_1_header(), &record);
+}
+
+#[test]
+fn new_file_mapped_in_a_container() {
+    let process = ProcessDetails { process_container_id: Some(CONTAINER_ID.into()), ..bash() };
+    let (memory, container) = (libc_text(), pod());
+    let parents = [Details::Process(&process)];
+    let record = Record {
+        container: Some(&container),
+        ..Record::new(Activity::NewFileMapped, Details::ProcessMemory(&memory))
+            .with_parents(&parents)
+    };
+    check(5, &web_1_header(), &record);
+}
+
+#[test]
+fn reverse_shell_detected() {
+    let (descriptors, connections) = ([stdin_socket()], [connection()]);
+    let processes = [ShellProcess {
+        process: Flat(bash()),
+        file_descriptor_list: Wrapped(&descriptors),
+        network_connection_list: Wrapped(&connections),
+    }];
+    let shell = ReverseShellDetails { process_list: Wrapped(&processes) };
+    let detection = shell_detection();
+    let record = Record {
+        detection: Some(&detection),
+        ..Record::new(Activity::ReverseShellDetected, Details::ReverseShell(&shell))
+    };
+    check(6, &web_1_header(), &record);
+}
+
+#[test]
+fn process_limit_reached() {
+    let details = limit_reached();
+    let record = Record::new(Activity::ProcessLimitReached, Details::SystemActivity(&details));
+    check(7, &web_1_header(), &record);
+}
+
+#[test]
+fn scan_lines() {
+    let thread =
+        ThreadDetails { thread_id: 714, thread_self_exec_id: Some(2), thread_exit_state: Some(0) };
+    let (process, descriptor, memory, connection) =
+        (bash(), stdin_socket(), libc_text(), connection());
+    let lines = [
+        ScanLine::Process(&process),
+        ScanLine::Thread { process_id: 714, details: &thread },
+        ScanLine::FileDescriptor { process_id: 714, details: &descriptor },
+        ScanLine::Memory(&memory),
+        ScanLine::Connection {
+            process_id: Some(714),
+            details: &connection,
+            network_namespace: Some(Namespace::new("net", 4_026_531_840)),
+        },
+    ];
+    let mut written = Vec::new();
+    for line in lines {
+        let mut out = vec![0; 4096];
+        let length = line.write(&mut out, STRING_LENGTH).unwrap();
+        written.extend_from_slice(&out[..length]);
+    }
+    assert_eq!(String::from_utf8(written).unwrap(), SCAN);
+}
+
+#[test]
+fn every_example_is_valid_and_a_stranger_is_not() {
+    for (lines, schema) in [(RECORDS, record_schema()), (SCAN, scan_schema())] {
+        let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+        jsonschema::meta::validate(&schema).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for line in lines.lines() {
+            let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+            let errors: Vec<_> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
+            assert!(errors.is_empty(), "{errors:?} in {line}");
+            value["a_key_that_no_table_names"] = true.into();
+            assert!(!validator.is_valid(&value));
+        }
+    }
+}
