@@ -1,1 +1,17 @@
-//! Empty for now.
+//! The engine: it reads a machine's memory, decodes the kernel's structures, remembers what it saw, and
+//! says what changed.
+//!
+//! In the order in which bytes travel: [`source`] (where memory comes from), [`address`] (translation and
+//! batches), [`walk`] (one scan: bytes to a [`walk::Snapshot`]), [`path`] (names of files), `state` (what
+//! was there before) and `policy` (what is worth saying). [`limits`] fixes every capacity.
+//!
+//! What is not here: configuration, command line, threads (`panoptes`), and the format of what goes out
+//! (`panoptes-sinks`). Time, memory and randomness are arguments, so that any run can be replayed.
+//!
+//! Start reading at [`walk`].
+
+pub mod address;
+pub mod limits;
+pub mod path;
+
+pub mod walk;

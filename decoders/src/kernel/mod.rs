@@ -47,6 +47,8 @@ macro_rules! layouts {
 }
 
 layouts! {
+    /// `struct anon_vma_name`
+    anon_vma_name: vm_area_struct::AnonVmaName,
     /// `struct cred`
     cred: cred::Cred,
     /// `struct dentry`
@@ -89,12 +91,16 @@ layouts! {
     net: net::Net,
     /// `struct net_device`
     net_device: net_device::NetDevice,
+    /// `struct ns_common`
+    ns_common: nsproxy::NsCommon,
     /// `struct nsproxy`
     nsproxy: nsproxy::Nsproxy,
     /// `struct pid`
     pid: pid::Pid,
     /// `struct pid_namespace`
     pid_namespace: pid::PidNamespace,
+    /// `struct proc_ns_operations`
+    proc_ns_operations: nsproxy::ProcNsOperations,
     /// `struct signal_struct`
     signal_struct: signal_struct::SignalStruct,
     /// `struct sock`

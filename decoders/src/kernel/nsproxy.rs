@@ -1,4 +1,4 @@
-//! `struct nsproxy` (include/linux/nsproxy.h): a task's namespaces.
+//! `struct nsproxy` (include/linux/nsproxy.h): a task's namespaces, and what namespaces have in common.
 
 crate::layout! {
     /// `struct nsproxy` (include/linux/nsproxy.h).
@@ -17,5 +17,21 @@ crate::layout! {
     pub struct MntNamespace("mnt_namespace") {
         /// Number, as in `mnt:[4026531841]`.
         inum: ["ns.inum"],
+    }
+}
+
+crate::layout! {
+    /// `struct ns_common` (include/linux/ns_common.h).
+    pub struct NsCommon("ns_common") {
+        /// `const struct proc_ns_operations *`
+        ops: ["ops"],
+    }
+}
+
+crate::layout! {
+    /// `struct proc_ns_operations` (include/linux/proc_ns.h).
+    pub struct ProcNsOperations("proc_ns_operations") {
+        /// A C string in the kernel: `net`.
+        name: ["name"],
     }
 }

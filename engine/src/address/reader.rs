@@ -1,0 +1,434 @@
+//! One batch of objects: addresses in, packed bytes out.
+//!
+//! A round of the walk pushes the objects that it wants, runs the batch, and decodes what came. Addresses
+//! in the kernel's linear ranges become requests at once; all others (vmalloc, user memory) first go
+//! through the page tables, level by level, each level one batch of its own for the whole round.
+
+use panoptes_decoders::address::{KernelVa, PhysicalAddress, UserVa};
+use panoptes_decoders::layout::{Packing, u64_at};
+use panoptes_decoders::paging::KernelSpace;
+use panoptes_decoders::paging::x86_64::{Levels, Step, entry_address, step};
+use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+
+use super::tlb::Tlb;
+
+/// How much one batch can hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReaderSizes {
+    /// Objects.
+    pub objects: usize,
+    /// Bytes of all objects together.
+    pub arena_bytes: usize,
+    /// Pieces of objects that need a page-table walk.
+    pub walks: usize,
+}
+
+impl Default for ReaderSizes {
+    fn default() -> Self {
+        Self { objects: 32_768, arena_bytes: 8 << 20, walks: 16_384 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Object {
+    target: u32,
+    length: u32,
+    whole: bool,
+}
+
+/// A piece of an object, within one page, whose address must be walked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Walk {
+    root: u64,
+    address: u64,
+    /// Table being read; then the translated address.
+    physical: u64,
+    object: u32,
+    length: u32,
+    target: u32,
+    state: WalkState,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum WalkState {
+    #[default]
+    Walking,
+    Found,
+    Lost,
+}
+
+/// One batch of objects. All its memory is allocated by [`Reader::new`].
+#[derive(Debug)]
+pub struct Reader {
+    /// Over-allocated by a page so that it can begin at one: transports want aligned buffers.
+    arena: Vec<u8>,
+    arena_start: usize,
+    arena_bytes: usize,
+    used: usize,
+    objects: Vec<Object>,
+    requests: Vec<Request>,
+    owners: Vec<u32>,
+    walks: Vec<Walk>,
+    walk_requests: Vec<Request>,
+    walk_owners: Vec<u32>,
+    walk_arena: Vec<u8>,
+    tlb: Tlb,
+}
+
+impl Reader {
+    /// Allocates a batch of these sizes.
+    pub fn new(sizes: ReaderSizes) -> Self {
+        let arena = vec![0_u8; sizes.arena_bytes + PAGE_BYTES as usize];
+        let arena_start = arena.as_ptr().align_offset(PAGE_BYTES as usize).min(PAGE_BYTES as usize);
+        Self {
+            arena,
+            arena_start,
+            arena_bytes: sizes.arena_bytes,
+            used: 0,
+            objects: Vec::with_capacity(sizes.objects),
+            // A packed object has a few spans, and pieces of walked ones are requests too.
+            requests: Vec::with_capacity(sizes.objects * 3 + sizes.walks),
+            owners: Vec::with_capacity(sizes.objects * 3 + sizes.walks),
+            walks: Vec::with_capacity(sizes.walks),
+            walk_requests: Vec::with_capacity(sizes.walks),
+            walk_owners: Vec::with_capacity(sizes.walks),
+            walk_arena: vec![0; sizes.walks * 8],
+            tlb: Tlb::new(sizes.walks),
+        }
+    }
+
+    /// Forgets translations: at the start of each scan.
+    pub fn forget_translations(&mut self) {
+        self.tlb.clear();
+    }
+
+    /// Empties the batch.
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.objects.clear();
+        self.requests.clear();
+        self.owners.clear();
+        self.walks.clear();
+    }
+
+    /// How many objects were pushed.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Room for an object of `length` bytes in at most `pieces` requests, or `None`.
+    fn allot(&mut self, length: u32, pieces: usize) -> Option<(u32, u32)> {
+        let end = self.used.checked_add((length as usize).next_multiple_of(8))?;
+        if end > self.arena_bytes
+            || self.objects.len() == self.objects.capacity()
+            || self.requests.len() + self.walks.len() + pieces > self.requests.capacity()
+            || self.walks.len() + pieces > self.walks.capacity()
+        {
+            return None;
+        }
+        let target = self.used as u32;
+        let object = self.objects.len() as u32;
+        self.objects.push(Object { target, length, whole: true });
+        self.used = end;
+        Some((object, target))
+    }
+
+    /// Adds the packed structure at `address`. Its index is the count of objects before it; `None` means
+    /// that the batch is full and must run first. An address that cannot be right is taken too, and fails.
+    #[inline]
+    pub fn push(
+        &mut self,
+        space: &KernelSpace,
+        address: KernelVa,
+        packing: &Packing,
+    ) -> Option<u32> {
+        // Each span can cross pages when it is not linear.
+        let pieces = packing.spans().len() * 2;
+        let (object, target) = self.allot(packing.bytes(), pieces)?;
+        if !address.is_plausible() {
+            self.fail(object);
+            return Some(object);
+        }
+        for span in packing.spans() {
+            let va = address.plus(u64::from(span.offset));
+            self.request_kernel(space, object, va, span.length, target + span.packed);
+        }
+        Some(object)
+    }
+
+    /// Adds `length` bytes at a kernel address, as [`Reader::push`] does.
+    pub fn push_bytes(
+        &mut self,
+        space: &KernelSpace,
+        address: KernelVa,
+        length: u32,
+    ) -> Option<u32> {
+        let pieces = (u64::from(length) / PAGE_BYTES) as usize + 2;
+        let (object, target) = self.allot(length, pieces)?;
+        if !address.is_plausible() {
+            self.fail(object);
+            return Some(object);
+        }
+        self.request_kernel(space, object, address, length, target);
+        Some(object)
+    }
+
+    /// Adds `length` bytes at a user address under the page tables at `root`, as [`Reader::push`] does.
+    pub fn push_user(
+        &mut self,
+        levels: Levels,
+        root: PhysicalAddress,
+        address: UserVa,
+        length: u32,
+    ) -> Option<u32> {
+        let pieces = (u64::from(length) / PAGE_BYTES) as usize + 2;
+        let (object, target) = self.allot(length, pieces)?;
+        let last = address.0.checked_add(u64::from(length));
+        if last.is_none_or(|last| last >> 63 != 0 || !levels.is_canonical(last)) {
+            self.fail(object);
+            return Some(object);
+        }
+        self.request_walked(root, object, address.0, length, target);
+        Some(object)
+    }
+
+    /// Takes back all objects from number `length` on, which the caller could only push in part.
+    pub fn truncate(&mut self, length: usize) {
+        let Some(first) = self.objects.get(length) else { return };
+        self.used = first.target as usize;
+        self.objects.truncate(length);
+        let kept = self.owners.partition_point(|&owner| (owner as usize) < length);
+        self.owners.truncate(kept);
+        self.requests.truncate(kept);
+        let kept = self.walks.partition_point(|walk| (walk.object as usize) < length);
+        self.walks.truncate(kept);
+    }
+
+    fn fail(&mut self, object: u32) {
+        if let Some(object) = self.objects.get_mut(object as usize) {
+            object.whole = false;
+        }
+    }
+
+    #[inline]
+    fn request_kernel(
+        &mut self,
+        space: &KernelSpace,
+        object: u32,
+        address: KernelVa,
+        length: u32,
+        target: u32,
+    ) {
+        let last = address.plus(u64::from(length.max(1) - 1));
+        match (space.linear(address), space.linear(last)) {
+            // Both ends in the same range: linear all through.
+            (Some(first), Some(end))
+                if end.0.wrapping_sub(first.0) == last.0.wrapping_sub(address.0) =>
+            {
+                self.requests.push(Request::new(first, length, target));
+                self.owners.push(object);
+            }
+            _ if space.levels.is_canonical(address.0) && last.0 >= address.0 => {
+                self.request_walked(space.root, object, address.0, length, target);
+            }
+            _ => self.fail(object),
+        }
+    }
+
+    fn request_walked(
+        &mut self,
+        root: PhysicalAddress,
+        object: u32,
+        mut address: u64,
+        length: u32,
+        mut target: u32,
+    ) {
+        let mut left = length;
+        while left > 0 {
+            let in_page = (PAGE_BYTES - address % PAGE_BYTES) as u32;
+            let piece = left.min(in_page);
+            let mut walk = Walk {
+                root: root.0,
+                address,
+                physical: root.0,
+                object,
+                length: piece,
+                target,
+                state: WalkState::Walking,
+            };
+            if let Some(frame) = self.tlb.get(root.0, address / PAGE_BYTES) {
+                walk.physical = frame + address % PAGE_BYTES;
+                walk.state = WalkState::Found;
+            }
+            self.walks.push(walk);
+            left -= piece;
+            target += piece;
+            address = address.wrapping_add(u64::from(piece));
+        }
+    }
+
+    /// Reads everything that was pushed.
+    pub fn run<S: MemorySource>(&mut self, source: &mut S, levels: Levels) {
+        if !self.walks.is_empty() {
+            self.walk_tables(source, levels);
+        }
+        if self.requests.is_empty() {
+            return;
+        }
+        let arena = &mut self.arena[self.arena_start..self.arena_start + self.arena_bytes];
+        source.read_batch(&mut self.requests, arena);
+        for (request, &owner) in self.requests.iter().zip(&self.owners) {
+            if request.outcome != Outcome::Read {
+                self.objects[owner as usize].whole = false;
+            }
+        }
+    }
+
+    /// Translates all walks, one batch a level, and turns what was found into requests.
+    fn walk_tables<S: MemorySource>(&mut self, source: &mut S, levels: Levels) {
+        for level in (1..=levels.top()).rev() {
+            self.walk_requests.clear();
+            self.walk_owners.clear();
+            for (index, walk) in self.walks.iter().enumerate() {
+                if walk.state == WalkState::Walking {
+                    let entry = entry_address(PhysicalAddress(walk.physical), walk.address, level);
+                    let target = (self.walk_requests.len() * 8) as u32;
+                    self.walk_requests.push(Request::new(entry, 8, target));
+                    self.walk_owners.push(index as u32);
+                }
+            }
+            if self.walk_requests.is_empty() {
+                break;
+            }
+            source.read_batch(&mut self.walk_requests, &mut self.walk_arena);
+            for (request, &owner) in self.walk_requests.iter().zip(&self.walk_owners) {
+                let walk = &mut self.walks[owner as usize];
+                let entry = if request.outcome == Outcome::Read {
+                    u64_at(&self.walk_arena, request.target as usize)
+                } else {
+                    0
+                };
+                match step(entry, walk.address, level) {
+                    Step::Table(table) => walk.physical = table.0,
+                    Step::Page(physical) => {
+                        walk.physical = physical.0;
+                        walk.state = WalkState::Found;
+                        let frame = physical.0 & !(PAGE_BYTES - 1);
+                        self.tlb.put(walk.root, walk.address / PAGE_BYTES, frame);
+                    }
+                    Step::NotPresent => walk.state = WalkState::Lost,
+                }
+            }
+        }
+        for walk in &self.walks {
+            if walk.state == WalkState::Found {
+                let physical = PhysicalAddress(walk.physical);
+                self.requests.push(Request::new(physical, walk.length, walk.target));
+                self.owners.push(walk.object);
+            } else {
+                self.objects[walk.object as usize].whole = false;
+            }
+        }
+    }
+
+    /// The bytes of object `index`, or `None` if not all of them could be read.
+    #[inline]
+    pub fn object(&self, index: usize) -> Option<&[u8]> {
+        let object = self.objects.get(index).filter(|object| object.whole)?;
+        let start = self.arena_start + object.target as usize;
+        self.arena.get(start..start + object.length as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+
+    /// Memory in a vector; a batch counter.
+    struct Flat(Vec<u8>, u32);
+
+    impl MemorySource for Flat {
+        fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+            self.1 += 1;
+            for request in requests {
+                let start = request.address.0 as usize;
+                let Some(target) = request.target_range(arena.len()) else { continue };
+                request.outcome = match self.0.get(start..start + request.length as usize) {
+                    Some(bytes) => {
+                        arena[target].copy_from_slice(bytes);
+                        Outcome::Read
+                    }
+                    None => Outcome::NotBacked,
+                };
+            }
+        }
+
+        fn regions(&self) -> &[Range<u64>] {
+            &[]
+        }
+    }
+
+    fn space() -> KernelSpace {
+        KernelSpace {
+            levels: Levels::Four,
+            root: PhysicalAddress(0x1000),
+            direct_map: 0xffff_8880_0000_0000..0xffff_8880_0001_0000,
+            ..KernelSpace::default()
+        }
+    }
+
+    fn memory() -> Flat {
+        let mut bytes = vec![0_u8; 0x10000];
+        let mut put =
+            |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        // 0xffff_c900_0000_0000: tables at 0x1000, 0x2000, 0x3000, 0x4000; two pages, not neighbours.
+        put(0x1000 + 0x192 * 8, 0x2003);
+        put(0x2000, 0x3003);
+        put(0x3000, 0x4003);
+        put(0x4000, 0x8003);
+        put(0x4008, 0x6003);
+        bytes[0x8ffc..0x9000].copy_from_slice(&[1, 2, 3, 4]);
+        bytes[0x6000..0x6004].copy_from_slice(&[5, 6, 7, 8]);
+        Flat(bytes, 0)
+    }
+
+    #[test]
+    fn linear_and_walked_objects_come_in_one_round() {
+        let mut reader = Reader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
+        let mut memory = memory();
+        let space = space();
+        assert_eq!(reader.push_bytes(&space, KernelVa(0xffff_8880_0000_8ffc), 4), Some(0));
+        assert_eq!(reader.push_bytes(&space, KernelVa(0xffff_c900_0000_0ffc), 8), Some(1));
+        assert_eq!(reader.push_bytes(&space, KernelVa(0xffff_c900_0000_2000), 8), Some(2));
+        assert_eq!(reader.push_bytes(&space, KernelVa(0x1000), 8), Some(3));
+        reader.run(&mut memory, space.levels);
+        assert_eq!(reader.object(0), Some(&[1, 2, 3, 4][..]));
+        assert_eq!(reader.object(1), Some(&[1, 2, 3, 4, 5, 6, 7, 8][..]));
+        assert_eq!(reader.object(2), None);
+        assert_eq!(reader.object(3), None);
+        // Four levels and the objects themselves, however many there are.
+        assert_eq!(memory.1, 5);
+    }
+
+    #[test]
+    fn a_full_batch_says_so_and_runs_again() {
+        let mut reader = Reader::new(ReaderSizes { objects: 2, arena_bytes: 64, walks: 8 });
+        let space = space();
+        let address = KernelVa(0xffff_8880_0000_8000);
+        assert_eq!(reader.push_bytes(&space, address, 60), Some(0));
+        assert_eq!(reader.push_bytes(&space, address, 8), None);
+        reader.clear();
+        assert_eq!(reader.push_bytes(&space, address, 8), Some(0));
+        assert_eq!(reader.push_bytes(&space, address, 8), Some(1));
+        assert_eq!(reader.push_bytes(&space, address, 8), None);
+        reader.run(&mut memory(), space.levels);
+        assert!(reader.object(1).is_some());
+    }
+}

@@ -1,0 +1,50 @@
+//! A small software TLB: pages whose translation was walked in this scan.
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    root: u64,
+    page: u64,
+    frame: u64,
+    generation: u32,
+}
+
+/// Direct-mapped, emptied at every scan: the guest's tables change under us.
+#[derive(Debug)]
+pub(super) struct Tlb {
+    entries: Box<[Entry]>,
+    generation: u32,
+}
+
+impl Tlb {
+    pub(super) fn new(entries: usize) -> Self {
+        Self {
+            entries: vec![Entry::default(); entries.next_power_of_two()].into_boxed_slice(),
+            generation: 1,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        if self.generation == 0 {
+            self.entries.fill(Entry::default());
+            self.generation = 1;
+        }
+    }
+
+    fn index(&self, root: u64, page: u64) -> usize {
+        let mixed = (page ^ root.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize & (self.entries.len() - 1)
+    }
+
+    /// The physical address of the page at `page` (its number) under the tables at `root`.
+    pub(super) fn get(&self, root: u64, page: u64) -> Option<u64> {
+        let entry = &self.entries[self.index(root, page)];
+        (entry.generation == self.generation && entry.root == root && entry.page == page)
+            .then_some(entry.frame)
+    }
+
+    pub(super) fn put(&mut self, root: u64, page: u64, frame: u64) {
+        let index = self.index(root, page);
+        self.entries[index] = Entry { root, page, frame, generation: self.generation };
+    }
+}

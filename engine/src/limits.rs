@@ -1,0 +1,67 @@
+//! Every capacity, in one place. All are fixed at start: what does not fit is counted and said, never
+//! made room for.
+
+/// Capacities for one watched system (guide §7.3, "Limits").
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Processes tracked.
+    pub processes: u32,
+    /// Threads tracked.
+    pub threads: u32,
+    /// Descriptors tracked.
+    pub file_descriptors: u32,
+    /// Memory areas tracked.
+    pub vmas: u32,
+    /// Connections tracked.
+    pub connections: u32,
+    /// Longest string in a record, in bytes.
+    pub string_length: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            processes: 4096,
+            threads: 32_768,
+            file_descriptors: 131_072,
+            vmas: 262_144,
+            connections: 65_536,
+            string_length: 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// How many threads one scan can see. More than are tracked, so that those that are tracked are
+    /// found however many others there are: the kernel's own most is 4 Mi (`PID_MAX_LIMIT`,
+    /// include/linux/threads.h).
+    pub fn threads_seen_max(&self) -> usize {
+        (self.threads as usize * 2).clamp(8192, 1 << 22)
+    }
+
+    /// How many processes one scan can see.
+    pub fn processes_seen_max(&self) -> usize {
+        (self.processes as usize * 2).clamp(4096, 1 << 22)
+    }
+
+    /// How many descriptors one scan can see.
+    pub fn file_descriptors_seen_max(&self) -> usize {
+        (self.file_descriptors as usize).saturating_mul(5) / 4 + 1024
+    }
+
+    /// How many memory areas one scan can see.
+    pub fn vmas_seen_max(&self) -> usize {
+        (self.vmas as usize).saturating_mul(5) / 4 + 1024
+    }
+
+    /// How many connections one scan can see.
+    pub fn connections_seen_max(&self) -> usize {
+        (self.connections as usize).saturating_mul(5) / 4 + 1024
+    }
+
+    /// How many distinct open files, inodes and names one scan can see: a descriptor has one each; mapped
+    /// files are shared by far.
+    pub fn files_seen_max(&self) -> usize {
+        self.file_descriptors_seen_max() + self.vmas_seen_max() / 4
+    }
+}

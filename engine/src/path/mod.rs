@@ -1,0 +1,158 @@
+//! Names of files as a reader outside sees them: from a mount and a dentry to a path.
+//!
+//! [`write_path`] does what the kernel's `d_path` does (fs/d_path.c) over the rows of a snapshot: up the
+//! directories, across mounts, to the root of the mount namespace (a chroot does not shorten it), with
+//! ` (deleted)` after what has been unlinked. Files that lie in no directory (pipes, sockets, memfds)
+//! have the names that their filesystems make up.
+
+use panoptes_decoders::kernel::super_block::magic;
+
+use crate::walk::{DentryRow, FileRow, PathRef, Snapshot};
+
+/// Longest path that the kernel gives, in bytes (`PATH_MAX`, include/uapi/linux/limits.h).
+pub const PATH_BYTES_MAX: usize = 4096;
+
+/// Most names in a path: every other byte is a slash.
+const NAMES_MAX: usize = PATH_BYTES_MAX / 2;
+
+/// Text of bounded size, written from its end to its beginning as the kernel does it, so that the last
+/// names, which matter most, stay when there is no room.
+#[derive(Debug)]
+pub struct PathBuffer {
+    bytes: Box<[u8; PATH_BYTES_MAX]>,
+    start: usize,
+    whole: bool,
+}
+
+impl Default for PathBuffer {
+    fn default() -> Self {
+        Self { bytes: Box::new([0; PATH_BYTES_MAX]), start: PATH_BYTES_MAX, whole: true }
+    }
+}
+
+impl PathBuffer {
+    fn clear(&mut self) {
+        self.start = PATH_BYTES_MAX;
+        self.whole = true;
+    }
+
+    fn prepend(&mut self, text: &[u8]) {
+        if text.len() > self.start {
+            self.whole = false;
+            return;
+        }
+        self.start -= text.len();
+        self.bytes[self.start..self.start + text.len()].copy_from_slice(text);
+    }
+
+    fn prepend_number(&mut self, mut number: u64) {
+        loop {
+            self.prepend(&[b'0' + (number % 10) as u8]);
+            number /= 10;
+            if number == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+/// A file's name, and whether it ends in ` (deleted)`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Named {
+    /// Whether the name ends in ` (deleted)`.
+    pub deleted: bool,
+}
+
+/// Writes the path of a place in directories; `None` where part of it could not be read.
+pub fn write_path(snapshot: &Snapshot, path: PathRef, out: &mut PathBuffer) -> Option<Named> {
+    out.clear();
+    let dentry = snapshot.dentries.at(path.dentry)?;
+    let deleted = dentry.name.unlinked;
+    if deleted {
+        out.prepend(b" (deleted)");
+    }
+    let end = out.start;
+    let (mut mount, mut at) = (path.mount, path.dentry);
+    for _ in 0..NAMES_MAX {
+        let mount_row = snapshot.mounts.at(mount)?;
+        let row = snapshot.dentries.at(at)?;
+        let is_root = row.parent == at;
+        if at == mount_row.root || is_root {
+            if mount_row.parent == mount || at != mount_row.root {
+                // The top mount's root, or a name that is not below its mount any more.
+                if out.start == end {
+                    out.prepend(b"/");
+                }
+                return out.whole.then_some(Named { deleted });
+            }
+            at = mount_row.mountpoint;
+            mount = mount_row.parent;
+            continue;
+        }
+        out.prepend(dentry_text(snapshot, row)?);
+        out.prepend(b"/");
+        at = row.parent;
+    }
+    None
+}
+
+/// Writes the name of an open file as `readlink /proc/PID/fd/N` gives it; `None` where part of it could
+/// not be read.
+pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer) -> Option<Named> {
+    let dentry = snapshot.dentries.at(file.path.dentry)?;
+    let mount = snapshot.mounts.at(file.path.mount)?;
+    let is_root = dentry.parent == file.path.dentry;
+    // `d_path` asks the filesystem for a name when a dentry has no directory and is not what is mounted.
+    if !is_root || mount.root == file.path.dentry {
+        return write_path(snapshot, file.path, out);
+    }
+    out.clear();
+    let inode = snapshot.inodes.at(file.inode)?;
+    let number = inode.attributes.ino;
+    let filesystem = snapshot.super_blocks.at(inode.super_block)?.filesystem;
+    let bracketed = |out: &mut PathBuffer, kind: &[u8]| {
+        out.prepend(b"]");
+        out.prepend_number(number);
+        out.prepend(b":[");
+        out.prepend(kind);
+        Some(Named { deleted: false })
+    };
+    match filesystem.magic {
+        // pipefs_dname (fs/pipe.c), sockfs_dname (net/socket.c), ns_dname (fs/nsfs.c)
+        magic::PIPEFS => bracketed(out, b"pipe"),
+        magic::SOCKFS => bracketed(out, b"socket"),
+        magic::NSFS => bracketed(out, snapshot.names.at(inode.namespace_name)?.text()),
+        // anon_inodefs_dname (fs/anon_inodes.c)
+        magic::ANON_INODE | magic::PID_FS => {
+            out.prepend(dentry_text(snapshot, dentry)?);
+            out.prepend(b"anon_inode:");
+            Some(Named { deleted: false })
+        }
+        // simple_dname (fs/d_path.c)
+        _ => {
+            out.prepend(b" (deleted)");
+            out.prepend(dentry_text(snapshot, dentry)?);
+            out.prepend(b"/");
+            Some(Named { deleted: true })
+        }
+    }
+}
+
+/// A dentry's own name.
+pub fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Option<&'a [u8]> {
+    if !row.readable {
+        return None;
+    }
+    let length = row.name.length as usize;
+    if row.name.long_name.is_null() {
+        row.text.get(..length)
+    } else {
+        let start = row.long as usize;
+        snapshot.bytes.get(start..start + length)
+    }
+}

@@ -1,0 +1,258 @@
+//! Open files, inodes, names, mounts, filesystems: everything that the rounds before have named.
+
+use core::mem;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::file::OpenFile;
+use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_decoders::kernel::mount::Mounted;
+use panoptes_decoders::kernel::super_block::{Filesystem, magic};
+use panoptes_decoders::source::MemorySource;
+
+use super::processes::path_of;
+use super::snapshot::{
+    DentryRow, FileRow, InodeRow, MountRow, NAME_INLINE_BYTES, NameKind, PathRef, SuperBlockRow,
+};
+use super::{Kernel, NONE, NameRow, Walker, fetch, fetch_groups, row_of};
+
+/// Most directories above each other that are followed: a path has at most 4096 bytes (`PATH_MAX`), so
+/// 2048 of them, but a tree can be deeper than a path is long.
+const DEPTH_MAX: u32 = 4096;
+
+impl FileRow {
+    /// A file to be read.
+    pub(super) fn new(address: KernelVa) -> Self {
+        Self { address, inode: NONE, connection: NONE, ..Self::default() }
+    }
+}
+
+impl DentryRow {
+    /// A name to be read.
+    pub(super) fn new(address: KernelVa) -> Self {
+        Self { name: Name { address, ..Name::default() }, ..Self::default() }
+    }
+}
+
+impl MountRow {
+    /// A mount to be read.
+    pub(super) fn new(address: KernelVa) -> Self {
+        Self { address, mounted: Mounted::default(), root: NONE, parent: NONE, mountpoint: NONE }
+    }
+}
+
+impl Walker {
+    /// Reads every file that has a row, then all that it leads to.
+    pub(super) fn read_files<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        self.read_open_files(source, kernel);
+        let (mut dentries, mut mounts, mut inodes, mut super_blocks) = (0, 0, 0, 0);
+        for _ in 0..DEPTH_MAX {
+            let snapshot = &self.snapshot;
+            let done = dentries == snapshot.dentries.len()
+                && mounts == snapshot.mounts.len()
+                && inodes == snapshot.inodes.len()
+                && super_blocks == snapshot.super_blocks.len();
+            if done {
+                break;
+            }
+            let from = [dentries, mounts, inodes, super_blocks];
+            dentries = snapshot.dentries.len();
+            mounts = snapshot.mounts.len();
+            inodes = snapshot.inodes.len();
+            super_blocks = snapshot.super_blocks.len();
+            self.read_places(source, kernel, from);
+        }
+        self.read_long_names(source, kernel);
+        self.name_namespace_files();
+        self.read_names(source, kernel);
+    }
+
+    fn read_open_files<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let layouts = &kernel.layouts;
+        let mnt = u64::from(layouts.mount.mnt.offset);
+        let snapshot = &mut self.snapshot;
+        let addresses = &mut self.scratch.addresses;
+        addresses.clear();
+        addresses.extend(snapshot.files.iter().map(|file| file.address));
+        let (files, inodes, mounts, dentries) = (
+            &mut snapshot.files,
+            &mut snapshot.inodes,
+            &mut snapshot.mounts,
+            &mut snapshot.dentries,
+        );
+        let (maps, losses) = (&mut self.maps, &mut snapshot.losses);
+        let packing = &layouts.file.packing;
+        fetch(&mut self.reader, source, kernel, packing, addresses, |index, bytes| {
+            let Some(bytes) = bytes else {
+                losses.unreadable += 1;
+                return;
+            };
+            let file = &mut files[index];
+            file.open = OpenFile::decode(&layouts.file, bytes);
+            let inode = file.open.inode;
+            file.inode = row_of(&mut maps.inodes, inodes, inode, || InodeRow {
+                address: inode,
+                super_block: NONE,
+                namespace_name: NONE,
+                ..InodeRow::default()
+            });
+            file.path = if file.open.dentry.is_null() {
+                PathRef::default()
+            } else {
+                path_of(
+                    &mut maps.mounts,
+                    mounts,
+                    &mut maps.dentries,
+                    dentries,
+                    file.open.mnt.minus(mnt),
+                    file.open.dentry,
+                )
+            };
+        });
+    }
+
+    /// Reads the dentries, mounts, inodes and filesystems that have come since `from`.
+    fn read_places<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel, from: [usize; 4]) {
+        let layouts = &kernel.layouts;
+        let snapshot = &mut self.snapshot;
+        let scratch = &mut self.scratch;
+        let lists =
+            [&mut scratch.addresses, &mut scratch.more, &mut scratch.extra, &mut scratch.results];
+        let [names, mount_list, inode_list, super_list] = lists;
+        names.clear();
+        names.extend(snapshot.dentries[from[0]..].iter().map(|row| row.name.address));
+        mount_list.clear();
+        mount_list.extend(snapshot.mounts[from[1]..].iter().map(|row| row.address));
+        inode_list.clear();
+        inode_list.extend(snapshot.inodes[from[2]..].iter().map(|row| row.address));
+        super_list.clear();
+        super_list.extend(snapshot.super_blocks[from[3]..].iter().map(|row| row.address));
+
+        let (dentries, mounts, inodes, super_blocks) = (
+            &mut snapshot.dentries,
+            &mut snapshot.mounts,
+            &mut snapshot.inodes,
+            &mut snapshot.super_blocks,
+        );
+        let (maps, losses) = (&mut self.maps, &mut snapshot.losses);
+        fetch_groups(
+            &mut self.reader,
+            source,
+            kernel,
+            [
+                (&layouts.dentry.packing, names),
+                (&layouts.mount.packing, mount_list),
+                (&layouts.inode.packing, inode_list),
+                (&layouts.super_block.packing, super_list),
+            ],
+            |group, index, bytes| {
+                let Some(bytes) = bytes else {
+                    losses.unreadable += 1;
+                    return;
+                };
+                let row = from[group] + index;
+                match group {
+                    0 => {
+                        let address = names[index];
+                        let (name, text) = Name::decode(&layouts.dentry, address, bytes);
+                        let parent = row_of(&mut maps.dentries, dentries, name.parent, || {
+                            DentryRow::new(name.parent)
+                        });
+                        let dentry = &mut dentries[row];
+                        dentry.name = name;
+                        dentry.parent = parent;
+                        let length = text.len().min(NAME_INLINE_BYTES);
+                        dentry.text[..length].copy_from_slice(&text[..length]);
+                        dentry.readable = name.long_name.is_null();
+                    }
+                    1 => {
+                        let mounted = Mounted::decode(&layouts.mount, bytes);
+                        let mut dentry = |address: KernelVa| {
+                            row_of(&mut maps.dentries, dentries, address, || {
+                                DentryRow::new(address)
+                            })
+                        };
+                        let root = dentry(mounted.root);
+                        let mountpoint = dentry(mounted.mountpoint);
+                        let parent = row_of(&mut maps.mounts, mounts, mounted.parent, || {
+                            MountRow::new(mounted.parent)
+                        });
+                        let address = mount_list[index];
+                        mounts[row] = MountRow { address, mounted, root, parent, mountpoint };
+                    }
+                    2 => {
+                        let attributes = Attributes::decode(&layouts.inode, bytes);
+                        let address = attributes.super_block;
+                        let super_block =
+                            row_of(&mut maps.super_blocks, super_blocks, address, || {
+                                SuperBlockRow { address, ..SuperBlockRow::default() }
+                            });
+                        let inode = &mut inodes[row];
+                        inode.attributes = attributes;
+                        inode.super_block = super_block;
+                    }
+                    _ => {
+                        super_blocks[row].filesystem =
+                            Filesystem::decode(&layouts.super_block, bytes);
+                    }
+                }
+            },
+        );
+    }
+
+    /// Reads the names that do not lie in their dentries.
+    fn read_long_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let mut todo = mem::take(&mut self.scratch.owners);
+        todo.clear();
+        let dentries = &mut self.snapshot.dentries;
+        let long = dentries.iter().enumerate().filter(|(_, row)| !row.name.long_name.is_null());
+        todo.extend(long.map(|(index, _)| index as u32).take(todo.capacity()));
+        let mut done = 0;
+        while done < todo.len() {
+            self.reader.clear();
+            for &index in &todo[done..] {
+                let name = &dentries[index as usize].name;
+                if self.reader.push_bytes(&kernel.space, name.long_name, name.length).is_none() {
+                    break;
+                }
+            }
+            let count = self.reader.len();
+            if count == 0 {
+                break;
+            }
+            self.reader.run(source, kernel.space.levels);
+            for object in 0..count {
+                let row = &mut dentries[todo[done + object] as usize];
+                match self.reader.object(object) {
+                    Some(bytes) => {
+                        if let Some(range) = self.snapshot.bytes.extend(bytes) {
+                            row.long = range.start;
+                            row.readable = true;
+                        }
+                    }
+                    None => self.snapshot.losses.unreadable += 1,
+                }
+            }
+            done += count;
+        }
+        self.scratch.owners = todo;
+    }
+
+    /// Gives the inodes of namespace files the name of their namespace's kind, to be read.
+    fn name_namespace_files(&mut self) {
+        let snapshot = &mut self.snapshot;
+        for inode in snapshot.inodes.iter_mut() {
+            let is_nsfs = snapshot
+                .super_blocks
+                .at(inode.super_block)
+                .is_some_and(|row| row.filesystem.magic == magic::NSFS);
+            if is_nsfs {
+                let ns = inode.attributes.private;
+                inode.namespace_name =
+                    row_of(&mut self.maps.names, &mut snapshot.names, ns, || {
+                        NameRow::new(ns, NameKind::Namespace)
+                    });
+            }
+        }
+    }
+}

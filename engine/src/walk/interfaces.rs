@@ -1,0 +1,139 @@
+//! Network interfaces of the initial network namespace and their addresses.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::net_device::MAC_BYTES;
+use panoptes_decoders::layout::{Packing, View};
+use panoptes_decoders::source::MemorySource;
+
+use super::snapshot::InterfaceRow;
+use super::{Kernel, Walker};
+
+/// Longest list of addresses of one interface that is followed.
+const ADDRESSES_MAX: u32 = 256;
+
+impl Walker {
+    /// Fills `interfaces` in: a list is followed entry by entry, so this costs a round for each.
+    pub(super) fn read_interfaces<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let layouts = &kernel.layouts;
+        self.snapshot.interfaces.clear();
+        let net = kernel.roots.init_net;
+        let Some((head, inum)) = self.one(source, kernel, net, &layouts.net.packing, |view| {
+            (view.u64_at(layouts.net.dev_base_head, 0), view.unsigned(layouts.net.inum) as u32)
+        }) else {
+            self.snapshot.losses.unreadable += 1;
+            return;
+        };
+        let layout = &layouts.net_device;
+        let end = net.plus(u64::from(layouts.net.dev_base_head.offset));
+        let mut link = KernelVa(head);
+        for _ in 0..self.snapshot.interfaces.capacity() {
+            if link == end {
+                return;
+            }
+            let device = link.minus(u64::from(layout.dev_list.offset));
+            let mut row = InterfaceRow { network_namespace: inum, ..InterfaceRow::default() };
+            let mut mac = KernelVa::NULL;
+            let read = self.one(source, kernel, device, &layout.packing, |view| {
+                row.index = view.unsigned(layout.ifindex) as u32;
+                row.name.iter_mut().zip(view.bytes(layout.name)).for_each(|(to, from)| *to = *from);
+                if view.unsigned(layout.addr_len) == MAC_BYTES as u64 {
+                    mac = view.pointer(layout.dev_addr);
+                }
+                (
+                    KernelVa(view.u64_at(layout.dev_list, 0)),
+                    view.pointer(layout.ip_ptr),
+                    view.pointer(layout.ip6_ptr),
+                )
+            });
+            let Some((next, ipv4, ipv6)) = read else {
+                self.snapshot.losses.unreadable += 1;
+                return;
+            };
+            self.reader.clear();
+            self.reader.push_bytes(&kernel.space, mac, MAC_BYTES as u32);
+            self.reader.run(source, kernel.space.levels);
+            if let Some(bytes) = self.reader.object(0) {
+                row.mac.copy_from_slice(bytes);
+                row.mac_length = MAC_BYTES as u8;
+            }
+            self.read_ipv4(source, kernel, ipv4, &mut row);
+            self.read_ipv6(source, kernel, ipv6, &mut row);
+            self.snapshot.interfaces.push(row);
+            link = next;
+        }
+        self.snapshot.losses.unbounded += 1;
+    }
+
+    fn read_ipv4<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        in_device: KernelVa,
+        row: &mut InterfaceRow,
+    ) {
+        let (device, address) = (&kernel.layouts.in_device, &kernel.layouts.in_ifaddr);
+        let mut at = self
+            .one(source, kernel, in_device, &device.packing, |view| view.pointer(device.ifa_list))
+            .unwrap_or_default();
+        for _ in 0..ADDRESSES_MAX {
+            let read = self.one(source, kernel, at, &address.packing, |view| {
+                let mut octets = [0; 4];
+                octets
+                    .iter_mut()
+                    .zip(view.bytes(address.ifa_local))
+                    .for_each(|(to, from)| *to = *from);
+                (view.pointer(address.ifa_next), Ipv4Addr::from(octets))
+            });
+            let Some((next, found)) = read else { return };
+            row.ipv4.push(found);
+            at = next;
+        }
+    }
+
+    fn read_ipv6<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        inet6_dev: KernelVa,
+        row: &mut InterfaceRow,
+    ) {
+        let (device, address) = (&kernel.layouts.inet6_dev, &kernel.layouts.inet6_ifaddr);
+        let end = inet6_dev.plus(u64::from(device.addr_list.offset));
+        let mut link = self
+            .one(source, kernel, inet6_dev, &device.packing, |view| {
+                KernelVa(view.u64_at(device.addr_list, 0))
+            })
+            .unwrap_or(end);
+        for _ in 0..ADDRESSES_MAX {
+            if link == end {
+                return;
+            }
+            let at = link.minus(u64::from(address.if_list.offset));
+            let read = self.one(source, kernel, at, &address.packing, |view| {
+                let mut octets = [0; 16];
+                octets.iter_mut().zip(view.bytes(address.addr)).for_each(|(to, from)| *to = *from);
+                (KernelVa(view.u64_at(address.if_list, 0)), Ipv6Addr::from(octets))
+            });
+            let Some((next, found)) = read else { return };
+            row.ipv6.push(found);
+            link = next;
+        }
+    }
+
+    /// Reads one structure.
+    fn one<S: MemorySource, T>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        address: KernelVa,
+        packing: &Packing,
+        decode: impl FnOnce(View<'_>) -> T,
+    ) -> Option<T> {
+        self.reader.clear();
+        self.reader.push(&kernel.space, address, packing);
+        self.reader.run(source, kernel.space.levels);
+        self.reader.object(0).map(|bytes| decode(View::new(bytes)))
+    }
+}

@@ -1,0 +1,39 @@
+//! One bound kernel: what the walk needs to know of the machine that it reads.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::paging::KernelSpace;
+
+/// Where a walk begins. Addresses that are not known are null, and what hangs on them is left out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Roots {
+    /// `init_task`, head of the task list.
+    pub init_task: KernelVa,
+    /// `init_pid_ns`, whose IDR has every `struct pid`.
+    pub init_pid_ns: KernelVa,
+    /// `init_net`, the initial network namespace.
+    pub init_net: KernelVa,
+    /// `init_uts_ns`
+    pub init_uts_ns: KernelVa,
+    /// The `struct timekeeper` inside `tk_core`.
+    pub timekeeper: KernelVa,
+    /// `tsc_khz`
+    pub tsc_khz: KernelVa,
+    /// `sysctl_bootid`
+    pub boot_id: KernelVa,
+    /// `total_forks`
+    pub total_forks: KernelVa,
+    /// `gate_vma`: the area of the vsyscall page, which /proc shows in every process.
+    pub gate_vma: KernelVa,
+}
+
+/// A kernel that is ready to be walked.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    /// Where its fields lie.
+    pub layouts: Layouts,
+    /// How its addresses translate.
+    pub space: KernelSpace,
+    /// Where to begin.
+    pub roots: Roots,
+}

@@ -1,0 +1,42 @@
+//! Facts about the machine itself: name, clocks, counters.
+
+use panoptes_decoders::layout::{View, u32_at, u64_at};
+use panoptes_decoders::source::MemorySource;
+
+use super::snapshot::Machine;
+use super::{Kernel, Walker};
+
+impl Walker {
+    /// Reads what the machine says of itself, in one batch. What is not known is left out.
+    pub(super) fn read_machine<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let (layouts, space, roots) = (&kernel.layouts, &kernel.space, &kernel.roots);
+        let reader = &mut self.reader;
+        reader.clear();
+        reader.push(space, roots.init_uts_ns, &layouts.uts_namespace.packing);
+        reader.push(space, roots.timekeeper, &layouts.timekeeper.packing);
+        reader.push_bytes(space, roots.tsc_khz, 4);
+        reader.push_bytes(space, roots.boot_id, 16);
+        reader.push_bytes(space, roots.total_forks, 8);
+        reader.run(source, space.levels);
+
+        let mut machine = Machine::default();
+        if let Some(view) = reader.object(0).map(View::new) {
+            let name = view.bytes(layouts.uts_namespace.nodename);
+            machine.hostname.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
+        }
+        machine.boot_to_real_ns = reader.object(1).map(View::new).and_then(|view| {
+            let timekeeper = &layouts.timekeeper;
+            let seconds = view.signed(timekeeper.xtime_sec);
+            let offset =
+                view.signed(timekeeper.offs_real).checked_sub(view.signed(timekeeper.offs_boot))?;
+            // What does not look like a clock is none: after 2000, before 2200.
+            (946_684_800..7_258_118_400).contains(&seconds).then_some(offset)
+        });
+        machine.tsc_khz = reader.object(2).map(|bytes| u32_at(bytes, 0)).filter(|&khz| khz != 0);
+        if let Some(bytes) = reader.object(3) {
+            machine.boot_id.copy_from_slice(bytes);
+        }
+        machine.total_forks = reader.object(4).map(|bytes| u64_at(bytes, 0));
+        self.snapshot.machine = machine;
+    }
+}

@@ -1,0 +1,168 @@
+//! Memory areas: down every address space's maple tree at once.
+
+use core::mem;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::maple_tree::{self, Enode, Entry};
+use panoptes_decoders::kernel::vm_area_struct::Vma;
+use panoptes_decoders::layout::View;
+use panoptes_decoders::source::MemorySource;
+
+use super::snapshot::{FileRow, NameKind, VmaRow};
+use super::{Kernel, NONE, NameRow, Walker, fetch, row_of};
+
+/// A node of a tree that is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    mm: u32,
+    node: Enode,
+    max: u64,
+}
+
+impl Walker {
+    /// Fills `vmas` in, and each address space's range of them.
+    pub(super) fn read_areas<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let mut nodes = mem::take(&mut self.scratch.nodes);
+        let mut values = mem::take(&mut self.scratch.addresses);
+        let mut owners = mem::take(&mut self.scratch.owners);
+        nodes.clear();
+        values.clear();
+        owners.clear();
+        for (index, mm) in self.snapshot.mms.iter_mut().enumerate() {
+            mm.vmas = 0..0;
+            match maple_tree::root(mm.ma_root) {
+                Entry::Empty => {}
+                Entry::Value(vma) => {
+                    values.push(vma);
+                    owners.push(index as u32);
+                }
+                Entry::Node(node) if nodes.len() < nodes.capacity() => {
+                    nodes.push(Node { mm: index as u32, node, max: u64::MAX });
+                }
+                Entry::Node(_) => mm.complete = false,
+            }
+        }
+        for _ in 0..maple_tree::DEPTH_MAX {
+            self.read_vmas(source, kernel, &values, &owners);
+            values.clear();
+            owners.clear();
+            if nodes.is_empty() {
+                break;
+            }
+            self.read_nodes(source, kernel, &mut nodes, &mut values, &mut owners);
+        }
+        for mm in self.snapshot.mms.iter_mut() {
+            // A tree that was changing while we read it, or that somebody made up.
+            mm.complete &= mm.vmas.len() == mm.map_count as usize;
+        }
+        self.scratch.nodes = nodes;
+        self.scratch.addresses = values;
+        self.scratch.owners = owners;
+    }
+
+    /// Reads one level of all trees: `nodes` becomes the next, and areas go to `values` with their owners.
+    fn read_nodes<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        nodes: &mut Vec<Node>,
+        values: &mut Vec<KernelVa>,
+        owners: &mut Vec<u32>,
+    ) {
+        let layout = &kernel.layouts.maple_node;
+        let addresses = &mut self.scratch.more;
+        let children = &mut self.scratch.more_nodes;
+        let mms = &mut self.snapshot.mms;
+        let losses = &mut self.snapshot.losses;
+        children.clear();
+        let mut done = 0;
+        while done < nodes.len() {
+            addresses.clear();
+            let batch = addresses.capacity().min(nodes.len() - done);
+            addresses.extend(nodes[done..done + batch].iter().map(|node| node.node.address()));
+            let part = &nodes[done..done + batch];
+            fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+                let Node { mm, node, max } = part[index];
+                let complete = &mut mms[mm as usize].complete;
+                let Some(bytes) = bytes else {
+                    losses.unreadable += 1;
+                    *complete = false;
+                    return;
+                };
+                // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c).
+                let parent = View::new(bytes).unsigned(layout.parent);
+                if parent & !0xff == node.address().0 {
+                    *complete = false;
+                    return;
+                }
+                maple_tree::for_each_entry(layout, node, bytes, max, |entry, end| match entry {
+                    Entry::Value(vma) if values.len() < values.capacity() => {
+                        values.push(vma);
+                        owners.push(mm);
+                    }
+                    Entry::Node(child) if children.len() < children.capacity() => {
+                        children.push(Node { mm, node: child, max: end });
+                    }
+                    Entry::Empty => {}
+                    Entry::Value(_) | Entry::Node(_) => {
+                        *complete = false;
+                        losses.dropped += 1;
+                    }
+                });
+            });
+            done += batch;
+        }
+        mem::swap(nodes, children);
+    }
+
+    fn read_vmas<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        values: &[KernelVa],
+        owners: &[u32],
+    ) {
+        let layout = &kernel.layouts.vm_area_struct;
+        let snapshot = &mut self.snapshot;
+        let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
+        let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
+        let maps = &mut self.maps;
+        fetch(&mut self.reader, source, kernel, &layout.packing, values, |index, bytes| {
+            let mm = &mut mms[owners[index] as usize];
+            let vma = bytes.map(|bytes| Vma::decode(layout, bytes));
+            let Some(vma) = vma.filter(|vma| vma.mm == mm.address && vma.start < vma.end) else {
+                losses.unreadable += 1;
+                mm.complete = false;
+                return;
+            };
+            let file = row_of(&mut maps.files, files, vma.file, || FileRow::new(vma.file));
+            // An area without a file but with operations is one of the kernel's own special mappings.
+            let (name, kind) = if vma.file.is_null() && !vma.ops.is_null() {
+                (vma.private_data, NameKind::SpecialMapping)
+            } else if vma.file.is_null() {
+                (vma.anon_name, NameKind::AnonVma)
+            } else {
+                (KernelVa::NULL, NameKind::AnonVma)
+            };
+            let name = row_of(&mut maps.names, names, name, || NameRow::new(name, kind));
+            let start = vmas.len() as u32;
+            if mm.vmas.is_empty() {
+                mm.vmas = start..start;
+            }
+            // All areas of an address space are at the same depth, so its rows are neighbours; in a tree
+            // that somebody made up they need not be.
+            if mm.vmas.end != start || vmas.push(VmaRow { vma, file, name }).is_none() {
+                mm.complete = false;
+                return;
+            }
+            mm.vmas.end += 1;
+        });
+    }
+}
+
+impl VmaRow {
+    /// Whether the area has a name of its own.
+    pub fn has_name(&self) -> bool {
+        self.name != NONE
+    }
+}

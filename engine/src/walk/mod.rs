@@ -1,0 +1,408 @@
+//! One scan: breadth first, in rounds, from a kernel's roots to a [`Snapshot`].
+//!
+//! All tasks, then all that they point to, then all that that points to … Each round is one batch for the
+//! [`Reader`], so the count of batches is that of the levels, not of the objects. [`Walker::scan`] has the
+//! order; the files beside this one have a round or a few each, one an entity.
+//!
+//! Nothing here decides what is worth saying, and nothing is remembered from one scan to the next.
+
+mod connections;
+mod descriptors;
+mod files;
+mod interfaces;
+mod kernel;
+mod machine;
+mod memory;
+mod names;
+mod processes;
+mod snapshot;
+mod tasks;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::layout::Packing;
+use panoptes_decoders::source::MemorySource;
+
+pub use kernel::{Kernel, Roots};
+pub use snapshot::{
+    AddressList, ConnectionRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow,
+    InterfaceRow, Losses, Machine, MmRow, MountRow, NONE, NameKind, NameRow, PathRef, ProcessRow,
+    Rows, Snapshot, SuperBlockRow, ThreadRow, VmaRow, view,
+};
+
+use crate::address::{AddressMap, Insertion, Reader, ReaderSizes};
+use crate::limits::Limits;
+
+/// Which entities a scan is to look at; processes and threads always are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Scope {
+    /// Descriptors.
+    pub files: bool,
+    /// Memory areas.
+    pub memory: bool,
+    /// Connections.
+    pub connections: bool,
+    /// Network interfaces.
+    pub interfaces: bool,
+}
+
+impl Scope {
+    /// Everything.
+    pub const ALL: Self = Self { files: true, memory: true, connections: true, interfaces: true };
+}
+
+/// Why there is no snapshot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// The kernel's own first task could not be read: the machine is gone, or it runs another kernel.
+    NoInitTask,
+    /// No process was found. That is never true of a running machine, so it is an error.
+    NoProcess,
+}
+
+impl core::fmt::Display for ScanError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NoInitTask => {
+                "the kernel's init_task cannot be read any more: has the machine stopped or rebooted?"
+            }
+            Self::NoProcess => "no process was found in this memory, which cannot be right",
+        })
+    }
+}
+
+impl core::error::Error for ScanError {}
+
+/// Everything that a scan writes to, allocated once.
+#[derive(Debug)]
+pub struct Walker {
+    pub(crate) reader: Reader,
+    pub(crate) snapshot: Snapshot,
+    maps: Maps,
+    scratch: Scratch,
+    interface_age: u32,
+}
+
+/// Which addresses were seen in this scan, and in which row they are.
+#[derive(Debug)]
+struct Maps {
+    tasks: AddressMap,
+    mms: AddressMap,
+    files_structs: AddressMap,
+    files: AddressMap,
+    inodes: AddressMap,
+    dentries: AddressMap,
+    mounts: AddressMap,
+    super_blocks: AddressMap,
+    names: AddressMap,
+    /// Anything that is only to be visited once in its round.
+    visited: AddressMap,
+}
+
+/// Lists that rounds hand to each other.
+#[derive(Debug)]
+struct Scratch {
+    addresses: Vec<KernelVa>,
+    more: Vec<KernelVa>,
+    extra: Vec<KernelVa>,
+    results: Vec<KernelVa>,
+    owners: Vec<u32>,
+    nodes: Vec<memory::Node>,
+    more_nodes: Vec<memory::Node>,
+}
+
+impl Walker {
+    /// Allocates for `limits`; `key` is random and secret from the guests.
+    pub fn new(limits: &Limits, key: u64) -> Self {
+        let threads = limits.threads_seen_max();
+        let processes = limits.processes_seen_max();
+        let descriptors = limits.file_descriptors_seen_max();
+        let vmas = limits.vmas_seen_max();
+        let connections = limits.connections_seen_max();
+        let files = limits.files_seen_max();
+        // Names: one a file, and the directories above them.
+        let dentries = files + files / 4;
+        let list = files.max(vmas).max(threads).max(connections) + 1024;
+        let mut salt = key;
+        let mut map = |capacity| {
+            salt = salt.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key;
+            AddressMap::new(capacity, salt)
+        };
+        Self {
+            reader: Reader::new(ReaderSizes::default()),
+            maps: Maps {
+                tasks: map(threads),
+                mms: map(processes),
+                files_structs: map(processes),
+                files: map(files),
+                inodes: map(files),
+                dentries: map(dentries),
+                mounts: map(8192),
+                super_blocks: map(4096),
+                names: map(4096),
+                visited: map(list),
+            },
+            snapshot: Snapshot {
+                machine: Machine::default(),
+                threads: Rows::with_capacity(threads),
+                processes: Rows::with_capacity(processes),
+                by_pid: Rows::with_capacity(processes),
+                by_tid: Rows::with_capacity(threads),
+                files_structs: Rows::with_capacity(processes),
+                files_threads: Rows::with_capacity(threads),
+                descriptors: Rows::with_capacity(descriptors),
+                mms: Rows::with_capacity(processes),
+                vmas: Rows::with_capacity(vmas),
+                files: Rows::with_capacity(files),
+                inodes: Rows::with_capacity(files),
+                dentries: Rows::with_capacity(dentries),
+                mounts: Rows::with_capacity(8192),
+                super_blocks: Rows::with_capacity(4096),
+                names: Rows::with_capacity(4096),
+                connections: Rows::with_capacity(connections),
+                interfaces: Rows::with_capacity(256),
+                bytes: Rows::with_capacity(processes * 256 + (4 << 20)),
+                task_list_closed: false,
+                idr_whole: false,
+                losses: Losses::default(),
+            },
+            scratch: Scratch {
+                addresses: Vec::with_capacity(list),
+                more: Vec::with_capacity(list),
+                extra: Vec::with_capacity(list),
+                results: Vec::with_capacity(list),
+                owners: Vec::with_capacity(list),
+                nodes: Vec::with_capacity(vmas / 2 + processes),
+                more_nodes: Vec::with_capacity(vmas / 2 + processes),
+            },
+            interface_age: 0,
+        }
+    }
+
+    /// What the last scan saw.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Scans once. Allocates nothing.
+    pub fn scan<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        scope: Scope,
+    ) -> Result<&Snapshot, ScanError> {
+        self.clear();
+        self.read_machine(source, kernel);
+        self.read_tasks(source, kernel)?;
+        self.group_threads();
+        if self.snapshot.processes.is_empty() {
+            return Err(ScanError::NoProcess);
+        }
+        self.read_processes(source, kernel);
+        if scope.files || scope.connections {
+            self.read_descriptors(source, kernel);
+        }
+        if scope.memory {
+            self.read_areas(source, kernel);
+            self.read_names(source, kernel);
+        }
+        self.read_files(source, kernel);
+        if scope.connections {
+            self.read_connections(source, kernel);
+        }
+        if scope.interfaces {
+            // A device is found through the one before it, so a machine with many costs many rounds:
+            // they are read at the first scan and then now and then.
+            if self.interface_age == 0 {
+                self.read_interfaces(source, kernel);
+            }
+            self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
+        }
+        self.check_stability(source, kernel);
+        self.count_losses();
+        Ok(&self.snapshot)
+    }
+
+    /// The next scan reads everything anew, as if it were the first.
+    pub fn forget(&mut self) {
+        self.interface_age = 0;
+        self.snapshot.interfaces.clear();
+    }
+
+    fn clear(&mut self) {
+        let Snapshot {
+            machine: _,
+            threads,
+            processes,
+            by_pid,
+            by_tid,
+            files_structs,
+            files_threads,
+            descriptors,
+            mms,
+            vmas,
+            files,
+            inodes,
+            dentries,
+            mounts,
+            super_blocks,
+            names,
+            connections,
+            interfaces: _,
+            bytes,
+            task_list_closed,
+            idr_whole,
+            losses,
+        } = &mut self.snapshot;
+        threads.clear();
+        processes.clear();
+        by_pid.clear();
+        by_tid.clear();
+        files_structs.clear();
+        files_threads.clear();
+        descriptors.clear();
+        mms.clear();
+        vmas.clear();
+        files.clear();
+        inodes.clear();
+        dentries.clear();
+        mounts.clear();
+        super_blocks.clear();
+        names.clear();
+        connections.clear();
+        bytes.clear();
+        *task_list_closed = false;
+        *idr_whole = false;
+        *losses = Losses::default();
+        let maps = &mut self.maps;
+        for map in [
+            &mut maps.tasks,
+            &mut maps.mms,
+            &mut maps.files_structs,
+            &mut maps.files,
+            &mut maps.inodes,
+            &mut maps.dentries,
+            &mut maps.mounts,
+            &mut maps.super_blocks,
+            &mut maps.names,
+            &mut maps.visited,
+        ] {
+            map.clear();
+        }
+        self.reader.forget_translations();
+    }
+
+    fn count_losses(&mut self) {
+        let snapshot = &mut self.snapshot;
+        snapshot.losses.dropped = [
+            snapshot.threads.dropped,
+            snapshot.processes.dropped,
+            snapshot.descriptors.dropped,
+            snapshot.vmas.dropped,
+            snapshot.files.dropped,
+            snapshot.inodes.dropped,
+            snapshot.dentries.dropped,
+            snapshot.mounts.dropped,
+            snapshot.super_blocks.dropped,
+            snapshot.names.dropped,
+            snapshot.connections.dropped,
+            snapshot.bytes.dropped,
+        ]
+        .iter()
+        .fold(0, |sum: u32, &dropped| sum.saturating_add(dropped));
+    }
+}
+
+/// How many scans the list of network interfaces is good for.
+const INTERFACES_EVERY_SCANS: u32 = 128;
+
+/// Reads the structure at each of `addresses`, in as few batches as the reader's size allows, and hands
+/// each packed copy, or `None`, to `decode` with its place in the list.
+fn fetch<S: MemorySource>(
+    reader: &mut Reader,
+    source: &mut S,
+    kernel: &Kernel,
+    packing: &Packing,
+    addresses: &[KernelVa],
+    mut decode: impl FnMut(usize, Option<&[u8]>),
+) {
+    let mut done = 0;
+    while done < addresses.len() {
+        reader.clear();
+        for &address in &addresses[done..] {
+            if reader.push(&kernel.space, address, packing).is_none() {
+                break;
+            }
+        }
+        let count = reader.len();
+        if count == 0 {
+            // Larger than the whole arena: cannot happen with a bound layout.
+            return;
+        }
+        reader.run(source, kernel.space.levels);
+        for index in 0..count {
+            decode(done + index, reader.object(index));
+        }
+        done += count;
+    }
+}
+
+/// Reads structures of several kinds in the same batches: `groups` has what to fetch and where, and
+/// `decode` gets the group and the place in it.
+fn fetch_groups<S: MemorySource, const N: usize>(
+    reader: &mut Reader,
+    source: &mut S,
+    kernel: &Kernel,
+    groups: [(&Packing, &[KernelVa]); N],
+    mut decode: impl FnMut(usize, usize, Option<&[u8]>),
+) {
+    let (mut group, mut index) = (0, 0);
+    loop {
+        reader.clear();
+        let first = (group, index);
+        'push: while group < N {
+            let (packing, addresses) = groups[group];
+            while index < addresses.len() {
+                if reader.push(&kernel.space, addresses[index], packing).is_none() {
+                    break 'push;
+                }
+                index += 1;
+            }
+            group += 1;
+            index = 0;
+        }
+        if reader.is_empty() {
+            return;
+        }
+        reader.run(source, kernel.space.levels);
+        let (mut at_group, mut at) = first;
+        for object in 0..reader.len() {
+            while at == groups[at_group].1.len() {
+                at_group += 1;
+                at = 0;
+            }
+            decode(at_group, at, reader.object(object));
+            at += 1;
+        }
+    }
+}
+
+/// Gives `address` a row of its own unless it has one: the index of the row either way, or [`NONE`].
+fn row_of<T>(
+    map: &mut AddressMap,
+    rows: &mut Rows<T>,
+    address: KernelVa,
+    row: impl FnOnce() -> T,
+) -> u32 {
+    if address.is_null() {
+        return NONE;
+    }
+    match map.insert(address.0, rows.len() as u32) {
+        Insertion::Old(index) => index,
+        Insertion::New => rows.push(row()).unwrap_or(NONE),
+        Insertion::Full => {
+            rows.dropped = rows.dropped.saturating_add(1);
+            NONE
+        }
+    }
+}

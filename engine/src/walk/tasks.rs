@@ -1,0 +1,265 @@
+//! Threads, through three views: the pid IDR, the task list, the thread groups.
+//!
+//! The IDR reaches all `struct pid` in about four rounds; each leads to its task. The two lists are
+//! then followed over what was already read; only a task that they name and the IDR does not is read in
+//! addition. The difference between the views is itself a finding, so each row says where it was seen.
+
+use core::mem;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::layout::{View, u64_at};
+use panoptes_decoders::source::MemorySource;
+
+use super::snapshot::{ThreadRow, view};
+use super::{Kernel, NONE, ScanError, Walker, fetch};
+use crate::address::Insertion;
+
+/// How many rounds of tasks that only a list names are read in one scan: one for those born meanwhile,
+/// the rest for a chain of hidden ones.
+const EXTRA_ROUNDS_MAX: u32 = 64;
+
+impl Walker {
+    /// Fills `threads` in.
+    pub(super) fn read_tasks<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+    ) -> Result<(), ScanError> {
+        let mut found = mem::take(&mut self.scratch.addresses);
+        found.clear();
+        found.push(kernel.roots.init_task);
+        self.fetch_tasks(source, kernel, &found, 0);
+        if self.snapshot.threads.is_empty() {
+            self.scratch.addresses = found;
+            return Err(ScanError::NoInitTask);
+        }
+        self.read_pid_idr(source, kernel, &mut found);
+        self.fetch_tasks(source, kernel, &found, view::IDR);
+
+        for _ in 0..EXTRA_ROUNDS_MAX {
+            found.clear();
+            self.follow_task_list(kernel, &mut found);
+            self.follow_thread_groups(kernel, &mut found);
+            if found.is_empty() {
+                break;
+            }
+            self.fetch_tasks(source, kernel, &found, 0);
+        }
+        self.scratch.addresses = found;
+        Ok(())
+    }
+
+    /// Collects the address of every task that the initial pid namespace's IDR leads to.
+    fn read_pid_idr<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        found: &mut Vec<KernelVa>,
+    ) {
+        found.clear();
+        let layouts = &kernel.layouts;
+        let head = kernel
+            .roots
+            .init_pid_ns
+            .plus(u64::from(layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset));
+        self.reader.clear();
+        self.reader.push_bytes(&kernel.space, head, 8);
+        self.reader.run(source, kernel.space.levels);
+        let Some(head) = self.reader.object(0).map(|bytes| u64_at(bytes, 0)) else { return };
+
+        let mut pids = mem::take(&mut self.scratch.more);
+        pids.clear();
+        // The frontier of nodes is kept in `found`: tasks come only later.
+        match xarray::slot(head) {
+            Slot::Node(node) => found.push(node),
+            Slot::Entry(pid) => pids.push(pid),
+            Slot::Empty => {}
+        }
+        let mut whole = true;
+        let visited = &mut self.maps.visited;
+        visited.clear();
+        for _ in 0..xarray::DEPTH_MAX {
+            if found.is_empty() {
+                break;
+            }
+            let losses = &mut self.snapshot.losses;
+            let children = &mut self.scratch.extra;
+            children.clear();
+            fetch(&mut self.reader, source, kernel, &layouts.xa_node.packing, found, |_, bytes| {
+                let Some(bytes) = bytes else {
+                    losses.unreadable += 1;
+                    whole = false;
+                    return;
+                };
+                let leaf = View::new(bytes).unsigned(layouts.xa_node.shift) == 0;
+                xarray::for_each_slot(&layouts.xa_node, bytes, |_, slot| {
+                    let (Slot::Node(address) | Slot::Entry(address)) = slot else { return };
+                    let is_node = matches!(slot, Slot::Node(_));
+                    if is_node == leaf || !address.is_plausible() {
+                        return;
+                    }
+                    match visited.insert(address.0, 0) {
+                        Insertion::New => {}
+                        Insertion::Old(_) => return,
+                        Insertion::Full => {
+                            whole = false;
+                            return;
+                        }
+                    }
+                    if is_node {
+                        if children.len() < children.capacity() {
+                            children.push(address);
+                        } else {
+                            whole = false;
+                        }
+                    } else if pids.len() < pids.capacity() {
+                        pids.push(address);
+                    } else {
+                        whole = false;
+                    }
+                });
+            });
+            found.clear();
+            mem::swap(found, children);
+        }
+        self.snapshot.idr_whole = whole;
+
+        // From each struct pid to the one task whose thread id it is: the first of tasks[PIDTYPE_PID].
+        found.clear();
+        let link = u64::from(layouts.task_struct.pid_links.offset);
+        let losses = &mut self.snapshot.losses;
+        fetch(&mut self.reader, source, kernel, &layouts.pid.packing, &pids, |_, bytes| {
+            let Some(bytes) = bytes else {
+                losses.unreadable += 1;
+                return;
+            };
+            let first = View::new(bytes).u64_at(layouts.pid.tasks, 0);
+            // A struct pid outlives its thread while a process group or session bears its number.
+            if first != 0 && found.len() < found.capacity() {
+                found.push(KernelVa(first).minus(link));
+            }
+        });
+        self.scratch.more = pids;
+    }
+
+    /// Reads tasks and gives each a row, unless it has one or is no task.
+    fn fetch_tasks<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        addresses: &[KernelVa],
+        seen_in: u8,
+    ) {
+        let layout = &kernel.layouts.task_struct;
+        let (threads, tasks) = (&mut self.snapshot.threads, &mut self.maps.tasks);
+        let losses = &mut self.snapshot.losses;
+        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+            let address = addresses[index];
+            let Some(bytes) = bytes else {
+                losses.unreadable += 1;
+                return;
+            };
+            let task = Task::decode(layout, address, bytes);
+            if !is_sane(&task, kernel) {
+                losses.unreadable += 1;
+                return;
+            }
+            match tasks.insert(address.0, threads.len() as u32) {
+                Insertion::New => {
+                    if threads.push(ThreadRow { task, views: seen_in, process: NONE }).is_none() {
+                        losses.dropped += 1;
+                    }
+                }
+                Insertion::Old(row) => {
+                    if let Some(row) = threads.get_mut(row as usize) {
+                        row.views |= seen_in;
+                    }
+                }
+                Insertion::Full => threads.dropped = threads.dropped.saturating_add(1),
+            }
+        });
+    }
+
+    /// Follows the task list over the rows; pushes the first task that has none.
+    fn follow_task_list(&mut self, kernel: &Kernel, unknown: &mut Vec<KernelVa>) {
+        let link = u64::from(kernel.layouts.task_struct.tasks.offset);
+        let head = kernel.roots.init_task;
+        let threads = &mut self.snapshot.threads;
+        let mut at = threads.first().map_or(KernelVa::NULL, |row| row.task.tasks_next.minus(link));
+        self.snapshot.task_list_closed = false;
+        for _ in 0..=threads.len() {
+            if at == head {
+                self.snapshot.task_list_closed = true;
+                return;
+            }
+            let Some(index) = self.maps.tasks.get(at.0) else {
+                if at.is_plausible() && self.maps.visited.insert(at.0, 1) == Insertion::New {
+                    unknown.push(at);
+                }
+                return;
+            };
+            let Some(row) = threads.get_mut(index as usize) else { return };
+            row.views |= view::TASK_LIST;
+            at = row.task.tasks_next.minus(link);
+        }
+        self.snapshot.losses.unbounded += 1;
+    }
+
+    /// Follows each process's list of threads over the rows; pushes tasks that have none.
+    fn follow_thread_groups(&mut self, kernel: &Kernel, unknown: &mut Vec<KernelVa>) {
+        let layouts = &kernel.layouts;
+        let node = u64::from(layouts.task_struct.thread_node.offset);
+        let head_offset = u64::from(layouts.signal_struct.thread_head.offset);
+        let threads = &mut self.snapshot.threads;
+        // Row 0 is init_task, which is in no list.
+        for leader in 1..threads.len() {
+            let first = threads[leader].task;
+            if !first.is_leader() {
+                continue;
+            }
+            threads[leader].views |= view::THREAD_GROUP;
+            let head = first.signal.plus(head_offset);
+            let mut link = first.thread_next;
+            for _ in 0..=threads.len() {
+                let at = link.minus(node);
+                if link == head || at == first.address {
+                    break;
+                }
+                let Some(index) = self.maps.tasks.get(at.0) else {
+                    if at.is_plausible()
+                        && !first.signal.is_null()
+                        && unknown.len() < unknown.capacity()
+                        && self.maps.visited.insert(at.0, 1) == Insertion::New
+                    {
+                        unknown.push(at);
+                    }
+                    break;
+                };
+                let Some(row) = threads.get_mut(index as usize) else { break };
+                if row.task.tgid != first.tgid || row.views & view::THREAD_GROUP != 0 {
+                    break;
+                }
+                row.views |= view::THREAD_GROUP;
+                link = row.task.thread_next;
+            }
+        }
+    }
+}
+
+/// Whether the bytes can be a task: what is no task at all must not become one by chance.
+fn is_sane(task: &Task, kernel: &Kernel) -> bool {
+    /// `PID_MAX_LIMIT` (include/linux/threads.h).
+    const PID_MAX_LIMIT: u32 = 4 << 20;
+    let is_init = task.address == kernel.roots.init_task;
+    let comm_ends = task.comm[15] == 0;
+    let ids = task.pid <= PID_MAX_LIMIT && task.tgid <= PID_MAX_LIMIT && (is_init || task.pid != 0);
+    let pointer = |address: KernelVa| address.is_null() || address.is_plausible();
+    comm_ends
+        && ids
+        && task.tasks_next.is_plausible()
+        && task.real_cred.is_plausible()
+        && task.group_leader.is_plausible()
+        && [task.mm, task.files, task.fs, task.signal, task.nsproxy].into_iter().all(pointer)
+}
