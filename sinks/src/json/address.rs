@@ -11,45 +11,14 @@ pub struct MacAddress(pub [u8; 6]);
 impl JsonWriter<'_> {
     /// An IP address, quoted. An IPv4 address mapped into IPv6 is written as IPv4.
     pub fn ip_address(&mut self, address: IpAddr) -> Result<(), Full> {
-        self.raw(b"\"")?;
+        let mut text = AddressText { bytes: [0; 48], length: 0 };
+        text.push(b'"');
         match address.to_canonical() {
-            IpAddr::V4(address) => self.ipv4(address)?,
-            IpAddr::V6(address) => self.ipv6(address)?,
+            IpAddr::V4(address) => text.push_ipv4(address),
+            IpAddr::V6(address) => text.push_ipv6(address),
         }
-        self.raw(b"\"")
-    }
-
-    fn ipv4(&mut self, address: Ipv4Addr) -> Result<(), Full> {
-        let [a, b, c, d] = address.octets();
-        self.number(a.into())?;
-        for octet in [b, c, d] {
-            self.raw(b".")?;
-            self.number(octet.into())?;
-        }
-        Ok(())
-    }
-
-    fn ipv6(&mut self, address: Ipv6Addr) -> Result<(), Full> {
-        let groups = address.segments();
-        let (gap_start, gap_end) = longest_zero_run(&groups);
-        let mut index = 0;
-        while index < groups.len() {
-            if index == gap_start && gap_end > gap_start {
-                self.raw(b"::")?;
-                index = gap_end;
-                continue;
-            }
-            if index > 0 && index != gap_end {
-                self.raw(b":")?;
-            }
-            let group = groups[index];
-            let digits = (16 - (group | 1).leading_zeros()).div_ceil(4);
-            for digit in (0..digits).rev() {
-                self.raw(&[HEX[usize::from(group >> (4 * digit)) & 15]])?;
-            }
-            index += 1;
-        }
-        Ok(())
+        text.push(b'"');
+        self.raw(&text.bytes[..text.length])
     }
 
     /// `52:54:00:12:34:56`, quoted.
@@ -60,6 +29,58 @@ impl JsonWriter<'_> {
             text[2 + 3 * index] = HEX[usize::from(octet & 15)];
         }
         self.raw(&text)
+    }
+}
+
+/// An address being written, with room for the longest: 39 characters and two quotes.
+struct AddressText {
+    bytes: [u8; 48],
+    length: usize,
+}
+
+impl AddressText {
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.length] = byte;
+        self.length += 1;
+    }
+
+    fn push_ipv4(&mut self, address: Ipv4Addr) {
+        for (index, octet) in address.octets().into_iter().enumerate() {
+            if index > 0 {
+                self.push(b'.');
+            }
+            if octet >= 100 {
+                self.push(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                self.push(b'0' + octet / 10 % 10);
+            }
+            self.push(b'0' + octet % 10);
+        }
+    }
+
+    fn push_ipv6(&mut self, address: Ipv6Addr) {
+        let groups = address.segments();
+        let (gap_start, gap_end) = longest_zero_run(&groups);
+        let mut index = 0;
+        while index < groups.len() {
+            if index == gap_start && gap_end > gap_start {
+                self.push(b':');
+                self.push(b':');
+                index = gap_end;
+                continue;
+            }
+            if index > 0 && index != gap_end {
+                self.push(b':');
+            }
+            let group = groups[index];
+            let digits = (16 - (group | 1).leading_zeros()).div_ceil(4);
+            for digit in (0..digits).rev() {
+                self.push(HEX[usize::from(group >> (4 * digit)) & 15]);
+            }
+            index += 1;
+        }
     }
 }
 

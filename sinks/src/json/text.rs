@@ -17,7 +17,7 @@ pub struct Text<'a> {
 enum Pieces<'a> {
     One(&'a [u8]),
     Several(&'a [&'a [u8]]),
-    Numbered(&'a str, u64),
+    Numbered(&'static str, u64),
 }
 
 impl Default for Pieces<'_> {
@@ -43,7 +43,7 @@ impl<'a> Text<'a> {
     }
 
     /// `socket:[13731]`, as /proc names what has a number and no path.
-    pub const fn numbered(kind: &'a str, number: u64) -> Self {
+    pub const fn numbered(kind: &'static str, number: u64) -> Self {
         Self { pieces: Pieces::Numbered(kind, number), cut: false }
     }
 
@@ -124,8 +124,13 @@ impl JsonWriter<'_> {
         if text.cut {
             self.set_truncated();
         }
-        self.raw(b"\"")?;
         let limit = self.limits().string_length;
+        if let Pieces::Numbered(kind, number) = text.pieces
+            && kind.len() + NUMBER_BYTES_MAX <= limit
+        {
+            return self.numbered(kind, number);
+        }
+        self.raw(b"\"")?;
         if let Pieces::One(bytes) = text.pieces {
             // The usual case, kept free of closures.
             self.escaped(whole_characters(bytes, text.cut), limit)?;
@@ -140,6 +145,15 @@ impl JsonWriter<'_> {
             left?;
         }
         self.raw(b"\"")
+    }
+
+    /// `"socket:[13731]"`, where the limit leaves room for it.
+    fn numbered(&mut self, kind: &'static str, number: u64) -> Result<(), Full> {
+        self.raw(b"\"")?;
+        self.raw(kind.as_bytes())?;
+        self.raw(b":[")?;
+        self.number(number)?;
+        self.raw(b"]\"")
     }
 
     /// The arguments joined by spaces.
@@ -226,6 +240,9 @@ impl JsonWriter<'_> {
         self.raw(&[b'\\', b'u', b'0', b'0', high, low])
     }
 }
+
+/// `:[18446744073709551615]`
+const NUMBER_BYTES_MAX: usize = 23;
 
 /// One character of a text that may be no text.
 #[derive(Clone, Copy, Debug)]

@@ -20,11 +20,6 @@ pub trait Scalar {
 
     /// What the schema says of it.
     fn schema() -> Type;
-
-    /// Whether it can be written at all; if not, the field is left out.
-    fn is_known(&self) -> bool {
-        true
-    }
 }
 
 /// What a field of a details object can be.

@@ -1,0 +1,289 @@
+//! Whatever a watched machine calls its things: records stay valid JSON, valid by the schema, and short enough.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod common;
+
+use std::sync::LazyLock;
+
+use common::{
+    NOW_NS, STRING_LENGTH, bash, connection, eth0, service_header, set_web_1, stdin_socket,
+    web_1_header,
+};
+use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_sinks::json::Full;
+use panoptes_sinks::json::text::{CommandLine, Text};
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::container::ContainerDetails;
+use panoptes_sinks::record::elf_file::ElfFileDetails;
+use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::network_connection::{Holder, NetworkConnectionDetails};
+use panoptes_sinks::record::process::ProcessDetails;
+use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
+use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
+use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
+use panoptes_sinks::record::shell_history::{ShellCommand, ShellHistoryDetails};
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::record::thread::ThreadDetails;
+use panoptes_sinks::record::value::{
+    Device, Flat, Hash, MemoryAddress, Numbered, Objects, Permissions, Wrapped,
+};
+use panoptes_sinks::record::workload::{ContainerContext, Workload};
+use panoptes_sinks::record::{Details, DetailsKind, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_sinks::schema::{HEADER_KEYS, record_schema, scan_schema};
+use proptest::prelude::*;
+use serde_json::Value;
+
+static RECORDS: LazyLock<jsonschema::Validator> = LazyLock::new(|| validator(&record_schema()));
+static SCAN: LazyLock<jsonschema::Validator> = LazyLock::new(|| validator(&scan_schema()));
+
+fn validator(schema: &str) -> jsonschema::Validator {
+    jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap()
+}
+
+/// Writes, parses and validates.
+fn written(header: &Header, record: &Record<'_>) -> Value {
+    let mut out = vec![0; RECORD_BYTES_MAX];
+    let mut writer = RecordWriter::new(1, STRING_LENGTH);
+    let length = writer.write(&mut out, header, record, NOW_NS).unwrap();
+    assert!(length < RECORD_BYTES_MAX);
+    assert!(!out[..length].contains(&b'\n'));
+    let value: Value = serde_json::from_slice(&out[..length]).unwrap();
+    let errors: Vec<_> = RECORDS.iter_errors(&value).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?} in {value}");
+    value
+}
+
+/// The strings and numbers that fill every field of every details object.
+#[derive(Clone, Debug)]
+struct Filling {
+    bytes: Vec<u8>,
+    more: Vec<u8>,
+    number: u64,
+    ids: Vec<u32>,
+}
+
+fn filling() -> impl Strategy<Value = Filling> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..3000);
+    let ids = proptest::collection::vec(any::<u32>(), 0..6000);
+    (bytes(), bytes(), any::<u64>(), ids).prop_map(|(bytes, more, number, ids)| Filling {
+        bytes,
+        more,
+        number,
+        ids,
+    })
+}
+
+impl Filling {
+    fn process(&self) -> ProcessDetails<'_> {
+        ProcessDetails {
+            process_name: Text::new(&self.bytes),
+            process_hash_sha256: Some(Hash([7; 32])),
+            process_hash_sha1: Some(Hash([7; 20])),
+            process_hash_md5: Some(Hash([7; 16])),
+            process_executable_path: Some(Text::new(&self.more)),
+            process_command_line_arguments: Some(CommandLine::new(&self.bytes)),
+            process_creation_time_iso_8601_ns: Some(Timestamp::from_ns(self.number as i64)),
+            process_cpu_clock_cycles: Some(self.number),
+            process_container_id: Some(Text::cut(&self.bytes)),
+            ..bash()
+        }
+    }
+
+    fn descriptor(&self) -> FileDescriptorDetails<'_> {
+        FileDescriptorDetails {
+            file_descriptor_name: Some(Text::new(&self.more)),
+            file_descriptor_inode_number: Some(self.number),
+            file_descriptor_inode_device_identifier: Some(Device { major: 259, minor: 1 }),
+            file_descriptor_inode_permissions: Some(Permissions(self.number as u16)),
+            file_descriptor_thread_id_array: Some(&self.ids),
+            file_descriptor_inode_access_time_iso_8601_ns: Timestamp::new(self.number as i64, 5),
+            ..stdin_socket()
+        }
+    }
+}
+
+/// Calls `check` with a record of every activity, each with all that its kind may have.
+fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
+    let (process, descriptor) = (filling.process(), filling.descriptor());
+    let text = Text::new(&filling.bytes);
+    let holders: Vec<_> =
+        filling.ids.iter().map(|&id| Holder { process_id: id, file_descriptor_id: 3 }).collect();
+    let connection = NetworkConnectionDetails {
+        tcp_bytes_in: Some(filling.number),
+        other_holders: Some(Objects(&holders)),
+        ..connection()
+    };
+    let memory = ProcessMemoryDetails {
+        virtual_memory_area_end_address: MemoryAddress(filling.number),
+        file_path: Some(text),
+        memory_name: Some(text),
+        ..ProcessMemoryDetails::default()
+    };
+    let elf = ElfFileDetails {
+        elf_file_path: Some(text),
+        elf_file_hash_sha256: Some(Hash([0xa5; 32])),
+        ..ElfFileDetails::default()
+    };
+    let container = ContainerDetails {
+        container_id: text,
+        container_runtime: Some(text),
+        ..ContainerDetails::default()
+    };
+    let commands = vec![
+        ShellCommand {
+            command_line: text,
+            command_execution_time_iso_8601_ns: Some(Timestamp::from_ns(0)),
+        };
+        20
+    ];
+    let history = ShellHistoryDetails { shell_command_execution_history: Objects(&commands) };
+    let (descriptors, connections) = ([descriptor; 3], [connection; 2]);
+    let chain = [ShellProcess {
+        process: Flat(process),
+        file_descriptor_list: Wrapped(&descriptors),
+        network_connection_list: Wrapped(&connections),
+    }; 4];
+    let shell = ReverseShellDetails { process_list: Wrapped(&chain) };
+    let system = SystemActivityDetails {
+        reason: text,
+        limit: Some("vmas"),
+        dropped: Some(filling.number),
+        ..SystemActivityDetails::default()
+    };
+    let thread = ThreadDetails { thread_id: 1, ..ThreadDetails::default() };
+    let details = |kind| match kind {
+        DetailsKind::Process => Details::Process(&process),
+        DetailsKind::Thread => Details::Thread(&thread),
+        DetailsKind::FileDescriptor => Details::FileDescriptor(&descriptor),
+        DetailsKind::NetworkConnection => Details::NetworkConnection(&connection),
+        DetailsKind::ProcessMemory => Details::ProcessMemory(&memory),
+        DetailsKind::ElfFile => Details::ElfFile(&elf),
+        DetailsKind::Container => Details::Container(&container),
+        DetailsKind::ShellHistory => Details::ShellHistory(&history),
+        DetailsKind::ReverseShell => Details::ReverseShell(&shell),
+        DetailsKind::SystemActivity => Details::SystemActivity(&system),
+    };
+    let pod = ContainerContext { pod_name: Some(text), ..ContainerContext::default() };
+    for &activity in Activity::ALL {
+        let parents: Vec<_> = activity.info().parents.iter().map(|&kind| details(kind)).collect();
+        check(&Record {
+            container: Some(&pod),
+            ..Record::new(activity, details(activity.info().own)).with_parents(&parents)
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn every_activity_gives_a_valid_record_whatever_the_names(filling in filling()) {
+        let header = web_1_header();
+        each_activity(&filling, |record| {
+            let value = written(&header, record);
+            assert_eq!(value["activity_data"]["name"], record.activity.name());
+        });
+    }
+
+    #[test]
+    fn every_scan_line_is_valid_and_complete_whatever_the_names(filling in filling()) {
+        let mut out = vec![0; SCAN_LINE_BYTES];
+        let line = ScanLine::FileDescriptor { process_id: 1, details: &filling.descriptor() };
+        let length = line.write(&mut out, STRING_LENGTH).unwrap();
+        prop_assert_eq!(out[length - 1], b'\n');
+        let value: Value = serde_json::from_slice(&out[..length]).unwrap();
+        prop_assert!(SCAN.is_valid(&value), "{}", value);
+        let threads = value["file_descriptor_thread_id_array"].as_array().unwrap();
+        prop_assert_eq!(threads.len(), filling.ids.len());
+    }
+
+    #[test]
+    fn a_short_slice_gets_all_or_nothing(room in 0_usize..2500) {
+        let (header, process) = (web_1_header(), bash());
+        let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
+        let mut out = vec![0; room];
+        let mut writer = RecordWriter::new(1, STRING_LENGTH);
+        match writer.write(&mut out, &header, &record, NOW_NS) {
+            Ok(length) => prop_assert!(serde_json::from_slice::<Value>(&out[..length]).is_ok()),
+            Err(Full) => prop_assert!(room < 2027),
+        }
+    }
+}
+
+#[test]
+fn the_keys_of_the_header_are_in_the_contracts_order() {
+    let mut out = vec![0; RECORD_BYTES_MAX];
+    let process = bash();
+    let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
+    let mut writer = RecordWriter::new(1, STRING_LENGTH);
+    let length = writer.write(&mut out, &web_1_header(), &record, NOW_NS).unwrap();
+    let text = std::str::from_utf8(&out[..length]).unwrap();
+    let places: Vec<_> =
+        HEADER_KEYS.iter().map(|key| text.find(&format!("\"{key}\":")).unwrap()).collect();
+    assert!(places.is_sorted());
+}
+
+#[test]
+fn a_list_that_is_too_long_is_cut_and_says_so_while_the_rest_stays_whole() {
+    let threads: Vec<u32> = (0..32_768).collect();
+    let descriptor =
+        FileDescriptorDetails { file_descriptor_thread_id_array: Some(&threads), ..stdin_socket() };
+    let process = bash();
+    let parents = [Details::Process(&process)];
+    let record = Record::new(Activity::FileDescriptorOpen, Details::FileDescriptor(&descriptor))
+        .with_parents(&parents);
+    let value = written(&web_1_header(), &record);
+    let details = &value["activity_data"]["file_descriptor_details"];
+    assert_eq!(details["truncated"], true);
+    let kept = details["file_descriptor_thread_id_array"].as_array().unwrap();
+    assert!(kept.len() > 2000, "{}", kept.len());
+    assert!(kept.iter().enumerate().all(|(index, id)| *id == index));
+    assert_eq!(value["activity_data"]["process_details"].get("truncated"), None);
+    assert_eq!(value["activity_data"]["process_details"]["process_name"], "bash");
+}
+
+#[test]
+fn a_machine_with_hundreds_of_interfaces_keeps_the_first_of_them() {
+    let interfaces = vec![eth0(); 400];
+    let mut header = service_header();
+    header.set_workload(&Workload {
+        hostname: Some("web-1".into()),
+        workload_networking_interfaces: Some(Numbered(&interfaces)),
+        ..Workload::default()
+    });
+    let process = bash();
+    let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
+    let value = written(&header, &record);
+    let workload = &value["workload_information"];
+    assert_eq!(workload["truncated"], true);
+    assert!(workload["workload_networking_interfaces"].as_object().unwrap().len() > 5);
+    // And back again, in the same space.
+    set_web_1(&mut header);
+    let value = written(&header, &record);
+    assert_eq!(value["workload_information"].get("truncated"), None);
+}
+
+#[test]
+fn a_configuration_may_give_another_severity() {
+    let mut header = web_1_header();
+    header.set_severity(Activity::ProcessCreated, Severity::Critical);
+    let process = bash();
+    let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
+    assert_eq!(written(&header, &record)["severity"], "CRITICAL");
+    assert_eq!(header.severity(Activity::ProcessCreated), Severity::Critical);
+    assert_eq!(header.severity(Activity::ProcessZombie), Severity::Warning);
+}
+
+#[test]
+fn a_container_may_be_known_where_the_machine_is_not() {
+    let process = bash();
+    let pod = ContainerContext { pod_name: Some("web".into()), ..ContainerContext::default() };
+    let record = Record {
+        container: Some(&pod),
+        ..Record::new(Activity::ProcessCreated, Details::Process(&process))
+    };
+    let value = written(&service_header(), &record);
+    assert_eq!(value["workload_information"]["container_context"]["pod_name"], "web");
+}
