@@ -1,0 +1,119 @@
+//! Prints all that discovery finds in a file of raw physical memory, with the time of each stage.
+//!
+//!     cargo run --release -p panoptes-profiles --example discover -- RAM [no-kallsyms] [no-vmcoreinfo] [profile=FILE] [write=FILE]
+//!
+//! The file's offset is the physical address (x86 guests below 2.75 GiB).
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_profiles::report::Stage;
+use panoptes_profiles::{Event, Options, ProfileFile, discover};
+
+struct RawFile {
+    file: File,
+    region: Range<u64>,
+    reads: u64,
+    bytes: u64,
+}
+
+impl MemorySource for RawFile {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        for request in requests {
+            let Some(range) = request.target_range(arena.len()) else {
+                request.outcome = Outcome::Failed;
+                continue;
+            };
+            self.reads += 1;
+            self.bytes += u64::from(request.length);
+            let read = self.file.read_exact_at(&mut arena[range], request.address.0);
+            request.outcome = if read.is_ok() { Outcome::Read } else { Outcome::NotBacked };
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        std::slice::from_ref(&self.region)
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(path) = arguments.next() else {
+        eprintln!("usage: discover RAM [no-kallsyms] [no-vmcoreinfo] [profile=FILE] [write=FILE]");
+        return ExitCode::from(2);
+    };
+    let mut options = Options::default();
+    let mut files = Vec::new();
+    let mut write = None;
+    for argument in arguments {
+        match argument.split_once('=') {
+            None if argument == "no-kallsyms" => options.use_kallsyms = false,
+            None if argument == "no-vmcoreinfo" => options.use_vmcoreinfo = false,
+            Some(("profile", file)) => {
+                let bytes = std::fs::read(file).expect("the profile can be read");
+                files.push(ProfileFile::parse(&bytes).expect("the profile can be parsed"));
+            }
+            Some(("write", file)) => write = Some(file.to_owned()),
+            _ => eprintln!("ignored: {argument}"),
+        }
+    }
+    options.files = &files;
+    let file = File::open(&path).expect("the memory can be opened");
+    let bytes = file.metadata().expect("the memory has a size").len();
+    let mut source = RawFile { file, region: 0..bytes, reads: 0, bytes: 0 };
+    let begin = Instant::now();
+    let mut stage = (Stage::Done, begin);
+    let found = discover(&mut source, &options, &mut |event: Event<'_>| match event {
+        Event::Stage(next) => {
+            if stage.0 != Stage::Done {
+                println!("  {:8.3} ms  {:?}", stage.1.elapsed().as_secs_f64() * 1e3, stage.0);
+            }
+            stage = (next, Instant::now());
+        }
+        Event::OsIdentifierFound { trace, at, release, build_id } => {
+            println!("found {release} ({}) by {trace} at {at}", build_id.unwrap_or("no build id"));
+        }
+        Event::OsIdentifierDiscoveryExtended { to } => println!("extended to {to:?}"),
+        Event::CandidateRefused(attempt) => println!("refused {attempt}"),
+        Event::LoadingProfileCandidate(origin) => println!("loading {origin}"),
+        Event::ProfileVerificationSuccessful(checks) => {
+            for check in checks {
+                println!("check {check}");
+            }
+        }
+        _ => {}
+    });
+    println!(
+        "{:.3} ms in all, {} reads, {} bytes read of {bytes}",
+        begin.elapsed().as_secs_f64() * 1e3,
+        source.reads,
+        source.bytes
+    );
+    let profile = match found {
+        Ok(profile) => profile,
+        Err(error) => {
+            println!("{}: {error}", error.activity());
+            return ExitCode::from(65);
+        }
+    };
+    println!("release        {}", profile.release);
+    println!("build id       {}", profile.build_id.as_deref().unwrap_or("-"));
+    println!("kernel offset  {:#x}", profile.kernel_offset);
+    println!("space          {:x?}", profile.space);
+    println!("timekeeper     {:?}", profile.timekeeper);
+    for (name, address) in profile.symbols.iter() {
+        println!("  {name:20} {}", address.map_or("-".to_owned(), |at| at.to_string()));
+    }
+    let task = &profile.layouts.task_struct;
+    println!("task_struct    {} bytes, packed {} bytes", task.size, task.packing.bytes());
+    if let Some(write) = write {
+        let file = profile.to_file().expect("the kernel has a build id");
+        std::fs::write(&write, file.to_bytes()).expect("the profile can be written");
+        println!("written        {write}");
+    }
+    ExitCode::SUCCESS
+}

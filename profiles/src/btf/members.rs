@@ -1,0 +1,110 @@
+//! From a structure's name and a dotted path to an offset and a size.
+
+use panoptes_decoders::layout::{Member, Members, u32_at};
+
+use super::{Btf, DEPTH_MAX, Type, kind};
+
+impl Members for Btf<'_> {
+    fn member(&self, structure: &str, path: &str) -> Option<Member> {
+        let mut inside = self.structure(structure)?;
+        let mut offset = 0_u32;
+        let mut names = path.split('.').peekable();
+        loop {
+            let name = names.next()?;
+            let (bits, id) = self.find(inside, name.as_bytes(), 0, DEPTH_MAX)?;
+            offset = offset.checked_add(bits / 8)?;
+            if !bits.is_multiple_of(8) {
+                return None;
+            }
+            if names.peek().is_none() {
+                return Some(Member { offset, size: self.type_bytes(id, DEPTH_MAX)? });
+            }
+            // A dot goes on only into a structure that is embedded, never through a pointer.
+            inside = self.resolve(id)?;
+        }
+    }
+
+    fn size_of(&self, structure: &str) -> Option<u32> {
+        Some(self.structure(structure)?.value)
+    }
+}
+
+impl Btf<'_> {
+    /// The structure or union with a tag, or what a typedef of that name stands for.
+    fn structure(&self, name: &str) -> Option<Type> {
+        let id = self.tags.get(name.as_bytes()).or_else(|| self.typedefs.get(name.as_bytes()))?;
+        self.resolve(*id).filter(|found| matches!(found.kind(), kind::STRUCT | kind::UNION))
+    }
+
+    /// Follows modifiers and typedefs down to a type of its own.
+    fn resolve(&self, mut id: u32) -> Option<Type> {
+        for _ in 0..DEPTH_MAX {
+            let r#type = self.get(id)?;
+            match r#type.kind() {
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = r#type.value;
+                }
+                _ => return Some(r#type),
+            }
+        }
+        None
+    }
+
+    /// Looks `name` up in a structure and in the anonymous ones inside it: its offset in bits, and its
+    /// type. Bit-fields are not found: a decoder reads whole bytes.
+    fn find(&self, inside: Type, name: &[u8], base: u32, depth: u32) -> Option<(u32, u32)> {
+        if !matches!(inside.kind(), kind::STRUCT | kind::UNION) {
+            return None;
+        }
+        let depth = depth.checked_sub(1)?;
+        for index in 0..inside.count() {
+            let at = inside.body + index * 12;
+            let member_name = u32_at(self.bytes, at);
+            let id = u32_at(self.bytes, at + 4);
+            let position = u32_at(self.bytes, at + 8);
+            let (bits, width) = if inside.has_kind_flag() {
+                (position & 0xff_ffff, position >> 24)
+            } else {
+                (position, 0)
+            };
+            let Some(bits) = base.checked_add(bits) else { continue };
+            if member_name == 0 {
+                // Anonymous: only a structure or union itself, which `resolve` would also reach through
+                // a typedef, but C does not allow that without an extension the kernel leaves off.
+                let found = self.resolve(id).and_then(|inner| self.find(inner, name, bits, depth));
+                if found.is_some() {
+                    return found;
+                }
+            } else if width == 0 && self.name(member_name) == name && !self.is_bit_field(id) {
+                return Some((bits, id));
+            }
+        }
+        None
+    }
+
+    /// Whether an integer type is narrower than its bytes: how structures without the kind flag, which
+    /// older pahole wrote, say bit-field (`BTF_INT_BITS`).
+    fn is_bit_field(&self, id: u32) -> bool {
+        self.resolve(id).is_some_and(|found| {
+            found.kind() == kind::INT
+                && u32_at(self.bytes, found.body) & 0xff != found.value.saturating_mul(8)
+        })
+    }
+
+    /// The size of a type in bytes.
+    fn type_bytes(&self, id: u32, depth: u32) -> Option<u32> {
+        let depth = depth.checked_sub(1)?;
+        let r#type = self.resolve(id)?;
+        match r#type.kind() {
+            kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::FLOAT => {
+                Some(r#type.value)
+            }
+            kind::PTR => Some(8),
+            kind::ARRAY => {
+                let element = self.type_bytes(u32_at(self.bytes, r#type.body), depth)?;
+                element.checked_mul(u32_at(self.bytes, r#type.body + 8))
+            }
+            _ => None,
+        }
+    }
+}

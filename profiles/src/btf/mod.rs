@@ -1,0 +1,310 @@
+//! BTF (include/uapi/linux/btf.h, v6.12): the types that a kernel carries of itself.
+//!
+//! For: where a field lies ([`Members`]), how large a structure is, what an enumerator is worth. Not for:
+//! functions, variables' addresses (kallsyms has those) and modules' split BTF, which refers to a base.
+//! Start at [`Btf::parse`], which accepts only what parses whole: a header whose lengths look right also
+//! lies in the kernel's own `struct btf`, followed by something else.
+//!
+//! Contract: after `parse`, every type's own bytes lie in the input, so look-ups cannot fail on bounds;
+//! type ids and name offsets inside are still only claims and are checked where they are followed.
+
+mod members;
+
+use core::fmt;
+use std::collections::HashMap;
+
+use panoptes_decoders::layout::u32_at;
+
+/// First bytes of every BTF: magic, version 1, no flags.
+pub const MAGIC: [u8; 4] = [0x9f, 0xeb, 1, 0];
+
+/// Size of the header that every version has.
+pub const HEADER_BYTES: usize = 24;
+
+/// Most bytes of BTF that are read: generic kernels have 4 to 6 MB, the format ends at 16 MiB of names
+/// (`BTF_MAX_NAME_OFFSET`).
+pub const BTF_BYTES_MAX: usize = 64 << 20;
+
+/// Most types (`BTF_MAX_TYPE`, 1 Mi ids).
+pub const TYPES_MAX: usize = 1 << 20;
+
+/// Deepest chain of modifiers, typedefs and nested anonymous structures that is followed.
+const DEPTH_MAX: u32 = 32;
+
+/// Sizes and lengths that a header claims.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Header {
+    own_bytes: u32,
+    type_offset: u32,
+    type_bytes: u32,
+    string_offset: u32,
+    string_bytes: u32,
+}
+
+impl Header {
+    /// Reads and checks the header that `bytes` begin with, as `btf_parse_hdr` (kernel/bpf/btf.c) does.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() < HEADER_BYTES {
+            return Err(Error::Truncated { at: 0 });
+        }
+        if !bytes.starts_with(&MAGIC) {
+            return Err(Error::Magic);
+        }
+        let header = Self {
+            own_bytes: u32_at(bytes, 4),
+            type_offset: u32_at(bytes, 8),
+            type_bytes: u32_at(bytes, 12),
+            string_offset: u32_at(bytes, 16),
+            string_bytes: u32_at(bytes, 20),
+        };
+        let plausible = (HEADER_BYTES as u32..=256).contains(&header.own_bytes)
+            && header.type_offset.is_multiple_of(4)
+            && header.type_bytes >= 12
+            && header.string_bytes > 0
+            && u64::from(header.type_offset) + u64::from(header.type_bytes)
+                <= u64::from(header.string_offset)
+            && header.total_bytes() <= BTF_BYTES_MAX as u64;
+        if plausible { Ok(header) } else { Err(Error::Header) }
+    }
+
+    /// Size of the whole: header, types and names.
+    pub const fn total_bytes(&self) -> u64 {
+        self.own_bytes as u64 + self.string_offset as u64 + self.string_bytes as u64
+    }
+}
+
+/// Why some bytes are no BTF.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Error {
+    /// They do not begin with BTF's magic number.
+    Magic,
+    /// The header's numbers do not fit together.
+    Header,
+    /// They end before what the header or a type claims.
+    Truncated {
+        /// Offset of what should have been there.
+        at: usize,
+    },
+    /// A type of no known kind, or one whose own numbers cannot be.
+    Type {
+        /// Its id.
+        id: u32,
+        /// Its kind.
+        kind: u32,
+    },
+    /// There are more types than the format allows.
+    TooManyTypes,
+    /// The names do not begin and end with a NUL.
+    Names,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Magic => write!(f, "BTF: no magic number"),
+            Self::Header => write!(f, "BTF: the header's lengths do not fit together"),
+            Self::Truncated { at } => write!(f, "BTF: it ends at byte {at}"),
+            Self::Type { id, kind } => write!(f, "BTF: type {id} of kind {kind} cannot be"),
+            Self::TooManyTypes => write!(f, "BTF: more than {TYPES_MAX} types"),
+            Self::Names => write!(f, "BTF: names without their NULs"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// `BTF_KIND_*`
+pub(crate) mod kind {
+    pub(crate) const INT: u32 = 1;
+    pub(crate) const PTR: u32 = 2;
+    pub(crate) const ARRAY: u32 = 3;
+    pub(crate) const STRUCT: u32 = 4;
+    pub(crate) const UNION: u32 = 5;
+    pub(crate) const ENUM: u32 = 6;
+    pub(crate) const FWD: u32 = 7;
+    pub(crate) const TYPEDEF: u32 = 8;
+    pub(crate) const VOLATILE: u32 = 9;
+    pub(crate) const CONST: u32 = 10;
+    pub(crate) const RESTRICT: u32 = 11;
+    pub(crate) const FUNC: u32 = 12;
+    pub(crate) const FUNC_PROTO: u32 = 13;
+    pub(crate) const VAR: u32 = 14;
+    pub(crate) const DATASEC: u32 = 15;
+    pub(crate) const FLOAT: u32 = 16;
+    pub(crate) const DECL_TAG: u32 = 17;
+    pub(crate) const TYPE_TAG: u32 = 18;
+    pub(crate) const ENUM64: u32 = 19;
+}
+
+/// `struct btf_type`, as it lies there.
+#[derive(Clone, Copy, Debug)]
+struct Type {
+    name: u32,
+    info: u32,
+    /// The size, or another type's id.
+    value: u32,
+    /// Offset of what follows it.
+    body: usize,
+}
+
+impl Type {
+    const fn kind(self) -> u32 {
+        (self.info >> 24) & 0x1f
+    }
+
+    const fn count(self) -> usize {
+        (self.info & 0xffff) as usize
+    }
+
+    const fn has_kind_flag(self) -> bool {
+        self.info >> 31 == 1
+    }
+
+    /// Bytes that follow the type; `None` for a kind that nobody knows.
+    const fn body_bytes(self) -> Option<usize> {
+        Some(match self.kind() {
+            kind::INT | kind::VAR | kind::DECL_TAG => 4,
+            kind::ARRAY => 12,
+            kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => self.count() * 12,
+            kind::ENUM | kind::FUNC_PROTO => self.count() * 8,
+            kind::PTR
+            | kind::FWD
+            | kind::TYPEDEF
+            | kind::VOLATILE
+            | kind::CONST
+            | kind::RESTRICT
+            | kind::FUNC
+            | kind::FLOAT
+            | kind::TYPE_TAG => 0,
+            _ => return None,
+        })
+    }
+}
+
+/// A kernel's types, over borrowed bytes.
+pub struct Btf<'a> {
+    bytes: &'a [u8],
+    /// Offset of type `index + 1`; type 0 is `void`.
+    types: Vec<u32>,
+    names: &'a [u8],
+    /// First structure or union of each tag.
+    tags: HashMap<&'a [u8], u32>,
+    /// First typedef of each name.
+    typedefs: HashMap<&'a [u8], u32>,
+}
+
+impl fmt::Debug for Btf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Btf")
+            .field("bytes", &self.bytes.len())
+            .field("types", &self.types.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Btf<'a> {
+    /// Parses all of it, from the header to the last type. Bytes after its end are ignored.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let header = Header::parse(bytes)?;
+        let start = header.own_bytes as usize + header.type_offset as usize;
+        let end = start + header.type_bytes as usize;
+        let names_start = header.own_bytes as usize + header.string_offset as usize;
+        let names_end = names_start + header.string_bytes as usize;
+        let names =
+            bytes.get(names_start..names_end).ok_or(Error::Truncated { at: bytes.len() })?;
+        if names.first() != Some(&0) || names.last() != Some(&0) {
+            return Err(Error::Names);
+        }
+        let mut btf = Self {
+            bytes,
+            types: Vec::with_capacity((header.type_bytes / 32) as usize),
+            names,
+            tags: HashMap::new(),
+            typedefs: HashMap::new(),
+        };
+        let mut at = start;
+        while at < end {
+            if btf.types.len() + 1 >= TYPES_MAX {
+                return Err(Error::TooManyTypes);
+            }
+            if end - at < 12 {
+                return Err(Error::Truncated { at });
+            }
+            let id = btf.types.len() as u32 + 1;
+            let r#type = btf.type_at(at);
+            let body = r#type.body_bytes().ok_or(Error::Type { id, kind: r#type.kind() })?;
+            if end - at - 12 < body {
+                return Err(Error::Truncated { at });
+            }
+            if r#type.name as usize >= names.len() {
+                return Err(Error::Type { id, kind: r#type.kind() });
+            }
+            btf.types.push(at as u32);
+            match r#type.kind() {
+                kind::STRUCT | kind::UNION if r#type.name != 0 => {
+                    btf.tags.entry(btf.name(r#type.name)).or_insert(id);
+                }
+                kind::TYPEDEF => {
+                    btf.typedefs.entry(btf.name(r#type.name)).or_insert(id);
+                }
+                _ => {}
+            }
+            at += 12 + body;
+        }
+        Ok(btf)
+    }
+
+    /// How many types there are, `void` not counted.
+    pub fn type_count(&self) -> usize {
+        self.types.len()
+    }
+
+    /// The value of an enumerator of `enumeration`, or of an anonymous one where that is empty.
+    pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<i64> {
+        (1..=self.types.len() as u32).find_map(|id| {
+            let r#type = self.get(id)?;
+            if self.name(r#type.name) != enumeration.as_bytes() {
+                return None;
+            }
+            let step = match r#type.kind() {
+                kind::ENUM => 8,
+                kind::ENUM64 => 12,
+                _ => return None,
+            };
+            (0..r#type.count()).map(|index| r#type.body + index * step).find_map(|at| {
+                let found = self.name(u32_at(self.bytes, at)) == name.as_bytes();
+                let low = u32_at(self.bytes, at + 4);
+                found.then(|| match (step, r#type.has_kind_flag()) {
+                    (8, true) => i64::from(low as i32),
+                    (8, false) => i64::from(low),
+                    _ => (u64::from(u32_at(self.bytes, at + 8)) << 32 | u64::from(low)) as i64,
+                })
+            })
+        })
+    }
+
+    /// The type with that id; `None` for `void` and for ids that do not exist.
+    fn get(&self, id: u32) -> Option<Type> {
+        let at = *self.types.get((id as usize).checked_sub(1)?)?;
+        Some(self.type_at(at as usize))
+    }
+
+    fn type_at(&self, at: usize) -> Type {
+        Type {
+            name: u32_at(self.bytes, at),
+            info: u32_at(self.bytes, at + 4),
+            value: u32_at(self.bytes, at + 8),
+            body: at + 12,
+        }
+    }
+
+    /// The name at an offset; empty where there is none.
+    fn name(&self, offset: u32) -> &'a [u8] {
+        let rest = self.names.get(offset as usize..).unwrap_or(&[]);
+        let length = memchr::memchr(0, rest).unwrap_or(0);
+        rest.get(..length).unwrap_or(&[])
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,232 @@
+//! A writer of small BTF, and what is read back from it.
+
+use panoptes_decoders::layout::{Member, Members};
+use proptest::prelude::*;
+
+use super::*;
+
+/// Builds BTF type by type; ids count from 1.
+#[derive(Default)]
+pub(crate) struct Writer {
+    types: Vec<u8>,
+    names: Vec<u8>,
+    count: u32,
+}
+
+impl Writer {
+    pub(crate) fn new() -> Self {
+        Self { names: vec![0], ..Self::default() }
+    }
+
+    fn name(&mut self, name: &str) -> u32 {
+        if name.is_empty() {
+            return 0;
+        }
+        let at = self.names.len() as u32;
+        self.names.extend(name.as_bytes());
+        self.names.push(0);
+        at
+    }
+
+    pub(crate) fn add(&mut self, name: &str, info: u32, value: u32, body: &[u32]) -> u32 {
+        let name = self.name(name);
+        for word in [name, info, value].iter().chain(body) {
+            self.types.extend(word.to_le_bytes());
+        }
+        self.count += 1;
+        self.count
+    }
+
+    pub(crate) fn int(&mut self, name: &str, bytes: u32) -> u32 {
+        self.add(name, kind::INT << 24, bytes, &[bytes * 8])
+    }
+
+    pub(crate) fn pointer(&mut self, to: u32) -> u32 {
+        self.add("", kind::PTR << 24, to, &[])
+    }
+
+    pub(crate) fn modifier(&mut self, kind: u32, name: &str, to: u32) -> u32 {
+        self.add(name, kind << 24, to, &[])
+    }
+
+    pub(crate) fn array(&mut self, of: u32, count: u32) -> u32 {
+        self.add("", kind::ARRAY << 24, 0, &[of, of, count])
+    }
+
+    /// Members are (name, type, position as it is written).
+    pub(crate) fn structure(
+        &mut self,
+        kind: u32,
+        flag: bool,
+        name: &str,
+        bytes: u32,
+        members: &[(&str, u32, u32)],
+    ) -> u32 {
+        let body: Vec<u32> = members
+            .iter()
+            .flat_map(|&(name, id, position)| [self.name(name), id, position])
+            .collect();
+        let info = u32::from(flag) << 31 | kind << 24 | members.len() as u32;
+        self.add(name, info, bytes, &body)
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        let types = self.types.len() as u32;
+        for word in [24, 0, types, types, self.names.len() as u32] {
+            bytes.extend(u32::to_le_bytes(word));
+        }
+        bytes.extend(self.types);
+        bytes.extend(self.names);
+        bytes
+    }
+}
+
+/// What the tests look things up in: one of everything that C allows.
+fn sample() -> Vec<u8> {
+    let mut w = Writer::new();
+    let int = w.int("int", 4);
+    let long = w.int("long", 8);
+    let pointer = w.pointer(int);
+    let constant = w.modifier(kind::CONST, "", long);
+    let volatile = w.modifier(kind::VOLATILE, "", constant);
+    let typedef = w.modifier(kind::TYPEDEF, "long_t", volatile);
+    let tag = w.modifier(kind::TYPE_TAG, "rcu", int);
+    let array = w.array(typedef, 3);
+    let inner = w.structure(
+        kind::STRUCT,
+        false,
+        "inner",
+        16,
+        &[("first", int, 0), ("second", typedef, 64)],
+    );
+    let anonymous_struct =
+        w.structure(kind::STRUCT, false, "", 8, &[("low", tag, 0), ("high", int, 32)]);
+    let anonymous_union =
+        w.structure(kind::UNION, false, "", 8, &[("whole", long, 0), ("", anonymous_struct, 0)]);
+    let outer = w.structure(
+        kind::STRUCT,
+        true,
+        "outer",
+        80,
+        &[
+            ("inner", inner, 0),
+            ("", anonymous_union, 128),
+            ("bits", int, 3 << 24 | 0xc0),
+            ("flag", int, 1 << 24 | 0xc3),
+            ("pointer", pointer, 256),
+            ("array", array, 320),
+            ("none", ABSENT_TYPE, 512),
+        ],
+    );
+    w.modifier(kind::TYPEDEF, "outer_t", outer);
+    let narrow = w.add("narrow", kind::INT << 24, 4, &[3]);
+    w.structure(kind::STRUCT, false, "old", 4, &[("bits", narrow, 0), ("int", int, 0)]);
+    let name = w.name("B");
+    w.add("letters", kind::ENUM << 24 | 1, 4, &[name, 7]);
+    let name = w.name("MINUS");
+    w.add("signs", 1 << 31 | kind::ENUM << 24 | 1, 4, &[name, u32::MAX]);
+    let name = w.name("HUGE");
+    w.add("huge", kind::ENUM64 << 24 | 1, 8, &[name, 1, 2]);
+    w.finish()
+}
+
+/// The id of a type that does not exist.
+const ABSENT_TYPE: u32 = 9999;
+
+fn check(structure: &str, path: &str, expected: Option<(u32, u32)>) {
+    let bytes = sample();
+    let btf = Btf::parse(&bytes).unwrap();
+    let expected = expected.map(|(offset, size)| Member { offset, size });
+    assert_eq!(btf.member(structure, path), expected, "{structure}.{path}");
+}
+
+#[test]
+fn paths_lead_through_embedded_and_anonymous_structures() {
+    check("outer", "inner", Some((0, 16)));
+    check("outer", "inner.second", Some((8, 8)));
+    check("outer", "whole", Some((16, 8)));
+    check("outer", "low", Some((16, 4)));
+    check("outer", "high", Some((20, 4)));
+    check("outer", "pointer", Some((32, 8)));
+    check("outer", "array", Some((40, 24)));
+    check("outer_t", "array", Some((40, 24)));
+}
+
+#[test]
+fn what_is_not_whole_bytes_or_not_there_is_not_offered() {
+    check("outer", "bits", None);
+    check("outer", "flag", None);
+    check("old", "bits", None);
+    check("old", "int", Some((0, 4)));
+    check("outer", "absent", None);
+    check("outer", "none", None);
+    check("outer", "inner.absent", None);
+    check("outer", "pointer.first", None);
+    check("outer", "array.first", None);
+    check("outer", "", None);
+    check("outer", "inner.", None);
+    check("absent", "inner", None);
+    check("int", "inner", None);
+    check("long_t", "inner", None);
+}
+
+#[test]
+fn sizes_and_enumerators_are_known() {
+    let bytes = sample();
+    let btf = Btf::parse(&bytes).unwrap();
+    assert_eq!(btf.size_of("outer"), Some(80));
+    assert_eq!(btf.size_of("outer_t"), Some(80));
+    assert_eq!(btf.size_of("long_t"), None);
+    assert_eq!(btf.enumerator("letters", "B"), Some(7));
+    assert_eq!(btf.enumerator("signs", "MINUS"), Some(-1));
+    assert_eq!(btf.enumerator("huge", "HUGE"), Some(0x2_0000_0001));
+    assert_eq!(btf.enumerator("letters", "C"), None);
+}
+
+#[test]
+fn endless_types_end() {
+    let mut w = Writer::new();
+    w.modifier(kind::TYPEDEF, "self", 1);
+    w.structure(kind::STRUCT, false, "nested", 4, &[("", 2, 0)]);
+    w.structure(kind::STRUCT, false, "array", 4, &[("a", 4, 0)]);
+    w.array(4, u32::MAX);
+    let bytes = w.finish();
+    let btf = Btf::parse(&bytes).unwrap();
+    assert_eq!(btf.size_of("self"), None);
+    assert_eq!(btf.member("nested", "x"), None);
+    assert_eq!(btf.member("array", "a"), None);
+}
+
+#[test]
+fn a_header_followed_by_something_else_is_refused() {
+    let whole = sample();
+    let mut copy = whole.clone();
+    copy[24..].fill(0);
+    assert_eq!(Btf::parse(&copy).unwrap_err(), Error::Type { id: 1, kind: 0 });
+    copy[24..].fill(1);
+    assert_eq!(Btf::parse(&copy).unwrap_err(), Error::Names);
+    assert_eq!(
+        Btf::parse(&whole[..whole.len() - 1]).unwrap_err(),
+        Error::Truncated { at: whole.len() - 1 }
+    );
+    assert_eq!(Btf::parse(&[]).unwrap_err(), Error::Truncated { at: 0 });
+}
+
+proptest! {
+    #[test]
+    fn mutated_bytes_never_panic(at in 0_usize..900, value: u32, length in 0_usize..2000) {
+        let mut bytes = sample();
+        if let Some(word) = bytes.get_mut(at..at + 4) {
+            word.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes.truncate(length);
+        if let Ok(btf) = Btf::parse(&bytes) {
+            for path in ["inner.second", "low", "array", "none", "bits"] {
+                let _ = btf.member("outer", path);
+            }
+            let _ = btf.size_of("outer_t");
+            let _ = btf.enumerator("letters", "B");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A kernel that VMCOREINFO claims, and the proof that its page tables are where it says.
+
+use std::ops::Range;
+
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::layout::c_string;
+use panoptes_decoders::paging::x86_64::Levels;
+use panoptes_decoders::source::MemorySource;
+
+use crate::memory::KernelMemory;
+use crate::report::{Refusal, Trace};
+use crate::symbols::Symbols;
+use crate::vmcoreinfo::Vmcoreinfo;
+
+/// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h): where the image's addresses begin.
+pub(crate) const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+
+/// `KERNEL_IMAGE_SIZE` (arch/x86/include/asm/page_64_types.h): the image's addresses end after 1 GiB at
+/// the most, where those of modules begin.
+pub(crate) const KERNEL_IMAGE_BYTES: u64 = 1 << 30;
+
+/// The image is mapped by pages of this size, and moved by multiples of it (`PMD_SIZE`).
+pub(crate) const LARGE_PAGE_BYTES: u64 = 2 << 20;
+
+/// Longest hole that the image's mapping may have: what was needed only to start is unmapped afterwards
+/// when page tables are isolated (`free_kernel_image_pages`, arch/x86/mm/init.c).
+const HOLE_BYTES_MAX: u64 = 32 << 20;
+
+/// `struct new_utsname` (include/uapi/linux/utsname.h) has six texts of 65 bytes; the third is the
+/// release.
+const UTS_RELEASE_OFFSET: u64 = 2 * 65;
+
+/// A kernel in memory, as far as it is known.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) trace: Trace,
+    pub(crate) at: PhysicalAddress,
+    pub(crate) release: String,
+    pub(crate) build_id: Option<String>,
+    pub(crate) kernel_offset: u64,
+    pub(crate) root: PhysicalAddress,
+    pub(crate) levels: Levels,
+    /// The image's addresses; the end is a guess until [`Self::refine_image`].
+    pub(crate) image: Range<u64>,
+    pub(crate) image_physical: PhysicalAddress,
+    pub(crate) vmcoreinfo: Option<Vmcoreinfo>,
+    pub(crate) symbols: Symbols,
+}
+
+/// Walks the claimed page tables: they must map themselves and the image where VMCOREINFO says, and
+/// the kernel that they map must give the same release.
+pub(crate) fn prove<S: MemorySource + ?Sized>(
+    source: &mut S,
+    at: PhysicalAddress,
+    info: Vmcoreinfo,
+) -> Result<Candidate, Refusal> {
+    let needed = |name: &str, what| info.symbol(name).ok_or(Refusal::Lacks(what));
+    let swapper = needed("swapper_pg_dir", "where swapper_pg_dir is")?;
+    let stext = needed("_stext", "where _stext is")?;
+    let uts = needed("init_uts_ns", "where init_uts_ns is")?;
+    let phys_base = info.number("phys_base").ok_or(Refusal::Lacks("phys_base (x86-64 only)"))?;
+    if info.number("sme_mask").is_some_and(|mask| mask != 0) {
+        return Err(Refusal::Encrypted);
+    }
+    let physical =
+        |address: u64| address.wrapping_sub(START_KERNEL_MAP).wrapping_add(phys_base as u64);
+    let root = PhysicalAddress(physical(swapper));
+    let claimed = match info.number("pgtable_l5_enabled") {
+        Some(0) | None => Levels::Four,
+        Some(_) => Levels::Five,
+    };
+    let mut memory = KernelMemory::new(source, root, claimed);
+    leads(&mut memory, "swapper_pg_dir", swapper, root.0)?;
+    leads(&mut memory, "_stext", stext, physical(stext))?;
+    let release_at = uts
+        .wrapping_add(info.offset("uts_namespace.name").unwrap_or(0))
+        .wrapping_add(UTS_RELEASE_OFFSET);
+    let mut release = [0; 65];
+    memory
+        .read(KernelVa(release_at), &mut release)
+        .map_err(|fault| Refusal::PageTables { what: "init_uts_ns", fault: Some(fault) })?;
+    if c_string(&release) != info.release().as_bytes() {
+        let found = c_string(&release).escape_ascii().to_string();
+        return Err(Refusal::Release { found });
+    }
+    let start = stext & !(LARGE_PAGE_BYTES - 1);
+    let symbols = Symbols {
+        stext: Some(KernelVa(stext)),
+        init_uts_ns: Some(KernelVa(uts)),
+        init_top_pgt: Some(KernelVa(swapper)),
+        ..Symbols::default()
+    };
+    Ok(Candidate {
+        trace: Trace::Vmcoreinfo,
+        at,
+        release: info.release().to_owned(),
+        build_id: info.build_id().map(str::to_owned),
+        kernel_offset: info.kernel_offset().unwrap_or_else(|| kernel_offset(start)),
+        root,
+        levels: claimed,
+        image: start..START_KERNEL_MAP + KERNEL_IMAGE_BYTES,
+        image_physical: PhysicalAddress(physical(start)),
+        vmcoreinfo: Some(info),
+        symbols,
+    })
+}
+
+/// How far an image at `start` was moved, if it was linked where nearly all are: at 16 MiB
+/// (`CONFIG_PHYSICAL_START`).
+pub(crate) const fn kernel_offset(start: u64) -> u64 {
+    start.wrapping_sub(START_KERNEL_MAP + (16 << 20))
+}
+
+fn leads<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    what: &'static str,
+    address: u64,
+    expected: u64,
+) -> Result<(), Refusal> {
+    match memory.translate(KernelVa(address)) {
+        Ok(found) if found.physical.0 == expected => Ok(()),
+        Ok(_) => Err(Refusal::PageTables { what, fault: None }),
+        Err(fault) => Err(Refusal::PageTables { what, fault: Some(fault) }),
+    }
+}
+
+impl Candidate {
+    /// Settles where the image begins and ends: by its symbols if they are known and mapped as one piece,
+    /// else as far as the page tables map it as one piece.
+    pub(crate) fn refine_image<S: MemorySource + ?Sized>(
+        &mut self,
+        memory: &mut KernelMemory<'_, S>,
+    ) {
+        let mut end = self.image.start;
+        let mut at = self.image.start;
+        let limit = START_KERNEL_MAP + KERNEL_IMAGE_BYTES;
+        while at < limit && at - end <= HOLE_BYTES_MAX {
+            match memory.translate(KernelVa(at)) {
+                Ok(found) if found.physical == self.physical(KernelVa(at)) => {
+                    end = (at & !(LARGE_PAGE_BYTES - 1)) + LARGE_PAGE_BYTES;
+                }
+                // Mapped elsewhere: no longer the image.
+                Ok(_) => break,
+                Err(_) => {}
+            }
+            at += LARGE_PAGE_BYTES;
+        }
+        if let Some(known) = self.symbols.end
+            && known.0 > self.image.start
+            && known.0 <= limit
+        {
+            end = known.0;
+        }
+        self.image.end = end;
+    }
+
+    /// The physical address of an address in the image.
+    pub(crate) const fn physical(&self, address: KernelVa) -> PhysicalAddress {
+        self.image_physical.plus(address.0.wrapping_sub(self.image.start))
+    }
+}

@@ -1,0 +1,161 @@
+//! What no table names: the direct map, vmemmap, and the roots that are reached through `init_task`.
+
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::layout::{Members, View};
+use panoptes_decoders::paging::KernelSpace;
+use panoptes_decoders::source::MemorySource;
+
+use crate::discovery::candidate::Candidate;
+use crate::discovery::image;
+use crate::memory::KernelMemory;
+use crate::object::read_object;
+use crate::report::Refusal;
+
+/// KASLR moves the direct map and vmemmap by multiples of this (`PUD_SIZE`, arch/x86/mm/kaslr.c).
+const REGION_ALIGNMENT: u64 = 1 << 30;
+
+/// Size of a `struct page` where VMCOREINFO does not say it.
+const PAGE_STRUCT_BYTES: u64 = 64;
+
+/// Calendar times in seconds that a running machine can have: 2010 to 2150.
+const CALENDAR_SECONDS: core::ops::Range<u64> = 1_262_304_000..5_680_281_600;
+
+/// Fills in how addresses translate, and the roots of the walk among the symbols.
+pub(crate) fn space<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &mut Candidate,
+    layouts: &Layouts,
+) -> Result<KernelSpace, Refusal> {
+    let named = candidate.symbols.init_task;
+    let init_task = named
+        .filter(|&at| image::is_init_task(memory, layouts, at))
+        .or_else(|| image::find_init_task(memory, candidate, layouts))
+        .ok_or(Refusal::NoInitTask)?;
+    candidate.symbols.init_task = Some(init_task);
+    let bytes =
+        read_object(memory, &layouts.task_struct, init_task).map_err(|_| Refusal::NoInitTask)?;
+    let task = Task::decode(&layouts.task_struct, init_task, &bytes);
+    reach_roots(memory, candidate, layouts, &task);
+    let direct_map =
+        direct_map_base(memory, candidate, task.tasks_next).ok_or(Refusal::NoDirectMap)?;
+    let top = memory.source().regions().iter().map(|region| region.end).max().unwrap_or(0);
+    Ok(KernelSpace {
+        levels: candidate.levels,
+        root: candidate.root,
+        direct_map: direct_map..direct_map.saturating_add(top),
+        image: candidate.image.clone(),
+        image_physical: candidate.image_physical,
+        vmemmap_base: vmemmap_base(memory, candidate).unwrap_or(0),
+    })
+}
+
+/// `init_task` lives in the initial namespaces, so they can be reached from it.
+fn reach_roots<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &mut Candidate,
+    layouts: &Layouts,
+    init_task: &Task,
+) {
+    let symbols = &mut candidate.symbols;
+    if symbols.init_pid_ns.is_none() {
+        // numbers[0] is always in the initial namespace (kernel/pid.c).
+        let ns = u64::from(layouts.pid.numbers.offset) + u64::from(layouts.upid.ns.offset);
+        symbols.init_pid_ns = read_plausible(memory, init_task.thread_pid.plus(ns));
+    }
+    if (symbols.init_net.is_none() || symbols.init_uts_ns.is_none())
+        && let Ok(bytes) = read_object(memory, &layouts.nsproxy, init_task.nsproxy)
+    {
+        let nsproxy = View::new(&bytes);
+        let plausible = |at: KernelVa| at.is_plausible().then_some(at);
+        let net_ns = plausible(nsproxy.pointer(layouts.nsproxy.net_ns));
+        let uts_ns = plausible(nsproxy.pointer(layouts.nsproxy.uts_ns));
+        symbols.init_net = symbols.init_net.or(net_ns);
+        symbols.init_uts_ns = symbols.init_uts_ns.or(uts_ns);
+    }
+    if symbols.tcp_hashinfo.is_none()
+        && let Some(net) = symbols.init_net
+    {
+        let at = net.plus(u64::from(layouts.net.hashinfo.offset));
+        symbols.tcp_hashinfo = read_plausible(memory, at);
+    }
+}
+
+fn read_plausible<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    at: KernelVa,
+) -> Option<KernelVa> {
+    memory.read_pointer(at).ok().filter(|pointer| pointer.is_plausible())
+}
+
+/// Where the direct map begins: what `page_offset_base` holds, else the distance between a slab object's
+/// address and its place. Either must map the top page table too.
+fn direct_map_base<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+    slab_object: KernelVa,
+) -> Option<u64> {
+    let named = candidate
+        .symbols
+        .page_offset_base
+        .and_then(|at| memory.read_u64(at).ok())
+        .filter(|&base| is_direct_map(memory, candidate.root, base));
+    if named.is_some() {
+        return named;
+    }
+    let found = memory.translate(slab_object).ok()?;
+    let base = slab_object.0.wrapping_sub(found.physical.0);
+    is_direct_map(memory, candidate.root, base).then_some(base)
+}
+
+fn is_direct_map<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    root: PhysicalAddress,
+    base: u64,
+) -> bool {
+    base >> 63 == 1
+        && base.is_multiple_of(REGION_ALIGNMENT)
+        && memory
+            .translate(KernelVa(base.wrapping_add(root.0)))
+            .is_ok_and(|found| found.physical == root)
+}
+
+/// Where the array of `struct page` begins: what `vmemmap_base` holds, else what VMCOREINFO says since
+/// v6.9. The page that holds the top page table must have its `struct page` mapped there.
+fn vmemmap_base<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+) -> Option<u64> {
+    let info = candidate.vmcoreinfo.as_ref();
+    let page_bytes = info
+        .and_then(|info| info.size("page"))
+        .filter(|bytes| (32..=256).contains(bytes))
+        .unwrap_or(PAGE_STRUCT_BYTES);
+    let named = candidate.symbols.vmemmap_base.and_then(|at| memory.read_u64(at).ok());
+    let said = info.and_then(|info| info.symbol("vmemmap"));
+    [named, said].into_iter().flatten().find(|&base| {
+        let page = KernelVa(base.wrapping_add((candidate.root.0 >> 12) * page_bytes));
+        base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT) && memory.translate(page).is_ok()
+    })
+}
+
+/// Where a `struct timekeeper` lies in what holds it: in the `struct tk_data` that has a name since v6.13,
+/// before that behind a sequence counter of four bytes and its padding (kernel/time/timekeeping.c).
+pub(crate) fn timekeeper_offset(members: &dyn Members) -> u32 {
+    members.member("tk_data", "timekeeper").map_or(8, |member| member.offset)
+}
+
+/// The clock's `struct timekeeper`, if what lies there tells a possible time.
+pub(crate) fn timekeeper<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+    layouts: &Layouts,
+    offset: u32,
+) -> Option<KernelVa> {
+    let holder = candidate.symbols.tk_core.or(candidate.symbols.timekeeper_data)?;
+    let at = holder.plus(u64::from(offset));
+    let bytes = read_object(memory, &layouts.timekeeper, at).ok()?;
+    let seconds = View::new(&bytes).unsigned(layouts.timekeeper.xtime_sec);
+    CALENDAR_SECONDS.contains(&seconds).then_some(at)
+}

@@ -1,0 +1,232 @@
+//! What lies in the kernel's image: its table of symbols, its types, its first task.
+
+use memchr::memmem;
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::task_struct::{PF_KTHREAD, Task};
+use panoptes_decoders::source::MemorySource;
+
+use crate::btf::{self, Btf, Header};
+use crate::discovery::candidate::{Candidate, LARGE_PAGE_BYTES};
+use crate::kallsyms::{
+    self, Kallsyms, SYMBOLS_MAX, Scheme, TOKEN_INDEX_BYTES, TOKEN_TABLE_BYTES_MAX,
+};
+use crate::memory::{Fault, KernelMemory};
+use crate::object::read_object;
+use crate::report::Refusal;
+use crate::symbols::Symbols;
+
+/// Smallest BTF that is a kernel's own: modules' have some KB, kernels' megabytes.
+const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
+
+/// Most headers of BTF in one image that are tried.
+const BTF_TRIES_MAX: u32 = 64;
+
+/// Bytes that a name takes on average, generously: 10 to 13 were seen in v5.10 to v7.2.
+const NAME_BYTES_GUESS: usize = 16;
+
+/// `init_task.comm` (init/init_task.c; `INIT_TASK_COMM` is "swapper", and `init_idle` of the boot processor
+/// adds its number).
+const INIT_TASK_COMM: &[u8] = b"swapper/0\0";
+
+/// Fills in every symbol that kallsyms has. What cannot be read, or does not agree with the addresses that
+/// VMCOREINFO gives, leaves them unknown: there is another road.
+pub(crate) fn read_kallsyms<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &mut Candidate,
+) {
+    if let Some(found) = kallsyms_symbols(memory, candidate) {
+        candidate.symbols = found;
+    }
+}
+
+fn kallsyms_symbols<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+) -> Option<Symbols> {
+    let info = candidate.vmcoreinfo.as_ref()?;
+    let table = |name: &str| info.symbol(name).map(KernelVa);
+    let count = memory.read_u32(table("kallsyms_num_syms")?).ok()?;
+    if count == 0 || count > SYMBOLS_MAX {
+        return None;
+    }
+    let token_table =
+        memory.read_prefix(table("kallsyms_token_table")?, TOKEN_TABLE_BYTES_MAX).ok()?;
+    let mut token_index = [0; TOKEN_INDEX_BYTES];
+    memory.read(table("kallsyms_token_index")?, &mut token_index).ok()?;
+    let names_at = table("kallsyms_names")?;
+    let indexes = kallsyms_indexes(memory, names_at, count, &token_table, &token_index)?;
+    let base = match table("kallsyms_relative_base") {
+        Some(at) => memory.read_u64(at).ok()?,
+        None => 0,
+    };
+    let (at, width) = match table("kallsyms_offsets") {
+        Some(at) => (at, 4),
+        None => (table("kallsyms_addresses")?, 8),
+    };
+    let addresses = memory.read_vec(at, count as usize * width).ok()?;
+    Scheme::ALL.into_iter().find_map(|scheme| {
+        if (scheme == Scheme::Absolute) != (width == 8) {
+            return None;
+        }
+        let mut symbols = Symbols::default();
+        for (name, index) in Symbols::NAMES.iter().zip(&indexes) {
+            let address = index.and_then(|index| scheme.address(&addresses, at, base, index));
+            if let Some(field) = symbols.field_mut(name) {
+                *field = address;
+            }
+        }
+        // The ways of keeping addresses differ by kernel: the right one gives what VMCOREINFO gives.
+        let known = &candidate.symbols;
+        let agrees = symbols.stext == known.stext
+            && (symbols.init_uts_ns.is_none() || symbols.init_uts_ns == known.init_uts_ns);
+        symbols.init_uts_ns = known.init_uts_ns;
+        symbols.init_top_pgt = known.init_top_pgt;
+        agrees.then_some(symbols)
+    })
+}
+
+/// Looks the wanted names up. How long the names are all together is known only from reading them.
+fn kallsyms_indexes<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    names_at: KernelVa,
+    count: u32,
+    token_table: &[u8],
+    token_index: &[u8; TOKEN_INDEX_BYTES],
+) -> Option<Vec<Option<u32>>> {
+    let mut length = count as usize * NAME_BYTES_GUESS;
+    loop {
+        let names = memory.read_prefix(names_at, length).ok()?;
+        let table = Kallsyms::new(count, &names, token_table, token_index).ok()?;
+        match table.find(Symbols::NAMES) {
+            Ok(indexes) => return Some(indexes),
+            Err(kallsyms::Error::Truncated { .. })
+                if names.len() == length && length < count as usize * 64 =>
+            {
+                length *= 2;
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Reads the kernel's BTF: where its symbols say, else wherever in the image one parses.
+pub(crate) fn read_btf<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+) -> Result<(PhysicalAddress, Vec<u8>), Refusal> {
+    if let (Some(start), Some(stop)) = (candidate.symbols.start_btf, candidate.symbols.stop_btf)
+        && let Some(length) = stop.0.checked_sub(start.0)
+        && length >= KERNEL_BTF_BYTES_MIN
+        && length <= btf::BTF_BYTES_MAX as u64
+        && let Ok(bytes) = memory.read_vec(start, length as usize)
+        && Header::parse(&bytes).is_ok()
+        && let Ok(at) = memory.translate(start)
+    {
+        return Ok((at.physical, bytes));
+    }
+    let mut tries = 0;
+    let mut refusal = Refusal::NoProfile;
+    let mut image = ImagePieces::new(candidate);
+    while let Some((address, piece)) = image.next(memory) {
+        for offset in memmem::find_iter(&piece, &btf::MAGIC) {
+            let at = address.plus(offset as u64);
+            let Ok(header) = read_header(memory, at) else { continue };
+            let Ok(header) = Header::parse(&header) else { continue };
+            if header.total_bytes() < KERNEL_BTF_BYTES_MIN {
+                continue;
+            }
+            tries += 1;
+            if tries > BTF_TRIES_MAX {
+                return Err(refusal);
+            }
+            let Ok(bytes) = memory.read_vec(at, header.total_bytes() as usize) else { continue };
+            match (Btf::parse(&bytes), memory.translate(at)) {
+                (Ok(_), Ok(found)) => return Ok((found.physical, bytes)),
+                (Err(error), _) => refusal = Refusal::Btf(error),
+                (_, Err(_)) => {}
+            }
+        }
+    }
+    Err(refusal)
+}
+
+fn read_header<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    at: KernelVa,
+) -> Result<[u8; btf::HEADER_BYTES], Fault> {
+    let mut header = [0; btf::HEADER_BYTES];
+    memory.read(at, &mut header).map(|()| header)
+}
+
+/// Finds `init_task` by what it looks like: its name, its number, and that it is its own leader and
+/// parent.
+pub(crate) fn find_init_task<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+    layouts: &Layouts,
+) -> Option<KernelVa> {
+    let mut image = ImagePieces::new(candidate);
+    while let Some((address, piece)) = image.next(memory) {
+        for offset in memmem::find_iter(&piece, INIT_TASK_COMM) {
+            let comm = address.plus(offset as u64);
+            let at = comm.minus(u64::from(layouts.task_struct.comm.offset));
+            if is_init_task(memory, layouts, at) {
+                return Some(at);
+            }
+        }
+    }
+    None
+}
+
+/// Whether the task at an address is the first one.
+pub(crate) fn is_init_task<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    layouts: &Layouts,
+    at: KernelVa,
+) -> bool {
+    let Ok(bytes) = read_object(memory, &layouts.task_struct, at) else { return false };
+    let task = Task::decode(&layouts.task_struct, at, &bytes);
+    task.comm.starts_with(INIT_TASK_COMM)
+        && task.pid == 0
+        && task.tgid == 0
+        && task.group_leader == at
+        && task.real_parent == at
+        && task.flags & PF_KTHREAD != 0
+        && task.tasks_next.is_plausible()
+        && task.tasks_prev.is_plausible()
+}
+
+/// The image, large page by large page, each with the beginning of the next so that nothing is cut.
+struct ImagePieces {
+    at: u64,
+    end: u64,
+}
+
+impl ImagePieces {
+    const fn new(candidate: &Candidate) -> Self {
+        Self { at: candidate.image.start, end: candidate.image.end }
+    }
+
+    fn next<S: MemorySource + ?Sized>(
+        &mut self,
+        memory: &mut KernelMemory<'_, S>,
+    ) -> Option<(KernelVa, Vec<u8>)> {
+        while self.at < self.end {
+            let address = KernelVa(self.at);
+            let length = LARGE_PAGE_BYTES.min(self.end - self.at);
+            self.at += length;
+            let wanted = length as usize + 16;
+            if let Ok(mut piece) = memory.read_prefix(address, wanted) {
+                if piece.len() < length as usize {
+                    // A hole: go on behind its page.
+                    self.at = (address.0 + piece.len() as u64 + 1).next_multiple_of(4096);
+                }
+                piece.truncate(wanted);
+                return Some((address, piece));
+            }
+            self.at = address.0 + 4096;
+        }
+        None
+    }
+}

@@ -1,0 +1,277 @@
+//! From raw physical memory to a verified [`Profile`]: which kernel this is, how its addresses
+//! translate, and where its structures have their fields.
+//!
+//! Three roads lead to the page tables, each longer than the one before: VMCOREINFO at the beginning of a
+//! page, where every kernel puts it; VMCOREINFO anywhere; and the shape of the kernel's own page tables,
+//! when no such text holds. Symbols come from kallsyms where VMCOREINFO names its tables, else the few
+//! that are needed are reached through `init_task`, which has a signature. Layouts come from a profile
+//! file for the same build id, else from the BTF in the kernel's image.
+//!
+//! Every candidate is proven before it is believed: anybody in the guest can write such texts. Not for:
+//! scanning; other architectures than x86-64.
+//!
+//! Start at [`discover`].
+
+mod candidate;
+mod derive;
+mod image;
+mod page_tables;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::layout::Members;
+use panoptes_decoders::source::MemorySource;
+
+use crate::btf::Btf;
+use crate::memory::KernelMemory;
+use crate::profile::Profile;
+use crate::profile_file::{ProfileFile, Recorder};
+use crate::report::{
+    Attempt, Attempts, Check, CheckOutcome, DiscoveryError, Event, Origin, Progress, Refusal,
+    Stage, Trace,
+};
+use crate::sweep::{EveryByte, PageBeginnings};
+use crate::verify;
+use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
+use candidate::Candidate;
+pub(crate) use image::is_init_task;
+
+/// Most texts that are looked at: a guest can fill its memory with them.
+const CANDIDATES_MAX: u64 = 1 << 16;
+
+/// Most kernels, of those whose page tables hold, that are tried to the end: each costs milliseconds.
+const PROVEN_MAX: u32 = 32;
+
+/// How often a profile is verified before it is refused: a live kernel changes under the checks.
+const VERIFICATIONS_MAX: u32 = 3;
+
+/// What discovery may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Profiles that were built before; one whose build id is the kernel's is taken.
+    pub files: &'a [ProfileFile],
+    /// Whether a profile may be made from the BTF in memory.
+    pub generate: bool,
+    /// Whether symbols are read from kallsyms; without it they are reached by other ways.
+    pub use_kallsyms: bool,
+    /// Whether VMCOREINFO is looked for; without it page tables are found by their shape.
+    pub use_vmcoreinfo: bool,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { files: &[], generate: true, use_kallsyms: true, use_vmcoreinfo: true }
+    }
+}
+
+/// Finds the kernel in a machine's memory, binds the layouts to it and verifies them.
+pub fn discover<S: MemorySource + ?Sized>(
+    source: &mut S,
+    options: &Options<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Profile, DiscoveryError> {
+    let mut search = Search { options, progress, attempts: Attempts::default(), proven: 0 };
+    let found = search.run(source);
+    search.progress.event(Event::Stage(Stage::Done));
+    found.ok_or_else(|| DiscoveryError::from_attempts(search.attempts))
+}
+
+struct Search<'o, 'p> {
+    options: &'o Options<'o>,
+    progress: &'p mut dyn Progress,
+    attempts: Attempts,
+    proven: u32,
+}
+
+impl Search<'_, '_> {
+    fn run<S: MemorySource + ?Sized>(&mut self, source: &mut S) -> Option<Profile> {
+        if self.options.use_vmcoreinfo {
+            self.stage(Stage::SweepPageBeginnings);
+            let mut sweep = PageBeginnings::new(BEGINNING);
+            while let Some(at) = sweep.next(source) {
+                if let Some(profile) = self.try_text(source, at) {
+                    return Some(profile);
+                }
+            }
+            self.extend(Stage::SweepEverything);
+            let mut sweep = EveryByte::new(BEGINNING, 0..u64::MAX);
+            while let Some(at) = sweep.next(source) {
+                // Those at a page's beginning were tried already.
+                if !matches!(at.0 % 4096, 0 | 24)
+                    && let Some(profile) = self.try_text(source, at)
+                {
+                    return Some(profile);
+                }
+            }
+        }
+        self.extend(Stage::SweepPageTables);
+        for found in page_tables::find(source) {
+            let outcome = page_tables::prove(source, &found)
+                .map_err(|refusal| (String::new(), None, refusal));
+            if let Some(profile) = self.try_proven(source, Trace::PageTables, found.at(), outcome) {
+                return Some(profile);
+            }
+        }
+        None
+    }
+
+    /// Tries the VMCOREINFO text at an address.
+    fn try_text<S: MemorySource + ?Sized>(
+        &mut self,
+        source: &mut S,
+        at: PhysicalAddress,
+    ) -> Option<Profile> {
+        if self.attempts.count >= CANDIDATES_MAX {
+            return None;
+        }
+        let text = read_text(source, at);
+        let outcome = match Vmcoreinfo::parse(&text) {
+            Ok(info) => {
+                self.stage(Stage::ProvePageTables);
+                let said = (info.release().to_owned(), info.build_id().map(str::to_owned));
+                candidate::prove(source, at, info).map_err(|refusal| (said.0, said.1, refusal))
+            }
+            Err(error) => Err((String::new(), None, Refusal::Vmcoreinfo(error))),
+        };
+        self.try_proven(source, Trace::Vmcoreinfo, at, outcome)
+    }
+
+    /// Goes on with a candidate whose page tables hold, and records one that is refused.
+    fn try_proven<S: MemorySource + ?Sized>(
+        &mut self,
+        source: &mut S,
+        trace: Trace,
+        at: PhysicalAddress,
+        outcome: Result<Candidate, (String, Option<String>, Refusal)>,
+    ) -> Option<Profile> {
+        let outcome = outcome.and_then(|candidate| {
+            let said = (candidate.release.clone(), candidate.build_id.clone());
+            self.try_candidate(source, candidate).map_err(|refusal| (said.0, said.1, refusal))
+        });
+        match outcome {
+            Ok(profile) => Some(profile),
+            Err((release, build_id, refusal)) => {
+                let attempt = Attempt { trace, at, release, build_id, refusal };
+                self.progress.event(Event::CandidateRefused(&attempt));
+                self.attempts.push(attempt);
+                None
+            }
+        }
+    }
+
+    fn try_candidate<S: MemorySource + ?Sized>(
+        &mut self,
+        source: &mut S,
+        mut candidate: Candidate,
+    ) -> Result<Profile, Refusal> {
+        self.proven += 1;
+        if self.proven > PROVEN_MAX {
+            return Err(Refusal::Lacks("anything that the others before it did not"));
+        }
+        self.progress.event(Event::OsIdentifierFound {
+            trace: candidate.trace,
+            at: candidate.at,
+            release: &candidate.release,
+            build_id: candidate.build_id.as_deref(),
+        });
+        let mut memory = KernelMemory::new(source, candidate.root, candidate.levels);
+        let file = self.options.files.iter().find(|file| {
+            Some(file.build_id.as_str()) == candidate.build_id.as_deref()
+                && file.release == candidate.release
+        });
+        if let Some(file) = file {
+            file.place_symbols(candidate.image.start, &mut candidate.symbols);
+        } else if self.options.use_kallsyms {
+            self.stage(Stage::Kallsyms);
+            image::read_kallsyms(&mut memory, &mut candidate);
+        }
+        candidate.refine_image(&mut memory);
+        if let Some(file) = file {
+            let origin = Origin::File { build_id: file.build_id.clone() };
+            return self.bind(&mut memory, candidate, origin, file);
+        }
+        if !self.options.generate {
+            return Err(Refusal::NoProfile);
+        }
+        self.stage(Stage::Btf);
+        let (at, bytes) = image::read_btf(&mut memory, &candidate)?;
+        let btf = Btf::parse(&bytes).map_err(Refusal::Btf)?;
+        let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
+        self.bind(&mut memory, candidate, origin, &btf)
+    }
+
+    fn bind<S: MemorySource + ?Sized>(
+        &mut self,
+        memory: &mut KernelMemory<'_, S>,
+        mut candidate: Candidate,
+        origin: Origin,
+        members: &dyn Members,
+    ) -> Result<Profile, Refusal> {
+        self.progress.event(Event::LoadingProfileCandidate(&origin));
+        self.stage(Stage::Bind);
+        let recorder = Recorder::new(members);
+        let layouts = Layouts::bind(&recorder).map_err(Refusal::Missing)?;
+        self.stage(Stage::Derive);
+        let timekeeper_offset = derive::timekeeper_offset(&recorder);
+        let space = derive::space(memory, &mut candidate, &layouts)?;
+        let timekeeper = derive::timekeeper(memory, &candidate, &layouts, timekeeper_offset);
+        self.stage(Stage::Verify);
+        let mut checks = Vec::new();
+        for _ in 0..VERIFICATIONS_MAX {
+            checks = verify::verify(memory, &layouts, &candidate.symbols, &candidate.release);
+            if checks.iter().all(holds) {
+                break;
+            }
+        }
+        if !checks.iter().all(holds) {
+            return Err(Refusal::Verification(checks));
+        }
+        self.progress.event(Event::ProfileVerificationSuccessful(&checks));
+        Ok(Profile {
+            layouts,
+            space,
+            symbols: candidate.symbols,
+            timekeeper,
+            release: candidate.release,
+            build_id: candidate.build_id,
+            kernel_offset: candidate.kernel_offset,
+            trace: candidate.trace,
+            found_at: candidate.at,
+            origin,
+            checks,
+            members: recorder.into_members(),
+        })
+    }
+
+    fn stage(&mut self, stage: Stage) {
+        self.progress.event(Event::Stage(stage));
+    }
+
+    fn extend(&mut self, to: Stage) {
+        self.progress.event(Event::OsIdentifierDiscoveryExtended { to });
+        self.stage(to);
+    }
+}
+
+const fn holds(check: &Check) -> bool {
+    !matches!(check.outcome, CheckOutcome::Failed(_))
+}
+
+/// Reads as much of a text as there may be: page by page, as the next one may not be there.
+fn read_text<S: MemorySource + ?Sized>(source: &mut S, at: PhysicalAddress) -> Vec<u8> {
+    let mut text = Vec::with_capacity(VMCOREINFO_BYTES_MAX);
+    while text.len() < VMCOREINFO_BYTES_MAX {
+        let next = at.plus(text.len() as u64);
+        let left = (4096 - next.0 % 4096) as usize;
+        let mut page = vec![0; left.min(VMCOREINFO_BYTES_MAX - text.len())];
+        if !source.read_exact(next, &mut page) {
+            break;
+        }
+        let ends = page.contains(&0);
+        text.extend(page);
+        if ends {
+            break;
+        }
+    }
+    text
+}

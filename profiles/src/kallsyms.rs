@@ -1,0 +1,330 @@
+//! kallsyms (scripts/kallsyms.c, kernel/kallsyms.c): the kernel's own compressed table of its symbols.
+//!
+//! For: the addresses of a few symbols known by name. Not for: listing all of them, and not for finding
+//! the tables: VMCOREINFO names them since v6.0 (commit 5fd8fea935a1 ("vmcoreinfo: include kallsyms
+//! symbols")). Start at [`Kallsyms::new`], then [`Kallsyms::find`].
+//!
+//! A name is a length (one byte, or two in ULEB128 since commit 73bbb94466fd ("kallsyms: support \"big\"
+//! kernel symbols") (in v6.1)) and that many token numbers; a token is a piece of text. The first
+//! character is the symbol's type. Addresses are kept in one of four ways ([`Scheme`]); nothing in memory
+//! says in which, so the caller tries them against symbols whose addresses it knows otherwise.
+
+use core::fmt;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::layout::u32_at;
+
+/// Most symbols: generic kernels have 95,000 to 250,000.
+pub const SYMBOLS_MAX: u32 = 4 << 20;
+
+/// Longest name with its type (`KSYM_NAME_LEN`, include/linux/kallsyms.h, since v6.1).
+pub const NAME_BYTES_MAX: usize = 512;
+
+/// Longest encoded name: as many token numbers as a ULEB128 of two bytes can count.
+pub const ENCODED_NAME_BYTES_MAX: usize = 0x3fff + 2;
+
+/// Largest table of tokens that is read: 256 short texts make about 1 KB.
+pub const TOKEN_TABLE_BYTES_MAX: usize = 64 << 10;
+
+/// Size of the index of the tokens: 256 numbers of 16 bits.
+pub const TOKEN_INDEX_BYTES: usize = 512;
+
+/// How addresses are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scheme {
+    /// 64-bit addresses (without `CONFIG_KALLSYMS_BASE_RELATIVE`, before v6.15).
+    Absolute,
+    /// 32-bit offsets: those not negative are values (of per-CPU symbols), the others count down from the
+    /// base less one (`CONFIG_KALLSYMS_ABSOLUTE_PERCPU`: x86-64 with SMP, before v6.15).
+    AbsolutePerCpu,
+    /// Unsigned 32-bit offsets from the base (arm64; x86-64 since v6.15).
+    Relative,
+    /// Signed 32-bit offsets, each from the place where it lies (seen in v7.x).
+    SelfRelative,
+}
+
+impl Scheme {
+    /// All of them, in the order in which they are tried: the likeliest first.
+    pub const ALL: [Self; 4] =
+        [Self::AbsolutePerCpu, Self::Relative, Self::SelfRelative, Self::Absolute];
+
+    /// The address of the symbol at `index`, where `offsets` lie at `at` in the kernel.
+    pub fn address(self, offsets: &[u8], at: KernelVa, base: u64, index: u32) -> Option<KernelVa> {
+        let position = (index as usize).checked_mul(4)?;
+        if self == Self::Absolute {
+            let position = (index as usize).checked_mul(8)?;
+            let bytes = offsets.get(position..position.checked_add(8)?)?;
+            return Some(KernelVa(u64::from_le_bytes(bytes.try_into().ok()?)));
+        }
+        let bytes = offsets.get(position..position.checked_add(4)?)?;
+        let offset = i32::from_le_bytes(bytes.try_into().ok()?);
+        Some(KernelVa(match self {
+            Self::AbsolutePerCpu if offset >= 0 => offset as u64,
+            Self::AbsolutePerCpu => base.wrapping_sub(1).wrapping_sub(i64::from(offset) as u64),
+            Self::Relative => base.wrapping_add(u64::from(offset as u32)),
+            _ => at.0.wrapping_add(position as u64).wrapping_add(i64::from(offset) as u64),
+        }))
+    }
+}
+
+/// Why some bytes are no table of names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Error {
+    /// There are no symbols, or more than can be.
+    Count {
+        /// What was claimed.
+        symbols: u32,
+    },
+    /// A token does not lie in the table, or is not text.
+    Token {
+        /// Its number.
+        token: u32,
+    },
+    /// The names end before as many symbols as were claimed.
+    Truncated {
+        /// How many there were.
+        symbols: u32,
+    },
+    /// A name of length zero, or longer than the kernel allows.
+    Name {
+        /// Which one.
+        symbol: u32,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count { symbols } => write!(f, "kallsyms: {symbols} symbols cannot be"),
+            Self::Token { token } => write!(f, "kallsyms: token {token} is no text"),
+            Self::Truncated { symbols } => {
+                write!(f, "kallsyms: the names end after {symbols} symbols")
+            }
+            Self::Name { symbol } => write!(f, "kallsyms: symbol {symbol} has no possible name"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// The names, over borrowed bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Kallsyms<'a> {
+    names: &'a [u8],
+    symbols: u32,
+    tokens: [&'a [u8]; 256],
+}
+
+impl<'a> Kallsyms<'a> {
+    /// Checks the tokens; names are checked as they are read. `names` may go on after the last name.
+    pub fn new(
+        symbols: u32,
+        names: &'a [u8],
+        token_table: &'a [u8],
+        token_index: &[u8; TOKEN_INDEX_BYTES],
+    ) -> Result<Self, Error> {
+        if symbols == 0 || symbols > SYMBOLS_MAX {
+            return Err(Error::Count { symbols });
+        }
+        let mut tokens: [&[u8]; 256] = [&[]; 256];
+        for ((token, text), index) in tokens.iter_mut().enumerate().zip(token_index.as_chunks().0) {
+            let error = Error::Token { token: token as u32 };
+            let start = usize::from(u16::from_le_bytes(*index));
+            let rest = token_table.get(start..).ok_or(error)?;
+            let length = memchr::memchr(0, rest).ok_or(error)?;
+            *text = rest.get(..length).ok_or(error)?;
+            // A token that no name uses is an empty text or a single character of any kind.
+            if length > 1 && !text.iter().all(u8::is_ascii_graphic) {
+                return Err(error);
+            }
+        }
+        Ok(Self { names, symbols, tokens })
+    }
+
+    /// The index of each wanted name's first symbol, in one pass over all names. An error says that the
+    /// table is damaged; what was found before that is lost with it, as none of it can be trusted.
+    pub fn find(&self, wanted: &[&str]) -> Result<Vec<Option<u32>>, Error> {
+        let mut found = vec![None; wanted.len()];
+        // Most names are told apart by their length and first character; only the rest is compared.
+        let mut filter = [0_u64; 256];
+        for name in wanted {
+            if let Some(&first) = name.as_bytes().first() {
+                filter[usize::from(first)] |= 1 << (name.len() % 64);
+            }
+        }
+        let mut rest = self.names;
+        for symbol in 0..self.symbols {
+            let (encoded, after) =
+                encoded_name(rest).ok_or(Error::Truncated { symbols: symbol })?;
+            rest = after;
+            let mut length = 0;
+            for &token in encoded {
+                length += self.tokens[usize::from(token)].len();
+            }
+            if !(2..=NAME_BYTES_MAX).contains(&length) {
+                return Err(Error::Name { symbol });
+            }
+            let first = self.character(encoded, 1);
+            if filter[usize::from(first)] & 1 << ((length - 1) % 64) == 0 {
+                continue;
+            }
+            for (name, found) in wanted.iter().zip(&mut found) {
+                if found.is_none() && name.len() == length - 1 && self.is(encoded, name) {
+                    *found = Some(symbol);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The character at a position of an expanded name; the type is at 0.
+    fn character(&self, encoded: &[u8], position: usize) -> u8 {
+        let mut before = 0;
+        for &token in encoded {
+            let text = self.tokens[usize::from(token)];
+            if let Some(&character) = text.get(position - before) {
+                return character;
+            }
+            before += text.len();
+        }
+        0
+    }
+
+    /// Whether an encoded name, less its type, is `name`; their lengths are equal.
+    fn is(&self, encoded: &[u8], name: &str) -> bool {
+        let expanded = encoded.iter().flat_map(|&token| self.tokens[usize::from(token)]).skip(1);
+        expanded.eq(name.as_bytes())
+    }
+}
+
+/// Splits the first encoded name off.
+fn encoded_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&low, rest) = bytes.split_first()?;
+    if low & 0x80 == 0 {
+        return rest.split_at_checked(usize::from(low));
+    }
+    let (&high, rest) = rest.split_first()?;
+    rest.split_at_checked(usize::from(low & 0x7f) | usize::from(high) << 7)
+}
+
+/// The count of symbols that lies at `kallsyms_num_syms`.
+pub fn symbol_count(bytes: &[u8]) -> u32 {
+    u32_at(bytes, 0)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Tables as scripts/kallsyms.c writes them, with a few tokens of several characters.
+    pub(crate) struct Tables {
+        pub(crate) names: Vec<u8>,
+        pub(crate) token_table: Vec<u8>,
+        pub(crate) token_index: [u8; TOKEN_INDEX_BYTES],
+    }
+
+    pub(crate) fn compress(names: &[&str]) -> Tables {
+        let long: [(u8, &str); 3] = [(1, "init_"), (2, "task"), (200, "kallsyms_")];
+        let (mut token_table, mut token_index) = (Vec::new(), [0; TOKEN_INDEX_BYTES]);
+        for token in 0..=255_u8 {
+            let index = usize::from(token) * 2;
+            token_index[index..index + 2]
+                .copy_from_slice(&(token_table.len() as u16).to_le_bytes());
+            match long.iter().find(|(number, _)| *number == token) {
+                Some((_, text)) => token_table.extend(text.as_bytes()),
+                None if token.is_ascii_graphic() => token_table.push(token),
+                None => {}
+            }
+            token_table.push(0);
+        }
+        let mut encoded = Vec::new();
+        for name in names {
+            let mut tokens = Vec::new();
+            let mut rest = *name;
+            while let Some(character) = rest.chars().next() {
+                if let Some((number, text)) = long.iter().find(|(_, text)| rest.starts_with(text)) {
+                    tokens.push(*number);
+                    rest = &rest[text.len()..];
+                } else {
+                    tokens.push(character as u8);
+                    rest = &rest[1..];
+                }
+            }
+            if tokens.len() < 0x80 {
+                encoded.push(tokens.len() as u8);
+            } else {
+                encoded.push((tokens.len() & 0x7f) as u8 | 0x80);
+                encoded.push((tokens.len() >> 7) as u8);
+            }
+            encoded.extend(tokens);
+        }
+        Tables { names: encoded, token_table, token_index }
+    }
+
+    #[test]
+    fn wanted_names_are_found_by_one_pass() {
+        let big = format!("t{}", "x".repeat(300));
+        let tables = compress(&["T_stext", &big, "Dinit_task", "dinit_net", "Dinit_task"]);
+        let table =
+            Kallsyms::new(5, &tables.names, &tables.token_table, &tables.token_index).unwrap();
+        let found = table.find(&["init_task", "_stext", "stext", "init_net", &big[1..]]).unwrap();
+        assert_eq!(found, [Some(2), Some(0), None, Some(3), Some(1)]);
+    }
+
+    #[test]
+    fn damaged_tables_are_told_apart() {
+        let tables = compress(&["T_stext"]);
+        let new =
+            |count, names| Kallsyms::new(count, names, &tables.token_table, &tables.token_index);
+        assert_eq!(new(0, &tables.names).unwrap_err(), Error::Count { symbols: 0 });
+        let table = new(2, &tables.names).unwrap();
+        assert_eq!(table.find(&["_stext"]), Err(Error::Truncated { symbols: 1 }));
+        assert_eq!(new(1, &[0]).unwrap().find(&[]), Err(Error::Name { symbol: 0 }));
+        let mut index = tables.token_index;
+        index[20..22].fill(0xff);
+        let damaged = Kallsyms::new(1, &tables.names, &tables.token_table, &index);
+        assert_eq!(damaged.unwrap_err(), Error::Token { token: 10 });
+    }
+
+    #[test]
+    fn addresses_are_kept_in_four_ways() {
+        let at = KernelVa(0xffff_ffff_8200_0000);
+        let base = 0xffff_ffff_8100_0000;
+        let address = |scheme: Scheme, word: i32| {
+            let mut offsets = vec![0; 4];
+            offsets.extend(word.to_le_bytes());
+            scheme.address(&offsets, at, base, 1).unwrap().0
+        };
+        assert_eq!(address(Scheme::AbsolutePerCpu, 0x20), 0x20);
+        assert_eq!(address(Scheme::AbsolutePerCpu, -1), base);
+        assert_eq!(address(Scheme::AbsolutePerCpu, -0x101), base + 0x100);
+        assert_eq!(address(Scheme::Relative, 0x100), base + 0x100);
+        assert_eq!(address(Scheme::SelfRelative, -4), at.0);
+        let absolute = 0x1234_u64.to_le_bytes();
+        assert_eq!(Scheme::Absolute.address(&absolute, at, base, 0), Some(KernelVa(0x1234)));
+        assert_eq!(Scheme::Absolute.address(&absolute, at, base, 1), None);
+        assert_eq!(Scheme::Relative.address(&absolute, at, base, u32::MAX), None);
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_tables_never_panic(
+            at in 0_usize..200, value: u8, symbols in 0_u32..20, token in 0_usize..512, names: Vec<u8>,
+        ) {
+            let mut tables = compress(&["T_stext", "Dinit_task", "dkallsyms_names"]);
+            if let Some(byte) = tables.names.get_mut(at) {
+                *byte = value;
+            }
+            tables.token_index[token] = value;
+            for names in [&tables.names, &names] {
+                let table =
+                    Kallsyms::new(symbols, names, &tables.token_table, &tables.token_index);
+                if let Ok(table) = table {
+                    let _ = table.find(&["init_task", "_stext"]);
+                }
+            }
+        }
+    }
+}

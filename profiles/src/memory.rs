@@ -1,0 +1,197 @@
+//! A kernel's memory by its own addresses, for cold paths: every read walks the page tables.
+//!
+//! Not for scanning: the engine translates in batches. Walks are bounded by the number of levels, and
+//! nothing is believed but what the tables say: the linear ranges that later make translation arithmetic
+//! are derived from here.
+
+use core::fmt;
+
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::paging::x86_64::{Levels, Step, entry_address, step};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+
+/// Why an address could not be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// No such address can be, with as many levels as there are.
+    NotCanonical {
+        /// The address.
+        address: KernelVa,
+    },
+    /// The page tables have nothing there.
+    NotMapped {
+        /// The address.
+        address: KernelVa,
+        /// Level of the entry that is empty; 1 is the lowest.
+        level: u32,
+    },
+    /// The physical memory could not be read.
+    NotRead {
+        /// The address.
+        address: KernelVa,
+        /// What it, or a page table on the way to it, is at.
+        physical: PhysicalAddress,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotCanonical { address } => write!(f, "{address} is no address"),
+            Self::NotMapped { address, level } => {
+                write!(f, "{address} is not mapped (level {level} of the page tables)")
+            }
+            Self::NotRead { address, physical } => {
+                write!(f, "{address}: physical {physical} could not be read")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Fault {}
+
+/// Where an address lies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Translation {
+    /// The address's own physical address.
+    pub physical: PhysicalAddress,
+    /// First address of the page, of whatever size, that it lies in.
+    pub page: KernelVa,
+    /// Size of that page in bytes.
+    pub page_bytes: u64,
+}
+
+/// A source seen through a kernel's page tables.
+#[derive(Debug)]
+pub struct KernelMemory<'s, S: ?Sized> {
+    source: &'s mut S,
+    root: PhysicalAddress,
+    levels: Levels,
+    /// The last page translated: reads mostly stay near.
+    last: Option<(KernelVa, u64, PhysicalAddress)>,
+}
+
+impl<'s, S: MemorySource + ?Sized> KernelMemory<'s, S> {
+    /// The memory under the tables at `root`.
+    pub const fn new(source: &'s mut S, root: PhysicalAddress, levels: Levels) -> Self {
+        Self { source, root, levels, last: None }
+    }
+
+    /// The source below.
+    pub const fn source(&mut self) -> &mut S {
+        self.source
+    }
+
+    /// How many levels the tables have.
+    pub const fn levels(&self) -> Levels {
+        self.levels
+    }
+
+    /// Walks the page tables.
+    pub fn translate(&mut self, address: KernelVa) -> Result<Translation, Fault> {
+        if !self.levels.is_canonical(address.0) {
+            return Err(Fault::NotCanonical { address });
+        }
+        if let Some((page, page_bytes, physical)) = self.last
+            && let Some(offset) = address.0.checked_sub(page.0)
+            && offset < page_bytes
+        {
+            return Ok(Translation { physical: physical.plus(offset), page, page_bytes });
+        }
+        let mut table = self.root;
+        for level in (1..=self.levels.top()).rev() {
+            let at = entry_address(table, address.0, level);
+            let mut entry = [0; 8];
+            if !self.source.read_exact(at, &mut entry) {
+                return Err(Fault::NotRead { address, physical: at });
+            }
+            match step(u64::from_le_bytes(entry), address.0, level) {
+                Step::Table(next) => table = next,
+                Step::NotPresent => return Err(Fault::NotMapped { address, level }),
+                Step::Page(physical) => {
+                    let page_bytes = 1_u64 << (12 + 9 * (level - 1));
+                    let offset = address.0 & (page_bytes - 1);
+                    let page = address.minus(offset);
+                    self.last = Some((page, page_bytes, physical.minus(offset)));
+                    return Ok(Translation { physical, page, page_bytes });
+                }
+            }
+        }
+        // The lowest level has only pages and holes.
+        Err(Fault::NotMapped { address, level: 1 })
+    }
+
+    /// Reads `bytes` from `address` on, page after page.
+    pub fn read(&mut self, address: KernelVa, bytes: &mut [u8]) -> Result<(), Fault> {
+        let (done, fault) = self.read_up_to(address, bytes);
+        match fault {
+            Some(fault) if done < bytes.len() => Err(fault),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads `length` bytes.
+    pub fn read_vec(&mut self, address: KernelVa, length: usize) -> Result<Vec<u8>, Fault> {
+        let mut bytes = vec![0; length];
+        self.read(address, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads as much of `length` bytes as there is, where a table's length is known only from itself.
+    pub fn read_prefix(&mut self, address: KernelVa, length: usize) -> Result<Vec<u8>, Fault> {
+        let mut bytes = vec![0; length];
+        let (done, fault) = self.read_up_to(address, &mut bytes);
+        bytes.truncate(done);
+        match fault {
+            Some(fault) if done == 0 => Err(fault),
+            _ => Ok(bytes),
+        }
+    }
+
+    /// A 64-bit number.
+    pub fn read_u64(&mut self, address: KernelVa) -> Result<u64, Fault> {
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// A pointer.
+    pub fn read_pointer(&mut self, address: KernelVa) -> Result<KernelVa, Fault> {
+        self.read_u64(address).map(KernelVa)
+    }
+
+    /// A 32-bit number.
+    pub fn read_u32(&mut self, address: KernelVa) -> Result<u32, Fault> {
+        let mut bytes = [0; 4];
+        self.read(address, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Reads until all is read or a page cannot be: how many bytes, and why no more.
+    fn read_up_to(&mut self, address: KernelVa, bytes: &mut [u8]) -> (usize, Option<Fault>) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = address.plus(done as u64);
+            let found = match self.translate(at) {
+                Ok(found) => found,
+                Err(fault) => return (done, Some(fault)),
+            };
+            let left = found.page_bytes - (at.0 - found.page.0);
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - done);
+            let target = &mut bytes[done..done + length];
+            if !self.source.read_exact(found.physical, target) {
+                // One of several pages may be missing: what lies before it still counts.
+                let small = length.min((PAGE_BYTES - at.0 % PAGE_BYTES) as usize);
+                if small == length || !self.source.read_exact(found.physical, &mut target[..small])
+                {
+                    let fault = Fault::NotRead { address: at, physical: found.physical };
+                    return (done, Some(fault));
+                }
+                done += small;
+                continue;
+            }
+            done += length;
+        }
+        (done, None)
+    }
+}

@@ -1,0 +1,24 @@
+//! Reading one kernel object packed, as its layout wants it, on cold paths.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::layout::Layout;
+use panoptes_decoders::source::MemorySource;
+
+use crate::memory::{Fault, KernelMemory};
+
+/// Reads the spans of `layout` from the object at `address`.
+pub(crate) fn read_object<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    layout: &impl Layout,
+    address: KernelVa,
+) -> Result<Vec<u8>, Fault> {
+    let packing = layout.packing();
+    let mut bytes = vec![0; packing.bytes() as usize];
+    for span in packing.spans() {
+        let start = span.packed as usize;
+        if let Some(target) = bytes.get_mut(start..start + span.length as usize) {
+            memory.read(address.plus(u64::from(span.offset)), target)?;
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,345 @@
+//! What discovery says: as it goes along ([`Progress`]) and when it fails ([`DiscoveryError`]).
+
+use core::fmt;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::layout::Missing;
+
+use crate::memory::Fault;
+use crate::{btf, vmcoreinfo};
+
+/// Most refused candidates that an error names; the count goes on.
+pub const ATTEMPTS_NAMED_MAX: usize = 16;
+
+/// Where the layouts come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// A profile file for that build id.
+    File {
+        /// Its build id.
+        build_id: String,
+    },
+    /// The kernel's own BTF in its memory.
+    Btf {
+        /// Where it lies.
+        at: PhysicalAddress,
+        /// Size in bytes.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { build_id } => write!(f, "profile file for build id {build_id}"),
+            Self::Btf { at, bytes } => write!(f, "BTF in memory at {at}, {bytes} bytes"),
+        }
+    }
+}
+
+/// By what a kernel was noticed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trace {
+    /// A VMCOREINFO text.
+    Vmcoreinfo,
+    /// Page tables that map a kernel's image.
+    PageTables,
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vmcoreinfo => "VMCOREINFO",
+            Self::PageTables => "page tables of a kernel image",
+        })
+    }
+}
+
+/// A step of discovery; the next one's beginning is its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// Looking at the beginnings of all pages.
+    SweepPageBeginnings,
+    /// Looking at all of memory.
+    SweepEverything,
+    /// Looking for page tables.
+    SweepPageTables,
+    /// Proving that a candidate's page tables are its kernel's.
+    ProvePageTables,
+    /// Reading the table of symbols.
+    Kallsyms,
+    /// Finding and parsing types.
+    Btf,
+    /// Filling the layouts in.
+    Bind,
+    /// Finding the direct map and the rest.
+    Derive,
+    /// Checking all of it against memory.
+    Verify,
+    /// Nothing more.
+    Done,
+}
+
+/// What happens on the way.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A stage begins.
+    Stage(Stage),
+    /// Something in memory says what kernel this may be.
+    OsIdentifierFound {
+        /// By what.
+        trace: Trace,
+        /// Where.
+        at: PhysicalAddress,
+        /// The kernel's release.
+        release: &'a str,
+        /// Its build id, if it says so.
+        build_id: Option<&'a str>,
+    },
+    /// The usual place had nothing that held: the search goes on elsewhere.
+    OsIdentifierDiscoveryExtended {
+        /// How.
+        to: Stage,
+    },
+    /// A candidate was tried and refused.
+    CandidateRefused(&'a Attempt),
+    /// Layouts are about to be bound.
+    LoadingProfileCandidate(&'a Origin),
+    /// They hold.
+    ProfileVerificationSuccessful(&'a [Check]),
+}
+
+/// Whoever wants to know.
+pub trait Progress {
+    /// Called as things happen.
+    fn event(&mut self, event: Event<'_>);
+}
+
+/// Nobody wants to know.
+impl Progress for () {
+    fn event(&mut self, _: Event<'_>) {}
+}
+
+impl<F: FnMut(Event<'_>)> Progress for F {
+    fn event(&mut self, event: Event<'_>) {
+        self(event);
+    }
+}
+
+/// One check of a profile against memory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Check {
+    /// What is checked.
+    pub name: &'static str,
+    /// What came out.
+    pub outcome: CheckOutcome,
+}
+
+/// What came out of a check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CheckOutcome {
+    /// It holds.
+    Passed,
+    /// It does not, and how.
+    Failed(String),
+    /// It could not be made here, and why.
+    Skipped(&'static str),
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            CheckOutcome::Passed => write!(f, "{}: yes", self.name),
+            CheckOutcome::Failed(how) => write!(f, "{}: no, {how}", self.name),
+            CheckOutcome::Skipped(why) => write!(f, "{}: not checked, {why}", self.name),
+        }
+    }
+}
+
+/// Why a candidate was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its text says too little.
+    Vmcoreinfo(vmcoreinfo::Error),
+    /// It lacks a value that is needed.
+    Lacks(&'static str),
+    /// Its memory is encrypted.
+    Encrypted,
+    /// Its page tables do not lead where they must.
+    PageTables {
+        /// What was to be reached.
+        what: &'static str,
+        /// How that went wrong; `None` where they lead elsewhere.
+        fault: Option<Fault>,
+    },
+    /// The kernel in memory gives another release.
+    Release {
+        /// What it gives.
+        found: String,
+    },
+    /// Neither a file nor the kernel has layouts.
+    NoProfile,
+    /// There is BTF, and it cannot be parsed.
+    Btf(btf::Error),
+    /// A structure or field that the decoders need is not in it.
+    Missing(Missing),
+    /// The first task was not found.
+    NoInitTask,
+    /// The direct map was not found.
+    NoDirectMap,
+    /// Checks failed.
+    Verification(Vec<Check>),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vmcoreinfo(error) => error.fmt(f),
+            Self::Lacks(what) => write!(f, "it does not say {what}"),
+            Self::Encrypted => write!(f, "the guest's memory is encrypted"),
+            Self::PageTables { what, fault: Some(fault) } => write!(f, "{what}: {fault}"),
+            Self::PageTables { what, fault: None } => write!(f, "{what} lies elsewhere"),
+            Self::Release { found } => write!(f, "the kernel there is {found:?}"),
+            Self::NoProfile => write!(f, "no profile file fits and no BTF was found"),
+            Self::Btf(error) => error.fmt(f),
+            Self::Missing(missing) => missing.fmt(f),
+            Self::NoInitTask => write!(f, "no init_task was found"),
+            Self::NoDirectMap => write!(f, "the direct map was not found"),
+            Self::Verification(checks) => {
+                let failed = |check: &&Check| matches!(check.outcome, CheckOutcome::Failed(_));
+                for (index, check) in checks.iter().filter(failed).enumerate() {
+                    write!(f, "{}{check}", if index == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Refusal {
+    /// How far the candidate came: of several failures the one that came furthest is told.
+    const fn progress(&self) -> u8 {
+        match self {
+            Self::Vmcoreinfo(_) | Self::Lacks(_) | Self::Encrypted => 0,
+            Self::PageTables { .. } | Self::Release { .. } => 1,
+            Self::NoProfile => 2,
+            Self::Btf(_) | Self::Missing(_) => 3,
+            Self::NoInitTask | Self::NoDirectMap | Self::Verification(_) => 4,
+        }
+    }
+}
+
+/// A candidate that was tried and refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Attempt {
+    /// By what it was noticed.
+    pub trace: Trace,
+    /// Where.
+    pub at: PhysicalAddress,
+    /// Its release, if it says one.
+    pub release: String,
+    /// Its build id, if it says one.
+    pub build_id: Option<String>,
+    /// Why it was refused.
+    pub refusal: Refusal,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.trace, self.at)?;
+        if !self.release.is_empty() {
+            write!(f, " ({})", self.release)?;
+        }
+        write!(f, ": {}", self.refusal)
+    }
+}
+
+/// What was tried before giving up.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Attempts {
+    /// Those that came furthest, the furthest first.
+    pub named: Vec<Attempt>,
+    /// How many there were.
+    pub count: u64,
+}
+
+impl Attempts {
+    pub(crate) fn push(&mut self, attempt: Attempt) {
+        self.count += 1;
+        let progress = attempt.refusal.progress();
+        let place = self.named.partition_point(|other| other.refusal.progress() >= progress);
+        if place < ATTEMPTS_NAMED_MAX {
+            self.named.insert(place, attempt);
+            self.named.truncate(ATTEMPTS_NAMED_MAX);
+        }
+    }
+}
+
+/// Why no kernel can be watched here; each is a system activity of the contract.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DiscoveryError {
+    /// Nothing in memory is a kernel that we know, with page tables that hold.
+    UnableToDetermineTargetOs(Attempts),
+    /// There is a kernel, but nobody knows its layouts.
+    NoMatchingProfileFound(Attempts),
+    /// There are layouts, but they are damaged or lack something.
+    ProfileParsingFailed(Attempts),
+    /// There are layouts, and they do not fit the memory: above all, no process was found.
+    ProfileVerificationFailed(Attempts),
+}
+
+impl DiscoveryError {
+    /// From what was tried: the candidate that came furthest decides.
+    pub(crate) fn from_attempts(attempts: Attempts) -> Self {
+        match attempts.named.first().map(|attempt| attempt.refusal.progress()) {
+            Some(2) => Self::NoMatchingProfileFound(attempts),
+            Some(3) => Self::ProfileParsingFailed(attempts),
+            Some(4) => Self::ProfileVerificationFailed(attempts),
+            _ => Self::UnableToDetermineTargetOs(attempts),
+        }
+    }
+
+    /// What was tried.
+    pub const fn attempts(&self) -> &Attempts {
+        match self {
+            Self::UnableToDetermineTargetOs(attempts)
+            | Self::NoMatchingProfileFound(attempts)
+            | Self::ProfileParsingFailed(attempts)
+            | Self::ProfileVerificationFailed(attempts) => attempts,
+        }
+    }
+
+    /// The system activity's name.
+    pub const fn activity(&self) -> &'static str {
+        match self {
+            Self::UnableToDetermineTargetOs(_) => "unable_to_determine_target_os",
+            Self::NoMatchingProfileFound(_) => "no_matching_profile_found",
+            Self::ProfileParsingFailed(_) => "profile_parsing_failed",
+            Self::ProfileVerificationFailed(_) => "profile_verification_failed",
+        }
+    }
+}
+
+impl fmt::Display for DiscoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnableToDetermineTargetOs(_) => "no Linux kernel was found in this memory",
+            Self::NoMatchingProfileFound(_) => "no profile fits the kernel in this memory",
+            Self::ProfileParsingFailed(_) => "the kernel's profile could not be read",
+            Self::ProfileVerificationFailed(_) => "the kernel's profile does not fit its memory",
+        })?;
+        let attempts = self.attempts();
+        if attempts.count == 0 {
+            return f.write_str(": nothing in it looks like one");
+        }
+        write!(f, "; tried {}", attempts.count)?;
+        for attempt in &attempts.named {
+            write!(f, "; {attempt}")?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for DiscoveryError {}

@@ -1,0 +1,116 @@
+//! The kernel's symbols that the engine or discovery uses, by name.
+
+use panoptes_decoders::address::KernelVa;
+
+macro_rules! symbols {
+    ($( $(#[$doc:meta])* $field:ident : $name:literal ),* $(,)?) => {
+        /// Where a kernel has what we know by name; `None` where it has no such symbol, or nothing says
+        /// where. What discovery reaches by another way is filled in too.
+        #[derive(Clone, Debug, Default, Eq, PartialEq)]
+        pub struct Symbols {
+            $( $(#[$doc])* pub $field: Option<KernelVa>, )*
+        }
+
+        impl Symbols {
+            /// The kernel's names of all fields, in order.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// Fields and their addresses, in the order of [`Self::NAMES`].
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, Option<KernelVa>)> {
+                [$( ($name, self.$field) ),*].into_iter()
+            }
+
+            /// The field for a kernel's name.
+            pub fn field_mut(&mut self, name: &str) -> Option<&mut Option<KernelVa>> {
+                match name {
+                    $( $name => Some(&mut self.$field), )*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+symbols! {
+    /// First byte of the image (arch/x86/kernel/vmlinux.lds.S).
+    text: "_text",
+    /// First byte of the code.
+    stext: "_stext",
+    /// First byte after the code.
+    etext: "_etext",
+    /// First byte after the image.
+    end: "_end",
+    /// First byte of the kernel's BTF (include/asm-generic/vmlinux.lds.h).
+    start_btf: "__start_BTF",
+    /// First byte after it.
+    stop_btf: "__stop_BTF",
+    /// Text of the kernel's version (init/version.c).
+    linux_banner: "linux_banner",
+    /// The first task, on processor 0 (init/init_task.c).
+    init_task: "init_task",
+    /// The initial pid namespace (kernel/pid.c).
+    init_pid_ns: "init_pid_ns",
+    /// The initial network namespace (net/core/net_namespace.c).
+    init_net: "init_net",
+    /// The initial UTS namespace (init/version.c).
+    init_uts_ns: "init_uts_ns",
+    /// The kernel's own address space (mm/init-mm.c).
+    init_mm: "init_mm",
+    /// The top page table (arch/x86/kernel/head_64.S); `swapper_pg_dir` is the same by a `#define`.
+    init_top_pgt: "init_top_pgt",
+    /// Holds where the direct map begins (arch/x86/kernel/head64.c).
+    page_offset_base: "page_offset_base",
+    /// Holds where vmalloc addresses begin.
+    vmalloc_base: "vmalloc_base",
+    /// Holds where the array of `struct page` begins.
+    vmemmap_base: "vmemmap_base",
+    /// Time since the machine's start (kernel/time/timekeeping.c): a sequence counter, then a
+    /// `struct timekeeper`.
+    tk_core: "tk_core",
+    /// The same in v7.x: an array, by clock.
+    timekeeper_data: "timekeeper_data",
+    /// The boot identity, 16 bytes; zero until somebody inside has read it (drivers/char/random.c).
+    sysctl_bootid: "sysctl_bootid",
+    /// The area of the vsyscall page, in no process's own tree (arch/x86/entry/vsyscall).
+    gate_vma: "gate_vma",
+    /// The time stamp counter's frequency (arch/x86/kernel/tsc.c).
+    tsc_khz: "tsc_khz",
+    /// Forks since boot (kernel/fork.c).
+    total_forks: "total_forks",
+    /// Where TCP sockets hang (net/ipv4/tcp_ipv4.c).
+    tcp_hashinfo: "tcp_hashinfo",
+    /// All loaded modules (kernel/module/main.c).
+    modules: "modules",
+    /// All network namespaces (net/core/net_namespace.c).
+    net_namespace_list: "net_namespace_list",
+    /// Where each processor's own variables lie (mm/percpu.c).
+    per_cpu_offset: "__per_cpu_offset",
+    /// How many processors there can be (kernel/smp.c).
+    nr_cpu_ids: "nr_cpu_ids",
+    /// Ticks since a little before boot (kernel/time/timer.c).
+    jiffies_64: "jiffies_64",
+    /// The command line that the kernel was started with (init/main.c).
+    saved_command_line: "saved_command_line",
+    /// Operations of a socket's file (net/socket.c).
+    socket_file_ops: "socket_file_ops",
+    /// Operations of a pipe's file (fs/pipe.c).
+    pipefifo_fops: "pipefifo_fops",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_its_field() {
+        let mut symbols = Symbols::default();
+        for (index, name) in Symbols::NAMES.iter().enumerate() {
+            *symbols.field_mut(name).unwrap() = Some(KernelVa(index as u64));
+        }
+        for (index, (name, address)) in symbols.iter().enumerate() {
+            assert_eq!(name, Symbols::NAMES[index]);
+            assert_eq!(address, Some(KernelVa(index as u64)));
+        }
+        assert_eq!(symbols.field_mut("absent"), None);
+    }
+}

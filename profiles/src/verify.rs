@@ -1,0 +1,202 @@
+//! Checks of a bound profile against the memory, before it is trusted.
+//!
+//! Each has a name and an outcome. They touch what the walk rests on: the first task, the list of tasks,
+//! the numbers' tree, process 1, and that what they point to translates.
+
+use std::collections::HashSet;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::layout::{View, c_string};
+use panoptes_decoders::source::MemorySource;
+
+use crate::discovery::is_init_task;
+use crate::memory::KernelMemory;
+use crate::object::read_object;
+use crate::report::{Check, CheckOutcome};
+use crate::symbols::Symbols;
+
+/// Most tasks of the list that are walked; a longer list counts as closing.
+const TASKS_MAX: usize = 1 << 16;
+
+/// A check's outcome: `Ok(None)` passed, `Ok(Some(why))` skipped, `Err(how)` failed.
+type Outcome = Result<Option<&'static str>, String>;
+
+/// Makes all checks.
+pub fn verify<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    layouts: &Layouts,
+    symbols: &Symbols,
+    release: &str,
+) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut check = |name, outcome: Outcome| {
+        let outcome = match outcome {
+            Ok(None) => CheckOutcome::Passed,
+            Ok(Some(why)) => CheckOutcome::Skipped(why),
+            Err(how) => CheckOutcome::Failed(how),
+        };
+        checks.push(Check { name, outcome });
+    };
+    let init_task = symbols.init_task.unwrap_or_default();
+    check(
+        "init_task is swapper/0 with pid 0",
+        if is_init_task(memory, layouts, init_task) {
+            Ok(None)
+        } else {
+            Err(format!("the task at {init_task} is not"))
+        },
+    );
+    check(
+        "the release of init_uts_ns is the kernel's",
+        uts_release(memory, layouts, symbols, release),
+    );
+    let list = task_list(memory, layouts, init_task);
+    let first =
+        list.as_ref().ok().and_then(|tasks| tasks.iter().find(|task| task.pid == 1)).copied();
+    check("the list of tasks closes both ways", list.map(|_| None));
+    check(
+        "process 1 is in the list and a child of init_task",
+        match &first {
+            None => Err("no process was found".to_owned()),
+            Some(task) if task.tgid != 1 => Err(format!("its tgid is {}", task.tgid)),
+            Some(task) if task.real_parent != init_task => {
+                Err(format!("its parent is {}", task.real_parent))
+            }
+            Some(_) => Ok(None),
+        },
+    );
+    check(
+        "the pid namespace leads to process 1",
+        pid_one(memory, layouts, symbols, first.as_ref()),
+    );
+    check("process 1's memory and files can be read", reach(memory, layouts, first.as_ref()));
+    checks
+}
+
+fn uts_release<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    layouts: &Layouts,
+    symbols: &Symbols,
+    release: &str,
+) -> Outcome {
+    let Some(at) = symbols.init_uts_ns else { return Ok(Some("nobody says where it is")) };
+    let bytes =
+        read_object(memory, &layouts.uts_namespace, at).map_err(|fault| fault.to_string())?;
+    let found = c_string(View::new(&bytes).bytes(layouts.uts_namespace.release));
+    if found == release.as_bytes() {
+        return Ok(None);
+    }
+    Err(format!("it is \"{}\"", found.escape_ascii()))
+}
+
+/// Walks the list of tasks; each must point back at the one before.
+fn task_list<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    layouts: &Layouts,
+    init_task: KernelVa,
+) -> Result<Vec<Task>, String> {
+    let layout = &layouts.task_struct;
+    let link = u64::from(layout.tasks.offset);
+    let head = init_task.plus(link);
+    let mut tasks: Vec<Task> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut at = init_task;
+    let mut last = None;
+    while tasks.len() < TASKS_MAX {
+        let bytes = read_object(memory, layout, at).map_err(|fault| fault.to_string())?;
+        let task = Task::decode(layout, at, &bytes);
+        if let Some(last) = last
+            && task.tasks_prev != last
+        {
+            return Err(format!("the task at {at} points back to {}", task.tasks_prev));
+        }
+        if !seen.insert(at) {
+            return Err(format!("it comes back to {at}, which is not its head"));
+        }
+        last = Some(at.plus(link));
+        tasks.push(task);
+        if task.tasks_next == head {
+            break;
+        }
+        at = task.tasks_next.minus(link);
+    }
+    let closing = tasks.first().map(|first| first.tasks_prev);
+    if tasks.len() < TASKS_MAX && closing != last {
+        return Err("its head does not point back at its tail".to_owned());
+    }
+    Ok(tasks)
+}
+
+/// Looks pid 1 up as the kernel does: in the initial namespace's tree, then the task of that `struct pid`.
+fn pid_one<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    layouts: &Layouts,
+    symbols: &Symbols,
+    first: Option<&Task>,
+) -> Outcome {
+    let namespace = symbols.init_pid_ns.ok_or("nobody says where it is")?;
+    let text = |fault: crate::memory::Fault| fault.to_string();
+    let idr = namespace.plus(u64::from(layouts.pid_namespace.idr.offset));
+    let root = memory.read_u64(idr.plus(u64::from(layouts.idr.xa_head.offset))).map_err(text)?;
+    let pid = entry(memory, layouts, root, 1)?;
+    let head = memory.read_pointer(pid.plus(u64::from(layouts.pid.tasks.offset))).map_err(text)?;
+    let task = head.minus(u64::from(layouts.task_struct.pid_links.offset));
+    match first {
+        Some(first) if first.address == task => Ok(None),
+        Some(first) => Err(format!("it leads to {task}, the list to {}", first.address)),
+        None => Err(format!("it leads to {task}, the list to none")),
+    }
+}
+
+/// The entry of an index in the tree under `root`.
+fn entry<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    layouts: &Layouts,
+    root: u64,
+    index: u64,
+) -> Result<KernelVa, String> {
+    let layout = &layouts.xa_node;
+    let mut slot = xarray::slot(root);
+    for _ in 0..=xarray::DEPTH_MAX {
+        match slot {
+            Slot::Entry(entry) => return Ok(entry),
+            Slot::Empty => break,
+            Slot::Node(node) => {
+                let bytes = read_object(memory, layout, node).map_err(|fault| fault.to_string())?;
+                let view = View::new(&bytes);
+                let shift = view.unsigned(layout.shift).min(63);
+                let slots = u64::from(layout.slots.size / 8).max(1);
+                let position = (index >> shift) % slots;
+                slot = xarray::slot(view.u64_at(layout.slots, position as usize));
+            }
+        }
+    }
+    Err(format!("its tree has no entry for {index}"))
+}
+
+/// Process 1's address space and files must be there, unless it has none (it is ending).
+fn reach<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    layouts: &Layouts,
+    first: Option<&Task>,
+) -> Outcome {
+    let task = first.ok_or("no process was found")?;
+    if task.mm.is_null() || task.files.is_null() {
+        return Ok(Some("it has none"));
+    }
+    let text = |fault: crate::memory::Fault| fault.to_string();
+    let bytes = read_object(memory, &layouts.mm_struct, task.mm).map_err(text)?;
+    let pgd = View::new(&bytes).pointer(layouts.mm_struct.pgd);
+    memory.translate(pgd).map_err(text)?;
+    let bytes = read_object(memory, &layouts.files_struct, task.files).map_err(text)?;
+    let fdt = View::new(&bytes).pointer(layouts.files_struct.fdt);
+    let bytes = read_object(memory, &layouts.fdtable, fdt).map_err(text)?;
+    let fds = View::new(&bytes).unsigned(layouts.fdtable.max_fds);
+    if fds == 0 || !fds.is_multiple_of(64) {
+        return Err(format!("its table has room for {fds} files"));
+    }
+    Ok(None)
+}

@@ -1,0 +1,202 @@
+//! VMCOREINFO (kernel/crash_core.c, since v6.9 kernel/vmcore_info.c): the text that a kernel keeps for
+//! whoever reads its memory after a crash.
+//!
+//! For: release, build id, a few symbols' addresses (with KASLR already in them) and numbers. Not for:
+//! trusting it. Anybody can write such a text into memory, the kernel's own format strings look like one,
+//! and several true ones lie about; `discovery` verifies what it says against the memory.
+
+use core::fmt;
+
+/// Most bytes of it (`VMCOREINFO_BYTES`, include/linux/crash_core.h: one page; two since v6.17 at the
+/// most).
+pub const VMCOREINFO_BYTES_MAX: usize = 8192;
+
+/// How it begins.
+pub const BEGINNING: &[u8] = b"OSRELEASE=";
+
+/// Longest release (`__NEW_UTS_LEN`, include/uapi/linux/utsname.h).
+pub const RELEASE_BYTES_MAX: usize = 64;
+
+/// A parsed text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Vmcoreinfo {
+    text: String,
+}
+
+/// Why some bytes are none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Error {
+    /// They do not begin with `OSRELEASE=` and something like a release.
+    Release,
+    /// Nothing follows but the release: a fragment, or a format string.
+    Fragment,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release => write!(f, "VMCOREINFO: no release"),
+            Self::Fragment => write!(f, "VMCOREINFO: nothing but a release"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl Vmcoreinfo {
+    /// Takes the text that `bytes` begin with: lines of printable ASCII, up to whatever is none.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let bytes = bytes.get(..VMCOREINFO_BYTES_MAX).unwrap_or(bytes);
+        let is_text = |byte: &u8| *byte == b'\n' || (0x20..0x7f).contains(byte);
+        let length = bytes.iter().position(|byte| !is_text(byte)).unwrap_or(bytes.len());
+        let text = bytes.get(..length).unwrap_or(&[]);
+        // A last line without its end was cut off where the kernel's page was full.
+        let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let text = text.get(..whole).and_then(|text| str::from_utf8(text).ok()).unwrap_or("");
+        let parsed = Self { text: text.to_owned() };
+        let release = parsed.release();
+        if !text.as_bytes().starts_with(BEGINNING) || !is_release(release) {
+            return Err(Error::Release);
+        }
+        if parsed.text.lines().nth(1).is_none() {
+            return Err(Error::Fragment);
+        }
+        Ok(parsed)
+    }
+
+    /// The kernel's release: `6.1.0-37-amd64`.
+    pub fn release(&self) -> &str {
+        self.value("OSRELEASE").unwrap_or("")
+    }
+
+    /// The build id in lower-case hex, where the kernel says it: since v5.14 (commit 0935288c6e00).
+    pub fn build_id(&self) -> Option<&str> {
+        let id = self.value("BUILD-ID")?;
+        let plausible = (2..=128).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        plausible.then_some(id)
+    }
+
+    /// How far KASLR moved the image (`KERNELOFFSET`, hexadecimal without a prefix).
+    pub fn kernel_offset(&self) -> Option<u64> {
+        u64::from_str_radix(self.value("KERNELOFFSET")?, 16).ok()
+    }
+
+    /// `SYMBOL(name)`: an address, hexadecimal without a prefix.
+    pub fn symbol(&self, name: &str) -> Option<u64> {
+        u64::from_str_radix(self.bracketed("SYMBOL", name)?, 16).ok()
+    }
+
+    /// `NUMBER(name)`: decimal with a sign, or hexadecimal with a prefix.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        let value = self.bracketed("NUMBER", name)?;
+        match value.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).ok().map(|number| number as i64),
+            None => value.parse().ok(),
+        }
+    }
+
+    /// `OFFSET(structure.member)`: decimal.
+    pub fn offset(&self, member: &str) -> Option<u64> {
+        self.bracketed("OFFSET", member)?.parse().ok()
+    }
+
+    /// `SIZE(structure)`: decimal.
+    pub fn size(&self, structure: &str) -> Option<u64> {
+        self.bracketed("SIZE", structure)?.parse().ok()
+    }
+
+    /// All of it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn value(&self, key: &str) -> Option<&str> {
+        self.text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    fn bracketed(&self, kind: &str, name: &str) -> Option<&str> {
+        self.text.lines().find_map(|line| {
+            line.strip_prefix(kind)?.strip_prefix('(')?.strip_prefix(name)?.strip_prefix(")=")
+        })
+    }
+}
+
+/// Whether a text can be a release: a number, a dot, a number, then anything short without blanks. The
+/// kernel's format string (`OSRELEASE=%s`) is not.
+pub(crate) fn is_release(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let major = digits(text);
+    let Some(rest) = text.get(major..).and_then(|rest| rest.strip_prefix('.')) else {
+        return false;
+    };
+    (1..=3).contains(&major)
+        && digits(rest) > 0
+        && text.len() <= RELEASE_BYTES_MAX
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SAMPLE: &str = "OSRELEASE=6.1.0-37-cloud-amd64\n\
+        BUILD-ID=d33b4c3ff8c3a1c77b8ebe0b6e4d1bcbd0ccdb5b\n\
+        PAGESIZE=4096\n\
+        SYMBOL(init_uts_ns)=ffffffff9441b8a0\n\
+        OFFSET(uts_namespace.name)=0\n\
+        SYMBOL(swapper_pg_dir)=ffffffff94412000\n\
+        SIZE(page)=64\n\
+        NUMBER(VMALLOC_START)=0xffa0000000000000\n\
+        NUMBER(phys_base)=-1895825408\n\
+        NUMBER(pgtable_l5_enabled)=1\n\
+        KERNELOFFSET=11a00000\n\
+        NUMBER(cut_of";
+
+    #[test]
+    fn each_kind_of_line_is_read() {
+        let info = Vmcoreinfo::parse(SAMPLE.as_bytes()).unwrap();
+        assert_eq!(info.release(), "6.1.0-37-cloud-amd64");
+        assert_eq!(info.build_id(), Some("d33b4c3ff8c3a1c77b8ebe0b6e4d1bcbd0ccdb5b"));
+        assert_eq!(info.symbol("swapper_pg_dir"), Some(0xffff_ffff_9441_2000));
+        assert_eq!(info.number("phys_base"), Some(-1_895_825_408));
+        assert_eq!(info.number("pgtable_l5_enabled"), Some(1));
+        assert_eq!(info.number("VMALLOC_START"), Some(0xffa0_0000_0000_0000_u64 as i64));
+        assert_eq!(info.kernel_offset(), Some(0x11a0_0000));
+        assert_eq!(info.offset("uts_namespace.name"), Some(0));
+        assert_eq!(info.size("page"), Some(64));
+        assert_eq!(info.symbol("swapper"), None);
+        assert_eq!(info.number("cut_of"), None);
+    }
+
+    #[test]
+    fn decoys_are_refused() {
+        for decoy in ["OSRELEASE=%s\nBUILD-ID=%20phN\n", "OSRELEASE=\n\n", "osrelease=6.1\nx\n", ""]
+        {
+            assert_eq!(Vmcoreinfo::parse(decoy.as_bytes()), Err(Error::Release), "{decoy}");
+        }
+        assert_eq!(Vmcoreinfo::parse(b"OSRELEASE=6.1.0\n\0"), Err(Error::Fragment));
+        assert_eq!(Vmcoreinfo::parse(b"OSRELEASE=6.1.0"), Err(Error::Release));
+    }
+
+    #[test]
+    fn text_ends_where_it_is_none() {
+        let mut bytes = b"OSRELEASE=6.1.0\nPAGESIZE=4096\n".to_vec();
+        bytes.extend(b"\0SYMBOL(_stext)=1\n");
+        let info = Vmcoreinfo::parse(&bytes).unwrap();
+        assert_eq!(info.symbol("_stext"), None);
+        assert_eq!(info.text().len(), 30);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(tail: Vec<u8>) {
+            let mut bytes = SAMPLE.as_bytes().to_vec();
+            bytes.extend(&tail);
+            let _ = Vmcoreinfo::parse(&bytes);
+            let _ = Vmcoreinfo::parse(&tail);
+        }
+    }
+}
