@@ -1,0 +1,216 @@
+//! SYSTEM: how a user names a machine to watch.
+//!
+//! `file:PATH`, `qemu:PID`, `host:`, `doca:DEVICE/VUID`; a bare path means `file:`.
+//!
+//! Not for: opening any of them (the engine's sources).
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use super::built;
+use super::problem::printable;
+use super::section::nearest;
+use super::value::{Line, Setting};
+
+/// What to watch.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SystemAddress {
+    /// Live shared guest memory or a dump; the format is found by looking.
+    File(PathBuf),
+    /// A running QEMU/KVM guest, by its process id.
+    Qemu(u32),
+    /// This machine.
+    Host,
+    /// Memory of a host function through a BlueField's DMA engine.
+    Doca {
+        /// The DMA device, as `ibv_devinfo` lists it.
+        device: String,
+        /// The function's vendor unique id.
+        vuid: String,
+    },
+}
+
+impl SystemAddress {
+    /// Reads what stands on a command line; the error completes "`text` …".
+    pub fn from_argument(text: &OsStr) -> Result<Self, String> {
+        Self::from_bytes(text.as_bytes(), Path::new(""))
+    }
+
+    /// The name of a system that was given by its address alone.
+    pub fn default_name(&self) -> String {
+        match self {
+            Self::File(path) => path.file_name().map_or_else(
+                || printable(&path.to_string_lossy()),
+                |name| printable(&name.to_string_lossy()),
+            ),
+            // The guide's unique identifier for a function is its VUID.
+            Self::Doca { vuid, .. } => vuid.clone(),
+            Self::Qemu(_) | Self::Host => self.to_string(),
+        }
+    }
+
+    /// What to call it when this version does not have it; `None` if it does.
+    pub fn not_built(&self) -> Option<&'static str> {
+        let (what, built) = match self {
+            Self::File(_) => return None,
+            Self::Qemu(_) => {
+                ("watching a QEMU/KVM guest by its process id (`qemu:`)", built::SYSTEM_QEMU)
+            }
+            Self::Host => ("watching this machine (`host:`)", built::SYSTEM_HOST),
+            Self::Doca { .. } => {
+                ("watching through a BlueField's DMA engine (`doca:`)", built::SYSTEM_DOCA)
+            }
+        };
+        (!built).then_some(what)
+    }
+
+    fn from_bytes(text: &[u8], base: &Path) -> Result<Self, String> {
+        let colon = text.iter().position(|byte| *byte == b':');
+        let Some(scheme) = colon.and_then(|end| scheme(&text[..end])) else {
+            return Self::file(text, base);
+        };
+        let rest = &text[scheme.len() + 1..];
+        match scheme {
+            "file" => Self::file(rest, base),
+            "qemu" => std::str::from_utf8(rest)
+                .ok()
+                .and_then(|rest| rest.parse().ok())
+                .filter(|pid| (1..=PID_MAX).contains(pid))
+                .map(Self::Qemu)
+                .ok_or_else(|| "names no process; write qemu:PID with a process id".to_owned()),
+            "host" if rest.is_empty() => Ok(Self::Host),
+            "host" => Err("has something after `host:`; this machine is just `host:`".to_owned()),
+            "doca" => Self::doca(rest),
+            _ => Err(match nearest(scheme, &SCHEMES) {
+                Some(near) => format!("starts with `{scheme}:`; did you mean `{near}:`?"),
+                None => format!(
+                    "starts with `{scheme}:`, which is no kind of system (file:, qemu:, host:, doca:); \
+                     for a file of that name write file:{scheme}:…"
+                ),
+            }),
+        }
+    }
+
+    fn file(path: &[u8], base: &Path) -> Result<Self, String> {
+        if path.is_empty() {
+            return Err("names no file; write file:PATH".to_owned());
+        }
+        if path.contains(&0) {
+            return Err("holds a NUL character, which no path may".to_owned());
+        }
+        Ok(Self::File(base.join(OsString::from_vec(path.to_vec()))))
+    }
+
+    fn doca(rest: &[u8]) -> Result<Self, String> {
+        const FORM: &str = "does not name a device and a function; write doca:DEVICE/VUID";
+        let rest = std::str::from_utf8(rest).map_err(|_| FORM.to_owned())?;
+        let (device, vuid) = rest.split_once('/').ok_or_else(|| FORM.to_owned())?;
+        Self::doca_from_parts(device, vuid).ok_or_else(|| FORM.to_owned())
+    }
+
+    /// From `dma_device` and `representor_id`, which say the same as `doca:DEVICE/VUID`.
+    pub(crate) fn doca_from_parts(device: &str, vuid: &str) -> Option<Self> {
+        let good = |part: &str| Line::read(part, Path::new("")).is_ok() && !part.contains('/');
+        (good(device) && good(vuid))
+            .then(|| Self::Doca { device: device.to_owned(), vuid: vuid.to_owned() })
+    }
+}
+
+impl Setting for SystemAddress {
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        Self::from_bytes(text.as_bytes(), base)
+    }
+}
+
+impl fmt::Display for SystemAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(out, "file:{}", printable(&path.to_string_lossy())),
+            Self::Qemu(pid) => write!(out, "qemu:{pid}"),
+            Self::Host => out.write_str("host:"),
+            Self::Doca { device, vuid } => write!(out, "doca:{device}/{vuid}"),
+        }
+    }
+}
+
+/// The word before a colon, if it could be a kind of system: `dump:2.raw` might be a slip, while
+/// `./dump:2.raw` and `C:x` can only be paths.
+fn scheme(text: &[u8]) -> Option<&str> {
+    let lower = text.len() > 1 && text.iter().all(u8::is_ascii_lowercase);
+    if lower { std::str::from_utf8(text).ok() } else { None }
+}
+
+const SCHEMES: [&str; 4] = ["file", "qemu", "host", "doca"];
+
+/// `PID_MAX_LIMIT` of a 64-bit kernel.
+const PID_MAX: u32 = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<SystemAddress, &str>) {
+        let found = SystemAddress::from_argument(OsStr::new(text));
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(found), Err(expected)) => assert!(found.contains(expected), "{text}: {found}"),
+            (found, expected) => panic!("{text}: {found:?} is not {expected:?}"),
+        }
+    }
+
+    fn file(path: &str) -> SystemAddress {
+        SystemAddress::File(path.into())
+    }
+
+    #[test]
+    fn every_kind_of_system_is_understood() {
+        check("file:/dev/shm/web", Ok(file("/dev/shm/web")));
+        check("/dev/shm/web", Ok(file("/dev/shm/web")));
+        check("web.raw", Ok(file("web.raw")));
+        check("qemu:123", Ok(SystemAddress::Qemu(123)));
+        check("host:", Ok(SystemAddress::Host));
+        let doca = SystemAddress::Doca {
+            device: "mlx5_0".into(),
+            vuid: "MT2333XZ06YAMLNXS0D0F0VF1".into(),
+        };
+        check("doca:mlx5_0/MT2333XZ06YAMLNXS0D0F0VF1", Ok(doca));
+    }
+
+    #[test]
+    fn a_path_may_hold_a_colon() {
+        check("file:qemu:1", Ok(file("qemu:1")));
+        check("./qemu:1", Ok(file("./qemu:1")));
+        check("/a:b", Ok(file("/a:b")));
+    }
+
+    #[test]
+    fn mistakes_say_how_to_write_it() {
+        check("", Err("names no file"));
+        check("file:", Err("names no file"));
+        check("qemu:", Err("write qemu:PID"));
+        check("qemu:0", Err("write qemu:PID"));
+        check("qemu:-1", Err("write qemu:PID"));
+        check("host:me", Err("just `host:`"));
+        check("doca:mlx5_0", Err("write doca:DEVICE/VUID"));
+        check("doca:/x", Err("write doca:DEVICE/VUID"));
+        check("doca:a/b/c", Err("write doca:DEVICE/VUID"));
+        check("qmeu:12", Err("did you mean `qemu:`?"));
+        check("xen:12", Err("no kind of system"));
+    }
+
+    #[test]
+    fn a_path_need_not_be_text() {
+        let name = OsStr::from_bytes(b"file:/a\xff");
+        let expected = PathBuf::from(OsStr::from_bytes(b"/a\xff"));
+        assert_eq!(SystemAddress::from_argument(name), Ok(SystemAddress::File(expected)));
+    }
+
+    #[test]
+    fn an_address_is_shown_as_it_is_read() {
+        for text in ["file:/a", "qemu:5", "host:", "doca:d/v"] {
+            assert_eq!(SystemAddress::from_argument(OsStr::new(text)).unwrap().to_string(), text);
+        }
+    }
+}

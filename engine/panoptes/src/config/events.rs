@@ -1,0 +1,129 @@
+//! Which activities are reported, how severe they are, and the thresholds of those that have one.
+//!
+//! The names come from the table of all activities (`panoptes_sinks::activities`); this file adds
+//! nothing to it but the thresholds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use panoptes_sinks::activities::{Activity, Severity};
+
+use super::section::Section;
+use super::value::{ByteSize, Setting, listed};
+
+/// What is said of one activity.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EventSetting {
+    /// Whether it is reported.
+    pub enabled: bool,
+    /// How severe it is.
+    pub severity: Severity,
+}
+
+/// The numbers that some activities wait for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Thresholds {
+    /// `tcp_connection_excessive_data`: more bytes than this came in.
+    pub bytes_in: ByteSize,
+    /// `tcp_connection_excessive_data`: more bytes than this went out.
+    pub bytes_out: ByteSize,
+    /// `tcp_long_lasting_connection`: it has lasted longer than this.
+    pub duration: Duration,
+    /// `tcp_network_connection_status`: from one record of a connection to the next.
+    pub period: Duration,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            bytes_in: ByteSize::mebibytes(100),
+            bytes_out: ByteSize::mebibytes(100),
+            duration: Duration::from_hours(1),
+            period: Duration::from_mins(1),
+        }
+    }
+}
+
+/// The settings of all activities.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Events {
+    /// One for each activity, in the table's order.
+    settings: Vec<EventSetting>,
+    /// The thresholds.
+    pub thresholds: Thresholds,
+}
+
+impl Events {
+    /// The setting of one activity.
+    pub fn get(&self, activity: Activity) -> EventSetting {
+        self.settings[activity as usize]
+    }
+
+    /// Every activity with its setting, in the table's order.
+    pub fn iter(&self) -> impl Iterator<Item = (Activity, EventSetting)> + '_ {
+        Activity::ALL.iter().copied().zip(self.settings.iter().copied())
+    }
+
+    /// How many activities are reported.
+    pub fn enabled_count(&self) -> usize {
+        self.settings.iter().filter(|setting| setting.enabled).count()
+    }
+
+    pub(crate) fn read(&mut self, section: &mut Section<'_>) {
+        for activity in Activity::ALL {
+            let mut setting = self.get(*activity);
+            let thresholds = &mut self.thresholds;
+            // `process_created: false` says all that most people want to say.
+            let mut enabled = setting.enabled;
+            section.value_or_section(activity.name(), &mut enabled, |enabled, section| {
+                section.value("enabled", enabled);
+                section.value("severity", &mut setting.severity);
+                thresholds.read(*activity, section);
+            });
+            setting.enabled = enabled;
+            self.settings[*activity as usize] = setting;
+        }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let settings = Activity::ALL
+            .iter()
+            .map(|activity| {
+                let info = activity.info();
+                EventSetting { enabled: info.default_on, severity: info.severity }
+            })
+            .collect();
+        Self { settings, thresholds: Thresholds::default() }
+    }
+}
+
+impl Thresholds {
+    fn read(&mut self, activity: Activity, section: &mut Section<'_>) {
+        let bytes = ByteSize(1)..=ByteSize(u64::MAX);
+        match activity {
+            Activity::TcpConnectionExcessiveData => {
+                section.value_in("bytes_in", &mut self.bytes_in, bytes.clone());
+                section.value_in("bytes_out", &mut self.bytes_out, bytes);
+            }
+            Activity::TcpLongLastingConnection => {
+                let range = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
+                section.value_in("duration", &mut self.duration, range);
+            }
+            Activity::TcpNetworkConnectionStatus => {
+                let range = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
+                section.value_in("period", &mut self.period, range);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Setting for Severity {
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        Self::from_name(&text.to_ascii_uppercase()).ok_or_else(|| {
+            format!("is no severity; write {}", listed(Self::ALL.iter().map(|one| one.name())))
+        })
+    }
+}

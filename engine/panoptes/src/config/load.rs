@@ -1,0 +1,90 @@
+//! Reads a configuration from its file, again and again if need be.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::problem::{Place, Problem, Report, Weight};
+use super::{Configuration, Mode, Overrides, read};
+
+/// Where a configuration comes from; kept, so that it can be read anew on SIGHUP.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    /// What it is for.
+    pub mode: Mode,
+    /// The file; `None` is an empty one.
+    pub file: Option<PathBuf>,
+    /// What the command line says.
+    pub overrides: Overrides,
+}
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub configuration: Configuration,
+    /// What somebody should know about it: only warnings.
+    pub warnings: Report,
+}
+
+impl Loader {
+    /// Reads the file and the command line, or says all that is wrong with them.
+    pub fn load(&self) -> Result<Loaded, Report> {
+        let (text, folder) = match &self.file {
+            Some(file) => (self.read_file(file)?, file.parent().unwrap_or(Path::new(""))),
+            None => (String::new(), Path::new("")),
+        };
+        let (configuration, problems) = read(&text, folder, self.mode, &self.overrides);
+        let report = Report { file: self.file.clone(), problems, denied: false };
+        if report.has_errors() {
+            Err(report)
+        } else {
+            debug_assert!(report.problems.iter().all(|one| one.weight == Weight::Warning));
+            Ok(Loaded { configuration, warnings: report })
+        }
+    }
+
+    fn read_file(&self, file: &Path) -> Result<String, Report> {
+        let refuse = |place, message: String, denied| {
+            Err(Report {
+                file: self.file.clone(),
+                problems: vec![Problem::error(place, message)],
+                denied,
+            })
+        };
+        let bytes = match read_bounded(file) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let denied = error.kind() == io::ErrorKind::PermissionDenied;
+                return refuse(None, format!("can't be read: {error}"), denied);
+            }
+        };
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            let message =
+                format!("is larger than {} KiB; is it a configuration?", FILE_BYTES_MAX >> 10);
+            return refuse(None, message, false);
+        }
+        String::from_utf8(bytes).or_else(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let place = place_after(&error.as_bytes()[..good]);
+            refuse(Some(place), "this byte is not UTF-8 text".to_owned(), false)
+        })
+    }
+}
+
+/// One byte more than allowed at most, so that a file that is too large can be told.
+fn read_bounded(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The place that follows some good text.
+fn place_after(good: &[u8]) -> Place {
+    let text = String::from_utf8_lossy(good);
+    let last_line = text.rsplit('\n').next().unwrap_or_default();
+    Place::File { line: text.matches('\n').count() + 1, column: last_line.chars().count() + 1 }
+}
+
+/// Thousands of systems fit into this.
+const FILE_BYTES_MAX: u64 = 4 << 20;

@@ -1,0 +1,181 @@
+//! The configuration: what a user may say, checked and typed, with a default for everything.
+//!
+//! [`Loader::load`] reads a file and the options that override it, in this order: built-in
+//! defaults, the file, `--set`, the special options. It gives a [`Configuration`] that holds only
+//! values that make sense, or a [`Report`] of everything that is wrong, each with its place.
+//! [`read`] is the same on text, without touching a file.
+//!
+//! Not for: acting on any of it, nor knowing whether a folder or a source exists.
+//!
+//! Start with [`Configuration`], then `section`, which is how all of it is read.
+
+mod address;
+pub mod built;
+mod events;
+mod load;
+mod output;
+mod overrides;
+mod problem;
+mod section;
+mod service;
+mod system;
+mod tree;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use address::SystemAddress;
+pub use events::{EventSetting, Events, Thresholds};
+pub use load::{Loaded, Loader};
+pub use output::{
+    NetworkAddress, Output, Sync, Telemetry, TelemetryAddress, TelemetryFormat, Transport,
+};
+pub use overrides::Overrides;
+pub(crate) use problem::is_unprintable;
+pub use problem::{Place, Problem, Report, Weight, printable};
+pub use service::{Compatibility, Cores, Service};
+pub use system::{ContainerFilter, Limits, OsType, Reference, System, SystemSettings};
+pub use value::{AutoOr, ByteSize, LogLevel, show_duration};
+
+use section::{Context, Section};
+use tree::{Origin, parse};
+use value::{Line, Setting};
+
+/// All that can be configured.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Configuration {
+    /// The program itself.
+    pub service: Service,
+    /// Whether systems that nobody named are found and watched too.
+    pub auto_scan: bool,
+    /// Whether a profile may be made from what the kernel's own memory holds.
+    pub profile_generation: bool,
+    /// How a system is watched that is not in `systems`.
+    pub default: SystemSettings,
+    /// The systems that are named, in the order of the file.
+    pub systems: Vec<System>,
+    /// Where records go.
+    pub output: Output,
+}
+
+/// What the configuration is for; some defaults depend on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// The service: records go to a folder.
+    Run,
+    /// A person at a terminal: records go to standard output.
+    Watch,
+    /// The same, once.
+    Scan,
+}
+
+impl Configuration {
+    /// What an empty file means.
+    pub fn defaults(mode: Mode) -> Self {
+        let output = match mode {
+            Mode::Run => {
+                Output { log_folder: Some(PathBuf::from(LOG_FOLDER)), ..Output::default() }
+            }
+            Mode::Watch | Mode::Scan => Output { stdout: true, ..Output::default() },
+        };
+        Self {
+            service: Service::default(),
+            auto_scan: true,
+            profile_generation: true,
+            default: SystemSettings::default(),
+            systems: Vec::new(),
+            output,
+        }
+    }
+
+    fn read(&mut self, mode: Mode, section: &mut Section<'_>) {
+        section.section("service", |section| self.service.read(section));
+        section.value("auto_scan", &mut self.auto_scan);
+        section.value("profile_generation", &mut self.profile_generation);
+        section.section("default", |section| {
+            for key in ["system", "representor_id", "dma_device"] {
+                if section.has(key) {
+                    let message = format!("`{key}` is a system's own; move it under `systems`");
+                    section.refuse_known(key, message);
+                }
+            }
+            self.default.read(section);
+        });
+        section.section("systems", |section| {
+            section.named(|name, place, section| {
+                if let Err(why) = Line::read(name, Path::new("")) {
+                    let message = format!("a system's name, `{}`, {why}", printable(name));
+                    section.refuse_at(place, message);
+                }
+                self.systems.extend(System::read(name, &self.default, section));
+            });
+        });
+        section.section("output", |section| self.output.read(section));
+        if mode == Mode::Run {
+            self.check_auto_scan(section);
+        }
+    }
+
+    /// A service with nothing to watch is a mistake, one that can't find any only worth knowing:
+    /// an empty file is valid.
+    fn check_auto_scan(&self, section: &Section<'_>) {
+        match (self.auto_scan, section.has("systems")) {
+            (false, false) => {
+                let message = "nothing to watch: `auto_scan` is off and `systems` is empty";
+                section.refuse("auto_scan", message);
+            }
+            (true, false) if !built::AUTO_SCAN => section.warn("auto_scan", NO_AUTO_SCAN),
+            (true, true) if !built::AUTO_SCAN && section.has("auto_scan") => {
+                let message = "`auto_scan` is not built yet: only what `systems` names is watched";
+                section.warn("auto_scan", message);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Reads a configuration from text; relative paths in it start at `folder`.
+///
+/// There is always a configuration: what is wrong has its default in it, and a [`Problem`].
+pub fn read(
+    text: &str,
+    folder: &Path,
+    mode: Mode,
+    overrides: &Overrides,
+) -> (Configuration, Vec<Problem>) {
+    let (configuration, problems, _) = read_and_list(text, folder, mode, overrides);
+    (configuration, problems)
+}
+
+/// The same, and every key that was looked for, so that a test can compare the documentation.
+fn read_and_list(
+    text: &str,
+    folder: &Path,
+    mode: Mode,
+    overrides: &Overrides,
+) -> (Configuration, Vec<Problem>, Vec<String>) {
+    let (mut root, mut problems) = parse(text, &Origin::File);
+    overrides.apply(&mut root, &mut problems);
+    let mut configuration = Configuration::defaults(mode);
+    let context = Context::new(folder, problems);
+    let mut section = Section::root(&context, &root);
+    configuration.read(mode, &mut section);
+    section.finish();
+    if let Some(folder) = &overrides.log_folder {
+        configuration.output.log_folder = Some(folder.clone());
+    }
+    let mut problems = context.problems.into_inner();
+    problems.sort_by(|left, right| left.place.cmp(&right.place));
+    problems.dedup();
+    (configuration, problems, context.asked.into_inner())
+}
+
+/// What is said where `auto_scan` would have to find the systems.
+pub const NO_AUTO_SCAN: &str =
+    "nothing would be watched: `auto_scan` is not built yet; name the systems under `systems`";
+
+/// Where the service leaves its event log.
+const LOG_FOLDER: &str = "/var/log/panoptes";

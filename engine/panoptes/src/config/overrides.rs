@@ -1,0 +1,143 @@
+//! What the command line says about the configuration: `--set`, `--limits`, `--interval`, `--cores`.
+//!
+//! Each is put into the tree of the file before anything is read from it, so that it goes through
+//! the same checks; its place is the option itself, so that a mistake names the option. The
+//! special options come after `--set`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::problem::{Place, Problem};
+use super::tree::{Entry, Node, Origin, Value, parse};
+
+/// What the command line says about the configuration, as typed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Overrides {
+    /// `--set KEY=VALUE`, in their order; the last one wins.
+    pub set: Vec<String>,
+    /// `--limits a=…,b=…`.
+    pub limits: Vec<String>,
+    /// `--interval`.
+    pub interval: Option<String>,
+    /// `--cores`.
+    pub cores: Option<String>,
+    /// `--log-folder`.
+    pub log_folder: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// Puts all of it into `root`, but for the folder, which need not be text.
+    pub(crate) fn apply(&self, root: &mut Node, problems: &mut Vec<Problem>) {
+        for text in &self.set {
+            let place = Place::Option(format!("--set {text}").into());
+            note(set(root, text, problems), place, problems);
+        }
+        for limit in self.limits.iter().flat_map(|text| text.split(',')) {
+            let place = Place::Option(format!("--limits {limit}").into());
+            note(set_limit(root, limit, &place), place, problems);
+        }
+        for (option, value, key) in
+            [("--interval", &self.interval, "scan_interval"), ("--cores", &self.cores, "cores")]
+        {
+            let Some(value) = value else { continue };
+            let place = Place::Option(format!("{option} {value}").into());
+            let path = ["service".to_owned(), key.to_owned()];
+            note(insert(root, &path, scalar(value, &place)), place, problems);
+        }
+    }
+}
+
+fn note(result: Result<(), String>, place: Place, problems: &mut Vec<Problem>) {
+    if let Err(message) = result {
+        problems.push(Problem::error(Some(place), message));
+    }
+}
+
+fn scalar(text: &str, place: &Place) -> Node {
+    Node { place: place.clone(), value: Value::Scalar(text.trim().to_owned()) }
+}
+
+fn set_limit(root: &mut Node, limit: &str, place: &Place) -> Result<(), String> {
+    let (key, value) = limit
+        .split_once('=')
+        .ok_or_else(|| "write NAME=NUMBER, such as processes=8192".to_owned())?;
+    let key = key.trim().replace('-', "_");
+    forget_limit(root, &key);
+    insert(root, &["default".to_owned(), "limits".to_owned(), key], scalar(value, place))
+}
+
+fn set(root: &mut Node, text: &str, problems: &mut Vec<Problem>) -> Result<(), String> {
+    let (path, value) = split_path(text)?;
+    let option: Arc<str> = format!("--set {text}").into();
+    let (node, mistakes) = parse(value, &Origin::Option(option));
+    let good = mistakes.is_empty();
+    problems.extend(mistakes);
+    if good { insert(root, &path, node) } else { Ok(()) }
+}
+
+/// `systems."web.example.com".limits.processes=5` as its keys and the text after `=`.
+fn split_path(text: &str) -> Result<(Vec<String>, &str), String> {
+    let mut path = vec![String::new()];
+    let mut quoted = false;
+    for (index, character) in text.char_indices() {
+        match character {
+            '"' => quoted = !quoted,
+            '=' if !quoted => {
+                if path.iter().any(String::is_empty) {
+                    return Err("has an empty key; write KEY=VALUE with a dotted key, such as \
+                                service.scan_interval=5ms"
+                        .to_owned());
+                }
+                return Ok((path, &text[index + 1..]));
+            }
+            '.' if !quoted => {
+                if path.len() == PATH_LENGTH_MAX {
+                    return Err(format!("has more than {PATH_LENGTH_MAX} keys"));
+                }
+                path.push(String::new());
+            }
+            _ => path.last_mut().expect("it starts with one key").push(character),
+        }
+    }
+    Err("write KEY=VALUE, such as service.scan_interval=5ms".to_owned())
+}
+
+/// Puts `value` where `path` says, making the mappings on the way.
+fn insert(node: &mut Node, path: &[String], value: Node) -> Result<(), String> {
+    let Some((key, rest)) = path.split_first() else {
+        *node = value;
+        return Ok(());
+    };
+    if matches!(node.value, Value::Null) {
+        node.value = Value::Map(Vec::new());
+    }
+    let kind = node.kind();
+    let Value::Map(entries) = &mut node.value else {
+        return Err(format!("`{key}` can't be set there: the file has {kind} in that place"));
+    };
+    let index = entries.iter().position(|entry| entry.key == *key).unwrap_or_else(|| {
+        let place = value.place.clone();
+        entries.push(Entry { key: key.clone(), place: place.clone(), value: Node::null(place) });
+        entries.len() - 1
+    });
+    insert(&mut entries[index].value, rest, value)
+}
+
+/// Removes a limit that single systems have, so that the one of the command line holds for all.
+fn forget_limit(root: &mut Node, limit: &str) {
+    let Some(systems) = child(root, "systems") else { return };
+    let Value::Map(systems) = &mut systems.value else { return };
+    for system in systems {
+        if let Some(Node { value: Value::Map(limits), .. }) = child(&mut system.value, "limits") {
+            limits.retain(|entry| entry.key != limit);
+        }
+    }
+}
+
+fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
+    let Value::Map(entries) = &mut node.value else { return None };
+    entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
+}
+
+/// Our longest path has five keys.
+const PATH_LENGTH_MAX: usize = 16;

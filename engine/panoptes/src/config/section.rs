@@ -1,0 +1,330 @@
+//! Reads one mapping of a configuration, key by key, into values that already hold the defaults.
+//!
+//! Each key is named once, where it is read; what is left over at the end is unknown and refused
+//! with the nearest known key. A mistake is noted and reading goes on.
+//!
+//! Not for: what any key means (the files beside this one).
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use super::problem::{Place, Problem, printable};
+use super::tree::{Entry, Node, Value};
+use super::value::{Bounded, Setting, listed};
+
+/// What all sections of one configuration share.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    /// The folder of the file, from which its relative paths start.
+    pub(crate) folder: &'a Path,
+    /// Everything found wrong so far.
+    pub(crate) problems: RefCell<Vec<Problem>>,
+    /// Every key that was asked for, with dots; the tests compare it with the documentation.
+    pub(crate) asked: RefCell<Vec<String>>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(folder: &'a Path, problems: Vec<Problem>) -> Self {
+        Self { folder, problems: RefCell::new(problems), asked: RefCell::default() }
+    }
+
+    pub(crate) fn push(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// Paths of the file start at its folder, those of the command line where the user is.
+    fn base(&self, place: &Place) -> &'a Path {
+        match place {
+            Place::File { .. } => self.folder,
+            Place::Option(_) => Path::new(""),
+        }
+    }
+}
+
+/// One mapping, or the lack of it.
+#[derive(Debug)]
+pub(crate) struct Section<'a> {
+    context: &'a Context<'a>,
+    /// Its key with dots, empty for the whole file.
+    path: String,
+    place: Option<Place>,
+    entries: &'a [Entry],
+    known: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    /// The whole file.
+    pub(crate) fn root(context: &'a Context<'a>, node: &'a Node) -> Self {
+        // What concerns the whole file has no place in it.
+        Self { place: None, ..Self::of(context, String::new(), node) }
+    }
+
+    fn of(context: &'a Context<'a>, path: String, node: &'a Node) -> Self {
+        let entries: &[Entry] = match &node.value {
+            Value::Map(entries) => entries,
+            Value::Null => &[],
+            Value::Scalar(_) | Value::List(_) => {
+                let name = if path.is_empty() {
+                    "a configuration".to_owned()
+                } else {
+                    format!("`{path}`")
+                };
+                let message =
+                    format!("{name} must be a mapping of keys to values, not {}", node.kind());
+                context.push(Problem::error(Some(node.place.clone()), message));
+                &[]
+            }
+        };
+        Self { context, path, place: Some(node.place.clone()), entries, known: Vec::new() }
+    }
+
+    fn absent(context: &'a Context<'a>, path: String) -> Self {
+        Self { context, path, place: None, entries: &[], known: Vec::new() }
+    }
+
+    /// Refuses every key that nobody asked for.
+    pub(crate) fn finish(self) {
+        for entry in self.entries {
+            if !self.known.contains(&entry.key.as_str()) {
+                let path = if self.path.is_empty() {
+                    String::new()
+                } else {
+                    format!(" in `{}`", self.path)
+                };
+                let message = format!(
+                    "unknown key `{}`{path}; {}",
+                    printable(&entry.key),
+                    advice(&entry.key, &self.known)
+                );
+                self.context.push(Problem::error(Some(entry.place.clone()), message));
+            }
+        }
+    }
+
+    /// Where the section itself stands.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.place.clone()
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
+        self.find(key).map(|node| node.place.clone())
+    }
+
+    /// Notes a mistake about `key`, where it stands (or the section, if it is absent).
+    pub(crate) fn refuse(&self, key: &str, message: impl Into<String>) {
+        let place = self.place_of(key).or_else(|| self.place());
+        self.context.push(Problem::error(place, message));
+    }
+
+    /// The same for a key that is otherwise unknown here, so that it is refused only once.
+    pub(crate) fn refuse_known(&mut self, key: &'static str, message: impl Into<String>) {
+        self.refuse(key, message);
+        self.known.push(key);
+    }
+
+    /// Notes a mistake at a place of the caller's choice.
+    pub(crate) fn refuse_at(&self, place: &Place, message: impl Into<String>) {
+        self.context.push(Problem::error(Some(place.clone()), message));
+    }
+
+    pub(crate) fn warn(&self, key: &str, message: impl Into<String>) {
+        let place = self.place_of(key).or_else(|| self.place());
+        self.context.push(Problem::warning(place, message));
+    }
+
+    /// Refuses `key`, if it says anything, as something that this version does not have.
+    pub(crate) fn not_built(&self, key: &str, built: bool) {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        if let Some(entry) = entry.filter(|entry| !built && !says_nothing(&entry.value)) {
+            let message = format!("`{}` is not built yet; leave it out", self.full(key));
+            self.refuse_at(&entry.place, message);
+        }
+    }
+
+    /// Reads a single value; what is not given stays as it is.
+    pub(crate) fn value<T: Setting>(&mut self, key: &'static str, into: &mut T) {
+        if let Some(value) = self.read(key) {
+            *into = value;
+        }
+    }
+
+    /// Reads a single value that must lie in a range.
+    pub(crate) fn value_in<T: Bounded>(
+        &mut self,
+        key: &'static str,
+        into: &mut T,
+        range: RangeInclusive<T>,
+    ) {
+        let Some(value) = self.read::<T>(key) else { return };
+        if range.contains(&value) {
+            *into = value;
+        } else {
+            let message = format!(
+                "`{}` is {}; it must be from {} to {}",
+                self.full(key),
+                value.show(),
+                range.start().show(),
+                range.end().show()
+            );
+            self.refuse(key, message);
+        }
+    }
+
+    /// Reads a list of single values; a list replaces the one that stood before.
+    pub(crate) fn values<T: Setting>(&mut self, key: &'static str, into: &mut Vec<T>) {
+        if let Some(nodes) = self.list(key) {
+            let path = self.full(key);
+            *into = nodes.iter().filter_map(|node| self.scalar(&path, node)).collect();
+        }
+    }
+
+    /// Reads a mapping under `key`.
+    pub(crate) fn section(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'a>)) {
+        self.know(key);
+        let path = self.full(key);
+        let mut section = match self.find(key) {
+            Some(node) => Section::of(self.context, path, node),
+            None => Section::absent(self.context, path),
+        };
+        read(&mut section);
+        section.finish();
+    }
+
+    /// Reads a list of mappings under `key`.
+    pub(crate) fn sections(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'a>)) {
+        for (index, node) in self.list(key).unwrap_or_default().iter().enumerate() {
+            let path = format!("{}[{index}]", self.full(key));
+            let mut section = Section::of(self.context, path, node);
+            read(&mut section);
+            section.finish();
+        }
+    }
+
+    /// Reads a section whose keys are names that the user chose.
+    pub(crate) fn named(&mut self, mut read: impl FnMut(&'a str, &Place, &mut Section<'a>)) {
+        for entry in self.entries {
+            let path = format!("{}.{}", self.path, printable(&entry.key));
+            let mut section = Section::of(self.context, path, &entry.value);
+            read(&entry.key, &entry.place, &mut section);
+            section.finish();
+        }
+        // All names are allowed, so nothing is left for `finish` to refuse.
+        self.entries = &[];
+    }
+
+    /// Reads `key` either as one value or, if it is a mapping, as a section.
+    pub(crate) fn value_or_section<T: Setting>(
+        &mut self,
+        key: &'static str,
+        into: &mut T,
+        read: impl FnOnce(&mut T, &mut Section<'a>),
+    ) {
+        match self.find(key).map(|node| &node.value) {
+            Some(Value::Scalar(_)) => self.value(key, into),
+            _ => self.section(key, |section| read(into, section)),
+        }
+    }
+
+    fn read<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+        self.know(key);
+        let node = self.find(key)?;
+        self.scalar(&self.full(key), node)
+    }
+
+    fn scalar<T: Setting>(&self, path: &str, node: &Node) -> Option<T> {
+        let problem = match &node.value {
+            Value::Scalar(text) => match T::read(text, self.context.base(&node.place)) {
+                Ok(value) => return Some(value),
+                Err(why) => format!("`{path}`: `{}` {why}", printable(text)),
+            },
+            _ => format!("`{path}` must be a single value, not {}", node.kind()),
+        };
+        self.context.push(Problem::error(Some(node.place.clone()), problem));
+        None
+    }
+
+    fn list(&mut self, key: &'static str) -> Option<&'a [Node]> {
+        self.know(key);
+        let node = self.find(key)?;
+        if let Value::List(nodes) = &node.value {
+            return Some(nodes);
+        }
+        let message = format!("`{}` must be a list, not {}", self.full(key), node.kind());
+        self.refuse(key, message);
+        None
+    }
+
+    /// The node under `key`, unless it is null, which is the same as leaving it out.
+    fn find(&self, key: &str) -> Option<&'a Node> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        (!matches!(entry.value.value, Value::Null)).then_some(&entry.value)
+    }
+
+    fn know(&mut self, key: &'static str) {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+            let path = self.full(key);
+            self.context.asked.borrow_mut().push(path);
+        }
+    }
+
+    /// The key with all that it stands under.
+    pub(crate) fn full(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// Whether there is nothing in a node but empty lists and the like.
+fn says_nothing(node: &Node) -> bool {
+    match &node.value {
+        Value::Null => true,
+        Value::List(nodes) => nodes.is_empty(),
+        Value::Map(entries) => entries.iter().all(|entry| says_nothing(&entry.value)),
+        Value::Scalar(_) => false,
+    }
+}
+
+/// "did you mean …?", or all that would have been known.
+pub(crate) fn advice(given: &str, known: &[&str]) -> String {
+    match nearest(given, known) {
+        Some(key) => format!("did you mean `{key}`?"),
+        None if known.is_empty() => "there are no keys here".to_owned(),
+        None if known.len() > LISTED_MAX => {
+            "it is not in the list that `panoptes schema` and the example configuration have"
+                .to_owned()
+        }
+        None => {
+            let mut known = known.to_vec();
+            known.sort_unstable();
+            format!("known here: {}", listed(known.into_iter()))
+        }
+    }
+}
+
+/// The known word most like the given one, if any is alike.
+pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+    // Longer than any key: not a slip of the finger, and the comparison costs the product of both
+    // lengths.
+    if given.len() > 128 {
+        return None;
+    }
+    let given = given.to_lowercase().replace('-', "_");
+    known
+        .iter()
+        .map(|word| (strsim::jaro_winkler(&given, &word.to_lowercase()), *word))
+        .filter(|(likeness, _)| *likeness > LIKENESS_MIN)
+        .max_by(|(left, _), (right, _)| left.total_cmp(right))
+        .map(|(_, word)| word)
+}
+
+/// Finds slips and other word orders (`max_file`, `logfolder`, `process_create`), and leaves
+/// words that only share a beginning alone.
+const LIKENESS_MIN: f64 = 0.85;
+
+/// More keys than this are too many for one line.
+const LISTED_MAX: usize = 16;

@@ -1,0 +1,135 @@
+//! `service`: the program itself.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::built;
+use super::section::Section;
+use super::value::{LogLevel, Setting, Word};
+
+/// The settings of the program itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Service {
+    /// Whether SIGTERM and SIGINT end it at once, without last records.
+    pub immediate_shutdown: bool,
+    /// How much it says.
+    pub log_level: LogLevel,
+    /// Where it writes down everything that it could say; `None` is nowhere.
+    pub debug_log_folder: Option<PathBuf>,
+    /// From the start of one scan to the start of the next.
+    pub scan_interval: Duration,
+    /// Where scanning runs.
+    pub cores: Cores,
+    /// Where it keeps what must outlive it; `None` is the usual place
+    /// ([`crate::state::default_folder`]).
+    pub state_dir: Option<PathBuf>,
+    /// Whose records it imitates.
+    pub compatibility: Compatibility,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            immediate_shutdown: false,
+            log_level: LogLevel::Info,
+            debug_log_folder: None,
+            scan_interval: Duration::from_millis(10),
+            cores: Cores::Auto,
+            state_dir: None,
+            compatibility: Compatibility::None,
+        }
+    }
+}
+
+/// The processor cores that scan: one pinned thread on each.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Cores {
+    /// One thread, wherever the scheduler puts it.
+    #[default]
+    Auto,
+    /// These, by their numbers, ascending.
+    Given(Vec<u32>),
+}
+
+/// Whose records are imitated.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Compatibility {
+    /// Our own.
+    #[default]
+    None,
+    /// Those of DOCA Argus, as its consumers read them.
+    DocaArgus,
+}
+
+impl Service {
+    pub(crate) fn read(&mut self, section: &mut Section<'_>) {
+        section.value("immediate_shutdown", &mut self.immediate_shutdown);
+        section.value("log_level", &mut self.log_level);
+        section.value("debug_log_folder", &mut self.debug_log_folder);
+        let range = SCAN_INTERVAL_MIN..=SCAN_INTERVAL_MAX;
+        section.value_in("scan_interval", &mut self.scan_interval, range);
+        section.value("cores", &mut self.cores);
+        section.value("state_dir", &mut self.state_dir);
+        section.value("compatibility", &mut self.compatibility);
+        if self.compatibility != Compatibility::None {
+            section.not_built("compatibility", built::COMPATIBILITY);
+        }
+    }
+}
+
+impl Word for Compatibility {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("doca_argus", Self::DocaArgus)];
+}
+
+impl Setting for Cores {
+    /// A list as `taskset -c` takes it: `0-3,8`.
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let mut cores = BTreeSet::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (Some(first), Some(last)) = (core_number(first), core_number(last)) else {
+                return Err(CORES_FORM.to_owned());
+            };
+            if first > last {
+                return Err(format!("holds the range {part}, which runs backwards"));
+            }
+            cores.extend(first..=last);
+        }
+        Ok(Self::Given(cores.into_iter().collect()))
+    }
+}
+
+fn core_number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().filter(|core| *core <= CORE_MAX)
+}
+
+const CORES_FORM: &str =
+    "is no list of core numbers; write auto, or numbers and ranges such as \"2\" or \"0-3,8\"";
+
+/// The largest `NR_CPUS` that kernels are built with is 8192.
+const CORE_MAX: u32 = 8191;
+
+const SCAN_INTERVAL_MIN: Duration = Duration::from_millis(1);
+const SCAN_INTERVAL_MAX: Duration = Duration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_written_as_for_taskset() {
+        let read = |text| Cores::read(text, Path::new(""));
+        assert_eq!(read("auto"), Ok(Cores::Auto));
+        assert_eq!(read("2"), Ok(Cores::Given(vec![2])));
+        assert_eq!(read("8,0-3,2"), Ok(Cores::Given(vec![0, 1, 2, 3, 8])));
+        for wrong in ["", ",", "1,", "a", "-1", "1-", "3-1", "8192", "0-99999999999"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The settings of one watched system, and of the default that all of them start from.
+//!
+//! `default` is read over the built-in values, each system over `default`: a key that a system
+//! leaves out has the value of `default`; a list replaces the whole list.
+
+use std::path::{Path, PathBuf};
+
+use super::address::SystemAddress;
+use super::built;
+use super::events::Events;
+use super::section::Section;
+use super::value::{AutoOr, Line, LogLevel, Setting};
+
+/// A system to watch.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct System {
+    /// Its name, which stands in every record as `unique_identifier`.
+    pub name: String,
+    /// Where its memory is.
+    pub address: SystemAddress,
+    /// How it is watched.
+    pub settings: SystemSettings,
+}
+
+/// How a system is watched.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SystemSettings {
+    /// Where the memory of the machine lies.
+    pub memory_regions_path: AutoOr<PathBuf>,
+    /// A profile, or a folder of profiles.
+    pub os_symbol_path: AutoOr<PathBuf>,
+    /// What runs there.
+    pub os_type: OsType,
+    /// How much is said about it; `None` is the service's level.
+    pub log_level: Option<LogLevel>,
+    /// How much the SDK of a DMA engine says.
+    pub sdk_log_level: Option<LogLevel>,
+    /// How much is kept of it.
+    pub limits: Limits,
+    /// Which containers are reported.
+    pub containers: ContainerFilter,
+    /// What should run there.
+    pub sbom: Vec<Reference>,
+    /// Which activities are reported.
+    pub events: Events,
+}
+
+/// The operating system of a watched machine.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OsType {
+    /// The only one that is watched.
+    #[default]
+    Linux,
+}
+
+/// How many of each are tracked; the tables are made at start and never grow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Bytes of a string that are kept.
+    pub string_length: u32,
+    /// Processes.
+    pub processes: u32,
+    /// Threads of all processes.
+    pub threads: u32,
+    /// Open file descriptors of all processes.
+    pub file_descriptors: u32,
+    /// Memory areas of all processes.
+    pub vmas: u32,
+    /// Network connections.
+    pub connections: u32,
+    /// Containers.
+    pub containers: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            string_length: 1024,
+            processes: 4096,
+            threads: 32_768,
+            file_descriptors: 131_072,
+            vmas: 262_144,
+            connections: 65_536,
+            containers: 1024,
+        }
+    }
+}
+
+/// Which containers are reported; empty lists mean all.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ContainerFilter {
+    /// Only these.
+    pub include: Vec<String>,
+    /// Not these.
+    pub exclude: Vec<String>,
+}
+
+/// One approved thing: a hash, or a file of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reference {
+    /// SHA-1 or SHA-256, in lower-case hex.
+    Hash(String),
+    /// A software bill of materials.
+    File(PathBuf),
+}
+
+impl SystemSettings {
+    /// Reads what `default` and the systems have in common.
+    pub(crate) fn read(&mut self, section: &mut Section<'_>) {
+        section.value("memory_regions_path", &mut self.memory_regions_path);
+        if self.memory_regions_path != AutoOr::Auto {
+            section.not_built("memory_regions_path", built::MEMORY_REGIONS_FILE);
+        }
+        section.value("os_symbol_path", &mut self.os_symbol_path);
+        section.value("os_type", &mut self.os_type);
+        section.value("log_level", &mut self.log_level);
+        section.value("sdk_log_level", &mut self.sdk_log_level);
+        section.not_built("sdk_log_level", built::SYSTEM_DOCA);
+        section.section("limits", |section| self.limits.read(section));
+        section.section("containers", |section| self.containers.read(section));
+        section.not_built("containers", built::CONTAINER_FILTER);
+        section.values("sbom", &mut self.sbom);
+        section.not_built("sbom", built::SBOM);
+        section.section("events", |section| self.events.read(section));
+    }
+}
+
+impl Limits {
+    fn read(&mut self, section: &mut Section<'_>) {
+        section.value_in("string_length", &mut self.string_length, 16..=16_384);
+        // PID_MAX_LIMIT of a 64-bit kernel is 2^22; the others are what a machine that large
+        // could hold, and keep a slip of a few zeros from reserving all memory.
+        section.value_in("processes", &mut self.processes, 1..=4_194_304);
+        section.value_in("threads", &mut self.threads, 1..=4_194_304);
+        section.value_in("file_descriptors", &mut self.file_descriptors, 1..=67_108_864);
+        section.value_in("vmas", &mut self.vmas, 1..=67_108_864);
+        section.value_in("connections", &mut self.connections, 1..=16_777_216);
+        section.value_in("containers", &mut self.containers, 1..=1_048_576);
+        if self.threads < self.processes && (section.has("threads") || section.has("processes")) {
+            let key = if section.has("threads") { "threads" } else { "processes" };
+            let message = format!(
+                "`{}` is {}, fewer than `{}`, {}: every process has a thread, so the table of \
+                 threads fills up first",
+                section.full("threads"),
+                self.threads,
+                section.full("processes"),
+                self.processes
+            );
+            section.warn(key, message);
+        }
+    }
+}
+
+impl ContainerFilter {
+    fn read(&mut self, section: &mut Section<'_>) {
+        for (key, into) in [("include", &mut self.include), ("exclude", &mut self.exclude)] {
+            let mut lines: Vec<Line> = into.drain(..).map(Line).collect();
+            section.values(key, &mut lines);
+            into.extend(lines.into_iter().map(|line| line.0));
+        }
+    }
+}
+
+impl System {
+    /// Reads one of `systems`; `None` if there is nothing to watch in it.
+    pub(crate) fn read(
+        name: &str,
+        default: &SystemSettings,
+        section: &mut Section<'_>,
+    ) -> Option<Self> {
+        let mut address: Option<SystemAddress> = None;
+        let mut representor: Option<Line> = None;
+        let mut device: Option<Line> = None;
+        section.value("system", &mut address);
+        section.value("representor_id", &mut representor);
+        section.value("dma_device", &mut device);
+        let mut settings = default.clone();
+        settings.read(section);
+
+        let doca_key = ["representor_id", "dma_device"].into_iter().find(|key| section.has(key));
+        match (section.has("system"), doca_key) {
+            (true, Some(key)) => {
+                let message = format!(
+                    "`{}` says again what `system: doca:DEVICE/VUID` says; keep one of them",
+                    section.full(key)
+                );
+                section.refuse(key, message);
+            }
+            (false, Some(key)) => match (&device, &representor) {
+                (Some(device), Some(representor)) => {
+                    address = SystemAddress::doca_from_parts(&device.0, &representor.0);
+                    if address.is_none() {
+                        section.refuse(key, format!("`{}` may not hold a `/`", section.full(key)));
+                    }
+                }
+                // A value that was given and is wrong has been refused already.
+                _ if section.has("dma_device") && section.has("representor_id") => {}
+                _ => {
+                    let message = "`representor_id` and `dma_device` belong together; give both";
+                    section.refuse(key, message);
+                }
+            },
+            (false, None) => {
+                let message = format!(
+                    "`{}` is missing; write where the memory is, such as file:/dev/shm/{}",
+                    section.full("system"),
+                    super::problem::printable(name)
+                );
+                section.refuse("system", message);
+            }
+            (true, None) => {}
+        }
+        let address = address?;
+        if let Some(what) = address.not_built() {
+            section.refuse(doca_key.unwrap_or("system"), format!("{what} is not built yet"));
+        }
+        Some(Self { name: name.to_owned(), address, settings })
+    }
+}
+
+impl Setting for OsType {
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("linux") {
+            Ok(Self::Linux)
+        } else if text.eq_ignore_ascii_case("windows") {
+            Err("is not supported: only Linux can be watched".to_owned())
+        } else {
+            Err("is not a known operating system; write Linux".to_owned())
+        }
+    }
+}
+
+impl Setting for Reference {
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        let hash = matches!(text.len(), SHA1_DIGITS | SHA256_DIGITS)
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if hash {
+            Ok(Self::Hash(text.to_ascii_lowercase()))
+        } else {
+            PathBuf::read(text, base).map(Self::File)
+        }
+    }
+}
+
+const SHA1_DIGITS: usize = 40;
+const SHA256_DIGITS: usize = 64;

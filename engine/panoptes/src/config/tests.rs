@@ -1,0 +1,490 @@
+//! The configuration as a whole: what is refused and where, what overrides what, and that the
+//! documented defaults are the real ones.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use panoptes_sinks::activities::{Activity, Severity};
+use proptest::prelude::*;
+
+use super::tree::{Node, Value};
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../panoptes.yaml");
+
+fn read_file(text: &str) -> (Configuration, Vec<Problem>) {
+    read(text, Path::new("/etc/panoptes"), Mode::Run, &Overrides::default())
+}
+
+fn read_with(text: &str, overrides: &Overrides) -> (Configuration, Vec<Problem>) {
+    read(text, Path::new("/etc/panoptes"), Mode::Watch, overrides)
+}
+
+fn set(options: &[&str]) -> Overrides {
+    Overrides {
+        set: options.iter().map(|text| (*text).to_owned()).collect(),
+        ..Overrides::default()
+    }
+}
+
+fn lines(problems: Vec<Problem>) -> Vec<String> {
+    let problems = problems.into_iter().filter(|problem| problem.weight == Weight::Error).collect();
+    Report { problems, ..Report::default() }.lines().map(|(_, line)| line).collect()
+}
+
+/// All errors of a file, each beginning with its line and column.
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    let found = lines(read_file(text).1);
+    assert_eq!(found, expected, "of {text}");
+}
+
+/// A good configuration, to which a system is added so that there is something to watch.
+#[track_caller]
+fn good(text: &str) -> Configuration {
+    let (configuration, problems) = read_file(text);
+    assert_eq!(lines(problems), Vec::<String>::new(), "of {text}");
+    configuration
+}
+
+#[test]
+fn nothing_at_all_is_a_good_configuration() {
+    for text in ["", "\n", "# nothing", "{}", "null", "---\n", "service:\noutput: ~\nsystems: {}\n"]
+    {
+        assert_eq!(good(text), Configuration::defaults(Mode::Run), "{text:?}");
+    }
+}
+
+#[test]
+fn the_example_has_every_default() {
+    assert_eq!(good(EXAMPLE), Configuration::defaults(Mode::Run));
+}
+
+#[test]
+fn the_example_has_every_key() {
+    let no_options = Overrides::default();
+    let (_, _, asked) = read_and_list(EXAMPLE, Path::new(""), Mode::Run, &no_options);
+    let (root, _) = parse(EXAMPLE, &Origin::File);
+    let missing: Vec<&String> = asked.iter().filter(|path| !holds(&root, path)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+fn holds(node: &Node, path: &str) -> bool {
+    path.split('.')
+        .try_fold(node, |node, key| match &node.value {
+            Value::Map(entries) => {
+                entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+            }
+            _ => None,
+        })
+        .is_some()
+}
+
+/// What the example shows in comments must be right as well.
+#[test]
+fn the_commented_parts_of_the_example_are_right() {
+    let mut text = String::new();
+    let mut shown = false;
+    for line in EXAMPLE.lines() {
+        match line {
+            "systems: {}" | "  telemetry: []" => {
+                shown = true;
+                line.split_inclusive(':').take(1).for_each(|key| text.push_str(key));
+            }
+            _ => match line.strip_prefix("  # ") {
+                // A `#` that remains is a comment within the comment.
+                Some(line) if shown => text.extend(["  ", line]),
+                _ => {
+                    shown = false;
+                    text.push_str(line);
+                }
+            },
+        }
+        text.push('\n');
+    }
+    let (configuration, problems) = read_file(&text);
+    assert_eq!(configuration.systems.len(), 2, "{text}");
+    assert_eq!(configuration.output.telemetry.len(), 1, "{text}");
+    let problems: Vec<String> =
+        lines(problems).into_iter().filter(|line| !line.contains("not built yet")).collect();
+    assert_eq!(problems, Vec::<String>::new(), "{text}");
+}
+
+#[test]
+fn every_mistake_is_found_at_once_with_its_place() {
+    check(
+        "service:\n\
+         \x20 scan_intervall: 5ms\n\
+         \x20 log_level: 55\n\
+         \x20 scan_interval: 5xs\n\
+         autoscan: true\n\
+         default:\n\
+         \x20 limits: {processes: 0, threads: many}\n\
+         \x20 os_type: Windows\n\
+         \x20 events:\n\
+         \x20   process_create: {enabled: false}\n\
+         \x20   process_hidden: {severity: severe, bytes_in: 5}\n\
+         systems:\n\
+         \x20 a: {system: file:/a, sbom: [x]}\n\
+         \x20 b: {limits: [1]}\n\
+         output: 5\n",
+        &[
+            "2:3: unknown key `scan_intervall` in `service`; did you mean `scan_interval`?",
+            "3:14: `service.log_level`: `55` is no log level; write 10 (DISABLE), 20 (CRITICAL), \
+             30 (ERROR), 40 (WARNING), 50 (INFO), 60 (DEBUG) or 70 (TRACE)",
+            "4:18: `service.scan_interval`: `5xs` has no unit that is known; write a whole number \
+             and a unit, such as 10ms, 2s or 1m",
+            "5:1: unknown key `autoscan`; did you mean `auto_scan`?",
+            "7:23: `default.limits.processes` is 0; it must be from 1 to 4194304",
+            "7:35: `default.limits.threads`: `many` is not a whole number",
+            "8:12: `default.os_type`: `Windows` is not supported: only Linux can be watched",
+            "10:5: unknown key `process_create` in `default.events`; did you mean \
+             `process_created`?",
+            "11:32: `default.events.process_hidden.severity`: `severe` is no severity; write \
+             INFO, LOW, WARNING, MEDIUM, HIGH, ERROR or CRITICAL",
+            "11:40: unknown key `bytes_in` in `default.events.process_hidden`; known here: \
+             enabled or severity",
+            "13:24: `systems.a.sbom` is not built yet; leave it out",
+            "14:6: `systems.b.system` is missing; write where the memory is, such as \
+             file:/dev/shm/b",
+            "14:15: `systems.b.limits` must be a mapping of keys to values, not a list",
+            "15:9: `output` must be a mapping of keys to values, not a single value",
+        ],
+    );
+}
+
+#[test]
+fn values_of_the_wrong_shape_are_named() {
+    check("[]", &["1:1: a configuration must be a mapping of keys to values, not a list"]);
+    check(
+        "just text",
+        &["1:1: a configuration must be a mapping of keys to values, not a single value"],
+    );
+    check("auto_scan: [true]", &["1:12: `auto_scan` must be a single value, not a list"]);
+    check("auto_scan: yes", &["1:12: `auto_scan`: `yes` is not true or false"]);
+    check(
+        "default: {os_type: [x]}",
+        &["1:20: `default.os_type` must be a single value, not a list"],
+    );
+    check(
+        "default: {containers: {include: x}}",
+        &[
+            "1:11: `default.containers` is not built yet; leave it out",
+            "1:33: `default.containers.include` must be a list, not a single value",
+        ],
+    );
+    check(
+        "default: {sbom: [~]}",
+        &[
+            "1:11: `default.sbom` is not built yet; leave it out",
+            "1:18: `default.sbom` must be a single value, not empty",
+        ],
+    );
+    check(
+        "output: {user_data: {a: b}}",
+        &["1:21: `output.user_data` must be a single value, not a mapping of keys to values"],
+    );
+}
+
+#[test]
+fn ranges_are_kept() {
+    check(
+        "service: {scan_interval: 0ms}",
+        &["1:26: `service.scan_interval` is 0ms; it must be from 1ms to 1d"],
+    );
+    check(
+        "output: {rotate_size: 1KiB}",
+        &["1:23: `output.rotate_size` is 1KiB; it must be from 64KiB to 18446744073709551615B"],
+    );
+    check(
+        "output: {sync: 0s}",
+        &["1:16: `output.sync` is 0ms; it must be from 1ms to 1h, or never or always"],
+    );
+    check(
+        "default: {limits: {string_length: 4294967296}}",
+        &["1:35: `default.limits.string_length`: `4294967296` is more than 4294967295"],
+    );
+}
+
+#[test]
+fn a_system_starts_from_the_default() {
+    let configuration = good(
+        "systems:\n\
+         \x20 a:\n\
+         \x20   system: web.mem\n\
+         \x20   limits: {processes: 5}\n\
+         \x20   events: {process_created: {severity: low}, thread_created: true}\n\
+         \x20 b: {system: file:/b}\n\
+         default:\n\
+         \x20 log_level: debug\n\
+         \x20 limits: {processes: 7, threads: 70}\n\
+         \x20 os_symbol_path: symbols\n\
+         \x20 events:\n\
+         \x20   thread_created: false\n\
+         \x20   process_created: {enabled: false}\n\
+         \x20   tcp_connection_excessive_data: {bytes_in: 1KiB}\n",
+    );
+    let [a, b] = configuration.systems.as_slice() else { panic!("{configuration:?}") };
+    assert_eq!((a.name.as_str(), b.name.as_str()), ("a", "b"));
+    assert_eq!(a.address, SystemAddress::File("/etc/panoptes/web.mem".into()));
+    assert_eq!(b.address, SystemAddress::File("/b".into()));
+    assert_eq!(a.settings.limits, Limits { processes: 5, threads: 70, ..Limits::default() });
+    assert_eq!(b.settings, configuration.default);
+    assert_eq!(a.settings.log_level, Some(LogLevel::Debug));
+    let symbols = PathBuf::from("/etc/panoptes/symbols");
+    assert_eq!(a.settings.os_symbol_path, AutoOr::Given(symbols));
+    let created = a.settings.events.get(Activity::ProcessCreated);
+    assert_eq!(created, EventSetting { enabled: false, severity: Severity::Low });
+    assert!(a.settings.events.get(Activity::ThreadCreated).enabled);
+    assert!(!b.settings.events.get(Activity::ThreadCreated).enabled);
+    assert_eq!(a.settings.events.thresholds.bytes_in, ByteSize(1024));
+    assert_eq!(a.settings.events.thresholds.bytes_out, Thresholds::default().bytes_out);
+}
+
+#[test]
+fn the_command_line_overrides_the_file() {
+    let file = "service: {scan_interval: 1s}\n\
+                systems: {a: {system: /a, limits: {processes: 5, threads: 50}}}\n";
+    let mut overrides = set(&[
+        "service.scan_interval=2s",
+        "service.scan_interval=3s",
+        "output.user_data=\"a: b\"",
+        "systems.\"b.c\".system=/b",
+        "default.events.thread_created=false",
+        "default.limits={vmas: 9}",
+    ]);
+    let (configuration, problems) = read_with(file, &overrides);
+    assert_eq!(lines(problems), Vec::<String>::new());
+    assert_eq!(configuration.service.scan_interval, Duration::from_secs(3));
+    assert_eq!(configuration.output.user_data, "a: b");
+    assert_eq!(configuration.systems[1].name, "b.c");
+    assert_eq!(configuration.systems[1].settings.limits.vmas, 9);
+    assert!(!configuration.default.events.get(Activity::ThreadCreated).enabled);
+
+    overrides.interval = Some("4s".to_owned());
+    overrides.limits = vec!["processes=6,string-length=64".to_owned()];
+    overrides.cores = Some("1,0".to_owned());
+    overrides.log_folder = Some("log".into());
+    let (configuration, problems) = read_with(file, &overrides);
+    assert_eq!(lines(problems), Vec::<String>::new());
+    assert_eq!(configuration.service.scan_interval, Duration::from_secs(4));
+    assert_eq!(configuration.service.cores, Cores::Given(vec![0, 1]));
+    assert_eq!(configuration.output.log_folder, Some(PathBuf::from("log")));
+    for system in &configuration.systems {
+        assert_eq!(system.settings.limits.processes, 6);
+        assert_eq!(system.settings.limits.string_length, 64);
+    }
+    assert_eq!(configuration.systems[0].settings.limits.threads, 50);
+}
+
+#[test]
+fn a_mistake_on_the_command_line_names_the_option() {
+    let mut overrides = set(&[
+        "service.scan_interval=5xs",
+        "servise.log_level=50",
+        "service.scan_interval",
+        "a..b=1",
+        "output.user_data=[1",
+        "default.limits.processes.x=1",
+    ]);
+    overrides.limits = vec!["proceses=6,threads,vmas=-1".to_owned()];
+    overrides.interval = Some("10".to_owned());
+    overrides.cores = Some("two".to_owned());
+    let (_, problems) = read_with("default: {limits: {processes: 5}}", &overrides);
+    let found = lines(problems);
+    let expected = [
+        "--cores two: `service.cores`: `two` is no list of core numbers",
+        "--interval 10: `service.scan_interval`: `10` has no unit; write 10ms, 10s or 10m",
+        "--limits proceses=6: unknown key `proceses` in `default.limits`; did you mean `processes`?",
+        "--limits threads: write NAME=NUMBER, such as processes=8192",
+        "--limits vmas=-1: `default.limits.vmas`: `-1` is not a whole number",
+        "--set a..b=1: has an empty key",
+        "--set default.limits.processes.x=1: `x` can't be set there",
+        "--set output.user_data=[1: this is not valid YAML",
+        "--set service.scan_interval: write KEY=VALUE",
+        "--set servise.log_level=50: unknown key `servise`; did you mean `service`?",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found:?} does not start with {expected:?}");
+    }
+    // An option that another option overrides is still checked, if its value is not replaced.
+    let (_, problems) = read_with("", &set(&["service.scan_interval=5xs"]));
+    assert_eq!(problems.len(), 1);
+}
+
+#[test]
+fn what_is_not_built_is_checked_and_refused() {
+    check(
+        "systems:\n\
+         \x20 a: {system: 'qemu:12'}\n\
+         \x20 b: {system: 'host:'}\n\
+         \x20 c: {representor_id: V, dma_device: d}\n\
+         \x20 d: {system: 'qemu:x'}\n",
+        &[
+            "2:15: watching a QEMU/KVM guest by its process id (`qemu:`) is not built yet",
+            "3:15: watching this machine (`host:`) is not built yet",
+            "4:23: watching through a BlueField's DMA engine (`doca:`) is not built yet",
+            "5:15: `systems.d.system`: `qemu:x` names no process; write qemu:PID with a process id",
+        ],
+    );
+    check(
+        "output:\n\
+         \x20 metrics: {address: 127.0.0.1:9464}\n\
+         \x20 telemetry:\n\
+         \x20 - {address: 127.0.0.1, format: jsn}\n",
+        &[
+            "2:3: `output.metrics` is not built yet; leave it out",
+            "3:3: `output.telemetry` is not built yet; leave it out",
+            "4:15: `output.telemetry[0].address`: `127.0.0.1` is not host:port; write for example \
+             127.0.0.1:24224, [::1]:24224 or collector.example.com:24224",
+            "4:34: `output.telemetry[0].format`: `jsn` is not one of json, syslog, forward or ocsf",
+        ],
+    );
+    check(
+        "default: {containers: {include: [a]}}",
+        &["1:11: `default.containers` is not built yet; leave it out"],
+    );
+    check(
+        "default: {containers: {include: []}}\noutput: {metrics: {address: ~}, telemetry: []}",
+        &[],
+    );
+    check(
+        "service: {compatibility: doca_argus}",
+        &["1:11: `service.compatibility` is not built yet; leave it out"],
+    );
+    check(
+        "default: {memory_regions_path: x}",
+        &["1:11: `default.memory_regions_path` is not built yet; leave it out"],
+    );
+}
+
+#[test]
+fn a_system_says_once_where_its_memory_is() {
+    check(
+        "systems: {a: {representor_id: V}}",
+        &["1:31: `representor_id` and `dma_device` belong together; give both"],
+    );
+    check(
+        "systems: {a: {system: /a, dma_device: d}}",
+        &[
+            "1:39: `systems.a.dma_device` says again what `system: doca:DEVICE/VUID` says; keep one \
+         of them",
+        ],
+    );
+    check("systems: {'': {system: /a}}", &["1:11: a system's name, ``, is empty"]);
+    check("default: {system: /a}", &["1:19: `system` is a system's own; move it under `systems`"]);
+}
+
+#[test]
+fn records_must_go_somewhere() {
+    check(
+        "output: {log_folder: none}",
+        &["1:22: `output` sends records nowhere; give it a log_folder, stdout or telemetry"],
+    );
+    assert_eq!(good("output: {log_folder: none, stdout: true}").output.log_folder, None);
+}
+
+#[test]
+fn something_must_be_watched() {
+    check(
+        "auto_scan: false",
+        &["1:12: nothing to watch: `auto_scan` is off and `systems` is empty"],
+    );
+    let warnings = |text| {
+        let (_, problems) = read_file(text);
+        problems.into_iter().filter(|problem| problem.weight == Weight::Warning).count()
+    };
+    assert_eq!(warnings(""), 1);
+    assert_eq!(warnings("systems: {a: {system: /a}}"), 0);
+    assert_eq!(warnings("systems: {a: {system: /a}}\nauto_scan: true"), 1);
+    assert_eq!(warnings("systems: {a: {system: /a}}\nauto_scan: false"), 0);
+}
+
+#[test]
+fn tables_that_do_not_fit_each_other_are_worth_a_warning() {
+    let (_, problems) = read_with("default: {limits: {processes: 50000}}", &Overrides::default());
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].weight, Weight::Warning);
+    assert!(problems[0].message.contains("every process has a thread"), "{problems:?}");
+}
+
+#[test]
+fn the_loader_reads_files_and_says_what_it_cannot_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |bytes: &[u8]| {
+        let file = folder.path().join("p.yaml");
+        std::fs::write(&file, bytes).unwrap();
+        let loader =
+            Loader { mode: Mode::Watch, file: Some(file), overrides: Overrides::default() };
+        loader.load()
+    };
+    assert!(load(b"auto_scan: false").is_ok());
+    let report = load(b"a: \xc3\xa4\nb: \xff").unwrap_err();
+    assert!(report.to_string().ends_with("p.yaml:2:4: this byte is not UTF-8 text"), "{report}");
+    let report = load(&b"# much\n".repeat(1 << 20)).unwrap_err();
+    assert!(report.to_string().contains("is larger than"), "{report}");
+    let file = Some(folder.path().join("missing"));
+    let report =
+        Loader { mode: Mode::Run, file, overrides: Overrides::default() }.load().unwrap_err();
+    assert!(report.to_string().contains("missing: can't be read"), "{report}");
+    let file = Some(folder.path().to_owned());
+    assert!(Loader { mode: Mode::Run, file, overrides: Overrides::default() }.load().is_err());
+}
+
+/// Pieces of configurations, good and bad, to be put together at random.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => prop::sample::select(vec![
+            "service", "default", "systems", "output", "limits", "events", "telemetry", "system",
+            "processes", "process_created", "enabled", "address", "sbom", "metrics", "cores",
+            "true", "10ms", "64MiB", "file:/a", "qemu:1", "doca:a/b", "auto", "null", "~", "50",
+        ])
+        .prop_map(str::to_owned),
+        6 => prop::sample::select(vec![
+            ": ", ":\n", "\n", "\n  ", "\n    ", "- ", "[", "]", "{", "}", ", ", "\"", "'", "&a ",
+            "*a", "!!str ", "!x ", "|\n ", ">\n ", "#", "---\n", "...\n", "? ", "<<", "\t", "%",
+        ])
+        .prop_map(str::to_owned),
+        1 => any::<String>(),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_reading_panic(text in any::<String>(), option in any::<String>()) {
+        let overrides = Overrides {
+            set: vec![option.clone()],
+            limits: vec![option.clone()],
+            interval: Some(option.clone()),
+            cores: Some(option),
+            log_folder: None,
+        };
+        let _ = read(&text, Path::new("/"), Mode::Run, &overrides);
+    }
+
+    #[test]
+    fn nothing_like_a_configuration_makes_reading_panic(
+        pieces in prop::collection::vec(piece(), 0..60),
+        option in prop::collection::vec(piece(), 0..8),
+    ) {
+        let text = pieces.concat();
+        let overrides = Overrides { set: vec![option.concat()], ..Overrides::default() };
+        let (_, problems) = read(&text, Path::new("/"), Mode::Run, &overrides);
+        for line in (Report { problems, ..Report::default() }).to_string().lines() {
+            prop_assert!(!line.chars().any(is_unprintable), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_loading_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let loader = Loader {
+            mode: Mode::Run,
+            file: Some(file.path().to_owned()),
+            overrides: Overrides::default(),
+        };
+        let _ = loader.load();
+    }
+}

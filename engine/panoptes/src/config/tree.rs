@@ -1,0 +1,436 @@
+//! Text to a tree of values, each with its place.
+//!
+//! YAML 1.2 (so JSON too) goes through a parser's events into [`Node`]s, because a mistake found
+//! later must still know its line and column. What a configuration has no use for is refused
+//! here: tags, keys that are not plain text, several documents, the same key twice. Scalars stay
+//! text; what they mean is for the one who asks for them (`value`).
+//!
+//! Not for: knowing any key (`section`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
+
+use super::problem::{Place, Problem, printable};
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) value: Value,
+}
+
+/// What a node holds.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    /// Nothing, `~` or `null`: as if the key were not there.
+    Null,
+    /// Text, quoted or not.
+    Scalar(String),
+    /// A list.
+    List(Vec<Node>),
+    /// Keys and values, in the order of the file.
+    Map(Vec<Entry>),
+}
+
+/// One key with its value.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) place: Place,
+    pub(crate) value: Node,
+}
+
+/// What text is being read, so that places can be given.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    File,
+    Option(Arc<str>),
+}
+
+impl Origin {
+    fn place(&self, marker: &Marker) -> Place {
+        match self {
+            Self::File => Place::File { line: marker.line(), column: marker.col() + 1 },
+            Self::Option(option) => Place::Option(Arc::clone(option)),
+        }
+    }
+
+    pub(crate) fn start(&self) -> Place {
+        match self {
+            Self::File => Place::File { line: 1, column: 1 },
+            Self::Option(option) => Place::Option(Arc::clone(option)),
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn null(place: Place) -> Self {
+        Self { place, value: Value::Null }
+    }
+
+    /// What it is, for messages.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "empty",
+            Value::Scalar(_) => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping of keys to values",
+        }
+    }
+}
+
+/// Reads `text`. There is always a tree; where the text is not YAML, or is too deep or too large,
+/// it is empty and the problem says where reading stopped.
+pub(crate) fn parse(text: &str, origin: &Origin) -> (Node, Vec<Problem>) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut builder = Builder::new(origin);
+    for event in Parser::new_from_str(text) {
+        let taken = match event {
+            Ok((event, span)) => builder.take(event, span),
+            Err(error) => Err(not_yaml(&error, origin)),
+        };
+        if let Err(problem) = taken {
+            builder.problems.push(problem);
+            return (Node::null(origin.start()), builder.problems);
+        }
+    }
+    let root = builder.root.take().unwrap_or_else(|| Node::null(origin.start()));
+    (root, builder.problems)
+}
+
+fn not_yaml(error: &ScanError, origin: &Origin) -> Problem {
+    let message = format!("this is not valid YAML: {}", printable(error.info()));
+    Problem::error(Some(origin.place(error.marker())), message)
+}
+
+/// A list or mapping that is not closed yet.
+struct Frame {
+    place: Place,
+    anchor: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    Map(Map),
+}
+
+#[derive(Default)]
+struct Map {
+    entries: Vec<Entry>,
+    /// The key whose value comes next.
+    pending: Option<(String, Place)>,
+    /// The keys so far, to find one that is given twice.
+    seen: HashMap<String, Place>,
+}
+
+struct Builder<'a> {
+    origin: &'a Origin,
+    stack: Vec<Frame>,
+    /// What anchors stand for, each with its number of nodes.
+    anchors: BTreeMap<usize, (Node, usize)>,
+    /// Nodes made so far, the copies that aliases make among them.
+    node_count: usize,
+    document_count: usize,
+    root: Option<Node>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(origin: &'a Origin) -> Self {
+        Self {
+            origin,
+            stack: Vec::new(),
+            anchors: BTreeMap::new(),
+            node_count: 0,
+            document_count: 0,
+            root: None,
+            problems: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
+        let place = self.origin.place(&span.start);
+        match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+            Event::DocumentStart(_) => {
+                self.document_count += 1;
+                if self.document_count > 1 {
+                    let message = "a second document starts here; a configuration is one document";
+                    return Err(Problem::error(Some(place), message));
+                }
+                Ok(())
+            }
+            Event::Alias(anchor) => {
+                let Some((node, count)) = self.anchors.get(&anchor) else {
+                    let message = "this alias stands inside what it refers to";
+                    return Err(Problem::error(Some(place), message));
+                };
+                let (mut node, count) = (node.clone(), *count);
+                node.place = place;
+                self.count(count, &node.place)?;
+                self.complete(node, 0)
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                refuse_tag(tag.as_deref(), &place)?;
+                self.count(1, &place)?;
+                let null = style == ScalarStyle::Plain && tag.is_none() && is_null(&text);
+                let value = if null && !self.expects_key() {
+                    Value::Null
+                } else {
+                    Value::Scalar(text.into_owned())
+                };
+                self.complete(Node { place, value }, anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                refuse_tag(tag.as_deref(), &place)?;
+                self.open(Frame { place, anchor, content: Content::List(Vec::new()) })
+            }
+            Event::MappingStart(anchor, tag) => {
+                refuse_tag(tag.as_deref(), &place)?;
+                self.open(Frame { place, anchor, content: Content::Map(Map::default()) })
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let frame = self.stack.pop().expect("the parser closes only what it opened");
+                let value = match frame.content {
+                    Content::List(nodes) => Value::List(nodes),
+                    Content::Map(map) => Value::Map(map.entries),
+                };
+                self.complete(Node { place: frame.place, value }, frame.anchor)
+            }
+        }
+    }
+
+    fn open(&mut self, frame: Frame) -> Result<(), Problem> {
+        self.count(1, &frame.place)?;
+        if self.expects_key() {
+            return Err(Problem::error(Some(frame.place), KEY_IS_TEXT));
+        }
+        if self.stack.len() >= DEPTH_MAX {
+            let message = format!("this is nested deeper than {DEPTH_MAX} levels");
+            return Err(Problem::error(Some(frame.place), message));
+        }
+        self.stack.push(frame);
+        Ok(())
+    }
+
+    /// Puts a finished node where it belongs.
+    fn complete(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+        if anchor != 0 {
+            let count = count_nodes(&node);
+            // The copy kept for aliases costs memory as well.
+            self.count(count, &node.place)?;
+            self.anchors.insert(anchor, (node.clone(), count));
+        }
+        let Some(frame) = self.stack.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut frame.content {
+            Content::List(nodes) => nodes.push(node),
+            Content::Map(map) => match map.pending.take() {
+                Some((key, place)) => {
+                    if let Some(first) = map.seen.get(&key) {
+                        let problem = given_twice(&key, place, first);
+                        self.problems.push(problem);
+                    } else {
+                        map.seen.insert(key.clone(), place.clone());
+                        map.entries.push(Entry { key, place, value: node });
+                    }
+                }
+                None => match node.value {
+                    Value::Scalar(key) => map.pending = Some((key, node.place)),
+                    _ => return Err(Problem::error(Some(node.place), KEY_IS_TEXT)),
+                },
+            },
+        }
+        Ok(())
+    }
+
+    fn expects_key(&self) -> bool {
+        match self.stack.last() {
+            Some(Frame { content: Content::Map(map), .. }) => map.pending.is_none(),
+            _ => false,
+        }
+    }
+
+    fn count(&mut self, more: usize, place: &Place) -> Result<(), Problem> {
+        self.node_count += more;
+        if self.node_count > NODES_MAX {
+            let message = format!("this holds more than {NODES_MAX} values");
+            return Err(Problem::error(Some(place.clone()), message));
+        }
+        Ok(())
+    }
+}
+
+/// The tags of YAML's own types change nothing here, since every key has one type that its value
+/// may have; any other tag would be lost without a word.
+fn refuse_tag(tag: Option<&Tag>, place: &Place) -> Result<(), Problem> {
+    match tag {
+        Some(tag) if !tag.is_yaml_core_schema() => {
+            let message = format!("the tag `{}` means nothing here", printable(&tag.to_string()));
+            Err(Problem::error(Some(place.clone()), message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn given_twice(key: &str, place: Place, first: &Place) -> Problem {
+    let first = match first {
+        Place::File { line, .. } => format!(" (first on line {line})"),
+        Place::Option(_) => String::new(),
+    };
+    let message = format!("`{}` is given twice{first}; keep one of them", printable(key));
+    Problem::error(Some(place), message)
+}
+
+fn count_nodes(node: &Node) -> usize {
+    match &node.value {
+        Value::Null | Value::Scalar(_) => 1,
+        Value::List(nodes) => 1 + nodes.iter().map(count_nodes).sum::<usize>(),
+        Value::Map(entries) => {
+            1 + entries.iter().map(|entry| count_nodes(&entry.value)).sum::<usize>()
+        }
+    }
+}
+
+/// Null in YAML's core schema.
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+const KEY_IS_TEXT: &str = "a key must be plain text; write `key: value`";
+
+/// Our deepest key is five levels down.
+const DEPTH_MAX: usize = 32;
+
+/// Far more than a configuration of a thousand systems holds; bounds what aliases can unfold.
+const NODES_MAX: usize = 200_000;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    /// The tree in one line, and the problems with their places.
+    fn check(text: &str, tree: &str, problems: &[&str]) {
+        let (root, found) = parse(text, &Origin::File);
+        let found: Vec<String> = found
+            .into_iter()
+            .map(|problem| match problem.place {
+                Some(Place::File { line, column }) => {
+                    format!("{line}:{column}: {}", problem.message)
+                }
+                place => format!("{place:?}: {}", problem.message),
+            })
+            .collect();
+        assert_eq!(
+            (show(&root).as_str(), found),
+            (tree, problems.iter().map(|p| (*p).to_owned()).collect())
+        );
+    }
+
+    fn show(node: &Node) -> String {
+        let at = match &node.place {
+            Place::File { line, column } => format!("{line}:{column}"),
+            Place::Option(option) => option.to_string(),
+        };
+        match &node.value {
+            Value::Null => format!("null@{at}"),
+            Value::Scalar(text) => format!("{text:?}@{at}"),
+            Value::List(nodes) => {
+                format!("[{}]", nodes.iter().map(show).collect::<Vec<_>>().join(" "))
+            }
+            Value::Map(entries) => {
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|entry| format!("{}={}", entry.key, show(&entry.value)))
+                    .collect();
+                format!("{{{}}}", entries.join(" "))
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_knows_its_line_and_column() {
+        check(
+            "a: 1\nb:\n  - x\n  - 'y'\nc: {d: ~, e: \"~\"}\n",
+            "{a=\"1\"@1:4 b=[\"x\"@3:5 \"y\"@4:5] c={d=null@5:8 e=\"~\"@5:14}}",
+            &[],
+        );
+    }
+
+    #[test]
+    fn json_is_read_as_well() {
+        check(
+            "{\"a\": [1, true],\n\t\"b\": null}",
+            "{a=[\"1\"@1:8 \"true\"@1:11] b=null@2:7}",
+            &[],
+        );
+    }
+
+    #[test]
+    fn nothing_is_a_valid_file() {
+        check("", "null@1:1", &[]);
+        check("# only a comment\n", "null@1:1", &[]);
+        check("\u{feff}a: 1", "{a=\"1\"@1:4}", &[]);
+    }
+
+    #[test]
+    fn the_same_key_twice_is_refused_and_reading_goes_on() {
+        check(
+            "a: 1\nb: 2\na: 3\n",
+            "{a=\"1\"@1:4 b=\"2\"@2:4}",
+            &["3:1: `a` is given twice (first on line 1); keep one of them"],
+        );
+    }
+
+    #[test]
+    fn aliases_are_followed_and_bounded() {
+        check("a: &x {b: 1}\nc: *x\n", "{a={b=\"1\"@1:11} c={b=\"1\"@1:11}}", &[]);
+        let mut text = String::from("a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n");
+        for level in 1..10 {
+            let inner = format!("*a{},", level - 1).repeat(10);
+            writeln!(text, "a{level}: &a{level} [{inner}]").unwrap();
+        }
+        let (_, problems) = parse(&text, &Origin::File);
+        assert!(problems[0].message.contains("more than 200000 values"), "{problems:?}");
+        let (_, problems) = parse("a: &x [*x]", &Origin::File);
+        assert!(problems[0].message.contains("alias"), "{problems:?}");
+    }
+
+    #[test]
+    fn what_a_configuration_has_no_use_for_is_refused() {
+        check(
+            "a: 1\n---\nb: 2\n",
+            "null@1:1",
+            &["2:1: a second document starts here; a configuration is one document"],
+        );
+        check("[a]: 1\n", "null@1:1", &["1:1: a key must be plain text; write `key: value`"]);
+        check("a: !secret 1\n", "null@1:1", &["1:4: the tag `!secret` means nothing here"]);
+        check("a: !!int 1\n", "{a=\"1\"@1:4}", &[]);
+        let nested = format!("{}{}", "[".repeat(50), "]".repeat(50));
+        check(&nested, "null@1:1", &["1:33: this is nested deeper than 32 levels"]);
+        let (_, problems) = parse(&"[".repeat(100_000), &Origin::File);
+        assert_eq!(problems.len(), 1);
+        let (_, problems) = parse(&"- ".repeat(100_000), &Origin::File);
+        assert_eq!(problems.len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_yaml_is_said_with_its_place() {
+        let (_, problems) = parse("a: 1\nb: [1\n", &Origin::File);
+        assert!(problems[0].message.starts_with("this is not valid YAML"), "{problems:?}");
+        assert!(matches!(problems[0].place, Some(Place::File { line: 2 | 3, .. })), "{problems:?}");
+    }
+
+    #[test]
+    fn an_option_is_its_own_place() {
+        let origin = Origin::Option("--set a=1".into());
+        assert_eq!(show(&parse("1", &origin).0), "\"1\"@--set a=1");
+    }
+}

@@ -1,0 +1,396 @@
+//! Text to typed values: durations, sizes, levels and the like.
+//!
+//! A value that does not fit is described as the rest of a sentence that starts with the text
+//! itself ("… is not a duration; write …"), so that every message says how to mend it.
+//!
+//! Not for: where a value stands (`section`), which range it may have (its owner).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::problem::is_unprintable;
+
+/// A value that a key can have.
+pub(crate) trait Setting: Sized {
+    /// Reads it; relative paths start at `base`. The error completes "`text` …".
+    fn read(text: &str, base: &Path) -> Result<Self, String>;
+}
+
+/// A value with a least and a greatest.
+pub(crate) trait Bounded: Setting + PartialOrd {
+    /// As a user would write it.
+    fn show(&self) -> String;
+}
+
+/// A value that is one of a few words.
+pub(crate) trait Word: Sized + Copy + 'static {
+    /// Every value with its word.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl<T: Word> Setting for T {
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        T::WORDS
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(text))
+            .map(|(_, value)| *value)
+            .ok_or_else(|| {
+                format!("is not one of {}", listed(T::WORDS.iter().map(|(word, _)| *word)))
+            })
+    }
+}
+
+/// `a, b or c`.
+pub(crate) fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<&str> = words.collect();
+    match words.split_last() {
+        None => String::new(),
+        Some((only, [])) => (*only).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// This many times 1024 × 1024 bytes.
+    pub const fn mebibytes(count: u64) -> Self {
+        Self(count << 20)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, bytes) = SIZE_UNITS
+            .iter()
+            .rev()
+            .filter(|(unit, _)| unit.ends_with("iB"))
+            .find(|(_, bytes)| self.0 != 0 && self.0.is_multiple_of(*bytes))
+            .unwrap_or(&("B", 1));
+        write!(out, "{}{unit}", self.0 / bytes)
+    }
+}
+
+/// How much the program says: the levels of guide §7.1, with their numbers.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum LogLevel {
+    /// Nothing.
+    Disable = 10,
+    /// What ends the program.
+    Critical = 20,
+    /// What failed.
+    Error = 30,
+    /// What somebody should look at.
+    Warning = 40,
+    /// What happens.
+    #[default]
+    Info = 50,
+    /// What a developer asks about.
+    Debug = 60,
+    /// Everything.
+    Trace = 70,
+}
+
+impl LogLevel {
+    /// Every level with its name.
+    pub(crate) const NAMES: [(&'static str, Self); 7] = [
+        ("DISABLE", Self::Disable),
+        ("CRITICAL", Self::Critical),
+        ("ERROR", Self::Error),
+        ("WARNING", Self::Warning),
+        ("INFO", Self::Info),
+        ("DEBUG", Self::Debug),
+        ("TRACE", Self::Trace),
+    ];
+
+    /// Its name, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Critical => "critical",
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Setting for LogLevel {
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        Self::NAMES
+            .iter()
+            .find(|(name, level)| {
+                name.eq_ignore_ascii_case(text) || text == (*level as u8).to_string()
+            })
+            .map(|(_, level)| *level)
+            .ok_or_else(|| {
+                let levels: Vec<String> = Self::NAMES
+                    .iter()
+                    .map(|(name, level)| format!("{} ({name})", *level as u8))
+                    .collect();
+                format!("is no log level; write {}", listed(levels.iter().map(String::as_str)))
+            })
+    }
+}
+
+/// A value that may be left to the program.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum AutoOr<T> {
+    /// The program finds it.
+    #[default]
+    Auto,
+    /// This one.
+    Given(T),
+}
+
+impl<T: Setting> Setting for AutoOr<T> {
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        if text == "auto" { Ok(Self::Auto) } else { T::read(text, base).map(Self::Given) }
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        T::read(text, base).map(Some)
+    }
+}
+
+impl Setting for bool {
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        match text {
+            "true" | "True" | "TRUE" => Ok(true),
+            "false" | "False" | "FALSE" => Ok(false),
+            _ => Err("is not true or false".to_owned()),
+        }
+    }
+}
+
+impl Setting for u32 {
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        whole_number(text)?.try_into().map_err(|_| format!("is more than {}", Self::MAX))
+    }
+}
+
+impl Bounded for u32 {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for PathBuf {
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        match text {
+            "" => Err("is empty; a path is needed".to_owned()),
+            _ if text.contains('\0') => Err("holds a NUL character, which no path may".to_owned()),
+            _ => Ok(base.join(text)),
+        }
+    }
+}
+
+/// A folder that can also be done without.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct FolderOrNone(pub(crate) Option<PathBuf>);
+
+impl Setting for FolderOrNone {
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        if text == "none" { Ok(Self(None)) } else { PathBuf::read(text, base).map(Some).map(Self) }
+    }
+}
+
+/// Text in one line, such as a name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Line(pub(crate) String);
+
+impl Line {
+    pub(crate) const BYTES_MAX: usize = 1024;
+}
+
+impl Setting for Line {
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        if text.is_empty() {
+            Err("is empty".to_owned())
+        } else if text.len() > Self::BYTES_MAX {
+            Err(format!("is longer than {} bytes", Self::BYTES_MAX))
+        } else if text.chars().any(is_unprintable) {
+            Err("holds control characters".to_owned())
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+impl Setting for ByteSize {
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        const EXAMPLE: &str = "write a whole number and a unit, such as 512KiB, 64MiB or 1GiB";
+        let (number, unit) = split_number(text);
+        if number.is_empty() {
+            return Err(format!("is not a size; {EXAMPLE}"));
+        }
+        let number = whole_number(number)?;
+        let (_, bytes) = SIZE_UNITS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(unit) || (unit.is_empty() && *name == "B"))
+            .ok_or_else(|| format!("has no unit that is known; {EXAMPLE}"))?;
+        number.checked_mul(*bytes).map(Self).ok_or_else(|| "is too large".to_owned())
+    }
+}
+
+impl Bounded for ByteSize {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for Duration {
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        const EXAMPLE: &str = "write a whole number and a unit, such as 10ms, 2s or 1m";
+        let (number, unit) = split_number(text);
+        if number.is_empty() {
+            return Err(format!("is not a duration; {EXAMPLE}"));
+        }
+        if unit.is_empty() {
+            return Err(format!("has no unit; write {number}ms, {number}s or {number}m"));
+        }
+        let number = whole_number(number)?;
+        let (_, nanoseconds) = DURATION_UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(|| format!("has no unit that is known; {EXAMPLE}"))?;
+        number
+            .checked_mul(*nanoseconds)
+            .map(Self::from_nanos)
+            .ok_or_else(|| "is too long".to_owned())
+    }
+}
+
+impl Bounded for Duration {
+    fn show(&self) -> String {
+        show_duration(*self)
+    }
+}
+
+/// A duration as a configuration would have it: `10ms`.
+pub fn show_duration(duration: Duration) -> String {
+    let total = duration.as_nanos();
+    let (unit, nanoseconds) = DURATION_UNITS
+        .iter()
+        .rev()
+        .find(|(_, nanoseconds)| total != 0 && total.is_multiple_of(u128::from(*nanoseconds)))
+        .unwrap_or(&("ms", 1_000_000));
+    format!("{}{unit}", total / u128::from(*nanoseconds))
+}
+
+/// The digits at the start, and what follows them.
+fn split_number(text: &str) -> (&str, &str) {
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim_start())
+}
+
+fn whole_number(text: &str) -> Result<u64, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("is not a whole number".to_owned());
+    }
+    text.parse().map_err(|_| "is too large".to_owned())
+}
+
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("B", 1),
+    ("kB", 1_000),
+    ("KiB", 1 << 10),
+    ("MB", 1_000_000),
+    ("MiB", 1 << 20),
+    ("GB", 1_000_000_000),
+    ("GiB", 1 << 30),
+    ("TB", 1_000_000_000_000),
+    ("TiB", 1 << 40),
+];
+
+const DURATION_UNITS: &[(&str, u64)] = &[
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: Setting>(text: &str) -> Result<T, String> {
+        T::read(text, Path::new("/base"))
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(read("10ms"), Ok(Duration::from_millis(10)));
+        assert_eq!(read("2 s"), Ok(Duration::from_secs(2)));
+        assert_eq!(read("1m"), Ok(Duration::from_mins(1)));
+        assert_eq!(read::<Duration>("10").unwrap_err(), "has no unit; write 10ms, 10s or 10m");
+        for wrong in ["", "ms", "-1s", "1.5s", "5xs", "1S", "99999999999999999999s", "9999999999d"]
+        {
+            assert!(read::<Duration>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_may_be_plain_bytes() {
+        assert_eq!(read("64MiB"), Ok(ByteSize(64 << 20)));
+        assert_eq!(read("64 mib"), Ok(ByteSize(64 << 20)));
+        assert_eq!(read("10MB"), Ok(ByteSize(10_000_000)));
+        assert_eq!(read("4096"), Ok(ByteSize(4096)));
+        for wrong in ["", "MiB", "1.5MiB", "64M", "-1", "99999999999TiB"] {
+            assert!(read::<ByteSize>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn levels_have_names_and_numbers() {
+        assert_eq!(read("50"), Ok(LogLevel::Info));
+        assert_eq!(read("Debug"), Ok(LogLevel::Debug));
+        assert_eq!(read("10"), Ok(LogLevel::Disable));
+        for wrong in ["", "0", "55", "80", "loud"] {
+            assert!(read::<LogLevel>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_base() {
+        assert_eq!(read("a/b"), Ok(PathBuf::from("/base/a/b")));
+        assert_eq!(read("/a/b"), Ok(PathBuf::from("/a/b")));
+        assert!(read::<PathBuf>("").is_err());
+        assert_eq!(read("auto"), Ok(AutoOr::<PathBuf>::Auto));
+        assert_eq!(read("x"), Ok(AutoOr::Given(PathBuf::from("/base/x"))));
+        assert_eq!(read("none"), Ok(FolderOrNone(None)));
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        for text in ["1B", "3KiB", "64MiB", "5GiB", "1TiB", "1025B"] {
+            assert_eq!(read::<ByteSize>(text).unwrap().to_string(), text);
+        }
+        for text in ["10ms", "2s", "1m", "1500ms", "3h", "2d", "7us"] {
+            assert_eq!(show_duration(read(text).unwrap()), text);
+        }
+        assert_eq!(show_duration(Duration::ZERO), "0ms");
+        assert_eq!(ByteSize(0).to_string(), "0B");
+    }
+
+    #[test]
+    fn truth_and_numbers_are_strict() {
+        assert_eq!(read("true"), Ok(true));
+        assert!(read::<bool>("yes").is_err());
+        assert_eq!(read("4096"), Ok(4096_u32));
+        for wrong in ["", "-1", "4_096", "0x10", "4294967296", "1e3"] {
+            assert!(read::<u32>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! How the program ends: the documented exit codes, and a failure that carries one.
+//!
+//! Not for: errors of a configuration, which come in numbers and with places
+//! ([`crate::config::Report`]).
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+/// The exit codes that scripts and service managers may rely on.
+///
+/// The numbers from 65 on are those of `sysexits.h`, so that a service unit can say
+/// `RestartPreventExitStatus=78`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All went well.
+    Done = 0,
+    /// It failed while running, or an object that a list names could not be decoded.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// No kernel was found, no profile fits, or a dump is damaged.
+    NoKernel = 65,
+    /// The source can't be opened.
+    Source = 66,
+    /// Records could not be written.
+    Output = 74,
+    /// A permission is missing.
+    Permission = 77,
+    /// The configuration is wrong.
+    Configuration = 78,
+}
+
+impl Exit {
+    /// Every code, in the order in which the help lists them.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::NoKernel,
+        Self::Source,
+        Self::Output,
+        Self::Permission,
+        Self::Configuration,
+    ];
+
+    /// The number that the operating system gets.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What the code says, for the help text and the manual.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed while running, or an object could not be decoded",
+            Self::Usage => "wrong command line, or something that is not built yet",
+            Self::NoKernel => "no kernel found, no profile fits, or a damaged dump",
+            Self::Source => "the source can't be opened",
+            Self::Output => "output failed",
+            Self::Permission => "permission denied",
+            Self::Configuration => "the configuration is wrong",
+        }
+    }
+
+    /// The code for an error from the operating system: a missing permission is told apart from
+    /// everything else, for which `otherwise` stands.
+    pub fn from_io(error: &io::Error, otherwise: Self) -> Self {
+        if error.kind() == io::ErrorKind::PermissionDenied { Self::Permission } else { otherwise }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why the program ends early: one line for people, and the code to end with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// The code to end with.
+    pub exit: Exit,
+    /// What happened, where, and how to mend it.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its message.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// For what the contract names and this version does not have.
+    pub fn not_built(what: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, format!("{what} is not built yet"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_the_documented_ones() {
+        let codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
+        assert_eq!(codes, [0, 1, 2, 65, 66, 74, 77, 78]);
+    }
+
+    #[test]
+    fn a_missing_permission_has_its_own_code() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(Exit::from_io(&denied, Exit::Source), Exit::Permission);
+        assert_eq!(Exit::from_io(&missing, Exit::Source), Exit::Source);
+    }
+}

@@ -1,0 +1,5 @@
+//! The program `panoptes`: command line, configuration and service around the engine.
+
+pub mod config;
+pub mod exit;
+pub mod message;

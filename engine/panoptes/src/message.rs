@@ -1,0 +1,284 @@
+//! Messages for people: what the program says about itself, by level.
+//!
+//! One line each, on stderr (the service: on stdout, guide §8.1), and with a debug log all of them in
+//! a file as well, whatever the level. Text that came from a watched machine can't steer the
+//! terminal: control characters are escaped.
+//!
+//! Not for: records (`panoptes-sinks`).
+
+use std::fmt::{self, Display};
+use std::fs::{File, OpenOptions, create_dir_all};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::config::{LogLevel, is_unprintable};
+use crate::exit::{Exit, Failure};
+
+/// Where messages go, and which of them.
+pub struct Messages {
+    level: AtomicU8,
+    colour: bool,
+    out: Mutex<Box<dyn Write + Send>>,
+    debug_log: Mutex<Option<DebugLog>>,
+}
+
+struct DebugLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl Messages {
+    /// Messages on stderr, coloured on a terminal unless `NO_COLOR` is set.
+    pub fn on_stderr(level: LogLevel) -> Self {
+        let colour = wants_colour(io::stderr().is_terminal());
+        Self::new(Box::new(io::stderr()), colour, level)
+    }
+
+    /// Messages on stdout, for the service.
+    pub fn on_stdout(level: LogLevel) -> Self {
+        let colour = wants_colour(io::stdout().is_terminal());
+        Self::new(Box::new(io::stdout()), colour, level)
+    }
+
+    /// Messages that go wherever the caller likes.
+    pub fn new(out: Box<dyn Write + Send>, colour: bool, level: LogLevel) -> Self {
+        Self {
+            level: AtomicU8::new(level as u8),
+            colour,
+            out: Mutex::new(out),
+            debug_log: Mutex::new(None),
+        }
+    }
+
+    /// Says more or less from now on.
+    pub fn set_level(&self, level: LogLevel) {
+        self.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Writes every message, of every level, into `folder` as well.
+    pub fn log_to(&self, folder: &Path) -> Result<(), Failure> {
+        let path = folder.join(DEBUG_LOG_NAME);
+        let file = create_dir_all(folder)
+            .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
+            .map_err(|error| {
+                let message = format!(
+                    "service.debug_log_folder: {} can't be written: {error}",
+                    path.display()
+                );
+                Failure::new(Exit::from_io(&error, Exit::Output), message)
+            })?;
+        *locked(&self.debug_log) = Some(DebugLog { path, file });
+        Ok(())
+    }
+
+    /// Whether a message of this level would be seen by anybody, so that it is worth making.
+    pub fn wants(&self, level: LogLevel) -> bool {
+        self.shows(level) || locked(&self.debug_log).is_some()
+    }
+
+    /// Says what ends the program.
+    pub fn critical(&self, text: impl Display) {
+        self.say(LogLevel::Critical, text);
+    }
+
+    /// Says what failed.
+    pub fn error(&self, text: impl Display) {
+        self.say(LogLevel::Error, text);
+    }
+
+    /// Says what somebody should look at.
+    pub fn warning(&self, text: impl Display) {
+        self.say(LogLevel::Warning, text);
+    }
+
+    /// Says what happens.
+    pub fn info(&self, text: impl Display) {
+        self.say(LogLevel::Info, text);
+    }
+
+    /// Says what a developer asks about.
+    pub fn debug(&self, text: impl Display) {
+        self.say(LogLevel::Debug, text);
+    }
+
+    /// Says everything.
+    pub fn trace(&self, text: impl Display) {
+        self.say(LogLevel::Trace, text);
+    }
+
+    /// Says something at a level. A message that can't be written is lost: there is nobody to tell.
+    pub fn say(&self, level: LogLevel, text: impl Display) {
+        let shown = self.shows(level);
+        let mut debug_log = locked(&self.debug_log);
+        if !shown && debug_log.is_none() {
+            return;
+        }
+        let text = one_line(&text.to_string());
+        if shown {
+            let line = format!("{}{text}\n", prefix(level, self.colour));
+            let mut out = locked(&self.out);
+            // One write, so that lines of several processes do not mix.
+            let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        }
+        if let Some(log) = debug_log.as_mut() {
+            let line = format!("{} {} {text}\n", jiff::Timestamp::now(), level.name());
+            if let Err(error) = log.file.write_all(line.as_bytes()) {
+                let path = log.path.display().to_string();
+                *debug_log = None;
+                drop(debug_log);
+                self.warning(format_args!("the debug log {path} ends here: {error}"));
+            }
+        }
+    }
+
+    fn shows(&self, level: LogLevel) -> bool {
+        level as u8 <= self.level.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Messages {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Messages")
+            .field("level", &self.level)
+            .field("colour", &self.colour)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A poisoned lock only means that another thread died while it said something.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wants_colour(terminal: bool) -> bool {
+    // https://no-color.org: any value but the empty one.
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    terminal && !refused && !dumb
+}
+
+fn prefix(level: LogLevel, colour: bool) -> String {
+    // SGR: bold red, yellow, dim.
+    let (word, style) = match level {
+        LogLevel::Critical | LogLevel::Error => ("error: ", "1;31"),
+        LogLevel::Warning => ("warning: ", "33"),
+        LogLevel::Debug => ("debug: ", "2"),
+        LogLevel::Trace => ("trace: ", "2"),
+        LogLevel::Info | LogLevel::Disable => return "panoptes: ".to_owned(),
+    };
+    if colour {
+        format!("panoptes: \u{1b}[{style}m{word}\u{1b}[0m")
+    } else {
+        format!("panoptes: {word}")
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_unprintable(character) {
+            line.extend(character.escape_unicode());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+const DEBUG_LOG_NAME: &str = "panoptes.log";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Kept {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn all_levels(level: LogLevel, colour: bool) -> String {
+        let kept = Kept::default();
+        let messages = Messages::new(Box::new(kept.clone()), colour, level);
+        messages.critical("a");
+        messages.error("b");
+        messages.warning("c");
+        messages.info("d");
+        messages.debug("e");
+        messages.trace("f");
+        kept.text()
+    }
+
+    #[test]
+    fn the_level_decides_what_is_said() {
+        assert_eq!(all_levels(LogLevel::Disable, false), "");
+        assert_eq!(all_levels(LogLevel::Critical, false), "panoptes: error: a\n");
+        assert_eq!(
+            all_levels(LogLevel::Info, false),
+            "panoptes: error: a\npanoptes: error: b\npanoptes: warning: c\npanoptes: d\n"
+        );
+        assert!(all_levels(LogLevel::Trace, false).ends_with("debug: e\npanoptes: trace: f\n"));
+    }
+
+    #[test]
+    fn colour_is_only_in_the_word() {
+        let text = all_levels(LogLevel::Critical, true);
+        assert_eq!(text, "panoptes: \u{1b}[1;31merror: \u{1b}[0ma\n");
+    }
+
+    #[test]
+    fn a_message_is_one_line_without_control_characters() {
+        let kept = Kept::default();
+        let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Info);
+        messages.info("a guest named \u{1b}[2J\nitself");
+        assert_eq!(kept.text(), "panoptes: a guest named \\u{1b}[2J\\u{a}itself\n");
+    }
+
+    #[test]
+    fn the_debug_log_has_every_level() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("new");
+        let kept = Kept::default();
+        let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Error);
+        assert!(!messages.wants(LogLevel::Trace));
+        messages.log_to(&inner).unwrap();
+        assert!(messages.wants(LogLevel::Trace));
+        messages.trace("quiet");
+        messages.error("loud");
+        assert_eq!(kept.text(), "panoptes: error: loud\n");
+        let log = std::fs::read_to_string(inner.join("panoptes.log")).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].ends_with("Z trace quiet"), "{log}");
+        assert!(lines[1].ends_with("Z error loud"), "{log}");
+    }
+
+    #[test]
+    fn a_debug_log_that_cannot_be_is_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let messages = Messages::new(Box::new(io::sink()), false, LogLevel::Error);
+        let failure = messages.log_to(&file).unwrap_err();
+        assert_eq!(failure.exit, Exit::Output);
+        assert!(failure.message.starts_with("service.debug_log_folder: "), "{failure}");
+    }
+}
