@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod exit;
+pub mod interfaces;
 pub mod message;
+pub mod state;
