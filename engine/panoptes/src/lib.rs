@@ -1,7 +1,23 @@
 //! The program `panoptes`: command line, configuration and service around the engine.
+//!
+//! Everything is in this library so that tests reach it; the binary only calls [`run`]. The way of
+//! a call: [`cli`] parses what was typed, [`request`] checks it together with the configuration
+//! ([`config`]) and makes one typed request of it, `glue` carries that out with the engine.
+//! What is said to people goes through [`message`], the way it ends is in [`exit`].
+//!
+//! Not for: reading memory, decoding it, deciding what is worth reporting (`panoptes-engine`), or
+//! writing records (`panoptes-sinks`).
 
+pub mod check;
+pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod glue;
 pub mod interfaces;
 pub mod message;
+pub mod request;
 pub mod state;
+
+mod program;
+
+pub use program::run;

@@ -1,0 +1,112 @@
+//! `panoptes check`: says all that is wrong with a configuration, or what it would watch.
+//!
+//! Not for: finding mistakes (`config`), nor for looking whether what it names exists.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::config::{
+    Configuration, Loaded, Loader, Mode, Overrides, Place, Report, Weight, printable, show_duration,
+};
+use crate::exit::Exit;
+
+/// The answer: what goes where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// For standard output.
+    pub out: String,
+    /// For standard error, a line each.
+    pub err: Vec<String>,
+    /// The code to end with.
+    pub exit: Exit,
+}
+
+/// Checks a file as the service would read it.
+pub fn check(file: &Path, json: bool) -> Answer {
+    let loader =
+        Loader { mode: Mode::Run, file: Some(file.to_owned()), overrides: Overrides::default() };
+    match (loader.load(), json) {
+        (Ok(Loaded { configuration, warnings }), false) => {
+            Answer { out: summary(file, &configuration), err: lines(&warnings), exit: Exit::Done }
+        }
+        (Err(report), false) => {
+            Answer { out: String::new(), err: lines(&report), exit: report.exit() }
+        }
+        (Ok(Loaded { configuration, warnings }), true) => {
+            let mut object = problems(file, &warnings);
+            object["systems"] = systems(&configuration);
+            Answer { out: format!("{object}\n"), err: Vec::new(), exit: Exit::Done }
+        }
+        (Err(report), true) => Answer {
+            out: format!("{}\n", problems(file, &report)),
+            err: Vec::new(),
+            exit: report.exit(),
+        },
+    }
+}
+
+/// Lines that editors and other tools can follow: nothing stands before the place.
+fn lines(report: &Report) -> Vec<String> {
+    report.to_string().lines().map(str::to_owned).collect()
+}
+
+fn summary(file: &Path, configuration: &Configuration) -> String {
+    let mut text = format!("{}: ok\n", printable(&file.to_string_lossy()));
+    let output = &configuration.output;
+    let mut targets = Vec::new();
+    if output.stdout {
+        targets.push("standard output".to_owned());
+    }
+    if let Some(folder) = &output.log_folder {
+        targets.push(printable(&folder.to_string_lossy()));
+    }
+    let _ = writeln!(
+        text,
+        "scans every {}, records go to {}",
+        show_duration(configuration.service.scan_interval),
+        targets.join(" and ")
+    );
+    for system in &configuration.systems {
+        let events = &system.settings.events;
+        let _ = writeln!(
+            text,
+            "watches {} ({}): {} of {} activities, up to {} processes",
+            system.name,
+            system.address,
+            events.enabled_count(),
+            events.iter().count(),
+            system.settings.limits.processes
+        );
+    }
+    text
+}
+
+fn problems(file: &Path, report: &Report) -> Value {
+    let of = |weight| {
+        let chosen = report.problems.iter().filter(|problem| problem.weight == weight);
+        let list: Vec<Value> = chosen
+            .map(|problem| match problem.place {
+                Some(Place::File { line, column }) => {
+                    json!({"line": line, "column": column, "message": problem.message})
+                }
+                _ => json!({"message": problem.message}),
+            })
+            .collect();
+        Value::from(list)
+    };
+    json!({
+        "file": file.to_string_lossy(),
+        "valid": !report.has_errors(),
+        "errors": of(Weight::Error),
+        "warnings": of(Weight::Warning),
+    })
+}
+
+fn systems(configuration: &Configuration) -> Value {
+    let systems = configuration.systems.iter();
+    systems
+        .map(|system| json!({"name": system.name, "system": system.address.to_string()}))
+        .collect()
+}

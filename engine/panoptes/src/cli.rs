@@ -1,0 +1,370 @@
+//! The command line: what may be typed, and what the help says about it.
+//!
+//! One definition makes the parser, the help, the shell completions and the manual page. It knows
+//! nothing of what the words mean: values of the configuration stay text here and go through the
+//! same checks as those of a file (`config`).
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::exit::Exit;
+
+/// The whole command line.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "panoptes",
+    version,
+    about = "Watches Linux machines from the outside",
+    long_about = "Watches Linux machines from the outside: reads their physical memory, decodes \
+                  the kernel's own structures, and reports what happens there as JSON, one record \
+                  a line. Nothing runs inside the watched machine.",
+    after_help = help_of_everything(),
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Take one snapshot of a system as JSON lines, then exit
+    #[command(after_help = SCAN_HELP)]
+    Scan(Scan),
+    /// Watch systems until stopped, records on standard output
+    #[command(after_help = WATCH_HELP)]
+    Watch(Watch),
+    /// Run as a service: watch every configured system until stopped
+    #[command(after_help = RUN_HELP)]
+    Run(Run),
+    /// Make kernel profiles
+    Profile(Profile),
+    /// Check a configuration: every mistake with its line and column
+    #[command(after_help = CHECK_HELP)]
+    Check(Check),
+    /// Print the JSON Schema of every record
+    #[command(after_help = SCHEMA_HELP)]
+    Schema(Schema),
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(Completions),
+    /// Print the manual page (roff)
+    #[command(after_help = "Examples:\n  panoptes man > panoptes.1 && man ./panoptes.1")]
+    Man,
+}
+
+/// `panoptes scan`.
+#[derive(Args, Clone, Debug)]
+pub struct Scan {
+    /// What to scan: file:PATH, a bare path, or the name of a configured system
+    #[arg(value_name = "SYSTEM")]
+    pub system: OsString,
+    /// Only these kinds of object, comma separated
+    #[arg(long, value_name = "KINDS", value_enum, value_delimiter = ',')]
+    pub only: Vec<Kind>,
+    /// Print counts and timings by stage instead of objects
+    #[arg(long)]
+    pub summary: bool,
+    /// Print the summary as JSON
+    #[arg(long, requires = "summary")]
+    pub json: bool,
+    /// What overrides the configuration.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// `panoptes watch`.
+#[derive(Args, Clone, Debug)]
+pub struct Watch {
+    /// What to watch: file:PATH, a bare path, or names of configured systems; with --config and
+    /// without any, every configured system
+    #[arg(value_name = "SYSTEM", required_unless_present = "config")]
+    pub systems: Vec<OsString>,
+    /// What overrides the configuration.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// `panoptes run`.
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    /// What overrides the configuration.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// What every watching command takes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Settings {
+    /// Read this configuration (YAML or JSON)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key of the configuration, such as service.scan_interval=5ms; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How many of each are tracked, for every system: processes, threads, file-descriptors, vmas,
+    /// connections, containers, string-length
+    #[arg(long, value_name = "NAME=NUMBER,…")]
+    pub limits: Vec<String>,
+    /// From the start of one scan to the start of the next: 10ms, 2s, 1m
+    #[arg(long, value_name = "DURATION")]
+    pub interval: Option<String>,
+    /// The cores to scan on, one pinned thread each: numbers and ranges such as 0-3,8
+    #[arg(long, value_name = "CORES")]
+    pub cores: Option<String>,
+    /// Write the event log into this folder
+    #[arg(long, value_name = "DIR")]
+    pub log_folder: Option<PathBuf>,
+}
+
+/// `panoptes profile`.
+#[derive(Args, Clone, Debug)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Profile {
+    /// What to do with profiles.
+    #[command(subcommand)]
+    pub command: ProfileCommand,
+}
+
+/// What to do with profiles.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Make a profile of the kernel that a system runs
+    #[command(after_help = PROFILE_BUILD_HELP)]
+    Build(ProfileBuild),
+}
+
+/// `panoptes profile build`.
+#[derive(Args, Clone, Debug)]
+pub struct ProfileBuild {
+    /// Where the kernel is: file:PATH or a bare path
+    #[arg(value_name = "SYSTEM")]
+    pub system: OsString,
+    /// Write the profile here rather than to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `panoptes check`.
+#[derive(Args, Clone, Debug)]
+pub struct Check {
+    /// The configuration
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `panoptes schema`.
+#[derive(Args, Clone, Debug)]
+pub struct Schema {
+    /// Print the schema of the lines of `panoptes scan` instead
+    #[arg(long)]
+    pub scan: bool,
+}
+
+/// `panoptes completions`.
+#[derive(Args, Clone, Debug)]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// A kind of object that a scan prints, in the order in which it prints them.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
+pub enum Kind {
+    /// Processes
+    Processes,
+    /// Threads
+    Threads,
+    /// Open files, sockets, pipes and the like
+    Files,
+    /// Memory areas
+    Memory,
+    /// Network connections
+    Connections,
+    /// Kernel modules
+    #[value(hide = true)]
+    Modules,
+    /// Network interfaces
+    #[value(hide = true)]
+    Interfaces,
+    /// Containers
+    #[value(hide = true)]
+    Containers,
+    /// Commands that shells remember
+    #[value(hide = true)]
+    ShellHistory,
+}
+
+impl Kind {
+    /// Every kind that this version can print.
+    pub fn built() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied().filter(|kind| kind.is_built())
+    }
+
+    /// Whether this version can print it; those that it can't are hidden from the help.
+    pub const fn is_built(self) -> bool {
+        match self {
+            Self::Processes | Self::Threads | Self::Files | Self::Memory | Self::Connections => {
+                true
+            }
+            Self::Modules | Self::Interfaces | Self::Containers | Self::ShellHistory => false,
+        }
+    }
+
+    /// As it is typed.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// What the contract names and this version does not have: commands, under which command.
+pub(crate) const NOT_BUILT: [(&str, &str); 5] = [
+    ("panoptes", "systems"),
+    ("panoptes", "sbom"),
+    ("panoptes", "flow"),
+    ("panoptes profile", "show"),
+    ("panoptes profile", "verify"),
+];
+
+fn help_of_everything() -> String {
+    let mut text = String::from(EXAMPLES);
+    text.push_str(
+        "\n\nSYSTEM is one of:\n  file:PATH  shared guest memory or a dump, live or not: ",
+    );
+    text.push_str("raw, LiME, ELF core, kdump\n  PATH       the same\n\nExit codes:");
+    for exit in Exit::ALL {
+        let _ = write!(text, "\n  {:<3} {}", exit.code(), exit.meaning());
+    }
+    text
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  panoptes scan guest.mem --only processes,connections
+  panoptes watch file:/dev/shm/guest.mem --interval 10ms
+  panoptes run --config /etc/panoptes/panoptes.yaml";
+
+const SCAN_HELP: &str = "\
+Examples:
+  panoptes scan guest.mem
+  panoptes scan file:/dev/shm/guest.mem --only processes,files
+  panoptes scan guest.mem --summary
+  panoptes scan web-1 --config panoptes.yaml";
+
+const WATCH_HELP: &str = "\
+Examples:
+  panoptes watch /dev/shm/guest.mem
+  panoptes watch /dev/shm/a.mem /dev/shm/b.mem --interval 100ms --log-folder /tmp/log
+  panoptes watch --config panoptes.yaml --set default.events.thread_created=false
+  panoptes watch guest.mem --limits processes=8192,file-descriptors=200000";
+
+const RUN_HELP: &str = "\
+Without --config it reads /etc/panoptes/panoptes.yaml, if there is one.
+SIGHUP reads the configuration again, SIGTERM ends it after the last records.
+
+Examples:
+  panoptes run --config panoptes.yaml
+  panoptes run --config panoptes.yaml --set service.log_level=debug";
+
+const CHECK_HELP: &str = "\
+Examples:
+  panoptes check /etc/panoptes/panoptes.yaml
+  panoptes check panoptes.yaml --json";
+
+const SCHEMA_HELP: &str = "\
+Examples:
+  panoptes schema > record.schema.json
+  panoptes schema --scan > scan.schema.json";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  panoptes completions bash > /etc/bash_completion.d/panoptes";
+
+const PROFILE_BUILD_HELP: &str = "\
+Examples:
+  panoptes profile build guest.mem -o kernel.profile";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace()).map(|arguments| arguments.command)
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_documents_every_exit_code() {
+        let help = Arguments::command().render_help().to_string();
+        for exit in Exit::ALL {
+            let line = format!("  {:<3} {}", exit.code(), exit.meaning());
+            assert!(help.contains(&line), "{line:?} is not in {help}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_a_list() {
+        let Ok(Command::Scan(scan)) = parse("panoptes scan x --only processes,shell-history")
+        else {
+            panic!("this is a good command line");
+        };
+        assert_eq!(scan.only, [Kind::Processes, Kind::ShellHistory]);
+        assert!(parse("panoptes scan x --only processs").is_err());
+    }
+
+    #[test]
+    fn kinds_that_are_hidden_are_those_that_are_not_built() {
+        for kind in Kind::value_variants() {
+            let value = kind.to_possible_value().unwrap();
+            assert_eq!(value.is_hide_set(), !kind.is_built(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn watching_needs_something_to_watch() {
+        assert!(parse("panoptes watch").is_err());
+        assert!(parse("panoptes watch x").is_ok());
+        assert!(parse("panoptes watch --config x").is_ok());
+        assert!(parse("panoptes scan --config x").is_err());
+    }
+
+    #[test]
+    fn what_is_not_built_is_not_offered() {
+        for (parent, name) in NOT_BUILT {
+            let mut command = Arguments::command();
+            for step in parent.split(' ').skip(1) {
+                command = command.find_subcommand(step).unwrap().clone();
+            }
+            assert!(command.find_subcommand(name).is_none(), "{parent} {name}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_line_of_help() {
+        fn visit(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{}", argument.get_id());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Arguments::command());
+    }
+}

@@ -1,0 +1,48 @@
+//! Carries out a request with the engine: the only file here that knows the engine.
+//!
+//! Every function takes one checked, typed request and where to write; none of them reads
+//! arguments, the environment or a configuration.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use panoptes_sinks::schema::{record_schema, scan_schema};
+
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::request::{ProfileBuildRequest, ScanRequest, WatchRequest};
+
+/// Prints one snapshot of a system.
+pub fn scan(
+    request: &ScanRequest,
+    out: &mut dyn Write,
+    messages: &Arc<Messages>,
+) -> Result<Exit, Failure> {
+    let _ = (request, out, messages);
+    Err(Failure::not_built("`panoptes scan`"))
+}
+
+/// Watches systems until stopped.
+pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, Failure> {
+    let _ = (request, messages);
+    Err(Failure::not_built("`panoptes watch`"))
+}
+
+/// Makes a profile.
+pub fn profile_build(
+    request: &ProfileBuildRequest,
+    out: &mut dyn Write,
+    messages: &Arc<Messages>,
+) -> Result<Exit, Failure> {
+    let _ = (request, out, messages);
+    Err(Failure::not_built("`panoptes profile build`"))
+}
+
+/// The JSON Schema of every record, or that of scan lines.
+pub fn schema(scan: bool) -> String {
+    let mut text = if scan { scan_schema() } else { record_schema() };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}

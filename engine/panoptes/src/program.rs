@@ -1,0 +1,164 @@
+//! One run of the program, from its arguments to its exit code.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind as UsageError};
+use clap::{CommandFactory, Parser};
+
+use crate::check::check;
+use crate::cli::{Arguments, NOT_BUILT};
+use crate::config::{Configuration, Mode, Report, Weight};
+use crate::exit::{Exit, Failure};
+use crate::glue;
+use crate::message::Messages;
+use crate::request::{Refusal, Request, resolve};
+
+/// Does what `arguments` say, the program's own name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if is_called(&arguments, "argus") {
+        return end(&Failure::not_built("the flow auditor (`argus`, `panoptes flow`)"));
+    }
+    let parsed = match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return usage(&error),
+    };
+    match resolve(parsed, Path::new(DEFAULT_CONFIG)) {
+        Ok(request) => carry_out(request),
+        Err(Refusal::Failure(failure)) => end(&failure),
+        Err(Refusal::Report(report)) => {
+            for line in report.to_string().lines() {
+                say(line);
+            }
+            report.exit()
+        }
+    }
+}
+
+fn carry_out(request: Request) -> Exit {
+    let result = match request {
+        Request::Scan(request) => messages(Mode::Scan, &request.configuration, &request.warnings)
+            .and_then(|messages| glue::scan(&request, &mut io::stdout().lock(), &messages)),
+        Request::Watch(request) => {
+            messages(request.mode, &request.configuration, &request.warnings)
+                .and_then(|messages| glue::watch(&request, &messages))
+        }
+        Request::ProfileBuild(request) => {
+            let configuration = Configuration::defaults(Mode::Scan);
+            messages(Mode::Scan, &configuration, &Report::default()).and_then(|messages| {
+                glue::profile_build(&request, &mut io::stdout().lock(), &messages)
+            })
+        }
+        Request::Check { file, json } => {
+            let answer = check(&file, json);
+            for line in &answer.err {
+                say(line);
+            }
+            print(answer.out.as_bytes()).map(|_| answer.exit)
+        }
+        Request::Schema { scan } => print(glue::schema(scan).as_bytes()),
+        Request::Completions(shell) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "panoptes", &mut script);
+            print(&script)
+        }
+        Request::Man => manual().and_then(|page| print(&page)),
+    };
+    result.unwrap_or_else(|failure| end(&failure))
+}
+
+/// Where messages go: the service's belong on stdout, unless records do.
+fn messages(
+    mode: Mode,
+    configuration: &Configuration,
+    warnings: &Report,
+) -> Result<Arc<Messages>, Failure> {
+    let level = configuration.service.log_level;
+    let messages = if mode == Mode::Run && !configuration.output.stdout {
+        Messages::on_stdout(level)
+    } else {
+        Messages::on_stderr(level)
+    };
+    if let Some(folder) = &configuration.service.debug_log_folder {
+        messages.log_to(folder)?;
+    }
+    for (weight, line) in warnings.lines() {
+        debug_assert_eq!(weight, Weight::Warning, "an error would have ended the program");
+        messages.warning(line);
+    }
+    Ok(Arc::new(messages))
+}
+
+fn is_called(arguments: &[OsString], name: &str) -> bool {
+    let called = arguments.first().and_then(|program| Path::new(program).file_name());
+    called == Some(OsStr::new(name))
+}
+
+/// Help and versions are no mistakes; a command of the contract that is not built is told apart
+/// from one that never was.
+fn usage(error: &clap::Error) -> Exit {
+    if let Some(command) = not_built(error) {
+        return end(&Failure::not_built(format_args!("`{command}`")));
+    }
+    match error.print() {
+        Err(failure) if failure.kind() != ErrorKind::BrokenPipe => Exit::Output,
+        _ if error.use_stderr() => Exit::Usage,
+        _ => Exit::Done,
+    }
+}
+
+fn not_built(error: &clap::Error) -> Option<String> {
+    if error.kind() != UsageError::InvalidSubcommand {
+        return None;
+    }
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    // The deepest command comes last in the table.
+    NOT_BUILT
+        .iter()
+        .rev()
+        .find(|(parent, child)| child == name && usage.contains(&format!("{parent} ")))
+        .map(|(parent, child)| format!("{parent} {child}"))
+}
+
+fn manual() -> Result<Vec<u8>, Failure> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command())
+        .render(&mut page)
+        .map_err(|error| Failure::new(Exit::Failed, format!("the manual page: {error}")))?;
+    Ok(page)
+}
+
+/// Writes all of it to standard output. A closed pipe is no error: who reads has read enough.
+fn print(text: &[u8]) -> Result<Exit, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
+        Err(error) => {
+            Err(Failure::new(Exit::Output, format!("standard output can't be written: {error}")))
+        }
+    }
+}
+
+/// The last words, whatever the log level.
+fn end(failure: &Failure) -> Exit {
+    say(&format!("panoptes: error: {failure}"));
+    failure.exit
+}
+
+/// A line on stderr; if that is closed, there is nobody to tell.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What `panoptes run` reads without `--config`.
+const DEFAULT_CONFIG: &str = "/etc/panoptes/panoptes.yaml";

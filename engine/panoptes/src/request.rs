@@ -1,0 +1,288 @@
+//! From a command line to what is wanted: the seam between what a user types and the engine.
+//!
+//! [`resolve`] turns parsed [`Arguments`] into a [`Request`] in which everything is checked and
+//! typed, or says what is wrong. It reads the configuration and touches nothing else.
+//!
+//! Not for: carrying any of it out (`glue`).
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap_complete::Shell;
+
+use crate::cli::{Arguments, Command, Kind, ProfileCommand, Settings};
+use crate::config::{
+    Configuration, Loader, Mode, NO_AUTO_SCAN, Overrides, Place, Problem, Report, System,
+    SystemAddress, printable,
+};
+use crate::exit::{Exit, Failure};
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// One snapshot.
+    Scan(Box<ScanRequest>),
+    /// Watching until stopped.
+    Watch(Box<WatchRequest>),
+    /// A profile.
+    ProfileBuild(ProfileBuildRequest),
+    /// A checked configuration.
+    Check {
+        /// The file.
+        file: PathBuf,
+        /// Whether the answer is JSON.
+        json: bool,
+    },
+    /// The schema of every record.
+    Schema {
+        /// Whether it is that of scan lines.
+        scan: bool,
+    },
+    /// Completions for a shell.
+    Completions(Shell),
+    /// The manual page.
+    Man,
+}
+
+/// One snapshot of one system.
+#[derive(Clone, Debug)]
+pub struct ScanRequest {
+    /// What to scan.
+    pub system: System,
+    /// What to print of it, in this order, each once.
+    pub kinds: Vec<Kind>,
+    /// Whether counts and timings are printed instead.
+    pub summary: Option<SummaryFormat>,
+    /// Everything else.
+    pub configuration: Configuration,
+    /// What somebody should know about the configuration.
+    pub warnings: Report,
+}
+
+/// How a summary is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SummaryFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Watching systems until stopped.
+#[derive(Clone, Debug)]
+pub struct WatchRequest {
+    /// Whether it is the service (`run`) or a person (`watch`).
+    pub mode: Mode,
+    /// What to watch: never empty, all names different.
+    pub systems: Vec<System>,
+    /// Everything else.
+    pub configuration: Configuration,
+    /// What somebody should know about the configuration.
+    pub warnings: Report,
+    /// For reading it anew on SIGHUP: [`WatchRequest::reload`].
+    source: Source,
+}
+
+/// A profile of the kernel that a system runs.
+#[derive(Clone, Debug)]
+pub struct ProfileBuildRequest {
+    /// Where the kernel is.
+    pub system: SystemAddress,
+    /// Where the profile goes; `None` is standard output.
+    pub output: Option<PathBuf>,
+}
+
+/// Why a request can't be made.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// One line.
+    Failure(Failure),
+    /// Everything that is wrong with a configuration.
+    Report(Report),
+}
+
+impl Refusal {
+    /// The code to end with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Failure(failure) => failure.exit,
+            Self::Report(report) => report.exit(),
+        }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Report> for Refusal {
+    fn from(report: Report) -> Self {
+        Self::Report(report)
+    }
+}
+
+/// What a configuration and the systems to watch are made from.
+#[derive(Clone, Debug)]
+struct Source {
+    loader: Loader,
+    systems: Vec<OsString>,
+}
+
+impl WatchRequest {
+    /// The same request with the configuration as it is now.
+    pub fn reload(&self) -> Result<Self, Refusal> {
+        Self::make(self.source.clone())
+    }
+
+    fn make(source: Source) -> Result<Self, Refusal> {
+        let loaded = source.loader.load()?;
+        let systems = if source.systems.is_empty() {
+            loaded.configuration.systems.clone()
+        } else {
+            pick_all(&source.systems, &loaded.configuration)?
+        };
+        if systems.is_empty() {
+            return Err(nothing_to_watch(&source.loader).into());
+        }
+        Ok(Self {
+            mode: source.loader.mode,
+            systems,
+            configuration: loaded.configuration,
+            warnings: loaded.warnings,
+            source,
+        })
+    }
+}
+
+/// Turns a command line into a request; `default_config` is what the service reads without
+/// `--config`, if it exists.
+pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, Refusal> {
+    match arguments.command {
+        Command::Scan(scan) => {
+            let kinds = wanted(&scan.only)?;
+            let summary = match (scan.summary, scan.json) {
+                (false, _) => None,
+                (true, false) => Some(SummaryFormat::Text),
+                (true, true) => Some(SummaryFormat::Json),
+            };
+            let loaded = loader(Mode::Scan, scan.settings).load()?;
+            let system = pick(&scan.system, &loaded.configuration)?;
+            Ok(Request::Scan(Box::new(ScanRequest {
+                system,
+                kinds,
+                summary,
+                configuration: loaded.configuration,
+                warnings: loaded.warnings,
+            })))
+        }
+        Command::Watch(watch) => {
+            let loader = loader(Mode::Watch, watch.settings);
+            let source = Source { loader, systems: watch.systems };
+            Ok(Request::Watch(Box::new(WatchRequest::make(source)?)))
+        }
+        Command::Run(run) => {
+            let mut loader = loader(Mode::Run, run.settings);
+            if loader.file.is_none() && default_config.exists() {
+                loader.file = Some(default_config.to_owned());
+            }
+            let source = Source { loader, systems: Vec::new() };
+            Ok(Request::Watch(Box::new(WatchRequest::make(source)?)))
+        }
+        Command::Profile(profile) => match profile.command {
+            ProfileCommand::Build(build) => Ok(Request::ProfileBuild(ProfileBuildRequest {
+                system: address(&build.system)?,
+                output: build.output,
+            })),
+        },
+        Command::Check(check) => Ok(Request::Check { file: check.file, json: check.json }),
+        Command::Schema(schema) => Ok(Request::Schema { scan: schema.scan }),
+        Command::Completions(completions) => Ok(Request::Completions(completions.shell)),
+        Command::Man => Ok(Request::Man),
+    }
+}
+
+fn loader(mode: Mode, settings: Settings) -> Loader {
+    Loader {
+        mode,
+        file: settings.config,
+        overrides: Overrides {
+            set: settings.set,
+            limits: settings.limits,
+            interval: settings.interval,
+            cores: settings.cores,
+            log_folder: settings.log_folder,
+        },
+    }
+}
+
+/// The kinds to print, in the order of printing, each once.
+fn wanted(only: &[Kind]) -> Result<Vec<Kind>, Failure> {
+    if let Some(kind) = only.iter().find(|kind| !kind.is_built()) {
+        return Err(Failure::not_built(format_args!("--only {}", kind.name())));
+    }
+    let mut kinds: Vec<Kind> =
+        if only.is_empty() { Kind::built().collect() } else { only.to_vec() };
+    kinds.sort_unstable();
+    kinds.dedup();
+    Ok(kinds)
+}
+
+fn pick_all(texts: &[OsString], configuration: &Configuration) -> Result<Vec<System>, Failure> {
+    let mut systems: Vec<System> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let mut system = pick(text, configuration)?;
+        if systems.iter().any(|other| other.address == system.address) {
+            let message = format!("{} is named twice", system.address);
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        // Two files of the same name in different folders.
+        if systems.iter().any(|other| other.name == system.name) {
+            system.name = system.address.to_string();
+        }
+        systems.push(system);
+    }
+    Ok(systems)
+}
+
+/// The system that a word on the command line means: a configured one by its name or its address,
+/// which then keeps its settings, or else what the word says, with the settings of `default`.
+fn pick(text: &OsStr, configuration: &Configuration) -> Result<System, Failure> {
+    if let Some(system) =
+        configuration.systems.iter().find(|system| OsStr::new(&system.name) == text)
+    {
+        return Ok(system.clone());
+    }
+    let address = address(text)?;
+    let configured = configuration.systems.iter().find(|system| system.address == address);
+    Ok(configured.cloned().unwrap_or_else(|| System {
+        name: address.default_name(),
+        address,
+        settings: configuration.default.clone(),
+    }))
+}
+
+fn address(text: &OsStr) -> Result<SystemAddress, Failure> {
+    let address = SystemAddress::from_argument(text).map_err(|why| {
+        let message = format!("`{}` {why}", printable(&text.to_string_lossy()));
+        Failure::new(Exit::Usage, message)
+    })?;
+    match address.not_built() {
+        Some(what) => Err(Failure::not_built(what)),
+        None => Ok(address),
+    }
+}
+
+/// `run` without a system: the file's mistake if there is one, else the command line's.
+fn nothing_to_watch(loader: &Loader) -> Report {
+    let place = match loader.file {
+        Some(_) => None,
+        None => Some(Place::Option("panoptes run".into())),
+    };
+    Report {
+        file: loader.file.clone(),
+        problems: vec![Problem::error(place, NO_AUTO_SCAN)],
+        denied: false,
+    }
+}

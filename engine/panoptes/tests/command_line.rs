@@ -1,0 +1,234 @@
+//! The program from outside: exit codes, and what it says where.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Run {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn run_in(folder: &Path, arguments: &[&str]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_panoptes"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env_remove("XDG_STATE_HOME")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
+    let Output { status, stdout, stderr } = output;
+    Run {
+        code: status.code().expect("it ends by itself"),
+        out: String::from_utf8(stdout).expect("it prints text"),
+        err: String::from_utf8(stderr).expect("it says text"),
+    }
+}
+
+fn run(arguments: &[&str]) -> Run {
+    run_in(Path::new("/"), arguments)
+}
+
+/// It ends with `code`, says one line that holds `message`, and prints nothing.
+#[track_caller]
+fn refuses(arguments: &[&str], code: i32, message: &str) {
+    let run = run(arguments);
+    assert_eq!(run.code, code, "{arguments:?}: {}", run.err);
+    assert!(run.err.contains(message), "{arguments:?}: {}", run.err);
+    assert_eq!(run.out, "", "{arguments:?}");
+}
+
+/// A folder with a configuration in it.
+fn configured(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let file = folder.path().join("p.yaml");
+    fs::write(&file, text).expect("there is room for a file");
+    (folder, file)
+}
+
+#[test]
+fn help_and_version_are_no_mistakes() {
+    for arguments in [&["--help"][..], &["-h"], &["help"], &["--version"], &["scan", "--help"]] {
+        let run = run(arguments);
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{arguments:?}");
+        assert!(run.out.contains("panoptes"), "{arguments:?}: {}", run.out);
+    }
+    let help = run(&["--help"]).out;
+    for (code, meaning) in [(66, "the source can't be opened"), (78, "the configuration is wrong")]
+    {
+        assert!(help.contains(&format!("{code}  {meaning}")), "{help}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_a_usage_error() {
+    refuses(&[], 2, "Usage");
+    refuses(&["frobnicate"], 2, "unrecognized subcommand");
+    refuses(&["scna"], 2, "scan");
+    refuses(&["scan"], 2, "SYSTEM");
+    refuses(&["watch"], 2, "SYSTEM");
+    refuses(&["scan", "x", "--only", "processs"], 2, "processes");
+    refuses(&["scan", "x", "--json"], 2, "--summary");
+    refuses(&["scan", "qemu:x"], 2, "write qemu:PID");
+    refuses(&["scan", "qmeu:1"], 2, "did you mean `qemu:`?");
+    refuses(&["watch", "/a", "/a"], 2, "named twice");
+    refuses(
+        &["scan", "x", "--set", "service.scan_interval=5xs"],
+        2,
+        "--set service.scan_interval=5xs: ",
+    );
+    refuses(&["scan", "x", "--set", "servce.scan_interval=5ms"], 2, "did you mean `service`?");
+    refuses(&["watch", "x", "--limits", "proceses=5"], 2, "did you mean `processes`?");
+    refuses(&["watch", "x", "--interval", "10"], 2, "--interval 10: ");
+    refuses(&["watch", "x", "--cores", "9999999"], 2, "--cores 9999999: ");
+}
+
+#[test]
+fn what_is_not_built_is_said() {
+    for arguments in [
+        &["systems"][..],
+        &["sbom", "build", "x"],
+        &["flow", "-r", "x"],
+        &["profile", "show"],
+        &["profile", "verify", "x"],
+        &["scan", "qemu:1"],
+        &["scan", "host:"],
+        &["watch", "doca:mlx5_0/V"],
+        &["scan", "x", "--only", "containers"],
+        &["scan", "x", "--only", "processes,shell-history"],
+        &["watch", "x", "--set", "output.metrics.address=127.0.0.1:1"],
+        &["watch", "x", "--set", "default.sbom=[x]"],
+    ] {
+        refuses(arguments, 2, "is not built yet");
+    }
+    let help = run(&["--help"]).out + &run(&["profile", "--help"]).out;
+    for word in ["systems  ", "sbom", "flow", "verify", "qemu", "doca", "argus"] {
+        assert!(!help.contains(word), "{word} is offered: {help}");
+    }
+}
+
+#[test]
+fn called_argus_it_is_the_flow_auditor() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("argus");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_panoptes"), &link).unwrap();
+    let output = Command::new(link).args(["-r", "x"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("not built yet"));
+}
+
+#[test]
+fn a_good_configuration_is_summed_up() {
+    let (folder, file) = configured("systems: {web: {system: web.mem}}\nservice: {cores: 1}\n");
+    let run = run_in(folder.path(), &["check", "p.yaml"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    assert!(run.out.starts_with("p.yaml: ok\n"), "{}", run.out);
+    assert!(run.out.contains("watches web (file:web.mem)"), "{}", run.out);
+
+    let run = run_in(folder.path(), &["check", "--json", file.to_str().unwrap()]);
+    let answer: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(answer["valid"], true);
+    assert_eq!(answer["systems"][0]["name"], "web");
+    let system = format!("file:{}", folder.path().join("web.mem").display());
+    assert_eq!(answer["systems"][0]["system"], system);
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_every_mistake() {
+    let (folder, _) = configured(
+        "service: {log_level: 1}\n\
+         system: {}\n\
+         output: {telemetry: [{}]}\n\
+         systems: {a: {system: /a}}\n",
+    );
+    let run = run_in(folder.path(), &["check", "p.yaml"]);
+    assert_eq!((run.code, run.out.as_str()), (78, ""));
+    let lines: Vec<&str> = run.err.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", run.err);
+    assert!(lines[0].starts_with("p.yaml:1:22: `service.log_level`: `1` is no log level"));
+    assert_eq!(lines[1], "p.yaml:2:1: unknown key `system`; did you mean `systems`?");
+
+    let run = run_in(folder.path(), &["check", "p.yaml", "--json"]);
+    assert_eq!((run.code, run.err.as_str()), (78, ""));
+    let answer: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(answer["valid"], false);
+    assert_eq!(answer["errors"].as_array().unwrap().len(), 4);
+    assert_eq!(answer["errors"][0]["line"], 1);
+    assert_eq!(answer["errors"][0]["column"], 22);
+
+    for arguments in [&["run", "--config", "p.yaml"][..], &["watch", "--config", "p.yaml"]] {
+        let run = run_in(folder.path(), arguments);
+        assert_eq!((run.code, run.err.lines().count()), (78, 4), "{}", run.err);
+    }
+    let run = run_in(folder.path(), &["run", "--config", "p.yaml", "--set", "service.cores=maybe"]);
+    assert_eq!((run.code, run.err.lines().count()), (78, 5), "{}", run.err);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_refused() {
+    refuses(&["check", "/missing.yaml"], 78, "/missing.yaml: can't be read: ");
+    refuses(&["check", "/"], 78, "/: can't be read: ");
+    refuses(&["run", "--config", "/missing.yaml"], 78, "/missing.yaml: can't be read: ");
+}
+
+#[test]
+fn an_empty_configuration_is_good_and_finds_nothing_yet() {
+    let (folder, _) = configured("");
+    let run = run_in(folder.path(), &["check", "p.yaml"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.err.contains("`auto_scan` is not built yet"), "{}", run.err);
+    let run = run_in(folder.path(), &["run", "--config", "p.yaml"]);
+    assert_eq!(run.code, 78, "{}", run.err);
+    assert!(run.err.contains("name the systems under `systems`"), "{}", run.err);
+}
+
+#[test]
+fn the_example_passes_its_check() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/panoptes.yaml");
+    let run = run(&["check", example]);
+    assert_eq!(run.code, 0, "{}", run.err);
+}
+
+#[test]
+fn what_is_generated_is_whole() {
+    let schema: Value = serde_json::from_str(&run(&["schema"]).out).unwrap();
+    assert!(schema.is_object());
+    let schema: Value = serde_json::from_str(&run(&["schema", "--scan"]).out).unwrap();
+    assert!(schema.is_object());
+    for shell in ["bash", "zsh", "fish"] {
+        let run = run(&["completions", shell]);
+        assert_eq!((run.code, run.err.as_str()), (0, ""));
+        assert!(run.out.contains("log-folder"), "{shell}");
+    }
+    let page = run(&["man"]);
+    assert_eq!(page.code, 0);
+    for word in [".TH panoptes", "watch", "Exit codes", "78"] {
+        assert!(page.out.contains(word), "{word} is not in {}", page.out);
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
+    let start = |out: Stdio| {
+        Command::new(env!("CARGO_BIN_EXE_panoptes"))
+            .arg("schema")
+            .stdout(out)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = start(Stdio::piped());
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = start(full.into()).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(74));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("standard output"));
+}
