@@ -13,5 +13,6 @@
 pub mod address;
 pub mod limits;
 pub mod path;
+pub mod system;
 
 pub mod walk;

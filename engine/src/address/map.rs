@@ -5,7 +5,7 @@
 
 /// Longest run of slots that is searched. At half load a run of 64 is beyond chance; only a guest that
 /// guesses the key could make one, and then it is told that the table is full.
-const PROBES_MAX: u32 = 64;
+const PROBES_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
@@ -81,8 +81,8 @@ impl AddressMap {
     #[inline]
     pub fn get(&self, address: u64) -> Option<u32> {
         let mask = self.slots.len() - 1;
-        let mut at = self.start(address);
-        for _ in 0..PROBES_MAX {
+        let start = self.start(address);
+        for at in start..start + PROBES_MAX {
             let slot = &self.slots[at & mask];
             if slot.generation != self.generation {
                 return None;
@@ -90,7 +90,6 @@ impl AddressMap {
             if slot.key == address {
                 return Some(slot.value);
             }
-            at += 1;
         }
         None
     }
@@ -99,8 +98,8 @@ impl AddressMap {
     #[inline]
     pub fn insert(&mut self, address: u64, value: u32) -> Insertion {
         let mask = self.slots.len() - 1;
-        let mut at = self.start(address);
-        for _ in 0..PROBES_MAX {
+        let start = self.start(address);
+        for at in start..start + PROBES_MAX {
             let slot = &mut self.slots[at & mask];
             if slot.generation != self.generation {
                 if self.used == self.capacity {
@@ -113,7 +112,6 @@ impl AddressMap {
             if slot.key == address {
                 return Insertion::Old(slot.value);
             }
-            at += 1;
         }
         Insertion::Full
     }

@@ -1,10 +1,14 @@
 //! Facts about the machine itself: name, clocks, counters.
 
+use panoptes_decoders::kernel::vm_area_struct::Vma;
 use panoptes_decoders::layout::{View, u32_at, u64_at};
-use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use super::snapshot::Machine;
 use super::{Kernel, Walker};
+
+/// `VSYSCALL_ADDR` (arch/x86/include/uapi/asm/vsyscall.h).
+const VSYSCALL_ADDRESS: u64 = 0xffff_ffff_ff60_0000;
 
 impl Walker {
     /// Reads what the machine says of itself, in one batch. What is not known is left out.
@@ -17,6 +21,7 @@ impl Walker {
         reader.push_bytes(space, roots.tsc_khz, 4);
         reader.push_bytes(space, roots.boot_id, 16);
         reader.push_bytes(space, roots.total_forks, 8);
+        reader.push(space, roots.gate_vma, &layouts.vm_area_struct.packing);
         reader.run(source, space.levels);
 
         let mut machine = Machine::default();
@@ -37,6 +42,10 @@ impl Walker {
             machine.boot_id.copy_from_slice(bytes);
         }
         machine.total_forks = reader.object(4).map(|bytes| u64_at(bytes, 0));
+        machine.gate = reader
+            .object(5)
+            .map(|bytes| Vma::decode(&layouts.vm_area_struct, bytes))
+            .filter(|gate| gate.start == VSYSCALL_ADDRESS && gate.end == gate.start + PAGE_BYTES);
         self.snapshot.machine = machine;
     }
 }

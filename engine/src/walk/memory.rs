@@ -15,7 +15,7 @@ use super::{Kernel, NONE, NameRow, Walker, fetch, row_of};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     mm: u32,
-    node: Enode,
+    enode: Enode,
     max: u64,
 }
 
@@ -37,7 +37,7 @@ impl Walker {
                     owners.push(index as u32);
                 }
                 Entry::Node(node) if nodes.len() < nodes.capacity() => {
-                    nodes.push(Node { mm: index as u32, node, max: u64::MAX });
+                    nodes.push(Node { mm: index as u32, enode: node, max: u64::MAX });
                 }
                 Entry::Node(_) => mm.complete = false,
             }
@@ -79,10 +79,10 @@ impl Walker {
         while done < nodes.len() {
             addresses.clear();
             let batch = addresses.capacity().min(nodes.len() - done);
-            addresses.extend(nodes[done..done + batch].iter().map(|node| node.node.address()));
+            addresses.extend(nodes[done..done + batch].iter().map(|node| node.enode.address()));
             let part = &nodes[done..done + batch];
             fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
-                let Node { mm, node, max } = part[index];
+                let Node { mm, enode: node, max } = part[index];
                 let complete = &mut mms[mm as usize].complete;
                 let Some(bytes) = bytes else {
                     losses.unreadable += 1;
@@ -101,7 +101,7 @@ impl Walker {
                         owners.push(mm);
                     }
                     Entry::Node(child) if children.len() < children.capacity() => {
-                        children.push(Node { mm, node: child, max: end });
+                        children.push(Node { mm, enode: child, max: end });
                     }
                     Entry::Empty => {}
                     Entry::Value(_) | Entry::Node(_) => {

@@ -34,6 +34,7 @@ use crate::limits::Limits;
 
 /// Which entities a scan is to look at; processes and threads always are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent choices, one a kind")]
 pub struct Scope {
     /// Descriptors.
     pub files: bool,

@@ -268,6 +268,14 @@ pub struct MmRow {
     pub complete: bool,
 }
 
+impl MmRow {
+    /// Whether /proc shows the vsyscall page among its areas: `MM_CONTEXT_HAS_VSYSCALL`
+    /// (arch/x86/include/asm/mmu.h), which 64-bit programs have.
+    pub const fn has_gate(&self) -> bool {
+        self.context_flags & 2 != 0
+    }
+}
+
 /// One area of memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VmaRow {
@@ -485,6 +493,8 @@ pub struct Machine {
     pub boot_id: [u8; 16],
     /// Forks since boot, when known.
     pub total_forks: Option<u64>,
+    /// The vsyscall page's area, which /proc shows in every process that [`MmRow::has_gate`].
+    pub gate: Option<Vma>,
 }
 
 impl Default for Machine {
@@ -495,6 +505,7 @@ impl Default for Machine {
             tsc_khz: None,
             boot_id: [0; 16],
             total_forks: None,
+            gate: None,
         }
     }
 }

@@ -1,0 +1,27 @@
+//! One watched machine: from a profile to a kernel that can be walked.
+//!
+//! Not here: finding the kernel (`panoptes-profiles` does) and walking it ([`crate::walk`]).
+
+use panoptes_profiles::Profile;
+
+use crate::walk::{Kernel, Roots};
+
+/// What the walk needs of a profile.
+pub fn kernel_of(profile: &Profile) -> Kernel {
+    let symbols = &profile.symbols;
+    Kernel {
+        layouts: profile.layouts.clone(),
+        space: profile.space.clone(),
+        roots: Roots {
+            init_task: symbols.init_task.unwrap_or_default(),
+            init_pid_ns: symbols.init_pid_ns.unwrap_or_default(),
+            init_net: symbols.init_net.unwrap_or_default(),
+            init_uts_ns: symbols.init_uts_ns.unwrap_or_default(),
+            timekeeper: profile.timekeeper.unwrap_or_default(),
+            tsc_khz: symbols.tsc_khz.unwrap_or_default(),
+            boot_id: symbols.sysctl_bootid.unwrap_or_default(),
+            total_forks: symbols.total_forks.unwrap_or_default(),
+            gate_vma: symbols.gate_vma.unwrap_or_default(),
+        },
+    }
+}
