@@ -123,7 +123,7 @@ impl Walker {
         let files = limits.files_seen_max();
         // Names: one a file, and the directories above them.
         let dentries = files + files / 4;
-        let list = files.max(vmas).max(threads).max(connections) + 1024;
+        let list = dentries.max(vmas).max(threads).max(processes).max(connections) + 8192;
         let mut salt = key;
         let mut map = |capacity| {
             salt = salt.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key;
