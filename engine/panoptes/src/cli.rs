@@ -56,9 +56,9 @@ pub enum Command {
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(Completions),
-    /// Print the manual page (roff)
-    #[command(after_help = "Examples:\n  panoptes man > panoptes.1 && man ./panoptes.1")]
-    Man,
+    /// Print a manual page (roff)
+    #[command(after_help = MAN_HELP)]
+    Man(Man),
 }
 
 /// `panoptes scan`.
@@ -114,7 +114,7 @@ pub struct Settings {
     /// connections, containers, string-length
     #[arg(long, value_name = "NAME=NUMBER,…")]
     pub limits: Vec<String>,
-    /// From the start of one scan to the start of the next: 10ms, 2s, 1m
+    /// When watching, from the start of one scan to the start of the next: 10ms, 2s, 1m
     #[arg(long, value_name = "DURATION")]
     pub interval: Option<String>,
     /// The cores to scan on, one pinned thread each: numbers and ranges such as 0-3,8
@@ -179,6 +179,14 @@ pub struct Completions {
     pub shell: Shell,
 }
 
+/// `panoptes man`.
+#[derive(Args, Clone, Debug)]
+pub struct Man {
+    /// The command that the page is about, such as scan or profile build; the program if none
+    #[arg(value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
 /// A kind of object that a scan prints, in the order in which it prints them.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
 pub enum Kind {
@@ -239,10 +247,9 @@ pub(crate) const NOT_BUILT: [(&str, &str); 5] = [
 
 fn help_of_everything() -> String {
     let mut text = String::from(EXAMPLES);
-    text.push_str(
-        "\n\nSYSTEM is one of:\n  file:PATH  shared guest memory or a dump, live or not: ",
-    );
-    text.push_str("raw, LiME, ELF core, kdump\n  PATH       the same\n\nExit codes:");
+    text.push_str("\n\n");
+    text.push_str(SYSTEM_HELP);
+    text.push_str("\n\nExit codes:");
     for exit in Exit::ALL {
         let _ = write!(text, "\n  {:<3} {}", exit.code(), exit.meaning());
     }
@@ -254,6 +261,11 @@ Examples:
   panoptes scan guest.mem --only processes,connections
   panoptes watch file:/dev/shm/guest.mem --interval 10ms
   panoptes run --config /etc/panoptes/panoptes.yaml";
+
+const SYSTEM_HELP: &str = "\
+SYSTEM is one of:
+  file:PATH  memory that a running guest shares, or a dump; the format is found by looking
+  PATH       the same";
 
 const SCAN_HELP: &str = "\
 Examples:
@@ -290,6 +302,11 @@ Examples:
 const COMPLETIONS_HELP: &str = "\
 Examples:
   panoptes completions bash > /etc/bash_completion.d/panoptes";
+
+const MAN_HELP: &str = "\
+Examples:
+  panoptes man | man -l -
+  panoptes man profile build > panoptes-profile-build.1";
 
 const PROFILE_BUILD_HELP: &str = "\
 Examples:

@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::check::check;
 use crate::cli::{Arguments, NOT_BUILT};
-use crate::config::{Configuration, Mode, Report, Weight};
+use crate::config::{Configuration, Mode, Report, Weight, printable};
 use crate::exit::{Exit, Failure};
 use crate::glue;
 use crate::message::Messages;
@@ -65,7 +65,7 @@ fn carry_out(request: Request) -> Exit {
             clap_complete::generate(shell, &mut Arguments::command(), "panoptes", &mut script);
             print(&script)
         }
-        Request::Man => manual().and_then(|page| print(&page)),
+        Request::Man(words) => manual(&words).and_then(|page| print(&page)),
     };
     result.unwrap_or_else(|failure| end(&failure))
 }
@@ -129,9 +129,19 @@ fn not_built(error: &clap::Error) -> Option<String> {
         .map(|(parent, child)| format!("{parent} {child}"))
 }
 
-fn manual() -> Result<Vec<u8>, Failure> {
+fn manual(words: &[String]) -> Result<Vec<u8>, Failure> {
+    let mut command = Arguments::command();
+    // Gives the subcommands their full names, which head their pages.
+    command.build();
+    for word in words {
+        let subcommand = command.find_subcommand(word).cloned();
+        command = subcommand.ok_or_else(|| {
+            let message = format!("`{}` is no command of {}", printable(word), command.get_name());
+            Failure::new(Exit::Usage, message)
+        })?;
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Arguments::command())
+    clap_mangen::Man::new(command)
         .render(&mut page)
         .map_err(|error| Failure::new(Exit::Failed, format!("the manual page: {error}")))?;
     Ok(page)

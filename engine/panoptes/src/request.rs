@@ -40,8 +40,8 @@ pub enum Request {
     },
     /// Completions for a shell.
     Completions(Shell),
-    /// The manual page.
-    Man,
+    /// The manual page of a command, or of the program if there is none.
+    Man(Vec<String>),
 }
 
 /// One snapshot of one system.
@@ -199,7 +199,7 @@ pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, R
         Command::Check(check) => Ok(Request::Check { file: check.file, json: check.json }),
         Command::Schema(schema) => Ok(Request::Schema { scan: schema.scan }),
         Command::Completions(completions) => Ok(Request::Completions(completions.shell)),
-        Command::Man => Ok(Request::Man),
+        Command::Man(man) => Ok(Request::Man(man.command)),
     }
 }
 

@@ -205,6 +205,11 @@ fn what_is_generated_is_whole() {
         assert_eq!((run.code, run.err.as_str()), (0, ""));
         assert!(run.out.contains("log-folder"), "{shell}");
     }
+    let page = run(&["man", "profile", "build"]);
+    for word in ["panoptes\\-profile\\-build", "\\-\\-output"] {
+        assert!(page.out.contains(word), "{word} is not in {}", page.out);
+    }
+    refuses(&["man", "frobnicate"], 2, "no command");
     let page = run(&["man"]);
     assert_eq!(page.code, 0);
     for word in [".TH panoptes", "watch", "Exit codes", "78"] {

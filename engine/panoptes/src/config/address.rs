@@ -149,6 +149,8 @@ const PID_MAX: u32 = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(text: &str, expected: Result<SystemAddress, &str>) {
@@ -205,6 +207,16 @@ mod tests {
         let name = OsStr::from_bytes(b"file:/a\xff");
         let expected = PathBuf::from(OsStr::from_bytes(b"/a\xff"));
         assert_eq!(SystemAddress::from_argument(name), Ok(SystemAddress::File(expected)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_reading_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(address) = SystemAddress::from_argument(OsStr::from_bytes(&bytes)) {
+                prop_assert!(!address.to_string().chars().any(char::is_control));
+                prop_assert!(!address.default_name().chars().any(char::is_control));
+            }
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Configuration {
         }
     }
 
-    fn read(&mut self, mode: Mode, section: &mut Section<'_>) {
+    fn read(&mut self, mode: Mode, log_folder: Option<&Path>, section: &mut Section<'_>) {
         section.section("service", |section| self.service.read(section));
         section.value("auto_scan", &mut self.auto_scan);
         section.value("profile_generation", &mut self.profile_generation);
@@ -113,7 +113,7 @@ impl Configuration {
                 self.systems.extend(System::read(name, &self.default, section));
             });
         });
-        section.section("output", |section| self.output.read(section));
+        section.section("output", |section| self.output.read(log_folder, section));
         if mode == Mode::Run {
             self.check_auto_scan(section);
         }
@@ -122,7 +122,7 @@ impl Configuration {
     /// A service with nothing to watch is a mistake, one that can't find any only worth knowing:
     /// an empty file is valid.
     fn check_auto_scan(&self, section: &Section<'_>) {
-        match (self.auto_scan, section.has("systems")) {
+        match (self.auto_scan, section.has_content("systems")) {
             (false, false) => {
                 let message = "nothing to watch: `auto_scan` is off and `systems` is empty";
                 section.refuse("auto_scan", message);
@@ -162,12 +162,13 @@ fn read_and_list(
     let mut configuration = Configuration::defaults(mode);
     let context = Context::new(folder, problems);
     let mut section = Section::root(&context, &root);
-    configuration.read(mode, &mut section);
+    configuration.read(mode, overrides.log_folder.as_deref(), &mut section);
     section.finish();
-    if let Some(folder) = &overrides.log_folder {
-        configuration.output.log_folder = Some(folder.clone());
-    }
     let mut problems = context.problems.into_inner();
+    // A warning may rest on a default that only stands there because something else is wrong.
+    if problems.iter().any(|problem| problem.weight == Weight::Error) {
+        problems.retain(|problem| problem.weight == Weight::Error);
+    }
     problems.sort_by(|left, right| left.place.cmp(&right.place));
     problems.dedup();
     (configuration, problems, context.asked.into_inner())
@@ -175,7 +176,7 @@ fn read_and_list(
 
 /// What is said where `auto_scan` would have to find the systems.
 pub const NO_AUTO_SCAN: &str =
-    "nothing would be watched: `auto_scan` is not built yet; name the systems under `systems`";
+    "nothing to watch: `auto_scan` is not built yet; name the systems under `systems`";
 
 /// Where the service leaves its event log.
 const LOG_FOLDER: &str = "/var/log/panoptes";

@@ -103,11 +103,12 @@ pub struct NetworkAddress {
 }
 
 impl Output {
-    pub(crate) fn read(&mut self, section: &mut Section<'_>) {
+    /// Reads it; `log_folder` is what the command line says, where a path need not be text.
+    pub(crate) fn read(&mut self, log_folder: Option<&Path>, section: &mut Section<'_>) {
         section.value("stdout", &mut self.stdout);
         let mut folder = FolderOrNone(self.log_folder.take());
         section.value("log_folder", &mut folder);
-        self.log_folder = folder.0;
+        self.log_folder = log_folder.map(Path::to_owned).or(folder.0);
         section.value_in(
             "rotate_size",
             &mut self.rotate_size,

@@ -182,6 +182,8 @@ mod tests {
         assert_eq!(exit(vec![Problem::warning(None, "mind this")]), Exit::Done);
         assert_eq!(exit(vec![in_option()]), Exit::Usage);
         assert_eq!(exit(vec![in_option(), in_file()]), Exit::Configuration);
+        let denied = Report { problems: vec![in_file()], denied: true, ..Report::default() };
+        assert_eq!(denied.exit(), Exit::Permission);
     }
 
     #[test]

@@ -111,6 +111,11 @@ impl<'a> Section<'a> {
         self.find(key).is_some()
     }
 
+    /// Whether there is more under `key` than empty lists and the like.
+    pub(crate) fn has_content(&self, key: &str) -> bool {
+        self.find(key).is_some_and(|node| !says_nothing(node))
+    }
+
     pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
         self.find(key).map(|node| node.place.clone())
     }
@@ -294,10 +299,7 @@ pub(crate) fn advice(given: &str, known: &[&str]) -> String {
     match nearest(given, known) {
         Some(key) => format!("did you mean `{key}`?"),
         None if known.is_empty() => "there are no keys here".to_owned(),
-        None if known.len() > LISTED_MAX => {
-            "it is not in the list that `panoptes schema` and the example configuration have"
-                .to_owned()
-        }
+        None if known.len() > LISTED_MAX => "`panoptes schema` has all names".to_owned(),
         None => {
             let mut known = known.to_vec();
             known.sort_unstable();
@@ -326,5 +328,5 @@ pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
 /// words that only share a beginning alone.
 const LIKENESS_MIN: f64 = 0.85;
 
-/// More keys than this are too many for one line.
+/// More keys than this are too many for one line; only the activities are that many.
 const LISTED_MAX: usize = 16;

@@ -265,6 +265,7 @@ fn the_command_line_overrides_the_file() {
     overrides.limits = vec!["processes=6,string-length=64".to_owned()];
     overrides.cores = Some("1,0".to_owned());
     overrides.log_folder = Some("log".into());
+    let file = &format!("{file}output: {{stdout: false, log_folder: none}}\n");
     let (configuration, problems) = read_with(file, &overrides);
     assert_eq!(lines(problems), Vec::<String>::new());
     assert_eq!(configuration.service.scan_interval, Duration::from_secs(4));
@@ -396,6 +397,9 @@ fn something_must_be_watched() {
         problems.into_iter().filter(|problem| problem.weight == Weight::Warning).count()
     };
     assert_eq!(warnings(""), 1);
+    assert_eq!(warnings(EXAMPLE), 1);
+    // What is wrong comes first.
+    assert_eq!(warnings("a: b: c"), 0);
     assert_eq!(warnings("systems: {a: {system: /a}}"), 0);
     assert_eq!(warnings("systems: {a: {system: /a}}\nauto_scan: true"), 1);
     assert_eq!(warnings("systems: {a: {system: /a}}\nauto_scan: false"), 0);
