@@ -1,6 +1,6 @@
 //! Prints all that discovery finds in a file of raw physical memory, with the time of each stage.
 //!
-//!     cargo run --release -p panoptes-profiles --example discover -- RAM [no-kallsyms] [no-vmcoreinfo] [profile=FILE] [write=FILE]
+//!     cargo run --release -p panoptes-profiles --example discover -- RAM [no-kallsyms] [no-vmcoreinfo] [first] [profile=FILE] [write=FILE]
 //!
 //! The file's offset is the physical address (x86 guests below 2.75 GiB).
 
@@ -43,7 +43,9 @@ impl MemorySource for RawFile {
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let Some(path) = arguments.next() else {
-        eprintln!("usage: discover RAM [no-kallsyms] [no-vmcoreinfo] [profile=FILE] [write=FILE]");
+        eprintln!(
+            "usage: discover RAM [no-kallsyms] [no-vmcoreinfo] [first] [profile=FILE] [write=FILE]"
+        );
         return ExitCode::from(2);
     };
     let mut options = Options::default();
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
     for argument in arguments {
         match argument.split_once('=') {
             None if argument == "no-kallsyms" => options.use_kallsyms = false,
+            None if argument == "first" => options.look_for_newer = false,
             None if argument == "no-vmcoreinfo" => options.use_vmcoreinfo = false,
             Some(("profile", file)) => {
                 let bytes = std::fs::read(file).expect("the profile can be read");

@@ -15,7 +15,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u32_at;
 
 /// Most symbols: generic kernels have 95,000 to 250,000.
-pub const SYMBOLS_MAX: u32 = 4 << 20;
+pub const SYMBOLS_MAX: u32 = 1 << 20;
 
 /// Longest name with its type (`KSYM_NAME_LEN`, include/linux/kallsyms.h, since v6.1).
 pub const NAME_BYTES_MAX: usize = 512;

@@ -266,6 +266,11 @@ pub struct Attempts {
 }
 
 impl Attempts {
+    /// Whether the one that came furthest is a kernel that lacks nothing but a profile.
+    pub(crate) fn lack_profile(&self) -> bool {
+        self.named.first().is_some_and(|first| matches!(first.refusal.progress(), 2 | 3))
+    }
+
     pub(crate) fn push(&mut self, attempt: Attempt) {
         self.count += 1;
         let progress = attempt.refusal.progress();

@@ -2,16 +2,17 @@
 
 use panoptes_decoders::layout::{Member, Members, u32_at};
 
-use super::{Btf, DEPTH_MAX, Type, kind};
+use super::{Btf, DEPTH_MAX, Type, VISITS_MAX, kind};
 
 impl Members for Btf<'_> {
     fn member(&self, structure: &str, path: &str) -> Option<Member> {
         let mut inside = self.structure(structure)?;
         let mut offset = 0_u32;
+        let mut visits = VISITS_MAX;
         let mut names = path.split('.').peekable();
         loop {
             let name = names.next()?;
-            let (bits, id) = self.find(inside, name.as_bytes(), 0, DEPTH_MAX)?;
+            let (bits, id) = self.find(inside, name.as_bytes(), 0, DEPTH_MAX, &mut visits)?;
             offset = offset.checked_add(bits / 8)?;
             if !bits.is_multiple_of(8) {
                 return None;
@@ -52,12 +53,20 @@ impl Btf<'_> {
 
     /// Looks `name` up in a structure and in the anonymous ones inside it: its offset in bits, and its
     /// type. Bit-fields are not found: a decoder reads whole bytes.
-    fn find(&self, inside: Type, name: &[u8], base: u32, depth: u32) -> Option<(u32, u32)> {
+    fn find(
+        &self,
+        inside: Type,
+        name: &[u8],
+        base: u32,
+        depth: u32,
+        visits: &mut u32,
+    ) -> Option<(u32, u32)> {
         if !matches!(inside.kind(), kind::STRUCT | kind::UNION) {
             return None;
         }
         let depth = depth.checked_sub(1)?;
         for index in 0..inside.count() {
+            *visits = visits.checked_sub(1)?;
             let at = inside.body + index * 12;
             let member_name = u32_at(self.bytes, at);
             let id = u32_at(self.bytes, at + 4);
@@ -71,7 +80,8 @@ impl Btf<'_> {
             if member_name == 0 {
                 // Anonymous: only a structure or union itself, which `resolve` would also reach through
                 // a typedef, but C does not allow that without an extension the kernel leaves off.
-                let found = self.resolve(id).and_then(|inner| self.find(inner, name, bits, depth));
+                let found =
+                    self.resolve(id).and_then(|inner| self.find(inner, name, bits, depth, visits));
                 if found.is_some() {
                     return found;
                 }

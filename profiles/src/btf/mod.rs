@@ -31,6 +31,10 @@ pub const TYPES_MAX: usize = 1 << 20;
 /// Deepest chain of modifiers, typedefs and nested anonymous structures that is followed.
 const DEPTH_MAX: u32 = 32;
 
+/// Most members that one look-up visits: structures that hold each other anonymously could otherwise
+/// keep it busy for ever. The largest of the kernel's own have some hundreds.
+const VISITS_MAX: u32 = 1 << 20;
+
 /// Sizes and lengths that a header claims.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {

@@ -199,6 +199,20 @@ fn endless_types_end() {
 }
 
 #[test]
+fn structures_that_hold_each_other_anonymously_end() {
+    let mut w = Writer::new();
+    let int = w.int("int", 4);
+    // Each level has the one below it 300 times: 300 to the 20th members in all.
+    let mut inner = int;
+    for _ in 0..20 {
+        inner = w.structure(kind::STRUCT, false, "s", 4, &[("", inner, 0); 300]);
+    }
+    w.modifier(kind::TYPEDEF, "top", inner);
+    let bytes = w.finish();
+    assert_eq!(Btf::parse(&bytes).unwrap().member("top", "absent"), None);
+}
+
+#[test]
 fn a_header_followed_by_something_else_is_refused() {
     let whole = sample();
     let mut copy = whole.clone();

@@ -31,7 +31,7 @@ const HOLE_BYTES_MAX: u64 = 32 << 20;
 const UTS_RELEASE_OFFSET: u64 = 2 * 65;
 
 /// A kernel in memory, as far as it is known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) trace: Trace,
     pub(crate) at: PhysicalAddress,

@@ -9,15 +9,13 @@ use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::candidate::Candidate;
 use crate::discovery::image;
+use crate::discovery::vmemmap::{self, SlabFields};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
 use crate::report::Refusal;
 
 /// KASLR moves the direct map and vmemmap by multiples of this (`PUD_SIZE`, arch/x86/mm/kaslr.c).
-const REGION_ALIGNMENT: u64 = 1 << 30;
-
-/// Size of a `struct page` where VMCOREINFO does not say it.
-const PAGE_STRUCT_BYTES: u64 = 64;
+pub(crate) const REGION_ALIGNMENT: u64 = 1 << 30;
 
 /// Calendar times in seconds that a running machine can have: 2010 to 2150.
 const CALENDAR_SECONDS: core::ops::Range<u64> = 1_262_304_000..5_680_281_600;
@@ -27,6 +25,7 @@ pub(crate) fn space<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &mut Candidate,
     layouts: &Layouts,
+    members: &dyn Members,
 ) -> Result<KernelSpace, Refusal> {
     let named = candidate.symbols.init_task;
     let init_task = named
@@ -41,14 +40,18 @@ pub(crate) fn space<S: MemorySource + ?Sized>(
     let direct_map =
         direct_map_base(memory, candidate, task.tasks_next).ok_or(Refusal::NoDirectMap)?;
     let top = memory.source().regions().iter().map(|region| region.end).max().unwrap_or(0);
-    Ok(KernelSpace {
+    let mut space = KernelSpace {
         levels: candidate.levels,
         root: candidate.root,
         direct_map: direct_map..direct_map.saturating_add(top),
         image: candidate.image.clone(),
         image_physical: candidate.image_physical,
-        vmemmap_base: vmemmap_base(memory, candidate).unwrap_or(0),
-    })
+        vmemmap_base: 0,
+    };
+    let fields = SlabFields::bind(members);
+    let next_task = task.tasks_next.minus(u64::from(layouts.task_struct.tasks.offset));
+    space.vmemmap_base = vmemmap::base(memory, candidate, &space, fields, next_task);
+    Ok(space)
 }
 
 /// `init_task` lives in the initial namespaces, so they can be reached from it.
@@ -121,41 +124,22 @@ fn is_direct_map<S: MemorySource + ?Sized>(
             .is_ok_and(|found| found.physical == root)
 }
 
-/// Where the array of `struct page` begins: what `vmemmap_base` holds, else what VMCOREINFO says since
-/// v6.9. The page that holds the top page table must have its `struct page` mapped there.
-fn vmemmap_base<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    candidate: &Candidate,
-) -> Option<u64> {
-    let info = candidate.vmcoreinfo.as_ref();
-    let page_bytes = info
-        .and_then(|info| info.size("page"))
-        .filter(|bytes| (32..=256).contains(bytes))
-        .unwrap_or(PAGE_STRUCT_BYTES);
-    let named = candidate.symbols.vmemmap_base.and_then(|at| memory.read_u64(at).ok());
-    let said = info.and_then(|info| info.symbol("vmemmap"));
-    [named, said].into_iter().flatten().find(|&base| {
-        let page = KernelVa(base.wrapping_add((candidate.root.0 >> 12) * page_bytes));
-        base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT) && memory.translate(page).is_ok()
-    })
-}
-
 /// Where a `struct timekeeper` lies in what holds it: in the `struct tk_data` that has a name since v6.13,
 /// before that behind a sequence counter of four bytes and its padding (kernel/time/timekeeping.c).
 pub(crate) fn timekeeper_offset(members: &dyn Members) -> u32 {
     members.member("tk_data", "timekeeper").map_or(8, |member| member.offset)
 }
 
-/// The clock's `struct timekeeper`, if what lies there tells a possible time.
+/// The clock's `struct timekeeper` and the seconds of calendar time that it tells, if they can be.
 pub(crate) fn timekeeper<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
     layouts: &Layouts,
     offset: u32,
-) -> Option<KernelVa> {
+) -> Option<(KernelVa, u64)> {
     let holder = candidate.symbols.tk_core.or(candidate.symbols.timekeeper_data)?;
     let at = holder.plus(u64::from(offset));
     let bytes = read_object(memory, &layouts.timekeeper, at).ok()?;
     let seconds = View::new(&bytes).unsigned(layouts.timekeeper.xtime_sec);
-    CALENDAR_SECONDS.contains(&seconds).then_some(at)
+    CALENDAR_SECONDS.contains(&seconds).then_some((at, seconds))
 }

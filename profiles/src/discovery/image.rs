@@ -110,21 +110,26 @@ fn kallsyms_indexes<S: MemorySource + ?Sized>(
     }
 }
 
-/// Reads the kernel's BTF: where its symbols say, else wherever in the image one parses.
-pub(crate) fn read_btf<S: MemorySource + ?Sized>(
+/// Reads the kernel's BTF where its symbols say.
+pub(crate) fn named_btf<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+) -> Option<(PhysicalAddress, Vec<u8>)> {
+    let (start, stop) = (candidate.symbols.start_btf?, candidate.symbols.stop_btf?);
+    let length = stop.0.checked_sub(start.0)?;
+    if !(KERNEL_BTF_BYTES_MIN..=btf::BTF_BYTES_MAX as u64).contains(&length) {
+        return None;
+    }
+    let bytes = memory.read_vec(start, length as usize).ok()?;
+    Header::parse(&bytes).ok()?;
+    Some((memory.translate(start).ok()?.physical, bytes))
+}
+
+/// Reads the first BTF anywhere in the image that is a kernel's and parses.
+pub(crate) fn search_btf<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
 ) -> Result<(PhysicalAddress, Vec<u8>), Refusal> {
-    if let (Some(start), Some(stop)) = (candidate.symbols.start_btf, candidate.symbols.stop_btf)
-        && let Some(length) = stop.0.checked_sub(start.0)
-        && length >= KERNEL_BTF_BYTES_MIN
-        && length <= btf::BTF_BYTES_MAX as u64
-        && let Ok(bytes) = memory.read_vec(start, length as usize)
-        && Header::parse(&bytes).is_ok()
-        && let Ok(at) = memory.translate(start)
-    {
-        return Ok((at.physical, bytes));
-    }
     let mut tries = 0;
     let mut refusal = Refusal::NoProfile;
     let mut image = ImagePieces::new(candidate);

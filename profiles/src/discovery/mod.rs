@@ -16,11 +16,12 @@ mod candidate;
 mod derive;
 mod image;
 mod page_tables;
+mod vmemmap;
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::Members;
-use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::btf::Btf;
 use crate::memory::KernelMemory;
@@ -36,17 +37,15 @@ use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
 use candidate::Candidate;
 pub(crate) use image::is_init_task;
 
-/// Most texts that are looked at: a guest can fill its memory with them.
-const CANDIDATES_MAX: u64 = 1 << 16;
-
 /// Most kernels, of those whose page tables hold, that are tried to the end: each costs milliseconds.
-const PROVEN_MAX: u32 = 32;
+const PROVEN_MAX: usize = 32;
 
 /// How often a profile is verified before it is refused: a live kernel changes under the checks.
-const VERIFICATIONS_MAX: u32 = 3;
+const VERIFICATIONS_MAX: u32 = 5;
 
 /// What discovery may use.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches, not states")]
 pub struct Options<'a> {
     /// Profiles that were built before; one whose build id is the kernel's is taken.
     pub files: &'a [ProfileFile],
@@ -56,11 +55,20 @@ pub struct Options<'a> {
     pub use_kallsyms: bool,
     /// Whether VMCOREINFO is looked for; without it page tables are found by their shape.
     pub use_vmcoreinfo: bool,
+    /// Whether the search goes on after the first kernel that verifies, for one that runs later: after a
+    /// warm reboot the one before still lies in memory. Costs one look at every page.
+    pub look_for_newer: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { files: &[], generate: true, use_kallsyms: true, use_vmcoreinfo: true }
+        Self {
+            files: &[],
+            generate: true,
+            use_kallsyms: true,
+            use_vmcoreinfo: true,
+            look_for_newer: true,
+        }
     }
 }
 
@@ -70,62 +78,68 @@ pub fn discover<S: MemorySource + ?Sized>(
     options: &Options<'_>,
     progress: &mut dyn Progress,
 ) -> Result<Profile, DiscoveryError> {
-    let mut search = Search { options, progress, attempts: Attempts::default(), proven: 0 };
-    let found = search.run(source);
-    search.progress.event(Event::Stage(Stage::Done));
-    found.ok_or_else(|| DiscoveryError::from_attempts(search.attempts))
+    let mut search =
+        Search { options, progress, attempts: Attempts::default(), roots: Vec::new(), best: None };
+    search.run(source);
+    search.stage(Stage::Done);
+    search.best.ok_or_else(|| DiscoveryError::from_attempts(search.attempts))
 }
+
+/// What a candidate says it is (release and build id), and why it was refused.
+type Refused = (String, Option<String>, Refusal);
 
 struct Search<'o, 'p> {
     options: &'o Options<'o>,
     progress: &'p mut dyn Progress,
     attempts: Attempts,
-    proven: u32,
+    /// Top page tables of the kernels that were tried to the end: each has several texts.
+    roots: Vec<PhysicalAddress>,
+    best: Option<Profile>,
 }
 
 impl Search<'_, '_> {
-    fn run<S: MemorySource + ?Sized>(&mut self, source: &mut S) -> Option<Profile> {
+    fn run<S: MemorySource + ?Sized>(&mut self, source: &mut S) {
         if self.options.use_vmcoreinfo {
             self.stage(Stage::SweepPageBeginnings);
             let mut sweep = PageBeginnings::new(BEGINNING);
             while let Some(at) = sweep.next(source) {
-                if let Some(profile) = self.try_text(source, at) {
-                    return Some(profile);
+                self.try_text(source, at);
+                if self.best.is_some() && !self.options.look_for_newer {
+                    return;
                 }
+            }
+            // A kernel that is there but has no profile will have none elsewhere either.
+            if self.best.is_some() || self.attempts.lack_profile() {
+                return;
             }
             self.extend(Stage::SweepEverything);
             let mut sweep = EveryByte::new(BEGINNING, 0..u64::MAX);
+            let mut last_page = None;
             while let Some(at) = sweep.next(source) {
-                // Those at a page's beginning were tried already.
-                if !matches!(at.0 % 4096, 0 | 24)
-                    && let Some(profile) = self.try_text(source, at)
-                {
-                    return Some(profile);
+                // One text a page, as the kernel has it; those at its beginning were tried already.
+                let page = at.0 / PAGE_BYTES;
+                if last_page == Some(page) || matches!(at.0 % PAGE_BYTES, 0 | 24) {
+                    continue;
+                }
+                last_page = Some(page);
+                self.try_text(source, at);
+                if self.best.is_some() {
+                    return;
                 }
             }
         }
         self.extend(Stage::SweepPageTables);
-        for found in page_tables::find(source) {
-            let outcome = page_tables::prove(source, &found)
+        let found = page_tables::find(source);
+        for &image in &found.images {
+            let outcome = page_tables::prove(source, &found, image)
                 .map_err(|refusal| (String::new(), None, refusal));
-            if let Some(profile) = self.try_proven(source, Trace::PageTables, found.at(), outcome) {
-                return Some(profile);
-            }
+            self.go_on(source, Trace::PageTables, image.0, outcome);
         }
-        None
     }
 
     /// Tries the VMCOREINFO text at an address.
-    fn try_text<S: MemorySource + ?Sized>(
-        &mut self,
-        source: &mut S,
-        at: PhysicalAddress,
-    ) -> Option<Profile> {
-        if self.attempts.count >= CANDIDATES_MAX {
-            return None;
-        }
-        let text = read_text(source, at);
-        let outcome = match Vmcoreinfo::parse(&text) {
+    fn try_text<S: MemorySource + ?Sized>(&mut self, source: &mut S, at: PhysicalAddress) {
+        let outcome = match Vmcoreinfo::parse(&read_text(source, at)) {
             Ok(info) => {
                 self.stage(Stage::ProvePageTables);
                 let said = (info.release().to_owned(), info.build_id().map(str::to_owned));
@@ -133,30 +147,46 @@ impl Search<'_, '_> {
             }
             Err(error) => Err((String::new(), None, Refusal::Vmcoreinfo(error))),
         };
-        self.try_proven(source, Trace::Vmcoreinfo, at, outcome)
+        self.go_on(source, Trace::Vmcoreinfo, at, outcome);
     }
 
-    /// Goes on with a candidate whose page tables hold, and records one that is refused.
-    fn try_proven<S: MemorySource + ?Sized>(
+    /// Goes on with a candidate whose page tables hold; keeps what it gives, or why it was refused.
+    fn go_on<S: MemorySource + ?Sized>(
         &mut self,
         source: &mut S,
         trace: Trace,
         at: PhysicalAddress,
-        outcome: Result<Candidate, (String, Option<String>, Refusal)>,
-    ) -> Option<Profile> {
+        outcome: Result<Candidate, Refused>,
+    ) {
         let outcome = outcome.and_then(|candidate| {
+            if self.roots.contains(&candidate.root) || self.roots.len() >= PROVEN_MAX {
+                return Ok(None);
+            }
+            self.roots.push(candidate.root);
             let said = (candidate.release.clone(), candidate.build_id.clone());
-            self.try_candidate(source, candidate).map_err(|refusal| (said.0, said.1, refusal))
+            self.try_candidate(source, candidate)
+                .map(Some)
+                .map_err(|refusal| (said.0, said.1, refusal))
         });
         match outcome {
-            Ok(profile) => Some(profile),
+            Ok(Some(found)) => {
+                // A warm reboot leaves the kernel before in memory, and it may still verify: the one whose
+                // clock went furthest is the one that runs.
+                let newer = |best: &Profile| found.calendar_seconds > best.calendar_seconds;
+                if self.best.as_ref().is_none_or(newer) {
+                    self.best = Some(found);
+                }
+            }
+            Ok(None) => {}
             Err((release, build_id, refusal)) => {
-                let attempt = Attempt { trace, at, release, build_id, refusal };
-                self.progress.event(Event::CandidateRefused(&attempt));
-                self.attempts.push(attempt);
-                None
+                self.refuse(Attempt { trace, at, release, build_id, refusal });
             }
         }
+    }
+
+    fn refuse(&mut self, attempt: Attempt) {
+        self.progress.event(Event::CandidateRefused(&attempt));
+        self.attempts.push(attempt);
     }
 
     fn try_candidate<S: MemorySource + ?Sized>(
@@ -164,10 +194,6 @@ impl Search<'_, '_> {
         source: &mut S,
         mut candidate: Candidate,
     ) -> Result<Profile, Refusal> {
-        self.proven += 1;
-        if self.proven > PROVEN_MAX {
-            return Err(Refusal::Lacks("anything that the others before it did not"));
-        }
         self.progress.event(Event::OsIdentifierFound {
             trace: candidate.trace,
             at: candidate.at,
@@ -180,21 +206,37 @@ impl Search<'_, '_> {
                 && file.release == candidate.release
         });
         if let Some(file) = file {
-            file.place_symbols(candidate.image.start, &mut candidate.symbols);
-        } else if self.options.use_kallsyms {
-            self.stage(Stage::Kallsyms);
-            image::read_kallsyms(&mut memory, &mut candidate);
-        }
-        candidate.refine_image(&mut memory);
-        if let Some(file) = file {
+            let mut with_file = candidate.clone();
+            file.place_symbols(with_file.image.start, &mut with_file.symbols);
+            with_file.refine_image(&mut memory);
             let origin = Origin::File { build_id: file.build_id.clone() };
-            return self.bind(&mut memory, candidate, origin, file);
+            match self.bind(&mut memory, with_file, origin, file) {
+                Err(refusal) if self.options.generate => self.refuse(Attempt {
+                    trace: candidate.trace,
+                    at: candidate.at,
+                    release: file.release.clone(),
+                    build_id: Some(file.build_id.clone()),
+                    refusal,
+                }),
+                outcome => return outcome,
+            }
         }
         if !self.options.generate {
             return Err(Refusal::NoProfile);
         }
+        if self.options.use_kallsyms {
+            self.stage(Stage::Kallsyms);
+            image::read_kallsyms(&mut memory, &mut candidate);
+        }
+        candidate.refine_image(&mut memory);
         self.stage(Stage::Btf);
-        let (at, bytes) = image::read_btf(&mut memory, &candidate)?;
+        if let Some((at, bytes)) = image::named_btf(&mut memory, &candidate)
+            && let Ok(btf) = Btf::parse(&bytes)
+        {
+            let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
+            return self.bind(&mut memory, candidate, origin, &btf);
+        }
+        let (at, bytes) = image::search_btf(&mut memory, &candidate)?;
         let btf = Btf::parse(&bytes).map_err(Refusal::Btf)?;
         let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
         self.bind(&mut memory, candidate, origin, &btf)
@@ -213,7 +255,7 @@ impl Search<'_, '_> {
         let layouts = Layouts::bind(&recorder).map_err(Refusal::Missing)?;
         self.stage(Stage::Derive);
         let timekeeper_offset = derive::timekeeper_offset(&recorder);
-        let space = derive::space(memory, &mut candidate, &layouts)?;
+        let space = derive::space(memory, &mut candidate, &layouts, &recorder)?;
         let timekeeper = derive::timekeeper(memory, &candidate, &layouts, timekeeper_offset);
         self.stage(Stage::Verify);
         let mut checks = Vec::new();
@@ -231,7 +273,8 @@ impl Search<'_, '_> {
             layouts,
             space,
             symbols: candidate.symbols,
-            timekeeper,
+            timekeeper: timekeeper.map(|(at, _)| at),
+            calendar_seconds: timekeeper.map(|(_, seconds)| seconds),
             release: candidate.release,
             build_id: candidate.build_id,
             kernel_offset: candidate.kernel_offset,
@@ -262,7 +305,7 @@ fn read_text<S: MemorySource + ?Sized>(source: &mut S, at: PhysicalAddress) -> V
     let mut text = Vec::with_capacity(VMCOREINFO_BYTES_MAX);
     while text.len() < VMCOREINFO_BYTES_MAX {
         let next = at.plus(text.len() as u64);
-        let left = (4096 - next.0 % 4096) as usize;
+        let left = (PAGE_BYTES - next.0 % PAGE_BYTES) as usize;
         let mut page = vec![0; left.min(VMCOREINFO_BYTES_MAX - text.len())];
         if !source.read_exact(next, &mut page) {
             break;

@@ -2,7 +2,10 @@
 //!
 //! In `level3_kernel_pgt` (arch/x86/kernel/head_64.S) all but the last two of 512 entries are empty: entry
 //! 510 leads to the image's own table of large pages, 511 to the fixmap's. The tables above lie near, in
-//! the same image. So a sweep for that shape finds the image, and the image the rest.
+//! the same image, and lead down by their last entries. So one sweep for these shapes finds the image,
+//! and the image the rest.
+
+use std::collections::HashMap;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::paging::x86_64::{Levels, Step, step};
@@ -17,56 +20,76 @@ use crate::sweep::Chunk;
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::is_release;
 
-/// Most pages of that shape that are kept.
-const FOUND_MAX: usize = 4096;
+/// Most pages of the lower table's shape that are tried: one kernel has one, a rebooted machine a few.
+const IMAGES_MAX: usize = 256;
+
+/// Most pages that may be upper tables: every process has one, so there are thousands on busy machines.
+const PARENTS_MAX: usize = 1 << 20;
 
 /// Largest distance of the top table from `level3_kernel_pgt`: both lie in the image's data.
 const DISTANCE_MAX: u64 = 64 << 20;
 
+/// How much of an image is searched for its banner, which lies in its constants.
+const BANNER_BYTES_MAX: u64 = 128 << 20;
+
+/// `_KERNPG_TABLE` (arch/x86/include/asm/pgtable_types.h), and the same for user tables: present,
+/// writable, accessed, dirty.
+const TABLE_FLAGS: u64 = 0x63;
+
+/// Bits of an entry that may differ between tables: user, and whatever the hardware ignores.
+const TABLE_FLAGS_ANY: u64 = 0x4 | 0xe00;
+
 /// How the kernel's version begins (init/version.c, `linux_banner`).
 const BANNER: &[u8] = b"Linux version ";
 
-/// A page shaped like `level3_kernel_pgt`, with what leads there.
-#[derive(Debug)]
+/// A page's bytes.
+type Page = [u8; PAGE_BYTES as usize];
+
+/// What a sweep for page tables found.
+#[derive(Debug, Default)]
 pub(crate) struct Found {
-    level3: PhysicalAddress,
-    level2: PhysicalAddress,
+    /// Pages shaped like `level3_kernel_pgt`, and where their entry 510 leads.
+    pub(crate) images: Vec<(PhysicalAddress, PhysicalAddress)>,
+    /// Pages whose last entry leads to a table, by that table.
+    parents: HashMap<PhysicalAddress, Vec<PhysicalAddress>>,
 }
 
-impl Found {
-    pub(crate) const fn at(&self) -> PhysicalAddress {
-        self.level3
-    }
-}
-
-/// Sweeps all memory for pages of that shape.
-pub(crate) fn find<S: MemorySource + ?Sized>(source: &mut S) -> Vec<Found> {
-    let mut found = Vec::new();
+/// Sweeps all memory.
+pub(crate) fn find<S: MemorySource + ?Sized>(source: &mut S) -> Found {
+    let mut found = Found::default();
+    let mut parents = 0;
     let mut chunk = Chunk::new();
     let mut at = 0;
     while let Some((start, bytes)) = chunk.next(source, &mut at, u64::MAX) {
         for (index, page) in bytes.as_chunks::<{ PAGE_BYTES as usize }>().0.iter().enumerate() {
-            let level3 = PhysicalAddress(start + index as u64 * PAGE_BYTES);
-            if let (Some(level2), Some(_)) = (table(page, 510), table(page, 511))
+            let Some(last) = table(page, 511) else { continue };
+            let address = PhysicalAddress(start + index as u64 * PAGE_BYTES);
+            if parents < PARENTS_MAX {
+                found.parents.entry(last).or_default().push(address);
+                parents += 1;
+            }
+            if let Some(level2) = table(page, 510)
                 && page[..510 * 8].iter().all(|&byte| byte == 0)
-                && found.len() < FOUND_MAX
+                && found.images.len() < IMAGES_MAX
             {
-                found.push(Found { level3, level2 });
+                found.images.push((address, level2));
             }
         }
     }
     found
 }
 
-/// Finds the tables above and the image below, and reads the kernel's release from the image.
+/// Finds the tables above and the image below one of the pages found, and reads the kernel's release
+/// from the image.
 pub(crate) fn prove<S: MemorySource + ?Sized>(
     source: &mut S,
     found: &Found,
+    (level3, level2): (PhysicalAddress, PhysicalAddress),
 ) -> Result<Candidate, Refusal> {
     let elsewhere = |what| Refusal::PageTables { what, fault: None };
     let (start, image_physical) =
-        image_start(source, found.level2).ok_or(elsewhere("the image's first page"))?;
-    let (root, levels) = top(source, found.level3).ok_or(elsewhere("the top page table"))?;
+        image_start(source, level2).ok_or(elsewhere("the image's first page"))?;
+    let (root, levels) = found.top(source, level3).ok_or(elsewhere("the top page table"))?;
     let mut memory = KernelMemory::new(source, root, levels);
     let first = memory
         .translate(KernelVa(start))
@@ -76,7 +99,7 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
     }
     let mut candidate = Candidate {
         trace: Trace::PageTables,
-        at: found.level3,
+        at: level3,
         release: String::new(),
         build_id: None,
         kernel_offset: kernel_offset(start),
@@ -91,6 +114,39 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
     candidate.release =
         release(&mut memory, &candidate).ok_or(Refusal::Lacks("a release in its image"))?;
     Ok(candidate)
+}
+
+impl Found {
+    /// The table at the top above `level3`: the one whose last entry leads there with four levels; with
+    /// five that one's parent.
+    fn top<S: MemorySource + ?Sized>(
+        &self,
+        source: &mut S,
+        level3: PhysicalAddress,
+    ) -> Option<(PhysicalAddress, Levels)> {
+        // With five levels `level4_kernel_pgt` lies in the image too and has a parent there.
+        for parent in self.parents_near(level3) {
+            let above = self.parents_near(parent);
+            for grandparent in above.filter(|&grandparent| grandparent != parent) {
+                if has_direct_map(source, grandparent) {
+                    return Some((grandparent, Levels::Five));
+                }
+            }
+        }
+        self.parents_near(level3)
+            .find(|&parent| has_direct_map(source, parent))
+            .map(|parent| (parent, Levels::Four))
+    }
+
+    /// Pages near `child` whose last entry leads to it, the nearest few.
+    fn parents_near(&self, child: PhysicalAddress) -> impl Iterator<Item = PhysicalAddress> {
+        let all = self.parents.get(&child).map_or(&[][..], Vec::as_slice);
+        let near = move |parent: &PhysicalAddress| parent.0.abs_diff(child.0) <= DISTANCE_MAX;
+        let mut near: Vec<PhysicalAddress> = all.iter().copied().filter(near).collect();
+        near.sort_by_key(|parent| parent.0.abs_diff(child.0));
+        near.truncate(16);
+        near.into_iter()
+    }
 }
 
 /// The first large page that the image's table maps: its virtual and its physical address.
@@ -114,46 +170,6 @@ fn image_start<S: MemorySource + ?Sized>(
     })
 }
 
-/// The table whose last entry leads to `level3`: the top one with four levels; with five the one below
-/// the top.
-fn top<S: MemorySource + ?Sized>(
-    source: &mut S,
-    level3: PhysicalAddress,
-) -> Option<(PhysicalAddress, Levels)> {
-    let parents = parents(source, level3);
-    // With five levels `level4_kernel_pgt` lies in the image too and has a parent there.
-    for &parent in &parents {
-        for grandparent in self::parents(source, parent) {
-            if grandparent != parent && has_direct_map(source, grandparent) {
-                return Some((grandparent, Levels::Five));
-            }
-        }
-    }
-    parents
-        .into_iter()
-        .find(|&parent| has_direct_map(source, parent))
-        .map(|parent| (parent, Levels::Four))
-}
-
-/// Pages near `child` whose last entry leads to it.
-fn parents<S: MemorySource + ?Sized>(
-    source: &mut S,
-    child: PhysicalAddress,
-) -> Vec<PhysicalAddress> {
-    let mut found = Vec::new();
-    let mut chunk = Chunk::new();
-    let mut at = child.0.saturating_sub(DISTANCE_MAX) & !(PAGE_BYTES - 1);
-    let end = child.0.saturating_add(DISTANCE_MAX);
-    while let Some((start, bytes)) = chunk.next(source, &mut at, end) {
-        for (index, page) in bytes.as_chunks::<{ PAGE_BYTES as usize }>().0.iter().enumerate() {
-            if table(page, 511) == Some(child) && found.len() < 16 {
-                found.push(PhysicalAddress(start + index as u64 * PAGE_BYTES));
-            }
-        }
-    }
-    found
-}
-
 /// Whether a table has entries in the upper half besides the last: the direct map and its kind. Only
 /// the kernel's own top table lies in the image, but an early one, without them, lies there too.
 fn has_direct_map<S: MemorySource + ?Sized>(source: &mut S, at: PhysicalAddress) -> bool {
@@ -166,8 +182,9 @@ fn release<S: MemorySource + ?Sized>(
     candidate: &Candidate,
 ) -> Option<String> {
     let mut address = candidate.image.start;
-    while address < candidate.image.end {
-        let length = LARGE_PAGE_BYTES.min(candidate.image.end - address) as usize;
+    let end = candidate.image.end.min(address + BANNER_BYTES_MAX);
+    while address < end {
+        let length = LARGE_PAGE_BYTES.min(end - address) as usize;
         // A banner across the border is read with the piece before it.
         let piece = memory.read_prefix(KernelVa(address), length + 128).unwrap_or_default();
         for offset in memchr::memmem::find_iter(&piece, BANNER) {
@@ -190,16 +207,17 @@ fn read_page<S: MemorySource + ?Sized>(source: &mut S, at: PhysicalAddress) -> O
     source.read_exact(at, page.as_mut_slice()).then_some(page)
 }
 
-/// A page's bytes.
-type Page = [u8; PAGE_BYTES as usize];
-
 fn entry(page: &Page, index: usize) -> u64 {
     page.as_chunks().0.get(index).copied().map_or(0, u64::from_le_bytes)
 }
 
 /// Where the table that an entry leads to lies; `None` for what is no such entry.
 fn table(page: &Page, index: usize) -> Option<PhysicalAddress> {
-    match step(entry(page, index), 0, 4) {
+    let entry = entry(page, index);
+    if entry & 0xfff & !TABLE_FLAGS_ANY != TABLE_FLAGS {
+        return None;
+    }
+    match step(entry, 0, 4) {
         Step::Table(table) if table.0 != 0 => Some(table),
         _ => None,
     }

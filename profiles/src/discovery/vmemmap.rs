@@ -1,0 +1,156 @@
+//! Where the array of `struct page` begins.
+//!
+//! `vmemmap_base` holds it, and VMCOREINFO says it since v6.9. When neither is known: some mapped GiB of
+//! the kernel's half begins it, and the right one has, for the page of any task, a `struct page` whose
+//! slab cache has a name.
+
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::layout::{Members, c_string};
+use panoptes_decoders::paging::KernelSpace;
+use panoptes_decoders::paging::x86_64::{Step, entry_address, step};
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+
+use crate::discovery::candidate::Candidate;
+use crate::discovery::derive::REGION_ALIGNMENT;
+use crate::memory::KernelMemory;
+
+/// Size of a `struct page` where nothing says it.
+const PAGE_STRUCT_BYTES: u64 = 64;
+
+/// Most tables of the third level that are read: the kernel's half has few, but a direct map of 512 GiB
+/// each.
+const TABLES_MAX: u32 = 4096;
+
+/// Longest name of a slab cache that is believed.
+const CACHE_NAME_BYTES: usize = 32;
+
+/// Where a slab page says what it is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlabFields {
+    page_bytes: u64,
+    compound_head: u64,
+    slab_cache: u64,
+    name: u64,
+}
+
+impl SlabFields {
+    /// `struct slab` since Linux commit d122019bf061 ("mm: Split slab into its own type") (in v5.17);
+    /// before that a part of `struct page`.
+    pub(crate) fn bind(members: &dyn Members) -> Option<Self> {
+        let offset = |structure: &str, path: &str| {
+            members.member(structure, path).map(|member| u64::from(member.offset))
+        };
+        Some(Self {
+            page_bytes: u64::from(members.size_of("page")?).max(1),
+            compound_head: offset("page", "compound_head")?,
+            slab_cache: offset("slab", "slab_cache").or_else(|| offset("page", "slab_cache"))?,
+            name: offset("kmem_cache", "name")?,
+        })
+    }
+}
+
+/// Finds the array's beginning; zero where nothing tells it.
+pub(crate) fn base<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+    space: &KernelSpace,
+    fields: Option<SlabFields>,
+    task: KernelVa,
+) -> u64 {
+    let info = candidate.vmcoreinfo.as_ref();
+    let page_bytes = fields
+        .map(|fields| fields.page_bytes)
+        .or_else(|| info.and_then(|info| info.size("page")))
+        .filter(|bytes| (32..=256).contains(bytes))
+        .unwrap_or(PAGE_STRUCT_BYTES);
+    let named = candidate.symbols.vmemmap_base.and_then(|at| memory.read_u64(at).ok());
+    let said = info.and_then(|info| info.symbol("vmemmap"));
+    let told = [named, said].into_iter().flatten().find(|&base| {
+        let page = KernelVa(base.wrapping_add((candidate.root.0 / PAGE_BYTES) * page_bytes));
+        base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT) && memory.translate(page).is_ok()
+    });
+    told.or_else(|| search(memory, space, fields?, task)).unwrap_or(0)
+}
+
+/// Tries every mapped GiB behind the direct map.
+fn search<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    space: &KernelSpace,
+    fields: SlabFields,
+    task: KernelVa,
+) -> Option<u64> {
+    let frame = memory.translate(task).ok()?.physical.0 / PAGE_BYTES;
+    let behind = space.direct_map.end.max(space.direct_map.start);
+    mapped_regions(memory, space)
+        .into_iter()
+        .filter(|&base| base >= behind && base < space.image.start)
+        .find(|&base| is_slab_page(memory, fields, base, frame).is_some())
+}
+
+/// Whether the `struct page` of a frame, in an array at `base`, belongs to a slab cache with a name.
+fn is_slab_page<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    fields: SlabFields,
+    base: u64,
+    frame: u64,
+) -> Option<()> {
+    let at = KernelVa(base.wrapping_add(frame.checked_mul(fields.page_bytes)?));
+    let head = memory.read_u64(at.plus(fields.compound_head)).ok()?;
+    // The lowest bit marks the later pages of several (`compound_head`, include/linux/page-flags.h).
+    let page = if head & 1 == 1 { KernelVa(head - 1) } else { at };
+    if page.0 < base || page > at || !(page.0 - base).is_multiple_of(fields.page_bytes) {
+        return None;
+    }
+    let cache = memory.read_pointer(page.plus(fields.slab_cache)).ok()?;
+    let name = memory.read_pointer(cache.plus(fields.name)).ok()?;
+    let mut text = [0; CACHE_NAME_BYTES];
+    memory.read(name, &mut text).ok()?;
+    let text = c_string(&text);
+    (text.len() > 2 && text.len() < CACHE_NAME_BYTES && text.iter().all(u8::is_ascii_graphic))
+        .then_some(())
+}
+
+/// Every GiB of the kernel's half that has anything mapped, ascending.
+fn mapped_regions<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    space: &KernelSpace,
+) -> Vec<u64> {
+    // The upper half of the top table, sign-extended.
+    let first = match space.levels.top() {
+        5 => 0xff00_0000_0000_0000,
+        _ => 0xffff_8000_0000_0000,
+    };
+    let mut tables = vec![(first, space.root, space.levels.top(), 256_u64)];
+    let mut regions = Vec::new();
+    let mut read = 0;
+    while let Some((base, table, level, from)) = tables.pop() {
+        read += 1;
+        if read > TABLES_MAX {
+            break;
+        }
+        let Some(entries) = read_table(memory, table) else { continue };
+        let mut below = Vec::new();
+        for index in from..512 {
+            let address = base + ((index - from) << (12 + 9 * (level - 1)));
+            let entry = entries.get(index as usize).copied().unwrap_or(0);
+            match step(entry, address, level) {
+                Step::NotPresent => {}
+                _ if level == 3 => regions.push(address),
+                Step::Table(next) => below.push((address, next, level - 1, 0)),
+                Step::Page(_) => {}
+            }
+        }
+        // A stack: what lies lower is to be read first.
+        tables.extend(below.into_iter().rev());
+    }
+    regions
+}
+
+fn read_table<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    table: PhysicalAddress,
+) -> Option<Vec<u64>> {
+    let mut page = vec![0; PAGE_BYTES as usize];
+    let read = memory.source().read_exact(entry_address(table, 0, 1), &mut page);
+    read.then(|| page.as_chunks().0.iter().map(|entry| u64::from_le_bytes(*entry)).collect())
+}
