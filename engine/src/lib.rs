@@ -13,6 +13,8 @@
 pub mod address;
 pub mod limits;
 pub mod path;
+pub mod policy;
+pub mod state;
 pub mod system;
 
 pub mod walk;

@@ -1,0 +1,368 @@
+//! From facts to details objects: what each attribute of guide §11 is made of.
+//!
+//! Records and scan lines are described by the same functions, so they cannot differ. Nothing here reads
+//! memory, knows time, or decides whether something is said.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use panoptes_decoders::kernel::inode::{device_numbers, mode};
+use panoptes_decoders::kernel::sock::TcpState;
+use panoptes_decoders::kernel::super_block::magic;
+use panoptes_decoders::kernel::task_struct::state_text;
+use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
+use panoptes_sinks::json::address::MacAddress;
+use panoptes_sinks::json::text::{CommandLine, Text};
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::file_descriptor::{
+    FileAccess, FileDescriptorDetails, FileMode, FileType,
+};
+use panoptes_sinks::record::interface::WorkloadInterface;
+use panoptes_sinks::record::network_connection::{
+    ConnectionState, NetworkConnectionDetails, Protocol,
+};
+use panoptes_sinks::record::process::{ProcessDetails, ProcessState};
+use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
+use panoptes_sinks::record::thread::ThreadDetails;
+use panoptes_sinks::record::value::{
+    Device, Flat, MemoryAddress, MemoryPermissions, Namespace, Permissions,
+};
+
+use crate::state::facts::{
+    AreaFacts, ConnectionFacts, DescriptorFacts, InodeFacts, OpenFlags, ProcessFacts, ThreadFacts,
+};
+use crate::walk::InterfaceRow;
+
+/// Describes a process; `tsc_khz` is the rate of the machine's clock, where it is known.
+pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDetails<'a> {
+    let line = |bytes| {
+        if facts.command_line_cut { CommandLine::cut(bytes) } else { CommandLine::new(bytes) }
+    };
+    ProcessDetails {
+        process_name: facts.name.into(),
+        process_id: facts.process_id,
+        process_self_exec_id: Some(facts.self_exec_id.into()),
+        process_file_size_bytes: facts.executable_size,
+        process_executable_path: facts.executable.map(Text::new),
+        process_current_working_directory: facts.directory.map(Text::new),
+        process_command_line_arguments: facts.command_line.map(line),
+        process_creation_time_iso_8601_ns: facts.creation_time_ns.map(Timestamp::from_ns),
+        process_parent_process_id: facts.parent_process_id,
+        process_real_user_id: facts.ids.map(|ids| ids.uid),
+        process_real_group_id: facts.ids.map(|ids| ids.gid),
+        process_effective_user_id: facts.ids.map(|ids| ids.euid),
+        process_effective_group_id: facts.ids.map(|ids| ids.egid),
+        process_state: process_state(facts.state, facts.exit_state),
+        process_cpu_clock_cycles: tsc_khz.and_then(|khz| cycles(facts.cpu_time_ns, khz)),
+        process_cpu_time_ns: Some(facts.cpu_time_ns),
+        process_pid_namespace: namespace("pid", facts.pid_namespace),
+        process_mount_points_namespace: namespace("mnt", facts.mount_namespace),
+        process_network_namespace: namespace("net", facts.network_namespace),
+        ..ProcessDetails::default()
+    }
+}
+
+/// Describes a thread.
+pub fn thread(facts: &ThreadFacts) -> ThreadDetails {
+    ThreadDetails {
+        thread_id: facts.thread_id,
+        thread_self_exec_id: Some(facts.self_exec_id.into()),
+        thread_exit_state: facts.exit_state,
+    }
+}
+
+/// Describes a descriptor.
+pub fn file_descriptor<'a>(facts: &DescriptorFacts<'a>) -> FileDescriptorDetails<'a> {
+    let inode = facts.inode;
+    FileDescriptorDetails {
+        file_descriptor_index: facts.index,
+        file_descriptor_name: facts.name.map(Text::new),
+        file_descriptor_file_type: inode.map(|inode| file_type(&inode, facts)),
+        file_descriptor_file_mode: facts.open.map(|open| file_mode(open, facts.close_on_exec)),
+        file_descriptor_inode_number: inode.map(|inode| inode.number),
+        file_descriptor_inode_device_identifier: inode.map(|inode| device(inode.device)),
+        file_descriptor_inode_permissions: inode.map(|inode| Permissions(inode.mode & 0o7777)),
+        file_descriptor_inode_uid: inode.map(|inode| inode.uid),
+        file_descriptor_inode_gid: inode.map(|inode| inode.gid),
+        file_descriptor_inode_size_bytes: inode.map(|inode| inode.size),
+        file_descriptor_inode_deleted: facts.name.map(|_| facts.deleted),
+        file_descriptor_thread_id_array: (!facts.threads.is_empty()).then_some(facts.threads),
+        file_descriptor_inode_change_time_iso_8601_ns: inode.and_then(|i| time(i.change_time_ns)),
+        file_descriptor_inode_modify_time_iso_8601_ns: inode.and_then(|i| time(i.modify_time_ns)),
+        file_descriptor_inode_access_time_iso_8601_ns: inode.and_then(|i| time(i.access_time_ns)),
+        ..FileDescriptorDetails::default()
+    }
+}
+
+/// Describes a memory area.
+pub fn memory<'a>(facts: &AreaFacts<'a>) -> ProcessMemoryDetails<'a> {
+    ProcessMemoryDetails {
+        process_id: facts.process_id,
+        virtual_memory_area_start_address: MemoryAddress(facts.start),
+        virtual_memory_area_end_address: MemoryAddress(facts.end),
+        memory_permissions: MemoryPermissions {
+            read: facts.flags & VM_READ != 0,
+            write: facts.flags & VM_WRITE != 0,
+            execute: facts.flags & VM_EXEC != 0,
+            shared: facts.flags & VM_MAYSHARE != 0,
+        },
+        is_main_process_executable: Some(facts.is_main_executable),
+        file_path: facts.file.map(Text::new),
+        file_name: facts.file.map(|path| Text::new(last_component(path))),
+        memory_name: facts.name.map(Text::new),
+    }
+}
+
+/// Describes a connection, without its times and other holders, which only a record has.
+pub fn network_connection<'a>(
+    facts: &ConnectionFacts,
+    interface: Option<&'a InterfaceAddresses<'a>>,
+) -> NetworkConnectionDetails<'a> {
+    let counters = facts.counters;
+    let average = |bytes: u64, segments: u32| bytes.checked_div(segments.into());
+    NetworkConnectionDetails {
+        file_descriptor_id: facts.descriptor,
+        connection_state: connection_state(facts.state),
+        protocol: Protocol::Tcp,
+        source_ip_address: facts.source.into(),
+        source_port: facts.source_port,
+        destination_ip_address: facts.destination.into(),
+        destination_port: facts.destination_port,
+        tcp_bytes_in: counters.map(|counters| counters.bytes_in),
+        tcp_bytes_out: counters.map(|counters| counters.bytes_out),
+        tcp_segments_in: counters.map(|counters| counters.segments_in.into()),
+        tcp_segments_out: counters.map(|counters| counters.segments_out.into()),
+        interface: interface.map(|interface| Flat(interface.describe())),
+        tcp_average_bytes_in: counters
+            .and_then(|counters| average(counters.bytes_in, counters.data_segments_in)),
+        tcp_average_bytes_out: counters
+            .and_then(|counters| average(counters.bytes_out, counters.data_segments_out)),
+        ..NetworkConnectionDetails::default()
+    }
+}
+
+/// An interface's addresses as the details object wants them: side by side.
+#[derive(Clone, Copy, Debug)]
+pub struct InterfaceAddresses<'a> {
+    row: &'a InterfaceRow,
+    ipv4: [Ipv4Addr; ADDRESSES_MAX],
+    ipv4_count: usize,
+    ipv6: [Ipv6Addr; ADDRESSES_MAX],
+    ipv6_count: usize,
+}
+
+/// Most addresses of one family that are listed: as many as a row keeps.
+const ADDRESSES_MAX: usize = 16;
+
+impl<'a> InterfaceAddresses<'a> {
+    /// The addresses of an interface.
+    pub fn new(row: &'a InterfaceRow) -> Self {
+        let mut addresses = Self {
+            row,
+            ipv4: [Ipv4Addr::UNSPECIFIED; ADDRESSES_MAX],
+            ipv4_count: 0,
+            ipv6: [Ipv6Addr::UNSPECIFIED; ADDRESSES_MAX],
+            ipv6_count: 0,
+        };
+        for (to, from) in addresses.ipv4.iter_mut().zip(row.ipv4.iter()) {
+            *to = from;
+            addresses.ipv4_count += 1;
+        }
+        for (to, from) in addresses.ipv6.iter_mut().zip(row.ipv6.iter()) {
+            *to = from;
+            addresses.ipv6_count += 1;
+        }
+        addresses
+    }
+
+    /// The interface that a connection uses: the bound device, else the owner of its address.
+    pub fn of_connection(interfaces: &'a [InterfaceRow], facts: &ConnectionFacts) -> Option<Self> {
+        let namespace = |row: &&InterfaceRow| row.network_namespace == facts.network_namespace;
+        let bound = facts.bound_device;
+        let owner = |row: &&InterfaceRow| match facts.source.to_canonical() {
+            IpAddr::V4(address) => row.ipv4.iter().any(|owned| owned == address),
+            IpAddr::V6(address) => row.ipv6.iter().any(|owned| owned == address),
+        };
+        let mut local = interfaces.iter().filter(namespace);
+        let row = if bound == 0 { local.find(owner) } else { local.find(|row| row.index == bound) };
+        row.map(Self::new)
+    }
+
+    /// Describes the interface.
+    pub fn describe(&self) -> WorkloadInterface<'_> {
+        let name = &self.row.name;
+        let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+        WorkloadInterface {
+            workload_network_interface_name: Text::new(&name[..length]),
+            workload_network_interface_mac_address: (self.row.mac_length == 6)
+                .then_some(MacAddress(self.row.mac)),
+            workload_network_interface_ipv4_address: &self.ipv4[..self.ipv4_count],
+            workload_network_interface_ipv6_address: &self.ipv6[..self.ipv6_count],
+        }
+    }
+}
+
+/// A namespace as /proc links to it; nothing when its number is not known.
+pub fn namespace(kind: &'static str, number: u32) -> Option<Namespace> {
+    (number != 0).then_some(Namespace::new(kind, number.into()))
+}
+
+fn process_state(state: u32, exit_state: u32) -> Option<ProcessState> {
+    use ProcessState as S;
+    let text = state_text(state, exit_state);
+    [
+        S::Running,
+        S::Sleeping,
+        S::DiskSleep,
+        S::Stopped,
+        S::TracingStop,
+        S::Dead,
+        S::Zombie,
+        S::Parked,
+        S::Idle,
+    ]
+    .into_iter()
+    .find(|state| state.word() == text)
+}
+
+/// Nanoseconds of run time in cycles of a clock: kHz × ns = 10⁻⁶ cycles.
+fn cycles(time_ns: u64, khz: u32) -> Option<u64> {
+    u64::try_from(u128::from(time_ns) * u128::from(khz) / 1_000_000).ok()
+}
+
+fn time(ns: i64) -> Option<Timestamp> {
+    // What saturated was no time.
+    (ns != i64::MAX && ns != i64::MIN).then_some(Timestamp::from_ns(ns))
+}
+
+fn device(number: u32) -> Device {
+    let (major, minor) = device_numbers(number);
+    Device { major, minor }
+}
+
+/// What follows the last slash; all of a name without one.
+fn last_component(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+fn connection_state(state: TcpState) -> ConnectionState {
+    match state {
+        TcpState::Established => ConnectionState::Established,
+        TcpState::SynSent => ConnectionState::SynSent,
+        TcpState::SynReceived => ConnectionState::SynReceived,
+        TcpState::FinWait1 => ConnectionState::FinWait1,
+        TcpState::FinWait2 => ConnectionState::FinWait2,
+        TcpState::TimeWait => ConnectionState::TimeWait,
+        TcpState::Closed => ConnectionState::Closed,
+        TcpState::CloseWait => ConnectionState::CloseWait,
+        TcpState::LastAck => ConnectionState::LastAck,
+        TcpState::Listen => ConnectionState::Listen,
+        TcpState::Closing => ConnectionState::Closing,
+    }
+}
+
+/// `O_*` of x86-64 and the generic ABI (include/uapi/asm-generic/fcntl.h), with what becomes of each.
+const OPEN_FLAGS: [(u32, u32, u16); 11] = [
+    (0o2000, 0o2000, FileMode::APPEND),
+    (0o4000, 0o4000, FileMode::NONBLOCK),
+    (0o20000, 0o20000, FileMode::ASYNC),
+    (0o40000, 0o40000, FileMode::DIRECT),
+    // O_SYNC is `__O_SYNC | O_DSYNC`: the weaker word stands only by itself.
+    (0o4_000_000, 0o4_000_000, FileMode::SYNC),
+    (0o4_010_000, 0o10000, FileMode::DSYNC),
+    (0o1_000_000, 0o1_000_000, FileMode::NOATIME),
+    (0o200_000, 0o200_000, FileMode::DIRECTORY),
+    (0o400_000, 0o400_000, FileMode::NOFOLLOW),
+    (0o20_000_000, 0o20_000_000, FileMode::TMPFILE),
+    (0o100_000, 0o100_000, FileMode::LARGE_FILE),
+];
+/// `O_ACCMODE`
+const O_ACCMODE: u32 = 0o3;
+/// `O_PATH`
+const O_PATH: u32 = 0o10_000_000;
+/// `FMODE_PATH` (include/linux/fs.h)
+const FMODE_PATH: u32 = 0x4000;
+
+fn file_mode(open: OpenFlags, close_on_exec: bool) -> FileMode {
+    let access = match open.flags & O_ACCMODE {
+        _ if open.flags & O_PATH != 0 || open.mode & FMODE_PATH != 0 => FileAccess::Path,
+        0 => FileAccess::ReadOnly,
+        1 => FileAccess::WriteOnly,
+        _ => FileAccess::ReadWrite,
+    };
+    let flags = OPEN_FLAGS
+        .iter()
+        .filter(|(mask, value, _)| open.flags & mask == *value)
+        .fold(0, |flags, (_, _, flag)| flags | flag);
+    let close_on_exec = if close_on_exec { FileMode::CLOSE_ON_EXEC } else { 0 };
+    FileMode { access, flags: flags | close_on_exec }
+}
+
+/// The low half of a magic number, as facts keep it.
+const fn low(magic: u64) -> u32 {
+    magic as u32
+}
+
+fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> FileType {
+    const PIPEFS: u32 = low(magic::PIPEFS);
+    const ANON_INODE: u32 = low(magic::ANON_INODE);
+    const NSFS: u32 = low(magic::NSFS);
+    const DMA_BUF: u32 = low(magic::DMA_BUF);
+    const PID_FS: u32 = low(magic::PID_FS);
+    const TMPFS: u32 = low(magic::TMPFS);
+    const HUGETLBFS: u32 = low(magic::HUGETLBFS);
+    match inode.magic {
+        // Inodes of these have no type of their own, or a regular file's.
+        ANON_INODE => return anonymous_type(facts.name.unwrap_or(b"")),
+        NSFS => return FileType::Namespace,
+        PID_FS => return FileType::Pidfd,
+        DMA_BUF => return FileType::DmaBuf,
+        _ => {}
+    }
+    match inode.mode & mode::S_IFMT {
+        // memfd_create gives a file of the kernel's own tmpfs or hugetlbfs this name (mm/memfd.c).
+        mode::S_IFREG
+            if matches!(inode.magic, TMPFS | HUGETLBFS)
+                && facts.floating
+                && facts.name.is_some_and(|name| name.starts_with(b"/memfd:")) =>
+        {
+            FileType::Memfd
+        }
+        mode::S_IFREG => FileType::Regular,
+        mode::S_IFDIR => FileType::Directory,
+        mode::S_IFLNK => FileType::Symlink,
+        mode::S_IFCHR if is_terminal(inode.special_device) => FileType::Tty,
+        mode::S_IFCHR => FileType::CharacterDevice,
+        mode::S_IFBLK => FileType::BlockDevice,
+        mode::S_IFIFO if inode.magic == PIPEFS => FileType::Pipe,
+        mode::S_IFIFO => FileType::Fifo,
+        mode::S_IFSOCK => FileType::Socket,
+        _ => FileType::Unknown,
+    }
+}
+
+/// What an anonymous inode stands for, by the name that its maker gave it (`anon_inode_getfile`).
+fn anonymous_type(name: &[u8]) -> FileType {
+    match name.strip_prefix(b"anon_inode:").unwrap_or(name) {
+        b"[eventfd]" => FileType::Eventfd,
+        b"[eventpoll]" => FileType::Epoll,
+        b"[timerfd]" => FileType::Timerfd,
+        b"[signalfd]" => FileType::Signalfd,
+        b"inotify" => FileType::Inotify,
+        b"[fanotify]" => FileType::Fanotify,
+        b"[io_uring]" => FileType::IoUring,
+        b"[pidfd]" => FileType::Pidfd,
+        b"[perf_event]" => FileType::PerfEvent,
+        b"[userfaultfd]" => FileType::Userfaultfd,
+        b"btf" => FileType::Bpf,
+        name if name.starts_with(b"bpf") => FileType::Bpf,
+        _ => FileType::AnonInode,
+    }
+}
+
+/// Whether a character device is a terminal (Documentation/admin-guide/devices.txt): virtual consoles
+/// and serial lines (4), /dev/tty, /dev/console and /dev/ptmx (5), pseudoterminals (2, 3, 128 to 143),
+/// ttyACM (166), ttyUSB (188), low-density serial lines (204), hypervisor consoles (229).
+fn is_terminal(device: u32) -> bool {
+    let (major, _) = device_numbers(device);
+    matches!(major, 2..=5 | 128..=143 | 166 | 188 | 204 | 229)
+}

@@ -1,0 +1,282 @@
+//! The lines of `panoptes scan`: everything that one scan saw, in the contract's order.
+//!
+//! Kinds in the order of `KINDS`; within a kind by process id, those without one first, then by thread
+//! id, descriptor, address or 4-tuple. What depends on when we looked is left out, so that two scans can be
+//! compared.
+
+use panoptes_decoders::kernel::vm_area_struct::Vma;
+use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
+
+use super::describe::{self, InterfaceAddresses};
+use crate::limits::Limits;
+use crate::state::facts::{
+    AreaFacts, ConnectionFacts, DescriptorFacts, HeapRule, NameBuffers, ProcessFacts, ThreadFacts,
+};
+use crate::state::holders::Holders;
+use crate::walk::{MmRow, ProcessRow, Snapshot};
+
+/// Which kinds of line are wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "one question a kind")]
+pub struct Kinds {
+    /// `process`
+    pub processes: bool,
+    /// `thread`
+    pub threads: bool,
+    /// `file_descriptor`
+    pub files: bool,
+    /// `memory`
+    pub memory: bool,
+    /// `connection`
+    pub connections: bool,
+    /// `interface`
+    pub interfaces: bool,
+}
+
+impl Kinds {
+    /// All of them.
+    pub const ALL: Self = Self {
+        processes: true,
+        threads: true,
+        files: true,
+        memory: true,
+        connections: true,
+        interfaces: true,
+    };
+}
+
+/// What a snapshot does not say of its kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traits {
+    /// Which areas are called `[heap]`.
+    pub heap: HeapRule,
+    /// The area of the vsyscall page, where the kernel shows it.
+    pub gate_area: Option<Vma>,
+}
+
+/// How much was written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LineCounts {
+    /// Lines.
+    pub lines: u64,
+    /// Names of files that could not be made out.
+    pub unnamed: u64,
+    /// Lines too long even for the shortest form; left out.
+    pub too_long: u64,
+}
+
+/// Writes lines, in memory allocated at start.
+#[derive(Debug)]
+pub struct LineWriter {
+    out: Box<[u8]>,
+    names: NameBuffers,
+    holders: Holders,
+    string_length: usize,
+    counts: LineCounts,
+}
+
+impl LineWriter {
+    /// Allocates for `limits`.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            out: vec![0; SCAN_LINE_BYTES].into_boxed_slice(),
+            names: NameBuffers::default(),
+            holders: Holders::new(limits),
+            string_length: limits.string_length as usize,
+            counts: LineCounts::default(),
+        }
+    }
+
+    /// Hands every line of `snapshot`, with its line feed, to `sink`; stops at the sink's first error.
+    pub fn write<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        kinds: Kinds,
+        traits: &Traits,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<LineCounts, E> {
+        self.counts = LineCounts::default();
+        if kinds.processes {
+            self.processes(snapshot, sink)?;
+        }
+        if kinds.threads {
+            self.threads(snapshot, sink)?;
+        }
+        if kinds.files {
+            self.files(snapshot, sink)?;
+        }
+        if kinds.memory {
+            self.memory(snapshot, traits, sink)?;
+        }
+        if kinds.connections {
+            self.connections(snapshot, sink)?;
+        }
+        if kinds.interfaces {
+            self.interfaces(snapshot, sink)?;
+        }
+        Ok(self.counts)
+    }
+
+    fn processes<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for &index in snapshot.by_pid.iter() {
+            let Some(row) = snapshot.processes.at(index) else { continue };
+            let facts = ProcessFacts::read(snapshot, row, &mut self.names);
+            let Some(facts) = facts else { continue };
+            let has_executable =
+                snapshot.mms.at(row.mm).is_some_and(|mm| !mm.exe_address.is_null());
+            self.counts.unnamed += u64::from(has_executable && facts.executable.is_none());
+            let details = describe::process(&facts, snapshot.machine.tsc_khz);
+            let line = ScanLine::Process(&details);
+            emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+        }
+        Ok(())
+    }
+
+    fn threads<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for &index in snapshot.by_tid.iter() {
+            let Some(row) = snapshot.threads.at(index) else { continue };
+            let details = describe::thread(&ThreadFacts::read(row));
+            let line = ScanLine::Thread { process_id: row.task.tgid, details: &details };
+            emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+        }
+        Ok(())
+    }
+
+    fn files<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (process, process_id) in processes_by_pid(snapshot) {
+            let Some(table) = snapshot.files_structs.at(process.files) else { continue };
+            let threads = snapshot.files_threads.range(&table.threads);
+            for descriptor in snapshot.descriptors.range(&table.descriptors) {
+                let facts = DescriptorFacts::read(snapshot, descriptor, threads, &mut self.names);
+                self.counts.unnamed += u64::from(facts.name.is_none());
+                let details = describe::file_descriptor(&facts);
+                let line = ScanLine::FileDescriptor { process_id, details: &details };
+                emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn memory<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        traits: &Traits,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (process, process_id) in processes_by_pid(snapshot) {
+            let Some(mm) = snapshot.mms.at(process.mm) else { continue };
+            for area in snapshot.vmas.range(&mm.vmas) {
+                let names = &mut self.names;
+                let facts = AreaFacts::read(snapshot, process_id, mm, area, traits.heap, names);
+                let is_mapped = !area.vma.file.is_null();
+                self.counts.unnamed += u64::from(is_mapped && facts.file.is_none());
+                let details = describe::memory(&facts);
+                let line = ScanLine::Memory(&details);
+                emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+            }
+            if let Some(gate) = traits.gate_area.filter(|_| has_vsyscall(mm)) {
+                let details = describe::memory(&AreaFacts::gate(process_id, &gate));
+                let line = ScanLine::Memory(&details);
+                emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn connections<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.holders.find(snapshot);
+        for index in 0..snapshot.connections.len() as u32 {
+            if self.holders.of(index).is_empty() {
+                self.connection(snapshot, index, None, sink)?;
+            }
+        }
+        self.holders.sort_by_process();
+        for at in 0..self.holders.all().len() {
+            let holder = self.holders.all()[at];
+            let holding = Some((holder.process_id, holder.descriptor));
+            self.connection(snapshot, holder.connection, holding, sink)?;
+        }
+        Ok(())
+    }
+
+    fn connection<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        index: u32,
+        holder: Option<(u32, u32)>,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(row) = snapshot.connections.at(index) else { return Ok(()) };
+        let facts = ConnectionFacts::read(row, holder.map(|(_, descriptor)| descriptor));
+        let interface = InterfaceAddresses::of_connection(&snapshot.interfaces, &facts);
+        let details = describe::network_connection(&facts, interface.as_ref());
+        let line = ScanLine::Connection {
+            process_id: holder.map(|(process_id, _)| process_id),
+            details: &details,
+            network_namespace: describe::namespace("net", facts.network_namespace),
+        };
+        emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)
+    }
+
+    fn interfaces<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for row in snapshot.interfaces.iter() {
+            let addresses = InterfaceAddresses::new(row);
+            let line = ScanLine::Interface {
+                details: &addresses.describe(),
+                network_namespace: describe::namespace("net", row.network_namespace),
+            };
+            emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+        }
+        Ok(())
+    }
+}
+
+/// Every process with its id, by id.
+fn processes_by_pid(snapshot: &Snapshot) -> impl Iterator<Item = (&ProcessRow, u32)> {
+    snapshot.by_pid.iter().filter_map(|&index| {
+        let process = snapshot.processes.at(index)?;
+        Some((process, snapshot.leader(process)?.task.tgid))
+    })
+}
+
+/// `MM_CONTEXT_HAS_VSYSCALL` (arch/x86/include/asm/mmu.h): 64-bit processes have it.
+const MM_CONTEXT_HAS_VSYSCALL: u64 = 1 << 1;
+
+fn has_vsyscall(mm: &MmRow) -> bool {
+    mm.context_flags & MM_CONTEXT_HAS_VSYSCALL != 0
+}
+
+fn emit<E>(
+    out: &mut [u8],
+    string_length: usize,
+    counts: &mut LineCounts,
+    line: &ScanLine<'_>,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let Ok(length) = line.write(out, string_length) else {
+        counts.too_long += 1;
+        return Ok(());
+    };
+    counts.lines += 1;
+    sink(&out[..length])
+}

@@ -1,0 +1,469 @@
+//! What is known of one object, whether it comes from a scan or from a table.
+//!
+//! Everything that is written about an object, as a record or as a line of `panoptes scan`, goes through
+//! one of these structs. They borrow: names from a [`NameBuffers`] or from the string arena.
+//!
+//! Not for deciding anything, and not for wording: `policy/describe.rs` turns facts into details objects.
+
+use core::net::IpAddr;
+
+use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_decoders::kernel::sock::{Counters, TcpState};
+use panoptes_decoders::kernel::vm_area_struct::Vma;
+
+use crate::path::{PathBuffer, write_file_name, write_path};
+use crate::walk::{
+    ConnectionRow, DescriptorRow, FileRow, Ids, MmRow, NameKind, ProcessRow, Snapshot, ThreadRow,
+    VmaRow,
+};
+
+/// Space for the names of one object while it is being described.
+#[derive(Debug, Default)]
+pub struct NameBuffers {
+    /// A process's executable.
+    executable: PathBuffer,
+    /// A process's current directory.
+    directory: PathBuffer,
+    /// An open or mapped file.
+    file: PathBuffer,
+    /// The name of an area without a file.
+    area: AreaName,
+}
+
+/// One process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessFacts<'a> {
+    /// `comm`
+    pub name: &'a [u8],
+    /// The tgid.
+    pub process_id: u32,
+    /// Grows with every exec.
+    pub self_exec_id: u32,
+    /// Path of the executable.
+    pub executable: Option<&'a [u8]>,
+    /// Its size.
+    pub executable_size: Option<u64>,
+    /// Path of the current directory.
+    pub directory: Option<&'a [u8]>,
+    /// Arguments, each ended by NUL.
+    pub command_line: Option<&'a [u8]>,
+    /// Whether that is only its beginning.
+    pub command_line_cut: bool,
+    /// When it was forked, in nanoseconds since 1970.
+    pub creation_time_ns: Option<i64>,
+    /// The tgid of the real parent; 0 for those that the kernel itself started.
+    pub parent_process_id: Option<u32>,
+    /// Users and groups.
+    pub ids: Option<Ids>,
+    /// `TASK_*` of the first thread.
+    pub state: u32,
+    /// `EXIT_*` of the first thread.
+    pub exit_state: u32,
+    /// How long all its threads ran, the ended ones too.
+    pub cpu_time_ns: u64,
+    /// Number of the pid namespace, or 0.
+    pub pid_namespace: u32,
+    /// Number of the mount namespace, or 0.
+    pub mount_namespace: u32,
+    /// Number of the network namespace, or 0.
+    pub network_namespace: u32,
+}
+
+impl<'a> ProcessFacts<'a> {
+    /// What a scan says of a process.
+    pub fn read(
+        snapshot: &'a Snapshot,
+        process: &ProcessRow,
+        names: &'a mut NameBuffers,
+    ) -> Option<Self> {
+        let leader = snapshot.leader(process)?;
+        let task = &leader.task;
+        let mm = snapshot.mms.at(process.mm);
+        let executable = mm.and_then(|mm| snapshot.files.at(mm.exe_file));
+        let path = executable
+            .and_then(|file| write_file_name(snapshot, file, &mut names.executable))
+            .map(|_| names.executable.text());
+        let directory =
+            write_path(snapshot, process.cwd, &mut names.directory).map(|_| names.directory.text());
+        Some(Self {
+            name: name_of(leader),
+            process_id: task.tgid,
+            self_exec_id: task.self_exec_id,
+            executable: path,
+            executable_size: executable
+                .and_then(|file| snapshot.inodes.at(file.inode))
+                .map(|inode| inode.attributes.size),
+            directory,
+            command_line: mm.and_then(|mm| command_line(snapshot, mm)),
+            command_line_cut: false,
+            creation_time_ns: creation_time_ns(snapshot, leader),
+            parent_process_id: parent(snapshot, process),
+            ids: process.ids,
+            state: task.state,
+            exit_state: task.exit_state,
+            cpu_time_ns: cpu_time_ns(process),
+            pid_namespace: process.pid_namespace,
+            mount_namespace: process.mount_namespace,
+            network_namespace: process.network_namespace,
+        })
+    }
+}
+
+/// `comm` up to its NUL.
+fn name_of(leader: &ThreadRow) -> &[u8] {
+    leader.task.name()
+}
+
+/// The arguments of an address space, if it has any that could be read.
+pub(super) fn command_line<'a>(snapshot: &'a Snapshot, mm: &MmRow) -> Option<&'a [u8]> {
+    let text = snapshot.text(&mm.command_line);
+    (mm.has_command_line && !text.is_empty()).then_some(text)
+}
+
+/// When a thread was made, by the machine's own calendar as it stands now.
+pub(super) fn creation_time_ns(snapshot: &Snapshot, thread: &ThreadRow) -> Option<i64> {
+    let offset = snapshot.machine.boot_to_real_ns?;
+    i64::try_from(thread.task.start_boottime).ok()?.checked_add(offset)
+}
+
+/// The tgid of the real parent. 0 is an answer only where the parent is the kernel's own first task.
+pub(super) fn parent(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
+    let leader = snapshot.leader(process)?;
+    let is_init_task =
+        || snapshot.threads.at(0).is_some_and(|init| init.task.address == leader.task.real_parent);
+    (process.parent_pid != 0 || is_init_task()).then_some(process.parent_pid)
+}
+
+/// How long all threads of a process ran.
+pub(super) fn cpu_time_ns(process: &ProcessRow) -> u64 {
+    process.ended_runtime_ns.saturating_add(process.threads_runtime_ns)
+}
+
+/// One thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadFacts {
+    /// The tid.
+    pub thread_id: u32,
+    /// Grows with every exec.
+    pub self_exec_id: u32,
+    /// `EXIT_*`, when it is known.
+    pub exit_state: Option<u32>,
+}
+
+impl ThreadFacts {
+    /// What a scan says of a thread.
+    pub fn read(thread: &ThreadRow) -> Self {
+        let task = &thread.task;
+        Self {
+            thread_id: task.pid,
+            self_exec_id: task.self_exec_id,
+            exit_state: Some(task.exit_state),
+        }
+    }
+}
+
+/// What `fstat` would say of an open file.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct InodeFacts {
+    /// `st_ino`
+    pub number: u64,
+    /// `st_size`
+    pub size: u64,
+    /// `st_atim` in nanoseconds since 1970.
+    pub access_time_ns: i64,
+    /// `st_mtim`
+    pub modify_time_ns: i64,
+    /// `st_ctim`
+    pub change_time_ns: i64,
+    /// `st_uid`
+    pub uid: u32,
+    /// `st_gid`
+    pub gid: u32,
+    /// `st_dev` as the kernel encodes it.
+    pub device: u32,
+    /// `st_rdev` as the kernel encodes it.
+    pub special_device: u32,
+    /// Which kind of filesystem it is in: the low half of `s_magic`, which is all of any magic.
+    pub magic: u32,
+    /// `st_mode`
+    pub mode: u16,
+}
+
+impl InodeFacts {
+    fn new(attributes: &Attributes, device: u32, magic: u64) -> Self {
+        Self {
+            number: attributes.ino,
+            size: attributes.size,
+            access_time_ns: attributes.atime_ns,
+            modify_time_ns: attributes.mtime_ns,
+            change_time_ns: attributes.ctime_ns,
+            uid: attributes.uid,
+            gid: attributes.gid,
+            device,
+            special_device: attributes.rdev,
+            magic: magic as u32,
+            mode: attributes.mode,
+        }
+    }
+
+    /// What a scan says of an open file's inode.
+    pub(super) fn read(snapshot: &Snapshot, file: &FileRow) -> Option<Self> {
+        let inode = snapshot.inodes.at(file.inode)?;
+        let super_block = snapshot.super_blocks.at(inode.super_block)?;
+        let filesystem = &super_block.filesystem;
+        Some(Self::new(&inode.attributes, filesystem.dev, filesystem.magic))
+    }
+}
+
+/// One descriptor.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DescriptorFacts<'a> {
+    /// Its number.
+    pub index: u32,
+    /// As `readlink /proc/PID/fd/N`.
+    pub name: Option<&'a [u8]>,
+    /// Whether that name ends in ` (deleted)` because the file was unlinked.
+    pub deleted: bool,
+    /// Whether the file lies in no directory: its name is made up by its filesystem.
+    pub floating: bool,
+    /// Whether it closes on exec.
+    pub close_on_exec: bool,
+    /// `O_*` and `FMODE_*`, when the open file could be read.
+    pub open: Option<OpenFlags>,
+    /// What `fstat` would say.
+    pub inode: Option<InodeFacts>,
+    /// Threads that share the table, ascending; empty when that is not known.
+    pub threads: &'a [u32],
+}
+
+/// How a file is open.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct OpenFlags {
+    /// `O_*`
+    pub flags: u32,
+    /// `FMODE_*`
+    pub mode: u32,
+}
+
+impl<'a> DescriptorFacts<'a> {
+    /// What a scan says of a descriptor.
+    pub fn read(
+        snapshot: &'a Snapshot,
+        descriptor: &DescriptorRow,
+        threads: &'a [u32],
+        names: &'a mut NameBuffers,
+    ) -> Self {
+        let facts = Self {
+            index: descriptor.index,
+            close_on_exec: descriptor.close_on_exec,
+            threads,
+            ..Self::default()
+        };
+        let Some(file) = snapshot.files.at(descriptor.file) else { return facts };
+        let named = write_file_name(snapshot, file, &mut names.file);
+        Self {
+            name: named.map(|_| names.file.text()),
+            deleted: named.is_some_and(|named| named.deleted),
+            floating: is_floating(snapshot, file),
+            open: open_flags(file),
+            inode: InodeFacts::read(snapshot, file),
+            ..facts
+        }
+    }
+}
+
+/// How a file is open, if it could be read: every open file has an inode.
+pub(super) fn open_flags(file: &FileRow) -> Option<OpenFlags> {
+    let open = &file.open;
+    (!open.inode.is_null()).then_some(OpenFlags { flags: open.flags, mode: open.mode })
+}
+
+/// Whether a file lies in no directory and is no mount's root (`d_path`, fs/d_path.c, then asks the
+/// filesystem for a name).
+pub(super) fn is_floating(snapshot: &Snapshot, file: &FileRow) -> bool {
+    let dentry = snapshot.dentries.at(file.path.dentry);
+    let mount = snapshot.mounts.at(file.path.mount);
+    dentry.zip(mount).is_some_and(|(dentry, mount)| {
+        dentry.parent == file.path.dentry && mount.root != file.path.dentry
+    })
+}
+
+/// One memory area.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AreaFacts<'a> {
+    /// The tgid.
+    pub process_id: u32,
+    /// First address.
+    pub start: u64,
+    /// First address after it.
+    pub end: u64,
+    /// `VM_*`
+    pub flags: u64,
+    /// Whether it maps the process's executable.
+    pub is_main_executable: bool,
+    /// Path of the mapped file.
+    pub file: Option<&'a [u8]>,
+    /// `[heap]`, `[vdso]`, `[anon:…]` of an area without a file.
+    pub name: Option<&'a [u8]>,
+}
+
+impl<'a> AreaFacts<'a> {
+    /// What a scan says of an area.
+    pub fn read(
+        snapshot: &'a Snapshot,
+        process_id: u32,
+        mm: &MmRow,
+        area: &VmaRow,
+        heap: HeapRule,
+        names: &'a mut NameBuffers,
+    ) -> Self {
+        let vma = &area.vma;
+        let facts = Self {
+            process_id,
+            start: vma.start,
+            end: vma.end,
+            flags: vma.flags,
+            is_main_executable: is_main_executable(snapshot, mm, area),
+            ..Self::default()
+        };
+        if !vma.file.is_null() {
+            let file = snapshot.files.at(area.file);
+            let named = file.and_then(|file| write_file_name(snapshot, file, &mut names.file));
+            return Self { file: named.map(|_| names.file.text()), ..facts };
+        }
+        let length = write_area_name(snapshot, mm, area, heap, &mut names.area);
+        let name = names.area.0.get(..length).filter(|name| !name.is_empty());
+        Self { name, ..facts }
+    }
+
+    /// The area that the kernel adds to the list of every process that may use it
+    /// (`get_gate_vma`, arch/x86/entry/vsyscall/vsyscall_64.c).
+    pub fn gate(process_id: u32, gate: &Vma) -> Self {
+        Self {
+            process_id,
+            start: gate.start,
+            end: gate.end,
+            flags: gate.flags,
+            name: Some(b"[vsyscall]"),
+            ..Self::default()
+        }
+    }
+}
+
+/// Whether an area that only touches the heap is called `[heap]` too.
+///
+/// `show_map_vma` (fs/proc/task_mmu.c) had it so up to v6.5; later kernels ask
+/// `vma_is_initial_heap` (include/linux/mm.h), which wants them to overlap.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum HeapRule {
+    /// They must overlap.
+    #[default]
+    Overlaps,
+    /// It is enough that they touch.
+    Touches,
+}
+
+/// Room for the longest name of an area without a file: `[anon:…]` around 80 bytes.
+#[derive(Debug)]
+pub(super) struct AreaName([u8; AREA_NAME_BYTES]);
+
+impl Default for AreaName {
+    fn default() -> Self {
+        Self([0; AREA_NAME_BYTES])
+    }
+}
+
+impl AreaName {
+    fn set(&mut self, pieces: &[&[u8]]) -> usize {
+        let mut length = 0;
+        for piece in pieces {
+            let Some(room) = self.0.get_mut(length..length + piece.len()) else { break };
+            room.copy_from_slice(piece);
+            length += piece.len();
+        }
+        length
+    }
+}
+
+const AREA_NAME_BYTES: usize = 96;
+
+/// Names an area without a file as /proc/PID/maps does; gives the name's length, 0 when it has none.
+fn write_area_name(
+    snapshot: &Snapshot,
+    mm: &MmRow,
+    area: &VmaRow,
+    heap: HeapRule,
+    out: &mut AreaName,
+) -> usize {
+    let own = snapshot.names.at(area.name);
+    if let Some(name) = own.filter(|name| name.kind == NameKind::SpecialMapping)
+        && !name.text().is_empty()
+    {
+        return out.set(&[name.text()]);
+    }
+    let vma = &area.vma;
+    let in_heap = match heap {
+        HeapRule::Overlaps => vma.start < mm.heap.end && vma.end > mm.heap.start,
+        HeapRule::Touches => vma.start <= mm.heap.end && vma.end >= mm.heap.start,
+    };
+    if in_heap {
+        return out.set(&[b"[heap]"]);
+    }
+    // `is_stack` (fs/proc/task_mmu.c), `vma_is_initial_stack` (include/linux/mm.h).
+    if vma.start <= mm.start_stack && vma.end >= mm.start_stack {
+        return out.set(&[b"[stack]"]);
+    }
+    match own {
+        Some(name) if name.kind == NameKind::AnonVma => out.set(&[b"[anon:", name.text(), b"]"]),
+        _ => 0,
+    }
+}
+
+/// Whether an area maps the same file as the process executes.
+pub(super) fn is_main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow) -> bool {
+    let inode = |file| snapshot.files.at(file).map(|file| file.open.inode);
+    !area.vma.file.is_null()
+        && inode(area.file)
+            .is_some_and(|mapped| !mapped.is_null() && inode(mm.exe_file) == Some(mapped))
+}
+
+/// One connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionFacts {
+    /// Where in its life it is.
+    pub state: TcpState,
+    /// Own address.
+    pub source: IpAddr,
+    /// Own port.
+    pub source_port: u16,
+    /// Peer's address.
+    pub destination: IpAddr,
+    /// Peer's port.
+    pub destination_port: u16,
+    /// Number of the device that it is bound to, or 0.
+    pub bound_device: u32,
+    /// Counters, where the socket has any.
+    pub counters: Option<Counters>,
+    /// Number of its network namespace, or 0.
+    pub network_namespace: u32,
+    /// The owner's descriptor.
+    pub descriptor: Option<u32>,
+}
+
+impl ConnectionFacts {
+    /// What a scan says of a connection, as the holder of `descriptor` has it.
+    pub fn read(row: &ConnectionRow, descriptor: Option<u32>) -> Self {
+        let ends = &row.endpoints;
+        Self {
+            state: TcpState::from_number(ends.state).unwrap_or_default(),
+            source: ends.source,
+            source_port: ends.source_port,
+            destination: ends.destination,
+            destination_port: ends.destination_port,
+            bound_device: ends.bound_device,
+            counters: row.counters,
+            network_namespace: row.network_namespace,
+            descriptor,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Which descriptors of which processes hold which connections.
+//!
+//! Found anew in every scan, from the descriptors, into a list allocated at start.
+
+use crate::limits::Limits;
+use crate::walk::{NONE, Snapshot};
+
+/// One descriptor that leads to a TCP socket.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Holder {
+    /// Index of the connection in the snapshot.
+    pub connection: u32,
+    /// The tgid.
+    pub process_id: u32,
+    /// The descriptor.
+    pub descriptor: u32,
+    /// Index of the process in the snapshot.
+    pub process: u32,
+    /// Index of the descriptor in the snapshot.
+    pub descriptor_row: u32,
+}
+
+/// All holders of a scan, sorted by connection, process and descriptor.
+#[derive(Debug)]
+pub struct Holders {
+    list: Vec<Holder>,
+    /// How many did not fit.
+    pub dropped: u32,
+}
+
+impl Holders {
+    /// Room for as many as one scan can see.
+    pub fn new(limits: &Limits) -> Self {
+        Self { list: Vec::with_capacity(limits.file_descriptors_seen_max()), dropped: 0 }
+    }
+
+    /// Finds all holders of a scan.
+    pub fn find(&mut self, snapshot: &Snapshot) {
+        self.list.clear();
+        self.dropped = 0;
+        for (process, row) in snapshot.processes.iter().enumerate() {
+            let Some(table) = snapshot.files_structs.at(row.files) else { continue };
+            let Some(leader) = snapshot.leader(row) else { continue };
+            let first = table.descriptors.start;
+            for (at, descriptor) in
+                snapshot.descriptors.range(&table.descriptors).iter().enumerate()
+            {
+                let file = snapshot.files.at(descriptor.file);
+                let Some(connection) = file.map(|file| file.connection).filter(|&at| at != NONE)
+                else {
+                    continue;
+                };
+                if self.list.len() == self.list.capacity() {
+                    self.dropped = self.dropped.saturating_add(1);
+                    continue;
+                }
+                self.list.push(Holder {
+                    connection,
+                    process_id: leader.task.tgid,
+                    descriptor: descriptor.index,
+                    process: process as u32,
+                    descriptor_row: first + at as u32,
+                });
+            }
+        }
+        self.list.sort_unstable();
+    }
+
+    /// The holders of one connection, lowest process and descriptor first: that one is the owner.
+    pub fn of(&self, connection: u32) -> &[Holder] {
+        let start = self.list.partition_point(|holder| holder.connection < connection);
+        let count =
+            self.list[start..].iter().take_while(|holder| holder.connection == connection).count();
+        &self.list[start..start + count]
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Holder] {
+        &self.list
+    }
+
+    /// Sorts by process, then by connection and descriptor, as a scan prints them. [`Holders::of`] must
+    /// not be asked after that.
+    pub fn sort_by_process(&mut self) {
+        self.list.sort_unstable_by_key(|holder| {
+            (holder.process_id, holder.process, holder.connection, holder.descriptor)
+        });
+    }
+}
