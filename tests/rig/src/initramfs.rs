@@ -16,11 +16,20 @@ use crate::packages::{self, Packages};
 
 /// The agent's sources, compiled on the machine that runs the tests.
 const AGENT_SOURCES: &[(&str, &str)] = &[
-    ("agent.h", include_str!("../../agent/agent.h")),
     ("agent.c", include_str!("../../agent/agent.c")),
+    ("agent.h", include_str!("../../agent/agent.h")),
     ("boot.c", include_str!("../../agent/boot.c")),
+    ("netlink.c", include_str!("../../agent/netlink.c")),
+    ("netlink.h", include_str!("../../agent/netlink.h")),
     ("out.c", include_str!("../../agent/out.c")),
+    ("proc.c", include_str!("../../agent/proc.c")),
+    ("proc.h", include_str!("../../agent/proc.h")),
     ("truth.c", include_str!("../../agent/truth.c")),
+    ("truth.h", include_str!("../../agent/truth.h")),
+    ("truth_files.c", include_str!("../../agent/truth_files.c")),
+    ("truth_memory.c", include_str!("../../agent/truth_memory.c")),
+    ("truth_network.c", include_str!("../../agent/truth_network.c")),
+    ("truth_process.c", include_str!("../../agent/truth_process.c")),
 ];
 
 /// Commands of busybox that workloads and people at `cargo xtask guest` use by name.

@@ -1,0 +1,25 @@
+/* The parts of truth, one for each kind of line. */
+#ifndef TRUTH_H
+#define TRUTH_H
+
+#include "proc.h"
+
+void truth_processes(const struct processes *all);
+void truth_threads(const struct processes *all);
+void truth_memory(const struct processes *all);
+
+/*
+ * Walks every descriptor table once. Prints the descriptors when asked to, and always notes which
+ * sockets and network namespaces they hold, for truth_network().
+ */
+const char *truth_files(const struct processes *all, bool print);
+
+/* Connections and interfaces of every network namespace that a process or a descriptor holds. */
+const char *truth_network(const struct processes *all, bool connections, bool interfaces);
+
+/* What truth_files() notes for truth_network(). */
+void network_note_holder(unsigned long inode, int pid, int index);
+void network_note_namespace(unsigned long inode, const char *path);
+void network_forget(void);
+
+#endif

@@ -1,0 +1,98 @@
+/* Truth about memory areas: /proc/PID/maps. */
+#include "truth.h"
+
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+struct area {
+	unsigned long long start, end, inode;
+	unsigned major, minor;
+	char permissions[5];
+	const char *name; /* Up to the end of its line. */
+	size_t name_length;
+};
+
+/* One line: "start-end perms offset major:minor inode   name". */
+static bool parse(const char *line, size_t length, struct area *area)
+{
+	int name_at = 0;
+
+	if (sscanf(line, "%llx-%llx %4s %*x %x:%x %llu%n", &area->start, &area->end,
+		   area->permissions, &area->major, &area->minor, &area->inode, &name_at) != 6)
+		return false;
+	area->name = line + name_at;
+	area->name_length = length - (size_t)name_at;
+	while (area->name_length > 0 && *area->name == ' ') {
+		area->name++;
+		area->name_length--;
+	}
+	return true;
+}
+
+static void file_names(const char *path, size_t length)
+{
+	size_t base = length;
+
+	while (base > 0 && path[base - 1] != '/')
+		base--;
+	json_text("file_path", path, length);
+	json_text("file_name", path + base, length - base);
+}
+
+static void one_area(int pid, const struct area *area, const struct stat *executable)
+{
+	char text[64], *target;
+
+	json_begin("memory");
+	json_integer("process_id", pid);
+	snprintf(text, sizeof(text), "0x%llx", area->start);
+	json_string("virtual_memory_area_start_address", text);
+	snprintf(text, sizeof(text), "0x%llx", area->end);
+	json_string("virtual_memory_area_end_address", text);
+	json_string("memory_permissions", area->permissions);
+	json_boolean("is_main_process_executable",
+		     area->inode != 0 && executable && area->inode == executable->st_ino &&
+			     makedev(area->major, area->minor) == executable->st_dev);
+	if (area->inode == 0) {
+		if (area->name_length > 0)
+			json_text("memory_name", area->name, area->name_length);
+		/* Not an area of the process: the kernel adds it to every list. */
+		if (area->name_length == 10 && memcmp(area->name, "[vsyscall]", 10) == 0)
+			json_boolean("_optional", true);
+	} else if (memmem(area->name, area->name_length, "\\012", 4)) {
+		/* maps writes a line break so, and a backslash as itself: ask for the bytes. */
+		snprintf(text, sizeof(text), "/proc/%d/map_files/%llx-%llx", pid, area->start,
+			 area->end);
+		ssize_t length = proc_link(text, &target);
+
+		if (length >= 0)
+			file_names(target, (size_t)length);
+	} else {
+		file_names(area->name, area->name_length);
+	}
+	json_end();
+}
+
+void truth_memory(const struct processes *all)
+{
+	for (size_t i = 0; i < all->count; i++) {
+		int pid = all->items[i].pid;
+		struct stat executable;
+		char path[64], *bytes;
+
+		if (all->items[i].kernel)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+		bool has_executable = stat(path, &executable) == 0;
+		snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+		if (proc_read(path, &bytes) < 0)
+			continue;
+		for (char *line = bytes, *end; (end = strchr(line, '\n')); line = end + 1) {
+			struct area area;
+
+			*end = '\0';
+			if (parse(line, (size_t)(end - line), &area))
+				one_area(pid, &area, has_executable ? &executable : NULL);
+		}
+	}
+}
