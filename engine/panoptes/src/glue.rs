@@ -6,8 +6,10 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use panoptes_engine::limits;
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
+use crate::config::Limits;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::{ProfileBuildRequest, ScanRequest, WatchRequest};
@@ -45,4 +47,30 @@ pub fn schema(scan: bool) -> String {
         text.push('\n');
     }
     text
+}
+
+impl From<&Limits> for limits::Limits {
+    fn from(limits: &Limits) -> Self {
+        // Containers are counted nowhere yet (`cli::Kind::is_built`).
+        let Limits {
+            string_length,
+            processes,
+            threads,
+            file_descriptors,
+            vmas,
+            connections,
+            containers: _,
+        } = *limits;
+        Self { processes, threads, file_descriptors, vmas, connections, string_length }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_limits_are_those_of_the_engine() {
+        assert_eq!(limits::Limits::from(&Limits::default()), limits::Limits::default());
+    }
 }

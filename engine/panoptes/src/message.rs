@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::config::{LogLevel, is_unprintable};
+use crate::config::{LogLevel, one_line};
 use crate::exit::{Exit, Failure};
 
 /// Where messages go, and which of them.
@@ -173,18 +173,6 @@ fn prefix(level: LogLevel, colour: bool) -> String {
     } else {
         format!("panoptes: {word}")
     }
-}
-
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_unprintable(character) {
-            line.extend(character.escape_unicode());
-        } else {
-            line.push(character);
-        }
-    }
-    line
 }
 
 const DEBUG_LOG_NAME: &str = "panoptes.log";

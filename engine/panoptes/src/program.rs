@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::check::check;
 use crate::cli::{Arguments, NOT_BUILT};
-use crate::config::{Configuration, Mode, Report, Weight, printable};
+use crate::config::{Configuration, Mode, Report, Weight, one_line, printable};
 use crate::exit::{Exit, Failure};
 use crate::glue;
 use crate::message::Messages;
@@ -161,7 +161,7 @@ fn print(text: &[u8]) -> Result<Exit, Failure> {
 
 /// The last words, whatever the log level.
 fn end(failure: &Failure) -> Exit {
-    say(&format!("panoptes: error: {failure}"));
+    say(&one_line(&format!("panoptes: error: {failure}")));
     failure.exit
 }
 

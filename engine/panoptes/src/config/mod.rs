@@ -34,7 +34,7 @@ pub use output::{
     NetworkAddress, Output, Sync, Telemetry, TelemetryAddress, TelemetryFormat, Transport,
 };
 pub use overrides::Overrides;
-pub(crate) use problem::is_unprintable;
+pub(crate) use problem::one_line;
 pub use problem::{Place, Problem, Report, Weight, printable};
 pub use service::{Compatibility, Cores, Service};
 pub use system::{ContainerFilter, Limits, OsType, Reference, System, SystemSettings};

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::problem::{Place, Problem};
+use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Origin, Value, parse};
 
 /// What the command line says about the configuration, as typed.
@@ -113,7 +113,10 @@ fn insert(node: &mut Node, path: &[String], value: Node) -> Result<(), String> {
     }
     let kind = node.kind();
     let Value::Map(entries) = &mut node.value else {
-        return Err(format!("`{key}` can't be set there: the file has {kind} in that place"));
+        return Err(format!(
+            "`{}` can't be set there: the file has {kind} in that place",
+            printable(key)
+        ));
     };
     let index = entries.iter().position(|entry| entry.key == *key).unwrap_or_else(|| {
         let place = value.place.clone();

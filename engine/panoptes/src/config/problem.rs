@@ -47,12 +47,12 @@ pub struct Problem {
 impl Problem {
     /// A mistake for which the configuration is refused.
     pub fn error(place: Option<Place>, message: impl Into<String>) -> Self {
-        Self { place, weight: Weight::Error, message: message.into() }
+        Self { place, weight: Weight::Error, message: one_line(&message.into()) }
     }
 
     /// Something worth knowing.
     pub fn warning(place: Option<Place>, message: impl Into<String>) -> Self {
-        Self { place, weight: Weight::Warning, message: message.into() }
+        Self { place, weight: Weight::Warning, message: one_line(&message.into()) }
     }
 }
 
@@ -122,22 +122,26 @@ impl fmt::Display for Report {
     }
 }
 
-/// Text from outside as it may stand in a message: in one line, without control characters (a
-/// terminal obeys them), and of bounded length.
+/// Text from outside as it may stand in a message: in one line, without control characters, and of
+/// bounded length.
 pub fn printable(text: &str) -> String {
-    let mut result = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == SHOWN_CHARACTERS_MAX {
-            result.push('…');
-            break;
-        }
+    match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
+        Some((end, _)) => one_line(&text[..end]) + "…",
+        None => one_line(text),
+    }
+}
+
+/// Text in one line, without control characters: a terminal obeys them.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
         if is_unprintable(character) {
-            result.extend(character.escape_unicode());
+            line.extend(character.escape_unicode());
         } else {
-            result.push(character);
+            line.push(character);
         }
     }
-    result
+    line
 }
 
 /// Control characters, and those that reorder the text around them on a terminal.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use panoptes_sinks::activities::{Activity, Severity};
 use proptest::prelude::*;
 
+use super::problem::is_unprintable;
 use super::tree::{Node, Value};
 use super::*;
 
@@ -312,6 +313,15 @@ fn a_mistake_on_the_command_line_names_the_option() {
     // An option that another option overrides is still checked, if its value is not replaced.
     let (_, problems) = read_with("", &set(&["service.scan_interval=5xs"]));
     assert_eq!(problems.len(), 1);
+}
+
+#[test]
+fn no_key_reaches_a_message_with_its_control_characters() {
+    for (file, option) in [("service", "\t="), ("a\u{7f}: 1", "b\u{1b}=1")] {
+        let report = Report { problems: read_with(file, &set(&[option])).1, ..Report::default() };
+        assert!(report.has_errors());
+        assert!(!report.to_string().replace('\n', "").chars().any(is_unprintable), "{report}");
+    }
 }
 
 #[test]
