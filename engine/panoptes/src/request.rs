@@ -286,3 +286,97 @@ fn nothing_to_watch(loader: &Loader) -> Report {
         denied: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use clap::Parser;
+    use tempfile::{TempDir, tempdir};
+
+    use super::*;
+
+    fn configured(text: &str) -> (TempDir, PathBuf) {
+        let folder = tempdir().unwrap();
+        let file = folder.path().join("p.yaml");
+        fs::write(&file, text).unwrap();
+        (folder, file)
+    }
+
+    fn asked(line: &str, default_config: &Path) -> Result<Request, Refusal> {
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).unwrap();
+        resolve(arguments, default_config)
+    }
+
+    fn watch(line: &str) -> WatchRequest {
+        match asked(line, Path::new("/missing")) {
+            Ok(Request::Watch(request)) => *request,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn names(request: &WatchRequest) -> Vec<&str> {
+        request.systems.iter().map(|system| system.name.as_str()).collect()
+    }
+
+    #[test]
+    fn kinds_are_printed_in_their_order_and_once() {
+        let kinds = |line| match asked(line, Path::new("/missing")) {
+            Ok(Request::Scan(request)) => request.kinds,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(
+            kinds("panoptes scan x --only files,processes --only files"),
+            [Kind::Processes, Kind::Files]
+        );
+        assert_eq!(kinds("panoptes scan x"), Kind::built().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_system_is_named_by_its_file() {
+        let request = watch("panoptes watch /a/web.mem file:/b/db.mem /b/web.mem");
+        assert_eq!(names(&request), ["web.mem", "db.mem", "file:/b/web.mem"]);
+        assert!(request.configuration.output.stdout);
+    }
+
+    #[test]
+    fn a_configured_system_keeps_its_settings() {
+        let (_folder, file) = configured(
+            "default: {limits: {processes: 5}}\n\
+             systems:\n\
+             \x20 web: {system: /a/web.mem, limits: {processes: 7}}\n\
+             \x20 db: {system: /a/db.mem}\n",
+        );
+        let line = format!("panoptes watch --config {}", file.display());
+        assert_eq!(names(&watch(&line)), ["web", "db"]);
+        // By its name, by its address, and one that is not configured.
+        let request = watch(&format!("{line} db /a/web.mem /a/other"));
+        assert_eq!(names(&request), ["db", "web", "other"]);
+        let limits = request.systems.iter().map(|system| system.settings.limits.processes);
+        assert_eq!(limits.collect::<Vec<_>>(), [5, 7, 5]);
+    }
+
+    #[test]
+    fn the_service_has_a_usual_configuration() {
+        let (_folder, file) = configured("systems: {web: {system: /a}}");
+        let Ok(Request::Watch(request)) = asked("panoptes run", &file) else {
+            panic!("it is good")
+        };
+        assert_eq!((request.mode, names(&request)), (Mode::Run, vec!["web"]));
+        let refusal = asked("panoptes run", Path::new("/missing")).unwrap_err();
+        assert_eq!(refusal.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_configuration_is_read_anew_and_a_bad_one_refused() {
+        let (_folder, file) = configured("systems: {web: {system: /a}}");
+        let request = watch(&format!("panoptes watch --config {}", file.display()));
+        fs::write(&file, "systems: {db: {system: /b}}\nservice: {scan_interval: 1s}\n").unwrap();
+        let again = request.reload().unwrap();
+        assert_eq!(names(&again), ["db"]);
+        assert_eq!(again.configuration.service.scan_interval, Duration::from_secs(1));
+        fs::write(&file, "systems: {}").unwrap();
+        assert_eq!(again.reload().unwrap_err().exit(), Exit::Configuration);
+    }
+}
