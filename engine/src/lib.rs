@@ -14,7 +14,7 @@ pub mod address;
 pub mod limits;
 pub mod path;
 pub mod policy;
+pub mod source;
 pub mod state;
 pub mod system;
-
 pub mod walk;

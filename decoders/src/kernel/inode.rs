@@ -39,6 +39,9 @@ crate::layout! {
         ctime_sec: ["i_ctime_sec", "__i_ctime.tv_sec", "i_ctime.tv_sec"],
         /// Its nanoseconds; the kernel may keep a flag in the top bit (`I_CTIME_QUERIED`, v6.13).
         ctime_nsec: ["i_ctime_nsec", "__i_ctime.tv_nsec", "i_ctime.tv_nsec"],
+        /// The change time under the name that it had before Linux commit 13bc24457850 ("fs: rename
+        /// i_ctime field to __i_ctime") (in v6.6): says that a kernel is older than that.
+        i_ctime?: ["i_ctime"],
     }
 }
 

@@ -20,8 +20,7 @@ pub fn scan(
     out: &mut dyn Write,
     messages: &Arc<Messages>,
 ) -> Result<Exit, Failure> {
-    let _ = (request, out, messages);
-    Err(Failure::not_built("`panoptes scan`"))
+    crate::scan::scan(request, out, messages)
 }
 
 /// Watches systems until stopped.
@@ -36,8 +35,7 @@ pub fn profile_build(
     out: &mut dyn Write,
     messages: &Arc<Messages>,
 ) -> Result<Exit, Failure> {
-    let _ = (request, out, messages);
-    Err(Failure::not_built("`panoptes profile build`"))
+    crate::profile::build(request, out, messages)
 }
 
 /// The JSON Schema of every record, or that of scan lines.

@@ -8,6 +8,7 @@
 //! Not for: reading memory, decoding it, deciding what is worth reporting (`panoptes-engine`), or
 //! writing records (`panoptes-sinks`).
 
+pub mod attach;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -15,7 +16,10 @@ pub mod exit;
 pub mod glue;
 pub mod interfaces;
 pub mod message;
+pub mod profile;
+mod random;
 pub mod request;
+pub mod scan;
 pub mod state;
 
 mod program;

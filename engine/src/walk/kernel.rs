@@ -37,3 +37,11 @@ pub struct Kernel {
     /// Where to begin.
     pub roots: Roots,
 }
+
+impl Kernel {
+    /// Whether /proc calls an area `[heap]` that only touches the heap: so up to v6.5. Its next of kin
+    /// among what a layout shows is the inode's change time, renamed in v6.6.
+    pub const fn heap_may_touch(&self) -> bool {
+        self.layouts.inode.i_ctime.is_some()
+    }
+}

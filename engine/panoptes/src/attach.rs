@@ -1,0 +1,140 @@
+//! From a system's address to a kernel that can be walked: opening memory, finding the kernel, verifying.
+//!
+//! Not for: what is done with it (`scan`, `watch`, `profile`).
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use panoptes_engine::source::{ErrorClass, FileSource, SourceError};
+use panoptes_engine::system::kernel_of;
+use panoptes_engine::walk::Kernel;
+use panoptes_profiles::{DiscoveryError, Event, Options, Profile, ProfileFile, Progress, discover};
+
+use crate::config::{AutoOr, System, SystemAddress};
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+
+/// A system's memory, open, and the kernel in it.
+#[derive(Debug)]
+pub struct Attached {
+    /// Its memory.
+    pub source: FileSource,
+    /// What was found.
+    pub profile: Profile,
+    /// The same, ready to be walked.
+    pub kernel: Kernel,
+}
+
+/// Opens a system's memory.
+pub fn open(address: &SystemAddress) -> Result<FileSource, Failure> {
+    let SystemAddress::File(path) = address else {
+        return Err(Failure::not_built(format_args!("watching {address}")));
+    };
+    FileSource::open(path).map_err(|error| source_failure(&error))
+}
+
+/// Finds and verifies the kernel in `source`.
+pub fn find_kernel(
+    source: &mut FileSource,
+    files: &[ProfileFile],
+    generate: bool,
+    progress: &mut dyn Progress,
+) -> Result<Profile, DiscoveryError> {
+    let options = Options { files, generate, ..Options::default() };
+    discover(source, &options, &mut |event: Event<'_>| progress.event(event))
+}
+
+/// Opens a system and finds its kernel, telling people how it goes.
+pub fn attach(system: &System, generate: bool, messages: &Messages) -> Result<Attached, Failure> {
+    let begin = Instant::now();
+    let files = profile_files(system, messages)?;
+    let mut source = open(&system.address)?;
+    let profile = find_kernel(&mut source, &files, generate, &mut |event: Event<'_>| {
+        tell(&event, &system.name, messages);
+    })
+    .map_err(|error| discovery_failure(system, &error))?;
+    messages.info(format_args!(
+        "{}: Linux {} found and verified in {:.0} ms",
+        system.name,
+        profile.release,
+        begin.elapsed().as_secs_f64() * 1e3
+    ));
+    let kernel = kernel_of(&profile);
+    Ok(Attached { source, profile, kernel })
+}
+
+/// What discovery meets on its way, for people who want details.
+pub fn tell(event: &Event<'_>, system: &str, messages: &Messages) {
+    match event {
+        Event::OsIdentifierFound { trace, at, release, .. } => {
+            messages.debug(format_args!("{system}: {trace} at {at} says Linux {release}"));
+        }
+        Event::OsIdentifierDiscoveryExtended { to } => {
+            messages
+                .info(format_args!("{system}: no kernel in the usual place, going on ({to:?})"));
+        }
+        Event::CandidateRefused(attempt) => {
+            messages.debug(format_args!("{system}: refused {attempt}"));
+        }
+        Event::LoadingProfileCandidate(origin) => {
+            messages.debug(format_args!("{system}: taking the layouts from the {origin}"));
+        }
+        Event::ProfileVerificationSuccessful(checks) => {
+            for check in *checks {
+                messages.debug(format_args!("{system}: {check}"));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The profile files that a system is configured to have.
+pub fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile>, Failure> {
+    let AutoOr::Given(path) = &system.settings.os_symbol_path else { return Ok(Vec::new()) };
+    let wrong = |path: &Path, error: &dyn std::fmt::Display| {
+        let message = format!("{}: profile {}: {error}", system.name, path.display());
+        Failure::new(Exit::NoKernel, message)
+    };
+    if !path.is_dir() {
+        return Ok(vec![read_profile(path).map_err(|error| wrong(path, &*error))?]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| wrong(path, &error))?;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    paths.sort();
+    let mut files = Vec::new();
+    for path in paths {
+        match read_profile(&path) {
+            Ok(file) => files.push(file),
+            // One bad file in a folder must not keep the others from being used.
+            Err(error) => messages.warning(wrong(&path, &*error)),
+        }
+    }
+    Ok(files)
+}
+
+fn read_profile(path: &Path) -> Result<ProfileFile, Box<dyn std::error::Error>> {
+    /// A profile is some tens of KiB; what is larger is none.
+    const PROFILE_BYTES_MAX: u64 = 16 << 20;
+    if std::fs::metadata(path)?.len() > PROFILE_BYTES_MAX {
+        return Err("it is far too large to be a profile".into());
+    }
+    Ok(ProfileFile::parse(&std::fs::read(path)?)?)
+}
+
+/// The exit code and line for memory that can't be opened.
+pub fn source_failure(error: &SourceError) -> Failure {
+    let exit = match error.class() {
+        ErrorClass::CannotOpen => Exit::Source,
+        ErrorClass::Permission => Exit::Permission,
+        ErrorClass::Unreadable => Exit::NoKernel,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// The exit code and line for memory in which no kernel was found.
+pub fn discovery_failure(system: &System, error: &DiscoveryError) -> Failure {
+    Failure::new(Exit::NoKernel, format!("{}: {error}", system.name))
+}

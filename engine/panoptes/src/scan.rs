@@ -1,0 +1,290 @@
+//! `panoptes scan`: one snapshot, printed.
+
+use std::io::{self, BufWriter, Write};
+use std::time::{Duration, Instant};
+
+use panoptes_engine::limits::Limits;
+use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, Traits};
+use panoptes_engine::source::{Counts, Detail, FileSource, Meter};
+use panoptes_engine::state::facts::HeapRule;
+use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
+
+use crate::attach::{Attached, attach, source_failure};
+use crate::cli::Kind;
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::request::{ScanRequest, SummaryFormat};
+
+/// How often a live machine is looked at again when what was seen did not fit together.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// Scans once and prints lines, or counts and times.
+pub fn scan(
+    request: &ScanRequest,
+    out: &mut dyn Write,
+    messages: &Messages,
+) -> Result<Exit, Failure> {
+    let begin = Instant::now();
+    let configuration = &request.configuration;
+    let Attached { source, profile, kernel } =
+        attach(&request.system, configuration.profile_generation, messages)?;
+    let discovered = begin.elapsed();
+
+    let limits = Limits::from(&request.system.settings.limits);
+    let kinds = kinds(&request.kinds);
+    let mut walker = Walker::new(&limits, crate::random::key());
+    let mut lines = LineWriter::new(&limits);
+    let prepared = begin.elapsed();
+    let mut source = Meter::new(source, Detail::Batches).map_err(|error| source_failure(&error))?;
+    let (attempts, walked) =
+        look(&mut walker, &mut source, &kernel, scope(kinds), &request.system.name)?;
+    let snapshot = walker.snapshot();
+
+    let mut times = Times {
+        discovered,
+        prepared: prepared.saturating_sub(discovered),
+        walked,
+        printed: Duration::ZERO,
+    };
+    let printing = Instant::now();
+    let written = match request.summary {
+        None => {
+            let mut out = BufWriter::with_capacity(1 << 16, &mut *out);
+            let written = print_lines(&mut lines, snapshot, kinds, &kernel, &mut out);
+            written.and_then(|counts| out.flush().map(|()| counts))
+        }
+        Some(_) => print_lines(&mut lines, snapshot, kinds, &kernel, &mut io::sink()),
+    };
+    let counts = match written {
+        Ok(counts) => counts,
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
+        Err(error) => {
+            let message = format!("cannot write to standard output: {error}");
+            return Err(Failure::new(Exit::Output, message));
+        }
+    };
+    times.printed = printing.elapsed();
+    if let Some(format) = request.summary {
+        let summary = Summary {
+            release: &profile.release,
+            snapshot,
+            times,
+            attempts,
+            lines: counts,
+            reads: source.counts(),
+        };
+        let text = match format {
+            SummaryFormat::Text => summary.text(),
+            SummaryFormat::Json => summary.json(),
+        };
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                let message = format!("cannot write to standard output: {error}");
+                return Err(Failure::new(Exit::Output, message));
+            }
+            _ => {}
+        }
+    }
+    Ok(verdict(snapshot, &counts, &request.system.name, messages))
+}
+
+/// Walks until what was seen fits together; of a machine that never holds still, takes the last.
+fn look(
+    walker: &mut Walker,
+    source: &mut Meter<FileSource>,
+    kernel: &Kernel,
+    scope: Scope,
+    name: &str,
+) -> Result<(u32, Duration), Failure> {
+    let mut attempt = 1;
+    loop {
+        source.reset();
+        let begin = Instant::now();
+        walker.forget();
+        let scanned = walker.scan(source, kernel, scope);
+        let walked = begin.elapsed();
+        let clean = match scanned {
+            Ok(snapshot) => is_whole(snapshot, scope),
+            Err(error) if attempt == ATTEMPTS_MAX => {
+                return Err(Failure::new(Exit::NoKernel, format!("{name}: {error}")));
+            }
+            Err(_) => false,
+        };
+        if clean || attempt == ATTEMPTS_MAX {
+            return Ok((attempt, walked));
+        }
+        attempt += 1;
+    }
+}
+
+/// Whether all that was seen belongs together.
+fn is_whole(snapshot: &Snapshot, scope: Scope) -> bool {
+    let Losses { unreadable, unbounded, dropped: _, not_resident: _ } = snapshot.losses;
+    unreadable == 0
+        && unbounded == 0
+        && snapshot.task_list_closed
+        && snapshot.idr_whole
+        && snapshot.processes.iter().all(|process| process.stable)
+        && (!scope.files || snapshot.files_structs.iter().all(|table| table.complete))
+        && (!scope.memory || snapshot.mms.iter().all(|mm| mm.complete))
+}
+
+fn print_lines(
+    lines: &mut LineWriter,
+    snapshot: &Snapshot,
+    kinds: Kinds,
+    kernel: &Kernel,
+    out: &mut dyn Write,
+) -> io::Result<LineCounts> {
+    let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
+    let traits = Traits { heap, gate_area: snapshot.machine.gate };
+    lines.write(snapshot, kinds, &traits, &mut |line| out.write_all(line))
+}
+
+/// What people are told of what could not be had, and the exit code.
+fn verdict(snapshot: &Snapshot, lines: &LineCounts, name: &str, messages: &Messages) -> Exit {
+    let losses = snapshot.losses;
+    if losses.not_resident > 0 {
+        messages.info(format_args!(
+            "{name}: {} command lines are not in memory and left out",
+            losses.not_resident
+        ));
+    }
+    if losses.dropped > 0 {
+        messages.warning(format_args!(
+            "{name}: {} objects did not fit within the limits; raise them with --limits",
+            losses.dropped
+        ));
+    }
+    let undecoded = u64::from(losses.unreadable) + lines.too_long;
+    if undecoded + lines.unnamed + u64::from(losses.unbounded) == 0 {
+        return Exit::Done;
+    }
+    messages.error(format_args!(
+        "{name}: {undecoded} objects could not be decoded, {} names could not be made out, \
+         {} lists did not end; is the image damaged, or the machine changing fast?",
+        lines.unnamed, losses.unbounded
+    ));
+    Exit::Failed
+}
+
+fn kinds(wanted: &[Kind]) -> Kinds {
+    let has = |kind| wanted.contains(&kind);
+    Kinds {
+        processes: has(Kind::Processes),
+        threads: has(Kind::Threads),
+        files: has(Kind::Files),
+        memory: has(Kind::Memory),
+        connections: has(Kind::Connections),
+        interfaces: has(Kind::Interfaces),
+    }
+}
+
+/// What must be read for what is printed: a connection's holders are found through descriptors, its
+/// interface through the interfaces.
+fn scope(kinds: Kinds) -> Scope {
+    Scope {
+        files: kinds.files || kinds.connections,
+        memory: kinds.memory,
+        connections: kinds.connections,
+        interfaces: kinds.interfaces || kinds.connections,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    discovered: Duration,
+    prepared: Duration,
+    walked: Duration,
+    printed: Duration,
+}
+
+/// What `--summary` prints.
+struct Summary<'a> {
+    release: &'a str,
+    snapshot: &'a Snapshot,
+    times: Times,
+    attempts: u32,
+    lines: LineCounts,
+    reads: Counts,
+}
+
+impl Summary<'_> {
+    fn counts(&self) -> [(&'static str, usize); 6] {
+        let snapshot = self.snapshot;
+        [
+            ("processes", snapshot.processes.len()),
+            ("threads", snapshot.by_tid.len()),
+            ("file_descriptors", snapshot.descriptors.len()),
+            ("memory_areas", snapshot.vmas.len()),
+            ("connections", snapshot.connections.len()),
+            ("interfaces", snapshot.interfaces.len()),
+        ]
+    }
+
+    fn stages(&self) -> [(&'static str, Duration); 4] {
+        [
+            ("find_kernel", self.times.discovered),
+            ("allocate", self.times.prepared),
+            ("scan", self.times.walked),
+            ("write_lines", self.times.printed),
+        ]
+    }
+
+    fn losses(&self) -> [(&'static str, u64); 5] {
+        let losses = self.snapshot.losses;
+        [
+            ("undecoded", u64::from(losses.unreadable) + self.lines.too_long),
+            ("unnamed", self.lines.unnamed),
+            ("unbounded_lists", u64::from(losses.unbounded)),
+            ("dropped", u64::from(losses.dropped)),
+            ("not_resident", u64::from(losses.not_resident)),
+        ]
+    }
+
+    fn text(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = format!("Linux {}\n\n", self.release);
+        for (name, count) in self.counts() {
+            let _ = writeln!(text, "{:18}{count:>10}", name.replace('_', " "));
+        }
+        text.push('\n');
+        for (name, time) in self.stages() {
+            let milliseconds = time.as_secs_f64() * 1e3;
+            let _ = writeln!(text, "{:18}{milliseconds:>10.3} ms", name.replace('_', " "));
+        }
+        let _ = writeln!(
+            text,
+            "\n{} batches of {} reads, scan {} of at most {ATTEMPTS_MAX}",
+            self.reads.batches, self.reads.requests, self.attempts
+        );
+        for (name, count) in self.losses().into_iter().filter(|&(_, count)| count > 0) {
+            let _ = writeln!(text, "{:18}{count:>10}", name.replace('_', " "));
+        }
+        text
+    }
+
+    fn json(&self) -> String {
+        let object = |pairs: &[(&'static str, serde_json::Value)]| {
+            serde_json::Value::Object(
+                pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            )
+        };
+        let counts = self.counts().map(|(name, count)| (name, count.into()));
+        let stages = self
+            .stages()
+            .map(|(name, time)| (name, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).into()));
+        let losses = self.losses().map(|(name, count)| (name, count.into()));
+        let summary = object(&[
+            ("os_release", self.release.into()),
+            ("counts", object(&counts)),
+            ("stages_ns", object(&stages)),
+            ("losses", object(&losses)),
+            ("batches", self.reads.batches.into()),
+            ("reads", self.reads.requests.into()),
+            ("attempts", self.attempts.into()),
+        ]);
+        format!("{summary}\n")
+    }
+}
