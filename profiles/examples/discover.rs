@@ -4,41 +4,16 @@
 //!
 //! The file's offset is the physical address (x86 guests below 2.75 GiB).
 
-use std::fs::File;
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_profiles::report::Stage;
 use panoptes_profiles::{Event, Options, ProfileFile, discover};
 
-struct RawFile {
-    file: File,
-    region: Range<u64>,
-    reads: u64,
-    bytes: u64,
-}
+#[path = "../tests/common/raw_file.rs"]
+mod raw_file;
 
-impl MemorySource for RawFile {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        for request in requests {
-            let Some(range) = request.target_range(arena.len()) else {
-                request.outcome = Outcome::Failed;
-                continue;
-            };
-            self.reads += 1;
-            self.bytes += u64::from(request.length);
-            let read = self.file.read_exact_at(&mut arena[range], request.address.0);
-            request.outcome = if read.is_ok() { Outcome::Read } else { Outcome::NotBacked };
-        }
-    }
-
-    fn regions(&self) -> &[Range<u64>] {
-        std::slice::from_ref(&self.region)
-    }
-}
+use raw_file::RawFile;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -65,9 +40,7 @@ fn main() -> ExitCode {
         }
     }
     options.files = &files;
-    let file = File::open(&path).expect("the memory can be opened");
-    let bytes = file.metadata().expect("the memory has a size").len();
-    let mut source = RawFile { file, region: 0..bytes, reads: 0, bytes: 0 };
+    let mut source = RawFile::open(path.as_ref()).expect("the memory can be opened");
     let begin = Instant::now();
     let mut stage = (Stage::Done, begin);
     let found = discover(&mut source, &options, &mut |event: Event<'_>| match event {
@@ -91,10 +64,11 @@ fn main() -> ExitCode {
         _ => {}
     });
     println!(
-        "{:.3} ms in all, {} reads, {} bytes read of {bytes}",
+        "{:.3} ms in all, {} reads, {} bytes read of {}",
         begin.elapsed().as_secs_f64() * 1e3,
         source.reads,
-        source.bytes
+        source.bytes,
+        source.region.end
     );
     let profile = match found {
         Ok(profile) => profile,

@@ -311,4 +311,4 @@ impl<'a> Btf<'a> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -1,86 +1,15 @@
-//! A writer of small BTF, and what is read back from it.
+//! What is read back from small BTF.
 
 use panoptes_decoders::layout::{Member, Members};
 use proptest::prelude::*;
 
 use super::*;
 
-/// Builds BTF type by type; ids count from 1.
-#[derive(Default)]
-pub(crate) struct Writer {
-    types: Vec<u8>,
-    names: Vec<u8>,
-    count: u32,
-}
+#[allow(dead_code, reason = "shared with the tests of the whole crate")]
+#[path = "../../tests/common/btf_writer.rs"]
+mod btf_writer;
 
-impl Writer {
-    pub(crate) fn new() -> Self {
-        Self { names: vec![0], ..Self::default() }
-    }
-
-    fn name(&mut self, name: &str) -> u32 {
-        if name.is_empty() {
-            return 0;
-        }
-        let at = self.names.len() as u32;
-        self.names.extend(name.as_bytes());
-        self.names.push(0);
-        at
-    }
-
-    pub(crate) fn add(&mut self, name: &str, info: u32, value: u32, body: &[u32]) -> u32 {
-        let name = self.name(name);
-        for word in [name, info, value].iter().chain(body) {
-            self.types.extend(word.to_le_bytes());
-        }
-        self.count += 1;
-        self.count
-    }
-
-    pub(crate) fn int(&mut self, name: &str, bytes: u32) -> u32 {
-        self.add(name, kind::INT << 24, bytes, &[bytes * 8])
-    }
-
-    pub(crate) fn pointer(&mut self, to: u32) -> u32 {
-        self.add("", kind::PTR << 24, to, &[])
-    }
-
-    pub(crate) fn modifier(&mut self, kind: u32, name: &str, to: u32) -> u32 {
-        self.add(name, kind << 24, to, &[])
-    }
-
-    pub(crate) fn array(&mut self, of: u32, count: u32) -> u32 {
-        self.add("", kind::ARRAY << 24, 0, &[of, of, count])
-    }
-
-    /// Members are (name, type, position as it is written).
-    pub(crate) fn structure(
-        &mut self,
-        kind: u32,
-        flag: bool,
-        name: &str,
-        bytes: u32,
-        members: &[(&str, u32, u32)],
-    ) -> u32 {
-        let body: Vec<u32> = members
-            .iter()
-            .flat_map(|&(name, id, position)| [self.name(name), id, position])
-            .collect();
-        let info = u32::from(flag) << 31 | kind << 24 | members.len() as u32;
-        self.add(name, info, bytes, &body)
-    }
-
-    pub(crate) fn finish(self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        let types = self.types.len() as u32;
-        for word in [24, 0, types, types, self.names.len() as u32] {
-            bytes.extend(u32::to_le_bytes(word));
-        }
-        bytes.extend(self.types);
-        bytes.extend(self.names);
-        bytes
-    }
-}
+use btf_writer::Writer;
 
 /// What the tests look things up in: one of everything that C allows.
 fn sample() -> Vec<u8> {

@@ -1,0 +1,369 @@
+//! A machine of 32 MiB with the little of a kernel that discovery looks at: page tables, a VMCOREINFO, a
+//! table of symbols, types, and two tasks.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
+use panoptes_decoders::layout::Field;
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_profiles::btf::Btf;
+
+use super::kallsyms_writer::compress;
+use super::types::kernel_btf;
+
+pub(crate) const RELEASE: &str = "6.1.0-test";
+pub(crate) const BUILD_ID: &str = "00112233445566778899aabbccddeeff00112233";
+pub(crate) const DIRECT_MAP: u64 = 0xffff_8881_4000_0000;
+pub(crate) const VMEMMAP: u64 = 0xffff_ea00_4000_0000;
+
+const MEMORY_BYTES: usize = 32 << 20;
+const IMAGE_BYTES: u64 = 4 << 20;
+/// Where the image lies in a guest that has only one.
+const IMAGE_PHYSICAL: u64 = 2 << 20;
+const IMAGE: u64 = 0xffff_ffff_8000_0000 + (38 << 20);
+
+/// Places in the image.
+mod at {
+    pub(super) const ROOT: u64 = 0x1_0000;
+    pub(super) const LEVEL4: u64 = 0x1_1000;
+    pub(super) const LEVEL3: u64 = 0x1_2000;
+    pub(super) const LEVEL2: u64 = 0x1_3000;
+    pub(super) const FIXMAP: u64 = 0x1_4000;
+    pub(super) const UPPER: u64 = 0x1_5000;
+    pub(super) const DIRECT: u64 = 0x1_6000;
+    pub(super) const VMEMMAP: u64 = 0x1_7000;
+    pub(super) const VMEMMAP_LOW: u64 = 0x1_8000;
+    pub(super) const UTS: u64 = 0x2_0000;
+    pub(super) const BANNER: u64 = 0x2_1000;
+    pub(super) const INIT_TASK: u64 = 0x3_0000;
+    pub(super) const INIT_PID: u64 = 0x3_4000;
+    pub(super) const PID_NS: u64 = 0x3_5000;
+    pub(super) const NSPROXY: u64 = 0x3_6000;
+    pub(super) const NET: u64 = 0x3_7000;
+    pub(super) const CLOCK: u64 = 0x3_8000;
+    pub(super) const BASES: u64 = 0x3_9000;
+    pub(super) const HASHINFO: u64 = 0x3_a000;
+    pub(super) const CACHE_NAME: u64 = 0x3_b000;
+    pub(super) const SYMBOLS: u64 = 0x4_0000;
+    pub(super) const BTF: u64 = 0x10_0000;
+}
+
+/// Places behind the image: tasks and what belongs to them, reached by the direct map.
+mod slab {
+    pub(super) const TASK: u64 = 0x10_0000;
+    pub(super) const PID: u64 = 0x10_4000;
+    pub(super) const NODE: u64 = 0x10_5000;
+    pub(super) const MM: u64 = 0x10_6000;
+    pub(super) const FILES: u64 = 0x10_7000;
+    pub(super) const FDT: u64 = 0x10_8000;
+    pub(super) const CACHE: u64 = 0x10_9000;
+    pub(super) const PAGES: u64 = 0x40_0000;
+}
+
+/// What the guest is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    pub(crate) five_levels: bool,
+    /// Physical address of the VMCOREINFO; none without.
+    pub(crate) vmcoreinfo: Option<u64>,
+    pub(crate) btf: bool,
+    pub(crate) calendar_seconds: u64,
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self {
+            five_levels: false,
+            vmcoreinfo: Some(0xf0_0018),
+            btf: true,
+            calendar_seconds: 1_750_000_000,
+        }
+    }
+}
+
+/// The machine.
+#[derive(Clone)]
+pub(crate) struct Guest {
+    pub(crate) memory: Vec<u8>,
+    region: Range<u64>,
+    pub(crate) layouts: Layouts,
+    /// Physical address of the first task.
+    pub(crate) init_task: u64,
+    /// Physical address of process 1's task.
+    pub(crate) task: u64,
+    image_physical: u64,
+}
+
+impl Guest {
+    pub(crate) fn new(kind: Kind) -> Self {
+        let mut guest = Self::empty();
+        guest.boot(kind, IMAGE_PHYSICAL);
+        guest
+    }
+
+    /// A machine without anything.
+    pub(crate) fn empty() -> Self {
+        let btf = kernel_btf();
+        let layouts = Btf::parse(&btf).expect("our own BTF parses");
+        let layouts = Layouts::bind(&layouts).expect("and has every field");
+        Self {
+            memory: vec![0; MEMORY_BYTES],
+            region: 0..MEMORY_BYTES as u64,
+            layouts,
+            init_task: 0,
+            task: 0,
+            image_physical: 0,
+        }
+    }
+
+    /// Puts a kernel at a physical address; one that lies elsewhere stays, as after a warm reboot.
+    pub(crate) fn boot(&mut self, kind: Kind, image_physical: u64) {
+        self.image_physical = image_physical;
+        self.page_tables(kind.five_levels);
+        self.tasks();
+        let layouts = self.layouts.clone();
+        let uts = layouts.uts_namespace;
+        self.text(self.image(at::UTS) + u64::from(uts.release.offset), RELEASE);
+        // VMCOREINFO's way to it: the third text of 65 bytes.
+        self.text(self.image(at::UTS) + u64::from(uts.release.offset) + 256 + 130, RELEASE);
+        self.text(self.image(at::BANNER), &format!("Linux version {RELEASE} (builder) #1"));
+        self.put(self.image(at::CLOCK) + 8, layouts.timekeeper.xtime_sec, kind.calendar_seconds);
+        self.word(self.image(at::BASES), DIRECT_MAP);
+        self.word(self.image(at::BASES) + 8, VMEMMAP);
+        if kind.btf {
+            let start = self.image(at::BTF) as usize;
+            let btf = kernel_btf();
+            self.memory[start..start + btf.len()].copy_from_slice(&btf);
+        }
+        let symbols = self.symbols(kind.btf);
+        if let Some(at) = kind.vmcoreinfo {
+            let text = self.vmcoreinfo(kind.five_levels, &symbols);
+            self.text(at, &text);
+        }
+    }
+
+    /// Physical address of a place in the image.
+    pub(crate) fn image(&self, at: u64) -> u64 {
+        self.image_physical + at
+    }
+
+    pub(crate) fn word(&mut self, physical: u64, value: u64) {
+        self.bytes(physical, &value.to_le_bytes());
+    }
+
+    /// Writes a field of the object at a physical address.
+    pub(crate) fn put(&mut self, object: u64, field: Field, value: u64) {
+        let bytes = &value.to_le_bytes()[..field.size.min(8) as usize];
+        self.bytes(object + u64::from(field.offset), bytes);
+    }
+
+    pub(crate) fn text(&mut self, physical: u64, text: &str) {
+        self.bytes(physical, text.as_bytes());
+        self.bytes(physical + text.len() as u64, &[0]);
+    }
+
+    fn bytes(&mut self, physical: u64, bytes: &[u8]) {
+        self.memory[physical as usize..physical as usize + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Physical address of a place behind the image.
+    const fn behind(&self, at: u64) -> u64 {
+        self.image_physical + IMAGE_BYTES - (1 << 20) + at
+    }
+
+    fn entry(&mut self, table: u64, index: u64, value: u64) {
+        self.word(table + index * 8, value);
+    }
+
+    fn page_tables(&mut self, five_levels: bool) {
+        let table = |physical: u64| physical | 0x63;
+        let start = self.image_physical;
+        let image = |at| start + at;
+        let (root, level3, level2) = (image(at::ROOT), image(at::LEVEL3), image(at::LEVEL2));
+        let top = if five_levels { image(at::LEVEL4) } else { root };
+        if five_levels {
+            self.entry(root, 511, table(top));
+        }
+        self.entry(top, 511, table(level3));
+        self.entry(level3, 510, table(level2));
+        self.entry(level3, 511, table(image(at::FIXMAP)));
+        for page in 0..IMAGE_BYTES >> 21 {
+            let index = ((IMAGE >> 21) & 511) + page;
+            self.entry(level2, index, (self.image_physical + (page << 21)) | 0xe3);
+        }
+        // The direct map: a page of 1 GiB. The array of pages: one of 4 KiB at the right place.
+        let index = |address: u64, level: u64| (address >> (12 + 9 * (level - 1))) & 511;
+        if five_levels {
+            let upper = image(at::UPPER);
+            self.entry(root, index(DIRECT_MAP_FIVE, 5), table(upper));
+            self.entry(upper, index(DIRECT_MAP_FIVE, 4), table(image(at::DIRECT)));
+            self.entry(image(at::DIRECT), index(DIRECT_MAP_FIVE, 3), 0xe3);
+            self.entry(top, index(VMEMMAP, 4), table(image(at::VMEMMAP)));
+        } else {
+            self.entry(root, index(DIRECT_MAP, 4), table(image(at::DIRECT)));
+            self.entry(image(at::DIRECT), index(DIRECT_MAP, 3), 0xe3);
+            self.entry(root, index(VMEMMAP, 4), table(image(at::VMEMMAP)));
+        }
+        self.entry(image(at::VMEMMAP), index(VMEMMAP, 3), table(image(at::VMEMMAP_LOW)));
+        let pages = self.behind(slab::PAGES) & !((2 << 20) - 1);
+        self.entry(image(at::VMEMMAP_LOW), 0, pages | 0xe3);
+    }
+
+    fn tasks(&mut self) {
+        let layouts = self.layouts.clone();
+        let t = &layouts.task_struct;
+        let (init, task) = (self.image(at::INIT_TASK), self.behind(slab::TASK));
+        (self.init_task, self.task) = (init, task);
+        let in_image = |at: u64| IMAGE + at;
+        let direct_map = self.direct_map();
+        let in_map = |physical: u64| direct_map + physical;
+        let (init_va, task_va) = (in_image(at::INIT_TASK), in_map(task));
+        let link = |va: u64| va + u64::from(t.tasks.offset);
+        let (mm, files, fdt) = (
+            in_map(self.behind(slab::MM)),
+            in_map(self.behind(slab::FILES)),
+            in_map(self.behind(slab::FDT)),
+        );
+        let pid_va = in_map(self.behind(slab::PID));
+        let node_va = in_map(self.behind(slab::NODE));
+        let cache_va = in_map(self.behind(slab::CACHE));
+        let pgd_va = in_map(self.image(at::ROOT));
+        for (at, pid, comm) in [(init, 0, "swapper/0"), (task, 1, "init")] {
+            let (own, other) = if pid == 0 { (init_va, task_va) } else { (task_va, init_va) };
+            self.text(at + u64::from(t.comm.offset), comm);
+            self.put(at, t.pid, pid);
+            self.put(at, t.tgid, pid);
+            self.put(at, t.group_leader, own);
+            self.put(at, t.real_parent, init_va);
+            self.put(at, t.tasks, link(other));
+            self.word(at + u64::from(t.tasks.offset) + 8, link(other));
+            self.put(at, t.nsproxy, in_image(at::NSPROXY));
+        }
+        self.put(init, t.flags, u64::from(PF_KTHREAD));
+        self.put(init, t.thread_pid, in_image(at::INIT_PID));
+        self.put(task, t.mm, mm);
+        self.put(task, t.files, files);
+        let ns = u64::from(layouts.pid.numbers.offset + layouts.upid.ns.offset);
+        self.word(self.image(at::INIT_PID) + ns, in_image(at::PID_NS));
+        let nsproxy = self.image(at::NSPROXY);
+        self.put(nsproxy, layouts.nsproxy.net_ns, in_image(at::NET));
+        self.put(nsproxy, layouts.nsproxy.uts_ns, in_image(at::UTS));
+        self.put(self.image(at::NET), layouts.net.hashinfo, in_image(at::HASHINFO));
+        // The tree of numbers: one node, with the `struct pid` of process 1.
+        let idr = u64::from(layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset);
+        self.word(self.image(at::PID_NS) + idr, node_va + 2);
+        let node = self.behind(slab::NODE);
+        self.word(node + u64::from(layouts.xa_node.slots.offset) + 8, pid_va);
+        let links = task_va + u64::from(t.pid_links.offset);
+        self.put(self.behind(slab::PID), layouts.pid.tasks, links);
+        self.put(self.behind(slab::MM), layouts.mm_struct.pgd, pgd_va);
+        self.put(self.behind(slab::FILES), layouts.files_struct.fdt, fdt);
+        self.put(self.behind(slab::FDT), layouts.fdtable.max_fds, 64);
+        // The `struct page` of the task's page, and its slab cache: fields lie at 8, sizes are 16.
+        let pages = self.behind(slab::PAGES) & !((2 << 20) - 1);
+        let page = pages + (task >> 12) * PAGE_STRUCT_BYTES;
+        self.word(page + 8, cache_va);
+        self.word(self.behind(slab::CACHE) + 8, in_image(at::CACHE_NAME));
+        self.text(self.image(at::CACHE_NAME), "task_struct");
+    }
+
+    /// Where the direct map of this guest's page tables begins.
+    pub(crate) fn direct_map(&self) -> u64 {
+        let root = self.image(at::ROOT) as usize;
+        let five =
+            self.memory[root + 511 * 8..][..8] == (self.image(at::LEVEL4) | 0x63).to_le_bytes();
+        if five { DIRECT_MAP_FIVE } else { DIRECT_MAP }
+    }
+
+    /// Writes the table of symbols; VMCOREINFO's lines for it.
+    fn symbols(&mut self, btf: bool) -> String {
+        let btf_end = at::BTF + kernel_btf().len() as u64;
+        let mut symbols = vec![
+            ("T_text", 0),
+            ("T_stext", 0),
+            ("B_end", IMAGE_BYTES),
+            ("Dinit_task", at::INIT_TASK),
+            ("Dinit_pid_ns", at::PID_NS),
+            ("Binit_net", at::NET),
+            ("Dinit_uts_ns", at::UTS),
+            ("Btk_core", at::CLOCK),
+            ("Dpage_offset_base", at::BASES),
+            ("Dvmemmap_base", at::BASES + 8),
+        ];
+        if btf {
+            symbols.extend([("R__start_BTF", at::BTF), ("R__stop_BTF", btf_end)]);
+        }
+        let names: Vec<&str> = symbols.iter().map(|(name, _)| *name).collect();
+        let tables = compress(&names);
+        let mut offsets = Vec::new();
+        for (_, at) in &symbols {
+            // Negative: counted down from the base less one.
+            offsets.extend((-1 - *at as i32).to_le_bytes());
+        }
+        let base = IMAGE.to_le_bytes();
+        let mut at = at::SYMBOLS;
+        let mut lines = String::new();
+        for (name, bytes) in [
+            ("num_syms", &(symbols.len() as u32).to_le_bytes()[..]),
+            ("names", &tables.names),
+            ("token_table", &tables.token_table),
+            ("token_index", &tables.token_index),
+            ("offsets", &offsets),
+            ("relative_base", &base),
+        ] {
+            self.bytes(self.image(at), bytes);
+            let address = IMAGE + at;
+            writeln!(lines, "SYMBOL(kallsyms_{name})={address:x}").expect("text is written");
+            at += (bytes.len() as u64).next_multiple_of(16);
+        }
+        lines
+    }
+
+    fn vmcoreinfo(&self, five_levels: bool, symbols: &str) -> String {
+        let phys_base = self.image_physical.wrapping_sub(IMAGE - 0xffff_ffff_8000_0000) as i64;
+        let release = u64::from(self.layouts.uts_namespace.release.offset) + 256;
+        format!(
+            "OSRELEASE={RELEASE}\nBUILD-ID={BUILD_ID}\nPAGESIZE=4096\n\
+             SYMBOL(init_uts_ns)={:x}\nOFFSET(uts_namespace.name)={release}\n\
+             SYMBOL(swapper_pg_dir)={:x}\nSYMBOL(_stext)={IMAGE:x}\n{symbols}\
+             NUMBER(phys_base)={phys_base}\nNUMBER(pgtable_l5_enabled)={}\n\
+             KERNELOFFSET=1600000\nNUMBER(sme_mask)=0\n",
+            IMAGE + at::UTS,
+            IMAGE + at::ROOT,
+            u8::from(five_levels),
+        )
+    }
+}
+
+/// Where the direct map begins with five levels.
+const DIRECT_MAP_FIVE: u64 = 0xff11_0001_4000_0000;
+
+/// Size of the `struct page` that `types` makes.
+const PAGE_STRUCT_BYTES: u64 = 64;
+
+impl MemorySource for Guest {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        for request in requests {
+            let Some(target) = request.target_range(arena.len()) else {
+                request.outcome = Outcome::Failed;
+                continue;
+            };
+            let start = usize::try_from(request.address.0).unwrap_or(usize::MAX);
+            let source =
+                start.checked_add(target.len()).and_then(|end| self.memory.get(start..end));
+            request.outcome = match source {
+                Some(source) => {
+                    arena[target].copy_from_slice(source);
+                    Outcome::Read
+                }
+                None => Outcome::NotBacked,
+            };
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        std::slice::from_ref(&self.region)
+    }
+}

@@ -1,0 +1,89 @@
+//! BTF for a kernel that has exactly the fields that the decoders want, each under its newest name.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::layout::{Member, Members};
+
+use super::btf_writer::{Writer, kind};
+
+/// Writes down what is asked for.
+#[derive(Default)]
+struct Asked {
+    structures: RefCell<BTreeMap<String, Tree>>,
+}
+
+#[derive(Default)]
+struct Tree(BTreeMap<String, Tree>);
+
+impl Members for Asked {
+    fn member(&self, structure: &str, path: &str) -> Option<Member> {
+        let mut structures = self.structures.borrow_mut();
+        let mut tree = structures.entry(structure.to_owned()).or_default();
+        for name in path.split('.') {
+            tree = tree.0.entry(name.to_owned()).or_default();
+        }
+        Some(Member { offset: 0, size: 8 })
+    }
+
+    fn size_of(&self, structure: &str) -> Option<u32> {
+        self.structures.borrow_mut().entry(structure.to_owned()).or_default();
+        Some(8)
+    }
+}
+
+/// Sizes of the fields that are not eight bytes.
+fn bytes_of(name: &str) -> u32 {
+    match name {
+        "comm" => 16,
+        // With its other fields a `struct page` has 64 bytes.
+        "padding" => 48,
+        "nodename" | "release" => 72,
+        "slots" => 512,
+        "tasks" | "pid_links" | "thread_node" => 64,
+        "pid" | "tgid" | "flags" | "max_fds" | "nr" => 4,
+        "shift" | "count" => 1,
+        _ => 8,
+    }
+}
+
+/// The BTF, with names enough that it is as large as a kernel's must be.
+pub(crate) fn kernel_btf() -> Vec<u8> {
+    let asked = Asked::default();
+    Layouts::bind(&asked).expect("everything is there");
+    for (structure, path) in [
+        ("page", "compound_head"),
+        ("page", "padding"),
+        ("slab", "slab_cache"),
+        ("kmem_cache", "name"),
+    ] {
+        asked.member(structure, path);
+    }
+    let mut writer = Writer::new();
+    for (name, tree) in asked.structures.into_inner() {
+        structure(&mut writer, &name, &tree);
+    }
+    writer.name(&"x".repeat(300 << 10));
+    writer.finish()
+}
+
+/// Writes a structure after those inside it; its id and its size.
+fn structure(writer: &mut Writer, name: &str, tree: &Tree) -> (u32, u32) {
+    let mut members = Vec::new();
+    // A first word that belongs to nobody, so that no field is at zero by accident.
+    let mut bytes = 8;
+    for (field, inside) in &tree.0 {
+        let (id, size) = if inside.0.is_empty() {
+            let size = bytes_of(field);
+            let byte = writer.int("char", 1);
+            let id = if size > 8 { writer.array(byte, size) } else { writer.int("int", size) };
+            (id, size)
+        } else {
+            structure(writer, "", inside)
+        };
+        members.push((field.as_str(), id, bytes * 8));
+        bytes = (bytes + size).next_multiple_of(8);
+    }
+    (writer.structure(kind::STRUCT, false, name, bytes, &members), bytes)
+}

@@ -1,0 +1,284 @@
+//! Discovery on small machines made by hand: every road, forgeries, and damage.
+
+mod common;
+
+use common::guest::{BUILD_ID, DIRECT_MAP, Guest, Kind, RELEASE, VMEMMAP};
+use panoptes_decoders::paging::x86_64::Levels;
+use panoptes_profiles::report::{CheckOutcome, Origin, Refusal, Trace};
+use panoptes_profiles::{DiscoveryError, Event, Options, Profile, ProfileFile, discover};
+use proptest::prelude::*;
+
+fn find(guest: &mut Guest, options: &Options<'_>) -> Result<Profile, DiscoveryError> {
+    discover(guest, options, &mut ())
+}
+
+fn without_vmcoreinfo() -> Options<'static> {
+    Options { use_vmcoreinfo: false, ..Options::default() }
+}
+
+fn without_kallsyms() -> Options<'static> {
+    Options { use_kallsyms: false, ..Options::default() }
+}
+
+#[test]
+fn every_road_leads_to_the_same_kernel() {
+    for five_levels in [false, true] {
+        for vmcoreinfo in [Some(0xf0_0000), Some(0xf0_0018), Some(0xf0_0123), None] {
+            for options in [Options::default(), without_kallsyms(), without_vmcoreinfo()] {
+                let mut guest = Guest::new(Kind { five_levels, vmcoreinfo, ..Kind::default() });
+                let direct_map = guest.direct_map();
+                let profile = find(&mut guest, &options).expect("it is found");
+                assert_eq!(profile.release, RELEASE);
+                assert_eq!(profile.layouts, guest.layouts);
+                let levels = if five_levels { Levels::Five } else { Levels::Four };
+                assert_eq!(profile.space.levels, levels);
+                assert_eq!(profile.space.direct_map.start, direct_map);
+                assert_eq!(profile.space.vmemmap_base, VMEMMAP);
+                assert_eq!(profile.space.root.0, guest.image(0x1_0000));
+                assert_eq!(profile.space.image.end - profile.space.image.start, 4 << 20);
+                let found = profile.symbols;
+                let init_task = found.init_task.unwrap();
+                assert_eq!(profile.space.linear(init_task).unwrap().0, guest.init_task);
+                assert!(found.init_pid_ns.is_some() && found.init_net.is_some());
+                assert!(found.tcp_hashinfo.is_some());
+                let by_text = options.use_vmcoreinfo && vmcoreinfo.is_some();
+                let trace = if by_text { Trace::Vmcoreinfo } else { Trace::PageTables };
+                assert_eq!(profile.trace, trace);
+                assert_eq!(profile.build_id.as_deref(), by_text.then_some(BUILD_ID));
+                assert_eq!(profile.timekeeper.is_some(), by_text && options.use_kallsyms);
+            }
+        }
+    }
+}
+
+#[test]
+fn forged_texts_are_refused_and_the_true_one_found() {
+    let mut guest = Guest::new(Kind::default());
+    for (page, text) in [
+        "OSRELEASE=%s\nBUILD-ID=%20phN\n",
+        "OSRELEASE=6.1.0\nPAGESIZE=4096\n",
+        "OSRELEASE=6.1.0\nSYMBOL(swapper_pg_dir)=ffffffff81000000\nSYMBOL(_stext)=ffffffff81000000\n\
+         SYMBOL(init_uts_ns)=ffffffff81000000\nNUMBER(phys_base)=0\n",
+        "OSRELEASE=6.1.0\nSYMBOL(swapper_pg_dir)=ffffffffffffffff\nSYMBOL(_stext)=0\n\
+         SYMBOL(init_uts_ns)=0\nNUMBER(phys_base)=-1\n",
+        "OSRELEASE=6.1.0\nSYMBOL(swapper_pg_dir)=0\nSYMBOL(_stext)=0\nSYMBOL(init_uts_ns)=0\n\
+         NUMBER(phys_base)=9223372036854775807\nNUMBER(sme_mask)=1\n",
+    ]
+    .iter()
+    .enumerate()
+    {
+        guest.text(0x10_0000 + page as u64 * 0x1000, text);
+    }
+    let mut refused = Vec::new();
+    let profile = discover(&mut guest, &Options::default(), &mut |event: Event<'_>| {
+        if let Event::CandidateRefused(attempt) = event {
+            refused.push(attempt.refusal.clone());
+        }
+    });
+    assert_eq!(profile.unwrap().release, RELEASE);
+    assert_eq!(refused.len(), 5);
+    assert!(matches!(refused[2], Refusal::PageTables { .. }), "{refused:?}");
+    assert_eq!(refused[4], Refusal::Encrypted);
+}
+
+#[test]
+fn a_text_that_lies_about_the_release_is_refused() {
+    let mut guest = Guest::new(Kind::default());
+    guest.text(0xf0_0018 + 10, "9.9.9-test\nBUILD-ID=00\n");
+    // The rest of the text still follows: nothing but the release and the build id differ.
+    let end = 0xf0_0018 + 10 + "9.9.9-test\nBUILD-ID=00\n".len();
+    guest.memory[end] = b'\n';
+    let mut first = None;
+    let _ = discover(&mut guest, &Options::default(), &mut |event: Event<'_>| {
+        if let Event::CandidateRefused(attempt) = event {
+            first.get_or_insert(attempt.refusal.clone());
+        }
+    });
+    assert_eq!(first, Some(Refusal::Release { found: RELEASE.to_owned() }));
+}
+
+#[test]
+fn after_a_warm_reboot_the_kernel_that_runs_is_taken() {
+    for (first, second) in [(1_750_000_000, 1_750_000_900), (1_750_000_900, 1_750_000_000)] {
+        let mut guest = Guest::empty();
+        guest.boot(Kind { calendar_seconds: first, ..Kind::default() }, 2 << 20);
+        let kind =
+            Kind { calendar_seconds: second, vmcoreinfo: Some(0xf0_2000), ..Kind::default() };
+        guest.boot(kind, 16 << 20);
+        let profile = find(&mut guest, &Options::default()).unwrap();
+        assert_eq!(profile.calendar_seconds, Some(1_750_000_900));
+        let expected = if first > second { 2 << 20 } else { 16 << 20 };
+        assert_eq!(profile.space.image_physical.0, expected);
+        let options = Options { look_for_newer: false, ..Options::default() };
+        let hasty = find(&mut guest, &options).unwrap();
+        assert_eq!(hasty.space.image_physical.0, 2 << 20);
+    }
+}
+
+#[test]
+fn memory_without_a_kernel_says_so() {
+    let error = find(&mut Guest::empty(), &Options::default()).unwrap_err();
+    assert_eq!(error.activity(), "unable_to_determine_target_os");
+    assert_eq!(error.attempts().count, 0);
+}
+
+#[test]
+fn a_kernel_without_types_has_no_profile() {
+    let mut guest = Guest::new(Kind { btf: false, ..Kind::default() });
+    let error = find(&mut guest, &Options::default()).unwrap_err();
+    assert_eq!(error.activity(), "no_matching_profile_found");
+    assert!(error.to_string().contains(RELEASE), "{error}");
+}
+
+#[test]
+fn damaged_types_are_a_profile_that_cannot_be_parsed() {
+    let mut guest = Guest::new(Kind::default());
+    let btf = guest.image(0x10_0000);
+    guest.memory[btf as usize + 24..][..400].fill(0xff);
+    let error = find(&mut guest, &Options::default()).unwrap_err();
+    assert_eq!(error.activity(), "profile_parsing_failed");
+}
+
+/// What a machine without a single process must give: an error, never an empty list.
+fn check_verification_fails(damage: impl FnOnce(&mut Guest), expected: &str) {
+    let mut guest = Guest::new(Kind::default());
+    damage(&mut guest);
+    let error = find(&mut guest, &Options::default()).expect_err("nothing may be found");
+    assert_eq!(error.activity(), "profile_verification_failed", "{error}");
+    let Refusal::Verification(checks) = &error.attempts().named[0].refusal else {
+        panic!("{error}");
+    };
+    let failed = |name: &str| {
+        checks.iter().any(|check| {
+            check.name.contains(name) && matches!(check.outcome, CheckOutcome::Failed(_))
+        })
+    };
+    assert!(failed(expected), "{error}");
+}
+
+#[test]
+fn no_process_is_an_error() {
+    check_verification_fails(
+        |guest| {
+            let link = guest.init_task + u64::from(guest.layouts.task_struct.tasks.offset);
+            let own = 0xffff_ffff_8000_0000 + (38 << 20) + 0x3_0000 + link - guest.init_task;
+            guest.word(link, own);
+            guest.word(link + 8, own);
+        },
+        "process 1",
+    );
+}
+
+#[test]
+fn a_list_that_does_not_close_is_an_error() {
+    check_verification_fails(
+        |guest| {
+            let link = guest.task + u64::from(guest.layouts.task_struct.tasks.offset);
+            guest.word(link, DIRECT_MAP + link);
+        },
+        "list of tasks",
+    );
+}
+
+#[test]
+fn a_wrong_parent_is_an_error() {
+    check_verification_fails(
+        |guest| {
+            let field = guest.layouts.task_struct.real_parent;
+            guest.put(guest.task, field, 0x1234);
+        },
+        "process 1",
+    );
+}
+
+#[test]
+fn a_tree_of_numbers_that_leads_elsewhere_is_an_error() {
+    check_verification_fails(
+        |guest| {
+            let tree = u64::from(
+                guest.layouts.pid_namespace.idr.offset + guest.layouts.idr.xa_head.offset,
+            );
+            guest.word(guest.image(0x3_5000) + tree, 0);
+        },
+        "pid namespace",
+    );
+}
+
+#[test]
+fn a_profile_file_serves_every_boot_of_its_kernel() {
+    let mut guest = Guest::new(Kind::default());
+    let profile = find(&mut guest, &Options::default()).unwrap();
+    let bytes = profile.to_file().unwrap().to_bytes();
+    let file = [ProfileFile::parse(&bytes).unwrap()];
+    // Another boot: other levels, another place, and no types in memory.
+    let mut guest = Guest::empty();
+    guest.boot(Kind { five_levels: true, btf: false, ..Kind::default() }, 16 << 20);
+    let options = Options { files: &file, generate: false, ..Options::default() };
+    let again = find(&mut guest, &options).unwrap();
+    assert_eq!(again.layouts, profile.layouts);
+    assert_eq!(again.origin, Origin::File { build_id: BUILD_ID.to_owned() });
+    assert_eq!(again.symbols.init_task, profile.symbols.init_task);
+    assert_eq!(again.to_file().unwrap(), file[0]);
+    let none = Options { generate: false, ..Options::default() };
+    let error = find(&mut guest, &none).unwrap_err();
+    assert_eq!(error.activity(), "no_matching_profile_found");
+}
+
+#[test]
+fn a_profile_file_that_does_not_fit_gives_way_to_the_memory() {
+    let mut guest = Guest::new(Kind::default());
+    let profile = find(&mut guest, &Options::default()).unwrap();
+    let text = String::from_utf8(profile.to_file().unwrap().to_bytes()).unwrap();
+    let wrong = text.replacen("\"comm\":[", "\"comm\":[1", 1);
+    assert_ne!(wrong, text);
+    let file = [ProfileFile::parse(wrong.as_bytes()).unwrap()];
+    let options = Options { files: &file, ..Options::default() };
+    let found = find(&mut guest, &options).unwrap();
+    assert!(matches!(found.origin, Origin::Btf { .. }));
+    let options = Options { generate: false, ..options };
+    let error = find(&mut guest, &options).unwrap_err();
+    assert_eq!(error.activity(), "profile_verification_failed");
+}
+
+#[test]
+fn profile_files_are_input_like_any_other() {
+    for text in [
+        "",
+        "[]",
+        "{\"format\":1}",
+        "{\"format\":2,\"build_id\":\"\",\"release\":\"\",\"symbols\":{},\"members\":{\"structures\":{}}}",
+        "{\"format\":1,\"build_id\":\"\",\"release\":\"\",\"symbols\":{\"_end\":-1},\"members\":{\"structures\":{}}}",
+    ] {
+        let error = ProfileFile::parse(text.as_bytes()).unwrap_err();
+        assert!(error.to_string().starts_with("profile: "), "{error}");
+    }
+    assert!(ProfileFile::parse(&vec![b' '; 5 << 20]).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Damage anywhere that matters gives a profile or an error, never a panic or a hang.
+    #[test]
+    fn damage_never_panics(
+        five_levels: bool,
+        words in prop::collection::vec((0_usize..0x20_0000 / 8, any::<u64>()), 0..40),
+        page in prop::option::of(0x200_usize..0x700),
+        near in prop::collection::vec((0x21_0000_usize / 8..0x24_2000 / 8, 0_u64..8), 0..3),
+    ) {
+        let mut guest = Guest::new(Kind { five_levels, ..Kind::default() });
+        for (at, value) in words {
+            guest.word(0x20_0000 + at as u64 * 8, value);
+        }
+        for (at, bit) in near {
+            // A flipped bit in the tables and tasks themselves.
+            guest.memory[at * 8 + bit as usize] ^= 1 << bit;
+        }
+        if let Some(page) = page {
+            guest.memory[page * 4096..][..4096].fill(0);
+        }
+        for options in [Options::default(), without_kallsyms(), without_vmcoreinfo()] {
+            let _ = find(&mut guest, &options);
+        }
+    }
+}
