@@ -104,10 +104,10 @@ fn after_a_warm_reboot_the_kernel_that_runs_is_taken() {
         guest.boot(Kind { calendar_seconds: first, ..Kind::default() }, 2 << 20);
         let kind =
             Kind { calendar_seconds: second, vmcoreinfo: Some(0xf0_2000), ..Kind::default() };
-        guest.boot(kind, 16 << 20);
+        guest.boot(kind, 10 << 20);
         let profile = find(&mut guest, &Options::default()).unwrap();
         assert_eq!(profile.calendar_seconds, Some(1_750_000_900));
-        let expected = if first > second { 2 << 20 } else { 16 << 20 };
+        let expected = if first > second { 2 << 20 } else { 10 << 20 };
         assert_eq!(profile.space.image_physical.0, expected);
         let options = Options { look_for_newer: false, ..Options::default() };
         let hasty = find(&mut guest, &options).unwrap();
@@ -212,7 +212,7 @@ fn a_profile_file_serves_every_boot_of_its_kernel() {
     let file = [ProfileFile::parse(&bytes).unwrap()];
     // Another boot: other levels, another place, and no types in memory.
     let mut guest = Guest::empty();
-    guest.boot(Kind { five_levels: true, btf: false, ..Kind::default() }, 16 << 20);
+    guest.boot(Kind { five_levels: true, btf: false, ..Kind::default() }, 10 << 20);
     let options = Options { files: &file, generate: false, ..Options::default() };
     let again = find(&mut guest, &options).unwrap();
     assert_eq!(again.layouts, profile.layouts);

@@ -1,4 +1,4 @@
-//! A machine of 32 MiB with the little of a kernel that discovery looks at: page tables, a VMCOREINFO, a
+//! A machine of 16 MiB with the little of a kernel that discovery looks at: page tables, a VMCOREINFO, a
 //! table of symbols, types, and two tasks.
 
 use std::fmt::Write;
@@ -18,7 +18,7 @@ pub(crate) const BUILD_ID: &str = "00112233445566778899aabbccddeeff00112233";
 pub(crate) const DIRECT_MAP: u64 = 0xffff_8881_4000_0000;
 pub(crate) const VMEMMAP: u64 = 0xffff_ea00_4000_0000;
 
-const MEMORY_BYTES: usize = 32 << 20;
+const MEMORY_BYTES: usize = 16 << 20;
 const IMAGE_BYTES: u64 = 4 << 20;
 /// Where the image lies in a guest that has only one.
 const IMAGE_PHYSICAL: u64 = 2 << 20;
@@ -59,7 +59,7 @@ mod slab {
     pub(super) const FILES: u64 = 0x10_7000;
     pub(super) const FDT: u64 = 0x10_8000;
     pub(super) const CACHE: u64 = 0x10_9000;
-    pub(super) const PAGES: u64 = 0x40_0000;
+    pub(super) const PAGES: u64 = 0x20_0000;
 }
 
 /// What the guest is like.

@@ -1,0 +1,47 @@
+//! BTF: the parser, and every look-up that the layouts make.
+//!
+//! The first byte chooses: even, the rest is BTF as it is; odd, a number of 16 bits follows and then that
+//! many bytes of types and the names, and the header is made here, so that not all is lost in its checks.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::layout::Members;
+use panoptes_profiles::btf::Btf;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&first, rest)) = data.split_first() else { return };
+    let made = if first % 2 == 0 { None } else { with_header(rest) };
+    let Ok(btf) = Btf::parse(made.as_deref().unwrap_or(rest)) else { return };
+    let _ = Layouts::bind(&btf);
+    // Paths that exist in seeds cut from real kernels, and one of each kind of step.
+    for (structure, path) in [
+        ("list_head", "next"),
+        ("task_struct", "tasks.next"),
+        ("task_struct", "comm"),
+        ("page", "compound_head"),
+        ("s", "a.b.c"),
+        ("s", ""),
+    ] {
+        if let Some(member) = btf.member(structure, path) {
+            assert!(member.offset < 1 << 29, "offsets are bits of 32 bits");
+        }
+        let _ = btf.size_of(structure);
+    }
+    let _ = btf.enumerator("pid_type", "PIDTYPE_TGID");
+});
+
+fn with_header(data: &[u8]) -> Option<Vec<u8>> {
+    let (length, rest) = data.split_first_chunk::<2>()?;
+    let (types, names) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    let mut bytes = vec![0x9f, 0xeb, 1, 0];
+    let types_bytes = types.len() as u32;
+    for word in [24, 0, types_bytes, types_bytes, names.len() as u32 + 2] {
+        bytes.extend(u32::to_le_bytes(word));
+    }
+    bytes.extend(types);
+    bytes.push(0);
+    bytes.extend(names);
+    bytes.push(0);
+    Some(bytes)
+}

@@ -1,0 +1,58 @@
+//! The whole of discovery, on a small machine made by hand with words of its memory changed.
+//!
+//! The input is a list of changes, seven bytes each: where (24 bits: any word), what (a byte chooses: a
+//! number, a bit, an address in the image or the direct map), and 24 bits for it. The first byte of all
+//! chooses the road.
+#![no_main]
+
+use std::cell::RefCell;
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_profiles::{Options, discover};
+
+#[allow(dead_code)]
+#[path = "../../profiles/tests/common/mod.rs"]
+mod common;
+
+use common::guest::{Guest, Kind};
+
+thread_local! {
+    static GUESTS: RefCell<[Guest; 2]> = RefCell::new(
+        [false, true].map(|five_levels| Guest::new(Kind { five_levels, ..Kind::default() })),
+    );
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&road, changes)) = data.split_first() else { return };
+    GUESTS.with_borrow_mut(|guests| {
+        change_and_discover(&mut guests[usize::from(road & 1)], road, changes)
+    });
+});
+
+fn change_and_discover(guest: &mut Guest, road: u8, changes: &[u8]) {
+    let mut undo = Vec::new();
+    for change in changes.as_chunks::<7>().0.iter().take(64) {
+        let at = u64::from(u32::from_le_bytes([change[0], change[1], change[2], 0]) & !7);
+        let value = u64::from(u32::from_le_bytes([change[4], change[5], change[6], 0]));
+        let old = guest.memory[at as usize..].first_chunk().copied().map_or(0, u64::from_le_bytes);
+        undo.push((at, old));
+        let new = match change[3] % 5 {
+            0 => value,
+            1 => old ^ 1 << (value % 64),
+            2 => 0xffff_ffff_8000_0000 + value * 8,
+            3 => guest.direct_map() + value * 8,
+            _ => u64::MAX - value,
+        };
+        guest.word(at, new);
+    }
+    let options = Options {
+        use_kallsyms: road & 2 == 0,
+        // The sweep for page tables reads everything: seldom.
+        use_vmcoreinfo: road & 0xfc != 0,
+        ..Options::default()
+    };
+    let _ = discover(guest, &options, &mut ());
+    for (at, old) in undo.into_iter().rev() {
+        guest.word(at, old);
+    }
+}
