@@ -7,8 +7,14 @@
  *   hello              answers; the guest is up
  *   truth [kinds]      JSON lines in the form of `panoptes scan` (truth.c)
  *   run COMMAND…       a shell command; its output, then its exit status
+ *   load, fds          processes and what they hold, by number (load.c)
+ *   zoo [house…]       one of everything (zoo.c)
+ *   storm, storm-status, churn
+ *                      change that goes on in the background (background.c)
+ *   tour               a timed sequence of acts, for a live demonstration (tour.c)
+ *   kill-all           ends all of that
  */
-#include "agent.h"
+#include "workload.h"
 
 #include <poll.h>
 #include <sys/prctl.h>
@@ -62,7 +68,24 @@ static const char *obey(char *line)
 		return truth(rest);
 	if (strcmp(line, "run") == 0)
 		return run(rest);
-	return "unknown command; known are: hello, truth, run";
+	if (strcmp(line, "load") == 0)
+		return load(rest);
+	if (strcmp(line, "fds") == 0)
+		return fds(rest);
+	if (strcmp(line, "zoo") == 0)
+		return zoo(rest);
+	if (strcmp(line, "storm") == 0)
+		return storm(rest);
+	if (strcmp(line, "storm-status") == 0)
+		return storm_status();
+	if (strcmp(line, "churn") == 0)
+		return churn(rest);
+	if (strcmp(line, "tour") == 0)
+		return tour(rest);
+	if (strcmp(line, "kill-all") == 0)
+		return workload_kill_all();
+	return "unknown command; known are: hello, truth, run, load, fds, zoo, storm, storm-status, "
+	       "churn, tour, kill-all";
 }
 
 /* Takes commands until the machine ends. */
@@ -99,9 +122,15 @@ static void serve(void)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	if (getpid() != 1) {
+		if (argc == 0 || !*argv[0])
+			workload_sleep(); /* The zoo's process without arguments. */
+		if (strcmp(argv[0], ZOO_RETITLE) == 0) {
+			zoo_retitle();
+			workload_sleep();
+		}
 		fprintf(stderr, "agent: I am the init of a test guest, nothing else\n");
 		return 1;
 	}

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 
 /* include/net/tcp_states.h; user space has these beside a struct tcp_info that is too old. */
-enum { TCP_SYN_RECV = 3, TCP_TIME_WAIT = 6, TCP_LISTEN = 10 };
+enum { TCP_SYN_RECV = 3, TCP_TIME_WAIT = 6, TCP_CLOSE = 7, TCP_LISTEN = 10 };
 
 struct holder {
 	unsigned long inode;
@@ -151,6 +151,9 @@ static void connection_line(const struct inet_diag_msg *socket, const struct tcp
 		average("tcp_average_bytes_out", counters->tcpi_bytes_sent,
 			counters->tcpi_data_segs_out);
 	}
+	/* Bound and no more: newer kernels list these, older ones do not. */
+	if (socket->idiag_state == TCP_CLOSE)
+		json_boolean("_optional", true);
 	const struct interface *interface = interface_of(socket, source, destination);
 	if (interface)
 		interface_keys(interface);

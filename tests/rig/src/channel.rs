@@ -28,23 +28,25 @@ pub(crate) enum Failure {
 
 impl Channel {
     pub(crate) fn connect(socket: &Path) -> Result<Self> {
-        let writer = UnixStream::connect(socket).map_err(|e| Error::io("connect to", socket, &e))?;
+        let writer =
+            UnixStream::connect(socket).map_err(|e| Error::io("connect to", socket, &e))?;
         let copy = writer.try_clone().map_err(|e| Error::io("clone", socket, &e))?;
         Ok(Self { reader: BufReader::with_capacity(1 << 16, copy), writer })
     }
 
-    /// Sends a command and collects its answer; `timeout` is for each line.
+    /// Sends a command and hands each line of its answer on; `timeout` is for each line.
     pub(crate) fn ask(
         &mut self,
         command: &str,
         timeout: Duration,
-    ) -> std::result::Result<Vec<String>, Failure> {
+        mut on_line: impl FnMut(&str),
+    ) -> std::result::Result<(), Failure> {
         let silent = |e: std::io::Error| Failure::Silent(e.to_string());
         self.writer.set_read_timeout(Some(timeout)).map_err(silent)?;
         self.writer.write_all(format!("{command}\n").as_bytes()).map_err(silent)?;
-        let mut lines = Vec::new();
+        let mut line = Vec::new();
         loop {
-            let mut line = Vec::new();
+            line.clear();
             let read = self.reader.read_until(b'\n', &mut line).map_err(silent)?;
             if read == 0 {
                 return Err(Failure::Silent("the line was closed".to_owned()));
@@ -52,9 +54,9 @@ impl Channel {
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches('\n');
             if let Some(content) = text.strip_prefix('|') {
-                lines.push(content.to_owned());
+                on_line(content);
             } else if text == "=ok" {
-                return Ok(lines);
+                return Ok(());
             } else if let Some(reason) = text.strip_prefix("=error") {
                 return Err(Failure::Refused(reason.trim().to_owned()));
             }

@@ -114,14 +114,20 @@ impl Guest {
 
     /// Sends the agent a command and gives the lines of its answer.
     pub fn agent(&mut self, command: &str) -> Result<Vec<String>> {
-        match self.channel.ask(command, AGENT_TIMEOUT) {
-            Ok(lines) => Ok(lines),
+        let mut lines = Vec::new();
+        self.agent_lines(command, |line| lines.push(line.to_owned()))?;
+        Ok(lines)
+    }
+
+    /// Sends the agent a command and hands on each line of its answer as it comes.
+    pub fn agent_lines(&mut self, command: &str, on_line: impl FnMut(&str)) -> Result<()> {
+        match self.channel.ask(command, AGENT_TIMEOUT, on_line) {
+            Ok(()) => Ok(()),
             Err(Failure::Refused(reason)) => {
                 Err(Error::new(format!("the guest's agent could not `{command}`: {reason}")))
             }
-            Err(Failure::Silent(reason)) => Err(self.with_console(&format!(
-                "the guest's agent did not answer `{command}`: {reason}"
-            ))),
+            Err(Failure::Silent(reason)) => Err(self
+                .with_console(&format!("the guest's agent did not answer `{command}`: {reason}"))),
         }
     }
 
@@ -191,8 +197,8 @@ impl Guest {
 
     fn wait_for_agent(&mut self) -> Result<()> {
         // The port holds back what we send until the agent opens it.
-        match self.channel.ask("hello", self.boot_timeout) {
-            Ok(_) => Ok(()),
+        match self.channel.ask("hello", self.boot_timeout, |_| ()) {
+            Ok(()) => Ok(()),
             Err(Failure::Refused(reason) | Failure::Silent(reason)) => {
                 Err(self.with_console(&format!("the guest did not boot: {reason}")))
             }

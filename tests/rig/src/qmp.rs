@@ -26,7 +26,8 @@ pub struct Qmp {
 impl Qmp {
     /// Connects and leaves the capabilities negotiation behind.
     pub fn connect(socket: &Path) -> Result<Self> {
-        let writer = UnixStream::connect(socket).map_err(|e| Error::io("connect to", socket, &e))?;
+        let writer =
+            UnixStream::connect(socket).map_err(|e| Error::io("connect to", socket, &e))?;
         writer
             .set_read_timeout(Some(Duration::from_secs(ANSWER_SECONDS_MAX)))
             .map_err(|e| Error::io("set a timeout on", socket, &e))?;

@@ -41,8 +41,7 @@ pub fn ensure() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let line =
-        format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    let line = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
     if !command::exists("apt-get") {
         return Err(Error::new(format!(
             "the tests of real kernels need the Debian packages {}; this machine has no apt-get",

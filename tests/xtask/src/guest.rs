@@ -60,14 +60,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 fn obey(guest: &mut Guest, command: &str) -> Result<(), String> {
     let done = match command {
         "" => return Ok(()),
-        "pause" => guest.pause().map(|()| Vec::new()),
-        "resume" => guest.resume().map(|()| Vec::new()),
-        "reset" => guest.system_reset().map(|()| Vec::new()),
-        other => guest.agent(other),
+        "pause" => guest.pause(),
+        "resume" => guest.resume(),
+        "reset" => guest.system_reset(),
+        other => guest.agent_lines(other, |line| println!("{line}")),
     };
-    for line in done.map_err(|e| e.to_string())? {
-        println!("{line}");
-    }
+    done.map_err(|e| e.to_string())?;
     println!("ok");
     Ok(())
 }

@@ -1,0 +1,64 @@
+/* Processes that the agent starts for tests to look at. */
+#ifndef WORKLOAD_H
+#define WORKLOAD_H
+
+#include "agent.h"
+
+typedef void workload(void *argument);
+
+/*
+ * Starts a process that runs `run` and then sleeps; returns its pid once it has settled, -1 where
+ * it died before. It begins with descriptors 0 to 2 only. May be used inside a workload.
+ */
+pid_t workload_start(const char *name, workload *run, void *argument);
+/* For a workload: something that this kernel does not allow; the answer to the command says it. */
+void workload_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* For a workload: all is as it shall be (implied when `run` returns, or executes a program). */
+void workload_settled(void);
+/* Notes `what` with errno where a call failed; gives its result back. */
+int workload_check(int result, const char *what);
+/* Sleeps for ever. */
+void workload_sleep(void) __attribute__((noreturn));
+
+/* Waits until no process but the agent runs. */
+void workload_wait_quiet(void);
+/* Ends every process but init and the agent. */
+const char *workload_kill_all(void);
+/* Ends one workload and its descendants that stayed in its process group. */
+void workload_end(pid_t pid);
+
+/* "key=value" among the words of a command; a default where it is not named. */
+long workload_number(const char *arguments, const char *key, long otherwise);
+
+/* A TCP connection to ourselves, both ends in this process, some data exchanged. */
+bool tcp_pair(int family, int *client, int *server);
+
+/* The commands. */
+const char *load(const char *arguments);
+const char *fds(const char *arguments);
+const char *zoo(const char *arguments);
+const char *storm(const char *arguments);
+const char *storm_status(void);
+const char *churn(const char *arguments);
+const char *tour(const char *arguments);
+
+/* After everything was ended: the zoo is closed. */
+void zoo_forget(void);
+
+/* The zoo's houses. */
+void zoo_files(void *unused);
+void zoo_kinds(void *unused);
+void zoo_memory(void *unused);
+void zoo_processes(void *unused);
+void zoo_sockets(void *unused);
+void zoo_phantoms(void *unused);
+
+/* What the agent does when it is called by this name: overwrites its arguments. */
+#define ZOO_RETITLE "retitle"
+void zoo_retitle(void);
+
+/* Opens, writes a few bytes where it makes the file, and notes a failure. */
+int zoo_open(const char *path, int flags);
+void zoo_write(const char *path, const char *content);
+
+#endif

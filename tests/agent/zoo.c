@@ -1,0 +1,39 @@
+/* The zoo: processes that together hold one of everything. Its houses are in zoo_*.c. */
+#include "workload.h"
+
+#include <sys/stat.h>
+
+static const struct {
+	const char *name;
+	workload *house;
+} houses[] = {
+	{ "files", zoo_files },		{ "kinds", zoo_kinds },
+	{ "memory", zoo_memory },	{ "processes", zoo_processes },
+	{ "sockets", zoo_sockets },	{ "phantoms", zoo_phantoms },
+};
+
+static pid_t pids[sizeof(houses) / sizeof(*houses)];
+
+void zoo_forget(void)
+{
+	memset(pids, 0, sizeof(pids));
+}
+
+/* Opens the named houses (all, where none is named); those that are open stay as they are. */
+const char *zoo(const char *arguments)
+{
+	mkdir("/tmp/zoo", 0755);
+	for (size_t i = 0; i < sizeof(houses) / sizeof(*houses); i++) {
+		char name[32];
+
+		if (*arguments && !strstr(arguments, houses[i].name))
+			continue;
+		snprintf(name, sizeof(name), "zoo-%s", houses[i].name);
+		if (pids[i] <= 0)
+			pids[i] = workload_start(name, houses[i].house, NULL);
+		if (pids[i] < 0)
+			return "a house of the zoo died; the notes say which";
+	}
+	workload_wait_quiet();
+	return NULL;
+}
