@@ -1,8 +1,8 @@
 //! kallsyms (scripts/kallsyms.c, kernel/kallsyms.c): the kernel's own compressed table of its symbols.
 //!
 //! For: the addresses of a few symbols known by name. Not for: listing all of them, and not for finding
-//! the tables: VMCOREINFO names them since v6.0 (commit 5fd8fea935a1 ("vmcoreinfo: include kallsyms
-//! symbols")). Start at [`Kallsyms::new`], then [`Kallsyms::find`].
+//! the tables: VMCOREINFO names them since Linux commit 5fd8fea935a1 ("vmcoreinfo: include
+//! kallsyms symbols") (in v6.0). Start at [`Kallsyms::new`], then [`Kallsyms::find`].
 //!
 //! A name is a length (one byte, or two in ULEB128 since commit 73bbb94466fd ("kallsyms: support \"big\"
 //! kernel symbols") (in v6.1)) and that many token numbers; a token is a piece of text. The first
@@ -32,10 +32,12 @@ pub const TOKEN_INDEX_BYTES: usize = 512;
 /// How addresses are kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Scheme {
-    /// 64-bit addresses (without `CONFIG_KALLSYMS_BASE_RELATIVE`, before v6.15).
+    /// 64-bit addresses: without `CONFIG_KALLSYMS_BASE_RELATIVE`, which could be left out until Linux
+    /// commit 64e166099b69 ("kallsyms: get rid of code for absolute kallsyms").
     Absolute,
     /// 32-bit offsets: those not negative are values (of per-CPU symbols), the others count down from the
-    /// base less one (`CONFIG_KALLSYMS_ABSOLUTE_PERCPU`: x86-64 with SMP, before v6.15).
+    /// base less one. x86-64 with SMP until Linux commit 01157ddc58dc ("kallsyms: Remove
+    /// KALLSYMS_ABSOLUTE_PERCPU") (in v6.15).
     AbsolutePerCpu,
     /// Unsigned 32-bit offsets from the base (arm64; x86-64 since v6.15).
     Relative,

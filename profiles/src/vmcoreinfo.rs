@@ -7,8 +7,8 @@
 
 use core::fmt;
 
-/// Most bytes of it (`VMCOREINFO_BYTES`, include/linux/crash_core.h: one page; two since v6.17 at the
-/// most).
+/// Most bytes that are read of it: `VMCOREINFO_BYTES` (include/linux/vmcore_info.h, v6.12) is one page, and
+/// this leaves room for it to grow.
 pub const VMCOREINFO_BYTES_MAX: usize = 8192;
 
 /// How it begins.
@@ -69,7 +69,7 @@ impl Vmcoreinfo {
         self.value("OSRELEASE").unwrap_or("")
     }
 
-    /// The build id in lower-case hex, where the kernel says it: since v5.14 (commit 0935288c6e00).
+    /// The build id in lower-case hex, where the kernel says it (seen from v5.10 on).
     pub fn build_id(&self) -> Option<&str> {
         let id = self.value("BUILD-ID")?;
         let plausible = (2..=128).contains(&id.len())

@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use common::raw_file::RawFile;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::Members;
+use panoptes_decoders::source::{MemorySource, Request};
 use panoptes_profiles::btf::Btf;
 use panoptes_profiles::{Options, Profile, ProfileFile, discover};
 
@@ -62,6 +64,68 @@ fn every_road_gives_the_same_kernel() {
                 (other.symbols.tcp_hashinfo, first.symbols.tcp_hashinfo),
             ] {
                 assert_eq!(mine, theirs);
+            }
+        }
+    }
+}
+
+/// Memory of which every so many pages are zeros or noise, the same ones at every read.
+struct Damaged {
+    source: RawFile,
+    seed: u64,
+    one_in: u64,
+}
+
+impl MemorySource for Damaged {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.source.read_batch(requests, arena);
+        for request in requests {
+            let Some(target) = request.target_range(arena.len()) else { continue };
+            let bytes = &mut arena[target];
+            let mut at = 0;
+            while at < bytes.len() {
+                let address = request.address.0 + at as u64;
+                let length = (4096 - address % 4096) as usize;
+                let end = bytes.len().min(at + length);
+                let noise =
+                    ((address / 4096) ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+                if noise.is_multiple_of(self.one_in) {
+                    let byte = if noise & 0x8000 == 0 { 0 } else { noise as u8 };
+                    bytes[at..end].fill(byte);
+                }
+                at = end;
+            }
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        self.source.regions()
+    }
+}
+
+#[test]
+fn damaged_memory_gives_a_kernel_or_an_error() {
+    for image in images() {
+        for (seed, one_in) in [(1, 4), (2, 32), (3, 256), (4, 2048), (5, 16384)] {
+            let source = RawFile::open(&image).expect("the image can be opened");
+            let mut damaged = Damaged { source, seed, one_in };
+            match discover(&mut damaged, &Options::default(), &mut ()) {
+                Ok(profile) => println!("one page in {one_in}: {}", profile.release),
+                Err(error) => println!("one page in {one_in}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_short_gives_a_kernel_or_an_error() {
+    for image in images() {
+        for part in [1, 2, 3, 5, 7] {
+            let mut source = RawFile::open(&image).expect("the image can be opened");
+            source.region.end = source.region.end / 8 * part + 100;
+            match discover(&mut source, &Options::default(), &mut ()) {
+                Ok(profile) => println!("{part} of 8 parts: {}", profile.release),
+                Err(error) => println!("{part} of 8 parts: {error}"),
             }
         }
     }

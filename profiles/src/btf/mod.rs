@@ -1,6 +1,6 @@
 //! BTF (include/uapi/linux/btf.h, v6.12): the types that a kernel carries of itself.
 //!
-//! For: where a field lies ([`Members`]), how large a structure is, what an enumerator is worth. Not for:
+//! For: where a field lies ([`Members`](panoptes_decoders::layout::Members)), how large a structure is, what an enumerator is worth. Not for:
 //! functions, variables' addresses (kallsyms has those) and modules' split BTF, which refers to a base.
 //! Start at [`Btf::parse`], which accepts only what parses whole: a header whose lengths look right also
 //! lies in the kernel's own `struct btf`, followed by something else.
