@@ -1,0 +1,142 @@
+//! [`Format`]: what a file is, told by its first bytes.
+//!
+//! Raw memory has no header, so it is what remains. Since a guest may write what it likes to its first
+//! page, the guess is only taken where a person names a file; a live guest's memory, whose format is
+//! known, is opened with [`super::MappedFile`] directly.
+
+use super::image;
+
+/// What a file seems to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// Physical memory byte by byte: a live guest's, or a raw dump.
+    Raw,
+    /// A sparse image written by [`super::Recorder`].
+    Recorded,
+    /// An ELF core (`/proc/vmcore`, QEMU's `dump-guest-memory`).
+    ElfCore,
+    /// An ELF file that is no core.
+    Elf,
+    /// A LiME or AVML dump.
+    Lime,
+    /// A kdump-compressed dump (makedumpfile, QEMU).
+    Kdump,
+    /// A disk image of a virtual machine, with the name of its format.
+    Disk(&'static str),
+    /// A saved state of a virtual machine.
+    SavedMachine(&'static str),
+    /// Something compressed, with the name of the compressor.
+    Compressed(&'static str),
+    /// Text.
+    Text,
+}
+
+/// How many bytes at the start of a file are enough for [`Format::of`].
+pub const FORMAT_HEAD_BYTES: usize = 4096;
+
+/// Type field of an ELF header that marks a core (elf(5)).
+const ET_CORE: u8 = 4;
+
+/// Formats that need no more than their magic number.
+const MAGICS: [(&[u8], Format); 19] = [
+    (&image::MAGIC, Format::Recorded),
+    (b"EMiL", Format::Lime), // lime.h: LIME_MAGIC 0x4c694d45, little endian
+    (b"AVML", Format::Lime), // AVML's image.rs: 0x4c4d5641, little endian
+    (b"KDUMP   ", Format::Kdump), // makedumpfile's diskdump_mod.h
+    (b"DISKDUMP", Format::Kdump),
+    (b"makedumpfile\0", Format::Kdump), // the flattened form, for pipes
+    (b"QFI\xfb", Format::Disk("qcow2")),
+    (b"KDMV", Format::Disk("VMDK")),
+    (b"vhdxfile", Format::Disk("VHDX")),
+    (b"<<< Oracle VM VirtualBox", Format::Disk("VDI")),
+    (b"QEVM", Format::SavedMachine("QEMU")), // migration/qemu-file: QEMU_VM_FILE_MAGIC
+    (b"LibvirtQemudSave", Format::SavedMachine("libvirt")),
+    (b"\xd2\xbe\xd2\xbe", Format::SavedMachine("VMware")), // .vmss and .vmsn beside a raw .vmem
+    (b"\x1f\x8b\x08", Format::Compressed("gzip")),
+    (b"\xfd7zXZ\0", Format::Compressed("xz")),
+    (b"\x28\xb5\x2f\xfd", Format::Compressed("zstd")),
+    (b"\x04\x22\x4d\x18", Format::Compressed("lz4")),
+    (b"BZh", Format::Compressed("bzip2")),
+    (b"PK\x03\x04", Format::Compressed("zip")),
+];
+
+impl Format {
+    /// What a file with these first bytes is; give [`FORMAT_HEAD_BYTES`] of them or the whole file.
+    pub fn of(head: &[u8]) -> Self {
+        if let Some((_, format)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
+            return *format;
+        }
+        if head.starts_with(b"\x7fELF") {
+            // e_type is at offset 16 of both classes; EI_DATA at offset 5 tells its byte order.
+            let low = if head.get(5) == Some(&2) { 17 } else { 16 };
+            return if head.get(low) == Some(&ET_CORE) { Self::ElfCore } else { Self::Elf };
+        }
+        if is_text(head) { Self::Text } else { Self::Raw }
+    }
+
+    /// What people call it.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Raw => "raw memory".into(),
+            Self::Recorded => "a recorded image".into(),
+            Self::ElfCore => "an ELF core".into(),
+            Self::Elf => "an ELF file but no core".into(),
+            Self::Lime => "a LiME or AVML dump".into(),
+            Self::Kdump => "a kdump-compressed dump".into(),
+            Self::Disk(name) => format!("a disk image ({name})"),
+            Self::SavedMachine(name) => format!("a machine's state as {name} saves it"),
+            Self::Compressed(name) => format!("compressed with {name}"),
+            Self::Text => "text".into(),
+        }
+    }
+
+    /// How to go on from there.
+    pub(super) fn advice(self) -> &'static str {
+        match self {
+            Self::ElfCore | Self::Lime | Self::Kdump => {
+                "this format is not read yet; convert it to a raw dump"
+            }
+            Self::SavedMachine("VMware") => "give the .vmem file beside it",
+            Self::Compressed(_) => "unpack it first",
+            _ => "give the machine's memory, raw",
+        }
+    }
+}
+
+/// Whether all bytes are printable, spaces or line breaks, or above ASCII, with enough of them to tell.
+fn is_text(head: &[u8]) -> bool {
+    let head = &head[..head.len().min(FORMAT_HEAD_BYTES)];
+    let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r' | 0x80..);
+    // Patterns of test memory repeat one byte; text has its lines.
+    head.contains(&b'\n') && head.iter().all(printable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_by_their_first_bytes() {
+        let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0>\0".to_vec();
+        assert_eq!(Format::of(&core), Format::ElfCore);
+        core[16] = 3;
+        assert_eq!(Format::of(&core), Format::Elf);
+        assert_eq!(Format::of(b"\x7fELF\x01\x02\x01\0\0\0\0\0\0\0\0\0\0\x04"), Format::ElfCore);
+        assert_eq!(Format::of(b"\x7fELF"), Format::Elf);
+        assert_eq!(Format::of(b"EMiL\x01\0\0\0"), Format::Lime);
+        assert_eq!(Format::of(b"KDUMP   \x06\0\0\0"), Format::Kdump);
+        assert_eq!(Format::of(b"makedumpfile\0\0\0\0"), Format::Kdump);
+        assert_eq!(Format::of(b"QFI\xfb\0\0\0\x03"), Format::Disk("qcow2"));
+        assert_eq!(Format::of(b"\x1f\x8b\x08\0"), Format::Compressed("gzip"));
+        assert_eq!(Format::of("service:\n  log_level: 50 # ä\n".as_bytes()), Format::Text);
+        assert_eq!(Format::of(&image::MAGIC), Format::Recorded);
+    }
+
+    #[test]
+    fn anything_else_is_raw() {
+        assert_eq!(Format::of(&[]), Format::Raw);
+        assert_eq!(Format::of(&[0; 4096]), Format::Raw);
+        assert_eq!(Format::of(b"\x53\xff\x00\xf0\x53\xff\x00\xf0"), Format::Raw); // a BIOS's vectors
+        assert_eq!(Format::of(&[b'A'; 4096]), Format::Raw);
+    }
+}

@@ -1,0 +1,229 @@
+//! The file of a recorded image: some pages of a machine's memory, and where they were.
+//!
+//! All numbers are little endian and 64 bits wide unless said otherwise:
+//!
+//! | field | what |
+//! |---|---|
+//! | magic | the eight bytes `PANOIMG\n` |
+//! | version, page size | 32 bits each: 1, 4096 |
+//! | regions, pages | how many of each follow |
+//! | regions | first address and the one after the last, ascending, page-aligned, not overlapping |
+//! | frames | address / 4096 of each page, ascending, each in a region |
+//! | pages | 4096 bytes each, in the order of the frames |
+//! | checksum | of all 64-bit words before it |
+//!
+//! It holds a machine's secrets like any other dump.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::ops::Range;
+
+use panoptes_decoders::source::PAGE_BYTES;
+
+pub(super) const MAGIC: [u8; 8] = *b"PANOIMG\n";
+const VERSION: u32 = 1;
+/// [`PAGE_BYTES`] as a length.
+pub(super) const PAGE: usize = PAGE_BYTES as usize;
+const HEADER_BYTES: usize = 32;
+const WORD: usize = 8;
+/// The largest image that is read, since all of it is kept in memory.
+pub(super) const IMAGE_BYTES_MAX: u64 = 1 << 32;
+/// More regions than any machine's memory map has.
+const REGIONS_MAX: u64 = 4096;
+
+/// How a recorded image is damaged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ImageProblem {
+    /// It does not begin as one.
+    Magic,
+    /// It is of a version that this program does not know.
+    Version(u32),
+    /// Its pages are not 4096 bytes.
+    PageSize(u32),
+    /// It should be this long by its header, and is not.
+    Length {
+        /// What the header says; `None` if the sum does not fit a number.
+        expected: Option<u64>,
+        /// How long it is.
+        found: u64,
+    },
+    /// The region of this index is empty, unaligned, out of order, or one too many.
+    Region(u64),
+    /// The page of this index is out of order or in no region.
+    Frame(u64),
+    /// The checksum is not that of the content.
+    Checksum,
+}
+
+impl fmt::Display for ImageProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Magic => write!(f, "it does not begin as one"),
+            Self::Version(version) => {
+                write!(f, "it is of version {version}, and this program reads {VERSION}")
+            }
+            Self::PageSize(bytes) => {
+                write!(f, "its pages are of {bytes} bytes instead of {PAGE_BYTES}")
+            }
+            Self::Length { expected: Some(expected), found } => {
+                write!(f, "it is {found} bytes long instead of {expected}")
+            }
+            Self::Length { expected: None, found } => {
+                write!(f, "it is {found} bytes long, and its header claims more than there can be")
+            }
+            Self::Region(index) => write!(f, "its region {index} can't be"),
+            Self::Frame(index) => write!(f, "its page {index} is out of order or in no region"),
+            Self::Checksum => write!(f, "its checksum is not that of its content"),
+        }
+    }
+}
+
+impl std::error::Error for ImageProblem {}
+
+/// What an image's bytes say, with the pages still where they were.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) regions: Vec<Range<u64>>,
+    pub(super) frames: Vec<u64>,
+    /// Where the pages are in the image.
+    pub(super) pages: Range<usize>,
+}
+
+/// A checksum against accidents, not against malice: no single changed word goes unseen.
+#[derive(Debug)]
+struct Checksum(u64);
+
+impl Checksum {
+    const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325) // FNV-1a's basis and prime, taken by words
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks_exact(WORD) {
+            self.0 = (self.0 ^ word(chunk)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+        }
+    }
+}
+
+/// The checksum of an image without its last word.
+pub(super) fn checksum_of(bytes: &[u8]) -> u64 {
+    let mut checksum = Checksum::new();
+    checksum.add(bytes);
+    checksum.0
+}
+
+/// The little-endian number in the first 8 bytes; missing ones count as zeros.
+fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; WORD];
+    let count = bytes.len().min(WORD);
+    word[..count].copy_from_slice(&bytes[..count]);
+    u64::from_le_bytes(word)
+}
+
+/// Takes an image apart. Whatever the bytes are, the answer is right or an error.
+pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
+    let found = bytes.len() as u64;
+    if !bytes.starts_with(&MAGIC) {
+        return Err(ImageProblem::Magic);
+    }
+    if bytes.len() < HEADER_BYTES {
+        return Err(ImageProblem::Length { expected: Some(HEADER_BYTES as u64), found });
+    }
+    let versions = word(&bytes[8..]);
+    let (version, page_bytes) = (versions as u32, (versions >> 32) as u32);
+    if version != VERSION {
+        return Err(ImageProblem::Version(version));
+    }
+    if u64::from(page_bytes) != PAGE_BYTES {
+        return Err(ImageProblem::PageSize(page_bytes));
+    }
+    let (region_count, page_count) = (word(&bytes[16..]), word(&bytes[24..]));
+    if region_count > REGIONS_MAX {
+        return Err(ImageProblem::Region(REGIONS_MAX));
+    }
+    let expected = page_count
+        .checked_mul(PAGE_BYTES + WORD as u64)
+        .and_then(|sum| sum.checked_add((HEADER_BYTES + WORD) as u64))
+        .and_then(|sum| sum.checked_add(region_count * 2 * WORD as u64));
+    if expected != Some(found) {
+        return Err(ImageProblem::Length { expected, found });
+    }
+    // From here on all parts are known to lie in the bytes.
+    let (regions_end, page_count) =
+        (HEADER_BYTES + region_count as usize * 2 * WORD, page_count as usize);
+    let pages_start = regions_end + page_count * WORD;
+    let pages = pages_start..pages_start + page_count * PAGE;
+    if word(&bytes[pages.end..]) != checksum_of(&bytes[..pages.end]) {
+        return Err(ImageProblem::Checksum);
+    }
+    let regions: Vec<Range<u64>> = bytes[HEADER_BYTES..regions_end]
+        .chunks_exact(2 * WORD)
+        .map(|pair| word(pair)..word(&pair[WORD..]))
+        .collect();
+    let frames: Vec<u64> = bytes[regions_end..pages_start].chunks_exact(WORD).map(word).collect();
+    check(&regions, &frames)?;
+    Ok(Contents { regions, frames, pages })
+}
+
+/// Tests that regions and frames are what the format asks for.
+pub(super) fn check(regions: &[Range<u64>], frames: &[u64]) -> Result<(), ImageProblem> {
+    let mut end = 0;
+    for (index, region) in regions.iter().enumerate() {
+        let aligned = region.start % PAGE_BYTES == 0 && region.end % PAGE_BYTES == 0;
+        if region.start >= region.end || region.start < end || !aligned {
+            return Err(ImageProblem::Region(index as u64));
+        }
+        end = region.end;
+    }
+    if regions.len() as u64 > REGIONS_MAX {
+        return Err(ImageProblem::Region(REGIONS_MAX));
+    }
+    let mut left = regions;
+    let mut next = 0;
+    for (index, &frame) in frames.iter().enumerate() {
+        let wrong = Err(ImageProblem::Frame(index as u64));
+        let Some(address) = frame.checked_mul(PAGE_BYTES).filter(|_| frame >= next) else {
+            return wrong;
+        };
+        next = frame + 1;
+        while left.first().is_some_and(|region| region.end <= address) {
+            left = &left[1..];
+        }
+        if left.first().is_none_or(|region| !region.contains(&address)) {
+            return wrong;
+        }
+    }
+    Ok(())
+}
+
+/// Writes an image; `page` fills in the page of each frame in turn.
+pub(super) fn write(
+    out: &mut impl Write,
+    regions: &[Range<u64>],
+    frames: &[u64],
+    mut page: impl FnMut(u64, &mut [u8; PAGE]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut checksum = Checksum::new();
+    let mut put = |out: &mut dyn Write, bytes: &[u8]| {
+        checksum.add(bytes);
+        out.write_all(bytes)
+    };
+    put(out, &MAGIC)?;
+    put(out, &(u64::from(VERSION) | PAGE_BYTES << 32).to_le_bytes())?;
+    put(out, &(regions.len() as u64).to_le_bytes())?;
+    put(out, &(frames.len() as u64).to_le_bytes())?;
+    for region in regions {
+        put(out, &region.start.to_le_bytes())?;
+        put(out, &region.end.to_le_bytes())?;
+    }
+    for frame in frames {
+        put(out, &frame.to_le_bytes())?;
+    }
+    let mut bytes = [0; PAGE];
+    for &frame in frames {
+        page(frame, &mut bytes)?;
+        put(out, &bytes)?;
+    }
+    out.write_all(&checksum.0.to_le_bytes())?;
+    out.flush()
+}

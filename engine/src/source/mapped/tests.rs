@@ -1,0 +1,536 @@
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::super::mapping::testing::{memfd, punch};
+use super::*;
+
+const PAGE: usize = PAGE_BYTES as usize;
+
+/// Where a test's memory is.
+#[derive(Clone, Copy, Debug)]
+enum Store {
+    Memfd,
+    /// As where userfaultfd is not allowed.
+    MemfdUnguarded,
+    Tmpfs,
+    Disk,
+}
+
+const STORES: [Store; 4] = [Store::Memfd, Store::MemfdUnguarded, Store::Tmpfs, Store::Disk];
+
+/// A sparse file in which the given pages are full of their own byte.
+fn file_with(store: Store, pages: usize, data: &[usize]) -> File {
+    let file = match store {
+        Store::Memfd | Store::MemfdUnguarded => memfd(0, 0).unwrap(),
+        Store::Tmpfs => tempfile::tempfile_in("/dev/shm").unwrap(),
+        Store::Disk => tempfile::tempfile().unwrap(),
+    };
+    file.set_len((pages * PAGE) as u64).unwrap();
+    for &page in data {
+        touch(&file, page);
+    }
+    // Blocks on disk are given at the time of writing out, and are to stand still from here on.
+    file.sync_all().unwrap();
+    file
+}
+
+/// What a guest does: a page comes to be.
+fn touch(file: &File, page: usize) {
+    file.write_all_at(&page_bytes(page), (page * PAGE) as u64).unwrap();
+}
+
+fn page_bytes(page: usize) -> [u8; PAGE] {
+    std::array::from_fn(|at| (page * 31 + at / 8 + 1) as u8)
+}
+
+fn open(file: &File, layout: Vec<Segment>) -> MappedFile {
+    MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout).unwrap()
+}
+
+fn open_flat(file: &File) -> MappedFile {
+    open_as(Store::Memfd, file)
+}
+
+fn open_as(store: Store, file: &File) -> MappedFile {
+    let bytes = file.metadata().unwrap().len();
+    let layout = vec![Segment { physical: 0..bytes, offset: 0 }];
+    let guarded = !matches!(store, Store::MemfdUnguarded);
+    let file = file.try_clone().unwrap();
+    MappedFile::new(file, Path::new("test"), bytes, layout, guarded).unwrap()
+}
+
+fn read(source: &mut MappedFile, address: u64, bytes: usize) -> (Outcome, Vec<u8>) {
+    let mut arena = vec![0xee; bytes];
+    let mut requests = [Request::new(PhysicalAddress(address), bytes as u32, 0)];
+    source.read_batch(&mut requests, &mut arena);
+    (requests[0].outcome, arena)
+}
+
+/// Refreshes until nothing is forgotten any more, which must be at the third time.
+fn settle(source: &mut MappedFile) {
+    source.refresh().unwrap();
+    source.refresh().unwrap();
+    assert_eq!(source.refresh().unwrap(), Refreshed::Unchanged);
+}
+
+/// All data as `next_data` gives it.
+fn sweep(source: &mut MappedFile) -> Vec<Range<u64>> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(range) = source.next_data(PhysicalAddress(from)) {
+        assert!(range.start >= from && range.end > range.start, "{range:?} from {from}");
+        from = range.end;
+        found.push(range);
+    }
+    found
+}
+
+#[test]
+fn reading_everything_everywhere_brings_no_page_to_be() {
+    for store in STORES {
+        let file = file_with(store, 256, &[0, 3, 4, 100, 255]);
+        let before = file.metadata().unwrap().blocks();
+        let mut source = open_as(store, &file);
+        let expected = [0..0x1000, 0x3000..0x5000, 0x6_4000..0x6_5000, 0xf_f000..0x10_0000];
+        assert_eq!(sweep(&mut source), expected, "{store:?}");
+        for bytes in [1, 64, 4096, 5000, 65_536, 256 * PAGE] {
+            let mut arena = vec![0; bytes];
+            for address in (0..256 * PAGE).step_by(bytes.min(PAGE)) {
+                source.read_exact(PhysicalAddress(address as u64), &mut arena);
+            }
+            let mut all: Vec<Request> = (0..256 * PAGE)
+                .step_by(bytes.min(PAGE))
+                .map(|address| Request::new(PhysicalAddress(address as u64), bytes as u32, 0))
+                .collect();
+            source.read_batch(&mut all, &mut arena);
+        }
+        assert_eq!(source.known_pages(), 5, "{store:?}");
+        assert_eq!(file.metadata().unwrap().blocks(), before, "{store:?} has grown");
+        assert_eq!(source.counts().failed, 0);
+        assert!(source.counts().holes > 0 && source.counts().slow >= source.counts().holes);
+    }
+}
+
+#[test]
+fn a_page_touched_later_is_found_and_the_file_is_asked_once() {
+    for store in STORES {
+        let file = file_with(store, 16, &[1]);
+        let mut source = open_as(store, &file);
+        assert_eq!(read(&mut source, 0x5000, 16), (Outcome::NotBacked, vec![0; 16]));
+        touch(&file, 5);
+        for _ in 0..2 {
+            let (outcome, bytes) = read(&mut source, 0x5008, 8);
+            assert_eq!((outcome, bytes.as_slice()), (Outcome::Read, &page_bytes(5)[8..16]));
+        }
+        assert_eq!(source.counts().slow, 2, "{store:?}: once as a hole, once as data");
+        assert_eq!(source.counts().holes, 1);
+    }
+}
+
+#[test]
+fn half_an_answer_is_none() {
+    let file = file_with(Store::Memfd, 4, &[0, 1]);
+    let mut source = open_flat(&file);
+    assert_eq!(read(&mut source, 0xff0, 32).0, Outcome::Read);
+    assert_eq!(read(&mut source, 0x1ff0, 32), (Outcome::NotBacked, vec![0; 32]));
+}
+
+#[test]
+fn a_page_given_back_between_two_scans_stays_away() {
+    for store in STORES {
+        let file = file_with(store, 16, &[1, 2, 3]);
+        let mut source = open_as(store, &file);
+        settle(&mut source);
+        assert_eq!(read(&mut source, 0x2000, 8).0, Outcome::Read);
+        // Change times are as coarse as the kernel's tick.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        punch(&file, 0x2000, PAGE_BYTES);
+        let before = file.metadata().unwrap().blocks();
+        let expected =
+            if source.is_guarded() { Refreshed::Unchanged } else { Refreshed::Forgotten };
+        assert_eq!(source.refresh().unwrap(), expected, "{store:?}");
+        assert_eq!(read(&mut source, 0x2000, 8), (Outcome::NotBacked, vec![0; 8]));
+        assert_eq!(read(&mut source, 0x1000, 8).0, Outcome::Read);
+        assert_eq!(file.metadata().unwrap().blocks(), before, "{store:?} has grown");
+        settle(&mut source);
+    }
+}
+
+#[test]
+fn a_page_given_back_during_a_scan_stays_away_where_the_mapping_is_guarded() {
+    let data: Vec<usize> = (0..1024).collect();
+    let file = file_with(Store::Memfd, 1024, &data);
+    let mut source = open_flat(&file);
+    if !source.is_guarded() {
+        eprintln!("skipped: no userfaultfd here");
+        return;
+    }
+    for page in 0..1024 {
+        assert_eq!(read(&mut source, page * PAGE_BYTES, 64).0, Outcome::Read);
+    }
+    for page in (0..1024).step_by(3) {
+        punch(&file, page * PAGE_BYTES, PAGE_BYTES);
+    }
+    let before = file.metadata().unwrap().blocks();
+    for _ in 0..2 {
+        for page in 0..1024 {
+            let (outcome, bytes) = read(&mut source, page * PAGE_BYTES, 64);
+            if page % 3 == 0 {
+                assert_eq!((outcome, bytes), (Outcome::NotBacked, vec![0; 64]));
+            } else {
+                let expected = &page_bytes(page as usize)[..64];
+                assert_eq!((outcome, bytes.as_slice()), (Outcome::Read, expected));
+            }
+        }
+        // One request over many holes, of which each page is known to hold data.
+        source.known.insert_range(0..1024);
+        assert_eq!(read(&mut source, 0, 1024 * PAGE).0, Outcome::NotBacked);
+    }
+    assert_eq!(file.metadata().unwrap().blocks(), before);
+    let counts = source.counts();
+    assert_eq!((counts.signals, counts.failed, source.is_truncated()), (342 + 2, 0, false));
+    // And what the guest takes into use again is seen again.
+    touch(&file, 3);
+    assert_eq!(read(&mut source, 3 * PAGE_BYTES, PAGE).1, page_bytes(3));
+}
+
+#[test]
+fn a_guest_at_work_on_pages_that_it_has_leaves_the_stamp_alone() {
+    // What makes refresh cheap between two scans of a busy guest. Writing by call would set the file's
+    // times, so this maps the file as QEMU does, with the help of a child.
+    let file = file_with(Store::Memfd, 16, &[1]);
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    let script = "import mmap,sys
+f=open(sys.argv[1],'r+b'); m=mmap.mmap(f.fileno(),65536)
+for value in 7,8,9:
+  m[20480]=value; m[4096]=value; print(flush=True); input()";
+    let child = Command::new("python3")
+        .args(["-c", script, &path])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        eprintln!("skipped: no python3 here");
+        return;
+    };
+    let mut guest_in = child.stdin.take().unwrap();
+    let mut guest_out = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut source = open_as(Store::MemfdUnguarded, &file);
+    for (value, expected) in [(7, true), (8, false), (9, false)] {
+        guest_out.next().unwrap().unwrap();
+        assert_eq!(source.refresh().unwrap() != Refreshed::Unchanged, expected, "{value}");
+        settle(&mut source);
+        assert_eq!(read(&mut source, 0x5000, 1), (Outcome::Read, vec![value]));
+        assert_eq!(read(&mut source, 0x1000, 1), (Outcome::Read, vec![value]));
+        guest_in.write_all(b"\n").unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read_fails_requests_and_no_more() {
+    for store in STORES {
+        let pages = 512;
+        let file = file_with(store, pages, &(0..pages).collect::<Vec<_>>());
+        let mut source = open_as(store, &file);
+        let stop = AtomicBool::new(false);
+        let rounds = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while rounds.load(Ordering::Relaxed) < 3 {
+                    std::thread::yield_now();
+                }
+                file.set_len((pages / 2 * PAGE) as u64).unwrap();
+                stop.store(true, Ordering::Release);
+            });
+            let mut arena = vec![0; 3 * PAGE];
+            let mut failed = 0;
+            loop {
+                let last = stop.load(Ordering::Acquire);
+                for page in 0..pages - 2 {
+                    let address = (page * PAGE + 100) as u64;
+                    if source.read_exact(PhysicalAddress(address), &mut arena[..2 * PAGE]) {
+                        assert_eq!(arena[0], page_bytes(page)[100], "{store:?}");
+                        assert_eq!(arena[PAGE], page_bytes(page + 1)[100], "{store:?}");
+                    } else {
+                        failed += 1;
+                    }
+                }
+                rounds.fetch_add(1, Ordering::Relaxed);
+                if last {
+                    break;
+                }
+            }
+            assert!(failed >= pages / 2 - 2, "{store:?}: {failed} requests failed");
+        });
+        assert!(source.is_truncated());
+        // What is left is still read, and what is gone is not taken for zeros.
+        for page in 0..pages {
+            let (outcome, bytes) = read(&mut source, (page * PAGE) as u64, PAGE);
+            if page < pages / 2 {
+                assert_eq!((outcome, bytes.as_slice()), (Outcome::Read, &page_bytes(page)[..]));
+            } else {
+                assert_eq!(outcome, Outcome::Failed, "{store:?} {page}");
+            }
+        }
+        assert!(source.counts().by_call >= (pages / 2) as u64);
+        assert!(source.next_data(PhysicalAddress((pages / 2 * PAGE) as u64)).is_none());
+    }
+}
+
+#[test]
+fn refresh_notices_a_file_that_has_shrunk() {
+    let file = file_with(Store::Memfd, 8, &[0, 1, 2, 3]);
+    let mut source = open_flat(&file);
+    // Not a whole page: its rest would be read as zeros through the mapping, without any signal.
+    file.set_len(0x1800).unwrap();
+    source.refresh().unwrap();
+    assert!(source.is_truncated());
+    assert_eq!(read(&mut source, 0x17f0, 0x10).0, Outcome::Read);
+    assert_eq!(read(&mut source, 0x17f0, 0x11).0, Outcome::Failed);
+    assert_eq!(read(&mut source, 0x2000, 1).0, Outcome::Failed);
+    assert_eq!(source.regions(), [0..0x8000]);
+}
+
+#[test]
+fn a_hole_behind_the_new_end_fails() {
+    let file = file_with(Store::Memfd, 8, &[0]);
+    let mut source = open_flat(&file);
+    file.set_len(PAGE_BYTES).unwrap();
+    assert_eq!(read(&mut source, 0x4000, 8).0, Outcome::Failed);
+    assert!(source.is_truncated());
+}
+
+#[test]
+fn huge_pages_are_not_brought_to_be() {
+    let huge = 2 << 20;
+    let Ok(file) = memfd(2 * huge, libc::MFD_HUGETLB) else {
+        eprintln!("skipped: no hugetlbfs here");
+        return;
+    };
+    let layout = vec![Segment { physical: 0..2 * huge, offset: 0 }];
+    let Ok(mut source) =
+        MappedFile::from_file(file.try_clone().unwrap(), Path::new("huge"), layout)
+    else {
+        eprintln!("skipped: no huge pages here");
+        return;
+    };
+    assert_eq!(read(&mut source, 0, 64), (Outcome::Read, vec![0; 64]));
+    assert_eq!(read(&mut source, huge - 8, 64).0, Outcome::Read);
+    assert_eq!(file.metadata().unwrap().blocks(), 0);
+    assert!(source.counts().by_call >= 2);
+}
+
+#[test]
+fn a_layout_is_checked() {
+    let file = file_with(Store::Memfd, 4, &[]);
+    let segment = |physical, offset| Segment { physical, offset };
+    let cases = [
+        (vec![], 0, LayoutProblem::Missing),
+        (vec![segment(0x1000..0x1000, 0)], 0, LayoutProblem::Empty),
+        (vec![segment(0..0x1000, 0), segment(0x2000..0x2fff, 0)], 1, LayoutProblem::Unaligned),
+        (vec![segment(0..0x1000, 8)], 0, LayoutProblem::Unaligned),
+        (vec![segment(0..0x2000, 0), segment(0x1000..0x3000, 0)], 1, LayoutProblem::Unordered),
+        (vec![segment(0..0x4000, 0x1000)], 0, LayoutProblem::PastEnd),
+        (vec![segment(0..0x4000, !0xfff)], 0, LayoutProblem::PastEnd),
+    ];
+    for (layout, at, expected) in cases {
+        match MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout) {
+            Err(SourceError::Layout { segment, problem }) => {
+                assert_eq!((segment, problem), (at, expected));
+            }
+            other => panic!("{expected:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn memory_goes_on_behind_a_hole() {
+    let low = Segment { physical: 0..0x2000, offset: 0 };
+    assert_eq!(Segment::around_hole(0x2000, 0x2000, 1 << 32), std::slice::from_ref(&low));
+    let high = Segment { physical: 1 << 32..(1 << 32) + 0x1000, offset: 0x2000 };
+    let layout = Segment::around_hole(0x3000, 0x2000, 1 << 32);
+    assert_eq!(layout, [low, high]);
+
+    let file = file_with(Store::Memfd, 3, &[0, 2]);
+    let mut source = open(&file, layout);
+    assert_eq!(source.regions(), [0..0x2000, 1 << 32..(1 << 32) + 0x1000]);
+    assert_eq!(sweep(&mut source), [0..0x1000, 1 << 32..(1 << 32) + 0x1000]);
+    let (outcome, bytes) = read(&mut source, (1 << 32) + 0xff8, 8);
+    assert_eq!((outcome, bytes.as_slice()), (Outcome::Read, &page_bytes(2)[0xff8..]));
+    assert_eq!(read(&mut source, (1 << 32) + 0xff8, 9).0, Outcome::NotBacked);
+    assert_eq!(read(&mut source, 0x2000, 1).0, Outcome::NotBacked);
+}
+
+/// A layout of 64 pages of a file: pieces in any order of the file, with or without gaps.
+fn layouts() -> impl Strategy<Value = Vec<Segment>> {
+    prop::collection::vec((0_u64..3, 1_u64..8, 0_u64..56), 1..5).prop_map(|pieces| {
+        let mut end = 0;
+        let mut layout = Vec::new();
+        for (gap, pages, offset) in pieces {
+            let start = end + gap * PAGE_BYTES;
+            end = start + pages * PAGE_BYTES;
+            layout.push(Segment { physical: start..end, offset: offset * PAGE_BYTES });
+        }
+        layout
+    })
+}
+
+/// Requests in and around 32 pages, now and then far outside.
+fn requests() -> impl Strategy<Value = Vec<(u64, u32, u32)>> {
+    let address = prop_oneof![
+        8 => 0..40 * PAGE_BYTES,
+        4 => (0_u64..40, 0_u64..32).prop_map(|(page, back)| (page * PAGE_BYTES + 16).saturating_sub(back)),
+        1 => (0_u64..20).prop_map(|back| u64::MAX - back),
+        1 => any::<u64>(),
+    ];
+    let length = prop_oneof![8 => 0_u32..300, 2 => 0_u32..20_000, 1 => any::<u32>()];
+    let target = prop_oneof![8 => 0_u32..0x8000, 1 => any::<u32>()];
+    prop::collection::vec((address, length, target), 1..60)
+}
+
+proptest! {
+    #[test]
+    fn a_mapped_file_is_like_a_list_of_pages(
+        layout in layouts(),
+        data in prop::collection::vec(any::<bool>(), 64),
+        later in 0_usize..64,
+        requests in requests(),
+    ) {
+        let mut data: Vec<usize> = (0..64).filter(|page| data[*page]).collect();
+        let file = file_with(Store::Memfd, 64, &data);
+        let mut source = open(&file, layout.clone());
+        touch(&file, later);
+        data.push(later);
+
+        let byte_at = |address: u64| {
+            let segment = layout.iter().find(|segment| segment.physical.contains(&address))?;
+            let at = (segment.offset + address - segment.physical.start) as usize;
+            data.contains(&(at / PAGE)).then(|| page_bytes(at / PAGE)[at % PAGE])
+        };
+        let mut expected_arena = vec![0xee; 0xa000];
+        let mut expected_outcomes = Vec::new();
+        for &(address, length, target) in &requests {
+            let (start, end) = (target as usize, target as usize + length as usize);
+            if end > expected_arena.len() {
+                expected_outcomes.push(Outcome::Failed);
+                continue;
+            }
+            let bytes: Option<Vec<u8>> = (0..u64::from(length))
+                .map(|at| byte_at(address.checked_add(at)?))
+                .collect();
+            expected_outcomes.push(if bytes.is_some() { Outcome::Read } else { Outcome::NotBacked });
+            let bytes = bytes.unwrap_or_else(|| vec![0; length as usize]);
+            expected_arena[start..end].copy_from_slice(&bytes);
+        }
+
+        let mut batch: Vec<Request> = requests
+            .iter()
+            .map(|&(address, length, target)| Request::new(PhysicalAddress(address), length, target))
+            .collect();
+        let mut arena = vec![0xee; expected_arena.len()];
+        source.read_batch(&mut batch, &mut arena);
+        let outcomes: Vec<Outcome> = batch.iter().map(|request| request.outcome).collect();
+        prop_assert_eq!(outcomes, expected_outcomes);
+        prop_assert!(arena == expected_arena);
+        prop_assert_eq!(source.counts().failed, 0, "only targets were wrong");
+
+        // A sweep finds each byte that is there once, and no other.
+        let mut swept = 0;
+        for range in sweep(&mut source) {
+            for address in range.step_by(PAGE) {
+                prop_assert!(byte_at(address).is_some());
+                swept += 1;
+            }
+        }
+        let there = (0..64 * PAGE_BYTES).step_by(PAGE).filter(|at| byte_at(*at).is_some()).count();
+        prop_assert_eq!(swept, there);
+    }
+}
+
+/// Prints what a request costs: `cargo test --release -p panoptes-engine measure_ -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, on 1 GiB"]
+fn measure_random_requests() {
+    const BYTES: u64 = 1 << 30;
+    const BATCH: usize = 1 << 15;
+    let chunk: Vec<u8> = (0..1 << 20).map(|at| (at * 7) as u8).collect();
+    for store in [Store::Memfd, Store::MemfdUnguarded, Store::Disk] {
+        let mut file = file_with(store, 0, &[]);
+        for _ in 0..BYTES >> 20 {
+            file.write_all(&chunk).unwrap();
+        }
+        let mut source = open_as(store, &file);
+        settle(&mut source);
+        let start = Instant::now();
+        assert_eq!(source.refresh().unwrap(), Refreshed::Unchanged);
+        println!("{store:?}: refresh {:?}", start.elapsed());
+        for state in ["not mapped yet", "mapped but forgotten", "known"] {
+            let start = Instant::now();
+            let pages = 1 << 14;
+            for page in 0..pages {
+                let address = PhysicalAddress(page * 12_345 % (BYTES / PAGE_BYTES) * PAGE_BYTES);
+                assert!(source.read_exact(address, &mut [0; 64]));
+            }
+            println!("{store:?}: a page {state} {:?}", start.elapsed() / pages as u32);
+            if state == "not mapped yet" {
+                source.known.clear();
+            }
+        }
+        let start = Instant::now();
+        sweep(&mut source);
+        println!("{store:?}: all extents {:?}", start.elapsed());
+        let mut arena = vec![0; BATCH * 256];
+        let start = Instant::now();
+        for address in (0..BYTES).step_by(arena.len()) {
+            assert!(source.read_exact(PhysicalAddress(address), &mut arena));
+        }
+        let gbs = BYTES as f64 / start.elapsed().as_secs_f64() / 1e9;
+        println!("{store:?}: first sweep {gbs:.1} GB/s");
+        for bytes in [64_u32, 128, 256, 4096] {
+            let costs = [
+                measure::<0>(&mut source, bytes, &mut arena),
+                measure::<8>(&mut source, bytes, &mut arena),
+                measure::<16>(&mut source, bytes, &mut arena),
+                measure::<32>(&mut source, bytes, &mut arena),
+                measure::<64>(&mut source, bytes, &mut arena),
+            ];
+            let costs = costs.map(|ns| format!("{ns:.1}")).join(" / ");
+            println!("{store:?}: {bytes} bytes, prefetch 0 / 8 / 16 / 32 / 64 ahead: {costs} ns");
+        }
+    }
+}
+
+/// Nanoseconds for each of a million requests at random addresses, the best of five rounds.
+fn measure<const AHEAD: usize>(source: &mut MappedFile, bytes: u32, arena: &mut [u8]) -> f64 {
+    let count = (arena.len() / bytes as usize).min(1 << 15);
+    let batches = (1 << 20) / count;
+    let mut random = 0x1234_5678_9abc_def1_u64;
+    let mut best = f64::MAX;
+    for _ in 0..5 {
+        let mut total = 0.0;
+        for _ in 0..batches {
+            let mut requests: Vec<Request> = (0..count as u32)
+                .map(|index| {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    let unit = u64::from(bytes.max(64));
+                    let address = random % (source.len() / unit) * unit;
+                    Request::new(PhysicalAddress(address), bytes, index * bytes)
+                })
+                .collect();
+            let start = Instant::now();
+            source.read_ahead::<AHEAD>(&mut requests, arena);
+            total += start.elapsed().as_secs_f64();
+            assert!(requests.iter().all(|request| request.outcome == Outcome::Read));
+        }
+        best = f64::min(best, total * 1e9 / (batches * count) as f64);
+    }
+    best
+}

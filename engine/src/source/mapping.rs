@@ -1,0 +1,325 @@
+//! A file mapped read-only, and the few system calls that the standard library lacks.
+//!
+//! Nothing here decides anything: what may be touched, and what an answer means, is [`super::mapped`]'s.
+//! Memory in a mapping changes while it is read (a guest writes to it) or goes away (the file shrinks), so
+//! no Rust reference ever points into it: bytes are copied out through raw pointers, and only the copy is
+//! looked at.
+//!
+//! The mapping of a file in memory is *guarded* where the kernel allows it: it is registered with a
+//! userfaultfd(2) that answers every touch of a hole with SIGBUS instead of memory. The kernel asks for a
+//! private mapping then, since one descriptor is open for reading only; as nothing is ever written to it, what it
+//! shows is the file all the same.
+#![allow(unsafe_code, reason = "mmap, raw copies out of it, prefetch, lseek, fstatfs, userfaultfd")]
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use super::sigbus::{self, Guard};
+
+const _: () = assert!(size_of::<usize>() == size_of::<u64>(), "offsets in files are u64");
+
+/// Bytes of a line of the CPU's cache, on every machine this runs on.
+const LINE_BYTES: usize = 64;
+/// Lines of a request that are prefetched; the CPU itself fetches what follows.
+const PREFETCH_LINES_MAX: usize = 4;
+
+/// A file mapped read-only. The field order matters: the signal guard goes before the range does.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    signals: Guard,
+    range: Range,
+    /// Keeps holes from being filled, for as long as it is open.
+    holes: Option<OwnedFd>,
+    page_bytes: usize,
+}
+
+/// Addresses that this owns.
+#[derive(Debug)]
+struct Range {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread, and this is its only owner.
+unsafe impl Send for Range {}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        // SAFETY: the range came from mmap with this very length and nothing points into it any more.
+        // Parts that the SIGBUS handler replaced go with it.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+impl Range {
+    /// Has holes in a part of the range guarded.
+    fn register(&self, guard: &OwnedFd, offset: usize, bytes: usize) -> bool {
+        let mut request = UffdioRegister {
+            start: self.start.as_ptr() as u64 + offset as u64,
+            length: bytes as u64,
+            mode: UFFDIO_REGISTER_MODE_MISSING,
+            ioctls: 0,
+        };
+        // SAFETY: the pointer is to a live request of the layout that the kernel expects for this number; it
+        // changes how faults in our own range are handled, and nothing else.
+        unsafe { libc::ioctl(guard.as_raw_fd(), UFFDIO_REGISTER, &raw mut request) == 0 }
+    }
+}
+
+impl Mapping {
+    /// Maps the first `bytes` of the file, guarded if it is in memory and `guarded` is asked for and can be
+    /// had. `None` inside: too many are mapped already.
+    pub(super) fn new(
+        file: &File,
+        bytes: usize,
+        keeper: Keeper,
+        guarded: bool,
+    ) -> io::Result<Option<Self>> {
+        let page_bytes = match keeper {
+            Keeper::HugePages(bytes) => bytes,
+            Keeper::Memory | Keeper::Disk => sigbus::page_bytes()?,
+        };
+        let mut holes = if guarded && keeper == Keeper::Memory { hole_guard() } else { None };
+        let sharing = if holes.is_some() { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+        // SAFETY: no address is asked for, so nothing is replaced; the kernel checks the rest.
+        let start = unsafe {
+            libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, sharing, file.as_raw_fd(), 0)
+        };
+        let start = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED);
+        let range = Range { start: start.ok_or_else(io::Error::last_os_error)?, bytes };
+        // A core of this program must not hold the guest's memory. Refusal does no harm otherwise.
+        // No MADV_RANDOM: it would make a sweep over a dump on disk read page by page, and without it the
+        // kernel still stops reading around once a hundred faults missed (mm/filemap.c, MMAP_LOTSAMISS).
+        // SAFETY: the range is ours; the advice changes no content.
+        unsafe { libc::madvise(range.start.as_ptr().cast(), bytes, libc::MADV_DONTDUMP) };
+        if holes.as_ref().is_some_and(|guard| !range.register(guard, 0, bytes)) {
+            holes = None; // the private mapping serves as well as a shared one
+        }
+        let signals = Guard::new(range.start.as_ptr() as usize, bytes, page_bytes);
+        Ok(signals.map(|signals| Self { signals, range, holes, page_bytes }))
+    }
+
+    /// Whether a hole that is touched stays one.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.holes.is_some()
+    }
+
+    /// Whether a copy has met a page that can't be had, so that some of the mapping is not the file's.
+    pub(super) fn is_broken(&self) -> bool {
+        self.signals.faulted()
+    }
+
+    /// Maps the file again where a copy of `bytes` at `offset` has met a page that can't be had.
+    pub(super) fn mend(&mut self, file: &File, offset: usize, bytes: usize) -> io::Result<()> {
+        let from = offset - offset % self.page_bytes;
+        let replaced = sigbus::REPLACED_BYTES.next_multiple_of(self.page_bytes);
+        let to = offset.saturating_add(bytes).next_multiple_of(self.page_bytes);
+        let length = to.saturating_add(replaced).min(self.range.bytes).saturating_sub(from);
+        let sharing = if self.is_guarded() { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+        let start = self.range.start.as_ptr().wrapping_add(from).cast::<c_void>();
+        let at = i64::try_from(from).map_err(io::Error::other)?;
+        // SAFETY: the range lies in what this owns: `from` comes from a copy that was tested, and the
+        // length is cut at the end. No Rust reference points there.
+        let mapped = unsafe {
+            libc::mmap(
+                start,
+                length,
+                libc::PROT_READ,
+                sharing | libc::MAP_FIXED,
+                file.as_raw_fd(),
+                at,
+            )
+        };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: as in `new`.
+        unsafe { libc::madvise(start, length, libc::MADV_DONTDUMP) };
+        if self.holes.as_ref().is_some_and(|guard| !self.range.register(guard, from, length)) {
+            return Err(io::Error::last_os_error());
+        }
+        self.signals.unmark();
+        Ok(())
+    }
+
+    /// Copies the bytes at `offset` out; `false` if not all of them could be, and `target` is then worth
+    /// nothing.
+    #[inline]
+    pub(super) fn copy(&self, offset: usize, target: &mut [u8]) -> bool {
+        let inside = offset.checked_add(target.len()).is_some_and(|end| end <= self.range.bytes);
+        if !inside || self.signals.faulted() {
+            return false;
+        }
+        // SAFETY: the source lies in the mapping, as just tested, and the target is a slice of its own
+        // that can't overlap it. Another process may write to the source meanwhile: the copy is then a
+        // mixture of old and new bytes, which every reader of guest memory has to expect. In Rust's terms
+        // such a race is undefined; a copy between raw pointers, through which the compiler sees nothing
+        // but bytes and of which it can't read the source twice, is how VMMs in Rust do it too. A page
+        // that can't be had raises SIGBUS, on which the handler puts zeros there and sets the mark.
+        unsafe {
+            let source = self.range.start.as_ptr().add(offset);
+            ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len());
+        }
+        // The handler runs in this thread, so the compiler's order is all that matters.
+        compiler_fence(Ordering::SeqCst);
+        !self.signals.faulted()
+    }
+
+    /// Begins to fetch the bytes at `offset` into the CPU's cache. Never faults and never allocates: a
+    /// prefetch of an address that has no page yet does nothing.
+    #[inline]
+    pub(super) fn prefetch(&self, offset: usize, bytes: usize) {
+        let first = offset & !(LINE_BYTES - 1);
+        let lines = (offset - first).saturating_add(bytes).div_ceil(LINE_BYTES);
+        for line in 0..lines.min(PREFETCH_LINES_MAX) {
+            let Some(at) = first.checked_add(line * LINE_BYTES) else { return };
+            if at >= self.range.bytes {
+                return;
+            }
+            // SAFETY: the address lies in the mapping, as just tested.
+            prefetch_line(unsafe { self.range.start.as_ptr().add(at) });
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn prefetch_line(address: *const u8) {
+    use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: SSE is part of x86-64, and a prefetch has no effect that a program can see.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+}
+
+// Elsewhere the intrinsic is not stable; batches then rest on the CPU's own reordering.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn prefetch_line(_address: *const u8) {}
+
+// From linux/userfaultfd.h, which the libc crate does not carry.
+const UFFD_USER_MODE_ONLY: libc::c_int = 1;
+const UFFD_API: u64 = 0xaa;
+const UFFD_FEATURE_MISSING_SHMEM: u64 = 1 << 5;
+const UFFD_FEATURE_SIGBUS: u64 = 1 << 7;
+const UFFDIO_API: libc::Ioctl = 0xc018_aa3f_u32 as libc::Ioctl;
+const UFFDIO_REGISTER: libc::Ioctl = 0xc020_aa00_u32 as libc::Ioctl;
+const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
+
+#[repr(C)]
+struct UffdioApi {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+struct UffdioRegister {
+    start: u64,
+    length: u64,
+    mode: u64,
+    ioctls: u64,
+}
+
+/// A userfaultfd that answers with SIGBUS; `None` where there is none to be had (a container's filter, a kernel
+/// without it).
+fn hole_guard() -> Option<OwnedFd> {
+    // Faults of our own code alone are enough, and are allowed to everyone (from 5.11 on).
+    let flags = libc::O_CLOEXEC | UFFD_USER_MODE_ONLY;
+    // SAFETY: the call takes no pointers, and its result is a new descriptor or an error.
+    let guard = unsafe {
+        let descriptor = libc::syscall(libc::SYS_userfaultfd, flags);
+        let descriptor = i32::try_from(descriptor).ok().filter(|descriptor| *descriptor >= 0)?;
+        OwnedFd::from_raw_fd(descriptor)
+    };
+    let features = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MISSING_SHMEM;
+    let mut api = UffdioApi { api: UFFD_API, features, ioctls: 0 };
+    // SAFETY: the pointer is to a live request of the layout that the kernel expects for this number.
+    let agreed = unsafe { libc::ioctl(guard.as_raw_fd(), UFFDIO_API, &raw mut api) == 0 };
+    agreed.then_some(guard)
+}
+
+/// The first offset from `from` on where the file may hold data; `None` if there is none.
+pub(super) fn seek_data(file: &File, from: u64) -> io::Result<Option<u64>> {
+    seek(file, from, libc::SEEK_DATA)
+}
+
+/// The first offset from `from` on where the file has a hole or ends; `None` from its end on.
+pub(super) fn seek_hole(file: &File, from: u64) -> io::Result<Option<u64>> {
+    seek(file, from, libc::SEEK_HOLE)
+}
+
+fn seek(file: &File, from: u64, whence: i32) -> io::Result<Option<u64>> {
+    let Ok(from) = i64::try_from(from) else { return Ok(None) };
+    // SAFETY: lseek takes no pointers. It moves the file's position, which nothing here uses.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), from, whence) };
+    u64::try_from(found).map(Some).or_else(|_| {
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() == Some(libc::ENXIO) { Ok(None) } else { Err(error) }
+    })
+}
+
+/// What keeps a file's bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Keeper {
+    /// tmpfs, and all that is made by memfd_create: a mapped read of a hole gives it memory.
+    Memory,
+    /// hugetlbfs, with the size of its pages. The same, and its lseek is the kernel's generic one, for which
+    /// nothing is a hole.
+    HugePages(usize),
+    /// Any other file system. A mapped read of a hole costs cache, and no more.
+    Disk,
+}
+
+impl Keeper {
+    /// What keeps this file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        // SAFETY: statfs is plain data for which zeros are valid.
+        let mut facts: libc::statfs = unsafe { mem::zeroed() };
+        // SAFETY: the descriptor is open and the pointer is to a live statfs.
+        if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut facts) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(match facts.f_type {
+            libc::TMPFS_MAGIC => Self::Memory,
+            libc::HUGETLBFS_MAGIC => Self::HugePages(usize::try_from(facts.f_bsize).unwrap_or(0)),
+            _ => Self::Disk,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    //! What tests need of the system that the standard library lacks.
+
+    use std::ffi::CString;
+    use std::os::fd::{AsRawFd as _, FromRawFd as _};
+
+    use super::{File, io};
+
+    /// An anonymous file in memory, as QEMU's memory-backend-memfd makes it.
+    pub(crate) fn memfd(bytes: u64, flags: u32) -> io::Result<File> {
+        let name = CString::new("guest").unwrap();
+        // SAFETY: the name is a C string that lives through the call; the descriptor is new and ours.
+        let file = unsafe {
+            let descriptor = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags);
+            if descriptor < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            File::from_raw_fd(descriptor)
+        };
+        file.set_len(bytes)?;
+        Ok(file)
+    }
+
+    /// Gives part of a file back, as a guest's balloon does it.
+    pub(crate) fn punch(file: &File, offset: u64, bytes: u64) {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: fallocate takes no pointers.
+        let done = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, bytes as i64) };
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
+    }
+}

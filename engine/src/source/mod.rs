@@ -1,0 +1,39 @@
+//! Sources: where the memory of a watched machine comes from.
+//!
+//! Each is a [`MemorySource`]: a scatter read of physical memory, in batches. [`MappedFile`] reads a live
+//! guest's shared memory or a raw dump; [`Replay`] reads the few pages of a recorded scan. Around any of them
+//! go the wrappers: [`Recorder`] remembers which pages were read and writes them out, [`Meter`] counts what is
+//! asked, [`Fault`] damages what is read.
+//!
+//! Whatever the guest, or whoever owns the file, does to it: a request is read, not backed or failed, and
+//! neither a panic nor a signal comes of it. Reading changes nothing: no page of the guest comes to be by it.
+//! No `read_batch` allocates. `unsafe` is in `mapping` and `sigbus` alone.
+//!
+//! Not for: virtual addresses, or what the bytes mean.
+//!
+//! Start reading at [`MappedFile`].
+
+mod error;
+mod extents;
+mod fault;
+mod format;
+mod image;
+mod mapped;
+mod mapping;
+mod meter;
+mod open;
+mod pages;
+mod record;
+mod replay;
+mod sigbus;
+
+pub use error::{ErrorClass, LayoutProblem, SourceError};
+pub use fault::{Fault, FaultCounts, FaultRates, Hook};
+pub use format::{FORMAT_HEAD_BYTES, Format};
+pub use image::ImageProblem;
+pub use mapped::{MappedCounts, MappedFile, Refreshed, Segment};
+pub use meter::{Counts, Detail, Meter};
+pub use open::FileSource;
+pub use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+pub use record::{Recorded, Recorder};
+pub use replay::Replay;

@@ -1,0 +1,235 @@
+//! Opening `file:PATH`: what kind of file it is, and the source for it.
+
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{self, Read as _};
+use std::ops::Range;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
+
+use super::format::{FORMAT_HEAD_BYTES, Format};
+use super::image::IMAGE_BYTES_MAX;
+use super::{MappedFile, Replay, SourceError};
+
+/// Memory in a file, whatever its format.
+#[derive(Debug)]
+pub enum FileSource {
+    /// Raw: live, or a dump.
+    Mapped(MappedFile),
+    /// A recorded image.
+    Replay(Replay),
+}
+
+impl FileSource {
+    /// Opens a file, telling its format by its first bytes.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let (file, bytes) = open_regular(path)?;
+        let mut head = [0; FORMAT_HEAD_BYTES];
+        let wrong = |doing| {
+            let path = path.to_path_buf();
+            move |error| SourceError::File { path, doing, error }
+        };
+        // On tmpfs and on disk, reading a hole by call allocates nothing.
+        let head = read_head(&file, &mut head).map_err(wrong("read"))?;
+        match Format::of(head) {
+            Format::Raw => MappedFile::open(path).map(Self::Mapped),
+            Format::Recorded => {
+                if bytes > IMAGE_BYTES_MAX {
+                    return Err(SourceError::TooLarge { bytes });
+                }
+                let mut image = Vec::with_capacity(bytes as usize);
+                (&file).take(bytes).read_to_end(&mut image).map_err(wrong("read"))?;
+                Replay::from_bytes(image).map(Self::Replay).map_err(SourceError::from)
+            }
+            format => Err(SourceError::Format { path: path.to_path_buf(), format }),
+        }
+    }
+}
+
+fn read_head<'a>(file: &File, head: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    use std::os::unix::fs::FileExt as _;
+    let mut filled = 0;
+    while filled < head.len() {
+        match file.read_at(&mut head[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(&head[..filled])
+}
+
+impl MemorySource for FileSource {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        match self {
+            Self::Mapped(source) => source.read_batch(requests, arena),
+            Self::Replay(source) => source.read_batch(requests, arena),
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        match self {
+            Self::Mapped(source) => source.regions(),
+            Self::Replay(source) => source.regions(),
+        }
+    }
+
+    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+        match self {
+            Self::Mapped(source) => source.next_data(from),
+            Self::Replay(source) => source.next_data(from),
+        }
+    }
+}
+
+/// Opens a file that holds raw memory, with its length.
+pub(super) fn open_file(path: &Path) -> Result<(File, u64), SourceError> {
+    let (file, _) = open_regular(path)?;
+    let bytes = check(&file, path)?;
+    Ok((file, bytes))
+}
+
+/// Tests that an open file can be raw memory: regular, not empty, whole pages; its length.
+pub(super) fn check(file: &File, path: &Path) -> Result<u64, SourceError> {
+    let bytes = check_regular(file, path)?;
+    if bytes % PAGE_BYTES != 0 {
+        return Err(SourceError::Ragged { path: path.to_path_buf(), bytes });
+    }
+    Ok(bytes)
+}
+
+fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
+    // Not blocking, else a FIFO without a writer would hang us before it can be refused; close-on-exec is
+    // the standard library's default. Looking at evidence should not change its access time, but only
+    // a file's owner may ask for that.
+    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = open(flags | libc::O_NOATIME)
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => open(flags),
+            _ => Err(error),
+        })
+        .map_err(|error| SourceError::Open { path: path.to_path_buf(), error })?;
+    let bytes = check_regular(&file, path)?;
+    Ok((file, bytes))
+}
+
+fn check_regular(file: &File, path: &Path) -> Result<u64, SourceError> {
+    let facts = file.metadata().map_err(|error| SourceError::File {
+        path: path.to_path_buf(),
+        doing: "examine",
+        error,
+    })?;
+    if !facts.is_file() {
+        let what = name_of(facts.file_type());
+        return Err(SourceError::NotAFile { path: path.to_path_buf(), what });
+    }
+    if facts.len() == 0 {
+        return Err(SourceError::Empty { path: path.to_path_buf() });
+    }
+    Ok(facts.len())
+}
+
+fn name_of(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_block_device() {
+        "a block device"
+    } else if kind.is_char_device() {
+        "a character device"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else {
+        "no regular file"
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of regions with one region")]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+    use std::path::PathBuf;
+
+    use super::super::mapping::testing::memfd;
+    use super::super::{ErrorClass, Recorder};
+    use super::*;
+
+    fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    #[track_caller]
+    fn check_refused(path: &Path, class: ErrorClass, words: &str) {
+        let error = FileSource::open(path).unwrap_err();
+        assert_eq!(error.class(), class, "{error}");
+        let message = error.to_string();
+        assert!(message.contains(words), "{message}");
+        assert!(message.contains(&path.display().to_string()), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_memory_is_refused_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        check_refused(&folder.path().join("gone"), ErrorClass::CannotOpen, "No such file");
+        check_refused(folder.path(), ErrorClass::CannotOpen, "a directory");
+        check_refused(Path::new("/dev/null"), ErrorClass::CannotOpen, "a character device");
+        check_refused(file_of(b"").path(), ErrorClass::CannotOpen, "empty");
+        check_refused(file_of(&[0; 5000]).path(), ErrorClass::Unreadable, "5000 bytes");
+        check_refused(file_of(b"a: 1\n").path(), ErrorClass::Unreadable, "text");
+        let core = file_of(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0>\0");
+        check_refused(core.path(), ErrorClass::Unreadable, "not read yet");
+        check_refused(file_of(b"EMiL\x01\0\0\0").path(), ErrorClass::Unreadable, "not read yet");
+        check_refused(file_of(b"KDUMP   \x06").path(), ErrorClass::Unreadable, "not read yet");
+        check_refused(file_of(b"QFI\xfb\0\0\0\x03").path(), ErrorClass::Unreadable, "qcow2");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_without_waiting_for_its_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        check_refused(&path, ErrorClass::CannotOpen, "a pipe");
+    }
+
+    #[test]
+    fn memory_without_a_name_is_opened_through_proc() {
+        let file = memfd(0x4000, 0).unwrap();
+        (&file).write_all(&[7; 0x1000]).unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let mut source = FileSource::open(&path).unwrap();
+        assert!(matches!(source, FileSource::Mapped(_)));
+        assert_eq!(source.regions(), [0..0x4000]);
+        assert_eq!(source.next_data(PhysicalAddress(0)), Some(0..0x1000));
+        let mut bytes = [0; 3];
+        assert!(source.read_exact(PhysicalAddress(0xffd), &mut bytes));
+        assert_eq!(bytes, [7; 3]);
+        assert!(!source.read_exact(PhysicalAddress(0x1000), &mut bytes));
+    }
+
+    #[test]
+    fn a_recorded_image_is_replayed() {
+        let pages = vec![3; 4096];
+        let memory = Replay::from_pages(vec![0..0x8000], vec![2], pages).unwrap();
+        let mut recorder = Recorder::new(memory).unwrap();
+        recorder.include(PhysicalAddress(0x2000), 1);
+        let mut image = Vec::new();
+        recorder.write_image(&mut image).unwrap();
+        let file = file_of(&image);
+        let mut source = FileSource::open(file.path()).unwrap();
+        assert!(matches!(source, FileSource::Replay(_)));
+        assert_eq!(source.next_data(PhysicalAddress(0)), Some(0x2000..0x3000));
+        let mut bytes = [0; 8];
+        assert!(source.read_exact(PhysicalAddress(0x2ff8), &mut bytes));
+        assert_eq!(bytes, [3; 8]);
+
+        let cut = file_of(&image[..image.len() - 8]);
+        let error = FileSource::open(cut.path()).unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Unreadable, "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! [`Recorder`]: remembers which pages were read, and writes them out as an image for [`super::Replay`].
+
+use std::io::{self, Write};
+use std::ops::Range;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+
+use super::SourceError;
+use super::image::{self, PAGE};
+use super::pages::UnitSet;
+
+/// What an image holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Recorded {
+    /// Pages written.
+    pub pages: u64,
+    /// Pages that were touched, but could not be read any more when the image was written.
+    pub lost: u64,
+}
+
+/// A source that remembers the pages read through it.
+#[derive(Debug)]
+pub struct Recorder<S> {
+    source: S,
+    touched: UnitSet,
+    paused: bool,
+}
+
+impl<S: MemorySource> Recorder<S> {
+    /// Wraps a source. It has its memory for the marks from the start, a bit for each page.
+    pub fn new(source: S) -> Result<Self, SourceError> {
+        let touched = UnitSet::new(source.regions(), PAGE_BYTES.trailing_zeros())?;
+        Ok(Self { source, touched, paused: false })
+    }
+
+    /// Stops or resumes taking notes: a search through all memory, read through the recorder, would have
+    /// all of it in the image.
+    pub fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Adds the pages of a range, read or not.
+    pub fn include(&mut self, address: PhysicalAddress, bytes: u64) {
+        self.touched.insert(address.0, bytes);
+    }
+
+    /// Forgets what was read.
+    pub fn clear(&mut self) {
+        self.touched.clear();
+    }
+
+    /// How many pages were read.
+    pub fn page_count(&self) -> u64 {
+        self.touched.count()
+    }
+
+    /// The source inside.
+    pub fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    /// The source inside, for good.
+    pub fn into_inner(self) -> S {
+        self.source
+    }
+
+    /// Writes the pages that were read. They are read again now, so the machine should be paused since before
+    /// they were read first, else the image is no one moment of it.
+    pub fn write_image(&mut self, out: &mut impl Write) -> Result<Recorded, SourceError> {
+        let touched: Vec<u64> = self.touched.iter().collect();
+        let mut page = [0; PAGE];
+        // The header counts the pages, so what can't be read has to be known before.
+        let mut frames = Vec::with_capacity(touched.len());
+        for &frame in &touched {
+            if self.source.read_exact(PhysicalAddress(frame * PAGE_BYTES), &mut page) {
+                frames.push(frame);
+            }
+        }
+        let source = &mut self.source;
+        image::write(out, source.regions().to_vec().as_slice(), &frames, |frame, page| {
+            let read = source.read_exact(PhysicalAddress(frame * PAGE_BYTES), page);
+            read.then_some(()).ok_or_else(|| {
+                io::Error::other("memory went away while it was recorded: pause the machine")
+            })
+        })
+        .map_err(SourceError::Write)?;
+        Ok(Recorded { pages: frames.len() as u64, lost: (touched.len() - frames.len()) as u64 })
+    }
+}
+
+impl<S: MemorySource> MemorySource for Recorder<S> {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.source.read_batch(requests, arena);
+        if self.paused {
+            return;
+        }
+        for request in requests.iter().filter(|request| request.outcome == Outcome::Read) {
+            self.touched.insert(request.address.0, u64::from(request.length));
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        self.source.regions()
+    }
+
+    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+        self.source.next_data(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Replay;
+
+    fn memory() -> Replay {
+        let frames = vec![0, 1, 2, 7, 0x10_0000, 0x10_0003];
+        let pages = (0..frames.len() * PAGE).map(|at| (at / 7 + at / PAGE) as u8).collect();
+        let regions = vec![0..0x1_0000, 0x1_0000_0000..0x1_0001_0000];
+        Replay::from_pages(regions, frames, pages).unwrap()
+    }
+
+    #[test]
+    fn an_image_holds_exactly_the_pages_that_were_read() {
+        let mut recorder = Recorder::new(memory()).unwrap();
+        let mut arena = [0; 0x4000];
+        let mut requests = [
+            Request::new(PhysicalAddress(0xfff), 2, 0),
+            Request::new(PhysicalAddress(0x1_0000_3000), 1, 8),
+            Request::new(PhysicalAddress(0x5000), 0x1000, 0), // not there
+            Request::new(PhysicalAddress(0x2000), 0, 0),      // nothing asked for
+        ];
+        recorder.read_batch(&mut requests, &mut arena);
+        recorder.set_paused(true);
+        assert!(recorder.read_exact(PhysicalAddress(0x7000), &mut [0; 8]));
+        assert_eq!(recorder.page_count(), 3);
+
+        let mut image = Vec::new();
+        assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 3, lost: 0 });
+        let mut replay = Replay::from_bytes(image).unwrap();
+        assert_eq!(replay.regions(), memory().regions());
+        let found: Vec<u64> = replay.page_addresses().map(|address| address.0).collect();
+        assert_eq!(found, [0, 0x1000, 0x1_0000_3000]);
+        for address in found {
+            let (mut left, mut right) = ([0; PAGE], [1; PAGE]);
+            assert!(replay.read_exact(PhysicalAddress(address), &mut left));
+            assert!(memory().read_exact(PhysicalAddress(address), &mut right));
+            assert_eq!(left, right);
+        }
+    }
+
+    #[test]
+    fn pages_asked_for_that_are_not_there_are_counted_as_lost() {
+        let mut recorder = Recorder::new(memory()).unwrap();
+        recorder.include(PhysicalAddress(0x1000), 0x2000);
+        recorder.include(PhysicalAddress(0x4000), 1);
+        let mut image = Vec::new();
+        assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 2, lost: 1 });
+        recorder.clear();
+        image.clear();
+        assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 0, lost: 0 });
+        assert_eq!(Replay::from_bytes(image).unwrap().page_count(), 0);
+    }
+}

@@ -1,0 +1,202 @@
+//! [`Replay`]: a recorded image as a source of memory.
+//!
+//! Tests, benches and fuzzing run on it without a guest. Its pages may be changed in memory, to see what
+//! a scan makes of damage.
+
+use std::io::{self, Write};
+use std::ops::Range;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+
+use super::image::{self, ImageProblem, PAGE};
+
+/// Some pages of a machine's memory; all others are not backed.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    regions: Vec<Range<u64>>,
+    /// The pages' addresses / 4096, ascending.
+    frames: Vec<u64>,
+    index: Index,
+    /// An image's bytes, or the pages alone.
+    bytes: Vec<u8>,
+    /// Where in the bytes the first page begins.
+    pages_at: usize,
+}
+
+impl Replay {
+    /// Takes an image as [`super::Recorder::write_image`] writes it. Any bytes will do: they are an image or
+    /// an error.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ImageProblem> {
+        let contents = image::parse(&bytes)?;
+        let index = Index::new(&contents.frames);
+        Ok(Self {
+            regions: contents.regions,
+            frames: contents.frames,
+            index,
+            bytes,
+            pages_at: contents.pages.start,
+        })
+    }
+
+    /// Makes a memory of pages: `frames` are their addresses / 4096, ascending and in the regions; `pages`
+    /// their bytes one after the other, cut or filled up with zeros to as many as there are frames.
+    pub fn from_pages(
+        regions: Vec<Range<u64>>,
+        frames: Vec<u64>,
+        mut pages: Vec<u8>,
+    ) -> Result<Self, ImageProblem> {
+        image::check(&regions, &frames)?;
+        pages.resize(frames.len() * PAGE, 0);
+        let index = Index::new(&frames);
+        Ok(Self { regions, frames, index, bytes: pages, pages_at: 0 })
+    }
+
+    /// Writes the memory as it is now as an image.
+    pub fn write_image(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut next = self.pages_at;
+        image::write(out, &self.regions, &self.frames, |_, page| {
+            page.copy_from_slice(&self.bytes[next..next + PAGE]);
+            next += PAGE;
+            Ok(())
+        })
+    }
+
+    /// How many pages there are.
+    pub fn page_count(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The addresses of the pages, ascending.
+    pub fn page_addresses(&self) -> impl ExactSizeIterator<Item = PhysicalAddress> + '_ {
+        self.frames.iter().map(|frame| PhysicalAddress(frame * PAGE_BYTES))
+    }
+
+    /// All pages with their addresses, to be changed.
+    pub fn pages_mut(&mut self) -> impl ExactSizeIterator<Item = (PhysicalAddress, &mut [u8])> {
+        let pages = self.bytes[self.pages_at..].chunks_exact_mut(PAGE).take(self.frames.len());
+        let addresses = self.frames.iter().map(|frame| PhysicalAddress(frame * PAGE_BYTES));
+        addresses.zip(pages)
+    }
+
+    /// The page that holds an address, to be changed.
+    pub fn page_mut(&mut self, address: PhysicalAddress) -> Option<&mut [u8]> {
+        let at = self.find(address.0 / PAGE_BYTES)?;
+        self.bytes.get_mut(at..at + PAGE)
+    }
+
+    /// Changes the bytes at an address; `false`, and nothing is changed, unless all of them are there.
+    pub fn write(&mut self, address: PhysicalAddress, bytes: &[u8]) -> bool {
+        let here = |source: &Self, at: usize| source.piece(address.0, at, bytes.len());
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(piece) = here(self, at) else { return false };
+            at += piece.len();
+        }
+        at = 0;
+        while let Some(piece) = (at < bytes.len()).then(|| here(self, at)).flatten() {
+            let length = piece.len();
+            self.bytes[piece].copy_from_slice(&bytes[at..at + length]);
+            at += length;
+        }
+        true
+    }
+
+    /// Where in the bytes the page of a frame begins.
+    #[inline]
+    fn find(&self, frame: u64) -> Option<usize> {
+        let range = self.index.candidates(frame)?;
+        let page = range.start + self.frames.get(range)?.binary_search(&frame).ok()?;
+        Some(self.pages_at + page * PAGE)
+    }
+
+    /// Where in the bytes the request's bytes from `done` on are, as far as they lie in one page.
+    #[inline]
+    fn piece(&self, address: u64, done: usize, length: usize) -> Option<Range<usize>> {
+        let at = address.checked_add(done as u64)?;
+        let offset = (at % PAGE_BYTES) as usize;
+        let start = self.find(at / PAGE_BYTES)? + offset;
+        Some(start..start + (length - done).min(PAGE - offset))
+    }
+
+    fn answer(&self, address: u64, target: &mut [u8]) -> Outcome {
+        let mut done = 0;
+        while done < target.len() {
+            let Some(piece) = self.piece(address, done, target.len()) else {
+                target.fill(0);
+                return Outcome::NotBacked;
+            };
+            let length = piece.len();
+            target[done..done + length].copy_from_slice(&self.bytes[piece]);
+            done += length;
+        }
+        Outcome::Read
+    }
+}
+
+impl MemorySource for Replay {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        for request in requests {
+            request.outcome = match request.target_range(arena.len()) {
+                Some(range) => self.answer(request.address.0, &mut arena[range]),
+                None => Outcome::Failed,
+            };
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        &self.regions
+    }
+
+    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+        let frame = from.0 / PAGE_BYTES;
+        let left = &self.frames[self.frames.partition_point(|at| *at < frame)..];
+        let first = *left.first()?;
+        let run = left.iter().zip(first..).take_while(|(at, expected)| *at == expected).count();
+        let end = (first + run as u64) * PAGE_BYTES;
+        Some((first * PAGE_BYTES).max(from.0)..end)
+    }
+}
+
+/// Where in a sorted list a number may be: the list cut into about as many equal spans of numbers as it
+/// has entries, so that what remains to be searched is short for an image of a real machine, and never longer than
+/// the list for any other.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    first: u64,
+    shift: u32,
+    /// For each span the position of its first entry, and after the last the length of the list.
+    starts: Vec<usize>,
+}
+
+impl Index {
+    fn new(frames: &[u64]) -> Self {
+        let (Some(&first), Some(&last)) = (frames.first(), frames.last()) else {
+            return Self::default();
+        };
+        let mut shift = 0;
+        while (last - first) >> shift > frames.len() as u64 * 2 {
+            shift += 1;
+        }
+        let spans = ((last - first) >> shift) as usize + 1;
+        let mut starts = Vec::with_capacity(spans + 1);
+        for (position, frame) in frames.iter().enumerate() {
+            let span = ((frame - first) >> shift) as usize;
+            while starts.len() <= span {
+                starts.push(position);
+            }
+        }
+        starts.push(frames.len());
+        Self { first, shift, starts }
+    }
+
+    #[inline]
+    fn candidates(&self, frame: u64) -> Option<Range<usize>> {
+        let span = usize::try_from(frame.checked_sub(self.first)? >> self.shift).ok()?;
+        Some(*self.starts.get(span)?..*self.starts.get(span.checked_add(1)?)?)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of regions with one region")]
+mod tests;
