@@ -78,8 +78,14 @@ pub fn discover<S: MemorySource + ?Sized>(
     options: &Options<'_>,
     progress: &mut dyn Progress,
 ) -> Result<Profile, DiscoveryError> {
-    let mut search =
-        Search { options, progress, attempts: Attempts::default(), roots: Vec::new(), best: None };
+    let mut search = Search {
+        options,
+        progress,
+        attempts: Attempts::default(),
+        roots: Vec::new(),
+        best: None,
+        sweep: Stage::SweepPageBeginnings,
+    };
     search.run(source);
     search.stage(Stage::Done);
     search.best.ok_or_else(|| DiscoveryError::from_attempts(search.attempts))
@@ -95,12 +101,14 @@ struct Search<'o, 'p> {
     /// Top page tables of the kernels that were tried to the end: each has several texts.
     roots: Vec<PhysicalAddress>,
     best: Option<Profile>,
+    /// The sweep that goes on when a candidate is done with.
+    sweep: Stage,
 }
 
 impl Search<'_, '_> {
     fn run<S: MemorySource + ?Sized>(&mut self, source: &mut S) {
         if self.options.use_vmcoreinfo {
-            self.stage(Stage::SweepPageBeginnings);
+            self.stage(self.sweep);
             let mut sweep = PageBeginnings::new(BEGINNING);
             while let Some(at) = sweep.next(source) {
                 self.try_text(source, at);
@@ -182,6 +190,7 @@ impl Search<'_, '_> {
                 self.refuse(Attempt { trace, at, release, build_id, refusal });
             }
         }
+        self.stage(self.sweep);
     }
 
     fn refuse(&mut self, attempt: Attempt) {
@@ -292,6 +301,7 @@ impl Search<'_, '_> {
 
     fn extend(&mut self, to: Stage) {
         self.progress.event(Event::OsIdentifierDiscoveryExtended { to });
+        self.sweep = to;
         self.stage(to);
     }
 }
