@@ -77,6 +77,8 @@ layouts! {
     inet_hashinfo: inet_hashinfo::InetHashinfo,
     /// `struct inet_listen_hashbucket`
     inet_listen_hashbucket: inet_hashinfo::InetListenHashbucket,
+    /// `struct inet_timewait_sock`
+    inet_timewait_sock: sock::InetTimewaitSock,
     /// `struct inode`
     inode: inode::Inode,
     /// `struct mm_struct`

@@ -67,6 +67,14 @@ crate::layout! {
     }
 }
 
+crate::layout! {
+    /// `struct inet_timewait_sock` (include/net/inet_timewait_sock.h): what a closed connection leaves.
+    pub struct InetTimewaitSock("inet_timewait_sock") {
+        /// `TCP_TIME_WAIT`, or `TCP_FIN_WAIT2` while the peer has not closed.
+        tw_substate: ["tw_substate"],
+    }
+}
+
 /// `AF_INET` (include/linux/socket.h).
 pub const AF_INET: u16 = 2;
 /// `AF_INET6`

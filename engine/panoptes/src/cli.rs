@@ -204,7 +204,6 @@ pub enum Kind {
     #[value(hide = true)]
     Modules,
     /// Network interfaces
-    #[value(hide = true)]
     Interfaces,
     /// Containers
     #[value(hide = true)]
@@ -223,10 +222,13 @@ impl Kind {
     /// Whether this version can print it; those that it can't are hidden from the help.
     pub const fn is_built(self) -> bool {
         match self {
-            Self::Processes | Self::Threads | Self::Files | Self::Memory | Self::Connections => {
-                true
-            }
-            Self::Modules | Self::Interfaces | Self::Containers | Self::ShellHistory => false,
+            Self::Processes
+            | Self::Threads
+            | Self::Files
+            | Self::Memory
+            | Self::Connections
+            | Self::Interfaces => true,
+            Self::Modules | Self::Containers | Self::ShellHistory => false,
         }
     }
 

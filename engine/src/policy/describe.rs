@@ -174,16 +174,24 @@ impl<'a> InterfaceAddresses<'a> {
         addresses
     }
 
-    /// The interface that a connection uses: the bound device, else the owner of its address.
+    /// The interface that a connection uses: the bound device, else the loopback device when the peer's
+    /// address is one of the machine's own (the kernel's local routes lead there), else the owner of its
+    /// address.
     pub fn of_connection(interfaces: &'a [InterfaceRow], facts: &ConnectionFacts) -> Option<Self> {
         let namespace = |row: &&InterfaceRow| row.network_namespace == facts.network_namespace;
         let bound = facts.bound_device;
-        let owner = |row: &&InterfaceRow| match facts.source.to_canonical() {
+        let owns = |row: &InterfaceRow, address: IpAddr| match address.to_canonical() {
             IpAddr::V4(address) => row.ipv4.iter().any(|owned| owned == address),
             IpAddr::V6(address) => row.ipv6.iter().any(|owned| owned == address),
         };
         let mut local = interfaces.iter().filter(namespace);
-        let row = if bound == 0 { local.find(owner) } else { local.find(|row| row.index == bound) };
+        let row = if bound != 0 {
+            local.find(|row| row.index == bound)
+        } else if local.clone().any(|row| owns(row, facts.destination)) {
+            local.find(|row| row.ipv4.iter().any(|owned| owned.is_loopback()))
+        } else {
+            local.find(|row| owns(row, facts.source))
+        };
         row.map(Self::new)
     }
 

@@ -156,14 +156,16 @@ impl LineWriter {
         sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         for (process, process_id) in processes_by_pid(snapshot) {
-            let Some(table) = snapshot.files_structs.at(process.files) else { continue };
-            let threads = snapshot.files_threads.range(&table.threads);
-            for descriptor in snapshot.descriptors.range(&table.descriptors) {
-                let facts = DescriptorFacts::read(snapshot, descriptor, threads, &mut self.names);
-                self.counts.unnamed += u64::from(facts.name.is_none());
-                let details = describe::file_descriptor(&facts);
-                let line = ScanLine::FileDescriptor { process_id, details: &details };
-                emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+            for table in snapshot.files_structs_of(process) {
+                let threads = snapshot.files_threads.range(&table.threads);
+                for descriptor in snapshot.descriptors.range(&table.descriptors) {
+                    let facts =
+                        DescriptorFacts::read(snapshot, descriptor, threads, &mut self.names);
+                    self.counts.unnamed += u64::from(facts.name.is_none());
+                    let details = describe::file_descriptor(&facts);
+                    let line = ScanLine::FileDescriptor { process_id, details: &details };
+                    emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+                }
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! TCP sockets of the initial network namespace: from its hash tables, bucket by bucket, all chains at
-//! once; then each full socket's counters and the open file that holds it.
+//! TCP sockets: from the hash tables, which network namespaces share, bucket by bucket, all chains at once;
+//! then each full socket's counters and the open file that holds it.
 
 use core::mem;
 
@@ -13,8 +13,8 @@ use panoptes_decoders::kernel::sock::{
 use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::source::MemorySource;
 
-use super::snapshot::ConnectionRow;
-use super::{Kernel, Walker, fetch, fetch_groups};
+use super::snapshot::{ConnectionRow, NetRow};
+use super::{Kernel, Walker, fetch, fetch_groups, row_of};
 use crate::address::Insertion;
 
 /// Longest chain of a bucket that is followed. The kernel's tables keep chains at a few; an attacker who
@@ -26,17 +26,35 @@ const SLICE_BYTES: u32 = 1 << 16;
 impl Walker {
     /// Fills `connections` in.
     pub(super) fn read_connections<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let layouts = &kernel.layouts;
-        self.reader.clear();
-        self.reader.push(&kernel.space, kernel.roots.init_net, &layouts.net.packing);
-        self.reader.run(source, kernel.space.levels);
-        let Some(view) = self.reader.object(0).map(View::new) else {
-            self.snapshot.losses.unreadable += 1;
-            return;
-        };
-        let hashinfo = view.pointer(layouts.net.hashinfo);
-        let inum = view.unsigned(layouts.net.inum) as u32;
+        let mut socks = mem::take(&mut self.scratch.addresses);
+        self.maps.visited.clear();
+        for index in 0..self.snapshot.nets.len() {
+            let hashinfo = self.snapshot.nets[index].hashinfo;
+            // Namespaces share one table, but for those that were told to have their own.
+            let shared = self.snapshot.nets[..index].iter().any(|net| net.hashinfo == hashinfo);
+            if !shared && !hashinfo.is_null() {
+                self.read_table(source, kernel, hashinfo, &mut socks);
+            }
+        }
+        self.scratch.addresses = socks;
+        self.read_sockets(source, kernel);
+        self.name_namespaces(source, kernel);
+        self.snapshot.connections.sort_unstable_by_key(|row| {
+            let ends = &row.endpoints;
+            (ends.source, ends.source_port, ends.destination, ends.destination_port, row.address)
+        });
+        self.link_files();
+    }
 
+    /// Reads all sockets of one table.
+    fn read_table<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        hashinfo: KernelVa,
+        socks: &mut Vec<KernelVa>,
+    ) {
+        let layouts = &kernel.layouts;
         self.reader.clear();
         self.reader.push(&kernel.space, hashinfo, &layouts.inet_hashinfo.packing);
         self.reader.run(source, kernel.space.levels);
@@ -52,32 +70,16 @@ impl Walker {
         let lhash2_mask = view.optional(layout.lhash2_mask).unwrap_or(0);
         let listen = &layouts.inet_listen_hashbucket;
         let lhash2_count = buckets(lhash2_mask, LHASH2_BUCKETS_MAX);
-
-        let mut socks = mem::take(&mut self.scratch.addresses);
         socks.clear();
-        self.maps.visited.clear();
-        self.read_buckets(
-            source,
-            kernel,
-            (ehash, ehash_count),
-            (EHASH_BUCKET_BYTES, 0),
-            &mut socks,
-        );
+        self.read_buckets(source, kernel, (ehash, ehash_count), (EHASH_BUCKET_BYTES, 0), socks);
         self.read_buckets(
             source,
             kernel,
             (lhash2, lhash2_count),
             (listen.size, listen.first.offset),
-            &mut socks,
+            socks,
         );
-        self.follow_chains(source, kernel, &mut socks, inum);
-        self.scratch.addresses = socks;
-        self.read_sockets(source, kernel);
-        self.snapshot.connections.sort_unstable_by_key(|row| {
-            let ends = &row.endpoints;
-            (ends.source, ends.source_port, ends.destination, ends.destination_port, row.address)
-        });
-        self.link_files();
+        self.follow_chains(source, kernel, socks);
     }
 
     /// Collects the first socket of every bucket of the array `(address, count)`, whose buckets have
@@ -132,7 +134,6 @@ impl Walker {
         source: &mut S,
         kernel: &Kernel,
         socks: &mut Vec<KernelVa>,
-        inum: u32,
     ) {
         let layout = &kernel.layouts.sock_common;
         let link = u64::from(layout.skc_node.offset);
@@ -144,6 +145,7 @@ impl Walker {
             next.clear();
             let (connections, visited) = (&mut self.snapshot.connections, &mut self.maps.visited);
             let losses = &mut self.snapshot.losses;
+            let (nets, net_map) = (&mut self.snapshot.nets, &mut self.maps.nets);
             fetch(&mut self.reader, source, kernel, &layout.packing, socks, |index, bytes| {
                 let address = socks[index];
                 let Some(bytes) = bytes else {
@@ -157,16 +159,19 @@ impl Walker {
                 if endpoints.next & 1 == 0 && endpoints.next != 0 && next.len() < next.capacity() {
                     next.push(KernelVa(endpoints.next).minus(link));
                 }
-                let ours = endpoints.net == kernel.roots.init_net
-                    && matches!(endpoints.family, AF_INET | AF_INET6)
+                let is_tcp = matches!(endpoints.family, AF_INET | AF_INET6)
                     && TcpState::from_number(endpoints.state).is_some();
-                if ours {
+                if is_tcp {
+                    // The row's index for now; its number when that has been read.
+                    let net = endpoints.net;
+                    let network_namespace = row_of(net_map, nets, net, || NetRow::new(net));
+                    let file = KernelVa::NULL;
                     connections.push(ConnectionRow {
                         address,
                         endpoints,
                         counters: None,
-                        file: KernelVa::NULL,
-                        network_namespace: inum,
+                        file,
+                        network_namespace,
                     });
                 }
             });
@@ -175,11 +180,26 @@ impl Walker {
         self.snapshot.losses.unbounded += 1;
     }
 
-    /// Reads counters and holders of the sockets that are whole `tcp_sock`s.
+    /// Gives every socket its namespace's number; a namespace that no process is in is read only now.
+    fn name_namespaces<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let unread = self.snapshot.nets.iter().position(|net| net.inum == 0);
+        if let Some(unread) = unread {
+            self.read_nets_from(source, kernel, unread);
+        }
+        let snapshot = &mut self.snapshot;
+        for row in snapshot.connections.iter_mut() {
+            row.network_namespace =
+                snapshot.nets.at(row.network_namespace).map_or(0, |net| net.inum);
+        }
+    }
+
+    /// Reads counters and holders of the sockets that are whole `tcp_sock`s, and what state those are in
+    /// that are not.
     fn read_sockets<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         /// Not a `tcp_sock` but an `inet_timewait_sock` or a `request_sock`.
         const TCP_TIME_WAIT: u8 = 6;
         const TCP_NEW_SYN_RECV: u8 = 12;
+        const TCP_FIN_WAIT2: u8 = 5;
         let layouts = &kernel.layouts;
         let connections = &mut self.snapshot.connections;
         let (full, sockets) = (&mut self.scratch.addresses, &mut self.scratch.more);
@@ -192,20 +212,39 @@ impl Walker {
                 rows.push(index as u32);
             }
         }
+        let whole = full.len();
+        let left = &mut self.scratch.extra;
+        left.clear();
+        for (index, row) in connections.iter().enumerate() {
+            if row.endpoints.state == TCP_TIME_WAIT {
+                left.push(row.address);
+                rows.push(index as u32);
+            }
+        }
         sockets.clear();
-        sockets.resize(full.len(), KernelVa::NULL);
+        sockets.resize(whole, KernelVa::NULL);
         let losses = &mut self.snapshot.losses;
         fetch_groups(
             &mut self.reader,
             source,
             kernel,
-            [(&layouts.sock.packing, full), (&layouts.tcp_sock.packing, full)],
+            [
+                (&layouts.sock.packing, full),
+                (&layouts.tcp_sock.packing, full),
+                (&layouts.inet_timewait_sock.packing, left),
+            ],
             |group, index, bytes| {
                 let Some(bytes) = bytes else {
                     losses.unreadable += 1;
                     return;
                 };
-                if group == 0 {
+                if group == 2 {
+                    let view = View::new(bytes);
+                    let state = view.unsigned(layouts.inet_timewait_sock.tw_substate) as u8;
+                    if state == TCP_FIN_WAIT2 {
+                        connections[rows[whole + index] as usize].endpoints.state = state;
+                    }
+                } else if group == 0 {
                     let view = View::new(bytes);
                     let is_tcp = view.unsigned(layouts.sock.sk_type) as u16 == SOCK_STREAM
                         && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;

@@ -121,15 +121,12 @@ impl Walker {
         let snapshot = &mut self.snapshot;
         // Counting sort: how many, where they begin, put them there. by_tid is ascending only within a
         // process, so each group is sorted at the end.
-        let row = |map: &crate::address::AddressMap, files: KernelVa| map.get(files.0);
         for table in snapshot.files_structs.iter_mut() {
             table.threads = 0..0;
         }
         for &thread in snapshot.by_tid.iter() {
-            let task = &snapshot.threads[thread as usize].task;
-            if let Some(table) = row(&self.maps.files_structs, task.files)
-                && let Some(table) = snapshot.files_structs.get_mut(table as usize)
-            {
+            let thread = &snapshot.threads[thread as usize];
+            if let Some(table) = snapshot.files_structs.get_mut(thread.files as usize) {
                 table.threads.end += 1;
             }
         }
@@ -144,12 +141,11 @@ impl Walker {
             snapshot.files_threads.push(0);
         }
         for &thread in snapshot.by_tid.iter() {
-            let task = &snapshot.threads[thread as usize].task;
-            if let Some(table) = row(&self.maps.files_structs, task.files)
-                && let Some(table) = snapshot.files_structs.get_mut(table as usize)
+            let thread = &snapshot.threads[thread as usize];
+            if let Some(table) = snapshot.files_structs.get_mut(thread.files as usize)
                 && let Some(place) = snapshot.files_threads.get_mut(table.threads.end as usize)
             {
-                *place = task.pid;
+                *place = thread.task.pid;
                 table.threads.end += 1;
             }
         }

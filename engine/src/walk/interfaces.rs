@@ -1,4 +1,4 @@
-//! Network interfaces of the initial network namespace and their addresses.
+//! Network interfaces and their addresses.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,8 +7,15 @@ use panoptes_decoders::kernel::net_device::MAC_BYTES;
 use panoptes_decoders::layout::{Packing, View};
 use panoptes_decoders::source::MemorySource;
 
-use super::snapshot::InterfaceRow;
+use super::snapshot::{InterfaceRow, NetRow};
 use super::{Kernel, Walker};
+
+impl NetRow {
+    /// A namespace to be read.
+    pub(super) fn new(address: KernelVa) -> Self {
+        Self { address, ..Self::default() }
+    }
+}
 
 /// Longest list of addresses of one interface that is followed.
 const ADDRESSES_MAX: u32 = 256;
@@ -16,20 +23,21 @@ const ADDRESSES_MAX: u32 = 256;
 impl Walker {
     /// Fills `interfaces` in: a list is followed entry by entry, so this costs a round for each.
     pub(super) fn read_interfaces<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let layouts = &kernel.layouts;
         self.snapshot.interfaces.clear();
-        let net = kernel.roots.init_net;
-        let Some((head, inum)) = self.one(source, kernel, net, &layouts.net.packing, |view| {
-            (view.u64_at(layouts.net.dev_base_head, 0), view.unsigned(layouts.net.inum) as u32)
-        }) else {
-            self.snapshot.losses.unreadable += 1;
-            return;
-        };
+        for index in 0..self.snapshot.nets.len() {
+            let net = self.snapshot.nets[index];
+            self.read_devices(source, kernel, &net);
+        }
+    }
+
+    fn read_devices<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel, net: &NetRow) {
+        let layouts = &kernel.layouts;
+        let inum = net.inum;
         let layout = &layouts.net_device;
-        let end = net.plus(u64::from(layouts.net.dev_base_head.offset));
-        let mut link = KernelVa(head);
-        for _ in 0..self.snapshot.interfaces.capacity() {
-            if link == end {
+        let end = net.address.plus(u64::from(layouts.net.dev_base_head.offset));
+        let mut link = net.first_device;
+        while self.snapshot.interfaces.len() < self.snapshot.interfaces.capacity() {
+            if link == end || link.is_null() {
                 return;
             }
             let device = link.minus(u64::from(layout.dev_list.offset));
@@ -63,7 +71,7 @@ impl Walker {
             self.snapshot.interfaces.push(row);
             link = next;
         }
-        self.snapshot.losses.unbounded += 1;
+        self.snapshot.losses.dropped += 1;
     }
 
     fn read_ipv4<S: MemorySource>(

@@ -1,6 +1,7 @@
 //! Facts about the machine itself: name, clocks, counters.
 
-use panoptes_decoders::kernel::vm_area_struct::Vma;
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::vm_area_struct::{VM_READ, Vma};
 use panoptes_decoders::layout::{View, u32_at, u64_at};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
@@ -22,6 +23,7 @@ impl Walker {
         reader.push_bytes(space, roots.boot_id, 16);
         reader.push_bytes(space, roots.total_forks, 8);
         reader.push(space, roots.gate_vma, &layouts.vm_area_struct.packing);
+        reader.push_bytes(space, KernelVa(VSYSCALL_ADDRESS), 1);
         reader.run(source, space.levels);
 
         let mut machine = Machine::default();
@@ -45,7 +47,10 @@ impl Walker {
         machine.gate = reader
             .object(5)
             .map(|bytes| Vma::decode(&layouts.vm_area_struct, bytes))
-            .filter(|gate| gate.start == VSYSCALL_ADDRESS && gate.end == gate.start + PAGE_BYTES);
+            .filter(|gate| gate.start == VSYSCALL_ADDRESS && gate.end == gate.start + PAGE_BYTES)
+            // Only `vsyscall=xonly` takes reading away; `none` leaves the area as it was declared and,
+            // unlike `emulate`, maps no page there (`map_vsyscall`, vsyscall_64.c).
+            .filter(|gate| gate.flags & VM_READ == 0 || reader.object(6).is_some());
         self.snapshot.machine = machine;
     }
 }

@@ -25,8 +25,8 @@ use panoptes_decoders::source::MemorySource;
 pub use kernel::{Kernel, Roots};
 pub use snapshot::{
     AddressList, ConnectionRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow,
-    InterfaceRow, Losses, Machine, MmRow, MountRow, NONE, NameKind, NameRow, PathRef, ProcessRow,
-    Rows, Snapshot, SuperBlockRow, ThreadRow, VmaRow, view,
+    InterfaceRow, Losses, Machine, MmRow, MountRow, NONE, NameKind, NameRow, NetRow, PathRef,
+    ProcessRow, Rows, Snapshot, SuperBlockRow, ThreadRow, VmaRow, view,
 };
 
 use crate::address::{AddressMap, Insertion, Reader, ReaderSizes};
@@ -96,6 +96,7 @@ struct Maps {
     mounts: AddressMap,
     super_blocks: AddressMap,
     names: AddressMap,
+    nets: AddressMap,
     /// Anything that is only to be visited once in its round.
     visited: AddressMap,
 }
@@ -141,6 +142,7 @@ impl Walker {
                 mounts: map(8192),
                 super_blocks: map(4096),
                 names: map(4096),
+                nets: map(4096),
                 visited: map(list),
             },
             snapshot: Snapshot {
@@ -160,6 +162,7 @@ impl Walker {
                 mounts: Rows::with_capacity(8192),
                 super_blocks: Rows::with_capacity(4096),
                 names: Rows::with_capacity(4096),
+                nets: Rows::with_capacity(4096),
                 connections: Rows::with_capacity(connections),
                 interfaces: Rows::with_capacity(256),
                 bytes: Rows::with_capacity(processes * 256 + (4 << 20)),
@@ -248,6 +251,7 @@ impl Walker {
             mounts,
             super_blocks,
             names,
+            nets,
             connections,
             interfaces: _,
             bytes,
@@ -270,6 +274,7 @@ impl Walker {
         mounts.clear();
         super_blocks.clear();
         names.clear();
+        nets.clear();
         connections.clear();
         bytes.clear();
         *task_list_closed = false;
@@ -286,6 +291,7 @@ impl Walker {
             &mut maps.mounts,
             &mut maps.super_blocks,
             &mut maps.names,
+            &mut maps.nets,
             &mut maps.visited,
         ] {
             map.clear();
@@ -306,6 +312,7 @@ impl Walker {
             snapshot.mounts.dropped,
             snapshot.super_blocks.dropped,
             snapshot.names.dropped,
+            snapshot.nets.dropped,
             snapshot.connections.dropped,
             snapshot.bytes.dropped,
         ]

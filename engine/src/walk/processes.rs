@@ -9,7 +9,7 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
-use super::snapshot::{FilesRow, Ids, MmRow, MountRow, PathRef, ProcessRow, Rows};
+use super::snapshot::{FilesRow, Ids, MmRow, MountRow, NetRow, PathRef, ProcessRow, Rows};
 use super::{DentryRow, Kernel, NONE, Walker, fetch, fetch_groups, row_of};
 use crate::address::AddressMap;
 
@@ -90,6 +90,9 @@ impl Walker {
     /// descriptors, command line.
     pub(super) fn read_processes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.name_parents();
+        self.snapshot.nets.clear();
+        let init_net = kernel.roots.init_net;
+        row_of(&mut self.maps.nets, &mut self.snapshot.nets, init_net, || NetRow::new(init_net));
         let count = self.snapshot.processes.len();
         let mut start = 0;
         while start < count {
@@ -97,6 +100,8 @@ impl Walker {
             self.read_chunk(source, kernel, start, end);
             start = end;
         }
+        self.find_files_structs();
+        self.read_nets(source, kernel);
         self.read_mms(source, kernel);
         self.read_command_lines(source, kernel);
     }
@@ -139,11 +144,9 @@ impl Walker {
         }
         reader.run(source, space.levels);
 
-        // Addresses of the namespaces: the next round's. Three lists, one entry each a process.
-        let mut nets = mem::take(&mut self.scratch.addresses);
+        // Addresses of the namespaces: the next round's. Two lists, one entry each a process.
         let mut mnts = mem::take(&mut self.scratch.more);
         let mut pids = mem::take(&mut self.scratch.extra);
-        nets.clear();
         mnts.clear();
         pids.clear();
         for (at, process) in snapshot.processes[start..end].iter_mut().enumerate() {
@@ -179,8 +182,11 @@ impl Walker {
             }
             let nsproxy = object(3, task.nsproxy);
             let pointer = |field| nsproxy.map_or(KernelVa::NULL, |view| view.pointer(field));
-            nets.push(pointer(layouts.nsproxy.net_ns));
             mnts.push(pointer(layouts.nsproxy.mnt_ns));
+            let net = pointer(layouts.nsproxy.net_ns);
+            // The row's index for now; its number when that has been read.
+            process.network_namespace =
+                row_of(&mut self.maps.nets, &mut snapshot.nets, net, || NetRow::new(net));
             // The number by which a task knows itself is its struct pid's deepest: numbers[level].
             let level = object(4, task.thread_pid)
                 .map(|view| view.unsigned(layouts.pid.level) as u32)
@@ -192,14 +198,6 @@ impl Walker {
 
             let mm_row = || MmRow { address: task.mm, complete: true, ..MmRow::default() };
             process.mm = row_of(&mut self.maps.mms, &mut snapshot.mms, task.mm, mm_row);
-            let files_row =
-                || FilesRow { address: task.files, complete: true, ..FilesRow::default() };
-            process.files = row_of(
-                &mut self.maps.files_structs,
-                &mut snapshot.files_structs,
-                task.files,
-                files_row,
-            );
         }
         let namespaces = &mut self.scratch.results;
         namespaces.clear();
@@ -212,26 +210,85 @@ impl Walker {
             reader,
             source,
             kernel,
-            [
-                (&layouts.net.packing, &nets),
-                (&layouts.mnt_namespace.packing, &mnts),
-                (&layouts.pid_namespace.packing, namespaces),
-            ],
+            [(&layouts.mnt_namespace.packing, &mnts), (&layouts.pid_namespace.packing, namespaces)],
             |group, index, bytes| {
                 let (Some(bytes), Some(process)) = (bytes, processes.get_mut(start + index)) else {
                     return;
                 };
                 let view = View::new(bytes);
-                match group {
-                    0 => process.network_namespace = view.unsigned(layouts.net.inum) as u32,
-                    1 => process.mount_namespace = view.unsigned(layouts.mnt_namespace.inum) as u32,
-                    _ => process.pid_namespace = view.unsigned(layouts.pid_namespace.inum) as u32,
+                if group == 0 {
+                    process.mount_namespace = view.unsigned(layouts.mnt_namespace.inum) as u32;
+                } else {
+                    process.pid_namespace = view.unsigned(layouts.pid_namespace.inum) as u32;
                 }
             },
         );
-        self.scratch.addresses = nets;
         self.scratch.more = mnts;
         self.scratch.extra = pids;
+    }
+
+    /// Gives every table of descriptors a row: nearly always one a process, but a thread can have its own.
+    fn find_files_structs(&mut self) {
+        let snapshot = &mut self.snapshot;
+        // Oldest processes first, so that when there is no room it is the newcomers who find none.
+        for process in snapshot.processes.iter_mut() {
+            let leader = snapshot.threads[process.leader as usize].task;
+            process.files = row_of(
+                &mut self.maps.files_structs,
+                &mut snapshot.files_structs,
+                leader.files,
+                || FilesRow { address: leader.files, complete: true, ..FilesRow::default() },
+            );
+        }
+        for &index in snapshot.by_tid.iter() {
+            let thread = &mut snapshot.threads[index as usize];
+            let files = thread.task.files;
+            thread.files =
+                row_of(&mut self.maps.files_structs, &mut snapshot.files_structs, files, || {
+                    FilesRow { address: files, complete: true, ..FilesRow::default() }
+                });
+            if let Some(process) = snapshot.processes.get_mut(thread.process as usize)
+                && process.files == NONE
+            {
+                process.files = thread.files;
+            }
+        }
+    }
+
+    /// Reads the network namespaces that have a row, and gives each process its namespace's number.
+    fn read_nets<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        self.read_nets_from(source, kernel, 0);
+        let snapshot = &mut self.snapshot;
+        for process in snapshot.processes.iter_mut() {
+            process.network_namespace =
+                snapshot.nets.at(process.network_namespace).map_or(0, |net| net.inum);
+        }
+    }
+
+    /// Reads the network namespaces in rows from `first` on.
+    pub(super) fn read_nets_from<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        first: usize,
+    ) {
+        let layout = &kernel.layouts.net;
+        let nets = &mut self.snapshot.nets;
+        let losses = &mut self.snapshot.losses;
+        let addresses = &mut self.scratch.results;
+        addresses.clear();
+        addresses.extend(nets[first..].iter().map(|net| net.address));
+        let packing = &layout.packing;
+        fetch(&mut self.reader, source, kernel, packing, addresses, |index, bytes| {
+            let Some(view) = bytes.map(View::new) else {
+                losses.unreadable += 1;
+                return;
+            };
+            let net = &mut nets[first + index];
+            net.inum = view.unsigned(layout.inum) as u32;
+            net.hashinfo = view.pointer(layout.hashinfo);
+            net.first_device = KernelVa(view.u64_at(layout.dev_base_head, 0));
+        });
     }
 
     fn read_mms<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {

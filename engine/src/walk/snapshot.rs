@@ -120,6 +120,8 @@ pub struct ThreadRow {
     pub views: u8,
     /// Index of its process.
     pub process: u32,
+    /// Index of its table of descriptors.
+    pub files: u32,
 }
 
 /// A file's place: on which mount, under which name.
@@ -169,7 +171,7 @@ pub struct ProcessRow {
     pub cwd: PathRef,
     /// Index of its address space.
     pub mm: u32,
-    /// Index of its table of descriptors.
+    /// Index of its leader's table of descriptors; of another thread's when the leader has ended.
     pub files: u32,
     /// Nanoseconds that its ended threads ran.
     pub ended_runtime_ns: u64,
@@ -400,6 +402,19 @@ impl NameRow {
     }
 }
 
+/// One network namespace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetRow {
+    /// `struct net *`
+    pub address: KernelVa,
+    /// Its number, or 0 while it is not known.
+    pub inum: u32,
+    /// `struct inet_hashinfo *`: the table of its TCP sockets.
+    pub hashinfo: KernelVa,
+    /// Link of its first network device.
+    pub first_device: KernelVa,
+}
+
 /// One TCP socket.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionRow {
@@ -493,7 +508,8 @@ pub struct Machine {
     pub boot_id: [u8; 16],
     /// Forks since boot, when known.
     pub total_forks: Option<u64>,
-    /// The vsyscall page's area, which /proc shows in every process that [`MmRow::has_gate`].
+    /// The vsyscall page's area, if the kernel offers it: /proc shows it in every process that
+    /// [`MmRow::has_gate`].
     pub gate: Option<Vma>,
 }
 
@@ -545,6 +561,8 @@ pub struct Snapshot {
     pub super_blocks: Rows<SuperBlockRow>,
     /// Names of areas and namespaces.
     pub names: Rows<NameRow>,
+    /// Network namespaces; the initial one first.
+    pub nets: Rows<NetRow>,
     /// TCP sockets.
     pub connections: Rows<ConnectionRow>,
     /// Network interfaces.
@@ -563,6 +581,30 @@ impl Snapshot {
     /// The bytes of a range.
     pub fn text(&self, range: &Range<u32>) -> &[u8] {
         self.bytes.range(range)
+    }
+
+    /// A process's threads, ascending.
+    pub fn threads_of(&self, process: &ProcessRow) -> impl Iterator<Item = &ThreadRow> {
+        let tgid = self.leader(process).map_or(0, |leader| leader.task.tgid);
+        let start = self.by_tid.partition_point(|&index| {
+            self.threads.at(index).is_some_and(|row| row.task.tgid < tgid)
+        });
+        self.by_tid[start..]
+            .iter()
+            .filter_map(|&index| self.threads.at(index))
+            .take_while(move |row| row.task.tgid == tgid)
+    }
+
+    /// A process's tables of descriptors: that of most of its threads, and those of threads that do not
+    /// share it, each once, by their lowest thread id.
+    pub fn files_structs_of(&self, process: &ProcessRow) -> impl Iterator<Item = &FilesRow> {
+        let first = process.files;
+        let others = self.threads_of(process).filter_map(move |row| {
+            let table = self.files_structs.at(row.files)?;
+            let lowest = self.files_threads.at(table.threads.start);
+            (row.files != first && lowest == Some(&row.task.pid)).then_some(table)
+        });
+        self.files_structs.at(first).into_iter().chain(others)
     }
 
     /// A process's leader.

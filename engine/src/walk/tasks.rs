@@ -168,7 +168,10 @@ impl Walker {
             }
             match tasks.insert(address.0, threads.len() as u32) {
                 Insertion::New => {
-                    if threads.push(ThreadRow { task, views: seen_in, process: NONE }).is_none() {
+                    if threads
+                        .push(ThreadRow { task, views: seen_in, process: NONE, files: NONE })
+                        .is_none()
+                    {
                         losses.dropped += 1;
                     }
                 }
