@@ -2,5 +2,9 @@
 //!
 //! Start reading at [`facts`].
 
+mod chains;
 pub mod facts;
 pub mod holders;
+mod index;
+pub mod strings;
+pub mod table;

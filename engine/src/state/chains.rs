@@ -1,0 +1,201 @@
+//! Lists of rows, all out of one pool of fixed size.
+//!
+//! What belongs to a process (threads, descriptors, areas) is compared with the last scan in the order that
+//! the scan has it in, side by side. So it is kept in lists: unchanged rows cost no hashing and no search, in
+//! memory that was mostly handed out in that order too, and a process's rows are given back at once when it
+//! ends.
+
+/// The end of a list.
+pub(super) const END: u32 = u32::MAX;
+
+/// A place in a list: between a row and the one before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    before: u32,
+    at: u32,
+}
+
+/// Rows in lists. A list is known by its first row, which its owner keeps ([`END`] for an empty one).
+#[derive(Debug)]
+pub(super) struct Chains<T> {
+    rows: Box<[T]>,
+    next: Box<[u32]>,
+    free: u32,
+    used: u32,
+    refused: u32,
+}
+
+impl<T: Clone + Default> Chains<T> {
+    /// Room for `capacity` rows in all lists together.
+    pub(super) fn new(capacity: usize) -> Self {
+        let mut chains = Self {
+            rows: vec![T::default(); capacity].into_boxed_slice(),
+            next: vec![END; capacity].into_boxed_slice(),
+            free: END,
+            used: 0,
+            refused: 0,
+        };
+        chains.clear();
+        chains
+    }
+
+    /// The start of a list.
+    pub(super) fn start(head: u32) -> Cursor {
+        Cursor { before: END, at: head }
+    }
+
+    /// The row at a place.
+    #[inline]
+    pub(super) fn row(&self, cursor: Cursor) -> Option<&T> {
+        self.rows.get(cursor.at as usize)
+    }
+
+    /// The row at a place.
+    #[inline]
+    pub(super) fn row_mut(&mut self, cursor: Cursor) -> Option<&mut T> {
+        self.rows.get_mut(cursor.at as usize)
+    }
+
+    /// Goes on to the next row.
+    #[inline]
+    pub(super) fn advance(&self, cursor: &mut Cursor) {
+        if cursor.at != END {
+            *cursor = Cursor { before: cursor.at, at: self.next[cursor.at as usize] };
+        }
+    }
+
+    /// Puts a row at a place and goes on behind it; `false`, and counted, when there is no room.
+    pub(super) fn insert(&mut self, head: &mut u32, cursor: &mut Cursor, row: T) -> bool {
+        let number = self.free;
+        if number == END {
+            self.refused = self.refused.saturating_add(1);
+            return false;
+        }
+        self.free = self.next[number as usize];
+        self.used += 1;
+        self.rows[number as usize] = row;
+        self.next[number as usize] = cursor.at;
+        *self.link(head, cursor.before) = number;
+        cursor.before = number;
+        true
+    }
+
+    /// Takes the row at a place out; the place is then that of the row after it.
+    pub(super) fn remove(&mut self, head: &mut u32, cursor: &mut Cursor) -> Option<T> {
+        let number = cursor.at;
+        let row = self.rows.get_mut(number as usize).map(core::mem::take)?;
+        let next = self.next[number as usize];
+        *self.link(head, cursor.before) = next;
+        cursor.at = next;
+        self.next[number as usize] = self.free;
+        self.free = number;
+        self.used -= 1;
+        Some(row)
+    }
+
+    fn link<'a>(&'a mut self, head: &'a mut u32, before: u32) -> &'a mut u32 {
+        if before == END { head } else { &mut self.next[before as usize] }
+    }
+
+    /// How many rows there are in all lists.
+    pub(super) fn len(&self) -> usize {
+        self.used as usize
+    }
+
+    /// How many fit.
+    pub(super) fn capacity(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// How many rows found no room since this was last asked.
+    pub(super) fn take_refused(&mut self) -> u32 {
+        core::mem::take(&mut self.refused)
+    }
+
+    /// Empties all lists; their owners must forget them too.
+    pub(super) fn clear(&mut self) {
+        let last = self.next.len().wrapping_sub(1);
+        for (number, next) in self.next.iter_mut().enumerate() {
+            *next = if number == last { END } else { number as u32 + 1 };
+        }
+        self.free = if self.next.is_empty() { END } else { 0 };
+        self.used = 0;
+        self.refused = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(usize, usize, u32),
+        Remove(usize, usize),
+    }
+
+    fn place(chains: &Chains<u32>, head: u32, at: usize) -> Cursor {
+        let mut cursor = Chains::<u32>::start(head);
+        for _ in 0..at {
+            chains.advance(&mut cursor);
+        }
+        cursor
+    }
+
+    proptest! {
+        #[test]
+        fn lists_agree_with_vectors(
+            steps in proptest::collection::vec(
+                prop_oneof![
+                    3 => (0..3_usize, any::<usize>(), any::<u32>())
+                        .prop_map(|(list, at, value)| Step::Insert(list, at, value)),
+                    2 => (0..3_usize, any::<usize>()).prop_map(|(list, at)| Step::Remove(list, at)),
+                ],
+                0..200,
+            ),
+            capacity in 0_usize..30,
+        ) {
+            let mut chains = Chains::<u32>::new(capacity);
+            let mut heads = [END; 3];
+            let mut model: [Vec<u32>; 3] = Default::default();
+            let mut refused = 0;
+            for step in steps {
+                let used: usize = model.iter().map(Vec::len).sum();
+                match step {
+                    Step::Insert(list, at, value) => {
+                        let at = at % (model[list].len() + 1);
+                        let mut cursor = place(&chains, heads[list], at);
+                        if chains.insert(&mut heads[list], &mut cursor, value) {
+                            prop_assert!(used < capacity);
+                            model[list].insert(at, value);
+                            prop_assert_eq!(chains.row(cursor), model[list].get(at + 1));
+                        } else {
+                            prop_assert_eq!(used, capacity);
+                            refused += 1;
+                        }
+                    }
+                    Step::Remove(list, at) => {
+                        let at = at % (model[list].len() + 1);
+                        let mut cursor = place(&chains, heads[list], at);
+                        let removed = chains.remove(&mut heads[list], &mut cursor);
+                        let expected = (at < model[list].len()).then(|| model[list].remove(at));
+                        prop_assert_eq!(removed, expected);
+                        prop_assert_eq!(chains.row(cursor), model[list].get(at));
+                    }
+                }
+                for (head, list) in heads.iter().zip(&model) {
+                    let mut cursor = Chains::<u32>::start(*head);
+                    for value in list {
+                        prop_assert_eq!(chains.row(cursor), Some(value));
+                        chains.advance(&mut cursor);
+                    }
+                    prop_assert_eq!(chains.row(cursor), None);
+                }
+            }
+            prop_assert_eq!(chains.take_refused(), refused);
+            prop_assert_eq!(chains.len(), model.iter().map(Vec::len).sum::<usize>());
+        }
+    }
+}

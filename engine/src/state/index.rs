@@ -1,0 +1,111 @@
+//! From a hash to the number of a row: open addressing with backward-shift deletion.
+//!
+//! The slots are made once, twice as many as rows can be at least, so that runs stay short; what is
+//! removed leaves no gravestone, so that they stay short for ever. The rows themselves lie elsewhere and
+//! never move: the caller says by a closure which of them it means.
+//!
+//! Keys are the guest's, so they must be hashed with a key of this run, and probes are bounded.
+
+/// Longest distance of an entry from where its hash puts it. At half load a run of 64 is beyond chance;
+/// only a guest that guesses the key could make one, and then it is told that there is no room.
+const PROBES_MAX: usize = 64;
+
+/// A row's number that no row has.
+const EMPTY: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    tag: u32,
+    row: u32,
+}
+
+const EMPTY_SLOT: Slot = Slot { tag: 0, row: EMPTY };
+
+/// Finds rows by hash.
+#[derive(Debug)]
+pub(super) struct Index {
+    slots: Box<[Slot]>,
+    mask: usize,
+}
+
+impl Index {
+    /// For at most `capacity` rows at a time.
+    pub(super) fn new(capacity: usize) -> Self {
+        let slots = (capacity.max(8) * 2).next_power_of_two();
+        Self { slots: vec![EMPTY_SLOT; slots].into_boxed_slice(), mask: slots - 1 }
+    }
+
+    /// The row with this hash that `is` it.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+        let tag = tag(hash);
+        let mut at = tag as usize & self.mask;
+        for _ in 0..PROBES_MAX {
+            let slot = self.slots[at];
+            if slot.row == EMPTY {
+                return None;
+            }
+            if slot.tag == tag && is(slot.row) {
+                return Some(slot.row);
+            }
+            at = (at + 1) & self.mask;
+        }
+        None
+    }
+
+    /// Adds a row that is not there yet; `false` when there is no room near its place.
+    #[inline]
+    pub(super) fn insert(&mut self, hash: u64, row: u32) -> bool {
+        debug_assert!(row != EMPTY, "no row has this number");
+        let tag = tag(hash);
+        let mut at = tag as usize & self.mask;
+        for _ in 0..PROBES_MAX {
+            if self.slots[at].row == EMPTY {
+                self.slots[at] = Slot { tag, row };
+                return true;
+            }
+            at = (at + 1) & self.mask;
+        }
+        false
+    }
+
+    /// Removes a row; `false` when it is not there.
+    pub(super) fn remove(&mut self, hash: u64, row: u32) -> bool {
+        let mut at = tag(hash) as usize & self.mask;
+        let mut probes = 0;
+        while self.slots[at].row != row {
+            probes += 1;
+            if self.slots[at].row == EMPTY || probes == PROBES_MAX {
+                return false;
+            }
+            at = (at + 1) & self.mask;
+        }
+        let mut hole = at;
+        // Ends at an empty slot: half of them are.
+        loop {
+            at = (at + 1) & self.mask;
+            let slot = self.slots[at];
+            if slot.row == EMPTY {
+                break;
+            }
+            let home = slot.tag as usize & self.mask;
+            // It may move back into the hole unless that is before its home.
+            if at.wrapping_sub(home) & self.mask >= at.wrapping_sub(hole) & self.mask {
+                self.slots[hole] = slot;
+                hole = at;
+            }
+        }
+        self.slots[hole] = EMPTY_SLOT;
+        true
+    }
+
+    /// Removes all rows.
+    pub(super) fn clear(&mut self) {
+        self.slots.fill(EMPTY_SLOT);
+    }
+}
+
+/// What is kept of a hash.
+const fn tag(hash: u64) -> u32 {
+    (hash ^ hash >> 32) as u32
+}
