@@ -3,6 +3,7 @@
 //! Emulated, never accelerated: `/dev/kvm` may be there and hang. Booting takes a few seconds.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,6 +36,9 @@ pub struct GuestSpec {
     pub kernel_arguments: Vec<String>,
     /// Where the guest's memory lies; by default a file in the cache folder, gone with the guest.
     pub ram_file: Option<PathBuf>,
+    /// Boots beside another guest of the same test. Without this a guest waits until every other
+    /// of this user has ended: emulation is slow, and memory is short.
+    pub beside_others: bool,
     /// How long it may take until the agent answers.
     pub boot_timeout: Duration,
 }
@@ -50,6 +54,7 @@ impl GuestSpec {
             five_level: false,
             kernel_arguments: Vec::new(),
             ram_file: None,
+            beside_others: false,
             boot_timeout: Duration::from_secs(90),
         }
     }
@@ -66,10 +71,12 @@ pub struct Guest {
     channel: Channel,
     boot_timeout: Duration,
     boot_time: Duration,
+    /// Held while the guest lives; the file itself says nothing.
+    _turn: Option<File>,
 }
 
 /// How long the agent may be silent within one answer.
-const AGENT_TIMEOUT: Duration = Duration::from_secs(300);
+const AGENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long QEMU may take to make its sockets.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const CONSOLE_TAIL_LINES: usize = 25;
@@ -77,6 +84,7 @@ const CONSOLE_TAIL_LINES: usize = 25;
 impl Guest {
     /// Boots a guest and waits until its agent answers.
     pub fn boot(spec: &GuestSpec) -> Result<Self> {
+        let turn = if spec.beside_others { None } else { Some(wait_for_turn()?) };
         let started = Instant::now();
         let initramfs = initramfs::build(&spec.kernel)?;
         let folder = new_folder()?;
@@ -86,7 +94,7 @@ impl Guest {
         // Ends with us even where we are killed, so no guest is left behind.
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(arguments);
         let log = folder.join("qemu.log");
-        let file = std::fs::File::create(&log).map_err(|e| Error::io("create", &log, &e))?;
+        let file = File::create(&log).map_err(|e| Error::io("create", &log, &e))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let mut process = spawn::spawn(command)?;
         let (qmp, channel) = match connect(&mut process, &folder) {
@@ -106,6 +114,7 @@ impl Guest {
             channel,
             boot_timeout: spec.boot_timeout,
             boot_time: Duration::ZERO,
+            _turn: turn,
         };
         guest.wait_for_agent()?;
         guest.boot_time = started.elapsed();
@@ -297,6 +306,22 @@ fn qemu_arguments(
     arguments
 }
 
+/// Waits until no other guest of this user runs.
+fn wait_for_turn() -> Result<File> {
+    let path = cache::folder("guests")?.join(".turn");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| Error::io("open", &path, &e))?;
+    if file.try_lock().is_err() {
+        eprintln!("rig: waiting for another guest to end");
+        file.lock().map_err(|e| Error::io("lock", &path, &e))?;
+    }
+    Ok(file)
+}
+
 /// A folder for one guest; those that killed runs left behind are removed.
 fn new_folder() -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -306,7 +331,7 @@ fn new_folder() -> Result<PathBuf> {
     for entry in entries.filter_map(std::result::Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.split('-').next().unwrap_or_default();
-        if !Path::new("/proc").join(owner).exists() {
+        if !name.starts_with('.') && !Path::new("/proc").join(owner).exists() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -7,42 +7,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::agent;
 use crate::cache;
 use crate::command;
 use crate::cpio::Archive;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::packages::{self, Packages};
-
-/// The agent's sources, compiled on the machine that runs the tests.
-const AGENT_SOURCES: &[(&str, &str)] = &[
-    ("agent.c", include_str!("../../agent/agent.c")),
-    ("agent.h", include_str!("../../agent/agent.h")),
-    ("background.c", include_str!("../../agent/background.c")),
-    ("boot.c", include_str!("../../agent/boot.c")),
-    ("load.c", include_str!("../../agent/load.c")),
-    ("netlink.c", include_str!("../../agent/netlink.c")),
-    ("netlink.h", include_str!("../../agent/netlink.h")),
-    ("out.c", include_str!("../../agent/out.c")),
-    ("proc.c", include_str!("../../agent/proc.c")),
-    ("proc.h", include_str!("../../agent/proc.h")),
-    ("tour.c", include_str!("../../agent/tour.c")),
-    ("truth.c", include_str!("../../agent/truth.c")),
-    ("truth.h", include_str!("../../agent/truth.h")),
-    ("truth_files.c", include_str!("../../agent/truth_files.c")),
-    ("truth_memory.c", include_str!("../../agent/truth_memory.c")),
-    ("truth_network.c", include_str!("../../agent/truth_network.c")),
-    ("truth_process.c", include_str!("../../agent/truth_process.c")),
-    ("workload.c", include_str!("../../agent/workload.c")),
-    ("workload.h", include_str!("../../agent/workload.h")),
-    ("zoo.c", include_str!("../../agent/zoo.c")),
-    ("zoo_files.c", include_str!("../../agent/zoo_files.c")),
-    ("zoo_kinds.c", include_str!("../../agent/zoo_kinds.c")),
-    ("zoo_memory.c", include_str!("../../agent/zoo_memory.c")),
-    ("zoo_phantoms.c", include_str!("../../agent/zoo_phantoms.c")),
-    ("zoo_processes.c", include_str!("../../agent/zoo_processes.c")),
-    ("zoo_sockets.c", include_str!("../../agent/zoo_sockets.c")),
-];
 
 /// Commands of busybox that workloads and people at `cargo xtask guest` use by name.
 const APPLETS: &[&str] = &[
@@ -76,14 +47,14 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
         archive.symlink(&format!("bin/{applet}"), "busybox");
     }
     add_bash(&mut archive)?;
-    archive.file("init", 0o755, &cache::read(&agent()?)?);
-    let mut order = String::new();
+    archive.file("init", 0o755, &cache::read(&agent::build()?)?);
+    let mut order = Vec::new();
     for module in kernel.modules()? {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         archive.file(&format!("modules/{name}"), 0o644, &cache::read(&module)?);
-        order.push_str(&format!("/modules/{name}\n"));
+        order.push(format!("/modules/{name}\n"));
     }
-    archive.file("modules/list", 0o644, order.as_bytes());
+    archive.file("modules/list", 0o644, order.concat().as_bytes());
     let bytes = archive.finish();
     let path = cache::folder("initramfs")?.join(format!("{}.cpio", kernel.release()));
     if cache::read(&path).is_ok_and(|old| old == bytes) {
@@ -110,36 +81,6 @@ pub(crate) fn busybox() -> Result<PathBuf> {
     cache::write(&path, &cache::read(&found)?)?;
     std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
     Ok(path)
-}
-
-/// Compiles the agent, once for each state of its sources.
-pub(crate) fn agent() -> Result<PathBuf> {
-    let folder = cache::folder("agent")?;
-    let target = folder.join("agent");
-    let stamp = folder.join("sources");
-    let all: String = AGENT_SOURCES.iter().map(|(name, text)| format!("{name}\n{text}")).collect();
-    if target.exists() && std::fs::read_to_string(&stamp).is_ok_and(|old| old == all) {
-        return Ok(target);
-    }
-    let scratch = folder.join(format!("build-{}", std::process::id()));
-    cache::create(&scratch)?;
-    for (name, text) in AGENT_SOURCES {
-        cache::write(&scratch.join(name), text.as_bytes())?;
-    }
-    let units = AGENT_SOURCES.iter().map(|(name, _)| *name).filter(|name| name.ends_with(".c"));
-    command::output(
-        Command::new("gcc")
-            .args(["-static", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror"])
-            // Names are cut on purpose; a workload's own failures are told where they matter.
-            .args(["-Wno-format-truncation", "-Wno-unused-result", "-o", "agent"])
-            .args(units)
-            .current_dir(&scratch),
-    )?;
-    let made = scratch.join("agent");
-    std::fs::rename(&made, &target).map_err(|e| Error::io("rename into place", &target, &e))?;
-    cache::write(&stamp, all.as_bytes())?;
-    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
-    Ok(target)
 }
 
 /// Adds the machine's bash and the libraries that its loader names.

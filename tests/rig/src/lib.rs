@@ -9,11 +9,14 @@
 //! Start reading at [`guest`]; the agent is in `tests/agent`.
 #![forbid(unsafe_code)]
 
+mod agent;
 pub mod cache;
 mod channel;
 mod command;
+pub mod compare;
 pub mod cpio;
 pub mod error;
+pub mod gate;
 pub mod guest;
 pub mod initramfs;
 pub mod kernel;
@@ -23,6 +26,8 @@ pub mod qmp;
 pub mod setup;
 mod spawn;
 
+pub use compare::{Report, Truth};
 pub use error::{Error, Result};
+pub use gate::enabled;
 pub use guest::{Guest, GuestSpec};
 pub use kernel::{Flavor, Kernel};

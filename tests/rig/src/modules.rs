@@ -48,8 +48,7 @@ pub(crate) fn collect(unpacked: &Path, kernel: &Path) -> Result<()> {
     for name in WANTED {
         collect_one(name, &files, &target, &mut done, &mut order)?;
     }
-    let lines: String = order.iter().map(|name| format!("{name}\n")).collect();
-    cache::write(&kernel.join(LIST), lines.as_bytes())?;
+    cache::write(&kernel.join(LIST), order.join("\n").as_bytes())?;
     cache::write(&kernel.join(WANTED_LIST), wanted_text().as_bytes())
 }
 

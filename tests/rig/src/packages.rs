@@ -5,6 +5,7 @@
 //! mirror and the keyring that the machine already uses. Nothing is installed from here; packages
 //! are downloaded and unpacked.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -40,8 +41,10 @@ impl Packages {
         let mirror = Mirror::of_this_machine()?;
         let signed =
             mirror.keyring.as_ref().map_or_else(String::new, |k| format!("[signed-by={k}] "));
-        let sources: String =
-            SUITES.iter().map(|s| format!("deb {signed}{} {s} main\n", mirror.uri)).collect();
+        let mut sources = String::new();
+        for suite in SUITES {
+            let _ = writeln!(sources, "deb {signed}{} {suite} main", mirror.uri);
+        }
         cache::write(&packages.root.join("sources.list"), sources.as_bytes())?;
         command::output(packages.apt("apt-get").args(["-q", "update"]))?;
         Ok(packages)

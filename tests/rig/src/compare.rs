@@ -1,0 +1,216 @@
+//! Holds a scan of a guest's memory against the guest's own truth: exactly, both ways.
+//!
+//! Every object and every attribute that the truth names must be in the scan with that value, and
+//! the scan must name no other object. Attributes that only the scan has are not judged. Truth
+//! counts only where it was the same before and after the moment of the scan.
+//!
+//! Left out on both sides are the agent itself and kworkers, which come and go as they please; the
+//! report says how many.
+
+mod object;
+mod report;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::guest::Guest;
+use object::{Key, Objects};
+pub use report::{KindReport, Report};
+use values::Clock;
+
+/// How long a guest is left alone between its truth and its pause, so that what the truth itself
+/// woke (RCU, timers) goes back to sleep.
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// The kinds of lines that are judged, in the order of `panoptes scan`.
+pub const KINDS: &[&str] =
+    &["process", "thread", "file_descriptor", "memory", "connection", "interface"];
+
+/// What a guest says about itself at one moment.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    clock: Clock,
+    agent_process_ids: BTreeSet<u64>,
+    objects: Objects,
+}
+
+impl Truth {
+    /// Parses what the agent's command `truth` answers.
+    pub fn parse<T: AsRef<str>>(lines: &[T]) -> Result<Self> {
+        let values = parse_lines(lines)?;
+        let guest = values
+            .iter()
+            .find(|value| value["kind"] == "_guest")
+            .ok_or_else(|| Error::new("the agent's truth has no line about the guest"))?;
+        let clock = Clock::parse(guest)?;
+        let agent_process_ids = guest["_agent_process_ids"]
+            .as_array()
+            .map(|ids| ids.iter().filter_map(Value::as_u64).collect())
+            .unwrap_or_default();
+        Ok(Self { clock, agent_process_ids, objects: Objects::collect(values) })
+    }
+
+    /// Asks a guest.
+    pub fn of(guest: &mut Guest, kinds: &str) -> Result<Self> {
+        Self::parse(&guest.agent(&format!("truth {kinds}"))?)
+    }
+
+    /// How many objects of a kind there are.
+    pub fn count(&self, kind: &str) -> usize {
+        self.objects.of_kind(kind).count()
+    }
+
+    /// Every object of a kind, in the order of its identity.
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.objects.of_kind(kind).map(|(_, value)| value)
+    }
+
+    /// Process ids of the agent itself and of kworkers.
+    fn excluded(&self) -> (BTreeSet<u64>, usize) {
+        let mut ids = self.agent_process_ids.clone();
+        let kworkers = self.objects.kworkers();
+        ids.extend(&kworkers);
+        (ids, kworkers.len())
+    }
+}
+
+/// Compares scan lines (JSON text) with what was true before and after them.
+pub fn compare<T: AsRef<str>>(before: &Truth, after: &Truth, scan: &[T]) -> Result<Report> {
+    Ok(compare_values(before, after, parse_lines(scan)?))
+}
+
+/// The same with lines that are parsed already.
+pub fn compare_values(before: &Truth, after: &Truth, scan: Vec<Value>) -> Report {
+    let scan = Objects::collect(scan);
+    let (mut excluded, kworkers) = before.excluded();
+    excluded.extend(after.excluded().0);
+    excluded.extend(scan.kworkers());
+    let mut report = Report { kworkers, ..Report::default() };
+    for kind in KINDS {
+        let truth = Side::new(&before.objects, kind, &excluded);
+        let later = Side::new(&after.objects, kind, &excluded);
+        let found = Side::new(&scan, kind, &excluded);
+        if truth.is_empty() && later.is_empty() && found.is_empty() {
+            continue;
+        }
+        let one = compare_kind(before.clock, &truth, &later, &found, &mut report.differences);
+        report.kinds.push(((*kind).to_owned(), one));
+    }
+    report
+}
+
+/// Takes the truth, pauses the guest, lets `scan` look at it, resumes it, takes the truth again
+/// and compares. Where the two truths disagree about which objects there are it begins anew, up
+/// to `attempts` times; what still disagrees then is counted as unsettled and not judged.
+pub fn exact(
+    guest: &mut Guest,
+    kinds: &str,
+    attempts: u32,
+    mut scan: impl FnMut(&Guest) -> Result<Vec<String>>,
+) -> Result<Report> {
+    let mut last = None;
+    for _ in 0..attempts.max(1) {
+        let before = Truth::of(guest, kinds)?;
+        std::thread::sleep(SETTLE);
+        guest.pause()?;
+        let seen = scan(guest);
+        guest.resume()?;
+        let seen = seen?;
+        let after = Truth::of(guest, kinds)?;
+        let report = compare(&before, &after, &seen)?;
+        let settled = report.kinds.iter().all(|(_, kind)| kind.unsettled == 0);
+        if settled && report.is_exact() {
+            return Ok(report);
+        }
+        let stop = settled;
+        last = Some(report);
+        if stop {
+            break;
+        }
+    }
+    last.ok_or_else(|| Error::new("no attempt was made to compare"))
+}
+
+/// One side's objects of one kind, without those that are left out.
+type Side<'a> = object::Side<'a>;
+
+fn compare_kind(
+    clock: Clock,
+    before: &Side<'_>,
+    after: &Side<'_>,
+    scan: &Side<'_>,
+    differences: &mut Vec<String>,
+) -> KindReport {
+    let mut report = KindReport { found: scan.len(), ..KindReport::default() };
+    let mut unsettled: BTreeSet<&Key> = BTreeSet::new();
+    let mut shown = 0;
+    let mut say = |text: String| {
+        shown += 1;
+        if shown <= report::DIFFERENCES_SHOWN_PER_KIND {
+            differences.push(text);
+        }
+    };
+    for (key, truth) in before.iter() {
+        let Some(later) = after.get(key) else {
+            unsettled.insert(key);
+            continue;
+        };
+        let optional = truth.get("_optional").is_some();
+        report.truth += usize::from(!optional || scan.get(key).is_some());
+        match scan.get(key) {
+            None if optional => {}
+            None => {
+                report.missing += 1;
+                say(format!("missing {key}: {}", values::brief(truth)));
+            }
+            Some(seen) => {
+                let wrong = values::differences(clock, truth, later, seen);
+                report.differing += usize::from(!wrong.is_empty());
+                for text in wrong {
+                    say(format!("{key}: {text}"));
+                }
+            }
+        }
+    }
+    unsettled.extend(after.iter().map(|(key, _)| key).filter(|key| before.get(key).is_none()));
+    report.unsettled = unsettled.len();
+    for (key, seen) in scan.iter() {
+        if before.get(key).is_none() && !unsettled.contains(key) && !values::is_unjudged(seen) {
+            report.extra += 1;
+            say(format!("not in the guest {key}: {}", values::brief(seen)));
+        }
+    }
+    report
+}
+
+fn parse_lines<T: AsRef<str>>(lines: &[T]) -> Result<Vec<Value>> {
+    lines
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| {
+            serde_json::from_str(line).map_err(|e| Error::new(format!("not JSON ({e}): {line}")))
+        })
+        .collect()
+}
+
+/// Objects by attribute, for tests that count what a guest holds.
+pub fn tally<'a>(
+    objects: impl Iterator<Item = &'a Value>,
+    attribute: &str,
+) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for object in objects {
+        if let Some(text) = object[attribute].as_str() {
+            *counts.entry(text.to_owned()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests;

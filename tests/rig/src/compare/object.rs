@@ -1,0 +1,168 @@
+//! Objects of a scan or a truth by kind and identity.
+//!
+//! An identity is what two readers of the same moment must agree on before anything else can be
+//! compared; what they may get wrong (a thread array, a namespace) is not part of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde_json::Value;
+
+/// What tells an object from all others of its kind.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Key {
+    kind: String,
+    numbers: Vec<u64>,
+    text: String,
+    /// Several objects may share the rest: descriptor tables of single threads, sockets in
+    /// different namespaces. They are told apart by their order.
+    ordinal: usize,
+}
+
+/// All objects of one reader.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Objects {
+    by_key: BTreeMap<Key, Value>,
+}
+
+/// One reader's objects of one kind, without those of excluded processes.
+#[derive(Debug)]
+pub(super) struct Side<'a> {
+    by_key: BTreeMap<&'a Key, &'a Value>,
+}
+
+impl Objects {
+    pub(super) fn collect(values: Vec<Value>) -> Self {
+        let mut groups: BTreeMap<Key, Vec<Value>> = BTreeMap::new();
+        for value in values {
+            if let Some(key) = Key::of(&value) {
+                groups.entry(key).or_default().push(value);
+            }
+        }
+        let mut by_key = BTreeMap::new();
+        for (key, mut group) in groups {
+            group.sort_by_cached_key(order_within);
+            for (ordinal, value) in group.into_iter().enumerate() {
+                by_key.insert(Key { ordinal, ..key.clone() }, value);
+            }
+        }
+        Self { by_key }
+    }
+
+    pub(super) fn of_kind<'a>(
+        &'a self,
+        kind: &'a str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Value)> {
+        self.by_key.iter().filter(move |(key, _)| key.kind == kind)
+    }
+
+    /// Process ids of kernel workers, which the kernel starts and ends as it likes.
+    pub(super) fn kworkers(&self) -> BTreeSet<u64> {
+        self.of_kind("process")
+            .filter(|(_, value)| {
+                value["process_name"].as_str().is_some_and(|name| name.starts_with("kworker/"))
+            })
+            .filter_map(|(_, value)| value["process_id"].as_u64())
+            .collect()
+    }
+}
+
+impl<'a> Side<'a> {
+    pub(super) fn new(objects: &'a Objects, kind: &'a str, excluded: &BTreeSet<u64>) -> Self {
+        let by_key = objects
+            .of_kind(kind)
+            .filter(|(_, value)| {
+                value["process_id"].as_u64().is_none_or(|pid| !excluded.contains(&pid))
+            })
+            .collect();
+        Self { by_key }
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&'a Value> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a Key, &'a Value)> {
+        self.by_key.iter().map(|(key, value)| (*key, *value))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+}
+
+impl Key {
+    /// The identity of a line; none where it is of a kind that is not judged.
+    fn of(value: &Value) -> Option<Self> {
+        let number = |name: &str| value[name].as_u64();
+        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        let kind = value["kind"].as_str()?;
+        // A number that is absent sorts and compares as the largest.
+        let or_none = |n: Option<u64>| n.unwrap_or(u64::MAX);
+        let process = or_none(number("process_id"));
+        let (numbers, text) = match kind {
+            "process" => (vec![process], String::new()),
+            "thread" => (vec![process, or_none(number("thread_id"))], String::new()),
+            "file_descriptor" => {
+                (vec![process, or_none(number("file_descriptor_index"))], String::new())
+            }
+            "memory" => {
+                let start = text("virtual_memory_area_start_address");
+                let start = start.trim_start_matches("0x");
+                let start = u64::from_str_radix(start, 16).unwrap_or(u64::MAX);
+                (vec![process, start], String::new())
+            }
+            "connection" => (
+                vec![
+                    process,
+                    or_none(number("file_descriptor_id")),
+                    or_none(number("source_port")),
+                    or_none(number("destination_port")),
+                ],
+                format!("{} {}", text("source_ip_address"), text("destination_ip_address")),
+            ),
+            "interface" => (
+                Vec::new(),
+                format!(
+                    "{} {}",
+                    text("network_namespace"),
+                    text("workload_network_interface_name")
+                ),
+            ),
+            _ => return None,
+        };
+        Some(Self { kind: kind.to_owned(), numbers, text, ordinal: 0 })
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.kind)?;
+        for (position, number) in self.numbers.iter().enumerate() {
+            if *number == u64::MAX {
+                write!(formatter, " -")?;
+            } else if self.kind == "memory" && position == 1 {
+                write!(formatter, " {number:#x}")?;
+            } else {
+                write!(formatter, " {number}")?;
+            }
+        }
+        if !self.text.is_empty() {
+            write!(formatter, " {}", self.text)?;
+        }
+        if self.ordinal > 0 {
+            write!(formatter, " ({})", self.ordinal + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// How objects with the same identity are put in order: by first thread, by namespace.
+fn order_within(value: &Value) -> (u64, String) {
+    let thread = value["file_descriptor_thread_id_array"][0].as_u64().unwrap_or_default();
+    (thread, value["network_namespace"].as_str().unwrap_or_default().to_owned())
+}
