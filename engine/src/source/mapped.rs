@@ -132,8 +132,8 @@ struct Stamp {
 impl MappedFile {
     /// Opens a file whose first byte is at physical address 0.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
-        let (file, bytes) = open_file(path)?;
-        Self::new(file, path, bytes, vec![Segment { physical: 0..bytes, offset: 0 }], true)
+        let (file, _) = open_file(path)?;
+        Self::from_flat_file(file, path)
     }
 
     /// Opens a file that holds the machine's memory in one or more segments, given in ascending order of
@@ -141,6 +141,11 @@ impl MappedFile {
     pub fn open_with_layout(path: &Path, layout: Vec<Segment>) -> Result<Self, SourceError> {
         let (file, bytes) = open_file(path)?;
         Self::new(file, path, bytes, layout, true)
+    }
+
+    pub(super) fn from_flat_file(file: File, path: &Path) -> Result<Self, SourceError> {
+        let bytes = super::open::check(&file, path)?;
+        Self::new(file, path, bytes, vec![Segment { physical: 0..bytes, offset: 0 }], true)
     }
 
     /// Takes a file that is open for reading; `path` is what it is called in messages. The position of its
@@ -427,11 +432,14 @@ impl MemorySource for MappedFile {
             let (base, start) = (*offset, physical.start);
             let end = base + (physical.end - start);
             let begin = base + (from.0.max(start) - start);
-            // An error here is met again, and told, by whoever then reads what may be data.
-            let found = next_extent(&self.file, begin, end).unwrap_or(Some(begin..end));
-            if let Some(extent) = found {
-                self.known.insert_range(pages(&extent));
-                return Some(start + (extent.start - base)..start + (extent.end - base));
+            match next_extent(&self.file, begin, end) {
+                Ok(Some(extent)) => {
+                    self.known.insert_range(pages(&extent));
+                    return Some(start + (extent.start - base)..start + (extent.end - base));
+                }
+                Ok(None) => {}
+                // Met again, and told, by whoever then reads what may be data.
+                Err(_) => return Some(from.0.max(start)..start + (end - base)),
             }
         }
         None

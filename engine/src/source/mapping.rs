@@ -85,7 +85,7 @@ impl Mapping {
             Keeper::Memory | Keeper::Disk => sigbus::page_bytes()?,
         };
         let mut holes = if guarded && keeper == Keeper::Memory { hole_guard() } else { None };
-        let sharing = if holes.is_some() { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+        let sharing = sharing(holes.is_some());
         // SAFETY: no address is asked for, so nothing is replaced; the kernel checks the rest.
         let start = unsafe {
             libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, sharing, file.as_raw_fd(), 0)
@@ -120,7 +120,7 @@ impl Mapping {
         let replaced = sigbus::REPLACED_BYTES.next_multiple_of(self.page_bytes);
         let to = offset.saturating_add(bytes).next_multiple_of(self.page_bytes);
         let length = to.saturating_add(replaced).min(self.range.bytes).saturating_sub(from);
-        let sharing = if self.is_guarded() { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+        let sharing = sharing(self.is_guarded());
         let start = self.range.start.as_ptr().wrapping_add(from).cast::<c_void>();
         let at = i64::try_from(from).map_err(io::Error::other)?;
         // SAFETY: the range lies in what this owns: `from` comes from a copy that was tested, and the
@@ -185,6 +185,11 @@ impl Mapping {
             prefetch_line(unsafe { self.range.start.as_ptr().add(at) });
         }
     }
+}
+
+/// How to map. Nothing is reserved: on hugetlbfs the guest's own pages would be taken for it.
+fn sharing(guarded: bool) -> libc::c_int {
+    libc::MAP_NORESERVE | if guarded { libc::MAP_PRIVATE } else { libc::MAP_SHARED }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -318,8 +323,17 @@ pub(super) mod testing {
     /// Gives part of a file back, as a guest's balloon does it.
     pub(crate) fn punch(file: &File, offset: u64, bytes: u64) {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        fallocate(file, mode, offset, bytes).unwrap();
+    }
+
+    /// Gives all of a file memory, as QEMU does it when asked to (`prealloc=on`).
+    pub(crate) fn fill(file: &File, bytes: u64) -> io::Result<()> {
+        fallocate(file, 0, 0, bytes)
+    }
+
+    fn fallocate(file: &File, mode: i32, offset: u64, bytes: u64) -> io::Result<()> {
         // SAFETY: fallocate takes no pointers.
         let done = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, bytes as i64) };
-        assert_eq!(done, 0, "{}", io::Error::last_os_error());
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

@@ -11,7 +11,7 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
 
 use super::format::{FORMAT_HEAD_BYTES, Format};
 use super::image::IMAGE_BYTES_MAX;
-use super::{MappedFile, Replay, SourceError};
+use super::{MappedFile, Refreshed, Replay, SourceError};
 
 /// Memory in a file, whatever its format.
 #[derive(Debug)]
@@ -31,10 +31,10 @@ impl FileSource {
             let path = path.to_path_buf();
             move |error| SourceError::File { path, doing, error }
         };
-        // On tmpfs and on disk, reading a hole by call allocates nothing.
+        // Reading a hole by call brings no page of the file to be.
         let head = read_head(&file, &mut head).map_err(wrong("read"))?;
         match Format::of(head) {
-            Format::Raw => MappedFile::open(path).map(Self::Mapped),
+            Format::Raw => MappedFile::from_flat_file(file, path).map(Self::Mapped),
             Format::Recorded => {
                 if bytes > IMAGE_BYTES_MAX {
                     return Err(SourceError::TooLarge { bytes });
@@ -44,6 +44,14 @@ impl FileSource {
                 Replay::from_bytes(image).map(Self::Replay).map_err(SourceError::from)
             }
             format => Err(SourceError::Format { path: path.to_path_buf(), format }),
+        }
+    }
+
+    /// Looks whether the file has changed under us; see [`MappedFile::refresh`]. An image never does.
+    pub fn refresh(&mut self) -> io::Result<Refreshed> {
+        match self {
+            Self::Mapped(source) => source.refresh(),
+            Self::Replay(_) => Ok(Refreshed::Unchanged),
         }
     }
 }

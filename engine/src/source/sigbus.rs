@@ -5,6 +5,8 @@
 //! maps zeros there, and marks the range: the copy then goes on, and whoever made it sees the mark, throws the
 //! copy away and mends the mapping. A SIGBUS that is none of ours goes to the handler that was there before.
 //!
+//! A thread that reads mappings must not have SIGBUS blocked: the kernel ends the process then.
+//!
 //! Not for: errors of `pread`, which are values. [`super::mapping`] is the only user.
 #![allow(unsafe_code, reason = "a signal handler, and the system calls it may make")]
 

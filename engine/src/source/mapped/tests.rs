@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::super::mapping::testing::{memfd, punch};
+use super::super::mapping::testing::{fill, memfd, punch};
 use super::*;
 
 const PAGE: usize = PAGE_BYTES as usize;
@@ -100,11 +100,11 @@ fn reading_everything_everywhere_brings_no_page_to_be() {
         assert_eq!(sweep(&mut source), expected, "{store:?}");
         for bytes in [1, 64, 4096, 5000, 65_536, 256 * PAGE] {
             let mut arena = vec![0; bytes];
-            for address in (0..256 * PAGE).step_by(bytes.min(PAGE)) {
+            for address in (0..256 * PAGE).step_by(bytes.clamp(64, PAGE)) {
                 source.read_exact(PhysicalAddress(address as u64), &mut arena);
             }
             let mut all: Vec<Request> = (0..256 * PAGE)
-                .step_by(bytes.min(PAGE))
+                .step_by(bytes.clamp(64, PAGE))
                 .map(|address| Request::new(PhysicalAddress(address as u64), bytes as u32, 0))
                 .collect();
             source.read_batch(&mut all, &mut arena);
@@ -307,23 +307,28 @@ fn a_hole_behind_the_new_end_fails() {
 }
 
 #[test]
-fn huge_pages_are_not_brought_to_be() {
+fn huge_pages_are_mapped_only_where_all_are_there() {
     let huge = 2 << 20;
     let Ok(file) = memfd(2 * huge, libc::MFD_HUGETLB) else {
         eprintln!("skipped: no hugetlbfs here");
         return;
     };
-    let layout = vec![Segment { physical: 0..2 * huge, offset: 0 }];
-    let Ok(mut source) =
-        MappedFile::from_file(file.try_clone().unwrap(), Path::new("huge"), layout)
-    else {
-        eprintln!("skipped: no huge pages here");
-        return;
-    };
+    let mut source = open_flat(&file);
     assert_eq!(read(&mut source, 0, 64), (Outcome::Read, vec![0; 64]));
     assert_eq!(read(&mut source, huge - 8, 64).0, Outcome::Read);
     assert_eq!(file.metadata().unwrap().blocks(), 0);
-    assert!(source.counts().by_call >= 2);
+    assert_eq!(source.counts().by_call, 2);
+    if fill(&file, 2 * huge).is_err() {
+        eprintln!("skipped: no huge pages here (vm.nr_hugepages)");
+        return;
+    }
+    let mut source = open_flat(&file);
+    assert_eq!(read(&mut source, huge - 8, 64), (Outcome::Read, vec![0; 64]));
+    assert_eq!(source.counts().by_call, 0);
+    file.set_len(huge).unwrap();
+    assert_eq!(read(&mut source, huge + 100, 64).0, Outcome::Failed);
+    assert_eq!(read(&mut source, huge - 64, 64).0, Outcome::Read);
+    assert_eq!((source.counts().signals, source.is_truncated()), (1, true));
 }
 
 #[test]
