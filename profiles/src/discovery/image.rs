@@ -19,8 +19,12 @@ use crate::symbols::Symbols;
 /// Smallest BTF that is a kernel's own: modules' have some KB, kernels' megabytes.
 const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
 
-/// Most headers of BTF in one image that are tried.
-const BTF_TRIES_MAX: u32 = 64;
+/// Most headers of such BTF in one image that are tried: there is one.
+const BTF_TRIES_MAX: u32 = 8;
+
+/// Most places in one image that are looked at for a header, or for the first task: few are seen, but a
+/// forged image can be nothing else.
+const PLACES_MAX: u32 = 1 << 14;
 
 /// Bytes that a name takes on average, generously: 10 to 13 were seen in v5.10 to v7.2.
 const NAME_BYTES_GUESS: usize = 16;
@@ -130,11 +134,15 @@ pub(crate) fn search_btf<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
 ) -> Result<(PhysicalAddress, Vec<u8>), Refusal> {
-    let mut tries = 0;
+    let (mut tries, mut places) = (0, 0);
     let mut refusal = Refusal::NoProfile;
     let mut image = ImagePieces::new(candidate);
     while let Some((address, piece)) = image.next(memory) {
         for offset in memmem::find_iter(&piece, &btf::MAGIC) {
+            places += 1;
+            if places > PLACES_MAX {
+                return Err(refusal);
+            }
             let at = address.plus(offset as u64);
             let Ok(header) = read_header(memory, at) else { continue };
             let Ok(header) = Header::parse(&header) else { continue };
@@ -171,9 +179,14 @@ pub(crate) fn find_init_task<S: MemorySource + ?Sized>(
     candidate: &Candidate,
     layouts: &Layouts,
 ) -> Option<KernelVa> {
+    let mut places = 0;
     let mut image = ImagePieces::new(candidate);
     while let Some((address, piece)) = image.next(memory) {
         for offset in memmem::find_iter(&piece, INIT_TASK_COMM) {
+            places += 1;
+            if places > PLACES_MAX {
+                return None;
+            }
             let comm = address.plus(offset as u64);
             let at = comm.minus(u64::from(layouts.task_struct.comm.offset));
             if is_init_task(memory, layouts, at) {

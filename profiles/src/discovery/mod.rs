@@ -38,7 +38,7 @@ use candidate::Candidate;
 pub(crate) use image::is_init_task;
 
 /// Most kernels, of those whose page tables hold, that are tried to the end: each costs milliseconds.
-const PROVEN_MAX: usize = 32;
+const PROVEN_MAX: usize = 16;
 
 /// How often a profile is verified before it is refused: a live kernel changes under the checks.
 const VERIFICATIONS_MAX: u32 = 5;
