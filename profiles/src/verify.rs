@@ -46,7 +46,7 @@ pub fn verify<S: MemorySource + ?Sized>(
     };
     let init_task = symbols.init_task.unwrap_or_default();
     check(
-        "init_task is swapper/0 with pid 0",
+        "init_task is the swapper with pid 0",
         if is_init_task(memory, layouts, init_task) {
             Ok(None)
         } else {

@@ -29,9 +29,12 @@ const PLACES_MAX: u32 = 1 << 14;
 /// Bytes that a name takes on average, generously: 10 to 13 were seen in v5.10 to v7.2.
 const NAME_BYTES_GUESS: usize = 16;
 
-/// `init_task.comm` (init/init_task.c; `INIT_TASK_COMM` is "swapper", and `init_idle` of the boot processor
-/// adds its number).
-const INIT_TASK_COMM: &[u8] = b"swapper/0\0";
+/// How `init_task.comm` begins (`INIT_TASK_COMM`, include/linux/init_task.h); with SMP `init_idle`
+/// (kernel/sched/core.c) adds the processor's number.
+const INIT_TASK_COMM: &[u8] = b"swapper";
+
+/// All of it, with and without SMP.
+const INIT_TASK_NAMES: [&[u8]; 2] = [b"swapper/0", b"swapper"];
 
 /// Fills in every symbol that kallsyms has. What cannot be read, or does not agree with the addresses that
 /// VMCOREINFO gives, leaves them unknown: there is another road.
@@ -205,7 +208,7 @@ pub(crate) fn is_init_task<S: MemorySource + ?Sized>(
 ) -> bool {
     let Ok(bytes) = read_object(memory, &layouts.task_struct, at) else { return false };
     let task = Task::decode(&layouts.task_struct, at, &bytes);
-    task.comm.starts_with(INIT_TASK_COMM)
+    INIT_TASK_NAMES.contains(&task.name())
         && task.pid == 0
         && task.tgid == 0
         && task.group_leader == at
