@@ -1,0 +1,125 @@
+//! Where recorded images are, and what a scan of the memory that each was recorded from gave.
+//!
+//! An image is a real machine's memory, so it is made on demand and never kept with the sources. Beside
+//! `NAME.image` lies `NAME.digest`: what was seen in the whole memory, to hold the image to.
+//!
+//! Used by the engine's tests, the example that records, the benches and the fuzz target alike.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, Traits};
+use panoptes_engine::state::facts::HeapRule;
+use panoptes_engine::walk::{Kernel, Snapshot};
+
+/// Names an image, or a folder of them, instead of the cache folder.
+pub(crate) const VARIABLE: &str = "PANOPTES_RECORDED";
+
+/// How images are made.
+pub(crate) const MAKE: &str = "cargo run --release -p panoptes-engine --example record -- RAM \
+                        ~/.cache/panoptes/recorded/NAME.image";
+
+/// The recorded images that there are, by name. A wrong [`VARIABLE`] is a mistake to be told, not an empty
+/// list.
+pub(crate) fn images() -> Vec<PathBuf> {
+    if let Some(given) = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()) {
+        let given = PathBuf::from(given);
+        assert!(given.exists(), "{VARIABLE}={} is not there", given.display());
+        return if given.is_dir() { images_in(&given) } else { vec![given] };
+    }
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let cache = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
+    cache.map(|cache| images_in(&cache.join("panoptes/recorded"))).unwrap_or_default()
+}
+
+/// The recorded images, or `None` after saying what is skipped and how to get it.
+pub(crate) fn images_or_skip(what: &str) -> Option<Vec<PathBuf>> {
+    let images = images();
+    if images.is_empty() {
+        eprintln!("skipped: {what} needs a recorded image, make it with: {MAKE}");
+        return None;
+    }
+    Some(images)
+}
+
+fn images_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut images: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "image"))
+        .collect();
+    images.sort();
+    images
+}
+
+/// What a scan saw, in short.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Seen {
+    /// Lines of `panoptes scan`.
+    pub(crate) lines: u64,
+    /// A hash of all their bytes.
+    pub(crate) digest: u128,
+}
+
+impl Seen {
+    /// Writes the lines of a snapshot, and gives what came out: also how many names were not made out.
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        kernel: &Kernel,
+        writer: &mut LineWriter,
+    ) -> (Self, LineCounts) {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        let counts = each_line(snapshot, kernel, writer, |line| hasher.update(line));
+        (Self { lines: counts.lines, digest: hasher.digest128() }, counts)
+    }
+
+    /// Where an image's is kept.
+    pub(crate) fn path(image: &Path) -> PathBuf {
+        image.with_extension("digest")
+    }
+
+    /// Reads what was seen in the memory that an image was recorded from.
+    pub(crate) fn read(image: &Path) -> Result<Self, String> {
+        let path = Self::path(image);
+        let wrong = |why: &dyn fmt::Display| {
+            format!("{}: {why}; record the image again with: {MAKE}", path.display())
+        };
+        let text = fs::read_to_string(&path).map_err(|error| wrong(&error))?;
+        let value =
+            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        let lines = value("lines").and_then(|lines| lines.parse().ok());
+        let digest = value("digest").and_then(|digest| u128::from_str_radix(digest, 16).ok());
+        lines
+            .zip(digest)
+            .map(|(lines, digest)| Self { lines, digest })
+            .ok_or_else(|| wrong(&"no digest"))
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lines {}\ndigest {:032x}\n", self.lines, self.digest)
+    }
+}
+
+/// Hands every line of a snapshot to `sink`.
+pub(crate) fn each_line(
+    snapshot: &Snapshot,
+    kernel: &Kernel,
+    writer: &mut LineWriter,
+    mut sink: impl FnMut(&[u8]),
+) -> LineCounts {
+    let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
+    let traits = Traits { heap, gate_area: snapshot.machine.gate };
+    let written = writer.write(snapshot, Kinds::ALL, &traits, &mut |line| {
+        sink(line);
+        Ok::<(), std::convert::Infallible>(())
+    });
+    match written {
+        Ok(counts) => counts,
+        Err(error) => match error {},
+    }
+}

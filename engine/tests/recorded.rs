@@ -1,0 +1,221 @@
+//! Scans of recorded images: the whole memory's lines come out of the few pages, nothing is lost, and what a
+//! scan costs in batches is the depth of the kernel's trees and lists, whatever the population.
+
+mod common;
+
+use std::ops::Range;
+
+use common::recorded::{MAKE, Seen, images_or_skip};
+use common::{Machine, Scanner, entities};
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::source::{Detail, Meter};
+use panoptes_engine::walk::{NONE, PathRef, Scope, Snapshot};
+
+/// Batches of a scan besides those for each level of a tree or list, by far.
+const BATCHES_FIXED_MAX: u64 = 50;
+/// Batches in which two machines' scans may differ beside their levels: for kinds of object that only one of
+/// them has, and where one list is longer than a batch.
+const LEVELS_BESIDE_MAX: u64 = 8;
+/// Batches for a network interface with a few addresses: each is reached through the one before it.
+const BATCHES_PER_INTERFACE_MAX: u64 = 12;
+
+#[test]
+fn a_scan_of_the_image_gives_what_the_whole_memory_gave() {
+    let Some(images) = images_or_skip("the comparison with whole memory") else { return };
+    let mut scanner = Scanner::new(&Limits::default());
+    for image in images {
+        let mut machine = Machine::open(&image);
+        let expected = Seen::read(&image).unwrap_or_else(|why| panic!("{why}"));
+        let (snapshot, seen, counts) = scanner.see(&mut machine.memory, &machine.kernel);
+        assert_eq!(
+            seen, expected,
+            "{}: if scans now read or print something else on purpose, make the image again with: {MAKE}",
+            machine.name
+        );
+        let losses = snapshot.losses;
+        assert_eq!((losses.unreadable, losses.unbounded, losses.dropped), (0, 0, 0));
+        assert_eq!((counts.unnamed, counts.too_long), (0, 0));
+        assert!(snapshot.task_list_closed && snapshot.idr_whole);
+        assert!(snapshot.processes.iter().all(|process| process.stable));
+        eprintln!("{}: {} objects, {} lines", machine.name, entities(snapshot), seen.lines);
+    }
+}
+
+#[test]
+fn scan_after_scan_sees_the_same() {
+    let Some(images) = images_or_skip("the comparison of scans") else { return };
+    let mut scanner = Scanner::new(&Limits::default());
+    for image in images {
+        let mut machine = Machine::open(&image);
+        let first = scanner.see(&mut machine.memory, &machine.kernel).1;
+        for _ in 0..3 {
+            // Without forgetting: what is kept from scan to scan must not show.
+            let snapshot =
+                scanner.walker.scan(&mut machine.memory, &machine.kernel, Scope::ALL).unwrap();
+            let (again, _) = Seen::of(snapshot, &machine.kernel, &mut scanner.lines);
+            assert_eq!(again, first, "{}", machine.name);
+        }
+    }
+}
+
+/// What a machine's scan costs beyond the fixed, in rounds: one for each level of a tree or list.
+fn levels(snapshot: &Snapshot) -> u64 {
+    let highest = |index: u32| snapshot.threads.at(index).map_or(0, |row| row.task.pid);
+    let top = snapshot.by_tid.iter().map(|&index| highest(index)).max().unwrap_or(0);
+    let idr = u64::from((32 - top.leading_zeros()).div_ceil(6));
+    // A leaf has 16 areas at most, a node above 10 children; half full is the worst.
+    let areas = snapshot.mms.iter().map(|mm| mm.vmas.len() as u64).max().unwrap_or(0);
+    let mut maple = 1;
+    let mut reach = 8;
+    while reach < areas {
+        reach *= 5;
+        maple += 1;
+    }
+    idr + maple + rounds_of_places(snapshot)
+}
+
+/// In how many rounds all directories and mounts are reached from the files that are open and the
+/// directories that processes are in.
+fn rounds_of_places(snapshot: &Snapshot) -> u64 {
+    let mut dentries = vec![false; snapshot.dentries.len()];
+    let mut mounts = vec![false; snapshot.mounts.len()];
+    let mut places: Vec<PathRef> = snapshot.files.iter().map(|file| file.path).collect();
+    places.extend(snapshot.processes.iter().map(|process| process.cwd));
+    let mut rounds = 0;
+    loop {
+        let mut next = Vec::new();
+        for PathRef { mount, dentry } in places {
+            if let Some(seen) = dentries.get_mut(dentry as usize).filter(|seen| !**seen) {
+                *seen = true;
+                next.push(PathRef {
+                    mount: NONE,
+                    dentry: snapshot.dentries[dentry as usize].parent,
+                });
+            }
+            if let Some(seen) = mounts.get_mut(mount as usize).filter(|seen| !**seen) {
+                *seen = true;
+                let row = snapshot.mounts[mount as usize];
+                next.push(PathRef { mount: row.parent, dentry: row.root });
+                next.push(PathRef { mount: NONE, dentry: row.mountpoint });
+            }
+        }
+        if next.is_empty() {
+            return rounds;
+        }
+        rounds += 1;
+        places = next;
+    }
+}
+
+#[test]
+fn batches_are_those_of_the_levels_not_of_the_objects() {
+    let Some(images) = images_or_skip("the count of batches") else { return };
+    let mut scanner = Scanner::new(&Limits::default());
+    let mut costs = Vec::new();
+    for image in images {
+        let machine = Machine::open(&image);
+        let mut meter = Meter::new(machine.memory, Detail::Lines).unwrap();
+        let (snapshot, ..) = scanner.see(&mut meter, &machine.kernel);
+        let first = meter.counts();
+        let (population, interfaces) = (entities(snapshot), snapshot.interfaces.len() as u64);
+        let levels = levels(snapshot);
+        meter.reset();
+        scanner.walker.scan(&mut meter, &machine.kernel, Scope::ALL).unwrap();
+        let second = meter.counts();
+        eprintln!(
+            "{}: {population} objects, {} batches ({} with interfaces), {} requests, {} levels",
+            machine.name, second.batches, first.batches, second.requests, levels
+        );
+        assert!(first.batches <= second.batches + (interfaces + 1) * BATCHES_PER_INTERFACE_MAX);
+        assert!(second.batches <= BATCHES_FIXED_MAX + levels, "{}", machine.name);
+        assert_eq!(second.failed, 0);
+        costs.push((population, second.batches.saturating_sub(levels), machine.name));
+    }
+    costs.sort();
+    let (Some(small), Some(large)) = (costs.first(), costs.last()) else { return };
+    if large.0 < small.0 * 4 {
+        eprintln!("skipped: no two images of which one holds four times as much as the other");
+        return;
+    }
+    // The same machine with many times the objects: only what depends on the depth may differ, and what
+    // some kind of object costs once if there is any of it at all.
+    assert!(
+        large.1 <= small.1 + LEVELS_BESIDE_MAX,
+        "{} needs {} batches beyond its levels, {} needs {}",
+        large.2,
+        large.1,
+        small.2,
+        small.1
+    );
+}
+
+/// A source that answers only the batches of the walk's own reader, and counts them.
+struct BatchOnly<S> {
+    source: S,
+    batches: u64,
+    empty: u64,
+}
+
+impl<S: MemorySource> MemorySource for BatchOnly<S> {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.batches += 1;
+        self.empty += u64::from(requests.is_empty());
+        assert!(requests.iter().all(|request| request.outcome == Outcome::Pending));
+        assert_eq!(arena.as_ptr().align_offset(8), 0);
+        self.source.read_batch(requests, arena);
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        panic!("a scan asks for no regions");
+    }
+
+    fn next_data(&mut self, _: PhysicalAddress) -> Option<Range<u64>> {
+        panic!("a scan sweeps over nothing");
+    }
+
+    fn read_exact(&mut self, _: PhysicalAddress, _: &mut [u8]) -> bool {
+        panic!("a request outside a batch");
+    }
+}
+
+#[test]
+fn no_request_is_issued_outside_a_batch() {
+    let Some(images) = images_or_skip("the watch over requests") else { return };
+    let mut scanner = Scanner::new(&Limits::default());
+    for image in images {
+        let Machine { memory, kernel, .. } = Machine::open(&image);
+        let meter = Meter::new(memory, Detail::Lines).unwrap();
+        let mut source = BatchOnly { source: meter, batches: 0, empty: 0 };
+        scanner.see(&mut source, &kernel);
+        let counts = source.source.counts();
+        assert!(counts.requests > 0);
+        assert_eq!(counts.batches, source.batches);
+        assert_eq!(source.empty, 0, "an empty batch is a round trip for nothing");
+    }
+}
+
+#[test]
+fn what_the_limits_have_no_room_for_is_counted() {
+    let Some(images) = images_or_skip("the scan with small limits") else { return };
+    let limits = Limits {
+        processes: 4,
+        threads: 4,
+        file_descriptors: 4,
+        vmas: 4,
+        connections: 4,
+        string_length: 64,
+    };
+    let mut scanner = Scanner::new(&limits);
+    let mut roomy = Scanner::new(&Limits::default());
+    for image in images {
+        let mut machine = Machine::open(&image);
+        let all = entities(roomy.see(&mut machine.memory, &machine.kernel).0);
+        let (snapshot, seen, _) = scanner.see(&mut machine.memory, &machine.kernel);
+        let (some, dropped) = (entities(snapshot), snapshot.losses.dropped);
+        assert!(some <= all);
+        assert!(some == all || dropped > 0, "{}: {all} objects, {some} seen", machine.name);
+        assert!(seen.lines > 0);
+    }
+}
