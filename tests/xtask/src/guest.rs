@@ -7,6 +7,13 @@ use std::io::BufRead as _;
 
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 
+pub(crate) const USAGE: &str = "\
+  guest [--kernel 6.1] [--memory MIB] [--five-level] [--numa NODES] [--ram-file PATH]
+        [--load 'COMMAND']…
+        boots a guest, prints where its memory is, obeys --load, then takes the agent's commands
+        on stdin until EOF (tests/agent/agent.c lists them)
+";
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let text = |e: panoptes_rig::Error| e.to_string();
     let mut flavor = Flavor::Debian6_1;

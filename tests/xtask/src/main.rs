@@ -1,40 +1,53 @@
 //! Developers' commands: `cargo xtask COMMAND`.
 //!
-//! Not for users of Panoptes: nothing here is installed. One file a command.
+//! One file a command, and one row in [`COMMANDS`]. Not for users of Panoptes: nothing here is
+//! installed.
 
 use std::process::ExitCode;
 
 mod guest;
 mod setup;
+mod test;
+#[cfg(test)]
+mod tidy;
 
-const USAGE: &str = "\
-cargo xtask COMMAND
+/// A command: what it is called, what `help` says about it, and what does it.
+struct Command {
+    name: &'static str,
+    usage: &'static str,
+    run: fn(&[String]) -> Result<(), String>,
+}
 
-  guest [--kernel 6.1] [--memory MIB] [--five-level] [--load \"COMMAND\"]…
-        boots a guest, prints where its memory is, takes the agent's commands on stdin until EOF
-  setup installs what guests need and fetches all kernels
-";
+const COMMANDS: &[Command] = &[
+    Command { name: "test", usage: test::USAGE, run: test::run },
+    Command { name: "guest", usage: guest::USAGE, run: guest::run },
+    Command { name: "setup", usage: setup::USAGE, run: setup::run },
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((command, rest)) = arguments.split_first() else {
-        eprint!("{USAGE}");
+    let Some((name, rest)) = arguments.split_first() else {
+        eprint!("{}", help());
         return ExitCode::from(2);
     };
-    let done = match command.as_str() {
-        "guest" => guest::run(rest),
-        "setup" => setup::run(rest),
-        "help" | "--help" | "-h" => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        other => Err(format!("no command {other:?}; `cargo xtask help` lists them")),
+    if ["help", "--help", "-h"].contains(&name.as_str()) {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        eprintln!("xtask: no command {name:?}; `cargo xtask help` lists them");
+        return ExitCode::from(2);
     };
-    match done {
+    match (command.run)(rest) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("xtask: {message}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn help() -> String {
+    let usages: Vec<&str> = COMMANDS.iter().map(|command| command.usage).collect();
+    format!("cargo xtask COMMAND\n\n{}", usages.join("\n"))
 }

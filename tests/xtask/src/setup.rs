@@ -2,6 +2,11 @@
 
 use panoptes_rig::{Flavor, Kernel, setup};
 
+pub(crate) const USAGE: &str = "\
+  setup
+        installs what guests need, fetches every kernel: later runs need no network
+";
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if let Some(argument) = arguments.first() {
         return Err(format!("setup takes no arguments, not {argument:?}"));

@@ -1,0 +1,145 @@
+//! Guests boot, stop, go on, reset and end; their memory is the file the rig says.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, Truth, enabled, setup};
+
+fn spec(flavor: Flavor) -> GuestSpec {
+    setup::ensure().unwrap();
+    GuestSpec::new(Kernel::obtain(flavor).unwrap())
+}
+
+/// Whether the guest's memory holds some bytes.
+fn memory_holds(path: &Path, needle: &[u8]) -> bool {
+    let mut file = File::open(path).unwrap();
+    let mut chunk = vec![0; 1 << 24];
+    loop {
+        let got = file.read(&mut chunk).unwrap();
+        if got == 0 {
+            return false;
+        }
+        if chunk[..got].windows(needle.len()).any(|window| window == needle) {
+            return true;
+        }
+    }
+}
+
+fn boots_and_is_readable(flavor: Flavor) {
+    let spec = spec(flavor);
+    let mut guest = Guest::boot(&spec).unwrap();
+    println!("{} booted in {:.1} s", spec.kernel.release(), guest.boot_time().as_secs_f64());
+    let size = std::fs::metadata(guest.ram_path()).unwrap().len();
+    assert_eq!(size, guest.ram_bytes());
+    let release = format!("OSRELEASE={}", spec.kernel.release());
+    assert!(memory_holds(guest.ram_path(), release.as_bytes()), "no VMCOREINFO in memory");
+    let said = guest.agent("run uname -r").unwrap();
+    assert_eq!(said, [spec.kernel.release()]);
+    let refused = guest.agent("run exit 3").unwrap_err().to_string();
+    assert!(refused.contains("exit status 3"), "{refused}");
+    guest.quit().unwrap();
+}
+
+#[test]
+fn guest_of_6_1_boots() {
+    if enabled("guest_of_6_1_boots") {
+        boots_and_is_readable(Flavor::Debian6_1);
+    }
+}
+
+#[test]
+fn guest_of_6_12_boots() {
+    if enabled("guest_of_6_12_boots") {
+        boots_and_is_readable(Flavor::Debian6_12);
+    }
+}
+
+#[test]
+fn paused_memory_stands_still() {
+    if !enabled("paused_memory_stands_still") {
+        return;
+    }
+    let mut guest = Guest::boot(&spec(Flavor::Debian6_1)).unwrap();
+    guest.agent("churn seconds=60").unwrap();
+    guest.pause().unwrap();
+    let first = std::fs::read(guest.ram_path()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(first == std::fs::read(guest.ram_path()).unwrap(), "memory changed while paused");
+    guest.resume().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(first != std::fs::read(guest.ram_path()).unwrap(), "memory stands still when resumed");
+}
+
+#[test]
+fn guest_answers_again_after_a_reset() {
+    if !enabled("guest_answers_again_after_a_reset") {
+        return;
+    }
+    let mut guest = Guest::boot(&spec(Flavor::Debian6_1)).unwrap();
+    guest.agent("run touch /tmp/before").unwrap();
+    guest.system_reset().unwrap();
+    assert!(guest.agent("run ls /tmp/before").is_err());
+}
+
+#[test]
+fn page_table_levels_are_as_asked_for() {
+    if !enabled("page_table_levels_are_as_asked_for") {
+        return;
+    }
+    for five_level in [false, true] {
+        let spec = GuestSpec { five_level, ..spec(Flavor::Debian6_1) };
+        let mut guest = Guest::boot(&spec).unwrap();
+        let flags = guest.agent("run grep -m1 flags /proc/cpuinfo").unwrap();
+        assert_eq!(flags[0].contains(" la57"), five_level);
+    }
+}
+
+#[test]
+fn several_numa_nodes_are_seen_inside() {
+    if !enabled("several_numa_nodes_are_seen_inside") {
+        return;
+    }
+    let spec = GuestSpec { numa_nodes: 2, ..spec(Flavor::Debian6_12) };
+    let mut guest = Guest::boot(&spec).unwrap();
+    let nodes = guest.agent("run cat /sys/devices/system/node/has_memory").unwrap();
+    assert_eq!(nodes, ["0-1"]);
+    let log = guest.agent("run dmesg").unwrap();
+    let tables = log.iter().find(|line| line.contains("TCP established hash table")).unwrap();
+    assert!(tables.contains("vmalloc"), "{tables}");
+}
+
+#[test]
+fn dropped_guest_leaves_nothing_behind() {
+    if !enabled("dropped_guest_leaves_nothing_behind") {
+        return;
+    }
+    let guest = Guest::boot(&spec(Flavor::Debian6_1)).unwrap();
+    let ram = guest.ram_path().to_owned();
+    let process = PathBuf::from(format!("/proc/{}", guest.qemu_pid()));
+    assert!(process.exists());
+    drop(guest);
+    assert!(!process.exists());
+    assert!(!ram.exists());
+}
+
+#[test]
+fn storm_forks_at_the_rate_it_is_told() {
+    if !enabled("storm_forks_at_the_rate_it_is_told") {
+        return;
+    }
+    let mut guest = Guest::boot(&spec(Flavor::Debian6_1)).unwrap();
+    let started = Instant::now();
+    guest.agent("storm rate=50 seconds=4").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let forked: u64 = guest.agent("storm-status").unwrap()[0].parse().unwrap();
+    println!("{forked} forks seen {:.1} s after the start", started.elapsed().as_secs_f64());
+    assert_eq!(forked, 200);
+    guest.agent("kill-all").unwrap();
+    let truth = Truth::of(&mut guest, "processes").unwrap();
+    let left: Vec<_> =
+        truth.of_kind("process").filter(|p| p["process_parent_process_id"] == 1).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

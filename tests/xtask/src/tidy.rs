@@ -1,0 +1,113 @@
+//! Rules of the house that no compiler checks, held by `cargo test`.
+
+use std::path::{Path, PathBuf};
+
+/// Files that may contain the keyword `unsafe`, and no others; each has its reasons beside it.
+const UNSAFE_FILES: &[&str] = &[
+    "engine/src/source/mapping.rs",
+    "engine/src/source/sigbus.rs",
+    "engine/src/source/tests/process.rs",
+    "sinks/src/output/ring.rs",
+    "sinks/tests/allocations.rs",
+];
+
+/// A file longer than this holds more than one thing.
+const LINES_MAX: usize = 700;
+/// Where the doc of a module must begin at the latest: attributes may come first.
+const DOC_LINE_MAX: usize = 5;
+
+/// Every Rust file of the project with its content, by path from the root.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let root = root.canonicalize().expect("the workspace is where this crate says");
+    let mut paths = Vec::new();
+    collect(&root, &mut paths);
+    let mut sources: Vec<_> = paths
+        .into_iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).expect("a Rust file can be read");
+            let name = path.strip_prefix(&root).expect("it lies below the root");
+            (name.to_string_lossy().into_owned(), text)
+        })
+        .collect();
+    sources.sort();
+    assert!(sources.len() > 20, "the walk over the tree found next to nothing");
+    sources
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder can be listed").flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                collect(&path, paths);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+}
+
+/// Whether a line of code, comments and text left aside, uses a word.
+fn uses_word(line: &str, word: &str) -> bool {
+    let unquoted: Vec<&str> = line.split('"').step_by(2).collect();
+    let unquoted = unquoted.join("\"\"");
+    let code = unquoted.split("//").next().unwrap_or_default();
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
+}
+
+#[test]
+fn unsafe_code_is_only_where_the_list_says() {
+    let found: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, text)| text.lines().any(|line| uses_word(line, "unsafe")))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(found, UNSAFE_FILES, "(left: the tree, right: the list in tests/xtask/src/tidy.rs)");
+}
+
+#[test]
+fn files_are_short() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .map(|(name, text)| (text.lines().count(), name))
+        .filter(|(lines, _)| *lines >= LINES_MAX)
+        .collect();
+    assert!(long.is_empty(), "files of {LINES_MAX} lines or more: {long:?}");
+}
+
+#[test]
+fn files_say_what_they_are_for() {
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.lines().take(DOC_LINE_MAX).any(|line| line.starts_with("//!")))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(silent.is_empty(), "files without a module doc: {silent:?}");
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    let marker = concat!("to", "do!");
+    let unfinished: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, text)| text.contains(marker))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(unfinished.is_empty(), "files with {marker}: {unfinished:?}");
+}
+
+#[test]
+fn words_are_found_as_words() {
+    assert!(uses_word("    unsafe { x() }", "unsafe"));
+    assert!(uses_word("unsafe impl Send for X {}", "unsafe"));
+    assert!(!uses_word("#![deny(unsafe_code)]", "unsafe"));
+    assert!(!uses_word("// unsafe is a word here", "unsafe"));
+    assert!(!uses_word(&format!("let list = {:?};", "unsafe"), "unsafe"));
+}
