@@ -22,10 +22,6 @@ crate::layout! {
         i_rdev: ["i_rdev"],
         /// `struct super_block *`
         i_sb: ["i_sb"],
-        /// `const struct file_operations *`
-        i_fop: ["i_fop"],
-        /// What a filesystem keeps: for a namespace file its `struct ns_common`.
-        i_private: ["i_private"],
         /// Access time. Seconds since Linux commit 3aa63a569c64 ("fs: switch timespec64 fields in inode to
         /// discrete integers") (in v6.11); before that a `timespec64`.
         atime_sec: ["i_atime_sec", "__i_atime.tv_sec", "i_atime.tv_sec"],
@@ -42,6 +38,14 @@ crate::layout! {
         /// The change time under the name that it had before Linux commit 13bc24457850 ("fs: rename
         /// i_ctime field to __i_ctime") (in v6.6): says that a kernel is older than that.
         i_ctime?: ["i_ctime"],
+    }
+}
+
+crate::layout! {
+    /// What few inodes are asked for, far from the rest of `struct inode`.
+    pub struct InodePrivate("inode") {
+        /// What a filesystem keeps: for a namespace file its `struct ns_common`.
+        i_private: ["i_private"],
     }
 }
 
@@ -84,10 +88,6 @@ pub struct Attributes {
     pub rdev: u32,
     /// `struct super_block *`
     pub super_block: KernelVa,
-    /// `const struct file_operations *`
-    pub fop: KernelVa,
-    /// `void *`
-    pub private: KernelVa,
     /// Access time in nanoseconds since 1970.
     pub atime_ns: i64,
     /// Modification time in nanoseconds since 1970.
@@ -113,8 +113,6 @@ impl Attributes {
             size: view.unsigned(layout.i_size),
             rdev: view.unsigned(layout.i_rdev) as u32,
             super_block: view.pointer(layout.i_sb),
-            fop: view.pointer(layout.i_fop),
-            private: view.pointer(layout.i_private),
             atime_ns: time(layout.atime_sec, layout.atime_nsec),
             mtime_ns: time(layout.mtime_sec, layout.mtime_nsec),
             ctime_ns: time(layout.ctime_sec, layout.ctime_nsec),

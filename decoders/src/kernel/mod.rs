@@ -81,6 +81,8 @@ layouts! {
     inet_timewait_sock: sock::InetTimewaitSock,
     /// `struct inode`
     inode: inode::Inode,
+    /// `struct inode`, its far end
+    inode_private: inode::InodePrivate,
     /// `struct mm_struct`
     mm_struct: mm_struct::MmStruct,
     /// `struct maple_node`

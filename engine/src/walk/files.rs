@@ -8,6 +8,7 @@ use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::mount::Mounted;
 use panoptes_decoders::kernel::super_block::{Filesystem, magic};
+use panoptes_decoders::layout::View;
 use panoptes_decoders::source::MemorySource;
 
 use super::processes::path_of;
@@ -63,7 +64,7 @@ impl Walker {
             self.read_places(source, kernel, from);
         }
         self.read_long_names(source, kernel);
-        self.name_namespace_files();
+        self.name_namespace_files(source, kernel);
         self.read_names(source, kernel);
     }
 
@@ -239,20 +240,32 @@ impl Walker {
     }
 
     /// Gives the inodes of namespace files the name of their namespace's kind, to be read.
-    fn name_namespace_files(&mut self) {
+    fn name_namespace_files<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let snapshot = &mut self.snapshot;
-        for inode in snapshot.inodes.iter_mut() {
+        let (todo, addresses) = (&mut self.scratch.owners, &mut self.scratch.addresses);
+        todo.clear();
+        addresses.clear();
+        for (index, inode) in snapshot.inodes.iter().enumerate() {
             let is_nsfs = snapshot
                 .super_blocks
                 .at(inode.super_block)
                 .is_some_and(|row| row.filesystem.magic == magic::NSFS);
             if is_nsfs {
-                let ns = inode.attributes.private;
-                inode.namespace_name =
-                    row_of(&mut self.maps.names, &mut snapshot.names, ns, || {
-                        NameRow::new(ns, NameKind::Namespace)
-                    });
+                todo.push(index as u32);
+                addresses.push(inode.address);
             }
         }
+        let layout = &kernel.layouts.inode_private;
+        let (inodes, names) = (&mut snapshot.inodes, &mut snapshot.names);
+        let (map, losses) = (&mut self.maps.names, &mut snapshot.losses);
+        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+            let Some(view) = bytes.map(View::new) else {
+                losses.unreadable += 1;
+                return;
+            };
+            let ns = view.pointer(layout.i_private);
+            inodes[todo[index] as usize].namespace_name =
+                row_of(map, names, ns, || NameRow::new(ns, NameKind::Namespace));
+        });
     }
 }

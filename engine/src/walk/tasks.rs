@@ -31,7 +31,9 @@ impl Walker {
         found.clear();
         found.push(kernel.roots.init_task);
         self.fetch_tasks(source, kernel, &found, 0);
-        if self.snapshot.threads.is_empty() {
+        let is_swapper =
+            |row: &ThreadRow| row.task.pid == 0 && row.task.name().starts_with(b"swapper");
+        if !self.snapshot.threads.first().is_some_and(is_swapper) {
             self.scratch.addresses = found;
             return Err(ScanError::NoInitTask);
         }
