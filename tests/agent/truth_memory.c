@@ -50,10 +50,12 @@ static void one_area(int pid, const struct area *area, const struct stat *execut
 	snprintf(text, sizeof(text), "0x%llx", area->end);
 	json_string("virtual_memory_area_end_address", text);
 	json_string("memory_permissions", area->permissions);
+	/* The first segment of System V shared memory is a file with inode number 0. */
+	bool file = area->inode != 0 || area->major != 0 || area->minor != 0;
 	json_boolean("is_main_process_executable",
-		     area->inode != 0 && executable && area->inode == executable->st_ino &&
+		     file && executable && area->inode == executable->st_ino &&
 			     makedev(area->major, area->minor) == executable->st_dev);
-	if (area->inode == 0) {
+	if (!file) {
 		if (area->name_length > 0)
 			json_text("memory_name", area->name, area->name_length);
 		/* Not an area of the process: the kernel adds it to every list. */

@@ -36,6 +36,8 @@ pub struct GuestSpec {
     pub kernel_arguments: Vec<String>,
     /// Where the guest's memory lies; by default a file in the cache folder, gone with the guest.
     pub ram_file: Option<PathBuf>,
+    /// Memory that is QEMU's own: no file, to be read out of its process.
+    pub private_memory: bool,
     /// Boots beside another guest of the same test. Without this a guest waits until every other
     /// of this user has ended: emulation is slow, and memory is short.
     pub beside_others: bool,
@@ -54,6 +56,7 @@ impl GuestSpec {
             five_level: false,
             kernel_arguments: Vec::new(),
             ram_file: None,
+            private_memory: false,
             beside_others: false,
             boot_timeout: Duration::from_secs(90),
         }
@@ -174,7 +177,8 @@ impl Guest {
         Err(Error::new("QEMU did not end when told to"))
     }
 
-    /// The file that is the guest's physical memory, from address 0 on without a hole.
+    /// The file that is the guest's physical memory, from address 0 on without a hole (up to
+    /// 2 GiB); there is none where the memory is private.
     pub fn ram_path(&self) -> &Path {
         &self.ram
     }
@@ -271,11 +275,12 @@ fn qemu_arguments(
         let _ = write!(append, " {argument}");
     }
     let file = folder.display();
-    let memory = format!(
-        "memory-backend-file,id=m0,size={}M,mem-path={},share=on",
-        spec.memory_mib,
-        ram.display()
-    );
+    let memory = if spec.private_memory {
+        format!("memory-backend-ram,id=m0,size={}M", spec.memory_mib)
+    } else {
+        let (size, path) = (spec.memory_mib, ram.display());
+        format!("memory-backend-file,id=m0,size={size}M,mem-path={path},share=on")
+    };
     let pairs = [
         ("-accel", "tcg,thread=multi".to_owned()),
         ("-cpu", cpu.to_owned()),

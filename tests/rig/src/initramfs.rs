@@ -24,6 +24,7 @@ const APPLETS: &[&str] = &[
 ];
 
 /// Builds the initramfs for a kernel and gives its path (made again when anything in it changed).
+/// The first time this fetches a package and compiles the agent; later it needs no network.
 pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "modules", "mnt"] {

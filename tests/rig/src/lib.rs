@@ -22,6 +22,7 @@ pub mod initramfs;
 pub mod kernel;
 mod modules;
 pub mod packages;
+pub mod product;
 pub mod qmp;
 pub mod setup;
 mod spawn;

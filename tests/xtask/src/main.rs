@@ -5,7 +5,9 @@
 
 use std::process::ExitCode;
 
+mod demo;
 mod guest;
+mod human;
 mod setup;
 mod test;
 #[cfg(test)]
@@ -19,6 +21,7 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command { name: "demo", usage: demo::USAGE, run: demo::run },
     Command { name: "test", usage: test::USAGE, run: test::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },
     Command { name: "setup", usage: setup::USAGE, run: setup::run },

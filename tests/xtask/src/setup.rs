@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: makes this machine able to run guests, so that later runs need no network.
 
-use panoptes_rig::{Flavor, Kernel, setup};
+use panoptes_rig::{Flavor, Kernel, initramfs, setup};
 
 pub(crate) const USAGE: &str = "\
   setup
@@ -14,6 +14,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     setup::ensure().map_err(|e| e.to_string())?;
     for flavor in Flavor::ALL {
         let kernel = Kernel::obtain(*flavor).map_err(|e| e.to_string())?;
+        initramfs::build(&kernel).map_err(|e| e.to_string())?;
         println!("{:<5} {}", flavor.name(), kernel.release());
     }
     Ok(())

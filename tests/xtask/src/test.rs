@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use panoptes_rig::{Flavor, Kernel, gate, setup};
+use panoptes_rig::{Flavor, Kernel, gate, initramfs, setup};
 
 pub(crate) const USAGE: &str = "\
   test  [ARGUMENTS of cargo test]…
@@ -47,7 +47,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 fn prepare() -> Result<(), String> {
     setup::ensure().map_err(|e| e.to_string())?;
     for flavor in Flavor::ALL {
-        Kernel::obtain(*flavor).map_err(|e| e.to_string())?;
+        let kernel = Kernel::obtain(*flavor).map_err(|e| e.to_string())?;
+        initramfs::build(&kernel).map_err(|e| e.to_string())?;
     }
     Ok(())
 }

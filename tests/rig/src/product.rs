@@ -1,0 +1,39 @@
+//! Runs the `panoptes` program that the same build made.
+//!
+//! Tests of guests are in this crate, which does not depend on the product: they use it as a user
+//! does, by its command line.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::command;
+use crate::error::{Error, Result};
+use crate::guest::Guest;
+
+/// Names another program than the one beside the tests.
+pub const VARIABLE: &str = "PANOPTES_PROGRAM";
+
+/// The program's path.
+pub fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(VARIABLE) {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe()
+        .map_err(|e| Error::new(format!("a test cannot tell its own path: {e}")))?;
+    // target/PROFILE/deps/TEST, and examples one folder further up
+    let beside = test.ancestors().skip(1).take(3).map(|folder| folder.join("panoptes"));
+    beside.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Error::new(format!(
+            "no program `panoptes` beside {}; run `cargo build -p panoptes`, or set {VARIABLE}",
+            test.display()
+        ))
+    })
+}
+
+/// Scans a guest's memory file and gives the lines printed.
+pub fn scan(guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
+    let mut scan = Command::new(program()?);
+    scan.arg("scan").arg(format!("file:{}", guest.ram_path().display())).args(arguments);
+    let text = command::output(&mut scan)?;
+    Ok(text.lines().map(str::to_owned).collect())
+}

@@ -1,0 +1,67 @@
+//! `panoptes scan` of a real kernel says what is true of it, all of it, and nothing else.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
+
+use std::time::Instant;
+
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, compare, enabled, product, setup};
+
+/// So often a truth may change while it is looked at before a test gives up.
+const ATTEMPTS: u32 = 5;
+
+fn boot(flavor: Flavor, change: impl FnOnce(&mut GuestSpec)) -> Guest {
+    setup::ensure().unwrap();
+    let mut spec = GuestSpec::new(Kernel::obtain(flavor).unwrap());
+    change(&mut spec);
+    Guest::boot(&spec).unwrap()
+}
+
+fn scan_is_exact(guest: &mut Guest, workload: &str) {
+    guest.agent(workload).unwrap();
+    let report = compare::exact(guest, "", ATTEMPTS, |guest| {
+        let started = Instant::now();
+        let lines = product::scan(guest, &[]);
+        println!("scanned in {:.2} s", started.elapsed().as_secs_f64());
+        lines
+    })
+    .unwrap();
+    println!("{report}");
+    assert!(report.is_exact(), "{report}");
+    assert!(report.kind("process").truth > 30, "{report}");
+}
+
+#[test]
+fn zoo_of_6_1_is_scanned_exactly() {
+    if enabled("zoo_of_6_1_is_scanned_exactly") {
+        scan_is_exact(&mut boot(Flavor::Debian6_1, |_| ()), "zoo");
+    }
+}
+
+#[test]
+fn zoo_of_6_12_is_scanned_exactly() {
+    if enabled("zoo_of_6_12_is_scanned_exactly") {
+        scan_is_exact(&mut boot(Flavor::Debian6_12, |_| ()), "zoo");
+    }
+}
+
+#[test]
+fn zoo_behind_five_levels_is_scanned_exactly() {
+    if enabled("zoo_behind_five_levels_is_scanned_exactly") {
+        scan_is_exact(&mut boot(Flavor::Debian6_12, |spec| spec.five_level = true), "zoo");
+    }
+}
+
+#[test]
+fn zoo_on_two_nodes_is_scanned_exactly() {
+    if enabled("zoo_on_two_nodes_is_scanned_exactly") {
+        scan_is_exact(&mut boot(Flavor::Debian6_1, |spec| spec.numa_nodes = 2), "zoo");
+    }
+}
+
+#[test]
+fn load_is_scanned_exactly() {
+    if enabled("load_is_scanned_exactly") {
+        let load = "load processes=300 threads=5 fds=50 areas=100 connections=5";
+        scan_is_exact(&mut boot(Flavor::Debian6_1, |spec| spec.memory_mib = 1024), load);
+    }
+}

@@ -1,0 +1,205 @@
+//! `cargo xtask demo`: a guest goes on a tour of ordinary and hostile things while Panoptes watches it.
+//!
+//! One line an activity for people, the records themselves in a file beside. Not a test: what must hold
+//! is held elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
+use serde_json::Value;
+
+use crate::human;
+
+pub(crate) const USAGE: &str = "\
+  demo [--kernel 6.1] [--all]
+        boots a guest that does ordinary and hostile things, and watches it live; --all shows the
+        guest's own housekeeping too
+";
+
+/// How long the watcher gets to attach, and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let mut flavor = Flavor::Debian6_1;
+    let mut all = false;
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--kernel" => {
+                let name = words.next().ok_or("--kernel needs a value after it")?;
+                flavor = Flavor::from_name(name).map_err(|e| e.to_string())?;
+            }
+            "--all" => all = true,
+            other => return Err(format!("demo has no option {other:?}; see `cargo xtask help`")),
+        }
+    }
+    setup::ensure().map_err(|e| e.to_string())?;
+    let kernel = Kernel::obtain(flavor).map_err(|e| e.to_string())?;
+    let program = build()?;
+
+    eprintln!("demo: booting Linux {} in QEMU …", kernel.release());
+    let begin = Instant::now();
+    let mut guest = Guest::boot(&GuestSpec::new(kernel)).map_err(|e| e.to_string())?;
+    let folder = new_folder()?;
+    let mut watcher = Watcher::start(&program, &guest, &folder, all)?;
+    watcher.wait_until_attached()?;
+    eprintln!("demo: watching it from the outside; its memory file is all that Panoptes has");
+    eprintln!();
+    let colour = std::io::stdout().is_terminal();
+    guest
+        .agent_lines("tour", |line| println!("{}", human::act(line, colour)))
+        .map_err(|e| e.to_string())?;
+    std::thread::sleep(Duration::from_millis(500));
+    let counts = watcher.stop()?;
+    drop(guest);
+
+    println!();
+    println!("What was reported:");
+    for (name, count) in &counts {
+        println!("  {count:>6}  {name}");
+    }
+    println!();
+    println!(
+        "{:.0} s after the guest was started. The records, one JSON object a line:",
+        begin.elapsed().as_secs_f64()
+    );
+    println!("  {}", folder.join("events.jsonl").display());
+    Ok(())
+}
+
+/// Builds the program as users have it.
+fn build() -> Result<PathBuf, String> {
+    eprintln!("demo: building panoptes …");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "panoptes",
+            "--message-format=json-render-diagnostics",
+        ])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("cannot start cargo: {e}"))?;
+    if !output.status.success() {
+        return Err("panoptes does not build; see above".into());
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .find(|path| path.ends_with("panoptes"))
+        .ok_or_else(|| "cargo built panoptes and did not say where".into())
+}
+
+/// A new folder for the records of this run.
+fn new_folder() -> Result<PathBuf, String> {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/demo");
+    let failed = |e: std::io::Error| format!("cannot make a folder in {}: {e}", base.display());
+    std::fs::create_dir_all(&base).map_err(failed)?;
+    let base = base.canonicalize().map_err(failed)?;
+    (1..10_000)
+        .map(|number| base.join(format!("{number:04}")))
+        .find(|folder| std::fs::create_dir(folder).is_ok())
+        .ok_or_else(|| format!("{} is full of folders", base.display()))
+}
+
+/// `panoptes watch`, and a thread that shows what it says.
+struct Watcher {
+    child: Child,
+    reader: JoinHandle<BTreeMap<String, u64>>,
+    attached: Arc<Mutex<bool>>,
+}
+
+impl Watcher {
+    fn start(program: &Path, guest: &Guest, folder: &Path, all: bool) -> Result<Self, String> {
+        let mut child = Command::new(program)
+            .arg("watch")
+            .arg(guest.ram_path())
+            .args(["--interval", "10ms", "--set", "output.stdout=true", "--log-folder"])
+            .arg(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("cannot start {}: {e}", program.display()))?;
+        let stdout = child.stdout.take().ok_or("panoptes has no output")?;
+        let attached = Arc::new(Mutex::new(false));
+        let seen = Arc::clone(&attached);
+        let reader = std::thread::spawn(move || show(BufReader::new(stdout), &seen, all));
+        Ok(Self { child, reader, attached })
+    }
+
+    fn wait_until_attached(&mut self) -> Result<(), String> {
+        let begin = Instant::now();
+        loop {
+            if *self.attached.lock().map_err(|_| "the reader failed")? {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
+                return Err(format!("panoptes ended before it had begun ({status})"));
+            }
+            if begin.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                return Err("panoptes did not find the guest's kernel".into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to stop, waits until it has, and gives how many records of each activity there were.
+    fn stop(mut self) -> Result<BTreeMap<String, u64>, String> {
+        let asked = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .map_err(|e| format!("cannot start kill: {e}"))?;
+        let begin = Instant::now();
+        while asked.success() && begin.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
+                let counts = self.reader.join().map_err(|_| "the reader failed")?;
+                return if status.success() {
+                    Ok(counts)
+                } else {
+                    Err(format!("panoptes ended with {status}"))
+                };
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        Err("panoptes did not stop when asked".into())
+    }
+}
+
+/// Shows records as lines for people until there are no more.
+fn show(
+    records: impl std::io::BufRead,
+    attached: &Mutex<bool>,
+    all: bool,
+) -> BTreeMap<String, u64> {
+    let colour = std::io::stdout().is_terminal();
+    let mut counts = BTreeMap::new();
+    for line in records.lines() {
+        let Ok(line) = line else { break };
+        let Ok(record) = serde_json::from_str::<Value>(&line) else {
+            println!("not a record: {}", human::escape(&line));
+            continue;
+        };
+        let name = record["activity_data"]["name"].as_str().unwrap_or("?").to_owned();
+        if name == "host_initialization_successful"
+            && let Ok(mut attached) = attached.lock()
+        {
+            *attached = true;
+        }
+        *counts.entry(name).or_insert(0) += 1;
+        if all || !human::is_housekeeping(&record) {
+            println!("{}", human::line(&record, colour));
+        }
+    }
+    counts
+}
