@@ -45,5 +45,8 @@
 
 pub mod activities;
 pub mod json;
+pub mod output;
+pub mod queue;
 pub mod record;
 pub mod schema;
+pub mod writer;

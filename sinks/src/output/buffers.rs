@@ -1,0 +1,273 @@
+//! A few big buffers, filled and written in turn, and the count of what is written of which.
+//!
+//! A buffer holds whole records. It is free, ready (sealed with its place in the file), being written, or failed; a short
+//! write leaves it ready with the rest. Buffers are sealed, and so begun, in order; files may complete them in any.
+
+/// The buffers of one output.
+#[derive(Debug)]
+pub struct Buffers {
+    slots: Box<[Slot]>,
+    /// The first of those sealed.
+    oldest: usize,
+    /// How many are sealed, in a row from the oldest. The one after them is being filled.
+    sealed: usize,
+    /// How many may be under way at once.
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    data: Box<[u8]>,
+    filled: usize,
+    written: usize,
+    records: usize,
+    offset: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Free,
+    Ready,
+    Writing,
+    Failed,
+    /// Written, but something before it is not: were the file cut there, it would be lost.
+    Done,
+}
+
+/// What a transport is to write next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Piece {
+    /// Which buffer.
+    pub slot: usize,
+    /// From which of its bytes.
+    pub start: usize,
+    /// Up to which.
+    pub end: usize,
+    /// Where in the file.
+    pub offset: u64,
+}
+
+impl Buffers {
+    /// `count` buffers of `bytes` each, of which `most` may be under way at once: one for a stream, all for a file.
+    pub fn new(count: usize, bytes: usize, most: usize) -> Self {
+        let slot = || Slot {
+            data: vec![0; bytes].into_boxed_slice(),
+            filled: 0,
+            written: 0,
+            records: 0,
+            offset: 0,
+            state: State::Free,
+        };
+        let slots = std::iter::repeat_with(slot).take(count).collect();
+        Self { slots, oldest: 0, sealed: 0, most }
+    }
+
+    /// Every buffer's memory, in the order of [`Piece::slot`].
+    pub(crate) fn memory(&self) -> impl Iterator<Item = &[u8]> {
+        self.slots.iter().map(|slot| &*slot.data)
+    }
+
+    /// The one being filled; none when all are sealed.
+    fn filling(&self) -> Option<usize> {
+        (self.sealed < self.slots.len()).then(|| self.place(self.sealed))
+    }
+
+    /// The slot so many places after the oldest.
+    fn place(&self, place: usize) -> usize {
+        (self.oldest + place) % self.slots.len()
+    }
+
+    /// How many bytes fit into the buffer being filled; none when all are under way.
+    pub fn room(&self) -> usize {
+        self.filling().map_or(0, |index| self.slots[index].data.len() - self.slots[index].filled)
+    }
+
+    /// How many bytes are in the buffer being filled.
+    pub fn filled(&self) -> usize {
+        self.filling().map_or(0, |index| self.slots[index].filled)
+    }
+
+    /// Adds whole records, which must fit.
+    pub fn append(&mut self, bytes: &[u8], records: usize) {
+        let index = self.filling().expect("the caller asked for room");
+        let slot = &mut self.slots[index];
+        slot.data[slot.filled..slot.filled + bytes.len()].copy_from_slice(bytes);
+        slot.filled += bytes.len();
+        slot.records += records;
+    }
+
+    /// Ends the buffer being filled, if there is anything in it: it goes to `offset`.
+    pub fn seal(&mut self, offset: u64) {
+        if self.filled() == 0 {
+            return;
+        }
+        let index = self.place(self.sealed);
+        self.slots[index].offset = offset;
+        self.slots[index].state = State::Ready;
+        self.sealed += 1;
+    }
+
+    /// Whether everything sealed has been written.
+    pub const fn is_idle(&self) -> bool {
+        self.sealed == 0
+    }
+
+    /// How many are being written.
+    pub fn under_way(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.state == State::Writing).count()
+    }
+
+    /// The next piece to begin, in order; it counts as under way from now on.
+    pub(crate) fn begin(&mut self) -> Option<Piece> {
+        for place in 0..self.most.min(self.sealed) {
+            let index = self.place(place);
+            let slot = &mut self.slots[index];
+            match slot.state {
+                State::Ready => {
+                    slot.state = State::Writing;
+                    let (start, end) = (slot.written, slot.filled);
+                    let offset = slot.offset + start as u64;
+                    return Some(Piece { slot: index, start, end, offset });
+                }
+                State::Writing | State::Done | State::Free => {}
+                // Stops what comes after, so that a full disk is asked once and not once a buffer.
+                State::Failed => return None,
+            }
+        }
+        None
+    }
+
+    /// The bytes of a piece.
+    pub(crate) fn bytes(&self, piece: Piece) -> &[u8] {
+        &self.slots[piece.slot].data[piece.start..piece.end]
+    }
+
+    /// So many more bytes of a buffer were written. Gives how many records have now been written with all before them.
+    pub(crate) fn wrote(&mut self, slot: usize, bytes: usize) -> usize {
+        let slot = &mut self.slots[slot];
+        slot.written += bytes;
+        assert!(slot.written <= slot.filled, "more was written than there was");
+        slot.state = if slot.written < slot.filled { State::Ready } else { State::Done };
+        let mut records = 0;
+        while self.sealed > 0 && self.slots[self.oldest].state == State::Done {
+            records += self.forget_oldest();
+        }
+        records
+    }
+
+    /// Moves on from the oldest, and gives the number of its records.
+    fn forget_oldest(&mut self) -> usize {
+        let records = self.slots[self.oldest].clear();
+        self.oldest = self.place(1);
+        self.sealed -= 1;
+        records
+    }
+
+    /// The write of a buffer failed; it waits for [`Self::retry`].
+    pub(crate) fn failed(&mut self, slot: usize) {
+        self.slots[slot].state = State::Failed;
+    }
+
+    /// Whether a write failed.
+    pub fn has_failed(&self) -> bool {
+        self.slots.iter().any(|slot| slot.state == State::Failed)
+    }
+
+    /// Makes what failed ready again.
+    pub(crate) fn retry(&mut self) {
+        for slot in &mut self.slots {
+            if slot.state == State::Failed {
+                slot.state = State::Ready;
+            }
+        }
+    }
+
+    /// Where the file would end after its last whole line if nothing more were written; nothing when all was written.
+    pub(crate) fn whole_end(&self) -> Option<u64> {
+        let slot = self.slots.get(self.oldest).filter(|_| self.sealed > 0)?;
+        let written = &slot.data[..slot.written];
+        let lines = written.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        Some(slot.offset + lines as u64)
+    }
+
+    /// Gives up on everything, and gives the number of records lost. What is under way keeps its bytes until it is done.
+    pub(crate) fn abandon(&mut self) -> usize {
+        let mut records = 0;
+        for slot in &mut self.slots {
+            records += match slot.state {
+                State::Writing => std::mem::take(&mut slot.records),
+                _ => slot.clear(),
+            };
+        }
+        while self.sealed > 0 && self.slots[self.oldest].state == State::Free {
+            self.forget_oldest();
+        }
+        records
+    }
+}
+
+impl Slot {
+    /// Makes it free, and gives the number of its records.
+    fn clear(&mut self) -> usize {
+        (self.filled, self.written, self.state) = (0, 0, State::Free);
+        std::mem::take(&mut self.records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(count: usize, most: usize) -> Buffers {
+        let mut buffers = Buffers::new(count, 8, most);
+        for index in 0..count {
+            buffers.append(b"ab\ncd\n", 2);
+            buffers.seal(6 * index as u64);
+        }
+        buffers
+    }
+
+    #[test]
+    fn a_file_may_have_all_buffers_under_way_and_complete_them_in_any_order() {
+        let mut buffers = filled(3, 3);
+        assert_eq!(buffers.room(), 0);
+        let pieces: Vec<_> = std::iter::from_fn(|| buffers.begin()).collect();
+        assert_eq!(pieces.iter().map(|piece| piece.offset).collect::<Vec<_>>(), [0, 6, 12]);
+        assert_eq!(buffers.wrote(1, 6), 0, "what is before it is not written");
+        assert_eq!(buffers.room(), 0);
+        assert_eq!(buffers.wrote(0, 6), 4);
+        assert_eq!(buffers.room(), 8);
+        assert!(!buffers.is_idle());
+        assert_eq!(buffers.wrote(2, 6), 2);
+        assert!(buffers.is_idle());
+    }
+
+    #[test]
+    fn a_stream_has_one_under_way_and_finishes_it_before_the_next() {
+        let mut buffers = filled(2, 1);
+        let first = buffers.begin().unwrap();
+        assert_eq!(buffers.begin(), None);
+        assert_eq!(buffers.wrote(first.slot, 4), 0);
+        let rest = buffers.begin().unwrap();
+        assert_eq!((rest.slot, rest.start, rest.end), (0, 4, 6));
+        assert_eq!(buffers.wrote(0, 2), 2);
+        assert_eq!(buffers.begin().unwrap().slot, 1);
+    }
+
+    #[test]
+    fn a_failure_stops_what_comes_after_until_it_is_tried_again() {
+        let mut buffers = filled(2, 2);
+        let first = buffers.begin().unwrap();
+        assert_eq!(buffers.wrote(first.slot, 4), 0);
+        buffers.begin().unwrap();
+        buffers.failed(0);
+        assert_eq!(buffers.begin(), None);
+        assert_eq!(buffers.whole_end(), Some(3));
+        buffers.retry();
+        assert_eq!(buffers.begin().unwrap().start, 4);
+        buffers.failed(0);
+        assert_eq!(buffers.abandon(), 4);
+        assert_eq!(buffers.whole_end(), None);
+    }
+}

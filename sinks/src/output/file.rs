@@ -1,0 +1,387 @@
+//! The event log: a file that grows, rotates by size and is synced as asked.
+//!
+//! Writes go to explicit offsets, so that several can be under way and a failed one can be tried again in its place: a full
+//! disk tears no line. A file ends only between two records. When it is full, what is under way is finished, the old files
+//! are renamed (`events.jsonl.1` is the youngest) and a new one begins; meanwhile records wait in the queue.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::transport::{self, Target, Transport, TransportSettings};
+use super::{Counters, OutputKind, Standing};
+use crate::queue::Block;
+
+/// When what was written is forced to the disk.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SyncPolicy {
+    /// When the kernel likes.
+    #[default]
+    None,
+    /// Before a file is rotated away, and at the end.
+    Rotate,
+    /// Also whenever so many nanoseconds have passed and something was written.
+    Every(u64),
+}
+
+/// How a file is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FileOptions {
+    /// No file grows over this, but for a single record that is longer.
+    pub rotate_size: u64,
+    /// How many old files are kept beside the one being written.
+    pub max_files: u32,
+    /// When it is synced.
+    pub sync: SyncPolicy,
+    /// A record waits no longer than this for others to share its write.
+    pub flush_ns: u64,
+    /// How it is written.
+    pub transport: TransportSettings,
+}
+
+impl Default for FileOptions {
+    /// 64 MiB a file, eight old ones, 5 ms.
+    fn default() -> Self {
+        Self {
+            rotate_size: 64 << 20,
+            max_files: 8,
+            sync: SyncPolicy::None,
+            flush_ns: 5_000_000,
+            transport: TransportSettings::default(),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct FileOutput {
+    transport: Box<dyn Transport>,
+    ring_refused: Option<io::Error>,
+    /// The file, then the old ones, youngest first.
+    paths: Vec<PathBuf>,
+    options: FileOptions,
+    counters: Arc<Counters>,
+    /// Where the file ends, with what is in the buffers.
+    size: u64,
+    phase: Phase,
+    /// Since when something waits in the buffer being filled.
+    waiting_since: Option<u64>,
+    /// Whether something was written since the last sync.
+    is_dirty: bool,
+    next_sync: u64,
+    next_look: u64,
+    /// After a failure: when to try again.
+    retry_at: Option<u64>,
+    /// After a failed rotation: the file may grow until then.
+    rotate_after: u64,
+}
+
+/// How far a rotation is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Writing,
+    /// Waits until all is written.
+    Draining,
+    /// Waits until all is synced.
+    Syncing,
+}
+
+const RETRY_NS: u64 = 100_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+/// How often `finish` waits, and how long each time.
+const LAST_WAITS: usize = 100;
+const LAST_WAIT: Duration = Duration::from_millis(20);
+
+impl FileOutput {
+    /// Opens the file at its end, or makes it. A last line that was never ended is ended first.
+    pub fn open(path: &Path, options: FileOptions) -> io::Result<Self> {
+        Self::open_with(path, options, |file, counters| {
+            transport::open(file, Target::File, options.transport, counters)
+        })
+    }
+
+    fn open_with(
+        path: &Path,
+        options: FileOptions,
+        open_transport: impl FnOnce(File, &Arc<Counters>) -> (Box<dyn Transport>, Option<io::Error>),
+    ) -> io::Result<Self> {
+        let file = open_file(path)?;
+        let size = file.metadata()?.len();
+        let counters = Arc::new(Counters::default());
+        let mut last = [b'\n'];
+        if size > 0 {
+            file.read_exact_at(&mut last, size - 1)?;
+        }
+        let (transport, ring_refused) = open_transport(file, &counters);
+        let paths = (0..=options.max_files).map(|number| numbered(path, number)).collect();
+        let mut output = Self {
+            transport,
+            ring_refused,
+            paths,
+            options,
+            counters,
+            size,
+            phase: Phase::Writing,
+            waiting_since: None,
+            is_dirty: false,
+            next_sync: 0,
+            next_look: 0,
+            retry_at: None,
+            rotate_after: 0,
+        };
+        if last != [b'\n'] {
+            output.transport.buffers().append(b"\n", 0);
+            output.size += 1;
+        }
+        Ok(output)
+    }
+
+    /// Which way it writes.
+    pub fn kind(&self) -> OutputKind {
+        self.transport.kind()
+    }
+
+    /// Why io_uring was refused, where it was asked for.
+    pub const fn ring_refused(&self) -> Option<&io::Error> {
+        self.ring_refused.as_ref()
+    }
+
+    /// What it has done so far.
+    pub const fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Takes records from `index` on, as many as there is room for.
+    pub(crate) fn append(&mut self, block: &Block, index: usize, now_ns: u64) -> usize {
+        let mut taken = 0;
+        while self.phase == Phase::Writing && index + taken < block.records() {
+            let at = index + taken;
+            let in_file = self.room_in_file(now_ns);
+            let in_buffer = self.transport.buffers().room();
+            let mut count = block.fitting(at, in_buffer.min(in_file));
+            if count == 0 {
+                let is_first = self.size == 0 && block.fitting(at, in_buffer) > 0;
+                if is_first {
+                    count = 1; // longer than a whole file may be: it gets one of its own
+                } else if block.fitting(at, in_file) == 0 && self.size > 0 {
+                    self.phase = Phase::Draining;
+                    break;
+                } else if self.transport.buffers().filled() > 0 {
+                    self.seal();
+                    continue;
+                } else {
+                    break;
+                }
+            }
+            let bytes = block.slice(at, count);
+            self.transport.buffers().append(bytes, count);
+            self.size += bytes.len() as u64;
+            self.waiting_since.get_or_insert(now_ns);
+            taken += count;
+        }
+        taken
+    }
+
+    fn room_in_file(&self, now_ns: u64) -> usize {
+        if now_ns < self.rotate_after {
+            return usize::MAX;
+        }
+        usize::try_from(self.options.rotate_size.saturating_sub(self.size)).unwrap_or(usize::MAX)
+    }
+
+    /// Ends the buffer being filled.
+    fn seal(&mut self) {
+        let buffers = self.transport.buffers();
+        let offset = self.size - buffers.filled() as u64;
+        buffers.seal(offset);
+        self.waiting_since = None;
+        self.is_dirty = true;
+    }
+
+    /// Does what is due and takes in what is done; waits for that up to `wait` when something is under way.
+    pub(crate) fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
+        self.look_at_file(now_ns);
+        if self.is_flush_due(now_ns) {
+            self.seal();
+        }
+        if self.retry_at.is_some_and(|at| at <= now_ns) {
+            self.retry_at = None;
+            self.transport.buffers().retry();
+        }
+        if let SyncPolicy::Every(period) = self.options.sync
+            && self.phase == Phase::Writing
+            && self.is_dirty
+            && now_ns >= self.next_sync
+        {
+            self.next_sync = now_ns + period;
+            // What is still under way may miss this one.
+            self.is_dirty = !self.transport.buffers().is_idle();
+            self.transport.begin_sync();
+        }
+        if let Err(error) = self.transport.advance(wait) {
+            self.counters.add_error(&error);
+            self.retry_at = Some(now_ns + RETRY_NS);
+        }
+        self.advance_rotation(now_ns);
+        self.standing()
+    }
+
+    fn standing(&mut self) -> Standing {
+        let buffers = self.transport.buffers();
+        if buffers.has_failed() {
+            Standing::Failing
+        } else if self.phase == Phase::Writing && buffers.is_idle() && buffers.filled() == 0 {
+            Standing::Idle
+        } else {
+            Standing::Busy
+        }
+    }
+
+    /// Alone on its way a buffer goes at once; with others under way it waits a little, to be fuller.
+    fn is_flush_due(&mut self, now_ns: u64) -> bool {
+        let is_due = self.waiting_since.is_none_or(|since| now_ns >= since + self.options.flush_ns);
+        let is_over = self.phase != Phase::Writing;
+        let buffers = self.transport.buffers();
+        buffers.filled() > 0 && (is_due || is_over || buffers.is_idle())
+    }
+
+    fn advance_rotation(&mut self, now_ns: u64) {
+        if self.phase == Phase::Draining
+            && self.transport.buffers().is_idle()
+            && !self.transport.is_syncing()
+        {
+            if self.options.sync != SyncPolicy::None {
+                self.transport.begin_sync();
+                self.is_dirty = false;
+            }
+            self.phase = Phase::Syncing;
+        }
+        if self.phase == Phase::Syncing && !self.transport.is_syncing() {
+            self.phase = Phase::Writing;
+            if let Err(error) = self.rotate() {
+                // Better a file too long than records lost: it is tried again a little later.
+                self.counters.add_error(&error);
+                self.rotate_after = now_ns + SECOND_NS;
+            }
+        }
+    }
+
+    /// Renames the old files, oldest first, and begins a new one.
+    fn rotate(&mut self) -> io::Result<()> {
+        let unless_missing = |result: io::Result<()>| match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        for pair in self.paths.windows(2).rev() {
+            unless_missing(fs::rename(&pair[0], &pair[1]))?;
+        }
+        if let [only] = self.paths.as_slice() {
+            unless_missing(fs::remove_file(only))?;
+        }
+        self.begin_file()?;
+        Counters::add(&self.counters.rotations, 1);
+        Ok(())
+    }
+
+    fn begin_file(&mut self) -> io::Result<()> {
+        let file = open_file(&self.paths[0])?;
+        let size = file.metadata()?.len();
+        self.transport.set_file(file)?;
+        self.size = size;
+        Ok(())
+    }
+
+    /// Once a second, and only at rest: whether somebody else cut, moved or removed the file, as log rotators do.
+    fn look_at_file(&mut self, now_ns: u64) {
+        let buffers = self.transport.buffers();
+        if now_ns < self.next_look
+            || !buffers.is_idle()
+            || buffers.filled() > 0
+            || self.transport.is_syncing()
+        {
+            return;
+        }
+        self.next_look = now_ns + SECOND_NS;
+        let Ok(ours) = self.transport.file().metadata() else {
+            return;
+        };
+        let is_same = fs::metadata(&self.paths[0])
+            .is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()));
+        if !is_same {
+            if let Err(error) = self.begin_file() {
+                self.counters.add_error(&error);
+            }
+        } else if ours.len() < self.size {
+            self.size = ours.len();
+        }
+    }
+
+    /// Writes and syncs what is left. What the disk will not take is dropped and counted, and the file ends after a whole line.
+    pub(crate) fn finish(&mut self) {
+        self.seal();
+        self.phase = Phase::Writing;
+        self.transport.buffers().retry();
+        for _ in 0..LAST_WAITS {
+            let failed = self.transport.advance(LAST_WAIT);
+            let buffers = self.transport.buffers();
+            if let Err(error) = failed {
+                self.counters.add_error(&error);
+            }
+            if buffers.is_idle() || (buffers.has_failed() && buffers.under_way() == 0) {
+                break;
+            }
+        }
+        if let Some(end) = self.transport.buffers().whole_end() {
+            let lost = self.transport.buffers().abandon();
+            self.counters.add_dropped(lost);
+            // A write that is still under way would leave a hole behind the new end.
+            if self.transport.buffers().under_way() == 0 {
+                if let Err(error) = self.transport.file().set_len(end) {
+                    self.counters.add_error(&error);
+                }
+                self.size = end;
+            }
+        }
+        if self.options.sync != SyncPolicy::None {
+            self.transport.begin_sync();
+            for _ in 0..LAST_WAITS {
+                if let Err(error) = self.transport.advance(LAST_WAIT) {
+                    self.counters.add_error(&error);
+                }
+                if !self.transport.is_syncing() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// For reading its last byte, and for writing.
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .open(path)
+}
+
+/// Records name command lines and paths: not for everybody.
+const FILE_MODE: u32 = 0o640;
+
+/// `events.jsonl`, `events.jsonl.1`, …
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    if number == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! A disk that writes in pieces, late, out of order and not at all: the log must not show it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::output::buffers::{Buffers, Piece};
+use crate::queue::{QueueSize, Waker, queue};
+
+/// Completes what it has under way in any order and any lengths, by a fixed sequence of dice.
+#[derive(Debug)]
+struct FaultyWriter {
+    file: File,
+    buffers: Buffers,
+    under_way: Vec<Piece>,
+    counters: Arc<Counters>,
+    dice: u64,
+    is_full: Arc<AtomicBool>,
+    syncs_left: u32,
+}
+
+impl FaultyWriter {
+    /// A number below `bound` (xorshift).
+    fn roll(&mut self, bound: usize) -> usize {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        (self.dice % bound as u64) as usize
+    }
+}
+
+impl Transport for FaultyWriter {
+    fn kind(&self) -> OutputKind {
+        OutputKind::Plain
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn advance(&mut self, _wait: Duration) -> io::Result<()> {
+        while let Some(piece) = self.buffers.begin() {
+            self.under_way.push(piece);
+        }
+        self.syncs_left = self.syncs_left.saturating_sub(1);
+        let mut result = Ok(());
+        for _ in 0..self.roll(3) {
+            if self.under_way.is_empty() {
+                break;
+            }
+            let index = self.roll(self.under_way.len());
+            let piece = self.under_way.swap_remove(index);
+            if self.is_full.load(Ordering::Relaxed) || self.roll(10) == 0 {
+                self.buffers.failed(piece.slot);
+                result = Err(io::Error::from_raw_os_error(libc::ENOSPC));
+                continue;
+            }
+            let length = 1 + self.roll(piece.end - piece.start);
+            let bytes = &self.buffers.bytes(piece)[..length];
+            self.file.write_all_at(bytes, piece.offset).unwrap();
+            Counters::add(&self.counters.bytes, length);
+            let records = self.buffers.wrote(piece.slot, length);
+            Counters::add(&self.counters.records, records);
+        }
+        result
+    }
+
+    fn begin_sync(&mut self) {
+        self.syncs_left = 3;
+    }
+
+    fn is_syncing(&self) -> bool {
+        self.syncs_left > 0
+    }
+
+    fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn set_file(&mut self, file: File) -> io::Result<()> {
+        assert!(self.under_way.is_empty() && self.buffers.is_idle());
+        self.file = file;
+        Ok(())
+    }
+}
+
+struct Rig {
+    folder: tempfile::TempDir,
+    output: FileOutput,
+    is_full: Arc<AtomicBool>,
+    now_ns: u64,
+}
+
+fn rig(dice: u64, options: FileOptions) -> Rig {
+    let folder = tempfile::tempdir().unwrap();
+    let is_full = Arc::new(AtomicBool::new(false));
+    let output =
+        FileOutput::open_with(&folder.path().join("events.jsonl"), options, |file, counters| {
+            let writer = FaultyWriter {
+                file,
+                buffers: Buffers::new(3, 256, 3),
+                under_way: Vec::new(),
+                counters: Arc::clone(counters),
+                dice: dice | 1,
+                is_full: Arc::clone(&is_full),
+                syncs_left: 0,
+            };
+            (Box::new(writer), None)
+        })
+        .unwrap();
+    Rig { folder, output, is_full, now_ns: 0 }
+}
+
+impl Rig {
+    fn advance(&mut self) -> Standing {
+        self.now_ns += 1_000_000;
+        self.output.advance(self.now_ns, Duration::ZERO)
+    }
+
+    /// All files, oldest first.
+    fn files(&self) -> Vec<String> {
+        let base = self.folder.path().join("events.jsonl");
+        (0..1000)
+            .rev()
+            .filter_map(|number| fs::read_to_string(numbered(&base, number)).ok())
+            .collect()
+    }
+}
+
+/// A block of records of these lengths, each with its number in front.
+fn block(lengths: &[usize]) -> Block {
+    let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
+    let (mut producer, mut consumer) = queue(size, &Waker::default());
+    for (number, &length) in lengths.iter().enumerate() {
+        producer.try_push(format!("{number:06}{}", "x".repeat(length)).as_bytes()).unwrap();
+    }
+    producer.flush();
+    consumer.pop().unwrap()
+}
+
+fn small(rotate_size: u64, sync: SyncPolicy) -> FileOptions {
+    FileOptions { rotate_size, max_files: 1000, sync, ..FileOptions::default() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_record_is_written_once_and_whole_whatever_the_disk_does(
+        lengths in proptest::collection::vec(0_usize..200, 1..200),
+        rotate_size in 1_u64..2000,
+        dice in any::<u64>(),
+        sync in prop_oneof![
+            Just(SyncPolicy::None), Just(SyncPolicy::Rotate), Just(SyncPolicy::Every(2_000_000))
+        ],
+        full_from in 0_usize..300,
+    ) {
+        let mut rig = rig(dice, small(rotate_size, sync));
+        let block = block(&lengths);
+        let mut taken = 0;
+        let mut steps = 0;
+        loop {
+            let is_full = (full_from..full_from + 50).contains(&steps);
+            rig.is_full.store(is_full, Ordering::Relaxed);
+            taken += rig.output.append(&block, taken, rig.now_ns);
+            let standing = rig.advance();
+            steps += 1;
+            prop_assert!(steps < 200_000, "{:?}", rig.output);
+            if taken == block.records() && standing == Standing::Idle {
+                break;
+            }
+        }
+        rig.output.finish();
+        let files = rig.files();
+        let all = files.concat();
+        prop_assert_eq!(all.as_bytes(), block.slice(0, block.records()));
+        for file in &files[..files.len() - 1] {
+            prop_assert!(file.ends_with('\n'));
+            let is_one_long = file.len() as u64 > rotate_size && file.lines().count() == 1;
+            prop_assert!(file.len() as u64 <= rotate_size || is_one_long);
+        }
+        prop_assert_eq!(rig.output.counters().records(), lengths.len() as u64);
+        prop_assert_eq!(rig.output.counters().dropped(), 0);
+    }
+
+    #[test]
+    fn a_disk_that_stays_full_leaves_whole_lines_and_a_true_count(
+        lengths in proptest::collection::vec(0_usize..200, 1..100),
+        dice in any::<u64>(),
+        full_from in 0_usize..100,
+    ) {
+        let mut rig = rig(dice, small(1 << 20, SyncPolicy::None));
+        let block = block(&lengths);
+        let mut taken = 0;
+        for step in 0..300 {
+            rig.is_full.store(step >= full_from, Ordering::Relaxed);
+            taken += rig.output.append(&block, taken, rig.now_ns);
+            rig.advance();
+        }
+        rig.output.finish();
+        let text = rig.files().concat();
+        prop_assert!(text.is_empty() || text.ends_with('\n'));
+        prop_assert_eq!(text.as_bytes(), block.slice(0, text.lines().count()));
+        let counters = rig.output.counters();
+        prop_assert!(text.lines().count() as u64 + counters.dropped() >= taken as u64);
+        if counters.dropped() > 0 {
+            prop_assert_eq!(counters.last_error(), libc::ENOSPC);
+        }
+    }
+}
+
+#[test]
+fn somebody_else_may_move_cut_or_remove_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let mut output = FileOutput::open(&path, FileOptions::default()).unwrap();
+    let block = block(&[10, 10, 10, 10]);
+    let mut now_ns = 0;
+    let mut write = |index| {
+        now_ns += 2 * SECOND_NS;
+        output.advance(now_ns, Duration::ZERO);
+        let count = index + 1;
+        while output.append(&block, index, now_ns) == 0 {}
+        while output.advance(now_ns, Duration::from_millis(10)) != Standing::Idle {}
+        fs::read_to_string(&path).unwrap().lines().count() >= count.min(1)
+    };
+    assert!(write(0));
+    let moved = folder.path().join("moved");
+    fs::rename(&path, &moved).unwrap();
+    assert!(write(1));
+    assert_eq!(fs::read_to_string(&moved).unwrap().lines().count(), 4);
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
+    File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    assert!(write(2));
+    assert!(fs::read_to_string(&path).unwrap().starts_with("000002"));
+    fs::remove_file(&path).unwrap();
+    assert!(write(3));
+    assert!(fs::read_to_string(&path).unwrap().starts_with("000003"));
+}

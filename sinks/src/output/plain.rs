@@ -1,0 +1,128 @@
+//! Writing by `write(2)` and `pwrite(2)`: where io_uring is refused, and where nothing more is needed.
+//!
+//! A file is written at once. A stream is written only as far as it would not block: after `poll` says that there is room,
+//! a pipe takes at least `PIPE_BUF` bytes, so no more than that is written at a time.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::buffers::Buffers;
+use super::transport::{Target, Transport};
+use super::{Counters, OutputKind};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct PlainWriter {
+    file: File,
+    target: Target,
+    /// Never blocks: a regular file as a stream.
+    is_regular: bool,
+    buffers: Buffers,
+    counters: Arc<Counters>,
+    sync_error: Option<io::Error>,
+}
+
+/// What a pipe takes without blocking once it is writable (`PIPE_BUF`, pipe(7)).
+const PIPE_BUF: usize = 4096;
+
+impl PlainWriter {
+    pub(crate) fn new(
+        file: File,
+        target: Target,
+        buffers: Buffers,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        Self { file, target, is_regular, buffers, counters, sync_error: None }
+    }
+
+    /// Whether a write would not block, now or within `wait`.
+    fn is_writable(&self, wait: Duration) -> bool {
+        if self.is_regular || self.target == Target::File {
+            return true;
+        }
+        let wait = Timespec {
+            tv_sec: wait.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: wait.subsec_nanos().into(),
+        };
+        let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
+        // An error or a hangup also ends the wait: the write will say which.
+        poll(&mut fds, Some(&wait)).is_ok_and(|ready| ready > 0)
+    }
+
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        match self.target {
+            Target::File => self.file.write_at(bytes, offset),
+            Target::Stream if self.is_regular => (&self.file).write(bytes),
+            Target::Stream => (&self.file).write(&bytes[..bytes.len().min(PIPE_BUF)]),
+        }
+    }
+}
+
+impl Transport for PlainWriter {
+    fn kind(&self) -> OutputKind {
+        OutputKind::Plain
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn advance(&mut self, mut wait: Duration) -> io::Result<()> {
+        while let Some(piece) = self.buffers.begin() {
+            if !self.is_writable(std::mem::take(&mut wait)) {
+                self.buffers.wrote(piece.slot, 0);
+                break;
+            }
+            match self.write(self.buffers.bytes(piece), piece.offset) {
+                Ok(0) => {
+                    self.buffers.failed(piece.slot);
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                Ok(count) => {
+                    Counters::add(&self.counters.plain_writes, 1);
+                    Counters::add(&self.counters.bytes, count);
+                    let records = self.buffers.wrote(piece.slot, count);
+                    Counters::add(&self.counters.records, records);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.buffers.wrote(piece.slot, 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.buffers.wrote(piece.slot, 0);
+                    break;
+                }
+                Err(error) => {
+                    self.buffers.failed(piece.slot);
+                    return Err(error);
+                }
+            }
+        }
+        self.sync_error.take().map_or(Ok(()), Err)
+    }
+
+    fn begin_sync(&mut self) {
+        match self.file.sync_data() {
+            Ok(()) => Counters::add(&self.counters.syncs, 1),
+            Err(error) => self.sync_error = Some(error),
+        }
+    }
+
+    fn is_syncing(&self) -> bool {
+        false
+    }
+
+    fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn set_file(&mut self, file: File) -> io::Result<()> {
+        self.file = file;
+        Ok(())
+    }
+}

@@ -1,0 +1,264 @@
+//! Writing by io_uring from registered buffers to a registered file.
+//!
+//! Buffered writes are done by the kernel's worker threads, so buffers are big and few: one submission for each record would
+//! be slower than `write`. What the kernel offers is probed at start, and [`RingWriter::new`] gives everything back when
+//! something is missing or refused, as containers often do.
+//!
+//! This is the only file of the crate with unsafe code. Its one rule: a buffer that the kernel may read is neither changed
+//! nor freed. `Buffers` changes only free ones, and `Drop` rather leaks than frees one that is still under way.
+#![allow(unsafe_code, reason = "io_uring reads buffers by address")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, Timespec};
+use io_uring::{IoUring, Probe, opcode, squeue};
+
+use super::buffers::{Buffers, Piece};
+use super::transport::{Target, Transport};
+use super::{Counters, OutputKind};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct RingWriter {
+    ring: Ring,
+    file: File,
+    target: Target,
+    buffers: Buffers,
+    counters: Arc<Counters>,
+    is_syncing: bool,
+    error: Option<io::Error>,
+}
+
+/// Only so that the rest can derive `Debug`.
+struct Ring(IoUring);
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Ring").finish_non_exhaustive()
+    }
+}
+
+/// The only registered file.
+const FILE: Fixed = Fixed(0);
+/// `user_data` of a sync; writes have their buffer's number.
+const SYNC: u64 = u64::MAX;
+/// The offset that means "where the stream stands".
+const AT_POSITION: u64 = u64::MAX;
+/// How long and how often `Drop` waits for the kernel before it leaks the buffers.
+const LAST_WAIT: Duration = Duration::from_millis(20);
+const LAST_WAITS: usize = 10;
+
+impl RingWriter {
+    /// Sets up a ring; when the kernel refuses, gives back what it was handed.
+    pub(crate) fn new(
+        file: File,
+        target: Target,
+        buffers: Buffers,
+        counters: Arc<Counters>,
+    ) -> Result<Self, (io::Error, File, Buffers)> {
+        match set_up(&file, &buffers) {
+            Ok(ring) => Ok(Self {
+                ring: Ring(ring),
+                file,
+                target,
+                buffers,
+                counters,
+                is_syncing: false,
+                error: None,
+            }),
+            Err(error) => Err((error, file, buffers)),
+        }
+    }
+
+    fn push_write(&mut self, piece: Piece) {
+        let bytes = self.buffers.bytes(piece);
+        let offset = match self.target {
+            Target::File => piece.offset,
+            Target::Stream => AT_POSITION,
+        };
+        let entry =
+            opcode::WriteFixed::new(FILE, bytes.as_ptr(), bytes.len() as u32, piece.slot as u16)
+                .offset(offset)
+                .build()
+                .user_data(piece.slot as u64);
+        if !self.push(&entry) {
+            // There is a place for every buffer and a sync, but the kernel may not yet have taken what it was given.
+            self.buffers.failed(piece.slot);
+            self.set_error(io::ErrorKind::ResourceBusy.into());
+        }
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: the entry is a sync or reads a piece of a registered buffer. `Buffers` counts that as under way until its
+        // completion was seen, and meanwhile neither changes nor frees it; `Drop` leaks rather than frees.
+        unsafe { self.ring.0.submission().push(entry).is_ok() }
+    }
+
+    /// Hands what was pushed to the kernel, and waits for one completion when `wait` is not zero.
+    fn enter(&self, wait: Duration) -> io::Result<()> {
+        let submitter = self.ring.0.submitter();
+        let result = if wait.is_zero() {
+            submitter.submit()
+        } else {
+            let time = Timespec::from(wait);
+            submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
+        };
+        match result {
+            Ok(_) => Ok(()),
+            // Nothing completed in time, or the kernel wants completions taken first: the next step sees to it.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
+                ) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes in what is done.
+    fn reap(&mut self) {
+        loop {
+            let next = self.ring.0.completion().next();
+            let Some(entry) = next else {
+                return;
+            };
+            let result = entry.result();
+            if entry.user_data() == SYNC {
+                self.is_syncing = false;
+                if result < 0 {
+                    self.set_error(io::Error::from_raw_os_error(-result));
+                } else {
+                    Counters::add(&self.counters.syncs, 1);
+                }
+                continue;
+            }
+            let slot = entry.user_data() as usize;
+            match result {
+                1.. => {
+                    Counters::add(&self.counters.ring_writes, 1);
+                    Counters::add(&self.counters.bytes, result as usize);
+                    let records = self.buffers.wrote(slot, result as usize);
+                    Counters::add(&self.counters.records, records);
+                }
+                0 => {
+                    self.buffers.failed(slot);
+                    self.set_error(io::ErrorKind::WriteZero.into());
+                }
+                _ if -result == libc::EINTR => {
+                    self.buffers.wrote(slot, 0);
+                }
+                _ => {
+                    self.buffers.failed(slot);
+                    self.set_error(io::Error::from_raw_os_error(-result));
+                }
+            }
+        }
+    }
+
+    fn set_error(&mut self, error: io::Error) {
+        self.error.get_or_insert(error);
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.is_syncing || self.buffers.under_way() > 0
+    }
+}
+
+/// A ring that can do all that is needed, with file and buffers registered.
+fn set_up(file: &File, buffers: &Buffers) -> io::Result<IoUring> {
+    let memory: Vec<_> = buffers
+        .memory()
+        .map(|memory| libc::iovec {
+            iov_base: memory.as_ptr().cast_mut().cast(),
+            iov_len: memory.len(),
+        })
+        .collect();
+    // One place for each buffer and one for a sync.
+    let ring = IoUring::new((memory.len() as u32 + 1).next_power_of_two())?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    let needed = [opcode::WriteFixed::CODE, opcode::Fsync::CODE];
+    let is_able = needed.into_iter().all(|code| probe.is_supported(code))
+        && ring.params().is_feature_ext_arg()
+        && ring.params().is_feature_nodrop();
+    if !is_able {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    ring.submitter().register_files(&[file.as_raw_fd()])?;
+    // SAFETY: the buffers are heap memory that keeps its address and length while `RingWriter` lives, which owns both them
+    // and the ring; the kernel only reads them, and only for writes that `push` answers for.
+    unsafe { ring.submitter().register_buffers(&memory)? };
+    Ok(ring)
+}
+
+impl Transport for RingWriter {
+    fn kind(&self) -> OutputKind {
+        OutputKind::IoUring
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn advance(&mut self, wait: Duration) -> io::Result<()> {
+        self.reap();
+        let mut is_pushed = false;
+        while let Some(piece) = self.buffers.begin() {
+            self.push_write(piece);
+            is_pushed = true;
+        }
+        let is_waiting = !wait.is_zero() && self.is_under_way();
+        // A submission that was put off shows in the queue's length.
+        if is_pushed || is_waiting || !self.ring.0.submission().is_empty() {
+            let wait = if is_waiting { wait } else { Duration::ZERO };
+            self.enter(wait)?;
+            self.reap();
+        }
+        self.error.take().map_or(Ok(()), Err)
+    }
+
+    fn begin_sync(&mut self) {
+        if self.is_syncing {
+            return;
+        }
+        let entry = opcode::Fsync::new(FILE).flags(FsyncFlags::DATASYNC).build().user_data(SYNC);
+        self.is_syncing = self.push(&entry);
+    }
+
+    fn is_syncing(&self) -> bool {
+        self.is_syncing
+    }
+
+    fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn set_file(&mut self, file: File) -> io::Result<()> {
+        debug_assert!(!self.is_under_way(), "a file is changed only at rest");
+        self.ring.0.submitter().register_files_update(0, &[file.as_raw_fd()])?;
+        self.file = file;
+        Ok(())
+    }
+}
+
+impl Drop for RingWriter {
+    fn drop(&mut self) {
+        for _ in 0..LAST_WAITS {
+            if !self.is_under_way() || self.enter(LAST_WAIT).is_err() {
+                break;
+            }
+            self.reap();
+        }
+        if self.buffers.under_way() > 0 {
+            // A reader that never reads: the kernel may still look at the buffers, so they must stay.
+            std::mem::forget(std::mem::replace(&mut self.buffers, Buffers::new(1, 0, 1)));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Standard output, a pipe, a terminal: one write under way, and an end that is no error.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::transport::{self, Target, Transport, TransportSettings};
+use super::{Counters, OutputKind, Standing};
+use crate::queue::Block;
+
+/// See the module.
+#[derive(Debug)]
+pub struct StreamOutput {
+    transport: Box<dyn Transport>,
+    ring_refused: Option<io::Error>,
+    counters: Arc<Counters>,
+    is_closed: bool,
+    retry_at: Option<u64>,
+}
+
+const RETRY_NS: u64 = 100_000_000;
+
+impl StreamOutput {
+    /// Writes to `file` where it stands. For standard output: a duplicate of its descriptor.
+    pub fn new(file: File, settings: TransportSettings) -> Self {
+        let counters = Arc::new(Counters::default());
+        let (transport, ring_refused) = transport::open(file, Target::Stream, settings, &counters);
+        Self { transport, ring_refused, counters, is_closed: false, retry_at: None }
+    }
+
+    /// Which way it writes.
+    pub fn kind(&self) -> OutputKind {
+        self.transport.kind()
+    }
+
+    /// Why io_uring was refused, where it was asked for.
+    pub const fn ring_refused(&self) -> Option<&io::Error> {
+        self.ring_refused.as_ref()
+    }
+
+    /// What it has done so far.
+    pub const fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Takes records from `index` on, as many as there is room for; all of them once the reader is gone.
+    pub(crate) fn append(&mut self, block: &Block, index: usize) -> usize {
+        if self.is_closed {
+            return block.records() - index;
+        }
+        let buffers = self.transport.buffers();
+        let mut taken = 0;
+        while index + taken < block.records() {
+            let count = block.fitting(index + taken, buffers.room());
+            if count > 0 {
+                buffers.append(block.slice(index + taken, count), count);
+                taken += count;
+            } else if buffers.filled() > 0 {
+                buffers.seal(0);
+            } else {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Writes what there is and takes in what is done; waits for that up to `wait` when something is under way.
+    pub(crate) fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
+        if self.is_closed {
+            return Standing::Closed;
+        }
+        let buffers = self.transport.buffers();
+        if buffers.is_idle() {
+            buffers.seal(0);
+        }
+        if self.retry_at.is_some_and(|at| at <= now_ns) {
+            self.retry_at = None;
+            buffers.retry();
+        }
+        if let Err(error) = self.transport.advance(wait) {
+            self.take_in(&error, now_ns);
+        }
+        self.standing()
+    }
+
+    fn take_in(&mut self, error: &io::Error, now_ns: u64) {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                self.transport.buffers().abandon();
+            }
+            // Somebody made the descriptor non-blocking.
+            io::ErrorKind::WouldBlock => self.retry_at = Some(now_ns),
+            _ => {
+                self.counters.add_error(error);
+                self.retry_at = Some(now_ns + RETRY_NS);
+            }
+        }
+    }
+
+    fn standing(&mut self) -> Standing {
+        let buffers = self.transport.buffers();
+        if self.is_closed {
+            Standing::Closed
+        } else if self.retry_at.is_some() {
+            Standing::Failing
+        } else if buffers.is_idle() && buffers.filled() == 0 {
+            Standing::Idle
+        } else {
+            Standing::Busy
+        }
+    }
+
+    /// Gives up on what the reader has not taken: that is dropped and counted.
+    pub(crate) fn finish(&mut self) {
+        let lost = self.transport.buffers().abandon();
+        self.counters.add_dropped(lost);
+    }
+}

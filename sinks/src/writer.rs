@@ -1,0 +1,302 @@
+//! The writer: takes records from the scanners' queues to the outputs, on a thread of its own.
+//!
+//! Each output has its own place in each queue, so a slow one holds up nobody: blocks are kept until the last output has
+//! taken them. When a queue is about to run out of blocks, the outputs that are still at its oldest block lose the rest of
+//! it; each counts what it lost. Nothing is allocated after [`Writer::new`].
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::output::{Output, Standing};
+use crate::queue::{Block, Consumer, Waker};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Writer {
+    lanes: Vec<Lane>,
+    outputs: Vec<Reader>,
+    waker: Waker,
+}
+
+/// A queue, and its blocks that some output has not yet taken.
+#[derive(Debug)]
+struct Lane {
+    consumer: Consumer,
+    held: VecDeque<Block>,
+    /// The number of the first block held, counted from the start.
+    first: u64,
+}
+
+/// An output and how far it is in each lane.
+#[derive(Debug)]
+struct Reader {
+    output: Output,
+    places: Vec<Place>,
+    standing: Standing,
+    /// At the end: how many bytes were written when it last got on, and when that was.
+    progress_bytes: u64,
+    progress_ns: u64,
+}
+
+/// The next record to take.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    block: u64,
+    record: usize,
+}
+
+/// What a step left to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Left {
+    /// Nothing until a scanner hands something over.
+    Nothing,
+    /// Something is under way or waits for its time.
+    Something,
+    /// Records wait for room in an output.
+    Backlog,
+    /// Every output's reader is gone.
+    NoReader,
+}
+
+/// Why [`Writer::run`] came back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// All scanners are gone.
+    Finished,
+    /// It was told to.
+    Stopped,
+    /// Every output's reader is gone, which is no error.
+    NoReader,
+}
+
+/// So many blocks a queue's producer needs to go on: one to fill and one to change to.
+const BLOCKS_SPARE: usize = 2;
+/// How long the thread sleeps at most while something is left to do, and while nothing is.
+const SHORT_WAIT: Duration = Duration::from_millis(1);
+const LONG_WAIT: Duration = Duration::from_millis(500);
+
+impl Writer {
+    /// A writer for these queues, which must share one waker, and these outputs.
+    pub fn new(queues: Vec<Consumer>, outputs: Vec<Output>) -> Self {
+        let waker = queues.first().map(|queue| queue.waker().clone()).unwrap_or_default();
+        let lanes: Vec<_> = queues
+            .into_iter()
+            .map(|consumer| Lane {
+                held: VecDeque::with_capacity(consumer.blocks()),
+                first: 0,
+                consumer,
+            })
+            .collect();
+        let reader = |output| Reader {
+            output,
+            places: vec![Place::default(); lanes.len()],
+            standing: Standing::Idle,
+            progress_bytes: 0,
+            progress_ns: 0,
+        };
+        let outputs = outputs.into_iter().map(reader).collect();
+        Self { lanes, outputs, waker }
+    }
+
+    /// The outputs, to look at.
+    pub fn outputs(&self) -> impl Iterator<Item = &Output> {
+        self.outputs.iter().map(|reader| &reader.output)
+    }
+
+    /// Whether all scanners are gone and all that they handed over was taken.
+    pub fn is_finished(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.held.is_empty() && lane.consumer.is_finished())
+    }
+
+    /// One step: takes what the scanners handed over, gives it to the outputs, lets them do what is due.
+    ///
+    /// Waits up to `wait` for a write to complete when one is under way.
+    pub fn step(&mut self, now_ns: u64, wait: Duration) -> Left {
+        for lane in &mut self.lanes {
+            lane.pull();
+        }
+        let mut wait = wait;
+        let mut is_moved = true;
+        while is_moved {
+            is_moved = false;
+            for reader in &mut self.outputs {
+                let taken = reader.take(&self.lanes, now_ns);
+                is_moved |= taken > 0;
+                // Only one may wait, and only who has something under way and nothing new to begin.
+                let may_wait = taken == 0 && reader.standing == Standing::Busy;
+                let wait = if may_wait { std::mem::take(&mut wait) } else { Duration::ZERO };
+                reader.standing = reader.output.advance(now_ns, wait);
+            }
+        }
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            lane.release(&mut self.outputs, index);
+        }
+        self.left()
+    }
+
+    fn left(&self) -> Left {
+        let all = |standing| self.outputs.iter().all(|reader| reader.standing == standing);
+        if !self.outputs.is_empty() && all(Standing::Closed) {
+            Left::NoReader
+        } else if self.lanes.iter().any(|lane| !lane.held.is_empty()) {
+            Left::Backlog
+        } else if self
+            .outputs
+            .iter()
+            .all(|reader| matches!(reader.standing, Standing::Idle | Standing::Closed))
+        {
+            Left::Nothing
+        } else {
+            Left::Something
+        }
+    }
+
+    /// Runs until all scanners are gone, or `stop` is set, or no reader is left; then writes what is left.
+    ///
+    /// `clock` gives nanoseconds that never go back. The thread that calls this is the one that scanners wake.
+    pub fn run(&mut self, clock: &impl Fn() -> u64, stop: &AtomicBool) -> End {
+        self.waker.set_to_this_thread();
+        let mut wait = Duration::ZERO;
+        let mut end = End::Finished;
+        while !self.lanes.iter().all(|lane| lane.consumer.is_finished()) {
+            if stop.load(Ordering::Relaxed) {
+                end = End::Stopped;
+                break;
+            }
+            match self.step(clock(), wait) {
+                Left::NoReader => {
+                    end = End::NoReader;
+                    break;
+                }
+                Left::Nothing => {
+                    wait = Duration::ZERO;
+                    std::thread::park_timeout(LONG_WAIT);
+                }
+                Left::Something | Left::Backlog => {
+                    self.sleep_unless_under_way(wait);
+                    wait = SHORT_WAIT;
+                }
+            }
+        }
+        self.finish(clock);
+        end
+    }
+
+    /// With a write under way the step itself waits; else there is nothing but time to wait for.
+    fn sleep_unless_under_way(&self, wait: Duration) {
+        if !wait.is_zero() && !self.outputs.iter().any(|reader| reader.standing == Standing::Busy) {
+            std::thread::park_timeout(wait);
+        }
+    }
+
+    /// Writes what is left: takes what has been handed over, and gives up on outputs that make no progress any more.
+    pub fn finish(&mut self, clock: &impl Fn() -> u64) {
+        let start_ns = clock();
+        for reader in &mut self.outputs {
+            reader.progress_ns = start_ns;
+        }
+        loop {
+            let now_ns = clock();
+            match self.step(now_ns, SHORT_WAIT) {
+                Left::Nothing | Left::NoReader => break,
+                Left::Something | Left::Backlog => self.sleep_unless_under_way(SHORT_WAIT),
+            }
+            let mut is_hopeful = false;
+            for reader in &mut self.outputs {
+                is_hopeful |= reader.is_hopeful(now_ns);
+            }
+            if !is_hopeful {
+                break;
+            }
+        }
+        for reader in &mut self.outputs {
+            reader.output.finish();
+        }
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            for reader in &mut self.outputs {
+                while reader.places[index].block < lane.first + lane.held.len() as u64 {
+                    reader.skip_block(index, lane);
+                }
+            }
+            lane.release(&mut self.outputs, index);
+        }
+    }
+}
+
+/// How long an output may make no progress at the end. A disk that others keep busy with syncs can stand still for seconds;
+/// one that fails, or a reader that does not read, gets a short while only.
+const DISK_PATIENCE_NS: u64 = 20_000_000_000;
+const PATIENCE_NS: u64 = 1_000_000_000;
+
+impl Lane {
+    /// Takes over all blocks that were handed over.
+    fn pull(&mut self) {
+        while let Some(block) = self.consumer.pop() {
+            self.held.push_back(block);
+        }
+    }
+
+    /// Gives back the blocks that every output has taken, and, when the producer is about to have none, the oldest.
+    fn release(&mut self, outputs: &mut [Reader], index: usize) {
+        loop {
+            let slowest = outputs.iter().map(|reader| reader.places[index].block).min();
+            while !self.held.is_empty() && slowest.is_none_or(|slowest| self.first < slowest) {
+                if let Some(block) = self.held.pop_front() {
+                    self.consumer.give_back(block);
+                    self.first += 1;
+                }
+            }
+            if self.held.len() + BLOCKS_SPARE <= self.consumer.blocks() {
+                return;
+            }
+            for reader in
+                outputs.iter_mut().filter(|reader| reader.places[index].block == self.first)
+            {
+                reader.skip_block(index, self);
+            }
+        }
+    }
+}
+
+impl Reader {
+    /// Takes as much as there is room for, from every lane; gives the number of records.
+    fn take(&mut self, lanes: &[Lane], now_ns: u64) -> usize {
+        let mut taken = 0;
+        for (lane, place) in lanes.iter().zip(&mut self.places) {
+            while let Some(block) = lane.held.get((place.block - lane.first) as usize) {
+                let count = self.output.append(block, place.record, now_ns);
+                taken += count;
+                place.record += count;
+                if place.record < block.records() {
+                    break;
+                }
+                *place = Place { block: place.block + 1, record: 0 };
+            }
+        }
+        taken
+    }
+
+    /// Whether it is worth waiting for what it has not yet written.
+    fn is_hopeful(&mut self, now_ns: u64) -> bool {
+        let bytes = self.output.counters().bytes();
+        if bytes > self.progress_bytes {
+            (self.progress_bytes, self.progress_ns) = (bytes, now_ns);
+        }
+        let patience = match (&self.output, self.standing) {
+            (_, Standing::Idle | Standing::Closed) => return false,
+            (Output::File(_), Standing::Busy) => DISK_PATIENCE_NS,
+            _ => PATIENCE_NS,
+        };
+        now_ns < self.progress_ns + patience
+    }
+
+    /// Gives up on the rest of the block it is at.
+    fn skip_block(&mut self, index: usize, lane: &Lane) {
+        let place = &mut self.places[index];
+        if let Some(block) = lane.held.get((place.block - lane.first) as usize) {
+            self.output.counters().add_dropped(block.records() - place.record);
+        }
+        *place = Place { block: place.block + 1, record: 0 };
+    }
+}

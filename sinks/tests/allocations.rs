@@ -1,0 +1,108 @@
+//! After start nothing is allocated: not by writing records, not by the queue, not by the outputs, rotation included.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(unsafe_code, reason = "an allocator is unsafe to write")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
+use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_sinks::output::file::{FileOptions, FileOutput, SyncPolicy};
+use panoptes_sinks::output::stream::StreamOutput;
+use panoptes_sinks::output::transport::TransportSettings;
+use panoptes_sinks::output::{Output, OutputKind};
+use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
+use panoptes_sinks::record::scan::ScanLine;
+use panoptes_sinks::record::{Details, Record, RecordWriter};
+use panoptes_sinks::writer::{Left, Writer};
+
+/// Counts and passes on.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to the system's allocator with the same arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System.alloc` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One test in this file, and everything on one thread: nothing else may allocate meanwhile.
+#[test]
+fn a_hundred_thousand_records_allocate_nothing_after_start() {
+    const COUNT: usize = 100_000;
+    for kind in [OutputKind::IoUring, OutputKind::Plain] {
+        let folder = tempfile::tempdir().unwrap();
+        let transport = TransportSettings { kind, ..TransportSettings::default() };
+        let options = FileOptions {
+            rotate_size: 20 << 20,
+            max_files: 2,
+            sync: SyncPolicy::Every(50_000_000),
+            transport,
+            ..FileOptions::default()
+        };
+        let file = FileOutput::open(&folder.path().join("events.jsonl"), options).unwrap();
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        let outputs = vec![Output::File(file), Output::Stream(StreamOutput::new(null, transport))];
+        let counters: Vec<_> = outputs.iter().map(|output| output.counters().clone()).collect();
+        let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
+        let mut writer = Writer::new(vec![consumer], outputs);
+        let mut header = web_1_header();
+        let mut records = RecordWriter::new(1, STRING_LENGTH);
+        let threads: Vec<u32> = (0..10_000).collect();
+        let mut line = vec![0; 4096];
+        let start = Instant::now();
+        let now = || start.elapsed().as_nanos() as u64;
+
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let (process, descriptor, connection) = (bash(), stdin_socket(), connection());
+        let crowded =
+            FileDescriptorDetails { file_descriptor_thread_id_array: Some(&threads), ..descriptor };
+        let parents = [Details::FileDescriptor(&descriptor), Details::Process(&process)];
+        let connected = Record::new(
+            Activity::NetworkConnectionCreated,
+            Details::NetworkConnection(&connection),
+        )
+        .with_parents(&parents);
+        let cut = Record::new(Activity::FileDescriptorOpen, Details::FileDescriptor(&crowded));
+        for number in 0..COUNT {
+            if number % 10_000 == 0 {
+                set_web_1(&mut header);
+                header.set_severity(Activity::ProcessZombie, Severity::High);
+                ScanLine::Process(&process).write(&mut line, STRING_LENGTH).unwrap();
+            }
+            let record = if number % 1000 == 0 { &cut } else { &connected };
+            let write = |room: &mut [u8]| records.write(room, &header, record, NOW_NS);
+            producer.push_with(write).unwrap();
+            if number % 256 == 0 {
+                producer.flush();
+                while writer.step(now(), Duration::from_millis(1)) == Left::Backlog {}
+            }
+        }
+        producer.flush();
+        writer.finish(&now);
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
+
+        for counters in &counters {
+            assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0), "{counters:?}");
+        }
+        assert!(counters[0].rotations() > 3 && counters[0].syncs() > 0);
+    }
+}

@@ -1,0 +1,346 @@
+//! Records through queue and writer into real files and pipes, by both ways of writing.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use panoptes_sinks::output::file::{FileOptions, FileOutput, SyncPolicy};
+use panoptes_sinks::output::stream::StreamOutput;
+use panoptes_sinks::output::transport::TransportSettings;
+use panoptes_sinks::output::{Counters, Output, OutputKind};
+use panoptes_sinks::queue::{Producer, QueueSize, Waker, queue};
+use panoptes_sinks::writer::{End, Left, Writer};
+
+const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
+
+fn settings(kind: OutputKind) -> TransportSettings {
+    TransportSettings { kind, ..TransportSettings::default() }
+}
+
+fn file_output(path: &Path, kind: OutputKind, options: FileOptions) -> Output {
+    let options = FileOptions { transport: settings(kind), ..options };
+    let output = FileOutput::open(path, options).unwrap();
+    assert!(output.ring_refused().is_none(), "{:?}", output.ring_refused());
+    assert_eq!(output.kind(), kind);
+    Output::File(output)
+}
+
+fn stream_output(file: File, kind: OutputKind) -> Output {
+    let output = StreamOutput::new(file, settings(kind));
+    assert_eq!(output.kind(), kind);
+    Output::Stream(output)
+}
+
+/// A writer on its own thread.
+struct Running {
+    thread: thread::JoinHandle<End>,
+    counters: Vec<Arc<Counters>>,
+    stop: Arc<AtomicBool>,
+}
+
+fn start(size: QueueSize, outputs: Vec<Output>) -> (Producer, Running) {
+    let (producer, consumer) = queue(size, &Waker::default());
+    let counters = outputs.iter().map(|output| Arc::clone(output.counters())).collect();
+    let mut writer = Writer::new(vec![consumer], outputs);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let thread = thread::spawn(move || {
+        let start = Instant::now();
+        writer.run(&|| start.elapsed().as_nanos() as u64, &stopped)
+    });
+    (producer, Running { thread, counters, stop })
+}
+
+fn record(number: usize) -> String {
+    format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(number % 300))
+}
+
+/// Pushes all, waiting while the queue is full, with a flush now and then as a scan's end would.
+fn push_all(producer: &mut Producer, count: usize) {
+    for number in 0..count {
+        let record = record(number);
+        while producer.try_push(record.as_bytes()).is_err() {
+            thread::yield_now();
+        }
+        if number % 1000 == 999 {
+            producer.flush();
+        }
+    }
+    producer.flush();
+}
+
+/// Where this many records in a row, from the first, is what there is.
+fn check_complete(text: &str, count: usize) {
+    let mut lines = text.lines();
+    for number in 0..count {
+        assert_eq!(lines.next(), Some(record(number).as_str()));
+    }
+    assert_eq!(lines.next(), None);
+}
+
+/// A queue that never overruns in these tests, so that every loss is a fault.
+const LARGE: QueueSize = QueueSize { blocks: 600, block_bytes: 64 * 1024 };
+
+/// A pipe: what is read, and what is written to.
+fn pipe() -> (File, File) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let reader = File::from(std::os::fd::OwnedFd::from(reader));
+    (reader, File::from(std::os::fd::OwnedFd::from(writer)))
+}
+
+fn check_way(counters: &Counters, kind: OutputKind) {
+    let (ring, plain) = (counters.ring_writes(), counters.plain_writes());
+    match kind {
+        OutputKind::IoUring => assert!(ring > 0 && plain == 0, "{counters:?}"),
+        OutputKind::Plain => assert!(ring == 0 && plain > 0, "{counters:?}"),
+    }
+}
+
+#[test]
+fn rotation_under_load_keeps_every_record_once_and_whole() {
+    const COUNT: usize = 100_000;
+    for kind in KINDS {
+        for sync in [SyncPolicy::None, SyncPolicy::Rotate, SyncPolicy::Every(3_000_000)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("events.jsonl");
+            let options = FileOptions {
+                rotate_size: 1_000_000,
+                max_files: 100,
+                sync,
+                ..FileOptions::default()
+            };
+            let (mut producer, running) = start(LARGE, vec![file_output(&path, kind, options)]);
+            push_all(&mut producer, COUNT);
+            drop(producer);
+            assert_eq!(running.thread.join().unwrap(), End::Finished);
+            let counters = &running.counters[0];
+            let mut text = String::new();
+            for number in (1..=100).rev() {
+                let old = folder.path().join(format!("events.jsonl.{number}"));
+                if let Ok(old) = fs::read_to_string(old) {
+                    assert!(old.len() <= 1_000_000 && old.ends_with('\n'));
+                    text += &old;
+                }
+            }
+            text += &fs::read_to_string(&path).unwrap();
+            check_complete(&text, COUNT);
+            check_way(counters, kind);
+            assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
+            assert_eq!(counters.bytes(), text.len() as u64);
+            assert!(counters.rotations() >= 17, "{counters:?}");
+            assert_eq!(counters.errors(), 0);
+            assert_eq!(counters.syncs() > 0, sync != SyncPolicy::None);
+        }
+    }
+}
+
+#[test]
+fn old_files_beyond_the_limit_are_removed() {
+    for (kind, max_files) in KINDS.into_iter().flat_map(|kind| [(kind, 0), (kind, 3)]) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let options = FileOptions { rotate_size: 10_000, max_files, ..FileOptions::default() };
+        let (mut producer, running) = start(LARGE, vec![file_output(&path, kind, options)]);
+        push_all(&mut producer, 1000);
+        drop(producer);
+        running.thread.join().unwrap();
+        let count = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(count, max_files as usize + 1);
+        let last = fs::read_to_string(&path).unwrap();
+        assert_eq!(last.lines().last(), Some(record(999).as_str()));
+    }
+}
+
+#[test]
+fn an_old_file_is_continued_and_its_torn_last_line_ended() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        fs::write(&path, "{\"old\":true}\n{\"torn\":").unwrap();
+        for expected in
+            ["{\"old\":true}\n{\"torn\":\n", "{\"old\":true}\n{\"torn\":\n{\"number\":0"]
+        {
+            let output = file_output(&path, kind, FileOptions::default());
+            let (mut producer, running) = start(QueueSize::default(), vec![output]);
+            push_all(&mut producer, 2);
+            drop(producer);
+            running.thread.join().unwrap();
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with(expected), "{text}");
+            assert!(text.ends_with(&(record(1) + "\n")));
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 6);
+    }
+}
+
+#[test]
+fn a_slow_pipe_gets_every_record_whole_through_short_writes() {
+    const COUNT: usize = 20_000;
+    for kind in KINDS {
+        let (mut reader, writer) = pipe();
+        let (mut producer, running) = start(LARGE, vec![stream_output(writer, kind)]);
+        let reading = thread::spawn(move || {
+            let mut text = Vec::new();
+            let mut part = [0; 3001];
+            loop {
+                let length = reader.read(&mut part).unwrap();
+                if length == 0 {
+                    return String::from_utf8(text).unwrap();
+                }
+                text.extend_from_slice(&part[..length]);
+            }
+        });
+        push_all(&mut producer, COUNT);
+        drop(producer);
+        assert_eq!(running.thread.join().unwrap(), End::Finished);
+        check_way(&running.counters[0], kind);
+        check_complete(&reading.join().unwrap(), COUNT);
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_an_end_and_no_error() {
+    for kind in KINDS {
+        let (reader, writer) = pipe();
+        let (mut producer, running) = start(LARGE, vec![stream_output(writer, kind)]);
+        producer.try_push(record(0).as_bytes()).unwrap();
+        producer.flush();
+        let mut lines = BufReader::new(reader).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), record(0));
+        drop(lines);
+        producer.try_push(record(1).as_bytes()).unwrap();
+        producer.flush();
+        assert_eq!(running.thread.join().unwrap(), End::NoReader);
+        let counters = &running.counters[0];
+        assert_eq!((counters.errors(), counters.dropped()), (0, 0));
+    }
+}
+
+#[test]
+fn a_closed_pipe_leaves_the_file_beside_it_alone() {
+    const COUNT: usize = 5000;
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let (reader, writer) = pipe();
+        drop(reader);
+        let outputs =
+            vec![stream_output(writer, kind), file_output(&path, kind, FileOptions::default())];
+        let (mut producer, running) = start(LARGE, outputs);
+        push_all(&mut producer, COUNT);
+        drop(producer);
+        assert_eq!(running.thread.join().unwrap(), End::Finished);
+        let counters = &running.counters[1];
+        let counted = (counters.records(), counters.dropped());
+        assert_eq!(counted, (COUNT as u64, 0), "{kind:?} {counters:?}");
+        check_complete(&fs::read_to_string(&path).unwrap(), COUNT);
+    }
+}
+
+#[test]
+fn a_reader_that_never_reads_costs_itself_and_nobody_else() {
+    const COUNT: usize = 30_000;
+    const SMALL: QueueSize = QueueSize { blocks: 16, block_bytes: 64 * 1024 };
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let (reader, writer) = pipe();
+        let outputs =
+            vec![stream_output(writer, kind), file_output(&path, kind, FileOptions::default())];
+        let (mut producer, running) = start(SMALL, outputs);
+        push_all(&mut producer, COUNT);
+        producer.flush();
+        let start = Instant::now();
+        while running.counters[1].records() < COUNT as u64 {
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", running.counters);
+            thread::sleep(Duration::from_millis(1));
+        }
+        running.stop.store(true, Ordering::Relaxed);
+        assert_eq!(running.thread.join().unwrap(), End::Stopped);
+        check_complete(&fs::read_to_string(&path).unwrap(), COUNT);
+        let stream = &running.counters[0];
+        assert_eq!(running.counters[1].dropped(), 0);
+        assert!(stream.dropped() > 0);
+        assert_eq!(stream.records() + stream.dropped(), COUNT as u64, "{stream:?}");
+        drop(reader);
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_counts_what_is_lost_and_never_blocks() {
+    const SMALL: QueueSize = QueueSize { blocks: 4, block_bytes: 64 * 1024 };
+    for kind in KINDS {
+        let output = stream_output(File::options().write(true).open("/dev/full").unwrap(), kind);
+        let (mut producer, running) = start(SMALL, vec![output]);
+        push_all(&mut producer, 20_000);
+        drop(producer);
+        assert_eq!(running.thread.join().unwrap(), End::Finished);
+        let counters = &running.counters[0];
+        assert_eq!((counters.records(), counters.dropped()), (0, 20_000), "{counters:?}");
+        assert!(counters.errors() > 0);
+        assert_eq!(counters.last_error(), 28, "ENOSPC");
+    }
+}
+
+#[test]
+fn a_record_alone_is_written_within_milliseconds() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let output = file_output(&path, kind, FileOptions::default());
+        let (mut producer, running) = start(QueueSize::default(), vec![output]);
+        let mut times = Vec::new();
+        for number in 0..50 {
+            thread::sleep(Duration::from_millis(2));
+            let start = Instant::now();
+            producer.try_push(record(number).as_bytes()).unwrap();
+            producer.flush();
+            while running.counters[0].records() <= number as u64 {
+                thread::yield_now();
+            }
+            times.push(start.elapsed());
+        }
+        times.sort();
+        // Generous, since other work shares the machine.
+        assert!(times[25] < Duration::from_millis(5), "{kind:?} {times:?}");
+        drop(producer);
+        running.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn two_scanners_share_a_writer_and_each_keeps_its_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let waker = Waker::default();
+    let (mut first, first_queue) = queue(LARGE, &waker);
+    let (mut second, second_queue) = queue(LARGE, &waker);
+    let output = file_output(&path, OutputKind::IoUring, FileOptions::default());
+    let mut writer = Writer::new(vec![first_queue, second_queue], vec![output]);
+    let mut now_ns = 0;
+    for number in 0..1000 {
+        first.try_push(format!("a{number:04}").as_bytes()).unwrap();
+        second.try_push(format!("b{number:04}").as_bytes()).unwrap();
+        if number % 7 == 0 {
+            first.flush();
+        }
+        now_ns += 100_000;
+        writer.step(now_ns, Duration::ZERO);
+    }
+    drop((first, second));
+    while writer.step(now_ns, Duration::from_millis(1)) != Left::Nothing {
+        now_ns += 1_000_000;
+    }
+    assert!(writer.is_finished());
+    let text = fs::read_to_string(&path).unwrap();
+    for name in ["a", "b"] {
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with(name)).collect();
+        assert!(lines.len() == 1000 && lines.is_sorted());
+    }
+}
