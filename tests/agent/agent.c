@@ -11,6 +11,7 @@
  *   zoo [house…]       one of everything (zoo.c)
  *   storm, storm-status, churn
  *                      change that goes on in the background (background.c)
+ *   shell LINE         types a line to an interactive bash; what its terminal shows (shell.c)
  *   tour               a timed sequence of acts, for a live demonstration (tour.c)
  *   kill-all           ends all of that
  */
@@ -82,10 +83,12 @@ static const char *obey(char *line)
 		return churn(rest);
 	if (strcmp(line, "tour") == 0)
 		return tour(rest);
+	if (strcmp(line, "shell") == 0)
+		return shell(rest);
 	if (strcmp(line, "kill-all") == 0)
 		return workload_kill_all();
 	return "unknown command; known are: hello, truth, run, load, fds, zoo, storm, storm-status, "
-	       "churn, tour, kill-all";
+	       "churn, tour, shell, kill-all";
 }
 
 /* Takes commands until the machine ends. */

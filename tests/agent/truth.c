@@ -68,6 +68,9 @@ const char *truth(const char *kinds)
 		truth_memory(&all);
 	if (!error && (connections || interfaces))
 		error = truth_network(&all, connections, interfaces);
+	/* Only where they are asked for: `panoptes scan` prints them so too. */
+	if (!error && *kinds && wanted(kinds, "modules"))
+		truth_modules();
 	network_forget();
 	processes_free(&all);
 	return error;

@@ -7,6 +7,7 @@
 void truth_processes(const struct processes *all);
 void truth_threads(const struct processes *all);
 void truth_memory(const struct processes *all);
+void truth_modules(void);
 
 /*
  * Walks every descriptor table once. Prints the descriptors when asked to, and always notes which

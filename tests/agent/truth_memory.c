@@ -1,8 +1,18 @@
 /* Truth about memory areas: /proc/PID/maps. */
 #include "truth.h"
 
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
+
+/* The program that a process runs. */
+struct program {
+	bool known;
+	bool on_overlay;
+	struct stat inode;
+	char path[8192];
+};
 
 struct area {
 	unsigned long long start, end, inode;
@@ -39,9 +49,39 @@ static void file_names(const char *path, size_t length)
 	json_text("file_name", path + base, length - base);
 }
 
-static void one_area(int pid, const struct area *area, const struct stat *executable)
+static struct program program_of(int pid)
+{
+	struct program program = { .known = false };
+	struct statfs system;
+	char path[64], *target;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	program.known = stat(path, &program.inode) == 0 && proc_link(path, &target) >= 0;
+	if (program.known)
+		snprintf(program.path, sizeof(program.path), "%s", target);
+	program.on_overlay = program.known && statfs(path, &system) == 0 &&
+			     system.f_type == OVERLAYFS_SUPER_MAGIC;
+	return program;
+}
+
+/* Older kernels give in maps the inode of the layer below for files on an overlay, while the
+ * program's own link gives that of the overlay: there the path decides. */
+static bool is_program(const struct area *area, const struct program *program)
+{
+	if (!program->known)
+		return false;
+	if (area->inode == program->inode.st_ino &&
+	    makedev(area->major, area->minor) == program->inode.st_dev)
+		return true;
+	return program->on_overlay && strlen(program->path) == area->name_length &&
+	       memcmp(program->path, area->name, area->name_length) == 0;
+}
+
+static void one_area(int pid, const struct area *area, const struct program *program)
 {
 	char text[64], *target;
+	/* The first segment of System V shared memory is a file with inode number 0. */
+	bool file = area->inode != 0 || area->major != 0 || area->minor != 0;
 
 	json_begin("memory");
 	json_integer("process_id", pid);
@@ -50,11 +90,7 @@ static void one_area(int pid, const struct area *area, const struct stat *execut
 	snprintf(text, sizeof(text), "0x%llx", area->end);
 	json_string("virtual_memory_area_end_address", text);
 	json_string("memory_permissions", area->permissions);
-	/* The first segment of System V shared memory is a file with inode number 0. */
-	bool file = area->inode != 0 || area->major != 0 || area->minor != 0;
-	json_boolean("is_main_process_executable",
-		     file && executable && area->inode == executable->st_ino &&
-			     makedev(area->major, area->minor) == executable->st_dev);
+	json_boolean("is_main_process_executable", file && is_program(area, program));
 	if (!file) {
 		if (area->name_length > 0)
 			json_text("memory_name", area->name, area->name_length);
@@ -79,13 +115,12 @@ void truth_memory(const struct processes *all)
 {
 	for (size_t i = 0; i < all->count; i++) {
 		int pid = all->items[i].pid;
-		struct stat executable;
+		struct program program;
 		char path[64], *bytes;
 
 		if (all->items[i].kernel)
 			continue;
-		snprintf(path, sizeof(path), "/proc/%d/exe", pid);
-		bool has_executable = stat(path, &executable) == 0;
+		program = program_of(pid);
 		snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 		if (proc_read(path, &bytes) < 0)
 			continue;
@@ -94,7 +129,7 @@ void truth_memory(const struct processes *all)
 
 			*end = '\0';
 			if (parse(line, (size_t)(end - line), &area))
-				one_area(pid, &area, has_executable ? &executable : NULL);
+				one_area(pid, &area, &program);
 		}
 	}
 }

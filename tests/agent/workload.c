@@ -170,6 +170,7 @@ const char *workload_kill_all(void)
 		processes_free(&all);
 		if (!left) {
 			zoo_forget();
+			shell_forget();
 			return NULL;
 		}
 		usleep(20000);

@@ -42,8 +42,10 @@ const char *storm_status(void);
 const char *churn(const char *arguments);
 const char *tour(const char *arguments);
 
+const char *shell(const char *line);
 /* After everything was ended: the zoo is closed. */
 void zoo_forget(void);
+void shell_forget(void);
 
 /* The zoo's houses. */
 void zoo_files(void *unused);
@@ -52,6 +54,7 @@ void zoo_memory(void *unused);
 void zoo_processes(void *unused);
 void zoo_sockets(void *unused);
 void zoo_phantoms(void *unused);
+void zoo_overlay(void *unused);
 
 /* What the agent does when it is called by this name: overwrites its arguments. */
 #define ZOO_RETITLE "retitle"

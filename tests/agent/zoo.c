@@ -10,6 +10,7 @@ static const struct {
 	{ "files", zoo_files },		{ "kinds", zoo_kinds },
 	{ "memory", zoo_memory },	{ "processes", zoo_processes },
 	{ "sockets", zoo_sockets },	{ "phantoms", zoo_phantoms },
+	{ "overlay", zoo_overlay },
 };
 
 static pid_t pids[sizeof(houses) / sizeof(*houses)];

@@ -28,7 +28,7 @@ const SETTLE: Duration = Duration::from_millis(150);
 
 /// The kinds of lines that are judged, in the order of `panoptes scan`.
 pub const KINDS: &[&str] =
-    &["process", "thread", "file_descriptor", "memory", "connection", "interface"];
+    &["process", "thread", "file_descriptor", "memory", "connection", "kernel_module", "interface"];
 
 /// What a guest says about itself at one moment.
 #[derive(Clone, Debug)]
