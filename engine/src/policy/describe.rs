@@ -28,7 +28,8 @@ use panoptes_sinks::record::value::{
 };
 
 use crate::state::facts::{
-    AreaFacts, ConnectionFacts, DescriptorFacts, InodeFacts, OpenFlags, ProcessFacts, ThreadFacts,
+    AreaFacts, ConnectionFacts, DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts,
+    ThreadFacts,
 };
 use crate::walk::InterfaceRow;
 
@@ -40,7 +41,7 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
     ProcessDetails {
         process_name: facts.name.into(),
         process_id: facts.process_id,
-        process_self_exec_id: Some(facts.self_exec_id.into()),
+        process_self_exec_id: facts.self_exec_id.map(u64::from),
         process_file_size_bytes: facts.executable_size,
         process_executable_path: facts.executable.map(Text::new),
         process_current_working_directory: facts.directory.map(Text::new),
@@ -51,9 +52,12 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
         process_real_group_id: facts.ids.map(|ids| ids.gid),
         process_effective_user_id: facts.ids.map(|ids| ids.euid),
         process_effective_group_id: facts.ids.map(|ids| ids.egid),
-        process_state: process_state(facts.state, facts.exit_state),
-        process_cpu_clock_cycles: tsc_khz.and_then(|khz| cycles(facts.cpu_time_ns, khz)),
-        process_cpu_time_ns: Some(facts.cpu_time_ns),
+        process_state: facts.state.and_then(|(state, exit)| process_state(state, exit)),
+        process_cpu_clock_cycles: facts
+            .cpu_time_ns
+            .zip(tsc_khz)
+            .and_then(|(time_ns, khz)| cycles(time_ns, khz)),
+        process_cpu_time_ns: facts.cpu_time_ns,
         process_pid_namespace: namespace("pid", facts.pid_namespace),
         process_mount_points_namespace: namespace("mnt", facts.mount_namespace),
         process_network_namespace: namespace("net", facts.network_namespace),
@@ -75,7 +79,10 @@ pub fn file_descriptor<'a>(facts: &DescriptorFacts<'a>) -> FileDescriptorDetails
     let inode = facts.inode;
     FileDescriptorDetails {
         file_descriptor_index: facts.index,
-        file_descriptor_name: facts.name.map(Text::new),
+        file_descriptor_name: facts.name.map(|name| match name {
+            FileName::Text(text) => Text::new(text),
+            FileName::Numbered(kind, number) => Text::numbered(kind, number),
+        }),
         file_descriptor_file_type: inode.map(|inode| file_type(&inode, facts)),
         file_descriptor_file_mode: facts.open.map(|open| file_mode(open, facts.close_on_exec)),
         file_descriptor_inode_number: inode.map(|inode| inode.number),
@@ -320,7 +327,7 @@ fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> FileType {
     const HUGETLBFS: u32 = low(magic::HUGETLBFS);
     match inode.magic {
         // Inodes of these have no type of their own, or a regular file's.
-        ANON_INODE => return anonymous_type(facts.name.unwrap_or(b"")),
+        ANON_INODE => return anonymous_type(text(facts)),
         NSFS => return FileType::Namespace,
         PID_FS => return FileType::Pidfd,
         DMA_BUF => return FileType::DmaBuf,
@@ -331,7 +338,7 @@ fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> FileType {
         mode::S_IFREG
             if matches!(inode.magic, TMPFS | HUGETLBFS)
                 && facts.floating
-                && facts.name.is_some_and(|name| name.starts_with(b"/memfd:")) =>
+                && text(facts).starts_with(b"/memfd:") =>
         {
             FileType::Memfd
         }
@@ -345,6 +352,13 @@ fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> FileType {
         mode::S_IFIFO => FileType::Fifo,
         mode::S_IFSOCK => FileType::Socket,
         _ => FileType::Unknown,
+    }
+}
+
+fn text<'a>(facts: &DescriptorFacts<'a>) -> &'a [u8] {
+    match facts.name {
+        Some(FileName::Text(text)) => text,
+        _ => b"",
     }
 }
 

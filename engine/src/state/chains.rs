@@ -68,7 +68,7 @@ impl<T: Clone + Default> Chains<T> {
     pub(super) fn insert(&mut self, head: &mut u32, cursor: &mut Cursor, row: T) -> bool {
         let number = self.free;
         if number == END {
-            self.refused = self.refused.saturating_add(1);
+            self.refuse();
             return false;
         }
         self.free = self.next[number as usize];
@@ -91,6 +91,11 @@ impl<T: Clone + Default> Chains<T> {
         self.free = number;
         self.used -= 1;
         Some(row)
+    }
+
+    /// Counts a row for which there is no room.
+    pub(super) fn refuse(&mut self) {
+        self.refused = self.refused.saturating_add(1);
     }
 
     fn link<'a>(&'a mut self, head: &'a mut u32, before: u32) -> &'a mut u32 {

@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::sock::{Counters, TcpState};
+use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 use crate::path::{PathBuffer, write_file_name, write_path};
@@ -38,7 +39,7 @@ pub struct ProcessFacts<'a> {
     /// The tgid.
     pub process_id: u32,
     /// Grows with every exec.
-    pub self_exec_id: u32,
+    pub self_exec_id: Option<u32>,
     /// Path of the executable.
     pub executable: Option<&'a [u8]>,
     /// Its size.
@@ -55,12 +56,10 @@ pub struct ProcessFacts<'a> {
     pub parent_process_id: Option<u32>,
     /// Users and groups.
     pub ids: Option<Ids>,
-    /// `TASK_*` of the first thread.
-    pub state: u32,
-    /// `EXIT_*` of the first thread.
-    pub exit_state: u32,
+    /// `TASK_*` and `EXIT_*` of the first thread.
+    pub state: Option<(u32, u32)>,
     /// How long all its threads ran, the ended ones too.
-    pub cpu_time_ns: u64,
+    pub cpu_time_ns: Option<u64>,
     /// Number of the pid namespace, or 0.
     pub pid_namespace: u32,
     /// Number of the mount namespace, or 0.
@@ -88,7 +87,7 @@ impl<'a> ProcessFacts<'a> {
         Some(Self {
             name: name_of(leader),
             process_id: task.tgid,
-            self_exec_id: task.self_exec_id,
+            self_exec_id: Some(task.self_exec_id),
             executable: path,
             executable_size: executable
                 .and_then(|file| snapshot.inodes.at(file.inode))
@@ -99,9 +98,8 @@ impl<'a> ProcessFacts<'a> {
             creation_time_ns: creation_time_ns(snapshot, leader),
             parent_process_id: parent(snapshot, process),
             ids: process.ids,
-            state: task.state,
-            exit_state: task.exit_state,
-            cpu_time_ns: cpu_time_ns(process),
+            state: Some((task.state, task.exit_state)),
+            cpu_time_ns: Some(cpu_time_ns(process)),
             pid_namespace: process.pid_namespace,
             mount_namespace: process.mount_namespace,
             network_namespace: process.network_namespace,
@@ -221,7 +219,7 @@ pub struct DescriptorFacts<'a> {
     /// Its number.
     pub index: u32,
     /// As `readlink /proc/PID/fd/N`.
-    pub name: Option<&'a [u8]>,
+    pub name: Option<FileName<'a>>,
     /// Whether that name ends in ` (deleted)` because the file was unlinked.
     pub deleted: bool,
     /// Whether the file lies in no directory: its name is made up by its filesystem.
@@ -234,6 +232,27 @@ pub struct DescriptorFacts<'a> {
     pub inode: Option<InodeFacts>,
     /// Threads that share the table, ascending; empty when that is not known.
     pub threads: &'a [u32],
+}
+
+/// The name of an open file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileName<'a> {
+    /// A path, or whatever its filesystem calls it.
+    Text(&'a [u8]),
+    /// A kind and a number: `socket:[13731]`.
+    Numbered(&'static str, u64),
+}
+
+/// The kind that files of a filesystem are called by, where their names are only numbers
+/// (`sockfs_dname`, net/socket.c; `pipefs_dname`, fs/pipe.c).
+pub(super) fn numbered_kind(magic: u32) -> Option<&'static str> {
+    const SOCKFS: u32 = magic::SOCKFS as u32;
+    const PIPEFS: u32 = magic::PIPEFS as u32;
+    match magic {
+        SOCKFS => Some("socket"),
+        PIPEFS => Some("pipe"),
+        _ => None,
+    }
 }
 
 /// How a file is open.
@@ -262,12 +281,34 @@ impl<'a> DescriptorFacts<'a> {
         let Some(file) = snapshot.files.at(descriptor.file) else { return facts };
         let named = write_file_name(snapshot, file, &mut names.file);
         Self {
-            name: named.map(|_| names.file.text()),
+            name: named.map(|_| FileName::Text(names.file.text())),
             deleted: named.is_some_and(|named| named.deleted),
             floating: is_floating(snapshot, file),
             open: open_flags(file),
             inode: InodeFacts::read(snapshot, file),
             ..facts
+        }
+    }
+}
+
+impl<'a> DescriptorFacts<'a> {
+    /// What a scan says of a socket's descriptor: its name is only a number.
+    pub(super) fn read_socket(
+        snapshot: &'a Snapshot,
+        descriptor: &DescriptorRow,
+        threads: &'a [u32],
+    ) -> Self {
+        let file = snapshot.files.at(descriptor.file);
+        let inode = file.and_then(|file| InodeFacts::read(snapshot, file));
+        Self {
+            index: descriptor.index,
+            name: inode.map(|inode| FileName::Numbered("socket", inode.number)),
+            deleted: false,
+            floating: true,
+            close_on_exec: descriptor.close_on_exec,
+            open: file.and_then(open_flags),
+            inode,
+            threads,
         }
     }
 }
@@ -305,6 +346,10 @@ pub struct AreaFacts<'a> {
     pub file: Option<&'a [u8]>,
     /// `[heap]`, `[vdso]`, `[anon:…]` of an area without a file.
     pub name: Option<&'a [u8]>,
+    /// Whether it maps a file, named or not.
+    pub has_file: bool,
+    /// Whether it is one of the kernel's own: the vDSO and its kind.
+    pub special: bool,
 }
 
 impl<'a> AreaFacts<'a> {
@@ -324,6 +369,8 @@ impl<'a> AreaFacts<'a> {
             end: vma.end,
             flags: vma.flags,
             is_main_executable: is_main_executable(snapshot, mm, area),
+            has_file: !vma.file.is_null(),
+            special: vma.file.is_null() && !vma.ops.is_null(),
             ..Self::default()
         };
         if !vma.file.is_null() {
@@ -331,9 +378,7 @@ impl<'a> AreaFacts<'a> {
             let named = file.and_then(|file| write_file_name(snapshot, file, &mut names.file));
             return Self { file: named.map(|_| names.file.text()), ..facts };
         }
-        let length = write_area_name(snapshot, mm, area, heap, &mut names.area);
-        let name = names.area.0.get(..length).filter(|name| !name.is_empty());
-        Self { name, ..facts }
+        Self { name: names.area.write(snapshot, mm, area, heap), ..facts }
     }
 
     /// The area that the kernel adds to the list of every process that may use it
@@ -345,6 +390,7 @@ impl<'a> AreaFacts<'a> {
             end: gate.end,
             flags: gate.flags,
             name: Some(b"[vsyscall]"),
+            special: true,
             ..Self::default()
         }
     }
@@ -374,6 +420,18 @@ impl Default for AreaName {
 }
 
 impl AreaName {
+    /// Names an area without a file as /proc/PID/maps does.
+    pub(super) fn write(
+        &mut self,
+        snapshot: &Snapshot,
+        mm: &MmRow,
+        area: &VmaRow,
+        heap: HeapRule,
+    ) -> Option<&[u8]> {
+        let length = write_area_name(snapshot, mm, area, heap, self);
+        self.0.get(..length).filter(|name| !name.is_empty())
+    }
+
     fn set(&mut self, pieces: &[&[u8]]) -> usize {
         let mut length = 0;
         for piece in pieces {
@@ -387,7 +445,7 @@ impl AreaName {
 
 const AREA_NAME_BYTES: usize = 96;
 
-/// Names an area without a file as /proc/PID/maps does; gives the name's length, 0 when it has none.
+/// Gives the name's length, 0 when the area has none.
 fn write_area_name(
     snapshot: &Snapshot,
     mm: &MmRow,

@@ -2,6 +2,8 @@
 //!
 //! Found anew in every scan, from the descriptors, into a list allocated at start.
 
+use core::ops::Range;
+
 use crate::limits::Limits;
 use crate::walk::{NONE, Snapshot};
 
@@ -39,31 +41,38 @@ impl Holders {
         self.list.clear();
         self.dropped = 0;
         for (process, row) in snapshot.processes.iter().enumerate() {
-            let Some(table) = snapshot.files_structs.at(row.files) else { continue };
             let Some(leader) = snapshot.leader(row) else { continue };
-            let first = table.descriptors.start;
-            for (at, descriptor) in
-                snapshot.descriptors.range(&table.descriptors).iter().enumerate()
-            {
-                let file = snapshot.files.at(descriptor.file);
-                let Some(connection) = file.map(|file| file.connection).filter(|&at| at != NONE)
-                else {
-                    continue;
-                };
-                if self.list.len() == self.list.capacity() {
-                    self.dropped = self.dropped.saturating_add(1);
-                    continue;
-                }
-                self.list.push(Holder {
-                    connection,
-                    process_id: leader.task.tgid,
-                    descriptor: descriptor.index,
-                    process: process as u32,
-                    descriptor_row: first + at as u32,
-                });
+            for table in snapshot.files_structs_of(row) {
+                self.add(snapshot, process as u32, leader.task.tgid, &table.descriptors);
             }
         }
         self.list.sort_unstable();
+    }
+
+    fn add(
+        &mut self,
+        snapshot: &Snapshot,
+        process: u32,
+        process_id: u32,
+        descriptors: &Range<u32>,
+    ) {
+        for (at, row) in snapshot.descriptors.range(descriptors).iter().enumerate() {
+            let file = snapshot.files.at(row.file);
+            let Some(connection) = file.map(|file| file.connection).filter(|&at| at != NONE) else {
+                continue;
+            };
+            if self.list.len() == self.list.capacity() {
+                self.dropped = self.dropped.saturating_add(1);
+                continue;
+            }
+            self.list.push(Holder {
+                connection,
+                process_id,
+                descriptor: row.index,
+                process,
+                descriptor_row: descriptors.start + at as u32,
+            });
+        }
     }
 
     /// The holders of one connection, lowest process and descriptor first: that one is the owner.

@@ -330,6 +330,6 @@ mod tests {
         }
         assert!(strings.is_empty());
         assert!(strings.intern(b"there is room again").is_some());
-        assert_eq!(strings.intern(&[b'x'; STRING_BYTES_MAX + 1]), None);
+        assert_eq!(strings.intern(&vec![b'x'; STRING_BYTES_MAX + 1]), None);
     }
 }

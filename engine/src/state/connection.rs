@@ -1,0 +1,409 @@
+//! Tracked TCP sockets, one row for each connection all through its life.
+//!
+//! A connection is a socket's address and its 4-tuple; the sockets that the kernel puts in its place keep the
+//! 4-tuple: the request socket before it (SYN_RECEIVED) and the one that waits after it (TIME_WAIT). Both
+//! lists, ours and the scan's, are ordered by 4-tuple, so they are compared side by side.
+//!
+//! A scan follows chains that change under it and can miss a socket, so one that is absent once is waited
+//! for; it is *terminated*, as of its first absence, when the next scan does not see it either.
+
+use core::cmp::Ordering;
+use core::net::{IpAddr, Ipv4Addr};
+
+use panoptes_decoders::kernel::sock::TcpState;
+use panoptes_decoders::layout::c_string;
+
+use super::chains::{Chains, Cursor, END};
+use super::change::{Change, ConnectionChange};
+use super::facts::{ConnectionFacts, DescriptorFacts};
+use super::holders::{Holder, Holders};
+use super::process::{Process, ProcessKey};
+use super::table::{RowId, Table};
+use super::{Telling, tell};
+use crate::limits::Limits;
+use crate::walk::{ConnectionRow, Snapshot};
+
+/// One tracked connection, or socket that listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// What the last scan that saw it says.
+    pub facts: ConnectionFacts,
+    /// When it was first seen, in nanoseconds since 1970.
+    pub first_seen_ns: i64,
+    /// When it was first absent, if it is.
+    pub absent_since_ns: Option<i64>,
+    /// Who held it last.
+    pub owner: Option<Owner>,
+    address: u64,
+    absent_scans: u32,
+    /// Whether its group's pass has not met it yet.
+    stray: bool,
+}
+
+/// Who holds a connection: the lowest descriptor of the lowest process, when there are several.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    /// Which process.
+    pub process: ProcessKey,
+    /// The row that it had.
+    row: RowId,
+    /// Which of its descriptors.
+    pub descriptor: u32,
+    name: [u8; 16],
+}
+
+impl Owner {
+    /// What it was called.
+    pub fn name(&self) -> &[u8] {
+        c_string(&self.name)
+    }
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            facts: ConnectionFacts {
+                state: TcpState::Closed,
+                source: nowhere,
+                source_port: 0,
+                destination: nowhere,
+                destination_port: 0,
+                bound_device: 0,
+                counters: None,
+                network_namespace: 0,
+                descriptor: None,
+            },
+            first_seen_ns: 0,
+            absent_since_ns: None,
+            owner: None,
+            address: 0,
+            absent_scans: 0,
+            stray: false,
+        }
+    }
+}
+
+/// In how many scans in a row a connection must be absent to be gone.
+const ABSENT_SCANS_MAX: u32 = 2;
+
+type Tuple = (IpAddr, u16, IpAddr, u16);
+
+fn tuple_of(facts: &ConnectionFacts) -> Tuple {
+    (facts.source, facts.source_port, facts.destination, facts.destination_port)
+}
+
+fn tuple_of_row(row: &ConnectionRow) -> Tuple {
+    let ends = &row.endpoints;
+    (ends.source, ends.source_port, ends.destination, ends.destination_port)
+}
+
+fn listens(row: &ConnectionRow) -> bool {
+    TcpState::from_number(row.endpoints.state) == Some(TcpState::Listen)
+}
+
+impl Connection {
+    fn listens(&self) -> bool {
+        self.facts.state == TcpState::Listen
+    }
+
+    /// Whether a socket of the same 4-tuple at another address is this connection's next.
+    fn goes_on_as(&self, next: &ConnectionFacts) -> bool {
+        self.facts.network_namespace == next.network_namespace
+            && !self.listens()
+            && match (self.facts.state, next.state) {
+                (_, TcpState::Listen) | (TcpState::TimeWait, _) => false,
+                (_, TcpState::TimeWait) | (TcpState::SynReceived, _) => true,
+                _ => false,
+            }
+    }
+
+    /// Whether the socket at this address is another connection: it begins again, or has counted less.
+    fn was_replaced_by(&self, next: &ConnectionFacts) -> bool {
+        let begins = |state| matches!(state, TcpState::SynSent | TcpState::SynReceived);
+        let restarted = begins(next.state) && !begins(self.facts.state) && !self.listens();
+        let lost_count = self.facts.counters.zip(next.counters).is_some_and(|(before, after)| {
+            after.bytes_in < before.bytes_in || after.bytes_out < before.bytes_out
+        });
+        restarted
+            || lost_count
+            || self.listens() != (next.state == TcpState::Listen)
+            || self.facts.network_namespace != next.network_namespace
+    }
+}
+
+/// All connections, and what is needed to compare them, in memory allocated at start.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) rows: Chains<Connection>,
+    head: u32,
+    /// Whether a row of the scan has been found again, by its index.
+    claimed: Box<[bool]>,
+    pub(super) holders: Holders,
+}
+
+/// What connections are told against.
+pub(super) struct Holding<'a> {
+    pub(super) processes: &'a Table<Process>,
+    /// Row of each process of the scan.
+    pub(super) rows: &'a [Option<RowId>],
+}
+
+impl Connections {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            rows: Chains::new(limits.connections as usize),
+            head: END,
+            claimed: vec![false; limits.connections_seen_max()].into_boxed_slice(),
+            holders: Holders::new(limits),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.head = END;
+    }
+
+    /// Compares all connections with those of the last scan; `quiet` when all that is new was there
+    /// before we came.
+    pub(super) fn update(&mut self, holding: &Holding<'_>, quiet: bool, telling: &mut Telling<'_>) {
+        let snapshot = telling.snapshot;
+        self.holders.find(snapshot);
+        let complete = snapshot.losses.unbounded == 0 && snapshot.connections.dropped == 0;
+        let news = &snapshot.connections[..snapshot.connections.len().min(self.claimed.len())];
+        self.claimed[..news.len()].fill(false);
+        let mut pass = Pass {
+            cursor: Chains::<Connection>::start(self.head),
+            connections: self,
+            holding,
+            telling,
+            complete,
+            quiet,
+        };
+        let mut start = 0;
+        while let Some(row) = news.get(start) {
+            let tuple = tuple_of_row(row);
+            let count = news[start..].iter().take_while(|row| tuple_of_row(row) == tuple).count();
+            pass.absent_before(&tuple);
+            pass.group(&tuple, start, &news[start..start + count]);
+            start += count;
+        }
+        pass.absent_to_end();
+    }
+}
+
+struct Pass<'a, 't> {
+    connections: &'a mut Connections,
+    cursor: Cursor,
+    holding: &'a Holding<'a>,
+    telling: &'a mut Telling<'t>,
+    complete: bool,
+    quiet: bool,
+}
+
+impl Pass<'_, '_> {
+    fn order(&self, tuple: &Tuple) -> Option<Ordering> {
+        self.connections.rows.row(self.cursor).map(|row| tuple_of(&row.facts).cmp(tuple))
+    }
+
+    fn absent_before(&mut self, tuple: &Tuple) {
+        while self.order(tuple) == Some(Ordering::Less) {
+            self.absent();
+        }
+    }
+
+    fn absent_to_end(&mut self) {
+        while self.connections.rows.row(self.cursor).is_some() {
+            self.absent();
+        }
+    }
+
+    /// Compares the sockets of one 4-tuple: one, nearly always. `first` is the index of the first of
+    /// `news` in the scan; they are ordered by address.
+    fn group(&mut self, tuple: &Tuple, first: usize, news: &[ConnectionRow]) {
+        let start = self.cursor;
+        let mut strays = false;
+        while self.order(tuple) == Some(Ordering::Equal) {
+            strays |= !self.find_by_address(first, news);
+        }
+        if strays {
+            self.cursor = start;
+            let mut next = 0;
+            let mut unclaimed = news
+                .iter()
+                .zip(&self.connections.claimed[first..])
+                .filter(|(row, claimed)| !**claimed && !listens(row))
+                .count();
+            while self.order(tuple) == Some(Ordering::Equal) {
+                self.find_next_life(first, news, &mut next, &mut unclaimed);
+            }
+        }
+        for (number, row) in news.iter().enumerate() {
+            if !self.connections.claimed[first + number] {
+                self.create(first + number, row);
+            }
+        }
+    }
+
+    /// Finds the row at the cursor among `news` by its address, and goes on; `false` when it is not there.
+    fn find_by_address(&mut self, first: usize, news: &[ConnectionRow]) -> bool {
+        let Some(old) = self.connections.rows.row_mut(self.cursor) else { return true };
+        let found = news
+            .binary_search_by_key(&old.address, |row| row.address.0)
+            .ok()
+            .filter(|&number| !old.was_replaced_by(&ConnectionFacts::read(&news[number], None)));
+        old.stray = found.is_none();
+        match found {
+            Some(number) => self.go_on(first + number, &news[number]),
+            None => self.connections.rows.advance(&mut self.cursor),
+        }
+        found.is_some()
+    }
+
+    /// Finds what a stray row at the cursor goes on as, and goes on; else it is absent.
+    fn find_next_life(
+        &mut self,
+        first: usize,
+        news: &[ConnectionRow],
+        next: &mut usize,
+        unclaimed: &mut usize,
+    ) {
+        let Some(old) = self.connections.rows.row(self.cursor) else { return };
+        if !old.stray {
+            self.connections.rows.advance(&mut self.cursor);
+            return;
+        }
+        while let Some(row) = news.get(*next) {
+            let number = first + *next;
+            *next += 1;
+            if !self.connections.claimed[number]
+                && old.goes_on_as(&ConnectionFacts::read(row, None))
+            {
+                *unclaimed -= 1;
+                self.go_on(number, row);
+                return;
+            }
+        }
+        // Two connections never have the same 4-tuple: where there is another, this one is over.
+        if *unclaimed > 0 && !old.listens() { self.terminate() } else { self.absent() }
+    }
+
+    /// Takes in what the scan says now of the row at the cursor, and goes on.
+    fn go_on(&mut self, number: usize, row: &ConnectionRow) {
+        self.connections.claimed[number] = true;
+        let owner = self.owner(number);
+        let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
+        let before = old.facts.state;
+        let counters = old.facts.counters;
+        old.facts = ConnectionFacts::read(row, owner.map(|owner| owner.descriptor));
+        // What waits has no counters: those of the connection stay.
+        old.facts.counters = old.facts.counters.or(counters);
+        old.address = row.address.0;
+        old.absent_since_ns = None;
+        old.absent_scans = 0;
+        old.stray = false;
+        old.owner = owner.or(old.owner);
+        if before != old.facts.state {
+            self.tell_of_row(number, Kind::StateChanged);
+        }
+        self.connections.rows.advance(&mut self.cursor);
+    }
+
+    fn create(&mut self, number: usize, row: &ConnectionRow) {
+        let owner = self.owner(number);
+        let new = Connection {
+            facts: ConnectionFacts::read(row, owner.map(|owner| owner.descriptor)),
+            first_seen_ns: self.telling.now_ns,
+            absent_since_ns: None,
+            owner,
+            address: row.address.0,
+            absent_scans: 0,
+            stray: false,
+        };
+        let Connections { rows, head, .. } = &mut *self.connections;
+        if rows.insert(head, &mut self.cursor, new) && !self.quiet && !new.listens() {
+            self.tell(&new, Some(number), Kind::Created);
+        }
+    }
+
+    /// Goes past a row that the scan does not show.
+    fn absent(&mut self) {
+        let now_ns = self.telling.now_ns;
+        let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
+        if self.complete {
+            old.absent_scans += 1;
+            old.absent_since_ns.get_or_insert(now_ns);
+            if old.absent_scans >= ABSENT_SCANS_MAX {
+                self.terminate();
+                return;
+            }
+        }
+        self.connections.rows.advance(&mut self.cursor);
+    }
+
+    /// Takes the row at the cursor out.
+    fn terminate(&mut self) {
+        let Connections { rows, head, .. } = &mut *self.connections;
+        let Some(mut old) = rows.remove(head, &mut self.cursor) else { return };
+        old.absent_since_ns.get_or_insert(self.telling.now_ns);
+        if !old.listens() {
+            self.tell(&old, None, Kind::Terminated);
+        }
+    }
+
+    /// The owner of a connection of the scan, if its process is tracked.
+    fn owner(&self, number: usize) -> Option<Owner> {
+        self.connections.holders.of(number as u32).iter().find_map(|holder| {
+            let row = self.holding.rows.get(holder.process as usize).copied().flatten()?;
+            let process = self.holding.processes.get(row)?;
+            let mut name = [0; 16];
+            name.iter_mut().zip(process.name()).for_each(|(to, from)| *to = *from);
+            Some(Owner { process: process.key, row, descriptor: holder.descriptor, name })
+        })
+    }
+
+    fn tell_of_row(&mut self, number: usize, kind: Kind) {
+        if let Some(&row) = self.connections.rows.row(self.cursor) {
+            self.tell(&row, Some(number), kind);
+        }
+    }
+
+    /// Tells of a connection with what is known of its owner. `number` is its index in the scan.
+    fn tell(&mut self, connection: &Connection, number: Option<usize>, kind: Kind) {
+        let snapshot = self.telling.snapshot;
+        let owner = connection.owner.as_ref();
+        let process = owner.and_then(|owner| {
+            self.holding.processes.get(owner.row).filter(|process| process.key == owner.process)
+        });
+        let holders = number.map_or(&[][..], |number| self.connections.holders.of(number as u32));
+        let descriptor = process.zip(owner).and_then(|(process, owner)| {
+            let is_owner = |holder: &&Holder| {
+                holder.process_id == process.process_id() && holder.descriptor == owner.descriptor
+            };
+            let holder = holders.iter().find(is_owner)?;
+            let row = snapshot.descriptors.at(holder.descriptor_row)?;
+            Some(DescriptorFacts::read_socket(snapshot, row, threads_of(snapshot, process)))
+        });
+        let change = ConnectionChange { connection, process, descriptor, holders };
+        let change = match kind {
+            Kind::Created => Change::ConnectionCreated(change),
+            Kind::StateChanged => Change::ConnectionStateChanged(change),
+            Kind::Terminated => Change::ConnectionTerminated(change),
+        };
+        tell!(self.telling, change);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Created,
+    StateChanged,
+    Terminated,
+}
+
+/// The threads that share the table of a process of the scan.
+fn threads_of<'a>(snapshot: &'a Snapshot, process: &Process) -> &'a [u32] {
+    let table =
+        snapshot.processes.at(process.row).and_then(|row| snapshot.files_structs.at(row.files));
+    table.map_or(&[], |table| snapshot.files_threads.range(&table.threads))
+}

@@ -1,0 +1,266 @@
+//! Tracked descriptors: which open file each number of each process's table leads to.
+//!
+//! A descriptor is its number, the address of the open file and the inode: the address alone would not do,
+//! because a file that is closed and another that is opened can lie at the same place, under the same
+//! number. A process has one table, nearly always; a thread may have one of its own, and what such a one
+//! took over from its process's is not reported again.
+
+use super::chains::{Chains, Cursor};
+use super::change::Change;
+use super::facts::{
+    DescriptorFacts, FileName, InodeFacts, OpenFlags, is_floating, numbered_kind, open_flags,
+};
+use super::names::is_numbered;
+use super::strings::{StringId, Strings};
+use super::{Entry, Telling, tell};
+use crate::walk::{DescriptorRow, FilesRow, NONE, Snapshot};
+
+/// One tracked descriptor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Descriptor {
+    /// 0 in the process's table; where a thread's own table lies.
+    table: u64,
+    index: u32,
+    name: Option<StringId>,
+    file: u64,
+    inode: u64,
+    open: OpenFlags,
+    attributes: InodeFacts,
+    deleted: bool,
+    floating: bool,
+    close_on_exec: bool,
+}
+
+impl Descriptor {
+    /// What is known of it.
+    pub(super) fn facts<'a>(
+        &self,
+        strings: &'a Strings,
+        threads: &'a [u32],
+    ) -> DescriptorFacts<'a> {
+        let numbered = numbered_kind(self.attributes.magic).filter(|_| self.floating);
+        let name = match (self.name, numbered) {
+            (Some(id), _) => Some(FileName::Text(strings.get(id))),
+            (None, Some(kind)) => Some(FileName::Numbered(kind, self.attributes.number)),
+            (None, None) => None,
+        };
+        DescriptorFacts {
+            index: self.index,
+            name,
+            deleted: self.deleted,
+            floating: self.floating,
+            close_on_exec: self.close_on_exec,
+            open: Some(self.open),
+            inode: Some(self.attributes),
+            threads,
+        }
+    }
+
+    fn key(&self) -> (u64, u32) {
+        (self.table, self.index)
+    }
+
+    fn release(&self, strings: &mut Strings) {
+        if let Some(id) = self.name {
+            strings.release(id);
+        }
+    }
+}
+
+/// Most tables of its threads that a process is compared by; more are left alone.
+const OWN_TABLES_MAX: usize = 8;
+
+/// Compares a process's descriptors with those of the last scan. `group` has its threads.
+pub(super) fn update(
+    descriptors: &mut Chains<Descriptor>,
+    entry: &mut Entry<'_>,
+    group: &[u32],
+    telling: &mut Telling<'_>,
+) {
+    let snapshot = telling.snapshot;
+    let Some(main) = snapshot.files_structs.at(entry.row.files) else { return };
+    let mut merge = Merge {
+        cursor: Chains::<Descriptor>::start(entry.children.descriptors),
+        quiet: entry.quiet(entry.children.descriptors_taken),
+        descriptors,
+        entry,
+        telling,
+    };
+    merge.table(0, main, &[]);
+    let mut own = [NONE; OWN_TABLES_MAX];
+    let count = own_tables(snapshot, merge.entry.row.files, group, &mut own);
+    let main_rows = snapshot.descriptors.range(&main.descriptors);
+    for table in own[..count].iter().filter_map(|&index| snapshot.files_structs.at(index)) {
+        merge.table(table.address.0, table, main_rows);
+    }
+    // Tables that ended with their threads.
+    while merge.drop_row() {}
+    entry.children.descriptors_taken |= main.complete;
+}
+
+/// Finds the tables of threads that do not share their process's, by address; gives their number.
+fn own_tables(
+    snapshot: &Snapshot,
+    main: u32,
+    group: &[u32],
+    found: &mut [u32; OWN_TABLES_MAX],
+) -> usize {
+    let mut count = 0;
+    for row in group.iter().filter_map(|&index| snapshot.threads.at(index)) {
+        let is_new = row.files != main && row.files != NONE && !found[..count].contains(&row.files);
+        if is_new && count < OWN_TABLES_MAX {
+            found[count] = row.files;
+            count += 1;
+        }
+    }
+    found[..count]
+        .sort_unstable_by_key(|&index| snapshot.files_structs.at(index).map(|row| row.address));
+    count
+}
+
+/// Gives back all descriptors of a process that has ended.
+pub(super) fn release_all(
+    descriptors: &mut Chains<Descriptor>,
+    head: &mut u32,
+    strings: &mut Strings,
+) {
+    let mut cursor = Chains::<Descriptor>::start(*head);
+    while let Some(old) = descriptors.remove(head, &mut cursor) {
+        old.release(strings);
+    }
+}
+
+struct Merge<'a, 'e, 't> {
+    descriptors: &'a mut Chains<Descriptor>,
+    entry: &'a mut Entry<'e>,
+    telling: &'a mut Telling<'t>,
+    cursor: Cursor,
+    quiet: bool,
+}
+
+impl Merge<'_, '_, '_> {
+    /// Compares one table. `copied` has what a thread's own table began as a copy of.
+    fn table(&mut self, key: u64, table: &FilesRow, copied: &[DescriptorRow]) {
+        let snapshot = self.telling.snapshot;
+        let threads = snapshot.files_threads.range(&table.threads);
+        for row in snapshot.descriptors.range(&table.descriptors) {
+            self.pass(key, row.index, table.complete, threads);
+            let Some(file) = snapshot.files.at(row.file) else { continue };
+            let Some(open) = open_flags(file) else {
+                // Not readable this time: whatever was there is still there.
+                if self.here(key, row.index) {
+                    self.descriptors.advance(&mut self.cursor);
+                }
+                continue;
+            };
+            let ino = snapshot.inodes.at(file.inode).map(|inode| inode.attributes.ino);
+            if self.here(key, row.index)
+                && let Some(old) = self.descriptors.row_mut(self.cursor)
+            {
+                let is_same = old.file == file.address.0
+                    && old.inode == file.open.inode.0
+                    && ino.is_none_or(|ino| ino == old.attributes.number);
+                if is_same {
+                    old.open = open;
+                    old.close_on_exec = row.close_on_exec;
+                    if let Some(attributes) = InodeFacts::read(snapshot, file) {
+                        old.attributes = attributes;
+                    }
+                    self.descriptors.advance(&mut self.cursor);
+                    continue;
+                }
+                self.close(threads);
+            }
+            let is_copy = copied
+                .binary_search_by_key(&row.index, |row| row.index)
+                .is_ok_and(|at| copied[at].file == row.file);
+            self.open(key, row, open, threads, is_copy);
+        }
+        self.pass(key, u32::MAX, table.complete, threads);
+    }
+
+    /// Whether the place is at this descriptor.
+    fn here(&self, table: u64, index: u32) -> bool {
+        self.descriptors.row(self.cursor).is_some_and(|row| row.key() == (table, index))
+    }
+
+    /// Goes past all rows before a descriptor: those of this table are closed if the scan has all of it,
+    /// those of others ended with them.
+    fn pass(&mut self, table: u64, index: u32, complete: bool, threads: &[u32]) {
+        while let Some(old) = self.descriptors.row(self.cursor)
+            && old.key() < (table, index)
+        {
+            if old.table != table {
+                self.drop_row();
+            } else if complete {
+                self.close(threads);
+            } else {
+                self.descriptors.advance(&mut self.cursor);
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        table: u64,
+        row: &DescriptorRow,
+        open: OpenFlags,
+        threads: &[u32],
+        is_copy: bool,
+    ) {
+        let telling = &mut *self.telling;
+        let snapshot = telling.snapshot;
+        let Some(file) = snapshot.files.at(row.file) else { return };
+        let attributes = InodeFacts::read(snapshot, file).unwrap_or_default();
+        let name = if is_numbered(snapshot, row.file, attributes.magic) {
+            super::names::FileName::default()
+        } else {
+            telling.namer.name(snapshot, row.file, telling.strings)
+        };
+        let new = Descriptor {
+            table,
+            index: row.index,
+            name: name.id,
+            file: file.address.0,
+            inode: file.open.inode.0,
+            open,
+            attributes,
+            deleted: name.deleted,
+            floating: is_floating(snapshot, file),
+            close_on_exec: row.close_on_exec,
+        };
+        let head = &mut self.entry.children.descriptors;
+        if !self.descriptors.insert(head, &mut self.cursor, new) {
+            new.release(telling.strings);
+            return;
+        }
+        if self.quiet || is_copy {
+            return;
+        }
+        let mut descriptor = new.facts(telling.strings, threads);
+        if name.in_buffer {
+            descriptor.name = Some(FileName::Text(telling.namer.buffer.text()));
+        }
+        let process = self.entry.process;
+        tell!(telling, Change::DescriptorOpened { process, descriptor });
+    }
+
+    fn close(&mut self, threads: &[u32]) {
+        let head = &mut self.entry.children.descriptors;
+        let Some(old) = self.descriptors.remove(head, &mut self.cursor) else { return };
+        let process = self.entry.process;
+        let descriptor = old.facts(self.telling.strings, threads);
+        tell!(self.telling, Change::DescriptorClosed { process, descriptor });
+        old.release(self.telling.strings);
+    }
+
+    /// Gives a row back without a word; `false` at the end.
+    fn drop_row(&mut self) -> bool {
+        let head = &mut self.entry.children.descriptors;
+        let old = self.descriptors.remove(head, &mut self.cursor);
+        if let Some(old) = old {
+            old.release(self.telling.strings);
+        }
+        old.is_some()
+    }
+}

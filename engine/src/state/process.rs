@@ -1,0 +1,401 @@
+//! Tracked processes: who they are, what is known of them, and where they are in their life.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::task_struct::{EXIT_DEAD, EXIT_ZOMBIE, Task};
+use panoptes_decoders::layout::c_string;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::change::HiddenFrom;
+use super::facts::{self, ProcessFacts};
+use super::strings::{StringId, Strings};
+use super::table::{Key, Row};
+use crate::path::{PathBuffer, write_file_name, write_path};
+use crate::walk::{Ids, NONE, PathRef, ProcessRow, Snapshot, ThreadRow, view};
+
+/// What tells one process from all others, before and after it: its number and when it began.
+///
+/// The address of its `task_struct` is not part of it: when a thread other than the first calls exec, it
+/// takes the first one's place with both of these (`de_thread`, fs/exec.c), and the process goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProcessKey {
+    /// The tgid.
+    pub process_id: u32,
+    /// Nanoseconds from boot to its creation.
+    pub start_boottime: u64,
+}
+
+impl ProcessKey {
+    pub(super) fn of(task: &Task) -> Self {
+        Self { process_id: task.tgid, start_boottime: task.start_boottime }
+    }
+}
+
+impl Key for ProcessKey {
+    fn hash(&self, seed: u64) -> u64 {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&self.start_boottime.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.process_id.to_le_bytes());
+        xxh3_64_with_seed(&bytes, seed)
+    }
+}
+
+/// One tracked process.
+#[derive(Debug)]
+pub struct Process {
+    /// Who it is.
+    pub key: ProcessKey,
+    /// Where its first thread's `task_struct` lies.
+    pub address: KernelVa,
+    /// When it was first seen, in nanoseconds since 1970.
+    pub first_seen_ns: i64,
+    /// Its index in the scan that is being taken in, or [`NONE`].
+    pub(super) row: u32,
+    pub(super) life: Life,
+    name: [u8; 16],
+    self_exec_id: u32,
+    executable: Name,
+    executable_size: Option<u64>,
+    directory: Name,
+    command_line: Option<StringId>,
+    command_line_cut: bool,
+    creation_time_ns: Option<i64>,
+    parent: Option<u32>,
+    ids: Option<Ids>,
+    state: u32,
+    exit_state: u32,
+    cpu_time_ns: u64,
+    pid_namespace: u32,
+    mount_namespace: u32,
+    network_namespace: u32,
+}
+
+/// How far a process has come.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing said once")]
+pub(super) struct Life {
+    /// Whether it was there when we came, and so is not news.
+    pub(super) existing: bool,
+    /// Whether it was reported, or taken in silently.
+    pub(super) announced: bool,
+    /// In how many scans it was seen before that.
+    pub(super) pending_scans: u32,
+    /// Whether its end was reported; it stays until the scan does not see it any more.
+    pub(super) ended: bool,
+    /// In how many scans in a row it was absent.
+    pub(super) absent_scans: u32,
+    /// In how many scans in a row one view hid it.
+    pub(super) hidden_scans: u32,
+    pub(super) hidden_reported: bool,
+    /// In how many scans in a row it was a zombie.
+    pub(super) zombie_scans: u32,
+    pub(super) zombie_reported: bool,
+}
+
+/// A path, and the place that it was made from.
+#[derive(Clone, Copy, Debug, Default)]
+struct Name {
+    id: Option<StringId>,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Place {
+    mount: KernelVa,
+    dentry: KernelVa,
+    unlinked: bool,
+}
+
+impl Place {
+    fn of(snapshot: &Snapshot, path: PathRef) -> Option<Self> {
+        let dentry = snapshot.dentries.at(path.dentry)?;
+        let mount = snapshot.mounts.at(path.mount)?;
+        Some(Self {
+            mount: mount.address,
+            dentry: dentry.name.address,
+            unlinked: dentry.name.unlinked,
+        })
+    }
+}
+
+/// Bytes of a command line that are kept for when its process has gone.
+const COMMAND_LINE_BYTES_MAX: usize = 4096;
+/// A path is made anew when its file or directory is another one, and every so many scans, because a
+/// directory above it may have been renamed.
+const REFRESH_SCANS: u32 = 64;
+/// A process that is new and never holds still is reported after so many scans all the same.
+const PENDING_SCANS_MAX: u32 = 4;
+/// `TASK_NEW` (include/linux/sched.h): it is being made and in some lists already.
+const TASK_NEW: u32 = 0x800;
+
+impl Row for Process {
+    type Key = ProcessKey;
+
+    fn key(&self) -> ProcessKey {
+        self.key
+    }
+}
+
+impl Process {
+    /// A process as the scan shows it first.
+    pub(super) fn new(task: &Task, now_ns: i64) -> Self {
+        Self {
+            key: ProcessKey::of(task),
+            address: task.address,
+            first_seen_ns: now_ns,
+            row: NONE,
+            life: Life::default(),
+            name: task.comm,
+            self_exec_id: task.self_exec_id,
+            executable: Name::default(),
+            executable_size: None,
+            directory: Name::default(),
+            command_line: None,
+            command_line_cut: false,
+            creation_time_ns: None,
+            parent: None,
+            ids: None,
+            state: task.state,
+            exit_state: task.exit_state,
+            cpu_time_ns: 0,
+            pid_namespace: 0,
+            mount_namespace: 0,
+            network_namespace: 0,
+        }
+    }
+
+    /// Its number.
+    pub fn process_id(&self) -> u32 {
+        self.key.process_id
+    }
+
+    /// How often its line of descent called exec.
+    pub fn self_exec_id(&self) -> u32 {
+        self.self_exec_id
+    }
+
+    /// `comm`
+    pub fn name(&self) -> &[u8] {
+        c_string(&self.name)
+    }
+
+    /// `EXIT_*` of its first thread.
+    pub fn exit_state(&self) -> u32 {
+        self.exit_state
+    }
+
+    /// All that is known of it.
+    pub fn facts<'a>(&'a self, strings: &'a Strings) -> ProcessFacts<'a> {
+        let text = |id: Option<StringId>| id.map(|id| strings.get(id));
+        ProcessFacts {
+            name: self.name(),
+            process_id: self.key.process_id,
+            self_exec_id: Some(self.self_exec_id),
+            executable: text(self.executable.id),
+            executable_size: self.executable_size,
+            directory: text(self.directory.id),
+            command_line: text(self.command_line),
+            command_line_cut: self.command_line_cut,
+            creation_time_ns: self.creation_time_ns,
+            parent_process_id: self.parent,
+            ids: self.ids,
+            state: Some((self.state, self.exit_state)),
+            cpu_time_ns: Some(self.cpu_time_ns),
+            pid_namespace: self.pid_namespace,
+            mount_namespace: self.mount_namespace,
+            network_namespace: self.network_namespace,
+        }
+    }
+
+    /// Takes in what the scan says of it now. What the scan does not know stays as it was, so that a
+    /// process that has given everything back can still be described.
+    pub(super) fn refresh(
+        &mut self,
+        snapshot: &Snapshot,
+        process: &ProcessRow,
+        scan: u32,
+        strings: &mut Strings,
+        buffer: &mut PathBuffer,
+    ) {
+        let Some(leader) = snapshot.leader(process) else { return };
+        let task = &leader.task;
+        self.address = task.address;
+        self.name = task.comm;
+        self.state = task.state;
+        self.exit_state = task.exit_state;
+        self.cpu_time_ns = facts::cpu_time_ns(process);
+        self.ids = process.ids.or(self.ids);
+        self.parent = facts::parent(snapshot, process).or(self.parent);
+        for (kept, seen) in [
+            (&mut self.pid_namespace, process.pid_namespace),
+            (&mut self.mount_namespace, process.mount_namespace),
+            (&mut self.network_namespace, process.network_namespace),
+        ] {
+            if seen != 0 {
+                *kept = seen;
+            }
+        }
+        if self.creation_time_ns.is_none() {
+            self.creation_time_ns = facts::creation_time_ns(snapshot, leader);
+        }
+        if self.self_exec_id != task.self_exec_id {
+            // Another program: nothing of the last one's may stand for what cannot be read of it.
+            self.self_exec_id = task.self_exec_id;
+            self.forget_program(strings);
+        }
+        let again = scan.wrapping_add(self.key.process_id).is_multiple_of(REFRESH_SCANS);
+        self.refresh_executable(snapshot, process, again, strings, buffer);
+        if let Some(place) = Place::of(snapshot, process.cwd)
+            && (place != self.directory.place || again)
+            && write_path(snapshot, process.cwd, buffer).is_some()
+        {
+            set_text(strings, &mut self.directory.id, buffer.text());
+            self.directory.place = place;
+        }
+        self.refresh_command_line(snapshot, process, strings);
+    }
+
+    fn refresh_executable(
+        &mut self,
+        snapshot: &Snapshot,
+        process: &ProcessRow,
+        again: bool,
+        strings: &mut Strings,
+        buffer: &mut PathBuffer,
+    ) {
+        let mm = snapshot.mms.at(process.mm);
+        let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return };
+        if let Some(inode) = snapshot.inodes.at(file.inode) {
+            self.executable_size = Some(inode.attributes.size);
+        }
+        if let Some(place) = Place::of(snapshot, file.path)
+            && (place != self.executable.place || again)
+            && write_file_name(snapshot, file, buffer).is_some()
+        {
+            set_text(strings, &mut self.executable.id, buffer.text());
+            self.executable.place = place;
+        }
+    }
+
+    fn refresh_command_line(
+        &mut self,
+        snapshot: &Snapshot,
+        process: &ProcessRow,
+        strings: &mut Strings,
+    ) {
+        let Some(mm) = snapshot.mms.at(process.mm) else { return };
+        let Some(text) = facts::command_line(snapshot, mm) else { return };
+        let kept = text.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(text);
+        set_text(strings, &mut self.command_line, kept);
+        self.command_line_cut = kept.len() < text.len();
+    }
+
+    fn forget_program(&mut self, strings: &mut Strings) {
+        for id in [self.executable.id.take(), self.command_line.take()].into_iter().flatten() {
+            strings.release(id);
+        }
+        self.executable = Name::default();
+        self.executable_size = None;
+        self.command_line_cut = false;
+    }
+
+    /// Gives its names back.
+    pub(super) fn release(&mut self, strings: &mut Strings) {
+        self.forget_program(strings);
+        if let Some(id) = self.directory.id.take() {
+            strings.release(id);
+        }
+    }
+
+    /// Whether it has ended and only its exit code is left.
+    pub(super) fn is_zombie(&self) -> bool {
+        self.exit_state & EXIT_ZOMBIE != 0
+    }
+
+    /// Whether a new process can be reported: it holds still, and it is what it was made to be. One that
+    /// was only just forked may be about to exec, and then says wrong things about itself, so it gets
+    /// `grace` more scans for that.
+    pub(super) fn is_whole_enough(
+        &self,
+        snapshot: &Snapshot,
+        process: &ProcessRow,
+        grace: u32,
+    ) -> bool {
+        let pending = self.life.pending_scans;
+        let Some(leader) = snapshot.leader(process) else { return false };
+        let task = &leader.task;
+        pending >= PENDING_SCANS_MAX
+            || task.exit_state != 0
+            || (process.stable
+                && (pending >= grace
+                    || task.is_kernel_thread()
+                    || parent_exec_id(snapshot, process) != Some(task.self_exec_id)))
+    }
+
+    /// Counts the scans in a row in which one view hides it; gives the view while one does.
+    pub(super) fn watch_views(
+        &mut self,
+        snapshot: &Snapshot,
+        process: &ProcessRow,
+        leader: &ThreadRow,
+    ) -> Option<HiddenFrom> {
+        if !process.stable {
+            // Whatever it is, it is not the same all through the scan.
+            return None;
+        }
+        let hidden = hidden_from(snapshot, leader);
+        self.life.hidden_scans =
+            if hidden.is_some() { self.life.hidden_scans.saturating_add(1) } else { 0 };
+        hidden
+    }
+}
+
+/// Whether the scan shows a task that is done for good: it only waits for its memory to be given back.
+pub(super) fn is_dead(task: &Task) -> bool {
+    task.exit_state == EXIT_DEAD
+}
+
+/// Which whole view does not show a task that another shows and that is neither being made nor ending.
+fn hidden_from(snapshot: &Snapshot, leader: &ThreadRow) -> Option<HiddenFrom> {
+    let task = &leader.task;
+    if task.exit_state != 0 || task.state & TASK_NEW != 0 {
+        return None;
+    }
+    let absent_list = snapshot.task_list_closed && leader.views & view::TASK_LIST == 0;
+    // A struct pid that could not be read takes its task out of the view.
+    let idr_known = snapshot.idr_whole && snapshot.losses.unreadable == 0;
+    let absent_idr = idr_known && leader.views & view::IDR == 0;
+    match (absent_list, absent_idr) {
+        (true, false) if leader.views & view::IDR != 0 => Some(HiddenFrom::TaskList),
+        (false, true) if leader.views & view::TASK_LIST != 0 => Some(HiddenFrom::PidIdr),
+        (true, true) => Some(HiddenFrom::Both),
+        _ => None,
+    }
+}
+
+/// The exec id of a process's parent: equal to its own as long as neither has called exec since the fork.
+fn parent_exec_id(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
+    let parent = find_by_pid(snapshot, process.parent_pid)?;
+    Some(snapshot.leader(parent)?.task.self_exec_id)
+}
+
+fn find_by_pid(snapshot: &Snapshot, process_id: u32) -> Option<&ProcessRow> {
+    let pid = |index: u32| {
+        let process = snapshot.processes.at(index)?;
+        Some(snapshot.leader(process)?.task.tgid)
+    };
+    let at = snapshot.by_pid.partition_point(|&index| pid(index) < Some(process_id));
+    let &index = snapshot.by_pid.get(at)?;
+    (pid(index) == Some(process_id)).then(|| snapshot.processes.at(index)).flatten()
+}
+
+/// Makes a row's text this one, unless it is.
+pub(super) fn set_text(strings: &mut Strings, place: &mut Option<StringId>, text: &[u8]) {
+    if place.is_some_and(|id| strings.get(id) == text) {
+        return;
+    }
+    // The new one first: what they have in common is not given up between.
+    let new = strings.intern(text);
+    if let Some(old) = core::mem::replace(place, new) {
+        strings.release(old);
+    }
+}

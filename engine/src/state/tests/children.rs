@@ -1,0 +1,276 @@
+//! Descriptors and memory areas.
+
+use super::watch::{Watch, limits};
+use super::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
+use crate::limits::Limits;
+use crate::state::Settings;
+
+const NOTHING: [&str; 0] = [];
+
+fn passwd() -> FakeFile {
+    FakeFile::regular(0xffff_8885_0000_0000, 70, "passwd")
+}
+
+fn libc() -> FakeFile {
+    FakeFile::regular(0xffff_8885_0000_0200, 71, "libc.so.6")
+}
+
+fn world() -> World {
+    World::default().with(
+        FakeProcess::new(100)
+            .with_file(0, FakeFile::pipe(0xffff_8885_0000_1000, 9))
+            .with_file(3, FakeFile::regular(0xffff_8885_0000_1100, 72, "log")),
+    )
+}
+
+#[test]
+fn descriptors_open_and_close() {
+    let mut watch = Watch::after(&world());
+    let mut more = world();
+    more.process(100).files.insert(1, (1, passwd()));
+    more.process(100).files.push((7, FakeFile::socket(0xffff_8885_0000_1200, 13_731, 0)));
+    assert_eq!(watch.scan(&more), ["+fd 100/1 /passwd", "+fd 100/7 socket:[13731]"]);
+    assert_eq!(watch.scan(&more), NOTHING);
+    assert_eq!(watch.scan(&world()), ["-fd 100/1 /passwd", "-fd 100/7 socket:[13731]"]);
+    let mut less = world();
+    less.process(100).files.clear();
+    assert_eq!(watch.scan(&less), ["-fd 100/0 pipe:[9]", "-fd 100/3 /log"]);
+}
+
+#[test]
+fn the_same_address_under_the_same_number_can_be_another_file() {
+    let mut watch = Watch::after(&world());
+    let mut other = world();
+    // close() and open() between two scans: the slab gives the same struct file out again.
+    other.process(100).files[1].1.ino = 99;
+    other.process(100).files[1].1.name = "other".into();
+    assert_eq!(watch.scan(&other), ["-fd 100/3 /log", "+fd 100/3 /other"]);
+}
+
+#[test]
+fn a_table_that_was_not_read_whole_closes_nothing() {
+    let mut watch = Watch::after(&world());
+    let mut torn = world();
+    torn.process(100).files_complete = false;
+    torn.process(100).files.remove(0);
+    torn.process(100).files.push((5, passwd()));
+    assert_eq!(watch.scan(&torn), ["+fd 100/5 /passwd"]);
+    assert_eq!(watch.scan(&world()), ["-fd 100/5 /passwd"]);
+}
+
+#[test]
+fn a_process_that_changed_while_it_was_read_is_left_as_it_was() {
+    let with =
+        world().with(
+            FakeProcess::new(200)
+                .with_thread(201)
+                .with_file(0, passwd())
+                .with_area(FakeArea::of_file(0x1000, 0x2000, R, &libc())),
+        );
+    let mut watch = Watch::after(&with);
+    let mut torn = with.clone();
+    let process = torn.process(200);
+    process.stable = false;
+    process.files.clear();
+    process.areas.clear();
+    process.threads.clear();
+    assert_eq!(watch.scan(&torn), NOTHING);
+    assert_eq!(watch.scan(&with), NOTHING);
+}
+
+#[test]
+fn what_ends_with_its_process_is_not_told_of_one_by_one() {
+    let mut watch = Watch::after(&world());
+    let with =
+        world().with(
+            FakeProcess::new(200)
+                .with_thread(201)
+                .with_file(4, passwd())
+                .with_area(FakeArea::of_file(0x1000, 0x2000, R, &libc())),
+        );
+    assert_eq!(
+        watch.scan(&with),
+        [
+            "+process 200 task200",
+            "+thread 200/201",
+            "+fd 200/4 /passwd",
+            "+area 200 1000-2000 /libc.so.6"
+        ]
+    );
+    assert_eq!(watch.scan(&world()), ["-process 200 task200"]);
+    let mut dead = with.clone();
+    dead.process(200).start += 1;
+    watch.scan(&dead);
+    dead.process(200).become_zombie();
+    assert_eq!(watch.scan(&dead), NOTHING);
+}
+
+#[test]
+fn a_full_table_of_descriptors_says_so_once() {
+    let small = Limits { file_descriptors: 3, ..limits() };
+    let mut watch = Watch::new(&small, Settings::default());
+    assert_eq!(watch.scan(&world()), NOTHING);
+    let mut more = world();
+    more.process(100).files.push((4, passwd()));
+    more.process(100).files.push((5, libc()));
+    let told = watch.scan(&more);
+    assert_eq!(told, ["+fd 100/4 /passwd", "limit Descriptors 3 1"]);
+    assert_eq!(watch.scan(&more), NOTHING);
+    assert_eq!(watch.scan(&world()), ["-fd 100/4 /passwd", "cleared Descriptors 3"]);
+}
+
+#[test]
+fn a_name_that_finds_no_room_is_told_of_once_and_missing_later() {
+    let mut watch = Watch::after(&world());
+    // Names fill the smallest arena, of 64 KiB.
+    let mut more = world();
+    let long = |number: u64| {
+        FakeFile::regular(
+            0xffff_8886_0000_0000 + number * 512,
+            1000 + number,
+            &format!("{number:030}"),
+        )
+    };
+    let mut told = Vec::new();
+    for round in 0..60_u64 {
+        more.processes[1].arguments = vec![b'a' + (round % 26) as u8; 1000 + round as usize];
+        more.processes.push(FakeProcess::new(1000 + round as u32));
+        let arguments = vec![b'0' + (round % 10) as u8; 1500 + round as usize];
+        more.processes.last_mut().unwrap().arguments = arguments;
+        told.extend(watch.scan(&more));
+    }
+    assert_eq!(told.iter().filter(|line| line.starts_with("limit Strings")).count(), 1);
+    more.process(100).files.push((9, long(1)));
+    let opened = watch.scan(&more);
+    assert!(opened.contains(&format!("+fd 100/9 /{:030}", 1)), "{opened:?}");
+}
+
+#[test]
+fn areas_are_mapped_and_unmapped() {
+    let with = world().with(FakeProcess::new(200));
+    let mut watch = Watch::after(&with);
+    let mut more = with.clone();
+    more.process(200).areas = vec![
+        FakeArea::of_file(0x1000, 0x2000, R, &libc()),
+        FakeArea::of_file(0x2000, 0x4000, R | X, &libc()),
+        FakeArea::anonymous(0x9000, 0xa000, R | W),
+    ];
+    assert_eq!(
+        watch.scan(&more),
+        [
+            "+area 200 1000-2000 /libc.so.6",
+            "+area 200 2000-4000 /libc.so.6",
+            "+area 200 9000-a000 -"
+        ]
+    );
+    assert_eq!(watch.scan(&more), NOTHING);
+    more.process(200).areas.remove(1);
+    assert_eq!(watch.scan(&more), ["-area 200 2000-4000 /libc.so.6"]);
+    more.process(200).areas.clear();
+    assert_eq!(watch.scan(&more), ["-area 200 1000-2000 /libc.so.6", "-area 200 9000-a000 -"]);
+}
+
+fn with_areas(areas: &[FakeArea]) -> World {
+    let mut process = FakeProcess::new(200);
+    process.areas = areas.to_vec();
+    process.brk = (0x10_0000, 0x10_8000);
+    world().with(process)
+}
+
+#[test]
+fn what_grows_splits_or_merges_says_nothing() {
+    let heap = |end| FakeArea::anonymous(0x10_0000, end, R | W);
+    let stack = |start| FakeArea::anonymous(start, 0x80_0000, R | W);
+    let whole = FakeArea::of_file(0x20_0000, 0x20_8000, R | W, &libc());
+    let halves = [
+        FakeArea::of_file(0x20_0000, 0x20_4000, R | W, &libc()),
+        FakeArea::of_file(0x20_4000, 0x20_8000, R | W, &libc()),
+    ];
+    let mut watch = Watch::after(&with_areas(&[heap(0x10_1000), whole.clone(), stack(0x7f_0000)]));
+    let [low, high] = halves;
+    let grown = with_areas(&[heap(0x10_8000), low, high, stack(0x70_0000)]);
+    assert_eq!(watch.scan(&grown), NOTHING);
+    let merged = with_areas(&[heap(0x10_2000), whole, stack(0x7e_0000)]);
+    assert_eq!(watch.scan(&merged), NOTHING);
+    let told = watch.scan(&with_areas(&[]));
+    assert_eq!(
+        told,
+        [
+            "-area 200 100000-102000 [heap]",
+            "-area 200 200000-208000 /libc.so.6",
+            "-area 200 7e0000-800000 -"
+        ]
+    );
+}
+
+#[test]
+fn a_part_that_gets_other_permissions_is_that_and_nothing_else() {
+    let whole = FakeArea::anonymous(0x20_0000, 0x20_8000, R | W);
+    let parts = [
+        FakeArea::anonymous(0x20_0000, 0x20_1000, R | W),
+        FakeArea::anonymous(0x20_1000, 0x20_2000, R | X),
+        FakeArea::anonymous(0x20_2000, 0x20_8000, R | W),
+    ];
+    let mut watch = Watch::after(&with_areas(&[whole]));
+    assert_eq!(watch.scan(&with_areas(&parts)), ["~area 200 201000-202000 3>5"]);
+    assert_eq!(watch.scan(&with_areas(&parts)), NOTHING);
+}
+
+#[test]
+fn another_file_at_the_same_place_is_another_mapping() {
+    let at = |file: FakeFile| FakeArea::of_file(0x20_0000, 0x20_8000, R, &file);
+    let mut watch = Watch::after(&with_areas(&[at(libc())]));
+    let told = watch.scan(&with_areas(&[at(passwd())]));
+    assert_eq!(told, ["-area 200 200000-208000 /libc.so.6", "+area 200 200000-208000 /passwd"]);
+}
+
+#[test]
+fn an_exec_begins_a_new_address_space() {
+    let old = with_areas(&[FakeArea::of_file(0x20_0000, 0x20_8000, R, &passwd())]);
+    let mut watch = Watch::after(&old);
+    let mut new = with_areas(&[FakeArea::of_file(0x30_0000, 0x30_8000, R, &libc())]);
+    new.process(200).mm += 0x800;
+    new.process(200).exec_id += 1;
+    assert_eq!(watch.scan(&new), ["+area 200 300000-308000 /libc.so.6"]);
+}
+
+#[test]
+fn an_address_space_that_was_not_read_whole_is_left_as_it_was() {
+    let whole = with_areas(&[FakeArea::of_file(0x20_0000, 0x20_8000, R, &libc())]);
+    let mut watch = Watch::after(&whole);
+    let mut torn = with_areas(&[]);
+    torn.process(200).mm_complete = false;
+    assert_eq!(watch.scan(&torn), NOTHING);
+    let mut wild = with_areas(&[
+        FakeArea::anonymous(0x30_0000, 0x30_8000, R),
+        FakeArea::anonymous(0x20_0000, 0x20_8000, R),
+    ]);
+    assert_eq!(watch.scan(&wild), NOTHING, "no tree is like that");
+    wild.process(200).areas[1] = FakeArea::anonymous(0x30_7000, 0x40_0000, R);
+    assert_eq!(watch.scan(&wild), NOTHING, "nor like that");
+    assert_eq!(watch.scan(&whole), NOTHING);
+}
+
+#[test]
+fn a_full_table_of_areas_keeps_those_that_are_tracked() {
+    let small = Limits { vmas: 2, ..limits() };
+    let area = |start| FakeArea::anonymous(start, start + 0x1000, R);
+    let mut watch = Watch::new(&small, Settings::default());
+    assert_eq!(watch.scan(&with_areas(&[area(0x5000), area(0x9000)])), NOTHING);
+    let three = with_areas(&[area(0x1000), area(0x5000), area(0x9000)]);
+    assert_eq!(watch.scan(&three), ["limit Areas 2 1"]);
+    assert_eq!(watch.scan(&three), NOTHING);
+    assert_eq!(
+        watch.scan(&with_areas(&[area(0x5000)])),
+        ["-area 200 9000-a000 -", "cleared Areas 2"]
+    );
+}
+
+#[test]
+fn special_mappings_are_marked_as_such() {
+    let mut vdso = FakeArea::anonymous(0x7000, 0x8000, R | X);
+    vdso.special = true;
+    let mut watch = Watch::after(&with_areas(&[]));
+    let told = watch.scan(&with_areas(&[vdso, FakeArea::anonymous(0x9000, 0xa000, R | X)]));
+    assert_eq!(told, ["+area 200 7000-8000 special", "+area 200 9000-a000 -"]);
+}

@@ -1,0 +1,164 @@
+//! Connections: one for each 4-tuple and life, whatever sockets stand for it.
+
+use super::watch::{Watch, limits};
+use super::world::{
+    ESTABLISHED, FakeFile, FakeProcess, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World,
+};
+use crate::limits::Limits;
+use crate::state::Settings;
+
+const NOTHING: [&str; 0] = [];
+const SOCK: u64 = 0xffff_8887_0000_0000;
+
+/// A shell whose standard input may be a socket.
+fn world(sockets: &[FakeSocket], held: Option<u64>) -> World {
+    let mut shell = FakeProcess::new(714);
+    shell.name = "bash".into();
+    if let Some(sock) = held {
+        shell = shell.with_file(0, FakeFile::socket(0xffff_8885_0000_1200, 13_731, sock));
+    }
+    let mut world = World::default().with(shell);
+    world.sockets = sockets.to_vec();
+    world
+}
+
+#[test]
+fn a_connection_lives_and_ends_with_all_its_sockets() {
+    let mut watch = Watch::after(&world(&[], None));
+    let at = |state| FakeSocket::new(SOCK, 58848, state);
+    assert_eq!(
+        watch.scan(&world(&[at(SYN_SENT)], Some(SOCK))),
+        ["+fd 714/0 socket:[13731]", "+connection 58848 SYN_SENT 714/0 bash socket:[13731]"]
+    );
+    assert_eq!(
+        watch.scan(&world(&[at(ESTABLISHED)], Some(SOCK))),
+        ["~connection 58848 ESTABLISHED 714/0 bash socket:[13731]"]
+    );
+    assert_eq!(watch.scan(&world(&[at(ESTABLISHED)], Some(SOCK))), NOTHING);
+    assert_eq!(
+        watch.scan(&world(&[at(4)], None)),
+        ["-fd 714/0 socket:[13731]", "~connection 58848 FIN_WAIT_1 714/0 bash"]
+    );
+    let waiting = FakeSocket::new(SOCK + 0x5000, 58848, TIME_WAIT);
+    assert_eq!(watch.scan(&world(&[waiting], None)), ["~connection 58848 TIME_WAIT 714/0 bash"]);
+    assert_eq!(watch.scan(&world(&[], None)), NOTHING, "absent once");
+    assert_eq!(watch.scan(&world(&[], None)), ["-connection 58848 TIME_WAIT 714/0 bash"]);
+    assert_eq!(watch.scan(&world(&[], None)), NOTHING);
+}
+
+#[test]
+fn a_socket_that_one_scan_misses_goes_on() {
+    let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let mut watch = Watch::after(&world(&[socket], None));
+    for _ in 0..3 {
+        assert_eq!(watch.scan(&world(&[], None)), NOTHING);
+        assert_eq!(watch.scan(&world(&[socket], None)), NOTHING);
+    }
+    assert_eq!(watch.scan(&world(&[], None)), NOTHING);
+    let waiting = FakeSocket::new(SOCK + 0x5000, 58848, TIME_WAIT);
+    assert_eq!(watch.scan(&world(&[waiting], None)), ["~connection 58848 TIME_WAIT"]);
+}
+
+#[test]
+fn a_request_becomes_a_connection() {
+    let listener = FakeSocket::listener(SOCK, 22);
+    let mut watch = Watch::after(&world(&[listener], None));
+    let request = FakeSocket::new(SOCK + 0x1000, 22, NEW_SYN_RECV);
+    assert_eq!(watch.scan(&world(&[listener, request], None)), ["+connection 22 SYN_RECEIVED"]);
+    let full = FakeSocket::new(SOCK + 0x2000, 22, ESTABLISHED);
+    assert_eq!(watch.scan(&world(&[listener, full], None)), ["~connection 22 ESTABLISHED"]);
+}
+
+#[test]
+fn listeners_are_no_connections() {
+    let mut watch = Watch::after(&world(&[], None));
+    // Several may share address and port (SO_REUSEPORT).
+    let listeners: Vec<_> =
+        (0..5).map(|number| FakeSocket::listener(SOCK + number * 0x1000, 80)).collect();
+    assert_eq!(watch.scan(&world(&listeners, None)), NOTHING);
+    assert_eq!(watch.scan(&world(&listeners[1..4], None)), NOTHING);
+    for _ in 0..3 {
+        assert_eq!(watch.scan(&world(&[], None)), NOTHING);
+    }
+}
+
+#[test]
+fn the_same_four_tuple_can_be_another_connection() {
+    let waiting = FakeSocket::new(SOCK, 58848, TIME_WAIT);
+    let mut watch = Watch::after(&world(&[waiting], None));
+    let again = FakeSocket::new(SOCK + 0x1000, 58848, SYN_SENT);
+    assert_eq!(
+        watch.scan(&world(&[again], None)),
+        ["-connection 58848 TIME_WAIT", "+connection 58848 SYN_SENT"]
+    );
+    // At the same address too: the slab gives the same socket out again.
+    let established = FakeSocket { state: ESTABLISHED, bytes_in: Some(5000), ..again };
+    watch.scan(&world(&[established], None));
+    let third = FakeSocket { bytes_in: Some(10), ..established };
+    assert_eq!(
+        watch.scan(&world(&[third], None)),
+        ["-connection 58848 ESTABLISHED", "+connection 58848 ESTABLISHED"]
+    );
+}
+
+#[test]
+fn the_owner_is_the_lowest_holder() {
+    let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let file = FakeFile::socket(0xffff_8885_0000_1200, 13_731, SOCK);
+    let mut watch = Watch::after(&world(&[], None));
+    let mut shared = world(&[socket], None);
+    shared.processes.push(FakeProcess::new(900).with_file(5, file.clone()));
+    shared.process(714).files = vec![(3, file.clone()), (7, file)];
+    let told = watch.scan(&shared);
+    assert!(
+        told.contains(&"+connection 58848 ESTABLISHED 714/3 bash socket:[13731]".to_owned()),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn connections_outlive_their_process() {
+    let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let mut watch = Watch::after(&world(&[socket], Some(SOCK)));
+    let mut gone = world(&[FakeSocket { state: 4, ..socket }], None);
+    gone.remove(714);
+    assert_eq!(watch.scan(&gone), ["-process 714 bash", "~connection 58848 FIN_WAIT_1 714/0 bash"]);
+    gone.sockets.clear();
+    watch.scan(&gone);
+    assert_eq!(watch.scan(&gone), ["-connection 58848 FIN_WAIT_1 714/0 bash"]);
+}
+
+#[test]
+fn a_full_table_of_connections_says_so_once() {
+    let small = Limits { connections: 2, ..limits() };
+    let mut watch = Watch::new(&small, Settings::default());
+    assert_eq!(watch.scan(&world(&[], None)), NOTHING);
+    let sockets: Vec<_> = (0..5)
+        .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000 + number as u16, ESTABLISHED))
+        .collect();
+    assert_eq!(
+        watch.scan(&world(&sockets, None)),
+        ["+connection 1000 ESTABLISHED", "+connection 1001 ESTABLISHED", "limit Connections 2 3"]
+    );
+    assert_eq!(watch.scan(&world(&sockets, None)), NOTHING);
+    watch.scan(&world(&[], None));
+    assert_eq!(
+        watch.scan(&world(&[], None)),
+        ["-connection 1000 ESTABLISHED", "-connection 1001 ESTABLISHED", "cleared Connections 2"]
+    );
+}
+
+#[test]
+fn a_crowd_with_one_four_tuple_is_taken_in_in_time() {
+    let many = Limits { connections: 20_000, ..limits() };
+    let mut watch = Watch::new(&many, Settings::default());
+    watch.scan(&world(&[], None));
+    let crowd: Vec<_> = (0..20_000)
+        .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000, ESTABLISHED))
+        .collect();
+    assert_eq!(watch.scan(&world(&crowd, None)).len(), 20_000);
+    let moved: Vec<_> = (0..20_000)
+        .map(|number| FakeSocket::new(SOCK + 0x800 + number * 0x1000, 1000, ESTABLISHED))
+        .collect();
+    assert_eq!(watch.scan(&world(&moved, None)).len(), 20_000 * 2);
+}

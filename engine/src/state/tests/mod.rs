@@ -1,0 +1,8 @@
+//! What is told of machines made by hand: [`world`] makes them, [`watch`] writes down what is told.
+
+mod children;
+mod connections;
+mod lives;
+mod model;
+pub(crate) mod watch;
+pub(crate) mod world;

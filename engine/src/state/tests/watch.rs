@@ -1,0 +1,148 @@
+//! Takes in scans of a [`World`] and writes down what is told of them, one line a change.
+
+use super::world::{World, empty};
+use crate::limits::Limits;
+use crate::state::facts::FileName;
+use crate::state::{Change, ConnectionChange, Scene, Settings, State};
+use crate::walk::Snapshot;
+
+pub(crate) struct Watch {
+    pub(crate) state: State,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) now_ns: i64,
+}
+
+impl Watch {
+    pub(crate) fn new(limits: &Limits, settings: Settings) -> Self {
+        Self { state: State::new(limits, settings, 7), snapshot: empty(limits), now_ns: 1_000_000 }
+    }
+
+    /// With small limits, told of what was there when we came only in its changes.
+    pub(crate) fn quiet() -> Self {
+        Self::new(&limits(), Settings::default())
+    }
+
+    /// The same, after a first scan, which says nothing.
+    pub(crate) fn after(world: &World) -> Self {
+        let mut watch = Self::quiet();
+        assert_eq!(watch.scan(world), Vec::<String>::new());
+        watch
+    }
+
+    /// Takes in one scan, ten milliseconds after the last.
+    pub(crate) fn scan(&mut self, world: &World) -> Vec<String> {
+        world.show(&mut self.snapshot);
+        self.take_in()
+    }
+
+    /// Takes in what the snapshot shows.
+    pub(crate) fn take_in(&mut self) -> Vec<String> {
+        self.now_ns += 10_000_000;
+        let mut told = Vec::new();
+        self.state.update(
+            &self.snapshot,
+            self.now_ns,
+            &mut |scene: &Scene<'_>, change: &Change<'_>| {
+                told.push(line(scene, change));
+            },
+        );
+        told
+    }
+}
+
+pub(crate) fn limits() -> Limits {
+    Limits {
+        processes: 64,
+        threads: 64,
+        file_descriptors: 64,
+        vmas: 64,
+        connections: 64,
+        string_length: 1024,
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn line(scene: &Scene<'_>, change: &Change<'_>) -> String {
+    match change {
+        Change::ProcessCreated(process) => {
+            let facts = process.facts(scene.strings);
+            format!("+process {} {}", facts.process_id, text(facts.name))
+        }
+        Change::ProcessTerminated(process) => {
+            let facts = process.facts(scene.strings);
+            format!("-process {} {}", facts.process_id, text(facts.name))
+        }
+        Change::ProcessZombie { process, scans } => {
+            format!("zombie {} {scans}", process.process_id())
+        }
+        Change::ProcessHidden { process, from, scans } => {
+            format!("hidden {} {from:?} {scans}", process.process_id())
+        }
+        Change::ThreadCreated { process, thread } => {
+            format!("+thread {}/{}", process.process_id(), thread.thread_id)
+        }
+        Change::ThreadTerminated { process, thread } => {
+            format!("-thread {}/{}", process.process_id(), thread.thread_id)
+        }
+        Change::DescriptorOpened { process, descriptor } => {
+            format!("+fd {}/{} {}", process.process_id(), descriptor.index, name(descriptor.name))
+        }
+        Change::DescriptorClosed { process, descriptor } => {
+            format!("-fd {}/{} {}", process.process_id(), descriptor.index, name(descriptor.name))
+        }
+        Change::AreaMapped { process, area } => format!(
+            "+area {} {:x}-{:x} {}",
+            process.process_id(),
+            area.start,
+            area.end,
+            if area.special {
+                "special".into()
+            } else {
+                text(area.file.or(area.name).unwrap_or(b"-"))
+            }
+        ),
+        Change::AreaUnmapped { process, area } => format!(
+            "-area {} {:x}-{:x} {}",
+            process.process_id(),
+            area.start,
+            area.end,
+            text(area.file.or(area.name).unwrap_or(b"-"))
+        ),
+        Change::AreaPermissionsChanged { process, area, before } => format!(
+            "~area {} {:x}-{:x} {before}>{}",
+            process.process_id(),
+            area.start,
+            area.end,
+            area.flags
+        ),
+        Change::ConnectionCreated(change) => format!("+connection {}", connection(change)),
+        Change::ConnectionTerminated(change) => format!("-connection {}", connection(change)),
+        Change::ConnectionStateChanged(change) => format!("~connection {}", connection(change)),
+        Change::LimitReached { limit, capacity, untracked } => {
+            format!("limit {limit:?} {capacity} {untracked}")
+        }
+        Change::LimitCleared { limit, capacity } => format!("cleared {limit:?} {capacity}"),
+    }
+}
+
+fn name(name: Option<FileName<'_>>) -> String {
+    match name {
+        Some(FileName::Text(bytes)) => text(bytes),
+        Some(FileName::Numbered(kind, number)) => format!("{kind}:[{number}]"),
+        None => "-".into(),
+    }
+}
+
+fn connection(change: &ConnectionChange<'_>) -> String {
+    let facts = &change.connection.facts;
+    let mut words = vec![facts.source_port.to_string(), facts.state.name().to_owned()];
+    if let Some(owner) = &change.connection.owner {
+        words.push(format!("{}/{}", owner.process.process_id, owner.descriptor));
+        words.push(text(owner.name()));
+    }
+    words.extend(change.descriptor.as_ref().map(|descriptor| name(descriptor.name)));
+    words.join(" ")
+}

@@ -1,0 +1,538 @@
+//! A machine made by hand: processes, files, areas and sockets as a test wants them, shown as a scan.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use core::net::{IpAddr, Ipv4Addr};
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::file::OpenFile;
+use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_decoders::kernel::mount::Mounted;
+use panoptes_decoders::kernel::sock::{Counters, Endpoints};
+use panoptes_decoders::kernel::super_block::{Filesystem, magic};
+use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::kernel::vm_area_struct::Vma;
+
+use crate::limits::Limits;
+use crate::walk::{
+    ConnectionRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow, InterfaceRow,
+    Losses, Machine, MmRow, MountRow, NONE, PathRef, ProcessRow, Rows, Snapshot, SuperBlockRow,
+    ThreadRow, VmaRow, view,
+};
+
+pub(crate) const BOTH_VIEWS: u8 = view::IDR | view::TASK_LIST | view::THREAD_GROUP;
+pub(crate) const R: u64 = 1;
+pub(crate) const W: u64 = 2;
+pub(crate) const X: u64 = 4;
+
+/// A file, open or mapped.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct FakeFile {
+    pub(crate) address: u64,
+    pub(crate) ino: u64,
+    pub(crate) name: String,
+    pub(crate) kind: FileKind,
+    /// Which connection it holds, by the address of its socket.
+    pub(crate) sock: u64,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum FileKind {
+    Regular,
+    Socket,
+    Pipe,
+}
+
+impl FakeFile {
+    pub(crate) fn regular(address: u64, ino: u64, name: &str) -> Self {
+        Self { address, ino, name: name.into(), kind: FileKind::Regular, sock: 0 }
+    }
+
+    pub(crate) fn socket(address: u64, ino: u64, sock: u64) -> Self {
+        Self { address, ino, name: String::new(), kind: FileKind::Socket, sock }
+    }
+
+    pub(crate) fn pipe(address: u64, ino: u64) -> Self {
+        Self { address, ino, name: String::new(), kind: FileKind::Pipe, sock: 0 }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct FakeArea {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) flags: u64,
+    pub(crate) file: Option<FakeFile>,
+    /// Whether it is the vDSO's kind.
+    pub(crate) special: bool,
+}
+
+impl FakeArea {
+    pub(crate) fn anonymous(start: u64, end: u64, flags: u64) -> Self {
+        Self { start, end, flags, file: None, special: false }
+    }
+
+    pub(crate) fn of_file(start: u64, end: u64, flags: u64, file: &FakeFile) -> Self {
+        Self { start, end, flags, file: Some(file.clone()), special: false }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct FakeThread {
+    pub(crate) tid: u32,
+    pub(crate) start: u64,
+    pub(crate) exit_state: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct FakeProcess {
+    pub(crate) pid: u32,
+    pub(crate) start: u64,
+    pub(crate) parent: u32,
+    pub(crate) address: u64,
+    pub(crate) name: String,
+    pub(crate) exec_id: u32,
+    pub(crate) state: u32,
+    pub(crate) exit_state: u32,
+    pub(crate) views: u8,
+    pub(crate) stable: bool,
+    pub(crate) executable: Option<FakeFile>,
+    pub(crate) arguments: Vec<u8>,
+    pub(crate) threads: Vec<FakeThread>,
+    pub(crate) files: Vec<(u32, FakeFile)>,
+    pub(crate) files_complete: bool,
+    pub(crate) mm: u64,
+    pub(crate) areas: Vec<FakeArea>,
+    pub(crate) mm_complete: bool,
+    pub(crate) brk: (u64, u64),
+}
+
+impl FakeProcess {
+    /// A process that has called exec once more than its parent.
+    pub(crate) fn new(pid: u32) -> Self {
+        let start = u64::from(pid) * 1_000_000;
+        Self {
+            pid,
+            start,
+            parent: 1,
+            address: 0xffff_8880_0000_0000 + u64::from(pid) * 0x4000,
+            name: format!("task{pid}"),
+            exec_id: 2,
+            state: 1,
+            exit_state: 0,
+            views: BOTH_VIEWS,
+            stable: true,
+            executable: Some(FakeFile::regular(0xffff_8881_0000_0000, 17, "bash")),
+            arguments: b"bash\0-i\0".to_vec(),
+            threads: Vec::new(),
+            files: Vec::new(),
+            files_complete: true,
+            mm: 0xffff_8882_0000_0000 + u64::from(pid) * 0x1000,
+            areas: Vec::new(),
+            mm_complete: true,
+            brk: (0, 0),
+        }
+    }
+
+    pub(crate) fn with_thread(mut self, tid: u32) -> Self {
+        self.threads.push(FakeThread { tid, start: u64::from(tid) * 1_000_000, exit_state: 0 });
+        self
+    }
+
+    pub(crate) fn with_file(mut self, index: u32, file: FakeFile) -> Self {
+        self.files.push((index, file));
+        self
+    }
+
+    pub(crate) fn with_area(mut self, area: FakeArea) -> Self {
+        self.areas.push(area);
+        self
+    }
+
+    /// What is left of it when it has ended and nobody has waited for it.
+    pub(crate) fn become_zombie(&mut self) {
+        self.exit_state = 0x20;
+        self.mm = 0;
+        self.areas.clear();
+        self.files.clear();
+        self.threads.clear();
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FakeSocket {
+    pub(crate) address: u64,
+    pub(crate) state: u8,
+    pub(crate) source: (IpAddr, u16),
+    pub(crate) destination: (IpAddr, u16),
+    pub(crate) bytes_in: Option<u64>,
+}
+
+pub(crate) const ESTABLISHED: u8 = 1;
+pub(crate) const SYN_SENT: u8 = 2;
+pub(crate) const TIME_WAIT: u8 = 6;
+pub(crate) const LISTEN: u8 = 10;
+pub(crate) const NEW_SYN_RECV: u8 = 12;
+
+impl FakeSocket {
+    /// A connection from this port of ours.
+    pub(crate) fn new(address: u64, port: u16, state: u8) -> Self {
+        Self {
+            address,
+            state,
+            source: (Ipv4Addr::new(10, 0, 2, 15).into(), port),
+            destination: (Ipv4Addr::new(203, 0, 113, 9).into(), 4444),
+            bytes_in: Some(0),
+        }
+    }
+
+    pub(crate) fn listener(address: u64, port: u16) -> Self {
+        Self { destination: (Ipv4Addr::UNSPECIFIED.into(), 0), ..Self::new(address, port, LISTEN) }
+    }
+}
+
+/// A machine.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) processes: Vec<FakeProcess>,
+    pub(crate) sockets: Vec<FakeSocket>,
+    pub(crate) forks: Option<u64>,
+    pub(crate) task_list_closed: bool,
+    pub(crate) idr_whole: bool,
+    pub(crate) unreadable: u32,
+}
+
+impl Default for World {
+    /// Process 1 alone.
+    fn default() -> Self {
+        let mut init = FakeProcess::new(1);
+        init.parent = 0;
+        init.exec_id = 1;
+        Self {
+            processes: vec![init],
+            sockets: Vec::new(),
+            forks: None,
+            task_list_closed: true,
+            idr_whole: true,
+            unreadable: 0,
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn with(mut self, process: FakeProcess) -> Self {
+        self.processes.push(process);
+        self
+    }
+
+    pub(crate) fn process(&mut self, pid: u32) -> &mut FakeProcess {
+        self.processes.iter_mut().find(|process| process.pid == pid).expect("it is there")
+    }
+
+    pub(crate) fn remove(&mut self, pid: u32) {
+        self.processes.retain(|process| process.pid != pid);
+    }
+
+    /// Shows the machine in `snapshot`, as the walk would.
+    pub(crate) fn show(&self, snapshot: &mut Snapshot) {
+        clear(snapshot);
+        snapshot.task_list_closed = self.task_list_closed;
+        snapshot.idr_whole = self.idr_whole;
+        snapshot.losses.unreadable = self.unreadable;
+        snapshot.machine.total_forks = self.forks;
+        snapshot.machine.boot_to_real_ns = Some(BOOT_NS);
+        snapshot.machine.tsc_khz = Some(2_000_000);
+        snapshot.threads.push(ThreadRow {
+            task: Task { address: INIT_TASK, ..Task::default() },
+            process: NONE,
+            ..ThreadRow::default()
+        });
+        root(snapshot);
+        let mut order: Vec<&FakeProcess> = self.processes.iter().collect();
+        order.sort_by_key(|process| (process.start, process.pid));
+        for socket in &self.sockets {
+            push_socket(snapshot, socket);
+        }
+        snapshot.connections.sort_unstable_by_key(|row| {
+            let ends = &row.endpoints;
+            (ends.source, ends.source_port, ends.destination, ends.destination_port, row.address)
+        });
+        for (index, process) in order.iter().enumerate() {
+            push_process(snapshot, index as u32, process, &self.processes);
+        }
+        finish(snapshot);
+    }
+}
+
+/// When this machine booted.
+pub(crate) const BOOT_NS: i64 = 1_795_000_000_000_000_000;
+const INIT_TASK: KernelVa = KernelVa(0xffff_ffff_8280_0000);
+
+/// An empty scan, allocated for `limits`.
+pub(crate) fn empty(limits: &Limits) -> Snapshot {
+    let threads = limits.threads_seen_max();
+    let processes = limits.processes_seen_max();
+    let files = limits.files_seen_max();
+    Snapshot {
+        machine: Machine::default(),
+        threads: Rows::with_capacity(threads),
+        processes: Rows::with_capacity(processes),
+        by_pid: Rows::with_capacity(processes),
+        by_tid: Rows::with_capacity(threads),
+        files_structs: Rows::with_capacity(processes),
+        files_threads: Rows::with_capacity(threads),
+        descriptors: Rows::with_capacity(limits.file_descriptors_seen_max()),
+        mms: Rows::with_capacity(processes),
+        vmas: Rows::with_capacity(limits.vmas_seen_max()),
+        files: Rows::with_capacity(files),
+        inodes: Rows::with_capacity(files),
+        dentries: Rows::with_capacity(files),
+        mounts: Rows::with_capacity(8),
+        super_blocks: Rows::with_capacity(8),
+        names: Rows::with_capacity(8),
+        nets: Rows::with_capacity(8),
+        connections: Rows::with_capacity(limits.connections_seen_max()),
+        interfaces: Rows::<InterfaceRow>::with_capacity(8),
+        bytes: Rows::with_capacity(1 << 20),
+        task_list_closed: false,
+        idr_whole: false,
+        losses: Losses::default(),
+    }
+}
+
+fn clear(snapshot: &mut Snapshot) {
+    snapshot.threads.clear();
+    snapshot.processes.clear();
+    snapshot.by_pid.clear();
+    snapshot.by_tid.clear();
+    snapshot.files_structs.clear();
+    snapshot.files_threads.clear();
+    snapshot.descriptors.clear();
+    snapshot.mms.clear();
+    snapshot.vmas.clear();
+    snapshot.files.clear();
+    snapshot.inodes.clear();
+    snapshot.dentries.clear();
+    snapshot.mounts.clear();
+    snapshot.super_blocks.clear();
+    snapshot.names.clear();
+    snapshot.connections.clear();
+    snapshot.bytes.clear();
+    snapshot.losses = Losses::default();
+}
+
+/// One mount with its root, and a filesystem of each kind.
+fn root(snapshot: &mut Snapshot) {
+    snapshot.dentries.push(DentryRow { parent: 0, readable: true, ..DentryRow::default() });
+    snapshot.mounts.push(MountRow {
+        address: KernelVa(0xffff_8880_1000_0000),
+        mounted: Mounted::default(),
+        root: 0,
+        parent: 0,
+        mountpoint: 0,
+    });
+    for (dev, magic) in [(0x80_0001, 0xef53), (8, magic::SOCKFS), (9, magic::PIPEFS)] {
+        snapshot.super_blocks.push(SuperBlockRow {
+            address: KernelVa(0xffff_8880_2000_0000 + magic),
+            filesystem: Filesystem { dev, magic, kind: KernelVa::NULL },
+        });
+    }
+}
+
+fn push_file(snapshot: &mut Snapshot, file: &FakeFile) -> u32 {
+    let known = snapshot.files.iter().position(|row| row.address.0 == file.address);
+    if let Some(known) = known {
+        return known as u32;
+    }
+    let (super_block, mode, floating) = match file.kind {
+        FileKind::Regular => (0, 0o100_644, false),
+        FileKind::Socket => (1, 0o140_777, true),
+        FileKind::Pipe => (2, 0o010_600, true),
+    };
+    let dentry = snapshot.dentries.len() as u32;
+    let mut row = DentryRow {
+        name: Name {
+            address: KernelVa(0xffff_8883_0000_0000 + file.ino * 192),
+            length: file.name.len() as u32,
+            ..Name::default()
+        },
+        parent: if floating { dentry } else { 0 },
+        readable: true,
+        ..DentryRow::default()
+    };
+    row.text[..file.name.len()].copy_from_slice(file.name.as_bytes());
+    snapshot.dentries.push(row);
+    let inode = KernelVa(0xffff_8884_0000_0000 + file.ino * 640);
+    let inode_row = snapshot.inodes.push(InodeRow {
+        address: inode,
+        attributes: Attributes { mode, ino: file.ino, size: 4096, ..Attributes::default() },
+        super_block,
+        namespace_name: NONE,
+    });
+    let sock = |row: &ConnectionRow| file.sock != 0 && row.address.0 == file.sock;
+    let connection = snapshot.connections.iter().position(sock);
+    let flags = if file.kind == FileKind::Regular { 0 } else { 2 };
+    let pushed = snapshot.files.push(FileRow {
+        address: KernelVa(file.address),
+        open: OpenFile { inode, flags, ..OpenFile::default() },
+        inode: inode_row.unwrap_or(NONE),
+        path: PathRef { mount: 0, dentry },
+        connection: connection.map_or(NONE, |at| at as u32),
+    });
+    pushed.unwrap_or(NONE)
+}
+
+fn push_process(snapshot: &mut Snapshot, index: u32, process: &FakeProcess, all: &[FakeProcess]) {
+    let parent = all.iter().find(|other| other.pid == process.parent);
+    let has_files = process.exit_state == 0;
+    let files = snapshot.files_structs.len() as u32;
+    let leader = Task {
+        address: KernelVa(process.address),
+        pid: process.pid,
+        tgid: process.pid,
+        comm: comm(&process.name),
+        state: process.state,
+        exit_state: process.exit_state,
+        real_parent: parent.map_or(INIT_TASK, |parent| KernelVa(parent.address)),
+        start_boottime: process.start,
+        self_exec_id: process.exec_id,
+        sum_exec_runtime: 1000,
+        ..Task::default()
+    };
+    let files_index = if has_files { files } else { NONE };
+    let leader_row =
+        ThreadRow { task: leader, views: process.views, process: index, files: files_index };
+    let leader_index = snapshot.threads.push(leader_row).unwrap_or(NONE);
+    for thread in &process.threads {
+        let task = Task {
+            address: KernelVa(process.address + 0x1000 + u64::from(thread.tid) * 0x4000),
+            pid: thread.tid,
+            exit_state: thread.exit_state,
+            start_boottime: thread.start,
+            ..leader
+        };
+        let views = view::IDR | view::THREAD_GROUP;
+        snapshot.threads.push(ThreadRow { task, views, process: index, files: files_index });
+    }
+    let mm = if process.mm == 0 { NONE } else { push_mm(snapshot, process) };
+    if has_files {
+        push_table(snapshot, process);
+    }
+    snapshot.processes.push(ProcessRow {
+        leader: leader_index,
+        parent_pid: process.parent,
+        ids: Some(Ids::default()),
+        pid_namespace: 4_026_531_836,
+        mount_namespace: 4_026_531_841,
+        network_namespace: 4_026_531_840,
+        cwd: PathRef { mount: 0, dentry: 0 },
+        mm,
+        files: files_index,
+        ended_runtime_ns: 0,
+        threads_runtime_ns: 1000,
+        thread_count: process.threads.len() as u32 + 1,
+        stable: process.stable,
+    });
+}
+
+fn push_mm(snapshot: &mut Snapshot, process: &FakeProcess) -> u32 {
+    let executable = process.executable.as_ref();
+    let exe_file = executable.map_or(NONE, |file| push_file(snapshot, file));
+    let start = snapshot.vmas.len() as u32;
+    for area in &process.areas {
+        let file = area.file.as_ref().map_or(NONE, |file| push_file(snapshot, file));
+        snapshot.vmas.push(VmaRow {
+            vma: Vma {
+                start: area.start,
+                end: area.end,
+                flags: area.flags,
+                mm: KernelVa(process.mm),
+                file: KernelVa(area.file.as_ref().map_or(0, |file| file.address)),
+                ops: KernelVa(if area.special { 0xffff_ffff_8111_0000 } else { 0 }),
+                ..Vma::default()
+            },
+            file,
+            name: NONE,
+        });
+    }
+    let command_line = snapshot.bytes.extend(&process.arguments).unwrap_or(0..0);
+    let pushed = snapshot.mms.push(MmRow {
+        address: KernelVa(process.mm),
+        exe_file,
+        exe_address: KernelVa(executable.map_or(0, |file| file.address)),
+        heap: process.brk.0..process.brk.1,
+        vmas: start..snapshot.vmas.len() as u32,
+        command_line,
+        has_command_line: true,
+        complete: process.mm_complete,
+        ..MmRow::default()
+    });
+    pushed.unwrap_or(NONE)
+}
+
+fn push_table(snapshot: &mut Snapshot, process: &FakeProcess) {
+    let start = snapshot.descriptors.len() as u32;
+    for (index, file) in &process.files {
+        let file = push_file(snapshot, file);
+        snapshot.descriptors.push(DescriptorRow { index: *index, file, close_on_exec: false });
+    }
+    let first = snapshot.files_threads.len() as u32;
+    snapshot.files_threads.push(process.pid);
+    for thread in &process.threads {
+        snapshot.files_threads.push(thread.tid);
+    }
+    snapshot.files_structs.push(FilesRow {
+        address: KernelVa(process.address + 0x100),
+        descriptors: start..snapshot.descriptors.len() as u32,
+        threads: first..snapshot.files_threads.len() as u32,
+        complete: process.files_complete,
+        ..FilesRow::default()
+    });
+}
+
+fn push_socket(snapshot: &mut Snapshot, socket: &FakeSocket) {
+    let small = matches!(socket.state, TIME_WAIT | NEW_SYN_RECV);
+    let bytes_in = socket.bytes_in.filter(|_| !small);
+    snapshot.connections.push(ConnectionRow {
+        address: KernelVa(socket.address),
+        endpoints: Endpoints {
+            family: 2,
+            state: socket.state,
+            source: socket.source.0,
+            source_port: socket.source.1,
+            destination: socket.destination.0,
+            destination_port: socket.destination.1,
+            bound_device: 0,
+            net: KernelVa::NULL,
+            prot: KernelVa::NULL,
+            next: 1,
+        },
+        counters: bytes_in.map(|bytes_in| Counters { bytes_in, ..Counters::default() }),
+        file: KernelVa::NULL,
+        network_namespace: 4_026_531_840,
+    });
+}
+
+fn finish(snapshot: &mut Snapshot) {
+    for index in 1..snapshot.threads.len() as u32 {
+        snapshot.by_tid.push(index);
+    }
+    let threads = &snapshot.threads;
+    snapshot.by_tid.sort_unstable_by_key(|&index| {
+        let task = &threads[index as usize].task;
+        (task.tgid, task.pid, index)
+    });
+    for index in 0..snapshot.processes.len() as u32 {
+        snapshot.by_pid.push(index);
+    }
+    let processes = &snapshot.processes;
+    let pid = |index: u32| threads[processes[index as usize].leader as usize].task.pid;
+    snapshot.by_pid.sort_unstable_by_key(|&index| pid(index));
+}
+
+fn comm(name: &str) -> [u8; 16] {
+    let mut comm = [0; 16];
+    comm.iter_mut().zip(name.bytes().take(15)).for_each(|(to, from)| *to = from);
+    comm
+}

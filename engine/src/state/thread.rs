@@ -1,0 +1,136 @@
+//! Tracked threads: all but each process's first, which is the process itself.
+
+use panoptes_decoders::kernel::task_struct::Task;
+
+use super::chains::{Chains, Cursor};
+use super::change::Change;
+use super::facts::ThreadFacts;
+use super::process::{Process, is_dead};
+use super::{Entry, Telling, tell};
+use crate::walk::Snapshot;
+
+/// One tracked thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Thread {
+    number: u32,
+    self_exec_id: u32,
+    exit_state: u32,
+    absent_scans: u32,
+    start_boottime: u64,
+    address: u64,
+}
+
+impl Thread {
+    fn new(task: &Task) -> Self {
+        Self {
+            number: task.pid,
+            self_exec_id: task.self_exec_id,
+            exit_state: task.exit_state,
+            absent_scans: 0,
+            start_boottime: task.start_boottime,
+            address: task.address.0,
+        }
+    }
+
+    fn is(&self, task: &Task) -> bool {
+        self.number == task.pid
+            && self.start_boottime == task.start_boottime
+            && self.address == task.address.0
+    }
+
+    /// What is known of it; how it ended can only be known of one that is still there.
+    fn facts(&self, there: bool) -> ThreadFacts {
+        ThreadFacts {
+            thread_id: self.number,
+            self_exec_id: self.self_exec_id,
+            exit_state: there.then_some(self.exit_state),
+        }
+    }
+}
+
+/// How many of a process's threads have not ended.
+pub(super) fn living(snapshot: &Snapshot, group: &[u32]) -> u32 {
+    let tasks = group.iter().filter_map(|&index| snapshot.threads.at(index));
+    tasks.filter(|row| row.task.exit_state == 0).count() as u32
+}
+
+/// Compares a process's threads with those of the last scan. `group` has them all, ascending;
+/// `absent_scans_max` says in how many scans in a row one must be absent to be gone, or nothing when
+/// absence from this scan means nothing.
+pub(super) fn update(
+    threads: &mut Chains<Thread>,
+    entry: &mut Entry<'_>,
+    group: &[u32],
+    absent_scans_max: Option<u32>,
+    telling: &mut Telling<'_>,
+) -> u32 {
+    let process = entry.process;
+    let snapshot = telling.snapshot;
+    let quiet = entry.quiet(entry.children.threads_taken);
+    let mut born = 0;
+    let mut cursor = Chains::<Thread>::start(entry.children.threads);
+    for row in group.iter().filter_map(|&index| snapshot.threads.at(index)) {
+        let task = &row.task;
+        if task.is_leader() || is_dead(task) {
+            continue;
+        }
+        while let Some(old) = threads.row(cursor)
+            && old.number < task.pid
+        {
+            miss(
+                threads,
+                process,
+                &mut entry.children.threads,
+                &mut cursor,
+                absent_scans_max,
+                telling,
+            );
+        }
+        match threads.row_mut(cursor) {
+            Some(old) if old.is(task) => {
+                *old = Thread::new(task);
+                threads.advance(&mut cursor);
+                continue;
+            }
+            Some(old) if old.number == task.pid => {
+                // The number is another thread's now.
+                let thread = old.facts(false);
+                threads.remove(&mut entry.children.threads, &mut cursor);
+                tell!(telling, Change::ThreadTerminated { process, thread });
+            }
+            _ => {}
+        }
+        let new = Thread::new(task);
+        if threads.insert(&mut entry.children.threads, &mut cursor, new) {
+            born += u32::from(!quiet);
+            if !quiet {
+                tell!(telling, Change::ThreadCreated { process, thread: new.facts(true) });
+            }
+        }
+    }
+    while threads.row(cursor).is_some() {
+        miss(threads, process, &mut entry.children.threads, &mut cursor, absent_scans_max, telling);
+    }
+    entry.children.threads_taken = true;
+    born
+}
+
+/// Goes past a thread that the scan did not see.
+fn miss(
+    threads: &mut Chains<Thread>,
+    process: &Process,
+    head: &mut u32,
+    cursor: &mut Cursor,
+    absent_scans_max: Option<u32>,
+    telling: &mut Telling<'_>,
+) {
+    let Some(old) = threads.row_mut(*cursor) else { return };
+    old.absent_scans += u32::from(absent_scans_max.is_some());
+    if absent_scans_max.is_some_and(|max| old.absent_scans >= max) {
+        let thread = old.facts(false);
+        threads.remove(head, cursor);
+        tell!(telling, Change::ThreadTerminated { process, thread });
+    } else {
+        threads.advance(cursor);
+    }
+}
