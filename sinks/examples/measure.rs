@@ -1,4 +1,5 @@
-//! How long it takes to write records and scan lines: `cargo run --release -p panoptes-sinks --example measure`.
+//! How long it takes to write records and scan lines, and to get them into a file by both ways:
+//! `cargo run --release -p panoptes-sinks --example measure [FOLDER]`.
 //!
 //! A quick look, not a benchmark: those are in `/benches`.
 
@@ -6,14 +7,21 @@
 mod common;
 
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use common::{
     NOW_NS, STRING_LENGTH, bash, connection, libc_text, limit_reached, stdin_socket, web_1_header,
 };
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::transport::TransportSettings;
+use panoptes_sinks::output::{Output, OutputKind};
+use panoptes_sinks::queue::{QueueSize, Waker, queue};
 use panoptes_sinks::record::scan::ScanLine;
 use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_sinks::writer::Writer;
 
 const ROUNDS: u32 = 1_000_000;
 
@@ -71,4 +79,65 @@ fn main() {
             black_box(line).write(out, STRING_LENGTH).expect("it fits")
         });
     }
+    let folder = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    for kind in [OutputKind::Plain, OutputKind::IoUring] {
+        measure_file(&folder, kind, "300-byte records copied", 4_000_000, |room, _| {
+            room[..299].fill(b'x');
+            299
+        });
+        let mut writer = RecordWriter::new(1, STRING_LENGTH);
+        measure_file(&folder, kind, "records written", 1_000_000, |room, number| {
+            let record = &records[number % records.len()];
+            writer.write(room, &header, black_box(record), NOW_NS).unwrap_or(usize::MAX)
+        });
+    }
+}
+
+/// Scanner and writer on a thread each; a full queue is waited for, so this is the writer's speed.
+fn measure_file(
+    folder: &Path,
+    kind: OutputKind,
+    name: &str,
+    count: usize,
+    mut write: impl FnMut(&mut [u8], usize) -> usize,
+) {
+    let path = folder.join("panoptes-measure.jsonl");
+    let transport = TransportSettings { kind, ..TransportSettings::default() };
+    let options =
+        FileOptions { transport, max_files: 0, rotate_size: 1 << 30, ..FileOptions::default() };
+    let output = Output::File(FileOutput::open(&path, options).expect("the folder is writable"));
+    let counters = output.counters().clone();
+    let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
+    let mut writer = Writer::new(vec![consumer], vec![output]);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let clock = || start.elapsed().as_nanos() as u64;
+            writer.run(&clock, &AtomicBool::new(false))
+        });
+        for number in 0..count {
+            let mut push = || {
+                producer.push_with(|room| {
+                    if room.len() < RECORD_BYTES_MAX {
+                        return Err(panoptes_sinks::json::Full);
+                    }
+                    Ok(write(room, number))
+                })
+            };
+            while push().is_err() {
+                std::thread::yield_now();
+            }
+        }
+        drop(producer);
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{kind:?} {name:<28} {:>6.2} M records/s {:>6.2} GB/s, {} dropped, {} + {} writes",
+        counters.records() as f64 / seconds / 1e6,
+        counters.bytes() as f64 / seconds / 1e9,
+        counters.dropped(),
+        counters.ring_writes(),
+        counters.plain_writes(),
+    );
+    let _ = std::fs::remove_file(path);
 }

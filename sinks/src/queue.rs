@@ -120,8 +120,19 @@ pub struct Producer {
     current: Option<Block>,
     full: rtrb::Producer<Block>,
     free: rtrb::Consumer<Block>,
-    waker: Waker,
     refused: Arc<AtomicU64>,
+    /// Last, so that the writer finds the queue abandoned when it wakes.
+    waker: WakeOnDrop,
+}
+
+/// Tells the writer that its producer is gone.
+#[derive(Debug)]
+struct WakeOnDrop(Waker);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
 }
 
 impl Producer {
@@ -169,7 +180,7 @@ impl Producer {
         // There is a place for every block that exists.
         let pushed = self.full.push(block);
         debug_assert!(pushed.is_ok(), "more blocks than places");
-        self.waker.wake();
+        self.waker.0.wake();
         self.current = self.free.pop().ok();
     }
 
@@ -249,8 +260,8 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
         current: Some(Block::new(size.block_bytes)),
         full: full_producer,
         free: free_consumer,
-        waker: waker.clone(),
         refused: Arc::clone(&refused),
+        waker: WakeOnDrop(waker.clone()),
     };
     let consumer = Consumer {
         full: full_consumer,

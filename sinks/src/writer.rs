@@ -73,7 +73,7 @@ pub enum End {
 /// So many blocks a queue's producer needs to go on: one to fill and one to change to.
 const BLOCKS_SPARE: usize = 2;
 /// How long the thread sleeps at most while something is left to do, and while nothing is.
-const SHORT_WAIT: Duration = Duration::from_millis(1);
+const SHORT_WAIT: Duration = Duration::from_millis(2);
 const LONG_WAIT: Duration = Duration::from_millis(500);
 
 impl Writer {
@@ -104,6 +104,11 @@ impl Writer {
         self.outputs.iter().map(|reader| &reader.output)
     }
 
+    /// Wakes the thread in [`Self::run`]: after setting its `stop`.
+    pub const fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
     /// Whether all scanners are gone and all that they handed over was taken.
     pub fn is_finished(&self) -> bool {
         self.lanes.iter().all(|lane| lane.held.is_empty() && lane.consumer.is_finished())
@@ -126,7 +131,10 @@ impl Writer {
                 // Only one may wait, and only who has something under way and nothing new to begin.
                 let may_wait = taken == 0 && reader.standing == Standing::Busy;
                 let wait = if may_wait { std::mem::take(&mut wait) } else { Duration::ZERO };
-                reader.standing = reader.output.advance(now_ns, wait);
+                let standing = reader.output.advance(now_ns, wait);
+                // A rotation has ended, or the last buffer has come free: there is room again.
+                is_moved |= reader.standing == Standing::Busy && standing == Standing::Idle;
+                reader.standing = standing;
             }
         }
         for (index, lane) in self.lanes.iter_mut().enumerate() {
@@ -154,7 +162,7 @@ impl Writer {
 
     /// Runs until all scanners are gone, or `stop` is set, or no reader is left; then writes what is left.
     ///
-    /// `clock` gives nanoseconds that never go back. The thread that calls this is the one that scanners wake.
+    /// `stop` is looked at after [`Waker::wake`], and otherwise now and then. `clock` gives nanoseconds that never go back. The thread that calls this is the one that scanners wake.
     pub fn run(&mut self, clock: &impl Fn() -> u64, stop: &AtomicBool) -> End {
         self.waker.set_to_this_thread();
         let mut wait = Duration::ZERO;
@@ -284,7 +292,7 @@ impl Reader {
             (self.progress_bytes, self.progress_ns) = (bytes, now_ns);
         }
         let patience = match (&self.output, self.standing) {
-            (_, Standing::Idle | Standing::Closed) => return false,
+            (_, Standing::Closed) => return false,
             (Output::File(_), Standing::Busy) => DISK_PATIENCE_NS,
             _ => PATIENCE_NS,
         };

@@ -25,8 +25,7 @@ pub fn scan(
 
 /// Watches systems until stopped.
 pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, Failure> {
-    let _ = (request, messages);
-    Err(Failure::not_built("`panoptes watch`"))
+    crate::watch::watch(request, messages)
 }
 
 /// Makes a profile.

@@ -21,6 +21,7 @@ mod random;
 pub mod request;
 pub mod scan;
 pub mod state;
+pub mod watch;
 
 mod program;
 

@@ -431,7 +431,7 @@ pub struct ConnectionRow {
 }
 
 /// One network interface of the watched machine.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct InterfaceRow {
     /// Name, NUL-padded.
     pub name: [u8; 16],

@@ -45,7 +45,7 @@ impl Default for Service {
 /// The processor cores that scan: one pinned thread on each.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Cores {
-    /// One thread, wherever the scheduler puts it.
+    /// One thread, on the last core that it may use.
     #[default]
     Auto,
     /// These, by their numbers, ascending.

@@ -1,0 +1,167 @@
+//! What Panoptes says of itself: service, host and profile messages (guide §10.10).
+
+use std::fmt::Display;
+
+use panoptes_profiles::{DiscoveryError, Event};
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::Limits;
+use panoptes_sinks::queue::Producer;
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::record::value::Numbered;
+use panoptes_sinks::record::workload::Workload;
+use panoptes_sinks::record::{Details, Record, RecordWriter};
+
+use crate::config::{Configuration, Events, System};
+use crate::interfaces::Interfaces;
+
+/// Writes system activities into the control thread's queue.
+#[derive(Debug)]
+pub(super) struct Announcer {
+    producer: Producer,
+    writer: RecordWriter,
+    header: Header,
+    user_data: String,
+    interfaces: Interfaces,
+}
+
+impl Announcer {
+    pub(super) fn new(
+        producer: Producer,
+        configuration: &Configuration,
+        interfaces: Interfaces,
+    ) -> Self {
+        let limits = Limits::new(configuration.default.limits.string_length as usize);
+        let user_data = configuration.output.user_data.clone();
+        let header = header(&user_data, &interfaces, limits, &configuration.default.events);
+        let writer = RecordWriter::new(
+            crate::random::key(),
+            configuration.default.limits.string_length as usize,
+        );
+        Self { producer, writer, header, user_data, interfaces }
+    }
+
+    /// How many messages found no room.
+    pub(super) fn refused(&self) -> u64 {
+        self.producer.refused()
+    }
+
+    /// A header for a system's records: its workload is said later.
+    pub(super) fn header_for(&self, system: &System) -> Header {
+        let limits = Limits::new(system.settings.limits.string_length as usize);
+        header(&self.user_data, &self.interfaces, limits, &system.settings.events)
+    }
+
+    /// Says something of the service itself.
+    pub(super) fn service(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {
+        self.header.set_workload(&Workload::default());
+        self.write(activity, details);
+    }
+
+    /// Says something of a system that is not initialised yet.
+    pub(super) fn host(
+        &mut self,
+        system: &System,
+        activity: Activity,
+        details: &SystemActivityDetails<'_>,
+    ) {
+        if !system.settings.events.get(activity).enabled {
+            return;
+        }
+        self.header.set_workload(&Workload {
+            unique_identifier: Some(system.name.as_str().into()),
+            ..Workload::default()
+        });
+        self.write(activity, details);
+    }
+
+    fn write(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {
+        let now_ns = super::scanner::wall_clock_ns();
+        let record = Record::new(activity, Details::SystemActivity(details));
+        let (writer, header) = (&mut self.writer, &self.header);
+        // A message that finds no room is counted by the queue.
+        let _ = self.producer.push_with(|room| writer.write(room, header, &record, now_ns));
+        self.producer.flush();
+    }
+
+    /// Says what discovery meets on its way.
+    pub(super) fn discovery(&mut self, system: &System, event: &Event<'_>) {
+        match event {
+            Event::OsIdentifierFound { trace, at, release, build_id } => {
+                let reason = format!("{trace} at {at} says Linux {release}");
+                let details = SystemActivityDetails {
+                    reason: reason.as_str().into(),
+                    profile: build_id.map(Into::into),
+                    ..SystemActivityDetails::default()
+                };
+                self.host(system, Activity::OsIdentifierFound, &details);
+            }
+            Event::OsIdentifierDiscoveryExtended { to } => {
+                let reason = format!("nothing in the usual place held; the search goes on: {to:?}");
+                self.host(system, Activity::OsIdentifierDiscoveryExtended, &because(&reason));
+            }
+            Event::LoadingProfileCandidate(origin) => {
+                let reason = format!("taking the layouts from the {origin}");
+                self.host(system, Activity::LoadingProfileCandidate, &because(&reason));
+            }
+            Event::ProfileVerificationSuccessful(checks) => {
+                let reason = format!("all {} checks of the profile hold", checks.len());
+                self.host(system, Activity::ProfileVerificationSuccessful, &because(&reason));
+            }
+            Event::CandidateRefused(attempt) => {
+                if let Some(activity) = of_refusal(&attempt.refusal) {
+                    self.host(system, activity, &because(&attempt.to_string()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Says why no kernel was found in a system's memory.
+    pub(super) fn not_found(&mut self, system: &System, error: &DiscoveryError) {
+        let reason = error.to_string();
+        // What is wrong with a profile has been said when its candidate was refused.
+        match error {
+            DiscoveryError::NoMatchingProfileFound(_) => {
+                self.host(system, Activity::NoMatchingProfileFound, &because(&reason));
+            }
+            DiscoveryError::UnableToDetermineTargetOs(_) => {
+                self.host(system, Activity::UnableToDetermineTargetOs, &because(&reason));
+            }
+            _ => {}
+        }
+        self.failed(system, &reason);
+    }
+
+    /// Says that a system could not be initialised.
+    pub(super) fn failed(&mut self, system: &System, reason: &dyn Display) {
+        let reason = reason.to_string();
+        self.host(system, Activity::HostInitializationFailed, &because(&reason));
+    }
+}
+
+/// Details that are only a reason.
+pub(super) fn because(reason: &str) -> SystemActivityDetails<'_> {
+    SystemActivityDetails { reason: reason.into(), ..SystemActivityDetails::default() }
+}
+
+/// The activity that tells of a refused candidate; most are only noise in memory.
+fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> {
+    use panoptes_profiles::report::Refusal;
+    match refusal {
+        Refusal::Verification(_) => Some(Activity::ProfileVerificationFailed),
+        Refusal::Btf(_) | Refusal::Missing(_) => Some(Activity::ProfileParsingFailed),
+        _ => None,
+    }
+}
+
+fn header(user_data: &str, interfaces: &Interfaces, limits: Limits, events: &Events) -> Header {
+    let records = interfaces.records();
+    let watcher = BluefieldSystem { bluefield_networking_interfaces: Numbered(&records) };
+    let mut header = Header::new(&user_data.into(), &watcher, limits);
+    for (activity, setting) in events.iter() {
+        header.set_severity(activity, setting.severity);
+    }
+    header
+}

@@ -1,0 +1,497 @@
+//! The control thread: finds kernels, hands systems to scanners, hears signals, tells what was lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use panoptes_engine::limits::Limits;
+use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::watch::{Identity, Setup, Watched};
+use panoptes_profiles::{Event, Profile};
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::writer::{End, Writer};
+
+use super::announce::{Announcer, because};
+use super::outputs;
+use super::scanner::{Assigned, Lost, Pace, Scanner, Shared};
+use super::signals::{Signals, Wish};
+use crate::attach::{find_kernel, open, profile_files, tell};
+use crate::config::{Cores, Mode, System};
+use crate::exit::{Exit, Failure};
+use crate::interfaces::{Interfaces, of_this_machine};
+use crate::message::Messages;
+use crate::request::WatchRequest;
+use crate::state::{BootKey, StateStore, default_folder};
+
+/// How long a person's `watch` waits for a first kernel: a guest may still be starting.
+const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
+/// How long to wait before a system is tried again; doubled each time, up to the most.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(10);
+/// How often the control thread looks around.
+const LOOK: Duration = Duration::from_millis(20);
+/// Room for the records of one burst from one scanner: 32 MiB.
+const SCANNER_QUEUE: QueueSize = QueueSize { blocks: 128, block_bytes: 256 * 1024 };
+const CONTROL_QUEUE: QueueSize = QueueSize { blocks: 4, block_bytes: 64 * 1024 };
+
+/// A system and how it stands.
+#[derive(Debug)]
+struct Candidate {
+    system: System,
+    /// When it is to be tried next; `None` while it is scanned.
+    due: Option<Instant>,
+    pause: Duration,
+    /// Whether its failure was told: once is enough until it works again.
+    told: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Control {
+    request: WatchRequest,
+    messages: Arc<Messages>,
+    shared: Arc<Shared>,
+    announcer: Announcer,
+    store: StateStore,
+    candidates: Vec<Candidate>,
+    scanners: Vec<(Sender<Assigned>, Arc<Pace>, JoinHandle<()>)>,
+    lost: Receiver<Lost>,
+    writer: JoinHandle<End>,
+    writer_stop: Arc<AtomicBool>,
+    outputs: Vec<(outputs::Watched, u64)>,
+    /// How many records found no room that were told of.
+    refused: u64,
+    start: Instant,
+    /// Whether any system was ever scanned.
+    attached: bool,
+    /// What the first system that failed would have the program end with.
+    first_failure: Option<Failure>,
+}
+
+impl Control {
+    /// Opens the outputs and starts the threads.
+    pub(super) fn new(
+        request: &WatchRequest,
+        messages: &Arc<Messages>,
+        start: Instant,
+    ) -> Result<Self, Failure> {
+        let configuration = &request.configuration;
+        let (outputs, watched) = outputs::open(&configuration.output, messages)?;
+        let interfaces = of_this_machine().unwrap_or_else(|error| {
+            messages.warning(format_args!("cannot read this machine's interfaces: {error}"));
+            Interfaces::default()
+        });
+        let folder = configuration.service.state_dir.clone().or_else(default_folder);
+        let store = folder.map_or_else(
+            || StateStore::ephemeral(Arc::clone(messages)),
+            |folder| StateStore::open(&folder, Arc::clone(messages)),
+        );
+
+        let waker = Waker::default();
+        let (producer, consumer) = queue(CONTROL_QUEUE, &waker);
+        let mut consumers = vec![consumer];
+        let announcer = Announcer::new(producer, configuration, interfaces);
+        let shared = Arc::new(Shared::default());
+        let interval = configuration.service.scan_interval;
+        shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
+        let (lost_sender, lost) = channel();
+        let cores: Vec<Option<u32>> = match &configuration.service.cores {
+            Cores::Auto => vec![None],
+            Cores::Given(cores) => cores.iter().copied().map(Some).collect(),
+        };
+        let mut scanners = Vec::new();
+        for core in cores.into_iter().take(request.systems.len()) {
+            let (producer, consumer) = queue(SCANNER_QUEUE, &waker);
+            consumers.push(consumer);
+            let (sender, systems) = channel();
+            let pace = Arc::new(Pace::default());
+            let scanner = Scanner {
+                shared: Arc::clone(&shared),
+                pace: Arc::clone(&pace),
+                systems,
+                lost: lost_sender.clone(),
+                producer,
+                core,
+                messages: Arc::clone(messages),
+                start,
+            };
+            scanners.push((sender, pace, spawn("scanner", move || scanner.run())?));
+        }
+        let mut writer = Writer::new(consumers, outputs);
+        let writer_stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&writer_stop);
+        let writer = spawn("writer", move || writer.run(&|| nanoseconds(start.elapsed()), &stop))?;
+        let candidates = request
+            .systems
+            .iter()
+            .map(|system| Candidate {
+                system: system.clone(),
+                due: Some(start),
+                pause: RETRY_FIRST,
+                told: false,
+            })
+            .collect();
+        Ok(Self {
+            request: request.clone(),
+            messages: Arc::clone(messages),
+            shared,
+            announcer,
+            store,
+            candidates,
+            scanners,
+            lost,
+            writer,
+            writer_stop,
+            outputs: watched.into_iter().map(|watched| (watched, 0)).collect(),
+            refused: 0,
+            start,
+            attached: false,
+            first_failure: None,
+        })
+    }
+
+    /// Watches until stopped.
+    pub(super) fn run(mut self, signals: &Signals) -> Result<Exit, Failure> {
+        let count = self.candidates.len();
+        let reason = format!("started with {count} system{}", if count == 1 { "" } else { "s" });
+        self.announcer.service(Activity::ServiceInitializationStarted, &because(&reason));
+        let mut said_ready = false;
+        loop {
+            self.try_due_systems();
+            if self.attached && !said_ready {
+                said_ready = true;
+                let reason = "the first system is being watched";
+                self.announcer.service(Activity::ServiceInitializationSuccessful, &because(reason));
+            }
+            if let Some(failure) = self.gives_up() {
+                self.announcer
+                    .service(Activity::ServiceInitializationFailed, &because(&failure.message));
+                self.stop();
+                return Err(failure);
+            }
+            match signals.wait(LOOK) {
+                Some(Wish::Stop) if self.request.configuration.service.immediate_shutdown => {
+                    self.writer_stop.store(true, Ordering::Relaxed);
+                    return Ok(Exit::Done);
+                }
+                Some(Wish::Stop) => break,
+                Some(Wish::Reload) => self.reload(),
+                None => {}
+            }
+            while let Ok(lost) = self.lost.try_recv() {
+                self.lose(&lost);
+            }
+            self.tell_dropped();
+            self.tell_refused();
+            if self.writer.is_finished() {
+                // Nobody reads any more, which is no error.
+                self.shared.stop.store(true, Ordering::Relaxed);
+                return Ok(Exit::Done);
+            }
+        }
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for (sender, pace, scanner) in self.scanners.drain(..) {
+            drop(sender);
+            if scanner.join().is_err() {
+                let message = "a scanner thread ended unexpectedly; this is a mistake of ours";
+                return Err(Failure::new(Exit::Failed, message));
+            }
+            self.messages.info(&*pace);
+        }
+        self.tell_dropped();
+        let reason = "stopped on request";
+        self.announcer.service(Activity::ServiceGracefullyShutdown, &because(reason));
+        self.finish(signals)
+    }
+
+    /// Lets the writer write what is left; a second wish to stop ends that.
+    fn finish(self, signals: &Signals) -> Result<Exit, Failure> {
+        drop(self.announcer);
+        while !self.writer.is_finished() {
+            if signals.wait(LOOK) == Some(Wish::Stop) {
+                self.writer_stop.store(true, Ordering::Relaxed);
+                return Ok(Exit::Done);
+            }
+        }
+        let failing = self
+            .outputs
+            .iter()
+            .find(|(output, _)| output.counters.dropped() > 0 && output.counters.errors() > 0);
+        match failing {
+            None => Ok(Exit::Done),
+            Some((output, _)) => {
+                let error = std::io::Error::from_raw_os_error(output.counters.last_error());
+                let dropped = output.counters.dropped();
+                let message = format!("{}: {dropped} records were lost: {error}", output.name);
+                Err(Failure::new(Exit::Output, message))
+            }
+        }
+    }
+
+    fn stop(self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        drop(self.announcer);
+        drop(self.scanners);
+        // What was said is written; the outcome is decided already.
+        let _ = self.writer.join();
+    }
+
+    fn try_due_systems(&mut self) {
+        let now = Instant::now();
+        for index in 0..self.candidates.len() {
+            if self.candidates[index].due.is_some_and(|due| due <= now) {
+                self.try_system(index);
+            }
+        }
+    }
+
+    fn try_system(&mut self, index: usize) {
+        let system = self.candidates[index].system.clone();
+        let told = self.candidates[index].told;
+        if !told {
+            let reason = format!("looking for a kernel in {}", system.address);
+            let activity = Activity::HostInitializationStarted;
+            self.announcer.host(&system, activity, &because(&reason));
+        }
+        match self.attach(&system, told) {
+            Ok(assigned) => {
+                let candidate = &mut self.candidates[index];
+                candidate.due = None;
+                candidate.told = false;
+                candidate.pause = RETRY_FIRST;
+                self.attached = true;
+                let assigned = Assigned { index, ..assigned };
+                let scanner = &self.scanners[index % self.scanners.len()].0;
+                // A scanner that is gone is noticed when its thread is joined.
+                let _ = scanner.send(assigned);
+            }
+            Err(failure) => {
+                if !told {
+                    self.messages.error(&failure);
+                }
+                let candidate = &mut self.candidates[index];
+                candidate.told = true;
+                candidate.due = Some(Instant::now() + candidate.pause);
+                candidate.pause = (candidate.pause * 2).min(RETRY_MOST);
+                self.first_failure.get_or_insert(failure);
+            }
+        }
+    }
+
+    /// Opens a system, finds its kernel and allocates all that watching it will need.
+    fn attach(&mut self, system: &System, quiet: bool) -> Result<Assigned, Failure> {
+        let begin = Instant::now();
+        let files = profile_files(system, &self.messages)?;
+        let mut source = match open(&system.address) {
+            Ok(source) => source,
+            Err(failure) => {
+                if !quiet {
+                    self.announcer.failed(system, &failure);
+                }
+                return Err(failure);
+            }
+        };
+        let generate = self.request.configuration.profile_generation;
+        let (announcer, messages) = (&mut self.announcer, &self.messages);
+        let found = find_kernel(&mut source, &files, generate, &mut |event: Event<'_>| {
+            if !quiet {
+                tell(&event, &system.name, messages);
+                announcer.discovery(system, &event);
+            }
+        });
+        let profile = match found {
+            Ok(profile) => profile,
+            Err(error) => {
+                if !quiet {
+                    self.announcer.not_found(system, &error);
+                }
+                return Err(crate::attach::discovery_failure(system, &error));
+            }
+        };
+        let watched = self.prepare(system, &profile, &mut source);
+        let reason = format!(
+            "Linux {} is being watched, found in {:.0} ms",
+            profile.release,
+            begin.elapsed().as_secs_f64() * 1e3
+        );
+        let details = SystemActivityDetails {
+            profile: profile.build_id.as_deref().map(Into::into),
+            ..because(&reason)
+        };
+        self.announcer.host(system, Activity::HostInitializationSuccessful, &details);
+        self.messages.info(format_args!("{}: {reason}", system.name));
+        Ok(Assigned { index: 0, watched: Box::new(watched), source })
+    }
+
+    fn prepare(
+        &self,
+        system: &System,
+        profile: &Profile,
+        source: &mut panoptes_engine::source::FileSource,
+    ) -> Watched {
+        let mut watched = Watched::new(Setup {
+            limits: Limits::from(&system.settings.limits),
+            key: crate::random::key(),
+            message_ids: crate::random::key(),
+            policy: policy_of(system),
+            header: self.announcer.header_for(system),
+            identity: Identity {
+                name: system.name.clone(),
+                os_version: os_version(&profile.release),
+                boot_uuid: [0; 16],
+            },
+            report_existing: false,
+            profile,
+        });
+        let key = BootKey {
+            build_id: profile.build_id.as_deref().map(decode_hex).unwrap_or_default(),
+            kernel_offset: profile.kernel_offset,
+            direct_map_base: profile.space.direct_map.start,
+            init_start_ns: watched.init_start_ns(source).unwrap_or(0),
+        };
+        watched.set_boot_uuid(self.store.boot_uuid(&key).into_bytes());
+        watched
+    }
+
+    /// Takes back a system that could not be scanned any more.
+    fn lose(&mut self, lost: &Lost) {
+        let candidate = &mut self.candidates[lost.index];
+        let system = candidate.system.clone();
+        self.messages.warning(format_args!("{}: {}", system.name, lost.reason));
+        candidate.due = Some(Instant::now() + candidate.pause);
+        candidate.told = false;
+        self.announcer.host(&system, Activity::DetailsGatheringFailed, &because(&lost.reason));
+    }
+
+    /// For a person at a terminal: what can never work ends the program instead of being tried for ever.
+    fn gives_up(&mut self) -> Option<Failure> {
+        if self.attached || self.request.mode != Mode::Watch {
+            return None;
+        }
+        let failure = self.first_failure.as_ref()?;
+        let patient = failure.exit == Exit::NoKernel && self.start.elapsed() < FIRST_KERNEL_WAIT;
+        if patient { None } else { self.first_failure.take() }
+    }
+
+    /// Says what outputs and queues lost since it was last said.
+    fn tell_dropped(&mut self) {
+        for (output, told) in &mut self.outputs {
+            let dropped = output.counters.dropped();
+            if dropped == *told {
+                continue;
+            }
+            let new = dropped - *told;
+            *told = dropped;
+            self.messages.warning(format_args!("{}: {new} records were lost", output.name));
+            let details = SystemActivityDetails {
+                output: Some(output.name.as_str().into()),
+                dropped: Some(new),
+                ..because("an output could not take records in time")
+            };
+            self.announcer.service(Activity::RecordsDropped, &details);
+        }
+    }
+
+    /// Says what found no room on its way to the writer.
+    fn tell_refused(&mut self) {
+        let scanners: u64 = self.scanners.iter().map(|(_, pace, _)| pace.refused()).sum();
+        let refused = scanners + self.announcer.refused();
+        if refused <= self.refused {
+            return;
+        }
+        let new = refused - self.refused;
+        self.refused = refused;
+        self.messages.warning(format_args!("{new} records found no room in the queue"));
+        let reason = "more happened at once than the queue to the writer holds";
+        let details = SystemActivityDetails { dropped: Some(new), ..because(reason) };
+        self.announcer.service(Activity::RecordsDropped, &details);
+    }
+
+    /// Reads the configuration again; what can change while running does.
+    fn reload(&mut self) {
+        let new = match self.request.reload() {
+            Ok(new) => new,
+            Err(refusal) => {
+                let reason = match refusal {
+                    crate::request::Refusal::Failure(failure) => failure.to_string(),
+                    crate::request::Refusal::Report(report) => report.to_string(),
+                };
+                self.messages.error(format_args!("the configuration stays as it was: {reason}"));
+                return;
+            }
+        };
+        let interval = new.configuration.service.scan_interval;
+        self.shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
+        self.messages.set_level(new.configuration.service.log_level);
+        let mut comparable = new.configuration.clone();
+        comparable.service.scan_interval = self.request.configuration.service.scan_interval;
+        comparable.service.log_level = self.request.configuration.service.log_level;
+        if comparable == self.request.configuration && new.systems == self.request.systems {
+            self.messages.info("the configuration was read again");
+        } else {
+            self.messages.warning(
+                "the scan interval and the log level were taken from the configuration; \
+                 all else that changed in it takes a restart",
+            );
+        }
+        self.request.configuration.service.scan_interval = interval;
+        self.request.configuration.service.log_level = new.configuration.service.log_level;
+    }
+}
+
+fn policy_of(system: &System) -> PolicyConfig {
+    let mut policy = PolicyConfig::default();
+    for (activity, setting) in system.settings.events.iter() {
+        policy.set_enabled(activity, setting.enabled);
+    }
+    policy
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Failure> {
+    std::thread::Builder::new()
+        .name(format!("panoptes-{name}"))
+        .spawn(run)
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start a thread: {error}")))
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `6.1.0-37-amd64` as the contract has it: `Linux Kernel 6.1`.
+fn os_version(release: &str) -> String {
+    let mut numbers = release.splitn(3, ['.', '-', '+']);
+    let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
+    format!("Linux Kernel {major}.{minor}")
+}
+
+fn decode_hex(text: &str) -> Vec<u8> {
+    text.as_bytes()
+        .chunks_exact(2)
+        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_become_versions() {
+        assert_eq!(os_version("6.1.0-37-amd64"), "Linux Kernel 6.1");
+        assert_eq!(os_version("6.12.107+deb13-amd64"), "Linux Kernel 6.12");
+        assert_eq!(os_version(""), "Linux Kernel .");
+    }
+
+    #[test]
+    fn build_ids_are_bytes() {
+        assert_eq!(decode_hex("00ff1"), [0, 0xff]);
+    }
+}

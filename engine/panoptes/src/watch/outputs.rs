@@ -1,0 +1,87 @@
+//! From the configuration's `output` to the writer's outputs, and what becomes of them.
+
+use std::fs::{DirBuilder, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use panoptes_sinks::output::file::{FileOptions, FileOutput, SyncPolicy};
+use panoptes_sinks::output::stream::StreamOutput;
+use panoptes_sinks::output::transport::TransportSettings;
+use panoptes_sinks::output::{Counters, Output, OutputKind};
+
+use crate::config::{Output as OutputConfiguration, Sync};
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+
+/// The name of the event log in its folder.
+const EVENT_LOG: &str = "events.jsonl";
+
+/// An output's name and counters, to be looked at while the writer has the output itself.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    /// `standard output`, or the file's path.
+    pub(super) name: String,
+    /// What it has done.
+    pub(super) counters: Arc<Counters>,
+}
+
+/// Opens all that is configured.
+pub(super) fn open(
+    configuration: &OutputConfiguration,
+    messages: &Messages,
+) -> Result<(Vec<Output>, Vec<Watched>), Failure> {
+    let mut outputs = Vec::new();
+    let mut watched = Vec::new();
+    let mut add = |name: String, output: Output, kind: OutputKind| {
+        match kind {
+            OutputKind::IoUring => messages.debug(format_args!("{name}: written by io_uring")),
+            OutputKind::Plain => {
+                messages
+                    .info(format_args!("{name}: io_uring is refused here, so written by write(2)"));
+            }
+        }
+        watched.push(Watched { name, counters: Arc::clone(output.counters()) });
+        outputs.push(output);
+    };
+    if configuration.stdout {
+        let failed = |error| Failure::new(Exit::Output, format!("standard output: {error}"));
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+        let output = StreamOutput::new(File::from(stdout), TransportSettings::default());
+        let kind = output.kind();
+        add("standard output".to_owned(), Output::Stream(output), kind);
+    }
+    if let Some(folder) = &configuration.log_folder {
+        let path = folder.join(EVENT_LOG);
+        let failed = |path: &Path, error: std::io::Error| {
+            let exit = Exit::from_io(&error, Exit::Output);
+            Failure::new(exit, format!("cannot write to {}: {error}", path.display()))
+        };
+        // Who else lives on this machine need not read what happens on others.
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o750);
+        builder.create(folder).map_err(|error| failed(folder, error))?;
+        let output = FileOutput::open(&path, options(configuration))
+            .map_err(|error| failed(&path, error))?;
+        let kind = output.kind();
+        add(path.display().to_string(), Output::File(output), kind);
+    }
+    Ok((outputs, watched))
+}
+
+fn options(configuration: &OutputConfiguration) -> FileOptions {
+    FileOptions {
+        rotate_size: configuration.rotate_size.0,
+        // The one being written counts in the configuration, and does not here.
+        max_files: configuration.max_files.saturating_sub(1),
+        sync: match configuration.sync {
+            Sync::Never => SyncPolicy::None,
+            Sync::Every(time) => {
+                SyncPolicy::Every(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+            }
+            Sync::Always => SyncPolicy::Every(0),
+        },
+        ..FileOptions::default()
+    }
+}

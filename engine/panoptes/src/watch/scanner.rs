@@ -1,0 +1,236 @@
+//! A scanner thread: its systems in turn, at the interval that is configured, on a core of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use panoptes_engine::source::FileSource;
+use panoptes_engine::watch::Watched;
+use panoptes_sinks::queue::Producer;
+
+use crate::message::Messages;
+
+/// How often a system must fail in a row before it is given back: memory changes under us, and one scan
+/// can meet it at a bad moment.
+const FAILURES_MAX: u32 = 5;
+/// Longest sleep, so that a stop is heard.
+const NAP: Duration = Duration::from_millis(50);
+
+/// What all threads look at.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Set when it is time to stop.
+    pub(super) stop: AtomicBool,
+    /// Nanoseconds from the start of one scan to the start of the next.
+    pub(super) interval_ns: AtomicU64,
+}
+
+/// How regularly a scanner ran; anyone may read it at any time.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    scans: AtomicU64,
+    missed: AtomicU64,
+    worst_gap_ns: AtomicU64,
+    scan_ns: AtomicU64,
+    worst_scan_ns: AtomicU64,
+    first_ns: AtomicU64,
+    last_ns: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Pace {
+    fn begins(&self, since_start_ns: u64) {
+        let last = self.last_ns.swap(since_start_ns, Ordering::Relaxed);
+        if self.scans.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_ns.store(since_start_ns, Ordering::Relaxed);
+        } else {
+            self.worst_gap_ns.fetch_max(since_start_ns - last, Ordering::Relaxed);
+        }
+    }
+
+    /// How many records found no room in the queue to the writer.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn took(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.scan_ns.fetch_add(ns, Ordering::Relaxed);
+        self.worst_scan_ns.fetch_max(ns, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Display for Pace {
+    /// One line for people: how many scans, how far apart, how long.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let milliseconds = |ns: u64| ns as f64 / 1e6;
+        let scans = load(&self.scans);
+        let span = load(&self.last_ns).saturating_sub(load(&self.first_ns));
+        let mean = span / scans.saturating_sub(1).max(1);
+        write!(
+            f,
+            "{scans} rounds, {:.2} ms apart on average and {:.2} ms at worst, {} late; \
+             a round took {:.2} ms on average and {:.2} ms at worst",
+            milliseconds(mean),
+            milliseconds(load(&self.worst_gap_ns)),
+            load(&self.missed),
+            milliseconds(load(&self.scan_ns) / scans.max(1)),
+            milliseconds(load(&self.worst_scan_ns)),
+        )
+    }
+}
+
+/// A system on its way between the threads.
+#[derive(Debug)]
+pub(super) struct Assigned {
+    /// Its place in the list of systems.
+    pub(super) index: usize,
+    /// What scans it.
+    pub(super) watched: Box<Watched>,
+    /// Its memory.
+    pub(super) source: FileSource,
+}
+
+/// A system that can be scanned no more, and why.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// Its place in the list of systems.
+    pub(super) index: usize,
+    /// Why.
+    pub(super) reason: String,
+}
+
+/// What a scanner thread has.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) pace: Arc<Pace>,
+    pub(super) systems: Receiver<Assigned>,
+    pub(super) lost: Sender<Lost>,
+    pub(super) producer: Producer,
+    pub(super) core: Option<u32>,
+    pub(super) messages: Arc<Messages>,
+    pub(super) start: Instant,
+}
+
+struct Turn {
+    assigned: Assigned,
+    failures: u32,
+}
+
+impl Scanner {
+    /// Scans until it is time to stop.
+    pub(super) fn run(mut self) {
+        pin(self.core, &self.messages);
+        let mut turns: Vec<Turn> = Vec::new();
+        let mut next = Instant::now();
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            match self.systems.try_recv() {
+                Ok(assigned) => turns.push(Turn { assigned, failures: 0 }),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) if turns.is_empty() => return,
+                Err(TryRecvError::Disconnected) => {}
+            }
+            if turns.is_empty() {
+                sleep(Duration::from_millis(1));
+                next = Instant::now();
+                continue;
+            }
+            if self.wait_until(next) {
+                return;
+            }
+            let begin = Instant::now();
+            self.pace.begins(since(self.start, begin));
+            self.round(&mut turns);
+            self.pace.took(begin.elapsed());
+            next = self.after(next);
+        }
+    }
+
+    fn round(&mut self, turns: &mut Vec<Turn>) {
+        let mut at = 0;
+        while at < turns.len() {
+            let turn = &mut turns[at];
+            let Assigned { index, watched, source } = &mut turn.assigned;
+            // An error here shows again when memory is read.
+            let _ = source.refresh();
+            match watched.scan(source, wall_clock_ns(), &mut self.producer) {
+                Ok(()) => turn.failures = 0,
+                Err(error) if turn.failures + 1 == FAILURES_MAX => {
+                    let lost = Lost { index: *index, reason: error.to_string() };
+                    drop(turns.remove(at));
+                    // The control thread outlives the scanners.
+                    let _ = self.lost.send(lost);
+                    continue;
+                }
+                Err(_) => turn.failures += 1,
+            }
+            at += 1;
+        }
+        self.producer.flush();
+        self.pace.refused.store(self.producer.refused(), Ordering::Relaxed);
+    }
+
+    /// The start of the next scan: one interval after this one's, or at once when that is past.
+    fn after(&self, due: Instant) -> Instant {
+        let interval = Duration::from_nanos(self.shared.interval_ns.load(Ordering::Relaxed));
+        let next = due + interval;
+        let now = Instant::now();
+        if next >= now {
+            return next;
+        }
+        self.pace.missed.fetch_add(1, Ordering::Relaxed);
+        now
+    }
+
+    /// Sleeps until `due`; whether it is time to stop.
+    fn wait_until(&self, due: Instant) -> bool {
+        loop {
+            if self.shared.stop.load(Ordering::Relaxed) {
+                return true;
+            }
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            sleep(left.min(NAP));
+        }
+    }
+}
+
+/// Calendar time in nanoseconds since 1970.
+pub(super) fn wall_clock_ns() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn since(start: Instant, now: Instant) -> u64 {
+    u64::try_from(now.duration_since(start).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Binds this thread to a core: the one given, else the last one that it may run on.
+pub(crate) fn pin(core: Option<u32>, messages: &Messages) {
+    let this = Pid::from_raw(0);
+    let allowed = |set: &CpuSet, cpu: usize| set.is_set(cpu).unwrap_or(false);
+    let wanted = core.map_or_else(
+        || {
+            let set = sched_getaffinity(this).ok()?;
+            (0..CpuSet::count()).rev().find(|&cpu| allowed(&set, cpu))
+        },
+        |core| Some(core as usize),
+    );
+    let Some(cpu) = wanted else { return };
+    let mut set = CpuSet::new();
+    let pinned = set.set(cpu).and_then(|()| sched_setaffinity(this, &set));
+    match pinned {
+        Ok(()) => messages.debug(format_args!("scanning on core {cpu}")),
+        Err(error) => messages.warning(format_args!(
+            "cannot scan on core {cpu} ({error}); scanning wherever there is time"
+        )),
+    }
+}

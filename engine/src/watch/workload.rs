@@ -1,0 +1,86 @@
+//! `workload_information`: which machine a record is about, laid down anew when that changes.
+
+use panoptes_sinks::json::text::Text;
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::value::{Numbered, Uuid};
+use panoptes_sinks::record::workload::Workload;
+
+use super::Identity;
+use crate::policy::describe::InterfaceAddresses;
+use crate::walk::{InterfaceRow, Snapshot};
+
+/// Most interfaces that a record names.
+const INTERFACES_MAX: usize = 32;
+
+/// What of a machine stands in its records' header.
+#[derive(Debug)]
+pub(super) struct WorkloadTracker {
+    identity: Identity,
+    hostname: [u8; 65],
+    boot_id: [u8; 16],
+    interfaces: Vec<InterfaceRow>,
+    /// Whether the header says all this.
+    written: bool,
+}
+
+impl WorkloadTracker {
+    pub(super) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            hostname: [0; 65],
+            boot_id: [0; 16],
+            interfaces: Vec::with_capacity(INTERFACES_MAX),
+            written: false,
+        }
+    }
+
+    pub(super) fn set_boot_uuid(&mut self, boot_uuid: [u8; 16]) {
+        self.identity.boot_uuid = boot_uuid;
+        self.written = false;
+    }
+
+    /// Brings the header up to date with what a scan saw.
+    pub(super) fn update(&mut self, snapshot: &Snapshot, header: &mut Header) {
+        // Interfaces of the initial network namespace: those of containers are not the machine's.
+        let namespace = snapshot.nets.first().map_or(0, |net| net.inum);
+        let own = || {
+            snapshot
+                .interfaces
+                .iter()
+                .filter(|row| row.network_namespace == namespace)
+                .take(INTERFACES_MAX)
+        };
+        let machine = &snapshot.machine;
+        let same = self.written
+            && self.hostname == machine.hostname
+            && self.boot_id == machine.boot_id
+            && own().eq(self.interfaces.iter());
+        if same {
+            return;
+        }
+        self.hostname = machine.hostname;
+        self.boot_id = machine.boot_id;
+        self.interfaces.clear();
+        self.interfaces.extend(own());
+        self.write(header);
+        self.written = true;
+    }
+
+    fn write(&self, header: &mut Header) {
+        let addresses: [Option<InterfaceAddresses<'_>>; INTERFACES_MAX] =
+            core::array::from_fn(|index| self.interfaces.get(index).map(InterfaceAddresses::new));
+        let described = core::array::from_fn::<_, INTERFACES_MAX, _>(|index| {
+            addresses[index].as_ref().map(InterfaceAddresses::describe).unwrap_or_default()
+        });
+        let end = self.hostname.iter().position(|&byte| byte == 0).unwrap_or(self.hostname.len());
+        let is_known = |id: &[u8; 16]| *id != [0; 16];
+        header.set_workload(&Workload {
+            unique_identifier: Some(self.identity.name.as_str().into()),
+            os_version: Some(self.identity.os_version.as_str().into()),
+            boot_uuid: is_known(&self.identity.boot_uuid).then_some(Uuid(self.identity.boot_uuid)),
+            kernel_boot_id: is_known(&self.boot_id).then_some(Uuid(self.boot_id)),
+            hostname: (end > 0).then(|| Text::new(&self.hostname[..end])),
+            workload_networking_interfaces: Some(Numbered(&described[..self.interfaces.len()])),
+        });
+    }
+}
