@@ -191,12 +191,19 @@ void json_boolean(const char *key, bool value)
 
 void json_time(const char *key, long long seconds, long nanoseconds)
 {
-	time_t when = seconds;
-	struct tm parts;
-	char date[64], text[96];
+	/* Most times of a guest lie in few seconds, and the calendar is slow under emulation. */
+	static char dates[64][32];
+	static long long of[64];
+	char *date = dates[(unsigned long long)seconds % 64], text[96];
 
-	gmtime_r(&when, &parts);
-	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &parts);
+	if (of[(unsigned long long)seconds % 64] != seconds || !*date) {
+		time_t when = seconds;
+		struct tm parts;
+
+		gmtime_r(&when, &parts);
+		strftime(date, sizeof(dates[0]), "%Y-%m-%dT%H:%M:%S", &parts);
+		of[(unsigned long long)seconds % 64] = seconds;
+	}
 	snprintf(text, sizeof(text), "%s.%09ld+00:00", date, nanoseconds);
 	json_string(key, text);
 }
