@@ -20,6 +20,9 @@ use crate::address::Insertion;
 /// Longest chain of a bucket that is followed. The kernel's tables keep chains at a few; an attacker who
 /// floods one bucket makes it longer.
 const CHAIN_MAX: u32 = 4096;
+/// Most buckets of all tables together: the largest table four times over. A namespace can have a table of
+/// its own, and many can be made to seem to have one by what is one piece of memory.
+const BUCKETS_MAX: u32 = 4 * EHASH_BUCKETS_MAX;
 /// Bytes of a bucket array that are read at once.
 const SLICE_BYTES: u32 = 1 << 16;
 
@@ -28,12 +31,13 @@ impl Walker {
     pub(super) fn read_connections<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let mut socks = mem::take(&mut self.scratch.addresses);
         self.maps.visited.clear();
+        let mut buckets_left = BUCKETS_MAX;
         for index in 0..self.snapshot.nets.len() {
             let hashinfo = self.snapshot.nets[index].hashinfo;
             // Namespaces share one table, but for those that were told to have their own.
             let shared = self.snapshot.nets[..index].iter().any(|net| net.hashinfo == hashinfo);
             if !shared && !hashinfo.is_null() {
-                self.read_table(source, kernel, hashinfo, &mut socks);
+                self.read_table(source, kernel, hashinfo, &mut buckets_left, &mut socks);
             }
         }
         self.scratch.addresses = socks;
@@ -52,6 +56,7 @@ impl Walker {
         source: &mut S,
         kernel: &Kernel,
         hashinfo: KernelVa,
+        buckets_left: &mut u32,
         socks: &mut Vec<KernelVa>,
     ) {
         let layouts = &kernel.layouts;
@@ -70,6 +75,11 @@ impl Walker {
         let lhash2_mask = view.optional(layout.lhash2_mask).unwrap_or(0);
         let listen = &layouts.inet_listen_hashbucket;
         let lhash2_count = buckets(lhash2_mask, LHASH2_BUCKETS_MAX);
+        let Some(left) = buckets_left.checked_sub(ehash_count + lhash2_count) else {
+            self.snapshot.losses.dropped += 1;
+            return;
+        };
+        *buckets_left = left;
         socks.clear();
         self.read_buckets(source, kernel, (ehash, ehash_count), (EHASH_BUCKET_BYTES, 0), socks);
         self.read_buckets(

@@ -11,6 +11,10 @@ use super::{Kernel, Walker, fetch, row_of};
 /// most for a process is `fs.nr_open`, 1 Mi by default.
 const TABLE_MAX: u32 = 1 << 19;
 
+/// Most places in all tables together that are looked at: half a GiB of pointers. Many processes can be made
+/// to seem to have large tables by what is one piece of memory.
+const PLACES_MAX: u64 = 1 << 26;
+
 impl Walker {
     /// Fills `descriptors` in, and each table's range of them.
     pub(super) fn read_descriptors<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
@@ -52,12 +56,19 @@ impl Walker {
 
     fn read_fd_arrays<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let count = self.snapshot.files_structs.len();
+        let mut left = PLACES_MAX;
         let mut next = 0;
         while next < count {
             let first = next;
             self.reader.clear();
+            let full = self.snapshot.descriptors.len() == self.snapshot.descriptors.capacity();
             while next < count {
-                let table = &self.snapshot.files_structs[next];
+                let table = &mut self.snapshot.files_structs[next];
+                if table.max_fds > 0 && (full || u64::from(table.max_fds) > left) {
+                    table.max_fds = 0;
+                    table.complete = false;
+                    self.snapshot.losses.dropped += 1;
+                }
                 let before = self.reader.len();
                 let pushed = self
                     .reader
@@ -71,6 +82,7 @@ impl Walker {
                     self.reader.truncate(before);
                     break;
                 }
+                left -= u64::from(table.max_fds);
                 next += 1;
             }
             if next == first {
@@ -109,6 +121,7 @@ impl Walker {
                         DescriptorRow { index, file, close_on_exec: word >> (index % 64) & 1 == 1 };
                     if snapshot.descriptors.push(row).is_none() {
                         table.complete = false;
+                        break;
                     }
                 }
                 table.descriptors.end = snapshot.descriptors.len() as u32;

@@ -10,6 +10,7 @@ use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{FileRow, NameKind, VmaRow};
 use super::{Kernel, NONE, NameRow, Walker, fetch, row_of};
+use crate::address::Insertion;
 
 /// A node of a tree that is to be read.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,7 @@ impl Walker {
         nodes.clear();
         values.clear();
         owners.clear();
+        self.maps.visited.clear();
         for (index, mm) in self.snapshot.mms.iter_mut().enumerate() {
             mm.vmas = 0..0;
             match maple_tree::root(mm.ma_root) {
@@ -72,6 +74,7 @@ impl Walker {
         let layout = &kernel.layouts.maple_node;
         let addresses = &mut self.scratch.more;
         let children = &mut self.scratch.more_nodes;
+        let visited = &mut self.maps.visited;
         let mms = &mut self.snapshot.mms;
         let losses = &mut self.snapshot.losses;
         children.clear();
@@ -89,9 +92,11 @@ impl Walker {
                     *complete = false;
                     return;
                 };
-                // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c).
+                // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c). One that was
+                // met before would make ten of each on every level.
                 let parent = View::new(bytes).unsigned(layout.parent);
-                if parent & !0xff == node.address().0 {
+                let is_dead = parent & !0xff == node.address().0;
+                if is_dead || visited.insert(node.address().0, 0) != Insertion::New {
                     *complete = false;
                     return;
                 }

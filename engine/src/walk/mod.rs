@@ -314,10 +314,12 @@ impl Walker {
             snapshot.names.dropped,
             snapshot.nets.dropped,
             snapshot.connections.dropped,
+            snapshot.interfaces.dropped,
             snapshot.bytes.dropped,
         ]
         .iter()
-        .fold(0, |sum: u32, &dropped| sum.saturating_add(dropped));
+        // On top of what the rounds themselves had no room for.
+        .fold(snapshot.losses.dropped, |sum, &dropped| sum.saturating_add(dropped));
     }
 }
 

@@ -97,8 +97,7 @@ impl Walker {
         let mut start = 0;
         while start < count {
             let end = count.min(start + CHUNK);
-            self.read_chunk(source, kernel, start, end);
-            start = end;
+            start = self.read_chunk(source, kernel, start, end);
         }
         self.find_files_structs();
         self.read_nets(source, kernel);
@@ -117,13 +116,14 @@ impl Walker {
         }
     }
 
+    /// Reads the processes from `start` on, up to `end` or as many as there is room for: where it ended.
     fn read_chunk<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
         start: usize,
         end: usize,
-    ) {
+    ) -> usize {
         let layouts = &kernel.layouts;
         let space = &kernel.space;
         let reader = &mut self.reader;
@@ -132,16 +132,23 @@ impl Walker {
         reader.clear();
         for process in &snapshot.processes[start..end] {
             let task = snapshot.threads[process.leader as usize].task;
-            for (address, packing) in [
+            let before = reader.len();
+            let pushed = [
                 (task.signal, &layouts.signal_struct.packing),
                 (task.fs, &layouts.fs_struct.packing),
                 (task.real_cred, &layouts.cred.packing),
                 (task.nsproxy, &layouts.nsproxy.packing),
                 (task.thread_pid, &layouts.pid.packing),
-            ] {
-                reader.push(space, address, packing);
+            ]
+            .into_iter()
+            .all(|(address, packing)| reader.push(space, address, packing).is_some());
+            if !pushed {
+                reader.truncate(before);
+                break;
             }
         }
+        // Five always fit into an empty batch.
+        let end = start + (reader.len() / 5).max(1);
         reader.run(source, space.levels);
 
         // Addresses of the namespaces: the next round's. Two lists, one entry each a process.
@@ -225,6 +232,7 @@ impl Walker {
         );
         self.scratch.more = mnts;
         self.scratch.extra = pids;
+        end
     }
 
     /// Gives every table of descriptors a row: nearly always one a process, but a thread can have its own.
@@ -395,7 +403,8 @@ impl Walker {
     }
 }
 
-/// Processes whose first round is one batch: five objects each, which the reader has room for.
+/// Processes whose first round is one batch: five objects each, which the reader has room for where they
+/// lie in the direct map, as they do unless somebody made them up.
 const CHUNK: usize = 4096;
 
 /// Adds an address space's three pieces of command line; `false` when the batch is full.

@@ -40,6 +40,8 @@ impl Walker {
         self.read_pid_idr(source, kernel, &mut found);
         self.fetch_tasks(source, kernel, &found, view::IDR);
 
+        // A tree that somebody made up must not leave the lists without room.
+        self.maps.visited.clear();
         for _ in 0..EXTRA_ROUNDS_MAX {
             found.clear();
             self.follow_task_list(kernel, &mut found);
@@ -170,12 +172,8 @@ impl Walker {
             }
             match tasks.insert(address.0, threads.len() as u32) {
                 Insertion::New => {
-                    if threads
-                        .push(ThreadRow { task, views: seen_in, process: NONE, files: NONE })
-                        .is_none()
-                    {
-                        losses.dropped += 1;
-                    }
+                    // One that does not fit counts itself.
+                    threads.push(ThreadRow { task, views: seen_in, process: NONE, files: NONE });
                 }
                 Insertion::Old(row) => {
                     if let Some(row) = threads.get_mut(row as usize) {

@@ -30,28 +30,38 @@ impl<'m> Damaged<'m> {
         Self { memory: machine.memory.clone(), kernel: &machine.kernel, undo: Vec::new() }
     }
 
-    /// The same with `pages` more pages of zeros at the end of what the direct map covers: room for whole
-    /// structures made by hand. Gives the address of the first.
+    /// The same with `pages` more pages, all zeros, where the machine's image has none: room for structures
+    /// made by hand, at the address that comes with it.
     pub(crate) fn with_room(machine: &'m Machine, pages: u64) -> (Self, KernelVa) {
         let regions = machine.memory.regions().to_vec();
-        let end = regions.last().expect("there is memory").end / PAGE_BYTES;
-        let first = end - pages;
         let mut source = machine.memory.clone();
-        let mut frames: Vec<u64> = source
-            .page_addresses()
-            .map(|page| page.0 / PAGE_BYTES)
-            .filter(|&at| at < first)
-            .collect();
-        let mut bytes = Vec::with_capacity((frames.len() + pages as usize) * PAGE);
-        for (page, content) in source.pages_mut() {
-            if page.0 / PAGE_BYTES < first {
-                bytes.extend_from_slice(content);
+        let mut frames: Vec<u64> =
+            source.page_addresses().map(|page| page.0 / PAGE_BYTES).collect();
+        let end = regions.last().expect("there is memory").end / PAGE_BYTES;
+        let gap = |pair: &[u64]| pair[1] - pair[0] > pages;
+        let at = frames.windows(2).position(gap).map_or(frames.len(), |at| at + 1);
+        let first = frames[at - 1] + 1;
+        assert!(first + pages <= end, "no room for {pages} pages");
+        frames.splice(at..at, first..first + pages);
+        let mut bytes = Vec::with_capacity(frames.len() * PAGE);
+        for (index, (_, page)) in source.pages_mut().enumerate() {
+            if index == at {
+                bytes.resize(bytes.len() + pages as usize * PAGE, 0);
             }
+            bytes.extend_from_slice(page);
         }
-        frames.extend(first..end);
         let memory = Replay::from_pages(regions, frames, bytes).expect("the frames are in order");
         let room = KernelVa(machine.kernel.space.direct_map.start + first * PAGE_BYTES);
         (Self { memory, kernel: &machine.kernel, undo: Vec::new() }, room)
+    }
+
+    /// Fills words from an address in the direct map on; for good.
+    pub(crate) fn fill(&mut self, at: KernelVa, words: impl Iterator<Item = u64>) {
+        let mut physical = self.physical(at);
+        for word in words {
+            assert!(self.memory.write(physical, &word.to_le_bytes()), "{physical} is in the image");
+            physical = physical.plus(8);
+        }
     }
 
     /// Changes bytes, as far as they are there.
@@ -71,6 +81,10 @@ impl<'m> Damaged<'m> {
 
     fn physical(&mut self, at: KernelVa) -> PhysicalAddress {
         let space = &self.kernel.space;
+        if let Some(physical) = space.linear(at) {
+            // Of the direct map's own tables the image has none: nobody walks them.
+            return physical;
+        }
         let mut memory = KernelMemory::new(&mut self.memory, space.root, space.levels);
         memory.translate(at).expect("it is mapped").physical
     }

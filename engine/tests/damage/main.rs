@@ -1,0 +1,152 @@
+//! Damaged memory gives errors or fewer objects: never a panic, a hang, a signal, or a scan without end.
+//!
+//! `random` strikes recorded machines at random, `crafted` forges structures where a hostile kernel would,
+//! `bombs` makes small memories that claim to be huge.
+//!
+//! `PANOPTES_ROUNDS` sets how many machines are struck at random; the number of a failed one is printed, and
+//! `PANOPTES_SEED` runs it alone.
+#![allow(clippy::unwrap_used, reason = "all of it is tests")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bombs;
+mod crafted;
+mod random;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::{Machine, Scanner, entities};
+use panoptes_decoders::source::MemorySource;
+use panoptes_engine::source::{Detail, Meter};
+use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot};
+use rustix::time::{ClockId, clock_gettime};
+
+/// How long one scan and its lines may take of the processor, whatever the memory holds.
+const TIME_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 2 });
+/// Batches that one scan may need. Lists that can be as long as a path or a hash chain come to thousands,
+/// interfaces with as many addresses as are followed to more.
+const BATCHES_MAX: u64 = 200_000;
+/// How long a test may go without a sign of life.
+const SILENCE_MAX: Duration = Duration::from_mins(2);
+
+/// Time that this thread has spent on a processor: other tests do not count.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What came of a scan of damaged memory.
+struct Outcome {
+    entities: u64,
+    batches: u64,
+    time: Duration,
+    error: Option<ScanError>,
+}
+
+/// Scans once and writes the lines; all within bounds.
+fn scan<S: MemorySource>(scanner: &mut Scanner, source: S, kernel: &Kernel) -> Outcome {
+    let mut meter = Meter::new(source, Detail::Batches).expect("nothing is needed");
+    let begin = processor_time();
+    scanner.walker.forget();
+    let scanned = scanner.walker.scan(&mut meter, kernel, Scope::ALL);
+    let (entities, error) = match scanned {
+        Ok(snapshot) => {
+            check(snapshot);
+            common::recorded::each_line(snapshot, kernel, &mut scanner.lines, |line| {
+                assert_eq!(line.last(), Some(&b'\n'));
+            });
+            (entities(snapshot), None)
+        }
+        Err(error) => (0, Some(error)),
+    };
+    let time = processor_time().saturating_sub(begin);
+    let batches = meter.counts().batches;
+    assert!(time <= TIME_MAX, "a scan took {time:?} and {batches} batches");
+    assert!(batches <= BATCHES_MAX, "a scan took {batches} batches");
+    Outcome { entities, batches, time, error }
+}
+
+/// What holds of every snapshot.
+fn check(snapshot: &Snapshot) {
+    assert!(!snapshot.processes.is_empty());
+    for process in snapshot.processes.iter() {
+        assert!(snapshot.leader(process).is_some());
+    }
+    for table in snapshot.files_structs.iter() {
+        let rows = &table.descriptors;
+        assert!(rows.start <= rows.end && rows.end as usize <= snapshot.descriptors.len());
+        let numbers = snapshot.descriptors.range(rows);
+        assert!(numbers.windows(2).all(|pair| pair[0].index < pair[1].index));
+    }
+    for mm in snapshot.mms.iter() {
+        assert!(mm.vmas.start <= mm.vmas.end && mm.vmas.end as usize <= snapshot.vmas.len());
+        assert!(snapshot.vmas.range(&mm.vmas).iter().all(|row| row.vma.start < row.vma.end));
+    }
+}
+
+/// Says where a test is when it fails, and ends a test that hangs.
+struct Watch {
+    name: &'static str,
+    at: Arc<AtomicU64>,
+    what: Arc<Mutex<String>>,
+}
+
+impl Watch {
+    fn new(name: &'static str) -> Self {
+        let watch =
+            Self { name, at: Arc::new(AtomicU64::new(0)), what: Arc::new(Mutex::default()) };
+        let (at, what) = (Arc::downgrade(&watch.at), watch.what.clone());
+        std::thread::spawn(move || {
+            let (mut last, mut since) = (u64::MAX, Instant::now());
+            while let Some(at) = at.upgrade() {
+                let now = at.load(Ordering::Relaxed);
+                drop(at);
+                if now != last {
+                    (last, since) = (now, Instant::now());
+                } else if since.elapsed() > SILENCE_MAX {
+                    let what = what.lock().map(|what| what.clone()).unwrap_or_default();
+                    eprintln!("{name} hangs at {now}: {what}");
+                    std::process::abort();
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        watch
+    }
+
+    /// Gives a sign of life: what is tried next.
+    fn next(&self, what: &str) {
+        self.at.fetch_add(1, Ordering::Relaxed);
+        if let Ok(mut last) = self.what.lock() {
+            what.clone_into(&mut last);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = self.what.lock().map(|what| what.clone()).unwrap_or_default();
+            eprintln!("{} failed at: {what}", self.name);
+        }
+    }
+}
+
+/// The recorded machines, smallest first, or `None` after saying what is skipped.
+fn machines(what: &str) -> Option<Vec<Machine>> {
+    let images = common::recorded::images_or_skip(what)?;
+    let mut machines: Vec<Machine> = images.iter().map(|image| Machine::open(image)).collect();
+    machines.sort_by_key(|machine| machine.memory.page_count());
+    Some(machines)
+}
+
+/// The machines that are scanned in no time, so that thousands of scans can be made.
+fn small_machines(what: &str) -> Option<Vec<Machine>> {
+    let mut machines = machines(what)?;
+    let smallest = machines[0].memory.page_count();
+    machines.retain(|machine| machine.memory.page_count() < smallest * 2);
+    Some(machines)
+}
