@@ -34,12 +34,11 @@ pub(crate) fn act(line: &str, colour: bool) -> String {
     if colour { format!("\x1b[1;36m--- {line}\x1b[0m") } else { format!("--- {line}") }
 }
 
-/// Whether a record is of the kernel's own workers, or of descriptors and libraries that every start of
-/// a program brings.
+/// Whether a record is of the kernel's own workers, or of the agent that leads the tour.
 pub(crate) fn is_housekeeping(record: &Value) -> bool {
     let details = &record["activity_data"]["process_details"];
     let name = details["process_name"].as_str().unwrap_or("");
-    name.starts_with("kworker/")
+    name.starts_with("kworker/") || name == "agent"
 }
 
 /// Escapes control characters and those that turn text around (Unicode's bidirectional formatting).

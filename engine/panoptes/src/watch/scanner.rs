@@ -132,9 +132,8 @@ impl Scanner {
         while !self.shared.stop.load(Ordering::Relaxed) {
             match self.systems.try_recv() {
                 Ok(assigned) => turns.push(Turn { assigned, failures: 0 }),
-                Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) if turns.is_empty() => return,
-                Err(TryRecvError::Disconnected) => {}
+                Err(_) => {}
             }
             if turns.is_empty() {
                 sleep(Duration::from_millis(1));
