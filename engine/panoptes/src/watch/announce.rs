@@ -24,7 +24,12 @@ pub(super) struct Announcer {
     header: Header,
     user_data: String,
     interfaces: Interfaces,
+    /// How many more refused candidates of the search that is going on are told of.
+    refusals_left: u32,
 }
+
+/// Most refused candidates that one search tells of: a hostile guest can offer one a page.
+const REFUSALS_MAX: u32 = 16;
 
 impl Announcer {
     pub(super) fn new(
@@ -39,7 +44,7 @@ impl Announcer {
             crate::random::key(),
             configuration.default.limits.string_length as usize,
         );
-        Self { producer, writer, header, user_data, interfaces }
+        Self { producer, writer, header, user_data, interfaces, refusals_left: REFUSALS_MAX }
     }
 
     /// How many messages found no room.
@@ -85,6 +90,11 @@ impl Announcer {
         self.producer.flush();
     }
 
+    /// A search begins.
+    pub(super) fn search_begins(&mut self) {
+        self.refusals_left = REFUSALS_MAX;
+    }
+
     /// Says what discovery meets on its way.
     pub(super) fn discovery(&mut self, system: &System, event: &Event<'_>) {
         match event {
@@ -110,7 +120,10 @@ impl Announcer {
                 self.host(system, Activity::ProfileVerificationSuccessful, &because(&reason));
             }
             Event::CandidateRefused(attempt) => {
-                if let Some(activity) = of_refusal(&attempt.refusal) {
+                if let Some(activity) = of_refusal(&attempt.refusal)
+                    && self.refusals_left > 0
+                {
+                    self.refusals_left -= 1;
                     self.host(system, activity, &because(&attempt.to_string()));
                 }
             }

@@ -296,6 +296,7 @@ impl Control {
             }
         };
         let generate = self.request.configuration.profile_generation;
+        self.announcer.search_begins();
         let (announcer, messages) = (&mut self.announcer, &self.messages);
         let found = find_kernel(&mut source, &files, generate, &mut |event: Event<'_>| {
             if !quiet {
