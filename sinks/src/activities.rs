@@ -1,8 +1,10 @@
-//! The table of everything that Panoptes can report: name, type, severity, default, short id, details.
+//! The table of everything that Panoptes can report: name, type, severity, default, short id,
+//! details.
 //!
-//! The 54 activities of guide §10 come first, in the guide's order, then our own. The record header, the schema, the
-//! configuration and the syslog ids all read this one table, so an activity is added in one place.
-//! This file says nothing of when an activity is reported: that is the engine's policy.
+//! The 54 activities of guide §10 come first, in the guide's order, then our own. The record
+//! header, the schema, the configuration and the syslog ids all read this one table, so an activity
+//! is added in one place. This file says nothing of when an activity is reported: that is the
+//! engine's policy.
 
 use crate::record::DetailsKind;
 
@@ -101,7 +103,7 @@ pub struct ActivityInfo {
 
 const NONE: &[DetailsKind] = &[];
 const PROCESS: &[DetailsKind] = &[DetailsKind::Process];
-const DESCRIPTOR_AND_PROCESS: &[DetailsKind] = &[DetailsKind::FileDescriptor, DetailsKind::Process];
+const HELD: &[DetailsKind] = &[DetailsKind::FileDescriptor, DetailsKind::Process];
 
 macro_rules! short_id {
     ($name:literal) => {
@@ -121,23 +123,26 @@ macro_rules! default_on {
     };
 }
 
-/// One line an activity: variant, name, type, severity, own details, parents, then `off` and a short id where needed.
+/// The activities by their details: own details and parents, then one line each with variant, name,
+/// type and severity, and where needed a short id and `off`.
 macro_rules! activities {
-    ($($variant:ident $name:literal $message_type:ident $severity:ident $own:ident $parents:ident
-        $(= $short:literal)? $(, $off:ident)?;)*) => {
+    ($($own:ident $parents:ident {$(
+        $variant:ident $name:literal $message_type:ident $severity:ident
+            $(= $short:literal)? $(, $off:ident)?;
+    )*})*) => {
         /// Everything that Panoptes can report; [`Activity::info`] says what the table knows of it.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[repr(u8)]
         pub enum Activity {
-            $(#[doc = concat!("`", $name, "`")] $variant,)*
+            $($(#[doc = concat!("`", $name, "`")] $variant,)*)*
         }
 
         impl Activity {
             /// Every activity in the table's order, which is that of the discriminants.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            pub const ALL: &'static [Self] = &[$($(Self::$variant,)*)*];
         }
 
-        static TABLE: &[ActivityInfo] = &[$(ActivityInfo {
+        static TABLE: &[ActivityInfo] = &[$($(ActivityInfo {
             name: $name,
             message_type: MessageType::$message_type,
             severity: Severity::$severity,
@@ -146,94 +151,115 @@ macro_rules! activities {
             own: DetailsKind::$own,
             parents: $parents,
             opening: concat!("},\"activity_data\":{\"name\":\"", $name, "\""),
-        },)*];
+        },)*)*];
     };
 }
 
 activities! {
     // 10.1 processes
-    ProcessCreated "process_created" Event Info Process NONE;
-    ProcessTerminated "process_terminated" Event Info Process NONE;
-    ProcessZombie "process_zombie" Event Warning Process NONE;
-    ProcessHidden "process_hidden" Alert High Process NONE;
+    Process NONE {
+        ProcessCreated "process_created" Event Info;
+        ProcessTerminated "process_terminated" Event Info;
+        ProcessZombie "process_zombie" Event Warning;
+        ProcessHidden "process_hidden" Alert High;
+    }
     // 10.2 network connections
-    NetworkConnectionCreated "network_connection_created" Event Info NetworkConnection DESCRIPTOR_AND_PROCESS;
-    NetworkConnectionTerminated "network_connection_terminated" Event Info NetworkConnection DESCRIPTOR_AND_PROCESS;
-    TcpConnectionExcessiveData "tcp_connection_excessive_data" Alert Low NetworkConnection DESCRIPTOR_AND_PROCESS;
-    TcpLongLastingConnection "tcp_long_lasting_connection" Alert Low NetworkConnection DESCRIPTOR_AND_PROCESS;
-    TcpNetworkConnectionStateChange "tcp_network_connection_state_change" Event Info NetworkConnection
-        DESCRIPTOR_AND_PROCESS = "tcp_connection_state_change";
-    TcpNetworkConnectionStatus "tcp_network_connection_status" Event Info NetworkConnection
-        DESCRIPTOR_AND_PROCESS, off;
+    NetworkConnection HELD {
+        NetworkConnectionCreated "network_connection_created" Event Info;
+        NetworkConnectionTerminated "network_connection_terminated" Event Info;
+        TcpConnectionExcessiveData "tcp_connection_excessive_data" Alert Low;
+        TcpLongLastingConnection "tcp_long_lasting_connection" Alert Low;
+        TcpNetworkConnectionStateChange "tcp_network_connection_state_change" Event Info
+            = "tcp_connection_state_change";
+        TcpNetworkConnectionStatus "tcp_network_connection_status" Event Info, off;
+    }
     // 10.3 reverse shell
-    ReverseShellDetected "reverse_shell_detected" Alert High ReverseShell NONE;
+    ReverseShell NONE {
+        ReverseShellDetected "reverse_shell_detected" Alert High;
+    }
     // 10.4 attestation
-    ForeignBinaryExecuted "foreign_binary_executed" Alert High ElfFile PROCESS;
-    BinaryExecutedNotAsIntended "binary_executed_not_as_intended" Alert High ElfFile PROCESS;
-    ForeignBinaryExecutedFileSizeMismatch "foreign_binary_executed_file_size_mismatch" Alert High ElfFile PROCESS
-        = "foreign_binary_size_mismatch";
-    ForeignLibraryLoaded "foreign_library_loaded" Alert High ElfFile PROCESS;
-    ForeignLibraryLoadedFileSizeMismatch "foreign_library_loaded_file_size_mismatch" Alert High ElfFile PROCESS
-        = "foreign_library_size_mismatch";
+    ElfFile PROCESS {
+        ForeignBinaryExecuted "foreign_binary_executed" Alert High;
+        BinaryExecutedNotAsIntended "binary_executed_not_as_intended" Alert High;
+        ForeignBinaryExecutedFileSizeMismatch "foreign_binary_executed_file_size_mismatch" Alert High
+            = "foreign_binary_size_mismatch";
+        ForeignLibraryLoaded "foreign_library_loaded" Alert High;
+        ForeignLibraryLoadedFileSizeMismatch "foreign_library_loaded_file_size_mismatch" Alert High
+            = "foreign_library_size_mismatch";
+    }
     // 10.5 process memory
-    ProcessMemoryCreated "process_memory_created" Event Info ProcessMemory PROCESS, off;
-    ProcessMemoryTerminated "process_memory_terminated" Event Info ProcessMemory PROCESS, off;
-    NewExecutableAnonymousMemoryMapped "new_executable_anonymous_memory_mapped" Event Warning ProcessMemory PROCESS
-        = "new_exec_anonymous_memory_mapped";
-    ExecutablePermissionsAdded "executable_permissions_added" Alert Medium ProcessMemory PROCESS;
-    ExecutablePermissionsRemoved "executable_permissions_removed" Alert Medium ProcessMemory PROCESS;
-    NewFileMapped "new_file_mapped" Event Info ProcessMemory PROCESS;
-    FileUnmapped "file_unmapped" Event Info ProcessMemory PROCESS;
+    ProcessMemory PROCESS {
+        ProcessMemoryCreated "process_memory_created" Event Info, off;
+        ProcessMemoryTerminated "process_memory_terminated" Event Info, off;
+        NewExecutableAnonymousMemoryMapped "new_executable_anonymous_memory_mapped" Event Warning
+            = "new_exec_anonymous_memory_mapped";
+        ExecutablePermissionsAdded "executable_permissions_added" Alert Medium;
+        ExecutablePermissionsRemoved "executable_permissions_removed" Alert Medium;
+        NewFileMapped "new_file_mapped" Event Info;
+        FileUnmapped "file_unmapped" Event Info;
+    }
     // 10.6 file descriptors
-    FileDescriptorOpen "file_descriptor_open" Event Info FileDescriptor PROCESS;
-    FileDescriptorClose "file_descriptor_close" Event Info FileDescriptor PROCESS;
-    FileDescriptorFileContentChange "file_descriptor_file_content_change" Alert Medium FileDescriptor PROCESS
-        = "fd_file_content_change";
+    FileDescriptor PROCESS {
+        FileDescriptorOpen "file_descriptor_open" Event Info;
+        FileDescriptorClose "file_descriptor_close" Event Info;
+        FileDescriptorFileContentChange "file_descriptor_file_content_change" Alert Medium
+            = "fd_file_content_change";
+    }
     // 10.7 threads
-    ThreadCreated "thread_created" Event Info Thread PROCESS;
-    ThreadTerminated "thread_terminated" Event Info Thread PROCESS;
+    Thread PROCESS {
+        ThreadCreated "thread_created" Event Info;
+        ThreadTerminated "thread_terminated" Event Info;
+    }
     // 10.8 containers
-    ContainerStarted "container_started" Event Info Container PROCESS;
-    ContainerTerminated "container_terminated" Event Info Container PROCESS;
+    Container PROCESS {
+        ContainerStarted "container_started" Event Info;
+        ContainerTerminated "container_terminated" Event Info;
+    }
     // 10.9 shell history
-    ShellCommandExecuted "shell_command_executed" Event Info ShellHistory PROCESS;
-    ShellHistoryCleared "shell_history_cleared" Alert High ShellHistory PROCESS;
-    ShellHistoryDisabled "shell_history_disabled" Alert High ShellHistory PROCESS;
+    ShellHistory PROCESS {
+        ShellCommandExecuted "shell_command_executed" Event Info;
+        ShellHistoryCleared "shell_history_cleared" Alert High;
+        ShellHistoryDisabled "shell_history_disabled" Alert High;
+    }
     // 10.10 system events
-    ServiceInitializationStarted "service_initialization_started" SystemActivity Info SystemActivity NONE;
-    ServiceInitializationSuccessful "service_initialization_successful" SystemActivity Info SystemActivity NONE
-        = "service_init_successful";
-    ServiceInitializationFailed "service_initialization_failed" SystemActivity Error SystemActivity NONE;
-    ServiceRuntimeFailure "service_runtime_failure" SystemActivity Error SystemActivity NONE;
-    ServiceGracefullyShutdown "service_gracefully_shutdown" SystemActivity Info SystemActivity NONE;
-    DetailsGatheringFailed "details_gathering_failed" SystemActivity Error SystemActivity NONE;
-    HostInitializationStarted "host_initialization_started" SystemActivity Info SystemActivity NONE;
-    HostInitializationSuccessful "host_initialization_successful" SystemActivity Info SystemActivity NONE;
-    HostInitializationFailed "host_initialization_failed" SystemActivity Error SystemActivity NONE;
-    OsIdentifierFound "os_identifier_found" SystemActivity Info SystemActivity NONE;
-    OsIdentifierDiscoveryExtended "os_identifier_discovery_extended" SystemActivity Info SystemActivity NONE;
-    LoadingProfileCandidate "loading_profile_candidate" SystemActivity Info SystemActivity NONE;
-    ProfileVerificationSuccessful "profile_verification_successful" SystemActivity Info SystemActivity NONE;
-    ProfileVerificationFailed "profile_verification_failed" SystemActivity Error SystemActivity NONE;
-    ProfileParsingFailed "profile_parsing_failed" SystemActivity Error SystemActivity NONE;
-    NoMatchingProfileFound "no_matching_profile_found" SystemActivity Error SystemActivity NONE;
-    UnableToDetermineTargetOs "unable_to_determine_target_os" SystemActivity Error SystemActivity NONE;
-    ProcessLimitReached "process_limit_reached" SystemActivity Medium SystemActivity NONE;
-    FileHandlesLimitReached "file_handles_limit_reached" SystemActivity Medium SystemActivity NONE;
-    ProcessMemoryLimitReached "process_memory_limit_reached" SystemActivity Medium SystemActivity NONE;
-    ThreadsLimitReached "threads_limit_reached" SystemActivity Medium SystemActivity NONE;
+    SystemActivity NONE {
+        ServiceInitializationStarted "service_initialization_started" SystemActivity Info;
+        ServiceInitializationSuccessful "service_initialization_successful" SystemActivity Info
+            = "service_init_successful";
+        ServiceInitializationFailed "service_initialization_failed" SystemActivity Error;
+        ServiceRuntimeFailure "service_runtime_failure" SystemActivity Error;
+        ServiceGracefullyShutdown "service_gracefully_shutdown" SystemActivity Info;
+        DetailsGatheringFailed "details_gathering_failed" SystemActivity Error;
+        HostInitializationStarted "host_initialization_started" SystemActivity Info;
+        HostInitializationSuccessful "host_initialization_successful" SystemActivity Info;
+        HostInitializationFailed "host_initialization_failed" SystemActivity Error;
+        OsIdentifierFound "os_identifier_found" SystemActivity Info;
+        OsIdentifierDiscoveryExtended "os_identifier_discovery_extended" SystemActivity Info;
+        LoadingProfileCandidate "loading_profile_candidate" SystemActivity Info;
+        ProfileVerificationSuccessful "profile_verification_successful" SystemActivity Info;
+        ProfileVerificationFailed "profile_verification_failed" SystemActivity Error;
+        ProfileParsingFailed "profile_parsing_failed" SystemActivity Error;
+        NoMatchingProfileFound "no_matching_profile_found" SystemActivity Error;
+        UnableToDetermineTargetOs "unable_to_determine_target_os" SystemActivity Error;
+        ProcessLimitReached "process_limit_reached" SystemActivity Medium;
+        FileHandlesLimitReached "file_handles_limit_reached" SystemActivity Medium;
+        ProcessMemoryLimitReached "process_memory_limit_reached" SystemActivity Medium;
+        ThreadsLimitReached "threads_limit_reached" SystemActivity Medium;
+    }
     // Ours, of the same kind.
-    NetworkConnectionsLimitReached "network_connections_limit_reached" SystemActivity Medium SystemActivity NONE
-        = "connections_limit_reached";
-    ContainersLimitReached "containers_limit_reached" SystemActivity Medium SystemActivity NONE;
-    LimitCleared "limit_cleared" SystemActivity Info SystemActivity NONE;
-    RecordsDropped "records_dropped" SystemActivity Medium SystemActivity NONE;
-    CoverageReport "coverage_report" SystemActivity Info SystemActivity NONE;
-    LoadMemRegionsFailed "load_mem_regions_failed" SystemActivity Error SystemActivity NONE;
-    LoadMemRegionsSuccessful "load_mem_regions_successful" SystemActivity Info SystemActivity NONE;
-    InvalidSbomConfigurationFile "invalid_sbom_configuration_file" SystemActivity Error SystemActivity NONE;
-    InvalidSbomConfigurationFolder "invalid_sbom_configuration_folder" SystemActivity Error SystemActivity NONE
-        = "invalid_sbom_config_folder";
+    SystemActivity NONE {
+        NetworkConnectionsLimitReached "network_connections_limit_reached" SystemActivity Medium
+            = "connections_limit_reached";
+        ContainersLimitReached "containers_limit_reached" SystemActivity Medium;
+        LimitCleared "limit_cleared" SystemActivity Info;
+        RecordsDropped "records_dropped" SystemActivity Medium;
+        CoverageReport "coverage_report" SystemActivity Info;
+        LoadMemRegionsFailed "load_mem_regions_failed" SystemActivity Error;
+        LoadMemRegionsSuccessful "load_mem_regions_successful" SystemActivity Info;
+        InvalidSbomConfigurationFile "invalid_sbom_configuration_file" SystemActivity Error;
+        InvalidSbomConfigurationFolder "invalid_sbom_configuration_folder" SystemActivity Error
+            = "invalid_sbom_config_folder";
+    }
 }
 
 impl Activity {

@@ -1,11 +1,14 @@
-//! Writes JSON into a slice that somebody else owns: no allocation, no formatting machinery, all or nothing.
+//! Writes JSON into a slice that somebody else owns: no allocation, no formatting machinery, all or
+//! nothing.
 //!
-//! [`JsonWriter`] is a cursor over `&mut [u8]`. Whatever does not fit gives [`Full`], and the caller throws the whole attempt
-//! away: half a record is never kept. [`fit`] tries again with shorter lists and strings, so that a record with a long list
-//! still goes out, marked `"truncated":true`.
+//! [`JsonWriter`] is a cursor over `&mut [u8]`. Whatever does not fit gives [`Full`], and the
+//! caller throws the whole attempt away: half a record is never kept. [`fit`] tries again with
+//! shorter lists and strings, so that a record with a long list still goes out, marked
+//! `"truncated":true`.
 //!
-//! An object is written comma first: every key comes as `,"name":`, and the first comma is overwritten by the brace when the
-//! object is closed. So keys are constant fragments, and no branch asks whether a field is the first.
+//! An object is written comma first: every key comes as `,"name":`, and the first comma is
+//! overwritten by the brace when the object is closed. So keys are constant fragments, and no
+//! branch asks whether a field is the first.
 //!
 //! Not for parsing, and not for pretty printing. Start at [`JsonWriter::object`] and `text.rs`.
 
@@ -28,7 +31,8 @@ impl std::error::Error for Full {}
 /// How long values may get.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Bytes of a string's value: UTF-8, before JSON's escapes. Longer ones are cut on a character boundary.
+    /// Bytes of a string's value: UTF-8, before JSON's escapes. Longer ones are cut on a character
+    /// boundary.
     pub string_length: usize,
     /// Bytes of a whole list as written. Longer ones lose their last elements.
     pub list_bytes: usize,
@@ -112,13 +116,17 @@ impl<'b> JsonWriter<'b> {
 
     /// `"0x7f1c2a000000"`.
     pub fn hex_address(&mut self, value: u64) -> Result<(), Full> {
+        self.raw(b"\"0x")?;
+        self.hex_number(value)?;
+        self.raw(b"\"")
+    }
+
+    /// Lower-case hex without leading zeros.
+    pub(crate) fn hex_number(&mut self, value: u64) -> Result<(), Full> {
         let digits = ((64 - value.leading_zeros()).div_ceil(4)).max(1) as usize;
-        let room = self.claim(digits + 4)?;
-        room[..3].copy_from_slice(b"\"0x");
-        for (index, digit) in room[3..3 + digits].iter_mut().enumerate() {
+        for (index, digit) in self.claim(digits)?.iter_mut().enumerate() {
             *digit = HEX[(value >> (4 * (digits - 1 - index))) as usize & 15];
         }
-        room[3 + digits] = b'"';
         Ok(())
     }
 
@@ -132,7 +140,8 @@ impl<'b> JsonWriter<'b> {
         Ok(())
     }
 
-    /// An object whose fields `write` appends comma first, and `"truncated":true` after them when any was cut.
+    /// An object whose fields `write` appends comma first, and `"truncated":true` after them when
+    /// any was cut.
     #[inline]
     pub fn object(
         &mut self,
@@ -176,7 +185,8 @@ impl<'b> JsonWriter<'b> {
         self.out[self.length - 1] = b'}';
     }
 
-    /// An array. When it grows over the limit, the element that did it and all after it are left out.
+    /// An array. When it grows over the limit, the element that did it and all after it are left
+    /// out.
     pub fn list<T>(
         &mut self,
         items: impl IntoIterator<Item = T>,
@@ -184,7 +194,8 @@ impl<'b> JsonWriter<'b> {
     ) -> Result<(), Full> {
         let start = self.length;
         let limit = self.limits.list_bytes;
-        // A list in a list gets a part only, or its first element would already be over the outer one's limit.
+        // A list in a list gets a part only, or its first element would already be over the outer
+        // one's limit.
         self.limits.list_bytes = limit / 4;
         for item in items {
             let before = self.length;
@@ -207,7 +218,8 @@ impl<'b> JsonWriter<'b> {
 
 /// Runs `write` on all of `out`; when that is too small, again with ever shorter lists and strings.
 ///
-/// Cutting starts only when `out` has `cut_from` bytes: with less, the caller has not yet given all the room there is.
+/// Cutting starts only when `out` has `cut_from` bytes: with less, the caller has not yet given all
+/// the room there is.
 pub fn fit(
     out: &mut [u8],
     limits: Limits,
@@ -234,7 +246,8 @@ pub fn fit(
     Err(Full)
 }
 
-/// After so many halvings a 31 KiB record has 15 bytes a string: what does not fit then is no record.
+/// After so many halvings a 31 KiB record has 15 bytes a string: what does not fit then is no
+/// record.
 const CUT_STEPS: u32 = 11;
 
 pub(crate) const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -1,12 +1,13 @@
 //! What Panoptes writes: the records, their serialisers, and the outputs they go to.
 //!
-//! Data comes in as details structs that borrow whatever the caller has ([`record`]), is written once into preallocated
-//! space ([`json`]), and leaves as lines. [`activities`] is the table of everything that can be reported; [`schema`] is
-//! made from the same declarations that write the records.
+//! Data comes in as details structs that borrow whatever the caller has ([`record`]), is written
+//! once into preallocated space ([`json`]), and leaves as lines. [`activities`] is the table of
+//! everything that can be reported; [`schema`] is made from the same declarations that write the
+//! records.
 //!
-//! This crate does not know what a kernel is, when something is worth reporting, or what time it is: all that is handed in.
-//! Once started it allocates nothing. Start reading at [`record::RecordWriter::write`] and
-//! [`record::scan::ScanLine::write`].
+//! This crate does not know what a kernel is, when something is worth reporting, or what time it
+//! is: all that is handed in. Once started it allocates nothing. Start reading at
+//! [`record::RecordWriter::write`] and [`record::scan::ScanLine::write`].
 //!
 //! ```
 //! use panoptes_sinks::activities::Activity;
@@ -30,7 +31,8 @@
 //! let length = ScanLine::Process(&process).write(&mut out, 1024)?;
 //! assert_eq!(
 //!     &out[..length],
-//!     b"{\"kind\":\"process\",\"process_name\":\"bash\",\"process_id\":714,\"process_parent_process_id\":702}\n"
+//!     b"{\"kind\":\"process\",\"process_name\":\"bash\",\"process_id\":714,\
+//!       \"process_parent_process_id\":702}\n"
 //! );
 //!
 //! // A record: the header is laid down once a system, the writer lives as long as its scanner.
@@ -44,6 +46,7 @@
 //! ```
 
 pub mod activities;
+pub mod human;
 pub mod json;
 pub mod output;
 pub mod queue;

@@ -1,11 +1,14 @@
-//! The way from a scanner to the writer: bounded, one producer and one consumer, whole records only.
+//! The way from a scanner to the writer: bounded, one producer and one consumer, whole records
+//! only.
 //!
-//! Not a ring of bytes but a round of blocks: the scanner writes records one after the other into the block it holds, hands
-//! it over when it is full or a scan ends, and gets an empty one back. So records are serialised straight to where the writer
-//! reads them, nobody touches an atomic for each record, and no code here is unsafe (`rtrb` carries the blocks). When no empty
-//! block is left, the record is refused and counted; nothing ever waits.
+//! Not a ring of bytes but a round of blocks: the scanner writes records one after the other into
+//! the block it holds, hands it over when it is full or a scan ends, and gets an empty one back. So
+//! records are serialised straight to where the writer reads them, nobody touches an atomic for
+//! each record, and no code here is unsafe (`rtrb` carries the blocks). When no empty block is
+//! left, the record is refused and counted; nothing ever waits.
 //!
-//! A record is framed by a line feed and by the block's own list of ends, so that what is not text can be carried too.
+//! A record is framed by a line feed and by the block's own list of ends, so that what is not text
+//! can be carried too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -138,7 +141,8 @@ impl Drop for WakeOnDrop {
 impl Producer {
     /// Lets `write` put one record, without a line feed, straight into the queue.
     ///
-    /// It is called with what is left of a block, and when it answers [`Full`] again with a whole one.
+    /// It is called with what is left of a block, and when it answers [`Full`] again with a whole
+    /// one.
     pub fn push_with(
         &mut self,
         mut write: impl FnMut(&mut [u8]) -> Result<usize, Full>,
@@ -342,7 +346,8 @@ mod tests {
             lengths in proptest::collection::vec(0_usize..20, 1..20),
             room in 0_usize..200,
         ) {
-            let (mut producer, mut consumer) = queue(QueueSize { blocks: 4, block_bytes: 512 }, &Waker::default());
+            let size = QueueSize { blocks: 4, block_bytes: 512 };
+            let (mut producer, mut consumer) = queue(size, &Waker::default());
             for &length in &lengths {
                 producer.try_push(&vec![b'x'; length]).unwrap();
             }

@@ -1,7 +1,9 @@
-//! The JSON Schema (draft 2020-12) of every record and of every scan line, from the same tables that write them.
+//! The JSON Schema (draft 2020-12) of every record and of every scan line, from the same tables
+//! that write them.
 //!
-//! Every object is closed (`additionalProperties: false`): a key that no table names is an error, in the tests and for readers.
-//! This is the one place in the crate that allocates as it likes: it runs when somebody asks for a schema.
+//! Every object is closed (`additionalProperties: false`): a key that no table names is an error,
+//! in the tests and for readers. This is the one place in the crate that allocates as it likes: it
+//! runs when somebody asks for a schema.
 
 use std::fmt::Write as _;
 
@@ -103,6 +105,11 @@ impl Type {
     /// An array of these.
     pub fn list(item: Self) -> Self {
         Self::List(Box::new(item))
+    }
+
+    /// A whole number from 0 on.
+    pub const fn up_to(maximum: u64) -> Self {
+        Self::Integer { minimum: Some(0), maximum: Some(maximum) }
     }
 
     /// An object of that details type's fields.

@@ -1,8 +1,9 @@
 //! The writer: takes records from the scanners' queues to the outputs, on a thread of its own.
 //!
-//! Each output has its own place in each queue, so a slow one holds up nobody: blocks are kept until the last output has
-//! taken them. When a queue is about to run out of blocks, the outputs that are still at its oldest block lose the rest of
-//! it; each counts what it lost. Nothing is allocated after [`Writer::new`].
+//! Each output has its own place in each queue, so a slow one holds up nobody: blocks are kept
+//! until the last output has taken them. When a queue is about to run out of blocks, the outputs
+//! that are still at its oldest block lose the rest of it; each counts what it lost. Nothing is
+//! allocated after [`Writer::new`].
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,7 +115,8 @@ impl Writer {
         self.lanes.iter().all(|lane| lane.held.is_empty() && lane.consumer.is_finished())
     }
 
-    /// One step: takes what the scanners handed over, gives it to the outputs, lets them do what is due.
+    /// One step: takes what the scanners handed over, gives it to the outputs, lets them do what is
+    /// due.
     ///
     /// Waits up to `wait` for a write to complete when one is under way.
     pub fn step(&mut self, now_ns: u64, wait: Duration) -> Left {
@@ -160,9 +162,11 @@ impl Writer {
         }
     }
 
-    /// Runs until all scanners are gone, or `stop` is set, or no reader is left; then writes what is left.
+    /// Runs until all scanners are gone, or `stop` is set, or no reader is left; then writes what
+    /// is left.
     ///
-    /// `stop` is looked at after [`Waker::wake`], and otherwise now and then. `clock` gives nanoseconds that never go back. The thread that calls this is the one that scanners wake.
+    /// `stop` is looked at after [`Waker::wake`], and otherwise now and then. `clock` gives
+    /// nanoseconds that never go back. The thread that calls this is the one that scanners wake.
     pub fn run(&mut self, clock: &impl Fn() -> u64, stop: &AtomicBool) -> End {
         self.waker.set_to_this_thread();
         let mut wait = Duration::ZERO;
@@ -198,7 +202,8 @@ impl Writer {
         }
     }
 
-    /// Writes what is left: takes what has been handed over, and gives up on outputs that make no progress any more.
+    /// Writes what is left: takes what has been handed over, and gives up on outputs that make no
+    /// progress any more.
     pub fn finish(&mut self, clock: &impl Fn() -> u64) {
         let start_ns = clock();
         for reader in &mut self.outputs {
@@ -232,8 +237,9 @@ impl Writer {
     }
 }
 
-/// How long an output may make no progress at the end. A disk that others keep busy with syncs can stand still for seconds;
-/// one that fails, or a reader that does not read, gets a short while only.
+/// How long an output may make no progress at the end. A disk that others keep busy with syncs can
+/// stand still for seconds; one that fails, or a reader that does not read, gets a short while
+/// only.
 const DISK_PATIENCE_NS: u64 = 20_000_000_000;
 const PATIENCE_NS: u64 = 1_000_000_000;
 
@@ -245,7 +251,8 @@ impl Lane {
         }
     }
 
-    /// Gives back the blocks that every output has taken, and, when the producer is about to have none, the oldest.
+    /// Gives back the blocks that every output has taken, and, when the producer is about to have
+    /// none, the oldest.
     fn release(&mut self, outputs: &mut [Reader], index: usize) {
         loop {
             let slowest = outputs.iter().map(|reader| reader.places[index].block).min();

@@ -1,4 +1,5 @@
-//! After start nothing is allocated: not by writing records, not by the queue, not by the outputs, rotation included.
+//! After start nothing is allocated: not by writing records, not by the queue, not by the outputs,
+//! rotation included.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]

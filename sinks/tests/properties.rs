@@ -1,4 +1,5 @@
-//! Whatever a watched machine calls its things: records stay valid JSON, valid by the schema, and short enough.
+//! Whatever a watched machine calls its things: records stay valid JSON, valid by the schema, and
+//! short enough.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 

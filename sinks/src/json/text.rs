@@ -1,12 +1,14 @@
 //! Strings from whatever bytes a watched machine calls a name, and command lines.
 //!
-//! What comes out is always valid UTF-8 in valid JSON: bytes that are not UTF-8 become U+FFFD one by one, control characters
-//! (C0, DEL, C1) are escaped, and a string is cut at the limit on a character boundary. The limit counts the bytes of the
-//! value, after U+FFFD was put in and before escapes, so that the reader's string has never more than `string_length` bytes.
+//! What comes out is always valid UTF-8 in valid JSON: bytes that are not UTF-8 become U+FFFD one
+//! by one, control characters (C0, DEL, C1) are escaped, and a string is cut at the limit on a
+//! character boundary. The limit counts the bytes of the value, after U+FFFD was put in and before
+//! escapes, so that the reader's string has never more than `string_length` bytes.
 
 use super::{Full, HEX, JsonWriter};
 
-/// Bytes that are a text to the watched machine: a name, a path, a reason. No promise that they are UTF-8.
+/// Bytes that are a text to the watched machine: a name, a path, a reason. No promise that they are
+/// UTF-8.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Text<'a> {
     pieces: Pieces<'a>,
@@ -90,8 +92,8 @@ impl<'a> From<&'a str> for Text<'a> {
 
 /// A command line as /proc/PID/cmdline has it: arguments that each end in NUL.
 ///
-/// It is written twice, as one string joined by spaces and as the exact list. Only one NUL at the very end is dropped, so
-/// empty arguments stay; no bytes at all are no arguments.
+/// It is written twice, as one string joined by spaces and as the exact list. Only one NUL at the
+/// very end is dropped, so empty arguments stay; no bytes at all are no arguments.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommandLine<'a> {
     bytes: &'a [u8],
@@ -185,7 +187,8 @@ impl JsonWriter<'_> {
         self.list(line.arguments(), |writer, argument| writer.text(&Text::new(argument)))
     }
 
-    /// The inside of a string. Gives how much of `budget` is left, or nothing when it had to be cut.
+    /// The inside of a string. Gives how much of `budget` is left, or nothing when it had to be
+    /// cut.
     fn escaped(&mut self, bytes: &[u8], mut budget: usize) -> Result<Option<usize>, Full> {
         let mut at = 0;
         loop {
@@ -291,7 +294,8 @@ fn whole_characters(bytes: &[u8], cut: bool) -> &[u8] {
         match tail[0] {
             0x80..=0xbf => {}
             0xc2..=0xf4 => {
-                // An error without a length is "more bytes are needed": the beginning of a right sequence.
+                // An error without a length is "more bytes are needed": the beginning of a right
+                // sequence.
                 let torn = std::str::from_utf8(tail)
                     .is_err_and(|error| error.error_len().is_none() && error.valid_up_to() == 0);
                 return if torn { &bytes[..bytes.len() - back] } else { bytes };
@@ -329,8 +333,9 @@ fn clean_prefix(bytes: &[u8]) -> usize {
 
 /// Sets the top bit of the first byte that needs care, and perhaps of bytes above it.
 ///
-/// The usual tricks on eight bytes at once: a subtraction borrows out of bytes below 0x20 and out of bytes that became zero,
-/// an addition carries 0x7f into the top bit. Borrows and carries run upwards only, so the lowest flag is always true.
+/// The usual tricks on eight bytes at once: a subtraction borrows out of bytes below 0x20 and out
+/// of bytes that became zero, an addition carries 0x7f into the top bit. Borrows and carries run
+/// upwards only, so the lowest flag is always true.
 #[inline]
 const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
@@ -462,8 +467,11 @@ mod tests {
         }
 
         #[test]
-        fn the_clean_prefix_ends_at_the_first_special_byte(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let expected = bytes.iter().position(|&byte| IS_SPECIAL[usize::from(byte)]).unwrap_or(bytes.len());
+        fn the_clean_prefix_ends_at_the_first_special_byte(
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let special = bytes.iter().position(|&byte| IS_SPECIAL[usize::from(byte)]);
+            let expected = special.unwrap_or(bytes.len());
             prop_assert_eq!(clean_prefix(&bytes), expected);
         }
     }

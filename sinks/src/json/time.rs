@@ -1,4 +1,5 @@
-//! Times as the records have them: `2025-10-22T07:31:46.905224659+00:00`, always UTC, always nine digits.
+//! Times as the records have them: `2025-10-22T07:31:46.905224659+00:00`, always UTC, always nine
+//! digits.
 
 use super::{Full, JsonWriter, write_decimal};
 
@@ -24,8 +25,9 @@ impl Timestamp {
         }
     }
 
-    /// Seconds and nanoseconds as a kernel keeps them; nothing when that is no time (a nanosecond part of a second or more,
-    /// or a year that has not four digits): a field without a value is left out.
+    /// Seconds and nanoseconds as a kernel keeps them; nothing when that is no time (a nanosecond
+    /// part of a second or more, or a year that has not four digits): a field without a value is
+    /// left out.
     pub const fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
         let known = FIRST_SECOND <= seconds && seconds <= LAST_SECOND;
         if known && nanoseconds < NS_PER_SECOND as u32 {
@@ -58,8 +60,8 @@ const LAST_SECOND: i64 = 253_402_300_799;
 
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
 ///
-/// Counts from 0000-03-01, so that the leap day is the last of its year (H. Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`).
+/// Counts from 0000-03-01, so that the leap day is the last of its year (H. Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
 const fn civil_date(days: i64) -> (u64, u64, u64) {
     let days = (days + 719_468 + 146_097) as u64; // an era more: year 0 begins before its March
     let (era, day_of_era) = (days / 146_097, days % 146_097);

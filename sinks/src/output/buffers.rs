@@ -1,7 +1,8 @@
 //! A few big buffers, filled and written in turn, and the count of what is written of which.
 //!
-//! A buffer holds whole records. It is free, ready (sealed with its place in the file), being written, or failed; a short
-//! write leaves it ready with the rest. Buffers are sealed, and so begun, in order; files may complete them in any.
+//! A buffer holds whole records. It is free, ready (sealed with its place in the file), being
+//! written, or failed; a short write leaves it ready with the rest. Buffers are sealed, and so
+//! begun, in order; files may complete them in any.
 
 /// The buffers of one output.
 #[derive(Debug)]
@@ -49,7 +50,8 @@ pub struct Piece {
 }
 
 impl Buffers {
-    /// `count` buffers of `bytes` each, of which `most` may be under way at once: one for a stream, all for a file.
+    /// `count` buffers of `bytes` each, of which `most` may be under way at once: one for a stream,
+    /// all for a file.
     pub fn new(count: usize, bytes: usize, most: usize) -> Self {
         let slot = || Slot {
             data: vec![0; bytes].into_boxed_slice(),
@@ -143,7 +145,8 @@ impl Buffers {
         &self.slots[piece.slot].data[piece.start..piece.end]
     }
 
-    /// So many more bytes of a buffer were written. Gives how many records have now been written with all before them.
+    /// So many more bytes of a buffer were written. Gives how many records have now been written
+    /// with all before them.
     pub(crate) fn wrote(&mut self, slot: usize, bytes: usize) -> usize {
         let slot = &mut self.slots[slot];
         slot.written += bytes;
@@ -183,7 +186,8 @@ impl Buffers {
         }
     }
 
-    /// Where the file would end after its last whole line if nothing more were written; nothing when all was written.
+    /// Where the file would end after its last whole line if nothing more were written; nothing
+    /// when all was written.
     pub(crate) fn whole_end(&self) -> Option<u64> {
         let slot = self.slots.get(self.oldest).filter(|_| self.sealed > 0)?;
         let written = &slot.data[..slot.written];
@@ -191,7 +195,8 @@ impl Buffers {
         Some(slot.offset + lines as u64)
     }
 
-    /// Gives up on everything, and gives the number of records lost. What is under way keeps its bytes until it is done.
+    /// Gives up on everything, and gives the number of records lost. What is under way keeps its
+    /// bytes until it is done.
     pub(crate) fn abandon(&mut self) -> usize {
         let mut records = 0;
         for slot in &mut self.slots {

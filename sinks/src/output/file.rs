@@ -1,8 +1,9 @@
 //! The event log: a file that grows, rotates by size and is synced as asked.
 //!
-//! Writes go to explicit offsets, so that several can be under way and a failed one can be tried again in its place: a full
-//! disk tears no line. A file ends only between two records. When it is full, what is under way is finished, the old files
-//! are renamed (`events.jsonl.1` is the youngest) and a new one begins; meanwhile records wait in the queue.
+//! Writes go to explicit offsets, so that several can be under way and a failed one can be tried
+//! again in its place: a full disk tears no line. A file ends only between two records. When it is
+//! full, what is under way is finished, the old files are renamed (`events.jsonl.1` is the
+//! youngest) and a new one begins; meanwhile records wait in the queue.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::transport::{self, Target, Transport, TransportSettings};
+use super::transport::{self, Opened, Target, Transport, TransportSettings};
 use super::{Counters, OutputKind, Standing};
 use crate::queue::Block;
 
@@ -106,7 +107,7 @@ impl FileOutput {
     fn open_with(
         path: &Path,
         options: FileOptions,
-        open_transport: impl FnOnce(File, &Arc<Counters>) -> (Box<dyn Transport>, Option<io::Error>),
+        open_transport: impl FnOnce(File, &Arc<Counters>) -> Opened,
     ) -> io::Result<Self> {
         let file = open_file(path)?;
         let size = file.metadata()?.len();
@@ -201,7 +202,8 @@ impl FileOutput {
         self.is_dirty = true;
     }
 
-    /// Does what is due and takes in what is done; waits for that up to `wait` when something is under way.
+    /// Does what is due and takes in what is done; waits for that up to `wait` when something is
+    /// under way.
     pub(crate) fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
         self.look_at_file(now_ns);
         if self.is_flush_due(now_ns) {
@@ -240,7 +242,8 @@ impl FileOutput {
         }
     }
 
-    /// Alone on its way a buffer goes at once; with others under way it waits a little, to be fuller.
+    /// Alone on its way a buffer goes at once; with others under way it waits a little, to be
+    /// fuller.
     fn is_flush_due(&mut self, now_ns: u64) -> bool {
         let is_due = self.waiting_since.is_none_or(|since| now_ns >= since + self.options.flush_ns);
         let is_over = self.phase != Phase::Writing;
@@ -294,7 +297,8 @@ impl FileOutput {
         Ok(())
     }
 
-    /// Once a second, and only at rest: whether somebody else cut, moved or removed the file, as log rotators do.
+    /// Once a second, and only at rest: whether somebody else cut, moved or removed the file, as
+    /// log rotators do.
     fn look_at_file(&mut self, now_ns: u64) {
         let buffers = self.transport.buffers();
         if now_ns < self.next_look
@@ -319,7 +323,8 @@ impl FileOutput {
         }
     }
 
-    /// Writes and syncs what is left. What the disk will not take is dropped and counted, and the file ends after a whole line.
+    /// Writes and syncs what is left. What the disk will not take is dropped and counted, and the
+    /// file ends after a whole line.
     pub(crate) fn finish(&mut self) {
         self.seal();
         self.phase = Phase::Writing;

@@ -1,10 +1,12 @@
 //! Where records go: files and streams, by io_uring or by plain writes.
 //!
-//! An output never waits for its disk or its reader. It takes what its buffers hold and leaves the rest to the queue; the
-//! writer (`crate::writer`) drops from the queue what an output cannot take in time, and counts it.
+//! An output never waits for its disk or its reader. It takes what its buffers hold and leaves the
+//! rest to the queue; the writer (`crate::writer`) drops from the queue what an output cannot take
+//! in time, and counts it.
 //!
-//! Layers: [`file`] and [`stream`] say what goes where and when (rotation, sync, flush); [`transport`] gets buffers into a
-//! descriptor, with [`ring`] and [`plain`] as its two ways; [`buffers`] keeps count of what is written of what.
+//! Layers: [`file`] and [`stream`] say what goes where and when (rotation, sync, flush);
+//! [`transport`] gets buffers into a descriptor, with [`ring`] and [`plain`] as its two ways;
+//! [`buffers`] keeps count of what is written of what.
 
 pub mod buffers;
 pub mod file;
@@ -125,7 +127,8 @@ impl Output {
         }
     }
 
-    /// Does what is due and takes in what is done; waits for that up to `wait` when something is under way.
+    /// Does what is due and takes in what is done; waits for that up to `wait` when something is
+    /// under way.
     pub(crate) fn advance(&mut self, now_ns: u64, wait: std::time::Duration) -> Standing {
         match self {
             Self::File(output) => output.advance(now_ns, wait),

@@ -1,7 +1,9 @@
-//! Writing by `write(2)` and `pwrite(2)`: where io_uring is refused, and where nothing more is needed.
+//! Writing by `write(2)` and `pwrite(2)`: where io_uring is refused, and where nothing more is
+//! needed.
 //!
-//! A file is written at once. A stream is written only as far as it would not block: after `poll` says that there is room,
-//! a pipe takes at least `PIPE_BUF` bytes, so no more than that is written at a time.
+//! A file is written at once. A stream is written only as far as it would not block: after `poll`
+//! says that there is room, a pipe takes at least `PIPE_BUF` bytes, so no more than that is written
+//! at a time.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -1,11 +1,13 @@
 //! Writing by io_uring from registered buffers to a registered file.
 //!
-//! Buffered writes are done by the kernel's worker threads, so buffers are big and few: one submission for each record would
-//! be slower than `write`. What the kernel offers is probed at start, and [`RingWriter::new`] gives everything back when
-//! something is missing or refused, as containers often do.
+//! Buffered writes are done by the kernel's worker threads, so buffers are big and few: one
+//! submission for each record would be slower than `write`. What the kernel offers is probed at
+//! start, and [`RingWriter::new`] gives everything back when something is missing or refused, as
+//! containers often do.
 //!
-//! This is the only file of the crate with unsafe code. Its one rule: a buffer that the kernel may read is neither changed
-//! nor freed. `Buffers` changes only free ones, and `Drop` rather leaks than frees one that is still under way.
+//! This is the only file of the crate with unsafe code. Its one rule: a buffer that the kernel may
+//! read is neither changed nor freed. `Buffers` changes only free ones, and `Drop` rather leaks
+//! than frees one that is still under way.
 #![allow(unsafe_code, reason = "io_uring reads buffers by address")]
 
 use std::fs::File;
@@ -86,15 +88,17 @@ impl RingWriter {
                 .build()
                 .user_data(piece.slot as u64);
         if !self.push(&entry) {
-            // There is a place for every buffer and a sync, but the kernel may not yet have taken what it was given.
+            // There is a place for every buffer and a sync, but the kernel may not yet have taken
+            // what it was given.
             self.buffers.failed(piece.slot);
             self.set_error(io::ErrorKind::ResourceBusy.into());
         }
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the entry is a sync or reads a piece of a registered buffer. `Buffers` counts that as under way until its
-        // completion was seen, and meanwhile neither changes nor frees it; `Drop` leaks rather than frees.
+        // SAFETY: the entry is a sync or reads a piece of a registered buffer. `Buffers` counts
+        // that as under way until its completion was seen, and meanwhile neither changes nor frees
+        // it; `Drop` leaks rather than frees.
         unsafe { self.ring.0.submission().push(entry).is_ok() }
     }
 
@@ -109,7 +113,8 @@ impl RingWriter {
         };
         match result {
             Ok(_) => Ok(()),
-            // Nothing completed in time, or the kernel wants completions taken first: the next step sees to it.
+            // Nothing completed in time, or the kernel wants completions taken first: the next step
+            // sees to it.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -192,8 +197,9 @@ fn set_up(file: &File, buffers: &Buffers) -> io::Result<IoUring> {
         return Err(io::ErrorKind::Unsupported.into());
     }
     ring.submitter().register_files(&[file.as_raw_fd()])?;
-    // SAFETY: the buffers are heap memory that keeps its address and length while `RingWriter` lives, which owns both them
-    // and the ring; the kernel only reads them, and only for writes that `push` answers for.
+    // SAFETY: the buffers are heap memory that keeps its address and length while `RingWriter`
+    // lives, which owns both them and the ring; the kernel only reads them, and only for writes
+    // that `push` answers for.
     unsafe { ring.submitter().register_buffers(&memory)? };
     Ok(ring)
 }
@@ -257,7 +263,8 @@ impl Drop for RingWriter {
             self.reap();
         }
         if self.buffers.under_way() > 0 {
-            // A reader that never reads: the kernel may still look at the buffers, so they must stay.
+            // A reader that never reads: the kernel may still look at the buffers, so they must
+            // stay.
             std::mem::forget(std::mem::replace(&mut self.buffers, Buffers::new(1, 0, 1)));
         }
     }

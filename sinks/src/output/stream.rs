@@ -44,7 +44,8 @@ impl StreamOutput {
         &self.counters
     }
 
-    /// Takes records from `index` on, as many as there is room for; all of them once the reader is gone.
+    /// Takes records from `index` on, as many as there is room for; all of them once the reader is
+    /// gone.
     pub(crate) fn append(&mut self, block: &Block, index: usize) -> usize {
         if self.is_closed {
             return block.records() - index;
@@ -65,7 +66,8 @@ impl StreamOutput {
         taken
     }
 
-    /// Writes what there is and takes in what is done; waits for that up to `wait` when something is under way.
+    /// Writes what there is and takes in what is done; waits for that up to `wait` when something
+    /// is under way.
     pub(crate) fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
         if self.is_closed {
             return Standing::Closed;

@@ -19,10 +19,11 @@ pub(crate) trait Transport: std::fmt::Debug + Send {
     /// The buffers it writes.
     fn buffers(&mut self) -> &mut Buffers;
 
-    /// Begins what is ready and takes in what is done, waiting for that up to `wait` when something is under way.
+    /// Begins what is ready and takes in what is done, waiting for that up to `wait` when something
+    /// is under way.
     ///
-    /// An error is that of the first write or sync that failed since the last call. The buffer stays, failed, and is begun
-    /// again after [`Buffers::retry`].
+    /// An error is that of the first write or sync that failed since the last call. The buffer
+    /// stays, failed, and is begun again after [`Buffers::retry`].
     fn advance(&mut self, wait: Duration) -> io::Result<()>;
 
     /// Begins to sync what has been written.
@@ -66,12 +67,15 @@ pub(crate) enum Target {
 }
 
 /// A transport, and why io_uring was not taken where it was asked for.
+pub(crate) type Opened = (Box<dyn Transport>, Option<io::Error>);
+
+/// Takes the way that was asked for, or plain writes.
 pub(crate) fn open(
     file: File,
     target: Target,
     settings: TransportSettings,
     counters: &Arc<Counters>,
-) -> (Box<dyn Transport>, Option<io::Error>) {
+) -> Opened {
     let most = match target {
         Target::File => settings.buffers,
         Target::Stream => 1,

@@ -105,7 +105,8 @@ macro_rules! file_flags {
         impl FileMode {
             $(#[doc = concat!("`", stringify!($name), "`")] pub const $name: u16 = 1 << $bit;)*
 
-            /// The flags' words in the order in which they are written, which is that of their bits.
+            /// The flags' words in the order in which they are written, which is that of their
+            /// bits.
             const FLAG_WORDS: &[&str] = &[$(concat!("|", stringify!($name)),)*];
         }
     };

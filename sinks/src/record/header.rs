@@ -1,8 +1,9 @@
 //! What every record of one watched system begins with, laid down beforehand.
 //!
-//! More than half of a record's bytes do not change from one to the next. A [`Header`] holds them ready: one head for each
-//! activity (vendor to schema version) and one middle for the system (time zone to workload). Both live in space allocated
-//! once; [`Header::set_workload`] and [`Header::set_severity`] write them anew in place.
+//! More than half of a record's bytes do not change from one to the next. A [`Header`] holds them
+//! ready: one head for each activity (vendor to schema version) and one middle for the system (time
+//! zone to workload). Both live in space allocated once; [`Header::set_workload`] and
+//! [`Header::set_severity`] write them anew in place.
 
 use crate::activities::{Activity, ActivityInfo, Severity};
 use crate::json::text::Text;
@@ -19,8 +20,8 @@ const PRODUCT_NAME: &str = "PANOPTES";
 /// A head has a handful of short constants and nothing from outside.
 const HEAD_BYTES: usize = 224;
 
-/// The middle may fill a third of a record: a machine with hundreds of interfaces gets only the first of them, marked
-/// `truncated`, since what happened matters more than where.
+/// The middle may fill a third of a record: a machine with hundreds of interfaces gets only the
+/// first of them, marked `truncated`, since what happened matters more than where.
 const MIDDLE_BYTES_MAX: usize = super::RECORD_BYTES_MAX / 3;
 
 /// The constant parts of one system's records.
@@ -97,7 +98,8 @@ impl Header {
         &head.bytes[..head.length]
     }
 
-    /// From the time's closing quote to the workload's last field, and the container if there is one.
+    /// From the time's closing quote to the workload's last field, and the container if there is
+    /// one.
     pub(crate) fn append_middle(
         &self,
         container: Option<&ContainerContext<'_>>,

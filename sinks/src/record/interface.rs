@@ -1,4 +1,5 @@
-//! Network interfaces, in the two namings that the guide has: the watched machine's and that of the machine that watches.
+//! Network interfaces, in the two namings that the guide has: the watched machine's and that of the
+//! machine that watches.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,9 +1,11 @@
 //! `details!` and `words!`: a details object or a fixed set of words, declared once.
 //!
-//! From one declaration come the struct, the order of its keys, their names, the serialiser and the schema, so that none of
-//! them can drift from the others. A new field is one line in one file; a new kind of value is one `Scalar` in `value.rs`.
+//! From one declaration come the struct, the order of its keys, their names, the serialiser and the
+//! schema, so that none of them can drift from the others. A new field is one line in one file; a
+//! new kind of value is one `Scalar` in `value.rs`.
 
-/// Declares a details object: `pub struct Name<'a> "json_key" { field: Type, … }`, fields in the order they are written.
+/// Declares a details object: `pub struct Name<'a> "json_key" { field: Type, … }`, fields in the
+/// order they are written.
 macro_rules! details {
     ($(#[$docs:meta])* pub struct $name:ident $(<$life:lifetime>)? $key:literal {
         $($(#[$field_docs:meta])* $field:ident: $type:ty,)*

@@ -1,10 +1,11 @@
 //! `message_id`: UUIDs of version 7 (RFC 9562 §5.7), made without asking anybody.
 //!
-//! Version 7 and not 8, because then ids sort by time and stores can use them as they use anyone's. The 74 bits after the
-//! time are a 32-bit counter, which grows by one a record and keeps the order within a millisecond (§6.2, method 1, without
-//! its reset), and 42 bits drawn once for each writer. Two ids are equal only if two writers drew the same 42 bits and stood
-//! at the same count in the same millisecond; one writer repeats itself only after 2³² records in a millisecond, even if its
-//! clock is set back.
+//! Version 7 and not 8, because then ids sort by time and stores can use them as they use anyone's.
+//! The 74 bits after the time are a 32-bit counter, which grows by one a record and keeps the order
+//! within a millisecond (§6.2, method 1, without its reset), and 42 bits drawn once for each
+//! writer. Two ids are equal only if two writers drew the same 42 bits and stood at the same count
+//! in the same millisecond; one writer repeats itself only after 2³² records in a millisecond, even
+//! if its clock is set back.
 
 use super::value::Uuid;
 

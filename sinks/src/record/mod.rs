@@ -1,8 +1,9 @@
 //! Records: what each kind of details has in it, and how a whole record is written.
 //!
-//! One file a details object, each declared once (`macros.rs`); `value.rs` has the kinds of value that their fields can have,
-//! `header.rs` what is the same in all records of a system, `scan.rs` the lines of `panoptes scan`.
-//! Nothing here knows what a kernel is, nor when something is worth a record. Start at [`RecordWriter::write`].
+//! One file a details object, each declared once (`macros.rs`); `value.rs` has the kinds of value
+//! that their fields can have, `header.rs` what is the same in all records of a system, `scan.rs`
+//! the lines of `panoptes scan`. Nothing here knows what a kernel is, nor when something is worth a
+//! record. Start at [`RecordWriter::write`].
 
 use crate::activities::Activity;
 use crate::json::time::{TIMESTAMP_LENGTH, Timestamp};
@@ -47,7 +48,8 @@ use workload::ContainerContext;
 /// `schema_version`.
 pub const SCHEMA_VERSION: &str = "1.0";
 
-/// No record is longer, its line feed included: receivers with a 32 KiB buffer close the connection on more.
+/// No record is longer, its line feed included: receivers with a 32 KiB buffer close the connection
+/// on more.
 pub const RECORD_BYTES_MAX: usize = 31 * 1024;
 
 /// An object of named fields, as the `details!` macro declares it.
@@ -196,8 +198,9 @@ impl RecordWriter {
 
     /// Writes one record without a line feed, and gives its length.
     ///
-    /// A record longer than [`RECORD_BYTES_MAX`] loses the ends of its lists, then of its strings. With less room than that
-    /// in `out` nothing is cut: what does not fit is [`Full`], `out` holds no part of it, and the caller gives more room.
+    /// A record longer than [`RECORD_BYTES_MAX`] loses the ends of its lists, then of its strings.
+    /// With less room than that in `out` nothing is cut: what does not fit is [`Full`], `out` holds
+    /// no part of it, and the caller gives more room.
     pub fn write(
         &mut self,
         out: &mut [u8],

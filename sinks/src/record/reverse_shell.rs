@@ -1,4 +1,5 @@
-//! `reverse_shell_details` (guide §11.8): the chain of processes, each with its descriptors and connections.
+//! `reverse_shell_details` (guide §11.8): the chain of processes, each with its descriptors and
+//! connections.
 
 use super::file_descriptor::FileDescriptorDetails;
 use super::macros::details;

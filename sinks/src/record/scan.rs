@@ -1,7 +1,7 @@
 //! The lines of `panoptes scan`: `{"kind":"process", …}` with the same fields as in the records.
 //!
-//! What depends on when we looked has no place here, so that two scans can be diffed: the caller leaves such fields empty,
-//! for connections with [`NetworkConnectionDetails::without_times`].
+//! What depends on when we looked has no place here, so that two scans can be diffed: the caller
+//! leaves such fields empty, for connections with [`NetworkConnectionDetails::without_times`].
 
 use crate::json::{Full, JsonWriter, Limits, fit};
 
@@ -98,7 +98,8 @@ impl ScanLine<'_> {
 
     /// Writes the line with its line feed, and gives its length.
     ///
-    /// Lists and strings are cut only when `out` has [`SCAN_LINE_BYTES`]; with less, what does not fit is [`Full`].
+    /// Lists and strings are cut only when `out` has [`SCAN_LINE_BYTES`]; with less, what does not
+    /// fit is [`Full`].
     pub fn write(&self, out: &mut [u8], string_length: usize) -> Result<usize, Full> {
         let Some(room) = out.len().checked_sub(1) else {
             return Err(Full);
@@ -151,5 +152,6 @@ impl ScanLine<'_> {
     }
 }
 
-/// A buffer of this size takes every line of a scan: 32,768 thread ids in a descriptor's list, and strings to match.
+/// A buffer of this size takes every line of a scan: 32,768 thread ids in a descriptor's list, and
+/// strings to match.
 pub const SCAN_LINE_BYTES: usize = 512 * 1024;

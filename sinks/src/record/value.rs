@@ -1,7 +1,8 @@
 //! The kinds of value that a field can have: how each is written, and what the schema says of it.
 //!
-//! [`Scalar`] is one JSON value. [`Value`] is what stands in a details struct: a scalar, an `Option` of one (left out when
-//! there is none, never null), or something that writes several keys. The `details!` macro needs nothing else of a field's type.
+//! [`Scalar`] is one JSON value. [`Value`] is what stands in a details struct: a scalar, an
+//! `Option` of one (left out when there is none, never null), or something that writes several
+//! keys. The `details!` macro needs nothing else of a field's type.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -192,20 +193,21 @@ macro_rules! scalars {
 
 scalars! {
     Text<'_>, Type::Text, |value, out| out.text(value);
-    u16, Type::Integer { minimum: Some(0), maximum: Some(u16::MAX as u64) }, |value, out| out.number((*value).into());
-    u32, Type::Integer { minimum: Some(0), maximum: Some(u32::MAX as u64) }, |value, out| out.number((*value).into());
+    u16, Type::up_to(u16::MAX.into()), |value, out| out.number((*value).into());
+    u32, Type::up_to(u32::MAX.into()), |value, out| out.number((*value).into());
     u64, Type::Integer { minimum: Some(0), maximum: None }, |value, out| out.number(*value);
     i64, Type::Integer { minimum: None, maximum: None }, |value, out| out.signed(*value);
     bool, Type::Boolean, |value, out| out.raw(if *value { b"true" } else { b"false" });
     IpAddr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address(*value);
     Ipv4Addr, Type::Pattern(IPV4_PATTERN), |value, out| out.ip_address((*value).into());
     Ipv6Addr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address((*value).into());
-    MacAddress, Type::Pattern("^([0-9a-f]{2}:){5}[0-9a-f]{2}$"), |value, out| out.mac_address(*value);
+    MacAddress, Type::Pattern(MAC_PATTERN), |value, out| out.mac_address(*value);
     Timestamp, Type::Pattern(TIME_PATTERN), |value, out| out.timestamp(*value);
     /// A word of ours: it must need no escapes.
     &'static str, Type::Text, |value, out| out.word(value);
 }
 
+const MAC_PATTERN: &str = "^([0-9a-f]{2}:){5}[0-9a-f]{2}$";
 const IPV4_PATTERN: &str = r"^([0-9]{1,3}\.){3}[0-9]{1,3}$";
 const IP_PATTERN: &str = r"^(([0-9]{1,3}\.){3}[0-9]{1,3}|[0-9a-f:]+)$";
 const TIME_PATTERN: &str =
@@ -331,7 +333,9 @@ scalars! {
         let [read, write, execute, shared] = value.text();
         out.raw(&[b'"', read, write, execute, shared, b'"'])
     };
-    Namespace, Type::Pattern(r"^[a-z_]+:\[[0-9]+\]$"), |value, out| out.text(&Text::numbered(value.kind, value.inode));
+    Namespace, Type::Pattern(r"^[a-z_]+:\[[0-9]+\]$"), |value, out| {
+        out.text(&Text::numbered(value.kind, value.inode))
+    };
 }
 
 pub(crate) const UUID_PATTERN: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";

@@ -1,0 +1,57 @@
+//! Where io_uring is refused, as containers often do, plain writes take over and say so.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(unsafe_code, reason = "a system call filter is set by prctl")]
+
+use std::fs;
+use std::io;
+
+use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::{Output, OutputKind};
+use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_sinks::writer::Writer;
+
+/// Makes `io_uring_setup` fail with EPERM in this thread, as a container's seccomp profile does.
+fn refuse_io_uring() {
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut program = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // seccomp_data.nr
+        instruction(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            0,
+            1,
+            libc::SYS_io_uring_setup as u32,
+        ),
+        instruction(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        instruction(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program outlives the call, which copies it; both calls change this thread only.
+    let result = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+#[test]
+fn plain_writes_take_over_where_io_uring_is_refused() {
+    std::thread::spawn(|| {
+        refuse_io_uring();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let output = FileOutput::open(&path, FileOptions::default()).unwrap();
+        assert_eq!(output.kind(), OutputKind::Plain);
+        assert_eq!(output.ring_refused().unwrap().raw_os_error(), Some(libc::EPERM));
+        let counters = output.counters().clone();
+        let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
+        let mut writer = Writer::new(vec![consumer], vec![Output::File(output)]);
+        producer.try_push(b"{}").unwrap();
+        drop(producer);
+        writer.finish(&|| 0);
+        assert_eq!(fs::read(&path).unwrap(), b"{}\n");
+        assert_eq!((counters.plain_writes(), counters.ring_writes()), (1, 0));
+    })
+    .join()
+    .unwrap();
+}
