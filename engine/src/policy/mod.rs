@@ -7,6 +7,8 @@ pub mod config;
 pub mod describe;
 pub mod lines;
 pub mod reporter;
+#[cfg(test)]
+mod tests;
 
 pub use config::PolicyConfig;
 pub use reporter::{Policy, Reporter};

@@ -22,7 +22,7 @@ use panoptes_sinks::record::{Details, Record, RecordWriter};
 use super::PolicyConfig;
 use super::describe::{self, InterfaceAddresses};
 use crate::limits::Limits;
-use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
+use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts};
 use crate::state::process::Process;
 use crate::state::{Change, Changes, ConnectionChange, HiddenFrom, Limit, Scene};
 
@@ -84,8 +84,8 @@ impl Changes for Reporter<'_> {
             Change::ProcessZombie { process, .. } => {
                 self.process(scene, Activity::ProcessZombie, process);
             }
-            Change::ProcessHidden { process, from, scans } => {
-                self.hidden(scene, process, from, scans);
+            Change::ProcessHidden { process, from, scans, since_ns } => {
+                self.hidden(scene, process, from, scans, since_ns);
             }
             Change::ThreadCreated { process, thread } => {
                 self.thread(scene, Activity::ThreadCreated, process, &thread);
@@ -142,7 +142,14 @@ impl Reporter<'_> {
         }
     }
 
-    fn hidden(&mut self, scene: &Scene<'_>, process: &Process, from: HiddenFrom, scans: u32) {
+    fn hidden(
+        &mut self,
+        scene: &Scene<'_>,
+        process: &Process,
+        from: HiddenFrom,
+        scans: u32,
+        since_ns: i64,
+    ) {
         let activity = Activity::ProcessHidden;
         if !self.is_wanted(activity) {
             return;
@@ -167,7 +174,7 @@ impl Reporter<'_> {
             attack_version: Some(ATTACK_VERSION),
             sensor: Some("PANOPTES"),
             confidence: Some(Confidence::High),
-            first_seen: Some(Timestamp::from_ns(process.first_seen_ns)),
+            first_seen: Some(Timestamp::from_ns(since_ns)),
             scans_confirmed: Some(scans),
         };
         let mut record = Record::new(activity, Details::Process(&details));
@@ -204,7 +211,16 @@ impl Reporter<'_> {
                 u64::try_from(end.saturating_sub(connection.first_seen_ns)).ok();
         }
         details.other_holders = (!others.is_empty()).then_some(Objects(&others));
-        let process = change.process.map(|process| describe_process(scene, process));
+        // Of an owner that has gone there is its name and number.
+        let owner = connection.owner.as_ref().map(|owner| ProcessFacts {
+            name: owner.name(),
+            process_id: owner.process.process_id,
+            ..ProcessFacts::default()
+        });
+        let process = match change.process {
+            Some(process) => Some(describe_process(scene, process)),
+            None => owner.map(|facts| describe::process(&facts, None)),
+        };
         let descriptor = change.descriptor.as_ref().map(describe::file_descriptor);
         let own = Details::NetworkConnection(&details);
         let parents = parents(process.as_ref(), descriptor.as_ref());

@@ -54,6 +54,8 @@ pub enum Change<'a> {
         from: HiddenFrom,
         /// In how many scans in a row.
         scans: u32,
+        /// When the first of them was, in nanoseconds since 1970.
+        since_ns: i64,
     },
     /// A thread that is not its process's first is there that was not.
     ThreadCreated {

@@ -40,7 +40,7 @@ pub mod process;
 pub mod strings;
 pub mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod thread;
 mod update;
 

@@ -83,8 +83,9 @@ pub(super) struct Life {
     pub(super) ended: bool,
     /// In how many scans in a row it was absent.
     pub(super) absent_scans: u32,
-    /// In how many scans in a row one view hid it.
+    /// In how many scans in a row one view hid it, and since when.
     pub(super) hidden_scans: u32,
+    pub(super) hidden_since_ns: i64,
     pub(super) hidden_reported: bool,
     /// In how many scans in a row it was a zombie.
     pub(super) zombie_scans: u32,
@@ -337,12 +338,16 @@ impl Process {
         snapshot: &Snapshot,
         process: &ProcessRow,
         leader: &ThreadRow,
+        now_ns: i64,
     ) -> Option<HiddenFrom> {
         if !process.stable {
             // Whatever it is, it is not the same all through the scan.
             return None;
         }
         let hidden = hidden_from(snapshot, leader);
+        if self.life.hidden_scans == 0 {
+            self.life.hidden_since_ns = now_ns;
+        }
         self.life.hidden_scans =
             if hidden.is_some() { self.life.hidden_scans.saturating_add(1) } else { 0 };
         hidden

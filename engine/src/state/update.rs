@@ -174,7 +174,7 @@ impl State {
             let announce = !row.life.announced && row.is_whole_enough(snapshot, process, grace);
             row.life.pending_scans = row.life.pending_scans.saturating_add(1);
             row.life.announced |= announce;
-            let hidden = row.watch_views(snapshot, process, leader).filter(|_| {
+            let hidden = row.watch_views(snapshot, process, leader, now_ns).filter(|_| {
                 row.life.announced
                     && !row.life.hidden_reported
                     && row.life.hidden_scans >= self.settings.confirm_scans.max(2)
@@ -192,8 +192,8 @@ impl State {
                 tell!(telling, Change::ProcessCreated(row));
             }
             if let Some(from) = hidden {
-                let scans = row.life.hidden_scans;
-                tell!(telling, Change::ProcessHidden { process: row, from, scans });
+                let (scans, since_ns) = (row.life.hidden_scans, row.life.hidden_since_ns);
+                tell!(telling, Change::ProcessHidden { process: row, from, scans, since_ns });
             }
         }
         born

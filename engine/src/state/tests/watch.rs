@@ -78,7 +78,8 @@ fn line(scene: &Scene<'_>, change: &Change<'_>) -> String {
         Change::ProcessZombie { process, scans } => {
             format!("zombie {} {scans}", process.process_id())
         }
-        Change::ProcessHidden { process, from, scans } => {
+        Change::ProcessHidden { process, from, scans, since_ns } => {
+            assert_eq!(*since_ns, scene.now_ns - 10_000_000 * i64::from(scans - 1));
             format!("hidden {} {from:?} {scans}", process.process_id())
         }
         Change::ThreadCreated { process, thread } => {

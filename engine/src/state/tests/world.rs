@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use core::net::{IpAddr, Ipv4Addr};
+use std::collections::HashMap;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::dentry::Name;
@@ -258,10 +259,15 @@ impl World {
             let ends = &row.endpoints;
             (ends.source, ends.source_port, ends.destination, ends.destination_port, row.address)
         });
+        let mut shown = Shown {
+            files: HashMap::new(),
+            tasks: self.processes.iter().map(|process| (process.pid, process.address)).collect(),
+            snapshot,
+        };
         for (index, process) in order.iter().enumerate() {
-            push_process(snapshot, index as u32, process, &self.processes);
+            shown.push_process(index as u32, process);
         }
-        finish(snapshot);
+        finish(shown.snapshot);
     }
 }
 
@@ -340,155 +346,175 @@ fn root(snapshot: &mut Snapshot) {
     }
 }
 
-fn push_file(snapshot: &mut Snapshot, file: &FakeFile) -> u32 {
-    let known = snapshot.files.iter().position(|row| row.address.0 == file.address);
-    if let Some(known) = known {
-        return known as u32;
-    }
-    let (super_block, mode, floating) = match file.kind {
-        FileKind::Regular => (0, 0o100_644, false),
-        FileKind::Socket => (1, 0o140_777, true),
-        FileKind::Pipe => (2, 0o010_600, true),
-    };
-    let dentry = snapshot.dentries.len() as u32;
-    let mut row = DentryRow {
-        name: Name {
-            address: KernelVa(0xffff_8883_0000_0000 + file.ino * 192),
-            length: file.name.len() as u32,
-            ..Name::default()
-        },
-        parent: if floating { dentry } else { 0 },
-        readable: true,
-        ..DentryRow::default()
-    };
-    row.text[..file.name.len()].copy_from_slice(file.name.as_bytes());
-    snapshot.dentries.push(row);
-    let inode = KernelVa(0xffff_8884_0000_0000 + file.ino * 640);
-    let inode_row = snapshot.inodes.push(InodeRow {
-        address: inode,
-        attributes: Attributes { mode, ino: file.ino, size: 4096, ..Attributes::default() },
-        super_block,
-        namespace_name: NONE,
-    });
-    let sock = |row: &ConnectionRow| file.sock != 0 && row.address.0 == file.sock;
-    let connection = snapshot.connections.iter().position(sock);
-    let flags = if file.kind == FileKind::Regular { 0 } else { 2 };
-    let pushed = snapshot.files.push(FileRow {
-        address: KernelVa(file.address),
-        open: OpenFile { inode, flags, ..OpenFile::default() },
-        inode: inode_row.unwrap_or(NONE),
-        path: PathRef { mount: 0, dentry },
-        connection: connection.map_or(NONE, |at| at as u32),
-    });
-    pushed.unwrap_or(NONE)
+/// A scan that is being filled in.
+struct Shown<'a> {
+    snapshot: &'a mut Snapshot,
+    /// The row of each file, by address.
+    files: HashMap<u64, u32>,
+    /// The address of each process's first thread.
+    tasks: HashMap<u32, u64>,
 }
 
-fn push_process(snapshot: &mut Snapshot, index: u32, process: &FakeProcess, all: &[FakeProcess]) {
-    let parent = all.iter().find(|other| other.pid == process.parent);
-    let has_files = process.exit_state == 0;
-    let files = snapshot.files_structs.len() as u32;
-    let leader = Task {
-        address: KernelVa(process.address),
-        pid: process.pid,
-        tgid: process.pid,
-        comm: comm(&process.name),
-        state: process.state,
-        exit_state: process.exit_state,
-        real_parent: parent.map_or(INIT_TASK, |parent| KernelVa(parent.address)),
-        start_boottime: process.start,
-        self_exec_id: process.exec_id,
-        sum_exec_runtime: 1000,
-        ..Task::default()
-    };
-    let files_index = if has_files { files } else { NONE };
-    let leader_row =
-        ThreadRow { task: leader, views: process.views, process: index, files: files_index };
-    let leader_index = snapshot.threads.push(leader_row).unwrap_or(NONE);
-    for thread in &process.threads {
-        let task = Task {
-            address: KernelVa(process.address + 0x1000 + u64::from(thread.tid) * 0x4000),
-            pid: thread.tid,
-            exit_state: thread.exit_state,
-            start_boottime: thread.start,
-            ..leader
+impl Shown<'_> {
+    fn push_file(&mut self, file: &FakeFile) -> u32 {
+        let snapshot = &mut *self.snapshot;
+        if let Some(known) = self.files.get(&file.address) {
+            return *known;
+        }
+        let (super_block, mode, floating) = match file.kind {
+            FileKind::Regular => (0, 0o100_644, false),
+            FileKind::Socket => (1, 0o140_777, true),
+            FileKind::Pipe => (2, 0o010_600, true),
         };
-        let views = view::IDR | view::THREAD_GROUP;
-        snapshot.threads.push(ThreadRow { task, views, process: index, files: files_index });
-    }
-    let mm = if process.mm == 0 { NONE } else { push_mm(snapshot, process) };
-    if has_files {
-        push_table(snapshot, process);
-    }
-    snapshot.processes.push(ProcessRow {
-        leader: leader_index,
-        parent_pid: process.parent,
-        ids: Some(Ids::default()),
-        pid_namespace: 4_026_531_836,
-        mount_namespace: 4_026_531_841,
-        network_namespace: 4_026_531_840,
-        cwd: PathRef { mount: 0, dentry: 0 },
-        mm,
-        files: files_index,
-        ended_runtime_ns: 0,
-        threads_runtime_ns: 1000,
-        thread_count: process.threads.len() as u32 + 1,
-        stable: process.stable,
-    });
-}
-
-fn push_mm(snapshot: &mut Snapshot, process: &FakeProcess) -> u32 {
-    let executable = process.executable.as_ref();
-    let exe_file = executable.map_or(NONE, |file| push_file(snapshot, file));
-    let start = snapshot.vmas.len() as u32;
-    for area in &process.areas {
-        let file = area.file.as_ref().map_or(NONE, |file| push_file(snapshot, file));
-        snapshot.vmas.push(VmaRow {
-            vma: Vma {
-                start: area.start,
-                end: area.end,
-                flags: area.flags,
-                mm: KernelVa(process.mm),
-                file: KernelVa(area.file.as_ref().map_or(0, |file| file.address)),
-                ops: KernelVa(if area.special { 0xffff_ffff_8111_0000 } else { 0 }),
-                ..Vma::default()
+        let dentry = snapshot.dentries.len() as u32;
+        let mut row = DentryRow {
+            name: Name {
+                address: KernelVa(0xffff_8883_0000_0000 + file.ino * 192),
+                length: file.name.len() as u32,
+                ..Name::default()
             },
-            file,
-            name: NONE,
+            parent: if floating { dentry } else { 0 },
+            readable: true,
+            ..DentryRow::default()
+        };
+        row.text[..file.name.len()].copy_from_slice(file.name.as_bytes());
+        snapshot.dentries.push(row);
+        let inode = KernelVa(0xffff_8884_0000_0000 + file.ino * 640);
+        let inode_row = snapshot.inodes.push(InodeRow {
+            address: inode,
+            attributes: Attributes { mode, ino: file.ino, size: 4096, ..Attributes::default() },
+            super_block,
+            namespace_name: NONE,
+        });
+        let sock = |row: &ConnectionRow| file.sock != 0 && row.address.0 == file.sock;
+        let connection = snapshot.connections.iter().position(sock);
+        let flags = if file.kind == FileKind::Regular { 0 } else { 2 };
+        let pushed = snapshot.files.push(FileRow {
+            address: KernelVa(file.address),
+            open: OpenFile { inode, flags, ..OpenFile::default() },
+            inode: inode_row.unwrap_or(NONE),
+            path: PathRef { mount: 0, dentry },
+            connection: connection.map_or(NONE, |at| at as u32),
+        });
+        let pushed = pushed.unwrap_or(NONE);
+        self.files.insert(file.address, pushed);
+        pushed
+    }
+
+    fn push_process(&mut self, index: u32, process: &FakeProcess) {
+        let parent = self.tasks.get(&process.parent);
+        let snapshot = &mut *self.snapshot;
+        let has_files = process.exit_state == 0;
+        let files = snapshot.files_structs.len() as u32;
+        let leader = Task {
+            address: KernelVa(process.address),
+            pid: process.pid,
+            tgid: process.pid,
+            comm: comm(&process.name),
+            state: process.state,
+            exit_state: process.exit_state,
+            real_parent: parent.map_or(INIT_TASK, |&parent| KernelVa(parent)),
+            start_boottime: process.start,
+            self_exec_id: process.exec_id,
+            sum_exec_runtime: 1000,
+            ..Task::default()
+        };
+        let files_index = if has_files { files } else { NONE };
+        let leader_row =
+            ThreadRow { task: leader, views: process.views, process: index, files: files_index };
+        let leader_index = snapshot.threads.push(leader_row).unwrap_or(NONE);
+        for thread in &process.threads {
+            let task = Task {
+                address: KernelVa(process.address + 0x1000 + u64::from(thread.tid) * 0x4000),
+                pid: thread.tid,
+                exit_state: thread.exit_state,
+                start_boottime: thread.start,
+                ..leader
+            };
+            let views = view::IDR | view::THREAD_GROUP;
+            snapshot.threads.push(ThreadRow { task, views, process: index, files: files_index });
+        }
+        let mm = if process.mm == 0 { NONE } else { self.push_mm(process) };
+        if has_files {
+            self.push_table(process);
+        }
+        self.snapshot.processes.push(ProcessRow {
+            leader: leader_index,
+            parent_pid: process.parent,
+            ids: Some(Ids::default()),
+            pid_namespace: 4_026_531_836,
+            mount_namespace: 4_026_531_841,
+            network_namespace: 4_026_531_840,
+            cwd: PathRef { mount: 0, dentry: 0 },
+            mm,
+            files: files_index,
+            ended_runtime_ns: 0,
+            threads_runtime_ns: 1000,
+            thread_count: process.threads.len() as u32 + 1,
+            stable: process.stable,
         });
     }
-    let command_line = snapshot.bytes.extend(&process.arguments).unwrap_or(0..0);
-    let pushed = snapshot.mms.push(MmRow {
-        address: KernelVa(process.mm),
-        exe_file,
-        exe_address: KernelVa(executable.map_or(0, |file| file.address)),
-        heap: process.brk.0..process.brk.1,
-        vmas: start..snapshot.vmas.len() as u32,
-        command_line,
-        has_command_line: true,
-        complete: process.mm_complete,
-        ..MmRow::default()
-    });
-    pushed.unwrap_or(NONE)
-}
 
-fn push_table(snapshot: &mut Snapshot, process: &FakeProcess) {
-    let start = snapshot.descriptors.len() as u32;
-    for (index, file) in &process.files {
-        let file = push_file(snapshot, file);
-        snapshot.descriptors.push(DescriptorRow { index: *index, file, close_on_exec: false });
+    fn push_mm(&mut self, process: &FakeProcess) -> u32 {
+        let executable = process.executable.as_ref();
+        let exe_file = executable.map_or(NONE, |file| self.push_file(file));
+        let start = self.snapshot.vmas.len() as u32;
+        for area in &process.areas {
+            let file = area.file.as_ref().map_or(NONE, |file| self.push_file(file));
+            self.snapshot.vmas.push(VmaRow {
+                vma: Vma {
+                    start: area.start,
+                    end: area.end,
+                    flags: area.flags,
+                    mm: KernelVa(process.mm),
+                    file: KernelVa(area.file.as_ref().map_or(0, |file| file.address)),
+                    ops: KernelVa(if area.special { 0xffff_ffff_8111_0000 } else { 0 }),
+                    ..Vma::default()
+                },
+                file,
+                name: NONE,
+            });
+        }
+        let snapshot = &mut *self.snapshot;
+        let command_line = snapshot.bytes.extend(&process.arguments).unwrap_or(0..0);
+        let pushed = snapshot.mms.push(MmRow {
+            address: KernelVa(process.mm),
+            exe_file,
+            exe_address: KernelVa(executable.map_or(0, |file| file.address)),
+            heap: process.brk.0..process.brk.1,
+            vmas: start..snapshot.vmas.len() as u32,
+            command_line,
+            has_command_line: true,
+            complete: process.mm_complete,
+            ..MmRow::default()
+        });
+        pushed.unwrap_or(NONE)
     }
-    let first = snapshot.files_threads.len() as u32;
-    snapshot.files_threads.push(process.pid);
-    for thread in &process.threads {
-        snapshot.files_threads.push(thread.tid);
+
+    fn push_table(&mut self, process: &FakeProcess) {
+        let start = self.snapshot.descriptors.len() as u32;
+        for (index, file) in &process.files {
+            let file = self.push_file(file);
+            self.snapshot.descriptors.push(DescriptorRow {
+                index: *index,
+                file,
+                close_on_exec: false,
+            });
+        }
+        let snapshot = &mut *self.snapshot;
+        let first = snapshot.files_threads.len() as u32;
+        snapshot.files_threads.push(process.pid);
+        for thread in &process.threads {
+            snapshot.files_threads.push(thread.tid);
+        }
+        snapshot.files_structs.push(FilesRow {
+            address: KernelVa(process.address + 0x100),
+            descriptors: start..snapshot.descriptors.len() as u32,
+            threads: first..snapshot.files_threads.len() as u32,
+            complete: process.files_complete,
+            ..FilesRow::default()
+        });
     }
-    snapshot.files_structs.push(FilesRow {
-        address: KernelVa(process.address + 0x100),
-        descriptors: start..snapshot.descriptors.len() as u32,
-        threads: first..snapshot.files_threads.len() as u32,
-        complete: process.files_complete,
-        ..FilesRow::default()
-    });
 }
 
 fn push_socket(snapshot: &mut Snapshot, socket: &FakeSocket) {

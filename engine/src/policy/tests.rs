@@ -1,0 +1,342 @@
+//! Records and lines of machines made by hand: each is what the schema says, and says what happened.
+
+use std::net::Ipv4Addr;
+
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::Limits as TextLimits;
+use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_sinks::schema::{record_schema, scan_schema};
+use serde_json::Value;
+
+use super::lines::{Kinds, LineWriter, Traits};
+use super::{Policy, PolicyConfig};
+use crate::limits::Limits;
+use crate::state::tests::watch::limits;
+use crate::state::tests::world::{
+    ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X, empty,
+};
+use crate::state::{Settings, State};
+use crate::walk::{AddressList, InterfaceRow, Snapshot, view};
+
+const SOCK: u64 = 0xffff_8887_0000_0000;
+
+/// Watches a [`World`] and reads its records.
+struct Reader {
+    state: State,
+    snapshot: Snapshot,
+    policy: Policy,
+    producer: Producer,
+    consumer: Consumer,
+    now_ns: i64,
+}
+
+impl Reader {
+    fn new(limits: &Limits) -> Self {
+        let mut config = PolicyConfig::default();
+        config.set_enabled(Activity::ProcessMemoryCreated, true);
+        config.set_enabled(Activity::ProcessMemoryTerminated, true);
+        Self::with(limits, config)
+    }
+
+    fn with(limits: &Limits, config: PolicyConfig) -> Self {
+        let text = TextLimits::new(limits.string_length as usize);
+        let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+        let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
+        let (producer, consumer) = queue(size, &Waker::default());
+        let mut snapshot = empty(limits);
+        snapshot.interfaces.push(eth0());
+        Self {
+            state: State::new(limits, Settings::default(), 7),
+            snapshot,
+            policy: Policy::new(limits, config, header, 1),
+            producer,
+            consumer,
+            now_ns: 1_795_159_906_905_224_659,
+        }
+    }
+
+    /// The records of one scan.
+    fn scan(&mut self, world: &World) -> Vec<Value> {
+        world.show(&mut self.snapshot);
+        self.now_ns += 10_000_000;
+        let mut reporter = self.policy.reporter(&mut self.producer);
+        self.state.update(&self.snapshot, self.now_ns, &mut reporter);
+        self.producer.flush();
+        let schema: Value = serde_json::from_str(&record_schema()).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let mut records = Vec::new();
+        while let Some(block) = self.consumer.pop() {
+            for record in block.iter() {
+                let record: Value = serde_json::from_slice(record).unwrap();
+                let errors: Vec<_> =
+                    validator.iter_errors(&record).map(|error| error.to_string()).collect();
+                assert!(errors.is_empty(), "{errors:?} in {record}");
+                records.push(record);
+            }
+            self.consumer.give_back(block);
+        }
+        assert_eq!(self.policy.refused(), 0);
+        records
+    }
+}
+
+fn eth0() -> InterfaceRow {
+    let mut row =
+        InterfaceRow { network_namespace: 4_026_531_840, index: 2, ..InterfaceRow::default() };
+    row.name[..4].copy_from_slice(b"eth0");
+    row.mac_length = 6;
+    row.ipv4 = AddressList::default();
+    row.ipv4.push(Ipv4Addr::new(10, 0, 2, 15));
+    row
+}
+
+fn names(records: &[Value]) -> Vec<&str> {
+    records.iter().map(|record| record["activity_data"]["name"].as_str().unwrap()).collect()
+}
+
+fn details<'a>(record: &'a Value, key: &str) -> &'a Value {
+    &record["activity_data"][key]
+}
+
+fn shell() -> FakeProcess {
+    let mut shell = FakeProcess::new(714)
+        .with_thread(715)
+        .with_file(0, FakeFile::socket(0xffff_8885_0000_1200, 13_731, SOCK))
+        .with_area(FakeArea::of_file(
+            0x7f1c_2a00_0000,
+            0x7f1c_2a1d_5000,
+            R | X,
+            &FakeFile::regular(0xffff_8885_0000_0200, 71, "libc.so.6"),
+        ))
+        .with_area(FakeArea::anonymous(0x7f1c_3000_0000, 0x7f1c_3000_1000, R | W | X));
+    shell.name = "bash".into();
+    shell
+}
+
+fn with_shell() -> World {
+    let mut world = World::default().with(shell());
+    world.sockets.push(FakeSocket::new(SOCK, 58848, ESTABLISHED));
+    world
+}
+
+#[test]
+fn a_reverse_shell_starts_and_ends() {
+    let mut reader = Reader::new(&limits());
+    assert_eq!(reader.scan(&World::default()), Vec::<Value>::new());
+    let records = reader.scan(&with_shell());
+    assert_eq!(
+        names(&records),
+        [
+            "process_created",
+            "thread_created",
+            "file_descriptor_open",
+            "process_memory_created",
+            "new_file_mapped",
+            "process_memory_created",
+            "new_executable_anonymous_memory_mapped",
+            "network_connection_created",
+        ]
+    );
+    let process = details(&records[0], "process_details");
+    assert_eq!(process["process_name"], "bash");
+    assert_eq!(process["process_executable_path"], "/bash");
+    assert_eq!(process["process_current_working_directory"], "/");
+    assert_eq!(process["process_command_line_arguments"], "bash -i");
+    assert_eq!(process["process_state"], "S (sleeping)");
+    assert_eq!(process["process_cpu_time_ns"], 1000);
+    assert_eq!(process["process_cpu_clock_cycles"], 2000);
+    for record in &records[..7] {
+        assert_eq!(details(record, "process_details"), process, "all say the same of it");
+    }
+    assert_eq!(details(&records[1], "thread_details")["thread_id"], 715);
+    let descriptor = details(&records[2], "file_descriptor_details");
+    assert_eq!(descriptor["file_descriptor_name"], "socket:[13731]");
+    assert_eq!(descriptor["file_descriptor_file_type"], "SOCKET");
+    assert_eq!(descriptor["file_descriptor_thread_id_array"], serde_json::json!([714, 715]));
+    let area = details(&records[4], "process_memory_details");
+    assert_eq!(area["file_path"], "/libc.so.6");
+    assert_eq!(area["file_name"], "libc.so.6");
+    assert_eq!(area["memory_permissions"], "r-xp");
+    let connection = details(&records[7], "network_connection_details");
+    assert_eq!(connection["file_descriptor_id"], 0);
+    assert_eq!(connection["source_ip_address"], "10.0.2.15");
+    assert_eq!(connection["workload_network_interface_name"], "eth0");
+    assert_eq!(details(&records[7], "file_descriptor_details"), descriptor);
+
+    let mut gone = World::default();
+    gone.sockets.push(FakeSocket::new(SOCK + 0x1000, 58848, TIME_WAIT));
+    let records = reader.scan(&gone);
+    assert_eq!(names(&records), ["process_terminated", "tcp_network_connection_state_change"]);
+    let last = details(&records[0], "process_details");
+    assert_eq!(last["process_command_line_arguments"], "bash -i", "though nothing of it is left");
+    assert_eq!(last["process_executable_path"], "/bash");
+    let owner = details(&records[1], "process_details");
+    assert_eq!(*owner, serde_json::json!({"process_name": "bash", "process_id": 714}));
+    gone.sockets.clear();
+    assert_eq!(reader.scan(&gone), Vec::<Value>::new());
+    let records = reader.scan(&gone);
+    assert_eq!(names(&records), ["network_connection_terminated"]);
+    let connection = details(&records[0], "network_connection_details");
+    assert_eq!(connection["connection_state"], "TIME_WAIT");
+    assert_eq!(connection["tcp_connection_overall_duration_ns"], 20_000_000);
+}
+
+#[test]
+fn a_hidden_process_is_an_alert_that_says_why() {
+    let mut reader = Reader::new(&limits());
+    reader.scan(&with_shell());
+    let mut hidden = with_shell();
+    hidden.process(714).views = view::IDR | view::THREAD_GROUP;
+    assert_eq!(reader.scan(&hidden), Vec::<Value>::new());
+    let records = reader.scan(&hidden);
+    assert_eq!(names(&records), ["process_hidden"]);
+    let record = &records[0];
+    assert_eq!((&record["message_type"], &record["severity"]), (&"ALERT".into(), &"HIGH".into()));
+    let detection = &record["detection"];
+    assert_eq!(detection["mitre_attack"], serde_json::json!(["T1014"]));
+    assert_eq!(detection["scans_confirmed"], 2);
+    let reason = detection["reason"].as_str().unwrap();
+    assert!(reason.contains("714") && reason.contains("task list"), "{reason}");
+    hidden.remove(714);
+    let records = reader.scan(&hidden);
+    let ends = names(&records).iter().filter(|name| **name == "process_terminated").count();
+    assert_eq!(ends, 1);
+}
+
+#[test]
+fn the_vdso_is_no_finding() {
+    let mut reader = Reader::new(&limits());
+    reader.scan(&World::default());
+    let mut vdso = FakeArea::anonymous(0x7fff_0000_0000, 0x7fff_0000_2000, R | X);
+    vdso.special = true;
+    let records = reader.scan(&World::default().with(FakeProcess::new(50).with_area(vdso)));
+    assert_eq!(names(&records), ["process_created", "process_memory_created"]);
+}
+
+#[test]
+fn what_is_off_is_not_said() {
+    let mut config = PolicyConfig::default();
+    config.set_enabled(Activity::FileDescriptorOpen, false);
+    config.set_enabled(Activity::NetworkConnectionCreated, false);
+    let mut reader = Reader::with(&limits(), config);
+    reader.scan(&World::default());
+    let records = reader.scan(&with_shell());
+    assert_eq!(
+        names(&records),
+        [
+            "process_created",
+            "thread_created",
+            "new_file_mapped",
+            "new_executable_anonymous_memory_mapped"
+        ]
+    );
+}
+
+#[test]
+fn every_limit_has_its_message() {
+    let tiny = Limits {
+        processes: 2,
+        threads: 1,
+        file_descriptors: 1,
+        vmas: 1,
+        connections: 1,
+        string_length: 1024,
+    };
+    let mut reader = Reader::new(&tiny);
+    reader.scan(&World::default());
+    let mut crowd = with_shell();
+    let shell = crowd.process(714);
+    *shell = shell.clone().with_thread(716).with_file(1, FakeFile::pipe(0xffff_8885_0000_1300, 9));
+    crowd.sockets.push(FakeSocket::new(SOCK + 0x1000, 58849, ESTABLISHED));
+    crowd.processes.push(FakeProcess::new(900));
+    let records = reader.scan(&crowd);
+    let limits: Vec<_> =
+        names(&records).into_iter().filter(|name| name.contains("limit")).collect();
+    assert_eq!(
+        limits,
+        [
+            "process_limit_reached",
+            "threads_limit_reached",
+            "file_handles_limit_reached",
+            "process_memory_limit_reached",
+            "network_connections_limit_reached",
+        ]
+    );
+    let reached =
+        records.iter().find(|record| names(std::slice::from_ref(record))[0].contains("limit"));
+    let reached = details(reached.unwrap(), "system_activity_details");
+    assert_eq!((&reached["capacity"], &reached["untracked"]), (&2.into(), &1.into()));
+    reader.scan(&World::default());
+    let records = reader.scan(&World::default());
+    assert!(names(&records).contains(&"limit_cleared"), "{records:?}");
+}
+
+#[test]
+fn scan_lines_are_in_order_and_fit_the_schema() {
+    let mut snapshot = empty(&limits());
+    snapshot.interfaces.push(eth0());
+    let mut world = with_shell();
+    world.sockets.push(FakeSocket::listener(SOCK + 0x2000, 22));
+    world.processes.push(
+        FakeProcess::new(900)
+            .with_file(4, FakeFile::socket(0xffff_8885_0000_1200, 13_731, SOCK))
+            .with_file(5, FakeFile::pipe(0xffff_8885_0000_1300, 9)),
+    );
+    world.show(&mut snapshot);
+    let mut writer = LineWriter::new(&limits());
+    let schema: Value = serde_json::from_str(&scan_schema()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut seen = Vec::new();
+    let counts = writer.write::<()>(&snapshot, Kinds::ALL, &Traits::default(), &mut |line| {
+        let line: Value = serde_json::from_slice(line).unwrap();
+        assert!(validator.is_valid(&line), "{line}");
+        let text = |key: &str| line[key].to_string();
+        let which = match line["kind"].as_str().unwrap() {
+            "file_descriptor" => text("file_descriptor_index"),
+            "thread" => text("thread_id"),
+            "memory" => text("virtual_memory_area_start_address"),
+            "connection" => text("source_port") + " " + &text("file_descriptor_id"),
+            _ => String::new(),
+        };
+        seen.push(format!("{} {} {which}", line["kind"].as_str().unwrap(), text("process_id")));
+        Ok(())
+    });
+    assert_eq!(
+        seen.iter().map(|line| line.trim_end()).collect::<Vec<_>>(),
+        [
+            "process 1",
+            "process 714",
+            "process 900",
+            "thread 1 1",
+            "thread 714 714",
+            "thread 714 715",
+            "thread 900 900",
+            "file_descriptor 714 0",
+            "file_descriptor 900 4",
+            "file_descriptor 900 5",
+            "memory 714 \"0x7f1c2a000000\"",
+            "memory 714 \"0x7f1c30000000\"",
+            "connection null 22 null",
+            "connection 714 58848 0",
+            "connection 900 58848 4",
+            "interface null",
+        ]
+    );
+    let counts = counts.unwrap();
+    assert_eq!((counts.lines, counts.unnamed, counts.too_long), (16, 0, 0));
+}
+
+#[test]
+fn lines_stop_at_the_first_error_of_their_sink() {
+    let mut snapshot = empty(&limits());
+    with_shell().show(&mut snapshot);
+    let mut count = 0;
+    let stopped =
+        LineWriter::new(&limits()).write(&snapshot, Kinds::ALL, &Traits::default(), &mut |_| {
+            count += 1;
+            if count == 3 { Err("closed") } else { Ok(()) }
+        });
+    assert_eq!((stopped, count), (Err("closed"), 3));
+}
