@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 mod demo;
+mod fuzz;
 mod guest;
 mod human;
 mod setup;
@@ -23,6 +24,7 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command { name: "demo", usage: demo::USAGE, run: demo::run },
     Command { name: "test", usage: test::USAGE, run: test::run },
+    Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },
     Command { name: "setup", usage: setup::USAGE, run: setup::run },
 ];
