@@ -58,10 +58,35 @@ fn zoo_on_two_nodes_is_scanned_exactly() {
     }
 }
 
+const LOAD: &str = "load processes=300 threads=5 fds=50 areas=100 connections=5";
+
 #[test]
-fn load_is_scanned_exactly() {
-    if enabled("load_is_scanned_exactly") {
-        let load = "load processes=300 threads=5 fds=50 areas=100 connections=5";
-        scan_is_exact(&mut boot(Flavor::Debian6_1, |spec| spec.memory_mib = 1024), load);
+fn load_of_6_1_behind_five_levels_is_scanned_exactly() {
+    if enabled("load_of_6_1_behind_five_levels_is_scanned_exactly") {
+        let change = |spec: &mut GuestSpec| {
+            spec.memory_mib = 1024;
+            spec.five_level = true;
+        };
+        scan_is_exact(&mut boot(Flavor::Debian6_1, change), LOAD);
+    }
+}
+
+#[test]
+fn load_of_6_12_is_scanned_exactly() {
+    if enabled("load_of_6_12_is_scanned_exactly") {
+        scan_is_exact(&mut boot(Flavor::Debian6_12, |spec| spec.memory_mib = 1024), LOAD);
+    }
+}
+
+/// A table of so many descriptors is in vmalloc memory, as are with two nodes the kernel's big tables.
+#[test]
+fn twenty_thousand_descriptors_on_two_nodes_are_scanned_exactly() {
+    if enabled("twenty_thousand_descriptors_on_two_nodes_are_scanned_exactly") {
+        let change = |spec: &mut GuestSpec| {
+            spec.memory_mib = 1024;
+            spec.numa_nodes = 2;
+        };
+        let many = "fds process=1 count=20000";
+        scan_is_exact(&mut boot(Flavor::Debian6_1, change), many);
     }
 }
