@@ -1,0 +1,185 @@
+//! After start nothing is allocated while scans are taken in and records are written, with room for
+//! everything and with room for little: full tables are where allocations hide.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(unsafe_code, reason = "an allocator is unsafe to write")]
+
+#[path = "../src/state/tests/world.rs"]
+mod world;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use panoptes_engine::policy::{Policy, PolicyConfig};
+use panoptes_engine::state::{Limit, Settings, State};
+// What the machines made by hand know as their own crate's.
+use panoptes_engine::{limits, walk};
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::Limits as TextLimits;
+use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
+
+use limits::Limits;
+use world::{
+    ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X, empty,
+};
+
+/// Counts and passes on.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to the system's allocator with the same arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System.alloc` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many scans are taken in with each set of limits.
+const SCANS: u32 = 1000;
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+/// Some births, deaths and changes.
+fn change(world: &mut World, random: &mut Random, scan: u32) {
+    for number in 0..random.below(6) as u32 {
+        let pid = 1000 + scan * 10 + number;
+        let mut process = FakeProcess::new(pid).with_thread(pid + 5_000_000);
+        process.exec_id = 1 + number % 2;
+        process.arguments = vec![b'x'; random.below(3000) as usize];
+        for index in 0..random.below(12) as u32 {
+            process.files.push((index, file(random)));
+        }
+        for index in 0..random.below(20) {
+            let start = 0x10_0000 + index * 0x10_0000;
+            let area = FakeArea::of_file(start, start + 0x8000, R | X, &file(random));
+            process.areas.push(area);
+        }
+        world.processes.push(process);
+    }
+    while world.processes.len() > 60 + random.below(40) as usize {
+        let at = 1 + random.below(world.processes.len() as u64 - 1) as usize;
+        if random.below(4) == 0 {
+            world.processes[at].become_zombie();
+            break;
+        }
+        world.processes.remove(at);
+    }
+    for _ in 0..10 {
+        let at = random.below(world.processes.len() as u64) as usize;
+        let process = &mut world.processes[at];
+        if process.exit_state != 0 {
+            continue;
+        }
+        match random.below(4) {
+            0 => process.files.clear(),
+            1 => process.areas.push(FakeArea::anonymous(
+                0x7000_0000 + process.areas.len() as u64 * 0x2000,
+                0x7000_1000 + process.areas.len() as u64 * 0x2000,
+                R | W,
+            )),
+            2 => process.exec_id += 1,
+            _ => process.stable = !process.stable,
+        }
+    }
+    for _ in 0..random.below(5) {
+        let port = 1024 + random.below(60_000) as u16;
+        let address = 0xffff_8887_0000_0000 + random.below(1 << 30) * 64;
+        let state = if random.below(3) == 0 { TIME_WAIT } else { ESTABLISHED };
+        world.sockets.push(FakeSocket::new(address, port, state));
+    }
+    while world.sockets.len() > 80 {
+        let at = random.below(world.sockets.len() as u64) as usize;
+        world.sockets.swap_remove(at);
+    }
+    world.idr_whole = random.below(10) != 0;
+}
+
+fn file(random: &mut Random) -> FakeFile {
+    let number = random.below(500);
+    let address = 0xffff_8885_0000_0000 + number * 512;
+    match number % 3 {
+        0 => FakeFile::socket(address, number, 0),
+        1 => FakeFile::pipe(address, number),
+        _ => FakeFile::regular(address, number, &format!("file-{number:020}")),
+    }
+}
+
+/// One test in this file, and everything on one thread: nothing else may allocate meanwhile.
+#[test]
+fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
+    let roomy = Limits {
+        processes: 256,
+        threads: 1024,
+        file_descriptors: 4096,
+        vmas: 8192,
+        connections: 256,
+        string_length: 1024,
+    };
+    let narrow = Limits {
+        processes: 30,
+        threads: 20,
+        file_descriptors: 70,
+        vmas: 100,
+        connections: 30,
+        string_length: 64,
+    };
+    for (limits, is_full) in [(roomy, false), (narrow, true)] {
+        let mut config = PolicyConfig::default();
+        for &activity in Activity::ALL {
+            config.set_enabled(activity, true);
+        }
+        let text = TextLimits::new(limits.string_length as usize);
+        let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+        let mut policy = Policy::new(&limits, config, header, 1);
+        let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
+        let (mut producer, mut consumer) = queue(size, &Waker::default());
+        let mut state = State::new(&limits, Settings::default(), 3);
+        // The scan sees more than is tracked.
+        let mut snapshot = empty(&roomy);
+        let mut world = World::default();
+        let mut random = Random(42);
+        let (mut records, mut untracked, mut allocated) = (0, 0, 0);
+        for scan in 0..SCANS {
+            change(&mut world, &mut random, scan);
+            world.show(&mut snapshot);
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let now_ns = 1_795_000_000_000_000_000 + i64::from(scan) * 10_000_000;
+            state.update(&snapshot, now_ns, &mut policy.reporter(&mut producer));
+            producer.flush();
+            allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
+            while let Some(block) = consumer.pop() {
+                records += block.records();
+                consumer.give_back(block);
+            }
+            untracked += state.usage(Limit::Descriptors).untracked;
+        }
+        assert_eq!(allocated, 0, "with {limits:?}");
+        assert_eq!(policy.refused(), 0);
+        assert!(records > SCANS as usize, "{records} records are hardly a test");
+        assert_eq!(untracked > 0, is_full, "{untracked} with {limits:?}");
+    }
+}
