@@ -1,13 +1,17 @@
 //! What Panoptes writes: the records, their serialisers, and the outputs they go to.
 //!
 //! Data comes in as details structs that borrow whatever the caller has ([`record`]), is written
-//! once into preallocated space ([`json`]), and leaves as lines. [`activities`] is the table of
-//! everything that can be reported; [`schema`] is made from the same declarations that write the
-//! records.
+//! once into preallocated space ([`json`], or [`human`] for people), and leaves as lines.
+//! [`activities`] is the table of everything that can be reported; [`schema`] is made from the same
+//! declarations that write the records.
+//!
+//! A scanner writes records straight into its [`queue`]; the [`writer`], on a thread of its own,
+//! carries them to the [`output`]s: files and streams, by io_uring or by plain writes. Scanners
+//! never wait for it, and what an output cannot take in time is counted.
 //!
 //! This crate does not know what a kernel is, when something is worth reporting, or what time it
 //! is: all that is handed in. Once started it allocates nothing. Start reading at
-//! [`record::RecordWriter::write`] and [`record::scan::ScanLine::write`].
+//! [`record::RecordWriter::write`], [`record::scan::ScanLine::write`] and [`writer::Writer::step`].
 //!
 //! ```
 //! use panoptes_sinks::activities::Activity;
@@ -43,6 +47,42 @@
 //! let length = writer.write(&mut out, &header, &record, 1_795_159_906_905_224_659)?;
 //! assert!(out[..length].starts_with(b"{\"vendor_name\":\"PANOPTES\""));
 //! # Ok::<(), panoptes_sinks::json::Full>(())
+//! ```
+//!
+//! And the way out:
+//!
+//! ```no_run
+//! # use std::sync::atomic::AtomicBool;
+//! # use panoptes_sinks::activities::Activity;
+//! # use panoptes_sinks::json::Limits;
+//! # use panoptes_sinks::record::header::Header;
+//! # use panoptes_sinks::record::interface::BluefieldSystem;
+//! # use panoptes_sinks::record::process::ProcessDetails;
+//! # use panoptes_sinks::record::{Details, Record, RecordWriter};
+//! use panoptes_sinks::output::Output;
+//! use panoptes_sinks::output::file::{FileOptions, FileOutput};
+//! use panoptes_sinks::queue::{QueueSize, Waker, queue};
+//! use panoptes_sinks::writer::Writer;
+//!
+//! # let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), Limits::new(1024));
+//! # let process = ProcessDetails::default();
+//! # let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
+//! # let mut records = RecordWriter::new(7, 1024);
+//! # let now_ns = 0;
+//! let file = FileOutput::open("/var/log/panoptes/events.jsonl".as_ref(), FileOptions::default())?;
+//! let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
+//! let mut writer = Writer::new(vec![consumer], vec![Output::File(file)]);
+//! let start = std::time::Instant::now();
+//! std::thread::spawn(move || {
+//!     writer.run(&|| start.elapsed().as_nanos() as u64, &AtomicBool::new(false))
+//! });
+//!
+//! // The scanner: each record into the queue, and a flush when the scan ends.
+//! if producer.push_with(|room| records.write(room, &header, &record, now_ns)).is_err() {
+//!     // Full: the queue has counted it.
+//! }
+//! producer.flush();
+//! # Ok::<(), std::io::Error>(())
 //! ```
 
 pub mod activities;

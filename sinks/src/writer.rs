@@ -29,11 +29,11 @@ struct Lane {
     first: u64,
 }
 
-/// An output and how far it is in each lane.
+/// An output and how far it is in each lane that it takes from.
 #[derive(Debug)]
 struct Reader {
     output: Output,
-    places: Vec<Place>,
+    places: Vec<Option<Place>>,
     standing: Standing,
     /// At the end: how many bytes were written when it last got on, and when that was.
     progress_bytes: u64,
@@ -78,20 +78,27 @@ const SHORT_WAIT: Duration = Duration::from_millis(2);
 const LONG_WAIT: Duration = Duration::from_millis(500);
 
 impl Writer {
-    /// A writer for these queues, which must share one waker, and these outputs.
+    /// A writer that gives what is in any of these queues to each of these outputs.
     pub fn new(queues: Vec<Consumer>, outputs: Vec<Output>) -> Self {
+        let all: Vec<_> = (0..queues.len()).collect();
+        Self::routed(queues, outputs.into_iter().map(|output| (output, all.clone())).collect())
+    }
+
+    /// A writer for outputs that take only what is in some of the queues, named by their places:
+    /// there is one queue for each scanner and format. All must share one waker.
+    pub fn routed(queues: Vec<Consumer>, outputs: Vec<(Output, Vec<usize>)>) -> Self {
         let waker = queues.first().map(|queue| queue.waker().clone()).unwrap_or_default();
-        let lanes: Vec<_> = queues
-            .into_iter()
-            .map(|consumer| Lane {
-                held: VecDeque::with_capacity(consumer.blocks()),
-                first: 0,
-                consumer,
-            })
-            .collect();
-        let reader = |output| Reader {
+        let lane = |consumer: Consumer| Lane {
+            held: VecDeque::with_capacity(consumer.blocks()),
+            first: 0,
+            consumer,
+        };
+        let lanes: Vec<_> = queues.into_iter().map(lane).collect();
+        let reader = |(output, taken): (Output, Vec<usize>)| Reader {
             output,
-            places: vec![Place::default(); lanes.len()],
+            places: (0..lanes.len())
+                .map(|lane| taken.contains(&lane).then(Place::default))
+                .collect(),
             standing: Standing::Idle,
             progress_bytes: 0,
             progress_ns: 0,
@@ -228,9 +235,7 @@ impl Writer {
         }
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             for reader in &mut self.outputs {
-                while reader.places[index].block < lane.first + lane.held.len() as u64 {
-                    reader.skip_block(index, lane);
-                }
+                while reader.skip_block(index, lane) {}
             }
             lane.release(&mut self.outputs, index);
         }
@@ -255,7 +260,8 @@ impl Lane {
     /// none, the oldest.
     fn release(&mut self, outputs: &mut [Reader], index: usize) {
         loop {
-            let slowest = outputs.iter().map(|reader| reader.places[index].block).min();
+            let blocks = outputs.iter().filter_map(|reader| reader.places[index]);
+            let slowest = blocks.map(|place| place.block).min();
             while !self.held.is_empty() && slowest.is_none_or(|slowest| self.first < slowest) {
                 if let Some(block) = self.held.pop_front() {
                     self.consumer.give_back(block);
@@ -265,10 +271,10 @@ impl Lane {
             if self.held.len() + BLOCKS_SPARE <= self.consumer.blocks() {
                 return;
             }
-            for reader in
-                outputs.iter_mut().filter(|reader| reader.places[index].block == self.first)
-            {
-                reader.skip_block(index, self);
+            for reader in outputs.iter_mut() {
+                if reader.places[index].is_some_and(|place| place.block == self.first) {
+                    reader.skip_block(index, self);
+                }
             }
         }
     }
@@ -279,6 +285,9 @@ impl Reader {
     fn take(&mut self, lanes: &[Lane], now_ns: u64) -> usize {
         let mut taken = 0;
         for (lane, place) in lanes.iter().zip(&mut self.places) {
+            let Some(place) = place else {
+                continue;
+            };
             while let Some(block) = lane.held.get((place.block - lane.first) as usize) {
                 let count = self.output.append(block, place.record, now_ns);
                 taken += count;
@@ -306,12 +315,16 @@ impl Reader {
         now_ns < self.progress_ns + patience
     }
 
-    /// Gives up on the rest of the block it is at.
-    fn skip_block(&mut self, index: usize, lane: &Lane) {
-        let place = &mut self.places[index];
-        if let Some(block) = lane.held.get((place.block - lane.first) as usize) {
-            self.output.counters().add_dropped(block.records() - place.record);
-        }
+    /// Gives up on the rest of the block it is at; false when it is at none.
+    fn skip_block(&mut self, index: usize, lane: &Lane) -> bool {
+        let Some(place) = &mut self.places[index] else {
+            return false;
+        };
+        let Some(block) = lane.held.get((place.block - lane.first) as usize) else {
+            return false;
+        };
+        self.output.counters().add_dropped(block.records() - place.record);
         *place = Place { block: place.block + 1, record: 0 };
+        true
     }
 }

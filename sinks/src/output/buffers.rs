@@ -6,7 +6,7 @@
 
 /// The buffers of one output.
 #[derive(Debug)]
-pub struct Buffers {
+pub(crate) struct Buffers {
     slots: Box<[Slot]>,
     /// The first of those sealed.
     oldest: usize,
@@ -38,21 +38,21 @@ enum State {
 
 /// What a transport is to write next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Which buffer.
-    pub slot: usize,
+    pub(crate) slot: usize,
     /// From which of its bytes.
-    pub start: usize,
+    pub(crate) start: usize,
     /// Up to which.
-    pub end: usize,
+    pub(crate) end: usize,
     /// Where in the file.
-    pub offset: u64,
+    pub(crate) offset: u64,
 }
 
 impl Buffers {
     /// `count` buffers of `bytes` each, of which `most` may be under way at once: one for a stream,
     /// all for a file.
-    pub fn new(count: usize, bytes: usize, most: usize) -> Self {
+    pub(crate) fn new(count: usize, bytes: usize, most: usize) -> Self {
         let slot = || Slot {
             data: vec![0; bytes].into_boxed_slice(),
             filled: 0,
@@ -81,17 +81,17 @@ impl Buffers {
     }
 
     /// How many bytes fit into the buffer being filled; none when all are under way.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.filling().map_or(0, |index| self.slots[index].data.len() - self.slots[index].filled)
     }
 
     /// How many bytes are in the buffer being filled.
-    pub fn filled(&self) -> usize {
+    pub(crate) fn filled(&self) -> usize {
         self.filling().map_or(0, |index| self.slots[index].filled)
     }
 
     /// Adds whole records, which must fit.
-    pub fn append(&mut self, bytes: &[u8], records: usize) {
+    pub(crate) fn append(&mut self, bytes: &[u8], records: usize) {
         let index = self.filling().expect("the caller asked for room");
         let slot = &mut self.slots[index];
         slot.data[slot.filled..slot.filled + bytes.len()].copy_from_slice(bytes);
@@ -100,7 +100,7 @@ impl Buffers {
     }
 
     /// Ends the buffer being filled, if there is anything in it: it goes to `offset`.
-    pub fn seal(&mut self, offset: u64) {
+    pub(crate) fn seal(&mut self, offset: u64) {
         if self.filled() == 0 {
             return;
         }
@@ -111,12 +111,12 @@ impl Buffers {
     }
 
     /// Whether everything sealed has been written.
-    pub const fn is_idle(&self) -> bool {
+    pub(crate) const fn is_idle(&self) -> bool {
         self.sealed == 0
     }
 
     /// How many are being written.
-    pub fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         self.slots.iter().filter(|slot| slot.state == State::Writing).count()
     }
 
@@ -173,7 +173,7 @@ impl Buffers {
     }
 
     /// Whether a write failed.
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.slots.iter().any(|slot| slot.state == State::Failed)
     }
 

@@ -4,14 +4,14 @@
 //! rest to the queue; the writer (`crate::writer`) drops from the queue what an output cannot take
 //! in time, and counts it.
 //!
-//! Layers: [`file`] and [`stream`] say what goes where and when (rotation, sync, flush);
-//! [`transport`] gets buffers into a descriptor, with [`ring`] and [`plain`] as its two ways;
-//! [`buffers`] keeps count of what is written of what.
+//! Layers: `file.rs` and `stream.rs` say what goes where and when (rotation, sync, flush);
+//! `transport.rs` gets buffers into a descriptor, with `ring.rs` and `plain.rs` as its two ways;
+//! `buffers.rs` keeps count of what is written of what.
 
-pub mod buffers;
+mod buffers;
 pub mod file;
-pub mod plain;
-pub mod ring;
+mod plain;
+mod ring;
 pub mod stream;
 pub mod transport;
 
