@@ -36,7 +36,8 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 /// Room for the records of one burst from one scanner: 32 MiB.
 const SCANNER_QUEUE: QueueSize = QueueSize { blocks: 128, block_bytes: 256 * 1024 };
-const CONTROL_QUEUE: QueueSize = QueueSize { blocks: 4, block_bytes: 64 * 1024 };
+/// Each message of the control thread takes a block, since it is handed over at once.
+const CONTROL_QUEUE: QueueSize = QueueSize { blocks: 64, block_bytes: 32 * 1024 };
 
 /// A system and how it stands.
 #[derive(Debug)]
@@ -270,8 +271,17 @@ impl Control {
                 let _ = scanner.send(assigned);
             }
             Err(failure) => {
-                if !told {
-                    self.messages.error(&failure);
+                let waits = failure.exit == Exit::NoKernel;
+                let ends_it = self.request.mode == Mode::Watch && !self.attached;
+                match (told, ends_it) {
+                    (true, _) => {}
+                    (false, false) => self.messages.error(&failure),
+                    // What ends the program is said as it ends.
+                    (false, true) if waits => self.messages.info(format_args!(
+                        "{failure}; waiting up to {} s for one to start",
+                        FIRST_KERNEL_WAIT.as_secs()
+                    )),
+                    (false, true) => {}
                 }
                 let candidate = &mut self.candidates[index];
                 candidate.told = true;
