@@ -273,15 +273,14 @@ impl Control {
             Err(failure) => {
                 let waits = failure.exit == Exit::NoKernel;
                 let ends_it = self.request.mode == Mode::Watch && !self.attached;
-                match (told, ends_it) {
-                    (true, _) => {}
-                    (false, false) => self.messages.error(&failure),
+                if !told && !ends_it {
+                    self.messages.error(&failure);
+                } else if !told && waits {
                     // What ends the program is said as it ends.
-                    (false, true) if waits => self.messages.info(format_args!(
+                    self.messages.info(format_args!(
                         "{failure}; waiting up to {} s for one to start",
                         FIRST_KERNEL_WAIT.as_secs()
-                    )),
-                    (false, true) => {}
+                    ));
                 }
                 let candidate = &mut self.candidates[index];
                 candidate.told = true;
