@@ -10,6 +10,7 @@ const UNSAFE_FILES: &[&str] = &[
     "engine/tests/state_allocations.rs",
     "sinks/src/output/ring.rs",
     "sinks/tests/allocations.rs",
+    "sinks/tests/refused.rs",
 ];
 
 /// A file longer than this holds more than one thing.
@@ -91,6 +92,54 @@ fn files_say_what_they_are_for() {
         .map(|(name, _)| name)
         .collect();
     assert!(silent.is_empty(), "files without a module doc: {silent:?}");
+}
+
+/// The engine's modules in the order in which bytes travel; a module uses only its own rank and lower.
+const ENGINE_RANKS: &[(&str, u32)] = &[
+    ("limits", 0),
+    ("source", 1),
+    ("address", 2),
+    ("system", 3),
+    ("walk", 3),
+    ("path", 3),
+    ("state", 4),
+    ("policy", 5),
+    ("watch", 6),
+];
+
+fn engine_rank(module: &str) -> u32 {
+    let known = ENGINE_RANKS.iter().find(|(name, _)| *name == module);
+    known.unwrap_or_else(|| panic!("engine/src/{module} has no rank in {}", file!())).1
+}
+
+#[test]
+fn the_engine_depends_only_downwards() {
+    let mut upwards = Vec::new();
+    let mut seen = 0;
+    for (name, text) in sources() {
+        let Some(rest) = name.strip_prefix("engine/src/") else { continue };
+        let module = rest.split(['/', '.']).next().unwrap_or_default();
+        if module == "lib" {
+            continue;
+        }
+        for line in text.lines() {
+            let Some((_, used)) = line.split_once("crate::") else { continue };
+            if line.trim_start().starts_with("//") || used.starts_with('{') {
+                continue;
+            }
+            let used: String =
+                used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if line.contains("$crate") && !ENGINE_RANKS.iter().any(|(name, _)| *name == used) {
+                continue;
+            }
+            seen += 1;
+            if engine_rank(&used) > engine_rank(module) {
+                upwards.push(format!("{name}: {}", line.trim()));
+            }
+        }
+    }
+    assert!(seen > 50, "the search for `crate::` found next to nothing");
+    assert!(upwards.is_empty(), "modules that use what comes after them: {upwards:#?}");
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Mapped files against a simple model, and everything that owners do to them.
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};

@@ -1,3 +1,5 @@
+//! Recorded images: what comes back, and what damaged ones do.
+
 use proptest::prelude::*;
 
 use super::*;
