@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 use serde_json::Value;
 
@@ -155,12 +157,10 @@ impl Watcher {
 
     /// Asks it to stop, waits until it has, and gives how many records of each activity there were.
     fn stop(mut self) -> Result<BTreeMap<String, u64>, String> {
-        let asked = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()
-            .map_err(|e| format!("cannot start kill: {e}"))?;
+        let pid = i32::try_from(self.child.id()).map_err(|e| e.to_string())?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|e| e.to_string())?;
         let begin = Instant::now();
-        while asked.success() && begin.elapsed() < PATIENCE {
+        while begin.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
                 let counts = self.reader.join().map_err(|_| "the reader failed")?;
                 return if status.success() {
