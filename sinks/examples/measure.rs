@@ -9,7 +9,7 @@ mod common;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{
     NOW_NS, STRING_LENGTH, bash, connection, libc_text, limit_reached, stdin_socket, web_1_header,
@@ -85,6 +85,7 @@ fn main() {
             room[..299].fill(b'x');
             299
         });
+        measure_latency(&folder, kind);
         let mut writer = RecordWriter::new(1, STRING_LENGTH);
         measure_file(&folder, kind, "records written", 1_000_000, |room, number| {
             let record = &records[number % records.len()];
@@ -138,6 +139,45 @@ fn measure_file(
         counters.dropped(),
         counters.ring_writes(),
         counters.plain_writes(),
+    );
+    let _ = std::fs::remove_file(path);
+}
+
+/// From the end of a scan with one record to the kernel having it.
+fn measure_latency(folder: &Path, kind: OutputKind) {
+    const ROUNDS: usize = 1000;
+    let path = folder.join("panoptes-measure.jsonl");
+    let transport = TransportSettings { kind, ..TransportSettings::default() };
+    let options = FileOptions { transport, ..FileOptions::default() };
+    let output = Output::File(FileOutput::open(&path, options).expect("the folder is writable"));
+    let counters = output.counters().clone();
+    let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
+    let mut writer = Writer::new(vec![consumer], vec![output]);
+    let start = Instant::now();
+    let mut times = Vec::with_capacity(ROUNDS);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let clock = || start.elapsed().as_nanos() as u64;
+            writer.run(&clock, &AtomicBool::new(false))
+        });
+        for round in 1..=ROUNDS as u64 {
+            std::thread::sleep(Duration::from_millis(1));
+            let start = Instant::now();
+            producer.try_push(&[b'x'; 2000]).expect("the queue is empty");
+            producer.flush();
+            while counters.records() < round {
+                std::thread::yield_now();
+            }
+            times.push(start.elapsed());
+        }
+        drop(producer);
+    });
+    times.sort();
+    println!(
+        "{kind:?} one record to the file: median {:?}, p99 {:?}, worst {:?}",
+        times[ROUNDS / 2],
+        times[ROUNDS * 99 / 100],
+        times[ROUNDS - 1],
     );
     let _ = std::fs::remove_file(path);
 }
