@@ -1,7 +1,8 @@
 //! Damaged memory gives errors or fewer objects: never a panic, a hang, a signal, or a scan without end.
 //!
 //! `random` strikes recorded machines at random, `crafted` forges structures where a hostile kernel would,
-//! `bombs` makes small memories that claim to be huge.
+//! `bombs` makes small memories that claim to be huge, `notes` makes VMCOREINFO lie, and `truncated` cuts the
+//! file under a scan.
 //!
 //! `PANOPTES_ROUNDS` sets how many machines are struck at random; the number of a failed one is printed, and
 //! `PANOPTES_SEED` runs it alone.
@@ -12,7 +13,9 @@ mod common;
 
 mod bombs;
 mod crafted;
+mod notes;
 mod random;
+mod truncated;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

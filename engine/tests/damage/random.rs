@@ -8,7 +8,7 @@ use super::common::{Random, Scanner};
 use super::{Machine, Watch, machines, scan, small_machines};
 
 /// How many damaged machines are scanned: more where it costs little.
-fn rounds(default: u64) -> std::ops::Range<u64> {
+pub(super) fn rounds(default: u64) -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     if let Some(seed) = number("PANOPTES_SEED") {
         return seed..seed + 1;
