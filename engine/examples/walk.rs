@@ -2,66 +2,29 @@
 //!
 //!     cargo run --release -p panoptes-engine --example walk -- RAM [SCANS]
 
-use std::fs::File;
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Instant;
 
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::path::{PathBuffer, write_file_name, write_path};
+use panoptes_engine::source::{Detail, FileSource, Meter};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_profiles::{Options, discover};
-
-struct Memory {
-    bytes: Vec<u8>,
-    region: [Range<u64>; 1],
-    batches: u64,
-    requests: u64,
-}
-
-impl MemorySource for Memory {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        self.batches += 1;
-        self.requests += requests.len() as u64;
-        for request in requests {
-            let Some(range) = request.target_range(arena.len()) else { continue };
-            let start = request.address.0 as usize;
-            request.outcome = match self.bytes.get(start..start.saturating_add(range.len())) {
-                Some(from) => {
-                    arena[range].copy_from_slice(from);
-                    Outcome::Read
-                }
-                None => Outcome::NotBacked,
-            };
-        }
-    }
-
-    fn regions(&self) -> &[Range<u64>] {
-        &self.region
-    }
-}
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().expect("usage: walk RAM [SCANS]");
     let scans: u32 = arguments.next().map_or(1, |count| count.parse().expect("a number"));
-    let file = File::open(&path).expect("the memory can be opened");
-    let mut bytes = vec![0; file.metadata().expect("a size").len() as usize];
-    file.read_exact_at(&mut bytes, 0).expect("the memory can be read");
-    let length = bytes.len() as u64;
-    let mut source = Memory { bytes, region: [0..length], batches: 0, requests: 0 };
+    let source = FileSource::open(Path::new(&path)).expect("the memory can be opened");
+    let mut source = Meter::new(source, Detail::Batches).expect("nothing is needed");
     let begin = Instant::now();
-    let profile =
-        discover(&mut source, &Options::default(), &mut |_: panoptes_profiles::Event<'_>| {})
-            .expect("a kernel is found");
+    let profile = discover(&mut source, &Options::default(), &mut ()).expect("a kernel is found");
     println!("discovered {} in {:?}", profile.release, begin.elapsed());
     let kernel = kernel_of(&profile);
     let mut walker = Walker::new(&Limits::default(), 0x5eed_5eed_5eed_5eed);
     for _ in 0..scans {
-        source.batches = 0;
-        source.requests = 0;
+        source.reset();
         let begin = Instant::now();
         let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes are found");
         println!(
@@ -76,8 +39,8 @@ fn main() {
             snapshot.files.len(),
             snapshot.dentries.len(),
             snapshot.inodes.len(),
-            source.batches,
-            source.requests,
+            source.counts().batches,
+            source.counts().requests,
             snapshot.losses,
             snapshot.task_list_closed,
             snapshot.idr_whole,

@@ -7,11 +7,18 @@ pub(crate) mod recorded;
 use std::path::Path;
 
 use panoptes_engine::limits::Limits;
+use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::lines::{LineCounts, LineWriter};
 use panoptes_engine::source::{MemorySource, Replay};
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
+use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
+use panoptes_engine::watch::{Identity, Setup, Watched};
 use panoptes_profiles::{Options, Profile, discover};
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::Limits as TextLimits;
+use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
 
 use recorded::Seen;
 
@@ -61,6 +68,55 @@ impl Scanner {
         let snapshot = self.walker.scan(source, kernel, Scope::ALL).expect("processes are found");
         let (seen, counts) = Seen::of(snapshot, kernel, &mut self.lines);
         (snapshot, seen, counts)
+    }
+}
+
+/// What watches a machine for changes, with a queue for its records.
+pub(crate) struct Watcher {
+    watched: Watched,
+    producer: Producer,
+    consumer: Consumer,
+    now_ns: i64,
+}
+
+impl Watcher {
+    /// Reports everything that can be, what is there at the start too.
+    pub(crate) fn new(limits: &Limits, profile: &Profile) -> Self {
+        let mut policy = PolicyConfig::default();
+        for &activity in Activity::ALL {
+            policy.set_enabled(activity, true);
+        }
+        let text = TextLimits::new(limits.string_length as usize);
+        let watched = Watched::new(Setup {
+            limits: *limits,
+            key: KEY,
+            message_ids: 1,
+            policy,
+            report_existing: true,
+            header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
+            identity: Identity::default(),
+            profile,
+        });
+        let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
+        let (producer, consumer) = queue(size, &Waker::default());
+        Self { watched, producer, consumer, now_ns: 1_795_000_000_000_000_000 }
+    }
+
+    /// Scans once and takes the records away: how many bytes they had.
+    pub(crate) fn scan<S: MemorySource>(&mut self, source: &mut S) -> Result<u64, ScanError> {
+        self.now_ns += 10_000_000;
+        let scanned = self.watched.scan(source, self.now_ns, &mut self.producer);
+        self.producer.flush();
+        let mut bytes = 0;
+        while let Some(block) = self.consumer.pop() {
+            bytes += block.iter().map(|record| record.len() as u64).sum::<u64>();
+            self.consumer.give_back(block);
+        }
+        scanned.map(|()| bytes)
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        self.watched.snapshot()
     }
 }
 

@@ -7,6 +7,7 @@ const UNSAFE_FILES: &[&str] = &[
     "engine/src/source/mapping.rs",
     "engine/src/source/sigbus.rs",
     "engine/src/source/tests/process.rs",
+    "engine/tests/no_alloc.rs",
     "engine/tests/state_allocations.rs",
     "sinks/src/output/ring.rs",
     "sinks/tests/allocations.rs",

@@ -1,0 +1,229 @@
+//! After start no scan allocates: of a machine at rest or damaged, with room for everything or for little.
+//!
+//! The allocator counts what the scanning thread asks of it while that thread has sealed it. Most is gone
+//! through in the first scan, which is counted too: nothing may be put off until it is needed.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(unsafe_code, reason = "an allocator is unsafe to write")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use common::damage::{Damaged, touched_pages};
+use common::recorded::images_or_skip;
+use common::{Machine, Random, Scanner, Watcher, entities};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::source::{Detail, Fault, FaultRates, MappedFile, MemorySource, Meter};
+use panoptes_engine::walk::{Kernel, Scope};
+
+/// Counts while it is sealed, and passes on.
+struct Counting;
+
+thread_local! {
+    static SEALED: Cell<bool> = const { Cell::new(false) };
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Size of the first, to look for it.
+    static FIRST: Cell<usize> = const { Cell::new(0) };
+}
+
+fn note(bytes: usize) {
+    if SEALED.get() {
+        if COUNT.get() == 0 {
+            FIRST.set(bytes);
+        }
+        COUNT.set(COUNT.get() + 1);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator with the same arguments; what is noted lies in cells
+// that need neither memory nor a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        note(bytes);
+        // SAFETY: `pointer` came from `System` with this layout, and the caller keeps the rest.
+        unsafe { System.realloc(pointer, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What `work` gives, provided that it allocated nothing.
+fn sealed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    COUNT.set(0);
+    SEALED.set(true);
+    let done = work();
+    SEALED.set(false);
+    let (count, first) = (COUNT.get(), FIRST.get());
+    assert_eq!(count, 0, "{what}: allocations, the first of {first} bytes");
+    done
+}
+
+fn scan<S: MemorySource>(scanner: &mut Scanner, source: &mut S, kernel: &Kernel) -> u64 {
+    let Ok(snapshot) = scanner.walker.scan(source, kernel, Scope::ALL) else { return 0 };
+    common::recorded::each_line(snapshot, kernel, &mut scanner.lines, |_| {});
+    entities(snapshot)
+}
+
+/// Less than any machine has of anything.
+const NARROW: Limits = Limits {
+    processes: 4,
+    threads: 4,
+    file_descriptors: 4,
+    vmas: 4,
+    connections: 4,
+    string_length: 64,
+};
+
+/// Of a machine that is scanned in no time all; of a loaded one as many as there is patience for.
+fn scans(machine: &Machine) -> u32 {
+    if machine.memory.page_count() < 5000 || !cfg!(debug_assertions) { 1000 } else { 10 }
+}
+
+#[test]
+fn the_seal_notices() {
+    COUNT.set(0);
+    SEALED.set(true);
+    let number = std::hint::black_box(Box::new(7_u64));
+    SEALED.set(false);
+    assert_eq!((COUNT.get(), *number), (1, 7));
+}
+
+#[test]
+fn a_thousand_scans_allocate_nothing() {
+    let Some(images) = images_or_skip("the count of a thousand scans' allocations") else { return };
+    for image in images {
+        let Machine { name, mut memory, kernel, .. } = Machine::open(&image);
+        let count = scans(&Machine::open(&image));
+        for limits in [Limits::default(), NARROW] {
+            let mut scanner = Scanner::new(&limits);
+            let mut meter = Meter::new(&mut memory, Detail::Lines).unwrap();
+            let mut total = 0;
+            sealed(&name, || {
+                for _ in 0..count {
+                    total += scan(&mut scanner, &mut meter, &kernel);
+                }
+            });
+            assert!(total > 0);
+            eprintln!("{name}: {count} scans, {total} entities");
+        }
+    }
+}
+
+#[test]
+fn scans_of_a_mapped_file_allocate_nothing() {
+    let Some(images) = images_or_skip("the count of a mapped file's allocations") else { return };
+    let machine = Machine::open(&images[0]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(machine.memory.regions().last().unwrap().end).unwrap();
+    for (at, page) in machine.memory.clone().pages_mut() {
+        std::os::unix::fs::FileExt::write_all_at(file.as_file(), page, at.0).unwrap();
+    }
+    let mut source = MappedFile::open(file.path()).unwrap();
+    let mut scanner = Scanner::new(&Limits::default());
+    sealed("a mapped file", || {
+        for _ in 0..20 {
+            assert!(scan(&mut scanner, &mut source, &machine.kernel) > 0);
+            source.refresh().unwrap();
+        }
+    });
+    // Neither does a file that ends sooner than it did.
+    file.as_file().set_len(0).unwrap();
+    sealed("a cut file", || {
+        for _ in 0..3 {
+            scan(&mut scanner, &mut source, &machine.kernel);
+        }
+    });
+}
+
+#[test]
+fn scans_of_damaged_memory_allocate_nothing() {
+    let Some(images) = images_or_skip("the count of damaged scans' allocations") else { return };
+    let rounds = if cfg!(debug_assertions) { 100 } else { 3000 };
+    let mut machines: Vec<Machine> = images.iter().map(|image| Machine::open(image)).collect();
+    machines.retain(|machine| scans(machine) == 1000);
+    for machine in &machines {
+        let pages = touched_pages(machine);
+        let mut damaged = Damaged::new(machine);
+        let mut roomy = Scanner::new(&Limits::default());
+        let mut narrow = Scanner::new(&NARROW);
+        let mut total = 0;
+        for seed in 0..rounds {
+            let mut random = Random(seed);
+            for _ in 0..1 << random.below(7) {
+                damaged.strike(&pages, &mut random);
+            }
+            let rates = FaultRates {
+                failed_requests: 1 << random.below(18),
+                flipped_requests: 1 << random.below(16),
+                ..FaultRates::default()
+            };
+            let mut fault = Fault::new(&mut damaged.memory, seed, rates);
+            let what = format!("{}, seed {seed}", machine.name);
+            sealed(&what, || {
+                total += scan(&mut roomy, &mut fault, &machine.kernel);
+                scan(&mut narrow, &mut fault, &machine.kernel);
+            });
+            damaged.heal();
+        }
+        eprintln!("{}: {rounds} damaged scans, {total} entities decoded", machine.name);
+        assert!(total > 0);
+    }
+}
+
+/// A machine whose memory is damaged otherwise in each scan changes more than any other: every difference
+/// becomes a record.
+#[test]
+fn watching_memory_that_is_damaged_anew_allocates_nothing() {
+    let Some(images) = images_or_skip("the count of a damaged watch's allocations") else { return };
+    let rounds = if cfg!(debug_assertions) { 100 } else { 3000 };
+    let mut machines: Vec<Machine> = images.iter().map(|image| Machine::open(image)).collect();
+    machines.retain(|machine| scans(machine) == 1000);
+    for machine in &machines {
+        for limits in [Limits::default(), NARROW] {
+            let pages = touched_pages(machine);
+            let mut damaged = Damaged::new(machine);
+            let mut watcher = Watcher::new(&limits, &machine.profile);
+            let (mut bytes, mut total) = (0, 0);
+            for seed in 0..rounds {
+                let mut random = Random(seed);
+                for _ in 0..1 << random.below(7) {
+                    damaged.strike(&pages, &mut random);
+                }
+                let what = format!("{}, seed {seed}", machine.name);
+                bytes += sealed(&what, || watcher.scan(&mut damaged.memory).unwrap_or(0));
+                total += entities(watcher.snapshot());
+                // Mostly it heals, else nothing would be left after a while.
+                if random.below(8) > 0 {
+                    damaged.heal();
+                }
+                if seed % 64 == 63 {
+                    damaged.heal();
+                }
+            }
+            eprintln!(
+                "{}: watched {rounds} times, {total} entities decoded, {bytes} bytes of records",
+                machine.name
+            );
+            assert!(total > 0 && bytes > 0);
+        }
+    }
+}
