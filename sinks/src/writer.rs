@@ -1,9 +1,9 @@
 //! The writer: takes records from the scanners' queues to the outputs, on a thread of its own.
 //!
 //! Each output has its own place in each queue, so a slow one holds up nobody: blocks are kept
-//! until the last output has taken them. When a queue is about to run out of blocks, the outputs
-//! that are still at its oldest block lose the rest of it; each counts what it lost. Nothing is
-//! allocated after [`Writer::new`].
+//! until the last output has taken them. When a queue is about to run out of blocks, or half of
+//! them wait for a laggard, the outputs that are still at its oldest block lose the rest of it;
+//! each counts what it lost. Nothing is allocated after [`Writer::new`].
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -268,7 +268,14 @@ impl Lane {
                     self.first += 1;
                 }
             }
-            if self.held.len() + BLOCKS_SPARE <= self.consumer.blocks() {
+            // One that lags behind others may keep half of the blocks, so that a reader who never
+            // reads does not cost the others their room for bursts.
+            let open = outputs.iter().filter(|reader| reader.standing != Standing::Closed);
+            let fastest = open.filter_map(|reader| reader.places[index]);
+            let is_lagging = fastest.map(|place| place.block).max() > slowest;
+            let blocks = self.consumer.blocks();
+            let most = if is_lagging { blocks / 2 } else { blocks - BLOCKS_SPARE };
+            if self.held.len() <= most {
                 return;
             }
             for reader in outputs.iter_mut() {
