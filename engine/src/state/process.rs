@@ -63,6 +63,7 @@ pub struct Process {
     ids: Option<Ids>,
     state: u32,
     exit_state: u32,
+    on_cpu: bool,
     cpu_time_ns: u64,
     pid_namespace: u32,
     mount_namespace: u32,
@@ -157,6 +158,7 @@ impl Process {
             ids: None,
             state: task.state,
             exit_state: task.exit_state,
+            on_cpu: task.on_cpu,
             cpu_time_ns: 0,
             pid_namespace: 0,
             mount_namespace: 0,
@@ -223,6 +225,7 @@ impl Process {
         self.name = task.comm;
         self.state = task.state;
         self.exit_state = task.exit_state;
+        self.on_cpu = task.on_cpu;
         self.cpu_time_ns = facts::cpu_time_ns(process);
         self.ids = process.ids.or(self.ids);
         self.parent = facts::parent(snapshot, process).or(self.parent);
@@ -307,9 +310,11 @@ impl Process {
         }
     }
 
-    /// Whether it has ended and only its exit code is left.
+    /// Whether it has ended and only its exit code is left. One that still runs is a zombie only until
+    /// it has found out that nobody wants to know (`exit_notify`, kernel/exit.c), however long the machine
+    /// lets it wait there.
     pub(super) fn is_zombie(&self) -> bool {
-        self.exit_state & EXIT_ZOMBIE != 0
+        self.exit_state & EXIT_ZOMBIE != 0 && !self.on_cpu
     }
 
     /// Whether a new process can be reported: it holds still, and it is what it was made to be. One that

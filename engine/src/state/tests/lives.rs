@@ -194,6 +194,19 @@ fn a_zombie_that_is_reaped_within_a_scan_is_none() {
 }
 
 #[test]
+fn a_zombie_that_still_runs_is_on_its_way_out() {
+    let mut watch = Watch::after(&world());
+    let mut dying = world();
+    dying.process(100).become_zombie();
+    dying.process(100).on_cpu = true;
+    for _ in 0..5 {
+        assert_eq!(watch.scan(&dying), NOTHING);
+    }
+    dying.process(100).exit_state = 0x10;
+    assert_eq!(watch.scan(&dying), ["-process 100 task100"]);
+}
+
+#[test]
 fn a_first_thread_that_has_ended_before_the_others_is_no_zombie() {
     let with = world().with(FakeProcess::new(300).with_thread(301));
     let mut watch = Watch::after(&with);
