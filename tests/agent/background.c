@@ -36,11 +36,9 @@ static void blow(void *argument)
 
 	signal(SIGCHLD, SIG_IGN);
 	workload_settled();
-	for (unsigned long number = 0;; number++) {
-		double due = start + (double)number / (double)storm.rate, wait = due - now();
+	for (unsigned long number = 0; number < (unsigned long)(storm.rate * storm.seconds); number++) {
+		double wait = start + (double)number / (double)storm.rate - now();
 
-		if (due - start >= (double)storm.seconds)
-			break;
 		if (wait > 0)
 			usleep((useconds_t)(wait * 1e6));
 		unsigned life_ms = 2 + (unsigned)rand_r(&seed) % (unsigned)storm.lifetime_ms_max;
