@@ -3,10 +3,12 @@
 //! A campaign of its own, not part of `cargo xtask test`. The targets and how to look into a crash:
 //! fuzz/README.md.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
+
+use crate::recorded::{self, example};
 
 pub(crate) const USAGE: &str = "\
   fuzz [--minutes N] [TARGET]…
@@ -38,7 +40,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if wanted.is_empty() {
         wanted = known;
     }
-    make_seeds(&root, &fuzz)?;
+    make_seeds(&fuzz)?;
     let mut failed = Vec::new();
     for target in &wanted {
         if !run_target(&fuzz, target, minutes)? {
@@ -65,10 +67,9 @@ fn targets(fuzz: &Path) -> Result<Vec<String>, String> {
 }
 
 /// Cuts seeds, and records the image that the walk is fuzzed on, out of a guest that has everything.
-fn make_seeds(root: &Path, fuzz: &Path) -> Result<(), String> {
+fn make_seeds(fuzz: &Path) -> Result<(), String> {
     let corpus = fuzz.join("corpus");
-    let image = corpus.join("walk.image");
-    if image.exists() {
+    if corpus.exists() {
         return Ok(());
     }
     let text = |e: panoptes_rig::Error| e.to_string();
@@ -79,18 +80,9 @@ fn make_seeds(root: &Path, fuzz: &Path) -> Result<(), String> {
     guest.agent("zoo").map_err(text)?;
     guest.pause().map_err(text)?;
     std::fs::create_dir_all(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
-    let seeds = [corpus.clone(), guest.ram_path().to_path_buf()];
-    example(root, "panoptes-profiles", "fuzz_seeds", &seeds)?;
-    example(root, "panoptes-engine", "record", &[guest.ram_path().to_path_buf(), image])
-}
-
-fn example(root: &Path, package: &str, name: &str, arguments: &[PathBuf]) -> Result<(), String> {
-    let status = cargo(root)
-        .args(["run", "--release", "--quiet", "--package", package, "--example", name, "--"])
-        .args(arguments)
-        .status()
-        .map_err(|e| format!("cannot start cargo: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("the example {name} failed ({status})")) }
+    example("panoptes-profiles", "fuzz_seeds", &[&corpus, guest.ram_path()])?;
+    let image = recorded::folder()?.join("6.1.image");
+    example("panoptes-engine", "record", &[guest.ram_path(), &image])
 }
 
 fn run_target(fuzz: &Path, target: &str, minutes: u64) -> Result<bool, String> {
@@ -104,7 +96,6 @@ fn run_target(fuzz: &Path, target: &str, minutes: u64) -> Result<bool, String> {
         .arg(&corpus)
         .arg(format!("-max_total_time={}", minutes * 60))
         .args(["-max_len=8192", "-artifact_prefix=artifacts/", "-print_final_stats=1"])
-        .env("PANOPTES_RECORDED", fuzz.join("corpus/walk.image"))
         .status()
         .map_err(|e| format!("cannot start cargo: {e}"))?;
     Ok(status.success())

@@ -9,6 +9,7 @@ mod demo;
 mod fuzz;
 mod guest;
 mod human;
+mod recorded;
 mod setup;
 mod test;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tidy;
 struct Command {
     name: &'static str,
     usage: &'static str,
+    /// An error without words is one that was told already.
     run: fn(&[String]) -> Result<(), String>,
 }
 
@@ -26,6 +28,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "test", usage: test::USAGE, run: test::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },
+    Command { name: "record", usage: recorded::USAGE, run: recorded::run },
     Command { name: "setup", usage: setup::USAGE, run: setup::run },
 ];
 
@@ -46,7 +49,9 @@ fn main() -> ExitCode {
     match (command.run)(rest) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("xtask: {message}");
+            if !message.is_empty() {
+                eprintln!("xtask: {message}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -1,0 +1,65 @@
+//! Recorded images: the pages of real kernels that a scan touches, for tests, benches and fuzzing.
+//!
+//! Made on demand from guests of the rig, kept in the user's cache folder, never committed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, setup};
+
+pub(crate) const USAGE: &str = "\
+  record
+        records the images that plain `cargo test`, the benches and the fuzz targets use
+";
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    if let Some(word) = arguments.first() {
+        return Err(format!("record has no option {word:?}; see `cargo xtask help`"));
+    }
+    setup::ensure().map_err(|e| e.to_string())?;
+    record_all()
+}
+
+/// An image, the kernel that it is of, and what its guest is made to do.
+const IMAGES: &[(&str, Flavor, &str)] = &[
+    ("6.1", Flavor::Debian6_1, "zoo"),
+    ("6.1-loaded", Flavor::Debian6_1, "load processes=100 threads=5 fds=50 areas=50 connections=5"),
+    ("6.12", Flavor::Debian6_12, "zoo"),
+];
+
+/// The folder where tests look for images.
+pub(crate) fn folder() -> Result<PathBuf, String> {
+    cache::folder("recorded").map_err(|e| e.to_string())
+}
+
+/// Records all images anew: what a scan touches changes with the code that scans.
+pub(crate) fn record_all() -> Result<(), String> {
+    let folder = folder()?;
+    for (name, flavor, work) in IMAGES {
+        let image = folder.join(format!("{name}.image"));
+        println!("== recording {}", image.display());
+        record(*flavor, work, &image)?;
+    }
+    Ok(())
+}
+
+/// Records one image of a guest that was made to do something.
+pub(crate) fn record(flavor: Flavor, work: &str, image: &Path) -> Result<(), String> {
+    let text = |e: panoptes_rig::Error| e.to_string();
+    let kernel = Kernel::obtain(flavor).map_err(text)?;
+    let mut guest = Guest::boot(&GuestSpec::new(kernel)).map_err(text)?;
+    guest.agent(work).map_err(text)?;
+    guest.pause().map_err(text)?;
+    example("panoptes-engine", "record", &[guest.ram_path(), image])
+}
+
+/// Runs an example of one of the crates.
+pub(crate) fn example(package: &str, name: &str, arguments: &[&Path]) -> Result<(), String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["run", "--quiet", "--package", package, "--example", name, "--"])
+        .args(arguments)
+        .status()
+        .map_err(|e| format!("cannot start cargo: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the example {name} failed ({status})")) }
+}
