@@ -68,15 +68,13 @@ impl<T: Clone + Default> Chains<T> {
     pub(super) fn insert(&mut self, head: &mut u32, cursor: &mut Cursor, row: T) -> bool {
         let number = self.free;
         if number == END {
-            self.refuse();
+            self.refused = self.refused.saturating_add(1);
             return false;
         }
         self.free = self.next[number as usize];
         self.used += 1;
         self.rows[number as usize] = row;
-        self.next[number as usize] = cursor.at;
-        *self.link(head, cursor.before) = number;
-        cursor.before = number;
+        self.attach(head, cursor, number);
         true
     }
 
@@ -87,15 +85,45 @@ impl<T: Clone + Default> Chains<T> {
         let next = self.next[number as usize];
         *self.link(head, cursor.before) = next;
         cursor.at = next;
-        self.next[number as usize] = self.free;
-        self.free = number;
-        self.used -= 1;
+        self.give_back(number);
         Some(row)
     }
 
-    /// Counts a row for which there is no room.
-    pub(super) fn refuse(&mut self) {
-        self.refused = self.refused.saturating_add(1);
+    /// Whether another row fits; counts one that does not, so that nothing need be prepared for it.
+    pub(super) fn has_room(&mut self) -> bool {
+        let has_room = self.free != END;
+        self.refused = self.refused.saturating_add(u32::from(!has_room));
+        has_room
+    }
+
+    /// The number of the row at a place, by which it can be put into a list again.
+    pub(super) fn number(cursor: Cursor) -> u32 {
+        cursor.at
+    }
+
+    /// The row of a number.
+    pub(super) fn at(&self, number: u32) -> &T {
+        &self.rows[number as usize]
+    }
+
+    /// The row of a number.
+    pub(super) fn at_mut(&mut self, number: u32) -> &mut T {
+        &mut self.rows[number as usize]
+    }
+
+    /// Puts a row that is in no list at a place and goes on behind it.
+    pub(super) fn attach(&mut self, head: &mut u32, cursor: &mut Cursor, number: u32) {
+        self.next[number as usize] = cursor.at;
+        *self.link(head, cursor.before) = number;
+        cursor.before = number;
+    }
+
+    /// Gives a row back that is in no list.
+    pub(super) fn give_back(&mut self, number: u32) {
+        self.rows[number as usize] = T::default();
+        self.next[number as usize] = self.free;
+        self.free = number;
+        self.used -= 1;
     }
 
     fn link<'a>(&'a mut self, head: &'a mut u32, before: u32) -> &'a mut u32 {

@@ -36,6 +36,8 @@ pub struct Connection {
     pub owner: Option<Owner>,
     address: u64,
     absent_scans: u32,
+    /// Whether its socket is the small one that waits when the connection is over for its process.
+    waits: bool,
     /// Whether its group's pass has not met it yet.
     stray: bool,
 }
@@ -79,6 +81,7 @@ impl Default for Connection {
             owner: None,
             address: 0,
             absent_scans: 0,
+            waits: false,
             stray: false,
         }
     }
@@ -102,6 +105,12 @@ fn listens(row: &ConnectionRow) -> bool {
     TcpState::from_number(row.endpoints.state) == Some(TcpState::Listen)
 }
 
+/// Whether a socket is an `inet_timewait_sock`: those have no counters, and say FIN_WAIT_2 or TIME_WAIT.
+fn waits(facts: &ConnectionFacts) -> bool {
+    facts.state == TcpState::TimeWait
+        || facts.state == TcpState::FinWait2 && facts.counters.is_none()
+}
+
 impl Connection {
     fn listens(&self) -> bool {
         self.facts.state == TcpState::Listen
@@ -111,11 +120,9 @@ impl Connection {
     fn goes_on_as(&self, next: &ConnectionFacts) -> bool {
         self.facts.network_namespace == next.network_namespace
             && !self.listens()
-            && match (self.facts.state, next.state) {
-                (_, TcpState::Listen) | (TcpState::TimeWait, _) => false,
-                (_, TcpState::TimeWait) | (TcpState::SynReceived, _) => true,
-                _ => false,
-            }
+            && next.state != TcpState::Listen
+            && !self.waits
+            && (waits(next) || self.facts.state == TcpState::SynReceived)
     }
 
     /// Whether the socket at this address is another connection: it begins again, or has counted less.
@@ -296,6 +303,7 @@ impl Pass<'_, '_> {
         let before = old.facts.state;
         let counters = old.facts.counters;
         old.facts = ConnectionFacts::read(row, owner.map(|owner| owner.descriptor));
+        old.waits = waits(&old.facts);
         // What waits has no counters: those of the connection stay.
         old.facts.counters = old.facts.counters.or(counters);
         old.address = row.address.0;
@@ -311,13 +319,15 @@ impl Pass<'_, '_> {
 
     fn create(&mut self, number: usize, row: &ConnectionRow) {
         let owner = self.owner(number);
+        let facts = ConnectionFacts::read(row, owner.map(|owner| owner.descriptor));
         let new = Connection {
-            facts: ConnectionFacts::read(row, owner.map(|owner| owner.descriptor)),
+            facts,
             first_seen_ns: self.telling.now_ns,
             absent_since_ns: None,
             owner,
             address: row.address.0,
             absent_scans: 0,
+            waits: waits(&facts),
             stray: false,
         };
         let Connections { rows, head, .. } = &mut *self.connections;

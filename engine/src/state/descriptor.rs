@@ -208,6 +208,9 @@ impl Merge<'_, '_, '_> {
         threads: &[u32],
         is_copy: bool,
     ) {
+        if !self.descriptors.has_room() {
+            return;
+        }
         let telling = &mut *self.telling;
         let snapshot = telling.snapshot;
         let Some(file) = snapshot.files.at(row.file) else { return };
@@ -230,10 +233,7 @@ impl Merge<'_, '_, '_> {
             close_on_exec: row.close_on_exec,
         };
         let head = &mut self.entry.children.descriptors;
-        if !self.descriptors.insert(head, &mut self.cursor, new) {
-            new.release(telling.strings);
-            return;
-        }
+        self.descriptors.insert(head, &mut self.cursor, new);
         if self.quiet || is_copy {
             return;
         }

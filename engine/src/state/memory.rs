@@ -8,7 +8,7 @@
 
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 
-use super::chains::Chains;
+use super::chains::{Chains, END};
 use super::change::Change;
 use super::facts::{AreaFacts, AreaName, HeapRule, is_main_executable};
 use super::process::set_text;
@@ -22,9 +22,10 @@ use crate::walk::{MmRow, Snapshot, VmaRow};
 pub(super) struct Area {
     start: u64,
     end: u64,
-    flags: u64,
     file: u64,
     inode: u64,
+    /// The low half of `VM_*`, which has all that /proc shows.
+    flags: u32,
     /// Its file's path or, without a file, its own name.
     name: Option<StringId>,
     /// One of the kernel's own: the vDSO and its kind.
@@ -33,7 +34,10 @@ pub(super) struct Area {
 }
 
 /// The permissions, as /proc shows them.
-const PERMISSIONS: u64 = VM_READ | VM_WRITE | VM_EXEC | VM_MAYSHARE;
+const PERMISSIONS: u32 = (VM_READ | VM_WRITE | VM_EXEC | VM_MAYSHARE) as u32;
+/// Most areas of one process that are compared: twice as many as the kernel lets a process have unless told
+/// otherwise (`DEFAULT_MAX_MAP_COUNT`, include/linux/mm.h). Of one with more none are tracked.
+const AREAS_OF_ONE_MAX: usize = 131_072;
 
 impl Area {
     fn new(snapshot: &Snapshot, mm: &MmRow, row: &VmaRow) -> Self {
@@ -41,7 +45,7 @@ impl Area {
         Self {
             start: vma.start,
             end: vma.end,
-            flags: vma.flags,
+            flags: vma.flags as u32,
             file: vma.file.0,
             inode: inode(snapshot, row),
             name: None,
@@ -56,7 +60,7 @@ impl Area {
         let vma = &row.vma;
         self.start == vma.start
             && self.end == vma.end
-            && self.flags == vma.flags
+            && self.flags == vma.flags as u32
             && self.file == vma.file.0
             && self.inode == inode(snapshot, row)
     }
@@ -74,7 +78,7 @@ impl Area {
             process_id,
             start: self.start,
             end: self.end,
-            flags: self.flags,
+            flags: self.flags.into(),
             is_main_executable: self.is_main_executable,
             file: name.filter(|_| has_file),
             name: name.filter(|_| !has_file),
@@ -111,7 +115,8 @@ fn inode(snapshot: &Snapshot, row: &VmaRow) -> u64 {
 /// An area of the last scan, while it is looked for in this one.
 #[derive(Clone, Copy, Debug)]
 struct Old {
-    area: Area,
+    /// Its row, which is in no list meanwhile.
+    number: u32,
     /// Whether a new one goes on as this one.
     claimed: bool,
     /// Whether something of it is left.
@@ -121,10 +126,10 @@ struct Old {
 /// What a new area is.
 #[derive(Clone, Copy, Debug)]
 enum Origin {
-    /// It goes on as the old one of that number.
+    /// It goes on as the old one in this row.
     Claims(u32),
     /// It is a part of one that had those permissions and goes on as another.
-    Part(u64),
+    Part(u32),
     /// Nothing of the kind was there.
     New,
 }
@@ -144,8 +149,8 @@ impl Areas {
         Self {
             rows: Chains::new(limits.vmas as usize),
             heap,
-            old: Vec::with_capacity(limits.vmas as usize),
-            origins: Vec::with_capacity(limits.vmas_seen_max()),
+            old: Vec::with_capacity(AREAS_OF_ONE_MAX.min(limits.vmas as usize)),
+            origins: Vec::with_capacity(AREAS_OF_ONE_MAX.min(limits.vmas_seen_max())),
             area_name: AreaName::default(),
         }
     }
@@ -168,10 +173,12 @@ impl Areas {
             entry.children.areas_taken = true;
             return;
         }
-        let mut cursor = Chains::<Area>::start(entry.children.areas);
+        let mut cursor = Chains::<Area>::start(core::mem::replace(&mut entry.children.areas, END));
         self.old.clear();
-        while let Some(area) = self.rows.remove(&mut entry.children.areas, &mut cursor) {
-            self.old.push(Old { area, claimed: false, touched: false });
+        while self.rows.row(cursor).is_some() {
+            let number = Chains::<Area>::number(cursor);
+            self.old.push(Old { number, claimed: false, touched: false });
+            self.rows.advance(&mut cursor);
         }
         self.find_origins(snapshot, mm, news);
         self.unmap(entry, telling);
@@ -197,23 +204,24 @@ impl Areas {
         let mut first = 0;
         for row in news {
             let new = Area::new(snapshot, mm, row);
-            while self.old.get(first).is_some_and(|old| old.area.end <= new.start) {
+            while self.old.get(first).is_some_and(|old| self.rows.at(old.number).end <= new.start) {
                 first += 1;
             }
             let mut origin = Origin::New;
-            for (number, old) in self.old.iter_mut().enumerate().skip(first) {
-                if old.area.start >= new.end {
+            for old in self.old.iter_mut().skip(first) {
+                let area = self.rows.at(old.number);
+                if area.start >= new.end {
                     break;
                 }
-                if !old.area.is_like(&new) {
+                if !area.is_like(&new) {
                     continue;
                 }
                 old.touched = true;
                 if !old.claimed && !matches!(origin, Origin::Claims(_)) {
                     old.claimed = true;
-                    origin = Origin::Claims(number as u32);
+                    origin = Origin::Claims(old.number);
                 } else if matches!(origin, Origin::New) {
-                    origin = Origin::Part(old.area.flags);
+                    origin = Origin::Part(area.flags);
                 }
             }
             self.origins.push(origin);
@@ -224,11 +232,13 @@ impl Areas {
     fn unmap(&mut self, entry: &Entry<'_>, telling: &mut Telling<'_>) {
         let process = entry.process;
         for old in self.old.iter().filter(|old| !old.claimed) {
+            let row = *self.rows.at(old.number);
             if !old.touched {
-                let area = old.area.facts(process.process_id(), telling.strings);
+                let area = row.facts(process.process_id(), telling.strings);
                 tell!(telling, Change::AreaUnmapped { process, area });
             }
-            old.area.release(telling.strings);
+            row.release(telling.strings);
+            self.rows.give_back(old.number);
         }
     }
 
@@ -242,40 +252,38 @@ impl Areas {
     ) {
         let (snapshot, process) = (telling.snapshot, entry.process);
         let quiet = entry.quiet(entry.children.areas_taken);
-        let mut waiting = self.old.iter().filter(|old| old.claimed).count();
         let head = &mut entry.children.areas;
         let mut cursor = Chains::<Area>::start(*head);
-        for (number, row) in news.iter().enumerate() {
+        for (row, origin) in news.iter().zip(&self.origins) {
             let mut area = Area::new(snapshot, mm, row);
             let mut in_buffer = false;
-            let before = match self.origins[number] {
-                Origin::Claims(old) => {
-                    waiting -= 1;
-                    let old = &self.old[old as usize].area;
+            let before = match *origin {
+                Origin::Claims(number) => {
+                    let old = *self.rows.at(number);
                     area.name = old.name;
                     if area.file == 0 && (area.start, area.end) != (old.start, old.end) {
                         // It may have become the heap, or stopped to be it.
                         let name = self.area_name.write(snapshot, mm, row, self.heap);
                         set_name(telling.strings, &mut area.name, name);
                     }
+                    *self.rows.at_mut(number) = area;
+                    self.rows.attach(head, &mut cursor, number);
                     Some(old.flags)
                 }
-                Origin::Part(_) | Origin::New
-                    if self.rows.capacity() - self.rows.len() <= waiting =>
-                {
-                    // What is left of room belongs to those that are tracked already.
-                    self.rows.refuse();
-                    continue;
-                }
-                origin => {
-                    in_buffer = self.name(&mut area, mm, row, telling);
-                    if let Origin::Part(flags) = origin { Some(flags) } else { None }
+                Origin::Part(_) | Origin::New if !self.rows.has_room() => continue,
+                Origin::Part(_) | Origin::New => {
+                    if area.file == 0 {
+                        let name = self.area_name.write(snapshot, mm, row, self.heap);
+                        set_name(telling.strings, &mut area.name, name);
+                    } else {
+                        let name = telling.namer.name(snapshot, row.file, telling.strings);
+                        area.name = name.id;
+                        in_buffer = name.in_buffer;
+                    }
+                    self.rows.insert(head, &mut cursor, area);
+                    if let Origin::Part(flags) = *origin { Some(flags) } else { None }
                 }
             };
-            if !self.rows.insert(head, &mut cursor, area) {
-                area.release(telling.strings);
-                continue;
-            }
             let mut facts = area.facts(process.process_id(), telling.strings);
             if in_buffer {
                 facts.file = Some(telling.namer.buffer.text());
@@ -283,32 +291,13 @@ impl Areas {
             match before {
                 None if !quiet => tell!(telling, Change::AreaMapped { process, area: facts }),
                 Some(before) if !quiet && (before ^ area.flags) & PERMISSIONS != 0 => {
+                    let before = before.into();
                     let change = Change::AreaPermissionsChanged { process, area: facts, before };
                     tell!(telling, change);
                 }
                 _ => {}
             }
         }
-    }
-
-    /// Names a new area; `true` when its file's name found no room in the arena and is in the buffer.
-    fn name(
-        &mut self,
-        area: &mut Area,
-        mm: &MmRow,
-        row: &VmaRow,
-        telling: &mut Telling<'_>,
-    ) -> bool {
-        let snapshot = telling.snapshot;
-        if area.file != 0 {
-            let name = telling.namer.name(snapshot, row.file, telling.strings);
-            area.name = name.id;
-            return name.in_buffer;
-        }
-        if let Some(name) = self.area_name.write(snapshot, mm, row, self.heap) {
-            area.name = telling.strings.intern(name);
-        }
-        false
     }
 
     /// Gives back all areas of an address space that has ended.

@@ -248,9 +248,10 @@ impl State {
     }
 }
 
-/// Bytes of names: a command line and three paths a process, a short path for every other descriptor
-/// (sockets and pipes need none), and mapped files, which are shared by far.
+/// Bytes of names: a command line and three paths a process, and the paths of open and mapped files, which
+/// are shared by far (sockets and pipes need none). A loaded machine of 350 processes with 19,000
+/// descriptors and 35,000 areas took 125 KB.
 fn strings_bytes(limits: &Limits) -> usize {
     let (processes, descriptors) = (limits.processes as usize, limits.file_descriptors as usize);
-    (processes * 512 + descriptors * 32 + limits.vmas as usize * 4).max(64 * 1024)
+    (processes * 512 + descriptors * 16 + limits.vmas as usize * 4).max(64 * 1024)
 }

@@ -2,7 +2,8 @@
 
 use super::watch::{Watch, limits};
 use super::world::{
-    ESTABLISHED, FakeFile, FakeProcess, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World,
+    ESTABLISHED, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT,
+    World,
 };
 use crate::limits::Limits;
 use crate::state::Settings;
@@ -44,6 +45,21 @@ fn a_connection_lives_and_ends_with_all_its_sockets() {
     assert_eq!(watch.scan(&world(&[], None)), NOTHING, "absent once");
     assert_eq!(watch.scan(&world(&[], None)), ["-connection 58848 TIME_WAIT 714/0 bash"]);
     assert_eq!(watch.scan(&world(&[], None)), NOTHING);
+}
+
+#[test]
+fn a_half_closed_connection_is_handed_to_a_small_socket_and_goes_on() {
+    let half = FakeSocket::new(SOCK, 58848, FIN_WAIT_2);
+    let mut watch = Watch::after(&world(&[half], None));
+    let small = FakeSocket { address: SOCK + 0x5000, bytes_in: None, ..half };
+    assert_eq!(watch.scan(&world(&[small], None)), NOTHING);
+    let waiting = FakeSocket { state: TIME_WAIT, ..small };
+    assert_eq!(watch.scan(&world(&[waiting], None)), ["~connection 58848 TIME_WAIT"]);
+    let again = FakeSocket { address: SOCK + 0x9000, ..half };
+    assert_eq!(
+        watch.scan(&world(&[again], None)),
+        ["-connection 58848 TIME_WAIT", "+connection 58848 FIN_WAIT_2"]
+    );
 }
 
 #[test]

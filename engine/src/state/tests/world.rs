@@ -87,6 +87,7 @@ pub(crate) struct FakeThread {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a test turns each by itself")]
 pub(crate) struct FakeProcess {
     pub(crate) pid: u32,
     pub(crate) start: u64,
@@ -174,6 +175,7 @@ pub(crate) struct FakeSocket {
 
 pub(crate) const ESTABLISHED: u8 = 1;
 pub(crate) const SYN_SENT: u8 = 2;
+pub(crate) const FIN_WAIT_2: u8 = 5;
 pub(crate) const TIME_WAIT: u8 = 6;
 pub(crate) const LISTEN: u8 = 10;
 pub(crate) const NEW_SYN_RECV: u8 = 12;
