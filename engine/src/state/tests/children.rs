@@ -1,9 +1,9 @@
 //! Descriptors and memory areas.
 
 use super::watch::{Watch, limits};
-use super::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
+use super::world::{FakeArea, FakeFile, FakeProcess, FakeThread, R, W, World, X};
 use crate::limits::Limits;
-use crate::state::Settings;
+use crate::state::{Limit, Settings};
 
 const NOTHING: [&str; 0] = [];
 
@@ -56,6 +56,27 @@ fn a_table_that_was_not_read_whole_closes_nothing() {
     torn.process(100).files.push((5, passwd()));
     assert_eq!(watch.scan(&torn), ["+fd 100/5 /passwd"]);
     assert_eq!(watch.scan(&world()), ["-fd 100/5 /passwd"]);
+}
+
+#[test]
+fn a_thread_can_have_descriptors_of_its_own() {
+    let mut with = world();
+    with.process(100).threads.push(FakeThread::new(101));
+    let mut watch = Watch::after(&with);
+    // It takes over its process's table as a copy, and goes on by itself.
+    let mut apart = with.clone();
+    let mut own = apart.process(100).files.clone();
+    own.push((9, passwd()));
+    apart.process(100).threads[0].files = Some(own);
+    assert_eq!(watch.scan(&apart), ["+fd 100/9 /passwd"]);
+    assert_eq!(watch.scan(&apart), NOTHING);
+    apart.process(100).threads[0].files.as_mut().unwrap().remove(0);
+    assert_eq!(watch.scan(&apart), ["-fd 100/0 pipe:[9]"]);
+    apart.process(100).files.remove(0);
+    assert_eq!(watch.scan(&apart), ["-fd 100/0 pipe:[9]"]);
+    apart.process(100).threads.clear();
+    assert_eq!(watch.scan(&apart), ["-thread 100/101"], "its table ended with it");
+    assert_eq!(watch.state.usage(Limit::Descriptors).used, 1);
 }
 
 #[test]

@@ -318,8 +318,8 @@ fn threads_come_and_go() {
     let with = world().with(FakeProcess::new(300).with_thread(301));
     let mut watch = Watch::after(&with);
     let mut more = with.clone();
-    more.process(300).threads.push(FakeThread { tid: 303, start: 1, exit_state: 0 });
-    more.process(300).threads.push(FakeThread { tid: 305, start: 2, exit_state: 0 });
+    more.process(300).threads.push(FakeThread::new(303));
+    more.process(300).threads.push(FakeThread::new(305));
     assert_eq!(watch.scan(&more), ["+thread 300/303", "+thread 300/305"]);
     more.process(300).threads[1].start = 9;
     more.process(300).threads.remove(0);

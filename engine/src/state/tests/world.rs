@@ -84,6 +84,14 @@ pub(crate) struct FakeThread {
     pub(crate) tid: u32,
     pub(crate) start: u64,
     pub(crate) exit_state: u32,
+    /// Descriptors of its own, if it does not share its process's.
+    pub(crate) files: Option<Vec<(u32, FakeFile)>>,
+}
+
+impl FakeThread {
+    pub(crate) fn new(tid: u32) -> Self {
+        Self { tid, start: u64::from(tid) * 1_000_000, exit_state: 0, files: None }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -140,7 +148,7 @@ impl FakeProcess {
     }
 
     pub(crate) fn with_thread(mut self, tid: u32) -> Self {
-        self.threads.push(FakeThread { tid, start: u64::from(tid) * 1_000_000, exit_state: 0 });
+        self.threads.push(FakeThread::new(tid));
         self
     }
 
@@ -428,6 +436,8 @@ impl Shown<'_> {
         let leader_row =
             ThreadRow { task: leader, views: process.views, process: index, files: files_index };
         let leader_index = snapshot.threads.push(leader_row).unwrap_or(NONE);
+        // Tables of threads' own follow the process's.
+        let mut own_files = files;
         for thread in &process.threads {
             let task = Task {
                 address: KernelVa(process.address + 0x1000 + u64::from(thread.tid) * 0x4000),
@@ -437,11 +447,23 @@ impl Shown<'_> {
                 ..leader
             };
             let views = view::IDR | view::THREAD_GROUP;
-            snapshot.threads.push(ThreadRow { task, views, process: index, files: files_index });
+            own_files += u32::from(thread.files.is_some());
+            let files = if thread.files.is_some() { own_files } else { files_index };
+            snapshot.threads.push(ThreadRow { task, views, process: index, files });
         }
         let mm = if process.mm == 0 { NONE } else { self.push_mm(process) };
         if has_files {
-            self.push_table(process);
+            let shared = process.threads.iter().filter(|thread| thread.files.is_none());
+            let tids: Vec<u32> = shared.map(|thread| thread.tid).collect();
+            let address = process.address + 0x100;
+            let complete = process.files_complete;
+            self.push_table(address, &process.files, process.pid, &tids, complete);
+            for thread in &process.threads {
+                if let Some(files) = &thread.files {
+                    let address = process.address + u64::from(thread.tid);
+                    self.push_table(address, files, thread.tid, &[], complete);
+                }
+            }
         }
         self.snapshot.processes.push(ProcessRow {
             leader: leader_index,
@@ -496,9 +518,16 @@ impl Shown<'_> {
         pushed.unwrap_or(NONE)
     }
 
-    fn push_table(&mut self, process: &FakeProcess) {
+    fn push_table(
+        &mut self,
+        address: u64,
+        files: &[(u32, FakeFile)],
+        first_thread: u32,
+        other_threads: &[u32],
+        complete: bool,
+    ) {
         let start = self.snapshot.descriptors.len() as u32;
-        for (index, file) in &process.files {
+        for (index, file) in files {
             let file = self.push_file(file);
             self.snapshot.descriptors.push(DescriptorRow {
                 index: *index,
@@ -508,15 +537,15 @@ impl Shown<'_> {
         }
         let snapshot = &mut *self.snapshot;
         let first = snapshot.files_threads.len() as u32;
-        snapshot.files_threads.push(process.pid);
-        for thread in &process.threads {
-            snapshot.files_threads.push(thread.tid);
+        snapshot.files_threads.push(first_thread);
+        for &thread in other_threads {
+            snapshot.files_threads.push(thread);
         }
         snapshot.files_structs.push(FilesRow {
-            address: KernelVa(process.address + 0x100),
+            address: KernelVa(address),
             descriptors: start..snapshot.descriptors.len() as u32,
             threads: first..snapshot.files_threads.len() as u32,
-            complete: process.files_complete,
+            complete,
             ..FilesRow::default()
         });
     }
