@@ -128,8 +128,6 @@ impl Walker {
             found.clear();
             mem::swap(found, children);
         }
-        self.snapshot.idr_whole = whole;
-
         // From each struct pid to the one task whose thread id it is: the first of tasks[PIDTYPE_PID].
         found.clear();
         let link = u64::from(layouts.task_struct.pid_links.offset);
@@ -137,6 +135,7 @@ impl Walker {
         fetch(&mut self.reader, source, kernel, &layouts.pid.packing, &pids, |_, bytes| {
             let Some(bytes) = bytes else {
                 losses.unreadable += 1;
+                whole = false;
                 return;
             };
             let first = View::new(bytes).u64_at(layouts.pid.tasks, 0);
@@ -145,6 +144,7 @@ impl Walker {
                 found.push(KernelVa(first).minus(link));
             }
         });
+        self.snapshot.idr_whole = whole;
         self.scratch.more = pids;
     }
 
