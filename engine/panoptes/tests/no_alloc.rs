@@ -1,0 +1,372 @@
+//! After start nothing is allocated: neither by the thread that scans nor by the one that writes records,
+//! with room for everything and with tables that are full, beside a machine that never holds still.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
+#![allow(unsafe_code, reason = "an allocator is unsafe to write")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::io::Write;
+use std::os::unix::thread::JoinHandleExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Parser as _;
+use nix::sys::signal::Signal;
+use panoptes::cli::Arguments;
+use panoptes::config::LogLevel;
+use panoptes::message::Messages;
+use panoptes::request::{Request, resolve};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::source::FileSource;
+use panoptes_engine::watch::{Identity, Setup, Watched};
+use panoptes_profiles::{Options, discover};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, enabled, setup};
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::Limits as TextLimits;
+use panoptes_sinks::output::file::{FileOptions, FileOutput, SyncPolicy};
+use panoptes_sinks::output::stream::StreamOutput;
+use panoptes_sinks::output::transport::TransportSettings;
+use panoptes_sinks::output::{Output, OutputKind};
+use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_sinks::record::value::Numbered;
+use panoptes_sinks::writer::Writer;
+
+const SCANS: u32 = 1000;
+const INTERVAL: Duration = Duration::from_millis(10);
+/// What is full most of the time is said to be full, and then not, again and again.
+const CHANGES: [&str; 2] = ["churn seconds=100000", "storm rate=50 seconds=100000"];
+
+/// Passes everything on; remembers what a sealed thread asks for.
+struct Sealing;
+
+thread_local! {
+    static SEALED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the service's own threads are sealed, by their names.
+static SERVICE_SEALED: AtomicBool = AtomicBool::new(false);
+static OFFENCES: AtomicU64 = AtomicU64::new(0);
+static FIRST: Mutex<Option<String>> = Mutex::new(None);
+
+/// Notes an allocation on a sealed thread: how many, and of the first by whom.
+fn note(what: &str, bytes: usize) {
+    thread_local! {
+        /// Set while something is noted, which allocates, too.
+        static NOTING: Cell<bool> = const { Cell::new(false) };
+    }
+    // A thread that is ending has no such things any more.
+    if NOTING.try_with(|noting| noting.replace(true)).unwrap_or(true) {
+        return;
+    }
+    if is_sealed() && OFFENCES.fetch_add(1, Ordering::Relaxed) == 0 {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("a thread");
+        let offence = format!("{thread}: {what} of {bytes} bytes\n{}", Backtrace::force_capture());
+        *FIRST.lock().unwrap() = Some(offence);
+    }
+    NOTING.set(false);
+}
+
+fn is_sealed() -> bool {
+    SEALED.get()
+        || SERVICE_SEALED.load(Ordering::Relaxed)
+            && matches!(std::thread::current().name(), Some("panoptes-scanner" | "panoptes-writer"))
+}
+
+// SAFETY: every call goes to the system's allocator with the same arguments.
+unsafe impl GlobalAlloc for Sealing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note("allocation", layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note("zeroed allocation", layout.size());
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        note("reallocation", bytes);
+        // SAFETY: `pointer` came from `System` with this layout.
+        unsafe { System.realloc(pointer, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Sealing = Sealing;
+
+/// One test at a time: what is counted is counted together.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[track_caller]
+fn assert_nothing_was_allocated(what: &str) {
+    let offences = OFFENCES.swap(0, Ordering::Relaxed);
+    let first = FIRST.lock().unwrap().take();
+    assert_eq!(offences, 0, "{what}; the first: {}", first.unwrap_or_default());
+}
+
+/// A name, and how much fits.
+fn capacities() -> [(&'static str, Limits); 3] {
+    let room = Limits::default();
+    let tiny = Limits {
+        processes: 20,
+        threads: 40,
+        file_descriptors: 100,
+        vmas: 200,
+        connections: 5,
+        string_length: 64,
+    };
+    // Every process is tracked, and of what they have hardly anything.
+    let poor = Limits { processes: 4096, threads: 1, file_descriptors: 10, vmas: 50, ..tiny };
+    [
+        ("room for everything", room),
+        ("no room for processes", tiny),
+        ("room for processes only", poor),
+    ]
+}
+
+/// Where records go: to files and to nowhere, both ways.
+fn outputs(folder: &Path) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    for kind in [OutputKind::IoUring, OutputKind::Plain] {
+        let transport = TransportSettings { kind, ..TransportSettings::default() };
+        let options = FileOptions {
+            rotate_size: 1 << 20,
+            max_files: 2,
+            sync: SyncPolicy::Every(100_000_000),
+            transport,
+            ..FileOptions::default()
+        };
+        let path = folder.join(format!("{kind:?}.jsonl"));
+        outputs.push(Output::File(FileOutput::open(&path, options).unwrap()));
+        let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        outputs.push(Output::Stream(StreamOutput::new(null, transport)));
+    }
+    outputs
+}
+
+fn watched(source: &mut FileSource, limits: Limits) -> Watched {
+    let profile = discover(source, &Options::default(), &mut ()).unwrap();
+    let text = TextLimits::new(limits.string_length as usize);
+    let watcher = BluefieldSystem { bluefield_networking_interfaces: Numbered(&[]) };
+    let mut policy = PolicyConfig::default();
+    for &activity in Activity::ALL {
+        policy.set_enabled(activity, true);
+    }
+    Watched::new(Setup {
+        limits,
+        key: 1,
+        message_ids: 2,
+        policy,
+        report_existing: true,
+        header: Header::new(&"NONE".into(), &watcher, text),
+        identity: Identity { name: "guest".to_owned(), ..Identity::default() },
+        profile: &profile,
+    })
+}
+
+/// Scans so many times, from the very first scan on sealed, as the service's threads do it.
+fn scan_sealed(memory: &Path, limits: Limits, scans: u32, interval: Duration, what: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = FileSource::open(memory).unwrap();
+    let mut watched = watched(&mut source, limits);
+    let (mut producer, consumer) =
+        queue(QueueSize { blocks: 128, block_bytes: 256 * 1024 }, &Waker::default());
+    let outputs = outputs(folder.path());
+    let counters: Vec<_> =
+        outputs.iter().map(|output| (output.kind(), output.counters().clone())).collect();
+    let mut writer = Writer::new(vec![consumer], outputs);
+    let start = Instant::now();
+    let writing = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+        let clock = || start.elapsed().as_nanos() as u64;
+        SEALED.set(true);
+        let end = writer.run(&clock, &AtomicBool::new(false));
+        SEALED.set(false);
+        end
+    });
+    let (mut failed, mut due) = (0, Instant::now());
+    SEALED.set(true);
+    for _ in 0..scans {
+        sleep(due.saturating_duration_since(Instant::now()));
+        due = Instant::now() + interval;
+        let _ = source.refresh();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        failed +=
+            u32::from(watched.scan(&mut source, now.as_nanos() as i64, &mut producer).is_err());
+        producer.flush();
+    }
+    SEALED.set(false);
+    let (refused, took) = (producer.refused(), start.elapsed());
+    drop(producer);
+    let end = writing.unwrap().join().unwrap();
+    println!(
+        "{what}: {scans} scans in {:.1} s, {refused} records refused, {end:?}",
+        took.as_secs_f64()
+    );
+    for (kind, counters) in &counters {
+        println!(
+            "    {kind:?}: {} records in {} writes by the ring and {} by calls, {} rotations, {} dropped",
+            counters.records(),
+            counters.ring_writes(),
+            counters.plain_writes(),
+            counters.rotations(),
+            counters.dropped(),
+        );
+        assert!(counters.records() > 0);
+        assert_eq!(
+            (counters.ring_writes() > 0, counters.plain_writes() > 0),
+            match kind {
+                OutputKind::IoUring => (true, false),
+                OutputKind::Plain => (false, true),
+            }
+        );
+    }
+    assert_eq!(failed, 0, "scans failed");
+    assert_nothing_was_allocated(what);
+}
+
+fn boot() -> Guest {
+    setup::ensure().unwrap();
+    let mut guest =
+        Guest::boot(&GuestSpec::new(Kernel::obtain(Flavor::Debian6_1).unwrap())).unwrap();
+    for change in CHANGES {
+        guest.agent(change).unwrap();
+    }
+    guest
+}
+
+#[test]
+fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
+    if !enabled("a_thousand_scans_of_a_changing_machine_allocate_nothing") {
+        return;
+    }
+    let guest = boot();
+    let _turn = turn();
+    for (what, limits) in capacities() {
+        scan_sealed(guest.ram_path(), limits, SCANS, INTERVAL, what);
+    }
+}
+
+/// Keeps what is said.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Said {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// The service itself, as `panoptes watch` runs it: its scanner and its writer.
+#[test]
+fn the_service_allocates_nothing_while_it_watches() {
+    if !enabled("the_service_allocates_nothing_while_it_watches") {
+        return;
+    }
+    let guest = boot();
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let ram = guest.ram_path().display().to_string();
+    let log_folder = folder.path().join("log").display().to_string();
+    let state = format!("service.state_dir={}", folder.path().display());
+    let words = ["panoptes", "watch", &ram, "--log-folder", &log_folder, "--set", &state];
+    let words = [&words[..], &["--set", "output.stdout=false", "--interval", "10ms"]].concat();
+    let arguments = Arguments::try_parse_from(words).unwrap();
+    let Ok(Request::Watch(request)) = resolve(arguments, Path::new("/none")) else {
+        panic!("the command line is good");
+    };
+    let said = Said::default();
+    let messages = Arc::new(Messages::new(Box::new(said.clone()), false, LogLevel::Info));
+    let service = std::thread::spawn(move || panoptes::watch::watch(&request, &messages));
+    let begin = Instant::now();
+    while !said.text().contains("is being watched") {
+        assert!(begin.elapsed() < Duration::from_mins(2), "{}", said.text());
+        sleep(INTERVAL);
+    }
+    SERVICE_SEALED.store(true, Ordering::Relaxed);
+    sleep(INTERVAL * SCANS);
+    SERVICE_SEALED.store(false, Ordering::Relaxed);
+    // The thread takes signals in by itself; others must not be ended by them.
+    nix::sys::pthread::pthread_kill(service.as_pthread_t(), Signal::SIGTERM).unwrap();
+    service.join().unwrap().unwrap();
+    println!("{}", said.text());
+    assert_nothing_was_allocated("the service");
+}
+
+#[test]
+fn an_allocation_on_a_sealed_thread_is_caught_and_named() {
+    let _turn = turn();
+    SEALED.set(true);
+    let boxed = std::hint::black_box(Box::new([1_u8; 4321]));
+    SEALED.set(false);
+    drop(boxed);
+    assert_eq!(OFFENCES.swap(0, Ordering::Relaxed), 1);
+    let first = FIRST.lock().unwrap().take().unwrap();
+    assert!(first.contains("allocation of 4321 bytes"), "{first}");
+    assert!(first.contains("an_allocation_on_a_sealed_thread"), "{first}");
+    drop(std::hint::black_box(Box::new([1_u8; 4321])));
+    assert_nothing_was_allocated("an open thread");
+}
+
+/// The recorded images that there are, where the engine's tests look for them.
+fn recorded() -> Vec<PathBuf> {
+    let folder = match std::env::var_os("PANOPTES_RECORDED").filter(|given| !given.is_empty()) {
+        Some(given) if Path::new(&given).is_dir() => PathBuf::from(given),
+        Some(given) => return vec![given.into()],
+        None => match panoptes_rig::cache::root() {
+            Ok(root) => root.join("recorded"),
+            Err(_) => return Vec::new(),
+        },
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut images: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "image"))
+        .collect();
+    images.sort();
+    images
+}
+
+#[test]
+fn scans_of_recorded_machines_allocate_nothing() {
+    let images = recorded();
+    if images.is_empty() {
+        let name = "scans_of_recorded_machines_allocate_nothing";
+        let _ = writeln!(std::io::stderr(), "skipped: {name} needs an image; see engine/tests");
+    }
+    let _turn = turn();
+    for image in images {
+        for (what, limits) in capacities() {
+            scan_sealed(&image, limits, 20, Duration::ZERO, what);
+        }
+    }
+}
