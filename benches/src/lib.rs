@@ -1,1 +1,88 @@
-//! Empty for now.
+//! What benchmarks share: recorded machines to measure on.
+//!
+//! `benches/` has criterion's, for what one step costs; `src/bin/scan_floor.rs` measures whole scans of a
+//! memory file against the floor. Not for anything that runs in Panoptes itself.
+
+#[path = "../../engine/tests/common/recorded.rs"]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+mod recorded;
+
+use std::io;
+use std::path::Path;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::layout::Packing;
+use panoptes_engine::address::{Reader, ReaderSizes};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::source::Replay;
+use panoptes_engine::system::kernel_of;
+use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
+use panoptes_profiles::{Options, Profile, discover};
+
+pub use panoptes_engine::policy::lines::{LineCounts, LineWriter};
+
+/// Any key does: it only spreads what is in tables.
+pub const KEY: u64 = 0x5eed_5eed_5eed_5eed;
+
+/// A recorded machine whose kernel was found.
+#[derive(Debug)]
+pub struct Machine {
+    /// What the image is called.
+    pub name: String,
+    /// Its memory.
+    pub memory: Replay,
+    /// Its kernel.
+    pub profile: Profile,
+    /// The same, ready to be walked.
+    pub kernel: Kernel,
+}
+
+impl Machine {
+    /// All recorded machines, smallest first; says what is skipped when there is none.
+    pub fn all(what: &str) -> Vec<Self> {
+        let images = recorded::images_or_skip(what).unwrap_or_default();
+        let mut machines: Vec<Self> = images
+            .iter()
+            .filter_map(|image| {
+                let machine = Self::open(image);
+                machine.inspect_err(|error| eprintln!("{}: {error}", image.display())).ok()
+            })
+            .collect();
+        machines.sort_by_key(|machine| machine.memory.page_count());
+        machines
+    }
+
+    fn open(image: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+        let name = image.file_stem().map_or_else(String::new, |stem| stem.display().to_string());
+        let mut memory = Replay::from_bytes(std::fs::read(image)?)?;
+        let profile = discover(&mut memory, &Options::default(), &mut ())?;
+        let kernel = kernel_of(&profile);
+        Ok(Self { name, memory, profile, kernel })
+    }
+
+    /// A walker that has scanned it once.
+    pub fn walked(&mut self) -> io::Result<Walker> {
+        let mut walker = Walker::new(&Limits::default(), KEY);
+        walker
+            .scan(&mut self.memory, &self.kernel, Scope::ALL)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(walker)
+    }
+
+    /// The packed copies of the structures at these addresses, of those that can be read.
+    pub fn packed(&mut self, packing: &Packing, addresses: &[KernelVa]) -> Vec<Vec<u8>> {
+        let mut reader = Reader::new(ReaderSizes::default());
+        for &address in addresses {
+            reader.push(&self.kernel.space, address, packing);
+        }
+        reader.run(&mut self.memory, self.kernel.space.levels);
+        (0..reader.len()).filter_map(|index| reader.object(index).map(<[u8]>::to_vec)).collect()
+    }
+}
+
+/// Writes all lines of a snapshot and drops them.
+pub fn write_lines(snapshot: &Snapshot, kernel: &Kernel, writer: &mut LineWriter) -> LineCounts {
+    recorded::each_line(snapshot, kernel, writer, |line| {
+        std::hint::black_box(line);
+    })
+}

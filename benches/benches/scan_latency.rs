@@ -1,0 +1,45 @@
+//! What a whole scan takes, and its lines, on each recorded machine.
+//!
+//!     cargo bench -p panoptes-benches --bench scan_latency
+//!
+//! An image lies packed in memory, so this is the walk without most of the cache misses of a real machine's
+//! memory: `scan_floor` measures those.
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use panoptes_benches::{KEY, LineWriter, Machine, write_lines};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::walk::{Scope, Walker};
+
+fn scan_latency(criterion: &mut Criterion) {
+    for machine in Machine::all("the benchmark of whole scans") {
+        let Machine { name, mut memory, kernel, .. } = machine;
+        let limits = Limits::default();
+        let mut walker = Walker::new(&limits, KEY);
+        let mut lines = LineWriter::new(&limits);
+        let Ok(snapshot) = walker.scan(&mut memory, &kernel, Scope::ALL) else { continue };
+        let count = write_lines(snapshot, &kernel, &mut lines).lines;
+        let mut group = criterion.benchmark_group("scan_latency");
+        group.sample_size(20);
+        let processes =
+            Scope { files: false, memory: false, connections: false, interfaces: false };
+        for (what, scope) in [("whole", Scope::ALL), ("processes and threads", processes)] {
+            group.bench_function(BenchmarkId::new(what, &name), |bencher| {
+                bencher.iter(|| {
+                    walker.forget();
+                    walker.scan(&mut memory, &kernel, scope).is_ok()
+                });
+            });
+        }
+        walker.forget();
+        let Ok(snapshot) = walker.scan(&mut memory, &kernel, Scope::ALL) else { continue };
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(BenchmarkId::new("lines", &name), |bencher| {
+            bencher.iter(|| write_lines(snapshot, &kernel, &mut lines));
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, scan_latency);
+criterion_main!(benches);

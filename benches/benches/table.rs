@@ -1,0 +1,120 @@
+//! What it takes to find something by its address: in the table that a scan fills anew each time, and in the
+//! tables that live from scan to scan; half full, and small enough or too large for the processor's caches.
+//!
+//!     cargo bench -p panoptes-benches --bench table
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use panoptes_benches::KEY;
+use panoptes_engine::address::AddressMap;
+use panoptes_engine::state::table::{Key, Row, Table};
+
+/// Addresses as a slab gives them out: 192 bytes apart, visited in another order.
+fn addresses(count: usize) -> Vec<u64> {
+    let count = count as u64;
+    (0..count).map(|index| 0xffff_8880_0000_0000 + index * 7919 % count * 192).collect()
+}
+
+fn address_map(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("AddressMap");
+    for count in [1000, 16_000, 250_000] {
+        let present = addresses(count);
+        let absent: Vec<u64> = present.iter().map(|address| address + 64).collect();
+        group.throughput(Throughput::Elements(count as u64));
+        let mut map = AddressMap::new(count, KEY);
+        group.bench_function(BenchmarkId::new("clear and insert", count), |bencher| {
+            bencher.iter(|| {
+                map.clear();
+                for (index, &address) in present.iter().enumerate() {
+                    black_box(map.insert(address, index as u32));
+                }
+            });
+        });
+        group.bench_function(BenchmarkId::new("insert what is there", count), |bencher| {
+            bencher.iter(|| {
+                for &address in &present {
+                    black_box(map.insert(address, 0));
+                }
+            });
+        });
+        group.bench_function(BenchmarkId::new("get", count), |bencher| {
+            bencher.iter(|| {
+                for &address in &present {
+                    black_box(map.get(address));
+                }
+            });
+        });
+        group.bench_function(BenchmarkId::new("get what is not there", count), |bencher| {
+            bencher.iter(|| {
+                for &address in &absent {
+                    black_box(map.get(address));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Address(u64);
+
+impl Key for Address {
+    fn hash(&self, seed: u64) -> u64 {
+        (self.0 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// About as large as a row of the state's tables.
+#[derive(Clone, Copy, Debug)]
+struct Object {
+    address: Address,
+    facts: [u64; 11],
+}
+
+impl Row for Object {
+    type Key = Address;
+
+    fn key(&self) -> Address {
+        self.address
+    }
+}
+
+fn state_table(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("state::Table");
+    for count in [1000, 16_000, 250_000] {
+        let present = addresses(count);
+        group.throughput(Throughput::Elements(count as u64));
+        let mut table = Table::new(count * 2, KEY);
+        group.bench_function(BenchmarkId::new("insert and remove", count), |bencher| {
+            bencher.iter(|| {
+                for &address in &present {
+                    table.insert(Object { address: Address(address), facts: [address; 11] }, 1);
+                }
+                for &address in &present {
+                    let id = table.find(&Address(address)).expect("it is there");
+                    black_box(table.remove(id));
+                }
+            });
+        });
+        for &address in &present {
+            table.insert(Object { address: Address(address), facts: [address; 11] }, 1);
+        }
+        let mut scan = 1;
+        group.bench_function(BenchmarkId::new("find and see", count), |bencher| {
+            bencher.iter(|| {
+                scan += 1;
+                for &address in &present {
+                    let id = table.find(&Address(address)).expect("it is there");
+                    black_box(table.get(id).map(|row| row.facts[3]));
+                    table.see(id, scan);
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, address_map, state_table);
+criterion_main!(benches);

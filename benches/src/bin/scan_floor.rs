@@ -1,0 +1,444 @@
+//! Whole scans of a memory file against the floor: copying the pages that a scan touches.
+//!
+//!     cargo run --release -p panoptes-benches --bin scan_floor -- [--json] [--runs N] [--core N] RAM
+//!
+//! RAM is a raw dump or a paused guest's memory file; the loaded guest of PERFORMANCE.md has 300 processes ×
+//! 5 threads × 50 descriptors × about 100 areas × 5 connections in 1 GiB. Everything runs on one core (the
+//! last, unless `--core` says which), N times each way (40), the ways by turns so that what else the machine
+//! does falls on all of them alike. *Cold* is after 128 MiB of other memory went through the processor's
+//! caches, with the file in the page cache; *warm* right after the same. Times are the processor's, of which an
+//! idle machine's clock shows the same; only the time to the first scan is the clock's. `--json` prints one
+//! object for `cargo xtask bench`.
+//!
+//! Measured, each cold and warm, least and median:
+//!
+//! - `scan`: the whole scan, as `panoptes scan` makes it, interfaces included;
+//! - `reads`: the same requests in the same batches, with nothing decoded: what the walk costs its source;
+//! - `pages`: the floor, one request of 4096 bytes for each page that the scan touches;
+//! - `lines`: writing the lines of `panoptes scan`, dropped (warm only).
+//!
+//! Lines and pages touched are counted in a pass of their own.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use panoptes_benches::{KEY, LineWriter, write_lines};
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::source::{Counts, Detail, FileSource, Meter};
+use panoptes_engine::system::kernel_of;
+use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
+use panoptes_profiles::{Options, discover};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+
+type Error = Box<dyn std::error::Error>;
+
+/// More than any cache of the last level.
+const FLUSH_BYTES: usize = 128 << 20;
+const RUNS_DEFAULT: usize = 40;
+const RUNS_MIN: usize = 3;
+
+const USAGE: &str = "usage: scan_floor [--json] [--runs N] [--core N] RAM";
+
+#[derive(Debug)]
+struct Arguments {
+    ram: PathBuf,
+    json: bool,
+    runs: usize,
+    core: Option<usize>,
+}
+
+fn arguments() -> Result<Arguments, Error> {
+    let mut found = Arguments { ram: PathBuf::new(), json: false, runs: RUNS_DEFAULT, core: None };
+    let mut words = std::env::args_os().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || -> Result<usize, Error> {
+            let value = words.next().ok_or(USAGE)?;
+            Ok(value.to_str().ok_or(USAGE)?.parse()?)
+        };
+        match word.to_str() {
+            Some("--json") => found.json = true,
+            Some("--runs") => found.runs = number()?.max(RUNS_MIN),
+            Some("--core") => found.core = Some(number()?),
+            Some(option) if option.starts_with("--") => return Err(USAGE.into()),
+            _ if found.ram.as_os_str().is_empty() => found.ram = word.into(),
+            _ => return Err(USAGE.into()),
+        }
+    }
+    if found.ram.as_os_str().is_empty() {
+        return Err(USAGE.into());
+    }
+    Ok(found)
+}
+
+fn main() -> ExitCode {
+    match arguments().and_then(|arguments| measure(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scan_floor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Keeps this thread on one core, and says which.
+fn pin(core: Option<usize>) -> Result<usize, Error> {
+    let allowed = sched_getaffinity(None)?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu));
+    let core = core.or(last).ok_or("no core is allowed")?;
+    let mut only = CpuSet::new();
+    only.set(core);
+    sched_setaffinity(None, &only)?;
+    Ok(core)
+}
+
+/// Remembers every batch that was asked for.
+struct Tape<S> {
+    source: S,
+    batches: Vec<Vec<Request>>,
+}
+
+impl<S: MemorySource> MemorySource for Tape<S> {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.batches.push(requests.to_vec());
+        self.source.read_batch(requests, arena);
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        self.source.regions()
+    }
+}
+
+/// Time that this thread has spent on its core.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// How long something took, each time.
+#[derive(Debug, Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn take<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let begin = processor_time();
+        let done = work();
+        self.0.push(processor_time().saturating_sub(begin));
+        done
+    }
+
+    fn least(&self) -> Duration {
+        self.0.iter().min().copied().unwrap_or_default()
+    }
+
+    fn median(&self) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "least_us": self.least().as_secs_f64() * 1e6,
+            "median_us": self.median().as_secs_f64() * 1e6,
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Both {
+    cold: Times,
+    warm: Times,
+}
+
+/// What a scan does to its source.
+struct Load {
+    batches: Vec<Vec<Request>>,
+    pages: Vec<Request>,
+    arena: Vec<u8>,
+}
+
+impl Load {
+    fn new(batches: Vec<Vec<Request>>, pages: &[PhysicalAddress]) -> Self {
+        let page = |(index, &at): (usize, &PhysicalAddress)| {
+            Request::new(at, PAGE_BYTES as u32, index as u32 * PAGE_BYTES as u32)
+        };
+        let pages: Vec<Request> = pages.iter().enumerate().map(page).collect();
+        let ends = batches.iter().flatten().map(|request| request.target + request.length);
+        let end = ends.max().unwrap_or(0) as usize;
+        let mut arena = vec![0; end.max(pages.len() * PAGE_BYTES as usize)];
+        // Memory of our own that was never written would cost faults of its own.
+        arena.fill(1);
+        Self { batches, pages, arena }
+    }
+
+    fn read(&mut self, source: &mut FileSource) {
+        for batch in &mut self.batches {
+            source.read_batch(batch, &mut self.arena);
+        }
+    }
+
+    fn copy_pages(&mut self, source: &mut FileSource) {
+        source.read_batch(&mut self.pages, &mut self.arena);
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<(), Error> {
+    let core = pin(arguments.core)?;
+    let limits = Limits::default();
+
+    let start = Instant::now();
+    let mut source = FileSource::open(&arguments.ram)?;
+    let opened = start.elapsed();
+    let profile = discover(&mut source, &Options::default(), &mut ())?;
+    let discovered = start.elapsed();
+    let kernel = kernel_of(&profile);
+    let mut walker = Walker::new(&limits, KEY);
+    let allocated = start.elapsed();
+    walker.scan(&mut source, &kernel, Scope::ALL)?;
+    let first = start.elapsed();
+
+    let mut lines = LineWriter::new(&limits);
+    let seen = Seen::new(&mut walker, &mut source, &kernel, &mut lines)?;
+    let mut load = Load::new(seen.batches, &seen.pages);
+    let mut junk = vec![1_u8; FLUSH_BYTES];
+    let mut flush = || {
+        for byte in junk.iter_mut().step_by(64) {
+            *byte = byte.wrapping_add(1);
+        }
+        std::hint::black_box(&junk);
+    };
+    let (mut scan, mut reads, mut pages) = (Both::default(), Both::default(), Both::default());
+    let mut written = Times::default();
+    for _ in 0..arguments.runs {
+        flush();
+        scan.cold.take(|| look(&mut walker, &mut source, &kernel))?;
+        scan.warm.take(|| look(&mut walker, &mut source, &kernel))?;
+        written.take(|| write_lines(walker.snapshot(), &kernel, &mut lines));
+        flush();
+        reads.cold.take(|| load.read(&mut source));
+        reads.warm.take(|| load.read(&mut source));
+        flush();
+        pages.cold.take(|| load.copy_pages(&mut source));
+        pages.warm.take(|| load.copy_pages(&mut source));
+    }
+    let report = Report {
+        ram: &arguments.ram,
+        release: &profile.release,
+        core,
+        runs: arguments.runs,
+        counts: counts(walker.snapshot()),
+        losses: walker.snapshot().losses,
+        reads_counted: seen.counts,
+        start: [
+            ("open", opened),
+            ("find_kernel", discovered.saturating_sub(opened)),
+            ("allocate", allocated.saturating_sub(discovered)),
+            ("scan", first.saturating_sub(allocated)),
+        ],
+        ways: [("scan", scan), ("reads", reads), ("pages", pages)],
+        lines: written,
+    };
+    if arguments.json {
+        println!("{}", report.json());
+    } else {
+        report.print();
+    }
+    Ok(())
+}
+
+fn look(walker: &mut Walker, source: &mut FileSource, kernel: &Kernel) -> Result<(), Error> {
+    walker.forget();
+    walker.scan(source, kernel, Scope::ALL)?;
+    Ok(())
+}
+
+/// What a scan asks of its source, counted and remembered.
+struct Seen {
+    counts: Counts,
+    pages: Vec<PhysicalAddress>,
+    batches: Vec<Vec<Request>>,
+}
+
+impl Seen {
+    fn new(
+        walker: &mut Walker,
+        source: &mut FileSource,
+        kernel: &Kernel,
+        lines: &mut LineWriter,
+    ) -> Result<Self, Error> {
+        let mut meter = Meter::new(BySource(source), Detail::Lines)?;
+        walker.forget();
+        walker.scan(&mut meter, kernel, Scope::ALL)?;
+        let (counts, pages) = (meter.counts(), meter.pages().collect());
+        let mut tape = Tape { source: BySource(source), batches: Vec::new() };
+        walker.forget();
+        let snapshot = walker.scan(&mut tape, kernel, Scope::ALL)?;
+        write_lines(snapshot, kernel, lines);
+        Ok(Self { counts, pages, batches: tape.batches })
+    }
+}
+
+/// A source that is only lent.
+struct BySource<'s>(&'s mut FileSource);
+
+impl MemorySource for BySource<'_> {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.0.read_batch(requests, arena);
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        self.0.regions()
+    }
+}
+
+fn counts(snapshot: &Snapshot) -> [(&'static str, usize); 6] {
+    [
+        ("processes", snapshot.processes.len()),
+        ("threads", snapshot.by_tid.len()),
+        ("file_descriptors", snapshot.descriptors.len()),
+        ("memory_areas", snapshot.vmas.len()),
+        ("connections", snapshot.connections.len()),
+        ("interfaces", snapshot.interfaces.len()),
+    ]
+}
+
+struct Report<'a> {
+    ram: &'a Path,
+    release: &'a str,
+    core: usize,
+    runs: usize,
+    counts: [(&'static str, usize); 6],
+    losses: Losses,
+    reads_counted: Counts,
+    start: [(&'static str, Duration); 4],
+    ways: [(&'static str, Both); 3],
+    lines: Times,
+}
+
+impl Report<'_> {
+    fn objects(&self) -> usize {
+        self.counts.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The scan's median as a multiple of the floor's, cold and warm.
+    fn ratios(&self) -> [f64; 2] {
+        let [(_, scan), _, (_, pages)] = &self.ways;
+        let ratio = |scan: &Times, pages: &Times| {
+            scan.median().as_secs_f64() / pages.median().as_secs_f64().max(f64::MIN_POSITIVE)
+        };
+        [ratio(&scan.cold, &pages.cold), ratio(&scan.warm, &pages.warm)]
+    }
+
+    fn first_scan(&self) -> Duration {
+        self.start.iter().map(|(_, time)| time).sum()
+    }
+
+    fn json(&self) -> Value {
+        let Counts { batches, requests, bytes, lines, pages, .. } = self.reads_counted;
+        let Losses { unreadable, unbounded, dropped, not_resident } = self.losses;
+        let [cold, warm] = self.ratios();
+        let ways: serde_json::Map<String, Value> = self
+            .ways
+            .iter()
+            .map(|(name, both)| {
+                let times = json!({"cold": both.cold.json(), "warm": both.warm.json()});
+                ((*name).to_owned(), times)
+            })
+            .collect();
+        let start = self.start.map(|(name, time)| (name.to_owned(), json!(micros(time))));
+        json!({
+            "ram": self.ram,
+            "os_release": self.release,
+            "core": self.core,
+            "runs": self.runs,
+            "objects": self.objects(),
+            "counts": self.counts.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+            "losses": {
+                "unreadable": unreadable,
+                "unbounded": unbounded,
+                "dropped": dropped,
+                "not_resident": not_resident,
+            },
+            "batches": batches,
+            "requests": requests,
+            "bytes": bytes,
+            "lines_touched": lines,
+            "pages_touched": pages,
+            "first_scan_us": micros(self.first_scan()),
+            "start_us": serde_json::Map::from_iter(start),
+            "times": ways,
+            "lines": self.lines.json(),
+            "ratio_to_pages": {"cold": cold, "warm": warm},
+        })
+    }
+
+    fn print(&self) {
+        let objects = self.objects();
+        println!(
+            "{}: Linux {}, core {}, {} runs",
+            self.ram.display(),
+            self.release,
+            self.core,
+            self.runs
+        );
+        let counts: Vec<String> =
+            self.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        println!("{objects} objects: {}", counts.join(", "));
+        let Counts { batches, requests, bytes, lines, pages, .. } = self.reads_counted;
+        println!(
+            "{batches} batches, {requests} requests, {:.1} MB; {lines} lines ({:.1} MB) in {pages} pages ({:.1} MB)",
+            bytes as f64 / 1e6,
+            lines as f64 * 64.0 / 1e6,
+            (pages * PAGE_BYTES) as f64 / 1e6,
+        );
+        println!("losses: {:?}", self.losses);
+        let parts: Vec<String> = self
+            .start
+            .iter()
+            .map(|(name, time)| format!("{name} {:.1}", micros(*time) / 1e3))
+            .collect();
+        println!(
+            "from the start to the first whole scan {:.1} ms: {}",
+            micros(self.first_scan()) / 1e3,
+            parts.join(", ")
+        );
+        println!("\n{:8}{:>26}{:>26}", "", "cold: least, median [ms]", "warm: least, median [ms]");
+        for (name, both) in &self.ways {
+            let times = |times: &Times| {
+                format!(
+                    "{:>16.3}{:>10.3}",
+                    micros(times.least()) / 1e3,
+                    micros(times.median()) / 1e3
+                )
+            };
+            println!("{name:8}{}{}", times(&both.cold), times(&both.warm));
+        }
+        println!(
+            "{:8}{:>42.3}{:>10.3}",
+            "lines",
+            micros(self.lines.least()) / 1e3,
+            micros(self.lines.median()) / 1e3
+        );
+        let [cold, warm] = self.ratios();
+        println!("\nscan / pages: cold {cold:.2}, warm {warm:.2} (medians)");
+        let [(_, scan), ..] = &self.ways;
+        for (name, times) in [("cold", &scan.cold), ("warm", &scan.warm)] {
+            let seconds = times.median().as_secs_f64();
+            println!(
+                "{name}: {:.2} M objects/s, {:.3} µs an object",
+                objects as f64 / seconds / 1e6,
+                seconds * 1e6 / objects as f64
+            );
+        }
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
