@@ -19,6 +19,13 @@ pub const SPANS_MAX: usize = 12;
 /// less than one more request (performance figures: 5 ns a line, 10 ns and more a request).
 const SPAN_GAP_BYTES: u32 = 128;
 
+/// Largest structure that a layout is bound to, in bytes: `task_struct` has about 10 KiB, and what says it
+/// is larger is no kernel's.
+pub const STRUCTURE_BYTES_MAX: u32 = 64 << 10;
+
+/// Most bytes of a packed object.
+pub const PACKED_BYTES_MAX: u32 = 8 << 10;
+
 /// Most bytes a field can have and still be fetched with its object.
 pub const FIELD_BYTES_MAX: u32 = 4096;
 
@@ -64,7 +71,7 @@ pub struct Missing {
 impl core::fmt::Display for Missing {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         if self.field.is_empty() {
-            write!(f, "the profile has no struct {}", self.structure)
+            write!(f, "the profile has no struct {}, or none that can be right", self.structure)
         } else {
             write!(f, "the profile has no {}.{}", self.structure, self.field)
         }
@@ -169,7 +176,8 @@ pub trait Layout: Sized {
 /// Looks one field up under its names, newest first; for [`layout!`](crate::layout!).
 pub fn look_up(members: &dyn Members, structure: &str, names: &[&str]) -> Option<Field> {
     let member = names.iter().find_map(|name| members.member(structure, name))?;
-    (member.size <= FIELD_BYTES_MAX && member.offset <= 0x10_0000).then_some(Field {
+    let end = member.offset.checked_add(member.size)?;
+    (member.size <= FIELD_BYTES_MAX && end <= STRUCTURE_BYTES_MAX).then_some(Field {
         offset: member.offset,
         size: member.size,
         packed: 0,
@@ -227,9 +235,11 @@ macro_rules! layout {
 
             fn bind(members: &dyn $crate::layout::Members) -> Result<Self, $crate::layout::Missing> {
                 use $crate::layout::{Missing, Packing, look_up};
+                let unknown = Missing { structure: $structure, field: "" };
                 let size = members
                     .size_of($structure)
-                    .ok_or(Missing { structure: $structure, field: "" })?;
+                    .filter(|&size| size <= $crate::layout::STRUCTURE_BYTES_MAX)
+                    .ok_or(unknown)?;
                 #[allow(unused_mut, reason = "a layout may have no field of one kind")]
                 let mut bound = Self {
                     size,
@@ -246,6 +256,9 @@ macro_rules! layout {
                 ]);
                 $( packing.place(&mut bound.$field); )*
                 $( if let Some(field) = &mut bound.$opt { packing.place(field); } )*
+                if packing.bytes() > $crate::layout::PACKED_BYTES_MAX {
+                    return Err(unknown);
+                }
                 bound.packing = packing;
                 Ok(bound)
             }

@@ -17,9 +17,9 @@ pub enum Outcome {
     /// Not answered yet.
     #[default]
     Pending,
-    /// All the bytes are in the arena.
+    /// All the bytes are in the arena. Memory that the machine has never touched reads as zeros.
     Read,
-    /// The machine has no memory there, or has never touched it; the arena holds zeros.
+    /// The machine has no memory there, or the source does not have it; the arena holds zeros.
     NotBacked,
     /// The memory is there but could not be read; the arena's bytes mean nothing.
     Failed,

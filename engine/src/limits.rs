@@ -36,12 +36,12 @@ impl Limits {
     /// found however many others there are: the kernel's own most is 4 Mi (`PID_MAX_LIMIT`,
     /// include/linux/threads.h).
     pub fn threads_seen_max(&self) -> usize {
-        (self.threads as usize * 2).clamp(8192, 1 << 22)
+        (self.threads as usize * 2).clamp(65_536, 1 << 22)
     }
 
     /// How many processes one scan can see.
     pub fn processes_seen_max(&self) -> usize {
-        (self.processes as usize * 2).clamp(4096, 1 << 22)
+        (self.processes as usize * 2).clamp(32_768, 1 << 22)
     }
 
     /// How many descriptors one scan can see.

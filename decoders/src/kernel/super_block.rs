@@ -64,6 +64,8 @@ pub mod magic {
     pub const PID_FS: u64 = 0x5049_4446;
     /// hugetlbfs.
     pub const HUGETLBFS: u64 = 0x9584_58f6;
+    /// Layers that look like one filesystem.
+    pub const OVERLAYFS: u64 = 0x794c_7630;
     /// Pseudoterminals.
     pub const DEVPTS: u64 = 0x1cd1;
 }

@@ -184,6 +184,7 @@ pub const fn state_text(state: u32, exit_state: u32) -> &'static str {
     const TASK_NOLOAD: u32 = 0x400;
     const TASK_IDLE: u32 = TASK_UNINTERRUPTIBLE | TASK_NOLOAD;
     const TASK_RTLOCK_WAIT: u32 = 0x1000;
+    const TASK_FROZEN: u32 = 0x8000;
     const TASK_REPORT_IDLE: u32 = 0x80;
     const TEXTS: [&str; 9] = [
         "R (running)",
@@ -200,7 +201,9 @@ pub const fn state_text(state: u32, exit_state: u32) -> &'static str {
     if state & TASK_IDLE == TASK_IDLE {
         reported = TASK_REPORT_IDLE;
     }
-    if state & TASK_RTLOCK_WAIT != 0 {
+    // A frozen task counts since Linux commit f718faf3940e ("freezer, sched: Report frozen tasks as 'D'
+    // instead of 'R'") (in v6.13, and in stable kernels).
+    if state & (TASK_RTLOCK_WAIT | TASK_FROZEN) != 0 {
         reported = TASK_UNINTERRUPTIBLE;
     }
     let index = (32 - reported.leading_zeros()) as usize;

@@ -86,7 +86,7 @@ pub fn scan(
             _ => {}
         }
     }
-    Ok(verdict(snapshot, &counts, &request.system.name, messages))
+    Ok(verdict(snapshot, scope(kinds), &counts, &request.system.name, messages))
 }
 
 /// Walks until what was seen fits together; of a machine that never holds still, takes the last.
@@ -121,13 +121,16 @@ fn look(
 /// Whether all that was seen belongs together.
 fn is_whole(snapshot: &Snapshot, scope: Scope) -> bool {
     let Losses { unreadable, unbounded, dropped: _, not_resident: _ } = snapshot.losses;
-    unreadable == 0
-        && unbounded == 0
-        && snapshot.task_list_closed
-        && snapshot.idr_whole
-        && snapshot.processes.iter().all(|process| process.stable)
-        && (!scope.files || snapshot.files_structs.iter().all(|table| table.complete))
-        && (!scope.memory || snapshot.mms.iter().all(|mm| mm.complete))
+    unreadable == 0 && unbounded == 0 && incomplete(snapshot, scope) == 0
+}
+
+/// How many processes, tables, address spaces and views were not seen whole, or changed on the way.
+fn incomplete(snapshot: &Snapshot, scope: Scope) -> usize {
+    let views = usize::from(!snapshot.task_list_closed) + usize::from(!snapshot.idr_whole);
+    let processes = snapshot.processes.iter().filter(|process| !process.stable).count();
+    let tables = snapshot.files_structs.iter().filter(|table| !table.complete).count();
+    let spaces = snapshot.mms.iter().filter(|mm| !mm.complete).count();
+    views + processes + if scope.files { tables } else { 0 } + if scope.memory { spaces } else { 0 }
 }
 
 fn print_lines(
@@ -143,7 +146,13 @@ fn print_lines(
 }
 
 /// What people are told of what could not be had, and the exit code.
-fn verdict(snapshot: &Snapshot, lines: &LineCounts, name: &str, messages: &Messages) -> Exit {
+fn verdict(
+    snapshot: &Snapshot,
+    scope: Scope,
+    lines: &LineCounts,
+    name: &str,
+    messages: &Messages,
+) -> Exit {
     let losses = snapshot.losses;
     if losses.not_resident > 0 {
         messages.info(format_args!(
@@ -158,12 +167,14 @@ fn verdict(snapshot: &Snapshot, lines: &LineCounts, name: &str, messages: &Messa
         ));
     }
     let undecoded = u64::from(losses.unreadable) + lines.too_long;
-    if undecoded + lines.unnamed + u64::from(losses.unbounded) == 0 {
+    let incomplete = incomplete(snapshot, scope);
+    if undecoded + lines.unnamed + u64::from(losses.unbounded) + incomplete as u64 == 0 {
         return Exit::Done;
     }
     messages.error(format_args!(
         "{name}: {undecoded} objects could not be decoded, {} names could not be made out, \
-         {} lists did not end; is the image damaged, or the machine changing fast?",
+         {} lists did not end, {incomplete} processes or tables were not seen whole; \
+         is the image damaged, or the machine changing fast?",
         lines.unnamed, losses.unbounded
     ));
     Exit::Failed

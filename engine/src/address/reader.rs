@@ -147,8 +147,8 @@ impl Reader {
         address: KernelVa,
         packing: &Packing,
     ) -> Option<u32> {
-        // Each span can cross pages when it is not linear.
-        let pieces = packing.spans().len() * 2;
+        // Each span can cross pages when it is not linear: what is packed has at most two of them.
+        let pieces = packing.spans().len() * (packing.bytes() as usize / PAGE_BYTES as usize + 2);
         let (object, target) = self.allot(packing.bytes(), pieces)?;
         if !address.is_plausible() {
             self.fail(object);

@@ -77,28 +77,66 @@ pub fn write_path(snapshot: &Snapshot, path: PathRef, out: &mut PathBuffer) -> O
         out.prepend(b" (deleted)");
     }
     let end = out.start;
-    let (mut mount, mut at) = (path.mount, path.dentry);
+    let mut at = path;
     for _ in 0..NAMES_MAX {
-        let mount_row = snapshot.mounts.at(mount)?;
-        let row = snapshot.dentries.at(at)?;
-        let is_root = row.parent == at;
-        if at == mount_row.root || is_root {
-            if mount_row.parent == mount || at != mount_row.root {
-                // The top mount's root, or a name that is not below its mount any more.
+        match step_up(snapshot, &mut at) {
+            Step::Name(name) => {
+                out.prepend(name);
+                out.prepend(b"/");
+            }
+            Step::Root => {
                 if out.start == end {
                     out.prepend(b"/");
                 }
                 return out.whole.then_some(Named { deleted });
             }
-            at = mount_row.mountpoint;
-            mount = mount_row.parent;
-            continue;
+            Step::Unreadable => return None,
         }
-        out.prepend(dentry_text(snapshot, row)?);
-        out.prepend(b"/");
-        at = row.parent;
     }
     None
+}
+
+/// Whether two places have the same path, name for name.
+pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> bool {
+    let (mut one, mut other) = (one, other);
+    for _ in 0..NAMES_MAX {
+        if one == other {
+            return true;
+        }
+        match (step_up(snapshot, &mut one), step_up(snapshot, &mut other)) {
+            (Step::Root, Step::Root) => return true,
+            (Step::Name(name), Step::Name(same)) if name == same => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// What one step up a path leads over.
+enum Step<'a> {
+    /// A name; the place is now the directory's.
+    Name(&'a [u8]),
+    /// The root of all.
+    Root,
+    /// Something that could not be read.
+    Unreadable,
+}
+
+fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Step<'a> {
+    for _ in 0..NAMES_MAX {
+        let rows = (snapshot.mounts.at(at.mount), snapshot.dentries.at(at.dentry));
+        let (Some(mount), Some(row)) = rows else { return Step::Unreadable };
+        if at.dentry != mount.root && row.parent != at.dentry {
+            at.dentry = row.parent;
+            return dentry_text(snapshot, row).map_or(Step::Unreadable, Step::Name);
+        }
+        if mount.parent == at.mount || at.dentry != mount.root {
+            // The top mount's root, or a name that is not below its mount any more.
+            return Step::Root;
+        }
+        *at = PathRef { mount: mount.parent, dentry: mount.mountpoint };
+    }
+    Step::Unreadable
 }
 
 /// Writes the name of an open file as `readlink /proc/PID/fd/N` gives it; `None` where part of it could
@@ -128,9 +166,21 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
         magic::SOCKFS => bracketed(out, b"socket"),
         magic::NSFS => bracketed(out, snapshot.names.at(inode.namespace_name)?.text()),
         // anon_inodefs_dname (fs/anon_inodes.c)
-        magic::ANON_INODE | magic::PID_FS => {
+        magic::ANON_INODE => {
             out.prepend(dentry_text(snapshot, dentry)?);
             out.prepend(b"anon_inode:");
+            Some(Named { deleted: false })
+        }
+        // pidfs_dname (fs/pidfs.c, v6.9)
+        magic::PID_FS => {
+            out.prepend(b"anon_inode:[pidfd]");
+            Some(Named { deleted: false })
+        }
+        // dmabuffs_dname (drivers/dma-buf/dma-buf.c): a name that its users gave it would stand at the end.
+        magic::DMA_BUF => {
+            out.prepend(b":");
+            out.prepend(dentry_text(snapshot, dentry)?);
+            out.prepend(b"/");
             Some(Named { deleted: false })
         }
         // simple_dname (fs/d_path.c)

@@ -13,7 +13,7 @@ use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, HeapRule, NameBuffers, ProcessFacts, ThreadFacts,
 };
 use crate::state::holders::Holders;
-use crate::walk::{MmRow, ProcessRow, Snapshot};
+use crate::walk::{ProcessRow, Snapshot};
 
 /// Which kinds of line are wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -188,7 +188,7 @@ impl LineWriter {
                 let line = ScanLine::Memory(&details);
                 emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
             }
-            if let Some(gate) = traits.gate_area.filter(|_| has_vsyscall(mm)) {
+            if let Some(gate) = traits.gate_area.filter(|_| mm.has_gate()) {
                 let details = describe::memory(&AreaFacts::gate(process_id, &gate));
                 let line = ScanLine::Memory(&details);
                 emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
@@ -259,13 +259,6 @@ fn processes_by_pid(snapshot: &Snapshot) -> impl Iterator<Item = (&ProcessRow, u
         let process = snapshot.processes.at(index)?;
         Some((process, snapshot.leader(process)?.task.tgid))
     })
-}
-
-/// `MM_CONTEXT_HAS_VSYSCALL` (arch/x86/include/asm/mmu.h): 64-bit processes have it.
-const MM_CONTEXT_HAS_VSYSCALL: u64 = 1 << 1;
-
-fn has_vsyscall(mm: &MmRow) -> bool {
-    mm.context_flags & MM_CONTEXT_HAS_VSYSCALL != 0
 }
 
 fn emit<E>(

@@ -8,7 +8,7 @@
 //! - *A page that the guest has never touched must not come to be.* Reading a hole of a file in memory
 //!   (tmpfs, memfd) through a mapping allocates it. So a page is read through the mapping only once it is
 //!   known to hold data. At any other page the file is asked first, with lseek, which touches nothing; where
-//!   there is a hole, the answer is zeros and [`Outcome::NotBacked`]. A page that a balloon takes away
+//!   there is a hole, the answer is zeros. A page that a balloon takes away
 //!   later, the kernel itself keeps from coming back where the mapping can be guarded ([`super::mapping`]);
 //!   where it can't, [`MappedFile::refresh`] between two scans makes the source forget what it knew.
 //! - *A file that shrinks must not end the process.* It raises SIGBUS, as a guarded hole does; see
@@ -68,7 +68,7 @@ impl Segment {
 pub struct MappedCounts {
     /// Requests that touched a page not known to hold data, so that the file had to be asked.
     pub slow: u64,
-    /// Requests answered [`Outcome::NotBacked`] because the guest has not touched a page of them.
+    /// Holes that were read as zeros: pages that the guest has not touched, or that a copy left out.
     pub holes: u64,
     /// Requests answered [`Outcome::Failed`].
     pub failed: u64,
@@ -344,10 +344,15 @@ impl MappedFile {
             };
             let offset = segment.offset + (at - segment.physical.start);
             let left = usize::try_from(segment.physical.end - at).unwrap_or(usize::MAX);
-            let piece = left.min(target.len() - done);
-            let outcome = self.read_piece(offset, &mut target[done..done + piece]);
-            if outcome != Outcome::Read {
-                return outcome;
+            // Page by page: one can be there and its neighbour not.
+            let in_page = (PAGE_BYTES - offset % PAGE_BYTES) as usize;
+            let piece = left.min(target.len() - done).min(in_page);
+            let bytes = &mut target[done..done + piece];
+            match self.read_piece(offset, bytes) {
+                Outcome::Read => {}
+                // A hole in the file is memory that was never written to, or whose zeros nobody stored.
+                Outcome::NotBacked => bytes.fill(0),
+                outcome => return outcome,
             }
             done += piece;
         }

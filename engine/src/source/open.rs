@@ -217,7 +217,9 @@ mod tests {
         let mut bytes = [0; 3];
         assert!(source.read_exact(PhysicalAddress(0xffd), &mut bytes));
         assert_eq!(bytes, [7; 3]);
-        assert!(!source.read_exact(PhysicalAddress(0x1000), &mut bytes));
+        assert!(source.read_exact(PhysicalAddress(0x1000), &mut bytes));
+        assert_eq!(bytes, [0; 3], "a hole");
+        assert!(!source.read_exact(PhysicalAddress(0x4000), &mut bytes));
     }
 
     #[test]

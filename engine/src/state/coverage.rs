@@ -64,6 +64,16 @@ mod tests {
     }
 
     #[test]
+    fn a_count_that_swings_does_not_overflow() {
+        let mut coverage = Coverage::default();
+        for total in [0, u64::MAX, 0, u64::MAX, 0, 7] {
+            coverage.update(Some(total), u64::MAX);
+        }
+        assert_eq!(coverage.take(), Some(Births { born: u64::MAX, seen: u64::MAX }));
+        assert_eq!(coverage.take(), Some(Births::default()));
+    }
+
+    #[test]
     fn one_seen_before_it_is_counted_is_counted_once() {
         let mut coverage = Coverage::default();
         coverage.update(Some(10), 0);

@@ -12,7 +12,7 @@ use panoptes_decoders::kernel::sock::{Counters, TcpState};
 use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
-use crate::path::{PathBuffer, write_file_name, write_path};
+use crate::path::{PathBuffer, is_same_path, write_file_name, write_path};
 use crate::walk::{
     ConnectionRow, DescriptorRow, FileRow, Ids, MmRow, NameKind, ProcessRow, Snapshot, ThreadRow,
     VmaRow,
@@ -478,11 +478,25 @@ fn write_area_name(
 }
 
 /// Whether an area maps the same file as the process executes.
+///
+/// That is, the same inode; but what is mapped of a file on an overlay is the real file underneath
+/// (`ovl_mmap`, fs/overlayfs/file.c), which only its path tells.
 pub(super) fn is_main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow) -> bool {
-    let inode = |file| snapshot.files.at(file).map(|file| file.open.inode);
-    !area.vma.file.is_null()
-        && inode(area.file)
-            .is_some_and(|mapped| !mapped.is_null() && inode(mm.exe_file) == Some(mapped))
+    if area.vma.file.is_null() {
+        return false;
+    }
+    let files = (snapshot.files.at(area.file), snapshot.files.at(mm.exe_file));
+    let (Some(mapped), Some(executable)) = files else { return false };
+    if mapped.open.inode.is_null() {
+        return false;
+    }
+    let on_overlay = || {
+        let inode = snapshot.inodes.at(executable.inode)?;
+        let filesystem = snapshot.super_blocks.at(inode.super_block)?.filesystem;
+        Some(filesystem.magic == magic::OVERLAYFS)
+    };
+    mapped.open.inode == executable.open.inode
+        || (on_overlay() == Some(true) && is_same_path(snapshot, mapped.path, executable.path))
 }
 
 /// One connection.

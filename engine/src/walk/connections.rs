@@ -102,7 +102,7 @@ impl Walker {
         (stride, offset): (u32, u32),
         socks: &mut Vec<KernelVa>,
     ) {
-        if array.is_null() || stride == 0 {
+        if array.is_null() || u64::from(offset) + 8 > u64::from(stride) || stride > SLICE_BYTES {
             return;
         }
         let link = u64::from(kernel.layouts.sock_common.skc_node.offset);
@@ -170,7 +170,11 @@ impl Walker {
                     next.push(KernelVa(endpoints.next).minus(link));
                 }
                 let is_tcp = matches!(endpoints.family, AF_INET | AF_INET6)
-                    && TcpState::from_number(endpoints.state).is_some();
+                    // A closed socket is in no table: this one left while we were on our way to it.
+                    && !matches!(
+                        TcpState::from_number(endpoints.state),
+                        None | Some(TcpState::Closed)
+                    );
                 if is_tcp {
                     // The row's index for now; its number when that has been read.
                     let net = endpoints.net;

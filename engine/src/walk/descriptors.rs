@@ -48,7 +48,10 @@ impl Walker {
             let view = View::new(bytes);
             let max_fds = view.unsigned(layout.max_fds) as u32;
             table.max_fds = max_fds.min(TABLE_MAX);
-            table.complete = max_fds <= TABLE_MAX;
+            if max_fds > TABLE_MAX {
+                table.complete = false;
+                losses.dropped += 1;
+            }
             table.fd = view.pointer(layout.fd);
             table.close_on_exec = view.pointer(layout.close_on_exec);
         });

@@ -199,8 +199,8 @@ impl Walker {
                 .map(|view| view.unsigned(layouts.pid.level) as u32)
                 .filter(|&level| level <= LEVEL_MAX);
             pids.push(level.map_or(KernelVa::NULL, |level| {
-                let upid = layouts.pid.numbers.offset + level * layouts.upid.size;
-                task.thread_pid.plus(u64::from(upid))
+                let upid = u64::from(level) * u64::from(layouts.upid.size);
+                task.thread_pid.plus(u64::from(layouts.pid.numbers.offset) + upid)
             }));
 
             let mm_row = || MmRow { address: task.mm, complete: true, ..MmRow::default() };

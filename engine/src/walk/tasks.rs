@@ -9,7 +9,7 @@ use core::mem;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, Slot};
-use panoptes_decoders::layout::{View, u64_at};
+use panoptes_decoders::layout::{View, u32_at, u64_at};
 use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{ThreadRow, view};
@@ -30,7 +30,7 @@ impl Walker {
         let mut found = mem::take(&mut self.scratch.addresses);
         found.clear();
         found.push(kernel.roots.init_task);
-        self.fetch_tasks(source, kernel, &found, 0);
+        self.fetch_tasks(source, kernel, &found, 0, &[]);
         let is_swapper =
             |row: &ThreadRow| row.task.pid == 0 && row.task.name().starts_with(b"swapper");
         if !self.snapshot.threads.first().is_some_and(is_swapper) {
@@ -38,7 +38,9 @@ impl Walker {
             return Err(ScanError::NoInitTask);
         }
         self.read_pid_idr(source, kernel, &mut found);
-        self.fetch_tasks(source, kernel, &found, view::IDR);
+        let numbers = mem::take(&mut self.scratch.owners);
+        self.fetch_tasks(source, kernel, &found, view::IDR, &numbers);
+        self.scratch.owners = numbers;
 
         // A tree that somebody made up must not leave the lists without room.
         self.maps.visited.clear();
@@ -49,7 +51,7 @@ impl Walker {
             if found.is_empty() {
                 break;
             }
-            self.fetch_tasks(source, kernel, &found, 0);
+            self.fetch_tasks(source, kernel, &found, 0, &[]);
         }
         self.scratch.addresses = found;
         Ok(())
@@ -132,29 +134,37 @@ impl Walker {
         found.clear();
         let link = u64::from(layouts.task_struct.pid_links.offset);
         let losses = &mut self.snapshot.losses;
+        let numbers = &mut self.scratch.owners;
+        numbers.clear();
+        let nr = layouts.upid.nr;
         fetch(&mut self.reader, source, kernel, &layouts.pid.packing, &pids, |_, bytes| {
             let Some(bytes) = bytes else {
                 losses.unreadable += 1;
                 whole = false;
                 return;
             };
-            let first = View::new(bytes).u64_at(layouts.pid.tasks, 0);
+            let view = View::new(bytes);
+            let first = view.u64_at(layouts.pid.tasks, 0);
             // A struct pid outlives its thread while a process group or session bears its number.
-            if first != 0 && found.len() < found.capacity() {
+            if first != 0 && found.len() < found.capacity() && numbers.len() < numbers.capacity() {
                 found.push(KernelVa(first).minus(link));
+                // numbers[0]: the number in the initial namespace.
+                numbers.push(u32_at(view.bytes(layouts.pid.numbers), nr.offset as usize));
             }
         });
         self.snapshot.idr_whole = whole;
         self.scratch.more = pids;
     }
 
-    /// Reads tasks and gives each a row, unless it has one or is no task.
+    /// Reads tasks and gives each a row, unless it has one or is no task. `numbers` are the thread ids that
+    /// the way to each says it has, where it says one.
     fn fetch_tasks<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
         addresses: &[KernelVa],
         seen_in: u8,
+        numbers: &[u32],
     ) {
         let layout = &kernel.layouts.task_struct;
         let (threads, tasks) = (&mut self.snapshot.threads, &mut self.maps.tasks);
@@ -166,7 +176,9 @@ impl Walker {
                 return;
             };
             let task = Task::decode(layout, address, bytes);
-            if !is_sane(&task, kernel) {
+            // Whoever edits a task to look like none cannot change the number under which the IDR has it.
+            let is_numbered = numbers.get(index).is_some_and(|&nr| nr != 0 && nr == task.pid);
+            if !is_numbered && !is_sane(&task, kernel) {
                 losses.unreadable += 1;
                 return;
             }
@@ -220,6 +232,15 @@ impl Walker {
         for leader in 1..threads.len() {
             let first = threads[leader].task;
             if !first.is_leader() {
+                // A thread leads to its process's first, whoever took that out of the lists.
+                let known = self.maps.tasks.get(first.group_leader.0).is_some();
+                if !known
+                    && first.group_leader.is_plausible()
+                    && unknown.len() < unknown.capacity()
+                    && self.maps.visited.insert(first.group_leader.0, 1) == Insertion::New
+                {
+                    unknown.push(first.group_leader);
+                }
                 continue;
             }
             threads[leader].views |= view::THREAD_GROUP;
@@ -251,17 +272,14 @@ impl Walker {
     }
 }
 
-/// Whether the bytes can be a task: what is no task at all must not become one by chance.
+/// Whether the bytes that a list led to can be a task: what is no task at all must not become one by chance.
 fn is_sane(task: &Task, kernel: &Kernel) -> bool {
     /// `PID_MAX_LIMIT` (include/linux/threads.h).
     const PID_MAX_LIMIT: u32 = 4 << 20;
     let is_init = task.address == kernel.roots.init_task;
-    let comm_ends = task.comm[15] == 0;
     let ids = task.pid <= PID_MAX_LIMIT && task.tgid <= PID_MAX_LIMIT && (is_init || task.pid != 0);
     let pointer = |address: KernelVa| address.is_null() || address.is_plausible();
-    comm_ends
-        && ids
-        && task.tasks_next.is_plausible()
+    ids && task.tasks_next.is_plausible()
         && task.real_cred.is_plausible()
         && task.group_leader.is_plausible()
         && [task.mm, task.files, task.fs, task.signal, task.nsproxy].into_iter().all(pointer)

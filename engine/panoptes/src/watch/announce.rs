@@ -24,6 +24,7 @@ pub(super) struct Announcer {
     header: Header,
     user_data: String,
     interfaces: Interfaces,
+    events: Events,
     /// How many more refused candidates of the search that is going on are told of.
     refusals_left: u32,
 }
@@ -44,7 +45,16 @@ impl Announcer {
             crate::random::key(),
             configuration.default.limits.string_length as usize,
         );
-        Self { producer, writer, header, user_data, interfaces, refusals_left: REFUSALS_MAX }
+        let events = configuration.default.events.clone();
+        Self {
+            producer,
+            writer,
+            header,
+            user_data,
+            interfaces,
+            events,
+            refusals_left: REFUSALS_MAX,
+        }
     }
 
     /// How many messages found no room.
@@ -60,8 +70,10 @@ impl Announcer {
 
     /// Says something of the service itself.
     pub(super) fn service(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {
-        self.header.set_workload(&Workload::default());
-        self.write(activity, details);
+        if self.events.get(activity).enabled {
+            self.header.set_workload(&Workload::default());
+            self.write(activity, details);
+        }
     }
 
     /// Says something of a system that is not initialised yet.

@@ -94,7 +94,8 @@ impl Control {
 
         let waker = Waker::default();
         let (producer, consumer) = queue(CONTROL_QUEUE, &waker);
-        let mut consumers = vec![consumer];
+        let control_consumer = consumer;
+        let mut consumers = Vec::new();
         let announcer = Announcer::new(producer, configuration, interfaces);
         let shared = Arc::new(Shared::default());
         let interval = configuration.service.scan_interval;
@@ -122,6 +123,8 @@ impl Control {
             };
             scanners.push((sender, pace, spawn("scanner", move || scanner.run())?));
         }
+        // Behind the scanners': the last word is that of the service.
+        consumers.push(control_consumer);
         let mut writer = Writer::new(consumers, outputs);
         let writer_stop = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&writer_stop);
@@ -195,8 +198,16 @@ impl Control {
             }
         }
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.tell_refused();
         for (sender, pace, scanner) in self.scanners.drain(..) {
             drop(sender);
+            while !scanner.is_finished() {
+                // Somebody who asks twice is in a hurry.
+                if signals.wait(LOOK) == Some(Wish::Stop) {
+                    self.writer_stop.store(true, Ordering::Relaxed);
+                    return Ok(Exit::Done);
+                }
+            }
             if scanner.join().is_err() {
                 let message = "a scanner thread ended unexpectedly; this is a mistake of ours";
                 return Err(Failure::new(Exit::Failed, message));
@@ -218,19 +229,20 @@ impl Control {
                 return Ok(Exit::Done);
             }
         }
-        let failing = self
-            .outputs
-            .iter()
-            .find(|(output, _)| output.counters.dropped() > 0 && output.counters.errors() > 0);
-        match failing {
-            None => Ok(Exit::Done),
-            Some((output, _)) => {
-                let error = std::io::Error::from_raw_os_error(output.counters.last_error());
-                let dropped = output.counters.dropped();
-                let message = format!("{}: {dropped} records were lost: {error}", output.name);
-                Err(Failure::new(Exit::Output, message))
+        for (output, _) in &self.outputs {
+            let dropped = output.counters.dropped();
+            if dropped == 0 {
+                continue;
             }
+            if output.counters.errors() > 0 {
+                let error = std::io::Error::from_raw_os_error(output.counters.last_error());
+                let message = format!("{}: {dropped} records were lost: {error}", output.name);
+                return Err(Failure::new(Exit::Output, message));
+            }
+            let name = &output.name;
+            self.messages.warning(format_args!("{name}: {dropped} records were lost in all"));
         }
+        Ok(Exit::Done)
     }
 
     fn stop(self) {

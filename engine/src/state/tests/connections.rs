@@ -2,7 +2,7 @@
 
 use super::watch::{Watch, limits};
 use super::world::{
-    ESTABLISHED, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT,
+    ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT,
     World,
 };
 use crate::limits::Limits;
@@ -60,6 +60,88 @@ fn a_half_closed_connection_is_handed_to_a_small_socket_and_goes_on() {
         watch.scan(&world(&[again], None)),
         ["-connection 58848 TIME_WAIT", "+connection 58848 FIN_WAIT_2"]
     );
+}
+
+#[test]
+fn any_connection_goes_on_as_a_small_socket_in_fin_wait_2() {
+    for state in [ESTABLISHED, FIN_WAIT_1] {
+        let full = FakeSocket { bytes_in: Some(5000), ..FakeSocket::new(SOCK, 58848, state) };
+        let mut watch = Watch::after(&world(&[full], None));
+        // Before the full one in memory, or behind it.
+        for small in [SOCK - 0x5000, SOCK + 0x5000] {
+            let small = FakeSocket { bytes_in: None, ..FakeSocket::new(small, 58848, FIN_WAIT_2) };
+            let mut watch_small = Watch::after(&world(&[full], None));
+            assert_eq!(watch_small.scan(&world(&[small], None)), ["~connection 58848 FIN_WAIT_2"]);
+            assert_eq!(watch_small.scan(&world(&[small], None)), NOTHING);
+            let waiting = FakeSocket { state: TIME_WAIT, ..small };
+            assert_eq!(watch_small.scan(&world(&[waiting], None)), ["~connection 58848 TIME_WAIT"]);
+            assert_eq!(watch_small.scan(&world(&[], None)), NOTHING, "absent once");
+            assert_eq!(watch_small.scan(&world(&[], None)), ["-connection 58848 TIME_WAIT"]);
+            assert_eq!(watch_small.scan(&world(&[], None)), NOTHING);
+        }
+        // One scan may see neither.
+        assert_eq!(watch.scan(&world(&[], None)), NOTHING);
+        let small =
+            FakeSocket { bytes_in: None, ..FakeSocket::new(SOCK + 0x5000, 58848, FIN_WAIT_2) };
+        assert_eq!(watch.scan(&world(&[small], None)), ["~connection 58848 FIN_WAIT_2"]);
+    }
+}
+
+#[test]
+fn a_socket_and_its_small_one_in_one_scan_are_one_connection() {
+    let full = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    for (state, name) in
+        [(TIME_WAIT, "TIME_WAIT"), (FIN_WAIT_2, "FIN_WAIT_2"), (NEW_SYN_RECV, "SYN_RECEIVED")]
+    {
+        for address in [SOCK - 0x5000, SOCK + 0x5000] {
+            let small = FakeSocket { bytes_in: None, ..FakeSocket::new(address, 58848, state) };
+            let mut watch = Watch::after(&world(&[full], None));
+            assert_eq!(watch.scan(&world(&[full, small], None)), NOTHING);
+            assert_eq!(watch.scan(&world(&[full, small], None)), NOTHING);
+            if state == NEW_SYN_RECV {
+                // The request was what came before; the scan saw it late.
+                assert_eq!(watch.scan(&world(&[full], None)), NOTHING);
+                continue;
+            }
+            let changed = format!("~connection 58848 {name}");
+            assert_eq!(watch.scan(&world(&[small], None)), [changed]);
+            assert_eq!(watch.scan(&world(&[], None)), NOTHING, "absent once");
+            assert_eq!(watch.scan(&world(&[], None)), [format!("-connection 58848 {name}")]);
+        }
+    }
+}
+
+#[test]
+fn a_new_connection_whose_small_socket_is_seen_too_is_created_once() {
+    let full = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    for address in [SOCK - 0x5000, SOCK + 0x5000] {
+        let mut watch = Watch::after(&world(&[], None));
+        let waiting = FakeSocket::new(address, 58848, TIME_WAIT);
+        assert_eq!(
+            watch.scan(&world(&[full, waiting], None)),
+            ["+connection 58848 ESTABLISHED"],
+            "{address:x}"
+        );
+        assert_eq!(watch.scan(&world(&[waiting], None)), ["~connection 58848 TIME_WAIT"]);
+    }
+}
+
+#[test]
+fn a_small_socket_of_another_namespace_is_a_connection_of_its_own() {
+    let full = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let waiting = FakeSocket::new(SOCK + 0x5000, 58848, TIME_WAIT);
+    let mut watch = Watch::after(&world(&[full], None));
+    world(&[full, waiting], None).show(&mut watch.snapshot);
+    watch.snapshot.connections[1].network_namespace += 1;
+    assert_eq!(watch.take_in(), ["+connection 58848 TIME_WAIT"]);
+}
+
+#[test]
+fn a_connection_begins_beside_the_one_that_waits() {
+    let waiting = FakeSocket::new(SOCK, 58848, TIME_WAIT);
+    let mut watch = Watch::after(&world(&[waiting], None));
+    let again = FakeSocket::new(SOCK + 0x5000, 58848, SYN_SENT);
+    assert_eq!(watch.scan(&world(&[waiting, again], None)), ["+connection 58848 SYN_SENT"]);
 }
 
 #[test]

@@ -50,6 +50,98 @@ fn a_first_scan_that_is_not_whole_does_not_end_the_beginning() {
 }
 
 #[test]
+fn a_beginning_that_is_never_whole_ends_all_the_same() {
+    let mut watch = Watch::quiet();
+    let mut torn = world();
+    torn.idr_whole = false;
+    for _ in 0..15 {
+        assert_eq!(watch.scan(&torn), NOTHING);
+    }
+    torn.processes.push(FakeProcess::new(300));
+    assert_eq!(watch.scan(&torn), NOTHING, "still the beginning");
+    torn.processes.push(FakeProcess::new(400));
+    assert_eq!(watch.scan(&torn), ["+process 400 task400"]);
+    watch.state.forget();
+    assert_eq!(watch.scan(&torn), NOTHING, "it begins again");
+    for _ in 0..14 {
+        assert_eq!(watch.scan(&torn), NOTHING);
+    }
+    torn.processes.push(FakeProcess::new(500));
+    assert_eq!(watch.scan(&torn), NOTHING);
+}
+
+#[test]
+fn what_was_pushed_out_of_a_beginning_that_is_never_whole_is_no_news() {
+    let mut watch = Watch::quiet();
+    let mut less = world();
+    less.remove(100);
+    for _ in 0..20 {
+        less.show(&mut watch.snapshot);
+        watch.snapshot.threads.dropped = 1;
+        assert_eq!(watch.take_in(), ["limit Threads 64 1"][..usize::from(watch.now_ns == 11_000_000)]);
+    }
+    world().show(&mut watch.snapshot);
+    assert_eq!(watch.take_in(), ["cleared Threads 64"], "100 was there before 200");
+}
+
+#[test]
+fn an_end_is_concluded_in_time_where_views_are_never_whole() {
+    for idr in [true, false] {
+        let mut watch = Watch::after(&world());
+        let mut torn = world();
+        torn.remove(100);
+        (torn.idr_whole, torn.task_list_closed) = (idr, !idr);
+        for _ in 0..7 {
+            assert_eq!(watch.scan(&torn), NOTHING);
+        }
+        assert_eq!(watch.scan(&torn), ["-process 100 task100"]);
+        for _ in 0..20 {
+            assert_eq!(watch.scan(&torn), NOTHING);
+        }
+    }
+}
+
+#[test]
+fn an_absence_that_is_interrupted_or_has_threads_ends_nothing() {
+    let with = world().with(FakeProcess::new(300).with_thread(301));
+    let mut watch = Watch::after(&with);
+    let mut torn = with.clone();
+    torn.idr_whole = false;
+    torn.remove(300);
+    let mut seen = with.clone();
+    seen.idr_whole = false;
+    for _ in 0..3 {
+        for _ in 0..7 {
+            assert_eq!(watch.scan(&torn), NOTHING);
+        }
+        assert_eq!(watch.scan(&seen), NOTHING);
+    }
+    // A thread of it is one, too.
+    for scan in 0..30 {
+        let shown = if scan % 8 == 7 { &with } else { &torn };
+        shown.show(&mut watch.snapshot);
+        watch.snapshot.idr_whole = false;
+        if scan % 8 == 7 {
+            for row in watch.snapshot.threads.iter_mut().filter(|row| row.task.pid == 300) {
+                row.task.pid = 302;
+            }
+            let last = watch.snapshot.processes.len() - 1;
+            watch.snapshot.processes.truncate(last);
+            watch.snapshot.by_pid.truncate(last);
+        }
+        assert_eq!(watch.take_in(), NOTHING);
+    }
+    // And what a view loses with nothing to see in it at all says nothing.
+    for _ in 0..20 {
+        watch.snapshot.processes.clear();
+        watch.snapshot.threads.truncate(1);
+        watch.snapshot.by_pid.clear();
+        watch.snapshot.by_tid.clear();
+        assert_eq!(watch.take_in(), NOTHING);
+    }
+}
+
+#[test]
 fn a_process_is_created_once_and_terminated_once() {
     let mut watch = Watch::after(&world());
     let with = world().with(FakeProcess::new(300));
@@ -74,6 +166,37 @@ fn fork_and_exec_between_scans_are_one_creation_with_what_was_executed() {
     child.name = "true".into();
     assert_eq!(watch.scan(&world().with(child)), NOTHING, "an exec is no birth");
     assert_eq!(watch.scan(&world()), ["-process 300 true"]);
+}
+
+#[test]
+fn a_process_inside_exec_is_told_of_with_its_arguments() {
+    let mut watch = Watch::after(&world());
+    let mut child = FakeProcess::new(300);
+    child.parent = 100;
+    child.exec_id += 1;
+    child.in_exec = true;
+    assert_eq!(watch.scan(&world().with(child.clone())), NOTHING);
+    assert_eq!(watch.scan(&world().with(child.clone())), NOTHING);
+    child.in_exec = false;
+    assert_eq!(watch.scan(&world().with(child.clone())), ["+process 300 task300"]);
+    child.in_exec = true;
+    assert_eq!(watch.scan(&world().with(child)), NOTHING, "it is known");
+}
+
+#[test]
+fn a_process_that_stays_inside_exec_is_told_of_in_the_end() {
+    let mut watch = Watch::after(&world());
+    let mut child = FakeProcess::new(300);
+    child.in_exec = true;
+    let with = world().with(child.clone());
+    for _ in 0..3 {
+        assert_eq!(watch.scan(&with), NOTHING);
+    }
+    assert_eq!(watch.scan(&with), ["+process 300 task300"]);
+    child.pid = 400;
+    child.start += 1;
+    assert_eq!(watch.scan(&with.clone().with(child)), NOTHING);
+    assert_eq!(watch.scan(&with), ["+process 400 task300", "-process 400 task300"]);
 }
 
 #[test]

@@ -110,6 +110,8 @@ pub(crate) struct FakeProcess {
     pub(crate) stable: bool,
     pub(crate) executable: Option<FakeFile>,
     pub(crate) arguments: Vec<u8>,
+    /// Whether it is inside exec, which says last where the arguments end.
+    pub(crate) in_exec: bool,
     pub(crate) threads: Vec<FakeThread>,
     pub(crate) files: Vec<(u32, FakeFile)>,
     pub(crate) files_complete: bool,
@@ -137,6 +139,7 @@ impl FakeProcess {
             stable: true,
             executable: Some(FakeFile::regular(0xffff_8881_0000_0000, 17, "bash")),
             arguments: b"bash\0-i\0".to_vec(),
+            in_exec: false,
             threads: Vec::new(),
             files: Vec::new(),
             files_complete: true,
@@ -183,6 +186,7 @@ pub(crate) struct FakeSocket {
 
 pub(crate) const ESTABLISHED: u8 = 1;
 pub(crate) const SYN_SENT: u8 = 2;
+pub(crate) const FIN_WAIT_1: u8 = 4;
 pub(crate) const FIN_WAIT_2: u8 = 5;
 pub(crate) const TIME_WAIT: u8 = 6;
 pub(crate) const LISTEN: u8 = 10;
@@ -285,6 +289,8 @@ impl World {
 
 /// When this machine booted.
 pub(crate) const BOOT_NS: i64 = 1_795_000_000_000_000_000;
+/// Where arguments begin.
+const ARGUMENTS: u64 = 0x7ffe_0000_0000;
 const INIT_TASK: KernelVa = KernelVa(0xffff_ffff_8280_0000);
 
 /// An empty scan, allocated for `limits`.
@@ -503,15 +509,21 @@ impl Shown<'_> {
             });
         }
         let snapshot = &mut *self.snapshot;
-        let command_line = snapshot.bytes.extend(&process.arguments).unwrap_or(0..0);
+        let (text, arguments) = if process.in_exec {
+            (&[][..], ARGUMENTS..0)
+        } else {
+            (&process.arguments[..], ARGUMENTS..ARGUMENTS + process.arguments.len() as u64)
+        };
+        let command_line = snapshot.bytes.extend(text).unwrap_or(0..0);
         let pushed = snapshot.mms.push(MmRow {
             address: KernelVa(process.mm),
             exe_file,
             exe_address: KernelVa(executable.map_or(0, |file| file.address)),
             heap: process.brk.0..process.brk.1,
             vmas: start..snapshot.vmas.len() as u32,
+            arguments,
             command_line,
-            has_command_line: true,
+            has_command_line: !process.in_exec,
             complete: process.mm_complete,
             ..MmRow::default()
         });
