@@ -9,6 +9,7 @@ use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{InterfaceRow, NetRow};
 use super::{Kernel, Walker};
+use crate::address::Insertion;
 
 impl NetRow {
     /// A namespace to be read.
@@ -24,6 +25,7 @@ impl Walker {
     /// Fills `interfaces` in: a list is followed entry by entry, so this costs a round for each.
     pub(super) fn read_interfaces<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.snapshot.interfaces.clear();
+        self.maps.visited.clear();
         for index in 0..self.snapshot.nets.len() {
             let net = self.snapshot.nets[index];
             self.read_devices(source, kernel, &net);
@@ -41,6 +43,10 @@ impl Walker {
                 return;
             }
             let device = link.minus(u64::from(layout.dev_list.offset));
+            if !self.is_first_visit(device) {
+                self.snapshot.losses.unbounded += 1;
+                return;
+            }
             let mut row = InterfaceRow { network_namespace: inum, ..InterfaceRow::default() };
             let mut mac = KernelVa::NULL;
             let read = self.one(source, kernel, device, &layout.packing, |view| {
@@ -86,6 +92,9 @@ impl Walker {
             .one(source, kernel, in_device, &device.packing, |view| view.pointer(device.ifa_list))
             .unwrap_or_default();
         for _ in 0..ADDRESSES_MAX {
+            if at.is_null() || !self.is_first_visit(at) {
+                return;
+            }
             let read = self.one(source, kernel, at, &address.packing, |view| {
                 let mut octets = [0; 4];
                 octets
@@ -119,6 +128,9 @@ impl Walker {
                 return;
             }
             let at = link.minus(u64::from(address.if_list.offset));
+            if !self.is_first_visit(at) {
+                return;
+            }
             let read = self.one(source, kernel, at, &address.packing, |view| {
                 let mut octets = [0; 16];
                 octets.iter_mut().zip(view.bytes(address.addr)).for_each(|(to, from)| *to = *from);
@@ -128,6 +140,12 @@ impl Walker {
             row.ipv6.push(found);
             link = next;
         }
+    }
+
+    /// Whether a list comes to an entry for the first time: each costs a round, so a list that somebody made
+    /// to come back to itself must not be followed to the longest that a list may be.
+    fn is_first_visit(&mut self, at: KernelVa) -> bool {
+        self.maps.visited.insert(at.0, 0) == Insertion::New
     }
 
     /// Reads one structure.

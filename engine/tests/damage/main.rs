@@ -29,9 +29,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// How long one scan and its lines may take of the processor, whatever the memory holds.
 const TIME_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 2 });
-/// Batches that one scan may need. Lists that can be as long as a path or a hash chain come to thousands,
-/// interfaces with as many addresses as are followed to more.
-const BATCHES_MAX: u64 = 200_000;
+/// Batches that one scan may need. Directories above each other and hash chains come to thousands.
+const BATCHES_MAX: u64 = 20_000;
 /// How long a test may go without a sign of life.
 const SILENCE_MAX: Duration = Duration::from_mins(2);
 
