@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+mod bench;
 mod demo;
 mod fuzz;
 mod guest;
@@ -26,6 +27,7 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command { name: "demo", usage: demo::USAGE, run: demo::run },
     Command { name: "test", usage: test::USAGE, run: test::run },
+    Command { name: "bench", usage: bench::USAGE, run: bench::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },
     Command { name: "record", usage: recorded::USAGE, run: recorded::run },
