@@ -5,7 +5,9 @@
 //! lists, ours and the scan's, are ordered by 4-tuple, so they are compared side by side.
 //!
 //! A scan follows chains that change under it and can miss a socket, so one that is absent once is waited
-//! for; it is *terminated*, as of its first absence, when the next scan does not see it either.
+//! for; it is *terminated*, as of its first absence, when the next scan does not see it either. Nor are
+//! chains read at one moment: a scan may show a socket and the small one that took its place, which is no
+//! connection of its own.
 
 use core::cmp::Ordering;
 use core::net::{IpAddr, Ipv4Addr};
@@ -89,6 +91,9 @@ impl Default for Connection {
 
 /// In how many scans in a row a connection must be absent to be gone.
 const ABSENT_SCANS_MAX: u32 = 2;
+/// Among how many sockets of one 4-tuple the one that a small socket stands for is looked for: they are one
+/// or two in each network namespace, and a crowd of them costs no more than its number.
+const TWINS_MAX: usize = 64;
 
 type Tuple = (IpAddr, u16, IpAddr, u16);
 
@@ -109,6 +114,13 @@ fn listens(row: &ConnectionRow) -> bool {
 fn waits(facts: &ConnectionFacts) -> bool {
     facts.state == TcpState::TimeWait
         || facts.state == TcpState::FinWait2 && facts.counters.is_none()
+}
+
+/// Whether a socket of the scan is one of the small ones that stand for a full one before and after it.
+fn is_small(row: &ConnectionRow) -> bool {
+    let state = TcpState::from_number(row.endpoints.state);
+    row.counters.is_none()
+        && matches!(state, Some(TcpState::TimeWait | TcpState::FinWait2 | TcpState::SynReceived))
 }
 
 impl Connection {
@@ -144,7 +156,7 @@ impl Connection {
 pub(super) struct Connections {
     pub(super) rows: Chains<Connection>,
     head: u32,
-    /// Whether a row of the scan has been found again, by its index.
+    /// Whether a row of the scan has been found again or is tracked now, by its index.
     claimed: Box<[bool]>,
     pub(super) holders: Holders,
 }
@@ -245,11 +257,29 @@ impl Pass<'_, '_> {
                 self.find_next_life(first, news, &mut next, &mut unclaimed);
             }
         }
-        for (number, row) in news.iter().enumerate() {
-            if !self.connections.claimed[first + number] {
-                self.create(first + number, row);
+        for small in [false, true] {
+            for (number, row) in news.iter().enumerate() {
+                if !self.connections.claimed[first + number]
+                    && is_small(row) == small
+                    && !(small && self.stands_for_another(row, first, news))
+                {
+                    self.create(first + number, row);
+                }
             }
         }
+    }
+
+    /// Whether the connection of a small socket is tracked under another one that is still there; when
+    /// that has gone, the next scan finds this one in its place.
+    fn stands_for_another(
+        &self,
+        small: &ConnectionRow,
+        first: usize,
+        news: &[ConnectionRow],
+    ) -> bool {
+        news.iter().zip(&self.connections.claimed[first..]).take(TWINS_MAX).any(|(row, claimed)| {
+            *claimed && !listens(row) && row.network_namespace == small.network_namespace
+        })
     }
 
     /// Finds the row at the cursor among `news` by its address, and goes on; `false` when it is not there.
@@ -318,6 +348,7 @@ impl Pass<'_, '_> {
     }
 
     fn create(&mut self, number: usize, row: &ConnectionRow) {
+        self.connections.claimed[number] = true;
         let owner = self.owner(number);
         let facts = ConnectionFacts::read(row, owner.map(|owner| owner.descriptor));
         let new = Connection {

@@ -31,8 +31,9 @@ impl Coverage {
     pub(super) fn update(&mut self, total: Option<u64>, seen: u64) {
         let Some(total) = total else { return };
         if let Some(last) = self.last {
-            self.births.born += total.saturating_sub(last);
-            self.births.seen += seen;
+            // The count is the guest's word.
+            self.births.born = self.births.born.saturating_add(total.saturating_sub(last));
+            self.births.seen = self.births.seen.saturating_add(seen);
         }
         self.last = Some(total);
     }

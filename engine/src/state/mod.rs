@@ -13,7 +13,8 @@
 //!   What is there when we come is taken in silently, unless [`Settings::report_existing`]; its end is told.
 //!   One that was only just forked gets a scan to call exec before it is told of
 //!   ([`Settings::fork_grace_scans`]), because until then it looks like its parent; one that has gone by
-//!   then is told of all the same. It has ended when no whole view shows it or any thread of it.
+//!   then is told of all the same. It has ended when no whole view shows it or any thread of it; where
+//!   views are never whole, when none has shown any of that for several scans.
 //! * Threads are all but each process's first, which is the process itself.
 //! * What a process has when it is first seen is told of: descriptors that it took over, libraries.
 //!   What ends with its process is not told of one by one, nor what an exec leaves behind of memory:
@@ -113,8 +114,10 @@ pub struct State {
     coverage: coverage::Coverage,
     /// Counts the scans that were taken in.
     scan: u32,
-    /// Whether all that is there has been taken in once.
+    /// Whether all that is there has been taken in once, or as much of it as can be seen.
     settled: bool,
+    /// How many scans there were until then.
+    beginning_scans: u32,
     /// When the newest process began that was there then, if some of them found no room.
     late_start: u64,
 }
@@ -205,6 +208,7 @@ impl State {
             coverage: coverage::Coverage::default(),
             scan: 0,
             settled: false,
+            beginning_scans: 0,
             late_start: 0,
         }
     }
@@ -222,6 +226,7 @@ impl State {
         self.untracked = [0; Limit::ALL.len()];
         self.coverage = coverage::Coverage::default();
         self.settled = false;
+        self.beginning_scans = 0;
         self.late_start = 0;
     }
 

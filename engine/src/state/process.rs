@@ -82,8 +82,10 @@ pub(super) struct Life {
     pub(super) pending_scans: u32,
     /// Whether its end was reported; it stays until the scan does not see it any more.
     pub(super) ended: bool,
-    /// In how many scans in a row it was absent.
+    /// In how many whole scans in a row it was absent.
     pub(super) absent_scans: u32,
+    /// In how many scans in a row, whole or not, neither it nor any thread of it was seen.
+    pub(super) unseen_scans: u32,
     /// In how many scans in a row one view hid it, and since when.
     pub(super) hidden_scans: u32,
     pub(super) hidden_since_ns: i64,
@@ -126,6 +128,8 @@ const COMMAND_LINE_BYTES_MAX: usize = 4096;
 const REFRESH_SCANS: u32 = 64;
 /// A process that is new and never holds still is reported after so many scans all the same.
 const PENDING_SCANS_MAX: u32 = 4;
+/// One that is seen inside exec gets so many scans more than its grace to come out of it.
+const EXEC_SCANS_MAX: u32 = 2;
 /// `TASK_NEW` (include/linux/sched.h): it is being made and in some lists already.
 const TASK_NEW: u32 = 0x800;
 
@@ -319,7 +323,7 @@ impl Process {
 
     /// Whether a new process can be reported: it holds still, and it is what it was made to be. One that
     /// was only just forked may be about to exec, and then says wrong things about itself, so it gets
-    /// `grace` more scans for that.
+    /// `grace` more scans for that, and one that is inside exec a few more, to have arguments.
     pub(super) fn is_whole_enough(
         &self,
         snapshot: &Snapshot,
@@ -329,9 +333,11 @@ impl Process {
         let pending = self.life.pending_scans;
         let Some(leader) = snapshot.leader(process) else { return false };
         let task = &leader.task;
+        let exec_grace = grace.saturating_add(EXEC_SCANS_MAX);
         pending >= PENDING_SCANS_MAX
             || task.exit_state != 0
             || (process.stable
+                && (pending >= exec_grace || !is_inside_exec(snapshot, process))
                 && (pending >= grace
                     || task.is_kernel_thread()
                     || parent_exec_id(snapshot, process) != Some(task.self_exec_id)))
@@ -380,6 +386,12 @@ fn hidden_from(snapshot: &Snapshot, leader: &ThreadRow) -> Option<HiddenFrom> {
         (true, true) => Some(HiddenFrom::Both),
         _ => None,
     }
+}
+
+/// Whether a process's new program is not set up yet: exec raises `self_exec_id` (`begin_new_exec`,
+/// fs/exec.c) before it says where the arguments end (`create_elf_tables`, fs/binfmt_elf.c).
+fn is_inside_exec(snapshot: &Snapshot, process: &ProcessRow) -> bool {
+    snapshot.mms.at(process.mm).is_some_and(|mm| mm.arguments.end == 0)
 }
 
 /// The exec id of a process's parent: equal to its own as long as neither has called exec since the fork.

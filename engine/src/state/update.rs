@@ -10,13 +10,18 @@ use crate::walk::{NONE, Snapshot, ThreadRow};
 
 /// In how many scans in a row something must be absent that was absent from a scan with unreadable parts.
 const ABSENT_SCANS_MAX: u32 = 2;
+/// In how many scans in a row no view may show a process or any thread of it for it to be gone although no
+/// scan was whole: views may never be, and what tears them for a moment is over by then.
+const UNSEEN_SCANS_MAX: u32 = 8;
+/// After how many scans what is there is taken for what was there when we came, although none was whole.
+const BEGINNING_SCANS_MAX: u32 = 16;
 
 impl State {
     /// Takes in one scan and tells `out` of every difference to the last. Allocates nothing.
     pub fn update(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         self.scan = self.scan.wrapping_add(1);
         let whole = views_are_whole(snapshot);
-        // What is there at the first whole scan, and before it, was there when we came.
+        // What is there at the first whole scan, and before it, was there when we came; if there is one.
         let quiet = !self.settled && !self.settings.report_existing;
         self.match_processes(snapshot);
         self.let_go(snapshot, whole, now_ns, out);
@@ -30,11 +35,19 @@ impl State {
         self.namer.end_scan(&mut self.strings);
         self.check_limits(snapshot, now_ns, out);
         self.coverage.update(snapshot.machine.total_forks, born);
-        if !self.settled && whole.is_some() {
-            self.settled = true;
-            if quiet && self.untracked[Limit::Processes as usize] > 0 {
-                self.late_start = newest(snapshot);
-            }
+        if !self.settled {
+            self.settle(snapshot, whole, quiet);
+        }
+    }
+
+    /// Ends the beginning, if this scan does.
+    fn settle(&mut self, snapshot: &Snapshot, whole: Option<u32>, quiet: bool) {
+        self.beginning_scans += 1;
+        self.settled = whole.is_some() || self.beginning_scans >= BEGINNING_SCANS_MAX;
+        let is_crowded =
+            self.untracked[Limit::Processes as usize] > 0 || snapshot.threads.dropped > 0;
+        if self.settled && quiet && is_crowded {
+            self.late_start = newest(snapshot);
         }
     }
 
@@ -96,11 +109,18 @@ impl State {
                 }
                 match whose(snapshot, row.process_id()) {
                     // Its first thread is being replaced, or was read at a bad time.
-                    Whose::ItsThreads => continue,
+                    Whose::ItsThreads => {
+                        row.life.unseen_scans = 0;
+                        continue;
+                    }
                     Whose::Another => {}
                     Whose::Nobodys => {
                         row.life.absent_scans += u32::from(whole.is_some());
-                        if whole.is_none_or(|max| row.life.absent_scans < max) {
+                        // A scan that shows no process at all shows nothing.
+                        row.life.unseen_scans += u32::from(!snapshot.processes.is_empty());
+                        if whole.is_none_or(|max| row.life.absent_scans < max)
+                            && row.life.unseen_scans < UNSEEN_SCANS_MAX
+                        {
                             continue;
                         }
                     }
@@ -110,6 +130,7 @@ impl State {
                 continue;
             }
             row.life.absent_scans = 0;
+            row.life.unseen_scans = 0;
             let leader = snapshot.processes.at(row.row).and_then(|row| snapshot.leader(row));
             if !row.life.ended && leader.is_some_and(|leader| process::is_dead(&leader.task)) {
                 let index = row.row as usize;

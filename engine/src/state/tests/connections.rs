@@ -2,8 +2,8 @@
 
 use super::watch::{Watch, limits};
 use super::world::{
-    ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT,
-    World,
+    ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, NEW_SYN_RECV, SYN_SENT,
+    TIME_WAIT, World,
 };
 use crate::limits::Limits;
 use crate::state::Settings;
@@ -64,26 +64,21 @@ fn a_half_closed_connection_is_handed_to_a_small_socket_and_goes_on() {
 
 #[test]
 fn any_connection_goes_on_as_a_small_socket_in_fin_wait_2() {
-    for state in [ESTABLISHED, FIN_WAIT_1] {
+    // Which lies before the full one in memory, or behind it.
+    for (state, address) in [(ESTABLISHED, SOCK + 0x5000), (FIN_WAIT_1, SOCK - 0x5000)] {
         let full = FakeSocket { bytes_in: Some(5000), ..FakeSocket::new(SOCK, 58848, state) };
+        let small = FakeSocket { bytes_in: None, ..FakeSocket::new(address, 58848, FIN_WAIT_2) };
         let mut watch = Watch::after(&world(&[full], None));
-        // Before the full one in memory, or behind it.
-        for small in [SOCK - 0x5000, SOCK + 0x5000] {
-            let small = FakeSocket { bytes_in: None, ..FakeSocket::new(small, 58848, FIN_WAIT_2) };
-            let mut watch_small = Watch::after(&world(&[full], None));
-            assert_eq!(watch_small.scan(&world(&[small], None)), ["~connection 58848 FIN_WAIT_2"]);
-            assert_eq!(watch_small.scan(&world(&[small], None)), NOTHING);
-            let waiting = FakeSocket { state: TIME_WAIT, ..small };
-            assert_eq!(watch_small.scan(&world(&[waiting], None)), ["~connection 58848 TIME_WAIT"]);
-            assert_eq!(watch_small.scan(&world(&[], None)), NOTHING, "absent once");
-            assert_eq!(watch_small.scan(&world(&[], None)), ["-connection 58848 TIME_WAIT"]);
-            assert_eq!(watch_small.scan(&world(&[], None)), NOTHING);
+        if state == FIN_WAIT_1 {
+            assert_eq!(watch.scan(&world(&[], None)), NOTHING, "one scan may see neither");
         }
-        // One scan may see neither.
-        assert_eq!(watch.scan(&world(&[], None)), NOTHING);
-        let small =
-            FakeSocket { bytes_in: None, ..FakeSocket::new(SOCK + 0x5000, 58848, FIN_WAIT_2) };
         assert_eq!(watch.scan(&world(&[small], None)), ["~connection 58848 FIN_WAIT_2"]);
+        assert_eq!(watch.scan(&world(&[small], None)), NOTHING);
+        let waiting = FakeSocket { state: TIME_WAIT, ..small };
+        assert_eq!(watch.scan(&world(&[waiting], None)), ["~connection 58848 TIME_WAIT"]);
+        assert_eq!(watch.scan(&world(&[], None)), NOTHING, "absent once");
+        assert_eq!(watch.scan(&world(&[], None)), ["-connection 58848 TIME_WAIT"]);
+        assert_eq!(watch.scan(&world(&[], None)), NOTHING);
     }
 }
 
@@ -259,4 +254,19 @@ fn a_crowd_with_one_four_tuple_is_taken_in_in_time() {
         .map(|number| FakeSocket::new(SOCK + 0x800 + number * 0x1000, 1000, ESTABLISHED))
         .collect();
     assert_eq!(watch.scan(&world(&moved, None)).len(), 20_000 * 2);
+}
+
+#[test]
+fn a_crowd_of_small_sockets_with_one_four_tuple_is_taken_in_in_time() {
+    let many = Limits { connections: 20_000, ..limits() };
+    let mut watch = Watch::new(&many, Settings::default());
+    watch.scan(&world(&[], None));
+    let crowd: Vec<_> = (0..20_000)
+        .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000, TIME_WAIT))
+        .collect();
+    world(&crowd, None).show(&mut watch.snapshot);
+    for (number, row) in watch.snapshot.connections.iter_mut().enumerate() {
+        row.network_namespace = number as u32;
+    }
+    assert_eq!(watch.take_in().len(), 20_000);
 }

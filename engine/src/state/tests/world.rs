@@ -509,11 +509,8 @@ impl Shown<'_> {
             });
         }
         let snapshot = &mut *self.snapshot;
-        let (text, arguments) = if process.in_exec {
-            (&[][..], ARGUMENTS..0)
-        } else {
-            (&process.arguments[..], ARGUMENTS..ARGUMENTS + process.arguments.len() as u64)
-        };
+        let text = if process.in_exec { &[][..] } else { &process.arguments[..] };
+        let arguments_end = if process.in_exec { 0 } else { ARGUMENTS + text.len() as u64 };
         let command_line = snapshot.bytes.extend(text).unwrap_or(0..0);
         let pushed = snapshot.mms.push(MmRow {
             address: KernelVa(process.mm),
@@ -521,7 +518,7 @@ impl Shown<'_> {
             exe_address: KernelVa(executable.map_or(0, |file| file.address)),
             heap: process.brk.0..process.brk.1,
             vmas: start..snapshot.vmas.len() as u32,
-            arguments,
+            arguments: ARGUMENTS..arguments_end,
             command_line,
             has_command_line: !process.in_exec,
             complete: process.mm_complete,
