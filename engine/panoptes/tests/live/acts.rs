@@ -1,0 +1,213 @@
+//! Acts that are easily taken for something else: another file under the same number, another program in
+//! the same process, another process under the same number.
+
+use std::time::Duration;
+
+use panoptes_rig::{Flavor, Guest, enabled};
+
+use crate::record::{Life, Record, count, list, only};
+use crate::watcher::{Watch, Watcher};
+use crate::{inside, laws};
+
+const PIPE: &str = "/tmp/actor";
+/// Nobody writes into this one.
+const IDLE: &str = "/tmp/idle";
+/// The descriptor that the actor uses: bash itself works with lower ones.
+const DESCRIPTOR: u64 = 7;
+const PORT: u64 = 7000;
+
+/// A bash that does what is written into a pipe.
+struct Actor<'a> {
+    guest: &'a mut Guest,
+    watcher: &'a Watcher,
+    life: Life,
+}
+
+impl<'a> Actor<'a> {
+    fn start(guest: &'a mut Guest, watcher: &'a Watcher) -> Self {
+        inside::run(guest, &format!("busybox mkfifo {PIPE}"));
+        // Opened for both, the pipe has no end.
+        let command = format!("bash --norc <>{PIPE} >/dev/null 2>&1 & echo $!");
+        let process_id: u64 = inside::run(guest, &command)[0].parse().unwrap();
+        let is_it =
+            |record: &Record| record.is("process_created") && record.process_id() == process_id;
+        let life = watcher.wait_for("the actor is created", is_it).life().unwrap();
+        Self { guest, watcher, life }
+    }
+
+    fn does(&mut self, line: &str) {
+        inside::run(self.guest, &format!("echo '{line}' >{PIPE}"));
+    }
+
+    fn is(&self, record: &Record, name: &str) -> bool {
+        record.is(name) && record.life().as_ref() == Some(&self.life)
+    }
+
+    /// Waits until it is reported that the actor's descriptor is opened on, or closed from, a file.
+    fn wait_for_descriptor(&self, name: &str, file: &str) {
+        self.watcher.wait_for(&format!("{name} of {file}"), |record| {
+            self.is(record, name) && is_of(record, file)
+        });
+    }
+}
+
+/// Whether a record is about the descriptor, leading to that file.
+fn is_of(record: &Record, file: &str) -> bool {
+    let details = record.details("file_descriptor");
+    details["file_descriptor_index"] == DESCRIPTOR && details["file_descriptor_name"] == file
+}
+
+/// One number, four files: closed and opened again between two scans, and opened over what is open.
+fn files_under_one_number(actor: &mut Actor<'_>) {
+    let (open, close) = ("file_descriptor_open", "file_descriptor_close");
+    actor.does("exec 7</etc/passwd");
+    actor.wait_for_descriptor(open, "/etc/passwd");
+    for (line, old, new) in [
+        ("exec 7<&-; exec 7</etc/group", "/etc/passwd", "/etc/group"),
+        ("exec 7</etc/hostname", "/etc/group", "/etc/hostname"),
+        ("exec 7<&-; exec 7<>/tmp/new", "/etc/hostname", "/tmp/new"),
+    ] {
+        actor.does(line);
+        actor.wait_for_descriptor(close, old);
+        actor.wait_for_descriptor(open, new);
+    }
+    actor.does("exec 7<&-");
+    actor.wait_for_descriptor(close, "/tmp/new");
+    let records = actor.watcher.records();
+    for file in ["/etc/passwd", "/etc/group", "/etc/hostname", "/tmp/new"] {
+        for name in [open, close] {
+            only(&records, file, |record| actor.is(record, name) && is_of(record, file));
+        }
+    }
+}
+
+/// A connection between two processes, from its beginning to its end.
+fn a_connection_of_two(actor: &mut Actor<'_>) {
+    // Nothing waits for a minute after it was closed.
+    inside::run(actor.guest, "echo 0 >/proc/sys/net/ipv4/tcp_max_tw_buckets");
+    // Its own input never ends, so that it closes only what the client has closed.
+    let command =
+        format!("busybox mkfifo {IDLE}; nc -l -p {PORT} <>{IDLE} >/dev/null 2>&1 & echo $!");
+    let server: u64 = inside::run(actor.guest, &command)[0].parse().unwrap();
+    let listens = format!("until netstat -ltn | grep -q :{PORT}; do sleep 0.1; done");
+    inside::run(actor.guest, &listens);
+    actor.does(&format!("exec 7<>/dev/tcp/10.0.2.15/{PORT}"));
+
+    let details = |record: &Record, key: &str| record.details("network_connection")[key].clone();
+    let is_end =
+        |record: &Record, name: &str, key: &str| record.is(name) && details(record, key) == PORT;
+    let (ours, theirs) = ("destination_port", "source_port");
+    let created = "network_connection_created";
+    let mine = actor.watcher.wait_for("the client's end", |record| is_end(record, created, ours));
+    actor.watcher.wait_for("the server's end", |record| is_end(record, created, theirs));
+    assert_eq!(mine.life().as_ref(), Some(&actor.life));
+    assert_eq!(details(&mine, "source_ip_address"), "10.0.2.15");
+    // Before it is accepted the server's end is nobody's; then it is the server's, which nothing tells.
+    std::thread::sleep(Duration::from_secs(1));
+    actor.does("exec 7<&-");
+    let ended = "network_connection_terminated";
+    actor.watcher.wait_for("the client's end is over", |record| is_end(record, ended, ours));
+    actor.watcher.wait_for("the server's end is over", |record| is_end(record, ended, theirs));
+
+    let records = actor.watcher.records();
+    for key in [ours, theirs] {
+        let created = only(&records, "a connection", |record| is_end(record, created, key));
+        let ended = only(&records, "its end", |record| is_end(record, ended, key));
+        for key in
+            ["source_ip_address", "source_port", "destination_ip_address", "destination_port"]
+        {
+            assert_eq!(details(created, key), details(ended, key));
+        }
+        let (times, duration) = (
+            [
+                "tcp_connection_creation_time_iso_8601_ns",
+                "tcp_connection_termination_time_iso_8601_ns",
+            ],
+            "tcp_connection_overall_duration_ns",
+        );
+        assert_eq!(details(created, times[0]), details(ended, times[0]));
+        assert!(
+            details(ended, times[1]).is_string() && details(ended, duration).is_u64(),
+            "{ended}"
+        );
+    }
+    // Whose they were is still known.
+    let end = only(&records, "its end", |record| is_end(record, ended, ours));
+    assert_eq!(end.life().as_ref(), Some(&actor.life));
+    let end = only(&records, "its end", |record| is_end(record, ended, theirs));
+    assert_eq!((end.process_id(), end.process_name()), (server, "nc"), "{end}");
+    // Who listens has no connection yet.
+    let listening = records.iter().filter(|record| details(record, "connection_state") == "LISTEN");
+    assert_eq!(listening.clone().count(), 0, "{}", list(listening));
+}
+
+/// The process goes on as another program.
+fn another_program(actor: &mut Actor<'_>) {
+    actor.does("exec sleep 7000");
+    let now = actor.watcher.wait_for("the program is mapped", |record| {
+        actor.is(record, "new_file_mapped")
+            && record.details("process_memory")["is_main_process_executable"] == true
+            && record.details("process_memory")["file_path"] == "/bin/busybox"
+    });
+    assert_eq!(now.process_name(), "sleep");
+    inside::run(actor.guest, &format!("kill {}", actor.life.process_id));
+    let end =
+        actor.watcher.wait_for("the process ends", |record| actor.is(record, "process_terminated"));
+    assert_eq!(end.process_name(), "sleep");
+    assert_eq!(end.process()["process_executable_path"], "/bin/busybox");
+    assert_eq!(end.process()["process_command_line_arguments"], "sleep 7000");
+    let records = actor.watcher.records();
+    let created = only(&records, "its birth", |record| actor.is(record, "process_created"));
+    let execs = |record: &Record| record.process()["process_self_exec_id"].as_u64().unwrap();
+    assert!(execs(created) < execs(&end), "{created}\n{end}");
+}
+
+/// Two processes, one after the other, with the same number.
+fn one_number_twice(guest: &mut Guest, watcher: &Watcher) {
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & p=$!; wait $p; \
+                  echo $((p-1)) >/proc/sys/kernel/ns_last_pid; \
+                  sleep 1 & q=$!; wait $q; [ $p = $q ] && break; done; echo $p $q";
+    let said = inside::run(guest, script).concat();
+    let (first, second) = said.split_once(' ').unwrap();
+    assert_eq!(first, second, "no number was had twice");
+    let process_id: u64 = first.parse().unwrap();
+    let of = |all: &[Record], name: &str| -> Vec<Life> {
+        let its = all.iter().filter(|r| r.is(name) && r.process_id() == process_id);
+        its.filter_map(Record::life).collect()
+    };
+    watcher.wait("both have ended", |all| {
+        (of(&all.records, "process_terminated").len() == 2).then_some(())
+    });
+    let records = watcher.records();
+    let (created, ended) = (of(&records, "process_created"), of(&records, "process_terminated"));
+    assert_eq!(created, ended);
+    assert_ne!(created[0], created[1]);
+}
+
+fn acts_are_taken_for_what_they_are(flavor: Flavor) {
+    let mut guest = inside::boot(flavor);
+    let watcher = Watch::of(&guest).attached();
+    let mut actor = Actor::start(&mut guest, &watcher);
+    files_under_one_number(&mut actor);
+    a_connection_of_two(&mut actor);
+    another_program(&mut actor);
+    one_number_twice(&mut guest, &watcher);
+    let records = watcher.stop().records;
+    laws::hold(&records);
+    assert_eq!(count(&records, "process_hidden"), 0);
+    assert_eq!(count(&records, "new_executable_anonymous_memory_mapped"), 0);
+}
+
+#[test]
+fn acts_in_6_1_are_taken_for_what_they_are() {
+    if enabled("acts_in_6_1_are_taken_for_what_they_are") {
+        acts_are_taken_for_what_they_are(Flavor::Debian6_1);
+    }
+}
+
+#[test]
+fn acts_in_6_12_are_taken_for_what_they_are() {
+    if enabled("acts_in_6_12_are_taken_for_what_they_are") {
+        acts_are_taken_for_what_they_are(Flavor::Debian6_12);
+    }
+}

@@ -1,0 +1,46 @@
+//! What tests do inside a guest.
+
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
+
+use crate::record::Life;
+use crate::watcher::panoptes;
+
+/// Boots a guest as the rig has them.
+pub(crate) fn boot(flavor: Flavor) -> Guest {
+    boot_with(flavor, |_| ())
+}
+
+/// Boots a guest that is changed a little.
+pub(crate) fn boot_with(flavor: Flavor, change: impl FnOnce(&mut GuestSpec)) -> Guest {
+    setup::ensure().unwrap();
+    let mut spec = GuestSpec::new(Kernel::obtain(flavor).unwrap());
+    change(&mut spec);
+    Guest::boot(&spec).unwrap()
+}
+
+/// Runs a shell command inside and gives what it printed.
+pub(crate) fn run(guest: &mut Guest, command: &str) -> Vec<String> {
+    guest.agent(&format!("run {command}")).unwrap()
+}
+
+/// Lets a simple shell command go on inside and gives its pid; it must not want any input.
+pub(crate) fn start(guest: &mut Guest, command: &str) -> u64 {
+    let said = run(guest, &format!("{command} </dev/null >/dev/null 2>&1 & echo $!"));
+    said[0].parse().unwrap()
+}
+
+/// Every process that a scan of the guest's memory sees, by pid.
+pub(crate) fn processes(guest: &Guest) -> Vec<(Life, String)> {
+    let ram = guest.ram_path().display().to_string();
+    let output = panoptes(&["scan", &ram, "--only", "processes"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines
+        .lines()
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let life = Life::of(&line).expect("the time of its creation is known");
+            (life, line["process_name"].as_str().unwrap_or("").to_owned())
+        })
+        .collect()
+}

@@ -1,0 +1,114 @@
+//! One record, as a reader of the log sees it.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// One record.
+#[derive(Clone, Debug)]
+pub(crate) struct Record(pub(crate) Value);
+
+/// What tells one process from all others, as records say it.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Life {
+    pub(crate) process_id: u64,
+    /// When it was created.
+    pub(crate) created: String,
+}
+
+impl Life {
+    /// Out of `process_details`, or a line of `panoptes scan`; `None` where the time is not known.
+    pub(crate) fn of(details: &Value) -> Option<Self> {
+        let process_id = details["process_id"].as_u64()?;
+        let created = details["process_creation_time_iso_8601_ns"].as_str()?.to_owned();
+        Some(Self { process_id, created })
+    }
+}
+
+impl Record {
+    pub(crate) fn parse(line: &str) -> Self {
+        match serde_json::from_str(line) {
+            Ok(value) => Self(value),
+            Err(error) => panic!("not a record ({error}): {line}"),
+        }
+    }
+
+    /// `activity_data.name`
+    pub(crate) fn name(&self) -> &str {
+        self.0["activity_data"]["name"].as_str().unwrap_or("")
+    }
+
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.name() == name
+    }
+
+    /// The details object of that name; null where the record has none.
+    pub(crate) fn details(&self, of: &str) -> &Value {
+        &self.0["activity_data"][format!("{of}_details")]
+    }
+
+    pub(crate) fn process(&self) -> &Value {
+        self.details("process")
+    }
+
+    pub(crate) fn process_id(&self) -> u64 {
+        self.process()["process_id"].as_u64().unwrap_or(0)
+    }
+
+    pub(crate) fn process_name(&self) -> &str {
+        self.process()["process_name"].as_str().unwrap_or("")
+    }
+
+    /// Which process it is about, if it is about one.
+    pub(crate) fn life(&self) -> Option<Life> {
+        Life::of(self.process())
+    }
+
+    /// Which machine it is about; nothing for the service itself.
+    pub(crate) fn system(&self) -> &str {
+        self.0["workload_information"]["unique_identifier"].as_str().unwrap_or("")
+    }
+
+    pub(crate) fn time(&self) -> &str {
+        self.0["occurred_message_time_iso_8601_ns"].as_str().unwrap_or("")
+    }
+
+    /// `system_activity_details.reason`
+    pub(crate) fn reason(&self) -> &str {
+        self.details("system_activity")["reason"].as_str().unwrap_or("")
+    }
+}
+
+impl fmt::Display for Record {
+    /// What a person wants to see of it when a test fails.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.time(), self.system(), self.0["activity_data"])?;
+        if !self.0["detection"].is_null() {
+            write!(f, " {}", self.0["detection"])?;
+        }
+        Ok(())
+    }
+}
+
+/// Records one under the other, for the message of an assertion.
+pub(crate) fn list<'a>(records: impl IntoIterator<Item = &'a Record>) -> String {
+    let lines: Vec<String> = records.into_iter().map(|record| format!("\n    {record}")).collect();
+    lines.concat()
+}
+
+/// The only record that matches.
+#[track_caller]
+pub(crate) fn only<'a>(
+    records: &'a [Record],
+    what: &str,
+    matches: impl Fn(&Record) -> bool,
+) -> &'a Record {
+    let found: Vec<&Record> = records.iter().filter(|record| matches(record)).collect();
+    assert_eq!(found.len(), 1, "{what} is reported once:{}", list(found.iter().copied()));
+    found[0]
+}
+
+/// How many records there are of an activity.
+pub(crate) fn count(records: &[Record], name: &str) -> usize {
+    records.iter().filter(|record| record.is(name)).count()
+}

@@ -1,0 +1,269 @@
+//! Runs `panoptes watch` and collects what it says.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use panoptes_rig::Guest;
+use tempfile::TempDir;
+
+use crate::record::{Record, list};
+
+/// How long anything may take on a machine that is busy with other things: no test fails by being slow.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// So many of the last records are shown when something that was waited for did not come.
+const SHOWN: usize = 12;
+
+/// Runs the program to its end.
+pub(crate) fn panoptes(arguments: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_panoptes"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
+}
+
+/// How to watch.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    systems: Vec<PathBuf>,
+    options: Vec<String>,
+    to_stdout: bool,
+    to_log: bool,
+    lines_read_max: usize,
+}
+
+impl Watch {
+    /// At 10 ms, with records to standard output.
+    pub(crate) fn of(guest: &Guest) -> Self {
+        Self::files(&[guest.ram_path()])
+    }
+
+    pub(crate) fn files(systems: &[&Path]) -> Self {
+        let systems = systems.iter().map(|path| path.to_path_buf()).collect();
+        let (options, lines_read_max) = (vec!["--interval=10ms".to_owned()], usize::MAX);
+        Self { systems, options, to_stdout: true, to_log: false, lines_read_max }
+    }
+
+    /// One more option of the command line.
+    pub(crate) fn with(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
+        self
+    }
+
+    /// One key of the configuration.
+    pub(crate) fn set(self, setting: &str) -> Self {
+        self.with(&format!("--set={setting}"))
+    }
+
+    /// Records to a log folder as well.
+    pub(crate) fn with_log(mut self) -> Self {
+        self.to_log = true;
+        self
+    }
+
+    /// Records to a log folder only: nothing is read, and nothing is parsed, while it runs.
+    pub(crate) fn log_only(mut self) -> Self {
+        (self.to_log, self.to_stdout) = (true, false);
+        self
+    }
+
+    /// Reads so many records, then closes standard output.
+    pub(crate) fn closing_after(mut self, lines: usize) -> Self {
+        self.lines_read_max = lines;
+        self
+    }
+
+    pub(crate) fn start(self) -> Watcher {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_panoptes"));
+        command.arg("watch").args(&self.systems).args(&self.options);
+        command.arg(format!("--set=service.state_dir={}", folder.path().join("state").display()));
+        command.arg(format!("--set=output.stdout={}", self.to_stdout));
+        if self.to_log {
+            command.arg("--log-folder").arg(folder.path().join("log"));
+        }
+        let streams = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = streams.spawn().expect("the program starts");
+        let heard = Arc::new(Heard::default());
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let lines_read_max = self.lines_read_max;
+        let (records, words) = (Arc::clone(&heard), Arc::clone(&heard));
+        let readers = vec![
+            std::thread::spawn(move || {
+                for line in BufReader::new(out).lines().take(lines_read_max) {
+                    let Ok(line) = line else { break };
+                    records.add(|all| all.records.push(Record::parse(&line)));
+                }
+            }),
+            std::thread::spawn(move || {
+                for line in BufReader::new(err).lines() {
+                    let Ok(line) = line else { break };
+                    words.add(|all| all.said.push(line));
+                }
+            }),
+        ];
+        Watcher { child, heard, readers, folder, systems: self.systems.len() }
+    }
+
+    /// Starts, and waits until every system is being watched.
+    pub(crate) fn attached(self) -> Watcher {
+        let watcher = self.start();
+        let systems = watcher.systems;
+        watcher.wait("every system is watched", |all| {
+            let attached = all.said.iter().filter(|line| line.contains(" is being watched, found"));
+            (attached.count() == systems).then_some(())
+        });
+        watcher
+    }
+}
+
+/// What was heard so far.
+#[derive(Debug, Default)]
+pub(crate) struct All {
+    /// The records on standard output.
+    pub(crate) records: Vec<Record>,
+    /// The lines on standard error.
+    pub(crate) said: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    all: Mutex<All>,
+    more: Condvar,
+}
+
+impl Heard {
+    fn add(&self, add: impl FnOnce(&mut All)) {
+        add(&mut self.all.lock().unwrap());
+        self.more.notify_all();
+    }
+}
+
+/// `panoptes watch` at work; killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    child: Child,
+    heard: Arc<Heard>,
+    readers: Vec<JoinHandle<()>>,
+    folder: TempDir,
+    systems: usize,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    /// The records on standard output or, without those, in the log.
+    pub(crate) records: Vec<Record>,
+    /// What it said to people.
+    pub(crate) said: Vec<String>,
+    /// The files of its event log, oldest first, as text.
+    pub(crate) log: Vec<String>,
+}
+
+impl Watcher {
+    /// Waits until `found` finds what it looks for.
+    #[track_caller]
+    pub(crate) fn wait<T>(&self, what: &str, mut found: impl FnMut(&All) -> Option<T>) -> T {
+        let begin = Instant::now();
+        let mut all = self.heard.all.lock().unwrap();
+        loop {
+            if let Some(found) = found(&all) {
+                return found;
+            }
+            let left = PATIENCE.saturating_sub(begin.elapsed());
+            assert!(!left.is_zero(), "never came: {what}; {}", last(&all));
+            all = self.heard.more.wait_timeout(all, left).unwrap().0;
+        }
+    }
+
+    /// Waits for a record and gives it.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, what: &str, matches: impl Fn(&Record) -> bool) -> Record {
+        let mut seen = 0;
+        self.wait(what, |all| {
+            let found = all.records[seen..].iter().find(|record| matches(record)).cloned();
+            seen = all.records.len();
+            found
+        })
+    }
+
+    /// The records until now.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.heard.all.lock().unwrap().records.clone()
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().unwrap())
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(self) -> Ended {
+        kill(self.pid(), Signal::SIGTERM).unwrap();
+        self.ended()
+    }
+
+    /// Waits until it ends.
+    pub(crate) fn ended(mut self) -> Ended {
+        let begin = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "it does not end; {}", self.last());
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        let all = std::mem::take(&mut *self.heard.all.lock().unwrap());
+        let log = log_files(&self.folder.path().join("log"));
+        let mut records = all.records;
+        if records.is_empty() {
+            records = log.iter().flat_map(|text| text.lines()).map(Record::parse).collect();
+        }
+        Ended { code: status.code(), records, said: all.said, log }
+    }
+
+    fn last(&self) -> String {
+        last(&self.heard.all.lock().unwrap())
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn last(all: &All) -> String {
+    let records = &all.records[all.records.len().saturating_sub(SHOWN)..];
+    let said = &all.said[all.said.len().saturating_sub(SHOWN)..];
+    format!(
+        "it said:\n    {}\nof {} records the last:{}",
+        said.join("\n    "),
+        all.records.len(),
+        list(records)
+    )
+}
+
+/// The event log's files, oldest first: `events.jsonl.2`, `events.jsonl.1`, `events.jsonl`.
+fn log_files(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<(u32, PathBuf)> = entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let age = path.extension().and_then(|extension| extension.to_str()?.parse().ok());
+            (age.unwrap_or(0), path)
+        })
+        .collect();
+    files.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+    files.iter().map(|(_, path)| std::fs::read_to_string(path).unwrap()).collect()
+}
