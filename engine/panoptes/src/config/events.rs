@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use panoptes_sinks::activities::{Activity, Severity};
 
+use super::built::reports;
 use super::section::Section;
 use super::value::{ByteSize, Setting, listed};
 
@@ -64,9 +65,9 @@ impl Events {
         Activity::ALL.iter().copied().zip(self.settings.iter().copied())
     }
 
-    /// How many activities are reported.
+    /// How many activities are reported: on, and built.
     pub fn enabled_count(&self) -> usize {
-        self.settings.iter().filter(|setting| setting.enabled).count()
+        self.iter().filter(|(activity, setting)| setting.enabled && reports(*activity)).count()
     }
 
     pub(crate) fn read(&mut self, section: &mut Section<'_>) {
