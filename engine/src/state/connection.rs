@@ -8,6 +8,9 @@
 //! for; it is *terminated*, as of its first absence, when the next scan does not see it either. Nor are
 //! chains read at one moment: a scan may show a socket and the small one that took its place, which is no
 //! connection of its own.
+//!
+//! A connection that comes in is nobody's until it is accepted, so one that nobody holds yet is told of a
+//! scan later, with who has it by then; and never before its process is.
 
 use core::cmp::Ordering;
 use core::net::{IpAddr, Ipv4Addr};
@@ -38,6 +41,10 @@ pub struct Connection {
     pub owner: Option<Owner>,
     address: u64,
     absent_scans: u32,
+    /// Whether it was told of, or taken in silently.
+    told: bool,
+    /// In how many scans it was seen before that.
+    untold_scans: u32,
     /// Whether its socket is the small one that waits when the connection is over for its process.
     waits: bool,
     /// Whether its group's pass has not met it yet.
@@ -83,6 +90,8 @@ impl Default for Connection {
             owner: None,
             address: 0,
             absent_scans: 0,
+            told: false,
+            untold_scans: 0,
             waits: false,
             stray: false,
         }
@@ -159,6 +168,7 @@ pub(super) struct Connections {
     /// Whether a row of the scan has been found again or is tracked now, by its index.
     claimed: Box<[bool]>,
     pub(super) holders: Holders,
+    accept_grace_scans: u32,
 }
 
 /// What connections are told against.
@@ -169,8 +179,9 @@ pub(super) struct Holding<'a> {
 }
 
 impl Connections {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, accept_grace_scans: u32) -> Self {
         Self {
+            accept_grace_scans,
             rows: Chains::new(limits.connections as usize),
             head: END,
             claimed: vec![false; limits.connections_seen_max()].into_boxed_slice(),
@@ -341,7 +352,9 @@ impl Pass<'_, '_> {
         old.absent_scans = 0;
         old.stray = false;
         old.owner = owner.or(old.owner);
-        if before != old.facts.state {
+        if !old.told {
+            self.tell_of_new(number);
+        } else if before != old.facts.state {
             self.tell_of_row(number, Kind::StateChanged);
         }
         self.connections.rows.advance(&mut self.cursor);
@@ -351,19 +364,48 @@ impl Pass<'_, '_> {
         self.connections.claimed[number] = true;
         let owner = self.owner(number);
         let facts = ConnectionFacts::read(row, owner.map(|owner| owner.descriptor));
-        let new = Connection {
+        let mut new = Connection {
             facts,
             first_seen_ns: self.telling.now_ns,
             absent_since_ns: None,
             owner,
             address: row.address.0,
             absent_scans: 0,
+            told: true,
+            untold_scans: 0,
             waits: waits(&facts),
             stray: false,
         };
+        new.told = self.quiet || new.listens() || self.can_be_told(&new);
         let Connections { rows, head, .. } = &mut *self.connections;
-        if rows.insert(head, &mut self.cursor, new) && !self.quiet && !new.listens() {
+        if rows.insert(head, &mut self.cursor, new) && new.told && !self.quiet && !new.listens() {
             self.tell(&new, Some(number), Kind::Created);
+        }
+    }
+
+    /// Tells of the row at the cursor, which is new, unless that waits for another scan.
+    fn tell_of_new(&mut self, number: usize) {
+        let Some(row) = self.connections.rows.row_mut(self.cursor) else { return };
+        row.untold_scans = row.untold_scans.saturating_add(1);
+        let copy = *row;
+        if self.can_be_told(&copy) {
+            if let Some(row) = self.connections.rows.row_mut(self.cursor) {
+                row.told = true;
+            }
+            self.tell(&copy, Some(number), Kind::Created);
+        }
+    }
+
+    /// Whether it is known whose a new connection is, or not to be expected any more. One that is not
+    /// accepted yet is nobody's; whoever holds it is told of first.
+    fn can_be_told(&self, new: &Connection) -> bool {
+        match &new.owner {
+            None => new.untold_scans >= self.connections.accept_grace_scans,
+            Some(owner) => self
+                .holding
+                .processes
+                .get(owner.row)
+                .is_none_or(|process| process.key != owner.process || process.life.announced),
         }
     }
 
@@ -387,6 +429,9 @@ impl Pass<'_, '_> {
         let Connections { rows, head, .. } = &mut *self.connections;
         let Some(mut old) = rows.remove(head, &mut self.cursor) else { return };
         old.absent_since_ns.get_or_insert(self.telling.now_ns);
+        if !old.told {
+            self.tell(&old, None, Kind::Created);
+        }
         if !old.listens() {
             self.tell(&old, None, Kind::Terminated);
         }

@@ -64,6 +64,8 @@ pub struct Settings {
     pub report_existing: bool,
     /// How many more scans a process gets to call exec after its fork was seen.
     pub fork_grace_scans: u32,
+    /// How many more scans a connection that nobody holds gets to be accepted.
+    pub accept_grace_scans: u32,
     /// In how many scans in a row a view must hide a process, and a zombie stay one. At least two.
     pub confirm_scans: u32,
     /// Which areas are called `[heap]`.
@@ -75,6 +77,7 @@ impl Default for Settings {
         Self {
             report_existing: false,
             fork_grace_scans: 1,
+            accept_grace_scans: 1,
             confirm_scans: 2,
             heap: HeapRule::default(),
         }
@@ -198,7 +201,7 @@ impl State {
             threads: chains::Chains::new(limits.threads as usize),
             descriptors: chains::Chains::new(limits.file_descriptors as usize),
             areas: memory::Areas::new(limits, settings.heap),
-            connections: connection::Connections::new(limits),
+            connections: connection::Connections::new(limits, settings.accept_grace_scans),
             strings: Strings::new(strings_bytes(limits), seed.rotate_left(32)),
             namer: names::Namer::new(limits),
             rows: Vec::with_capacity(limits.processes_seen_max()),

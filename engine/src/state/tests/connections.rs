@@ -1,6 +1,6 @@
 //! Connections: one for each 4-tuple and life, whatever sockets stand for it.
 
-use super::watch::{Watch, limits};
+use super::watch::{Watch, at_once, limits};
 use super::world::{
     ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, NEW_SYN_RECV, SYN_SENT,
     TIME_WAIT, World,
@@ -222,9 +222,59 @@ fn connections_outlive_their_process() {
 }
 
 #[test]
+fn a_connection_is_told_of_with_whoever_accepts_it() {
+    let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let created = "+connection 58848 ESTABLISHED 714/0 bash socket:[13731]";
+    let mut watch = Watch::new(&limits(), Settings::default());
+    watch.scan(&world(&[], None));
+    assert_eq!(watch.scan(&world(&[socket], None)), NOTHING, "not accepted yet");
+    assert_eq!(watch.scan(&world(&[socket], Some(SOCK))), ["+fd 714/0 socket:[13731]", created]);
+    assert_eq!(watch.scan(&world(&[socket], Some(SOCK))), NOTHING);
+}
+
+#[test]
+fn a_connection_that_nobody_accepts_is_told_of_all_the_same() {
+    let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let half = FakeSocket { state: 4, ..socket };
+    let mut watch = Watch::new(&limits(), Settings::default());
+    watch.scan(&world(&[], None));
+    assert_eq!(watch.scan(&world(&[socket], None)), NOTHING);
+    assert_eq!(watch.scan(&world(&[half], None)), ["+connection 58848 FIN_WAIT_1"]);
+    assert_eq!(watch.scan(&world(&[socket], None)), ["~connection 58848 ESTABLISHED"]);
+    // Nor is one lost that has gone by then.
+    let mut watch = Watch::new(&limits(), Settings::default());
+    watch.scan(&world(&[], None));
+    assert_eq!(watch.scan(&world(&[socket], None)), NOTHING);
+    assert_eq!(watch.scan(&world(&[], None)), NOTHING, "absent once");
+    assert_eq!(
+        watch.scan(&world(&[], None)),
+        ["+connection 58848 ESTABLISHED", "-connection 58848 ESTABLISHED"]
+    );
+}
+
+#[test]
+fn whoever_holds_a_connection_is_told_of_first() {
+    let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let file = FakeFile::socket(0xffff_8885_0000_1200, 13_731, SOCK);
+    let mut watch = Watch::new(&limits(), Settings::default());
+    watch.scan(&world(&[], None));
+    let mut forked = world(&[socket], None);
+    let mut child = FakeProcess::new(900).with_file(5, file);
+    // As its parent is: it may be about to exec.
+    child.parent = 714;
+    forked.processes.push(child);
+    assert_eq!(watch.scan(&forked), NOTHING);
+    let told = watch.scan(&forked);
+    let place = |start: &str| told.iter().position(|line| line.starts_with(start));
+    let (process, connection) = (place("+process 900"), place("+connection 58848"));
+    assert!(process.is_some() && process < connection, "{told:?}");
+    assert!(told[connection.unwrap()].contains(" 900/5 "), "{told:?}");
+}
+
+#[test]
 fn a_full_table_of_connections_says_so_once() {
     let small = Limits { connections: 2, ..limits() };
-    let mut watch = Watch::new(&small, Settings::default());
+    let mut watch = Watch::new(&small, at_once());
     assert_eq!(watch.scan(&world(&[], None)), NOTHING);
     let sockets: Vec<_> = (0..5)
         .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000 + number as u16, ESTABLISHED))
@@ -244,7 +294,7 @@ fn a_full_table_of_connections_says_so_once() {
 #[test]
 fn a_crowd_with_one_four_tuple_is_taken_in_in_time() {
     let many = Limits { connections: 20_000, ..limits() };
-    let mut watch = Watch::new(&many, Settings::default());
+    let mut watch = Watch::new(&many, at_once());
     watch.scan(&world(&[], None));
     let crowd: Vec<_> = (0..20_000)
         .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000, ESTABLISHED))
@@ -259,7 +309,7 @@ fn a_crowd_with_one_four_tuple_is_taken_in_in_time() {
 #[test]
 fn a_crowd_of_small_sockets_with_one_four_tuple_is_taken_in_in_time() {
     let many = Limits { connections: 20_000, ..limits() };
-    let mut watch = Watch::new(&many, Settings::default());
+    let mut watch = Watch::new(&many, at_once());
     watch.scan(&world(&[], None));
     let crowd: Vec<_> = (0..20_000)
         .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000, TIME_WAIT))

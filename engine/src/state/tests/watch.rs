@@ -19,7 +19,7 @@ impl Watch {
 
     /// With small limits, told of what was there when we came only in its changes.
     pub(crate) fn quiet() -> Self {
-        Self::new(&limits(), Settings::default())
+        Self::new(&limits(), at_once())
     }
 
     /// The same, after a first scan, which says nothing.
@@ -48,6 +48,11 @@ impl Watch {
         );
         told
     }
+}
+
+/// Connections are told of as soon as they are seen.
+pub(crate) fn at_once() -> Settings {
+    Settings { accept_grace_scans: 0, ..Settings::default() }
 }
 
 pub(crate) fn limits() -> Limits {
