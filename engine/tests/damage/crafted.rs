@@ -197,7 +197,8 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
             let comm = layouts.task_struct.comm;
             memory.put(marks.process.task.plus(u64::from(comm.offset)), &[b'x'; 16]);
         },
-        |found| assert_eq!(found.snapshot.processes.len() + 1, found.marks.processes),
+        // Nobody hides by it.
+        |found| found.nearly_all(0),
     ),
     (
         "the first task is gone",
