@@ -387,11 +387,17 @@ impl Walker {
                 .iter()
                 .map(|process| snapshot.threads[process.leader as usize].task.address),
         );
-        let (processes, threads) = (&mut snapshot.processes, &snapshot.threads);
+        let (processes, threads) = (&mut snapshot.processes, &mut snapshot.threads);
         fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
             let process = &mut processes[index];
-            let before = threads[process.leader as usize].task;
+            let leader = &mut threads[process.leader as usize].task;
+            let before = *leader;
             let after = bytes.map(|bytes| Task::decode(layout, before.address, bytes));
+            // A task is copied piece by piece: its name can be from before an exec whose number is there
+            // already. The later name is the one that goes with what was read of it since.
+            if let Some(after) = after.filter(|after| after.is_same_thread(&before)) {
+                leader.comm = after.comm;
+            }
             process.stable = after.is_some_and(|after| {
                 after.is_same_thread(&before)
                     && after.mm == before.mm
