@@ -40,7 +40,7 @@ static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap()
 });
 
-/// A process of one system.
+/// A process of one boot of a system.
 type Who = (String, Life);
 /// A 4-tuple of one system, as text.
 type Ends = (String, String);
@@ -48,6 +48,8 @@ type Ends = (String, String);
 /// What is known of a process from its records so far.
 #[derive(Debug, Default)]
 struct Known {
+    /// By which record first.
+    first: String,
     zombie: bool,
     terminated: bool,
     execs: u64,
@@ -113,20 +115,21 @@ impl Book {
             }
             return;
         };
-        let system = record.system().to_owned();
+        let system = record.boot();
         let number = (system.clone(), life.process_id);
         let before = self.numbers.insert(number, life.clone()).filter(|before| *before != life);
         let who = (system, life);
         if record.is("process_created") {
-            if self.lives.contains_key(&who) {
-                broken.push("its process was there before".to_owned());
+            if let Some(known) = self.lives.get(&who) {
+                broken.push(format!("its process was there before, by {}", known.first));
             }
             let living = before.map(|before| (who.0.clone(), before));
             if living.is_some_and(|other| self.lives.get(&other).is_some_and(|it| !it.terminated)) {
                 broken.push("its number is that of a process that has not ended".to_owned());
             }
         }
-        let known = self.lives.entry(who).or_default();
+        let first = || Known { first: record.name().to_owned(), ..Known::default() };
+        let known = self.lives.entry(who).or_insert_with(first);
         // A connection goes on without whoever had it.
         if known.terminated && !is_connection {
             broken.push("its process has ended before".to_owned());
@@ -153,7 +156,7 @@ impl Book {
         if thread == life.process_id {
             broken.push("it is about a process's first thread".to_owned());
         }
-        let who = (record.system().to_owned(), life);
+        let who = (record.boot(), life);
         if self.threads.insert((who, thread), created) == Some(created) {
             broken.push("it was said before".to_owned());
         }
@@ -170,7 +173,7 @@ impl Book {
         let index = details["file_descriptor_index"].as_u64().unwrap_or(u64::MAX);
         let name = details["file_descriptor_name"].clone();
         let file = (details["file_descriptor_inode_number"].clone(), name);
-        let key = ((record.system().to_owned(), life), index);
+        let key = ((record.boot(), life), index);
         let now = open.then(|| file.clone());
         match self.descriptors.insert(key, now) {
             Some(Some(other)) if open => broken.push(format!("it was open, with {other:?}")),
@@ -193,7 +196,7 @@ impl Book {
         let terminated = record.is("network_connection_terminated");
         let state = details["connection_state"].clone();
         let now = (!terminated).then(|| state.clone());
-        let before = self.connections.insert((record.system().to_owned(), ends), now);
+        let before = self.connections.insert((record.boot(), ends), now);
         match (record.name(), before) {
             ("network_connection_created", Some(Some(_))) => {
                 broken.push("it was there before".to_owned());

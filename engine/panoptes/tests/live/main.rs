@@ -8,10 +8,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
 mod acts;
+mod ends;
 mod hidden;
 mod inside;
 mod kernel;
 mod laws;
+mod limits;
+mod profiles;
 mod record;
 mod storm;
+mod systems;
+mod tour;
 mod watcher;

@@ -69,6 +69,11 @@ impl Record {
         self.0["workload_information"]["unique_identifier"].as_str().unwrap_or("")
     }
 
+    /// Which boot of which machine it is about.
+    pub(crate) fn boot(&self) -> String {
+        format!("{} {}", self.system(), self.0["workload_information"]["boot_uuid"])
+    }
+
     pub(crate) fn time(&self) -> &str {
         self.0["occurred_message_time_iso_8601_ns"].as_str().unwrap_or("")
     }

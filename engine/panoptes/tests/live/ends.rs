@@ -1,0 +1,134 @@
+//! How watching ends: when asked, when nobody reads.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use panoptes_rig::{Flavor, enabled};
+
+use crate::record::{Record, count};
+use crate::watcher::{Ended, Watch};
+use crate::{inside, laws};
+
+/// What is not to be said gets so long to be said.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// The records of one system with their lines, in order: what two outputs agree on.
+fn of_system(records: &[Record], system: &str) -> Vec<String> {
+    let its = records.iter().filter(|record| record.system() == system);
+    its.map(|record| record.0.to_string()).collect()
+}
+
+#[track_caller]
+fn assert_graceful(ended: &Ended) {
+    assert_eq!(ended.code, Some(0), "{:?}", ended.said);
+    let last = ended.records.last().expect("it said something");
+    assert_eq!(last.name(), "service_gracefully_shutdown", "{last}");
+    assert_eq!(count(&ended.records, "service_gracefully_shutdown"), 1);
+    laws::hold(&ended.records);
+}
+
+#[test]
+fn watching_ends_when_it_should() {
+    if !enabled("watching_ends_when_it_should") {
+        return;
+    }
+    let mut guest = inside::boot(Flavor::Debian6_1);
+    guest.agent("churn seconds=100000").unwrap();
+    stopped_gracefully(&guest);
+    logs_rotate(&guest);
+    nobody_reads(&guest);
+    memory_is_told_of_when_asked(&guest);
+    said_twice_it_ends_at_once(&guest);
+}
+
+/// SIGTERM: all that was seen is written, to both outputs alike, and the last word is said.
+fn stopped_gracefully(guest: &panoptes_rig::Guest) {
+    let watcher = Watch::of(guest).with_log().set("service.log_level=debug").attached();
+    std::thread::sleep(SILENCE);
+    let ended = watcher.stop();
+    assert_graceful(&ended);
+    let names: Vec<&str> = ended.records.iter().map(Record::name).collect();
+    assert_eq!(names[0], "service_initialization_started");
+    for name in [
+        "host_initialization_started",
+        "os_identifier_found",
+        "loading_profile_candidate",
+        "profile_verification_successful",
+        "host_initialization_successful",
+        "service_initialization_successful",
+    ] {
+        assert_eq!(names.iter().filter(|one| **one == name).count(), 1, "{name}");
+    }
+    let logged: Vec<Record> = ended.log.concat().lines().map(Record::parse).collect();
+    assert_eq!(logged.len(), ended.records.len());
+    for system in ["", "ram"] {
+        assert!(of_system(&logged, system) == of_system(&ended.records, system), "{system}");
+    }
+    // Which way each output was written is said; here either may run, both are tested in their own crate.
+    for output in ["standard output: ", "events.jsonl: "] {
+        let ways = [format!("{output}written by io_uring"), format!("{output}io_uring is refused")];
+        let said = ended.said.iter().filter(|line| ways.iter().any(|way| line.contains(way)));
+        let said: Vec<&String> = said.collect();
+        assert_eq!(said.len(), 1, "{:?}", ended.said);
+        println!("{}", said[0]);
+    }
+}
+
+/// The log is put aside at its size; no record is lost or split.
+fn logs_rotate(guest: &panoptes_rig::Guest) {
+    let watcher = Watch::of(guest)
+        .with_log()
+        .set("output.rotate_size=64KiB")
+        .set("output.max_files=3")
+        .attached();
+    watcher.wait("enough for several files", |all| (all.records.len() > 300).then_some(()));
+    let ended = watcher.stop();
+    assert_graceful(&ended);
+    let sizes: Vec<usize> = ended.log.iter().map(String::len).collect();
+    println!("log files of {sizes:?} bytes");
+    assert_eq!(sizes.len(), 3);
+    assert!(sizes.iter().all(|&size| size <= 64 << 10), "{sizes:?}");
+    assert!(ended.log.iter().all(|text| text.ends_with('\n')));
+    let logged: Vec<Record> = ended.log.concat().lines().map(Record::parse).collect();
+    let (logged, all) = (of_system(&logged, "ram"), of_system(&ended.records, "ram"));
+    assert!(all.ends_with(&logged), "what is kept is the end of what was said");
+    assert!(logged.len() < all.len(), "the oldest were let go");
+}
+
+/// A reader that goes away is no error.
+fn nobody_reads(guest: &panoptes_rig::Guest) {
+    let ended = Watch::of(guest).closing_after(20).start().ended();
+    assert_eq!(ended.code, Some(0), "{:?}", ended.said);
+    let complaints = ended.said.iter().filter(|line| line.contains("error"));
+    assert_eq!(complaints.count(), 0, "{:?}", ended.said);
+}
+
+/// Memory areas are off unless asked for.
+fn memory_is_told_of_when_asked(guest: &panoptes_rig::Guest) {
+    let watcher = Watch::of(guest)
+        .set("default.events.process_memory_created.enabled=true")
+        .set("default.events.new_file_mapped=false")
+        .attached();
+    watcher.wait_for("an area without a file", |record| {
+        record.is("process_memory_created")
+            && record.details("process_memory")["file_path"].is_null()
+    });
+    watcher.wait_for("one with a file", |record| {
+        record.is("process_memory_created")
+            && record.details("process_memory")["file_path"].is_string()
+    });
+    let ended = watcher.stop();
+    assert_graceful(&ended);
+    assert_eq!(count(&ended.records, "process_memory_terminated"), 0);
+    assert_eq!(count(&ended.records, "new_file_mapped"), 0);
+}
+
+/// Who is in a hurry is not made to wait.
+fn said_twice_it_ends_at_once(guest: &panoptes_rig::Guest) {
+    let watcher = Watch::of(guest).attached();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // It may have ended by the first.
+        let _ = kill(watcher.pid(), signal);
+    }
+    assert_eq!(watcher.ended().code, Some(0));
+}

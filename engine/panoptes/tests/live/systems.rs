@@ -1,0 +1,104 @@
+//! Several machines at once, and what watching costs them.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use panoptes_rig::{Flavor, enabled};
+
+use crate::record::{Record, count};
+use crate::watcher::Watch;
+use crate::{inside, laws};
+
+/// Memory that costs nothing to write, so that a page that comes to be is seen at once.
+const IN_MEMORY: &str = "/dev/shm";
+
+/// A folder for memory files, gone with the test.
+fn folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("panoptes-live-").tempdir_in(IN_MEMORY).unwrap()
+}
+
+#[test]
+fn two_machines_are_told_apart() {
+    if !enabled("two_machines_are_told_apart") {
+        return;
+    }
+    let folder = folder();
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+    let boot = |flavor, ram: &Path, beside_others| {
+        inside::boot_with(flavor, |spec| {
+            spec.memory_mib = 256;
+            spec.ram_file = Some(ram.to_owned());
+            spec.beside_others = beside_others;
+        })
+    };
+    // The first waits for its turn, the second runs beside it.
+    let mut first = boot(Flavor::Debian6_1, &one, false);
+    let mut second = boot(Flavor::Debian6_12, &two, true);
+    let watcher = Watch::files(&[&one, &two]).attached();
+    let sleeps =
+        [inside::start(&mut first, "sleep 7001"), inside::start(&mut second, "sleep 7002")];
+    let systems = [("one", "7001", "Linux Kernel 6.1"), ("two", "7002", "Linux Kernel 6.12")];
+    for (guest, (system, seconds, _)) in [&mut first, &mut second].into_iter().zip(systems) {
+        inside::run(guest, "busybox killall sleep");
+        watcher.wait_for("its process ends", |record| {
+            record.is("process_terminated")
+                && record.system() == system
+                && record.process()["process_command_line_argument_list"][1] == seconds
+        });
+    }
+    let ended = watcher.stop();
+    assert_eq!(ended.code, Some(0));
+    laws::hold(&ended.records);
+    let mut boots = Vec::new();
+    for ((system, seconds, version), process_id) in systems.into_iter().zip(sleeps) {
+        let its: Vec<&Record> =
+            ended.records.iter().filter(|record| record.system() == system).collect();
+        let of_process = |record: &&&Record| record.process_id() == process_id;
+        let lives = its.iter().filter(of_process).filter(|r| r.is("process_terminated"));
+        assert_eq!(lives.count(), 1, "{system}");
+        let events: Vec<&&Record> =
+            its.iter().filter(|record| record.0["message_type"] == "EVENT").collect();
+        for record in &events {
+            let workload = &record.0["workload_information"];
+            assert_eq!(workload["os_version"], version, "{record}");
+            assert_eq!(workload["hostname"], "guest", "{record}");
+            assert_eq!(workload["boot_uuid"], events[0].0["workload_information"]["boot_uuid"]);
+            let interfaces = &workload["workload_networking_interfaces"];
+            assert!(interfaces.to_string().contains("10.0.2.15"), "{record}");
+            let arguments = record.process()["process_command_line_arguments"].as_str();
+            let others = arguments.is_some_and(|text| text.starts_with("sleep 70"));
+            assert!(!others || arguments.unwrap().ends_with(seconds), "{record}");
+        }
+        boots.push(events[0].0["workload_information"]["boot_uuid"].clone());
+        println!("{system}: {} records, {} events", its.len(), events.len());
+    }
+    assert_ne!(boots[0], boots[1]);
+    assert_eq!(count(&ended.records, "host_initialization_successful"), 2);
+}
+
+#[test]
+fn memory_does_not_grow_by_being_watched() {
+    if !enabled("memory_does_not_grow_by_being_watched") {
+        return;
+    }
+    let folder = folder();
+    let ram = folder.path().join("ram");
+    let mut guest = inside::boot_with(Flavor::Debian6_1, |spec| {
+        spec.memory_mib = 256;
+        spec.ram_file = Some(ram.clone());
+    });
+    guest.agent("zoo").unwrap();
+    guest.pause().unwrap();
+    let blocks = || std::fs::metadata(&ram).unwrap().blocks();
+    let before = blocks();
+    // Cold: from looking for the kernel in all of memory to hundreds of scans.
+    let watcher = Watch::files(&[&ram]).attached();
+    std::thread::sleep(Duration::from_secs(3));
+    let ended = watcher.stop();
+    assert_eq!(ended.code, Some(0));
+    let after = blocks();
+    println!("{} of {} KiB are there; {}", after / 2, 256 << 10, ended.said.last().unwrap());
+    assert!(after < 256 << 11, "the guest has touched all of its memory, so this tests nothing");
+    assert_eq!(before, after, "blocks of 512 bytes");
+}
