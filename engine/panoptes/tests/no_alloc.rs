@@ -245,8 +245,7 @@ fn scan_sealed(memory: &Path, limits: Limits, scans: u32, interval: Duration, wh
 
 fn boot() -> Guest {
     setup::ensure().unwrap();
-    let mut guest =
-        Guest::boot(&GuestSpec::new(Kernel::obtain(Flavor::Debian6_1).unwrap())).unwrap();
+    let mut guest = Guest::boot(&GuestSpec::new(Kernel::obtain(Flavor::V6_1).unwrap())).unwrap();
     for change in CHANGES {
         guest.agent(change).unwrap();
     }

@@ -21,6 +21,7 @@ use crate::spawn;
 
 /// What to boot.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent options of a machine, not states")]
 pub struct GuestSpec {
     /// The kernel.
     pub kernel: Kernel,
@@ -32,6 +33,9 @@ pub struct GuestSpec {
     pub numa_nodes: u32,
     /// Whether the processor offers 5-level page tables (Debian kernels then use them).
     pub five_level: bool,
+    /// Whether the kernel keeps its own page tables apart from those of programs (`pti=on`), as it does on
+    /// processors that Meltdown strikes; QEMU's is not one.
+    pub page_table_isolation: bool,
     /// More kernel arguments.
     pub kernel_arguments: Vec<String>,
     /// Where the guest's memory lies; by default a file in the cache folder, gone with the guest.
@@ -54,6 +58,7 @@ impl GuestSpec {
             cpus: 2,
             numa_nodes: 1,
             five_level: false,
+            page_table_isolation: false,
             kernel_arguments: Vec::new(),
             ram_file: None,
             private_memory: false,
@@ -270,6 +275,9 @@ fn qemu_arguments(
     let mut append = "console=ttyS0 panic=0 loglevel=5".to_owned();
     if spec.numa_nodes > 1 {
         let _ = write!(append, " numa=fake={}", spec.numa_nodes);
+    }
+    if spec.page_table_isolation {
+        append.push_str(" pti=on");
     }
     for argument in &spec.kernel_arguments {
         let _ = write!(append, " {argument}");

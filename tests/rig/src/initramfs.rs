@@ -12,6 +12,7 @@ use crate::cache;
 use crate::command;
 use crate::cpio::Archive;
 use crate::error::{Error, Result};
+use crate::flavor::Architecture;
 use crate::kernel::Kernel;
 use crate::packages::{self, Packages};
 
@@ -71,7 +72,7 @@ pub(crate) fn busybox() -> Result<PathBuf> {
     if path.exists() {
         return Ok(path);
     }
-    let package = Packages::open()?.download("busybox-static")?;
+    let package = Packages::open(Architecture::Amd64)?.download("busybox-static")?;
     let scratch = cache::folder("tools")?.join(format!(".unpack-{}", std::process::id()));
     packages::unpack(&package, &scratch)?;
     let found = ["bin/busybox", "usr/bin/busybox"]

@@ -1,4 +1,4 @@
-//! Kernels to boot: Debian's own images, unpacked into the cache, newest of each series.
+//! Kernels to boot: Debian's own images, unpacked into the cache, newest of each flavor.
 //!
 //! Once a kernel lies in the cache no network is needed. Not for building kernels.
 
@@ -6,17 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::cache;
 use crate::error::{Error, Result};
+use crate::flavor::Flavor;
 use crate::modules;
 use crate::packages::{self, Packages};
-
-/// A series of kernels that the tests know.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Flavor {
-    /// Debian 12's 6.1, generic, amd64.
-    Debian6_1,
-    /// Debian 13's 6.12, generic, amd64.
-    Debian6_12,
-}
 
 /// A kernel in the cache, ready to boot.
 #[derive(Clone, Debug)]
@@ -26,45 +18,20 @@ pub struct Kernel {
     folder: PathBuf,
 }
 
-impl Flavor {
-    /// Every series, oldest first.
-    pub const ALL: &[Self] = &[Self::Debian6_1, Self::Debian6_12];
-
-    /// The name people type: `6.1`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Debian6_1 => "6.1",
-            Self::Debian6_12 => "6.12",
-        }
-    }
-
-    /// The series of that name.
-    pub fn from_name(name: &str) -> Result<Self> {
-        Self::ALL.iter().copied().find(|f| f.name() == name).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|f| f.name()).collect();
-            Error::new(format!("no kernel series {name:?}; known are: {}", known.join(", ")))
-        })
-    }
-
-    /// Whether a kernel release (`uname -r`) belongs to this series.
-    fn owns(self, release: &str) -> bool {
-        let Some(version) = release.strip_suffix("-amd64") else { return false };
-        let series = format!("{}.", self.name());
-        let other_build = ["cloud", "rt", "unsigned", "dbg", "bpo"];
-        version.starts_with(&series) && !other_build.iter().any(|word| version.contains(word))
-    }
-}
+/// How the packages that a kernel may be split into begin; their names end with its release. In the newest
+/// suites the first holds nothing and depends on the others.
+const PACKAGES: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
 
 impl Kernel {
-    /// The newest kernel of a series that the cache holds; downloaded first when it holds none.
+    /// The newest kernel of a flavor that the cache holds; downloaded first when it holds none.
     pub fn obtain(flavor: Flavor) -> Result<Self> {
         match Self::cached(flavor)? {
             Some(kernel) => Ok(kernel),
-            None => Self::download(flavor, &Packages::open()?),
+            None => Self::download(flavor),
         }
     }
 
-    /// The newest kernel of a series that the cache holds with all modules that guests need now.
+    /// The newest kernel of a flavor that the cache holds with all modules that guests need now.
     fn cached(flavor: Flavor) -> Result<Option<Self>> {
         let folder = cache::folder("kernels")?;
         let entries =
@@ -77,37 +44,49 @@ impl Kernel {
         Ok(newest.map(|release| Self { flavor, folder: folder.join(&release), release }))
     }
 
-    /// Downloads and unpacks the newest kernel of a series.
-    fn download(flavor: Flavor, packages: &Packages) -> Result<Self> {
-        const PREFIX: &str = "linux-image-";
-        let series = format!("{PREFIX}{}.", flavor.name());
-        let package = packages
+    /// Downloads and unpacks the newest kernel of a flavor.
+    fn download(flavor: Flavor) -> Result<Self> {
+        let packages = Packages::open(flavor.architecture)?;
+        let series = format!("{}{}.", PACKAGES[0], flavor.series.name());
+        let release = packages
             .names(&series)?
-            .into_iter()
-            .filter(|name| name.strip_prefix(PREFIX).is_some_and(|r| flavor.owns(r)))
-            .max_by_key(|name| version_key(name))
+            .iter()
+            .filter_map(|name| name.strip_prefix(PACKAGES[0]))
+            .filter(|release| flavor.owns(release))
+            .max_by_key(|release| version_key(release))
             .ok_or_else(|| {
                 Error::new(format!(
-                    "no package {series}*-amd64 on the Debian mirror this machine uses; \
-                     does it carry the suites bookworm and trixie?"
+                    "no package {series}* for {} on the Debian mirror this machine uses; does it \
+                     carry the suites {}?",
+                    flavor.name(),
+                    packages::SUITES.join(", ")
                 ))
-            })?;
-        eprintln!("rig: fetching {package} (50-110 MB, kept in the cache)");
-        let release = package.trim_start_matches(PREFIX).to_owned();
-        let file = packages.download(&package)?;
+            })?
+            .to_owned();
+        eprintln!("rig: fetching Linux {release} (20-125 MB, kept in the cache)");
         let kernels = cache::folder("kernels")?;
-        let scratch = kernels.join(format!(".unpack-{}", std::process::id()));
+        let scratch = kernels.join(format!(".unpack-{}-{release}", std::process::id()));
         let unpacked = scratch.join("package");
-        packages::unpack(&file, &unpacked)?;
+        for prefix in PACKAGES {
+            let name = format!("{prefix}{release}");
+            if packages.names(&name)?.contains(&name) {
+                packages::unpack(&packages.download(&name)?, &unpacked)?;
+            }
+        }
         let made = scratch.join("kernel");
         cache::create(&made)?;
-        copy(&unpacked.join(format!("boot/vmlinuz-{release}")), &made.join("vmlinuz"))?;
-        let modules_folder = ["lib/modules", "usr/lib/modules"]
+        let modules = ["lib/modules", "usr/lib/modules"].map(|f| unpacked.join(f).join(&release));
+        let image = [unpacked.join(format!("boot/vmlinuz-{release}"))]
+            .into_iter()
+            .chain(modules.iter().map(|folder| folder.join("vmlinuz")))
+            .find(|path| path.is_file())
+            .ok_or_else(|| Error::new(format!("the packages of {release} hold no vmlinuz")))?;
+        copy(&image, &made.join("vmlinuz"))?;
+        let modules = modules
             .iter()
-            .map(|parent| unpacked.join(parent).join(&release))
-            .find(|path| path.is_dir())
-            .ok_or_else(|| Error::new(format!("package {package} holds no modules")))?;
-        modules::collect(&modules_folder, &made)?;
+            .find(|path| path.join("kernel").is_dir())
+            .ok_or_else(|| Error::new(format!("the packages of {release} hold no modules")))?;
+        modules::collect(modules, &made)?;
         let folder = kernels.join(&release);
         // Another run may have made the same one meanwhile, or an older rig one with fewer modules.
         if folder.exists() {
@@ -118,7 +97,7 @@ impl Kernel {
         Ok(Self { flavor, release, folder })
     }
 
-    /// The series it belongs to.
+    /// What it is one of.
     pub const fn flavor(&self) -> Flavor {
         self.flavor
     }
@@ -156,16 +135,6 @@ fn version_key(release: &str) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_generic_builds_belong_to_a_series() {
-        assert!(Flavor::Debian6_1.owns("6.1.0-50-amd64"));
-        assert!(Flavor::Debian6_12.owns("6.12.107+deb13-amd64"));
-        for other in ["6.12.1-amd64", "6.1.0-50-cloud-amd64", "6.1.0-50-rt-amd64"] {
-            assert!(!Flavor::Debian6_1.owns(other), "{other}");
-        }
-        assert!(!Flavor::Debian6_1.owns("6.1.0-50-amd64-unsigned"));
-    }
 
     #[test]
     fn newer_releases_sort_last() {

@@ -16,6 +16,7 @@ mod command;
 pub mod compare;
 pub mod cpio;
 pub mod error;
+pub mod flavor;
 pub mod gate;
 pub mod guest;
 pub mod initramfs;
@@ -29,6 +30,7 @@ mod spawn;
 
 pub use compare::{Report, Truth};
 pub use error::{Error, Result};
+pub use flavor::{Architecture, Build, Flavor, Series};
 pub use gate::enabled;
 pub use guest::{Guest, GuestSpec};
-pub use kernel::{Flavor, Kernel};
+pub use kernel::Kernel;

@@ -12,11 +12,13 @@ use std::process::Command;
 use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
+use crate::flavor::Architecture;
 
 /// A private apt root that knows the packages of a few suites.
 #[derive(Debug)]
 pub struct Packages {
     root: PathBuf,
+    architecture: Architecture,
 }
 
 /// Where the machine takes its own Debian packages from.
@@ -26,15 +28,16 @@ struct Mirror {
     keyring: Option<String>,
 }
 
-/// Suites whose packages are wanted: see `kernel::Flavor`.
-const SUITES: &[&str] = &["bookworm", "trixie"];
+/// Suites whose packages are wanted: see `flavor::Series`.
+pub(crate) const SUITES: &[&str] = &["bullseye", "bookworm", "trixie", "sid"];
 
 const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 impl Packages {
-    /// Opens the private root, downloading the lists of packages (about 20 MB).
-    pub fn open() -> Result<Self> {
-        let packages = Self { root: cache::folder("apt")? };
+    /// Opens the private root of an architecture, downloading the lists of packages (about 40 MB).
+    pub fn open(architecture: Architecture) -> Result<Self> {
+        let root = cache::folder("apt")?.join(architecture.debian());
+        let packages = Self { root, architecture };
         for folder in ["lists/partial", "cache/archives/partial"] {
             cache::create(&packages.root.join(folder))?;
         }
@@ -76,7 +79,10 @@ impl Packages {
         let root = self.root.display();
         let mut command = Command::new(program);
         command.env("LC_ALL", "C");
+        let architecture = self.architecture.debian();
         for setting in [
+            format!("APT::Architecture={architecture}"),
+            format!("APT::Architectures={architecture}"),
             format!("Dir::Etc::sourcelist={root}/sources.list"),
             "Dir::Etc::sourceparts=-".to_owned(),
             format!("Dir::State::lists={root}/lists"),

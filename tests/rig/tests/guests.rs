@@ -46,14 +46,14 @@ fn boots_and_is_readable(flavor: Flavor) {
 #[test]
 fn guest_of_6_1_boots() {
     if enabled("guest_of_6_1_boots") {
-        boots_and_is_readable(Flavor::Debian6_1);
+        boots_and_is_readable(Flavor::V6_1);
     }
 }
 
 #[test]
 fn guest_of_6_12_boots() {
     if enabled("guest_of_6_12_boots") {
-        boots_and_is_readable(Flavor::Debian6_12);
+        boots_and_is_readable(Flavor::V6_12);
     }
 }
 
@@ -62,7 +62,7 @@ fn paused_memory_stands_still() {
     if !enabled("paused_memory_stands_still") {
         return;
     }
-    let mut guest = Guest::boot(&spec(Flavor::Debian6_1)).unwrap();
+    let mut guest = Guest::boot(&spec(Flavor::V6_1)).unwrap();
     guest.agent("churn seconds=60").unwrap();
     guest.pause().unwrap();
     let first = std::fs::read(guest.ram_path()).unwrap();
@@ -78,7 +78,7 @@ fn guest_answers_again_after_a_reset() {
     if !enabled("guest_answers_again_after_a_reset") {
         return;
     }
-    let mut guest = Guest::boot(&spec(Flavor::Debian6_1)).unwrap();
+    let mut guest = Guest::boot(&spec(Flavor::V6_1)).unwrap();
     guest.agent("run touch /tmp/before").unwrap();
     guest.system_reset().unwrap();
     assert!(guest.agent("run ls /tmp/before").is_err());
@@ -90,7 +90,7 @@ fn page_table_levels_are_as_asked_for() {
         return;
     }
     for five_level in [false, true] {
-        let spec = GuestSpec { five_level, ..spec(Flavor::Debian6_1) };
+        let spec = GuestSpec { five_level, ..spec(Flavor::V6_1) };
         let mut guest = Guest::boot(&spec).unwrap();
         let flags = guest.agent("run grep -m1 flags /proc/cpuinfo").unwrap();
         assert_eq!(flags[0].contains(" la57"), five_level);
@@ -102,7 +102,7 @@ fn several_numa_nodes_are_seen_inside() {
     if !enabled("several_numa_nodes_are_seen_inside") {
         return;
     }
-    let spec = GuestSpec { numa_nodes: 2, ..spec(Flavor::Debian6_12) };
+    let spec = GuestSpec { numa_nodes: 2, ..spec(Flavor::V6_12) };
     let mut guest = Guest::boot(&spec).unwrap();
     let nodes = guest.agent("run cat /sys/devices/system/node/has_memory").unwrap();
     assert_eq!(nodes, ["0-1"]);
@@ -116,7 +116,7 @@ fn dropped_guest_leaves_nothing_behind() {
     if !enabled("dropped_guest_leaves_nothing_behind") {
         return;
     }
-    let guest = Guest::boot(&spec(Flavor::Debian6_1)).unwrap();
+    let guest = Guest::boot(&spec(Flavor::V6_1)).unwrap();
     let ram = guest.ram_path().to_owned();
     let process = PathBuf::from(format!("/proc/{}", guest.qemu_pid()));
     assert!(process.exists());
@@ -130,7 +130,7 @@ fn storm_forks_as_often_as_it_is_told() {
     if !enabled("storm_forks_as_often_as_it_is_told") {
         return;
     }
-    let mut guest = Guest::boot(&spec(Flavor::Debian6_1)).unwrap();
+    let mut guest = Guest::boot(&spec(Flavor::V6_1)).unwrap();
     let started = Instant::now();
     guest.agent("storm rate=50 seconds=4").unwrap();
     // A busy machine emulates too slowly for the rate; the storm then catches up.

@@ -33,28 +33,28 @@ fn scan_is_exact(guest: &mut Guest, workload: &str) {
 #[test]
 fn zoo_of_6_1_is_scanned_exactly() {
     if enabled("zoo_of_6_1_is_scanned_exactly") {
-        scan_is_exact(&mut boot(Flavor::Debian6_1, |_| ()), "zoo");
+        scan_is_exact(&mut boot(Flavor::V6_1, |_| ()), "zoo");
     }
 }
 
 #[test]
 fn zoo_of_6_12_is_scanned_exactly() {
     if enabled("zoo_of_6_12_is_scanned_exactly") {
-        scan_is_exact(&mut boot(Flavor::Debian6_12, |_| ()), "zoo");
+        scan_is_exact(&mut boot(Flavor::V6_12, |_| ()), "zoo");
     }
 }
 
 #[test]
 fn zoo_behind_five_levels_is_scanned_exactly() {
     if enabled("zoo_behind_five_levels_is_scanned_exactly") {
-        scan_is_exact(&mut boot(Flavor::Debian6_12, |spec| spec.five_level = true), "zoo");
+        scan_is_exact(&mut boot(Flavor::V6_12, |spec| spec.five_level = true), "zoo");
     }
 }
 
 #[test]
 fn zoo_on_two_nodes_is_scanned_exactly() {
     if enabled("zoo_on_two_nodes_is_scanned_exactly") {
-        scan_is_exact(&mut boot(Flavor::Debian6_1, |spec| spec.numa_nodes = 2), "zoo");
+        scan_is_exact(&mut boot(Flavor::V6_1, |spec| spec.numa_nodes = 2), "zoo");
     }
 }
 
@@ -67,14 +67,14 @@ fn load_of_6_1_behind_five_levels_is_scanned_exactly() {
             spec.memory_mib = 1024;
             spec.five_level = true;
         };
-        scan_is_exact(&mut boot(Flavor::Debian6_1, change), LOAD);
+        scan_is_exact(&mut boot(Flavor::V6_1, change), LOAD);
     }
 }
 
 #[test]
 fn load_of_6_12_is_scanned_exactly() {
     if enabled("load_of_6_12_is_scanned_exactly") {
-        scan_is_exact(&mut boot(Flavor::Debian6_12, |spec| spec.memory_mib = 1024), LOAD);
+        scan_is_exact(&mut boot(Flavor::V6_12, |spec| spec.memory_mib = 1024), LOAD);
     }
 }
 
@@ -87,6 +87,6 @@ fn twenty_thousand_descriptors_on_two_nodes_are_scanned_exactly() {
             spec.numa_nodes = 2;
         };
         let many = "fds process=1 count=20000";
-        scan_is_exact(&mut boot(Flavor::Debian6_1, change), many);
+        scan_is_exact(&mut boot(Flavor::V6_1, change), many);
     }
 }

@@ -221,14 +221,14 @@ fn assert_oddities(truth: &Truth) {
 #[test]
 fn zoo_of_6_1_has_everything() {
     if enabled("zoo_of_6_1_has_everything") {
-        zoo_has_everything(Flavor::Debian6_1);
+        zoo_has_everything(Flavor::V6_1);
     }
 }
 
 #[test]
 fn zoo_of_6_12_has_everything() {
     if enabled("zoo_of_6_12_has_everything") {
-        zoo_has_everything(Flavor::Debian6_12);
+        zoo_has_everything(Flavor::V6_12);
     }
 }
 
@@ -237,7 +237,7 @@ fn load_is_what_was_asked_for_and_quiet() {
     if !enabled("load_is_what_was_asked_for_and_quiet") {
         return;
     }
-    let mut guest = boot(Flavor::Debian6_1, 1024);
+    let mut guest = boot(Flavor::V6_1, 1024);
     let bare = Truth::of(&mut guest, "").unwrap();
     let started = Instant::now();
     let notes = guest.agent("load processes=300 threads=5 fds=50 areas=100 connections=5").unwrap();

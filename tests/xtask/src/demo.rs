@@ -28,7 +28,7 @@ pub(crate) const USAGE: &str = "\
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let mut flavor = Flavor::Debian6_1;
+    let mut flavor = Flavor::V6_1;
     let mut all = false;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {

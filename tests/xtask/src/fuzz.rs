@@ -74,7 +74,7 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
     }
     let text = |e: panoptes_rig::Error| e.to_string();
     setup::ensure().map_err(text)?;
-    let kernel = Kernel::obtain(Flavor::Debian6_1).map_err(text)?;
+    let kernel = Kernel::obtain(Flavor::V6_1).map_err(text)?;
     println!("fuzz: booting Linux {} for seeds …", kernel.release());
     let mut guest = Guest::boot(&GuestSpec::new(kernel)).map_err(text)?;
     guest.agent("zoo").map_err(text)?;

@@ -8,17 +8,18 @@ use std::io::BufRead as _;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 
 pub(crate) const USAGE: &str = "\
-  guest [--kernel 6.1] [--memory MIB] [--five-level] [--numa NODES] [--ram-file PATH]
-        [--load 'COMMAND']…
+  guest [--kernel 6.1] [--memory MIB] [--five-level] [--pti] [--numa NODES]
+        [--ram-file PATH] [--load 'COMMAND']…
         boots a guest, prints where its memory is, obeys --load, then takes the agent's commands
         on stdin until EOF (tests/agent/agent.c lists them)
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let text = |e: panoptes_rig::Error| e.to_string();
-    let mut flavor = Flavor::Debian6_1;
+    let mut flavor = Flavor::V6_1;
     let mut memory_mib = 512;
     let mut five_level = false;
+    let mut page_table_isolation = false;
     let mut numa_nodes = 1;
     let mut ram_file = None;
     let mut commands = Vec::new();
@@ -33,6 +34,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             "--ram-file" => ram_file = Some(value()?.into()),
             "--load" => commands.push(value()?),
             "--five-level" => five_level = true,
+            "--pti" => page_table_isolation = true,
             other => return Err(format!("guest has no option {other:?}; see `cargo xtask help`")),
         }
     }
@@ -40,6 +42,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let spec = GuestSpec {
         memory_mib,
         five_level,
+        page_table_isolation,
         numa_nodes,
         ram_file,
         ..GuestSpec::new(Kernel::obtain(flavor).map_err(text)?)

@@ -22,9 +22,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 
 /// An image, the kernel that it is of, and what its guest is made to do.
 const IMAGES: &[(&str, Flavor, &str)] = &[
-    ("6.1", Flavor::Debian6_1, "zoo"),
-    ("6.1-loaded", Flavor::Debian6_1, "load processes=100 threads=5 fds=50 areas=50 connections=5"),
-    ("6.12", Flavor::Debian6_12, "zoo"),
+    ("6.1", Flavor::V6_1, "zoo"),
+    ("6.1-loaded", Flavor::V6_1, "load processes=100 threads=5 fds=50 areas=50 connections=5"),
+    ("6.12", Flavor::V6_12, "zoo"),
 ];
 
 /// The folder where tests look for images.

@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     for flavor in Flavor::ALL {
         let kernel = Kernel::obtain(*flavor).map_err(|e| e.to_string())?;
         initramfs::build(&kernel).map_err(|e| e.to_string())?;
-        println!("{:<5} {}", flavor.name(), kernel.release());
+        println!("{:<10} {}", flavor.name(), kernel.release());
     }
     Ok(())
 }

@@ -201,13 +201,13 @@ fn acts_are_taken_for_what_they_are(flavor: Flavor) {
 #[test]
 fn acts_in_6_1_are_taken_for_what_they_are() {
     if enabled("acts_in_6_1_are_taken_for_what_they_are") {
-        acts_are_taken_for_what_they_are(Flavor::Debian6_1);
+        acts_are_taken_for_what_they_are(Flavor::V6_1);
     }
 }
 
 #[test]
 fn acts_in_6_12_are_taken_for_what_they_are() {
     if enabled("acts_in_6_12_are_taken_for_what_they_are") {
-        acts_are_taken_for_what_they_are(Flavor::Debian6_12);
+        acts_are_taken_for_what_they_are(Flavor::V6_12);
     }
 }

@@ -32,7 +32,7 @@ fn watching_ends_when_it_should() {
     if !enabled("watching_ends_when_it_should") {
         return;
     }
-    let mut guest = inside::boot(Flavor::Debian6_1);
+    let mut guest = inside::boot(Flavor::V6_1);
     guest.agent("churn seconds=100000").unwrap();
     stopped_gracefully(&guest);
     logs_rotate(&guest);

@@ -112,13 +112,13 @@ fn hiding_is_reported_once(flavor: Flavor) {
 #[test]
 fn a_hidden_process_of_6_1_is_reported_once() {
     if enabled("a_hidden_process_of_6_1_is_reported_once") {
-        hiding_is_reported_once(Flavor::Debian6_1);
+        hiding_is_reported_once(Flavor::V6_1);
     }
 }
 
 #[test]
 fn a_hidden_process_of_6_12_is_reported_once() {
     if enabled("a_hidden_process_of_6_12_is_reported_once") {
-        hiding_is_reported_once(Flavor::Debian6_12);
+        hiding_is_reported_once(Flavor::V6_12);
     }
 }

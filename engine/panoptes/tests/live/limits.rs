@@ -70,7 +70,7 @@ fn a_full_table_of_processes_is_said_once_a_crossing() {
     if !enabled("a_full_table_of_processes_is_said_once_a_crossing") {
         return;
     }
-    let mut guest = inside::boot(Flavor::Debian6_1);
+    let mut guest = inside::boot(Flavor::V6_1);
     let capacity = inside::processes(&guest).len() as u64 + 10;
     let watcher = Watch::of(&guest).with(&format!("--limits=processes={capacity}")).attached();
     let (reached, cleared) = ("process_limit_reached", "limit_cleared");
@@ -116,7 +116,7 @@ fn other_full_tables_are_said_once_and_processes_go_on() {
     if !enabled("other_full_tables_are_said_once_and_processes_go_on") {
         return;
     }
-    let mut guest = inside::boot(Flavor::Debian6_12);
+    let mut guest = inside::boot(Flavor::V6_12);
     // Connections that were closed do not wait for a minute in the full table.
     inside::run(&mut guest, "echo 0 >/proc/sys/net/ipv4/tcp_max_tw_buckets");
     let limits: Vec<String> =

@@ -42,8 +42,8 @@ fn a_profile_serves_its_kernel_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (own, foreign) = (path("6.1.json"), path("6.12.json"));
-    build(&inside::boot(Flavor::Debian6_12), &foreign);
-    let mut guest = inside::boot(Flavor::Debian6_1);
+    build(&inside::boot(Flavor::V6_12), &foreign);
+    let mut guest = inside::boot(Flavor::V6_1);
     build(&guest, &own);
 
     // The same memory gives the same lines, by whichever profile; a folder is searched for the right one.

@@ -24,7 +24,7 @@ fn a_storm_of_processes_is_reported_without_a_mistake() {
     let is_long = std::env::var_os(LONG).is_some_and(|value| value == "1");
     let seconds: u64 = if is_long { 60 } else { 20 };
     println!("{seconds} s of {FORKS_PER_SECOND} forks a second ({LONG}=1: a minute)");
-    let mut guest = inside::boot(Flavor::Debian6_1);
+    let mut guest = inside::boot(Flavor::V6_1);
 
     // What there is when the watcher comes is known exactly: nothing moves meanwhile.
     guest.pause().unwrap();

@@ -33,8 +33,8 @@ fn two_machines_are_told_apart() {
         })
     };
     // The first waits for its turn, the second runs beside it.
-    let mut first = boot(Flavor::Debian6_1, &one, false);
-    let mut second = boot(Flavor::Debian6_12, &two, true);
+    let mut first = boot(Flavor::V6_1, &one, false);
+    let mut second = boot(Flavor::V6_12, &two, true);
     let watcher = Watch::files(&[&one, &two]).attached();
     let sleeps =
         [inside::start(&mut first, "sleep 7001"), inside::start(&mut second, "sleep 7002")];
@@ -84,7 +84,7 @@ fn memory_does_not_grow_by_being_watched() {
     }
     let folder = folder();
     let ram = folder.path().join("ram");
-    let mut guest = inside::boot_with(Flavor::Debian6_1, |spec| {
+    let mut guest = inside::boot_with(Flavor::V6_1, |spec| {
         spec.memory_mib = 256;
         spec.ram_file = Some(ram.clone());
     });

@@ -177,13 +177,13 @@ fn a_tour_is_reported(flavor: Flavor) {
 #[test]
 fn a_tour_of_6_1_is_reported_act_by_act() {
     if enabled("a_tour_of_6_1_is_reported_act_by_act") {
-        a_tour_is_reported(Flavor::Debian6_1);
+        a_tour_is_reported(Flavor::V6_1);
     }
 }
 
 #[test]
 fn a_tour_of_6_12_is_reported_act_by_act() {
     if enabled("a_tour_of_6_12_is_reported_act_by_act") {
-        a_tour_is_reported(Flavor::Debian6_12);
+        a_tour_is_reported(Flavor::V6_12);
     }
 }

@@ -1,0 +1,167 @@
+//! Which kernels the rig knows: a series, a build and an architecture of Debian's.
+//!
+//! Not for fetching them: see `kernel`.
+
+use crate::error::{Error, Result};
+
+/// A kernel that tests ask for: Debian's newest of a series, in one of its builds, for one architecture.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Flavor {
+    /// The series.
+    pub series: Series,
+    /// The build.
+    pub build: Build,
+    /// The architecture.
+    pub architecture: Architecture,
+}
+
+/// A series of kernels, by the Debian release that carries it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Series {
+    /// Debian 11's.
+    V5_10,
+    /// Debian 12's.
+    V6_1,
+    /// Debian 13's.
+    V6_12,
+    /// What will be Debian 14's, whatever 7 that is today.
+    V7,
+}
+
+/// How Debian configured a kernel.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Build {
+    /// For any machine.
+    Generic,
+    /// For guests: fewer drivers.
+    Cloud,
+    /// With `PREEMPT_RT`.
+    RealTime,
+}
+
+/// The processors that a kernel is for.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Architecture {
+    /// x86-64.
+    Amd64,
+}
+
+impl Flavor {
+    /// Debian 11's generic kernel for x86-64.
+    pub const V5_10: Self = Self::amd64(Series::V5_10, Build::Generic);
+    /// Debian 12's generic kernel for x86-64.
+    pub const V6_1: Self = Self::amd64(Series::V6_1, Build::Generic);
+    /// Debian 13's generic kernel for x86-64.
+    pub const V6_12: Self = Self::amd64(Series::V6_12, Build::Generic);
+    /// Debian unstable's generic kernel for x86-64.
+    pub const V7: Self = Self::amd64(Series::V7, Build::Generic);
+
+    /// Every kernel that the rig can boot.
+    pub const ALL: &[Self] = &[
+        Self::V5_10,
+        Self::amd64(Series::V5_10, Build::Cloud),
+        Self::V6_1,
+        Self::amd64(Series::V6_1, Build::Cloud),
+        Self::V6_12,
+        Self::amd64(Series::V6_12, Build::Cloud),
+        Self::amd64(Series::V6_12, Build::RealTime),
+        Self::V7,
+        Self::amd64(Series::V7, Build::Cloud),
+    ];
+
+    /// Those that the tests of every day use.
+    pub const EVERY_DAY: &[Self] = &[Self::V5_10, Self::V6_1, Self::V6_12, Self::V7];
+
+    const fn amd64(series: Series, build: Build) -> Self {
+        Self { series, build, architecture: Architecture::Amd64 }
+    }
+
+    /// The name people type: `6.1`, `6.12-rt`, `7-cloud`; the architecture is said where it is not amd64.
+    pub fn name(self) -> String {
+        let architecture = match self.architecture {
+            Architecture::Amd64 => "",
+        };
+        format!("{}{}{architecture}", self.series.name(), self.build.infix())
+    }
+
+    /// The kernel of that name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.iter().copied().find(|flavor| flavor.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|flavor| flavor.name()).collect();
+            Error::new(format!("no kernel {name:?}; known are: {}", known.join(", ")))
+        })
+    }
+
+    /// Whether a kernel release (`uname -r`) is of this series, build and architecture.
+    pub(crate) fn owns(self, release: &str) -> bool {
+        let suffix = format!("{}-{}", self.build.infix(), self.architecture.debian());
+        let Some(version) = release.strip_suffix(&suffix) else { return false };
+        // What is left is numbers, and words such as `+deb13`: none of another build, and no backport.
+        let other = version.split(['-', '+', '~']).any(|word| {
+            ["cloud", "rt", "unsigned", "dbg"].contains(&word) || word.starts_with("bpo")
+        });
+        version.starts_with(&format!("{}.", self.series.name())) && !other
+    }
+}
+
+impl Series {
+    /// How its releases begin.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V5_10 => "5.10",
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+            Self::V7 => "7",
+        }
+    }
+}
+
+impl Build {
+    /// What stands for it in the release, before the architecture.
+    const fn infix(self) -> &'static str {
+        match self {
+            Self::Generic => "",
+            Self::Cloud => "-cloud",
+            Self::RealTime => "-rt",
+        }
+    }
+}
+
+impl Architecture {
+    /// Debian's name of it.
+    pub const fn debian(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_belongs_to_one_flavor() {
+        let cases = [
+            ("5.10.0-32-amd64", "5.10"),
+            ("6.1.0-50-amd64", "6.1"),
+            ("6.1.0-50-cloud-amd64", "6.1-cloud"),
+            ("6.12.107+deb13-amd64", "6.12"),
+            ("6.12.107+deb13-rt-amd64", "6.12-rt"),
+            ("7.2.13+deb14-cloud-amd64", "7-cloud"),
+        ];
+        for (release, name) in cases {
+            let owners: Vec<_> =
+                Flavor::ALL.iter().filter(|f| f.owns(release)).map(|f| f.name()).collect();
+            assert_eq!(owners, [name], "{release}");
+            assert!(Flavor::from_name(name).unwrap().owns(release));
+        }
+    }
+
+    #[test]
+    fn other_builds_belong_to_none() {
+        for release in ["6.1.0-50-amd64-unsigned", "6.12.9+bpo-amd64", "6.12.107+deb13-amd64-dbg"] {
+            assert!(Flavor::ALL.iter().all(|flavor| !flavor.owns(release)), "{release}");
+        }
+    }
+}
