@@ -53,8 +53,9 @@ fn decode(criterion: &mut Criterion) {
         black_box(Vma::decode(&layouts.vm_area_struct, bytes));
     });
     let leaf = maple_tree::Enode(1 << 3);
-    bench(criterion, &mut machine, "maple leaf", &layouts.maple_node.packing, nodes, |bytes| {
-        maple_tree::for_each_entry(&layouts.maple_node, leaf, bytes, u64::MAX, |entry, end| {
+    let Some(maple_node) = &layouts.maple_node else { return };
+    bench(criterion, &mut machine, "maple leaf", &maple_node.packing, nodes, |bytes| {
+        maple_tree::for_each_entry(maple_node, leaf, bytes, u64::MAX, |entry, end| {
             black_box((entry, end));
         });
     });
@@ -65,8 +66,8 @@ fn areas(
     machine: &mut Machine,
     roots: impl Iterator<Item = u64>,
 ) -> (Vec<KernelVa>, Vec<KernelVa>) {
-    let layout = machine.kernel.layouts.maple_node;
     let (mut leaves, mut areas) = (Vec::new(), Vec::new());
+    let Some(layout) = machine.kernel.layouts.maple_node else { return (leaves, areas) };
     let mut level: Vec<Entry> = roots.map(maple_tree::root).collect();
     while !level.is_empty() && areas.len() < OBJECTS {
         let mut next = Vec::new();

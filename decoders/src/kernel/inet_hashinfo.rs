@@ -7,8 +7,11 @@ crate::layout! {
         ehash: ["ehash"],
         /// Count of those buckets less one.
         ehash_mask: ["ehash_mask"],
-        /// Array of buckets of listeners, by port and address. Since Linux commit cae3873c5b3a ("net: inet:
-        /// Retire port only listening_hash") (in v5.19) the only such table.
+        /// Buckets of all listeners, by port, in the structure itself. Until Linux commit cae3873c5b3a ("net:
+        /// inet: Retire port only listening_hash") (in v5.19); since then all are in `lhash2`.
+        listening_hash?: ["listening_hash"],
+        /// Array of buckets of listeners, by port and address. Where there is a `listening_hash` too, its
+        /// lists are linked by another field than those.
         lhash2?: ["lhash2"],
         /// Count of those buckets less one.
         lhash2_mask?: ["lhash2_mask"],

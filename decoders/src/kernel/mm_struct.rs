@@ -7,7 +7,9 @@ crate::layout! {
         pgd: ["pgd"],
         /// Root of the maple tree of areas. Since Linux commit d4af56c5c7c6 ("mm: start tracking VMAs with
         /// maple tree") (in v6.1).
-        ma_root: ["mm_mt.ma_root"],
+        ma_root?: ["mm_mt.ma_root"],
+        /// Root of the red-black tree of areas, before that.
+        mm_rb?: ["mm_rb.rb_node"],
         /// `struct file *` of the executable.
         exe_file: ["exe_file"],
         /// How many areas there are.

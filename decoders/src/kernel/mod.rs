@@ -29,26 +29,35 @@ pub mod xarray;
 
 use crate::layout::{Layout, Members, Missing};
 
+/// Declares all layouts: first those of structures that every kernel has, then those that some lack.
 macro_rules! layouts {
-    ($( $(#[$doc:meta])* $field:ident : $layout:ty ),* $(,)?) => {
+    (
+        $( $(#[$doc:meta])* $field:ident : $layout:ty ),* ;
+        $( $(#[$some_doc:meta])* $some:ident ? : $some_layout:ty ),* $(,)?
+    ) => {
         /// Every layout that the decoders declare, bound to one kernel.
         #[derive(Clone, Debug, Default, Eq, PartialEq)]
         pub struct Layouts {
             $( $(#[$doc])* pub $field: $layout, )*
+            $( $(#[$some_doc])* pub $some: Option<$some_layout>, )*
         }
 
         impl Layouts {
             /// Binds all of them; the first required field that is missing is the error.
             pub fn bind(members: &dyn Members) -> Result<Self, Missing> {
-                Ok(Self { $( $field: <$layout as Layout>::bind(members)?, )* })
+                Ok(Self {
+                    $( $field: <$layout as Layout>::bind(members)?, )*
+                    $( $some: match members.size_of(<$some_layout as Layout>::STRUCTURE) {
+                        Some(_) => Some(<$some_layout as Layout>::bind(members)?),
+                        None => None,
+                    }, )*
+                })
             }
         }
     };
 }
 
 layouts! {
-    /// `struct anon_vma_name`
-    anon_vma_name: vm_area_struct::AnonVmaName,
     /// `struct cred`
     cred: cred::Cred,
     /// `struct dentry`
@@ -85,8 +94,6 @@ layouts! {
     inode_private: inode::InodePrivate,
     /// `struct mm_struct`
     mm_struct: mm_struct::MmStruct,
-    /// `struct maple_node`
-    maple_node: maple_tree::MapleNode,
     /// `struct mnt_namespace`
     mnt_namespace: nsproxy::MntNamespace,
     /// `struct mount`
@@ -130,5 +137,10 @@ layouts! {
     /// `struct vm_special_mapping`
     vm_special_mapping: vm_area_struct::VmSpecialMapping,
     /// `struct xa_node`
-    xa_node: xarray::XaNode,
+    xa_node: xarray::XaNode;
+    /// `struct anon_vma_name`, since Linux commit 9a10064f5625 ("mm: add a field to store names for private
+    /// anonymous memory") (in v5.17).
+    anon_vma_name?: vm_area_struct::AnonVmaName,
+    /// `struct maple_node`, since Linux commit 54a611b60590 ("Maple Tree: add new data structure") (in v6.1).
+    maple_node?: maple_tree::MapleNode,
 }

@@ -24,6 +24,13 @@ crate::layout! {
         vm_private_data: ["vm_private_data"],
         /// `struct anon_vma_name *`, where the kernel is built with it.
         anon_name?: ["anon_name"],
+        /// Link in the red-black tree of areas, before there was a maple tree: an `rb_node` of the area with
+        /// lower addresses.
+        rb_left?: ["vm_rb.rb_left"],
+        /// The same of the one with higher addresses.
+        rb_right?: ["vm_rb.rb_right"],
+        /// The `rb_node` itself.
+        vm_rb?: ["vm_rb"],
     }
 }
 
@@ -74,12 +81,18 @@ pub struct Vma {
     pub private_data: KernelVa,
     /// `struct anon_vma_name *`
     pub anon_name: KernelVa,
+    /// Areas below it in a red-black tree, lower addresses first; null where there is none, or no such tree.
+    pub children: [KernelVa; 2],
 }
 
 impl Vma {
     /// Decodes the packed copy of an area.
     pub fn decode(layout: &VmAreaStruct, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
+        let child = |link| match (view.optional(link), layout.vm_rb) {
+            (Some(node), Some(vm_rb)) if node != 0 => KernelVa(node).minus(u64::from(vm_rb.offset)),
+            _ => KernelVa::NULL,
+        };
         Self {
             start: view.unsigned(layout.vm_start),
             end: view.unsigned(layout.vm_end),
@@ -89,6 +102,7 @@ impl Vma {
             ops: view.pointer(layout.vm_ops),
             private_data: view.pointer(layout.vm_private_data),
             anon_name: KernelVa(view.optional(layout.anon_name).unwrap_or(0)),
+            children: [child(layout.rb_left), child(layout.rb_right)],
         }
     }
 

@@ -71,11 +71,19 @@ impl Walker {
         let layout = &layouts.inet_hashinfo;
         let ehash = view.pointer(layout.ehash);
         let ehash_count = buckets(view.unsigned(layout.ehash_mask), EHASH_BUCKETS_MAX);
-        let lhash2 = layout.lhash2.map(|field| view.pointer(field)).unwrap_or_default();
-        let lhash2_mask = view.optional(layout.lhash2_mask).unwrap_or(0);
         let listen = &layouts.inet_listen_hashbucket;
-        let lhash2_count = buckets(lhash2_mask, LHASH2_BUCKETS_MAX);
-        let Some(left) = buckets_left.checked_sub(ehash_count + lhash2_count) else {
+        let (listeners, listeners_count) = match (layout.listening_hash, layout.lhash2) {
+            (Some(inside), _) => {
+                let count = inside.size / listen.size.max(1);
+                (hashinfo.plus(u64::from(inside.offset)), count)
+            }
+            (None, Some(lhash2)) => {
+                let mask = view.optional(layout.lhash2_mask).unwrap_or(0);
+                (view.pointer(lhash2), buckets(mask, LHASH2_BUCKETS_MAX))
+            }
+            (None, None) => (KernelVa::NULL, 0),
+        };
+        let Some(left) = buckets_left.checked_sub(ehash_count + listeners_count) else {
             self.snapshot.losses.dropped += 1;
             return;
         };
@@ -85,7 +93,7 @@ impl Walker {
         self.read_buckets(
             source,
             kernel,
-            (lhash2, lhash2_count),
+            (listeners, listeners_count),
             (listen.size, listen.first.offset),
             socks,
         );

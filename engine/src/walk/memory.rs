@@ -1,18 +1,22 @@
-//! Memory areas: down every address space's maple tree at once.
+//! Memory areas: down every address space's tree at once, be it a maple tree or a red-black one.
 
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::maple_tree::{self, Enode, Entry};
-use panoptes_decoders::kernel::vm_area_struct::Vma;
+use panoptes_decoders::kernel::maple_tree::{self, Enode, Entry, MapleNode};
+use panoptes_decoders::kernel::vm_area_struct::{VmAreaStruct, Vma};
 use panoptes_decoders::layout::View;
 use panoptes_decoders::source::MemorySource;
 
-use super::snapshot::{FileRow, NameKind, VmaRow};
-use super::{Kernel, NONE, NameRow, Walker, fetch, row_of};
+use super::snapshot::{FileRow, MmRow, NameKind, Rows, VmaRow};
+use super::{Kernel, Maps, NONE, NameRow, Walker, fetch, row_of};
 use crate::address::Insertion;
 
-/// A node of a tree that is to be read.
+/// Deepest red-black tree: twice the logarithm of as many areas as a process may have (`vm.max_map_count`, an
+/// int).
+const RED_BLACK_DEPTH_MAX: u32 = 64;
+
+/// A node of a maple tree that is to be read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     mm: u32,
@@ -23,15 +27,33 @@ pub(super) struct Node {
 impl Walker {
     /// Fills `vmas` in, and each address space's range of them.
     pub(super) fn read_areas<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        for mm in self.snapshot.mms.iter_mut() {
+            mm.vmas = 0..0;
+        }
+        self.maps.visited.clear();
+        match &kernel.layouts.maple_node {
+            Some(layout) => self.read_maple_trees(source, kernel, layout),
+            None => self.read_red_black_trees(source, kernel),
+        }
+        for mm in self.snapshot.mms.iter_mut() {
+            // A tree that was changing while we read it, or that somebody made up.
+            mm.complete &= mm.vmas.len() == mm.map_count as usize;
+        }
+    }
+
+    fn read_maple_trees<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        layout: &MapleNode,
+    ) {
         let mut nodes = mem::take(&mut self.scratch.nodes);
         let mut values = mem::take(&mut self.scratch.addresses);
         let mut owners = mem::take(&mut self.scratch.owners);
         nodes.clear();
         values.clear();
         owners.clear();
-        self.maps.visited.clear();
         for (index, mm) in self.snapshot.mms.iter_mut().enumerate() {
-            mm.vmas = 0..0;
             match maple_tree::root(mm.ma_root) {
                 Entry::Empty => {}
                 Entry::Value(vma) => {
@@ -51,15 +73,72 @@ impl Walker {
             if nodes.is_empty() {
                 break;
             }
-            self.read_nodes(source, kernel, &mut nodes, &mut values, &mut owners);
-        }
-        for mm in self.snapshot.mms.iter_mut() {
-            // A tree that was changing while we read it, or that somebody made up.
-            mm.complete &= mm.vmas.len() == mm.map_count as usize;
+            self.read_nodes(source, kernel, layout, &mut nodes, &mut values, &mut owners);
         }
         self.scratch.nodes = nodes;
         self.scratch.addresses = values;
         self.scratch.owners = owners;
+    }
+
+    /// Reads the trees whose nodes are the areas themselves, a level of all of them in each round.
+    fn read_red_black_trees<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let layout = &kernel.layouts.vm_area_struct;
+        let scratch = &mut self.scratch;
+        let (areas, owners) = (&mut scratch.addresses, &mut scratch.owners);
+        let (below, below_owners) = (&mut scratch.more, &mut scratch.more_owners);
+        let snapshot = &mut self.snapshot;
+        let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
+        let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
+        let maps = &mut self.maps;
+        areas.clear();
+        owners.clear();
+        for (index, mm) in mms.iter().enumerate().filter(|(_, mm)| !mm.mm_rb.is_null()) {
+            areas.push(mm.mm_rb);
+            owners.push(index as u32);
+        }
+        for _ in 0..RED_BLACK_DEPTH_MAX {
+            if areas.is_empty() {
+                break;
+            }
+            below.clear();
+            below_owners.clear();
+            fetch(&mut self.reader, source, kernel, &layout.packing, areas, |index, bytes| {
+                let owner = owners[index];
+                let mm = &mut mms[owner as usize];
+                let Some(vma) = bytes.and_then(|bytes| area_of(layout, mm, bytes)) else {
+                    losses.unreadable += 1;
+                    mm.complete = false;
+                    return;
+                };
+                if maps.visited.insert(areas[index].0, 0) != Insertion::New
+                    || vmas.push(row(maps, files, names, vma)).is_none()
+                {
+                    mm.complete = false;
+                    return;
+                }
+                for child in vma.children.into_iter().filter(|child| !child.is_null()) {
+                    if below.len() < below.capacity() {
+                        below.push(child);
+                        below_owners.push(owner);
+                    } else {
+                        mm.complete = false;
+                        losses.dropped += 1;
+                    }
+                }
+            });
+            mem::swap(areas, below);
+            mem::swap(owners, below_owners);
+        }
+        vmas.sort_unstable_by_key(|row| (row.vma.mm, row.vma.start));
+        let mut start = 0;
+        for group in vmas.chunk_by(|one, next| one.vma.mm == next.vma.mm) {
+            let end = start + group.len() as u32;
+            let mm = group.first().and_then(|first| maps.mms.get(first.vma.mm.0));
+            if let Some(mm) = mm.and_then(|index| mms.get_mut(index as usize)) {
+                mm.vmas = start..end;
+            }
+            start = end;
+        }
     }
 
     /// Reads one level of all trees: `nodes` becomes the next, and areas go to `values` with their owners.
@@ -67,11 +146,11 @@ impl Walker {
         &mut self,
         source: &mut S,
         kernel: &Kernel,
+        layout: &MapleNode,
         nodes: &mut Vec<Node>,
         values: &mut Vec<KernelVa>,
         owners: &mut Vec<u32>,
     ) {
-        let layout = &kernel.layouts.maple_node;
         let addresses = &mut self.scratch.more;
         let children = &mut self.scratch.more_nodes;
         let visited = &mut self.maps.visited;
@@ -134,35 +213,46 @@ impl Walker {
         let maps = &mut self.maps;
         fetch(&mut self.reader, source, kernel, &layout.packing, values, |index, bytes| {
             let mm = &mut mms[owners[index] as usize];
-            let vma = bytes.map(|bytes| Vma::decode(layout, bytes));
-            let Some(vma) = vma.filter(|vma| vma.mm == mm.address && vma.start < vma.end) else {
+            let Some(vma) = bytes.and_then(|bytes| area_of(layout, mm, bytes)) else {
                 losses.unreadable += 1;
                 mm.complete = false;
                 return;
             };
-            let file = row_of(&mut maps.files, files, vma.file, || FileRow::new(vma.file));
-            // An area without a file but with operations is one of the kernel's own special mappings.
-            let (name, kind) = if vma.file.is_null() && !vma.ops.is_null() {
-                (vma.private_data, NameKind::SpecialMapping)
-            } else if vma.file.is_null() {
-                (vma.anon_name, NameKind::AnonVma)
-            } else {
-                (KernelVa::NULL, NameKind::AnonVma)
-            };
-            let name = row_of(&mut maps.names, names, name, || NameRow::new(name, kind));
+            let row = row(maps, files, names, vma);
             let start = vmas.len() as u32;
             if mm.vmas.is_empty() {
                 mm.vmas = start..start;
             }
             // All areas of an address space are at the same depth, so its rows are neighbours; in a tree
             // that somebody made up they need not be.
-            if mm.vmas.end != start || vmas.push(VmaRow { vma, file, name }).is_none() {
+            if mm.vmas.end != start || vmas.push(row).is_none() {
                 mm.complete = false;
                 return;
             }
             mm.vmas.end += 1;
         });
     }
+}
+
+/// The area in `bytes`, if it can be one of that address space.
+fn area_of(layout: &VmAreaStruct, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
+    let vma = Vma::decode(layout, bytes);
+    (vma.mm == mm.address && vma.start < vma.end).then_some(vma)
+}
+
+/// An area's row; its file and its name get theirs.
+fn row(maps: &mut Maps, files: &mut Rows<FileRow>, names: &mut Rows<NameRow>, vma: Vma) -> VmaRow {
+    let file = row_of(&mut maps.files, files, vma.file, || FileRow::new(vma.file));
+    // An area without a file but with operations is one of the kernel's own special mappings.
+    let (name, kind) = if vma.file.is_null() && !vma.ops.is_null() {
+        (vma.private_data, NameKind::SpecialMapping)
+    } else if vma.file.is_null() {
+        (vma.anon_name, NameKind::AnonVma)
+    } else {
+        (KernelVa::NULL, NameKind::AnonVma)
+    };
+    let name = row_of(&mut maps.names, names, name, || NameRow::new(name, kind));
+    VmaRow { vma, file, name }
 }
 
 impl VmaRow {

@@ -109,6 +109,7 @@ struct Scratch {
     extra: Vec<KernelVa>,
     results: Vec<KernelVa>,
     owners: Vec<u32>,
+    more_owners: Vec<u32>,
     nodes: Vec<memory::Node>,
     more_nodes: Vec<memory::Node>,
 }
@@ -176,6 +177,7 @@ impl Walker {
                 extra: Vec::with_capacity(list),
                 results: Vec::with_capacity(list),
                 owners: Vec::with_capacity(list),
+                more_owners: Vec::with_capacity(list),
                 nodes: Vec::with_capacity(vmas / 2 + processes),
                 more_nodes: Vec::with_capacity(vmas / 2 + processes),
             },

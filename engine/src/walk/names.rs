@@ -36,7 +36,9 @@ impl Walker {
         texts.extend(todo.iter().map(|&index| {
             let name = &names[index as usize];
             match name.kind {
-                NameKind::AnonVma => name.address.plus(u64::from(layouts.anon_vma_name.size)),
+                NameKind::AnonVma => layouts
+                    .anon_vma_name
+                    .map_or(KernelVa::NULL, |layout| name.address.plus(u64::from(layout.size))),
                 NameKind::SpecialMapping | NameKind::Namespace => KernelVa::NULL,
             }
         }));

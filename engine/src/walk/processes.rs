@@ -316,7 +316,13 @@ impl Walker {
             };
             let view = View::new(bytes);
             mm.pgd = view.pointer(layout.pgd);
-            mm.ma_root = view.unsigned(layout.ma_root);
+            mm.ma_root = view.optional(layout.ma_root).unwrap_or(0);
+            let mm_rb = view.optional(layout.mm_rb).filter(|&node| node != 0);
+            mm.mm_rb = mm_rb
+                .zip(kernel.layouts.vm_area_struct.vm_rb)
+                .map_or(KernelVa::NULL, |(node, vm_rb)| {
+                    KernelVa(node).minus(u64::from(vm_rb.offset))
+                });
             mm.map_count = view.unsigned(layout.map_count) as u32;
             mm.arguments = view.unsigned(layout.arg_start)..view.unsigned(layout.arg_end);
             mm.environment = view.unsigned(layout.env_start)..view.unsigned(layout.env_end);

@@ -242,8 +242,10 @@ pub struct MmRow {
     pub address: KernelVa,
     /// Top page table.
     pub pgd: KernelVa,
-    /// Root of the maple tree.
+    /// Root of the maple tree; zero where the kernel has none.
     pub ma_root: u64,
+    /// The area at the root of the red-black tree, where the kernel has that instead.
+    pub mm_rb: KernelVa,
     /// Index of the executable's open file.
     pub exe_file: u32,
     /// `struct file *` of the executable.

@@ -64,7 +64,7 @@ impl<'m> Bomb<'m> {
         /// `maple_arange_64`, and a bit that nodes have set (`mt_mk_node`, lib/maple_tree.c).
         const ARANGE_64: u64 = 3 << 3 | 2 | 4;
         // Each of a page of nodes leads to all the others: ten to the thirty-first.
-        let layout = &self.layouts.maple_node;
+        let Some(layout) = self.layouts.maple_node else { return };
         let (slots, pivots) = (layout.arange_slot, layout.arange_pivot);
         for node in 0..ROOM_BYTES / 256 {
             let at = self.slot(node, 256);
@@ -77,7 +77,9 @@ impl<'m> Bomb<'m> {
             self.memory.fill(pivot, (1..=u64::from(pivots.size / 8)).map(|end| end << 20));
         }
         for mm in self.mms.clone() {
-            self.set(mm, self.layouts.mm_struct.ma_root, self.room.0 | ARANGE_64);
+            let root =
+                self.layouts.mm_struct.ma_root.expect("the recorded kernels have maple trees");
+            self.set(mm, root, self.room.0 | ARANGE_64);
         }
     }
 

@@ -262,7 +262,11 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
     (
         "a maple tree's root claims to be of every other kind",
         |memory, layouts, marks, _| {
-            memory.set(marks.process.mm, layouts.mm_struct.ma_root, marks.process.ma_root ^ 0x18);
+            memory.set(
+                marks.process.mm,
+                layouts.mm_struct.ma_root.unwrap(),
+                marks.process.ma_root ^ 0x18,
+            );
         },
         |found| {
             found.all_processes();

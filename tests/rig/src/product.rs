@@ -3,7 +3,7 @@
 //! Tests of guests are in this crate, which does not depend on the product: they use it as a user
 //! does, by its command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command;
@@ -32,7 +32,12 @@ pub fn program() -> Result<PathBuf> {
 
 /// Scans a guest's memory file and gives the lines printed.
 pub fn scan(guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
-    let mut scan = Command::new(program()?);
+    scan_with(&program()?, guest, arguments)
+}
+
+/// The same with a program of the caller's choice.
+pub fn scan_with(program: &Path, guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
+    let mut scan = Command::new(program);
     scan.arg("scan").arg(format!("file:{}", guest.ram_path().display())).args(arguments);
     let text = command::output(&mut scan)?;
     Ok(text.lines().map(str::to_owned).collect())

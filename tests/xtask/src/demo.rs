@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 use serde_json::Value;
 
-use crate::human;
+use crate::{human, program};
 
 pub(crate) const USAGE: &str = "\
   demo [--kernel 6.1] [--all]
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     }
     setup::ensure().map_err(|e| e.to_string())?;
     let kernel = Kernel::obtain(flavor).map_err(|e| e.to_string())?;
-    let program = build()?;
+    let program = program::build()?;
 
     eprintln!("demo: booting Linux {} in QEMU …", kernel.release());
     let begin = Instant::now();
@@ -73,32 +73,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     );
     println!("  {}", folder.join("events.jsonl").display());
     Ok(())
-}
-
-/// Builds the program as users have it.
-fn build() -> Result<PathBuf, String> {
-    eprintln!("demo: building panoptes …");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "panoptes",
-            "--message-format=json-render-diagnostics",
-        ])
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|e| format!("cannot start cargo: {e}"))?;
-    if !output.status.success() {
-        return Err("panoptes does not build; see above".into());
-    }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .find(|path| path.ends_with("panoptes"))
-        .ok_or_else(|| "cargo built panoptes and did not say where".into())
 }
 
 /// A new folder for the records of this run.

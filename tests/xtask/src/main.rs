@@ -10,6 +10,8 @@ mod demo;
 mod fuzz;
 mod guest;
 mod human;
+mod kernels;
+mod program;
 mod recorded;
 mod setup;
 mod test;
@@ -27,6 +29,7 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command { name: "demo", usage: demo::USAGE, run: demo::run },
     Command { name: "test", usage: test::USAGE, run: test::run },
+    Command { name: "kernels", usage: kernels::USAGE, run: kernels::run },
     Command { name: "bench", usage: bench::USAGE, run: bench::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },

@@ -1,0 +1,292 @@
+//! `cargo xtask kernels`: what has been verified: a scan of every kernel, on every kind of machine, against
+//! what is true inside.
+//!
+//! A campaign of its own: `cargo xtask test` has the two kernels that differ most. One kernel that fails does
+//! not stop the others. The table is README.md's.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use panoptes_rig::compare::KINDS;
+use panoptes_rig::{
+    Build, Flavor, Guest, GuestSpec, Kernel, Report, Series, compare, product, setup,
+};
+use serde_json::Value;
+
+use crate::program;
+
+pub(crate) const USAGE: &str = "\
+  kernels [--plain] [NAME]…
+        scans every kernel, or those named (6.1, 7-cloud, 6.12-rt …), on machines of every kind (only
+        plain ones with --plain), compares with what is true inside, and prints the table of README.md
+";
+
+/// So often a truth may change while it is looked at before a machine counts as failed.
+const ATTEMPTS: u32 = 5;
+
+/// As much memory as the bound on a cold start is about.
+const MEMORY_MIB: u64 = 1024;
+
+/// So often a cold start and a scan are timed; the median is told.
+const TIMED: usize = 5;
+
+/// What a guest has running when it is looked at: one of everything.
+const WORK: &str = "zoo";
+
+/// A kind of machine that a kernel runs on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Machine {
+    five_level: bool,
+    page_table_isolation: bool,
+    two_nodes: bool,
+}
+
+/// What came of one guest.
+struct Row {
+    flavor: Flavor,
+    release: String,
+    machine: Machine,
+    outcome: Result<Outcome, String>,
+}
+
+struct Outcome {
+    report: Report,
+    cold_start: Duration,
+    scan: Duration,
+}
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let (plain, names): (Vec<&String>, Vec<&String>) =
+        arguments.iter().partition(|word| word.as_str() == "--plain");
+    let flavors = if names.is_empty() {
+        Flavor::ALL.to_vec()
+    } else {
+        let named = names.iter().map(|name| Flavor::from_name(name));
+        named.collect::<Result<_, _>>().map_err(|e| e.to_string())?
+    };
+    setup::ensure().map_err(|e| e.to_string())?;
+    // Before any guest runs: building takes the processor from it, and it from building.
+    let program = match std::env::var_os(product::VARIABLE) {
+        Some(path) => PathBuf::from(path),
+        None => program::build()?,
+    };
+    let mut rows = Vec::new();
+    for flavor in flavors {
+        let kernel = Kernel::obtain(flavor).map_err(|e| e.to_string());
+        for machine in machines(flavor)
+            .into_iter()
+            .filter(|machine| plain.is_empty() || *machine == Machine::default())
+        {
+            let release = kernel.as_ref().map_or("", Kernel::release).to_owned();
+            eprintln!("kernels: {} {release}, {}", flavor.name(), machine.text());
+            let outcome = kernel.clone().and_then(|kernel| look(kernel, machine, &program));
+            let row = Row { flavor, release, machine, outcome };
+            eprintln!("{}", row.line());
+            rows.push(row);
+        }
+    }
+    print!("{}", table(&rows));
+    let failed = rows.iter().filter(|row| !row.is_exact()).count();
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} failed", rows.len())) }
+}
+
+/// The machines that a kernel is tried on: a plain one, each feature by itself, and all of them; for builds
+/// that differ little from a generic one, the first and the last.
+fn machines(flavor: Flavor) -> Vec<Machine> {
+    let plain = Machine::default();
+    if !holds_under_load(flavor) {
+        return vec![plain];
+    }
+    // Debian builds 5.10 without five-level page tables.
+    let five_level = flavor.series != Series::V5_10;
+    let all = Machine { five_level, page_table_isolation: true, two_nodes: true };
+    if flavor.build != Build::Generic {
+        return vec![plain, all];
+    }
+    let mut machines = vec![
+        plain,
+        Machine { five_level, ..plain },
+        Machine { page_table_isolation: true, ..plain },
+        Machine { two_nodes: true, ..plain },
+        all,
+    ];
+    machines.dedup();
+    machines
+}
+
+/// Whether a kernel can be worked with: the cloud build of 6.12 corrupts its own memory within seconds under
+/// QEMU's emulation (seen with QEMU 7.2), so it is stopped and looked at right after it has booted.
+fn holds_under_load(flavor: Flavor) -> bool {
+    (flavor.series, flavor.build) != (Series::V6_12, Build::Cloud)
+}
+
+/// Boots a machine and compares a scan of it with the truth.
+fn look(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, String> {
+    let text = |e: panoptes_rig::Error| e.to_string();
+    let flavor = kernel.flavor();
+    let spec = GuestSpec {
+        memory_mib: MEMORY_MIB,
+        five_level: machine.five_level,
+        page_table_isolation: machine.page_table_isolation,
+        numa_nodes: if machine.two_nodes { 2 } else { 1 },
+        ..GuestSpec::new(kernel)
+    };
+    let mut guest = Guest::boot(&spec).map_err(text)?;
+    if holds_under_load(flavor) {
+        guest.agent(WORK).map_err(text)?;
+    }
+    let mut times = Vec::new();
+    let report = compare::exact(&mut guest, "", ATTEMPTS, |guest| {
+        times.clear();
+        for _ in 0..TIMED {
+            times.push(timed(program, guest)?);
+        }
+        product::scan_with(program, guest, &[])
+    })
+    .map_err(text)?;
+    let median = |pick: fn(&(Duration, Duration)) -> Duration| {
+        let mut sorted: Vec<Duration> = times.iter().map(pick).collect();
+        sorted.sort();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    };
+    Ok(Outcome { report, cold_start: median(|both| both.0), scan: median(|both| both.1) })
+}
+
+/// How long finding the kernel without a profile and one scan take.
+fn timed(program: &Path, guest: &Guest) -> panoptes_rig::Result<(Duration, Duration)> {
+    let lines = product::scan_with(program, guest, &["--summary", "--json"])?;
+    let summary: Value =
+        lines.first().and_then(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
+            panoptes_rig::Error::new("`panoptes scan --summary --json` printed no JSON")
+        })?;
+    let stage =
+        |name: &str| Duration::from_nanos(summary["stages_ns"][name].as_u64().unwrap_or_default());
+    Ok((stage("find_kernel"), stage("scan")))
+}
+
+impl Machine {
+    fn text(self) -> String {
+        let mut words = vec![if self.five_level { "5 levels" } else { "4 levels" }];
+        if self.page_table_isolation {
+            words.push("isolated page tables");
+        }
+        if self.two_nodes {
+            words.push("2 nodes");
+        }
+        words.join(", ")
+    }
+}
+
+impl Row {
+    fn is_exact(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(|outcome| outcome.report.is_exact())
+    }
+
+    /// What came of it, for those who watch.
+    fn line(&self) -> String {
+        match &self.outcome {
+            Ok(outcome) => format!(
+                "{}cold start {:.0} ms, scan {:.2} ms",
+                outcome.report,
+                milliseconds(outcome.cold_start),
+                milliseconds(outcome.scan)
+            ),
+            Err(error) => format!("failed: {error}"),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The table, in Markdown that people can read too. Each kind has how many the scan found of how many there
+/// are.
+fn table(rows: &[Row]) -> String {
+    let mut lines = vec![["kernel", "machine"].map(str::to_owned).to_vec()];
+    lines[0].extend(KINDS.iter().map(|kind| kind.replace('_', " ")));
+    let figures = ["missing", "extra", "wrong", "cold start", "scan"];
+    lines[0].extend(figures.map(str::to_owned));
+    for row in rows {
+        let release = if row.release.is_empty() { row.flavor.name() } else { row.release.clone() };
+        let mut cells = vec![release, row.machine.text()];
+        match &row.outcome {
+            Ok(Outcome { report, cold_start, scan }) => {
+                cells.extend(KINDS.iter().map(|kind| {
+                    let kind = report.kind(kind);
+                    format!("{}/{}", kind.found, kind.truth)
+                }));
+                let sum = |pick: fn(&compare::KindReport) -> usize| {
+                    report.kinds.iter().map(|(_, kind)| pick(kind)).sum::<usize>().to_string()
+                };
+                cells.push(sum(|kind| kind.missing));
+                cells.push(sum(|kind| kind.extra));
+                cells.push(sum(|kind| kind.differing));
+                cells.push(format!("{:.0} ms", milliseconds(*cold_start)));
+                cells.push(format!("{:.2} ms", milliseconds(*scan)));
+            }
+            Err(error) => {
+                let first = error.lines().next().unwrap_or_default().replace('|', "/");
+                cells.push(format!("failed: {first}"));
+                cells.resize(lines[0].len(), String::new());
+            }
+        }
+        lines.push(cells);
+    }
+    let mut text = String::new();
+    for (index, cells) in lines.iter().enumerate() {
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+        if index == 0 {
+            let rule = cells.iter().enumerate().map(|(at, _)| if at < 2 { "---" } else { "---:" });
+            let _ = writeln!(text, "|{}|", rule.collect::<Vec<_>>().join("|"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_has_a_plain_machine_first() {
+        for &flavor in Flavor::ALL {
+            let machines = machines(flavor);
+            assert_eq!(machines[0], Machine::default(), "{}", flavor.name());
+            assert!(machines[1..].iter().all(|machine| *machine != Machine::default()));
+        }
+        assert_eq!(machines(Flavor::V6_1).len(), 5);
+        assert_eq!(machines(Flavor::V5_10).len(), 4);
+    }
+
+    #[test]
+    fn a_failure_is_a_row_of_its_own() {
+        let row = |outcome| Row {
+            flavor: Flavor::V6_1,
+            release: "6.1.0-1-amd64".into(),
+            machine: Machine::default(),
+            outcome,
+        };
+        let exact = compare::KindReport { truth: 3, found: 3, ..compare::KindReport::default() };
+        let report = Report { kinds: vec![("process".into(), exact)], ..Report::default() };
+        let good = Outcome {
+            report: report.clone(),
+            cold_start: Duration::from_millis(120),
+            scan: Duration::from_micros(2500),
+        };
+        let mut wrong = report;
+        wrong.kinds[0].1.missing = 1;
+        let rows = [row(Ok(good)), row(Err("it did\nnot boot".into()))];
+        let table = table(&rows);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert!(lines[2].contains("| 3/3 |") && lines[2].ends_with("| 120 ms | 2.50 ms |"));
+        assert!(lines[3].contains("failed: it did |"), "{table}");
+        let bars = |line: &str| line.matches('|').count();
+        assert!(lines.iter().all(|line| bars(line) == bars(lines[0])), "{table}");
+        assert!(rows[0].is_exact() && !rows[1].is_exact());
+        let missing = Outcome { report: wrong, cold_start: Duration::ZERO, scan: Duration::ZERO };
+        assert!(!row(Ok(missing)).is_exact());
+    }
+}
