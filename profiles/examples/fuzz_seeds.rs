@@ -64,23 +64,49 @@ fn cut(corpus: &Path, image: &Path) -> Result<(), Box<dyn Error>> {
         write("btf", format!("{count}-types"), &seed)?;
     }
 
-    let at = |name: &str| info.symbol(name).map(KernelVa).ok_or("no kallsyms in VMCOREINFO");
-    let names = memory.read_vec(at("kallsyms_names")?, 64 << 10)?;
-    let index = memory.read_vec(at("kallsyms_token_index")?, 512)?;
-    let table = memory.read_vec(at("kallsyms_token_table")?, 2048)?;
+    // Kernels before v6.0 do not name the tables; the others have the same form.
+    let at = |name: &str| info.symbol(name).map(KernelVa);
+    let (Some(names), Some(index), Some(table)) =
+        (at("kallsyms_names"), at("kallsyms_token_index"), at("kallsyms_token_table"))
+    else {
+        return Ok(());
+    };
+    let names = memory.read_vec(names, 64 << 10)?;
+    let index = memory.read_vec(index, 512)?;
+    let table = memory.read_vec(table, 2048)?;
     for count in NAMES {
         let mut seed = count.to_le_bytes().to_vec();
         seed.extend((table.len() as u16).to_le_bytes());
         seed.extend(&index);
         seed.extend(&table);
-        let mut end = 0;
-        for _ in 0..count {
-            end += usize::from(names[end]) + 1;
-        }
-        seed.extend(&names[..end]);
+        seed.extend(&names[..names_end(&names, count)]);
         write("kallsyms", format!("{count}-names"), &seed)?;
     }
+    write("kallsyms", "image".to_owned(), &kallsyms_image(&names, &table, &index))?;
     Ok(())
+}
+
+/// Where so many names end.
+fn names_end(names: &[u8], count: u32) -> usize {
+    (0..count).fold(0, |end, _| end + usize::from(names[end]) + 1)
+}
+
+/// The tables as an image has them, with the first names only, behind a count of zero that tells the target.
+fn kallsyms_image(names: &[u8], table: &[u8], index: &[u8]) -> Vec<u8> {
+    const COUNT: u32 = 300;
+    let last = index.last_chunk().map_or(0, |bytes| usize::from(u16::from_le_bytes(*bytes)));
+    let end = table[last..].iter().position(|&byte| byte == 0).map_or(last, |at| last + at + 1);
+    let markers: Vec<u8> =
+        [0, names_end(names, 256) as u32].iter().flat_map(|marker| marker.to_le_bytes()).collect();
+    let names = &names[..names_end(names, COUNT)];
+    let mut image = vec![0; 8];
+    for part in [&COUNT.to_le_bytes()[..], names, &markers, &table[..end], index, &[0; 2048]] {
+        image.extend(part);
+        image.resize(image.len().next_multiple_of(8), 0);
+    }
+    let mut seed = vec![0; 4];
+    seed.extend(image);
+    seed
 }
 
 /// The first `count` types, with only the names that they use.

@@ -1,13 +1,15 @@
 //! kallsyms (scripts/kallsyms.c, kernel/kallsyms.c): the kernel's own compressed table of its symbols.
 //!
-//! For: the addresses of a few symbols known by name. Not for: listing all of them, and not for finding
-//! the tables: VMCOREINFO names them since Linux commit 5fd8fea935a1 ("vmcoreinfo: include
-//! kallsyms symbols") (in v6.0). Start at [`Kallsyms::new`], then [`Kallsyms::find`].
+//! For: the addresses of a few symbols known by name. Not for: listing all of them. Where the tables lie
+//! VMCOREINFO says since Linux commit 5fd8fea935a1 ("vmcoreinfo: include kallsyms symbols") (in v6.0);
+//! elsewhere [`search`] finds them. Start at [`Kallsyms::new`], then [`Kallsyms::find`].
 //!
 //! A name is a length (one byte, or two in ULEB128 since commit 73bbb94466fd ("kallsyms: support \"big\"
 //! kernel symbols") (in v6.1)) and that many token numbers; a token is a piece of text. The first
 //! character is the symbol's type. Addresses are kept in one of four ways ([`Scheme`]); nothing in memory
 //! says in which, so the caller tries them against symbols whose addresses it knows otherwise.
+
+pub mod search;
 
 use core::fmt;
 

@@ -30,6 +30,9 @@ const HOLE_BYTES_MAX: u64 = 32 << 20;
 /// release.
 const UTS_RELEASE_OFFSET: u64 = 2 * 65;
 
+/// `struct uts_namespace` began with a `struct kref`.
+const UTS_KREF_BYTES: u64 = 4;
+
 /// A kernel in memory, as far as it is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
@@ -72,16 +75,23 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
     let mut memory = KernelMemory::new(source, root, claimed);
     leads(&mut memory, "swapper_pg_dir", swapper, root.0)?;
     leads(&mut memory, "_stext", stext, physical(stext))?;
-    let release_at = uts
-        .wrapping_add(info.offset("uts_namespace.name").unwrap_or(0))
-        .wrapping_add(UTS_RELEASE_OFFSET);
-    let mut release = [0; 65];
-    memory
-        .read(KernelVa(release_at), &mut release)
-        .map_err(|fault| Refusal::PageTables { what: "init_uts_ns", fault: Some(fault) })?;
-    if c_string(&release) != info.release().as_bytes() {
-        let found = c_string(&release).escape_ascii().to_string();
-        return Err(Refusal::Release { found });
+    // Where VMCOREINFO does not say where the names lie they are behind the structure's first field: a
+    // reference count of four bytes or, since v5.11, the names themselves.
+    let said = info.offset("uts_namespace.name");
+    let mut found = Vec::new();
+    for name in said.map_or([0, UTS_KREF_BYTES], |said| [said; 2]) {
+        let at = uts.wrapping_add(name).wrapping_add(UTS_RELEASE_OFFSET);
+        let mut release = [0; 65];
+        memory
+            .read(KernelVa(at), &mut release)
+            .map_err(|fault| Refusal::PageTables { what: "init_uts_ns", fault: Some(fault) })?;
+        found = c_string(&release).to_vec();
+        if found == info.release().as_bytes() {
+            break;
+        }
+    }
+    if found != info.release().as_bytes() {
+        return Err(Refusal::Release { found: found.escape_ascii().to_string() });
     }
     let start = stext & !(LARGE_PAGE_BYTES - 1);
     let symbols = Symbols {

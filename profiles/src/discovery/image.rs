@@ -1,4 +1,4 @@
-//! What lies in the kernel's image: its table of symbols, its types, its first task.
+//! What lies in the kernel's image: its types, its first task; its symbols are beside, in `symbols`.
 
 use memchr::memmem;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
@@ -8,13 +8,9 @@ use panoptes_decoders::source::MemorySource;
 
 use crate::btf::{self, Btf, Header};
 use crate::discovery::candidate::{Candidate, LARGE_PAGE_BYTES};
-use crate::kallsyms::{
-    self, Kallsyms, SYMBOLS_MAX, Scheme, TOKEN_INDEX_BYTES, TOKEN_TABLE_BYTES_MAX,
-};
 use crate::memory::{Fault, KernelMemory};
 use crate::object::read_object;
 use crate::report::Refusal;
-use crate::symbols::Symbols;
 
 /// Smallest BTF that is a kernel's own: modules' have some KB, kernels' megabytes.
 const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
@@ -26,96 +22,12 @@ const BTF_TRIES_MAX: u32 = 8;
 /// forged image can be nothing else.
 const PLACES_MAX: u32 = 1 << 14;
 
-/// Bytes that a name takes on average, generously: 10 to 13 were seen in v5.10 to v7.2.
-const NAME_BYTES_GUESS: usize = 16;
-
 /// How `init_task.comm` begins (`INIT_TASK_COMM`, include/linux/init_task.h); with SMP `init_idle`
 /// (kernel/sched/core.c) adds the processor's number.
 const INIT_TASK_COMM: &[u8] = b"swapper";
 
 /// All of it, with and without SMP.
 const INIT_TASK_NAMES: [&[u8]; 2] = [b"swapper/0", b"swapper"];
-
-/// Fills in every symbol that kallsyms has. What cannot be read, or does not agree with the addresses that
-/// VMCOREINFO gives, leaves them unknown: there is another road.
-pub(crate) fn read_kallsyms<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    candidate: &mut Candidate,
-) {
-    if let Some(found) = kallsyms_symbols(memory, candidate) {
-        candidate.symbols = found;
-    }
-}
-
-fn kallsyms_symbols<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    candidate: &Candidate,
-) -> Option<Symbols> {
-    let info = candidate.vmcoreinfo.as_ref()?;
-    let table = |name: &str| info.symbol(name).map(KernelVa);
-    let count = memory.read_u32(table("kallsyms_num_syms")?).ok()?;
-    if count == 0 || count > SYMBOLS_MAX {
-        return None;
-    }
-    let token_table =
-        memory.read_prefix(table("kallsyms_token_table")?, TOKEN_TABLE_BYTES_MAX).ok()?;
-    let mut token_index = [0; TOKEN_INDEX_BYTES];
-    memory.read(table("kallsyms_token_index")?, &mut token_index).ok()?;
-    let names_at = table("kallsyms_names")?;
-    let indexes = kallsyms_indexes(memory, names_at, count, &token_table, &token_index)?;
-    let base = match table("kallsyms_relative_base") {
-        Some(at) => memory.read_u64(at).ok()?,
-        None => 0,
-    };
-    let (at, width) = match table("kallsyms_offsets") {
-        Some(at) => (at, 4),
-        None => (table("kallsyms_addresses")?, 8),
-    };
-    let addresses = memory.read_vec(at, count as usize * width).ok()?;
-    Scheme::ALL.into_iter().find_map(|scheme| {
-        if (scheme == Scheme::Absolute) != (width == 8) {
-            return None;
-        }
-        let mut symbols = Symbols::default();
-        for (name, index) in Symbols::NAMES.iter().zip(&indexes) {
-            let address = index.and_then(|index| scheme.address(&addresses, at, base, index));
-            if let Some(field) = symbols.field_mut(name) {
-                *field = address;
-            }
-        }
-        // The ways of keeping addresses differ by kernel: the right one gives what VMCOREINFO gives.
-        let known = &candidate.symbols;
-        let agrees = symbols.stext == known.stext
-            && (symbols.init_uts_ns.is_none() || symbols.init_uts_ns == known.init_uts_ns);
-        symbols.init_uts_ns = known.init_uts_ns;
-        symbols.init_top_pgt = known.init_top_pgt;
-        agrees.then_some(symbols)
-    })
-}
-
-/// Looks the wanted names up. How long the names are all together is known only from reading them.
-fn kallsyms_indexes<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    names_at: KernelVa,
-    count: u32,
-    token_table: &[u8],
-    token_index: &[u8; TOKEN_INDEX_BYTES],
-) -> Option<Vec<Option<u32>>> {
-    let mut length = count as usize * NAME_BYTES_GUESS;
-    loop {
-        let names = memory.read_prefix(names_at, length).ok()?;
-        let table = Kallsyms::new(count, &names, token_table, token_index).ok()?;
-        match table.find(Symbols::NAMES) {
-            Ok(indexes) => return Some(indexes),
-            Err(kallsyms::Error::Truncated { .. })
-                if names.len() == length && length < count as usize * 64 =>
-            {
-                length *= 2;
-            }
-            Err(_) => return None,
-        }
-    }
-}
 
 /// Reads the kernel's BTF where its symbols say.
 pub(crate) fn named_btf<S: MemorySource + ?Sized>(
@@ -219,17 +131,17 @@ pub(crate) fn is_init_task<S: MemorySource + ?Sized>(
 }
 
 /// The image, large page by large page, each with the beginning of the next so that nothing is cut.
-struct ImagePieces {
+pub(super) struct ImagePieces {
     at: u64,
     end: u64,
 }
 
 impl ImagePieces {
-    const fn new(candidate: &Candidate) -> Self {
+    pub(super) const fn new(candidate: &Candidate) -> Self {
         Self { at: candidate.image.start, end: candidate.image.end }
     }
 
-    fn next<S: MemorySource + ?Sized>(
+    pub(super) fn next<S: MemorySource + ?Sized>(
         &mut self,
         memory: &mut KernelMemory<'_, S>,
     ) -> Option<(KernelVa, Vec<u8>)> {

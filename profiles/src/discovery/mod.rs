@@ -3,8 +3,8 @@
 //!
 //! Three roads lead to the page tables, each longer than the one before: VMCOREINFO at the beginning of a
 //! page, where every kernel puts it; VMCOREINFO anywhere; and the shape of the kernel's own page tables,
-//! when no such text holds. Symbols come from kallsyms where VMCOREINFO names its tables, else the few
-//! that are needed are reached through `init_task`, which has a signature. Layouts come from a profile
+//! when no such text holds. Symbols come from kallsyms, whose tables VMCOREINFO names or their own structure
+//! gives away; without it the few that are needed are reached through `init_task`, which has a signature. Layouts come from a profile
 //! file for the same build id, else from the BTF in the kernel's image.
 //!
 //! Every candidate is proven before it is believed: anybody in the guest can write such texts. Not for:
@@ -16,6 +16,7 @@ mod candidate;
 mod derive;
 mod image;
 mod page_tables;
+mod symbols;
 mod vmemmap;
 
 use panoptes_decoders::address::PhysicalAddress;
@@ -235,7 +236,7 @@ impl Search<'_, '_> {
         }
         if self.options.use_kallsyms {
             self.stage(Stage::Kallsyms);
-            image::read_kallsyms(&mut memory, &mut candidate);
+            symbols::read_kallsyms(&mut memory, &mut candidate);
         }
         candidate.refine_image(&mut memory);
         self.stage(Stage::Btf);

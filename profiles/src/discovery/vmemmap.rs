@@ -42,7 +42,9 @@ impl SlabFields {
         };
         Some(Self {
             page_bytes: u64::from(members.size_of("page")?).max(1),
-            compound_head: offset("page", "compound_head")?,
+            // Renamed in v7.1, when it became a mask where that suffices.
+            compound_head: offset("page", "compound_info")
+                .or_else(|| offset("page", "compound_head"))?,
             slab_cache: offset("slab", "slab_cache").or_else(|| offset("page", "slab_cache"))?,
             name: offset("kmem_cache", "name")?,
         })
@@ -96,8 +98,14 @@ fn is_slab_page<S: MemorySource + ?Sized>(
 ) -> Option<()> {
     let at = KernelVa(base.wrapping_add(frame.checked_mul(fields.page_bytes)?));
     let head = memory.read_u64(at.plus(fields.compound_head)).ok()?;
-    // The lowest bit marks the later pages of several (`compound_head`, include/linux/page-flags.h).
-    let page = if head & 1 == 1 { KernelVa(head - 1) } else { at };
+    // The lowest bit marks the later pages of several: it is added to the first one's address or, by Linux
+    // commit 8c846c879e22 ("mm: rework compound_head() for power-of-2 sizeof(struct page)"), to a mask that
+    // makes the first one's address (`compound_head`, include/linux/page-flags.h).
+    let page = match head & !1 {
+        _ if head & 1 == 0 => at,
+        mask if mask.leading_ones() + mask.trailing_zeros() == u64::BITS => KernelVa(at.0 & mask),
+        first => KernelVa(first),
+    };
     if page.0 < base || page > at || !(page.0 - base).is_multiple_of(fields.page_bytes) {
         return None;
     }

@@ -1,0 +1,174 @@
+//! The kernel's symbols, out of the table in its own image.
+
+use memchr::memmem;
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::source::MemorySource;
+
+use crate::discovery::candidate::Candidate;
+use crate::discovery::image::ImagePieces;
+use crate::kallsyms::search::{self, Addresses, DIGITS, Tables};
+use crate::kallsyms::{
+    self, Kallsyms, SYMBOLS_MAX, Scheme, TOKEN_INDEX_BYTES, TOKEN_TABLE_BYTES_MAX,
+};
+use crate::memory::KernelMemory;
+use crate::symbols::Symbols;
+
+/// Most places in one image that are looked at for tokens: one is seen, but a forged image can be nothing
+/// else, and each costs some hundred KB of reading.
+const PLACES_MAX: u32 = 256;
+
+/// Most tables in one image that are tried: each can cost a pass over a million names.
+const TABLES_MAX: u32 = 4;
+
+/// Bytes that a name takes on average, generously: 10 to 13 were seen in v5.10 to v7.2.
+const NAME_BYTES_GUESS: usize = 16;
+
+/// Fills in every symbol that kallsyms has. What cannot be read, or does not agree with the addresses that
+/// are known otherwise, leaves them unknown: there is another road.
+pub(crate) fn read_kallsyms<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &mut Candidate,
+) {
+    let named = named_tables(memory, candidate);
+    let found = named.and_then(|tables| symbols(memory, candidate, &tables));
+    if let Some(found) = found.or_else(|| searched_symbols(memory, candidate)) {
+        candidate.symbols = found;
+    }
+}
+
+/// The tables that VMCOREINFO names.
+fn named_tables<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+) -> Option<Tables> {
+    let info = candidate.vmcoreinfo.as_ref()?;
+    let table = |name: &str| info.symbol(name).map(KernelVa);
+    let base = match table("kallsyms_relative_base") {
+        Some(at) => memory.read_u64(at).ok()?,
+        None => 0,
+    };
+    let (at, width) = match table("kallsyms_offsets") {
+        Some(at) => (at, 4),
+        None => (table("kallsyms_addresses")?, 8),
+    };
+    let addresses = Addresses { at, width, base };
+    Some(Tables {
+        symbols: memory.read_u32(table("kallsyms_num_syms")?).ok()?,
+        names: table("kallsyms_names")?,
+        token_table: table("kallsyms_token_table")?,
+        token_index: table("kallsyms_token_index")?,
+        addresses: [addresses; 4],
+    })
+}
+
+/// The symbols of the first tables in the image that hold.
+fn searched_symbols<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+) -> Option<Symbols> {
+    let mut candidate = candidate.clone();
+    candidate.refine_image(memory);
+    let (mut places, mut tries) = (0, 0);
+    let mut image = ImagePieces::new(&candidate);
+    while let Some((address, piece)) = image.next(memory) {
+        for offset in memmem::find_iter(&piece, DIGITS) {
+            places += 1;
+            if places > PLACES_MAX {
+                return None;
+            }
+            let read = &mut |at, length| memory.read_prefix(at, length).unwrap_or_default();
+            let tables = search::at_digits(address.plus(offset as u64), &candidate.image, read);
+            let Some(tables) = tables else { continue };
+            tries += 1;
+            let found = symbols(memory, &candidate, &tables);
+            if found.is_some() || tries == TABLES_MAX {
+                return found;
+            }
+        }
+    }
+    None
+}
+
+/// The wanted symbols by the tables; none where those do not agree with what is known.
+fn symbols<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    candidate: &Candidate,
+    tables: &Tables,
+) -> Option<Symbols> {
+    let count = tables.symbols;
+    if count == 0 || count > SYMBOLS_MAX {
+        return None;
+    }
+    let token_table = memory.read_prefix(tables.token_table, TOKEN_TABLE_BYTES_MAX).ok()?;
+    let mut token_index = [0; TOKEN_INDEX_BYTES];
+    memory.read(tables.token_index, &mut token_index).ok()?;
+    let indexes = indexes(memory, tables.names, count, &token_table, &token_index)?;
+    let mut tried = Vec::new();
+    for place in tables.addresses {
+        if tried.contains(&place) {
+            continue;
+        }
+        tried.push(place);
+        let length = count as usize * place.width as usize;
+        let Ok(addresses) = memory.read_vec(place.at, length) else { continue };
+        let schemes = Scheme::ALL.into_iter();
+        let found = schemes
+            .filter(|&scheme| (scheme == Scheme::Absolute) == (place.width == 8))
+            .find_map(|scheme| {
+                agreeing(candidate, &indexes, |index| {
+                    scheme.address(&addresses, place.at, place.base, index)
+                })
+            });
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// The symbols that a way of keeping addresses gives. The ways differ by kernel: the right one gives what is
+/// known otherwise.
+fn agreeing(
+    candidate: &Candidate,
+    indexes: &[Option<u32>],
+    address: impl Fn(u32) -> Option<KernelVa>,
+) -> Option<Symbols> {
+    let mut symbols = Symbols::default();
+    for (name, index) in Symbols::NAMES.iter().zip(indexes) {
+        if let Some(field) = symbols.field_mut(name) {
+            *field = index.and_then(&address);
+        }
+    }
+    let known = &candidate.symbols;
+    let agrees = symbols.stext == known.stext
+        && (symbols.init_uts_ns.is_none()
+            || known.init_uts_ns.is_none()
+            || symbols.init_uts_ns == known.init_uts_ns);
+    symbols.init_uts_ns = known.init_uts_ns.or(symbols.init_uts_ns);
+    symbols.init_top_pgt = known.init_top_pgt.or(symbols.init_top_pgt);
+    agrees.then_some(symbols)
+}
+
+/// Looks the wanted names up. How long the names are all together is known only from reading them.
+fn indexes<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    names_at: KernelVa,
+    count: u32,
+    token_table: &[u8],
+    token_index: &[u8; TOKEN_INDEX_BYTES],
+) -> Option<Vec<Option<u32>>> {
+    let mut length = count as usize * NAME_BYTES_GUESS;
+    loop {
+        let names = memory.read_prefix(names_at, length).ok()?;
+        let table = Kallsyms::new(count, &names, token_table, token_index).ok()?;
+        match table.find(Symbols::NAMES) {
+            Ok(indexes) => return Some(indexes),
+            Err(kallsyms::Error::Truncated { .. })
+                if names.len() == length && length < count as usize * 64 =>
+            {
+                length *= 2;
+            }
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Finds the tables by their structure, where nothing names them: VMCOREINFO does not before v6.0.
+//!
+//! The tokens give themselves away: characters that names use stand for themselves, so the texts of tokens 48
+//! to 57 are the digits. Behind the tokens lies their index, which must agree with them; before them the
+//! markers (where every 256th name begins) and the names, which must agree with each other; before or behind
+//! those, by the kernel's age, the addresses. What lies where was read off `write_src` (scripts/kallsyms.c)
+//! and seen in v5.10, v6.1, v6.12 and v7.2. Each table begins at a multiple of eight (`ALGN`).
+
+use std::ops::Range;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::layout::{u32_at, u64_at};
+
+use super::{NAME_BYTES_MAX, SYMBOLS_MAX, TOKEN_INDEX_BYTES, encoded_name};
+
+/// Texts of the tokens that stand for the first eight digits.
+pub const DIGITS: &[u8; 16] = b"0\x001\x002\x003\x004\x005\x006\x007\x00";
+
+/// The token that stands for `0`.
+const ZERO: usize = b'0' as usize;
+
+/// Longest table of tokens that is believed: 256 short texts make about 1 KB.
+const TOKENS_BYTES_MAX: u64 = 8 << 10;
+
+/// How many symbols share a marker.
+const SYMBOLS_A_MARKER: u32 = 256;
+
+/// Most markers.
+const MARKERS_MAX: u64 = (SYMBOLS_MAX / SYMBOLS_A_MARKER) as u64;
+
+/// Most bytes of names between two markers: each has a length of two bytes at the most before it.
+const MARKED_BYTES_MAX: u32 = SYMBOLS_A_MARKER * (NAME_BYTES_MAX as u32 + 2);
+
+/// Most numbers that are tried for the count of symbols: the right one is the first that can be, but for
+/// chance.
+const COUNTS_MAX: u32 = 4;
+
+/// Reads so many bytes from an address on, or as many as there are.
+pub type Read<'r> = dyn FnMut(KernelVa, usize) -> Vec<u8> + 'r;
+
+/// Where the tables lie.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tables {
+    /// How many symbols there are.
+    pub symbols: u32,
+    /// `kallsyms_names`
+    pub names: KernelVa,
+    /// `kallsyms_token_table`
+    pub token_table: KernelVa,
+    /// `kallsyms_token_index`
+    pub token_index: KernelVa,
+    /// Where the addresses can lie: which of these is right only the addresses themselves tell.
+    pub addresses: [Addresses; 4],
+}
+
+/// A place where addresses can lie.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Addresses {
+    /// First of them.
+    pub at: KernelVa,
+    /// Size of each in bytes: 4 for an offset, 8 for an address.
+    pub width: u32,
+    /// `kallsyms_relative_base`, the number from which offsets count; zero where there is none.
+    pub base: u64,
+}
+
+/// Tries a place in the image where [`DIGITS`] lie.
+pub fn at_digits(digits: KernelVa, image: &Range<u64>, read: &mut Read<'_>) -> Option<Tables> {
+    let (token_table, token_index) = tokens(digits, image, read)?;
+    let (symbols, names) = names(token_table, image, read)?;
+    let mut tables = Tables { symbols, names, token_table, token_index, ..Tables::default() };
+    let align = |bytes: u64| bytes.next_multiple_of(8);
+    let (offsets, words) = (align(u64::from(symbols) * 4), u64::from(symbols) * 8);
+    let mut number = |at: KernelVa| u64_at(&read(at, 8), 0);
+    let count = names.minus(8);
+    let behind = token_index.plus(TOKEN_INDEX_BYTES as u64);
+    tables.addresses = [
+        // Until v6.3 before the count: offsets and their base, or addresses.
+        Addresses { at: count.minus(8 + offsets), width: 4, base: number(count.minus(8)) },
+        Addresses { at: count.minus(words), width: 8, base: 0 },
+        // Since v6.4 behind the tokens.
+        Addresses { at: behind, width: 4, base: number(behind.plus(offsets)) },
+        Addresses { at: behind, width: 8, base: 0 },
+    ];
+    Some(tables)
+}
+
+/// The table of tokens around `digits` and its index behind it.
+fn tokens(
+    digits: KernelVa,
+    image: &Range<u64>,
+    read: &mut Read<'_>,
+) -> Option<(KernelVa, KernelVa)> {
+    let first = digits.0.saturating_sub(TOKENS_BYTES_MAX).max(image.start);
+    let before = digits.0.checked_sub(first)? as usize;
+    let bytes = read(KernelVa(first), before + TOKENS_BYTES_MAX as usize + TOKEN_INDEX_BYTES);
+    // The index lies at a multiple of eight.
+    let mut at = (digits.0 + DIGITS.len() as u64).next_multiple_of(8);
+    loop {
+        let start = (at - first) as usize;
+        let index = bytes.get(start..start + TOKEN_INDEX_BYTES)?;
+        let number = |token: usize| {
+            index
+                .get(token * 2..)
+                .and_then(<[u8]>::first_chunk)
+                .map_or(0, |b| u16::from_le_bytes(*b))
+        };
+        let table = before.checked_sub(usize::from(number(ZERO)));
+        let found = number(0) == 0
+            && table.is_some_and(|table| {
+                // Every token but the first begins behind the NUL of the one before; the last one ends where
+                // the index begins, but for padding.
+                let ends = (1..256).all(|token| {
+                    let offset = usize::from(number(token));
+                    offset > usize::from(number(token - 1))
+                        && bytes.get(table + offset - 1) == Some(&0)
+                });
+                let last = table + usize::from(number(255));
+                let rest = bytes.get(last..start).unwrap_or(&[]);
+                let length = memchr::memchr(0, rest);
+                ends && length.is_some_and(|length| rest.len() - length <= 8)
+            });
+        if let Some(table) = table.filter(|_| found) {
+            let table = first + table as u64;
+            return table.is_multiple_of(8).then_some((KernelVa(table), KernelVa(at)));
+        }
+        at += 8;
+    }
+}
+
+/// How many symbols there are and where their names begin: by the markers before the tokens.
+fn names(
+    token_table: KernelVa,
+    image: &Range<u64>,
+    read: &mut Read<'_>,
+) -> Option<(u32, KernelVa)> {
+    let room = token_table.0.checked_sub(image.start)?.min(MARKERS_MAX * 4 + 8);
+    let bytes = read(token_table.minus(room), room as usize);
+    if bytes.len() as u64 != room {
+        return None;
+    }
+    let marker = |index: usize| u32_at(&bytes, index * 4);
+    // Backwards from the last one, behind which there may be padding, to the first, which is zero.
+    let mut last = (room / 4) as usize - 1;
+    if marker(last) == 0 {
+        last = last.checked_sub(1)?;
+    }
+    let mut first = last;
+    while marker(first) != 0 {
+        let before = first.checked_sub(1)?;
+        let bytes_between = marker(first).checked_sub(marker(before))?;
+        if !(2 * SYMBOLS_A_MARKER..=MARKED_BYTES_MAX).contains(&bytes_between) {
+            return None;
+        }
+        first = before;
+    }
+    let count = (last - first + 1) as u32;
+    let markers = token_table.0 - room + first as u64 * 4;
+    // A kernel has more symbols than one marker's worth.
+    if count < 2 || !markers.is_multiple_of(8) {
+        return None;
+    }
+    let end = markers.checked_sub(u64::from(marker(last)))?;
+    let least = (count - 1) * SYMBOLS_A_MARKER;
+    let symbols = least + 1..=least + SYMBOLS_A_MARKER;
+    // The names of the last marker fill what lies between, so the names begin so much earlier, and the count
+    // of symbols, padded, lies before them.
+    let slack = u64::from(MARKED_BYTES_MAX).min(end.checked_sub(image.start)?) & !7;
+    let window_at = (end & !7) - slack;
+    let window = read(KernelVa(window_at), (slack + 8) as usize);
+    let mut at = end & !7;
+    let mut tries = 0;
+    while at >= window_at + 8 && tries < COUNTS_MAX {
+        let told = u64_at(&window, (at - 8 - window_at) as usize);
+        if let Ok(told) = u32::try_from(told)
+            && symbols.contains(&told)
+        {
+            tries += 1;
+            if agree(KernelVa(at), told, markers, (marker(first + 1), marker(last)), read) {
+                return Some((told, KernelVa(at)));
+            }
+        }
+        at -= 8;
+    }
+    None
+}
+
+/// Whether as many names as were told begin at `names`: the first 256 end at the second marker, and the last
+/// ones where the markers lie, but for padding.
+fn agree(
+    names: KernelVa,
+    symbols: u32,
+    markers: u64,
+    (second, last): (u32, u32),
+    read: &mut Read<'_>,
+) -> bool {
+    let first = read(names, second as usize);
+    if skip(&first, SYMBOLS_A_MARKER) != Some(second as usize) {
+        return false;
+    }
+    let Some(room) = (markers - names.0).checked_sub(u64::from(last)) else { return false };
+    let rest = read(names.plus(u64::from(last)), room as usize);
+    let left = (symbols - 1) % SYMBOLS_A_MARKER + 1;
+    // What is left behind the last name is padding.
+    skip(&rest, left).is_some_and(|length| rest.len() as u64 == room && rest.len() - length < 8)
+}
+
+/// How many bytes so many names take.
+fn skip(bytes: &[u8], names: u32) -> Option<usize> {
+    let mut rest = bytes;
+    for _ in 0..names {
+        let (name, after) = encoded_name(rest)?;
+        if name.is_empty() {
+            return None;
+        }
+        rest = after;
+    }
+    Some(bytes.len() - rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Kallsyms;
+    use super::super::kallsyms_writer::compress;
+    use super::*;
+
+    const BASE: u64 = 0xffff_ffff_8200_0000;
+
+    /// Which of two orders the tables have.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    enum Order {
+        AddressesFirst,
+        AddressesLast,
+    }
+
+    struct Image {
+        bytes: Vec<u8>,
+        expected: Tables,
+    }
+
+    impl Image {
+        /// An image with tables of so many symbols, some of them long.
+        fn new(symbols: u32, order: Order) -> Self {
+            let names: Vec<String> = (0..symbols)
+                .map(|at| format!("Tinit_task{}{at}", "x".repeat(at as usize * 7 % 150)))
+                .collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let tables = compress(&names);
+            let mut bytes = vec![0xa5; 4096];
+            let mut put = |part: &[u8]| {
+                while !bytes.len().is_multiple_of(8) {
+                    bytes.push(0);
+                }
+                let at = KernelVa(BASE + bytes.len() as u64);
+                bytes.extend(part);
+                at
+            };
+            let offsets: Vec<u8> = (0..symbols).flat_map(|at| (at * 16).to_le_bytes()).collect();
+            let base = 0xffff_ffff_8100_0000_u64;
+            let mut addresses = None;
+            if order == Order::AddressesFirst {
+                addresses = Some(put(&offsets));
+                put(&base.to_le_bytes());
+            }
+            put(&symbols.to_le_bytes());
+            let names_at = put(&tables.names);
+            let (mut markers, mut rest) = (Vec::new(), &tables.names[..]);
+            for symbol in 0..symbols {
+                if symbol % SYMBOLS_A_MARKER == 0 {
+                    let offset = (tables.names.len() - rest.len()) as u32;
+                    markers.extend(offset.to_le_bytes());
+                }
+                rest = encoded_name(rest).unwrap().1;
+            }
+            put(&markers);
+            let token_table = put(&tables.token_table);
+            let token_index = put(&tables.token_index);
+            if order == Order::AddressesLast {
+                addresses = Some(put(&offsets));
+                put(&base.to_le_bytes());
+            }
+            put(&[0x5a; 16]);
+            let width = 4;
+            let right = Addresses { at: addresses.unwrap(), width, base };
+            let expected = Tables {
+                symbols,
+                names: names_at,
+                token_table,
+                token_index,
+                addresses: [right; 4],
+            };
+            Self { bytes, expected }
+        }
+
+        fn search(&self) -> Option<Tables> {
+            let digits = memchr::memmem::find(&self.bytes, DIGITS)?;
+            let mut read = |at: KernelVa, length: usize| {
+                let start = at.0.wrapping_sub(BASE).min(self.bytes.len() as u64) as usize;
+                let end = start.saturating_add(length).min(self.bytes.len());
+                self.bytes[start..end].to_vec()
+            };
+            let image = BASE..BASE + self.bytes.len() as u64;
+            at_digits(KernelVa(BASE + digits as u64), &image, &mut read)
+        }
+    }
+
+    #[test]
+    fn tables_are_found_in_both_orders() {
+        for symbols in [257, 511, 512, 513, 1025, 3000] {
+            for order in [Order::AddressesFirst, Order::AddressesLast] {
+                let image = Image::new(symbols, order);
+                let found = image.search().unwrap_or_else(|| panic!("{symbols} {order:?}"));
+                let expected = image.expected;
+                assert_eq!(found.symbols, symbols, "{order:?}");
+                assert_eq!(found.names, expected.names);
+                assert_eq!(found.token_table, expected.token_table);
+                assert_eq!(found.token_index, expected.token_index);
+                assert!(found.addresses.contains(&expected.addresses[0]), "{order:?}");
+                let at = |at: KernelVa| (at.0 - BASE) as usize;
+                let index = image.bytes[at(found.token_index)..].first_chunk().unwrap();
+                let table = &image.bytes[at(found.token_table)..];
+                let names = &image.bytes[at(found.names)..];
+                let kallsyms = Kallsyms::new(found.symbols, names, table, index).unwrap();
+                assert_eq!(kallsyms.find(&["init_task0"]), Ok(vec![Some(0)]));
+            }
+        }
+    }
+
+    #[test]
+    fn tables_that_do_not_agree_are_none() {
+        let whole = Image::new(600, Order::AddressesFirst);
+        let at = |address: KernelVa| (address.0 - BASE) as usize;
+        let expected = whole.expected;
+        let places = [
+            ("the index", at(expected.token_index) + 256),
+            ("a token's end", at(expected.token_table) + 47),
+            ("a name's length", at(expected.names)),
+            ("a marker", at(expected.token_table) - 8),
+            ("the count", at(expected.names) - 8),
+        ];
+        for (what, place) in places {
+            let mut image = Image::new(600, Order::AddressesFirst);
+            image.bytes[place] ^= 0x41;
+            assert_eq!(image.search(), None, "{what}");
+        }
+        assert_eq!(Image::new(200, Order::AddressesLast).search(), None, "one marker's worth");
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_images_never_panic(
+            changes in proptest::collection::vec((0_usize..1 << 20, any::<u8>()), 0..8),
+            cut in 0_usize..1 << 20,
+        ) {
+            let mut image = Image::new(700, Order::AddressesLast);
+            let length = image.bytes.len();
+            for (at, value) in changes {
+                image.bytes[at % length] = value;
+            }
+            let _ = image.search();
+            image.bytes.truncate(cut % length);
+            let _ = image.search();
+        }
+    }
+}
