@@ -71,6 +71,14 @@ pub trait MemorySource {
             .map(|region| region.start.max(from.0)..region.end)
     }
 
+    /// Moves all memory `bytes` upwards (wrapping, whole pages), so that what was at address 0 is at
+    /// `bytes`: for a file that is nothing but memory, whose beginning only the memory itself tells.
+    /// `false`, and nothing done, from a source that knows its addresses.
+    fn move_by(&mut self, bytes: u64) -> bool {
+        let _ = bytes;
+        false
+    }
+
     /// Reads one range, for cold paths such as discovery; `false` unless all of it was read.
     fn read_exact(&mut self, address: PhysicalAddress, bytes: &mut [u8]) -> bool {
         let Ok(length) = u32::try_from(bytes.len()) else { return false };
@@ -91,5 +99,9 @@ impl<S: MemorySource + ?Sized> MemorySource for &mut S {
 
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
         (**self).next_data(from)
+    }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        (**self).move_by(bytes)
     }
 }

@@ -7,7 +7,7 @@
 use core::fmt;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::paging::x86_64::{Levels, Step, entry_address, step};
+use panoptes_decoders::paging::{Levels, Step};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 /// Why an address could not be read.
@@ -82,7 +82,7 @@ impl<'s, S: MemorySource + ?Sized> KernelMemory<'s, S> {
         self.source
     }
 
-    /// How many levels the tables have.
+    /// The levels of the tables.
     pub const fn levels(&self) -> Levels {
         self.levels
     }
@@ -100,16 +100,16 @@ impl<'s, S: MemorySource + ?Sized> KernelMemory<'s, S> {
         }
         let mut table = self.root;
         for level in (1..=self.levels.top()).rev() {
-            let at = entry_address(table, address.0, level);
+            let at = self.levels.entry_address(table, address.0, level);
             let mut entry = [0; 8];
             if !self.source.read_exact(at, &mut entry) {
                 return Err(Fault::NotRead { address, physical: at });
             }
-            match step(u64::from_le_bytes(entry), address.0, level) {
+            match self.levels.step(u64::from_le_bytes(entry), address.0, level) {
                 Step::Table(next) => table = next,
                 Step::NotPresent => return Err(Fault::NotMapped { address, level }),
                 Step::Page(physical) => {
-                    let page_bytes = 1_u64 << (12 + 9 * (level - 1));
+                    let page_bytes = self.levels.bytes(level);
                     let offset = address.0 & (page_bytes - 1);
                     let page = address.minus(offset);
                     self.last = Some((page, page_bytes, physical.minus(offset)));

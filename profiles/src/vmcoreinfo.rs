@@ -82,6 +82,11 @@ impl Vmcoreinfo {
         u64::from_str_radix(self.value("KERNELOFFSET")?, 16).ok()
     }
 
+    /// `PAGESIZE`, in bytes.
+    pub fn page_size(&self) -> Option<u64> {
+        self.value("PAGESIZE")?.parse().ok()
+    }
+
     /// `SYMBOL(name)`: an address, hexadecimal without a prefix.
     pub fn symbol(&self, name: &str) -> Option<u64> {
         u64::from_str_radix(self.bracketed("SYMBOL", name)?, 16).ok()
@@ -167,6 +172,7 @@ mod tests {
         assert_eq!(info.kernel_offset(), Some(0x11a0_0000));
         assert_eq!(info.offset("uts_namespace.name"), Some(0));
         assert_eq!(info.size("page"), Some(64));
+        assert_eq!(info.page_size(), Some(4096));
         assert_eq!(info.symbol("swapper"), None);
         assert_eq!(info.number("cut_of"), None);
     }

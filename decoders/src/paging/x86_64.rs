@@ -1,5 +1,6 @@
 //! Page-table entries of x86-64 (Intel SDM vol. 3A §4.5, 4- and 5-level paging).
 
+use super::Step;
 use crate::address::PhysicalAddress;
 
 /// Physical address bits of an entry: 12 to 51.
@@ -37,17 +38,6 @@ impl Levels {
         };
         ((address << shift) as i64 >> shift) as u64 == address
     }
-}
-
-/// What one entry leads to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
-    /// The next lower table's physical address.
-    Table(PhysicalAddress),
-    /// The address is translated.
-    Page(PhysicalAddress),
-    /// Nothing is mapped there now (never was, or swapped out).
-    NotPresent,
 }
 
 /// Physical address of the entry for `virtual_address` in the table at `table` of `level` (1 is lowest).

@@ -6,8 +6,7 @@
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress, UserVa};
 use panoptes_decoders::layout::{Packing, u64_at};
-use panoptes_decoders::paging::KernelSpace;
-use panoptes_decoders::paging::x86_64::{Levels, Step, entry_address, step};
+use panoptes_decoders::paging::{KernelSpace, Levels, Step};
 use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
 
 use super::tlb::Tlb;
@@ -296,7 +295,8 @@ impl Reader {
             self.walk_owners.clear();
             for (index, walk) in self.walks.iter().enumerate() {
                 if walk.state == WalkState::Walking {
-                    let entry = entry_address(PhysicalAddress(walk.physical), walk.address, level);
+                    let table = PhysicalAddress(walk.physical);
+                    let entry = levels.entry_address(table, walk.address, level);
                     let target = (self.walk_requests.len() * 8) as u32;
                     self.walk_requests.push(Request::new(entry, 8, target));
                     self.walk_owners.push(index as u32);
@@ -313,7 +313,7 @@ impl Reader {
                 } else {
                     0
                 };
-                match step(entry, walk.address, level) {
+                match levels.step(entry, walk.address, level) {
                     Step::Table(table) => walk.physical = table.0,
                     Step::Page(physical) => {
                         walk.physical = physical.0;
@@ -377,7 +377,7 @@ mod tests {
 
     fn space() -> KernelSpace {
         KernelSpace {
-            levels: Levels::Four,
+            levels: Levels::default(),
             root: PhysicalAddress(0x1000),
             direct_map: 0xffff_8880_0000_0000..0xffff_8880_0001_0000,
             ..KernelSpace::default()

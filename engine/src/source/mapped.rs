@@ -97,6 +97,8 @@ pub struct MappedFile {
     /// Set once the mapping can't be trusted (the file has shrunk) or must not be touched (hugetlbfs).
     by_call: bool,
     truncated: bool,
+    /// Whether the file is nothing but memory, so that it does not say where that begins.
+    flat: bool,
     /// The file's pages that are known to hold data.
     known: BitSet,
     segments: Vec<Segment>,
@@ -130,7 +132,7 @@ struct Stamp {
 }
 
 impl MappedFile {
-    /// Opens a file whose first byte is at physical address 0.
+    /// Opens a file whose first byte is at physical address 0, until [`MemorySource::move_by`] says otherwise.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let (file, _) = open_file(path)?;
         Self::from_flat_file(file, path)
@@ -145,7 +147,8 @@ impl MappedFile {
 
     pub(super) fn from_flat_file(file: File, path: &Path) -> Result<Self, SourceError> {
         let bytes = super::open::check(&file, path)?;
-        Self::new(file, path, bytes, vec![Segment { physical: 0..bytes, offset: 0 }], true)
+        let layout = vec![Segment { physical: 0..bytes, offset: 0 }];
+        Ok(Self { flat: true, ..Self::new(file, path, bytes, layout, true)? })
     }
 
     /// Takes a file that is open for reading; `path` is what it is called in messages. The position of its
@@ -189,6 +192,7 @@ impl MappedFile {
             mapping,
             by_call,
             truncated: false,
+            flat: false,
             known: BitSet::new((bytes / PAGE_BYTES) as usize),
             regions: segments.iter().map(|segment| segment.physical.clone()).collect(),
             segments,
@@ -448,6 +452,19 @@ impl MemorySource for MappedFile {
             }
         }
         None
+    }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        let [segment] = self.segments.as_mut_slice() else { return false };
+        let start = segment.physical.start.wrapping_add(bytes);
+        let length = segment.physical.end - segment.physical.start;
+        let Some(end) = start.checked_add(length).filter(|_| self.flat && start % PAGE_BYTES == 0)
+        else {
+            return false;
+        };
+        segment.physical = start..end;
+        self.regions[0] = start..end;
+        true
     }
 }
 

@@ -91,6 +91,13 @@ impl MemorySource for FileSource {
             Self::Replay(source) => source.next_data(from),
         }
     }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        match self {
+            Self::Mapped(source) => source.move_by(bytes),
+            Self::Replay(source) => source.move_by(bytes),
+        }
+    }
 }
 
 /// Opens a file that holds raw memory, with its length.

@@ -1,12 +1,15 @@
 //! A kernel that VMCOREINFO claims, and the proof that its page tables are where it says.
+//!
+//! What is the same for all architectures, and x86-64; [`super::arm64`] has arm64.
 
 use std::ops::Range;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::layout::c_string;
-use panoptes_decoders::paging::x86_64::Levels;
+use panoptes_decoders::paging::{Levels, x86_64};
 use panoptes_decoders::source::MemorySource;
 
+use crate::discovery::arm64;
 use crate::memory::KernelMemory;
 use crate::report::{Refusal, Trace};
 use crate::symbols::Symbols;
@@ -28,7 +31,7 @@ const HOLE_BYTES_MAX: u64 = 32 << 20;
 
 /// `struct new_utsname` (include/uapi/linux/utsname.h) has six texts of 65 bytes; the third is the
 /// release.
-const UTS_RELEASE_OFFSET: u64 = 2 * 65;
+pub(crate) const UTS_RELEASE_OFFSET: u64 = 2 * 65;
 
 /// `struct uts_namespace` began with a `struct kref`.
 const UTS_KREF_BYTES: u64 = 4;
@@ -43,11 +46,79 @@ pub(crate) struct Candidate {
     pub(crate) kernel_offset: u64,
     pub(crate) root: PhysicalAddress,
     pub(crate) levels: Levels,
-    /// The image's addresses; the end is a guess until [`Self::refine_image`].
+    /// How far the source was moved for it (see [`MemorySource::move_by`]).
+    pub(crate) moved: u64,
+    /// The image's addresses; the end is the highest possible until [`Self::refine_image`].
     pub(crate) image: Range<u64>,
     pub(crate) image_physical: PhysicalAddress,
     pub(crate) vmcoreinfo: Option<Vmcoreinfo>,
     pub(crate) symbols: Symbols,
+}
+
+/// What a VMCOREINFO text claims of its kernel's addresses, on any architecture.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) swapper: u64,
+    pub(crate) stext: u64,
+    /// Where the first byte of `init_uts_ns.name` can be.
+    pub(crate) uts_names: [u64; 2],
+    /// What an address in the image is above its physical address (wrapping).
+    pub(crate) image_distance: u64,
+    pub(crate) levels: Levels,
+    /// Where the image begins, and where it ends at the most.
+    pub(crate) image_start: u64,
+    pub(crate) image_limit: u64,
+}
+
+impl Claim {
+    /// Reads the claim out of a text.
+    pub(crate) fn of(info: &Vmcoreinfo) -> Result<Self, Refusal> {
+        let needed = |name: &str, what| info.symbol(name).ok_or(Refusal::Lacks(what));
+        let swapper = needed("swapper_pg_dir", "where swapper_pg_dir is")?;
+        let stext = needed("_stext", "where _stext is")?;
+        let uts = needed("init_uts_ns", "where init_uts_ns is")?;
+        // Where VMCOREINFO does not say where the names lie they are behind the structure's first field: a
+        // reference count of four bytes or, since v5.11, the names themselves.
+        let said = info.offset("uts_namespace.name");
+        let uts_names = said
+            .map_or([0, UTS_KREF_BYTES], |said| [said; 2])
+            .map(|offset| uts.wrapping_add(offset));
+        if let Some(distance) = info.number("kimage_voffset") {
+            return Ok(Self {
+                swapper,
+                stext,
+                uts_names,
+                image_distance: distance as u64,
+                levels: arm64::levels(info)?,
+                image_start: arm64::image_start(stext),
+                image_limit: stext.saturating_add(arm64::IMAGE_BYTES_MAX),
+            });
+        }
+        let phys_base = info
+            .number("phys_base")
+            .ok_or(Refusal::Lacks("phys_base (x86-64) or kimage_voffset (arm64)"))?;
+        if info.number("sme_mask").is_some_and(|mask| mask != 0) {
+            return Err(Refusal::Encrypted);
+        }
+        let levels = match info.number("pgtable_l5_enabled") {
+            Some(0) | None => x86_64::Levels::Four,
+            Some(_) => x86_64::Levels::Five,
+        };
+        Ok(Self {
+            swapper,
+            stext,
+            uts_names,
+            image_distance: START_KERNEL_MAP.wrapping_sub(phys_base as u64),
+            levels: Levels::X86_64(levels),
+            image_start: stext & !(LARGE_PAGE_BYTES - 1),
+            image_limit: START_KERNEL_MAP + KERNEL_IMAGE_BYTES,
+        })
+    }
+
+    /// The physical address of an address in the image.
+    pub(crate) const fn physical(&self, address: u64) -> PhysicalAddress {
+        PhysicalAddress(address.wrapping_sub(self.image_distance))
+    }
 }
 
 /// Walks the claimed page tables: they must map themselves and the image where VMCOREINFO says, and
@@ -55,35 +126,18 @@ pub(crate) struct Candidate {
 pub(crate) fn prove<S: MemorySource + ?Sized>(
     source: &mut S,
     at: PhysicalAddress,
-    info: Vmcoreinfo,
+    info: &Vmcoreinfo,
+    claim: &Claim,
 ) -> Result<Candidate, Refusal> {
-    let needed = |name: &str, what| info.symbol(name).ok_or(Refusal::Lacks(what));
-    let swapper = needed("swapper_pg_dir", "where swapper_pg_dir is")?;
-    let stext = needed("_stext", "where _stext is")?;
-    let uts = needed("init_uts_ns", "where init_uts_ns is")?;
-    let phys_base = info.number("phys_base").ok_or(Refusal::Lacks("phys_base (x86-64 only)"))?;
-    if info.number("sme_mask").is_some_and(|mask| mask != 0) {
-        return Err(Refusal::Encrypted);
-    }
-    let physical =
-        |address: u64| address.wrapping_sub(START_KERNEL_MAP).wrapping_add(phys_base as u64);
-    let root = PhysicalAddress(physical(swapper));
-    let claimed = match info.number("pgtable_l5_enabled") {
-        Some(0) | None => Levels::Four,
-        Some(_) => Levels::Five,
-    };
-    let mut memory = KernelMemory::new(source, root, claimed);
-    leads(&mut memory, "swapper_pg_dir", swapper, root.0)?;
-    leads(&mut memory, "_stext", stext, physical(stext))?;
-    // Where VMCOREINFO does not say where the names lie they are behind the structure's first field: a
-    // reference count of four bytes or, since v5.11, the names themselves.
-    let said = info.offset("uts_namespace.name");
+    let root = claim.physical(claim.swapper);
+    let mut memory = KernelMemory::new(source, root, claim.levels);
+    leads(&mut memory, "swapper_pg_dir", claim.swapper, root.0)?;
+    leads(&mut memory, "_stext", claim.stext, claim.physical(claim.stext).0)?;
     let mut found = Vec::new();
-    for name in said.map_or([0, UTS_KREF_BYTES], |said| [said; 2]) {
-        let at = uts.wrapping_add(name).wrapping_add(UTS_RELEASE_OFFSET);
+    for names in claim.uts_names {
         let mut release = [0; 65];
         memory
-            .read(KernelVa(at), &mut release)
+            .read(KernelVa(names.wrapping_add(UTS_RELEASE_OFFSET)), &mut release)
             .map_err(|fault| Refusal::PageTables { what: "init_uts_ns", fault: Some(fault) })?;
         found = c_string(&release).to_vec();
         if found == info.release().as_bytes() {
@@ -93,11 +147,10 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
     if found != info.release().as_bytes() {
         return Err(Refusal::Release { found: found.escape_ascii().to_string() });
     }
-    let start = stext & !(LARGE_PAGE_BYTES - 1);
     let symbols = Symbols {
-        stext: Some(KernelVa(stext)),
-        init_uts_ns: Some(KernelVa(uts)),
-        init_top_pgt: Some(KernelVa(swapper)),
+        stext: Some(KernelVa(claim.stext)),
+        init_uts_ns: info.symbol("init_uts_ns").map(KernelVa),
+        init_top_pgt: Some(KernelVa(claim.swapper)),
         ..Symbols::default()
     };
     Ok(Candidate {
@@ -105,12 +158,13 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
         at,
         release: info.release().to_owned(),
         build_id: info.build_id().map(str::to_owned),
-        kernel_offset: info.kernel_offset().unwrap_or_else(|| kernel_offset(start)),
+        kernel_offset: info.kernel_offset().unwrap_or_else(|| kernel_offset(claim.image_start)),
         root,
-        levels: claimed,
-        image: start..START_KERNEL_MAP + KERNEL_IMAGE_BYTES,
-        image_physical: PhysicalAddress(physical(start)),
-        vmcoreinfo: Some(info),
+        levels: claim.levels,
+        moved: 0,
+        image: claim.image_start..claim.image_limit,
+        image_physical: claim.physical(claim.image_start),
+        vmcoreinfo: Some(info.clone()),
         symbols,
     })
 }
@@ -141,19 +195,23 @@ impl Candidate {
         &mut self,
         memory: &mut KernelMemory<'_, S>,
     ) {
+        let step = match self.levels {
+            Levels::X86_64(_) => LARGE_PAGE_BYTES,
+            Levels::Aarch64(_) => arm64::SEGMENT_BYTES,
+        };
         let mut end = self.image.start;
         let mut at = self.image.start;
-        let limit = START_KERNEL_MAP + KERNEL_IMAGE_BYTES;
+        let limit = self.image.end;
         while at < limit && at - end <= HOLE_BYTES_MAX {
             match memory.translate(KernelVa(at)) {
                 Ok(found) if found.physical == self.physical(KernelVa(at)) => {
-                    end = (at & !(LARGE_PAGE_BYTES - 1)) + LARGE_PAGE_BYTES;
+                    end = (at & !(step - 1)) + step;
                 }
                 // Mapped elsewhere: no longer the image.
                 Ok(_) => break,
                 Err(_) => {}
             }
-            at += LARGE_PAGE_BYTES;
+            at += step;
         }
         if let Some(known) = self.symbols.end
             && known.0 > self.image.start

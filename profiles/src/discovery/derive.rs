@@ -4,12 +4,12 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::{Members, View};
-use panoptes_decoders::paging::KernelSpace;
+use panoptes_decoders::paging::{KernelSpace, Levels};
 use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::candidate::Candidate;
-use crate::discovery::image;
 use crate::discovery::vmemmap::{self, SlabFields};
+use crate::discovery::{arm64, image};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
 use crate::report::Refusal;
@@ -37,13 +37,18 @@ pub(crate) fn space<S: MemorySource + ?Sized>(
         read_object(memory, &layouts.task_struct, init_task).map_err(|_| Refusal::NoInitTask)?;
     let task = Task::decode(&layouts.task_struct, init_task, &bytes);
     reach_roots(memory, candidate, layouts, &task);
-    let direct_map =
-        direct_map_base(memory, candidate, task.tasks_next).ok_or(Refusal::NoDirectMap)?;
+    let base = direct_map_base(memory, candidate, task.tasks_next).ok_or(Refusal::NoDirectMap)?;
     let top = memory.source().regions().iter().map(|region| region.end).max().unwrap_or(0);
+    let (direct_map, direct_map_physical) = match candidate.levels {
+        Levels::X86_64(_) => (base..base.saturating_add(top), PhysicalAddress(0)),
+        Levels::Aarch64(_) => arm64::direct_map(memory.source().regions(), base, &candidate.image)
+            .ok_or(Refusal::NoDirectMap)?,
+    };
     let mut space = KernelSpace {
         levels: candidate.levels,
         root: candidate.root,
-        direct_map: direct_map..direct_map.saturating_add(top),
+        direct_map,
+        direct_map_physical,
         image: candidate.image.clone(),
         image_physical: candidate.image_physical,
         vmemmap_base: 0,
@@ -92,8 +97,9 @@ fn read_plausible<S: MemorySource + ?Sized>(
     memory.read_pointer(at).ok().filter(|pointer| pointer.is_plausible())
 }
 
-/// Where the direct map begins: what `page_offset_base` holds, else the distance between a slab object's
-/// address and its place. Either must map the top page table too.
+/// What an address in the direct map is above its physical address (wrapping): what `page_offset_base`
+/// holds, else the distance between a slab object's address and its place. Either must map the top page
+/// table too.
 fn direct_map_base<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
@@ -117,11 +123,12 @@ fn is_direct_map<S: MemorySource + ?Sized>(
     root: PhysicalAddress,
     base: u64,
 ) -> bool {
-    base >> 63 == 1
-        && base.is_multiple_of(REGION_ALIGNMENT)
-        && memory
-            .translate(KernelVa(base.wrapping_add(root.0)))
-            .is_ok_and(|found| found.physical == root)
+    let aligned = match memory.levels() {
+        Levels::X86_64(_) => base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT),
+        Levels::Aarch64(_) => base.is_multiple_of(memory.levels().page_bytes()),
+    };
+    let address = KernelVa(base.wrapping_add(root.0));
+    aligned && memory.translate(address).is_ok_and(|found| found.physical == root)
 }
 
 /// Where a `struct timekeeper` lies in what holds it: in the `struct tk_data` that has a name since v6.13,

@@ -7,11 +7,12 @@
 //! gives away; without it the few that are needed are reached through `init_task`, which has a signature. Layouts come from a profile
 //! file for the same build id, else from the BTF in the kernel's image.
 //!
-//! Every candidate is proven before it is believed: anybody in the guest can write such texts. Not for:
-//! scanning; other architectures than x86-64.
+//! Every candidate is proven before it is believed: anybody in the guest can write such texts. The
+//! architecture follows from the text; the third road is x86-64's alone. Not for: scanning.
 //!
 //! Start at [`discover`].
 
+mod arm64;
 mod candidate;
 mod derive;
 mod image;
@@ -22,6 +23,7 @@ mod vmemmap;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::Members;
+use panoptes_decoders::paging::Levels;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::btf::Btf;
@@ -35,11 +37,14 @@ use crate::report::{
 use crate::sweep::{EveryByte, PageBeginnings};
 use crate::verify;
 use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
-use candidate::Candidate;
+use candidate::{Candidate, Claim};
 pub(crate) use image::is_init_task;
 
 /// Most kernels, of those whose page tables hold, that are tried to the end: each costs milliseconds.
 const PROVEN_MAX: usize = 16;
+
+/// Most texts of arm64 kernels for which all memory is swept for where it begins.
+const BEGINNINGS_SEARCHED_MAX: u32 = 4;
 
 /// How often a profile is verified before it is refused: a live kernel changes under the checks.
 const VERIFICATIONS_MAX: u32 = 5;
@@ -74,6 +79,8 @@ impl Default for Options<'_> {
 }
 
 /// Finds the kernel in a machine's memory, binds the layouts to it and verifies them.
+///
+/// A source that does not know where its memory begins is moved to where the kernel's page tables say.
 pub fn discover<S: MemorySource + ?Sized>(
     source: &mut S,
     options: &Options<'_>,
@@ -86,10 +93,14 @@ pub fn discover<S: MemorySource + ?Sized>(
         roots: Vec::new(),
         best: None,
         sweep: Stage::SweepPageBeginnings,
+        searched: 0,
     };
     search.run(source);
     search.stage(Stage::Done);
-    search.best.ok_or_else(|| DiscoveryError::from_attempts(search.attempts))
+    let (profile, moved) =
+        search.best.ok_or_else(|| DiscoveryError::from_attempts(search.attempts))?;
+    move_source(source, moved);
+    Ok(profile)
 }
 
 /// What a candidate says it is (release and build id), and why it was refused.
@@ -101,9 +112,12 @@ struct Search<'o, 'p> {
     attempts: Attempts,
     /// Top page tables of the kernels that were tried to the end: each has several texts.
     roots: Vec<PhysicalAddress>,
-    best: Option<Profile>,
+    /// The kernel that is believed so far, and how far the source has to be moved for it.
+    best: Option<(Profile, u64)>,
     /// The sweep that goes on when a candidate is done with.
     sweep: Stage,
+    /// How often memory was swept for where it begins.
+    searched: u32,
 }
 
 impl Search<'_, '_> {
@@ -152,11 +166,45 @@ impl Search<'_, '_> {
             Ok(info) => {
                 self.stage(Stage::ProvePageTables);
                 let said = (info.release().to_owned(), info.build_id().map(str::to_owned));
-                candidate::prove(source, at, info).map_err(|refusal| (said.0, said.1, refusal))
+                self.prove(source, at, &info).map_err(|refusal| (said.0, said.1, refusal))
             }
             Err(error) => Err((String::new(), None, Refusal::Vmcoreinfo(error))),
         };
         self.go_on(source, Trace::Vmcoreinfo, at, outcome);
+    }
+
+    /// Proves what a text claims; the source is moved as the candidate says.
+    fn prove<S: MemorySource + ?Sized>(
+        &mut self,
+        source: &mut S,
+        at: PhysicalAddress,
+        info: &Vmcoreinfo,
+    ) -> Result<Candidate, Refusal> {
+        let claim = Claim::of(info)?;
+        let refusal = match candidate::prove(source, at, info, &claim) {
+            Err(refusal) if matches!(claim.levels, Levels::Aarch64(_)) => refusal,
+            outcome => return outcome,
+        };
+        let try_at = |source: &mut S, moved| {
+            if !move_source(source, moved) {
+                return None;
+            }
+            let proven = candidate::prove(source, at.plus(moved), info, &claim);
+            if proven.is_err() {
+                move_source(source, moved.wrapping_neg());
+            }
+            proven.ok().map(|candidate| Candidate { moved, ..candidate })
+        };
+        if let Some(candidate) = arm64::usual_moves().find_map(|moved| try_at(source, moved)) {
+            return Ok(candidate);
+        }
+        // Zero bytes tell whether the source can be moved at all.
+        if self.searched >= BEGINNINGS_SEARCHED_MAX || !source.move_by(0) {
+            return Err(refusal);
+        }
+        self.searched += 1;
+        let moves = arm64::search_moves(source, info, &claim);
+        moves.into_iter().find_map(|moved| try_at(source, moved)).ok_or(refusal)
     }
 
     /// Goes on with a candidate whose page tables hold; keeps what it gives, or why it was refused.
@@ -167,6 +215,7 @@ impl Search<'_, '_> {
         at: PhysicalAddress,
         outcome: Result<Candidate, Refused>,
     ) {
+        let moved = outcome.as_ref().map_or(0, |candidate| candidate.moved);
         let outcome = outcome.and_then(|candidate| {
             if self.roots.contains(&candidate.root) || self.roots.len() >= PROVEN_MAX {
                 return Ok(None);
@@ -177,13 +226,16 @@ impl Search<'_, '_> {
                 .map(Some)
                 .map_err(|refusal| (said.0, said.1, refusal))
         });
+        // The sweep goes on by the addresses that it began with.
+        move_source(source, moved.wrapping_neg());
         match outcome {
             Ok(Some(found)) => {
                 // A warm reboot leaves the kernel before in memory, and it may still verify: the one whose
                 // clock went furthest is the one that runs.
-                let newer = |best: &Profile| found.calendar_seconds > best.calendar_seconds;
+                let newer =
+                    |best: &(Profile, u64)| found.calendar_seconds > best.0.calendar_seconds;
                 if self.best.as_ref().is_none_or(newer) {
-                    self.best = Some(found);
+                    self.best = Some((found, moved));
                 }
             }
             Ok(None) => {}
@@ -305,6 +357,11 @@ impl Search<'_, '_> {
         self.sweep = to;
         self.stage(to);
     }
+}
+
+/// Moves a source, if that is more than nothing.
+fn move_source<S: MemorySource + ?Sized>(source: &mut S, moved: u64) -> bool {
+    moved == 0 || source.move_by(moved)
 }
 
 const fn holds(check: &Check) -> bool {

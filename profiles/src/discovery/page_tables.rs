@@ -8,7 +8,8 @@
 use std::collections::HashMap;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::paging::x86_64::{Levels, Step, step};
+use panoptes_decoders::paging::x86_64::{Levels, step};
+use panoptes_decoders::paging::{self, Step};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::discovery::candidate::{
@@ -90,6 +91,7 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
     let (start, image_physical) =
         image_start(source, level2).ok_or(elsewhere("the image's first page"))?;
     let (root, levels) = found.top(source, level3).ok_or(elsewhere("the top page table"))?;
+    let levels = paging::Levels::X86_64(levels);
     let mut memory = KernelMemory::new(source, root, levels);
     let first = memory
         .translate(KernelVa(start))
@@ -105,6 +107,7 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
         kernel_offset: kernel_offset(start),
         root,
         levels,
+        moved: 0,
         image: start..START_KERNEL_MAP + KERNEL_IMAGE_BYTES,
         image_physical,
         vmcoreinfo: None,

@@ -1,15 +1,15 @@
 //! Where the array of `struct page` begins.
 //!
-//! `vmemmap_base` holds it, and VMCOREINFO says it since v6.9. When neither is known: some mapped GiB of
+//! `vmemmap_base` holds it, and VMCOREINFO says it since v6.9 (on arm64 since v6.0, in other words). When neither is known: some mapped GiB of
 //! the kernel's half begins it, and the right one has, for the page of any task, a `struct page` whose
 //! slab cache has a name.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::layout::{Members, c_string};
-use panoptes_decoders::paging::KernelSpace;
-use panoptes_decoders::paging::x86_64::{Step, entry_address, step};
+use panoptes_decoders::paging::{KernelSpace, Levels, Step, x86_64};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
+use crate::discovery::arm64;
 use crate::discovery::candidate::Candidate;
 use crate::discovery::derive::REGION_ALIGNMENT;
 use crate::memory::KernelMemory;
@@ -66,24 +66,35 @@ pub(crate) fn base<S: MemorySource + ?Sized>(
         .filter(|bytes| (32..=256).contains(bytes))
         .unwrap_or(PAGE_STRUCT_BYTES);
     let named = candidate.symbols.vmemmap_base.and_then(|at| memory.read_u64(at).ok());
-    let said = info.and_then(|info| info.symbol("vmemmap"));
+    let said = info.and_then(|info| match space.levels {
+        Levels::X86_64(_) => info.symbol("vmemmap").filter(|&base| is_aligned(base)),
+        Levels::Aarch64(levels) => arm64::vmemmap(info, levels, page_bytes),
+    });
+    let named = named.filter(|&base| is_aligned(base));
+    let frame = candidate.root.0 / space.levels.page_bytes();
     let told = [named, said].into_iter().flatten().find(|&base| {
-        let page = KernelVa(base.wrapping_add((candidate.root.0 / PAGE_BYTES) * page_bytes));
-        base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT) && memory.translate(page).is_ok()
+        let page = KernelVa(base.wrapping_add(frame * page_bytes));
+        page.0 >> 63 == 1 && memory.translate(page).is_ok()
     });
     told.or_else(|| search(memory, space, fields?, task)).unwrap_or(0)
 }
 
-/// Tries every mapped GiB behind the direct map.
+const fn is_aligned(base: u64) -> bool {
+    base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT)
+}
+
+/// Tries every mapped GiB behind the direct map. On arm64 page frame 0 has no `struct page` to be found:
+/// there VMCOREINFO says it, or nothing does.
 fn search<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     space: &KernelSpace,
     fields: SlabFields,
     task: KernelVa,
 ) -> Option<u64> {
+    let Levels::X86_64(levels) = space.levels else { return None };
     let frame = memory.translate(task).ok()?.physical.0 / PAGE_BYTES;
     let behind = space.direct_map.end.max(space.direct_map.start);
-    mapped_regions(memory, space)
+    mapped_regions(memory, space, levels)
         .into_iter()
         .filter(|&base| base >= behind && base < space.image.start)
         .find(|&base| is_slab_page(memory, fields, base, frame).is_some())
@@ -122,13 +133,14 @@ fn is_slab_page<S: MemorySource + ?Sized>(
 fn mapped_regions<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     space: &KernelSpace,
+    levels: x86_64::Levels,
 ) -> Vec<u64> {
     // The upper half of the top table, sign-extended.
-    let first = match space.levels.top() {
-        5 => 0xff00_0000_0000_0000,
-        _ => 0xffff_8000_0000_0000,
+    let first = match levels {
+        x86_64::Levels::Five => 0xff00_0000_0000_0000,
+        x86_64::Levels::Four => 0xffff_8000_0000_0000,
     };
-    let mut tables = vec![(first, space.root, space.levels.top(), 256_u64)];
+    let mut tables = vec![(first, space.root, levels.top(), 256_u64)];
     let mut regions = Vec::new();
     let mut read = 0;
     while let Some((base, table, level, from)) = tables.pop() {
@@ -141,7 +153,7 @@ fn mapped_regions<S: MemorySource + ?Sized>(
         for index in from..512 {
             let address = base + ((index - from) << (12 + 9 * (level - 1)));
             let entry = entries.get(index as usize).copied().unwrap_or(0);
-            match step(entry, address, level) {
+            match x86_64::step(entry, address, level) {
                 Step::NotPresent => {}
                 _ if level == 3 => regions.push(address),
                 Step::Table(next) => below.push((address, next, level - 1, 0)),
@@ -159,6 +171,6 @@ fn read_table<S: MemorySource + ?Sized>(
     table: PhysicalAddress,
 ) -> Option<Vec<u64>> {
     let mut page = vec![0; PAGE_BYTES as usize];
-    let read = memory.source().read_exact(entry_address(table, 0, 1), &mut page);
+    let read = memory.source().read_exact(x86_64::entry_address(table, 0, 1), &mut page);
     read.then(|| page.as_chunks().0.iter().map(|entry| u64::from_le_bytes(*entry)).collect())
 }

@@ -571,3 +571,25 @@ fn measure<const AHEAD: usize>(source: &mut MappedFile, bytes: u32, arena: &mut 
     }
     best
 }
+
+#[test]
+fn a_file_of_nothing_but_memory_can_be_moved() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&page_bytes(1)).unwrap();
+    file.write_all(&page_bytes(2)).unwrap();
+    let mut source = MappedFile::open(file.path()).unwrap();
+    assert!(source.move_by(0));
+    assert!(source.move_by(0x4000_0000));
+    assert_eq!(source.regions(), [0x4000_0000..0x4000_2000]);
+    assert_eq!(sweep(&mut source), [0x4000_0000..0x4000_2000]);
+    assert_eq!(read(&mut source, 0x4000_1000, PAGE), (Outcome::Read, page_bytes(2).to_vec()));
+    assert_eq!(read(&mut source, 0x1000, 8).0, Outcome::NotBacked);
+    // Not by parts of pages, nor beyond the end of all addresses.
+    assert!(!source.move_by(12));
+    assert!(!source.move_by(u64::MAX - 0x4000_1fff));
+    assert!(source.move_by(0x4000_0000_u64.wrapping_neg()));
+    assert_eq!(source.regions(), [0..0x2000]);
+    let layout = vec![Segment { physical: 0x1000..0x2000, offset: 0 }];
+    let mut source = MappedFile::open_with_layout(file.path(), layout).unwrap();
+    assert!(!source.move_by(0x1000));
+}

@@ -1,0 +1,115 @@
+//! What is different on arm64: how VMCOREINFO says where things are, and where memory begins.
+//!
+//! A raw file of memory says nothing of addresses. x86-64's memory begins at 0; an arm64 machine's begins
+//! wherever its maker put it (QEMU's `virt` at 1 GiB), and all page tables count from there. So the source
+//! is moved (`MemorySource::move_by`) by likely distances, and when none holds, by the one between where
+//! `init_uts_ns` is found and where VMCOREINFO says it is.
+
+use std::ops::Range;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::layout::c_string;
+use panoptes_decoders::paging::Levels;
+use panoptes_decoders::paging::aarch64::{self, Granule};
+use panoptes_decoders::source::MemorySource;
+
+use crate::discovery::candidate::{Claim, UTS_RELEASE_OFFSET};
+use crate::report::Refusal;
+use crate::sweep::EveryByte;
+use crate::vmcoreinfo::Vmcoreinfo;
+
+/// Sections of the image begin at multiples of this (`SEGMENT_ALIGN`, arch/arm64/include/asm/memory.h).
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// Largest image that is believed; 30 to 50 MB were seen.
+pub(crate) const IMAGE_BYTES_MAX: u64 = 256 << 20;
+
+/// Where memory begins on machines that are often seen: QEMU's `virt` and many boards; others.
+const USUAL_BEGINNINGS: [u64; 2] = [0x4000_0000, 0x8000_0000];
+
+/// How `struct new_utsname` begins (`UTS_SYSNAME`, include/linux/uts.h).
+const SYSNAME: &[u8] = b"Linux\0";
+
+/// Most places of that name that are tried, of those that agree with VMCOREINFO's address.
+const PLACES_MAX: usize = 64;
+
+/// The levels of the page tables: `VA_BITS`, `TCR_EL1_T1SZ` and the page's size say them.
+pub(crate) fn levels(info: &Vmcoreinfo) -> Result<Levels, Refusal> {
+    let number = |name: &str| info.number(name).and_then(|number| u32::try_from(number).ok());
+    let built = number("VA_BITS").ok_or(Refusal::Lacks("VA_BITS"))?;
+    let actual = match number("TCR_EL1_T1SZ") {
+        Some(size) => {
+            64_u32.checked_sub(size).ok_or(Refusal::Lacks("a TCR_EL1_T1SZ that can be"))?
+        }
+        None => built,
+    };
+    info.page_size()
+        .and_then(Granule::of_page_bytes)
+        .and_then(|granule| aarch64::Levels::new(granule, built, actual))
+        .map(Levels::Aarch64)
+        .ok_or(Refusal::Lacks("a size of pages and addresses that can be"))
+}
+
+/// Where the image begins: before the code there is one segment with its head (`_text`, `.head.text`,
+/// arch/arm64/kernel/vmlinux.lds.S).
+pub(crate) const fn image_start(stext: u64) -> u64 {
+    stext.saturating_sub(SEGMENT_BYTES)
+}
+
+/// How far a source that does not know its addresses may have to be moved, the most likely first.
+pub(crate) fn usual_moves() -> impl Iterator<Item = u64> {
+    USUAL_BEGINNINGS.into_iter()
+}
+
+/// How far a source must be moved so that a `struct new_utsname` with the release lies where VMCOREINFO
+/// says; sweeps all of memory.
+pub(crate) fn search_moves<S: MemorySource + ?Sized>(
+    source: &mut S,
+    info: &Vmcoreinfo,
+    claim: &Claim,
+) -> Vec<u64> {
+    let expected = claim.uts_names.map(|names| claim.physical(names).0);
+    let page_mask = claim.levels.page_bytes() - 1;
+    let mut moves = Vec::new();
+    let mut sweep = EveryByte::new(SYSNAME, 0..u64::MAX);
+    while let Some(at) = sweep.next(source) {
+        let distance = expected
+            .map(|expected| expected.wrapping_sub(at.0))
+            .into_iter()
+            .find(|distance| distance & page_mask == 0 && !moves.contains(distance));
+        let Some(distance) = distance else { continue };
+        let mut release = [0; 65];
+        let agrees = source.read_exact(at.plus(UTS_RELEASE_OFFSET), &mut release)
+            && c_string(&release) == info.release().as_bytes();
+        if agrees {
+            moves.push(distance);
+        }
+        if moves.len() == PLACES_MAX {
+            break;
+        }
+    }
+    moves
+}
+
+/// The direct map of memory in `regions`, where an address is `distance` above its physical address: it
+/// lies below the image (arch/arm64/include/asm/memory.h, since v5.4).
+pub(crate) fn direct_map(
+    regions: &[Range<u64>],
+    distance: u64,
+    image: &Range<u64>,
+) -> Option<(Range<u64>, PhysicalAddress)> {
+    let first = regions.first()?.start;
+    let last = regions.last()?.end;
+    let start = first.wrapping_add(distance);
+    let end = start.checked_add(last.checked_sub(first)?)?.min(image.start);
+    (start >> 63 == 1 && start < end).then_some((start..end, PhysicalAddress(first)))
+}
+
+/// Where the `struct page` of page frame 0 would be: `VMEMMAP_START` has that of the frame at
+/// `PHYS_OFFSET` (`vmemmap`, arch/arm64/include/asm/pgtable.h).
+pub(crate) fn vmemmap(info: &Vmcoreinfo, levels: aarch64::Levels, page_bytes: u64) -> Option<u64> {
+    let start = info.number("VMEMMAP_START")? as u64;
+    // `memstart_addr` is signed: KASLR can move it below 0.
+    let frame = info.number("PHYS_OFFSET")? / levels.bytes(1) as i64;
+    Some(start.wrapping_sub((frame as u64).wrapping_mul(page_bytes)))
+}
