@@ -10,8 +10,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
-use panoptes_decoders::paging::KernelSpace;
-use panoptes_decoders::paging::x86_64::Levels;
+use panoptes_decoders::paging::{KernelSpace, Levels};
 use panoptes_engine::address::{Reader, ReaderSizes};
 use panoptes_engine::source::Replay;
 
@@ -43,7 +42,7 @@ fn machine() -> (Replay, KernelSpace) {
         put(0x4000 + page * 8, frame | 3);
     }
     let space = KernelSpace {
-        levels: Levels::Four,
+        levels: Levels::default(),
         root: PhysicalAddress(0x1000),
         direct_map: DIRECT_MAP..DIRECT_MAP + MEMORY_BYTES,
         ..KernelSpace::default()

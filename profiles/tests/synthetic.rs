@@ -3,7 +3,7 @@
 mod common;
 
 use common::guest::{BUILD_ID, DIRECT_MAP, Guest, Kind, RELEASE, VMEMMAP};
-use panoptes_decoders::paging::x86_64::Levels;
+use panoptes_decoders::paging::{Levels, x86_64};
 use panoptes_profiles::report::{CheckOutcome, Origin, Refusal, Trace};
 use panoptes_profiles::{DiscoveryError, Event, Options, Profile, ProfileFile, discover};
 use proptest::prelude::*;
@@ -30,8 +30,8 @@ fn every_road_leads_to_the_same_kernel() {
                 let profile = find(&mut guest, &options).expect("it is found");
                 assert_eq!(profile.release, RELEASE);
                 assert_eq!(profile.layouts, guest.layouts);
-                let levels = if five_levels { Levels::Five } else { Levels::Four };
-                assert_eq!(profile.space.levels, levels);
+                let levels = if five_levels { x86_64::Levels::Five } else { x86_64::Levels::Four };
+                assert_eq!(profile.space.levels, Levels::X86_64(levels));
                 assert_eq!(profile.space.direct_map.start, direct_map);
                 assert_eq!(profile.space.vmemmap_base, VMEMMAP);
                 assert_eq!(profile.space.root.0, guest.image(0x1_0000));

@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
+use crate::flavor::Architecture;
 
 /// The agent's sources; a file that is not named here is not part of it.
 const AGENT_SOURCES: &[(&str, &str)] = &[
@@ -41,8 +42,9 @@ const AGENT_SOURCES: &[(&str, &str)] = &[
 ];
 
 /// Compiles the agent, once for each state of its sources, and gives the program's path.
-pub(crate) fn build() -> Result<PathBuf> {
-    let folder = cache::folder("agent")?;
+pub(crate) fn build(architecture: Architecture) -> Result<PathBuf> {
+    let folder = cache::folder("agent")?.join(architecture.debian());
+    cache::create(&folder)?;
     let target = folder.join("agent");
     let stamp = folder.join("sources");
     let all: Vec<&str> = AGENT_SOURCES.iter().flat_map(|(name, text)| [*name, *text]).collect();
@@ -57,7 +59,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     }
     let units = AGENT_SOURCES.iter().map(|(name, _)| *name).filter(|name| !is_header(name));
     command::output(
-        Command::new("gcc")
+        Command::new(architecture.compiler())
             .args(["-static", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror"])
             // Names are cut on purpose; a workload's own failures are told where they matter.
             .args(["-Wno-format-truncation", "-Wno-unused-result", "-o", "agent"])

@@ -37,6 +37,8 @@ pub enum Build {
     Cloud,
     /// With `PREEMPT_RT`.
     RealTime,
+    /// With pages of 16 KiB.
+    Pages16Kib,
 }
 
 /// The processors that a kernel is for.
@@ -44,6 +46,8 @@ pub enum Build {
 pub enum Architecture {
     /// x86-64.
     Amd64,
+    /// arm64.
+    Arm64,
 }
 
 impl Flavor {
@@ -67,6 +71,13 @@ impl Flavor {
         Self::amd64(Series::V6_12, Build::RealTime),
         Self::V7,
         Self::amd64(Series::V7, Build::Cloud),
+        Self::arm64(Series::V6_1, Build::Generic),
+        Self::arm64(Series::V6_1, Build::Cloud),
+        Self::arm64(Series::V6_12, Build::Generic),
+        Self::arm64(Series::V6_12, Build::Cloud),
+        Self::arm64(Series::V6_12, Build::Pages16Kib),
+        Self::arm64(Series::V7, Build::Generic),
+        Self::arm64(Series::V7, Build::Pages16Kib),
     ];
 
     /// Those that the tests of every day use.
@@ -76,12 +87,18 @@ impl Flavor {
         Self { series, build, architecture: Architecture::Amd64 }
     }
 
+    const fn arm64(series: Series, build: Build) -> Self {
+        Self { series, build, architecture: Architecture::Arm64 }
+    }
+
     /// The name people type: `6.1`, `6.12-rt`, `7-cloud`; the architecture is said where it is not amd64.
     pub fn name(self) -> String {
         let architecture = match self.architecture {
             Architecture::Amd64 => "",
+            Architecture::Arm64 => "-arm64",
         };
-        format!("{}{}{architecture}", self.series.name(), self.build.infix())
+        let (infix, suffix) = (self.build.infix(), self.build.suffix());
+        format!("{}{infix}{architecture}{suffix}", self.series.name())
     }
 
     /// The kernel of that name.
@@ -94,7 +111,8 @@ impl Flavor {
 
     /// Whether a kernel release (`uname -r`) is of this series, build and architecture.
     pub(crate) fn owns(self, release: &str) -> bool {
-        let suffix = format!("{}-{}", self.build.infix(), self.architecture.debian());
+        let (infix, suffix) = (self.build.infix(), self.build.suffix());
+        let suffix = format!("{infix}-{}{suffix}", self.architecture.debian());
         let Some(version) = release.strip_suffix(&suffix) else { return false };
         // What is left is numbers, and words such as `+deb13`: none of another build, and no backport.
         let other = version.split(['-', '+', '~']).any(|word| {
@@ -120,9 +138,17 @@ impl Build {
     /// What stands for it in the release, before the architecture.
     const fn infix(self) -> &'static str {
         match self {
-            Self::Generic => "",
+            Self::Generic | Self::Pages16Kib => "",
             Self::Cloud => "-cloud",
             Self::RealTime => "-rt",
+        }
+    }
+
+    /// What stands for it in the release, after the architecture.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Generic | Self::Cloud | Self::RealTime => "",
+            Self::Pages16Kib => "-16k",
         }
     }
 }
@@ -132,6 +158,23 @@ impl Architecture {
     pub const fn debian(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The emulator of its machines.
+    pub const fn emulator(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-system-x86_64",
+            Self::Arm64 => "qemu-system-aarch64",
+        }
+    }
+
+    /// The C compiler, on an x86-64 machine.
+    pub(crate) const fn compiler(self) -> &'static str {
+        match self {
+            Self::Amd64 => "gcc",
+            Self::Arm64 => "aarch64-linux-gnu-gcc",
         }
     }
 }
@@ -149,6 +192,9 @@ mod tests {
             ("6.12.107+deb13-amd64", "6.12"),
             ("6.12.107+deb13-rt-amd64", "6.12-rt"),
             ("7.2.13+deb14-cloud-amd64", "7-cloud"),
+            ("6.1.0-50-cloud-arm64", "6.1-cloud-arm64"),
+            ("6.12.107+deb13-arm64", "6.12-arm64"),
+            ("6.12.107+deb13-arm64-16k", "6.12-arm64-16k"),
         ];
         for (release, name) in cases {
             let owners: Vec<_> =

@@ -14,9 +14,11 @@ use serde_json::Value;
 use crate::cache;
 use crate::channel::{Channel, Failure};
 use crate::error::{Error, Result};
+use crate::flavor::Architecture;
 use crate::initramfs;
 use crate::kernel::Kernel;
 use crate::qmp::Qmp;
+use crate::setup;
 use crate::spawn;
 
 /// What to boot.
@@ -36,6 +38,8 @@ pub struct GuestSpec {
     /// Whether the kernel keeps its own page tables apart from those of programs (`pti=on`), as it does on
     /// processors that Meltdown strikes; QEMU's is not one.
     pub page_table_isolation: bool,
+    /// The processor, as QEMU calls it (`cortex-a72`), where it is not to be the one with everything.
+    pub cpu: Option<String>,
     /// More kernel arguments.
     pub kernel_arguments: Vec<String>,
     /// Where the guest's memory lies; by default a file in the cache folder, gone with the guest.
@@ -59,6 +63,7 @@ impl GuestSpec {
             numa_nodes: 1,
             five_level: false,
             page_table_isolation: false,
+            cpu: None,
             kernel_arguments: Vec::new(),
             ram_file: None,
             private_memory: false,
@@ -94,13 +99,15 @@ impl Guest {
     pub fn boot(spec: &GuestSpec) -> Result<Self> {
         let turn = if spec.beside_others { None } else { Some(wait_for_turn()?) };
         let started = Instant::now();
+        let architecture = spec.kernel.flavor().architecture;
+        setup::ensure_for(architecture)?;
         let initramfs = initramfs::build(&spec.kernel)?;
         let folder = new_folder()?;
         let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join("ram"));
         let arguments = qemu_arguments(spec, &initramfs, &folder, &ram);
         let mut command = Command::new("setpriv");
         // Ends with us even where we are killed, so no guest is left behind.
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(arguments);
+        command.args(["--pdeathsig", "KILL", architecture.emulator()]).args(arguments);
         let log = folder.join("qemu.log");
         let file = File::create(&log).map_err(|e| Error::io("create", &log, &e))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
@@ -182,8 +189,8 @@ impl Guest {
         Err(Error::new("QEMU did not end when told to"))
     }
 
-    /// The file that is the guest's physical memory, from address 0 on without a hole (up to
-    /// 2 GiB); there is none where the memory is private.
+    /// The file that is the guest's physical memory without a hole (up to 2 GiB), from address 0 on, on
+    /// arm64 from 1 GiB on; there is none where the memory is private.
     pub fn ram_path(&self) -> &Path {
         &self.ram
     }
@@ -270,9 +277,14 @@ fn qemu_arguments(
     folder: &Path,
     ram: &Path,
 ) -> Vec<std::ffi::OsString> {
-    let cpu = if spec.five_level { "max" } else { "max,la57=off" };
+    let (machine, cpu, console) = match spec.kernel.flavor().architecture {
+        Architecture::Amd64 if spec.five_level => ("q35", "max", "ttyS0"),
+        Architecture::Amd64 => ("q35", "max,la57=off", "ttyS0"),
+        Architecture::Arm64 => ("virt", "max", "ttyAMA0"),
+    };
+    let cpu = spec.cpu.as_deref().unwrap_or(cpu);
     // panic=0: a guest that panics stands still, with its console kept.
-    let mut append = "console=ttyS0 panic=0 loglevel=5".to_owned();
+    let mut append = format!("console={console} panic=0 loglevel=5");
     if spec.numa_nodes > 1 {
         let _ = write!(append, " numa=fake={}", spec.numa_nodes);
     }
@@ -294,7 +306,7 @@ fn qemu_arguments(
         ("-cpu", cpu.to_owned()),
         ("-smp", spec.cpus.to_string()),
         ("-m", format!("{}M", spec.memory_mib)),
-        ("-machine", "q35,memory-backend=m0".to_owned()),
+        ("-machine", format!("{machine},memory-backend=m0")),
         ("-object", memory),
         ("-kernel", spec.kernel.image().display().to_string()),
         ("-initrd", initramfs.display().to_string()),

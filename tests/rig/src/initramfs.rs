@@ -1,7 +1,7 @@
 //! The userland of a test guest: busybox, bash, the agent as init, and the modules it loads.
 //!
-//! bash is the machine's own (with its shared libraries), since shell history is read out of a
-//! real Debian bash; everything else is static.
+//! bash is the machine's own (with its shared libraries), or for another architecture Debian 12's, since
+//! shell history is read out of a real Debian bash; everything else is static.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ const APPLETS: &[&str] = &[
 /// Builds the initramfs for a kernel and gives its path (made again when anything in it changed).
 /// The first time this fetches a package and compiles the agent; later it needs no network.
 pub fn build(kernel: &Kernel) -> Result<PathBuf> {
+    let architecture = kernel.flavor().architecture;
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "modules", "mnt"] {
         archive.directory(folder, 0o755);
@@ -44,12 +45,15 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     );
     archive.file("etc/group", 0o644, b"root:x:0:\nuser:x:1000:\n");
     archive.file("etc/hostname", 0o644, b"guest\n");
-    archive.file("bin/busybox", 0o755, &cache::read(&busybox()?)?);
+    archive.file("bin/busybox", 0o755, &cache::read(&busybox(architecture)?)?);
     for applet in APPLETS {
         archive.symlink(&format!("bin/{applet}"), "busybox");
     }
-    add_bash(&mut archive)?;
-    archive.file("init", 0o755, &cache::read(&agent::build()?)?);
+    match architecture {
+        Architecture::Amd64 => add_bash(&mut archive)?,
+        Architecture::Arm64 => add_arm64_bash(&mut archive)?,
+    }
+    archive.file("init", 0o755, &cache::read(&agent::build(architecture)?)?);
     let mut order = Vec::new();
     for module in kernel.modules()? {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -67,12 +71,12 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
 }
 
 /// A static busybox: unpacked from Debian's package, since installing it would oust `busybox`.
-pub(crate) fn busybox() -> Result<PathBuf> {
-    let path = cache::folder("tools")?.join("busybox");
+pub(crate) fn busybox(architecture: Architecture) -> Result<PathBuf> {
+    let path = cache::folder("tools")?.join(format!("busybox-{}", architecture.debian()));
     if path.exists() {
         return Ok(path);
     }
-    let package = Packages::open(Architecture::Amd64)?.download("busybox-static")?;
+    let package = Packages::open(architecture)?.download("busybox-static")?;
     let scratch = cache::folder("tools")?.join(format!(".unpack-{}", std::process::id()));
     packages::unpack(&package, &scratch)?;
     let found = ["bin/busybox", "usr/bin/busybox"]
@@ -106,5 +110,37 @@ fn add_bash(archive: &mut Archive) -> Result<()> {
         }
         archive.file(&library, 0o755, &cache::read(path)?);
     }
+    Ok(())
+}
+
+/// Adds Debian 12's arm64 bash and the libraries that it needs, unpacked from their packages.
+fn add_arm64_bash(archive: &mut Archive) -> Result<()> {
+    const FILES: [(&str, &str, &str); 4] = [
+        ("bash/bookworm", "bin/bash", "usr/bin/bash"),
+        ("libtinfo6/bookworm", "lib/aarch64-linux-gnu/libtinfo.so.6", "lib/libtinfo.so.6"),
+        ("libc6/bookworm", "lib/aarch64-linux-gnu/libc.so.6", "lib/libc.so.6"),
+        (
+            "libc6/bookworm",
+            "lib/aarch64-linux-gnu/ld-linux-aarch64.so.1",
+            "lib/ld-linux-aarch64.so.1",
+        ),
+    ];
+    archive.directory("lib", 0o755);
+    let tools = cache::folder("tools")?.join("bash-arm64");
+    if !FILES.iter().all(|(_, _, name)| tools.join(name).is_file()) {
+        let packages = Packages::open(Architecture::Arm64)?;
+        let scratch = cache::folder("tools")?.join(format!(".unpack-{}", std::process::id()));
+        for (package, path, name) in FILES {
+            packages::unpack(&packages.download(package)?, &scratch)?;
+            let target = tools.join(name);
+            cache::create(target.parent().unwrap_or(&tools))?;
+            cache::write(&target, &cache::read(&scratch.join(path))?)?;
+        }
+        std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
+    }
+    for (_, _, name) in FILES {
+        archive.file(name, 0o755, &cache::read(&tools.join(name))?);
+    }
+    archive.symlink("bin/bash", "../usr/bin/bash");
     Ok(())
 }

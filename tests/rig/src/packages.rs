@@ -59,9 +59,14 @@ impl Packages {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Downloads a package into the cache and gives the path of its file.
+    /// Downloads the newest of a package, or that of a suite (`bash/bookworm`), into the cache and gives the
+    /// path of its file.
     pub fn download(&self, package: &str) -> Result<PathBuf> {
-        let folder = cache::folder("packages")?.join(package);
+        let folder = cache::folder("packages")?.join(format!(
+            "{}_{}",
+            package.replace('/', "_"),
+            self.architecture.debian()
+        ));
         cache::create(&folder)?;
         if let Some(found) = only_package(&folder) {
             return Ok(found);

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::command;
 use crate::error::{Error, Result};
+use crate::flavor::Architecture;
 
 /// A program or file that must be there, and the package that brings it.
 const NEEDS: &[(Need, &str)] = &[
@@ -17,6 +18,14 @@ const NEEDS: &[(Need, &str)] = &[
     (Need::Program("xz"), "xz-utils"),
     (Need::Program("setpriv"), "util-linux"),
     (Need::Program("bash"), "bash"),
+];
+
+/// What guests of another architecture need beside these.
+const ARM64_NEEDS: &[(Need, &str)] = &[
+    (Need::Program("qemu-system-aarch64"), "qemu-system-arm"),
+    (Need::Program("aarch64-linux-gnu-gcc"), "gcc-aarch64-linux-gnu"),
+    (Need::File("/usr/aarch64-linux-gnu/lib/libc.a"), "libc6-dev-arm64-cross"),
+    (Need::File("/usr/aarch64-linux-gnu/include/linux/inet_diag.h"), "linux-libc-dev-arm64-cross"),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +43,23 @@ impl Need {
     }
 }
 
-/// Installs what is missing.
+/// Installs what is missing for guests like this machine. What those of another architecture need comes with
+/// the first of them.
 pub fn ensure() -> Result<()> {
+    install(NEEDS)
+}
+
+/// Installs what is missing for guests of an architecture.
+pub(crate) fn ensure_for(architecture: Architecture) -> Result<()> {
+    match architecture {
+        Architecture::Amd64 => Ok(()),
+        Architecture::Arm64 => install(ARM64_NEEDS),
+    }
+}
+
+fn install(needs: &[(Need, &str)]) -> Result<()> {
     let missing: Vec<_> =
-        NEEDS.iter().filter(|(need, _)| !need.is_met()).map(|(_, package)| *package).collect();
+        needs.iter().filter(|(need, _)| !need.is_met()).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -62,7 +84,7 @@ pub fn ensure() -> Result<()> {
         apt(&["update"])?;
         apt(&install)?;
     }
-    match NEEDS.iter().find(|(need, _)| !need.is_met()) {
+    match needs.iter().find(|(need, _)| !need.is_met()) {
         None => Ok(()),
         Some((need, package)) => Err(Error::new(format!(
             "{package} was installed but {need:?} is still not there; is this Debian on amd64?"

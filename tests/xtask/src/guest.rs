@@ -8,7 +8,7 @@ use std::io::BufRead as _;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 
 pub(crate) const USAGE: &str = "\
-  guest [--kernel 6.1] [--memory MIB] [--five-level] [--pti] [--numa NODES]
+  guest [--kernel 6.1] [--memory MIB] [--five-level] [--pti] [--numa NODES] [--cpu MODEL]
         [--ram-file PATH] [--load 'COMMAND']…
         boots a guest, prints where its memory is, obeys --load, then takes the agent's commands
         on stdin until EOF (tests/agent/agent.c lists them)
@@ -21,6 +21,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let mut five_level = false;
     let mut page_table_isolation = false;
     let mut numa_nodes = 1;
+    let mut cpu = None;
     let mut ram_file = None;
     let mut commands = Vec::new();
     let mut words = arguments.iter();
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             "--kernel" => flavor = Flavor::from_name(&value()?).map_err(text)?,
             "--memory" => memory_mib = value()?.parse().map_err(|e| format!("--memory: {e}"))?,
             "--numa" => numa_nodes = value()?.parse().map_err(|e| format!("--numa: {e}"))?,
+            "--cpu" => cpu = Some(value()?),
             "--ram-file" => ram_file = Some(value()?.into()),
             "--load" => commands.push(value()?),
             "--five-level" => five_level = true,
@@ -44,6 +46,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         five_level,
         page_table_isolation,
         numa_nodes,
+        cpu,
         ram_file,
         ..GuestSpec::new(Kernel::obtain(flavor).map_err(text)?)
     };
