@@ -329,7 +329,7 @@ static void uninterruptible(void *unused)
 	workload_settled();
 	if (vfork() == 0)
 		for (;;)
-			syscall(SYS_pause);
+			syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
 }
 
 /* Threads. */

@@ -1,0 +1,71 @@
+//! `panoptes scan` of arm64 kernels is as exact as of x86-64's.
+//!
+//! Emulating another architecture takes long, so these tests run only where `PANOPTES_RIG_ARM64` is 1 too.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
+
+use std::time::Instant;
+
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, compare, enabled, product};
+
+/// So often a truth may change while it is looked at before a test gives up.
+const ATTEMPTS: u32 = 5;
+
+fn zoo_is_exact(test: &str, kernel: &str, cpu: &str) {
+    if !enabled(test) {
+        return;
+    }
+    if std::env::var_os("PANOPTES_RIG_ARM64").is_none_or(|value| value != "1") {
+        eprintln!("skipped: {test} takes a minute; set PANOPTES_RIG_ARM64=1");
+        return;
+    }
+    let mut spec = GuestSpec::new(Kernel::obtain(Flavor::from_name(kernel).unwrap()).unwrap());
+    spec.cpu = Some(cpu.to_owned());
+    let mut guest = Guest::boot(&spec).unwrap();
+    guest.agent("zoo").unwrap();
+    let report = compare::exact(&mut guest, "", ATTEMPTS, |guest| {
+        let started = Instant::now();
+        let lines = product::scan(guest, &[]);
+        println!("scanned in {:.2} s", started.elapsed().as_secs_f64());
+        lines
+    })
+    .unwrap();
+    println!("{report}");
+    assert!(report.is_exact(), "{report}");
+    assert!(report.kind("process").truth > 30, "{report}");
+}
+
+#[test]
+fn zoo_of_arm64_6_1_is_scanned_exactly() {
+    zoo_is_exact("zoo_of_arm64_6_1_is_scanned_exactly", "6.1-arm64", "max");
+}
+
+#[test]
+fn zoo_of_arm64_6_1_cloud_is_scanned_exactly() {
+    zoo_is_exact("zoo_of_arm64_6_1_cloud_is_scanned_exactly", "6.1-cloud-arm64", "cortex-a72");
+}
+
+/// Addresses of 52 bits, in virtual and in physical memory.
+#[test]
+fn zoo_of_arm64_6_12_is_scanned_exactly() {
+    zoo_is_exact("zoo_of_arm64_6_12_is_scanned_exactly", "6.12-arm64", "max");
+}
+
+/// The same kernel on a processor that has only 48 bits.
+#[test]
+fn zoo_of_arm64_6_12_with_48_bits_is_scanned_exactly() {
+    zoo_is_exact(
+        "zoo_of_arm64_6_12_with_48_bits_is_scanned_exactly",
+        "6.12-arm64",
+        "cortex-a72",
+    );
+}
+
+#[test]
+fn zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly() {
+    zoo_is_exact(
+        "zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly",
+        "6.12-arm64-16k",
+        "max",
+    );
+}
