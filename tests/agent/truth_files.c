@@ -114,16 +114,21 @@ static const char *file_type(const char *link, const struct stat *inode)
 /* The flags by name, in the order that the contract fixes. */
 static void file_mode(unsigned long flags)
 {
+#ifdef __aarch64__
+	enum { DIRECTORY = 040000, NOFOLLOW = 0100000, DIRECT = 0200000, LARGEFILE = 0400000 };
+#else
+	enum { DIRECT = 040000, LARGEFILE = 0100000, DIRECTORY = 0200000, NOFOLLOW = 0400000 };
+#endif
 	static const struct {
 		unsigned long mask, value;
 		const char *name;
 	} names[] = {
 		{ 02000, 02000, "APPEND" },	  { 04000, 04000, "NONBLOCK" },
-		{ 020000, 020000, "ASYNC" },	  { 040000, 040000, "DIRECT" },
+		{ 020000, 020000, "ASYNC" },	  { DIRECT, DIRECT, "DIRECT" },
 		{ 04000000, 04000000, "SYNC" },	  { 04010000, 010000, "DSYNC" },
-		{ 01000000, 01000000, "NOATIME" }, { 0200000, 0200000, "DIRECTORY" },
-		{ 0400000, 0400000, "NOFOLLOW" }, { 020000000, 020000000, "TMPFILE" },
-		{ 0100000, 0100000, "LARGE_FILE" }, { 02000000, 02000000, "CLOSE_ON_EXEC" },
+		{ 01000000, 01000000, "NOATIME" }, { DIRECTORY, DIRECTORY, "DIRECTORY" },
+		{ NOFOLLOW, NOFOLLOW, "NOFOLLOW" }, { 020000000, 020000000, "TMPFILE" },
+		{ LARGEFILE, LARGEFILE, "LARGE_FILE" }, { 02000000, 02000000, "CLOSE_ON_EXEC" },
 	};
 	static const char *const access[] = { "READ_ONLY", "WRITE_ONLY", "READ_WRITE",
 					      "READ_WRITE" };

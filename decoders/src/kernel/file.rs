@@ -36,7 +36,7 @@ pub struct OpenFile {
     pub op: KernelVa,
     /// `FMODE_*`
     pub mode: u32,
-    /// `O_*`
+    /// `O_*` of the generic ABI (include/uapi/asm-generic/fcntl.h), which is x86-64's too.
     pub flags: u32,
     /// `void *`
     pub private_data: KernelVa,
@@ -54,6 +54,38 @@ impl OpenFile {
             mode: view.unsigned(layout.f_mode) as u32,
             flags: view.unsigned(layout.f_flags) as u32,
             private_data: view.pointer(layout.private_data),
+        }
+    }
+
+    /// The same with the flags of an arm64 kernel brought to the generic ABI: it has `O_DIRECTORY`,
+    /// `O_NOFOLLOW`, `O_DIRECT` and `O_LARGEFILE` at bits 14 to 17, in that order, where the generic one has
+    /// `O_DIRECT`, `O_LARGEFILE`, `O_DIRECTORY`, `O_NOFOLLOW` (arch/arm64/include/uapi/asm/fcntl.h).
+    #[must_use]
+    pub const fn of_arm64(self) -> Self {
+        const LOW: u32 = 0b11 << 14;
+        const HIGH: u32 = 0b11 << 16;
+        let flags = self.flags;
+        let flags = (flags & !(LOW | HIGH)) | ((flags & LOW) << 2) | ((flags & HIGH) >> 2);
+        Self { flags, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_arm64_are_those_of_the_generic_abi() {
+        for (arm64, generic) in [
+            (0o40_000, 0o200_000),      // O_DIRECTORY
+            (0o100_000, 0o400_000),     // O_NOFOLLOW
+            (0o200_000, 0o40_000),      // O_DIRECT
+            (0o400_000, 0o100_000),     // O_LARGEFILE
+            (0o2_000_000, 0o2_000_000), // O_CLOEXEC
+            (0o24_001, 0o24_001),       // O_WRONLY, O_NONBLOCK, O_ASYNC
+        ] {
+            let file = OpenFile { flags: arm64, ..OpenFile::default() };
+            assert_eq!(file.of_arm64().flags, generic, "{arm64:o}");
         }
     }
 }

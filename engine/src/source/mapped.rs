@@ -97,8 +97,7 @@ pub struct MappedFile {
     /// Set once the mapping can't be trusted (the file has shrunk) or must not be touched (hugetlbfs).
     by_call: bool,
     truncated: bool,
-    /// Whether the file is nothing but memory, so that it does not say where that begins.
-    flat: bool,
+    beginning: Beginning,
     /// The file's pages that are known to hold data.
     known: BitSet,
     segments: Vec<Segment>,
@@ -121,6 +120,15 @@ enum Forget {
     /// On a disk, where a hole stays one however it is read, while every write after a page was written
     /// out sets the time: when there are fewer blocks.
     WhenSmaller,
+}
+
+/// Whether it is known where the machine's memory begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Beginning {
+    /// Whoever opened the file knew the layout.
+    Known,
+    /// The file is nothing but memory and does not say it.
+    Assumed,
 }
 
 /// What the file was like at the last refresh.
@@ -148,7 +156,7 @@ impl MappedFile {
     pub(super) fn from_flat_file(file: File, path: &Path) -> Result<Self, SourceError> {
         let bytes = super::open::check(&file, path)?;
         let layout = vec![Segment { physical: 0..bytes, offset: 0 }];
-        Ok(Self { flat: true, ..Self::new(file, path, bytes, layout, true)? })
+        Ok(Self { beginning: Beginning::Assumed, ..Self::new(file, path, bytes, layout, true)? })
     }
 
     /// Takes a file that is open for reading; `path` is what it is called in messages. The position of its
@@ -192,7 +200,7 @@ impl MappedFile {
             mapping,
             by_call,
             truncated: false,
-            flat: false,
+            beginning: Beginning::Known,
             known: BitSet::new((bytes / PAGE_BYTES) as usize),
             regions: segments.iter().map(|segment| segment.physical.clone()).collect(),
             segments,
@@ -458,7 +466,9 @@ impl MemorySource for MappedFile {
         let [segment] = self.segments.as_mut_slice() else { return false };
         let start = segment.physical.start.wrapping_add(bytes);
         let length = segment.physical.end - segment.physical.start;
-        let Some(end) = start.checked_add(length).filter(|_| self.flat && start % PAGE_BYTES == 0)
+        let Some(end) = start
+            .checked_add(length)
+            .filter(|_| self.beginning == Beginning::Assumed && start % PAGE_BYTES == 0)
         else {
             return false;
         };

@@ -9,6 +9,7 @@ use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::mount::Mounted;
 use panoptes_decoders::kernel::super_block::{Filesystem, magic};
 use panoptes_decoders::layout::View;
+use panoptes_decoders::paging::Levels;
 use panoptes_decoders::source::MemorySource;
 
 use super::processes::path_of;
@@ -90,6 +91,9 @@ impl Walker {
             };
             let file = &mut files[index];
             file.open = OpenFile::decode(&layouts.file, bytes);
+            if matches!(kernel.space.levels, Levels::Aarch64(_)) {
+                file.open = file.open.of_arm64();
+            }
             let inode = file.open.inode;
             file.inode = row_of(&mut maps.inodes, inodes, inode, || InodeRow {
                 address: inode,

@@ -54,18 +54,10 @@ fn zoo_of_arm64_6_12_is_scanned_exactly() {
 /// The same kernel on a processor that has only 48 bits.
 #[test]
 fn zoo_of_arm64_6_12_with_48_bits_is_scanned_exactly() {
-    zoo_is_exact(
-        "zoo_of_arm64_6_12_with_48_bits_is_scanned_exactly",
-        "6.12-arm64",
-        "cortex-a72",
-    );
+    zoo_is_exact("zoo_of_arm64_6_12_with_48_bits_is_scanned_exactly", "6.12-arm64", "cortex-a72");
 }
 
 #[test]
 fn zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly() {
-    zoo_is_exact(
-        "zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly",
-        "6.12-arm64-16k",
-        "max",
-    );
+    zoo_is_exact("zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly", "6.12-arm64-16k", "max");
 }
