@@ -154,6 +154,45 @@ fn scans_of_a_mapped_file_allocate_nothing() {
     });
 }
 
+/// Whatever the device does, unless its context has to be started again.
+#[cfg(feature = "doca")]
+#[test]
+fn reading_by_a_dma_engine_allocates_nothing() {
+    use panoptes_decoders::address::PhysicalAddress;
+    use panoptes_engine::source::Request;
+    use panoptes_engine::source::doca::{DocaMemory, DocaOptions, Library};
+    use panoptes_rig::standin::Standin;
+
+    let bytes = 1_u64 << 20;
+    for faults in
+        ["", "error_every 5\nshort_every 7\nagain_every 3\nrefuse_every 11", "error_every 1"]
+    {
+        let standin = Standin::new("").unwrap();
+        let path = standin.folder().join("memory");
+        std::fs::write(&path, vec![7; bytes as usize]).unwrap();
+        let settings = format!("device d 0000:03:00.0\nfunction V VF {}\n{faults}", path.display());
+        std::fs::write(standin.folder().join("standin.conf"), settings).unwrap();
+        let library = Library::load(Some(&standin.library())).unwrap();
+        let regions = [0x1000..0x8_0000, 0xa_0000..bytes];
+        let mut source =
+            DocaMemory::open(&library, "d", "V", &regions, DocaOptions::default()).unwrap();
+        let mut random = Random(1);
+        let mut requests: Vec<Request> = (0..20_000)
+            .map(|_| {
+                let address = PhysicalAddress(random.below(bytes as usize) as u64);
+                Request::new(address, random.below(400) as u32, random.below(8000) as u32)
+            })
+            .collect();
+        let mut arena = vec![0; 8400];
+        sealed(faults, || {
+            for _ in 0..5 {
+                source.read_batch(&mut requests, &mut arena);
+            }
+        });
+        assert!(source.counts().copies > 0 || source.counts().failed > 0);
+    }
+}
+
 #[test]
 fn scans_of_damaged_memory_allocate_nothing() {
     let Some(images) = images_or_skip("the count of damaged scans' allocations") else { return };

@@ -83,6 +83,9 @@ pub enum SourceError {
     Image(ImageProblem),
     /// A recorded image can't be written.
     Write(io::Error),
+    /// Memory behind a DMA engine can't be reached.
+    #[cfg(feature = "doca")]
+    Doca(super::doca::DocaError),
 }
 
 /// What is wrong with a segment of a layout.
@@ -109,6 +112,8 @@ impl SourceError {
             {
                 ErrorClass::Permission
             }
+            #[cfg(feature = "doca")]
+            Self::Doca(error) if error.is_permission() => ErrorClass::Permission,
             Self::Ragged { .. } | Self::Format { .. } | Self::Image(_) => ErrorClass::Unreadable,
             _ => ErrorClass::CannotOpen,
         }
@@ -160,6 +165,8 @@ impl fmt::Display for SourceError {
             ),
             Self::Image(problem) => write!(f, "recorded image: {problem}; record it again"),
             Self::Write(error) => write!(f, "cannot write the recorded image: {error}"),
+            #[cfg(feature = "doca")]
+            Self::Doca(error) => error.fmt(f),
         }
     }
 }
@@ -171,6 +178,13 @@ impl std::error::Error for SourceError {
             Self::Image(problem) => Some(problem),
             _ => None,
         }
+    }
+}
+
+#[cfg(feature = "doca")]
+impl From<super::doca::DocaError> for SourceError {
+    fn from(error: super::doca::DocaError) -> Self {
+        Self::Doca(error)
     }
 }
 

@@ -1,18 +1,20 @@
 //! Sources: where the memory of a watched machine comes from.
 //!
 //! Each is a [`MemorySource`]: a scatter read of physical memory, in batches. [`MappedFile`] reads a live
-//! guest's shared memory or a raw dump; [`Replay`] reads the few pages of a recorded scan. Around any of them
+//! guest's shared memory or a raw dump; `doca` reads a host through a BlueField's DMA engine; [`Replay`] reads the few pages of a recorded scan. Around any of them
 //! go the wrappers: [`Recorder`] remembers which pages were read and writes them out, [`Meter`] counts what is
 //! asked, [`Fault`] damages what is read.
 //!
 //! Whatever the guest, or whoever owns the file, does to it: a request is read, not backed or failed, and
 //! neither a panic nor a signal comes of it. Reading changes nothing: no page of the guest comes to be by it.
-//! No `read_batch` allocates. `unsafe` is in `mapping` and `sigbus` alone.
+//! No `read_batch` allocates. `unsafe` is in `mapping`, `sigbus` and what calls the DOCA library.
 //!
 //! Not for: virtual addresses, or what the bytes mean.
 //!
 //! Start reading at [`MappedFile`].
 
+#[cfg(feature = "doca")]
+pub mod doca;
 mod error;
 mod extents;
 mod fault;

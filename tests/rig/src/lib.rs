@@ -27,6 +27,7 @@ pub mod product;
 pub mod qmp;
 pub mod setup;
 mod spawn;
+pub mod standin;
 
 pub use compare::{Report, Truth};
 pub use error::{Error, Result};

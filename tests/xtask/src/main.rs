@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 mod bench;
+mod bindings;
 mod demo;
 mod fuzz;
 mod guest;
@@ -34,6 +35,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },
     Command { name: "record", usage: recorded::USAGE, run: recorded::run },
+    Command { name: "bindings", usage: bindings::USAGE, run: bindings::run },
     Command { name: "setup", usage: setup::USAGE, run: setup::run },
 ];
 

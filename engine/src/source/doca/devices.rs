@@ -1,0 +1,273 @@
+//! What DOCA finds on this machine: DMA devices, and the functions of the host that each of them represents.
+#![allow(unsafe_code, reason = "calls into the DOCA library, whose objects are pointers")]
+
+use std::ffi::c_char;
+use std::fmt;
+use std::ptr;
+use std::sync::Arc;
+
+use super::bindings::{self, doca_dev, doca_dev_rep, doca_devinfo, doca_devinfo_rep};
+use super::error::DocaError;
+use super::handle::{Handle, unexpected};
+use super::library::{Library, call, owned};
+
+/// A device of this machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Device {
+    /// Its name, as `ibv_devinfo` lists it (`hca_id`).
+    pub name: String,
+    /// Its PCI address, such as `0000:03:00.0`.
+    pub pci_address: Option<String>,
+    /// Whether its DMA engine copies memory.
+    pub copies_memory: bool,
+    /// The functions that it represents, or why they can't be told (on a host, or in NIC mode, it has none).
+    pub functions: Result<Vec<Function>, DocaError>,
+}
+
+/// A function of a device that the host sees: what `doca:DEVICE/VUID` names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Function {
+    /// Its vendor unique id.
+    pub vuid: String,
+    /// Its PCI address on the host.
+    pub pci_address: Option<String>,
+    /// What it is.
+    pub kind: Option<FunctionKind>,
+}
+
+/// What a function is to PCI.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FunctionKind {
+    /// A physical function (PF).
+    Physical,
+    /// A virtual function (VF), such as a virtual machine has.
+    Virtual,
+    /// A subfunction (SF), such as a container has.
+    Sub,
+}
+
+impl fmt::Display for FunctionKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Physical => "PF",
+            Self::Virtual => "VF",
+            Self::Sub => "SF",
+        })
+    }
+}
+
+/// All devices, in the order in which DOCA lists them.
+pub fn devices(library: &Arc<Library>) -> Result<Vec<Device>, DocaError> {
+    let infos = DeviceInfos::new(library)?;
+    Ok(infos.iter().filter_map(|info| describe(library, info)).collect())
+}
+
+fn describe(library: &Arc<Library>, info: *mut doca_devinfo) -> Option<Device> {
+    let functions = open_info(library, info).and_then(|device| {
+        let infos = FunctionInfos::new(library, &device)?;
+        Ok(infos.iter().filter_map(|info| describe_function(library, info)).collect())
+    });
+    Some(Device {
+        name: device_name(library, info)?,
+        pci_address: text::<{ bindings::DOCA_DEVINFO_PCI_ADDR_SIZE as usize }>(|place| {
+            // SAFETY: the information lives as long as its list; the place has the size that the reference asks for.
+            call!(library, doca_devinfo_get_pci_addr_str(info, place))
+        }),
+        // SAFETY: as above.
+        copies_memory: call!(library, doca_dma_cap_task_memcpy_is_supported(info)).is_ok(),
+        functions,
+    })
+}
+
+fn describe_function(library: &Arc<Library>, info: *mut doca_devinfo_rep) -> Option<Function> {
+    let mut kind = bindings::doca_pci_func_type::MAX;
+    // SAFETY: the information lives as long as its list; the place for the kind is our own.
+    let _ = call!(library, doca_devinfo_rep_get_pci_func_type(info, &raw mut kind));
+    Some(Function {
+        vuid: vuid(library, info)?,
+        pci_address: text::<{ bindings::DOCA_DEVINFO_REP_PCI_ADDR_SIZE as usize }>(|place| {
+            // SAFETY: as above; the place has the size that the reference asks for.
+            call!(library, doca_devinfo_rep_get_pci_addr_str(info, place))
+        }),
+        kind: match kind {
+            bindings::DOCA_PCI_FUNC_TYPE_PF => Some(FunctionKind::Physical),
+            bindings::DOCA_PCI_FUNC_TYPE_VF => Some(FunctionKind::Virtual),
+            bindings::DOCA_PCI_FUNC_TYPE_SF => Some(FunctionKind::Sub),
+            _ => None,
+        },
+    })
+}
+
+/// Opens the device of that name, provided that it copies memory.
+pub(super) fn open_device(
+    library: &Arc<Library>,
+    name: &str,
+) -> Result<Handle<doca_dev>, DocaError> {
+    let infos = DeviceInfos::new(library)?;
+    let mut found = Vec::new();
+    let mut mute = false;
+    for info in infos.iter() {
+        let Some(this) = device_name(library, info) else { continue };
+        if this != name {
+            found.push(this);
+            continue;
+        }
+        // A device can be listed several times, of which not all can be used for everything.
+        // SAFETY: the information lives as long as its list.
+        match call!(library, doca_dma_cap_task_memcpy_is_supported(info)) {
+            Ok(()) => return open_info(library, info),
+            Err(_) => mute = true,
+        }
+    }
+    let wanted = name.to_owned();
+    Err(if mute {
+        DocaError::NoDma { device: wanted }
+    } else {
+        DocaError::Device { wanted, found }
+    })
+}
+
+/// The longest copy that a device makes, in bytes.
+pub(super) fn copy_bytes_max(
+    library: &Library,
+    device: &Handle<doca_dev>,
+) -> Result<u64, DocaError> {
+    const NAME: &str = "doca_dev_as_devinfo";
+    let as_info = library.symbols.doca_dev_as_devinfo.ok_or_else(|| library.lacks(NAME))?;
+    // SAFETY: the device is open.
+    let info = unsafe { as_info(device.get()) };
+    if info.is_null() {
+        return Err(unexpected(library, NAME));
+    }
+    let mut bytes = 0;
+    // SAFETY: the information lives as long as the device; the place is our own.
+    call!(library, doca_dma_cap_task_memcpy_get_max_buf_size(info, &raw mut bytes))?;
+    Ok(bytes)
+}
+
+/// Opens the representor of a device's function.
+pub(super) fn open_representor(
+    library: &Arc<Library>,
+    device: &Handle<doca_dev>,
+    name: &str,
+    wanted: &str,
+) -> Result<Handle<doca_dev_rep>, DocaError> {
+    let infos = FunctionInfos::new(library, device)?;
+    for info in infos.iter() {
+        if vuid(library, info).is_some_and(|vuid| vuid == wanted) {
+            let close = library.symbols.doca_dev_rep_close;
+            return Handle::new(library, "doca_dev_rep_close", close, |place| {
+                // SAFETY: the information lives as long as its list; the place is `Handle`'s own.
+                call!(library, doca_dev_rep_open(info, place))
+            });
+        }
+    }
+    let found = infos.iter().count();
+    Err(DocaError::Representor { device: name.to_owned(), wanted: wanted.to_owned(), found })
+}
+
+fn open_info(
+    library: &Arc<Library>,
+    info: *mut doca_devinfo,
+) -> Result<Handle<doca_dev>, DocaError> {
+    let close = library.symbols.doca_dev_close;
+    Handle::new(library, "doca_dev_close", close, |place| {
+        // SAFETY: the information lives as long as its list, which outlives this call; the place is `Handle`'s own.
+        call!(library, doca_dev_open(info, place))
+    })
+}
+
+fn device_name(library: &Library, info: *mut doca_devinfo) -> Option<String> {
+    const SIZE: u32 = bindings::DOCA_DEVINFO_IBDEV_NAME_SIZE;
+    // SAFETY: the information lives as long as its list; the place has this size.
+    text::<{ SIZE as usize }>(|place| {
+        call!(library, doca_devinfo_get_ibdev_name(info, place, SIZE))
+    })
+}
+
+fn vuid(library: &Library, info: *mut doca_devinfo_rep) -> Option<String> {
+    const SIZE: u32 = bindings::DOCA_DEVINFO_REP_VUID_SIZE;
+    // SAFETY: the information lives as long as its list; the place has this size.
+    text::<{ SIZE as usize }>(|place| call!(library, doca_devinfo_rep_get_vuid(info, place, SIZE)))
+}
+
+/// The text of at most `SIZE - 1` bytes that a function puts into a place of `SIZE`; `None` if it fails or gives none.
+fn text<const SIZE: usize>(
+    get: impl FnOnce(*mut c_char) -> Result<(), DocaError>,
+) -> Option<String> {
+    let mut place: [c_char; SIZE] = [0; SIZE];
+    get(place.as_mut_ptr()).ok()?;
+    place[SIZE - 1] = 0;
+    // SAFETY: the array ends in a zero and lives.
+    unsafe { owned(place.as_ptr()) }.filter(|text| !text.is_empty())
+}
+
+/// The library's list of devices; its elements live as long as it.
+struct DeviceInfos<'a>(&'a Library, *mut *mut doca_devinfo, u32);
+
+impl<'a> DeviceInfos<'a> {
+    fn new(library: &'a Library) -> Result<Self, DocaError> {
+        let (mut list, mut count) = (ptr::null_mut(), 0);
+        // SAFETY: the places for the list and its length are our own.
+        match call!(library, doca_devinfo_create_list(&raw mut list, &raw mut count)) {
+            // Also said of a machine without any such device.
+            Err(DocaError::Call { code: bindings::DOCA_ERROR_NOT_FOUND, .. }) => {
+                Ok(Self(library, ptr::null_mut(), 0))
+            }
+            told => told.map(|()| Self(library, list, count)),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = *mut doca_devinfo> + '_ {
+        let count = if self.1.is_null() { 0 } else { self.2 as usize };
+        // SAFETY: the list has that many elements.
+        (0..count).map(|index| unsafe { *self.1.add(index) })
+    }
+}
+
+impl Drop for DeviceInfos<'_> {
+    fn drop(&mut self) {
+        if !self.1.is_null() {
+            // SAFETY: the list came from doca_devinfo_create_list and goes now.
+            let _ = call!(self.0, doca_devinfo_destroy_list(self.1));
+        }
+    }
+}
+
+/// The library's list of a device's functions; its elements live as long as it, and it no longer than the device.
+struct FunctionInfos<'a>(&'a Library, *mut *mut doca_devinfo_rep, u32);
+
+impl<'a> FunctionInfos<'a> {
+    fn new(library: &'a Library, device: &'a Handle<doca_dev>) -> Result<Self, DocaError> {
+        let (mut list, mut count) = (ptr::null_mut(), 0);
+        let all = bindings::DOCA_DEVINFO_REP_FILTER_ALL as i32;
+        let net = bindings::DOCA_DEVINFO_REP_FILTER_NET as i32;
+        let mut create = |filter| {
+            // SAFETY: the device is open; the places for the list and its length are our own.
+            call!(
+                library,
+                doca_devinfo_rep_create_list(device.get(), filter, &raw mut list, &raw mut count)
+            )
+        };
+        // A device that can't list all kinds may still list its network functions.
+        create(all).or_else(|error| create(net).map_err(|_| error))?;
+        Ok(Self(library, list, count))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = *mut doca_devinfo_rep> + '_ {
+        let count = if self.1.is_null() { 0 } else { self.2 as usize };
+        // SAFETY: the list has that many elements.
+        (0..count).map(|index| unsafe { *self.1.add(index) })
+    }
+}
+
+impl Drop for FunctionInfos<'_> {
+    fn drop(&mut self) {
+        if !self.1.is_null() {
+            // SAFETY: the list came from doca_devinfo_rep_create_list and goes now.
+            let _ = call!(self.0, doca_devinfo_rep_destroy_list(self.1));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Objects of the DOCA library, owned: what is made is destroyed, and a context that was started is stopped.
+//!
+//! Fields of the structs that hold these are in the order in which they have to go.
+#![allow(unsafe_code, reason = "calls into the DOCA library, whose objects are pointers")]
+
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::bindings::{self, doca_ctx, doca_error, doca_pe};
+use super::error::DocaError;
+use super::library::{Library, call};
+
+/// How long a context may take to start.
+const START_MAX: Duration = Duration::from_secs(5);
+
+/// An object of the library and what destroys it.
+pub(super) struct Handle<T> {
+    pub(super) library: Arc<Library>,
+    pointer: NonNull<T>,
+    destroy: Destroy<T>,
+}
+
+type Destroy<T> = unsafe extern "C" fn(*mut T) -> doca_error;
+
+// SAFETY: DOCA Core's objects belong to no thread; they may not be used by two at once (DOCA Core guide, "Thread
+// safety"), and a `Handle` can't be copied or shared.
+unsafe impl<T> Send for Handle<T> {}
+
+impl<T> Handle<T> {
+    /// What `create` puts into the place that it is given.
+    pub(super) fn new(
+        library: &Arc<Library>,
+        name: &'static str,
+        destroy: Option<Destroy<T>>,
+        create: impl FnOnce(*mut *mut T) -> Result<(), DocaError>,
+    ) -> Result<Self, DocaError> {
+        let destroy = destroy.ok_or_else(|| library.lacks(name))?;
+        let mut pointer = ptr::null_mut();
+        create(&raw mut pointer)?;
+        // Success without an object would be the library's mistake, and ours to pass on.
+        let pointer = NonNull::new(pointer).ok_or_else(|| unexpected(library, name))?;
+        Ok(Self { library: library.clone(), pointer, destroy })
+    }
+
+    pub(super) fn get(&self) -> *mut T {
+        self.pointer.as_ptr()
+    }
+}
+
+impl<T> std::fmt::Debug for Handle<T> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:p}", self.pointer)
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        // SAFETY: the object came from the function that `destroy` belongs to, and nothing uses it any more. What it
+        // refuses stays; there is nothing else to do about it.
+        unsafe { (self.destroy)(self.pointer.as_ptr()) };
+    }
+}
+
+/// The error for a function that gave success and nothing else.
+pub(super) fn unexpected(library: &Library, name: &'static str) -> DocaError {
+    match library.check(name, bindings::DOCA_ERROR_UNEXPECTED) {
+        Err(error) => error,
+        Ok(()) => library.lacks(name),
+    }
+}
+
+/// A progress engine: what runs the callbacks of the contexts that are connected to it.
+pub(super) fn progress_engine(library: &Arc<Library>) -> Result<Handle<doca_pe>, DocaError> {
+    let destroy = library.symbols.doca_pe_destroy;
+    // SAFETY: the place for the engine is `Handle`'s own.
+    Handle::new(library, "doca_pe_create", destroy, |pe| call!(library, doca_pe_create(pe)))
+}
+
+/// A context: the part of an object that is started and stopped.
+#[derive(Debug)]
+pub(super) struct Context {
+    library: Arc<Library>,
+    pointer: NonNull<doca_ctx>,
+    engine: NonNull<doca_pe>,
+}
+
+// SAFETY: as for `Handle`.
+unsafe impl Send for Context {}
+
+impl Context {
+    /// Of an object and a progress engine that must both outlive it.
+    pub(super) fn new(
+        library: &Arc<Library>,
+        name: &'static str,
+        context: *mut doca_ctx,
+        engine: &Handle<doca_pe>,
+    ) -> Result<Self, DocaError> {
+        let pointer = NonNull::new(context).ok_or_else(|| unexpected(library, name))?;
+        Ok(Self { library: library.clone(), pointer, engine: engine.pointer })
+    }
+
+    pub(super) fn get(&self) -> *mut doca_ctx {
+        self.pointer.as_ptr()
+    }
+
+    /// Starts it, and waits until it runs.
+    pub(super) fn start(&self) -> Result<(), DocaError> {
+        // SAFETY: the context's object lives, and was configured.
+        let started = call!(self.library, doca_ctx_start(self.get()));
+        match started {
+            Err(DocaError::Call { code: bindings::DOCA_ERROR_IN_PROGRESS, .. }) => {}
+            done => return done,
+        }
+        let begin = Instant::now();
+        while self.state() == Some(bindings::DOCA_CTX_STATE_STARTING) {
+            if begin.elapsed() > START_MAX {
+                return self.library.check("doca_ctx_start", bindings::DOCA_ERROR_TIME_OUT);
+            }
+            if !self.progress() {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        if self.is_running() {
+            return Ok(());
+        }
+        self.library.check("doca_ctx_start", bindings::DOCA_ERROR_BAD_STATE)
+    }
+
+    /// Asks it to stop; `true` once it has. While it has not, its tasks are still the library's.
+    pub(super) fn stop(&self) -> bool {
+        if self.is_idle() {
+            return true;
+        }
+        // SAFETY: the context's object lives. That it is stopping already is an error that changes nothing.
+        let _ = call!(self.library, doca_ctx_stop(self.get()));
+        self.is_idle()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.state() == Some(bindings::DOCA_CTX_STATE_RUNNING)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.state() == Some(bindings::DOCA_CTX_STATE_IDLE)
+    }
+
+    fn state(&self) -> Option<bindings::doca_ctx_states> {
+        let mut state = bindings::DOCA_CTX_STATE_IDLE;
+        // SAFETY: the context's object lives; the place for the state is our own.
+        let told = call!(self.library, doca_ctx_get_state(self.get(), &raw mut state));
+        told.ok().map(|()| state)
+    }
+
+    /// Lets the progress engine run one callback; whether there was any.
+    #[inline]
+    pub(super) fn progress(&self) -> bool {
+        // SAFETY: the engine outlives this. Callbacks touch nothing but what their own documentation says.
+        self.library
+            .symbols
+            .doca_pe_progress
+            .is_some_and(|progress| unsafe { progress(self.engine.as_ptr()) } != 0)
+    }
+}

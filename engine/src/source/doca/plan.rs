@@ -1,0 +1,382 @@
+//! From a batch of requests to the copies that a DMA engine is asked for.
+//!
+//! A DMA engine has a price a copy, whatever its length, so requests that lie close together are read as one: slab
+//! neighbours share pages (about 0.17 pages an object), and an array of page-table entries is one page. What lies
+//! between two requests is read along with them. It is memory of the same region, so reading it does no harm.
+//!
+//! A copy of several requests that fails is asked for again one request at a time: what is bad about one address
+//! must not cost its neighbours.
+//!
+//! Nothing here allocates after [`Planner::new`], and nothing depends on how many requests overlap or repeat: each
+//! is in one copy, or, when it is longer than a copy can be, alone in several.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use panoptes_decoders::source::{Outcome, Request};
+
+/// Requests planned at a time; a longer batch is planned in parts.
+pub(super) const REQUESTS_MAX: usize = 65_536;
+/// The widest gap that is read rather than skipped. A copy costs as much as some KiB of a PCIe stream
+/// (0.1 to 1 microsecond at 12 GB/s); on a card it has not been measured.
+const GAP_BYTES: u64 = 2048;
+
+/// One copy: of `length` bytes at `address`, for the requests `first..last` in ascending order of address.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Job {
+    pub(super) address: u64,
+    pub(super) length: u32,
+    /// Index of the region that holds all of it.
+    pub(super) region: u32,
+    first: u32,
+    last: u32,
+    /// How often it was asked for without success.
+    pub(super) tries: u32,
+}
+
+/// The requests of a batch, ordered, and how far they have been made into jobs.
+#[derive(Debug)]
+pub(super) struct Planner {
+    regions: Vec<Range<u64>>,
+    copy_bytes: u64,
+    order: Vec<u32>,
+    next: usize,
+    /// Bytes of `order[next]` that are in jobs already, when it takes several.
+    done: u64,
+    /// Requests of jobs that failed, to be asked for one by one.
+    again: VecDeque<Range<u32>>,
+}
+
+impl Planner {
+    /// For regions that ascend and do not overlap, copies of at most `copy_bytes`, `jobs` of them at a time.
+    pub(super) fn new(regions: Vec<Range<u64>>, copy_bytes: u64, jobs: usize) -> Self {
+        Self {
+            regions,
+            copy_bytes,
+            order: Vec::with_capacity(REQUESTS_MAX),
+            next: 0,
+            done: 0,
+            again: VecDeque::with_capacity(jobs),
+        }
+    }
+
+    pub(super) fn regions(&self) -> &[Range<u64>] {
+        &self.regions
+    }
+
+    /// Takes a batch, at most [`REQUESTS_MAX`] requests. What needs no copy is answered at once.
+    pub(super) fn prepare(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        debug_assert!(requests.len() <= REQUESTS_MAX);
+        self.order.clear();
+        self.again.clear();
+        self.next = 0;
+        self.done = 0;
+        for (index, request) in requests.iter_mut().enumerate() {
+            request.outcome = match request.target_range(arena.len()) {
+                None => Outcome::Failed,
+                Some(_) if request.length == 0 => Outcome::Read,
+                Some(_) if self.is_backed(request.address.0, u64::from(request.length)) => {
+                    self.order.push(index as u32);
+                    Outcome::Pending
+                }
+                Some(target) => {
+                    arena[target].fill(0);
+                    Outcome::NotBacked
+                }
+            };
+        }
+        self.order.sort_unstable_by_key(|index| requests[*index as usize].address.0);
+    }
+
+    /// The next job, or `None` when all are made.
+    pub(super) fn next_job(&mut self, requests: &[Request]) -> Option<Job> {
+        if let Some(range) = self.again.front_mut() {
+            let at = range.start;
+            range.start += 1;
+            if range.start >= range.end {
+                self.again.pop_front();
+            }
+            // It was in a job of several, so it lies in one region and is short enough.
+            let request = &requests[self.order[at as usize] as usize];
+            let region = self.region_of(request.address.0)?;
+            return Some(Job {
+                address: request.address.0,
+                length: request.length,
+                region: region as u32,
+                first: at,
+                last: at + 1,
+                tries: 0,
+            });
+        }
+        let first = self.next;
+        let request = &requests[*self.order.get(first)? as usize];
+        let address = request.address.0 + self.done;
+        let left = u64::from(request.length) - self.done;
+        let region = self.region_of(address)?;
+        let end_max = self.regions[region].end.min(address.saturating_add(self.copy_bytes));
+        let mut job = Job {
+            address,
+            length: 0,
+            region: region as u32,
+            first: first as u32,
+            last: first as u32 + 1,
+            tries: 0,
+        };
+        if self.done > 0 || left > end_max - address {
+            job.length = left.min(end_max - address) as u32;
+            self.done += u64::from(job.length);
+            if self.done == u64::from(request.length) {
+                self.done = 0;
+                self.next += 1;
+            }
+            return Some(job);
+        }
+        let mut end = address + left;
+        self.next += 1;
+        while let Some(index) = self.order.get(self.next) {
+            let request = &requests[*index as usize];
+            // The regions end before the addresses do, so the first test keeps the second from wrapping.
+            let near = request.address.0 <= end.saturating_add(GAP_BYTES).min(end_max);
+            if !near || u64::from(request.length) > end_max - request.address.0 {
+                break;
+            }
+            end = end.max(request.address.0 + u64::from(request.length));
+            self.next += 1;
+        }
+        job.length = (end - address) as u32;
+        job.last = self.next as u32;
+        Some(job)
+    }
+
+    /// The parts of the arena that a job fills, each with its offset among the job's bytes.
+    pub(super) fn pieces<'a>(
+        &'a self,
+        job: Job,
+        requests: &'a [Request],
+    ) -> impl Iterator<Item = (Range<usize>, usize)> + 'a {
+        let order = &self.order[job.first as usize..job.last as usize];
+        order.iter().map(move |index| {
+            let request = &requests[*index as usize];
+            // One of the two is zero: a job of several requests begins with the first of them, and a job of a
+            // part of a request begins somewhere in it.
+            let skipped = request.address.0.saturating_sub(job.address) as usize;
+            let done = job.address.saturating_sub(request.address.0) as usize;
+            let length = (request.length as usize - done).min(job.length as usize - skipped);
+            let start = request.target as usize + done;
+            (start..start + length, skipped)
+        })
+    }
+
+    /// Gives a job up: its requests are asked for one by one if there are several, else they have failed.
+    pub(super) fn give_up(&mut self, job: Job, requests: &mut [Request]) {
+        if job.last - job.first > 1 && self.again.len() < self.again.capacity() {
+            self.again.push_back(job.first..job.last);
+            return;
+        }
+        self.fail(job, requests);
+    }
+
+    /// Says that a job's requests have failed.
+    pub(super) fn fail(&self, job: Job, requests: &mut [Request]) {
+        for index in &self.order[job.first as usize..job.last as usize] {
+            requests[*index as usize].outcome = Outcome::Failed;
+        }
+    }
+
+    /// Says that all requests that no job was made for have failed.
+    pub(super) fn fail_rest(&mut self, requests: &mut [Request]) {
+        for range in self.again.drain(..) {
+            for index in &self.order[range.start as usize..range.end as usize] {
+                requests[*index as usize].outcome = Outcome::Failed;
+            }
+        }
+        for index in &self.order[self.next..] {
+            requests[*index as usize].outcome = Outcome::Failed;
+        }
+        self.next = self.order.len();
+        self.done = 0;
+    }
+
+    /// What has not failed once all jobs are done has been read.
+    pub(super) fn finish(&self, requests: &mut [Request]) {
+        for index in &self.order {
+            let outcome = &mut requests[*index as usize].outcome;
+            if *outcome == Outcome::Pending {
+                *outcome = Outcome::Read;
+            }
+        }
+    }
+
+    fn region_of(&self, address: u64) -> Option<usize> {
+        let index = self.regions.partition_point(|region| region.end <= address);
+        self.regions.get(index).filter(|region| region.start <= address).map(|_| index)
+    }
+
+    /// Whether regions without a gap hold all of it.
+    fn is_backed(&self, address: u64, bytes: u64) -> bool {
+        let Some(end) = address.checked_add(bytes) else { return false };
+        let Some(mut index) = self.region_of(address) else { return false };
+        while self.regions[index].end < end {
+            let here = self.regions[index].end;
+            index += 1;
+            if self.regions.get(index).is_none_or(|region| region.start != here) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_decoders::address::PhysicalAddress;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COPY: u64 = 0x1000;
+
+    /// Memory in which each byte tells where it is.
+    fn byte_at(address: u64) -> u8 {
+        (address ^ address >> 8 ^ address >> 16).wrapping_mul(31) as u8
+    }
+
+    fn request(address: u64, length: u32, target: u32) -> Request {
+        Request::new(PhysicalAddress(address), length, target)
+    }
+
+    fn regions() -> Vec<Range<u64>> {
+        vec![0x1000..0x5000, 0x5000..0x6000, 0x10_0000..0x12_0000]
+    }
+
+    /// Answers a batch as a DMA engine would that fails what `is_bad` says; the jobs that it took.
+    fn run(
+        requests: &mut [Request],
+        arena: &mut [u8],
+        is_bad: impl Fn(Range<u64>) -> bool,
+    ) -> Vec<Job> {
+        let mut planner = Planner::new(regions(), COPY, 4);
+        planner.prepare(requests, arena);
+        let mut jobs = Vec::new();
+        while let Some(job) = planner.next_job(requests) {
+            assert!(jobs.len() < 10_000, "it ends");
+            jobs.push(job);
+            let range = job.address..job.address + u64::from(job.length);
+            let region = &planner.regions()[job.region as usize];
+            assert!(region.start <= range.start && range.end <= region.end, "{job:?}");
+            assert!(job.length > 0 && u64::from(job.length) <= COPY, "{job:?}");
+            if is_bad(range.clone()) {
+                planner.give_up(job, requests);
+                continue;
+            }
+            let bytes: Vec<u8> = range.map(byte_at).collect();
+            for (target, offset) in planner.pieces(job, requests) {
+                let length = target.len();
+                arena[target].copy_from_slice(&bytes[offset..offset + length]);
+            }
+        }
+        planner.finish(requests);
+        jobs
+    }
+
+    fn spans(jobs: &[Job]) -> Vec<(u64, u32)> {
+        jobs.iter().map(|job| (job.address, job.length)).collect()
+    }
+
+    #[test]
+    fn neighbours_are_read_in_one_copy_and_strangers_are_not() {
+        let mut requests = [
+            request(0x2100, 8, 0),
+            request(0x2000, 16, 8),
+            request(0x2000 + 0x104 + GAP_BYTES, 4, 24),
+            request(0x2000 + 0x109 + 2 * GAP_BYTES, 4, 28),
+        ];
+        let jobs = run(&mut requests, &mut [0; 32], |_| false);
+        let first = (0x104 + GAP_BYTES + 4) as u32;
+        assert_eq!(spans(&jobs), [(0x2000, first), (0x2109 + 2 * GAP_BYTES, 4)]);
+    }
+
+    #[test]
+    fn what_is_long_or_crosses_regions_is_cut() {
+        let mut requests = [request(0x3800, 0x2400, 0)];
+        let mut arena = vec![0; 0x2400];
+        let jobs = run(&mut requests, &mut arena, |_| false);
+        assert_eq!(spans(&jobs), [(0x3800, 0x1000), (0x4800, 0x800), (0x5000, 0xc00)]);
+        assert_eq!(requests[0].outcome, Outcome::Read);
+        assert!(arena.iter().zip(0x3800..).all(|(byte, at)| *byte == byte_at(at)));
+    }
+
+    #[test]
+    fn one_bad_address_does_not_cost_its_neighbours() {
+        let mut requests = [request(0x2000, 8, 0), request(0x2010, 8, 8), request(0x2020, 8, 16)];
+        let jobs = run(&mut requests, &mut [0; 24], |range| range.contains(&0x2010));
+        assert_eq!(spans(&jobs), [(0x2000, 0x28), (0x2000, 8), (0x2010, 8), (0x2020, 8)]);
+        let outcomes = requests.map(|request| request.outcome);
+        assert_eq!(outcomes, [Outcome::Read, Outcome::Failed, Outcome::Read]);
+    }
+
+    #[test]
+    fn what_no_job_was_made_for_can_be_failed() {
+        let mut requests = [request(0x2000, 8, 0), request(0x10_0000, 8, 8), request(0, 8, 16)];
+        let mut planner = Planner::new(regions(), COPY, 4);
+        planner.prepare(&mut requests, &mut [0; 24]);
+        let job = planner.next_job(&requests).unwrap();
+        planner.fail_rest(&mut requests);
+        assert_eq!(planner.next_job(&requests), None);
+        planner.finish(&mut requests);
+        assert_eq!((job.address, job.length), (0x2000, 8));
+        let outcomes = requests.map(|request| request.outcome);
+        assert_eq!(outcomes, [Outcome::Read, Outcome::Failed, Outcome::NotBacked]);
+    }
+
+    fn any_request() -> impl Strategy<Value = (u64, u32)> {
+        let near = prop_oneof![0x0f00..0x6100_u64, 0xf_ff00..0x12_0100_u64, any::<u64>()];
+        let length = prop_oneof![4 => 0..600_u32, 1 => 0..0x3000_u32, 1 => any::<u32>()];
+        (near, length)
+    }
+
+    proptest! {
+        #[test]
+        fn every_request_gets_its_own_bytes(
+            wanted in prop::collection::vec(any_request(), 0..40),
+            bad in prop::option::of(0x1000..0x6000_u64),
+        ) {
+            let mut target = 0_u32;
+            let mut requests = Vec::new();
+            for (address, length) in wanted {
+                // One that is longer than any arena here has no place in it.
+                let place = if length < 0x3000 { target } else { u32::MAX };
+                requests.push(request(address, length, place));
+                target += if length < 0x3000 { length } else { 0 };
+            }
+            let mut arena = vec![0xee; target as usize];
+            let is_bad = |range: Range<u64>| bad.is_some_and(|bad| range.contains(&bad));
+            run(&mut requests, &mut arena, is_bad);
+            for request in &requests {
+                let start = request.address.0;
+                let end = start.saturating_add(u64::from(request.length));
+                // The two first regions touch, so they count as one.
+                let backed = [0x1000..0x6000, 0x10_0000..0x12_0000]
+                    .iter()
+                    .any(|region: &Range<u64>| region.contains(&start) && end <= region.end);
+                let expected = match request.target_range(arena.len()) {
+                    None => Outcome::Failed,
+                    Some(_) if request.length == 0 => Outcome::Read,
+                    Some(_) if !backed => Outcome::NotBacked,
+                    Some(_) if is_bad(start..end) => Outcome::Failed,
+                    Some(_) => Outcome::Read,
+                };
+                prop_assert_eq!(request.outcome, expected, "{:?}", request);
+                let Some(range) = request.target_range(arena.len()) else { continue };
+                let got = &arena[range];
+                match expected {
+                    Outcome::Read => {
+                        prop_assert!(got.iter().zip(start..).all(|(byte, at)| *byte == byte_at(at)));
+                    }
+                    Outcome::NotBacked => prop_assert!(got.iter().all(|byte| *byte == 0)),
+                    _ => {}
+                }
+            }
+        }
+    }
+}

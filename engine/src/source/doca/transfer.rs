@@ -1,0 +1,575 @@
+//! [`Transfer`]: copies from the host's memory into the arena, many at a time.
+//!
+//! Buffers, tasks and the places they copy to are made once. A task is the library's from when it is submitted until
+//! one of the two callbacks is run for it; in between neither it nor its place in the arena is touched. A task that
+//! does not come back in time is *astray*: its place stays out of use until it does come back, or the context
+//! has stopped, which gives all tasks back.
+//!
+//! After [`Transfer::new`] nothing here allocates, unless the context has to be started again, and nothing takes
+//! a lock. (What the library does inside is its own affair; its inventory and tasks are pools of a size given at start.)
+#![allow(unsafe_code, reason = "calls into the DOCA library, whose objects are pointers")]
+
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::bindings::{
+    self, doca_buf, doca_buf_inventory, doca_data, doca_dev, doca_dma, doca_dma_task_memcpy,
+    doca_error, doca_mmap, doca_pe, doca_task,
+};
+use super::buffers::Arena;
+use super::error::DocaError;
+use super::handle::{Context, Handle};
+use super::library::{Library, call};
+use super::plan::Job;
+use super::window::Window;
+
+/// How long a context may take to stop and give its tasks back.
+const STOP_MAX: Duration = Duration::from_millis(500);
+/// How many callbacks are run before what they did is looked at.
+const CALLBACKS_MAX: u32 = 4096;
+
+/// What became of handing a job to the device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Submitted {
+    /// It is under way.
+    Yes,
+    /// The device has no room now.
+    Later,
+    /// The library refuses it.
+    Refused,
+}
+
+/// What became of a job that was under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finished {
+    pub(super) job: Job,
+    /// Whether all its bytes are in the arena, at `offset`.
+    pub(super) whole: bool,
+    /// Whether the device said success, but for fewer bytes.
+    pub(super) short: bool,
+    /// Whether it had been given up.
+    pub(super) astray: bool,
+    pub(super) offset: usize,
+    slot: u32,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Free,
+    Busy,
+    Astray,
+}
+
+/// A task, its buffers, and its place in the arena.
+#[derive(Debug)]
+struct Slot {
+    task: *mut doca_dma_task_memcpy,
+    /// The same task, as what can be submitted and freed.
+    generic: *mut doca_task,
+    /// Over this slot's place in the arena.
+    destination: *mut doca_buf,
+    /// Over what is being read; null when nothing is.
+    source: *mut doca_buf,
+    job: Job,
+    state: State,
+}
+
+/// The DMA engine's side of a source.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    parts: ManuallyDrop<Parts>,
+    free: Vec<u32>,
+    /// Bytes of the arena that a slot has.
+    slot_bytes: usize,
+    busy: usize,
+}
+
+/// Fields go in this order.
+#[derive(Debug)]
+struct Parts {
+    slots: Vec<Slot>,
+    completions: Arc<Completions>,
+    context: Context,
+    dma: Handle<doca_dma>,
+    inventory: Handle<doca_buf_inventory>,
+    arena_map: Handle<doca_mmap>,
+    window: Window,
+    arena: Arena,
+    _engine: Handle<doca_pe>,
+    _device: Handle<doca_dev>,
+    library: Arc<Library>,
+}
+
+// SAFETY: the pointers in the slots are to objects of the library, which belong to no thread (see `Handle`), and are used
+// through `&mut self` alone.
+unsafe impl Send for Parts {}
+
+/// What the callbacks write down: they are run by `doca_pe_progress` on the thread that calls it, but the library
+/// holds the pointer to this, so there is no `&mut` of it.
+#[derive(Debug)]
+struct Completions {
+    as_task: unsafe extern "C" fn(*mut doca_dma_task_memcpy) -> *mut doca_task,
+    get_status: unsafe extern "C" fn(*const doca_task) -> doca_error,
+    /// By slot: its task's result.
+    codes: Box<[AtomicU32]>,
+    /// The slots that are done, as far as `count`.
+    finished: Box<[AtomicU32]>,
+    count: AtomicUsize,
+}
+
+impl Completions {
+    fn note(&self, slot: u64, code: doca_error) {
+        let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.codes.get(slot)) else {
+            return;
+        };
+        place.store(code, Ordering::Relaxed);
+        let count = self.count.load(Ordering::Relaxed);
+        if let Some(place) = self.finished.get(count) {
+            place.store(slot as u32, Ordering::Relaxed);
+            self.count.store(count + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Run for a task that succeeded.
+unsafe extern "C" fn on_success(
+    _task: *mut doca_dma_task_memcpy,
+    task_data: doca_data,
+    context_data: doca_data,
+) {
+    // SAFETY: the context's data is the pointer that `Transfer::new` gave it, to what lives as long as the
+    // context does.
+    let completions = unsafe { &*context_data.ptr.cast::<Completions>() };
+    // SAFETY: the task's data is a number.
+    completions.note(unsafe { task_data.u64_ }, bindings::DOCA_SUCCESS);
+}
+
+/// Run for a task that failed.
+unsafe extern "C" fn on_failure(
+    task: *mut doca_dma_task_memcpy,
+    task_data: doca_data,
+    context_data: doca_data,
+) {
+    // SAFETY: as above.
+    let completions = unsafe { &*context_data.ptr.cast::<Completions>() };
+    // SAFETY: the task is the one that failed, and ours again.
+    let code = unsafe { (completions.get_status)((completions.as_task)(task)) };
+    // A failure that says success is still one.
+    let code = if code == bindings::DOCA_SUCCESS { bindings::DOCA_ERROR_UNKNOWN } else { code };
+    // SAFETY: the task's data is a number.
+    completions.note(unsafe { task_data.u64_ }, code);
+}
+
+/// The parts that are made before a transfer.
+pub(super) struct Made {
+    pub(super) library: Arc<Library>,
+    pub(super) device: Handle<doca_dev>,
+    pub(super) engine: Handle<doca_pe>,
+    pub(super) window: Window,
+    /// Some address of the window that can be read, for the tasks' first buffers.
+    pub(super) example: (usize, u64),
+}
+
+impl Transfer {
+    /// Prepares for `slots_max` copies at a time, or as many as the device takes, of `copy_bytes` each.
+    pub(super) fn new(made: Made, slots_max: u32, copy_bytes: u64) -> Result<Self, DocaError> {
+        let Made { library, device, engine, window, example } = made;
+        let dma =
+            Handle::new(&library, "doca_dma_destroy", library.symbols.doca_dma_destroy, |place| {
+                // SAFETY: the device is open and goes after this.
+                call!(library, doca_dma_create(device.get(), place))
+            })?;
+        let mut tasks_max = 0;
+        // SAFETY: the DMA instance lives; the place is our own.
+        call!(library, doca_dma_cap_get_max_num_tasks(dma.get(), &raw mut tasks_max))?;
+        let count = slots_max.clamp(1, tasks_max.max(1));
+        let arena_bytes = count as usize * copy_bytes as usize;
+        let arena = Arena::new(arena_bytes).ok_or(DocaError::Buffers { bytes: arena_bytes })?;
+        let arena_map = own_map(&library, &device, &arena)?;
+        // A task under way holds two buffers.
+        let elements = u64::from(count) * 2;
+        let destroy = library.symbols.doca_buf_inventory_destroy;
+        let inventory = Handle::new(&library, "doca_buf_inventory_destroy", destroy, |place| {
+            // SAFETY: the place is `Handle`'s own.
+            call!(library, doca_buf_inventory_create(elements, place))
+        })?;
+        // SAFETY: the inventory is new.
+        call!(library, doca_buf_inventory_start(inventory.get()))?;
+
+        let lacks = |name| move || library_lacks(name);
+        let completions = Arc::new(Completions {
+            as_task: library
+                .symbols
+                .doca_dma_task_memcpy_as_task
+                .ok_or_else(lacks("doca_dma_task_memcpy_as_task"))?,
+            get_status: library
+                .symbols
+                .doca_task_get_status
+                .ok_or_else(lacks("doca_task_get_status"))?,
+            codes: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            finished: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            count: AtomicUsize::new(0),
+        });
+        // SAFETY: the DMA instance lives and was not started; the callbacks have the type that is asked for.
+        call!(
+            library,
+            doca_dma_task_memcpy_set_conf(dma.get(), Some(on_success), Some(on_failure), count)
+        )?;
+        // SAFETY: the DMA instance lives.
+        let context =
+            library.symbols.doca_dma_as_ctx.map(|as_context| unsafe { as_context(dma.get()) });
+        let context = context.unwrap_or(ptr::null_mut());
+        let context = Context::new(&library, "doca_dma_as_ctx", context, &engine)?;
+        let data = doca_data { ptr: Arc::as_ptr(&completions).cast_mut().cast() };
+        // SAFETY: the context was not started; what its data points to outlives it.
+        call!(library, doca_ctx_set_user_data(context.get(), data))?;
+        // SAFETY: the engine outlives the context, which was connected to no other.
+        call!(library, doca_pe_connect_ctx(engine.get(), context.get()))?;
+        let slot = |_| Slot {
+            task: ptr::null_mut(),
+            generic: ptr::null_mut(),
+            destination: ptr::null_mut(),
+            source: ptr::null_mut(),
+            job: Job::default(),
+            state: State::Free,
+        };
+        let parts = Parts {
+            slots: (0..count).map(slot).collect(),
+            completions,
+            context,
+            dma,
+            inventory,
+            arena_map,
+            window,
+            arena,
+            _engine: engine,
+            _device: device,
+            library,
+        };
+        let mut transfer = Self {
+            parts: ManuallyDrop::new(parts),
+            free: Vec::with_capacity(count as usize),
+            slot_bytes: copy_bytes as usize,
+            busy: 0,
+        };
+        transfer.parts.make_destinations(transfer.slot_bytes)?;
+        transfer.start(example)?;
+        Ok(transfer)
+    }
+
+    /// How many copies can be under way.
+    pub(super) fn slots(&self) -> usize {
+        self.parts.slots.len()
+    }
+
+    /// How many are, those astray left aside.
+    pub(super) fn busy(&self) -> usize {
+        self.busy
+    }
+
+    /// Whether a job can be submitted now.
+    pub(super) fn has_room(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Whether the context runs: an error that it cannot get over stops it.
+    pub(super) fn is_running(&self) -> bool {
+        self.parts.context.is_running()
+    }
+
+    /// Whether tasks are astray.
+    pub(super) fn has_lost_any(&self) -> bool {
+        self.parts.slots.iter().any(|slot| slot.state == State::Astray)
+    }
+
+    /// Starts the context and makes the tasks.
+    fn start(&mut self, example: (usize, u64)) -> Result<(), DocaError> {
+        self.parts.context.start()?;
+        self.parts.make_tasks(example)?;
+        self.free.clear();
+        self.free.extend((0..self.parts.slots.len() as u32).rev());
+        self.busy = 0;
+        Ok(())
+    }
+
+    /// Starts again after the context stopped, or so that tasks astray come back. Allocates, in the library.
+    pub(super) fn restart(&mut self, example: (usize, u64)) -> Result<(), DocaError> {
+        if !self.halt() {
+            let library = &self.parts.library;
+            return library.check("doca_ctx_stop", bindings::DOCA_ERROR_TIME_OUT);
+        }
+        self.start(example)
+    }
+
+    /// Stops the context; `true` once it is idle and every task has come back and was freed.
+    fn halt(&mut self) -> bool {
+        let begin = Instant::now();
+        self.free.clear();
+        loop {
+            self.parts.context.stop();
+            self.poll();
+            while self.take().is_some() {}
+            let away = self.parts.slots.iter().any(|slot| slot.state != State::Free);
+            if !away {
+                // A context becomes idle only when its tasks have been freed, those not under way as well.
+                self.parts.free_tasks();
+            }
+            self.parts.context.stop();
+            if !away && self.parts.context.is_idle() {
+                self.free.clear();
+                return true;
+            }
+            if begin.elapsed() > STOP_MAX {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// Hands a job to the device. There must be room.
+    pub(super) fn submit(&mut self, job: Job) -> Submitted {
+        let Some(&index) = self.free.last() else { return Submitted::Later };
+        let parts = &mut *self.parts;
+        let library = &*parts.library;
+        let slot = &mut parts.slots[index as usize];
+        let Some(map) = parts.window.map(job.region as usize) else { return Submitted::Refused };
+        let source = buffer(library, &parts.inventory, map, job.address, job.length as usize);
+        let Ok(source) = source else { return Submitted::Refused };
+        // SAFETY: the destination is this slot's own, and no task has it.
+        let reset = call!(library, doca_buf_reset_data_len(slot.destination));
+        debug_assert!(reset.is_ok(), "it always succeeds");
+        let symbols = &library.symbols;
+        let (Some(set_source), Some(submit)) =
+            (symbols.doca_dma_task_memcpy_set_src, symbols.doca_task_submit)
+        else {
+            return Submitted::Refused;
+        };
+        // SAFETY: the task is this slot's own and not under way.
+        unsafe { set_source(slot.task, source) };
+        // SAFETY: the task has both its buffers, within one map each, and stays as it is until it comes back.
+        let code = unsafe { submit(slot.generic) };
+        if code != bindings::DOCA_SUCCESS {
+            give_back(library, source);
+            let full = matches!(code, bindings::DOCA_ERROR_AGAIN | bindings::DOCA_ERROR_FULL);
+            return if full { Submitted::Later } else { Submitted::Refused };
+        }
+        slot.source = source;
+        slot.job = job;
+        slot.state = State::Busy;
+        self.free.pop();
+        self.busy += 1;
+        Submitted::Yes
+    }
+
+    /// Runs the callbacks of what is done; [`Transfer::take`] tells of it.
+    pub(super) fn poll(&mut self) {
+        for _ in 0..CALLBACKS_MAX {
+            let room =
+                self.parts.completions.count.load(Ordering::Relaxed) < self.parts.slots.len();
+            if !room || !self.parts.context.progress() {
+                break;
+            }
+        }
+    }
+
+    /// The next job that is done, or `None`. Its bytes stay where they are until [`Transfer::release`].
+    pub(super) fn take(&mut self) -> Option<Finished> {
+        let parts = &mut *self.parts;
+        loop {
+            let count = parts.completions.count.load(Ordering::Relaxed);
+            let index = parts.completions.finished[count.checked_sub(1)?].load(Ordering::Relaxed);
+            parts.completions.count.store(count - 1, Ordering::Relaxed);
+            let code = parts.completions.codes[index as usize].load(Ordering::Relaxed);
+            let slot = &mut parts.slots[index as usize];
+            if slot.state == State::Free {
+                continue; // it came back twice
+            }
+            let astray = slot.state == State::Astray;
+            give_back(&parts.library, slot.source);
+            slot.source = ptr::null_mut();
+            slot.state = State::Free;
+            if !astray {
+                self.busy -= 1;
+            }
+            let mut got = 0;
+            if code == bindings::DOCA_SUCCESS {
+                // SAFETY: the destination is this slot's own, and no task has it any more.
+                let _ = call!(parts.library, doca_buf_get_data_len(slot.destination, &raw mut got));
+            }
+            let whole = code == bindings::DOCA_SUCCESS && got >= u64::from(slot.job.length);
+            let finished = Finished {
+                job: slot.job,
+                whole,
+                short: code == bindings::DOCA_SUCCESS && !whole,
+                astray,
+                offset: index as usize * self.slot_bytes,
+                slot: index,
+            };
+            return Some(finished);
+        }
+    }
+
+    /// Copies what a finished job has read, from `offset` among its bytes.
+    #[inline]
+    pub(super) fn copy(&self, finished: &Finished, offset: usize, target: &mut [u8]) {
+        debug_assert!(finished.whole && offset + target.len() <= finished.job.length as usize);
+        self.parts.arena.copy(finished.offset + offset, target);
+    }
+
+    /// Lets the place of a finished job be used again.
+    pub(super) fn release(&mut self, finished: &Finished) {
+        self.free.push(finished.slot);
+    }
+
+    /// Gives up waiting: `forget` is called with each job that was under way.
+    pub(super) fn give_up(&mut self, mut forget: impl FnMut(Job)) {
+        for slot in self.parts.slots.iter_mut().filter(|slot| slot.state == State::Busy) {
+            slot.state = State::Astray;
+            forget(slot.job);
+        }
+        self.busy = 0;
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if self.halt() {
+            // SAFETY: it is dropped nowhere else, and not used after.
+            unsafe { ManuallyDrop::drop(&mut self.parts) };
+        }
+        // Else a task is still the device's, which may yet write to its place in the arena: all of it stays.
+    }
+}
+
+impl Parts {
+    fn make_destinations(&mut self, slot_bytes: usize) -> Result<(), DocaError> {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let place = self.arena.start().wrapping_add(index * slot_bytes);
+            let map = self.arena_map.get();
+            let destination =
+                buffer(&self.library, &self.inventory, map, place as u64, slot_bytes)?;
+            slot.destination = destination;
+        }
+        Ok(())
+    }
+
+    fn make_tasks(&mut self, (region, address): (usize, u64)) -> Result<(), DocaError> {
+        let library = &*self.library;
+        let map = self.window.map(region).ok_or(DocaError::Regions)?;
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if !slot.task.is_null() {
+                continue;
+            }
+            // A task is made with two buffers; which it reads is said anew each time.
+            let source = buffer(library, &self.inventory, map, address, 8)?;
+            let data = doca_data { u64_: index as u64 };
+            let mut task = ptr::null_mut();
+            let (dma, place) = (self.dma.get(), &raw mut task);
+            // SAFETY: the context runs, both buffers live, the place is our own.
+            let made = call!(
+                library,
+                doca_dma_task_memcpy_alloc_init(dma, source, slot.destination, data, place)
+            );
+            give_back(library, source);
+            made?;
+            slot.task = NonNull::new(task)
+                .ok_or_else(|| {
+                    super::handle::unexpected(library, "doca_dma_task_memcpy_alloc_init")
+                })?
+                .as_ptr();
+            // SAFETY: the task lives.
+            slot.generic = unsafe { (self.completions.as_task)(slot.task) };
+        }
+        Ok(())
+    }
+
+    /// Frees the tasks, none of which may be under way.
+    fn free_tasks(&mut self) {
+        let Some(free) = self.library.symbols.doca_task_free else { return };
+        for slot in self.slots.iter_mut().filter(|slot| !slot.task.is_null()) {
+            debug_assert_eq!(slot.state, State::Free);
+            // SAFETY: the task is not under way and is used no more.
+            unsafe { free(slot.generic) };
+            slot.task = ptr::null_mut();
+            slot.generic = ptr::null_mut();
+        }
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        for slot in self.slots.iter().filter(|slot| !slot.destination.is_null()) {
+            give_back(&self.library, slot.destination);
+        }
+    }
+}
+
+fn library_lacks(name: &'static str) -> DocaError {
+    DocaError::Symbol { name: name.to_owned(), version: None }
+}
+
+/// A map over the arena, for the device to write to.
+fn own_map(
+    library: &Arc<Library>,
+    device: &Handle<doca_dev>,
+    arena: &Arena,
+) -> Result<Handle<doca_mmap>, DocaError> {
+    let map =
+        Handle::new(library, "doca_mmap_destroy", library.symbols.doca_mmap_destroy, |place| {
+            // SAFETY: the place is `Handle`'s own.
+            call!(library, doca_mmap_create(place))
+        })?;
+    let (start, bytes) = (arena.start().cast(), arena.bytes() as u64);
+    let access = bindings::DOCA_ACCESS_FLAG_LOCAL_READ_WRITE;
+    // SAFETY: the map is new, the device open; the arena outlives the map.
+    call!(library, doca_mmap_add_dev(map.get(), device.get()))?;
+    // SAFETY: as above.
+    call!(library, doca_mmap_set_permissions(map.get(), access))?;
+    // SAFETY: as above.
+    call!(library, doca_mmap_set_memrange(map.get(), start, bytes))?;
+    // SAFETY: as above.
+    call!(library, doca_mmap_start(map.get()))?;
+    Ok(map)
+}
+
+/// A buffer of the inventory over `bytes` at `address` of a map. As a source all of it is data; as a destination it
+/// has no data until something is copied there.
+fn buffer(
+    library: &Library,
+    inventory: &Handle<doca_buf_inventory>,
+    map: *mut doca_mmap,
+    address: u64,
+    bytes: usize,
+) -> Result<*mut doca_buf, DocaError> {
+    let mut buffer = ptr::null_mut();
+    let at = ptr::with_exposed_provenance_mut(address as usize);
+    // SAFETY: inventory and map are started. The library tests that the map holds the range; nothing here follows
+    // the address. The place is our own.
+    call!(
+        library,
+        doca_buf_inventory_buf_get_by_args(
+            inventory.get(),
+            map,
+            at,
+            bytes as u64,
+            at,
+            bytes as u64,
+            &raw mut buffer
+        )
+    )?;
+    if buffer.is_null() {
+        return Err(super::handle::unexpected(library, "doca_buf_inventory_buf_get_by_args"));
+    }
+    Ok(buffer)
+}
+
+/// Returns a buffer to its inventory.
+fn give_back(library: &Library, buffer: *mut doca_buf) {
+    if !buffer.is_null() {
+        // SAFETY: the buffer has one reference, ours, and no task uses it. The count is not asked for.
+        let _ = call!(library, doca_buf_dec_refcount(buffer, ptr::null_mut()));
+    }
+}

@@ -1,0 +1,165 @@
+//! [`Window`]: the host's memory, as the DMA engine may name it. **The step that is least sure.**
+//!
+//! What is documented: `doca_devemu_pci_mmap_create` (DOCA 2.7 to 3.2) and `doca_devemu_pci_ep_mmap_create` (3.3)
+//! make a memory map over "the domain that hosts" an emulated PCI function, with no program on the host and no export
+//! from there; its addresses are I/O addresses, as the function itself would put them on the bus. With the IOMMU in
+//! passthrough (`iommu=pt`, which the DOCA Argus guide asks for) they are the host's physical addresses.
+//!
+//! What is assumed: that the same is given for the representor of a network function, a PF or VF. The reference says
+//! that `doca_devemu_pci_dev_create` refuses a representor whose type is not the emulated type's. No public
+//! function of DOCA is documented to reach a host's memory through a network function; App Shield does (it is handed
+//! such a representor and the host's memory regions, `doca_apsh_sys_dev_set`, `doca_apsh_sys_mem_region_set`), by means
+//! that are not public. Where the library refuses, opening fails with the library's own words.
+//!
+//! All that depends on this is in this file: another way to a map of the host's memory goes here.
+#![allow(unsafe_code, reason = "calls into the DOCA library, whose objects are pointers")]
+
+use std::ops::Range;
+use std::ptr;
+use std::sync::Arc;
+
+use super::bindings::{
+    self, doca_dev, doca_dev_rep, doca_devemu_pci_dev, doca_devemu_pci_type, doca_mmap, doca_pe,
+};
+use super::error::DocaError;
+use super::handle::{Context, Handle, unexpected};
+use super::library::{Library, call};
+
+/// The host's memory regions, each with its map. Fields go in this order.
+#[derive(Debug)]
+pub(super) struct Window {
+    maps: Vec<Handle<doca_mmap>>,
+    _started: Started,
+    _function: Handle<doca_devemu_pci_dev>,
+    _type: Type,
+    _representor: Handle<doca_dev_rep>,
+}
+
+impl Window {
+    /// Maps `regions` of the memory that the representor's function can reach, for reading by `device`.
+    pub(super) fn new(
+        library: &Arc<Library>,
+        device: &Handle<doca_dev>,
+        representor: Handle<doca_dev_rep>,
+        engine: &Handle<doca_pe>,
+        regions: &[Range<u64>],
+    ) -> Result<Self, DocaError> {
+        let kind = Type::new(library, device)?;
+        let destroy = library.symbols.doca_devemu_pci_dev_destroy;
+        let function = Handle::new(library, "doca_devemu_pci_dev_destroy", destroy, |place| {
+            // SAFETY: the type is started, the representor open, and all of them go after the function.
+            call!(
+                library,
+                doca_devemu_pci_dev_create(kind.0.get(), representor.get(), engine.get(), place)
+            )
+        })?;
+        let as_context = library.symbols.doca_devemu_pci_dev_as_ctx;
+        let as_context = as_context.ok_or_else(|| library.lacks(AS_CONTEXT))?;
+        // SAFETY: the function lives.
+        let context = unsafe { as_context(function.get()) };
+        let context = Context::new(library, AS_CONTEXT, context, engine)?;
+        context.start()?;
+        let started = Started(context);
+        let mut maps = Vec::with_capacity(regions.len());
+        for region in regions {
+            let map = host_map(library, &function)?;
+            let start = ptr::without_provenance_mut(region.start as usize);
+            let bytes = region.end - region.start;
+            let read_only = bindings::DOCA_ACCESS_FLAG_LOCAL_READ_ONLY;
+            // SAFETY: the map is new and the device open. The range is an address of the host's, which nothing here
+            // follows: only the device does, and only to read.
+            call!(library, doca_mmap_set_max_num_devices(map.get(), 1))?;
+            // SAFETY: as above.
+            call!(library, doca_mmap_add_dev(map.get(), device.get()))?;
+            // SAFETY: as above.
+            call!(library, doca_mmap_set_permissions(map.get(), read_only))?;
+            // SAFETY: as above.
+            call!(library, doca_mmap_set_memrange(map.get(), start, bytes))?;
+            // SAFETY: as above.
+            call!(library, doca_mmap_start(map.get()))?;
+            maps.push(map);
+        }
+        Ok(Self {
+            maps,
+            _started: started,
+            _function: function,
+            _type: kind,
+            _representor: representor,
+        })
+    }
+
+    /// The map of region number `index`.
+    pub(super) fn map(&self, index: usize) -> Option<*mut doca_mmap> {
+        self.maps.get(index).map(Handle::get)
+    }
+}
+
+/// A memory map over the domain that hosts the function.
+fn host_map(
+    library: &Arc<Library>,
+    function: &Handle<doca_devemu_pci_dev>,
+) -> Result<Handle<doca_mmap>, DocaError> {
+    let destroy = library.symbols.doca_mmap_destroy;
+    let Some(as_endpoint) = library.symbols.doca_devemu_pci_dev_as_ep else {
+        return Handle::new(library, "doca_mmap_destroy", destroy, |place| {
+            // SAFETY: the function is started and outlives its maps; the place is `Handle`'s own.
+            call!(library, doca_devemu_pci_mmap_create(function.get(), place))
+        });
+    };
+    // SAFETY: the function lives.
+    let endpoint = unsafe { as_endpoint(function.get()) };
+    if endpoint.is_null() {
+        return Err(unexpected(library, "doca_devemu_pci_dev_as_ep"));
+    }
+    Handle::new(library, "doca_mmap_destroy", destroy, |place| {
+        // SAFETY: as above; the endpoint is the function in another guise.
+        call!(library, doca_devemu_pci_ep_mmap_create(endpoint, place))
+    })
+}
+
+/// An emulated function that was started, and is stopped before it goes.
+#[derive(Debug)]
+struct Started(Context);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        for _ in 0..STOP_POLLS_MAX {
+            if self.0.stop() {
+                break;
+            }
+            self.0.progress();
+        }
+    }
+}
+
+const AS_CONTEXT: &str = "doca_devemu_pci_dev_as_ctx";
+
+/// How often a function is asked whether it has stopped.
+const STOP_POLLS_MAX: u32 = 1000;
+
+/// A type of emulated functions, started.
+#[derive(Debug)]
+struct Type(Handle<doca_devemu_pci_type>);
+
+impl Type {
+    fn new(library: &Arc<Library>, device: &Handle<doca_dev>) -> Result<Self, DocaError> {
+        let destroy = library.symbols.doca_devemu_pci_type_destroy;
+        let kind = Handle::new(library, "doca_devemu_pci_type_create", destroy, |place| {
+            // SAFETY: the name ends in a zero and is constant; the place is `Handle`'s own.
+            call!(library, doca_devemu_pci_type_create(c"Panoptes".as_ptr(), place))
+        })?;
+        // SAFETY: the type is new; the device is open and goes after it.
+        call!(library, doca_devemu_pci_type_set_dev(kind.get(), device.get()))?;
+        // SAFETY: as above.
+        call!(library, doca_devemu_pci_type_start(kind.get()))?;
+        Ok(Self(kind))
+    }
+}
+
+impl Drop for Type {
+    fn drop(&mut self) {
+        let library = self.0.library.clone();
+        // SAFETY: it was started, and its functions have gone.
+        let _ = call!(library, doca_devemu_pci_type_stop(self.0.get()));
+    }
+}

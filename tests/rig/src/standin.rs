@@ -1,0 +1,61 @@
+//! A stand-in for NVIDIA DOCA: a shared library that gives out files as the memory of a BlueField's host.
+//!
+//! Made from `tests/doca_standin/standin.c`, which lists what it can be told, each time anew and in a folder of its
+//! own, so that every test has a library with a state of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::command;
+use crate::error::{Error, Result};
+
+/// A library in a folder; both go with it.
+#[derive(Debug)]
+pub struct Standin {
+    folder: PathBuf,
+}
+
+impl Standin {
+    /// Builds the library, to be configured by `settings`.
+    pub fn new(settings: &str) -> Result<Self> {
+        Self::with_options(settings, &[])
+    }
+
+    /// Builds it with further options for the compiler.
+    pub fn with_options(settings: &str, options: &[&str]) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("panoptes-doca-standin-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir(&folder).map_err(|e| Error::io("make the folder", &folder, &e))?;
+        let standin = Self { folder };
+        let settings_path = standin.folder.join("standin.conf");
+        std::fs::write(&settings_path, settings)
+            .map_err(|e| Error::io("write", &settings_path, &e))?;
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../doca_standin/standin.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]);
+        compiler.args(["-Wno-format-truncation", "-shared", "-fPIC"]).args(options);
+        compiler.arg("-o").arg(standin.library()).arg(source);
+        command::output(&mut compiler)?;
+        Ok(standin)
+    }
+
+    /// The library.
+    pub fn library(&self) -> PathBuf {
+        self.folder.join("libdoca_standin.so")
+    }
+
+    /// The folder, for whatever else a test needs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Standin {
+    fn drop(&mut self) {
+        // What can't be removed lies in the folder for such files.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

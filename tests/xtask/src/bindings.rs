@@ -1,0 +1,43 @@
+//! The Rust declarations of DOCA's C interface, made by bindgen from `engine/doca` and committed, so that no build
+//! needs bindgen or libclang.
+
+use std::path::Path;
+use std::process::Command;
+
+pub(crate) const USAGE: &str = "\
+  bindings
+        makes engine/src/source/doca/bindings.rs anew from engine/doca (needs bindgen 0.72 and libclang)
+";
+
+/// What stands before the declarations.
+const HEAD: &[&str] = &[
+    "//! DOCA's C interface, made by bindgen from `engine/doca`: `cargo xtask bindings`. Not to be edited.",
+    "#![allow(unsafe_code, reason = \"function pointers of a C library\")]",
+    "#![allow(missing_docs, non_camel_case_types, unreachable_pub, dead_code, reason = \"C names\")]",
+    "#![allow(clippy::all, clippy::pedantic, reason = \"generated\")]",
+];
+
+/// Types and constants that no function's type mentions.
+const TYPES: &str = "doca_(symbols|error|access_flag|devinfo_rep_filter|ctx_states|pci_func_type)";
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    if let Some(word) = arguments.first() {
+        return Err(format!("bindings has no option {word:?}; see `cargo xtask help`"));
+    }
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let mut bindgen = Command::new("bindgen");
+    bindgen.current_dir(root).arg("engine/doca/symbols.h");
+    bindgen.args(["-o", "engine/src/source/doca/bindings.rs"]);
+    bindgen.args(["--allowlist-type", TYPES, "--allowlist-var", "DOCA_.*"]);
+    // A library may return values of an enum that are not listed: they are numbers, never Rust enums.
+    bindgen.args(["--default-enum-style", "consts", "--no-prepend-enum-name"]);
+    bindgen.args(["--use-core", "--rust-edition", "2024", "--rust-target", "1.85"]);
+    bindgen.arg("--disable-header-comment");
+    for line in HEAD {
+        bindgen.args(["--raw-line", line]);
+    }
+    let status = bindgen.status().map_err(|error| {
+        format!("bindgen: {error}; install it with `cargo install bindgen-cli` and libclang")
+    })?;
+    if status.success() { Ok(()) } else { Err("bindgen failed".to_owned()) }
+}
