@@ -19,6 +19,8 @@ pub struct Profile {
     pub symbols: Symbols,
     /// Its `struct timekeeper`, if it is known where.
     pub timekeeper: Option<KernelVa>,
+    /// The rate of the processor's counter in kHz, where no symbol has it: on arm64.
+    pub counter_khz: Option<u32>,
     /// Calendar time by it, in seconds since 1970.
     pub calendar_seconds: Option<u64>,
     /// Its release: `6.1.0-37-amd64`.

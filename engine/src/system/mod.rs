@@ -12,6 +12,7 @@ pub fn kernel_of(profile: &Profile) -> Kernel {
     Kernel {
         layouts: profile.layouts.clone(),
         space: profile.space.clone(),
+        counter_khz: profile.counter_khz,
         roots: Roots {
             init_task: symbols.init_task.unwrap_or_default(),
             init_pid_ns: symbols.init_pid_ns.unwrap_or_default(),

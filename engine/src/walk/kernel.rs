@@ -36,6 +36,8 @@ pub struct Kernel {
     pub space: KernelSpace,
     /// Where to begin.
     pub roots: Roots,
+    /// The rate of the processor's counter in kHz, where it is not to be read at `tsc_khz`.
+    pub counter_khz: Option<u32>,
 }
 
 impl Kernel {

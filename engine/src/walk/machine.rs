@@ -39,7 +39,11 @@ impl Walker {
             // What does not look like a clock is none: after 2000, before 2200.
             (946_684_800..7_258_118_400).contains(&seconds).then_some(offset)
         });
-        machine.tsc_khz = reader.object(2).map(|bytes| u32_at(bytes, 0)).filter(|&khz| khz != 0);
+        machine.tsc_khz = reader
+            .object(2)
+            .map(|bytes| u32_at(bytes, 0))
+            .filter(|&khz| khz != 0)
+            .or(kernel.counter_khz);
         if let Some(bytes) = reader.object(3) {
             machine.boot_id.copy_from_slice(bytes);
         }

@@ -17,9 +17,6 @@ use crate::report::Refusal;
 /// KASLR moves the direct map and vmemmap by multiples of this (`PUD_SIZE`, arch/x86/mm/kaslr.c).
 pub(crate) const REGION_ALIGNMENT: u64 = 1 << 30;
 
-/// Calendar times in seconds that a running machine can have: 2010 to 2150.
-const CALENDAR_SECONDS: core::ops::Range<u64> = 1_262_304_000..5_680_281_600;
-
 /// Fills in how addresses translate, and the roots of the walk among the symbols.
 pub(crate) fn space<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
@@ -129,24 +126,4 @@ fn is_direct_map<S: MemorySource + ?Sized>(
     };
     let address = KernelVa(base.wrapping_add(root.0));
     aligned && memory.translate(address).is_ok_and(|found| found.physical == root)
-}
-
-/// Where a `struct timekeeper` lies in what holds it: in the `struct tk_data` that has a name since v6.13,
-/// before that behind a sequence counter of four bytes and its padding (kernel/time/timekeeping.c).
-pub(crate) fn timekeeper_offset(members: &dyn Members) -> u32 {
-    members.member("tk_data", "timekeeper").map_or(8, |member| member.offset)
-}
-
-/// The clock's `struct timekeeper` and the seconds of calendar time that it tells, if they can be.
-pub(crate) fn timekeeper<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    candidate: &Candidate,
-    layouts: &Layouts,
-    offset: u32,
-) -> Option<(KernelVa, u64)> {
-    let holder = candidate.symbols.tk_core.or(candidate.symbols.timekeeper_data)?;
-    let at = holder.plus(u64::from(offset));
-    let bytes = read_object(memory, &layouts.timekeeper, at).ok()?;
-    let seconds = View::new(&bytes).unsigned(layouts.timekeeper.xtime_sec);
-    CALENDAR_SECONDS.contains(&seconds).then_some((at, seconds))
 }

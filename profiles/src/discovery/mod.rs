@@ -14,6 +14,7 @@
 
 mod arm64;
 mod candidate;
+mod clock;
 mod derive;
 mod image;
 mod page_tables;
@@ -38,6 +39,7 @@ use crate::sweep::{EveryByte, PageBeginnings};
 use crate::verify;
 use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
 use candidate::{Candidate, Claim};
+use clock::ClockFields;
 pub(crate) use image::is_init_task;
 
 /// Most kernels, of those whose page tables hold, that are tried to the end: each costs milliseconds.
@@ -316,9 +318,14 @@ impl Search<'_, '_> {
         let recorder = Recorder::new(members);
         let layouts = Layouts::bind(&recorder).map_err(Refusal::Missing)?;
         self.stage(Stage::Derive);
-        let timekeeper_offset = derive::timekeeper_offset(&recorder);
+        let clock = ClockFields::bind(&recorder);
         let space = derive::space(memory, &mut candidate, &layouts, &recorder)?;
-        let timekeeper = derive::timekeeper(memory, &candidate, &layouts, timekeeper_offset);
+        let timekeeper = clock::timekeeper(memory, &mut candidate, &layouts, &clock);
+        let counter_khz = match space.levels {
+            Levels::Aarch64(_) => timekeeper
+                .and_then(|(timekeeper, _)| clock::arm64_counter_khz(memory, &clock, timekeeper)),
+            Levels::X86_64(_) => None,
+        };
         self.stage(Stage::Verify);
         let mut checks = Vec::new();
         for _ in 0..VERIFICATIONS_MAX {
@@ -336,6 +343,7 @@ impl Search<'_, '_> {
             space,
             symbols: candidate.symbols,
             timekeeper: timekeeper.map(|(at, _)| at),
+            counter_khz,
             calendar_seconds: timekeeper.map(|(_, seconds)| seconds),
             release: candidate.release,
             build_id: candidate.build_id,
