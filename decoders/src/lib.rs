@@ -18,6 +18,7 @@
 extern crate std;
 
 pub mod address;
+pub mod container;
 pub mod kernel;
 pub mod layout;
 pub mod paging;

@@ -55,6 +55,7 @@ void zoo_processes(void *unused);
 void zoo_sockets(void *unused);
 void zoo_phantoms(void *unused);
 void zoo_overlay(void *unused);
+void zoo_containers(void *unused);
 
 /* What the agent does when it is called by this name: overwrites its arguments. */
 #define ZOO_RETITLE "retitle"

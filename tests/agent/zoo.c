@@ -10,7 +10,7 @@ static const struct {
 	{ "files", zoo_files },		{ "kinds", zoo_kinds },
 	{ "memory", zoo_memory },	{ "processes", zoo_processes },
 	{ "sockets", zoo_sockets },	{ "phantoms", zoo_phantoms },
-	{ "overlay", zoo_overlay },
+	{ "overlay", zoo_overlay },	{ "containers", zoo_containers },
 };
 
 static pid_t pids[sizeof(houses) / sizeof(*houses)];

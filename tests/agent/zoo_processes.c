@@ -15,7 +15,6 @@
 
 #define HOUSE "/tmp/zoo/processes/"
 #define BUSYBOX "/bin/busybox"
-#define CONTAINER "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc"
 
 static void copy_file(const char *source, const char *target)
 {
@@ -249,19 +248,6 @@ static void own_network(void *unused)
 		workload_note("no connection: %s", strerror(errno));
 }
 
-static void in_container(void *unused)
-{
-	char path[200], pid[16];
-
-	(void)unused;
-	mkdir("/sys/fs/cgroup/system.slice", 0755);
-	snprintf(path, sizeof(path), "/sys/fs/cgroup/system.slice/docker-%s.scope", CONTAINER);
-	mkdir(path, 0755);
-	strcat(path, "/cgroup.procs");
-	snprintf(pid, sizeof(pid), "%d", getpid());
-	zoo_write(path, pid);
-}
-
 /* Who they are. */
 
 static void other_users(void *unused)
@@ -422,7 +408,7 @@ void zoo_processes(void *unused)
 		{ "chrooted", chrooted },	    { "lost-folder", lost_folder },
 		{ "own-mounts", own_mounts },	    { "own-root", own_root },
 		{ "own-pids", own_pids },	    { "own-user", own_user },
-		{ "own-network", own_network },	    { "in-container", in_container },
+		{ "own-network", own_network },
 		{ "other-users", other_users },	    { "big-user", big_user },
 		{ "with-zombie", with_zombie },	    { "with-stopped", stopped },
 		{ "with-traced", traced },	    { "disk-sleep", uninterruptible },

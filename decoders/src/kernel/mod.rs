@@ -3,6 +3,7 @@
 //! Each declares its layout (the fields that we use) and decodes a packed copy into plain facts.
 //! [`Layouts`] is all of them together: what a profile fills in.
 
+pub mod cgroup;
 pub mod cred;
 pub mod dentry;
 pub mod file;
@@ -43,7 +44,8 @@ macro_rules! layouts {
         }
 
         impl Layouts {
-            /// Binds all of them; the first required field that is missing is the error.
+            /// Binds all of them; the first required field that is missing is the error. Structures that
+            /// only some kernels have are those after the semicolon.
             pub fn bind(members: &dyn Members) -> Result<Self, Missing> {
                 Ok(Self {
                     $( $field: <$layout as Layout>::bind(members)?, )*
@@ -143,4 +145,12 @@ layouts! {
     anon_vma_name?: vm_area_struct::AnonVmaName,
     /// `struct maple_node`, since Linux commit 54a611b60590 ("Maple Tree: add new data structure") (in v6.1).
     maple_node?: maple_tree::MapleNode,
+    /// `struct cgroup`
+    cgroup?: cgroup::Cgroup,
+    /// `struct cgroup_subsys_state`
+    cgroup_subsys_state?: cgroup::CgroupSubsysState,
+    /// `struct css_set`
+    css_set?: cgroup::CssSet,
+    /// `struct kernfs_node`
+    kernfs_node?: cgroup::KernfsNode,
 }

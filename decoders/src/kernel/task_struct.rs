@@ -33,6 +33,8 @@ crate::layout! {
         signal: ["signal"],
         /// Namespaces; null after exit.
         nsproxy: ["nsproxy"],
+        /// `struct css_set *`: its control groups.
+        cgroups?: ["cgroups"],
         /// Credentials as others see them.
         real_cred: ["real_cred"],
         /// Who is told of its end.
@@ -97,6 +99,8 @@ pub struct Task {
     pub signal: KernelVa,
     /// `struct nsproxy *`
     pub nsproxy: KernelVa,
+    /// `struct css_set *`; null without control groups.
+    pub cgroups: KernelVa,
     /// `const struct cred *`
     pub real_cred: KernelVa,
     /// `struct task_struct *`
@@ -138,6 +142,7 @@ impl Task {
             fs: view.pointer(layout.fs),
             signal: view.pointer(layout.signal),
             nsproxy: view.pointer(layout.nsproxy),
+            cgroups: KernelVa(view.optional(layout.cgroups).unwrap_or(0)),
             real_cred: view.pointer(layout.real_cred),
             real_parent: view.pointer(layout.real_parent),
             group_leader: view.pointer(layout.group_leader),

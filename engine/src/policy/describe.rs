@@ -61,6 +61,7 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
         process_pid_namespace: namespace("pid", facts.pid_namespace),
         process_mount_points_namespace: namespace("mnt", facts.mount_namespace),
         process_network_namespace: namespace("net", facts.network_namespace),
+        process_container_id: facts.container.map(Text::new),
         ..ProcessDetails::default()
     }
 }

@@ -17,6 +17,7 @@ use panoptes_sinks::record::network_connection::Holder;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::value::Objects;
+use panoptes_sinks::record::workload::ContainerContext;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 
 use super::PolicyConfig;
@@ -125,6 +126,8 @@ impl Changes for Reporter<'_> {
 impl Reporter<'_> {
     fn write(&mut self, scene: &Scene<'_>, record: &Record<'_>) {
         let Policy { header, writer, refused, .. } = &mut *self.policy;
+        let container = container_of(record);
+        let record = &Record { container: container.as_ref(), ..*record };
         let pushed = self.out.push_with(|room| writer.write(room, header, record, scene.now_ns));
         *refused += u64::from(pushed.is_err());
     }
@@ -336,6 +339,16 @@ impl Reporter<'_> {
 
 fn describe_process<'a>(scene: &'a Scene<'_>, process: &'a Process) -> ProcessDetails<'a> {
     describe::process(&process.facts(scene.strings), scene.snapshot.machine.tsc_khz)
+}
+
+/// The container that a record's process is in.
+fn container_of<'a>(record: &Record<'a>) -> Option<ContainerContext<'a>> {
+    let mut all = core::iter::once(&record.own).chain(record.parents);
+    let container_id = all.find_map(|details| match details {
+        Details::Process(process) => process.process_container_id,
+        _ => None,
+    })?;
+    Some(ContainerContext { container_id: Some(container_id), ..ContainerContext::default() })
 }
 
 /// The details that a record of a connection has behind its own, in the contract's order.

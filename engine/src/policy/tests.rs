@@ -122,6 +122,25 @@ fn with_shell() -> World {
 }
 
 #[test]
+fn records_say_which_container_a_process_is_in_as_long_as_it_is() {
+    const ID: &str = "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
+    let mut reader = Reader::new(&limits());
+    reader.scan(&World::default());
+    let mut world = with_shell();
+    world.processes.last_mut().unwrap().container = ID.into();
+    for record in reader.scan(&world) {
+        assert_eq!(details(&record, "process_details")["process_container_id"], ID);
+        assert_eq!(record["workload_information"]["container_context"]["container_id"], ID);
+    }
+    world.processes.last_mut().unwrap().container = String::new();
+    reader.scan(&world);
+    let records = reader.scan(&World::default());
+    assert_eq!(names(&records)[0], "process_terminated");
+    assert!(details(&records[0], "process_details").get("process_container_id").is_none());
+    assert!(records[0]["workload_information"].get("container_context").is_none());
+}
+
+#[test]
 fn a_reverse_shell_starts_and_ends() {
     let mut reader = Reader::new(&limits());
     assert_eq!(reader.scan(&World::default()), Vec::<Value>::new());

@@ -66,6 +66,8 @@ pub struct ProcessFacts<'a> {
     pub mount_namespace: u32,
     /// Number of the network namespace, or 0.
     pub network_namespace: u32,
+    /// The container that it is in.
+    pub container: Option<&'a [u8]>,
 }
 
 impl<'a> ProcessFacts<'a> {
@@ -103,6 +105,7 @@ impl<'a> ProcessFacts<'a> {
             pid_namespace: process.pid_namespace,
             mount_namespace: process.mount_namespace,
             network_namespace: process.network_namespace,
+            container: snapshot.container_of(process),
         })
     }
 }

@@ -58,6 +58,7 @@ pub struct Process {
     directory: Name,
     command_line: Option<StringId>,
     command_line_cut: bool,
+    container: Option<StringId>,
     creation_time_ns: Option<i64>,
     parent: Option<u32>,
     ids: Option<Ids>,
@@ -157,6 +158,7 @@ impl Process {
             directory: Name::default(),
             command_line: None,
             command_line_cut: false,
+            container: None,
             creation_time_ns: None,
             parent: None,
             ids: None,
@@ -210,6 +212,7 @@ impl Process {
             pid_namespace: self.pid_namespace,
             mount_namespace: self.mount_namespace,
             network_namespace: self.network_namespace,
+            container: text(self.container),
         }
     }
 
@@ -241,6 +244,16 @@ impl Process {
             if seen != 0 {
                 *kept = seen;
             }
+        }
+        match snapshot.container_of(process) {
+            Some(container) => set_text(strings, &mut self.container, container),
+            // Out of it again; but what has ended stays where it was.
+            None if task.exit_state == 0 && snapshot.knows_container_of(process) => {
+                if let Some(id) = self.container.take() {
+                    strings.release(id);
+                }
+            }
+            None => {}
         }
         if self.creation_time_ns.is_none() {
             self.creation_time_ns = facts::creation_time_ns(snapshot, leader);
@@ -309,7 +322,7 @@ impl Process {
     /// Gives its names back.
     pub(super) fn release(&mut self, strings: &mut Strings) {
         self.forget_program(strings);
-        if let Some(id) = self.directory.id.take() {
+        for id in [self.directory.id.take(), self.container.take()].into_iter().flatten() {
             strings.release(id);
         }
     }

@@ -12,6 +12,7 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::Levels;
 use panoptes_decoders::source::MemorySource;
 
+use super::cgroups::{self, Groups};
 use super::processes::path_of;
 use super::snapshot::{
     DentryRow, FileRow, InodeRow, MountRow, NAME_INLINE_BYTES, NameKind, PathRef, SuperBlockRow,
@@ -48,12 +49,14 @@ impl Walker {
     pub(super) fn read_files<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.read_open_files(source, kernel);
         let (mut dentries, mut mounts, mut inodes, mut super_blocks) = (0, 0, 0, 0);
+        let mut groups = [0; cgroups::KINDS];
         for _ in 0..DEPTH_MAX {
             let snapshot = &self.snapshot;
             let done = dentries == snapshot.dentries.len()
                 && mounts == snapshot.mounts.len()
                 && inodes == snapshot.inodes.len()
-                && super_blocks == snapshot.super_blocks.len();
+                && super_blocks == snapshot.super_blocks.len()
+                && groups == cgroups::counts(snapshot);
             if done {
                 break;
             }
@@ -62,9 +65,11 @@ impl Walker {
             mounts = snapshot.mounts.len();
             inodes = snapshot.inodes.len();
             super_blocks = snapshot.super_blocks.len();
-            self.read_places(source, kernel, from);
+            let groups_from = core::mem::replace(&mut groups, cgroups::counts(snapshot));
+            self.read_places(source, kernel, from, groups_from);
         }
         self.read_long_names(source, kernel);
+        self.find_containers(source, kernel);
         self.name_namespace_files(source, kernel);
         self.read_names(source, kernel);
     }
@@ -116,11 +121,21 @@ impl Walker {
         });
     }
 
-    /// Reads the dentries, mounts, inodes and filesystems that have come since `from`.
-    fn read_places<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel, from: [usize; 4]) {
+    /// Reads the dentries, mounts, inodes and filesystems that have come since `from`, and what leads to the
+    /// names of control groups that has come since `groups_from`.
+    fn read_places<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        from: [usize; 4],
+        groups_from: [usize; cgroups::KINDS],
+    ) {
         let layouts = &kernel.layouts;
         let snapshot = &mut self.snapshot;
         let scratch = &mut self.scratch;
+        let group_packings = cgroups::packings(layouts);
+        cgroups::list_new(snapshot, groups_from, &mut scratch.groups);
+        let group_lists = &scratch.groups;
         let lists =
             [&mut scratch.addresses, &mut scratch.more, &mut scratch.extra, &mut scratch.results];
         let [names, mount_list, inode_list, super_list] = lists;
@@ -139,6 +154,12 @@ impl Walker {
             &mut snapshot.inodes,
             &mut snapshot.super_blocks,
         );
+        let mut groups = Groups {
+            sets: &mut snapshot.css_sets,
+            states: &mut snapshot.css_states,
+            all: &mut snapshot.cgroups,
+            nodes: &mut snapshot.kernfs_nodes,
+        };
         let (maps, losses) = (&mut self.maps, &mut snapshot.losses);
         fetch_groups(
             &mut self.reader,
@@ -149,12 +170,20 @@ impl Walker {
                 (&layouts.mount.packing, mount_list),
                 (&layouts.inode.packing, inode_list),
                 (&layouts.super_block.packing, super_list),
+                (&group_packings[0], &group_lists[0]),
+                (&group_packings[1], &group_lists[1]),
+                (&group_packings[2], &group_lists[2]),
+                (&group_packings[3], &group_lists[3]),
             ],
             |group, index, bytes| {
                 let Some(bytes) = bytes else {
                     losses.unreadable += 1;
                     return;
                 };
+                if let Some(kind) = group.checked_sub(from.len()) {
+                    groups.take_in(layouts, maps, kind, groups_from[kind] + index, bytes);
+                    return;
+                }
                 let row = from[group] + index;
                 match group {
                     0 => {

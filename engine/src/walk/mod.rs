@@ -6,6 +6,7 @@
 //!
 //! Nothing here decides what is worth saying, and nothing is remembered from one scan to the next.
 
+mod cgroups;
 mod connections;
 mod descriptors;
 mod files;
@@ -24,9 +25,10 @@ use panoptes_decoders::source::MemorySource;
 
 pub use kernel::{Kernel, Roots};
 pub use snapshot::{
-    AddressList, ConnectionRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow,
-    InterfaceRow, Losses, Machine, MmRow, MountRow, NONE, NameKind, NameRow, NetRow, PathRef,
-    ProcessRow, Rows, Snapshot, SuperBlockRow, ThreadRow, VmaRow, view,
+    AddressList, CgroupRow, ConnectionRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
+    FileRow, FilesRow, Ids, InodeRow, InterfaceRow, KernfsRow, Losses, Machine, MmRow, MountRow,
+    NONE, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, Snapshot, SuperBlockRow, ThreadRow,
+    VmaRow, view,
 };
 
 use crate::address::{AddressMap, Insertion, Reader, ReaderSizes};
@@ -97,6 +99,10 @@ struct Maps {
     super_blocks: AddressMap,
     names: AddressMap,
     nets: AddressMap,
+    css_sets: AddressMap,
+    css_states: AddressMap,
+    cgroups: AddressMap,
+    kernfs_nodes: AddressMap,
     /// Anything that is only to be visited once in its round.
     visited: AddressMap,
 }
@@ -110,6 +116,7 @@ struct Scratch {
     results: Vec<KernelVa>,
     owners: Vec<u32>,
     more_owners: Vec<u32>,
+    groups: [Vec<KernelVa>; cgroups::KINDS],
     nodes: Vec<memory::Node>,
     more_nodes: Vec<memory::Node>,
 }
@@ -144,6 +151,10 @@ impl Walker {
                 super_blocks: map(4096),
                 names: map(4096),
                 nets: map(4096),
+                css_sets: map(CSS_SETS_MAX),
+                css_states: map(CGROUPS_MAX),
+                cgroups: map(CGROUPS_MAX),
+                kernfs_nodes: map(CGROUPS_MAX),
                 visited: map(list),
             },
             snapshot: Snapshot {
@@ -164,6 +175,10 @@ impl Walker {
                 super_blocks: Rows::with_capacity(4096),
                 names: Rows::with_capacity(4096),
                 nets: Rows::with_capacity(4096),
+                css_sets: Rows::with_capacity(CSS_SETS_MAX),
+                css_states: Rows::with_capacity(CGROUPS_MAX),
+                cgroups: Rows::with_capacity(CGROUPS_MAX),
+                kernfs_nodes: Rows::with_capacity(CGROUPS_MAX),
                 connections: Rows::with_capacity(connections),
                 interfaces: Rows::with_capacity(256),
                 bytes: Rows::with_capacity(processes * 256 + (4 << 20)),
@@ -178,6 +193,7 @@ impl Walker {
                 results: Vec::with_capacity(list),
                 owners: Vec::with_capacity(list),
                 more_owners: Vec::with_capacity(list),
+                groups: core::array::from_fn(|_| Vec::with_capacity(CGROUPS_MAX)),
                 nodes: Vec::with_capacity(vmas / 2 + processes),
                 more_nodes: Vec::with_capacity(vmas / 2 + processes),
             },
@@ -254,6 +270,10 @@ impl Walker {
             super_blocks,
             names,
             nets,
+            css_sets,
+            css_states,
+            cgroups,
+            kernfs_nodes,
             connections,
             interfaces: _,
             bytes,
@@ -277,6 +297,10 @@ impl Walker {
         super_blocks.clear();
         names.clear();
         nets.clear();
+        css_sets.clear();
+        css_states.clear();
+        cgroups.clear();
+        kernfs_nodes.clear();
         connections.clear();
         bytes.clear();
         *task_list_closed = false;
@@ -294,6 +318,10 @@ impl Walker {
             &mut maps.super_blocks,
             &mut maps.names,
             &mut maps.nets,
+            &mut maps.css_sets,
+            &mut maps.css_states,
+            &mut maps.cgroups,
+            &mut maps.kernfs_nodes,
             &mut maps.visited,
         ] {
             map.clear();
@@ -315,6 +343,10 @@ impl Walker {
             snapshot.super_blocks.dropped,
             snapshot.names.dropped,
             snapshot.nets.dropped,
+            snapshot.css_sets.dropped,
+            snapshot.css_states.dropped,
+            snapshot.cgroups.dropped,
+            snapshot.kernfs_nodes.dropped,
             snapshot.connections.dropped,
             snapshot.interfaces.dropped,
             snapshot.bytes.dropped,
@@ -324,6 +356,11 @@ impl Walker {
         .fold(snapshot.losses.dropped, |sum, &dropped| sum.saturating_add(dropped));
     }
 }
+
+/// Most sets of control groups: as many as there are containers and services with processes.
+const CSS_SETS_MAX: usize = 8192;
+/// Most control groups, and most of what leads to them.
+const CGROUPS_MAX: usize = 32_768;
 
 /// How many scans the list of network interfaces is good for.
 const INTERFACES_EVERY_SCANS: u32 = 128;

@@ -9,7 +9,9 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
-use super::snapshot::{FilesRow, Ids, MmRow, MountRow, NetRow, PathRef, ProcessRow, Rows};
+use super::snapshot::{
+    CssSetRow, FilesRow, Ids, MmRow, MountRow, NetRow, PathRef, ProcessRow, Rows,
+};
 use super::{DentryRow, Kernel, NONE, Walker, fetch, fetch_groups, row_of};
 use crate::address::AddressMap;
 
@@ -203,6 +205,12 @@ impl Walker {
                 task.thread_pid.plus(u64::from(layouts.pid.numbers.offset) + upid)
             }));
 
+            let groups = task.cgroups;
+            process.css_set =
+                row_of(&mut self.maps.css_sets, &mut snapshot.css_sets, groups, || CssSetRow {
+                    address: groups,
+                    ..CssSetRow::default()
+                });
             let mm_row = || MmRow { address: task.mm, complete: true, ..MmRow::default() };
             process.mm = row_of(&mut self.maps.mms, &mut snapshot.mms, task.mm, mm_row);
         }

@@ -7,6 +7,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::{Deref, DerefMut, Range};
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::cgroup::SUBSYS_MAX;
 use panoptes_decoders::kernel::dentry::Name;
 use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
@@ -171,6 +172,8 @@ pub struct ProcessRow {
     pub cwd: PathRef,
     /// Index of its address space.
     pub mm: u32,
+    /// Index of its leader's control groups.
+    pub css_set: u32,
     /// Index of its leader's table of descriptors; of another thread's when the leader has ended.
     pub files: u32,
     /// Nanoseconds that its ended threads ran.
@@ -194,6 +197,7 @@ impl Default for ProcessRow {
             network_namespace: 0,
             cwd: PathRef::default(),
             mm: NONE,
+            css_set: NONE,
             files: NONE,
             ended_runtime_ns: 0,
             threads_runtime_ns: 0,
@@ -404,6 +408,58 @@ impl NameRow {
     }
 }
 
+/// The control groups of a task, one in each hierarchy; tasks share them.
+#[derive(Clone, Debug)]
+pub struct CssSetRow {
+    /// `struct css_set *`
+    pub address: KernelVa,
+    /// Index of the control group in the version 2 hierarchy.
+    pub unified: u32,
+    /// By controller, the index of its part of a control group.
+    pub states: [u32; SUBSYS_MAX],
+    /// The container that they are of, as a range of [`Snapshot::bytes`]; empty when they are of none.
+    pub container: Range<u32>,
+    /// Whether that could be found out.
+    pub known: bool,
+}
+
+/// A controller's part of a control group.
+#[derive(Clone, Copy, Debug)]
+pub struct CssStateRow {
+    /// `struct cgroup_subsys_state *`
+    pub address: KernelVa,
+    /// Index of the control group.
+    pub cgroup: u32,
+}
+
+/// A control group.
+#[derive(Clone, Copy, Debug)]
+pub struct CgroupRow {
+    /// `struct cgroup *`
+    pub address: KernelVa,
+    /// Index of its directory.
+    pub node: u32,
+}
+
+/// The directory of a control group.
+#[derive(Clone, Debug)]
+pub struct KernfsRow {
+    /// `struct kernfs_node *`
+    pub address: KernelVa,
+    /// Index of the directory above.
+    pub parent: u32,
+    /// Where its name lies.
+    pub name: KernelVa,
+    /// Its name, as a range of [`Snapshot::bytes`], if it could be read.
+    pub text: Option<Range<u32>>,
+}
+
+impl Default for KernfsRow {
+    fn default() -> Self {
+        Self { address: KernelVa::NULL, parent: NONE, name: KernelVa::NULL, text: None }
+    }
+}
+
 /// One network namespace.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NetRow {
@@ -563,6 +619,14 @@ pub struct Snapshot {
     pub super_blocks: Rows<SuperBlockRow>,
     /// Names of areas and namespaces.
     pub names: Rows<NameRow>,
+    /// Control groups of tasks.
+    pub css_sets: Rows<CssSetRow>,
+    /// Controllers' parts of control groups.
+    pub css_states: Rows<CssStateRow>,
+    /// Control groups.
+    pub cgroups: Rows<CgroupRow>,
+    /// Directories of control groups.
+    pub kernfs_nodes: Rows<KernfsRow>,
     /// Network namespaces; the initial one first.
     pub nets: Rows<NetRow>,
     /// TCP sockets.
@@ -607,6 +671,17 @@ impl Snapshot {
             (row.files != first && lowest == Some(&row.task.pid)).then_some(table)
         });
         self.files_structs.at(first).into_iter().chain(others)
+    }
+
+    /// The container that a process is in: the identifier or name that its runtime gave it.
+    pub fn container_of(&self, process: &ProcessRow) -> Option<&[u8]> {
+        let container = self.text(&self.css_sets.at(process.css_set)?.container);
+        (!container.is_empty()).then_some(container)
+    }
+
+    /// Whether a process's control groups could be read, so that no container means none.
+    pub fn knows_container_of(&self, process: &ProcessRow) -> bool {
+        self.css_sets.at(process.css_set).is_some_and(|set| set.known)
     }
 
     /// A process's leader.

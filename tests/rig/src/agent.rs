@@ -32,6 +32,7 @@ const AGENT_SOURCES: &[(&str, &str)] = &[
     ("workload.c", include_str!("../../agent/workload.c")),
     ("workload.h", include_str!("../../agent/workload.h")),
     ("zoo.c", include_str!("../../agent/zoo.c")),
+    ("zoo_containers.c", include_str!("../../agent/zoo_containers.c")),
     ("zoo_files.c", include_str!("../../agent/zoo_files.c")),
     ("zoo_kinds.c", include_str!("../../agent/zoo_kinds.c")),
     ("zoo_memory.c", include_str!("../../agent/zoo_memory.c")),

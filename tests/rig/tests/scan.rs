@@ -17,7 +17,9 @@ fn boot(flavor: Flavor, change: impl FnOnce(&mut GuestSpec)) -> Guest {
 }
 
 fn scan_is_exact(guest: &mut Guest, workload: &str) {
-    guest.agent(workload).unwrap();
+    for note in guest.agent(workload).unwrap() {
+        println!("{note}");
+    }
     let report = compare::exact(guest, "", ATTEMPTS, |guest| {
         let started = Instant::now();
         let lines = product::scan(guest, &[]);

@@ -208,7 +208,7 @@ fn assert_oddities(truth: &Truth) {
     assert!(namespaces("process_mount_points_namespace") >= 3);
     assert!(namespaces("process_network_namespace") >= 2);
     let containers = tally(truth.of_kind("process"), "process_container_id");
-    assert_eq!(containers.len(), 1, "{containers:?}");
+    assert!(containers.len() >= 8, "{containers:?}");
     // A socket of two processes, one that nobody holds, a table that two processes share.
     assert!(truth.of_kind("connection").any(|c| c.get("process_id").is_none()));
     let shared = truth.of_kind("file_descriptor").filter(|fd| {

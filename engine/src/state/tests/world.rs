@@ -17,9 +17,9 @@ use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 use crate::limits::Limits;
 use crate::walk::{
-    ConnectionRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow, InterfaceRow,
-    Losses, Machine, MmRow, MountRow, NONE, PathRef, ProcessRow, Rows, Snapshot, SuperBlockRow,
-    ThreadRow, VmaRow, view,
+    ConnectionRow, CssSetRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow,
+    InterfaceRow, Losses, Machine, MmRow, MountRow, NONE, PathRef, ProcessRow, Rows, Snapshot,
+    SuperBlockRow, ThreadRow, VmaRow, view,
 };
 
 pub(crate) const BOTH_VIEWS: u8 = view::IDR | view::TASK_LIST | view::THREAD_GROUP;
@@ -119,6 +119,8 @@ pub(crate) struct FakeProcess {
     pub(crate) areas: Vec<FakeArea>,
     pub(crate) mm_complete: bool,
     pub(crate) brk: (u64, u64),
+    /// The container that it is in.
+    pub(crate) container: String,
 }
 
 impl FakeProcess {
@@ -147,6 +149,7 @@ impl FakeProcess {
             areas: Vec::new(),
             mm_complete: true,
             brk: (0, 0),
+            container: String::new(),
         }
     }
 
@@ -315,6 +318,10 @@ pub(crate) fn empty(limits: &Limits) -> Snapshot {
         mounts: Rows::with_capacity(8),
         super_blocks: Rows::with_capacity(8),
         names: Rows::with_capacity(8),
+        css_sets: Rows::with_capacity(processes),
+        css_states: Rows::with_capacity(8),
+        cgroups: Rows::with_capacity(8),
+        kernfs_nodes: Rows::with_capacity(8),
         nets: Rows::with_capacity(8),
         connections: Rows::with_capacity(limits.connections_seen_max()),
         interfaces: Rows::<InterfaceRow>::with_capacity(8),
@@ -341,6 +348,7 @@ fn clear(snapshot: &mut Snapshot) {
     snapshot.mounts.clear();
     snapshot.super_blocks.clear();
     snapshot.names.clear();
+    snapshot.css_sets.clear();
     snapshot.connections.clear();
     snapshot.bytes.clear();
     snapshot.losses = Losses::default();
@@ -471,6 +479,7 @@ impl Shown<'_> {
                 }
             }
         }
+        let css_set = self.push_css_set(process);
         self.snapshot.processes.push(ProcessRow {
             leader: leader_index,
             parent_pid: process.parent,
@@ -480,12 +489,19 @@ impl Shown<'_> {
             network_namespace: 4_026_531_840,
             cwd: PathRef { mount: 0, dentry: 0 },
             mm,
+            css_set,
             files: files_index,
             ended_runtime_ns: 0,
             threads_runtime_ns: 1000,
             thread_count: process.threads.len() as u32 + 1,
             stable: process.stable,
         });
+    }
+
+    fn push_css_set(&mut self, process: &FakeProcess) -> u32 {
+        let container = self.snapshot.bytes.extend(process.container.as_bytes()).unwrap();
+        let set = CssSetRow { container, known: true, ..CssSetRow::default() };
+        self.snapshot.css_sets.push(set).unwrap()
     }
 
     fn push_mm(&mut self, process: &FakeProcess) -> u32 {

@@ -31,9 +31,6 @@ impl Clock {
     }
 }
 
-/// Attributes that the truth knows and the product does not have yet; not judged until it does.
-const NOT_BUILT: &[&str] = &["process_container_id"];
-
 /// What is wrong about `seen`, in words; attributes that were not constant are not judged.
 pub(super) fn differences(
     clock: Clock,
@@ -45,9 +42,6 @@ pub(super) fn differences(
     let truncated = seen["truncated"] == true;
     let mut wrong = Vec::new();
     for (name, expected) in attributes {
-        if NOT_BUILT.contains(&name.as_str()) {
-            continue;
-        }
         if name == "_start_ticks" {
             wrong.extend(start_difference(clock, expected, seen));
         } else if !name.starts_with('_') && after.get(name) == Some(expected) {

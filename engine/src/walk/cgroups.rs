@@ -1,0 +1,229 @@
+//! Control groups: from what each task's `css_set` names up to the root of every hierarchy, and the
+//! container that the names on the way speak of.
+//!
+//! They are read in the rounds in which files' names are, level by level.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::container::{CONTAINER_BYTES_MAX, Said, said, unescape};
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::cgroup::{NAME_BYTES_MAX, SUBSYS_MAX, for_each_subsys};
+use panoptes_decoders::layout::{Packing, View, c_string};
+use panoptes_decoders::source::MemorySource;
+
+use super::snapshot::{CgroupRow, CssSetRow, CssStateRow, KernfsRow, NONE, Rows, Snapshot};
+use super::{Kernel, Maps, Walker, row_of};
+
+/// Deepest control group that is followed; a container's is three or so deep.
+const DEPTH_MAX: u32 = 64;
+
+/// Kinds of structures that lead to a control group's name.
+pub(super) const KINDS: usize = 4;
+
+/// What each kind is fetched by; nothing where the kernel has no control groups.
+pub(super) fn packings(layouts: &Layouts) -> [Packing; KINDS] {
+    [
+        layouts.css_set.map(|layout| layout.packing),
+        layouts.cgroup_subsys_state.map(|layout| layout.packing),
+        layouts.cgroup.map(|layout| layout.packing),
+        layouts.kernfs_node.map(|layout| layout.packing),
+    ]
+    .map(Option::unwrap_or_default)
+}
+
+/// How many rows of each kind there are.
+pub(super) fn counts(snapshot: &Snapshot) -> [usize; KINDS] {
+    [
+        snapshot.css_sets.len(),
+        snapshot.css_states.len(),
+        snapshot.cgroups.len(),
+        snapshot.kernfs_nodes.len(),
+    ]
+}
+
+/// Lists what has come of each kind since `from`.
+pub(super) fn list_new(
+    snapshot: &Snapshot,
+    from: [usize; KINDS],
+    lists: &mut [Vec<KernelVa>; KINDS],
+) {
+    lists.iter_mut().for_each(Vec::clear);
+    let [sets, states, groups, nodes] = lists;
+    sets.extend(snapshot.css_sets[from[0]..].iter().map(|row| row.address));
+    states.extend(snapshot.css_states[from[1]..].iter().map(|row| row.address));
+    groups.extend(snapshot.cgroups[from[2]..].iter().map(|row| row.address));
+    nodes.extend(snapshot.kernfs_nodes[from[3]..].iter().map(|row| row.address));
+}
+
+/// The rows of control groups, to be filled in while others are.
+pub(super) struct Groups<'a> {
+    pub(super) sets: &'a mut Rows<CssSetRow>,
+    pub(super) states: &'a mut Rows<CssStateRow>,
+    pub(super) all: &'a mut Rows<CgroupRow>,
+    pub(super) nodes: &'a mut Rows<KernfsRow>,
+}
+
+impl Groups<'_> {
+    /// Takes in one packed structure of a kind, into its row.
+    pub(super) fn take_in(
+        &mut self,
+        layouts: &Layouts,
+        maps: &mut Maps,
+        kind: usize,
+        row: usize,
+        bytes: &[u8],
+    ) {
+        let view = View::new(bytes);
+        let group_row = |maps: &mut Maps, groups: &mut Rows<CgroupRow>, address: KernelVa| {
+            row_of(&mut maps.cgroups, groups, address, || CgroupRow { address, node: NONE })
+        };
+        let node_row = |maps: &mut Maps, nodes: &mut Rows<KernfsRow>, address: KernelVa| {
+            row_of(&mut maps.kernfs_nodes, nodes, address, || KernfsRow {
+                address,
+                ..KernfsRow::default()
+            })
+        };
+        match kind {
+            0 => {
+                let Some(layout) = &layouts.css_set else { return };
+                let set = &mut self.sets[row];
+                set.unified = group_row(maps, self.all, view.pointer(layout.dfl_cgrp));
+                for_each_subsys(layout, bytes, |index, address| {
+                    set.states[index] = row_of(&mut maps.css_states, self.states, address, || {
+                        CssStateRow { address, cgroup: NONE }
+                    });
+                });
+            }
+            1 => {
+                let Some(layout) = &layouts.cgroup_subsys_state else { return };
+                self.states[row].cgroup = group_row(maps, self.all, view.pointer(layout.cgroup));
+            }
+            2 => {
+                let Some(layout) = &layouts.cgroup else { return };
+                self.all[row].node = node_row(maps, self.nodes, view.pointer(layout.kn));
+            }
+            _ => {
+                let Some(layout) = &layouts.kernfs_node else { return };
+                let parent = node_row(maps, self.nodes, view.pointer(layout.parent));
+                self.nodes[row].parent = parent;
+                self.nodes[row].name = view.pointer(layout.name);
+            }
+        }
+    }
+}
+
+impl Walker {
+    /// Gives every `css_set` its container, by the names of its control groups.
+    pub(super) fn find_containers<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        self.read_group_names(source, kernel);
+        for index in 0..self.snapshot.css_sets.len() {
+            let mut name = [0; CONTAINER_BYTES_MAX];
+            let found = container_of(&self.snapshot, &self.snapshot.css_sets[index], &mut name);
+            let range = match found {
+                Found::Unknown => None,
+                Found::None => Some(0..0),
+                Found::Container(length) => self.snapshot.bytes.extend(&name[..length]),
+            };
+            let set = &mut self.snapshot.css_sets[index];
+            set.known = range.is_some();
+            set.container = range.unwrap_or_default();
+        }
+    }
+
+    fn read_group_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let mut done = 0;
+        while done < self.snapshot.kernfs_nodes.len() {
+            self.reader.clear();
+            for node in &self.snapshot.kernfs_nodes[done..] {
+                let length = NAME_BYTES_MAX + 1;
+                if self.reader.push_bytes(&kernel.space, node.name, length).is_none() {
+                    break;
+                }
+            }
+            let count = self.reader.len();
+            if count == 0 {
+                return;
+            }
+            self.reader.run(source, kernel.space.levels);
+            for object in 0..count {
+                // The root of a hierarchy has an empty name.
+                let name = self.reader.object(object).map(c_string);
+                match name.and_then(|name| self.snapshot.bytes.extend(name)) {
+                    Some(range) => self.snapshot.kernfs_nodes[done + object].text = Some(range),
+                    None => self.snapshot.losses.unreadable += 1,
+                }
+            }
+            done += count;
+        }
+    }
+}
+
+/// What a `css_set` says of containers.
+enum Found {
+    /// Part of it could not be read.
+    Unknown,
+    /// Its tasks are in none.
+    None,
+    /// They are in one, whose name has so many bytes.
+    Container(usize),
+}
+
+/// Finds the container of the tasks of a `css_set`, in the version 2 hierarchy or else in the others, and
+/// writes its name to `out`.
+fn container_of(
+    snapshot: &Snapshot,
+    set: &CssSetRow,
+    out: &mut [u8; CONTAINER_BYTES_MAX],
+) -> Found {
+    let others = set.states.iter().filter_map(|&state| snapshot.css_states.at(state));
+    let groups = core::iter::once(set.unified).chain(others.map(|state| state.cgroup));
+    let mut last = NONE;
+    for group in groups {
+        if group == last {
+            continue;
+        }
+        last = group;
+        match innermost(snapshot, group) {
+            None => return Found::Unknown,
+            Some(Said::Nothing) => {}
+            Some(Said::Outside) => return Found::None,
+            Some(Said::Name(name)) => return Found::Container(unescape(name, out)),
+            Some(Said::Id(id)) => {
+                let id = id.get(..CONTAINER_BYTES_MAX).unwrap_or(id);
+                out[..id.len()].copy_from_slice(id);
+                return Found::Container(id.len());
+            }
+        }
+    }
+    if set.unified == NONE { Found::Unknown } else { Found::None }
+}
+
+/// What the innermost control group says that says anything; `None` where a name could not be read.
+fn innermost(snapshot: &Snapshot, group: u32) -> Option<Said<'_>> {
+    let mut at = snapshot.cgroups.at(group)?.node;
+    for _ in 0..DEPTH_MAX {
+        let node = snapshot.kernfs_nodes.at(at)?;
+        let above = snapshot.kernfs_nodes.at(node.parent);
+        let above = above.and_then(|node| node.text.as_ref());
+        let above = above.map_or(&[][..], |text| snapshot.text(text));
+        match said(snapshot.text(node.text.as_ref()?), above) {
+            // The root of a hierarchy has no directory above.
+            Said::Nothing if node.parent == NONE => break,
+            Said::Nothing => at = node.parent,
+            found => return Some(found),
+        }
+    }
+    Some(Said::Nothing)
+}
+
+/// A `css_set` of no control groups.
+impl Default for CssSetRow {
+    fn default() -> Self {
+        Self {
+            address: KernelVa::NULL,
+            unified: NONE,
+            states: [NONE; SUBSYS_MAX],
+            container: 0..0,
+            known: false,
+        }
+    }
+}
