@@ -161,9 +161,10 @@ static void one_descriptor(const struct table *table, int folder, int info, int 
 
 	snprintf(name, sizeof(name), "%d", index);
 	ssize_t length = readlinkat(folder, name, link, sizeof(link) - 1);
-	if (length < 0)
+	bool too_long = length < 0 && errno == ENAMETOOLONG;
+	if (length < 0 && !too_long)
 		return;
-	link[length] = '\0';
+	link[too_long ? 0 : length] = '\0';
 	if (sscanf(link, "socket:[%lu]", &number) == 1)
 		network_note_holder(number, table->pid, index);
 	if (sscanf(link, "net:[%lu]", &number) == 1) {
@@ -178,7 +179,8 @@ static void one_descriptor(const struct table *table, int folder, int info, int 
 	json_begin("file_descriptor");
 	json_integer("process_id", table->pid);
 	json_integer("file_descriptor_index", index);
-	json_text("file_descriptor_name", link, (size_t)length);
+	if (!too_long)
+		json_text("file_descriptor_name", link, (size_t)length);
 	json_string("file_descriptor_file_type", file_type(link, &inode));
 	if (proc_read_at(info, name, &bytes) > 0) {
 		char *flags = strstr(bytes, "flags:");
@@ -194,8 +196,9 @@ static void one_descriptor(const struct table *table, int folder, int info, int 
 	json_unsigned("file_descriptor_inode_uid", inode.st_uid);
 	json_unsigned("file_descriptor_inode_gid", inode.st_gid);
 	json_integer("file_descriptor_inode_size_bytes", inode.st_size);
-	json_boolean("file_descriptor_inode_deleted",
-		     length > 10 && strcmp(link + length - 10, " (deleted)") == 0);
+	if (!too_long)
+		json_boolean("file_descriptor_inode_deleted",
+			     length > 10 && strcmp(link + length - 10, " (deleted)") == 0);
 	print_threads(table);
 	json_time("file_descriptor_inode_change_time_iso_8601_ns", inode.st_ctim.tv_sec,
 		  inode.st_ctim.tv_nsec);

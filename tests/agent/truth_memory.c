@@ -1,6 +1,7 @@
 /* Truth about memory areas: /proc/PID/maps. */
 #include "truth.h"
 
+#include <limits.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -49,6 +50,18 @@ static void file_names(const char *path, size_t length)
 	json_text("file_name", path + base, length - base);
 }
 
+/* The bytes of a path, where maps does not give them. */
+static void mapped_file(int pid, const struct area *area)
+{
+	char path[64], *target;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%llx-%llx", pid, area->start, area->end);
+	ssize_t length = proc_link(path, &target);
+
+	if (length >= 0)
+		file_names(target, (size_t)length);
+}
+
 static struct program program_of(int pid)
 {
 	struct program program = { .known = false };
@@ -79,7 +92,7 @@ static bool is_program(const struct area *area, const struct program *program)
 
 static void one_area(int pid, const struct area *area, const struct program *program)
 {
-	char text[64], *target;
+	char text[64];
 	/* The first segment of System V shared memory is a file with inode number 0. */
 	bool file = area->inode != 0 || area->major != 0 || area->minor != 0;
 
@@ -94,17 +107,14 @@ static void one_area(int pid, const struct area *area, const struct program *pro
 	if (!file) {
 		if (area->name_length > 0)
 			json_text("memory_name", area->name, area->name_length);
-		/* Not an area of the process: the kernel adds it to every list. */
-		if (area->name_length == 10 && memcmp(area->name, "[vsyscall]", 10) == 0)
-			json_boolean("_optional", true);
+	} else if (area->name_length > 12 && memcmp(area->name, "[anon_shmem:", 12) == 0) {
+		json_text("memory_name", area->name, area->name_length);
+		mapped_file(pid, area);
+	} else if (area->name_length >= PATH_MAX) {
+		/* Only maps gives such a path; whoever asks for the link is told that it is too long. */
 	} else if (memmem(area->name, area->name_length, "\\012", 4)) {
 		/* maps writes a line break so, and a backslash as itself: ask for the bytes. */
-		snprintf(text, sizeof(text), "/proc/%d/map_files/%llx-%llx", pid, area->start,
-			 area->end);
-		ssize_t length = proc_link(text, &target);
-
-		if (length >= 0)
-			file_names(target, (size_t)length);
+		mapped_file(pid, area);
 	} else {
 		file_names(area->name, area->name_length);
 	}

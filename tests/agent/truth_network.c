@@ -2,8 +2,8 @@
  * Truth about TCP sockets and network interfaces, in every network namespace.
  *
  * Sockets come from sock_diag (what ss(8) asks), with the counters of tcp_info; who holds them was
- * noted by truth_files(). Sockets that never were bound nor connected are in no table of the
- * kernel's and are not reported.
+ * noted by truth_files(). Sockets that are closed, or bound and no more, are in no table of
+ * connections and are not reported; newer kernels would list them.
  */
 #include "truth.h"
 #include "netlink.h"
@@ -16,7 +16,8 @@
 #include <sys/stat.h>
 
 /* include/net/tcp_states.h; user space has these beside a struct tcp_info that is too old. */
-enum { TCP_SYN_RECV = 3, TCP_TIME_WAIT = 6, TCP_CLOSE = 7, TCP_LISTEN = 10 };
+enum { TCP_SYN_RECV = 3, TCP_TIME_WAIT = 6, TCP_CLOSE = 7, TCP_LISTEN = 10,
+       TCP_BOUND_INACTIVE = 13 };
 
 struct holder {
 	unsigned long inode;
@@ -151,9 +152,6 @@ static void connection_line(const struct inet_diag_msg *socket, const struct tcp
 		average("tcp_average_bytes_out", counters->tcpi_bytes_sent,
 			counters->tcpi_data_segs_out);
 	}
-	/* Bound and no more: newer kernels list these, older ones do not. */
-	if (socket->idiag_state == TCP_CLOSE)
-		json_boolean("_optional", true);
 	const struct interface *interface = interface_of(socket, source, destination);
 	if (interface)
 		interface_keys(interface);
@@ -215,7 +213,7 @@ static const char *sockets(int family)
 		.request = { .sdiag_family = (unsigned char)family,
 			     .sdiag_protocol = IPPROTO_TCP,
 			     .idiag_ext = 1 << (INET_DIAG_INFO - 1),
-			     .idiag_states = 0xffff },
+			     .idiag_states = 0xffff & ~(1 << TCP_CLOSE | 1 << TCP_BOUND_INACTIVE) },
 	};
 
 	return netlink_dump(NETLINK_SOCK_DIAG, &ask.header, socket_message, NULL);

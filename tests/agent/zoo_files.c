@@ -159,6 +159,31 @@ static void mounts(void)
 	mkdir("/tmp/zoo/lazy/folder", 0755);
 	zoo_open("/tmp/zoo/lazy/folder/file", O_RDWR | O_CREAT);
 	workload_check(umount2("/tmp/zoo/lazy", MNT_DETACH), "umount");
+	/* A mount that never was anywhere. */
+	int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+	syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+	int detached = (int)syscall(SYS_fsmount, context, 0, 0);
+	if (workload_check(detached, "fsmount") >= 0) {
+		workload_check(mkdirat(detached, "folder", 0755), "mkdirat");
+		workload_check(openat(detached, "folder/file", O_RDWR | O_CREAT, 0600), "openat");
+	}
+	/* What is mounted is unlinked where it came from. */
+	zoo_write(HOUSE "soon-gone", "");
+	zoo_write("/tmp/zoo/bound-gone", "");
+	if (mount(HOUSE "soon-gone", "/tmp/zoo/bound-gone", NULL, MS_BIND, NULL) == 0) {
+		zoo_open("/tmp/zoo/bound-gone", O_RDONLY);
+		unlink(HOUSE "soon-gone");
+	}
+	mkdir(HOUSE "folder-soon-gone", 0755);
+	mount_at(HOUSE "folder-soon-gone", "/tmp/zoo/bound-folder", NULL, MS_BIND);
+	zoo_open("/tmp/zoo/bound-folder", O_RDONLY | O_DIRECTORY);
+	rmdir(HOUSE "folder-soon-gone");
+	/* A mount that was moved with a file open on it. */
+	mount_at("tmpfs", "/tmp/zoo/moving", "tmpfs", 0);
+	zoo_open("/tmp/zoo/moving/file", O_RDWR | O_CREAT);
+	mkdir("/tmp/zoo/moved", 0755);
+	if (mount("/tmp/zoo/moving", "/tmp/zoo/moved", NULL, MS_MOVE, NULL) != 0)
+		workload_note("move a mount: %s", strerror(errno));
 	/* A bind of a folder deep below, seen by its own short path. */
 	mkdir(HOUSE "far", 0755);
 	mkdir(HOUSE "far/away", 0755);
@@ -210,6 +235,7 @@ void zoo_files(void *unused)
 	names();
 	deep(30);
 	deep(80);
+	deep(120); /* Beyond the longest path. */
 	gone();
 	mounts();
 	special_file_systems();

@@ -3,7 +3,9 @@
 
 #include <arpa/inet.h>
 #include <linux/bpf.h>
+#include <linux/dma-buf.h>
 #include <linux/filter.h>
+#include <linux/if_alg.h>
 #include <linux/if_packet.h>
 #include <linux/io_uring.h>
 #include <linux/netlink.h>
@@ -32,6 +34,9 @@
 /* Newer than the headers of some machines that build this. */
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
+#endif
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
 #endif
 
 static void events(void)
@@ -69,6 +74,14 @@ static void memory_files(void)
 	memfd_create("", MFD_CLOEXEC);
 	memfd_create("odd \xff\n\"name", MFD_CLOEXEC);
 	workload_check(memfd_create("huge", MFD_HUGETLB), "memfd of huge pages");
+	int sealed = workload_check(memfd_create("sealed", MFD_ALLOW_SEALING), "memfd");
+	workload_check(fcntl(sealed, F_ADD_SEALS,
+			     F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE),
+		       "seals");
+	int secret = workload_check((int)syscall(SYS_memfd_secret, O_CLOEXEC), "secret memory");
+	if (secret >= 0 && ftruncate(secret, 8192) == 0 &&
+	    mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, secret, 0) == MAP_FAILED)
+		workload_note("map secret memory: %s", strerror(errno));
 	int buffer = workload_check(memfd_create("dma", MFD_ALLOW_SEALING), "memfd");
 	int device = open("/dev/udmabuf", O_RDWR);
 	if (device >= 0 && ftruncate(buffer, 1 << 16) == 0 &&
@@ -76,6 +89,13 @@ static void memory_files(void)
 		struct udmabuf_create create = { .memfd = (unsigned)buffer, .size = 1 << 16 };
 
 		workload_check(ioctl(device, UDMABUF_CREATE, &create), "DMA buffer");
+		int named = workload_check(ioctl(device, UDMABUF_CREATE, &create), "DMA buffer");
+		workload_check(ioctl(named, DMA_BUF_SET_NAME_B, "a name of mine"), "its name");
+		named = workload_check(ioctl(device, UDMABUF_CREATE, &create), "DMA buffer");
+		workload_check(ioctl(named, DMA_BUF_SET_NAME_B, "thirty-one bytes, the longest  "),
+			       "its name");
+		if (mmap(NULL, 4096, PROT_READ, MAP_SHARED, named, 0) == MAP_FAILED)
+			workload_note("map a DMA buffer: %s", strerror(errno));
 	} else {
 		workload_note("no /dev/udmabuf here");
 	}
@@ -189,6 +209,22 @@ static void sockets(void)
 	workload_check(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE), "netlink");
 	workload_check(socket(AF_NETLINK, SOCK_DGRAM, NETLINK_KOBJECT_UEVENT), "netlink");
 	workload_check(socket(AF_PACKET, SOCK_RAW, 0), "packet socket");
+	workload_check(socket(AF_PACKET, SOCK_DGRAM, 0), "packet socket");
+	workload_check(socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6), "raw socket of IPv6");
+	zoo_write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+	workload_check(socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP), "ping socket");
+	workload_check(socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6), "ping socket of IPv6");
+	workload_check(socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP), "multipath TCP");
+	workload_check(socket(AF_VSOCK, SOCK_STREAM, 0), "vsock");
+	workload_check(socket(AF_CAN, SOCK_RAW, 1 /* CAN_RAW */), "CAN");
+	workload_check(socket(AF_BLUETOOTH, SOCK_RAW, 1 /* BTPROTO_HCI */), "Bluetooth");
+	workload_check(socket(AF_XDP, SOCK_RAW, 0), "XDP");
+	struct sockaddr_alg hash = { .salg_family = AF_ALG, .salg_type = "hash",
+				     .salg_name = "sha256" };
+	int algorithm = workload_check(socket(AF_ALG, SOCK_SEQPACKET, 0), "algorithm");
+	if (algorithm >= 0 &&
+	    workload_check(bind(algorithm, (void *)&hash, sizeof(hash)), "sha256") == 0)
+		workload_check(accept(algorithm, NULL, NULL), "algorithm's operation");
 }
 
 /* A terminal of our own, by its two names; a process of its own, which may lead a session. */

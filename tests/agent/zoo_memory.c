@@ -1,11 +1,15 @@
 /* The zoo: memory areas of every kind, in one process. */
 #include "workload.h"
 
+#include <glob.h>
+#include <linux/aio_abi.h>
+#include <linux/bpf.h>
 #include <linux/if_packet.h>
 #include <linux/io_uring.h>
 #include <linux/perf_event.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -54,6 +58,9 @@ static void anonymous(void)
 	char *named = map(PAGE, PROT_READ | PROT_WRITE, private, -1, "to be named");
 	if (named && syscall(SYS_prctl, 0x53564d41, 0, named, PAGE, "a name") != 0)
 		workload_note("no names for anonymous memory: %s", strerror(errno));
+	named = map(PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, "to be named");
+	if (named && syscall(SYS_prctl, 0x53564d41, 0, named, PAGE, "a shared name") != 0)
+		workload_note("no names for shared anonymous memory: %s", strerror(errno));
 	/* Above 47 bits there is room with 5-level page tables only. */
 	void *high = mmap((void *)(1UL << 52), PAGE, PROT_READ | PROT_WRITE, private, -1, 0);
 	if (high == MAP_FAILED)
@@ -125,11 +132,31 @@ static void shared(void)
 	zoo_write("/proc/sys/vm/nr_hugepages", "2");
 	map(HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1,
 	    "huge pages");
+	fd = memfd_create("huge, mapped", MFD_CLOEXEC | MFD_HUGETLB);
+	map(HUGE_PAGE, PROT_READ, MAP_SHARED, fd, "huge memfd");
+	close(fd);
+	mkdir("/tmp/zoo/huge", 0755);
+	if (mount("hugetlbfs", "/tmp/zoo/huge", "hugetlbfs", 0, NULL) != 0)
+		workload_note("mount hugetlbfs: %s", strerror(errno));
+	fd = zoo_open("/tmp/zoo/huge/file", O_RDWR | O_CREAT);
+	map(HUGE_PAGE, PROT_READ, MAP_SHARED, fd, "file of huge pages");
+	/* The registers of a device. */
+	glob_t found = { 0 };
+	if (glob("/sys/bus/pci/devices/*/resource0", 0, NULL, &found) == 0) {
+		for (size_t i = 0; i < found.gl_pathc; i++) {
+			fd = open(found.gl_pathv[i], O_RDWR | O_CLOEXEC);
+			if (mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0) != MAP_FAILED)
+				break;
+		}
+	}
+	globfree(&found);
 }
 
 /* Areas that belong to descriptors which are no files. */
 static void rings(void)
 {
+	aio_context_t asynchronous = 0;
+
 	struct perf_event_attr clock = { .type = PERF_TYPE_SOFTWARE,
 					 .size = sizeof(clock),
 					 .config = PERF_COUNT_SW_CPU_CLOCK,
@@ -146,6 +173,12 @@ static void rings(void)
 		if (mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, IORING_OFF_SQES) == MAP_FAILED)
 			workload_note("map io_uring entries: %s", strerror(errno));
 	}
+	workload_check((int)syscall(SYS_io_setup, 8, &asynchronous), "io_setup");
+	union bpf_attr array = { .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 8,
+				 .max_entries = 1, .map_flags = BPF_F_MMAPABLE };
+	fd = (int)syscall(SYS_bpf, BPF_MAP_CREATE, &array, sizeof(array));
+	if (workload_check(fd, "BPF map") >= 0)
+		map(PAGE, PROT_READ, MAP_SHARED, fd, "BPF map");
 	fd = socket(AF_PACKET, SOCK_RAW, 0);
 	if (workload_check(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &packets, sizeof(packets)),
 			   "packet ring") >= 0)

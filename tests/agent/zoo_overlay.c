@@ -71,6 +71,38 @@ static void use(void)
 	map_file("/bin/sleep", PROT_READ | PROT_EXEC);
 }
 
+/* Not at the root: there the path on a layer is not that on the overlay. */
+static void aside(void *unused)
+{
+	char *arguments[] = { "sleep", "1000000", NULL };
+
+	(void)unused;
+	mkdir(HOUSE "aside", 0755);
+	mkdir(HOUSE "aside-up", 0755);
+	mkdir(HOUSE "aside-work", 0755);
+	if (workload_check(mount("overlay", HOUSE "aside", "overlay", 0,
+				 "lowerdir=" HOUSE "middle:" HOUSE "low,upperdir=" HOUSE
+				 "aside-up,workdir=" HOUSE "aside-work"),
+			   "mount an overlay") < 0)
+		return;
+	zoo_open(HOUSE "aside/data/both", O_RDONLY);
+	zoo_open(HOUSE "aside/data/low", O_RDWR);
+	zoo_write(HOUSE "aside/data/fresh", "of the upper layer\n");
+	zoo_open(HOUSE "aside/data/fresh", O_RDWR);
+	workload_check(chdir(HOUSE "aside/bin"), "chdir");
+	pid_t child = fork();
+	if (child == 0) {
+		execv(HOUSE "aside/bin/sleep", arguments);
+		_exit(127);
+	}
+	map_file(HOUSE "aside/data/both", PROT_READ);
+	map_file(HOUSE "aside/data/low", PROT_READ | PROT_EXEC);
+	map_file(HOUSE "aside/data/fresh", PROT_READ);
+	zoo_write(HOUSE "aside/data/unlinked", "soon gone\n");
+	map_file(HOUSE "aside/data/unlinked", PROT_READ);
+	unlink(HOUSE "aside/data/unlinked");
+}
+
 void zoo_overlay(void *unused)
 {
 	char *arguments[] = { "sleep", "1000000", NULL };
@@ -78,6 +110,7 @@ void zoo_overlay(void *unused)
 	(void)unused;
 	mkdir("/tmp/zoo/overlay", 0755);
 	folders();
+	workload_start("overlay-aside", aside, NULL);
 	workload_check(unshare(CLONE_NEWNS), "unshare mounts");
 	workload_check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "make private");
 	if (workload_check(mount("overlay", HOUSE "root", "overlay", 0,

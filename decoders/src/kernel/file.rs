@@ -23,6 +23,23 @@ crate::layout! {
     }
 }
 
+crate::layout! {
+    /// `struct backing_file` (fs/file_table.c): what a filesystem made of layers maps and reads through. Since
+    /// Linux commit def3ae83da02 ("fs: store real path instead of fake path in backing file f_path") (in v6.7)
+    /// its own path is that of the layer, and the one that users know stands behind it.
+    pub struct BackingFile("backing_file") {
+        /// `struct vfsmount *`
+        user_path_mnt?: ["user_path.mnt", "user_path_file.f_path.mnt"],
+        /// `struct dentry *`
+        user_path_dentry?: ["user_path.dentry", "user_path_file.f_path.dentry"],
+    }
+}
+
+/// `FMODE_BACKING` (include/linux/fs.h, v6.5): the file is a `struct backing_file`. Bit 25 at first; the patch
+/// "fsnotify: opt-in for permission events at file open time" (v6.14, and stable kernels: seen in Debian's
+/// 6.12.107) made it bit 24. The other one means something else then, and nothing in a kernel says which it is.
+pub const FMODE_BACKING_MAYBE: u32 = 0x0300_0000;
+
 /// What a `struct file` says.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct OpenFile {

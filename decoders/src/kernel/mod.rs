@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod cred;
 pub mod dentry;
+pub mod dma_buf;
 pub mod file;
 pub mod files_struct;
 pub mod fs_struct;
@@ -145,12 +146,17 @@ layouts! {
     anon_vma_name?: vm_area_struct::AnonVmaName,
     /// `struct maple_node`, since Linux commit 54a611b60590 ("Maple Tree: add new data structure") (in v6.1).
     maple_node?: maple_tree::MapleNode,
+
+    /// `struct backing_file`
+    backing_file?: file::BackingFile,
     /// `struct cgroup`
     cgroup?: cgroup::Cgroup,
     /// `struct cgroup_subsys_state`
     cgroup_subsys_state?: cgroup::CgroupSubsysState,
     /// `struct css_set`
     css_set?: cgroup::CssSet,
+    /// `struct dma_buf`
+    dma_buf?: dma_buf::DmaBuf,
     /// `struct kernfs_node`
     kernfs_node?: cgroup::KernfsNode,
 }

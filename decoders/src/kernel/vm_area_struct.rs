@@ -31,6 +31,9 @@ crate::layout! {
         rb_right?: ["vm_rb.rb_right"],
         /// The `rb_node` itself.
         vm_rb?: ["vm_rb"],
+        /// Where an area of a file hangs in that file's tree. Until Linux commit d09e8ca6cb93 ("mm: anonymous
+        /// shared memory naming") (in v6.2) it shared its place with `anon_name`.
+        shared?: ["shared"],
     }
 }
 
@@ -47,6 +50,17 @@ crate::layout! {
     pub struct AnonVmaName("anon_vma_name") {
         /// How often it is used.
         kref: ["kref"],
+    }
+}
+
+impl VmAreaStruct {
+    /// Whether areas of files can have names of their own.
+    fn names_shared(&self) -> bool {
+        self.anon_name.is_some_and(|name| {
+            self.shared.is_none_or(|shared| {
+                name.offset < shared.offset || name.offset >= shared.offset + shared.size
+            })
+        })
     }
 }
 
@@ -93,15 +107,17 @@ impl Vma {
             (Some(node), Some(vm_rb)) if node != 0 => KernelVa(node).minus(u64::from(vm_rb.offset)),
             _ => KernelVa::NULL,
         };
+        let file = view.pointer(layout.vm_file);
+        let anon_name = layout.anon_name.filter(|_| file.is_null() || layout.names_shared());
         Self {
             start: view.unsigned(layout.vm_start),
             end: view.unsigned(layout.vm_end),
             flags: view.unsigned(layout.vm_flags),
             mm: view.pointer(layout.vm_mm),
-            file: view.pointer(layout.vm_file),
+            file,
             ops: view.pointer(layout.vm_ops),
             private_data: view.pointer(layout.vm_private_data),
-            anon_name: KernelVa(view.optional(layout.anon_name).unwrap_or(0)),
+            anon_name: KernelVa(view.optional(anon_name).unwrap_or(0)),
             children: [child(layout.rb_left), child(layout.rb_right)],
         }
     }

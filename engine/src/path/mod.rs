@@ -9,8 +9,9 @@ use panoptes_decoders::kernel::super_block::magic;
 
 use crate::walk::{DentryRow, FileRow, PathRef, Snapshot};
 
-/// Longest path that the kernel gives, in bytes (`PATH_MAX`, include/uapi/linux/limits.h).
-pub const PATH_BYTES_MAX: usize = 4096;
+/// Longest path that the kernel gives, in bytes: with its NUL it has `PATH_MAX`
+/// (include/uapi/linux/limits.h). Of a longer one /proc says only that it is too long.
+pub const PATH_BYTES_MAX: usize = 4095;
 
 /// Most names in a path: every other byte is a slash.
 const NAMES_MAX: usize = PATH_BYTES_MAX / 2;
@@ -96,6 +97,18 @@ pub fn write_path(snapshot: &Snapshot, path: PathRef, out: &mut PathBuffer) -> O
     None
 }
 
+/// Whether all that keeps a place from having a path is the path's length: the kernel gives none either then.
+pub fn is_too_long(snapshot: &Snapshot, path: PathRef) -> bool {
+    let (mut at, mut length) = (path, 0);
+    while length <= PATH_BYTES_MAX {
+        match step_up(snapshot, &mut at) {
+            Step::Name(name) => length += name.len() + 1,
+            Step::Root | Step::Unreadable => return false,
+        }
+    }
+    true
+}
+
 /// Whether two places have the same path, name for name.
 pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> bool {
     let (mut one, mut other) = (one, other);
@@ -164,7 +177,7 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
         // pipefs_dname (fs/pipe.c), sockfs_dname (net/socket.c), ns_dname (fs/nsfs.c)
         magic::PIPEFS => bracketed(out, b"pipe"),
         magic::SOCKFS => bracketed(out, b"socket"),
-        magic::NSFS => bracketed(out, snapshot.names.at(inode.namespace_name)?.text()),
+        magic::NSFS => bracketed(out, snapshot.names.at(inode.own_name)?.text()),
         // anon_inodefs_dname (fs/anon_inodes.c)
         magic::ANON_INODE => {
             out.prepend(dentry_text(snapshot, dentry)?);
@@ -176,8 +189,9 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
             out.prepend(b"anon_inode:[pidfd]");
             Some(Named { deleted: false })
         }
-        // dmabuffs_dname (drivers/dma-buf/dma-buf.c): a name that its users gave it would stand at the end.
+        // dmabuffs_dname (drivers/dma-buf/dma-buf.c)
         magic::DMA_BUF => {
+            out.prepend(snapshot.names.at(inode.own_name).map_or(b"", |name| name.text()));
             out.prepend(b":");
             out.prepend(dentry_text(snapshot, dentry)?);
             out.prepend(b"/");

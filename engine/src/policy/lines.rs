@@ -9,6 +9,7 @@ use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
 
 use super::describe::{self, InterfaceAddresses};
 use crate::limits::Limits;
+use crate::path::is_too_long;
 use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, HeapRule, NameBuffers, ProcessFacts, ThreadFacts,
 };
@@ -126,9 +127,11 @@ impl LineWriter {
             let Some(row) = snapshot.processes.at(index) else { continue };
             let facts = ProcessFacts::read(snapshot, row, &mut self.names);
             let Some(facts) = facts else { continue };
-            let has_executable =
-                snapshot.mms.at(row.mm).is_some_and(|mm| !mm.exe_address.is_null());
-            self.counts.unnamed += u64::from(has_executable && facts.executable.is_none());
+            let is_unnamed = facts.executable.is_none()
+                && snapshot.mms.at(row.mm).is_some_and(|mm| {
+                    !mm.exe_address.is_null() && !is_beyond_paths(snapshot, mm.exe_file)
+                });
+            self.counts.unnamed += u64::from(is_unnamed);
             let details = describe::process(&facts, snapshot.machine.tsc_khz);
             let line = ScanLine::Process(&details);
             emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
@@ -161,7 +164,9 @@ impl LineWriter {
                 for descriptor in snapshot.descriptors.range(&table.descriptors) {
                     let facts =
                         DescriptorFacts::read(snapshot, descriptor, threads, &mut self.names);
-                    self.counts.unnamed += u64::from(facts.name.is_none());
+                    let is_unnamed =
+                        facts.name.is_none() && !is_beyond_paths(snapshot, descriptor.file);
+                    self.counts.unnamed += u64::from(is_unnamed);
                     let details = describe::file_descriptor(&facts);
                     let line = ScanLine::FileDescriptor { process_id, details: &details };
                     emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
@@ -182,8 +187,10 @@ impl LineWriter {
             for area in snapshot.vmas.range(&mm.vmas) {
                 let names = &mut self.names;
                 let facts = AreaFacts::read(snapshot, process_id, mm, area, traits.heap, names);
-                let is_mapped = !area.vma.file.is_null();
-                self.counts.unnamed += u64::from(is_mapped && facts.file.is_none());
+                let is_unnamed = !area.vma.file.is_null()
+                    && facts.file.is_none()
+                    && !is_beyond_paths(snapshot, area.file);
+                self.counts.unnamed += u64::from(is_unnamed);
                 let details = describe::memory(&facts);
                 let line = ScanLine::Memory(&details);
                 emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
@@ -251,6 +258,11 @@ impl LineWriter {
         }
         Ok(())
     }
+}
+
+/// Whether an open file has no name because the kernel would have none for it.
+fn is_beyond_paths(snapshot: &Snapshot, file: u32) -> bool {
+    snapshot.files.at(file).is_some_and(|file| is_too_long(snapshot, file.path))
 }
 
 /// Every process with its id, by id.

@@ -347,7 +347,8 @@ pub struct AreaFacts<'a> {
     pub is_main_executable: bool,
     /// Path of the mapped file.
     pub file: Option<&'a [u8]>,
-    /// `[heap]`, `[vdso]`, `[anon:…]` of an area without a file.
+    /// `[heap]`, `[vdso]`, `[anon:…]` of an area without a file; `[anon_shmem:…]` of shared anonymous memory,
+    /// which has one.
     pub name: Option<&'a [u8]>,
     /// Whether it maps a file, named or not.
     pub has_file: bool,
@@ -379,7 +380,8 @@ impl<'a> AreaFacts<'a> {
         if !vma.file.is_null() {
             let file = snapshot.files.at(area.file);
             let named = file.and_then(|file| write_file_name(snapshot, file, &mut names.file));
-            return Self { file: named.map(|_| names.file.text()), ..facts };
+            let file = named.map(|_| names.file.text());
+            return Self { file, name: names.area.write_shared(snapshot, area), ..facts };
         }
         Self { name: names.area.write(snapshot, mm, area, heap), ..facts }
     }
@@ -433,6 +435,17 @@ impl AreaName {
     ) -> Option<&[u8]> {
         let length = write_area_name(snapshot, mm, area, heap, self);
         self.0.get(..length).filter(|name| !name.is_empty())
+    }
+
+    /// Names an area of shared anonymous memory, which has a file, as /proc/PID/maps does when its process
+    /// has given it a name.
+    fn write_shared(&mut self, snapshot: &Snapshot, area: &VmaRow) -> Option<&[u8]> {
+        let name = snapshot.names.at(area.name)?.text();
+        if name.is_empty() {
+            return None;
+        }
+        let length = self.set(&[b"[anon_shmem:", name, b"]"]);
+        self.0.get(..length)
     }
 
     fn set(&mut self, pieces: &[&[u8]]) -> usize {

@@ -4,7 +4,7 @@ use core::mem;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::dentry::Name;
-use panoptes_decoders::kernel::file::OpenFile;
+use panoptes_decoders::kernel::file::{FMODE_BACKING_MAYBE, OpenFile};
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::mount::Mounted;
 use panoptes_decoders::kernel::super_block::{Filesystem, magic};
@@ -22,6 +22,9 @@ use super::{Kernel, NONE, NameRow, Walker, fetch, fetch_groups, row_of};
 /// Most directories above each other that are followed: a path has at most 4096 bytes (`PATH_MAX`), so
 /// 2048 of them, but a tree can be deeper than a path is long.
 const DEPTH_MAX: u32 = 4096;
+
+/// Most mapped files of filesystems of layers in one scan; of more the paths are those on the layers.
+pub(super) const USER_PATHS_MAX: usize = 65_536;
 
 impl FileRow {
     /// A file to be read.
@@ -48,6 +51,7 @@ impl Walker {
     /// Reads every file that has a row, then all that it leads to.
     pub(super) fn read_files<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.read_open_files(source, kernel);
+        self.read_user_paths(source, kernel);
         let (mut dentries, mut mounts, mut inodes, mut super_blocks) = (0, 0, 0, 0);
         let mut groups = [0; cgroups::KINDS];
         for _ in 0..DEPTH_MAX {
@@ -68,9 +72,11 @@ impl Walker {
             let groups_from = core::mem::replace(&mut groups, cgroups::counts(snapshot));
             self.read_places(source, kernel, from, groups_from);
         }
+        self.take_user_paths();
         self.read_long_names(source, kernel);
         self.find_containers(source, kernel);
         self.name_namespace_files(source, kernel);
+        self.name_buffers(kernel);
         self.read_names(source, kernel);
     }
 
@@ -89,6 +95,10 @@ impl Walker {
         );
         let (maps, losses) = (&mut self.maps, &mut snapshot.losses);
         let packing = &layouts.file.packing;
+        let (backed, backed_rows) = (&mut self.scratch.more, &mut self.scratch.owners);
+        backed.clear();
+        backed_rows.clear();
+        let room = if layouts.backing_file.is_some() { USER_PATHS_MAX } else { 0 };
         fetch(&mut self.reader, source, kernel, packing, addresses, |index, bytes| {
             let Some(bytes) = bytes else {
                 losses.unreadable += 1;
@@ -103,9 +113,13 @@ impl Walker {
             file.inode = row_of(&mut maps.inodes, inodes, inode, || InodeRow {
                 address: inode,
                 super_block: NONE,
-                namespace_name: NONE,
+                own_name: NONE,
                 ..InodeRow::default()
             });
+            if file.mapped && file.open.mode & FMODE_BACKING_MAYBE != 0 && backed.len() < room {
+                backed.push(file.address);
+                backed_rows.push(index as u32);
+            }
             file.path = if file.open.dentry.is_null() {
                 PathRef::default()
             } else {
@@ -119,6 +133,46 @@ impl Walker {
                 )
             };
         });
+    }
+
+    /// Reads the paths by which users know the files that a filesystem of layers maps for them. Which files
+    /// those are is only known when what seems to be their paths has been read: [`Self::take_user_paths`].
+    fn read_user_paths<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        self.scratch.user_paths.clear();
+        let Some(layout) = &kernel.layouts.backing_file else { return };
+        let (Some(dentry), Some(mount)) = (layout.user_path_dentry, layout.user_path_mnt) else {
+            return;
+        };
+        let mnt = u64::from(kernel.layouts.mount.mnt.offset);
+        let (backed, rows) = (&self.scratch.more, &self.scratch.owners);
+        let user_paths = &mut self.scratch.user_paths;
+        let (snapshot, maps) = (&mut self.snapshot, &mut self.maps);
+        let (mounts, dentries) = (&mut snapshot.mounts, &mut snapshot.dentries);
+        fetch(&mut self.reader, source, kernel, &layout.packing, backed, |index, bytes| {
+            let Some(view) = bytes.map(View::new) else { return };
+            let (dentry, mount) = (view.pointer(dentry), view.pointer(mount));
+            if dentry.is_plausible() && mount.is_plausible() {
+                let mount = mount.minus(mnt);
+                let maps = (&mut maps.mounts, &mut maps.dentries);
+                let path = path_of(maps.0, mounts, maps.1, dentries, mount, dentry);
+                user_paths.push((rows[index], path));
+            }
+        });
+    }
+
+    /// Takes what was found behind files for their paths where it is one: a name on the filesystem that its
+    /// mount is of, and another place than that of the layer.
+    fn take_user_paths(&mut self) {
+        let snapshot = &mut self.snapshot;
+        for &(file, path) in &self.scratch.user_paths {
+            let filesystem = |dentry| snapshot.dentries.at(dentry).map(|row| row.name.super_block);
+            let root = snapshot.mounts.at(path.mount).and_then(|mount| filesystem(mount.root));
+            let is_path =
+                root.is_some_and(|root| !root.is_null()) && root == filesystem(path.dentry);
+            if let Some(file) = snapshot.files.get_mut(file as usize).filter(|_| is_path) {
+                file.path = path;
+            }
+        }
     }
 
     /// Reads the dentries, mounts, inodes and filesystems that have come since `from`, and what leads to the
@@ -272,6 +326,24 @@ impl Walker {
         self.scratch.owners = todo;
     }
 
+    /// Gives the inodes of buffers shared between devices the names that users gave them, to be read.
+    fn name_buffers(&mut self, kernel: &Kernel) {
+        if kernel.layouts.dma_buf.is_none() {
+            return;
+        }
+        let snapshot = &mut self.snapshot;
+        let (inodes, super_blocks) = (&mut snapshot.inodes, &snapshot.super_blocks);
+        for file in snapshot.files.iter() {
+            let Some(inode) = inodes.get_mut(file.inode as usize) else { continue };
+            let magic = super_blocks.at(inode.super_block).map(|row| row.filesystem.magic);
+            if magic == Some(magic::DMA_BUF) {
+                let buffer = file.open.private_data;
+                let row = || NameRow::new(buffer, NameKind::DmaBuf);
+                inode.own_name = row_of(&mut self.maps.names, &mut snapshot.names, buffer, row);
+            }
+        }
+    }
+
     /// Gives the inodes of namespace files the name of their namespace's kind, to be read.
     fn name_namespace_files<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let snapshot = &mut self.snapshot;
@@ -297,7 +369,7 @@ impl Walker {
                 return;
             };
             let ns = view.pointer(layout.i_private);
-            inodes[todo[index] as usize].namespace_name =
+            inodes[todo[index] as usize].own_name =
                 row_of(map, names, ns, || NameRow::new(ns, NameKind::Namespace));
         });
     }

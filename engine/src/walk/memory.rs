@@ -243,13 +243,14 @@ fn area_of(layout: &VmAreaStruct, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
 /// An area's row; its file and its name get theirs.
 fn row(maps: &mut Maps, files: &mut Rows<FileRow>, names: &mut Rows<NameRow>, vma: Vma) -> VmaRow {
     let file = row_of(&mut maps.files, files, vma.file, || FileRow::new(vma.file));
+    if let Some(file) = files.get_mut(file as usize) {
+        file.mapped = true;
+    }
     // An area without a file but with operations is one of the kernel's own special mappings.
     let (name, kind) = if vma.file.is_null() && !vma.ops.is_null() {
         (vma.private_data, NameKind::SpecialMapping)
-    } else if vma.file.is_null() {
-        (vma.anon_name, NameKind::AnonVma)
     } else {
-        (KernelVa::NULL, NameKind::AnonVma)
+        (vma.anon_name, NameKind::AnonVma)
     };
     let name = row_of(&mut maps.names, names, name, || NameRow::new(name, kind));
     VmaRow { vma, file, name }

@@ -117,6 +117,8 @@ struct Scratch {
     owners: Vec<u32>,
     more_owners: Vec<u32>,
     groups: [Vec<KernelVa>; cgroups::KINDS],
+    /// Files and what may be the paths by which users know them.
+    user_paths: Vec<(u32, PathRef)>,
     nodes: Vec<memory::Node>,
     more_nodes: Vec<memory::Node>,
 }
@@ -194,6 +196,7 @@ impl Walker {
                 owners: Vec::with_capacity(list),
                 more_owners: Vec::with_capacity(list),
                 groups: core::array::from_fn(|_| Vec::with_capacity(CGROUPS_MAX)),
+                user_paths: Vec::with_capacity(files::USER_PATHS_MAX),
                 nodes: Vec::with_capacity(vmas / 2 + processes),
                 more_nodes: Vec::with_capacity(vmas / 2 + processes),
             },

@@ -1,5 +1,5 @@
 //! Short names that are not files': of special mappings (`[vdso]`), of anonymous areas that a process
-//! named, of kinds of namespaces.
+//! named, of kinds of namespaces, of buffers shared between devices.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, c_string};
@@ -39,14 +39,16 @@ impl Walker {
                 NameKind::AnonVma => layouts
                     .anon_vma_name
                     .map_or(KernelVa::NULL, |layout| name.address.plus(u64::from(layout.size))),
-                NameKind::SpecialMapping | NameKind::Namespace => KernelVa::NULL,
+                NameKind::SpecialMapping | NameKind::Namespace | NameKind::DmaBuf => KernelVa::NULL,
             }
         }));
+        let buffer = layouts.dma_buf.unwrap_or_default();
         for (kind, steps) in [
             (
                 NameKind::SpecialMapping,
                 &[(&layouts.vm_special_mapping.packing, layouts.vm_special_mapping.name)][..],
             ),
+            (NameKind::DmaBuf, &[(&buffer.packing, buffer.name)][..]),
             (
                 NameKind::Namespace,
                 &[
@@ -95,7 +97,7 @@ impl Walker {
                 let name = &mut names[todo[done + index] as usize];
                 let plausible = match name.kind {
                     NameKind::SpecialMapping => text.first() == Some(&b'['),
-                    NameKind::AnonVma => true,
+                    NameKind::AnonVma | NameKind::DmaBuf => true,
                     NameKind::Namespace => text.iter().all(u8::is_ascii_graphic),
                 };
                 if plausible && text.len() <= name.text.len() {

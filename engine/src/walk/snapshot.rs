@@ -306,6 +306,8 @@ pub struct FileRow {
     pub inode: u32,
     /// Its place.
     pub path: PathRef,
+    /// Whether an area maps it.
+    pub mapped: bool,
     /// Index of its TCP connection.
     pub connection: u32,
 }
@@ -319,8 +321,9 @@ pub struct InodeRow {
     pub attributes: Attributes,
     /// Index of its filesystem.
     pub super_block: u32,
-    /// For a namespace file the index of its kind's name (`net`) in [`Snapshot::names`].
-    pub namespace_name: u32,
+    /// Index in [`Snapshot::names`] of what its filesystem calls it by: for a namespace the kind's name
+    /// (`net`), for a buffer shared between devices the one that its users gave it.
+    pub own_name: u32,
 }
 
 /// One filesystem.
@@ -377,7 +380,7 @@ pub struct MountRow {
     pub mountpoint: u32,
 }
 
-/// A short name: of a special mapping, an anonymous area, a kind of namespace.
+/// A short name: of a special mapping, an anonymous area, a kind of namespace, a buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct NameRow {
     /// Where it was read.
@@ -399,6 +402,8 @@ pub enum NameKind {
     AnonVma,
     /// A kind of namespace: `net`.
     Namespace,
+    /// A buffer shared between devices, by what its users call it.
+    DmaBuf,
 }
 
 impl NameRow {

@@ -159,10 +159,8 @@ fn compare_kind(
             unsettled.insert(key);
             continue;
         };
-        let optional = truth.get("_optional").is_some();
-        report.truth += usize::from(!optional || scan.get(key).is_some());
+        report.truth += 1;
         match scan.get(key) {
-            None if optional => {}
             None => {
                 report.missing += 1;
                 say(format!("missing {key}: {}", values::brief(truth)));
@@ -179,7 +177,7 @@ fn compare_kind(
     unsettled.extend(after.iter().map(|(key, _)| key).filter(|key| before.get(key).is_none()));
     report.unsettled = unsettled.len();
     for (key, seen) in scan.iter() {
-        if before.get(key).is_none() && !unsettled.contains(key) && !values::is_unjudged(seen) {
+        if before.get(key).is_none() && !unsettled.contains(key) {
             report.extra += 1;
             say(format!("not in the guest {key}: {}", values::brief(seen)));
         }

@@ -410,7 +410,7 @@ impl Shown<'_> {
             address: inode,
             attributes: Attributes { mode, ino: file.ino, size: 4096, ..Attributes::default() },
             super_block,
-            namespace_name: NONE,
+            own_name: NONE,
         });
         let sock = |row: &ConnectionRow| file.sock != 0 && row.address.0 == file.sock;
         let connection = snapshot.connections.iter().position(sock);
@@ -420,6 +420,7 @@ impl Shown<'_> {
             open: OpenFile { inode, flags, ..OpenFile::default() },
             inode: inode_row.unwrap_or(NONE),
             path: PathRef { mount: 0, dentry },
+            mapped: false,
             connection: connection.map_or(NONE, |at| at as u32),
         });
         let pushed = pushed.unwrap_or(NONE);

@@ -61,12 +61,6 @@ pub(super) fn differences(
     wrong
 }
 
-/// Whether a scan may name this object though the truth does not: sockets in no state of a
-/// connection, which only some kernels list.
-pub(super) fn is_unjudged(seen: &Value) -> bool {
-    seen["connection_state"] == "CLOSED" || seen["memory_name"] == "[vsyscall]"
-}
-
 /// One line about an object.
 pub(super) fn brief(value: &Value) -> String {
     short(value)
