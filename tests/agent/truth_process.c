@@ -198,7 +198,8 @@ static void one_process(const struct process *process)
 		pair(bytes, "\nGid:\t", "process_real_group_id", "process_effective_group_id");
 		char *line = strstr(bytes, "\nState:\t");
 
-		if (line)
+		/* The kernel's own threads run because we look. */
+		if (line && !(process->kernel && line[8] == 'R'))
 			json_text("process_state", line + 8, strcspn(line + 8, "\n"));
 	}
 	cpu_time(process->pid);
