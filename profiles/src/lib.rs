@@ -16,13 +16,17 @@
 #![forbid(unsafe_code)]
 
 pub mod btf;
+pub mod builtin;
 pub mod discovery;
+#[cfg(feature = "import")]
+pub mod import;
 pub mod kallsyms;
 pub mod memory;
 mod object;
 pub mod profile;
 pub mod profile_file;
 pub mod report;
+mod stored;
 mod sweep;
 pub mod symbols;
 pub mod verify;

@@ -37,6 +37,8 @@ pub struct Profile {
     pub origin: Origin,
     /// What was checked.
     pub checks: Vec<Check>,
+    /// Whether whoever looked the symbols up had the kernel's whole table.
+    pub(crate) all_symbols: bool,
     /// All that the layouts were bound from, for a profile file.
     pub(crate) members: RecordedMembers,
 }
@@ -50,6 +52,7 @@ impl Profile {
             build_id,
             self.release.clone(),
             &self.symbols,
+            self.all_symbols,
             self.space.image.clone(),
             self.members.clone(),
         ))

@@ -3,19 +3,22 @@
 //!
 //! A file is input like any other: sizes are bounded, and what it says is verified against the memory
 //! like any profile. Symbols are kept as distances from the image's beginning, as KASLR moves it.
+//!
+//! What the kernel was found not to have is written down too, as `null`: so a file that is silent about
+//! something is known to be older than the question, and what it could have said is asked of the memory.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{Member, Members};
 use serde::{Deserialize, Serialize};
 
+use crate::stored::{Answer, Answers};
 use crate::symbols::Symbols;
 
 /// Version of the format; another one is refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Largest file that is read: a real one has about 20 KB.
 pub const FILE_BYTES_MAX: usize = 4 << 20;
@@ -44,39 +47,59 @@ impl core::fmt::Display for Error {
                 write!(f, "profile: {bytes} bytes, more than {FILE_BYTES_MAX}")
             }
             Self::Json(error) => write!(f, "profile: {error}"),
-            Self::Format { found } => write!(f, "profile: format {found}, not {FORMAT}"),
+            Self::Format { found } => write!(
+                f,
+                "profile: format {found}, not {FORMAT}; make it again with `panoptes profile build`"
+            ),
         }
     }
 }
 
 impl core::error::Error for Error {}
 
-/// Fields by structure and path, and structures' sizes.
+/// Fields by structure and path, and structures' sizes, as far as somebody asked for them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct RecordedMembers {
-    structures: BTreeMap<String, Structure>,
+    /// Offset and size by structure and dotted path; the empty path is the structure itself. `None` is what
+    /// the kernel does not have.
+    structures: BTreeMap<String, BTreeMap<String, Option<(u32, u32)>>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Structure {
-    size: Option<u32>,
-    /// Offset and size by dotted path.
-    members: BTreeMap<String, (u32, u32)>,
+impl RecordedMembers {
+    /// What is known about a path.
+    pub(crate) fn answer(&self, structure: &str, path: &str) -> Answer<Member> {
+        let written = self.structures.get(structure).and_then(|paths| paths.get(path)).copied();
+        Answer::of(written.map(|field| field.map(|(offset, size)| Member { offset, size })))
+    }
+
+    /// All that is known, by structure and path, both in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Option<Member>)> {
+        self.structures.iter().flat_map(|(structure, paths)| {
+            paths.iter().map(move |(path, answer)| {
+                let member = answer.map(|(offset, size)| Member { offset, size });
+                (structure.as_str(), path.as_str(), member)
+            })
+        })
+    }
+
+    fn record(&mut self, structure: &str, path: &str, answer: Option<Member>) {
+        let answer = answer.map(|member| (member.offset, member.size));
+        self.structures.entry(structure.to_owned()).or_default().insert(path.to_owned(), answer);
+    }
 }
 
 impl Members for RecordedMembers {
     fn member(&self, structure: &str, path: &str) -> Option<Member> {
-        let (offset, size) = *self.structures.get(structure)?.members.get(path)?;
-        Some(Member { offset, size })
+        self.answer(structure, path).known()
     }
 
     fn size_of(&self, structure: &str) -> Option<u32> {
-        self.structures.get(structure)?.size
+        self.answer(structure, "").known().map(|itself| itself.size)
     }
 }
 
-/// Hands look-ups on and writes down what was found.
+/// Hands look-ups on and writes down what came of them.
 pub(crate) struct Recorder<'m> {
     members: &'m dyn Members,
     record: RefCell<RecordedMembers>,
@@ -94,18 +117,54 @@ impl<'m> Recorder<'m> {
 
 impl Members for Recorder<'_> {
     fn member(&self, structure: &str, path: &str) -> Option<Member> {
-        let found = self.members.member(structure, path)?;
-        let mut record = self.record.borrow_mut();
-        let recorded = record.structures.entry(structure.to_owned()).or_default();
-        recorded.members.insert(path.to_owned(), (found.offset, found.size));
-        Some(found)
+        let found = self.members.member(structure, path);
+        self.record.borrow_mut().record(structure, path, found);
+        found
     }
 
     fn size_of(&self, structure: &str) -> Option<u32> {
-        let found = self.members.size_of(structure)?;
-        let mut record = self.record.borrow_mut();
-        record.structures.entry(structure.to_owned()).or_default().size = Some(found);
-        Some(found)
+        let found = self.members.size_of(structure);
+        let itself = found.map(|size| Member { offset: 0, size });
+        self.record.borrow_mut().record(structure, "", itself);
+        found
+    }
+}
+
+/// Hands look-ups on and notes the first one that was never answered.
+pub(crate) struct Completeness<'a> {
+    answers: &'a dyn Answers,
+    unanswered: RefCell<Option<String>>,
+}
+
+impl<'a> Completeness<'a> {
+    pub(crate) fn of(answers: &'a dyn Answers) -> Self {
+        Self { answers, unanswered: RefCell::default() }
+    }
+
+    /// What was asked first of all that it is silent about.
+    pub(crate) fn unanswered(&self) -> Option<String> {
+        self.unanswered.borrow().clone()
+    }
+
+    fn ask(&self, structure: &str, path: &str) -> Option<Member> {
+        let answer = self.answers.answer(structure, path);
+        if answer == Answer::Unasked {
+            let dot = if path.is_empty() { "" } else { "." };
+            self.unanswered
+                .borrow_mut()
+                .get_or_insert_with(|| format!("struct {structure}{dot}{path}"));
+        }
+        answer.known()
+    }
+}
+
+impl Members for Completeness<'_> {
+    fn member(&self, structure: &str, path: &str) -> Option<Member> {
+        self.ask(structure, path)
+    }
+
+    fn size_of(&self, structure: &str) -> Option<u32> {
+        self.ask(structure, "").map(|itself| itself.size)
     }
 }
 
@@ -118,26 +177,31 @@ pub struct ProfileFile {
     pub build_id: String,
     /// Its release.
     pub release: String,
-    /// Distances of symbols from the image's beginning, by name.
-    symbols: BTreeMap<String, u64>,
+    /// Distances of symbols from the image's beginning, by name; `None` is what the kernel does not name.
+    symbols: BTreeMap<String, Option<u64>>,
     /// Fields and sizes.
     members: RecordedMembers,
 }
 
 impl ProfileFile {
+    /// A profile from a kernel's symbols and members. `all_symbols` says that whoever looked them up had the
+    /// kernel's whole table, so that what is missing is not there.
     pub(crate) fn new(
         build_id: String,
         release: String,
         symbols: &Symbols,
+        all_symbols: bool,
         image: Range<u64>,
         members: RecordedMembers,
     ) -> Self {
         let symbols = symbols
             .iter()
             .filter_map(|(name, address)| {
-                let address = address?.0;
                 // What lies elsewhere (found by following pointers) moves from boot to boot.
-                image.contains(&address).then(|| (name.to_owned(), address - image.start))
+                let range = image.start..=image.end;
+                let inside = address.filter(|address| range.contains(&address.0));
+                let distance = inside.map(|address| address.0 - image.start);
+                (distance.is_some() || all_symbols).then(|| (name.to_owned(), distance))
             })
             .collect();
         Self { format: FORMAT, build_id, release, symbols, members }
@@ -145,14 +209,19 @@ impl ProfileFile {
 
     /// Reads a file's bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        /// What every version of the format has.
+        #[derive(Deserialize)]
+        struct Any {
+            format: u32,
+        }
         if bytes.len() > FILE_BYTES_MAX {
             return Err(Error::TooLarge { bytes: bytes.len() });
         }
-        let file: Self = serde_json::from_slice(bytes).map_err(Error::Json)?;
-        if file.format != FORMAT {
-            return Err(Error::Format { found: file.format });
+        let any: Any = serde_json::from_slice(bytes).map_err(Error::Json)?;
+        if any.format != FORMAT {
+            return Err(Error::Format { found: any.format });
         }
-        Ok(file)
+        serde_json::from_slice(bytes).map_err(Error::Json)
     }
 
     /// The file's bytes, ending in a line feed.
@@ -162,22 +231,19 @@ impl ProfileFile {
         bytes
     }
 
-    /// Fills in every symbol that the file has, for an image that begins at `start`.
-    pub(crate) fn place_symbols(&self, start: u64, symbols: &mut Symbols) {
-        for (name, distance) in &self.symbols {
-            if let Some(field) = symbols.field_mut(name) {
-                *field = Some(KernelVa(start.wrapping_add(*distance)));
-            }
-        }
-    }
-}
-
-impl Members for ProfileFile {
-    fn member(&self, structure: &str, path: &str) -> Option<Member> {
-        self.members.member(structure, path)
+    /// Distances of symbols from the image's beginning by name, in ascending order of names; `None` is what
+    /// the kernel does not name.
+    pub fn symbols(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
+        self.symbols.iter().map(|(name, distance)| (name.as_str(), *distance))
     }
 
-    fn size_of(&self, structure: &str) -> Option<u32> {
-        self.members.size_of(structure)
+    /// What is known of one symbol.
+    pub(crate) fn distance(&self, name: &str) -> Answer<u64> {
+        Answer::of(self.symbols.get(name).copied())
+    }
+
+    /// All that is known of structures.
+    pub fn members(&self) -> &RecordedMembers {
+        &self.members
     }
 }

@@ -19,6 +19,11 @@ pub enum Origin {
         /// Its build id.
         build_id: String,
     },
+    /// A table that is built in, for that build id.
+    BuiltIn {
+        /// Its build id.
+        build_id: &'static str,
+    },
     /// The kernel's own BTF in its memory.
     Btf {
         /// Where it lies.
@@ -32,6 +37,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { build_id } => write!(f, "profile file for build id {build_id}"),
+            Self::BuiltIn { build_id } => write!(f, "built-in table for build id {build_id}"),
             Self::Btf { at, bytes } => write!(f, "BTF in memory at {at}, {bytes} bytes"),
         }
     }
@@ -179,8 +185,18 @@ pub enum Refusal {
         /// What it gives.
         found: String,
     },
-    /// Neither a file nor the kernel has layouts.
+    /// Neither a file nor a built-in table nor the kernel has layouts.
     NoProfile,
+    /// Neither a file nor a built-in table is for this build, and no profile may be made.
+    NotGenerated {
+        /// Its build id, if it says one.
+        build_id: Option<String>,
+    },
+    /// A profile was made before something was asked that today's decoders ask.
+    Incomplete {
+        /// What it is silent about.
+        what: String,
+    },
     /// There is BTF, and it cannot be parsed.
     Btf(btf::Error),
     /// A structure or field that the decoders need is not in it.
@@ -202,7 +218,23 @@ impl fmt::Display for Refusal {
             Self::PageTables { what, fault: Some(fault) } => write!(f, "{what}: {fault}"),
             Self::PageTables { what, fault: None } => write!(f, "{what} lies elsewhere"),
             Self::Release { found } => write!(f, "the kernel there is {found:?}"),
-            Self::NoProfile => write!(f, "no profile file fits and no BTF was found"),
+            Self::NoProfile => {
+                write!(f, "no profile file or built-in table fits, and no BTF was found")
+            }
+            Self::NotGenerated { build_id: Some(build_id) } => write!(
+                f,
+                "no profile file or built-in table is for build id {build_id}, and profile generation \
+                 is off"
+            ),
+            Self::NotGenerated { build_id: None } => {
+                write!(
+                    f,
+                    "it says no build id to choose a profile by, and profile generation is off"
+                )
+            }
+            Self::Incomplete { what } => {
+                write!(f, "the profile is older than this program and says nothing of {what}")
+            }
             Self::Btf(error) => error.fmt(f),
             Self::Missing(missing) => missing.fmt(f),
             Self::NoInitTask => write!(f, "no init_task was found"),
@@ -224,7 +256,7 @@ impl Refusal {
         match self {
             Self::Vmcoreinfo(_) | Self::Lacks(_) | Self::Encrypted => 0,
             Self::PageTables { .. } | Self::Release { .. } => 1,
-            Self::NoProfile => 2,
+            Self::NoProfile | Self::NotGenerated { .. } | Self::Incomplete { .. } => 2,
             Self::Btf(_) | Self::Missing(_) => 3,
             Self::NoInitTask | Self::NoDirectMap | Self::Verification(_) => 4,
         }

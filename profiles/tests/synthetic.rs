@@ -241,13 +241,46 @@ fn a_profile_file_that_does_not_fit_gives_way_to_the_memory() {
 }
 
 #[test]
+fn a_profile_file_older_than_a_question_gives_way_to_the_memory() {
+    let mut guest = Guest::new(Kind::default());
+    let profile = find(&mut guest, &Options::default()).unwrap();
+    let text = String::from_utf8(profile.to_file().unwrap().to_bytes()).unwrap();
+    // An optional field that nobody asked for when it was made; and one that the kernel does not have.
+    for (old, origin_is_file) in [(text.replacen("\"lhash2_mask\"", "\"other\"", 1), false), {
+        let at = text.find("\"lhash2_mask\":[").expect("it is there");
+        let end = at + text[at..].find(']').expect("it ends") + 1;
+        (format!("{}\"lhash2_mask\":null{}", &text[..at], &text[end..]), true)
+    }] {
+        assert_ne!(old, text);
+        let file = [ProfileFile::parse(old.as_bytes()).unwrap()];
+        let options = Options { files: &file, ..Options::default() };
+        let mut refused = Vec::new();
+        let found = discover(&mut guest, &options, &mut |event: Event<'_>| {
+            if let Event::CandidateRefused(attempt) = event {
+                refused.push(attempt.to_string());
+            }
+        })
+        .unwrap();
+        assert_eq!(matches!(found.origin, Origin::File { .. }), origin_is_file);
+        assert_eq!(
+            refused.iter().any(|line| line.contains("inet_hashinfo.lhash2_mask")),
+            !origin_is_file
+        );
+        // Where nothing else may be asked, it is better than nothing.
+        let found = find(&mut guest, &Options { generate: false, ..options }).unwrap();
+        assert!(matches!(found.origin, Origin::File { .. }));
+        assert_eq!(found.layouts.inet_hashinfo.lhash2_mask, None);
+    }
+}
+
+#[test]
 fn profile_files_are_input_like_any_other() {
     for text in [
         "",
         "[]",
-        "{\"format\":1}",
-        "{\"format\":2,\"build_id\":\"\",\"release\":\"\",\"symbols\":{},\"members\":{\"structures\":{}}}",
-        "{\"format\":1,\"build_id\":\"\",\"release\":\"\",\"symbols\":{\"_end\":-1},\"members\":{\"structures\":{}}}",
+        "{\"format\":2}",
+        "{\"format\":1,\"build_id\":\"\",\"release\":\"\",\"symbols\":{},\"members\":{}}",
+        "{\"format\":2,\"build_id\":\"\",\"release\":\"\",\"symbols\":{\"_end\":-1},\"members\":{}}",
     ] {
         let error = ProfileFile::parse(text.as_bytes()).unwrap_err();
         assert!(error.to_string().starts_with("profile: "), "{error}");

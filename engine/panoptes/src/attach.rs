@@ -10,7 +10,7 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::Kernel;
 use panoptes_profiles::{DiscoveryError, Event, Options, Profile, ProfileFile, Progress, discover};
 
-use crate::config::{AutoOr, System, SystemAddress};
+use crate::config::{AutoOr, Configuration, System, SystemAddress};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -25,6 +25,37 @@ pub struct Attached {
     pub kernel: Kernel,
 }
 
+/// Where a kernel's layouts may come from.
+#[derive(Debug)]
+pub struct KnownProfiles {
+    /// Profiles that were made before.
+    pub files: Vec<ProfileFile>,
+    /// Whether built-in tables are looked at.
+    pub use_builtin: bool,
+    /// Whether they may be made from what the kernel's memory holds.
+    pub generate: bool,
+}
+
+impl KnownProfiles {
+    /// Nothing is known: all must come from memory.
+    pub const fn none() -> Self {
+        Self { files: Vec::new(), use_builtin: false, generate: true }
+    }
+
+    /// What a system is configured to have.
+    pub fn of(
+        system: &System,
+        configuration: &Configuration,
+        messages: &Messages,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            files: profile_files(system, messages)?,
+            use_builtin: configuration.built_in_profiles,
+            generate: configuration.profile_generation,
+        })
+    }
+}
+
 /// Opens a system's memory.
 pub fn open(address: &SystemAddress) -> Result<FileSource, Failure> {
     let SystemAddress::File(path) = address else {
@@ -36,27 +67,36 @@ pub fn open(address: &SystemAddress) -> Result<FileSource, Failure> {
 /// Finds and verifies the kernel in `source`.
 pub fn find_kernel(
     source: &mut FileSource,
-    files: &[ProfileFile],
-    generate: bool,
+    known: &KnownProfiles,
     progress: &mut dyn Progress,
 ) -> Result<Profile, DiscoveryError> {
-    let options = Options { files, generate, ..Options::default() };
+    let options = Options {
+        files: &known.files,
+        use_builtin: known.use_builtin,
+        generate: known.generate,
+        ..Options::default()
+    };
     discover(source, &options, &mut |event: Event<'_>| progress.event(event))
 }
 
 /// Opens a system and finds its kernel, telling people how it goes.
-pub fn attach(system: &System, generate: bool, messages: &Messages) -> Result<Attached, Failure> {
+pub fn attach(
+    system: &System,
+    configuration: &Configuration,
+    messages: &Messages,
+) -> Result<Attached, Failure> {
     let begin = Instant::now();
-    let files = profile_files(system, messages)?;
+    let known = KnownProfiles::of(system, configuration, messages)?;
     let mut source = open(&system.address)?;
-    let profile = find_kernel(&mut source, &files, generate, &mut |event: Event<'_>| {
+    let profile = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
         tell(&event, &system.name, messages);
     })
     .map_err(|error| discovery_failure(system, &error))?;
     messages.info(format_args!(
-        "{}: Linux {} found and verified in {:.0} ms",
+        "{}: Linux {} found and verified by the {} in {:.0} ms",
         system.name,
         profile.release,
+        profile.origin,
         begin.elapsed().as_secs_f64() * 1e3
     ));
     let kernel = kernel_of(&profile);
@@ -89,7 +129,7 @@ pub fn tell(event: &Event<'_>, system: &str, messages: &Messages) {
 }
 
 /// The profile files that a system is configured to have.
-pub fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile>, Failure> {
+fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile>, Failure> {
     let AutoOr::Given(path) = &system.settings.os_symbol_path else { return Ok(Vec::new()) };
     let wrong = |path: &Path, error: &dyn std::fmt::Display| {
         let message = format!("{}: profile {}: {error}", system.name, path.display());

@@ -137,7 +137,7 @@ pub struct Profile {
 /// What to do with profiles.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ProfileCommand {
-    /// Make a profile of the kernel that a system runs
+    /// Make a profile of a kernel: from memory, or from a file of the kernel
     #[command(after_help = PROFILE_BUILD_HELP)]
     Build(ProfileBuild),
 }
@@ -145,9 +145,9 @@ pub enum ProfileCommand {
 /// `panoptes profile build`.
 #[derive(Args, Clone, Debug)]
 pub struct ProfileBuild {
-    /// Where the kernel is: file:PATH or a bare path
-    #[arg(value_name = "SYSTEM")]
-    pub system: OsString,
+    /// Where the kernel is: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
+    #[arg(value_name = "SOURCE")]
+    pub source: OsString,
     /// Write the profile here rather than to standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -311,8 +311,15 @@ Examples:
   panoptes man profile build > panoptes-profile-build.1";
 
 const PROFILE_BUILD_HELP: &str = "\
+SOURCE is what it is found to be:
+  memory     of a machine that runs the kernel, live or a dump (see SYSTEM in `panoptes --help`)
+  host:      the kernel of this machine, by /sys/kernel/btf/vmlinux and /proc/kallsyms
+  vmlinuz    a bootable kernel: bzImage, arm64's Image, plain or compressed, EFI's zboot
+  vmlinux    the kernel's ELF file, with or without its table of symbols
+
 Examples:
-  panoptes profile build guest.mem -o kernel.profile";
+  panoptes profile build guest.mem -o kernel.json
+  panoptes profile build /boot/vmlinuz-6.1.0-50-amd64 -o kernel.json";
 
 #[cfg(test)]
 mod tests {

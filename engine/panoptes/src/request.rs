@@ -83,13 +83,22 @@ pub struct WatchRequest {
     source: Source,
 }
 
-/// A profile of the kernel that a system runs.
+/// A profile of a kernel.
 #[derive(Clone, Debug)]
 pub struct ProfileBuildRequest {
     /// Where the kernel is.
-    pub system: SystemAddress,
+    pub source: ProfileSource,
     /// Where the profile goes; `None` is standard output.
     pub output: Option<PathBuf>,
+}
+
+/// What a profile is made from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ProfileSource {
+    /// The kernel that this machine runs, by what it shows of itself.
+    RunningKernel,
+    /// The memory of a machine that runs it, or a file of the kernel.
+    System(SystemAddress),
 }
 
 /// Why a request can't be made.
@@ -192,7 +201,7 @@ pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, R
         }
         Command::Profile(profile) => match profile.command {
             ProfileCommand::Build(build) => Ok(Request::ProfileBuild(ProfileBuildRequest {
-                system: address(&build.system)?,
+                source: profile_source(&build.source)?,
                 output: build.output,
             })),
         },
@@ -272,6 +281,14 @@ fn address(text: &OsStr) -> Result<SystemAddress, Failure> {
         Some(what) => Err(Failure::not_built(what)),
         None => Ok(address),
     }
+}
+
+/// This machine's kernel tells all that is needed without its memory being read.
+fn profile_source(text: &OsStr) -> Result<ProfileSource, Failure> {
+    if matches!(SystemAddress::from_argument(text), Ok(SystemAddress::Host)) {
+        return Ok(ProfileSource::RunningKernel);
+    }
+    address(text).map(ProfileSource::System)
 }
 
 /// `run` without a system: the file's mistake if there is one, else the command line's.

@@ -26,8 +26,7 @@ pub fn scan(
 ) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let configuration = &request.configuration;
-    let Attached { source, profile, kernel } =
-        attach(&request.system, configuration.profile_generation, messages)?;
+    let Attached { source, profile, kernel } = attach(&request.system, configuration, messages)?;
     let discovered = begin.elapsed();
 
     let limits = Limits::from(&request.system.settings.limits);
@@ -68,6 +67,7 @@ pub fn scan(
     if let Some(format) = request.summary {
         let summary = Summary {
             release: &profile.release,
+            origin: profile.origin.to_string(),
             snapshot,
             times,
             attempts,
@@ -214,6 +214,7 @@ struct Times {
 /// What `--summary` prints.
 struct Summary<'a> {
     release: &'a str,
+    origin: String,
     snapshot: &'a Snapshot,
     times: Times,
     attempts: u32,
@@ -256,7 +257,7 @@ impl Summary<'_> {
 
     fn text(&self) -> String {
         use std::fmt::Write as _;
-        let mut text = format!("Linux {}\n\n", self.release);
+        let mut text = format!("Linux {}, by the {}\n\n", self.release, self.origin);
         for (name, count) in self.counts() {
             let _ = writeln!(text, "{:18}{count:>10}", name.replace('_', " "));
         }
@@ -289,6 +290,7 @@ impl Summary<'_> {
         let losses = self.losses().map(|(name, count)| (name, count.into()));
         let summary = object(&[
             ("os_release", self.release.into()),
+            ("profile_origin", self.origin.as_str().into()),
             ("counts", object(&counts)),
             ("stages_ns", object(&stages)),
             ("losses", object(&losses)),

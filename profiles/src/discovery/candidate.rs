@@ -11,7 +11,7 @@ use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::arm64;
 use crate::memory::KernelMemory;
-use crate::report::{Refusal, Trace};
+use crate::report::{Attempt, Refusal, Trace};
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::Vmcoreinfo;
 
@@ -53,6 +53,8 @@ pub(crate) struct Candidate {
     pub(crate) image_physical: PhysicalAddress,
     pub(crate) vmcoreinfo: Option<Vmcoreinfo>,
     pub(crate) symbols: Symbols,
+    /// Whether whoever filled them in had the kernel's whole table.
+    pub(crate) all_symbols: bool,
 }
 
 /// What a VMCOREINFO text claims of its kernel's addresses, on any architecture.
@@ -166,6 +168,7 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
         image_physical: claim.physical(claim.image_start),
         vmcoreinfo: Some(info.clone()),
         symbols,
+        all_symbols: false,
     })
 }
 
@@ -189,6 +192,17 @@ fn leads<S: MemorySource + ?Sized>(
 }
 
 impl Candidate {
+    /// The attempt that ended with a refusal.
+    pub(crate) fn attempt(&self, refusal: Refusal) -> Attempt {
+        Attempt {
+            trace: self.trace,
+            at: self.at,
+            release: self.release.clone(),
+            build_id: self.build_id.clone(),
+            refusal,
+        }
+    }
+
     /// Settles where the image begins and ends: by its symbols if they are known and mapped as one piece,
     /// else as far as the page tables map it as one piece.
     pub(crate) fn refine_image<S: MemorySource + ?Sized>(

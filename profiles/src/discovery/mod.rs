@@ -4,8 +4,9 @@
 //! Three roads lead to the page tables, each longer than the one before: VMCOREINFO at the beginning of a
 //! page, where every kernel puts it; VMCOREINFO anywhere; and the shape of the kernel's own page tables,
 //! when no such text holds. Symbols come from kallsyms, whose tables VMCOREINFO names or their own structure
-//! gives away; without it the few that are needed are reached through `init_task`, which has a signature. Layouts come from a profile
-//! file for the same build id, else from the BTF in the kernel's image.
+//! gives away; without it the few that are needed are reached through `init_task`, which has a signature.
+//! Layouts come from a profile file or a built-in table for the same build id, else from the BTF in the
+//! kernel's image.
 //!
 //! Every candidate is proven before it is believed: anybody in the guest can write such texts. The
 //! architecture follows from the text; the third road is x86-64's alone. Not for: scanning.
@@ -23,21 +24,27 @@ mod vmemmap;
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::layout::Members;
+use panoptes_decoders::layout::{Members, Missing};
 use panoptes_decoders::paging::Levels;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::btf::Btf;
+use crate::builtin;
 use crate::memory::KernelMemory;
 use crate::profile::Profile;
-use crate::profile_file::{ProfileFile, Recorder};
+use crate::profile_file::{Completeness, ProfileFile, Recorder};
 use crate::report::{
     Attempt, Attempts, Check, CheckOutcome, DiscoveryError, Event, Origin, Progress, Refusal,
     Stage, Trace,
 };
+use crate::stored::{Stored, place_symbols};
 use crate::sweep::{EveryByte, PageBeginnings};
 use crate::verify;
 use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
+#[cfg(feature = "import")]
+pub(crate) use arm64::image_start;
+#[cfg(feature = "import")]
+pub(crate) use candidate::LARGE_PAGE_BYTES;
 use candidate::{Candidate, Claim};
 use clock::ClockFields;
 pub(crate) use image::is_init_task;
@@ -57,6 +64,9 @@ const VERIFICATIONS_MAX: u32 = 5;
 pub struct Options<'a> {
     /// Profiles that were built before; one whose build id is the kernel's is taken.
     pub files: &'a [ProfileFile],
+    /// Whether the tables that are built in are looked at. Off unless somebody asks for it: what finds a
+    /// kernel in its memory must not come to rest on tables.
+    pub use_builtin: bool,
     /// Whether a profile may be made from the BTF in memory.
     pub generate: bool,
     /// Whether symbols are read from kallsyms; without it they are reached by other ways.
@@ -72,6 +82,7 @@ impl Default for Options<'_> {
     fn default() -> Self {
         Self {
             files: &[],
+            use_builtin: false,
             generate: true,
             use_kallsyms: true,
             use_vmcoreinfo: true,
@@ -224,7 +235,7 @@ impl Search<'_, '_> {
             }
             self.roots.push(candidate.root);
             let said = (candidate.release.clone(), candidate.build_id.clone());
-            self.try_candidate(source, candidate)
+            self.try_candidate(source, &candidate)
                 .map(Some)
                 .map_err(|refusal| (said.0, said.1, refusal))
         });
@@ -256,7 +267,7 @@ impl Search<'_, '_> {
     fn try_candidate<S: MemorySource + ?Sized>(
         &mut self,
         source: &mut S,
-        mut candidate: Candidate,
+        candidate: &Candidate,
     ) -> Result<Profile, Refusal> {
         self.progress.event(Event::OsIdentifierFound {
             trace: candidate.trace,
@@ -265,45 +276,101 @@ impl Search<'_, '_> {
             build_id: candidate.build_id.as_deref(),
         });
         let mut memory = KernelMemory::new(source, candidate.root, candidate.levels);
+        // What somebody named comes before what is built in.
+        let build_id = candidate.build_id.as_deref();
         let file = self.options.files.iter().find(|file| {
-            Some(file.build_id.as_str()) == candidate.build_id.as_deref()
-                && file.release == candidate.release
+            Some(file.build_id.as_str()) == build_id && file.release == candidate.release
         });
-        if let Some(file) = file {
-            let mut with_file = candidate.clone();
-            file.place_symbols(with_file.image.start, &mut with_file.symbols);
-            with_file.refine_image(&mut memory);
-            let origin = Origin::File { build_id: file.build_id.clone() };
-            match self.bind(&mut memory, with_file, origin, file) {
-                Err(refusal) if self.options.generate => self.refuse(Attempt {
-                    trace: candidate.trace,
-                    at: candidate.at,
-                    release: file.release.clone(),
-                    build_id: Some(file.build_id.clone()),
-                    refusal,
-                }),
-                outcome => return outcome,
+        let table = build_id
+            .filter(|_| self.options.use_builtin)
+            .and_then(|build_id| builtin::find(build_id, &candidate.release));
+        let stored: [Option<(Origin, &dyn Stored)>; 2] = [
+            file.map(|file| {
+                (Origin::File { build_id: file.build_id.clone() }, file as &dyn Stored)
+            }),
+            table.map(|table| (Origin::BuiltIn { build_id: table.build_id }, table as &dyn Stored)),
+        ];
+        let mut refused = None;
+        let mut older = None;
+        for (origin, stored) in stored.into_iter().flatten() {
+            match self.bind_stored(&mut memory, candidate, origin.clone(), stored, false) {
+                Ok(profile) => return Ok(profile),
+                Err(refusal) => {
+                    if matches!(refusal, Refusal::Incomplete { .. }) {
+                        older = older.or(Some((origin, stored)));
+                    }
+                    if let Some(refusal) = refused.replace(refusal) {
+                        self.refuse(candidate.attempt(refusal));
+                    }
+                }
             }
         }
-        if !self.options.generate {
-            return Err(Refusal::NoProfile);
+        let outcome = if self.options.generate {
+            if let Some(refusal) = refused {
+                self.refuse(candidate.attempt(refusal));
+            }
+            self.generate(&mut memory, candidate)
+        } else {
+            let build_id = candidate.build_id.clone();
+            Err(refused.unwrap_or(Refusal::NotGenerated { build_id }))
+        };
+        match (outcome, older) {
+            // Better without what it is silent about than not at all.
+            (Err(_), Some((origin, stored))) => {
+                self.bind_stored(&mut memory, candidate, origin, stored, true)
+            }
+            (outcome, _) => outcome,
         }
+    }
+
+    /// Binds and verifies what was stored. Unless `accept_older`, it must answer all that is asked.
+    fn bind_stored<S: MemorySource + ?Sized>(
+        &mut self,
+        memory: &mut KernelMemory<'_, S>,
+        candidate: &Candidate,
+        origin: Origin,
+        stored: &dyn Stored,
+        accept_older: bool,
+    ) -> Result<Profile, Refusal> {
+        let mut candidate = candidate.clone();
+        let unknown = place_symbols(stored, candidate.image.start, &mut candidate.symbols);
+        candidate.all_symbols = unknown.is_none();
+        candidate.refine_image(memory);
+        let members = Completeness::of(stored);
+        if !accept_older {
+            // Asked before anything is read: a table that the code has outgrown costs nothing.
+            ask_all(&members).map_err(Refusal::Missing)?;
+            let what = members.unanswered().or(unknown.map(|name| format!("the symbol {name}")));
+            if let Some(what) = what {
+                return Err(Refusal::Incomplete { what });
+            }
+        }
+        self.bind(memory, candidate, origin, &members)
+    }
+
+    /// Makes a profile from the kernel's own types in its memory.
+    fn generate<S: MemorySource + ?Sized>(
+        &mut self,
+        memory: &mut KernelMemory<'_, S>,
+        candidate: &Candidate,
+    ) -> Result<Profile, Refusal> {
+        let mut candidate = candidate.clone();
         if self.options.use_kallsyms {
             self.stage(Stage::Kallsyms);
-            symbols::read_kallsyms(&mut memory, &mut candidate);
+            symbols::read_kallsyms(memory, &mut candidate);
         }
-        candidate.refine_image(&mut memory);
+        candidate.refine_image(memory);
         self.stage(Stage::Btf);
-        if let Some((at, bytes)) = image::named_btf(&mut memory, &candidate)
+        if let Some((at, bytes)) = image::named_btf(memory, &candidate)
             && let Ok(btf) = Btf::parse(&bytes)
         {
             let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
-            return self.bind(&mut memory, candidate, origin, &btf);
+            return self.bind(memory, candidate, origin, &btf);
         }
-        let (at, bytes) = image::search_btf(&mut memory, &candidate)?;
+        let (at, bytes) = image::search_btf(memory, &candidate)?;
         let btf = Btf::parse(&bytes).map_err(Refusal::Btf)?;
         let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
-        self.bind(&mut memory, candidate, origin, &btf)
+        self.bind(memory, candidate, origin, &btf)
     }
 
     fn bind<S: MemorySource + ?Sized>(
@@ -352,6 +419,7 @@ impl Search<'_, '_> {
             found_at: candidate.at,
             origin,
             checks,
+            all_symbols: candidate.all_symbols,
             members: recorder.into_members(),
         })
     }
@@ -370,6 +438,14 @@ impl Search<'_, '_> {
 /// Moves a source, if that is more than nothing.
 fn move_source<S: MemorySource + ?Sized>(source: &mut S, moved: u64) -> bool {
     moved == 0 || source.move_by(moved)
+}
+
+/// Asks for all that is ever asked of a profile's members, and tells what is needed and missing.
+pub(crate) fn ask_all(members: &dyn Members) -> Result<(), Missing> {
+    Layouts::bind(members)?;
+    let _ = ClockFields::bind(members);
+    let _ = vmemmap::SlabFields::bind(members);
+    Ok(())
 }
 
 const fn holds(check: &Check) -> bool {

@@ -112,6 +112,7 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
         image_physical,
         vmcoreinfo: None,
         symbols: Symbols { stext: Some(KernelVa(start)), ..Symbols::default() },
+        all_symbols: false,
     };
     candidate.refine_image(&mut memory);
     candidate.release =

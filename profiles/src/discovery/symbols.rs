@@ -33,6 +33,7 @@ pub(crate) fn read_kallsyms<S: MemorySource + ?Sized>(
     let found = named.and_then(|tables| symbols(memory, candidate, &tables));
     if let Some(found) = found.or_else(|| searched_symbols(memory, candidate)) {
         candidate.symbols = found;
+        candidate.all_symbols = true;
     }
 }
 

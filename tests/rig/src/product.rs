@@ -30,7 +30,8 @@ pub fn program() -> Result<PathBuf> {
     })
 }
 
-/// Scans a guest's memory file and gives the lines printed.
+/// Scans a guest's memory file and gives the lines printed. The kernel is found in its memory, whether a
+/// table for it is built in or not.
 pub fn scan(guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
     scan_with(&program()?, guest, arguments)
 }
@@ -39,6 +40,7 @@ pub fn scan(guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
 pub fn scan_with(program: &Path, guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
     let mut scan = Command::new(program);
     scan.arg("scan").arg(format!("file:{}", guest.ram_path().display())).args(arguments);
+    scan.arg("--set=built_in_profiles=false");
     let text = command::output(&mut scan)?;
     Ok(text.lines().map(str::to_owned).collect())
 }

@@ -12,6 +12,7 @@ mod fuzz;
 mod guest;
 mod human;
 mod kernels;
+mod profiles;
 mod program;
 mod recorded;
 mod setup;
@@ -34,6 +35,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "bench", usage: bench::USAGE, run: bench::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },
+    Command { name: "profiles", usage: profiles::USAGE, run: profiles::run },
     Command { name: "record", usage: recorded::USAGE, run: recorded::run },
     Command { name: "bindings", usage: bindings::USAGE, run: bindings::run },
     Command { name: "setup", usage: setup::USAGE, run: setup::run },

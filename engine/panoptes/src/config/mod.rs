@@ -53,6 +53,8 @@ pub struct Configuration {
     pub auto_scan: bool,
     /// Whether a profile may be made from what the kernel's own memory holds.
     pub profile_generation: bool,
+    /// Whether the profiles that are built in are used.
+    pub built_in_profiles: bool,
     /// How a system is watched that is not in `systems`.
     pub default: SystemSettings,
     /// The systems that are named, in the order of the file.
@@ -85,6 +87,7 @@ impl Configuration {
             service: Service::default(),
             auto_scan: true,
             profile_generation: true,
+            built_in_profiles: true,
             default: SystemSettings::default(),
             systems: Vec::new(),
             output,
@@ -95,6 +98,7 @@ impl Configuration {
         section.section("service", |section| self.service.read(section));
         section.value("auto_scan", &mut self.auto_scan);
         section.value("profile_generation", &mut self.profile_generation);
+        section.value("built_in_profiles", &mut self.built_in_profiles);
         section.section("default", |section| {
             for key in ["system", "representor_id", "dma_device"] {
                 if section.has(key) {

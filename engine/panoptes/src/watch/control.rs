@@ -19,7 +19,7 @@ use super::announce::{Announcer, because};
 use super::outputs;
 use super::scanner::{Assigned, Lost, Pace, Scanner, Shared};
 use super::signals::{Signals, Wish};
-use crate::attach::{find_kernel, open, profile_files, tell};
+use crate::attach::{KnownProfiles, find_kernel, open, tell};
 use crate::config::{Cores, Mode, System};
 use crate::exit::{Exit, Failure};
 use crate::interfaces::{Interfaces, of_this_machine};
@@ -306,7 +306,7 @@ impl Control {
     /// Opens a system, finds its kernel and allocates all that watching it will need.
     fn attach(&mut self, system: &System, quiet: bool) -> Result<Assigned, Failure> {
         let begin = Instant::now();
-        let files = profile_files(system, &self.messages)?;
+        let known = KnownProfiles::of(system, &self.request.configuration, &self.messages)?;
         let mut source = match open(&system.address) {
             Ok(source) => source,
             Err(failure) => {
@@ -316,10 +316,9 @@ impl Control {
                 return Err(failure);
             }
         };
-        let generate = self.request.configuration.profile_generation;
         self.announcer.search_begins();
         let (announcer, messages) = (&mut self.announcer, &self.messages);
-        let found = find_kernel(&mut source, &files, generate, &mut |event: Event<'_>| {
+        let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
             if !quiet {
                 tell(&event, &system.name, messages);
                 announcer.discovery(system, &event);

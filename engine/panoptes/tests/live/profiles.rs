@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use panoptes_rig::{Flavor, Guest, enabled};
+use panoptes_rig::{Flavor, Guest, Kernel, enabled};
 
 use crate::record::{Record, count, only};
 use crate::watcher::{Ended, Watch, panoptes};
@@ -17,11 +17,17 @@ fn build(guest: &Guest, path: &Path) {
 
 /// Everything that a scan of a paused guest prints.
 fn scan(guest: &Guest, options: &[&str]) -> String {
+    scan_and_hear(guest, options).0
+}
+
+/// The same, and what is said about it.
+fn scan_and_hear(guest: &Guest, options: &[&str]) -> (String, String) {
     let ram = guest.ram_path().display().to_string();
     let arguments = [&["scan", &ram][..], options].concat();
     let output = panoptes(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let said = String::from_utf8(output.stderr).unwrap();
+    (String::from_utf8(output.stdout).unwrap(), said)
 }
 
 fn of_profile(path: &Path) -> String {
@@ -48,13 +54,24 @@ fn a_profile_serves_its_kernel_and_no_other() {
 
     // The same memory gives the same lines, by whichever profile; a folder is searched for the right one.
     guest.pause().unwrap();
-    let by_memory = scan(&guest, &[]);
+    let by_memory = scan(&guest, &["--set", "built_in_profiles=false"]);
     for by in [&own, folder.path()] {
         let by_file =
             scan(&guest, &["--set", &of_profile(by), "--set", "profile_generation=false"]);
         assert!(by_memory == by_file, "{} gives something else", by.display());
     }
+    // The table that is built in for this kernel says the same, without its types being looked for.
+    let (by_table, said) = scan_and_hear(&guest, &["--set", "profile_generation=false"]);
+    assert!(by_memory == by_table, "the built-in table gives something else");
+    assert!(said.contains("by the built-in table"), "{said}");
     guest.resume().unwrap();
+
+    // A kernel that is not running says the same of itself as its memory does.
+    let (offline, kernel) = (path("vmlinuz.json"), Kernel::obtain(Flavor::V6_1).unwrap());
+    let image = kernel.image().display().to_string();
+    let output = panoptes(&["profile", "build", &image, "-o", &offline.display().to_string()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read(&offline).unwrap(), std::fs::read(&own).unwrap());
 
     let watch = |settings: &[&str]| -> Ended {
         let watch = settings.iter().fold(Watch::of(&guest), |watch, setting| watch.set(setting));
@@ -66,11 +83,14 @@ fn a_profile_serves_its_kernel_and_no_other() {
     println!("{}", origin(&ended));
     assert!(origin(&ended).contains("profile file for build id"), "{}", origin(&ended));
     // Another boot of the same kernel is the same for it, another kernel is not.
-    let ended = watch(&[&of_profile(&foreign)]);
+    let ended = watch(&[&of_profile(&foreign), "built_in_profiles=false"]);
     println!("{}", origin(&ended));
     assert!(origin(&ended).contains("BTF in memory"), "{}", origin(&ended));
 
-    let watcher = Watch::of(&guest).set(&of_profile(&foreign)).set("profile_generation=false");
+    let watcher = Watch::of(&guest)
+        .set(&of_profile(&foreign))
+        .set("profile_generation=false")
+        .set("built_in_profiles=false");
     let ended = watcher.start().ended();
     assert_eq!(ended.code, Some(65), "{:?}", ended.said);
     laws::hold(&ended.records);

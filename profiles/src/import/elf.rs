@@ -1,0 +1,113 @@
+//! A kernel's ELF file: `vmlinux`, with all its sections or stripped as `vmlinuz` has it.
+//!
+//! Types come from `.BTF`, symbols from `.symtab` or, where that was stripped, from kallsyms; the build id
+//! is in `.notes`, the release in the text of `linux_banner`.
+
+use std::collections::HashMap;
+
+use object::elf::{EM_AARCH64, EM_X86_64, FileHeader64, SHN_ABS, SHN_UNDEF};
+use object::read::elf::{ElfFile, FileHeader as _, ProgramHeader as _, Sym as _};
+use object::{
+    LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, ReadRef, SymbolFlags,
+    SymbolKind,
+};
+
+use panoptes_decoders::address::KernelVa;
+
+use super::{Architecture, Error, Facts, Wanted, find_release, hex, kallsyms_search};
+use crate::btf::{BTF_BYTES_MAX, Btf};
+use crate::profile_file::ProfileFile;
+use crate::symbols::Symbols;
+
+type File<'d, R> = ElfFile<'d, FileHeader64<LittleEndian>, R>;
+
+/// Largest part of the image that is read whole.
+const SEGMENT_BYTES_MAX: u64 = 512 << 20;
+
+/// Makes a profile from an ELF file.
+pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<ProfileFile, Error> {
+    let file = File::parse(data).map_err(refused)?;
+    let machine = file.elf_header().e_machine(LittleEndian);
+    let architecture = match machine {
+        EM_X86_64 => Architecture::X86_64,
+        EM_AARCH64 => Architecture::Aarch64,
+        _ => return Err(Error::Architecture(format!("{:?}", file.architecture()))),
+    };
+    let build_id = file.build_id().map_err(refused)?.ok_or(Error::NoBuildId)?;
+    let build_id = hex(build_id);
+    let pieces = pieces(&file, data)?;
+    let release =
+        pieces.iter().find_map(|(_, piece)| find_release(piece)).ok_or(Error::NoRelease)?;
+    let symbols = match named(&file) {
+        Some(symbols) => symbols,
+        None => pieces
+            .iter()
+            .find_map(|(start, piece)| kallsyms_search::search(piece, *start))
+            .ok_or(Error::NoSymbols)?,
+    };
+    let facts =
+        |members| Facts { build_id, release: release.to_owned(), symbols, members, architecture };
+    let _ = wanted;
+    let section = file.section_by_name(".BTF").ok_or(Error::NoTypes)?;
+    if section.size() > BTF_BYTES_MAX as u64 {
+        return Err(Error::TooLarge { what: "its BTF", bytes_max: BTF_BYTES_MAX as u64 });
+    }
+    let bytes = section.data().map_err(refused)?;
+    let btf = Btf::parse(bytes).map_err(Error::Btf)?;
+    facts(&btf).into_file()
+}
+
+fn refused(error: object::Error) -> Error {
+    Error::Elf(error.to_string())
+}
+
+/// The parts that are loaded, with the addresses where they are linked.
+fn pieces<'d, R: ReadRef<'d>>(file: &File<'d, R>, data: R) -> Result<Vec<(u64, &'d [u8])>, Error> {
+    let mut pieces = Vec::new();
+    for segment in file.elf_program_headers() {
+        if segment.p_type(LittleEndian) != object::elf::PT_LOAD {
+            continue;
+        }
+        if segment.p_filesz(LittleEndian) > SEGMENT_BYTES_MAX {
+            return Err(Error::TooLarge { what: "a segment", bytes_max: SEGMENT_BYTES_MAX });
+        }
+        let bytes = segment
+            .data(LittleEndian, data)
+            .map_err(|()| Error::Elf("a segment does not lie in it".to_owned()))?;
+        pieces.push((segment.p_vaddr(LittleEndian), bytes));
+    }
+    Ok(pieces)
+}
+
+/// Symbols from `.symtab`, if there is one that names the kernel's beginning.
+fn named<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Option<Symbols> {
+    let places: HashMap<&[u8], usize> =
+        Symbols::NAMES.iter().enumerate().map(|(index, name)| (name.as_bytes(), index)).collect();
+    let mut found: Vec<Option<u64>> = vec![None; Symbols::NAMES.len()];
+    for symbol in file.symbols() {
+        let section = match symbol.flags() {
+            SymbolFlags::Elf { .. } => symbol.elf_symbol().st_shndx(LittleEndian),
+            _ => continue,
+        };
+        if section == SHN_UNDEF
+            || matches!(symbol.kind(), SymbolKind::Section | SymbolKind::File | SymbolKind::Tls)
+        {
+            continue;
+        }
+        let Some(&index) = symbol.name_bytes().ok().and_then(|name| places.get(name)) else {
+            continue;
+        };
+        // kallsyms is in the order of addresses, and what comes first there is taken.
+        let lowest = found[index].is_none_or(|other| symbol.address() < other);
+        if lowest && (section != SHN_ABS || symbol.address() != 0) {
+            found[index] = Some(symbol.address());
+        }
+    }
+    let mut symbols = Symbols::default();
+    for (name, address) in Symbols::NAMES.iter().zip(found) {
+        if let Some(field) = symbols.field_mut(name) {
+            *field = address.map(KernelVa);
+        }
+    }
+    symbols.stext.and(Some(symbols))
+}

@@ -1,0 +1,98 @@
+//! arm64's plain image: the kernel as it lies in memory, without names for its parts.
+
+use memchr::memmem;
+use panoptes_decoders::layout::u32_at;
+
+use super::{Architecture, Error, Facts, find_release, hex, kallsyms_search};
+use crate::btf::{self, Btf, Header};
+use crate::profile_file::ProfileFile;
+
+/// Smallest BTF that is a kernel's own.
+const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
+
+/// Most places that are looked into for each thing that is searched.
+const PLACES_MAX: usize = 1 << 14;
+
+/// A note of type 3 (`NT_GNU_BUILD_ID`) with 20 bytes, by the name "GNU".
+const BUILD_ID_NOTE: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
+
+/// Bytes of the build id in it.
+const BUILD_ID_BYTES: usize = 20;
+
+/// Largest program that lies within the image: vDSOs have some KB.
+const INNER_BYTES_MAX: usize = 1 << 20;
+
+/// Makes a profile from an image that begins at `_text`.
+pub(super) fn profile(image: &[u8]) -> Result<ProfileFile, Error> {
+    let release = find_release(image).ok_or(Error::NoRelease)?.to_owned();
+    let symbols = kallsyms_search::search(image, 0).ok_or(Error::NoSymbols)?;
+    let build_id = build_id(image).ok_or(Error::NoBuildId)?;
+    let btf = types(image)?;
+    Facts { build_id, release, symbols, members: &btf, architecture: Architecture::Aarch64 }
+        .into_file()
+}
+
+/// The first BTF that is large enough and parses.
+fn types(image: &[u8]) -> Result<Btf<'_>, Error> {
+    let mut refusal = Error::NoTypes;
+    for at in memmem::find_iter(image, &btf::MAGIC).take(PLACES_MAX) {
+        let rest = image.get(at..).unwrap_or(&[]);
+        let Ok(header) = Header::parse(rest) else { continue };
+        if header.total_bytes() < KERNEL_BTF_BYTES_MIN {
+            continue;
+        }
+        match Btf::parse(rest) {
+            Ok(btf) => return Ok(btf),
+            Err(error) => refusal = Error::Btf(error),
+        }
+    }
+    Err(refusal)
+}
+
+/// The kernel's own build id: the image also holds vDSOs, which are ELF files with build ids of their own.
+fn build_id(image: &[u8]) -> Option<String> {
+    let inner: Vec<_> = memmem::find_iter(image, b"\x7fELF\x02\x01\x01")
+        .take(PLACES_MAX)
+        .filter_map(|at| Some(at..at + elf_bytes(image.get(at..)?)?))
+        .collect();
+    memmem::find_iter(image, BUILD_ID_NOTE)
+        .take(PLACES_MAX)
+        .find(|at| !inner.iter().any(|inner| inner.contains(at)))
+        .and_then(|at| image.get(at + BUILD_ID_NOTE.len()..)?.get(..BUILD_ID_BYTES))
+        .map(hex)
+}
+
+/// How long an ELF file is: up to the end of its headers of sections, which linkers put last.
+fn elf_bytes(elf: &[u8]) -> Option<usize> {
+    let headers = panoptes_decoders::layout::u64_at(elf, 0x28);
+    // `e_shentsize` and `e_shnum`.
+    let sizes = u32_at(elf, 0x3a);
+    let bytes = usize::try_from(headers).ok()?;
+    let bytes = bytes.checked_add((sizes & 0xffff) as usize * (sizes >> 16) as usize)?;
+    (bytes <= INNER_BYTES_MAX && bytes <= elf.len()).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_id_of_a_program_inside_is_not_the_kernels() {
+        let mut image = vec![0; 64];
+        // A program of 0x140 bytes: its one header of 64 bytes lies at 0x100.
+        let mut inner = b"\x7fELF\x02\x01\x01".to_vec();
+        inner.resize(0x140, 0);
+        inner[0x28] = 0;
+        inner[0x29] = 1;
+        inner[0x3a] = 64;
+        inner[0x3c] = 1;
+        inner[0x80..0x80 + BUILD_ID_NOTE.len()].copy_from_slice(BUILD_ID_NOTE);
+        image.extend(inner);
+        assert_eq!(build_id(&image), None);
+        image.extend(BUILD_ID_NOTE);
+        image.extend([0xab; 20]);
+        assert_eq!(build_id(&image), Some("ab".repeat(20)));
+        image.truncate(image.len() - 1);
+        assert_eq!(build_id(&image), None);
+    }
+}

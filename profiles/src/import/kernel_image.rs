@@ -1,0 +1,135 @@
+//! Bootable kernels: what lies compressed in a `vmlinuz`.
+//!
+//! For: x86's bzImage (Documentation/arch/x86/boot.rst), arm64's Image
+//! (Documentation/arch/arm64/booting.rst) and the EFI image that unpacks itself
+//! (drivers/firmware/efi/libstub/zboot-header.S). What comes out is an ELF file on x86, the plain image on
+//! arm64.
+
+use super::Error;
+use super::unpack::unpack;
+use panoptes_decoders::layout::u32_at;
+
+/// Most bytes of an unpacked kernel: generic ones have 50 to 80 MB.
+pub(crate) const IMAGE_BYTES_MAX: u64 = 512 << 20;
+
+/// Layers of packing that are opened, one in the other: an Image in gzip is two.
+const LAYERS_MAX: u32 = 3;
+
+/// What a bootable file holds.
+#[derive(Debug)]
+pub(crate) enum Kernel {
+    /// An ELF file.
+    Elf(Vec<u8>),
+    /// arm64's Image, as it lies in memory from `_text` on, without what is zero at the start.
+    Image(Vec<u8>),
+}
+
+/// Whether a file that begins like this is one of those that [`open`] takes.
+pub(crate) fn is_bootable(beginning: &[u8]) -> bool {
+    beginning.starts_with(b"MZ") || is_arm64_image(beginning)
+}
+
+/// The kernel in a bootable file's bytes.
+pub(crate) fn open(file: Vec<u8>) -> Result<Kernel, Error> {
+    let mut bytes = file;
+    for _ in 0..LAYERS_MAX {
+        if bytes.starts_with(b"\x7fELF") {
+            return Ok(Kernel::Elf(bytes));
+        }
+        if is_arm64_image(&bytes) {
+            return Ok(Kernel::Image(bytes));
+        }
+        let payload = if bytes.get(0x202..0x206) == Some(b"HdrS") {
+            bz_image_payload(&bytes)
+        } else if bytes.get(4..8) == Some(b"zimg") {
+            // Offset and size of the payload.
+            slice(&bytes, u32_at(&bytes, 8) as usize, u32_at(&bytes, 12) as usize)
+        } else {
+            Some(bytes.as_slice())
+        };
+        let payload = payload.ok_or(Error::Image("its payload does not lie in the file"))?;
+        bytes = unpack(payload, IMAGE_BYTES_MAX)?
+            .ok_or(Error::Image("its kernel is compressed in no way that is known here"))?;
+    }
+    Err(Error::Image("it is packed too many times over"))
+}
+
+/// `MZ` when it is an EFI program too, and always "ARM\x64" at 0x38.
+fn is_arm64_image(bytes: &[u8]) -> bool {
+    bytes.get(0x38..0x3c) == Some(b"ARM\x64")
+}
+
+/// Where the compressed kernel lies: `setup_sects`, `payload_offset` and `payload_length` of the boot
+/// protocol 2.08 and later.
+fn bz_image_payload(bytes: &[u8]) -> Option<&[u8]> {
+    let version = u16::from_le_bytes([*bytes.get(0x206)?, *bytes.get(0x207)?]);
+    if version < 0x208 {
+        return None;
+    }
+    // Zero means four (boot.rst).
+    let sectors = match *bytes.get(0x1f1)? {
+        0 => 4,
+        sectors => usize::from(sectors),
+    };
+    let offset = (u32_at(bytes, 0x248) as usize).checked_add((sectors + 1) * 512)?;
+    slice(bytes, offset, u32_at(bytes, 0x24c) as usize)
+}
+
+fn slice(bytes: &[u8], offset: usize, length: usize) -> Option<&[u8]> {
+    bytes.get(offset..offset.checked_add(length)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+        bytes[at..at + value.len()].copy_from_slice(value);
+    }
+
+    fn bz_image(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 4096];
+        put(&mut bytes, 0, b"MZ");
+        bytes[0x1f1] = 1;
+        put(&mut bytes, 0x202, b"HdrS\x0f\x02");
+        put(&mut bytes, 0x248, &3072_u32.to_le_bytes());
+        put(&mut bytes, 0x24c, &(payload.len() as u32).to_le_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn each_kind_is_opened() {
+        let elf = b"\x7fELF and so on";
+        assert!(matches!(open(bz_image(&gzip(elf))), Ok(Kernel::Elf(found)) if found == elf));
+
+        let mut image = vec![0; 100];
+        put(&mut image, 0x38, b"ARM\x64");
+        assert!(is_bootable(&image));
+        let packed = gzip(&image);
+        assert!(matches!(open(packed.clone()), Ok(Kernel::Image(found)) if found == image));
+        let mut zboot = vec![0; 512];
+        put(&mut zboot, 0, b"MZ\0\0zimg");
+        put(&mut zboot, 8, &512_u32.to_le_bytes());
+        put(&mut zboot, 12, &(packed.len() as u32).to_le_bytes());
+        zboot.extend(packed);
+        assert!(matches!(open(zboot), Ok(Kernel::Image(found)) if found == image));
+    }
+
+    #[test]
+    fn claims_beyond_the_file_are_errors() {
+        let mut bytes = bz_image(&gzip(b"\x7fELF"));
+        put(&mut bytes, 0x248, &u32::MAX.to_le_bytes());
+        assert!(matches!(open(bytes), Err(Error::Image(_))));
+        assert!(matches!(open(bz_image(b"no such way")), Err(Error::Image(_))));
+        assert!(matches!(open(b"MZ".to_vec()), Err(Error::Image(_))));
+    }
+}

@@ -1,0 +1,260 @@
+//! Profiles from files: bootable kernels, ELF files of kernels, and what other tools write down.
+//!
+//! For: making a [`ProfileFile`] without the memory of a machine that runs the kernel. Not for: memory
+//! ([`discover`](crate::discover)). This is the coldest code of all: it runs when a person asks for it, and
+//! its dependencies serve nothing else.
+//!
+//! Every file is hostile: sizes are bounded before anything is allocated, and whatever does not fit is an
+//! [`Error`]. Start at [`from_kernel`].
+
+mod elf;
+mod image;
+mod kallsyms_search;
+mod kernel_image;
+pub mod live;
+mod unpack;
+
+use std::fmt;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use panoptes_decoders::layout::{Members, Missing};
+
+use crate::btf;
+use crate::discovery::{LARGE_PAGE_BYTES, ask_all, image_start};
+use crate::profile_file::{ProfileFile, Recorder};
+use crate::symbols::Symbols;
+use crate::vmcoreinfo::is_release;
+
+/// Bytes of a file that tell what it is.
+const BEGINNING_BYTES: usize = 4096;
+
+/// How the text of a kernel's version begins (`linux_banner`, init/version.c).
+const BANNER: &[u8] = b"Linux version ";
+
+/// Why no profile can be made from a file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// It cannot be read.
+    Io(io::Error),
+    /// It is nothing that profiles are made from.
+    Unknown,
+    /// Compressed data is damaged.
+    Compressed(String),
+    /// Something is larger than it can be.
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// Most bytes that it may have.
+        bytes_max: u64,
+    },
+    /// A bootable image is not as it should be.
+    Image(&'static str),
+    /// An ELF file is not as it should be.
+    Elf(String),
+    /// The kernel is for a machine that is not known here.
+    Architecture(String),
+    /// There is no build id, so nothing could tell later which kernel the profile is for.
+    NoBuildId,
+    /// There is no release.
+    NoRelease,
+    /// There are no symbols, neither a table of them nor kallsyms.
+    NoSymbols,
+    /// There are no types.
+    NoTypes,
+    /// There are types, and they cannot be parsed.
+    Btf(btf::Error),
+    /// A structure or field that the decoders need is not there.
+    Missing(Missing),
+    /// The running kernel does not show what is needed.
+    Hidden(&'static str),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Unknown => write!(f, "it is no kernel"),
+            Self::Compressed(why) => write!(f, "the compressed data is damaged: {why}"),
+            Self::TooLarge { what, bytes_max } => {
+                write!(f, "{what} is larger than {bytes_max} bytes")
+            }
+            Self::Image(why) => write!(f, "it is no bootable kernel: {why}"),
+            Self::Elf(why) => write!(f, "it is no ELF file of a kernel: {why}"),
+            Self::Architecture(which) => {
+                write!(f, "it is for {which}; x86-64 and arm64 (little-endian) are known")
+            }
+            Self::NoBuildId => write!(
+                f,
+                "it has no build id, so nothing could tell later which kernel the profile is for"
+            ),
+            Self::NoRelease => write!(f, "it does not say what Linux it is"),
+            Self::NoSymbols => write!(f, "it has neither a table of symbols nor kallsyms"),
+            Self::NoTypes => write!(
+                f,
+                "it has no types: neither BTF (CONFIG_DEBUG_INFO_BTF) nor DWARF; \
+                 the package with the kernel's debug symbols has them"
+            ),
+            Self::Btf(error) => error.fmt(f),
+            Self::Missing(missing) => missing.fmt(f),
+            Self::Hidden(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What a file is, by how it begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A kernel as a boot loader takes it, or compressed.
+    Bootable,
+    /// An ELF file that is no memory dump.
+    Elf,
+}
+
+impl Kind {
+    /// What a file that begins like this is; `None` where it may be memory.
+    pub fn of(beginning: &[u8]) -> Option<Self> {
+        if kernel_image::is_bootable(beginning) || unpack::Compression::of(beginning).is_some() {
+            return Some(Self::Bootable);
+        }
+        // `ET_CORE` is a dump of memory (elf.h).
+        let core = beginning.get(16..18) == Some(&[4, 0]);
+        (beginning.starts_with(b"\x7fELF") && !core).then_some(Self::Elf)
+    }
+}
+
+/// Which types are taken.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Wanted {
+    /// DWARF also where there is BTF.
+    pub dwarf: bool,
+}
+
+/// Tells what a file is.
+pub fn kind<R: Read + Seek>(file: &mut R) -> Result<Option<Kind>, Error> {
+    let mut beginning = Vec::with_capacity(BEGINNING_BYTES);
+    file.seek(SeekFrom::Start(0))?;
+    file.take(BEGINNING_BYTES as u64).read_to_end(&mut beginning)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(Kind::of(&beginning))
+}
+
+/// Makes a profile from a kernel's file: `vmlinuz`, `vmlinux`, or arm64's `Image`, also compressed.
+pub fn from_kernel<R: Read + Seek>(file: &mut R, wanted: Wanted) -> Result<ProfileFile, Error> {
+    match kind(file)?.ok_or(Error::Unknown)? {
+        Kind::Elf => elf::profile(&object::ReadCache::new(file), wanted),
+        Kind::Bootable => {
+            let mut bytes = Vec::new();
+            let bytes_max = kernel_image::IMAGE_BYTES_MAX;
+            if file.take(bytes_max + 1).read_to_end(&mut bytes)? as u64 > bytes_max {
+                return Err(Error::TooLarge { what: "the file", bytes_max });
+            }
+            match kernel_image::open(bytes)? {
+                kernel_image::Kernel::Elf(bytes) => elf::profile(bytes.as_slice(), wanted),
+                kernel_image::Kernel::Image(bytes) => image::profile(&bytes),
+            }
+        }
+    }
+}
+
+/// All that a file says of a kernel.
+struct Facts<'m> {
+    build_id: String,
+    release: String,
+    symbols: Symbols,
+    members: &'m dyn Members,
+    architecture: Architecture,
+}
+
+/// What the kernel is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Architecture {
+    X86_64,
+    Aarch64,
+}
+
+impl Architecture {
+    /// Where an image begins whose code begins at `stext`; discovery in memory says the same.
+    const fn image_start(self, stext: u64) -> u64 {
+        match self {
+            Self::X86_64 => stext & !(LARGE_PAGE_BYTES - 1),
+            Self::Aarch64 => image_start(stext),
+        }
+    }
+
+    /// What this program itself runs on.
+    const fn own() -> Self {
+        if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
+    }
+}
+
+impl Facts<'_> {
+    fn into_file(self) -> Result<ProfileFile, Error> {
+        let recorder = Recorder::new(self.members);
+        ask_all(&recorder).map_err(Error::Missing)?;
+        let stext = self.symbols.stext.ok_or(Error::NoSymbols)?.0;
+        let start = self.architecture.image_start(stext);
+        let end = self.symbols.end.map_or(u64::MAX, |end| end.0);
+        let members = recorder.into_members();
+        Ok(ProfileFile::new(self.build_id, self.release, &self.symbols, true, start..end, members))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// The release in a text like `linux_banner`'s.
+fn release_of_banner(text: &[u8]) -> Option<&str> {
+    let rest = text.strip_prefix(BANNER)?;
+    let end = rest.iter().take(128).position(|&byte| byte == b' ')?;
+    str::from_utf8(&rest[..end]).ok().filter(|release| is_release(release))
+}
+
+/// The first release that a piece of an image gives.
+fn find_release(piece: &[u8]) -> Option<&str> {
+    memchr::memmem::find_iter(piece, BANNER).find_map(|at| release_of_banner(piece.get(at..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_apart_by_how_they_begin() {
+        let elf = |kind: u8| {
+            let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+            bytes.resize(16, 0);
+            bytes.extend([kind, 0]);
+            bytes
+        };
+        assert_eq!(Kind::of(&elf(2)), Some(Kind::Elf));
+        assert_eq!(Kind::of(&elf(3)), Some(Kind::Elf));
+        assert_eq!(Kind::of(&elf(4)), None, "a dump");
+        assert_eq!(Kind::of(b"MZ"), Some(Kind::Bootable));
+        assert_eq!(Kind::of(&[0x1f, 0x8b, 8, 0]), Some(Kind::Bootable));
+        assert_eq!(Kind::of(&[0; 4096]), None, "memory");
+        assert_eq!(Kind::of(b""), None);
+    }
+
+    #[test]
+    fn a_release_is_told_from_a_format_string() {
+        let piece = b"..Linux version %s (..Linux version 6.1.0-50-amd64 (debian..";
+        assert_eq!(find_release(piece), Some("6.1.0-50-amd64"));
+        assert_eq!(find_release(b"Linux version 6.1.0"), None);
+    }
+}
