@@ -1,6 +1,9 @@
 //! Every capacity, in one place. All are fixed at start: what does not fit is counted and said, never
 //! made room for.
 
+/// Memory for the unpacked blocks of a compressed dump, in bytes: somewhat more than a scan of 300 processes reads.
+pub const DUMP_CACHE_BYTES: usize = 64 << 20;
+
 /// Capacities for one watched system (guide §7.3, "Limits").
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {

@@ -64,6 +64,23 @@ pub fn open(address: &SystemAddress) -> Result<FileSource, Failure> {
     FileSource::open(path).map_err(|error| source_failure(&error))
 }
 
+/// Tells people what a dump lacks; `watching`, also that it does not change.
+pub fn remark(source: &FileSource, system: &System, watching: bool, messages: &Messages) {
+    let (name, format, lacks) = (&system.name, source.format(), source.lacks());
+    let what = format.name();
+    if lacks.is_damage() {
+        messages.warning(format_args!("{name}: {what}; {lacks}"));
+    } else if !lacks.is_empty() {
+        messages.info(format_args!("{name}: {what}; {lacks}"));
+    }
+    if watching && format.is_still() {
+        messages.warning(format_args!(
+            "{name}: {what}, one moment of a machine: nothing will change in it; \
+             `panoptes scan` prints what it holds"
+        ));
+    }
+}
+
 /// Finds and verifies the kernel in `source`.
 pub fn find_kernel(
     source: &mut FileSource,
@@ -88,6 +105,7 @@ pub fn attach(
     let begin = Instant::now();
     let known = KnownProfiles::of(system, configuration, messages)?;
     let mut source = open(&system.address)?;
+    remark(&source, system, false, messages);
     let profile = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
         tell(&event, &system.name, messages);
     })

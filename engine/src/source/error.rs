@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::dump::DumpProblem;
 use super::format::Format;
 use super::image::ImageProblem;
 use super::sigbus;
@@ -56,6 +57,27 @@ pub enum SourceError {
         /// What it seems to be.
         format: Format,
     },
+    /// A dump that can't be read.
+    Dump {
+        /// The file.
+        path: PathBuf,
+        /// What it seems to be.
+        format: Format,
+        /// What is wrong with it.
+        problem: DumpProblem,
+    },
+    /// This machine does not show its memory.
+    Host {
+        /// What the operating system says.
+        error: io::Error,
+        /// Why that is, and how to go on.
+        hint: &'static str,
+    },
+    /// This machine shows its memory in a form that can't be read.
+    HostHeaders {
+        /// What is wrong with it.
+        problem: DumpProblem,
+    },
     /// A memory, or the file that holds it, is larger than can be kept account of.
     TooLarge {
         /// Its size.
@@ -107,14 +129,21 @@ impl SourceError {
     /// What the error means to whoever started the program.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Open { error, .. } | Self::File { error, .. } | Self::Write(error)
+            Self::Open { error, .. }
+            | Self::File { error, .. }
+            | Self::Host { error, .. }
+            | Self::Write(error)
                 if error.kind() == io::ErrorKind::PermissionDenied =>
             {
                 ErrorClass::Permission
             }
             #[cfg(feature = "doca")]
             Self::Doca(error) if error.is_permission() => ErrorClass::Permission,
-            Self::Ragged { .. } | Self::Format { .. } | Self::Image(_) => ErrorClass::Unreadable,
+            Self::Ragged { .. }
+            | Self::Format { .. }
+            | Self::Dump { .. }
+            | Self::HostHeaders { .. }
+            | Self::Image(_) => ErrorClass::Unreadable,
             _ => ErrorClass::CannotOpen,
         }
     }
@@ -141,6 +170,11 @@ impl fmt::Display for SourceError {
             Self::Format { path, format } => {
                 write!(f, "{} is {}: {}", path.display(), format.name(), format.advice())
             }
+            Self::Dump { path, format, problem } => {
+                write!(f, "{} is {}, but {problem}", path.display(), format.name())
+            }
+            Self::Host { error, hint } => write!(f, "cannot open /proc/kcore: {error}: {hint}"),
+            Self::HostHeaders { problem } => write!(f, "/proc/kcore can't be read: {problem}"),
             Self::TooLarge { bytes } => {
                 write!(f, "a memory of {bytes} bytes is larger than can be kept account of")
             }
@@ -174,7 +208,10 @@ impl fmt::Display for SourceError {
 impl std::error::Error for SourceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Open { error, .. } | Self::File { error, .. } | Self::Write(error) => Some(error),
+            Self::Open { error, .. }
+            | Self::File { error, .. }
+            | Self::Host { error, .. }
+            | Self::Write(error) => Some(error),
             Self::Image(problem) => Some(problem),
             _ => None,
         }

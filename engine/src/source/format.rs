@@ -17,8 +17,10 @@ pub enum Format {
     ElfCore,
     /// An ELF file that is no core.
     Elf,
-    /// A LiME or AVML dump.
+    /// A LiME dump, or AVML's in the same form.
     Lime,
+    /// AVML's compressed dump.
+    Avml,
     /// A kdump-compressed dump (makedumpfile, QEMU).
     Kdump,
     /// A disk image of a virtual machine, with the name of its format.
@@ -41,7 +43,7 @@ const ET_CORE: u8 = 4;
 const MAGICS: [(&[u8], Format); 19] = [
     (&image::MAGIC, Format::Recorded),
     (b"EMiL", Format::Lime), // lime.h: LIME_MAGIC 0x4c694d45, little endian
-    (b"AVML", Format::Lime), // AVML's image.rs: 0x4c4d5641, little endian
+    (b"AVML", Format::Avml), // AVML's image.rs: 0x4c4d5641, little endian
     (b"KDUMP   ", Format::Kdump), // makedumpfile's diskdump_mod.h
     (b"DISKDUMP", Format::Kdump),
     (b"makedumpfile\0", Format::Kdump), // the flattened form, for pipes
@@ -75,13 +77,14 @@ impl Format {
     }
 
     /// What people call it.
-    pub(super) fn name(self) -> String {
+    pub fn name(self) -> String {
         match self {
             Self::Raw => "raw memory".into(),
             Self::Recorded => "a recorded image".into(),
             Self::ElfCore => "an ELF core".into(),
             Self::Elf => "an ELF file but no core".into(),
-            Self::Lime => "a LiME or AVML dump".into(),
+            Self::Lime => "a LiME dump".into(),
+            Self::Avml => "a compressed AVML dump".into(),
             Self::Kdump => "a kdump-compressed dump".into(),
             Self::Disk(name) => format!("a disk image ({name})"),
             Self::SavedMachine(name) => format!("a machine's state as {name} saves it"),
@@ -90,12 +93,14 @@ impl Format {
         }
     }
 
+    /// Whether a file of this format is a moment of a machine, and never changes. Raw memory may be either.
+    pub const fn is_still(self) -> bool {
+        !matches!(self, Self::Raw)
+    }
+
     /// How to go on from there.
     pub(super) fn advice(self) -> &'static str {
         match self {
-            Self::ElfCore | Self::Lime | Self::Kdump => {
-                "this format is not read yet; convert it to a raw dump"
-            }
             Self::SavedMachine("VMware") => "give the .vmem file beside it",
             Self::Compressed(_) => "unpack it first",
             _ => "give the machine's memory, raw",

@@ -15,7 +15,9 @@
 //!   [`super::sigbus`]. The request is then answered by system calls, and fails where the file has ended; from then
 //!   on all go by system calls, as they do from the start on hugetlbfs, where holes can't be told.
 //!
-//! Not for: other formats ([`super::Format`]), or RAM that is no file.
+//! A dump that keeps memory byte by byte is read here as well, once [`super::dump`] has taken its headers apart.
+//!
+//! Not for: compressed formats, or RAM that is no file.
 
 use std::fs::File;
 use std::io;
@@ -174,6 +176,30 @@ impl MappedFile {
         guarded: bool,
     ) -> Result<Self, SourceError> {
         check_layout(&segments, bytes)?;
+        let regions = segments.iter().map(|segment| segment.physical.clone()).collect();
+        Self::map(file, path, bytes, segments, regions, guarded)
+    }
+
+    /// Takes a dump with its memory byte by byte, in order, at any offsets; `regions` is where it says that there is
+    /// memory, of which a part may be in no segment.
+    pub(super) fn from_dump(
+        file: File,
+        path: &Path,
+        segments: Vec<Segment>,
+        regions: Vec<Range<u64>>,
+    ) -> Result<Self, SourceError> {
+        let bytes = super::open::check_regular(&file, path)?;
+        Self::map(file, path, bytes, segments, regions, true)
+    }
+
+    fn map(
+        file: File,
+        path: &Path,
+        bytes: u64,
+        segments: Vec<Segment>,
+        regions: Vec<Range<u64>>,
+        guarded: bool,
+    ) -> Result<Self, SourceError> {
         if bytes > FILE_BYTES_MAX {
             return Err(SourceError::TooLarge { bytes });
         }
@@ -201,8 +227,8 @@ impl MappedFile {
             by_call,
             truncated: false,
             beginning: Beginning::Known,
-            known: BitSet::new((bytes / PAGE_BYTES) as usize),
-            regions: segments.iter().map(|segment| segment.physical.clone()).collect(),
+            known: BitSet::new(bytes.div_ceil(PAGE_BYTES) as usize),
+            regions,
             segments,
             forget,
             stamp: Stamp::default(),
@@ -281,13 +307,21 @@ impl MappedFile {
     /// The offset in the file of a range that lies in one segment.
     #[inline]
     fn locate(&self, address: u64, bytes: u64) -> Option<u64> {
-        let holds = |segment: &&Segment| {
-            address >= segment.physical.start
-                && address < segment.physical.end
-                && bytes <= segment.physical.end - address
-        };
-        let segment = self.segments.iter().find(holds)?;
+        let segment = self.segment(address).filter(|s| bytes <= s.physical.end - address)?;
         Some(segment.offset + (address - segment.physical.start))
+    }
+
+    /// The segment that holds an address.
+    #[inline]
+    fn segment(&self, address: u64) -> Option<&Segment> {
+        // Nearly always there are one or two; a dump may have very many.
+        let segment = if let [one] = &self.segments[..] {
+            one
+        } else {
+            let after = self.segments.partition_point(|s| s.physical.start <= address);
+            &self.segments[after.checked_sub(1)?]
+        };
+        segment.physical.contains(&address).then_some(segment)
     }
 
     #[inline]
@@ -351,9 +385,7 @@ impl MappedFile {
         let mut done = 0;
         while done < target.len() {
             let Some(at) = address.checked_add(done as u64) else { return Outcome::NotBacked };
-            let Some(segment) = self.segments.iter().find(|s| s.physical.contains(&at)) else {
-                return Outcome::NotBacked;
-            };
+            let Some(segment) = self.segment(at) else { return Outcome::NotBacked };
             let offset = segment.offset + (at - segment.physical.start);
             let left = usize::try_from(segment.physical.end - at).unwrap_or(usize::MAX);
             // Page by page: one can be there and its neighbour not.
@@ -441,18 +473,19 @@ impl MemorySource for MappedFile {
     }
 
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
-        for index in 0..self.segments.len() {
+        let first = self.segments.partition_point(|segment| segment.physical.end <= from.0);
+        for index in first..self.segments.len() {
             let Segment { physical, offset } = &self.segments[index];
-            if physical.end <= from.0 {
-                continue;
-            }
             let (base, start) = (*offset, physical.start);
             let end = base + (physical.end - start);
             let begin = base + (from.0.max(start) - start);
             match next_extent(&self.file, begin, end) {
                 Ok(Some(extent)) => {
                     self.known.insert_range(pages(&extent));
-                    return Some(start + (extent.start - base)..start + (extent.end - base));
+                    let found = start + (extent.start - base)..start + (extent.end - base);
+                    // Pages of a dump may lie across pages of the file: what belongs to both is data.
+                    let whole = found.start / PAGE_BYTES * PAGE_BYTES;
+                    return Some(whole.max(start).max(from.0)..found.end);
                 }
                 Ok(None) => {}
                 // Met again, and told, by whoever then reads what may be data.

@@ -1,8 +1,10 @@
 //! Sources: where the memory of a watched machine comes from.
 //!
 //! Each is a [`MemorySource`]: a scatter read of physical memory, in batches. [`MappedFile`] reads a live
-//! guest's shared memory or a raw dump; `doca` reads a host through a BlueField's DMA engine; [`Replay`] reads the few pages of a recorded scan. Around any of them
-//! go the wrappers: [`Recorder`] remembers which pages were read and writes them out, [`Meter`] counts what is
+//! guest's shared memory, a raw dump, and dumps that keep memory byte by byte behind headers; compressed dumps
+//! have an index and a cache (`dump`); [`Replay`] reads the few pages of a recorded scan. [`FileSource`] tells
+//! them apart. [`Kcore`] reads this machine, `doca` a host through a BlueField's DMA engine. Around any of them go
+//! the wrappers: [`Recorder`] remembers which pages were read and writes them out, [`Meter`] counts what is
 //! asked, [`Fault`] damages what is read.
 //!
 //! Whatever the guest, or whoever owns the file, does to it: a request is read, not backed or failed, and
@@ -15,11 +17,13 @@
 
 #[cfg(feature = "doca")]
 pub mod doca;
+mod dump;
 mod error;
 mod extents;
 mod fault;
 mod format;
 mod image;
+mod kcore;
 mod mapped;
 mod mapping;
 mod meter;
@@ -29,10 +33,12 @@ mod record;
 mod replay;
 mod sigbus;
 
+pub use dump::{DumpProblem, Lacks};
 pub use error::{ErrorClass, LayoutProblem, SourceError};
 pub use fault::{Fault, FaultCounts, FaultRates, Hook};
 pub use format::{FORMAT_HEAD_BYTES, Format};
 pub use image::ImageProblem;
+pub use kcore::Kcore;
 pub use mapped::{MappedCounts, MappedFile, Refreshed, Segment};
 pub use meter::{Counts, Detail, Meter};
 pub use open::FileSource;

@@ -9,21 +9,32 @@ use std::path::Path;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
 
+use super::dump::{BlockDump, DumpBytes, Segments, avml, elf, kdump, lime};
 use super::format::{FORMAT_HEAD_BYTES, Format};
 use super::image::IMAGE_BYTES_MAX;
-use super::{MappedFile, Refreshed, Replay, SourceError};
+use super::{DumpProblem, Lacks, MappedFile, Refreshed, Replay, SourceError};
 
 /// Memory in a file, whatever its format.
 #[derive(Debug)]
-pub enum FileSource {
-    /// Raw: live, or a dump.
+pub struct FileSource {
+    memory: Memory,
+    format: Format,
+    lacks: Lacks,
+}
+
+/// The three ways in which files keep memory.
+#[derive(Debug)]
+enum Memory {
+    /// Byte by byte.
     Mapped(MappedFile),
+    /// Compressed.
+    Blocks(BlockDump),
     /// A recorded image.
     Replay(Replay),
 }
 
 impl FileSource {
-    /// Opens a file, telling its format by its first bytes.
+    /// Opens a file, telling its format by its first bytes. A format that is read has its line here.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let (file, bytes) = open_regular(path)?;
         let mut head = [0; FORMAT_HEAD_BYTES];
@@ -33,25 +44,69 @@ impl FileSource {
         };
         // Reading a hole by call brings no page of the file to be.
         let head = read_head(&file, &mut head).map_err(wrong("read"))?;
-        match Format::of(head) {
-            Format::Raw => MappedFile::from_flat_file(file, path).map(Self::Mapped),
+        let format = Format::of(head);
+        let whole = |memory| Ok(Self { memory, format, lacks: Lacks::default() });
+        match format {
+            Format::Raw => whole(Memory::Mapped(MappedFile::from_flat_file(file, path)?)),
             Format::Recorded => {
                 if bytes > IMAGE_BYTES_MAX {
                     return Err(SourceError::TooLarge { bytes });
                 }
                 let mut image = Vec::with_capacity(bytes as usize);
                 (&file).take(bytes).read_to_end(&mut image).map_err(wrong("read"))?;
-                Replay::from_bytes(image).map(Self::Replay).map_err(SourceError::from)
+                whole(Memory::Replay(Replay::from_bytes(image)?))
             }
+            Format::Lime => Self::from_segments(file, path, bytes, format, lime::read),
+            Format::ElfCore => Self::from_segments(file, path, bytes, format, elf::read),
+            Format::Kdump => Self::from_blocks(file, path, bytes, format, kdump::open),
+            Format::Avml => Self::from_blocks(file, path, bytes, format, avml::open),
             format => Err(SourceError::Format { path: path.to_path_buf(), format }),
         }
     }
 
-    /// Looks whether the file has changed under us; see [`MappedFile::refresh`]. An image never does.
+    /// Opens a dump that keeps memory byte by byte.
+    fn from_segments(
+        file: File,
+        path: &Path,
+        bytes: u64,
+        format: Format,
+        read: impl FnOnce(&DumpBytes) -> Result<Segments, DumpProblem>,
+    ) -> Result<Self, SourceError> {
+        let wrong = |problem| SourceError::Dump { path: path.to_path_buf(), format, problem };
+        let file = DumpBytes::new(file, bytes).map_err(wrong)?;
+        let (segments, regions, lacks) = read(&file).map_err(wrong)?;
+        let source = MappedFile::from_dump(file.into_file(), path, segments, regions)?;
+        Ok(Self { memory: Memory::Mapped(source), format, lacks })
+    }
+
+    /// Opens a dump that keeps memory compressed.
+    fn from_blocks(
+        file: File,
+        path: &Path,
+        bytes: u64,
+        format: Format,
+        open: impl FnOnce(DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem>,
+    ) -> Result<Self, SourceError> {
+        let wrong = |problem| SourceError::Dump { path: path.to_path_buf(), format, problem };
+        let (source, lacks) = DumpBytes::new(file, bytes).and_then(open).map_err(wrong)?;
+        Ok(Self { memory: Memory::Blocks(source), format, lacks })
+    }
+
+    /// What the file is.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// What a dump lacks of the memory that it speaks of.
+    pub fn lacks(&self) -> Lacks {
+        self.lacks
+    }
+
+    /// Looks whether the file has changed under us; see [`MappedFile::refresh`]. A dump or an image never does.
     pub fn refresh(&mut self) -> io::Result<Refreshed> {
-        match self {
-            Self::Mapped(source) => source.refresh(),
-            Self::Replay(_) => Ok(Refreshed::Unchanged),
+        match &mut self.memory {
+            Memory::Mapped(source) => source.refresh(),
+            Memory::Blocks(_) | Memory::Replay(_) => Ok(Refreshed::Unchanged),
         }
     }
 }
@@ -72,30 +127,34 @@ fn read_head<'a>(file: &File, head: &'a mut [u8]) -> io::Result<&'a [u8]> {
 
 impl MemorySource for FileSource {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        match self {
-            Self::Mapped(source) => source.read_batch(requests, arena),
-            Self::Replay(source) => source.read_batch(requests, arena),
+        match &mut self.memory {
+            Memory::Mapped(source) => source.read_batch(requests, arena),
+            Memory::Blocks(source) => source.read_batch(requests, arena),
+            Memory::Replay(source) => source.read_batch(requests, arena),
         }
     }
 
     fn regions(&self) -> &[Range<u64>] {
-        match self {
-            Self::Mapped(source) => source.regions(),
-            Self::Replay(source) => source.regions(),
+        match &self.memory {
+            Memory::Mapped(source) => source.regions(),
+            Memory::Blocks(source) => source.regions(),
+            Memory::Replay(source) => source.regions(),
         }
     }
 
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
-        match self {
-            Self::Mapped(source) => source.next_data(from),
-            Self::Replay(source) => source.next_data(from),
+        match &mut self.memory {
+            Memory::Mapped(source) => source.next_data(from),
+            Memory::Blocks(source) => source.next_data(from),
+            Memory::Replay(source) => source.next_data(from),
         }
     }
 
     fn move_by(&mut self, bytes: u64) -> bool {
-        match self {
-            Self::Mapped(source) => source.move_by(bytes),
-            Self::Replay(source) => source.move_by(bytes),
+        match &mut self.memory {
+            Memory::Mapped(source) => source.move_by(bytes),
+            Memory::Blocks(source) => source.move_by(bytes),
+            Memory::Replay(source) => source.move_by(bytes),
         }
     }
 }
@@ -132,7 +191,7 @@ fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
     Ok((file, bytes))
 }
 
-fn check_regular(file: &File, path: &Path) -> Result<u64, SourceError> {
+pub(super) fn check_regular(file: &File, path: &Path) -> Result<u64, SourceError> {
     let facts = file.metadata().map_err(|error| SourceError::File {
         path: path.to_path_buf(),
         doing: "examine",
@@ -198,9 +257,9 @@ mod tests {
         check_refused(file_of(&[0; 5000]).path(), ErrorClass::Unreadable, "5000 bytes");
         check_refused(file_of(b"a: 1\n").path(), ErrorClass::Unreadable, "text");
         let core = file_of(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0>\0");
-        check_refused(core.path(), ErrorClass::Unreadable, "not read yet");
-        check_refused(file_of(b"EMiL\x01\0\0\0").path(), ErrorClass::Unreadable, "not read yet");
-        check_refused(file_of(b"KDUMP   \x06").path(), ErrorClass::Unreadable, "not read yet");
+        check_refused(core.path(), ErrorClass::Unreadable, "ends before its headers");
+        check_refused(file_of(b"EMiL\x01\0\0\0").path(), ErrorClass::Unreadable, "no memory");
+        check_refused(file_of(b"KDUMP   \x06").path(), ErrorClass::Unreadable, "ends before");
         check_refused(file_of(b"QFI\xfb\0\0\0\x03").path(), ErrorClass::Unreadable, "qcow2");
     }
 
@@ -218,7 +277,7 @@ mod tests {
         (&file).write_all(&[7; 0x1000]).unwrap();
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let mut source = FileSource::open(&path).unwrap();
-        assert!(matches!(source, FileSource::Mapped(_)));
+        assert_eq!(source.format(), Format::Raw);
         assert_eq!(source.regions(), [0..0x4000]);
         assert_eq!(source.next_data(PhysicalAddress(0)), Some(0..0x1000));
         let mut bytes = [0; 3];
@@ -239,7 +298,7 @@ mod tests {
         recorder.write_image(&mut image).unwrap();
         let file = file_of(&image);
         let mut source = FileSource::open(file.path()).unwrap();
-        assert!(matches!(source, FileSource::Replay(_)));
+        assert_eq!(source.format(), Format::Recorded);
         assert_eq!(source.next_data(PhysicalAddress(0)), Some(0x2000..0x3000));
         let mut bytes = [0; 8];
         assert!(source.read_exact(PhysicalAddress(0x2ff8), &mut bytes));

@@ -15,6 +15,7 @@ mod channel;
 mod command;
 pub mod compare;
 pub mod cpio;
+pub mod dump;
 pub mod error;
 pub mod flavor;
 pub mod gate;

@@ -8,7 +8,7 @@ use panoptes_profiles::import::{self, Wanted};
 use panoptes_profiles::{Event, ProfileFile};
 
 use super::{import_failure, open_kernel, print};
-use crate::attach::{KnownProfiles, discovery_failure, find_kernel, open, tell};
+use crate::attach::{KnownProfiles, discovery_failure, find_kernel, open, remark, tell};
 use crate::config::{Configuration, Mode, System, SystemAddress};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -57,6 +57,7 @@ fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile
         settings: Configuration::defaults(Mode::Scan).default,
     };
     let mut source = open(&system.address)?;
+    remark(&source, &system, false, messages);
     let profile = find_kernel(&mut source, &KnownProfiles::none(), &mut |event: Event<'_>| {
         tell(&event, &system.name, messages);
     })

@@ -316,6 +316,9 @@ impl Control {
                 return Err(failure);
             }
         };
+        if !quiet {
+            crate::attach::remark(&source, system, true, &self.messages);
+        }
         self.announcer.search_begins();
         let (announcer, messages) = (&mut self.announcer, &self.messages);
         let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {

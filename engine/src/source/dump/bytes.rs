@@ -1,0 +1,199 @@
+//! [`DumpBytes`]: the bytes of a dump by their offsets, also where it was written for a pipe.
+//!
+//! A *flattened* dump (makedumpfile's `-F`, and QEMU's kdump formats up to 8.1) is a page that begins with
+//! `makedumpfile`, then pieces in any order, each behind its offset and its size, big endian; an offset of −1 ends
+//! it. What is written twice counts as it was written last. It is put in order here by an index, not by a
+//! copy as `makedumpfile -R` does.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use super::DumpProblem;
+
+/// First bytes of a flattened dump, padded with zeros to 16 (makedumpfile.h: MAKEDUMPFILE_SIGNATURE).
+pub(in crate::source) const FLATTENED: [u8; 16] = *b"makedumpfile\0\0\0\0";
+
+/// Bytes before the first piece (makedumpfile.h: MAX_SIZE_MDF_HEADER).
+const FLATTENED_HEADER_BYTES: u64 = 4096;
+const PIECE_HEADER_BYTES: u64 = 16;
+
+/// Most pieces: 384 MiB of index, for a dump of 256 GiB as QEMU cuts it (16 KiB a piece).
+const PIECES_MAX: usize = 1 << 24;
+
+/// How much is read at once when piece headers are looked for: for small pieces several at a time.
+const READ_AHEAD_BYTES: usize = 1 << 16;
+
+/// A piece of a flattened dump.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    offset: u64,
+    bytes: u64,
+    file_offset: u64,
+}
+
+/// A dump's bytes.
+#[derive(Debug)]
+pub(in crate::source) struct DumpBytes {
+    file: File,
+    bytes: u64,
+    /// In order and without overlaps; `None` where the file is as it should be.
+    pieces: Option<Vec<Piece>>,
+    /// Whether a flattened dump has its end.
+    ended: bool,
+}
+
+impl DumpBytes {
+    /// Takes an open file of `bytes` bytes, and puts it in order if it begins as a flattened dump does.
+    pub(in crate::source) fn new(file: File, bytes: u64) -> Result<Self, DumpProblem> {
+        let mut source = Self { file, bytes, pieces: None, ended: true };
+        let mut magic = [0; 16];
+        if source.read(0, &mut magic) && magic == FLATTENED {
+            source.put_in_order()?;
+        }
+        Ok(source)
+    }
+
+    /// The count of bytes; of a flattened dump, where its last piece ends.
+    pub(in crate::source) fn len(&self) -> u64 {
+        match &self.pieces {
+            None => self.bytes,
+            Some(pieces) => pieces.last().map_or(0, |piece| piece.offset + piece.bytes),
+        }
+    }
+
+    /// Whether all was written of a flattened dump.
+    pub(in crate::source) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The file below.
+    pub(in crate::source) fn into_file(self) -> File {
+        self.file
+    }
+
+    /// Reads the bytes at an offset; `false` unless all of them are there. Allocates nothing.
+    pub(in crate::source) fn read(&self, offset: u64, target: &mut [u8]) -> bool {
+        let Some(pieces) = &self.pieces else { return self.read_file(offset, target) };
+        let mut done = 0;
+        while done < target.len() {
+            let Some(at) = offset.checked_add(done as u64) else { return false };
+            let next = pieces.partition_point(|piece| piece.offset <= at);
+            let Some(piece) = next.checked_sub(1).map(|index| pieces[index]) else { return false };
+            let inside = at - piece.offset;
+            let Some(left) = piece.bytes.checked_sub(inside).filter(|left| *left > 0) else {
+                return false;
+            };
+            let length = (target.len() - done).min(usize::try_from(left).unwrap_or(usize::MAX));
+            if !self.read_file(piece.file_offset + inside, &mut target[done..done + length]) {
+                return false;
+            }
+            done += length;
+        }
+        true
+    }
+
+    fn read_file(&self, offset: u64, target: &mut [u8]) -> bool {
+        // The sum can't wrap unseen: `read_at` refuses offsets beyond i64.
+        i64::try_from(offset).is_ok() && self.file.read_exact_at(target, offset).is_ok()
+    }
+
+    fn put_in_order(&mut self) -> Result<(), DumpProblem> {
+        let mut pieces = Vec::new();
+        let mut at = FLATTENED_HEADER_BYTES;
+        self.ended = false;
+        let mut window = Window { file: &self.file, start: 0, bytes: Vec::new() };
+        while at.saturating_add(PIECE_HEADER_BYTES) <= self.bytes {
+            let Some([offset, size]) = window.numbers(at) else { break };
+            if offset == -1 && size == -1 {
+                self.ended = true;
+                break;
+            }
+            let (Ok(offset), Ok(size)) = (u64::try_from(offset), u64::try_from(size)) else {
+                return Err(DumpProblem::Header("a piece has an odd place or size"));
+            };
+            let file_offset = at + PIECE_HEADER_BYTES;
+            let bytes = size.min(self.bytes - file_offset);
+            if bytes > 0 {
+                if offset.checked_add(bytes).is_none_or(|end| i64::try_from(end).is_err()) {
+                    return Err(DumpProblem::Header("a piece has an odd place or size"));
+                }
+                pieces.push(Piece { offset, bytes, file_offset });
+            }
+            if pieces.len() > PIECES_MAX {
+                return Err(DumpProblem::TooLarge("pieces; put it in order with makedumpfile -R"));
+            }
+            match file_offset.checked_add(size) {
+                Some(next) if next <= self.bytes => at = next,
+                _ => break,
+            }
+        }
+        self.pieces = Some(in_order(pieces));
+        Ok(())
+    }
+}
+
+/// Sorts pieces; where they overlap, the later one counts.
+fn in_order(mut pieces: Vec<Piece>) -> Vec<Piece> {
+    let mut sorted = pieces.clone();
+    sorted.sort_by_key(|piece| piece.offset);
+    if sorted.windows(2).all(|pair| pair[0].offset + pair[0].bytes <= pair[1].offset) {
+        return sorted;
+    }
+    // Only headers that were written again overlap: from the last to the first, each fills the gaps
+    // that are left.
+    let mut taken: BTreeMap<u64, Piece> = BTreeMap::new();
+    while let Some(piece) = pieces.pop() {
+        let end = piece.offset + piece.bytes;
+        let mut at = piece.offset;
+        if let Some((_, before)) = taken.range(..=at).next_back() {
+            at = at.max(before.offset + before.bytes);
+        }
+        while at < end {
+            let next = taken.range(at..end).next().map(|(_, next)| (next.offset, next.bytes));
+            let stop = next.map_or(end, |(offset, _)| offset);
+            if stop > at {
+                let file_offset = piece.file_offset + (at - piece.offset);
+                taken.insert(at, Piece { offset: at, bytes: stop - at, file_offset });
+            }
+            at = next.map_or(end, |(offset, bytes)| offset + bytes);
+        }
+    }
+    taken.into_values().collect()
+}
+
+/// A part of the file, read ahead.
+struct Window<'f> {
+    file: &'f File,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window<'_> {
+    /// Two numbers at an offset, big endian.
+    fn numbers(&mut self, at: u64) -> Option<[i64; 2]> {
+        let here = |window: &Self| {
+            let from = usize::try_from(at.checked_sub(window.start)?).ok()?;
+            let bytes = window.bytes.get(from..from.checked_add(16)?)?;
+            let (first, second) = bytes.split_at(8);
+            Some([first, second].map(|bytes| bytes.try_into().map_or(0, i64::from_be_bytes)))
+        };
+        if let Some(numbers) = here(self) {
+            return Some(numbers);
+        }
+        self.start = at;
+        self.bytes.resize(READ_AHEAD_BYTES, 0);
+        let mut filled = 0;
+        while filled < self.bytes.len() {
+            match self.file.read_at(&mut self.bytes[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        self.bytes.truncate(filled);
+        here(self)
+    }
+}

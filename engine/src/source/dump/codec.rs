@@ -1,0 +1,101 @@
+//! The compressions that dumps use, each into a buffer of known size.
+//!
+//! zlib, LZO1X and snappy take no memory of their own for it; the decoder of zstd takes and gives back some
+//! hundred bytes for a block whose tables are the standard's own.
+
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+
+/// How a block is compressed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Compression {
+    None,
+    Zlib,
+    Lzo,
+    Snappy,
+    Zstd,
+}
+
+/// Largest window of a zstd frame: a block is never larger than 64 KiB, and writers ask for no more than four times
+/// what there is.
+const ZSTD_WINDOW_BYTES_MAX: u64 = 1 << 20;
+
+/// Decompresses blocks.
+pub(super) struct Codec {
+    zlib: Box<DecompressorOxide>,
+    snappy: snap::raw::Decoder,
+    zstd: Box<ruzstd::decoding::FrameDecoder>,
+}
+
+impl Codec {
+    pub(super) fn new() -> Self {
+        let mut zstd = Box::new(ruzstd::decoding::FrameDecoder::new());
+        zstd.set_max_window_size(ZSTD_WINDOW_BYTES_MAX);
+        Self { zlib: Box::default(), snappy: snap::raw::Decoder::new(), zstd }
+    }
+
+    /// Fills `target`; `false` unless `source` is exactly that much.
+    pub(super) fn unpack(&mut self, how: Compression, source: &[u8], target: &mut [u8]) -> bool {
+        let written = match how {
+            Compression::None if source.len() == target.len() => {
+                target.copy_from_slice(source);
+                Some(target.len())
+            }
+            Compression::None => None,
+            Compression::Zlib => {
+                self.zlib.init();
+                let flags = inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER
+                    | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+                let (status, _, written) = decompress(&mut self.zlib, source, target, 0, flags);
+                (status == TINFLStatus::Done).then_some(written)
+            }
+            Compression::Lzo => lzokay::decompress::decompress(source, target).ok(),
+            Compression::Snappy => self.snappy.decompress(source, target).ok(),
+            Compression::Zstd => self.zstd.decode_all(source, target).ok(),
+        };
+        written == Some(target.len())
+    }
+}
+
+impl std::fmt::Debug for Codec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Codec")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> Vec<u8> {
+        (0..4096_u32).map(|at| (at / 3 % 50) as u8).collect()
+    }
+
+    fn packed(how: Compression, page: &[u8]) -> Vec<u8> {
+        super::super::testing::pack(how, page)
+    }
+
+    #[test]
+    fn what_was_packed_is_unpacked() {
+        let mut codec = Codec::new();
+        let page = page();
+        for how in [
+            Compression::None,
+            Compression::Zlib,
+            Compression::Lzo,
+            Compression::Snappy,
+            Compression::Zstd,
+        ] {
+            let packed = packed(how, &page);
+            for _ in 0..2 {
+                let mut target = vec![0; 4096];
+                assert!(codec.unpack(how, &packed, &mut target), "{how:?}");
+                assert_eq!(target, page, "{how:?}");
+            }
+            assert!(!codec.unpack(how, &packed, &mut vec![0; 4095]), "{how:?}");
+            assert!(!codec.unpack(how, &packed, &mut vec![0; 4097]), "{how:?}");
+            assert!(!codec.unpack(how, &packed[..packed.len() - 1], &mut vec![0; 4096]), "{how:?}");
+            assert!(!codec.unpack(how, &[], &mut vec![0; 4096]), "{how:?}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Dumps: a machine's memory as tools write it to a file.
+//!
+//! [`lime`] and [`elf`] keep memory byte by byte behind headers: they become segments of a
+//! [`super::MappedFile`]. [`kdump`] and [`avml`] keep it compressed in blocks: they become an index over
+//! [`blocks`], which has a cache of fixed size. All numbers in the headers are the word of whoever wrote the
+//! file: each is checked against the file before anything is allocated or read.
+//!
+//! What a dump lacks (it was cut short, or pages were left out when it was made) is read as not backed, counted
+//! at the opening, and told: [`Lacks`].
+//!
+//! A further format is a file here, its magic number in [`super::format`], and its line in
+//! [`super::FileSource::open`].
+
+use std::fmt;
+use std::ops::Range;
+
+use panoptes_decoders::source::PAGE_BYTES;
+
+use super::Segment;
+
+pub(super) mod avml;
+mod blocks;
+mod bytes;
+mod cache;
+mod codec;
+pub(super) mod elf;
+pub(super) mod kdump;
+mod kdump_header;
+pub(super) mod lime;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(super) use blocks::BlockDump;
+pub(super) use bytes::DumpBytes;
+
+/// Most segments of memory in one dump. QEMU writes one for each run of pages that a guest's page tables map
+/// alike, and a large guest has millions of those.
+const SEGMENTS_MAX: usize = 1 << 24;
+
+/// Most regions that are kept apart; the gaps after them are no longer known beforehand, and what is read there
+/// is not backed all the same.
+const REGIONS_MAX: usize = 1 << 16;
+
+/// What a dump lacks of the memory that it speaks of, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Lacks {
+    /// Behind the end of the file: the copy, or the dump, was cut short.
+    pub cut_short: u64,
+    /// Left out by whoever made the dump.
+    pub left_out: u64,
+    /// Whether the dump itself says that it was not finished.
+    pub unfinished: bool,
+}
+
+impl Lacks {
+    /// Whether it lacks nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether what it lacks is somebody's mistake, not somebody's choice.
+    pub fn is_damage(&self) -> bool {
+        self.cut_short > 0 || self.unfinished
+    }
+}
+
+impl fmt::Display for Lacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kib = |bytes: u64| bytes.div_ceil(1024);
+        let mut parts = Vec::new();
+        if self.cut_short > 0 {
+            let kib = kib(self.cut_short);
+            parts.push(format!("{kib} KiB of memory are missing: the file was cut short"));
+        }
+        if self.unfinished {
+            parts.push("whoever wrote it did not finish".to_owned());
+        }
+        if self.left_out > 0 {
+            let kib = kib(self.left_out);
+            parts.push(format!("{kib} KiB of memory were left out when it was made"));
+        }
+        f.write_str(&parts.join("; "))
+    }
+}
+
+/// What is wrong with a dump.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum DumpProblem {
+    /// It ends before its headers do.
+    Headers,
+    /// A header holds what none can.
+    Header(&'static str),
+    /// It has none of the memory.
+    NoMemory,
+    /// It is a kind of dump that is not read, with how to go on.
+    Unsupported(&'static str),
+    /// It speaks of more than can be kept account of.
+    TooLarge(&'static str),
+}
+
+impl fmt::Display for DumpProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Headers => f.write_str("it ends before its headers do: copy it again"),
+            Self::Header(what) => write!(f, "{what}: is it damaged?"),
+            Self::NoMemory => f.write_str("it holds no memory: was it cut short?"),
+            Self::Unsupported(what) => f.write_str(what),
+            Self::TooLarge(what) => write!(f, "it has more {what} than can be kept account of"),
+        }
+    }
+}
+
+/// Where in a dump which memory is, where there is memory, and what is missing of it.
+pub(super) type Segments = (Vec<Segment>, Vec<Range<u64>>, Lacks);
+
+/// A piece of memory as a header describes it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Piece {
+    /// Physical address of the first byte.
+    start: u64,
+    /// Count of bytes of memory.
+    bytes: u64,
+    /// Where in the file they are.
+    offset: u64,
+    /// How many of them the file is said to hold; the others were left out.
+    filed: u64,
+}
+
+/// Puts pieces in order, each address once (what is described twice is the same memory: QEMU does so for what is
+/// mapped twice), and cuts off what lies behind the end of the file.
+fn segments(mut pieces: Vec<Piece>, file_bytes: u64) -> Segments {
+    let mut lacks = Lacks::default();
+    // Of two that begin alike the one with more bytes in the file comes first.
+    pieces.sort_unstable_by_key(|piece| (piece.start, std::cmp::Reverse(piece.filed)));
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut described: Vec<Range<u64>> = Vec::new();
+    let mut end = 0;
+    for piece in pieces {
+        let (Some(stop), Some(_)) =
+            (piece.start.checked_add(piece.bytes), piece.offset.checked_add(piece.filed))
+        else {
+            continue; // no memory reaches so far
+        };
+        described.push(piece.start..stop);
+        let filed_stop = piece.start + piece.filed.min(piece.bytes);
+        let start = piece.start.max(end);
+        if start >= filed_stop {
+            continue;
+        }
+        let offset = piece.offset + (start - piece.start);
+        let here = (filed_stop - start).min(file_bytes.saturating_sub(offset));
+        lacks.cut_short += filed_stop - start - here;
+        end = filed_stop;
+        if here == 0 {
+            continue;
+        }
+        match segments.last_mut() {
+            Some(last)
+                if last.physical.end == start
+                    && last.offset + (start - last.physical.start) == offset =>
+            {
+                last.physical.end += here;
+            }
+            _ => segments.push(Segment { physical: start..start + here, offset }),
+        }
+    }
+    let regions = regions(described);
+    let total = |ranges: &mut dyn Iterator<Item = &Range<u64>>| -> u64 {
+        ranges.map(|range| range.end - range.start).sum()
+    };
+    let held = total(&mut segments.iter().map(|segment| &segment.physical)) + lacks.cut_short;
+    lacks.left_out = total(&mut regions.exact.iter()).saturating_sub(held);
+    (segments, regions.pages, lacks)
+}
+
+/// Where a dump says that there is memory.
+struct Regions {
+    /// As it says it.
+    exact: Vec<Range<u64>>,
+    /// In whole pages.
+    pages: Vec<Range<u64>>,
+}
+
+/// Joins ranges in the order of their beginnings.
+fn regions(described: Vec<Range<u64>>) -> Regions {
+    let mut exact: Vec<Range<u64>> = Vec::new();
+    let mut pages: Vec<Range<u64>> = Vec::new();
+    for range in described {
+        join(&mut exact, range.clone(), usize::MAX);
+        let start = range.start / PAGE_BYTES * PAGE_BYTES;
+        let end = range.end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(range.end);
+        join(&mut pages, start..end, REGIONS_MAX);
+    }
+    Regions { exact, pages }
+}
+
+/// Appends a range that begins no earlier than the last, to the last one if they touch or there are enough.
+fn join(ranges: &mut Vec<Range<u64>>, range: Range<u64>, most: usize) {
+    let count = ranges.len();
+    match ranges.last_mut() {
+        Some(last) if range.start <= last.end || count >= most => {
+            last.end = last.end.max(range.end);
+        }
+        _ => ranges.push(range),
+    }
+}
+
+/// A number in a header, little endian, as its first bytes allow.
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().copied().map(u16::from_le_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes)
+}

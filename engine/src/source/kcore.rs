@@ -1,0 +1,174 @@
+//! [`Kcore`]: the memory of the machine that this runs on, through `/proc/kcore`.
+//!
+//! The kernel shows its memory as an ELF core whose pieces have physical addresses where they are RAM, by the
+//! direct map or the image (fs/proc/kcore.c, from 4.19 on; all else is said to be at −1). So reading is pread, one
+//! call a request: mapping it is not to be had, and io_uring was no faster when measured. What the kernel itself
+//! guards (pages with hardware errors, memory given back to a hypervisor) it shows as zeros.
+//!
+//! The machine runs while it is read, this program with it: a scan meets itself.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
+
+use super::dump::{DumpBytes, DumpProblem, elf};
+use super::{Segment, SourceError};
+
+const PATH: &str = "/proc/kcore";
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+
+/// This machine's memory.
+#[derive(Debug)]
+pub struct Kcore {
+    file: File,
+    segments: Vec<Segment>,
+    regions: Vec<Range<u64>>,
+    calls: u64,
+}
+
+impl Kcore {
+    /// Opens this machine's memory; only root may (CAP_SYS_RAWIO), and nobody on a kernel that is locked down.
+    pub fn open() -> Result<Self, SourceError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(PATH)
+            .map_err(|error| SourceError::Host { hint: hint(&error), error })?;
+        Self::from_file(file)
+    }
+
+    /// Takes what looks like `/proc/kcore`.
+    fn from_file(file: File) -> Result<Self, SourceError> {
+        let wrong = |problem| SourceError::HostHeaders { problem };
+        // Its length is that of all addresses, which tells nothing.
+        let bytes = DumpBytes::new(file, i64::MAX as u64).map_err(wrong)?;
+        let (segments, regions, _) = elf::read(&bytes).map_err(|problem| match problem {
+            DumpProblem::NoMemory | DumpProblem::Unsupported(_) => wrong(DumpProblem::Unsupported(
+                "it gives no physical addresses, which kernels from 4.19 on do",
+            )),
+            problem => wrong(problem),
+        })?;
+        Ok(Self { file: bytes.into_file(), segments, regions, calls: 0 })
+    }
+
+    /// How many system calls reading has taken so far.
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    fn answer(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+        let mut done = 0;
+        while done < target.len() {
+            let found = address.checked_add(done as u64).and_then(|at| self.locate(at));
+            let Some((offset, left)) = found else {
+                target.fill(0);
+                return Outcome::NotBacked;
+            };
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(target.len() - done);
+            self.calls += 1;
+            if self.file.read_exact_at(&mut target[done..done + length], offset).is_err() {
+                return Outcome::Failed;
+            }
+            done += length;
+        }
+        Outcome::Read
+    }
+
+    /// Where in the file an address is, and how many bytes from there on are one piece.
+    fn locate(&self, address: u64) -> Option<(u64, u64)> {
+        let after = self.segments.partition_point(|s| s.physical.start <= address);
+        let segment = self.segments.get(after.checked_sub(1)?)?;
+        let left = segment.physical.end.checked_sub(address).filter(|left| *left > 0)?;
+        Some((segment.offset + (address - segment.physical.start), left))
+    }
+}
+
+impl MemorySource for Kcore {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        for request in requests {
+            request.outcome = match request.target_range(arena.len()) {
+                Some(range) => self.answer(request.address.0, &mut arena[range]),
+                None => Outcome::Failed,
+            };
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        &self.regions
+    }
+}
+
+/// Why the kernel does not show its memory, and how to go on.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "this kernel was built without it (CONFIG_PROC_KCORE)",
+        io::ErrorKind::PermissionDenied if is_locked_down(Path::new(LOCKDOWN)) => {
+            "the kernel is locked down (lockdown=confidentiality), so nobody may read its memory"
+        }
+        io::ErrorKind::PermissionDenied => "run as root, with CAP_SYS_RAWIO",
+        _ => "is /proc mounted?",
+    }
+}
+
+/// Whether memory is closed to all; the mode in force stands in brackets (security/lockdown/lockdown.c).
+fn is_locked_down(path: &Path) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|modes| modes.contains("[confidentiality]"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use panoptes_decoders::address::PhysicalAddress;
+
+    use super::*;
+    use crate::source::ErrorClass;
+    use crate::source::dump::testing;
+
+    #[test]
+    fn memory_is_where_the_headers_say() {
+        let direct_map = (0x1000, testing::pages(1..5), 4 * 4096);
+        let text = (0x2000, testing::pages(2..4), 2 * 4096);
+        let vmalloc = (u64::MAX, testing::pages(50..52), 2 * 4096);
+        let high = (0x1_0000_0000, testing::pages(7..9), 2 * 4096);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&testing::core(&[text, vmalloc, direct_map, high], false)).unwrap();
+        let mut source = Kcore::from_file(file).unwrap();
+        assert_eq!(source.regions(), [0x1000..0x5000, 0x1_0000_0000..0x1_0000_2000]);
+        let mut bytes = vec![0; 0x4000];
+        assert!(source.read_exact(PhysicalAddress(0x1000), &mut bytes));
+        assert!(bytes == testing::pages(1..5));
+        assert_eq!(source.calls(), 1);
+        assert!(!source.read_exact(PhysicalAddress(0), &mut bytes));
+        assert!(!source.read_exact(PhysicalAddress(0x4ff8), &mut bytes[..16]));
+    }
+
+    #[test]
+    fn a_kernel_that_gives_no_addresses_is_refused() {
+        let mut file = tempfile::tempfile().unwrap();
+        let nothing = (u64::MAX, testing::pages(1..2), 4096);
+        file.write_all(&testing::core(&[nothing], false)).unwrap();
+        let error = Kcore::from_file(file).unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Unreadable);
+        assert!(error.to_string().contains("no physical addresses"), "{error}");
+    }
+
+    #[test]
+    fn why_memory_is_closed_is_told() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = SourceError::Host { hint: hint(&denied), error: denied };
+        assert_eq!(error.class(), ErrorClass::Permission);
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        let error = SourceError::Host { hint: hint(&missing), error: missing };
+        assert_eq!(error.class(), ErrorClass::CannotOpen);
+        assert!(error.to_string().contains("CONFIG_PROC_KCORE"), "{error}");
+        let mut modes = tempfile::NamedTempFile::new().unwrap();
+        modes.write_all(b"none integrity [confidentiality]\n").unwrap();
+        assert!(is_locked_down(modes.path()));
+        assert!(!is_locked_down(Path::new("/gone")));
+    }
+}

@@ -1,0 +1,158 @@
+//! Writers of dumps, made from a paused guest's memory file: the formats that QEMU does not write itself.
+
+use std::fs::File;
+use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::guest::Guest;
+
+const PAGE: usize = 4096;
+/// How long QEMU may take for one dump.
+const DUMP_TIMEOUT: Duration = Duration::from_mins(4);
+
+/// What the kernel calls RAM of a machine without a hole: not the first page, nor the BIOS's megabyte.
+fn ranges(bytes: u64) -> [Range<u64>; 2] {
+    [0x1000..0x9_f000, 0x10_0000..bytes]
+}
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    move |error| Error::io("write a dump to", path, &error)
+}
+
+/// Has QEMU write a dump; `format` is one of its names, none for an ELF core.
+pub fn by_qemu(guest: &mut Guest, path: &Path, format: Option<&str>, paging: bool) -> Result<()> {
+    let mut arguments = json!({
+        "protocol": format!("file:{}", path.display()),
+        "paging": paging,
+        "detach": true,
+    });
+    if let Some(format) = format {
+        arguments["format"] = format.into();
+    }
+    guest.qmp("dump-guest-memory", Some(&arguments))?;
+    let deadline = Instant::now() + DUMP_TIMEOUT;
+    loop {
+        let state = guest.qmp("query-dump", None)?;
+        match state["status"].as_str() {
+            Some("completed") => return Ok(()),
+            Some("active") if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            _ => return Err(Error::new(format!("QEMU did not finish its dump: {state}"))),
+        }
+    }
+}
+
+/// Writes a LiME dump (`version` 1), or AVML's with its compression (`version` 2).
+pub fn lime(ram: &Path, path: &Path, version: u32) -> Result<()> {
+    let failed = failed(path);
+    let mut memory = File::open(ram).map_err(&failed)?;
+    let bytes = memory.metadata().map_err(&failed)?.len();
+    let mut out = BufWriter::new(File::create(path).map_err(&failed)?);
+    for range in ranges(bytes) {
+        let mut header = if version == 1 { b"EMiL".to_vec() } else { b"AVML".to_vec() };
+        header.extend(version.to_le_bytes());
+        header.extend(range.start.to_le_bytes());
+        header.extend((range.end - 1).to_le_bytes());
+        header.extend([0; 8]);
+        out.write_all(&header).map_err(&failed)?;
+        memory.seek(SeekFrom::Start(range.start)).map_err(&failed)?;
+        let mut part = (&memory).take(range.end - range.start);
+        if version == 1 {
+            std::io::copy(&mut part, &mut out).map_err(&failed)?;
+            continue;
+        }
+        let begin = out.stream_position().map_err(&failed)?;
+        let mut packer = snap::write::FrameEncoder::new(&mut out);
+        std::io::copy(&mut part, &mut packer).map_err(&failed)?;
+        packer.flush().map_err(&failed)?;
+        drop(packer);
+        let length = out.stream_position().map_err(&failed)? - begin;
+        out.write_all(&length.to_le_bytes()).map_err(&failed)?;
+    }
+    out.flush().map_err(&failed)
+}
+
+/// Writes a kdump-compressed dump with zstd, as makedumpfile does from 1.7.1 on.
+pub fn kdump_zstd(ram: &Path, path: &Path) -> Result<()> {
+    let failed = failed(path);
+    let memory = File::open(ram).map_err(&failed)?;
+    let bytes = memory.metadata().map_err(&failed)?.len();
+    let pages = bytes as usize / PAGE;
+    let present: Vec<usize> = ranges(bytes)
+        .into_iter()
+        .flat_map(|r| r.start as usize / PAGE..r.end as usize / PAGE)
+        .collect();
+    let bitmap_blocks = pages.div_ceil(8).div_ceil(PAGE);
+    let mut head = vec![0; (2 + 2 * bitmap_blocks) * PAGE];
+    let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"KDUMP   \x06\0\0\0");
+    put(12 + 4 * 65, b"x86_64");
+    // Status (packed with zstd), block size, blocks of the sub-header and of the bitmaps, pages.
+    let fields = [0x20, PAGE as u32, 1, 2 * bitmap_blocks as u32, pages as u32];
+    for (index, field) in fields.iter().enumerate() {
+        put(424 + 4 * index, &field.to_le_bytes());
+    }
+    put(PAGE + 96, &(pages as u64).to_le_bytes());
+    for page in &present {
+        head[2 * PAGE + page / 8] |= 1 << (page % 8);
+        head[(2 + bitmap_blocks) * PAGE + page / 8] |= 1 << (page % 8);
+    }
+    let out = File::create(path).map_err(&failed)?;
+    out.write_all_at(&head, 0).map_err(&failed)?;
+    let zeros_at = (head.len() + present.len() * 24) as u64;
+    out.write_all_at(&[0; PAGE], zeros_at).map_err(&failed)?;
+    let mut descriptors = Vec::with_capacity(present.len() * 24);
+    let mut data = BufWriter::with_capacity(1 << 20, &out);
+    let mut at = zeros_at + PAGE as u64;
+    data.seek(SeekFrom::Start(at)).map_err(&failed)?;
+    let mut page = [0; PAGE];
+    for number in present {
+        memory.read_exact_at(&mut page, (number * PAGE) as u64).map_err(&failed)?;
+        let level = ruzstd::encoding::CompressionLevel::Fastest;
+        let (offset, size, flags) = if page.iter().all(|byte| *byte == 0) {
+            (zeros_at, PAGE, 0_u32)
+        } else {
+            let packed = ruzstd::encoding::compress_to_vec(&page[..], level);
+            // What does not get smaller stays as it is.
+            let (bytes, flags) =
+                if packed.len() < PAGE { (&packed[..], 0x20) } else { (&page[..], 0) };
+            data.write_all(bytes).map_err(&failed)?;
+            at += bytes.len() as u64;
+            (at - bytes.len() as u64, bytes.len(), flags)
+        };
+        descriptors.extend(offset.to_le_bytes());
+        descriptors.extend((size as u32).to_le_bytes());
+        descriptors.extend(flags.to_le_bytes());
+        descriptors.extend([0; 8]);
+    }
+    data.flush().map_err(&failed)?;
+    drop(data);
+    out.write_all_at(&descriptors, head.len() as u64).map_err(&failed)
+}
+
+/// Puts a flattened dump in order, as `makedumpfile -R` does.
+pub fn unflatten(flat: &Path, path: &Path) -> Result<()> {
+    let failed = failed(path);
+    let mut file = File::open(flat).map_err(&failed)?;
+    let out = File::create(path).map_err(&failed)?;
+    file.seek(SeekFrom::Start(PAGE as u64)).map_err(&failed)?;
+    let mut file = std::io::BufReader::with_capacity(1 << 20, file);
+    loop {
+        let mut head = [0; 16];
+        file.read_exact(&mut head).map_err(&failed)?;
+        let number = |at: usize| head[at..at + 8].try_into().map_or(0, i64::from_be_bytes);
+        let (Ok(offset), Ok(size)) = (u64::try_from(number(0)), usize::try_from(number(8))) else {
+            return Ok(());
+        };
+        let mut bytes = vec![0; size];
+        file.read_exact(&mut bytes).map_err(&failed)?;
+        out.write_all_at(&bytes, offset).map_err(&failed)?;
+    }
+}

@@ -1,0 +1,81 @@
+//! Every format of dump says the same as the paused guest that it was made of, byte for byte.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, dump, enabled, product, setup};
+
+/// What a scan of a file prints, and nothing that it had to complain of.
+fn scan(path: &Path) -> Vec<u8> {
+    let started = Instant::now();
+    let done = Command::new(product::program().unwrap()).arg("scan").arg(path).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{}: {said}", path.display());
+    println!("    scanned in {:.2} s", started.elapsed().as_secs_f64());
+    done.stdout
+}
+
+fn check(live: &[u8], folder: &Path, name: &str, write: impl FnOnce(&Path)) -> PathBuf {
+    let path = folder.join(name.replace(' ', "-"));
+    let started = Instant::now();
+    write(&path);
+    let mib = path.metadata().unwrap().len() >> 20;
+    println!("{name}: {mib} MiB written in {:.1} s", started.elapsed().as_secs_f64());
+    let found = scan(&path);
+    if found != live {
+        let (found, live) = (String::from_utf8_lossy(&found), String::from_utf8_lossy(live));
+        let differ = found.lines().zip(live.lines()).find(|(found, live)| found != live);
+        panic!(
+            "{name}: {} lines instead of {}; the first that differs: {differ:#?}",
+            found.lines().count(),
+            live.lines().count()
+        );
+    }
+    path
+}
+
+#[test]
+fn every_format_says_the_same_as_the_guest() {
+    if !enabled("every_format_says_the_same_as_the_guest") {
+        return;
+    }
+    setup::ensure().unwrap();
+    let kernel = Kernel::obtain(Flavor::Debian6_1).unwrap();
+    let mut guest = Guest::boot(&GuestSpec::new(kernel)).unwrap();
+    guest.agent("zoo").unwrap();
+    guest.pause().unwrap();
+    let ram = guest.ram_path().to_owned();
+    let live = scan(&ram);
+    assert!(live.split(|byte| *byte == b'\n').count() > 500, "the zoo is larger");
+    let folder = tempfile::tempdir_in(ram.parent().unwrap()).unwrap();
+    let folder = folder.path();
+    let done = |path: PathBuf| std::fs::remove_file(path).unwrap();
+
+    for (name, sparse) in [("raw copy", "never"), ("sparse raw copy", "always")] {
+        done(check(&live, folder, name, |path| {
+            let sparse = format!("--sparse={sparse}");
+            assert!(Command::new("cp").arg(sparse).args([&ram, path]).status().unwrap().success());
+        }));
+    }
+    done(check(&live, folder, "LiME", |path| dump::lime(&ram, path, 1).unwrap()));
+    done(check(&live, folder, "AVML", |path| dump::lime(&ram, path, 2).unwrap()));
+    done(check(&live, folder, "kdump with zstd", |path| dump::kdump_zstd(&ram, path).unwrap()));
+    for paging in [false, true] {
+        let name = if paging { "ELF core by mappings" } else { "ELF core" };
+        done(check(&live, folder, name, |path| {
+            dump::by_qemu(&mut guest, path, None, paging).unwrap();
+        }));
+    }
+    for format in ["kdump-zlib", "kdump-lzo", "kdump-snappy"] {
+        let flat = check(&live, folder, format, |path| {
+            dump::by_qemu(&mut guest, path, Some(format), false).unwrap();
+        });
+        done(check(&live, folder, &format!("{format} in order"), |path| {
+            dump::unflatten(&flat, path).unwrap();
+        }));
+        done(flat);
+    }
+}
