@@ -32,7 +32,7 @@ pub mod symbols;
 pub mod verify;
 pub mod vmcoreinfo;
 
-pub use discovery::{Options, discover};
+pub use discovery::{Options, discover, mapped_share};
 pub use profile::Profile;
 pub use profile_file::ProfileFile;
 pub use report::{DiscoveryError, Event, Progress};

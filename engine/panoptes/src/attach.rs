@@ -8,7 +8,9 @@ use std::time::Instant;
 use panoptes_engine::source::{ErrorClass, FileSource, SourceError};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::Kernel;
-use panoptes_profiles::{DiscoveryError, Event, Options, Profile, ProfileFile, Progress, discover};
+use panoptes_profiles::{
+    DiscoveryError, Event, Options, Profile, ProfileFile, Progress, discover, mapped_share,
+};
 
 use crate::config::{AutoOr, Configuration, System, SystemAddress};
 use crate::exit::{Exit, Failure};
@@ -87,14 +89,49 @@ pub fn find_kernel(
     known: &KnownProfiles,
     progress: &mut dyn Progress,
 ) -> Result<Profile, DiscoveryError> {
-    let options = Options {
+    let mut options = Options {
         files: &known.files,
         use_builtin: known.use_builtin,
         generate: known.generate,
         ..Options::default()
     };
-    discover(source, &options, &mut |event: Event<'_>| progress.event(event))
+    let layouts = source.layouts();
+    if layouts == 1 {
+        return discover(source, &options, &mut |event: Event<'_>| progress.event(event));
+    }
+    // Where the file does not tell where its memory lies: the usual places first, for each layout.
+    let mut best: Option<(f64, usize, Profile)> = None;
+    let mut failure = None;
+    for everywhere in [false, true] {
+        options.everywhere = everywhere;
+        for index in 0..layouts {
+            source.choose_layout(index);
+            match discover(source, &options, &mut |event: Event<'_>| progress.event(event)) {
+                Ok(profile) => {
+                    let share = mapped_share(source, &profile);
+                    if share > SHARE_ENOUGH {
+                        return Ok(profile);
+                    }
+                    if best.as_ref().is_none_or(|(most, ..)| share > *most) {
+                        best = Some((share, index, profile));
+                    }
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        // A kernel that was told to use less than there is maps no more in any layout.
+        if let Some((_, index, profile)) = best {
+            source.choose_layout(index);
+            return Ok(profile);
+        }
+    }
+    source.choose_layout(0);
+    // Without a layout in which one was found there was a failure.
+    failure.map_or_else(|| discover(source, &options, &mut ()), Err)
 }
+
+/// The share of a region that a kernel maps where the layout is right: the firmware keeps a few MiB.
+const SHARE_ENOUGH: f64 = 0.9;
 
 /// Opens a system and finds its kernel, telling people how it goes.
 pub fn attach(

@@ -142,7 +142,8 @@ struct Stamp {
 }
 
 impl MappedFile {
-    /// Opens a file whose first byte is at physical address 0, until [`MemorySource::move_by`] says otherwise.
+    /// Opens a file that is nothing but memory: in the likeliest of its [`Self::layouts`], until
+    /// [`Self::choose_layout`] or [`MemorySource::move_by`] says otherwise.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let (file, _) = open_file(path)?;
         Self::from_flat_file(file, path)
@@ -157,7 +158,7 @@ impl MappedFile {
 
     pub(super) fn from_flat_file(file: File, path: &Path) -> Result<Self, SourceError> {
         let bytes = super::open::check(&file, path)?;
-        let layout = vec![Segment { physical: 0..bytes, offset: 0 }];
+        let layout = layouts_of(bytes).next().unwrap_or_default();
         Ok(Self { beginning: Beginning::Assumed, ..Self::new(file, path, bytes, layout, true)? })
     }
 
@@ -237,6 +238,25 @@ impl MappedFile {
         };
         source.refresh().map_err(failed("examine"))?;
         Ok(source)
+    }
+
+    /// How many layouts the machine may have; more than one where a file does not tell it, and is so large that
+    /// machines differ.
+    pub fn layouts(&self) -> usize {
+        match self.beginning {
+            Beginning::Known => 1,
+            Beginning::Assumed => layouts_of(self.bytes).count(),
+        }
+    }
+
+    /// Takes one of [`Self::layouts`], the likeliest of which is the first, and in force from the beginning.
+    pub fn choose_layout(&mut self, index: usize) {
+        if self.beginning == Beginning::Assumed
+            && let Some(segments) = layouts_of(self.bytes).nth(index)
+        {
+            self.regions = segments.iter().map(|segment| segment.physical.clone()).collect();
+            self.segments = segments;
+        }
     }
 
     /// Looks whether the file has given pages back or has shrunk: one system call. Call it between scans:
@@ -509,6 +529,27 @@ impl MemorySource for MappedFile {
         self.regions[0] = start..end;
         true
     }
+}
+
+/// Where machines put the memory that does not fit below 4 GiB beside their devices: how much of it they have at
+/// least then, and how much of it stays low.
+const LOW_MEMORY: [(u64, u64); 4] = [
+    // QEMU's q35 (hw/i386/pc_q35.c, pc_q35_init), unless it is told `max-ram-below-4g`.
+    (0xb000_0000, 0x8000_0000),
+    // QEMU's i440fx from 0xe000_0000 on (hw/i386/pc_piix.c, pc_init1) and Cloud Hypervisor.
+    (0xc000_0001, 0xc000_0000),
+    // Firecracker.
+    (0xd000_0001, 0xd000_0000),
+    // `max-ram-below-4g=3.5G`, as on Xen.
+    (0xe000_0001, 0xe000_0000),
+];
+
+/// The layouts that a file may have which is nothing but memory. Which it has is not told by its size, but by the
+/// memory: its kernel's page tables.
+fn layouts_of(bytes: u64) -> impl Iterator<Item = Vec<Segment>> {
+    let around = LOW_MEMORY.into_iter().filter(move |(least, _)| bytes >= *least);
+    let around = around.map(move |(_, low)| Segment::around_hole(bytes, low, 1 << 32));
+    around.chain(std::iter::once(vec![Segment { physical: 0..bytes, offset: 0 }]))
 }
 
 /// The first and the last page of some bytes of a file, of which there is at least one.

@@ -102,6 +102,22 @@ impl FileSource {
         self.lacks
     }
 
+    /// How many layouts of physical memory may be right, the likeliest first. Which one is shows by the page
+    /// tables of the kernel that is found.
+    pub fn layouts(&self) -> usize {
+        match &self.memory {
+            Memory::Mapped(source) => source.layouts(),
+            Memory::Blocks(_) | Memory::Replay(_) => 1,
+        }
+    }
+
+    /// Takes one of the layouts; the first is taken at the beginning.
+    pub fn choose_layout(&mut self, index: usize) {
+        if let Memory::Mapped(source) = &mut self.memory {
+            source.choose_layout(index);
+        }
+    }
+
     /// Looks whether the file has changed under us; see [`MappedFile::refresh`]. A dump or an image never does.
     pub fn refresh(&mut self) -> io::Result<Refreshed> {
         match &mut self.memory {

@@ -19,6 +19,7 @@ mod clock;
 mod derive;
 mod image;
 mod page_tables;
+mod regions;
 mod symbols;
 mod vmemmap;
 
@@ -48,6 +49,7 @@ pub(crate) use candidate::LARGE_PAGE_BYTES;
 use candidate::{Candidate, Claim};
 use clock::ClockFields;
 pub(crate) use image::is_init_task;
+pub use regions::mapped_share;
 
 /// Most kernels, of those whose page tables hold, that are tried to the end: each costs milliseconds.
 const PROVEN_MAX: usize = 16;
@@ -76,6 +78,8 @@ pub struct Options<'a> {
     /// Whether the search goes on after the first kernel that verifies, for one that runs later: after a
     /// warm reboot the one before still lies in memory. Costs one look at every page.
     pub look_for_newer: bool,
+    /// Whether all of memory is searched when no kernel is in the usual place.
+    pub everywhere: bool,
 }
 
 impl Default for Options<'_> {
@@ -87,6 +91,7 @@ impl Default for Options<'_> {
             use_kallsyms: true,
             use_vmcoreinfo: true,
             look_for_newer: true,
+            everywhere: true,
         }
     }
 }
@@ -145,7 +150,8 @@ impl Search<'_, '_> {
                 }
             }
             // A kernel that is there but has no profile will have none elsewhere either.
-            if self.best.is_some() || self.attempts.lack_profile() {
+            let found = self.best.is_some() || self.attempts.lack_profile();
+            if found || !self.options.everywhere {
                 return;
             }
             self.extend(Stage::SweepEverything);

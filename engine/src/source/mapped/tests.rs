@@ -593,3 +593,47 @@ fn a_file_of_nothing_but_memory_can_be_moved() {
     let mut source = MappedFile::open_with_layout(file.path(), layout).unwrap();
     assert!(!source.move_by(0x1000));
 }
+
+#[test]
+fn layouts_of_large_files_go_around_the_hole_that_machines_have() {
+    let lows = |bytes: u64| -> Vec<u64> {
+        layouts_of(bytes)
+            .map(|layout| {
+                let total: u64 = layout.iter().map(|s| s.physical.end - s.physical.start).sum();
+                assert_eq!(total, bytes);
+                check_layout(&layout, bytes).unwrap();
+                assert!(layout.len() == 1 || layout[1].physical.start == 1 << 32);
+                layout[0].physical.end
+            })
+            .collect()
+    };
+    let (q35, i440fx, flat) = (0x8000_0000, 0xc000_0000, |bytes| bytes);
+    assert_eq!(lows(1 << 30), [1 << 30]);
+    assert_eq!(lows(0xafff_f000), [0xafff_f000]);
+    assert_eq!(lows(0xb000_0000), [q35, 0xb000_0000]);
+    assert_eq!(lows(0xc000_0000), [q35, flat(0xc000_0000)]);
+    assert_eq!(lows(4 << 30), [q35, i440fx, 0xd000_0000, 0xe000_0000, flat(4 << 30)]);
+}
+
+#[test]
+fn a_layout_can_be_chosen_where_the_file_does_not_tell_it() {
+    const BYTES: u64 = 0xb000_0000;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(BYTES).unwrap();
+    file.as_file().write_all_at(&page_bytes(3), 0x8000_0000).unwrap();
+    let mut source = MappedFile::open(file.path()).unwrap();
+    assert_eq!(source.layouts(), 2);
+    assert_eq!(source.regions(), [0..0x8000_0000, 0x1_0000_0000..0x1_3000_0000]);
+    assert_eq!(read(&mut source, 0x1_0000_0000, PAGE), (Outcome::Read, page_bytes(3).to_vec()));
+    assert_eq!(read(&mut source, 0x8000_0000, PAGE).0, Outcome::NotBacked);
+    source.choose_layout(1);
+    assert_eq!(source.regions(), [0..BYTES]);
+    assert_eq!(read(&mut source, 0x8000_0000, PAGE), (Outcome::Read, page_bytes(3).to_vec()));
+    source.choose_layout(7);
+    assert_eq!(source.regions(), [0..BYTES]);
+    let layout = vec![Segment { physical: 0x1000..BYTES, offset: 0x1000 }];
+    let mut source = MappedFile::open_with_layout(file.path(), layout).unwrap();
+    assert_eq!(source.layouts(), 1);
+    source.choose_layout(0);
+    assert_eq!(source.regions(), [0x1000..BYTES]);
+}
