@@ -24,7 +24,7 @@
 static const char *run(const char *command)
 {
 	static char message[64];
-	char line[4096];
+	static char line[1 << 16]; /* Lines of JSON are long. */
 	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC) != 0)
@@ -42,7 +42,9 @@ static const char *run(const char *command)
 	FILE *output = fdopen(ends[0], "r");
 	while (output && fgets(line, sizeof(line), output)) {
 		line[strcspn(line, "\n")] = '\0';
-		out_say("%s", line);
+		out_raw("|", 1);
+		out_raw(line, strlen(line));
+		out_raw("\n", 1);
 	}
 	if (output)
 		fclose(output);

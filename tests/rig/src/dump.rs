@@ -79,8 +79,44 @@ pub fn lime(ram: &Path, path: &Path, version: u32) -> Result<()> {
     out.flush().map_err(&failed)
 }
 
-/// Writes a kdump-compressed dump with zstd, as makedumpfile does from 1.7.1 on.
-pub fn kdump_zstd(ram: &Path, path: &Path) -> Result<()> {
+/// How a kdump-compressed dump is packed that QEMU does not write, or not as Debian builds it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Packing {
+    /// As makedumpfile does with `-l`.
+    Lzo,
+    /// As makedumpfile does with `-p`.
+    Snappy,
+    /// As makedumpfile does with `-z`, from 1.7.1 on.
+    Zstd,
+}
+
+impl Packing {
+    /// DUMP_DH_COMPRESSED_… of makedumpfile's diskdump_mod.h.
+    const fn flag(self) -> u32 {
+        match self {
+            Self::Lzo => 2,
+            Self::Snappy => 4,
+            Self::Zstd => 0x20,
+        }
+    }
+
+    fn pack(self, page: &[u8]) -> Result<Vec<u8>> {
+        match self {
+            Self::Lzo => lzokay::compress::compress(page)
+                .map_err(|error| Error::new(format!("cannot pack a page with LZO: {error:?}"))),
+            Self::Snappy => snap::raw::Encoder::new()
+                .compress_vec(page)
+                .map_err(|error| Error::new(format!("cannot pack a page with snappy: {error}"))),
+            Self::Zstd => Ok(ruzstd::encoding::compress_to_vec(
+                page,
+                ruzstd::encoding::CompressionLevel::Fastest,
+            )),
+        }
+    }
+}
+
+/// Writes a kdump-compressed dump.
+pub fn kdump(ram: &Path, path: &Path, packing: Packing) -> Result<()> {
     let failed = failed(path);
     let memory = File::open(ram).map_err(&failed)?;
     let bytes = memory.metadata().map_err(&failed)?.len();
@@ -94,8 +130,8 @@ pub fn kdump_zstd(ram: &Path, path: &Path) -> Result<()> {
     let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, b"KDUMP   \x06\0\0\0");
     put(12 + 4 * 65, b"x86_64");
-    // Status (packed with zstd), block size, blocks of the sub-header and of the bitmaps, pages.
-    let fields = [0x20, PAGE as u32, 1, 2 * bitmap_blocks as u32, pages as u32];
+    // Status (how it is packed), block size, blocks of the sub-header and of the bitmaps, pages.
+    let fields = [packing.flag(), PAGE as u32, 1, 2 * bitmap_blocks as u32, pages as u32];
     for (index, field) in fields.iter().enumerate() {
         put(424 + 4 * index, &field.to_le_bytes());
     }
@@ -115,14 +151,13 @@ pub fn kdump_zstd(ram: &Path, path: &Path) -> Result<()> {
     let mut page = [0; PAGE];
     for number in present {
         memory.read_exact_at(&mut page, (number * PAGE) as u64).map_err(&failed)?;
-        let level = ruzstd::encoding::CompressionLevel::Fastest;
         let (offset, size, flags) = if page.iter().all(|byte| *byte == 0) {
             (zeros_at, PAGE, 0_u32)
         } else {
-            let packed = ruzstd::encoding::compress_to_vec(&page[..], level);
+            let packed = packing.pack(&page)?;
             // What does not get smaller stays as it is.
             let (bytes, flags) =
-                if packed.len() < PAGE { (&packed[..], 0x20) } else { (&page[..], 0) };
+                if packed.len() < PAGE { (&packed[..], packing.flag()) } else { (&page[..], 0) };
             data.write_all(bytes).map_err(&failed)?;
             at += bytes.len() as u64;
             (at - bytes.len() as u64, bytes.len(), flags)

@@ -40,6 +40,10 @@ pub struct GuestSpec {
     pub page_table_isolation: bool,
     /// The processor, as QEMU calls it (`cortex-a72`), where it is not to be the one with everything.
     pub cpu: Option<String>,
+    /// The machine, as QEMU calls it (`pc`), where it is not to be the usual one.
+    pub machine: Option<String>,
+    /// Programs of this machine that the guest is to have, static: by their paths there and here.
+    pub files: Vec<(String, PathBuf)>,
     /// More kernel arguments.
     pub kernel_arguments: Vec<String>,
     /// Where the guest's memory lies; by default a file in the cache folder, gone with the guest.
@@ -64,6 +68,8 @@ impl GuestSpec {
             five_level: false,
             page_table_isolation: false,
             cpu: None,
+            machine: None,
+            files: Vec::new(),
             kernel_arguments: Vec::new(),
             ram_file: None,
             private_memory: false,
@@ -104,6 +110,7 @@ impl Guest {
         let initramfs = initramfs::build(&spec.kernel)?;
         let folder = new_folder()?;
         let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join("ram"));
+        let initramfs = initramfs::with_files(initramfs, &spec.files, &folder)?;
         let arguments = qemu_arguments(spec, &initramfs, &folder, &ram);
         let mut command = Command::new("setpriv");
         // Ends with us even where we are killed, so no guest is left behind.
@@ -283,6 +290,7 @@ fn qemu_arguments(
         Architecture::Arm64 => ("virt", "max", "ttyAMA0"),
     };
     let cpu = spec.cpu.as_deref().unwrap_or(cpu);
+    let machine = spec.machine.as_deref().unwrap_or(machine);
     // panic=0: a guest that panics stands still, with its console kept.
     let mut append = format!("console={console} panic=0 loglevel=5");
     if spec.numa_nodes > 1 {

@@ -70,6 +70,27 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// An initramfs with more programs, made in a guest's own folder; the same one if there are none.
+pub(crate) fn with_files(
+    initramfs: PathBuf,
+    files: &[(String, PathBuf)],
+    folder: &Path,
+) -> Result<PathBuf> {
+    if files.is_empty() {
+        return Ok(initramfs);
+    }
+    // The kernel takes several archives one after another.
+    let mut bytes = cache::read(&initramfs)?;
+    let mut archive = Archive::default();
+    for (name, path) in files {
+        archive.file(name, 0o755, &cache::read(path)?);
+    }
+    bytes.extend(archive.finish());
+    let path = folder.join("initramfs");
+    cache::write(&path, &bytes)?;
+    Ok(path)
+}
+
 /// A static busybox: unpacked from Debian's package, since installing it would oust `busybox`.
 pub(crate) fn busybox(architecture: Architecture) -> Result<PathBuf> {
     let path = cache::folder("tools")?.join(format!("busybox-{}", architecture.debian()));

@@ -92,3 +92,32 @@ fn twenty_thousand_descriptors_on_two_nodes_are_scanned_exactly() {
         scan_is_exact(&mut boot(Flavor::V6_1, change), many);
     }
 }
+
+/// Guests with a hole below 4 GiB: the file does not show it, the kernel's page tables do.
+fn around_the_hole(machine: &str, memory_mib: u64) {
+    let change = |spec: &mut GuestSpec| {
+        spec.machine = Some(machine.to_owned());
+        spec.memory_mib = memory_mib;
+    };
+    scan_is_exact(&mut boot(Flavor::V6_1, change), "zoo");
+}
+
+#[test]
+fn zoo_around_the_hole_of_q35_is_scanned_exactly() {
+    if enabled("zoo_around_the_hole_of_q35_is_scanned_exactly") {
+        around_the_hole("q35", 3072);
+    }
+}
+
+#[test]
+fn zoo_around_the_hole_of_i440fx_is_scanned_exactly() {
+    if !enabled("zoo_around_the_hole_of_i440fx_is_scanned_exactly") {
+        return;
+    }
+    if std::env::var_os("PANOPTES_LONG").is_none() {
+        eprintln!("skipped: zoo_around_the_hole_of_i440fx_is_scanned_exactly; set PANOPTES_LONG=1");
+        return;
+    }
+    around_the_hole("pc", 3072); // no hole: all of it is low
+    around_the_hole("pc", 4096);
+}

@@ -39,7 +39,9 @@ pub(in crate::source) fn core(loads: &[(u64, Vec<u8>, u64)], many: bool) -> Vec<
     half(&mut header, 64);
     half(&mut header, 56);
     half(&mut header, if many { 0xffff } else { loads.len() as u16 });
-    [64, u16::from(many), 0].into_iter().for_each(|value| half(&mut header, value));
+    for value in [64, u16::from(many), 0] {
+        half(&mut header, value);
+    }
     if many {
         header.extend([0; 44]);
         header.extend((loads.len() as u32).to_le_bytes());

@@ -67,7 +67,7 @@ fn swept(source: &mut FileSource) -> Vec<Range<u64>> {
     ranges
 }
 
-fn lime(magic: &[u8; 4], version: u32, ranges: &[(u64, Vec<u8>)]) -> Vec<u8> {
+fn lime(magic: [u8; 4], version: u32, ranges: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let mut dump = Vec::new();
     for (start, bytes) in ranges {
         dump.extend(magic);
@@ -109,7 +109,7 @@ fn check_two_ranges(source: &mut FileSource) {
 
 #[test]
 fn lime_is_read() {
-    let dump = lime(b"EMiL", 1, &two_ranges());
+    let dump = lime(*b"EMiL", 1, &two_ranges());
     let mut source = opened(&dump, Format::Lime, Lacks::default());
     assert_eq!(source.regions(), [0x1000..0x1_5000, 0x10_0000..0x10_3000]);
     check_two_ranges(&mut source);
@@ -119,7 +119,7 @@ fn lime_is_read() {
 
 #[test]
 fn avml_is_read() {
-    let dump = lime(b"AVML", 2, &two_ranges());
+    let dump = lime(*b"AVML", 2, &two_ranges());
     let mut source = opened(&dump, Format::Avml, Lacks::default());
     check_two_ranges(&mut source);
     assert_eq!(swept(&mut source), source.regions());
@@ -127,7 +127,7 @@ fn avml_is_read() {
 
 #[test]
 fn lime_that_was_cut_short_says_what_is_missing() {
-    let dump = lime(b"EMiL", 1, &two_ranges());
+    let dump = lime(*b"EMiL", 1, &two_ranges());
     let cut = 32 + 5 * 4096;
     let lacks = Lacks { cut_short: 15 * 4096, ..Lacks::default() };
     let mut source = opened(&dump[..cut], Format::Lime, lacks);
@@ -146,7 +146,7 @@ fn lime_that_was_cut_short_says_what_is_missing() {
 
 #[test]
 fn avml_that_was_cut_short_says_what_is_missing() {
-    let dump = lime(b"AVML", 2, &two_ranges());
+    let dump = lime(*b"AVML", 2, &two_ranges());
     let source = open(&dump[..dump.len() - 20]).unwrap();
     assert!(source.lacks().cut_short > 0);
     check_refused(&dump[..40], "no memory");
@@ -206,6 +206,17 @@ fn cores_that_are_none_are_refused() {
     check_refused(&odd, "odd size");
 }
 
+/// One page of a machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Page {
+    /// There is none.
+    None,
+    /// It was left out.
+    LeftOut,
+    /// It was written.
+    Written(Vec<u8>),
+}
+
 /// What a kdump is made of.
 #[derive(Clone)]
 struct Kdump {
@@ -213,8 +224,7 @@ struct Kdump {
     block_bytes: usize,
     wide: bool,
     level: u32,
-    /// Pages by number: there is none, it was left out, or its bytes.
-    pages: Vec<Option<Option<Vec<u8>>>>,
+    pages: Vec<Page>,
 }
 
 impl Kdump {
@@ -247,10 +257,14 @@ impl Kdump {
         let half = bitmaps.len() / 2;
         for (index, page) in self.pages.iter().enumerate() {
             let bit = 1 << (index % 8);
-            bitmaps[index / 8] |= if page.is_some() { bit } else { 0 };
-            bitmaps[half + index / 8] |= if matches!(page, Some(Some(_))) { bit } else { 0 };
+            bitmaps[index / 8] |= if *page == Page::None { 0 } else { bit };
+            bitmaps[half + index / 8] |= if matches!(page, Page::Written(_)) { bit } else { 0 };
         }
-        let written: Vec<&Vec<u8>> = self.pages.iter().flatten().flatten().collect();
+        let written: Vec<&Vec<u8>> = self
+            .pages
+            .iter()
+            .filter_map(|page| if let Page::Written(bytes) = page { Some(bytes) } else { None })
+            .collect();
         let data_at = header.len() + bitmaps.len() + written.len() * 24;
         let (mut descriptors, mut data) = (Vec::new(), vec![0; block]);
         for page in written {
@@ -278,12 +292,12 @@ fn block(number: u64, bytes: usize) -> Vec<u8> {
 }
 
 fn kdump(how: Compression, block_bytes: usize, wide: bool) -> Kdump {
-    let mut pages = vec![None; 1000];
+    let mut pages = vec![Page::None; 1000];
     for number in [3, 4, 5, 63, 64, 127, 511, 512, 999] {
-        pages[number as usize] = Some(Some(block(number, block_bytes)));
+        pages[number as usize] = Page::Written(block(number, block_bytes));
     }
-    pages[100..300].fill(Some(Some(vec![0; block_bytes])));
-    pages[6] = Some(None);
+    pages[100..300].fill(Page::Written(vec![0; block_bytes]));
+    pages[6] = Page::LeftOut;
     Kdump { how, block_bytes, wide, level: 31, pages }
 }
 
