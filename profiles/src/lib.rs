@@ -22,6 +22,7 @@ pub mod discovery;
 pub mod import;
 pub mod kallsyms;
 pub mod memory;
+pub mod memory_regions;
 mod object;
 pub mod profile;
 pub mod profile_file;

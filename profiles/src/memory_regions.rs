@@ -1,0 +1,274 @@
+//! Where a machine has memory, as a file says it that was made on that machine.
+//!
+//! Two kinds are read: App Shield's `mem_regions.json`, which NVIDIA's `doca_apsh_config.py --files memregions` makes,
+//! and a copy of `/proc/iomem` itself, from which that is made.
+//!
+//! The JSON is `{"allowed_regions": {"0": {"length": N, "start": N}, …}}` in decimal. As that program (DOCA 2.6) writes
+//! it, it is not quite JSON: there is a comma after each last member. And its lengths are one short, since it
+//! subtracts the first address from the last one of a line of `/proc/iomem` ("00001000-0009fbff : System RAM"). Both are
+//! put right here. (Files for Windows machines have whole pages as lengths, which stay as they are.)
+//!
+//! Not for: reading the memory. What the file says is a claim of the watched machine.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+
+/// The largest file that is read; a machine has some dozens of regions.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+/// Regions at most.
+pub const REGIONS_MAX: usize = 1024;
+/// Physical addresses have at most 52 bits on x86-64 and arm64.
+const ADDRESS_END: u64 = 1 << 52;
+
+/// Why a file says no regions.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RegionsError {
+    /// It is far too large.
+    TooLarge,
+    /// It is neither of the two kinds.
+    Unknown,
+    /// It begins as JSON and is none.
+    Json(serde_json::Error),
+    /// It has no object `allowed_regions`.
+    Missing,
+    /// A region lacks its start or length, or they are no numbers.
+    Member {
+        /// Its name.
+        name: String,
+    },
+    /// A region is empty, reaches beyond any address, or overlaps another.
+    Region {
+        /// Its first address.
+        start: u64,
+    },
+    /// All addresses of a copy of `/proc/iomem` are zero.
+    Hidden,
+    /// There is none, or there are too many.
+    Count {
+        /// How many.
+        count: usize,
+    },
+}
+
+impl fmt::Display for RegionsError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => write!(out, "it is far too large for a list of memory regions"),
+            Self::Unknown => {
+                write!(out, "it is neither App Shield's mem_regions.json nor a copy of /proc/iomem")
+            }
+            Self::Json(error) => write!(out, "it is not the JSON that it begins as: {error}"),
+            Self::Missing => write!(out, "it has no object `allowed_regions`"),
+            Self::Member { name } => {
+                write!(out, "its region {name:?} needs `start` and `length`, both numbers")
+            }
+            Self::Region { start } => write!(
+                out,
+                "its region at {start:#x} is empty, overlaps another, or ends beyond all addresses"
+            ),
+            Self::Hidden => write!(
+                out,
+                "all its addresses are zero, as /proc/iomem shows them to others than root: copy it as root"
+            ),
+            Self::Count { count: 0 } => write!(out, "it has no region of memory"),
+            Self::Count { count } => {
+                write!(out, "it has {count} regions, more than the {REGIONS_MAX} of any machine")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RegionsError {}
+
+/// The regions that a file says, ascending. They need not begin and end with pages.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(RegionsError::TooLarge);
+    }
+    let mut regions = if bytes.trim_ascii_start().starts_with(b"{") {
+        from_json(bytes)?
+    } else {
+        from_iomem(bytes)?
+    };
+    if regions.is_empty() || regions.len() > REGIONS_MAX {
+        return Err(RegionsError::Count { count: regions.len() });
+    }
+    regions.sort_unstable_by_key(|region| region.start);
+    let mut before = 0;
+    for region in &regions {
+        if region.start < before || region.end <= region.start || region.end > ADDRESS_END {
+            return Err(RegionsError::Region { start: region.start });
+        }
+        before = region.end;
+    }
+    Ok(regions)
+}
+
+fn from_json(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
+    let bytes = without_last_commas(bytes);
+    let file: Map<String, Value> = serde_json::from_slice(&bytes).map_err(RegionsError::Json)?;
+    let Some(Value::Object(members)) = file.get("allowed_regions") else {
+        return Err(RegionsError::Missing);
+    };
+    if members.len() > REGIONS_MAX {
+        return Err(RegionsError::Count { count: members.len() });
+    }
+    let mut regions = Vec::with_capacity(members.len());
+    for (name, member) in members {
+        let number = |key| member.get(key).and_then(Value::as_u64);
+        let (Some(start), Some(length)) = (number("start"), number("length")) else {
+            return Err(RegionsError::Member { name: name.clone() });
+        };
+        let end = start.checked_add(length).filter(|end| *end < ADDRESS_END);
+        let end = end.ok_or(RegionsError::Region { start })?;
+        // The last byte's address, if it is odd: memory comes in more than single bytes.
+        regions.push(start..end + end % 2);
+    }
+    Ok(regions)
+}
+
+/// A copy in which no comma stands before a closing bracket, strings left alone.
+fn without_last_commas(bytes: &[u8]) -> Vec<u8> {
+    let mut copy: Vec<u8> = Vec::with_capacity(bytes.len());
+    let mut comma = None;
+    let (mut in_string, mut escaped) = (false, false);
+    for &byte in bytes {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else {
+            match byte {
+                b',' => comma = Some(copy.len()),
+                b'}' | b']' => {
+                    if let Some(at) = comma.take() {
+                        copy[at] = b' ';
+                    }
+                }
+                _ if byte.is_ascii_whitespace() => {}
+                _ => {
+                    comma = None;
+                    in_string = byte == b'"';
+                }
+            }
+        }
+        copy.push(byte);
+    }
+    copy
+}
+
+/// The lines of `/proc/iomem` for memory that the kernel uses (kernel/resource.c, `r_show`): "start-end : System RAM",
+/// both in hex and inclusive, those below others indented.
+fn from_iomem(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| RegionsError::Unknown)?;
+    let mut regions = Vec::new();
+    let mut lines = 0;
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let (range, name) = line.split_once(" : ").ok_or(RegionsError::Unknown)?;
+        let (start, end) = range.trim_start().split_once('-').ok_or(RegionsError::Unknown)?;
+        let hex = |digits: &str| u64::from_str_radix(digits, 16).ok().filter(|n| *n < ADDRESS_END);
+        let (Some(start), Some(end)) = (hex(start), hex(end)) else {
+            return Err(RegionsError::Unknown);
+        };
+        lines += 1;
+        let is_top = !line.starts_with(char::is_whitespace);
+        // Memory that was plugged in carries its driver's name in brackets ("System RAM (virtio_mem)").
+        if is_top && (name == "System RAM" || name.starts_with("System RAM (")) {
+            if regions.len() > REGIONS_MAX {
+                return Err(RegionsError::Count { count: regions.len() });
+            }
+            regions.push(start..end + 1);
+        }
+    }
+    if lines == 0 {
+        return Err(RegionsError::Unknown);
+    }
+    if !regions.is_empty() && regions.iter().all(|region| *region == (0..1)) {
+        return Err(RegionsError::Hidden);
+    }
+    Ok(regions)
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of regions with one region")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As doca_apsh_config.py prints it for the lines below, commas and all.
+    const JSON: &str = "{\n   \"allowed_regions\" : {\n      \"0\" : {\n         \"length\" : 650238,\n         \
+        \"start\" : 4096\n      },\n      \"1\" : {\n         \"length\" : 2146304,\n         \
+        \"start\" : 1048576\n      },\n   }\n}\n";
+
+    const IOMEM: &str = "\
+00000000-00000fff : Reserved
+00001000-0009fbff : System RAM
+000a0000-000bffff : PCI Bus 0000:00
+00100000-3ffdbfff : System RAM
+  01000000-01ffffff : Kernel code
+  1f000000-2effffff : System RAM
+100000000-13fffffff : System RAM (virtio_mem)
+";
+
+    fn check(text: &str, expected: &[Range<u64>]) {
+        assert_eq!(parse(text.as_bytes()).unwrap(), expected);
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, words: &str) {
+        let message = parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(message.contains(words) && !message.contains('\n'), "{message}");
+    }
+
+    #[test]
+    fn what_app_shield_writes_is_read() {
+        let (first, second) = (4096 + 650_238, 1_048_576 + 2_146_304);
+        check(JSON, &[4096..first, 1_048_576..second]);
+        // One short of 0x9fc00, as the line "00001000-0009fbff" makes it.
+        let short = r#"{"allowed_regions": {"0": {"length": 650239, "start": 4096}}}"#;
+        check(short, &[0x1000..0x9_fc00]);
+        let regions = r#"{"allowed_regions": {"0": {"start": 8192, "length": 4096},
+            "1": {"start": 0, "length": 4096}}, "more, ]": ",}"}"#;
+        check(regions, &[0..4096, 8192..12288]);
+    }
+
+    #[test]
+    fn a_copy_of_iomem_is_read() {
+        let regions = [0x1000..0x9_fc00, 0x10_0000..0x3ffd_c000, 0x1_0000_0000..0x1_4000_0000];
+        check(IOMEM, &regions);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        check_refused("", "neither");
+        check_refused("hello", "neither");
+        check_refused("{", "JSON");
+        check_refused("{}", "`allowed_regions`");
+        check_refused(r#"{"allowed_regions": {}}"#, "no region");
+        check_refused(r#"{"allowed_regions": {"0": {"start": 1}}}"#, "\"0\" needs");
+        check_refused(r#"{"allowed_regions": {"0": {"start": 4096, "length": 0}}}"#, "0x1000 is");
+        let end = r#"{"allowed_regions": {"0": {"start": 4096, "length": 18446744073709551615}}}"#;
+        check_refused(end, "beyond all");
+        let twice = r#"{"allowed_regions": {"0": {"start": 0, "length": 9000},
+            "1": {"start": 4096, "length": 4096}}}"#;
+        check_refused(twice, "0x1000 is");
+        check_refused("00000000-00000000 : System RAM\n00000000-00000000 : Reserved\n", "as root");
+        check_refused("00000000-00000fff : Reserved\n", "no region");
+        check_refused(&format!("{{{}", " ".repeat(FILE_BYTES_MAX)), "too large");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(
+            start in "[{ ]?",
+            text in r#"[{}\[\]",:0-9a-f\\ \n-]{0,40}|allowed_regions|(1000-1fff : System RAM\n){0,3}"#,
+        ) {
+            if let Ok(regions) = parse(format!("{start}{text}").as_bytes()) {
+                prop_assert!(regions.is_sorted_by(|one, next| one.end <= next.start));
+            }
+        }
+    }
+}
