@@ -25,6 +25,7 @@ mod devices;
 mod error;
 mod handle;
 mod library;
+mod low_memory;
 mod plan;
 mod transfer;
 mod window;
@@ -34,12 +35,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
 
 pub use devices::{Device, Function, FunctionKind, devices};
 pub use error::DocaError;
 pub use library::Library;
 
+use low_memory::Probe;
 use plan::{Job, Planner, REQUESTS_MAX};
 use transfer::{Made, Submitted, Transfer};
 use window::Window;
@@ -99,6 +102,19 @@ pub struct DocaCounts {
     pub failed: u64,
 }
 
+impl DocaCounts {
+    /// What was lost, in words; `None` if nothing was.
+    pub fn losses(&self) -> Option<String> {
+        (self.failed > 0).then(|| {
+            format!(
+                "{} reads failed in DMA: {} copies came back with an error, {} short, {} not in time, {} were refused; \
+                 {} succeeded, and the context was started again {} times",
+                self.failed, self.errors, self.short, self.overdue, self.refused, self.copies, self.restarts
+            )
+        })
+    }
+}
+
 /// A machine's memory behind a BlueField's DMA engine.
 #[derive(Debug)]
 pub struct DocaMemory {
@@ -107,6 +123,7 @@ pub struct DocaMemory {
     /// Jobs that are to be asked for again.
     again: VecDeque<Job>,
     options: DocaOptions,
+    copy_bytes: u64,
     example: (usize, u64),
     /// Unset once the device does not answer, until it does again.
     answers: bool,
@@ -115,6 +132,21 @@ pub struct DocaMemory {
 }
 
 impl DocaMemory {
+    /// Opens the memory of the function `vuid` of `device`, and finds out where that machine has memory: x86-64 Linux
+    /// leaves it behind in its first mebibyte. [`DocaError::Regions`] where that can't be found.
+    pub fn open_anywhere(
+        library: &Arc<Library>,
+        device: &str,
+        vuid: &str,
+        options: DocaOptions,
+    ) -> Result<Self, DocaError> {
+        let mut source = Self::open(library, device, vuid, &[low_memory::CONVENTIONAL], options)?;
+        let regions = low_memory::find(&mut source)?;
+        source.set_regions(&regions)?;
+        source.counts = DocaCounts::default();
+        Ok(source)
+    }
+
     /// Opens the memory of the function `vuid` of `device`. `regions` say where that machine has memory, ascending;
     /// nothing else is ever read, since beyond memory lie devices that reading might disturb.
     pub fn open(
@@ -144,11 +176,21 @@ impl DocaMemory {
             again: VecDeque::with_capacity(jobs),
             transfer,
             options,
+            copy_bytes,
             example,
             answers: true,
             revived: Instant::now(),
             counts: DocaCounts::default(),
         })
+    }
+
+    /// Reads from other regions from now on; allocates.
+    fn set_regions(&mut self, regions: &[Range<u64>]) -> Result<(), DocaError> {
+        let regions = whole_pages(regions)?;
+        self.example = (0, regions.first().ok_or(DocaError::Regions)?.start);
+        self.transfer.set_regions(&regions)?;
+        self.planner = Planner::new(regions, self.copy_bytes, self.transfer.slots());
+        Ok(())
     }
 
     /// How the source has fared so far.
@@ -321,6 +363,27 @@ impl MemorySource for DocaMemory {
 
     fn regions(&self) -> &[Range<u64>] {
         self.planner.regions()
+    }
+}
+
+impl Probe for DocaMemory {
+    fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError> {
+        let mut pages = at.to_vec();
+        pages.sort_unstable();
+        pages.dedup();
+        let regions: Vec<_> =
+            pages.iter().map(|page| *page..page.saturating_add(PAGE_BYTES)).collect();
+        self.set_regions(&regions)?;
+        let page = |(index, at): (usize, &u64)| {
+            Request::new(
+                PhysicalAddress(*at),
+                PAGE_BYTES as u32,
+                (index as u64 * PAGE_BYTES) as u32,
+            )
+        };
+        let mut requests: Vec<Request> = at.iter().enumerate().map(page).collect();
+        self.read_batch(&mut requests, bytes);
+        Ok(requests.iter().all(|request| request.outcome == Outcome::Read))
     }
 }
 

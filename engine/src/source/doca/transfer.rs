@@ -10,6 +10,7 @@
 #![allow(unsafe_code, reason = "calls into the DOCA library, whose objects are pointers")]
 
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -99,7 +100,7 @@ struct Parts {
     window: Window,
     arena: Arena,
     _engine: Handle<doca_pe>,
-    _device: Handle<doca_dev>,
+    device: Handle<doca_dev>,
     library: Arc<Library>,
 }
 
@@ -246,7 +247,7 @@ impl Transfer {
             window,
             arena,
             _engine: engine,
-            _device: device,
+            device,
             library,
         };
         let mut transfer = Self {
@@ -258,6 +259,15 @@ impl Transfer {
         transfer.parts.make_destinations(transfer.slot_bytes)?;
         transfer.start(example)?;
         Ok(transfer)
+    }
+
+    /// Reads from other regions from now on. Nothing may be under way.
+    pub(super) fn set_regions(&mut self, regions: &[Range<u64>]) -> Result<(), DocaError> {
+        let parts = &mut *self.parts;
+        if parts.slots.iter().any(|slot| slot.state != State::Free) {
+            return parts.library.check("doca_mmap_destroy", bindings::DOCA_ERROR_IN_USE);
+        }
+        parts.window.set(&parts.library, &parts.device, regions)
     }
 
     /// How many copies can be under way.

@@ -30,7 +30,7 @@ use super::library::{Library, call};
 pub(super) struct Window {
     maps: Vec<Handle<doca_mmap>>,
     _started: Started,
-    _function: Handle<doca_devemu_pci_dev>,
+    function: Handle<doca_devemu_pci_dev>,
     _type: Type,
     _representor: Handle<doca_dev_rep>,
 }
@@ -60,9 +60,27 @@ impl Window {
         let context = Context::new(library, AS_CONTEXT, context, engine)?;
         context.start()?;
         let started = Started(context);
-        let mut maps = Vec::with_capacity(regions.len());
+        let mut window = Self {
+            maps: Vec::new(),
+            _started: started,
+            function,
+            _type: kind,
+            _representor: representor,
+        };
+        window.set(library, device, regions)?;
+        Ok(window)
+    }
+
+    /// Maps other regions in place of those mapped so far, into which no buffer may point any more.
+    pub(super) fn set(
+        &mut self,
+        library: &Arc<Library>,
+        device: &Handle<doca_dev>,
+        regions: &[Range<u64>],
+    ) -> Result<(), DocaError> {
+        self.maps.clear();
         for region in regions {
-            let map = host_map(library, &function)?;
+            let map = host_map(library, &self.function)?;
             let start = ptr::without_provenance_mut(region.start as usize);
             let bytes = region.end - region.start;
             let read_only = bindings::DOCA_ACCESS_FLAG_LOCAL_READ_ONLY;
@@ -77,15 +95,9 @@ impl Window {
             call!(library, doca_mmap_set_memrange(map.get(), start, bytes))?;
             // SAFETY: as above.
             call!(library, doca_mmap_start(map.get()))?;
-            maps.push(map);
+            self.maps.push(map);
         }
-        Ok(Self {
-            maps,
-            _started: started,
-            _function: function,
-            _type: kind,
-            _representor: representor,
-        })
+        Ok(())
     }
 
     /// The map of region number `index`.
