@@ -8,24 +8,35 @@
 use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
+use panoptes_decoders::paging::aarch64::Granule;
+use panoptes_decoders::source::MemorySource as _;
 use panoptes_profiles::{Options, discover};
 
 #[allow(dead_code)]
 #[path = "../../profiles/tests/common/mod.rs"]
 mod common;
 
-use common::guest::{Guest, Kind};
+use common::guest::{Arm64, Guest, Kind};
 
 thread_local! {
-    static GUESTS: RefCell<[Guest; 2]> = RefCell::new(
-        [false, true].map(|five_levels| Guest::new(Kind { five_levels, ..Kind::default() })),
-    );
+    static GUESTS: RefCell<[Guest; 4]> = RefCell::new({
+        let arm64 = |granule, built_bits, actual_bits, beginning| {
+            let arm64 = Arm64 { granule, built_bits, actual_bits, beginning };
+            Guest::new(Kind { arm64: Some(arm64), ..Kind::default() })
+        };
+        [
+            Guest::new(Kind::default()),
+            Guest::new(Kind { five_levels: true, ..Kind::default() }),
+            arm64(Granule::Kib4, 52, 52, 0x4000_0000),
+            arm64(Granule::Kib64, 52, 48, 0x1_2000_0000),
+        ]
+    });
 }
 
 fuzz_target!(|data: &[u8]| {
     let Some((&road, changes)) = data.split_first() else { return };
     GUESTS.with_borrow_mut(|guests| {
-        change_and_discover(&mut guests[usize::from(road & 1)], road, changes)
+        change_and_discover(&mut guests[usize::from(road & 3)], road, changes)
     });
 });
 
@@ -46,12 +57,15 @@ fn change_and_discover(guest: &mut Guest, road: u8, changes: &[u8]) {
         guest.word(at, new);
     }
     let options = Options {
-        use_kallsyms: road & 2 == 0,
+        use_kallsyms: road & 4 == 0,
         // The sweep for page tables reads everything: seldom.
-        use_vmcoreinfo: road & 0xfc != 0,
+        use_vmcoreinfo: road & 0xf8 != 0,
         ..Options::default()
     };
+    let beginning = guest.regions()[0].start;
     let _ = discover(guest, &options, &mut ());
+    let moved = guest.regions()[0].start.wrapping_sub(beginning);
+    guest.move_by(moved.wrapping_neg());
     for (at, old) in undo.into_iter().rev() {
         guest.word(at, old);
     }

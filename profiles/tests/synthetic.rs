@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::guest::{BUILD_ID, DIRECT_MAP, Guest, Kind, RELEASE, VMEMMAP};
+use common::guest::{Arm64, BUILD_ID, DIRECT_MAP, Guest, Kind, RELEASE, VMEMMAP};
+use panoptes_decoders::paging::aarch64::Granule;
 use panoptes_decoders::paging::{Levels, x86_64};
+use panoptes_decoders::source::MemorySource as _;
 use panoptes_profiles::report::{CheckOutcome, Origin, Refusal, Trace};
 use panoptes_profiles::{DiscoveryError, Event, Options, Profile, ProfileFile, discover};
 use proptest::prelude::*;
@@ -49,6 +51,68 @@ fn every_road_leads_to_the_same_kernel() {
             }
         }
     }
+}
+
+const fn arm64(granule: Granule, built_bits: u32, actual_bits: u32, beginning: u64) -> Arm64 {
+    Arm64 { granule, built_bits, actual_bits, beginning }
+}
+
+#[test]
+fn arm64_kernels_are_found_and_where_their_memory_begins() {
+    for kind in [
+        arm64(Granule::Kib4, 48, 48, 0x4000_0000),
+        arm64(Granule::Kib4, 52, 48, 0),
+        arm64(Granule::Kib4, 52, 52, 0x40_8000_0000),
+        arm64(Granule::Kib16, 47, 47, 0x4000_0000),
+        arm64(Granule::Kib16, 52, 52, 0x4000_0000),
+        arm64(Granule::Kib64, 48, 48, 0x1_2000_0000),
+        arm64(Granule::Kib64, 52, 48, 0x4000_0000),
+    ] {
+        for options in [Options::default(), without_kallsyms()] {
+            let mut guest = Guest::new(Kind { arm64: Some(kind), ..Kind::default() });
+            let profile =
+                find(&mut guest, &options).unwrap_or_else(|error| panic!("{kind:x?}: {error}"));
+            let space = &profile.space;
+            assert_eq!(space.levels, Levels::Aarch64(kind.levels()), "{kind:x?}");
+            assert_eq!(guest.regions()[0].start, kind.beginning, "{kind:x?}");
+            assert_eq!(space.direct_map.start, DIRECT_MAP);
+            assert_eq!(space.direct_map_physical.0, kind.beginning);
+            let frames = kind.beginning / kind.levels().bytes(1);
+            assert_eq!(space.vmemmap_base, VMEMMAP.wrapping_sub(frames * 64));
+            assert_eq!(space.image.end - space.image.start, 4 << 20);
+            let init_task = profile.symbols.init_task.unwrap();
+            let physical = space.linear(init_task).unwrap();
+            assert_eq!(physical.0, kind.beginning + guest.init_task);
+            // Once more, where the memory has its place already.
+            let again = find(&mut guest, &options).unwrap();
+            assert_eq!(again.space, profile.space);
+            assert_eq!(guest.regions()[0].start, kind.beginning);
+        }
+    }
+}
+
+#[test]
+fn memory_that_knows_its_place_is_not_moved() {
+    let kind = arm64(Granule::Kib4, 48, 48, 0x4000_0000);
+    let mut guest = Guest::new(Kind { arm64: Some(kind), ..Kind::default() });
+    guest.movable = false;
+    let error = find(&mut guest, &Options::default()).unwrap_err();
+    assert_eq!(error.activity(), "unable_to_determine_target_os");
+    assert_eq!(guest.regions()[0].start, 0);
+}
+
+/// Somebody in an x86-64 guest writes the texts and tables of an arm64 kernel.
+#[test]
+fn a_forgery_of_another_architecture_moves_nothing() {
+    let forged = arm64(Granule::Kib4, 48, 48, 0x4000_0000);
+    let mut guest = Guest::empty();
+    let kind = Kind { arm64: Some(forged), calendar_seconds: 1, ..Kind::default() };
+    guest.boot(kind, 2 << 20);
+    guest.boot(Kind { vmcoreinfo: Some(0xf0_2000), ..Kind::default() }, 10 << 20);
+    let profile = find(&mut guest, &Options::default()).unwrap();
+    assert_eq!(profile.space.levels, Levels::X86_64(x86_64::Levels::Four));
+    assert_eq!(guest.regions()[0].start, 0);
+    assert_eq!(profile.space.image_physical.0, 10 << 20);
 }
 
 #[test]

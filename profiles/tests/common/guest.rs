@@ -1,12 +1,16 @@
 //! A machine of 16 MiB with the little of a kernel that discovery looks at: page tables, a VMCOREINFO, a
-//! table of symbols, types, and two tasks.
+//! table of symbols, types, and two tasks. Of arm64 it has the page tables, the VMCOREINFO, and that its memory
+//! does not begin at 0; the addresses that it uses exist on both.
 
 use std::fmt::Write;
 use std::ops::Range;
 
+use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
 use panoptes_decoders::layout::Field;
+use panoptes_decoders::paging::Step;
+use panoptes_decoders::paging::aarch64::{self, Granule};
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_profiles::btf::Btf;
 
@@ -48,6 +52,8 @@ mod at {
     pub(super) const CACHE_NAME: u64 = 0x3_b000;
     pub(super) const SYMBOLS: u64 = 0x4_0000;
     pub(super) const BTF: u64 = 0x10_0000;
+    /// arm64's tables, from here on one every 64 KiB; the first is the root.
+    pub(super) const ARM64_TABLES: u64 = 0x20_0000;
 }
 
 /// Places behind the image: tasks and what belongs to them, reached by the direct map.
@@ -66,16 +72,35 @@ mod slab {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
     pub(crate) five_levels: bool,
+    pub(crate) arm64: Option<Arm64>,
     /// Physical address of the VMCOREINFO; none without.
     pub(crate) vmcoreinfo: Option<u64>,
     pub(crate) btf: bool,
     pub(crate) calendar_seconds: u64,
 }
 
+/// What an arm64 guest is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arm64 {
+    pub(crate) granule: Granule,
+    /// Bits of addresses, as built (`VA_BITS`) and as the processor has them.
+    pub(crate) built_bits: u32,
+    pub(crate) actual_bits: u32,
+    /// Where memory begins.
+    pub(crate) beginning: u64,
+}
+
+impl Arm64 {
+    pub(crate) fn levels(self) -> aarch64::Levels {
+        aarch64::Levels::new(self.granule, self.built_bits, self.actual_bits).expect("they can be")
+    }
+}
+
 impl Default for Kind {
     fn default() -> Self {
         Self {
             five_levels: false,
+            arm64: None,
             vmcoreinfo: Some(0xf0_0018),
             btf: true,
             calendar_seconds: 1_750_000_000,
@@ -94,6 +119,8 @@ pub(crate) struct Guest {
     /// Physical address of process 1's task.
     pub(crate) task: u64,
     image_physical: u64,
+    /// Whether it can be told where its memory begins.
+    pub(crate) movable: bool,
 }
 
 impl Guest {
@@ -115,19 +142,25 @@ impl Guest {
             init_task: 0,
             task: 0,
             image_physical: 0,
+            movable: false,
         }
     }
 
     /// Puts a kernel at a physical address; one that lies elsewhere stays, as after a warm reboot.
     pub(crate) fn boot(&mut self, kind: Kind, image_physical: u64) {
         self.image_physical = image_physical;
-        self.page_tables(kind.five_levels);
+        match kind.arm64 {
+            None => self.page_tables(kind.five_levels),
+            Some(arm64) => self.arm64_page_tables(arm64),
+        }
+        self.movable |= kind.arm64.is_some();
         self.tasks();
         let layouts = self.layouts.clone();
         let uts = layouts.uts_namespace;
         self.text(self.image(at::UTS) + u64::from(uts.release.offset), RELEASE);
         // VMCOREINFO's way to it: the third text of 65 bytes.
         self.text(self.image(at::UTS) + u64::from(uts.release.offset) + 256 + 130, RELEASE);
+        self.text(self.image(at::UTS) + u64::from(uts.release.offset) + 256, "Linux");
         self.text(self.image(at::BANNER), &format!("Linux version {RELEASE} (builder) #1"));
         self.put(self.image(at::CLOCK) + 8, layouts.timekeeper.xtime_sec, kind.calendar_seconds);
         self.word(self.image(at::BASES), DIRECT_MAP);
@@ -137,9 +170,9 @@ impl Guest {
             let btf = kernel_btf();
             self.memory[start..start + btf.len()].copy_from_slice(&btf);
         }
-        let symbols = self.symbols(kind.btf);
+        let symbols = self.symbols(kind.btf, kind.arm64.is_some());
         if let Some(at) = kind.vmcoreinfo {
-            let text = self.vmcoreinfo(kind.five_levels, &symbols);
+            let text = self.vmcoreinfo(kind, &symbols);
             self.text(at, &text);
         }
     }
@@ -211,6 +244,46 @@ impl Guest {
         self.entry(image(at::VMEMMAP_LOW), 0, pages | 0xe3);
     }
 
+    /// The image and the array of pages by pages, the direct map by blocks.
+    fn arm64_page_tables(&mut self, arm64: Arm64) {
+        let levels = arm64.levels();
+        let page = levels.bytes(1);
+        let mut tables = 1;
+        for at in (0..IMAGE_BYTES).step_by(page as usize) {
+            self.arm64_map(arm64, &mut tables, (IMAGE + at, self.image_physical + at), 1);
+        }
+        let pages = self.behind(slab::PAGES) & !((2 << 20) - 1);
+        for at in (0..(MEMORY_BYTES as u64 / page * PAGE_STRUCT_BYTES)).step_by(page as usize) {
+            self.arm64_map(arm64, &mut tables, (VMEMMAP + at, pages + at), 1);
+        }
+        for at in (0..MEMORY_BYTES as u64).step_by(levels.bytes(2) as usize) {
+            self.arm64_map(arm64, &mut tables, (DIRECT_MAP + at, at), 2);
+        }
+        assert!(tables <= 16, "the tables fit");
+    }
+
+    /// Maps an address to an offset in memory, making what tables it takes.
+    fn arm64_map(&mut self, arm64: Arm64, tables: &mut u64, (va, offset): (u64, u64), level: u32) {
+        let levels = arm64.levels();
+        let mut table = self.image(at::ARM64_TABLES);
+        for above in (level + 1..=levels.top()).rev() {
+            let entry = levels.entry_address(PhysicalAddress(table), va, above).0;
+            let old =
+                self.memory[entry as usize..].first_chunk().copied().map_or(0, u64::from_le_bytes);
+            let next = if let Step::Table(next) = levels.step(old, va, above) {
+                next.0 - arm64.beginning
+            } else {
+                *tables += 1;
+                self.image(at::ARM64_TABLES) + ((*tables - 1) << 16)
+            };
+            self.word(entry, (next + arm64.beginning) | 3);
+            table = next;
+        }
+        let entry = levels.entry_address(PhysicalAddress(table), va, level).0;
+        let kind = if level == 1 { 0x403 } else { 0x401 };
+        self.word(entry, (offset + arm64.beginning) | kind);
+    }
+
     fn tasks(&mut self) {
         let layouts = self.layouts.clone();
         let t = &layouts.task_struct;
@@ -278,20 +351,21 @@ impl Guest {
     }
 
     /// Writes the table of symbols; VMCOREINFO's lines for it.
-    fn symbols(&mut self, btf: bool) -> String {
+    fn symbols(&mut self, btf: bool, arm64: bool) -> String {
         let btf_end = at::BTF + kernel_btf().len() as u64;
         let mut symbols = vec![
             ("T_text", 0),
-            ("T_stext", 0),
+            ("T_stext", if arm64 { ARM64_HEAD_BYTES } else { 0 }),
             ("B_end", IMAGE_BYTES),
             ("Dinit_task", at::INIT_TASK),
             ("Dinit_pid_ns", at::PID_NS),
             ("Binit_net", at::NET),
             ("Dinit_uts_ns", at::UTS),
             ("Btk_core", at::CLOCK),
-            ("Dpage_offset_base", at::BASES),
-            ("Dvmemmap_base", at::BASES + 8),
         ];
+        if !arm64 {
+            symbols.extend([("Dpage_offset_base", at::BASES), ("Dvmemmap_base", at::BASES + 8)]);
+        }
         if btf {
             symbols.extend([("R__start_BTF", at::BTF), ("R__stop_BTF", btf_end)]);
         }
@@ -321,9 +395,27 @@ impl Guest {
         lines
     }
 
-    fn vmcoreinfo(&self, five_levels: bool, symbols: &str) -> String {
+    fn vmcoreinfo(&self, kind: Kind, symbols: &str) -> String {
         let phys_base = self.image_physical.wrapping_sub(IMAGE - 0xffff_ffff_8000_0000) as i64;
         let release = u64::from(self.layouts.uts_namespace.release.offset) + 256;
+        if let Some(arm64) = kind.arm64 {
+            return format!(
+                "OSRELEASE={RELEASE}\nBUILD-ID={BUILD_ID}\nPAGESIZE={}\n\
+                 SYMBOL(init_uts_ns)={:x}\nOFFSET(uts_namespace.name)={release}\n\
+                 SYMBOL(swapper_pg_dir)={:x}\nSYMBOL(_stext)={:x}\n{symbols}\
+                 NUMBER(VA_BITS)={}\nNUMBER(VMEMMAP_START)={VMEMMAP:#x}\n\
+                 NUMBER(kimage_voffset)={:#x}\nNUMBER(PHYS_OFFSET)={:#x}\n\
+                 NUMBER(TCR_EL1_T1SZ)={:#x}\nKERNELOFFSET=1600000\n",
+                arm64.levels().bytes(1),
+                IMAGE + at::UTS,
+                IMAGE + at::ARM64_TABLES,
+                IMAGE + ARM64_HEAD_BYTES,
+                arm64.built_bits,
+                IMAGE.wrapping_sub(self.image_physical + arm64.beginning),
+                arm64.beginning,
+                64 - arm64.actual_bits,
+            );
+        }
         format!(
             "OSRELEASE={RELEASE}\nBUILD-ID={BUILD_ID}\nPAGESIZE=4096\n\
              SYMBOL(init_uts_ns)={:x}\nOFFSET(uts_namespace.name)={release}\n\
@@ -332,13 +424,16 @@ impl Guest {
              KERNELOFFSET=1600000\nNUMBER(sme_mask)=0\n",
             IMAGE + at::UTS,
             IMAGE + at::ROOT,
-            u8::from(five_levels),
+            u8::from(kind.five_levels),
         )
     }
 }
 
 /// Where the direct map begins with five levels.
 const DIRECT_MAP_FIVE: u64 = 0xff11_0001_4000_0000;
+
+/// Before arm64's code there is the image's head.
+const ARM64_HEAD_BYTES: u64 = 64 << 10;
 
 /// Size of the `struct page` that `types` makes.
 const PAGE_STRUCT_BYTES: u64 = 64;
@@ -350,7 +445,8 @@ impl MemorySource for Guest {
                 request.outcome = Outcome::Failed;
                 continue;
             };
-            let start = usize::try_from(request.address.0).unwrap_or(usize::MAX);
+            let start = request.address.0.checked_sub(self.region.start);
+            let start = start.and_then(|start| usize::try_from(start).ok()).unwrap_or(usize::MAX);
             let source =
                 start.checked_add(target.len()).and_then(|end| self.memory.get(start..end));
             request.outcome = match source {
@@ -365,5 +461,13 @@ impl MemorySource for Guest {
 
     fn regions(&self) -> &[Range<u64>] {
         std::slice::from_ref(&self.region)
+    }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        if self.movable {
+            let start = self.region.start.wrapping_add(bytes);
+            self.region = start..start + MEMORY_BYTES as u64;
+        }
+        self.movable
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use panoptes_rig::compare::KINDS;
 use panoptes_rig::{
-    Build, Flavor, Guest, GuestSpec, Kernel, Report, Series, compare, product, setup,
+    Architecture, Build, Flavor, Guest, GuestSpec, Kernel, Report, Series, compare, product, setup,
 };
 use serde_json::Value;
 
@@ -40,6 +40,17 @@ struct Machine {
     five_level: bool,
     page_table_isolation: bool,
     two_nodes: bool,
+    processor: Processor,
+}
+
+/// The processor of an arm64 machine.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Processor {
+    /// The one with every feature that QEMU has.
+    #[default]
+    Max,
+    /// One of 48-bit addresses.
+    CortexA72,
 }
 
 /// What came of one guest.
@@ -79,7 +90,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             .filter(|machine| plain.is_empty() || *machine == Machine::default())
         {
             let release = kernel.as_ref().map_or("", Kernel::release).to_owned();
-            eprintln!("kernels: {} {release}, {}", flavor.name(), machine.text());
+            eprintln!(
+                "kernels: {} {release}, {}",
+                flavor.name(),
+                machine.text(flavor.architecture)
+            );
             let outcome = kernel.clone().and_then(|kernel| look(kernel, machine, &program));
             let row = Row { flavor, release, machine, outcome };
             eprintln!("{}", row.line());
@@ -98,9 +113,12 @@ fn machines(flavor: Flavor) -> Vec<Machine> {
     if !holds_under_load(flavor) {
         return vec![plain];
     }
+    if flavor.architecture == Architecture::Arm64 {
+        return vec![plain, Machine { processor: Processor::CortexA72, ..plain }];
+    }
     // Debian builds 5.10 without five-level page tables.
     let five_level = flavor.series != Series::V5_10;
-    let all = Machine { five_level, page_table_isolation: true, two_nodes: true };
+    let all = Machine { five_level, page_table_isolation: true, two_nodes: true, ..plain };
     if flavor.build != Build::Generic {
         return vec![plain, all];
     }
@@ -118,7 +136,8 @@ fn machines(flavor: Flavor) -> Vec<Machine> {
 /// Whether a kernel can be worked with: the cloud build of 6.12 corrupts its own memory within seconds under
 /// QEMU's emulation (seen with QEMU 7.2), so it is stopped and looked at right after it has booted.
 fn holds_under_load(flavor: Flavor) -> bool {
-    (flavor.series, flavor.build) != (Series::V6_12, Build::Cloud)
+    (flavor.series, flavor.build, flavor.architecture)
+        != (Series::V6_12, Build::Cloud, Architecture::Amd64)
 }
 
 /// Boots a machine and compares a scan of it with the truth.
@@ -130,6 +149,7 @@ fn look(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, Str
         five_level: machine.five_level,
         page_table_isolation: machine.page_table_isolation,
         numa_nodes: if machine.two_nodes { 2 } else { 1 },
+        cpu: (machine.processor == Processor::CortexA72).then(|| "cortex-a72".to_owned()),
         ..GuestSpec::new(kernel)
     };
     let mut guest = Guest::boot(&spec).map_err(text)?;
@@ -166,7 +186,13 @@ fn timed(program: &Path, guest: &Guest) -> panoptes_rig::Result<(Duration, Durat
 }
 
 impl Machine {
-    fn text(self) -> String {
+    fn text(self, architecture: Architecture) -> String {
+        if architecture == Architecture::Arm64 {
+            return match self.processor {
+                Processor::Max => "every feature".to_owned(),
+                Processor::CortexA72 => "Cortex-A72".to_owned(),
+            };
+        }
         let mut words = vec![if self.five_level { "5 levels" } else { "4 levels" }];
         if self.page_table_isolation {
             words.push("isolated page tables");
@@ -210,7 +236,7 @@ fn table(rows: &[Row]) -> String {
     lines[0].extend(figures.map(str::to_owned));
     for row in rows {
         let release = if row.release.is_empty() { row.flavor.name() } else { row.release.clone() };
-        let mut cells = vec![release, row.machine.text()];
+        let mut cells = vec![release, row.machine.text(row.flavor.architecture)];
         match &row.outcome {
             Ok(Outcome { report, cold_start, scan }) => {
                 cells.extend(KINDS.iter().map(|kind| {
