@@ -51,6 +51,19 @@ enum Processor {
     Max,
     /// One of 48-bit addresses.
     CortexA72,
+    /// The like that can have pages of 16 KiB too.
+    CortexA76,
+}
+
+impl Processor {
+    /// QEMU's name of it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Max => "max",
+            Self::CortexA72 => "cortex-a72",
+            Self::CortexA76 => "cortex-a76",
+        }
+    }
 }
 
 /// What came of one guest.
@@ -114,7 +127,11 @@ fn machines(flavor: Flavor) -> Vec<Machine> {
         return vec![plain];
     }
     if flavor.architecture == Architecture::Arm64 {
-        return vec![plain, Machine { processor: Processor::CortexA72, ..plain }];
+        let processor = match flavor.build {
+            Build::Pages16Kib => Processor::CortexA76,
+            _ => Processor::CortexA72,
+        };
+        return vec![plain, Machine { processor, ..plain }];
     }
     // Debian builds 5.10 without five-level page tables.
     let five_level = flavor.series != Series::V5_10;
@@ -149,7 +166,7 @@ fn look(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, Str
         five_level: machine.five_level,
         page_table_isolation: machine.page_table_isolation,
         numa_nodes: if machine.two_nodes { 2 } else { 1 },
-        cpu: (machine.processor == Processor::CortexA72).then(|| "cortex-a72".to_owned()),
+        cpu: (machine.processor != Processor::Max).then(|| machine.processor.name().to_owned()),
         ..GuestSpec::new(kernel)
     };
     let mut guest = Guest::boot(&spec).map_err(text)?;
@@ -188,10 +205,7 @@ fn timed(program: &Path, guest: &Guest) -> panoptes_rig::Result<(Duration, Durat
 impl Machine {
     fn text(self, architecture: Architecture) -> String {
         if architecture == Architecture::Arm64 {
-            return match self.processor {
-                Processor::Max => "every feature".to_owned(),
-                Processor::CortexA72 => "Cortex-A72".to_owned(),
-            };
+            return format!("-cpu {}", self.processor.name());
         }
         let mut words = vec![if self.five_level { "5 levels" } else { "4 levels" }];
         if self.page_table_isolation {
