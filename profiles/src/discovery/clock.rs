@@ -52,10 +52,15 @@ struct SourceFields {
 
 impl ClockFields {
     /// The timekeeper lies in the `struct tk_data` that has a name since v6.13, before that behind a sequence
-    /// counter of four bytes and its padding (kernel/time/timekeeping.c).
+    /// counter (kernel/time/timekeeping.c): four bytes and their padding or, with `PREEMPT_RT`, a pointer to
+    /// its lock too (`SEQCOUNT_LOCKNAME`, include/linux/seqlock.h).
     pub(crate) fn bind(members: &dyn Members) -> Self {
         let offset = |structure: &str, path: &str| {
             members.member(structure, path).map(|member| u64::from(member.offset))
+        };
+        let counter = || {
+            let bytes = members.size_of("seqcount_raw_spinlock").filter(|&bytes| bytes <= 64)?;
+            Some(u64::from(bytes).next_multiple_of(8))
         };
         let search = || {
             Some(SearchFields {
@@ -74,7 +79,7 @@ impl ClockFields {
             })
         };
         Self {
-            timekeeper: offset("tk_data", "timekeeper").unwrap_or(8),
+            timekeeper: offset("tk_data", "timekeeper").or_else(counter).unwrap_or(8),
             search: search(),
             source: source(),
         }

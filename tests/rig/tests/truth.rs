@@ -219,16 +219,16 @@ fn assert_oddities(truth: &Truth) {
 }
 
 #[test]
-fn zoo_of_6_1_has_everything() {
-    if enabled("zoo_of_6_1_has_everything") {
-        zoo_has_everything(Flavor::V6_1);
+fn zoo_of_the_oldest_kernel_has_everything() {
+    if enabled("zoo_of_the_oldest_kernel_has_everything") {
+        zoo_has_everything(Flavor::V5_10);
     }
 }
 
 #[test]
-fn zoo_of_6_12_has_everything() {
-    if enabled("zoo_of_6_12_has_everything") {
-        zoo_has_everything(Flavor::V6_12);
+fn zoo_of_the_newest_kernel_has_everything() {
+    if enabled("zoo_of_the_newest_kernel_has_everything") {
+        zoo_has_everything(Flavor::V7);
     }
 }
 
