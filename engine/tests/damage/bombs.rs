@@ -77,9 +77,37 @@ impl<'m> Bomb<'m> {
             self.memory.fill(pivot, (1..=u64::from(pivots.size / 8)).map(|end| end << 20));
         }
         for mm in self.mms.clone() {
-            let root =
-                self.layouts.mm_struct.ma_root.expect("the recorded kernels have maple trees");
-            self.set(mm, root, self.room.0 | ARANGE_64);
+            if let Some(root) = self.layouts.mm_struct.ma_root {
+                self.set(mm, root, self.room.0 | ARANGE_64);
+            }
+        }
+    }
+
+    fn areas_without_end(&mut self) {
+        let layouts = self.layouts;
+        let area = &layouts.vm_area_struct;
+        let (Some(root), Some(node), Some(left), Some(right)) =
+            (layouts.mm_struct.mm_rb, area.vm_rb, area.rb_left, area.rb_right)
+        else {
+            return;
+        };
+        // Each area leads to two others: two to the sixty-fourth.
+        let stride = u64::from(area.size).next_multiple_of(8);
+        let count = ROOM_BYTES / stride;
+        let Some(&mm) = self.mms.first() else { return };
+        for index in 0..count {
+            let at = self.slot(index, stride);
+            self.set(at, area.vm_mm, mm.0);
+            self.set(at, area.vm_start, index << 12);
+            self.set(at, area.vm_end, (index + 1) << 12);
+            for (link, child) in [(left, index * 2 + 1), (right, index * 2 + 2)] {
+                let child = self.slot(child % count, stride);
+                self.set(at, link, child.plus(u64::from(node.offset)).0);
+            }
+        }
+        let first = self.room.plus(u64::from(node.offset));
+        for mm in self.mms.clone() {
+            self.set(mm, root, first.0);
         }
     }
 
@@ -194,6 +222,7 @@ type Lay = fn(&mut Bomb<'_>, &Snapshot);
 
 const BOMBS: &[(&str, Lay)] = &[
     ("maple nodes without end", |bomb, _| bomb.maple_nodes_without_end()),
+    ("areas without end", |bomb, _| bomb.areas_without_end()),
     ("empty tables of descriptors", |bomb, _| bomb.tables_of_descriptors(|_| 0)),
     ("full tables of descriptors", |bomb, _| bomb.tables_of_descriptors(|at| at.0)),
     ("a pid tree that leads everywhere", |bomb, _| bomb.pid_tree()),

@@ -35,6 +35,7 @@ struct Process {
     mm: KernelVa,
     pgd: KernelVa,
     ma_root: u64,
+    mm_rb: KernelVa,
     fdtable: KernelVa,
     file: KernelVa,
     inode: KernelVa,
@@ -82,6 +83,7 @@ impl Landmarks {
                 mm: mm.address,
                 pgd: mm.pgd,
                 ma_root: mm.ma_root,
+                mm_rb: mm.mm_rb,
                 fdtable: table.table,
                 file: file.address,
                 inode: inode.address,
@@ -247,8 +249,17 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         |found| found.nearly_all(0),
     ),
     (
-        "all slots of a maple tree's root lead to the root",
-        |memory, _, marks, _| {
+        "all that a tree of areas leads to is its root",
+        |memory, layouts, marks, _| {
+            let area = &layouts.vm_area_struct;
+            if let (Some(node), Some(left), Some(right)) = (area.vm_rb, area.rb_left, area.rb_right)
+            {
+                let root = marks.process.mm_rb;
+                for link in [left, right] {
+                    memory.set(root, link, root.plus(u64::from(node.offset)).0);
+                }
+                return;
+            }
             // Whatever shape the node has: behind the parent pointer all words are pivots or slots.
             for word in 1..32 {
                 memory.put_u64(marks.maple_root().plus(word * 8), marks.process.ma_root);
@@ -260,13 +271,14 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         },
     ),
     (
-        "a maple tree's root claims to be of every other kind",
+        "a maple tree's root claims to be of every other kind, a red-black tree's lies elsewhere",
         |memory, layouts, marks, _| {
-            memory.set(
-                marks.process.mm,
-                layouts.mm_struct.ma_root.unwrap(),
-                marks.process.ma_root ^ 0x18,
-            );
+            let mm = &layouts.mm_struct;
+            let (root, value) = match (mm.ma_root, mm.mm_rb) {
+                (Some(root), _) => (root, marks.process.ma_root),
+                (None, root) => (root.expect("a kernel has either tree"), marks.process.mm_rb.0),
+            };
+            memory.set(marks.process.mm, root, value ^ 0x18);
         },
         |found| {
             found.all_processes();

@@ -74,14 +74,14 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
     }
     let text = |e: panoptes_rig::Error| e.to_string();
     setup::ensure().map_err(text)?;
-    let kernel = Kernel::obtain(Flavor::V6_1).map_err(text)?;
+    let kernel = Kernel::obtain(Flavor::V7).map_err(text)?;
     println!("fuzz: booting Linux {} for seeds …", kernel.release());
     let mut guest = Guest::boot(&GuestSpec::new(kernel)).map_err(text)?;
     guest.agent("zoo").map_err(text)?;
     guest.pause().map_err(text)?;
     std::fs::create_dir_all(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
     example("panoptes-profiles", "fuzz_seeds", &[&corpus, guest.ram_path()])?;
-    let image = recorded::folder()?.join("6.1.image");
+    let image = recorded::folder()?.join("7.image");
     example("panoptes-engine", "record", &[guest.ram_path(), &image])
 }
 

@@ -22,9 +22,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 
 /// An image, the kernel that it is of, and what its guest is made to do.
 const IMAGES: &[(&str, Flavor, &str)] = &[
-    ("6.1", Flavor::V6_1, "zoo"),
+    ("5.10", Flavor::V5_10, "zoo"),
     ("6.1-loaded", Flavor::V6_1, "load processes=100 threads=5 fds=50 areas=50 connections=5"),
-    ("6.12", Flavor::V6_12, "zoo"),
+    ("7", Flavor::V7, "zoo"),
 ];
 
 /// The folder where tests look for images.
@@ -35,10 +35,25 @@ pub(crate) fn folder() -> Result<PathBuf, String> {
 /// Records all images anew: what a scan touches changes with the code that scans.
 pub(crate) fn record_all() -> Result<(), String> {
     let folder = folder()?;
+    remove_others(&folder)?;
     for (name, flavor, work) in IMAGES {
         let image = folder.join(format!("{name}.image"));
         println!("== recording {}", image.display());
         record(*flavor, work, &image)?;
+    }
+    Ok(())
+}
+
+/// Removes images that are no longer made: tests take all that they find.
+fn remove_others(folder: &Path) -> Result<(), String> {
+    let wrong = |error| format!("cannot tidy {} up: {error}", folder.display());
+    for entry in std::fs::read_dir(folder).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        let is_ours =
+            |(name, ..): &(&str, Flavor, &str)| path.file_stem().is_some_and(|stem| stem == *name);
+        if !IMAGES.iter().any(is_ours) {
+            std::fs::remove_file(&path).map_err(wrong)?;
+        }
     }
     Ok(())
 }
