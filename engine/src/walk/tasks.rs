@@ -9,11 +9,11 @@ use core::mem;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, Slot};
-use panoptes_decoders::layout::{View, u32_at, u64_at};
+use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{ThreadRow, view};
-use super::{Kernel, NONE, ScanError, Walker, fetch};
+use super::{Kernel, NONE, ScanError, Walker, fetch, fetch_groups};
 use crate::address::Insertion;
 
 /// How many rounds of tasks that only a list names are read in one scan: one for those born meanwhile,
@@ -130,28 +130,42 @@ impl Walker {
             found.clear();
             mem::swap(found, children);
         }
-        // From each struct pid to the one task whose thread id it is: the first of tasks[PIDTYPE_PID].
+        // From each struct pid to the one task whose thread id it is: the first of tasks[PIDTYPE_PID]. Its number
+        // in the initial namespace is numbers[0], read by itself: newer kernels have a flexible array there,
+        // which has no size.
         found.clear();
         let link = u64::from(layouts.task_struct.pid_links.offset);
+        let first_number = u64::from(layouts.pid.numbers.offset);
         let losses = &mut self.snapshot.losses;
-        let numbers = &mut self.scratch.owners;
+        let (numbers, upids) = (&mut self.scratch.owners, &mut self.scratch.extra);
         numbers.clear();
-        let nr = layouts.upid.nr;
-        fetch(&mut self.reader, source, kernel, &layouts.pid.packing, &pids, |_, bytes| {
-            let Some(bytes) = bytes else {
-                losses.unreadable += 1;
-                whole = false;
-                return;
-            };
-            let view = View::new(bytes);
-            let first = view.u64_at(layouts.pid.tasks, 0);
-            // A struct pid outlives its thread while a process group or session bears its number.
-            if first != 0 && found.len() < found.capacity() && numbers.len() < numbers.capacity() {
-                found.push(KernelVa(first).minus(link));
-                // numbers[0]: the number in the initial namespace.
-                numbers.push(u32_at(view.bytes(layouts.pid.numbers), nr.offset as usize));
-            }
-        });
+        numbers.resize(pids.len(), 0);
+        upids.clear();
+        upids.extend(pids.iter().map(|pid| pid.plus(first_number)));
+        fetch_groups(
+            &mut self.reader,
+            source,
+            kernel,
+            [(&layouts.upid.packing, upids), (&layouts.pid.packing, &pids)],
+            |group, index, bytes| {
+                let Some(view) = bytes.map(View::new) else {
+                    losses.unreadable += u32::from(group == 1);
+                    whole = false;
+                    return;
+                };
+                if group == 0 {
+                    numbers[index] = view.unsigned(layouts.upid.nr) as u32;
+                    return;
+                }
+                let first = view.u64_at(layouts.pid.tasks, 0);
+                // A struct pid outlives its thread while a process group or session bears its number.
+                if first != 0 {
+                    // All numbers were read before: those of tasks move up to their tasks' places.
+                    numbers[found.len()] = numbers[index];
+                    found.push(KernelVa(first).minus(link));
+                }
+            },
+        );
         self.snapshot.idr_whole = whole;
         self.scratch.more = pids;
     }
