@@ -269,11 +269,45 @@ fn regions_of(leaves: Vec<(u64, Range<u64>)>) -> Vec<Range<u64>> {
 mod tests {
     use std::collections::HashMap;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Pages of a machine's memory, by their addresses; any other is a device that nobody may touch.
     #[derive(Default)]
     struct Machine(HashMap<u64, Vec<u64>>);
+
+    /// A machine whose tables may say anything; what is no page of it cannot be read.
+    struct Hostile(Machine);
+
+    impl Probe for Hostile {
+        fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError> {
+            let is_there = at.iter().all(|page| self.0.0.contains_key(page));
+            if is_there { self.0.read(at, bytes) } else { Ok(false) }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn tables_may_say_anything(
+            levels in 4..6_u32,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..ENTRIES, any::<u64>(), 0..4_usize), 1..12),
+        ) {
+            let mut machine = Machine::new(levels);
+            let mut tables: Vec<u64> = machine.0.keys().copied().filter(|at| *at > 0x9_0000).collect();
+            tables.sort_unstable();
+            for (table, index, value, kind) in changes {
+                let at = *table.get(&tables);
+                let other = tables[value as usize % tables.len()];
+                let entry = [value, other | 0x67, other | 0x1e3, value & ADDRESS | 0x163][kind];
+                machine.set(at, index, entry);
+            }
+            if let Ok(regions) = find(&mut Hostile(machine)) {
+                prop_assert!(!regions.is_empty() && regions.iter().all(|region| region.start < region.end));
+            }
+        }
+    }
 
     impl Probe for Machine {
         fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError> {
