@@ -229,3 +229,56 @@ fn what_the_limits_have_no_room_for_is_counted() {
         assert!(seen.lines > 0);
     }
 }
+
+/// A machine in which one word changes once it has been read.
+struct Moving<'a, S> {
+    inner: &'a mut S,
+    word: PhysicalAddress,
+    read: bool,
+}
+
+impl<S: MemorySource> MemorySource for Moving<'_, S> {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.inner.read_batch(requests, arena);
+        let mut was_read = false;
+        for request in requests.iter() {
+            let end = request.address.0 + u64::from(request.length);
+            if request.address.0 <= self.word.0 && self.word.0 + 8 <= end {
+                was_read = true;
+                if self.read {
+                    let at = request.target as usize + (self.word.0 - request.address.0) as usize;
+                    arena[at..at + 8].fill(0);
+                }
+            }
+        }
+        self.read |= was_read;
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        self.inner.regions()
+    }
+}
+
+#[test]
+fn a_descriptor_that_moves_while_its_file_is_read_is_left_out() {
+    let Some(images) = images_or_skip("the descriptor that moves") else { return };
+    let mut scanner = Scanner::new(&Limits::default());
+    for image in images {
+        let mut machine = Machine::open(&image);
+        let snapshot = scanner.see(&mut machine.memory, &machine.kernel).0;
+        let total = snapshot.descriptors.len();
+        // The last of the largest table that lies in the direct map.
+        let table = snapshot.files_structs.iter().max_by_key(|table| table.descriptors.len());
+        let table = table.expect("processes have descriptors");
+        let row = table.descriptors.end - 1;
+        let place = table.fd.plus(u64::from(snapshot.descriptors[row as usize].index) * 8);
+        let Some(word) = machine.kernel.space.linear(place) else { continue };
+        assert!(snapshot.descriptors.iter().all(|descriptor| !descriptor.moved));
+        let mut moving = Moving { inner: &mut machine.memory, word, read: false };
+        let snapshot = scanner.see(&mut moving, &machine.kernel).0;
+        assert_eq!(snapshot.descriptors.len(), total, "{}", machine.name);
+        let moved: Vec<_> = (0..total).filter(|&at| snapshot.descriptors[at].moved).collect();
+        assert_eq!(moved, [row as usize], "{}", machine.name);
+        assert_eq!(snapshot.descriptors[row as usize].file, NONE);
+    }
+}

@@ -136,6 +136,10 @@ int main(int argc, char **argv)
 			zoo_retitle();
 			workload_sleep();
 		}
+		if (strncmp(argv[0], ZOO_EXECUTE, strlen(ZOO_EXECUTE)) == 0) {
+			zoo_execute_again(argv[0] + strlen(ZOO_EXECUTE));
+			workload_sleep();
+		}
 		fprintf(stderr, "agent: I am the init of a test guest, nothing else\n");
 		return 1;
 	}

@@ -16,8 +16,7 @@
 #include <sys/stat.h>
 
 /* include/net/tcp_states.h; user space has these beside a struct tcp_info that is too old. */
-enum { TCP_SYN_RECV = 3, TCP_TIME_WAIT = 6, TCP_CLOSE = 7, TCP_LISTEN = 10,
-       TCP_BOUND_INACTIVE = 13 };
+enum { TCP_CLOSE = 7, TCP_LISTEN = 10, TCP_BOUND_INACTIVE = 13 };
 
 struct holder {
 	unsigned long inode;
@@ -108,11 +107,9 @@ static void address_text(int family, const __be32 *address, char *text, size_t s
 static const struct interface *interface_of(const struct inet_diag_msg *socket, const char *source,
 					    const char *destination)
 {
-	bool full = socket->idiag_state != TCP_LISTEN && socket->idiag_state != TCP_TIME_WAIT &&
-		    socket->idiag_state != TCP_SYN_RECV;
 	int index = (int)socket->id.idiag_if;
 
-	if (index == 0 && full)
+	if (index == 0 && socket->idiag_state != TCP_LISTEN)
 		index = netlink_route(source, destination);
 	return index > 0 ? interface_by_index(&interfaces, index) :
 			   interface_by_address(&interfaces, source);
@@ -249,6 +246,22 @@ static const char *one_namespace(const struct namespace *namespace, bool want_co
 	return error;
 }
 
+/* Namespaces that nothing but a mount holds, as `ip netns add` makes them: "… net:[4026532001] /run/… - nsfs …". */
+static void mounted_namespaces(void)
+{
+	char *bytes;
+
+	if (proc_read("/proc/self/mountinfo", &bytes) < 0)
+		return;
+	for (char *line = strtok(bytes, "\n"); line; line = strtok(NULL, "\n")) {
+		unsigned long inode;
+		char path[64];
+
+		if (sscanf(line, "%*d %*d %*s net:[%lu] %63s", &inode, path) == 2)
+			network_note_namespace(inode, path);
+	}
+}
+
 const char *truth_network(const struct processes *all, bool connections, bool interface_lines)
 {
 	const char *error = NULL;
@@ -262,6 +275,7 @@ const char *truth_network(const struct processes *all, bool connections, bool in
 		if (stat(path, &inode) == 0)
 			network_note_namespace(inode.st_ino, path);
 	}
+	mounted_namespaces();
 	if (holder_count)
 		qsort(holders, holder_count, sizeof(*holders), by_inode);
 	for (size_t i = 0; i < namespace_count && !error; i++)

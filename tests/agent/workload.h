@@ -60,6 +60,10 @@ void zoo_containers(void *unused);
 /* What the agent does when it is called by this name: overwrites its arguments. */
 #define ZOO_RETITLE "retitle"
 void zoo_retitle(void);
+/* The same by "execute-N": calls exec so many times in all, and is then called by the second name. */
+#define ZOO_EXECUTE "execute-"
+#define ZOO_EXECUTED "executed-"
+void zoo_execute_again(const char *left);
 
 /* Opens, writes a few bytes where it makes the file, and notes a failure. */
 int zoo_open(const char *path, int flags);

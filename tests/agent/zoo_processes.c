@@ -93,6 +93,85 @@ static void long_arguments(void *unused)
 	execute("/bin/sh", arguments);
 }
 
+/* Arguments that lie elsewhere now: between a page's end and the next one's beginning. */
+static void moved_arguments(void *unused)
+{
+	static const char text[] = "moved\0arguments\0\0with an empty one";
+	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *at = pages + 4096 - 10;
+
+	(void)unused;
+	memcpy(at, text, sizeof(text));
+	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_START, at, 0, 0), "arg_start");
+	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_END, at + sizeof(text), 0, 0), "arg_end");
+}
+
+static void emptied_arguments(void *unused)
+{
+	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)unused;
+	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_START, page, 0, 0), "arg_start");
+	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_END, page, 0, 0), "arg_end");
+}
+
+/* They end beyond where anything is mapped. */
+static void endless_arguments(void *unused)
+{
+	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)unused;
+	memset(pages, 'e', 4096);
+	munmap(pages + 4096, 4096);
+	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_START, pages + 96, 0, 0), "arg_start");
+}
+
+/* No NUL at the end, and no environment behind it. */
+static void unended_arguments(void *unused)
+{
+	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)unused;
+	memcpy(page, "one\0two", 7);
+	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_START, page, 0, 0), "arg_start");
+	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_END, page + 7, 0, 0), "arg_end");
+}
+
+/* Longer than what a scan reads. */
+static void huge_arguments(void *unused)
+{
+	static char big[30][3000];
+	char *arguments[40] = { "sh", "-c", "sleep 1000000; :" };
+
+	(void)unused;
+	for (size_t i = 0; i < 30; i++) {
+		memset(big[i], 'a' + (int)i % 26, sizeof(big[i]) - 1);
+		arguments[i + 3] = big[i];
+	}
+	execute("/bin/sh", arguments);
+}
+
+/* A program that called exec so many times after the agent. */
+static void often_executed(void *unused)
+{
+	char *arguments[] = { ZOO_EXECUTE "3", NULL };
+
+	(void)unused;
+	execute("/proc/self/exe", arguments);
+}
+
+void zoo_execute_again(const char *left)
+{
+	char name[16] = ZOO_EXECUTE "0";
+	char *arguments[] = { name, NULL };
+
+	if (*left > '1') {
+		name[strlen(name) - 1] = (char)(*left - 1);
+		execv("/proc/self/exe", arguments);
+	}
+	prctl(PR_SET_NAME, ZOO_EXECUTED "3");
+}
+
 static void no_arguments(void *unused)
 {
 	char *none[] = { NULL };
@@ -264,6 +343,8 @@ static void big_user(void *unused)
 	workload_check(setresuid(4294967294u - 1, 65534, 0), "setresuid");
 }
 
+static void start_thread(void *(*run)(void *), void *argument);
+
 /* States. */
 
 static void with_zombie(void *unused)
@@ -306,6 +387,30 @@ static void traced(void *unused)
 		workload_sleep();
 	}
 	waitpid(child, NULL, 0);
+}
+
+static void *short_lived(void *unused)
+{
+	prctl(PR_SET_NAME, "ended-thread");
+	usleep(300000);
+	return unused;
+}
+
+/* A thread that has ended and is kept by who traces it. */
+static void traced_thread(void *unused)
+{
+	(void)unused;
+	int *tid = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t child = fork();
+	if (child == 0) {
+		prctl(PR_SET_NAME, "with-ended");
+		start_thread(short_lived, NULL);
+		*tid = getpid() + 1;
+		workload_sleep();
+	}
+	usleep(100000);
+	workload_check((int)ptrace(PTRACE_SEIZE, *tid, NULL, NULL), "trace a thread");
+	usleep(400000);
 }
 
 /* A parent in vfork() cannot be interrupted: state D. */
@@ -414,7 +519,11 @@ void zoo_processes(void *unused)
 		{ "with-traced", traced },	    { "disk-sleep", uninterruptible },
 		{ "with-threads", with_threads },   { "no-leader", without_leader },
 		{ "sharing", sharing },		    { "no-descriptors", no_descriptors },
-		{ "no-arguments", no_arguments },
+		{ "no-arguments", no_arguments },   { "moved-arguments", moved_arguments },
+		{ "no-more-args", emptied_arguments }, { "unended-args", unended_arguments },
+		{ "endless-args", endless_arguments },
+		{ "huge-arguments", huge_arguments }, { "often-executed", often_executed },
+		{ "traces-thread", traced_thread },
 	};
 
 	(void)unused;

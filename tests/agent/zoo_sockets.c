@@ -2,8 +2,11 @@
 #include "workload.h"
 
 #include <arpa/inet.h>
+#include <sched.h>
 #include <netinet/tcp.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 static int socket_of(int family)
 {
@@ -147,6 +150,84 @@ static void backlog(void)
 	}
 }
 
+/* Multipath TCP: the connections in the tables are subflows, which no descriptor leads to by itself. */
+static void multipath(int family)
+{
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
+	struct sockaddr_in in4 = { .sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr *address = family == AF_INET ? (void *)&in4 : (void *)&in6;
+	socklen_t size = family == AF_INET ? sizeof(in4) : sizeof(in6);
+	int listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+	int client = socket(family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+	char bytes[8];
+
+	workload_check(listener, "multipath TCP");
+	if (bind(listener, address, size) != 0 || listen(listener, 4) != 0 ||
+	    getsockname(listener, address, &size) != 0 || connect(client, address, size) != 0) {
+		workload_note("multipath TCP: %s", strerror(errno));
+		return;
+	}
+	int server = workload_check(accept(listener, NULL, NULL), "accept");
+	if (write(client, "there", 5) != 5 || read(server, bytes, sizeof(bytes)) != 5 ||
+	    write(server, "back", 4) != 4 || read(client, bytes, sizeof(bytes)) != 4)
+		workload_note("multipath TCP says nothing: %s", strerror(errno));
+}
+
+/* A connection whose descriptor is on its way in a message: nobody holds it. */
+static void in_flight(void)
+{
+	char room[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec byte = { "x", 1 };
+	struct msghdr message = { .msg_iov = &byte, .msg_iovlen = 1, .msg_control = room,
+				  .msg_controllen = sizeof(room) };
+	struct cmsghdr *control = CMSG_FIRSTHDR(&message);
+	int pair[2], client, server;
+
+	if (!tcp_pair(AF_INET, &client, &server) || socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) != 0)
+		return;
+	control->cmsg_level = SOL_SOCKET;
+	control->cmsg_type = SCM_RIGHTS;
+	control->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(control), &server, sizeof(int));
+	workload_check((int)sendmsg(pair[0], &message, 0), "send a descriptor");
+	close(server);
+}
+
+/* By its address it is eth0's, by its route dummy0's. */
+static void crosswise(void)
+{
+	struct sockaddr_in from = { .sin_family = AF_INET }, to = { .sin_family = AF_INET,
+								     .sin_port = htons(7099) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	zoo_write("/proc/sys/net/ipv4/tcp_syn_retries", "100");
+	inet_pton(AF_INET, "10.0.2.15", &from.sin_addr);
+	inet_pton(AF_INET, "198.51.100.9", &to.sin_addr);
+	workload_check(bind(fd, (void *)&from, sizeof(from)), "bind");
+	connect(fd, (void *)&to, sizeof(to));
+}
+
+/* A network that only a mount holds, with what its last process left. */
+static void left_network(void *unused)
+{
+	int client, server;
+
+	(void)unused;
+	zoo_write("/tmp/zoo/left-network", "");
+	workload_check(unshare(CLONE_NEWNET), "unshare network");
+	if (mount("/proc/self/ns/net", "/tmp/zoo/left-network", NULL, MS_BIND, NULL) != 0)
+		workload_note("bind a network: %s", strerror(errno));
+	if (system("ip link set lo up") != 0)
+		workload_note("lo does not come up");
+	if (tcp_pair(AF_INET, &client, &server)) {
+		close(client);
+		close(server);
+	}
+	workload_settled();
+	_exit(0);
+}
+
 void zoo_sockets(void *unused)
 {
 	static const struct {
@@ -184,4 +265,11 @@ void zoo_sockets(void *unused)
 	closing_states(AF_INET);
 	closing_states(AF_INET6);
 	backlog();
+	multipath(AF_INET);
+	multipath(AF_INET6);
+	in_flight();
+	crosswise();
+	workload_start("left-network", left_network, NULL);
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
 }

@@ -65,6 +65,8 @@ layouts! {
     cred: cred::Cred,
     /// `struct dentry`
     dentry: dentry::Dentry,
+    /// `struct dst_entry`
+    dst_entry: sock::DstEntry,
     /// `struct fdtable`
     fdtable: files_struct::Fdtable,
     /// `struct file`
@@ -105,6 +107,8 @@ layouts! {
     net: net::Net,
     /// `struct net_device`
     net_device: net_device::NetDevice,
+    /// `struct net_device`, its number alone
+    net_device_index: net_device::NetDeviceIndex,
     /// `struct ns_common`
     ns_common: nsproxy::NsCommon,
     /// `struct nsproxy`
@@ -123,6 +127,8 @@ layouts! {
     sock_common: sock::SockCommon,
     /// `struct socket`
     socket: socket::Socket,
+    /// `struct socket_alloc`
+    socket_alloc: socket::SocketAlloc,
     /// `struct super_block`
     super_block: super_block::SuperBlock,
     /// `struct task_struct`

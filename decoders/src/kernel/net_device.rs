@@ -22,6 +22,14 @@ crate::layout! {
 }
 
 crate::layout! {
+    /// What a route's device is asked for.
+    pub struct NetDeviceIndex("net_device") {
+        /// Number.
+        ifindex: ["ifindex"],
+    }
+}
+
+crate::layout! {
     /// `struct in_device` (include/linux/inetdevice.h).
     pub struct InDevice("in_device") {
         /// First `struct in_ifaddr`.

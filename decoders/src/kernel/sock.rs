@@ -46,6 +46,16 @@ crate::layout! {
         sk_type: ["sk_type"],
         /// `IPPROTO_*`
         sk_protocol: ["sk_protocol"],
+        /// `struct dst_entry *`: the route that its packets took last.
+        sk_dst_cache: ["sk_dst_cache"],
+    }
+}
+
+crate::layout! {
+    /// `struct dst_entry` (include/net/dst.h): a route that was found.
+    pub struct DstEntry("dst_entry") {
+        /// `struct net_device *` that it leaves through.
+        dev: ["dev"],
     }
 }
 

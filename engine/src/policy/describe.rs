@@ -182,19 +182,21 @@ impl<'a> InterfaceAddresses<'a> {
         addresses
     }
 
-    /// The interface that a connection uses: the bound device, else the loopback device when the peer's
-    /// address is one of the machine's own (the kernel's local routes lead there), else the owner of its
-    /// address.
+    /// The interface that a connection uses: the bound device, else the one that its route leaves through,
+    /// else the loopback device when the peer's address is one of the machine's own (the kernel's local routes
+    /// lead there), else the owner of its address.
     pub fn of_connection(interfaces: &'a [InterfaceRow], facts: &ConnectionFacts) -> Option<Self> {
         let namespace = |row: &&InterfaceRow| row.network_namespace == facts.network_namespace;
-        let bound = facts.bound_device;
+        let known = if facts.bound_device != 0 { facts.bound_device } else { facts.route_device };
         let owns = |row: &InterfaceRow, address: IpAddr| match address.to_canonical() {
             IpAddr::V4(address) => row.ipv4.iter().any(|owned| owned == address),
             IpAddr::V6(address) => row.ipv6.iter().any(|owned| owned == address),
         };
         let mut local = interfaces.iter().filter(namespace);
-        let row = if bound != 0 {
-            local.find(|row| row.index == bound)
+        let row = if let Some(row) = local.clone().find(|row| known != 0 && row.index == known) {
+            Some(row)
+        } else if facts.bound_device != 0 {
+            None
         } else if local.clone().any(|row| owns(row, facts.destination)) {
             local.find(|row| row.ipv4.iter().any(|owned| owned.is_loopback()))
         } else {

@@ -161,7 +161,8 @@ impl LineWriter {
         for (process, process_id) in processes_by_pid(snapshot) {
             for table in snapshot.files_structs_of(process) {
                 let threads = snapshot.files_threads.range(&table.threads);
-                for descriptor in snapshot.descriptors.range(&table.descriptors) {
+                let descriptors = snapshot.descriptors.range(&table.descriptors);
+                for descriptor in descriptors.iter().filter(|descriptor| !descriptor.moved) {
                     let facts =
                         DescriptorFacts::read(snapshot, descriptor, threads, &mut self.names);
                     let is_unnamed =

@@ -81,6 +81,7 @@ impl Default for Connection {
                 destination: nowhere,
                 destination_port: 0,
                 bound_device: 0,
+                route_device: 0,
                 counters: None,
                 network_namespace: 0,
                 descriptor: None,
@@ -342,11 +343,14 @@ impl Pass<'_, '_> {
         let owner = self.owner(number);
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
         let before = old.facts.state;
-        let counters = old.facts.counters;
+        let (counters, route_device) = (old.facts.counters, old.facts.route_device);
         old.facts = ConnectionFacts::read(row, owner.map(|owner| owner.descriptor));
         old.waits = waits(&old.facts);
         // What waits has no counters: those of the connection stay.
         old.facts.counters = old.facts.counters.or(counters);
+        if old.facts.route_device == 0 {
+            old.facts.route_device = route_device;
+        }
         old.address = row.address.0;
         old.absent_since_ns = None;
         old.absent_scans = 0;

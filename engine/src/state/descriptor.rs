@@ -145,8 +145,8 @@ impl Merge<'_, '_, '_> {
         let threads = snapshot.files_threads.range(&table.threads);
         for row in snapshot.descriptors.range(&table.descriptors) {
             self.pass(key, row.index, table.complete, threads);
-            let Some(file) = snapshot.files.at(row.file) else { continue };
-            let Some(open) = open_flags(file) else {
+            let file = snapshot.files.at(row.file);
+            let Some((file, open)) = file.and_then(|file| Some((file, open_flags(file)?))) else {
                 // Not readable this time: whatever was there is still there.
                 if self.here(key, row.index) {
                     self.descriptors.advance(&mut self.cursor);

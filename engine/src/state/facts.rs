@@ -96,7 +96,7 @@ impl<'a> ProcessFacts<'a> {
                 .map(|inode| inode.attributes.size),
             directory,
             command_line: mm.and_then(|mm| command_line(snapshot, mm)),
-            command_line_cut: false,
+            command_line_cut: mm.is_some_and(|mm| mm.command_line_cut),
             creation_time_ns: creation_time_ns(snapshot, leader),
             parent_process_id: parent(snapshot, process),
             ids: process.ids,
@@ -530,6 +530,8 @@ pub struct ConnectionFacts {
     pub destination_port: u16,
     /// Number of the device that it is bound to, or 0.
     pub bound_device: u32,
+    /// Number of the device that its route leaves through, or 0.
+    pub route_device: u32,
     /// Counters, where the socket has any.
     pub counters: Option<Counters>,
     /// Number of its network namespace, or 0.
@@ -549,6 +551,7 @@ impl ConnectionFacts {
             destination: ends.destination,
             destination_port: ends.destination_port,
             bound_device: ends.bound_device,
+            route_device: row.route_device,
             counters: row.counters,
             network_namespace: row.network_namespace,
             descriptor,

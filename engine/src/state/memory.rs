@@ -35,9 +35,6 @@ pub(super) struct Area {
 
 /// The permissions, as /proc shows them.
 const PERMISSIONS: u32 = (VM_READ | VM_WRITE | VM_EXEC | VM_MAYSHARE) as u32;
-/// Most areas of one process that are compared: twice as many as the kernel lets a process have unless told
-/// otherwise (`DEFAULT_MAX_MAP_COUNT`, include/linux/mm.h). Of one with more none are tracked.
-const AREAS_OF_ONE_MAX: usize = 131_072;
 
 impl Area {
     fn new(snapshot: &Snapshot, mm: &MmRow, row: &VmaRow) -> Self {
@@ -149,8 +146,8 @@ impl Areas {
         Self {
             rows: Chains::new(limits.vmas as usize),
             heap,
-            old: Vec::with_capacity(AREAS_OF_ONE_MAX.min(limits.vmas as usize)),
-            origins: Vec::with_capacity(AREAS_OF_ONE_MAX.min(limits.vmas_seen_max())),
+            old: Vec::with_capacity(limits.vmas as usize),
+            origins: Vec::with_capacity(limits.vmas_seen_max()),
             area_name: AreaName::default(),
         }
     }

@@ -307,7 +307,7 @@ impl Process {
         let Some(text) = facts::command_line(snapshot, mm) else { return };
         let kept = text.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(text);
         set_text(strings, &mut self.command_line, kept);
-        self.command_line_cut = kept.len() < text.len();
+        self.command_line_cut = mm.command_line_cut || kept.len() < text.len();
     }
 
     fn forget_program(&mut self, strings: &mut Strings) {

@@ -10,11 +10,12 @@ use panoptes_decoders::kernel::inet_hashinfo::{
 use panoptes_decoders::kernel::sock::{
     AF_INET, AF_INET6, Counters, Endpoints, IPPROTO_TCP, SOCK_STREAM, TcpState,
 };
+use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{ConnectionRow, NetRow};
-use super::{Kernel, Walker, fetch, fetch_groups, row_of};
+use super::{Kernel, NONE, Walker, fetch, fetch_groups, row_of};
 use crate::address::Insertion;
 
 /// Longest chain of a bucket that is followed. The kernel's tables keep chains at a few; an attacker who
@@ -47,6 +48,7 @@ impl Walker {
             let ends = &row.endpoints;
             (ends.source, ends.source_port, ends.destination, ends.destination_port, row.address)
         });
+        self.adopt();
         self.link_files();
     }
 
@@ -193,6 +195,8 @@ impl Walker {
                         endpoints,
                         counters: None,
                         file,
+                        inode: 0,
+                        route_device: 0,
                         network_namespace,
                     });
                 }
@@ -245,6 +249,9 @@ impl Walker {
         }
         sockets.clear();
         sockets.resize(whole, KernelVa::NULL);
+        let routes = &mut self.scratch.results;
+        routes.clear();
+        routes.resize(whole, KernelVa::NULL);
         let losses = &mut self.snapshot.losses;
         fetch_groups(
             &mut self.reader,
@@ -272,6 +279,7 @@ impl Walker {
                         && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;
                     if is_tcp {
                         sockets[index] = view.pointer(layouts.sock.sk_socket);
+                        routes[index] = view.pointer(layouts.sock.sk_dst_cache);
                     }
                 } else {
                     connections[rows[index] as usize].counters =
@@ -279,13 +287,105 @@ impl Walker {
                 }
             },
         );
-        let packing = &layouts.socket.packing;
-        fetch(&mut self.reader, source, kernel, packing, sockets, |index, bytes| {
-            if let Some(bytes) = bytes {
-                connections[rows[index] as usize].file =
-                    View::new(bytes).pointer(layouts.socket.file);
+        self.read_holders_and_routes(source, kernel);
+    }
+
+    /// Reads what the sockets in `scratch.more` and the routes in `scratch.results` lead to: open files and
+    /// devices. The connections are those in the rows of `scratch.owners`, in the same order.
+    fn read_holders_and_routes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let layouts = &kernel.layouts;
+        let connections = &mut self.snapshot.connections;
+        let rows = &self.scratch.owners;
+        // Connections share routes, so each is read once.
+        let (routes, route_of) = (&mut self.scratch.extra, &mut self.scratch.more_owners);
+        routes.clear();
+        route_of.clear();
+        self.maps.visited.clear();
+        for &route in &self.scratch.results {
+            let index = match self.maps.visited.insert(route.0, routes.len() as u32) {
+                Insertion::Old(index) => index,
+                Insertion::New if !route.is_null() => {
+                    routes.push(route);
+                    routes.len() as u32 - 1
+                }
+                Insertion::New | Insertion::Full => NONE,
+            };
+            route_of.push(index);
+        }
+        let devices = &mut self.scratch.results;
+        devices.clear();
+        devices.resize(routes.len(), KernelVa::NULL);
+        // Sockets without a file: their rows in the list, and where they lie.
+        let (orphans, orphan_rows) = (&mut self.scratch.addresses, &mut self.scratch.orphans);
+        let sockets = &self.scratch.more;
+        orphans.clear();
+        orphan_rows.clear();
+        fetch_groups(
+            &mut self.reader,
+            source,
+            kernel,
+            [(&layouts.socket.packing, sockets), (&layouts.dst_entry.packing, routes)],
+            |group, index, bytes| {
+                let Some(view) = bytes.map(View::new) else { return };
+                if group == 1 {
+                    devices[index] = view.pointer(layouts.dst_entry.dev);
+                    return;
+                }
+                let file = view.pointer(layouts.socket.file);
+                connections[rows[index] as usize].file = file;
+                if file.is_null() {
+                    orphans.push(sockets[index]);
+                    orphan_rows.push(rows[index]);
+                }
+            },
+        );
+        let device_numbers = &mut self.scratch.numbers;
+        device_numbers.clear();
+        device_numbers.resize(devices.len(), 0);
+        fetch_groups(
+            &mut self.reader,
+            source,
+            kernel,
+            [
+                (&layouts.net_device_index.packing, devices),
+                (&layouts.socket_alloc.packing, orphans),
+            ],
+            |group, index, bytes| {
+                let Some(view) = bytes.map(View::new) else { return };
+                if group == 0 {
+                    let number = view.unsigned(layouts.net_device_index.ifindex);
+                    device_numbers[index] = number as u32;
+                } else {
+                    let connection = &mut connections[orphan_rows[index] as usize];
+                    connection.inode = view.unsigned(layouts.socket_alloc.ino);
+                }
+            },
+        );
+        for (&row, &route) in rows.iter().zip(route_of.iter()) {
+            let number = device_numbers.get(route as usize).copied();
+            connections[row as usize].route_device = number.unwrap_or(0);
+        }
+    }
+
+    /// Gives the sockets without a file of their own that of the socket whose inode number they bear.
+    fn adopt(&mut self) {
+        let snapshot = &mut self.snapshot;
+        if !snapshot.connections.iter().any(|row| row.inode != 0) {
+            return;
+        }
+        let by_number = &mut self.maps.visited;
+        by_number.clear();
+        for (index, file) in snapshot.files.iter().enumerate() {
+            let Some(inode) = snapshot.inodes.at(file.inode) else { continue };
+            let magic = snapshot.super_blocks.at(inode.super_block).map(|row| row.filesystem.magic);
+            if magic == Some(magic::SOCKFS) {
+                by_number.insert(inode.attributes.ino, index as u32);
             }
-        });
+        }
+        for row in snapshot.connections.iter_mut().filter(|row| row.inode != 0) {
+            let file = by_number.get(row.inode).and_then(|file| snapshot.files.at(file));
+            row.file = file.map_or(KernelVa::NULL, |file| file.address);
+        }
     }
 
     /// Tells every open file of a socket which connection it holds.

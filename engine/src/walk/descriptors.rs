@@ -1,15 +1,32 @@
 //! Descriptors: from each table to the open files in it.
 
+use core::mem;
+
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::source::MemorySource;
 
-use super::snapshot::{DescriptorRow, FileRow};
-use super::{Kernel, Walker, fetch, row_of};
+use super::snapshot::{DescriptorRow, FileRow, FilesRow};
+use super::{Kernel, NONE, Walker, fetch, row_of};
+use crate::address::Reader;
 
-/// Largest table that is read: half of the reader's arena, at eight bytes a descriptor. The kernel's own
-/// most for a process is `fs.nr_open`, 1 Mi by default.
-const TABLE_MAX: u32 = 1 << 19;
+/// Largest table that is read. The kernel's own most for a process is `fs.nr_open`, 1 Mi by default.
+const TABLE_MAX: u32 = 1 << 24;
+
+/// Most places of a table that are read at once: half a MiB.
+const SLICE_PLACES: u32 = 1 << 16;
+
+/// Most slices of tables in one batch.
+pub(super) const SLICES_MAX: usize = 16_384;
+
+/// A part of a table: so many places from the first on. When places are checked, `table` is the number of
+/// the first descriptor's row, and `count` is one of rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Slice {
+    table: u32,
+    first: u32,
+    count: u32,
+}
 
 /// Most places in all tables together that are looked at: half a GiB of pointers. Many processes can be made
 /// to seem to have large tables by what is one piece of memory.
@@ -58,78 +75,144 @@ impl Walker {
     }
 
     fn read_fd_arrays<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let count = self.snapshot.files_structs.len();
+        let count = self.snapshot.files_structs.len() as u32;
+        let mut slices = mem::take(&mut self.scratch.slices);
         let mut left = PLACES_MAX;
-        let mut next = 0;
-        while next < count {
-            let first = next;
+        let mut next = Slice::default();
+        while next.table < count {
             self.reader.clear();
-            let full = self.snapshot.descriptors.len() == self.snapshot.descriptors.capacity();
-            while next < count {
-                let table = &mut self.snapshot.files_structs[next];
-                if table.max_fds > 0 && (full || u64::from(table.max_fds) > left) {
-                    table.max_fds = 0;
+            slices.clear();
+            while next.table < count && slices.len() < slices.capacity() {
+                let full = self.snapshot.descriptors.len() == self.snapshot.descriptors.capacity();
+                let Some(table) = self.snapshot.files_structs.get_mut(next.table as usize) else {
+                    break;
+                };
+                let places = table.max_fds - next.first;
+                if places > 0 && (full || u64::from(places) > left) {
+                    table.max_fds = next.first;
                     table.complete = false;
                     self.snapshot.losses.dropped += 1;
                 }
-                let before = self.reader.len();
-                let pushed = self
-                    .reader
-                    .push_bytes(&kernel.space, table.fd, table.max_fds * 8)
-                    .and(self.reader.push_bytes(
-                        &kernel.space,
-                        table.close_on_exec,
-                        table.max_fds.div_ceil(64) * 8,
-                    ));
-                if pushed.is_none() {
-                    self.reader.truncate(before);
-                    break;
+                let slice = Slice { count: (table.max_fds - next.first).min(SLICE_PLACES), ..next };
+                if slice.count > 0 {
+                    if !push_slice(&mut self.reader, kernel, table, &slice) {
+                        break;
+                    }
+                    slices.push(slice);
+                    left -= u64::from(slice.count);
                 }
-                left -= u64::from(table.max_fds);
-                next += 1;
+                next.first += slice.count;
+                if next.first == table.max_fds {
+                    next = Slice { table: next.table + 1, ..Slice::default() };
+                }
             }
-            if next == first {
-                // One table that the reader has no room for at all.
-                self.snapshot.files_structs[next].complete = false;
-                self.snapshot.losses.dropped += 1;
-                next += 1;
+            if slices.is_empty() {
+                // Nothing is left, or one slice that the reader has no room for at all.
+                if let Some(table) = self.snapshot.files_structs.get_mut(next.table as usize) {
+                    table.complete = false;
+                    self.snapshot.losses.dropped += 1;
+                }
+                next = Slice { table: next.table + 1, ..Slice::default() };
                 continue;
             }
             self.reader.run(source, kernel.space.levels);
-            let snapshot = &mut self.snapshot;
-            for at in first..next {
-                let table = &mut snapshot.files_structs[at];
-                let start = snapshot.descriptors.len() as u32;
-                table.descriptors = start..start;
-                let object = (at - first) * 2;
-                if table.max_fds == 0 {
-                    continue;
-                }
-                let Some(array) = self.reader.object(object) else {
-                    table.complete = false;
-                    snapshot.losses.unreadable += 1;
-                    continue;
-                };
-                let close_on_exec = self.reader.object(object + 1).unwrap_or(&[]);
-                for index in 0..table.max_fds {
-                    let address = KernelVa(u64_at(array, index as usize * 8));
-                    if address.is_null() {
-                        continue;
-                    }
-                    let file = row_of(&mut self.maps.files, &mut snapshot.files, address, || {
-                        FileRow::new(address)
-                    });
-                    let word = u64_at(close_on_exec, (index / 64) as usize * 8);
-                    let row =
-                        DescriptorRow { index, file, close_on_exec: word >> (index % 64) & 1 == 1 };
-                    if snapshot.descriptors.push(row).is_none() {
-                        table.complete = false;
-                        break;
-                    }
-                }
-                table.descriptors.end = snapshot.descriptors.len() as u32;
+            for (at, slice) in slices.iter().enumerate() {
+                self.take_slice(at * 2, slice);
             }
         }
+        self.scratch.slices = slices;
+    }
+
+    /// Takes in the places of one slice, which are objects `object` and the one after of the batch.
+    fn take_slice(&mut self, object: usize, slice: &Slice) {
+        let snapshot = &mut self.snapshot;
+        let Some(table) = snapshot.files_structs.get_mut(slice.table as usize) else { return };
+        let end = snapshot.descriptors.len() as u32;
+        if slice.first == 0 {
+            table.descriptors = end..end;
+        }
+        let Some(array) = self.reader.object(object) else {
+            table.complete = false;
+            snapshot.losses.unreadable += 1;
+            return;
+        };
+        let close_on_exec = self.reader.object(object + 1).unwrap_or(&[]);
+        for place in 0..slice.count {
+            let address = KernelVa(u64_at(array, place as usize * 8));
+            if address.is_null() {
+                continue;
+            }
+            let file = row_of(&mut self.maps.files, &mut snapshot.files, address, || {
+                FileRow::new(address)
+            });
+            let word = u64_at(close_on_exec, (place / 64) as usize * 8);
+            let row = DescriptorRow {
+                index: slice.first + place,
+                file,
+                close_on_exec: word >> (place % 64) & 1 == 1,
+                moved: false,
+            };
+            if snapshot.descriptors.push(row).is_none() {
+                table.complete = false;
+                break;
+            }
+        }
+        table.descriptors.end = snapshot.descriptors.len() as u32;
+    }
+
+    /// Reads every table's places again when the files that they lead to have been read.
+    ///
+    /// A file that was closed meanwhile may have become another process's: since Linux commit 0ede61d8589c
+    /// ("file: convert to SLAB_TYPESAFE_BY_RCU") (in v6.7) its memory is given out again at once. Where a
+    /// place leads elsewhere by now, what was read behind it may not be what was there.
+    pub(super) fn check_descriptors<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let mut slices = mem::take(&mut self.scratch.slices);
+        let (mut table, mut row) = (0, 0);
+        while table < self.snapshot.files_structs.len() {
+            self.reader.clear();
+            slices.clear();
+            while let Some(at) = self.snapshot.files_structs.get(table)
+                && slices.len() < slices.capacity()
+            {
+                row = row.max(at.descriptors.start);
+                let rest = self.snapshot.descriptors.range(&(row..at.descriptors.end));
+                let Some(first) = rest.first() else {
+                    table += 1;
+                    row = 0;
+                    continue;
+                };
+                let most = first.index.saturating_add(SLICE_PLACES);
+                let count = rest.partition_point(|descriptor| descriptor.index < most);
+                let last = rest[..count].last().map_or(first.index, |row| row.index);
+                let places = (last - first.index + 1) * 8;
+                let array = at.fd.plus(u64::from(first.index) * 8);
+                if self.reader.push_bytes(&kernel.space, array, places).is_none() {
+                    break;
+                }
+                slices.push(Slice { table: row, first: first.index, count: count as u32 });
+                row += count as u32;
+            }
+            if slices.is_empty() {
+                // Nothing is left, or a place that nothing can be read from.
+                table += 1;
+                row = 0;
+                continue;
+            }
+            self.reader.run(source, kernel.space.levels);
+            for (object, slice) in slices.iter().enumerate() {
+                let array = self.reader.object(object).unwrap_or(&[]);
+                let rows = slice.table as usize..(slice.table + slice.count) as usize;
+                for descriptor in self.snapshot.descriptors.get_mut(rows).into_iter().flatten() {
+                    let now = u64_at(array, (descriptor.index - slice.first) as usize * 8);
+                    let file = self.snapshot.files.at(descriptor.file);
+                    if file.is_some_and(|file| file.address.0 != now) {
+                        descriptor.file = NONE;
+                        descriptor.moved = true;
+                    }
+                }
+            }
+        }
+        self.scratch.slices = slices;
     }
 
     /// Lists each table's threads: all that share it, ascending.
@@ -172,4 +255,21 @@ impl Walker {
             }
         }
     }
+}
+
+/// Adds a slice of a table to the batch: its places and which of them close on exec; `false` when the batch
+/// is full.
+fn push_slice(reader: &mut Reader, kernel: &Kernel, table: &FilesRow, slice: &Slice) -> bool {
+    let before = reader.len();
+    let array = table.fd.plus(u64::from(slice.first) * 8);
+    let bits = table.close_on_exec.plus(u64::from(slice.first / 64) * 8);
+    let pushed = reader.push_bytes(&kernel.space, array, slice.count * 8).and(reader.push_bytes(
+        &kernel.space,
+        bits,
+        slice.count.div_ceil(64) * 8,
+    ));
+    if pushed.is_none() {
+        reader.truncate(before);
+    }
+    pushed.is_some()
 }

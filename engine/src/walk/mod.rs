@@ -117,6 +117,9 @@ struct Scratch {
     owners: Vec<u32>,
     more_owners: Vec<u32>,
     groups: [Vec<KernelVa>; cgroups::KINDS],
+    numbers: Vec<u32>,
+    orphans: Vec<u32>,
+    slices: Vec<descriptors::Slice>,
     /// Files and what may be the paths by which users know them.
     user_paths: Vec<(u32, PathRef)>,
     nodes: Vec<memory::Node>,
@@ -196,6 +199,9 @@ impl Walker {
                 owners: Vec::with_capacity(list),
                 more_owners: Vec::with_capacity(list),
                 groups: core::array::from_fn(|_| Vec::with_capacity(CGROUPS_MAX)),
+                numbers: Vec::with_capacity(connections),
+                orphans: Vec::with_capacity(connections),
+                slices: Vec::with_capacity(descriptors::SLICES_MAX),
                 user_paths: Vec::with_capacity(files::USER_PATHS_MAX),
                 nodes: Vec::with_capacity(vmas / 2 + processes),
                 more_nodes: Vec::with_capacity(vmas / 2 + processes),
@@ -243,6 +249,7 @@ impl Walker {
             }
             self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
         }
+        self.check_descriptors(source, kernel);
         self.check_stability(source, kernel);
         self.count_losses();
         Ok(&self.snapshot)

@@ -7,7 +7,7 @@ use panoptes_decoders::kernel::pid::LEVEL_MAX;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::KernelSpace;
-use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use super::snapshot::{
     CssSetRow, FilesRow, Ids, MmRow, MountRow, NetRow, PathRef, ProcessRow, Rows,
@@ -367,17 +367,18 @@ impl Walker {
                     mm.has_command_line = mm.arguments.start == mm.arguments.end;
                     continue;
                 }
-                let all = self.reader.object(at * 3);
-                let last = self.reader.object(at * 3 + 1);
-                let title = self.reader.object(at * 3 + 2);
-                let text = match last {
-                    Some([0]) => all,
-                    Some(_) => title.or(all).map(|title| {
+                let piece = |which| self.reader.object(at * PIECES + which);
+                let (all, last, title, first_page) = (piece(0), piece(1), piece(2), piece(3));
+                let whole = match last {
+                    Some(&[byte]) if byte != 0 => title.or(all).map(|title| {
                         let end = title.iter().position(|&byte| byte == 0);
                         &title[..end.map_or(title.len(), |end| end + 1)]
                     }),
-                    None => None,
+                    _ => all,
                 };
+                // Arguments that end where nothing is mapped are read up to there.
+                let text = whole.or(first_page);
+                mm.command_line_cut = whole.is_none();
                 let Some(range) = text.and_then(|text| snapshot.bytes.extend(text)) else {
                     losses.not_resident += 1;
                     continue;
@@ -427,7 +428,10 @@ impl Walker {
 /// lie in the direct map, as they do unless somebody made them up.
 const CHUNK: usize = 4096;
 
-/// Adds an address space's three pieces of command line; `false` when the batch is full.
+/// Pieces in which a command line is read.
+const PIECES: usize = 4;
+
+/// Adds an address space's pieces of command line; `false` when the batch is full.
 fn push_arguments(reader: &mut crate::address::Reader, space: &KernelSpace, mm: &MmRow) -> bool {
     // A process's tables are reached through the direct map.
     let root = space.linear(mm.pgd).unwrap_or_default();
@@ -445,9 +449,10 @@ fn push_arguments(reader: &mut crate::address::Reader, space: &KernelSpace, mm: 
             (start, length.min(COMMAND_LINE_BYTES_MAX)),
             (UserVa(mm.arguments.end - 1), 1),
             (start, title),
+            (start, length.min(PAGE_BYTES - start.0 % PAGE_BYTES)),
         ]
     } else {
-        [(UserVa(u64::MAX), 1); 3]
+        [(UserVa(u64::MAX), 1); PIECES]
     };
     let before = reader.len();
     for (address, length) in pieces {

@@ -237,6 +237,8 @@ pub struct DescriptorRow {
     pub file: u32,
     /// Whether it closes on exec.
     pub close_on_exec: bool,
+    /// Whether it led elsewhere when its file had been read, so that nothing is known of it in this scan.
+    pub moved: bool,
 }
 
 /// One address space, which several processes may share.
@@ -272,6 +274,8 @@ pub struct MmRow {
     pub command_line: Range<u32>,
     /// Whether the command line could be read.
     pub has_command_line: bool,
+    /// Whether that is only its beginning: the rest is not resident, or not even mapped.
+    pub command_line_cut: bool,
     /// Whether all its areas are in the rows.
     pub complete: bool,
 }
@@ -489,6 +493,10 @@ pub struct ConnectionRow {
     pub counters: Option<Counters>,
     /// `struct file *` of its descriptor; null when nobody holds it.
     pub file: KernelVa,
+    /// Inode number of a socket that has no file; 0 where it has one, or there is none.
+    pub inode: u64,
+    /// Number of the device that its route leaves through, or 0.
+    pub route_device: u32,
     /// Number of its network namespace, or 0.
     pub network_namespace: u32,
 }

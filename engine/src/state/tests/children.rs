@@ -59,6 +59,17 @@ fn a_table_that_was_not_read_whole_closes_nothing() {
 }
 
 #[test]
+fn a_descriptor_that_moved_while_it_was_read_is_neither_closed_nor_opened() {
+    let mut watch = Watch::after(&world());
+    let mut torn = world();
+    torn.process(100).files_moved = true;
+    torn.process(100).files.push((5, passwd()));
+    assert_eq!(watch.scan(&torn), NOTHING);
+    torn.process(100).files_moved = false;
+    assert_eq!(watch.scan(&torn), ["+fd 100/5 /passwd"]);
+}
+
+#[test]
 fn a_thread_can_have_descriptors_of_its_own() {
     let mut with = world();
     with.process(100).threads.push(FakeThread::new(101));

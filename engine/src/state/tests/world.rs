@@ -115,6 +115,8 @@ pub(crate) struct FakeProcess {
     pub(crate) threads: Vec<FakeThread>,
     pub(crate) files: Vec<(u32, FakeFile)>,
     pub(crate) files_complete: bool,
+    /// Whether its descriptors led elsewhere when their files had been read.
+    pub(crate) files_moved: bool,
     pub(crate) mm: u64,
     pub(crate) areas: Vec<FakeArea>,
     pub(crate) mm_complete: bool,
@@ -145,6 +147,7 @@ impl FakeProcess {
             threads: Vec::new(),
             files: Vec::new(),
             files_complete: true,
+            files_moved: false,
             mm: 0xffff_8882_0000_0000 + u64::from(pid) * 0x1000,
             areas: Vec::new(),
             mm_complete: true,
@@ -472,7 +475,13 @@ impl Shown<'_> {
             let tids: Vec<u32> = shared.map(|thread| thread.tid).collect();
             let address = process.address + 0x100;
             let complete = process.files_complete;
+            let start = self.snapshot.descriptors.len();
             self.push_table(address, &process.files, process.pid, &tids, complete);
+            for descriptor in &mut self.snapshot.descriptors[start..] {
+                if process.files_moved {
+                    (descriptor.file, descriptor.moved) = (NONE, true);
+                }
+            }
             for thread in &process.threads {
                 if let Some(files) = &thread.files {
                     let address = process.address + u64::from(thread.tid);
@@ -559,6 +568,7 @@ impl Shown<'_> {
                 index: *index,
                 file,
                 close_on_exec: false,
+                moved: false,
             });
         }
         let snapshot = &mut *self.snapshot;
@@ -596,6 +606,8 @@ fn push_socket(snapshot: &mut Snapshot, socket: &FakeSocket) {
         },
         counters: bytes_in.map(|bytes_in| Counters { bytes_in, ..Counters::default() }),
         file: KernelVa::NULL,
+        inode: 0,
+        route_device: 0,
         network_namespace: 4_026_531_840,
     });
 }
