@@ -5,22 +5,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use panoptes_engine::source::{ErrorClass, FileSource, SourceError};
+use panoptes_engine::source::{AnySource, ErrorClass, FileSource, SourceError};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::Kernel;
 use panoptes_profiles::{
     DiscoveryError, Event, Options, Profile, ProfileFile, Progress, discover, mapped_share,
 };
 
-use crate::config::{AutoOr, Configuration, System, SystemAddress};
+use crate::config::{AutoOr, Configuration, Service, System, SystemAddress};
 use crate::exit::{Exit, Failure};
+use crate::guests;
 use crate::message::Messages;
 
 /// A system's memory, open, and the kernel in it.
 #[derive(Debug)]
 pub struct Attached {
     /// Its memory.
-    pub source: FileSource,
+    pub source: AnySource,
     /// What was found.
     pub profile: Profile,
     /// The same, ready to be walked.
@@ -59,15 +60,22 @@ impl KnownProfiles {
 }
 
 /// Opens a system's memory.
-pub fn open(address: &SystemAddress) -> Result<FileSource, Failure> {
-    let SystemAddress::File(path) = address else {
-        return Err(Failure::not_built(format_args!("watching {address}")));
-    };
-    FileSource::open(path).map_err(|error| source_failure(&error))
+pub fn open(address: &SystemAddress, service: &Service) -> Result<AnySource, Failure> {
+    match address {
+        SystemAddress::File(path) => FileSource::open(path)
+            .map(|source| AnySource::File(Box::new(source)))
+            .map_err(|error| source_failure(&error)),
+        SystemAddress::Qemu(pid) => {
+            let users = guests::Users::of(&service.guest_users);
+            guests::open(*pid, &users).map(|source| AnySource::Guest(Box::new(source)))
+        }
+        _ => Err(Failure::not_built(format_args!("watching {address}"))),
+    }
 }
 
 /// Tells people what a dump lacks; `watching`, also that it does not change.
-pub fn remark(source: &FileSource, system: &System, watching: bool, messages: &Messages) {
+pub fn remark(source: &AnySource, system: &System, watching: bool, messages: &Messages) {
+    let AnySource::File(source) = source else { return };
     let (name, format, lacks) = (&system.name, source.format(), source.lacks());
     let what = format.name();
     if lacks.is_damage() {
@@ -85,7 +93,7 @@ pub fn remark(source: &FileSource, system: &System, watching: bool, messages: &M
 
 /// Finds and verifies the kernel in `source`.
 pub fn find_kernel(
-    source: &mut FileSource,
+    source: &mut AnySource,
     known: &KnownProfiles,
     progress: &mut dyn Progress,
 ) -> Result<Profile, DiscoveryError> {
@@ -141,7 +149,7 @@ pub fn attach(
 ) -> Result<Attached, Failure> {
     let begin = Instant::now();
     let known = KnownProfiles::of(system, configuration, messages)?;
-    let mut source = open(&system.address)?;
+    let mut source = open(&system.address, &configuration.service)?;
     remark(&source, system, false, messages);
     let profile = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
         tell(&event, &system.name, messages);

@@ -68,6 +68,9 @@ fn summary(file: &Path, configuration: &Configuration) -> String {
         show_duration(configuration.service.scan_interval),
         targets.join(" and ")
     );
+    if configuration.auto_scan {
+        text.push_str("watches every QEMU guest of this machine\n");
+    }
     for system in &configuration.systems {
         let events = &system.settings.events;
         let _ = writeln!(

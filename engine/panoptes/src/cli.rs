@@ -45,6 +45,9 @@ pub enum Command {
     /// Run as a service: watch every configured system until stopped
     #[command(after_help = RUN_HELP)]
     Run(Run),
+    /// List what can be watched from here: the QEMU/KVM guests of this machine
+    #[command(after_help = SYSTEMS_HELP)]
+    Systems(Systems),
     /// Make kernel profiles
     Profile(Profile),
     /// Check a configuration: every mistake with its line and column
@@ -64,7 +67,7 @@ pub enum Command {
 /// `panoptes scan`.
 #[derive(Args, Clone, Debug)]
 pub struct Scan {
-    /// What to scan: file:PATH, a bare path, or the name of a configured system
+    /// What to scan: file:PATH, a bare path, qemu:PID, or the name of a configured system
     #[arg(value_name = "SYSTEM")]
     pub system: OsString,
     /// Only these kinds of object, comma separated
@@ -84,7 +87,7 @@ pub struct Scan {
 /// `panoptes watch`.
 #[derive(Args, Clone, Debug)]
 pub struct Watch {
-    /// What to watch: file:PATH, a bare path, or names of configured systems; with --config and
+    /// What to watch: file:PATH, a bare path, qemu:PID, or names of configured systems; with --config and
     /// without any, every configured system
     #[arg(value_name = "SYSTEM", required_unless_present = "config")]
     pub systems: Vec<OsString>,
@@ -123,6 +126,17 @@ pub struct Settings {
     /// Write the event log into this folder
     #[arg(long, value_name = "DIR")]
     pub log_folder: Option<PathBuf>,
+}
+
+/// `panoptes systems`.
+#[derive(Args, Clone, Debug)]
+pub struct Systems {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Read this configuration (YAML or JSON), for service.guest_users
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// `panoptes profile`.
@@ -239,8 +253,7 @@ impl Kind {
 }
 
 /// What the contract names and this version does not have: commands, under which command.
-pub(crate) const NOT_BUILT: [(&str, &str); 5] = [
-    ("panoptes", "systems"),
+pub(crate) const NOT_BUILT: [(&str, &str); 4] = [
     ("panoptes", "sbom"),
     ("panoptes", "flow"),
     ("panoptes profile", "show"),
@@ -267,7 +280,8 @@ Examples:
 const SYSTEM_HELP: &str = "\
 SYSTEM is one of:
   file:PATH  memory that a running guest shares, or a dump; the format is found by looking
-  PATH       the same";
+  PATH       the same
+  qemu:PID   a QEMU/KVM guest of this machine, by its process id (see panoptes systems)";
 
 const SCAN_HELP: &str = "\
 Examples:
@@ -284,12 +298,19 @@ Examples:
   panoptes watch guest.mem --limits processes=8192,file-descriptors=200000";
 
 const RUN_HELP: &str = "\
-Without --config it reads /etc/panoptes/panoptes.yaml, if there is one.
+Without --config it reads /etc/panoptes/panoptes.yaml, if there is one. Unless auto_scan is off,
+every QEMU guest of this machine is watched, as it comes and goes.
 SIGHUP reads the configuration again, SIGTERM ends it after the last records.
 
 Examples:
   panoptes run --config panoptes.yaml
   panoptes run --config panoptes.yaml --set service.log_level=debug";
+
+const SYSTEMS_HELP: &str = "\
+Examples:
+  panoptes systems
+  panoptes systems --json
+  panoptes scan qemu:4711";
 
 const CHECK_HELP: &str = "\
 Examples:

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod glue;
+pub mod guests;
 pub mod interfaces;
 pub mod message;
 pub mod profile;
@@ -21,6 +22,7 @@ mod random;
 pub mod request;
 pub mod scan;
 pub mod state;
+pub mod systems;
 pub mod watch;
 
 mod program;

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 
 use crate::cli::{Arguments, Command, Kind, ProfileCommand, Settings};
 use crate::config::{
-    Configuration, Loader, Mode, NO_AUTO_SCAN, Overrides, Place, Problem, Report, System,
+    Configuration, Loader, Mode, NOTHING_TO_WATCH, Overrides, Place, Problem, Report, System,
     SystemAddress, printable,
 };
 use crate::exit::{Exit, Failure};
@@ -24,6 +24,13 @@ pub enum Request {
     Scan(Box<ScanRequest>),
     /// Watching until stopped.
     Watch(Box<WatchRequest>),
+    /// A list of what can be watched.
+    Systems {
+        /// Whether it is JSON.
+        json: bool,
+        /// Whose guests may be looked into.
+        guest_users: Vec<String>,
+    },
     /// A profile.
     ProfileBuild(ProfileBuildRequest),
     /// A checked configuration.
@@ -73,8 +80,10 @@ pub enum SummaryFormat {
 pub struct WatchRequest {
     /// Whether it is the service (`run`) or a person (`watch`).
     pub mode: Mode,
-    /// What to watch: never empty, all names different.
+    /// What to watch: all names different; none only where they are looked for.
     pub systems: Vec<System>,
+    /// Whether systems that nobody named are looked for.
+    pub auto_scan: bool,
     /// Everything else.
     pub configuration: Configuration,
     /// What somebody should know about the configuration.
@@ -152,12 +161,15 @@ impl WatchRequest {
         } else {
             pick_all(&source.systems, &loaded.configuration)?
         };
-        if systems.is_empty() {
+        // Who names systems wants those.
+        let auto_scan = loaded.configuration.auto_scan && source.systems.is_empty();
+        if systems.is_empty() && !auto_scan {
             return Err(nothing_to_watch(&source.loader).into());
         }
         Ok(Self {
             mode: source.loader.mode,
             systems,
+            auto_scan,
             configuration: loaded.configuration,
             warnings: loaded.warnings,
             source,
@@ -205,6 +217,12 @@ pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, R
                 output: build.output,
             })),
         },
+        Command::Systems(systems) => {
+            let settings = Settings { config: systems.config, ..Settings::default() };
+            let loaded = loader(Mode::Scan, settings).load()?;
+            let guest_users = loaded.configuration.service.guest_users;
+            Ok(Request::Systems { json: systems.json, guest_users })
+        }
         Command::Check(check) => Ok(Request::Check { file: check.file, json: check.json }),
         Command::Schema(schema) => Ok(Request::Schema { scan: schema.scan }),
         Command::Completions(completions) => Ok(Request::Completions(completions.shell)),
@@ -299,7 +317,7 @@ fn nothing_to_watch(loader: &Loader) -> Report {
     };
     Report {
         file: loader.file.clone(),
-        problems: vec![Problem::error(place, NO_AUTO_SCAN)],
+        problems: vec![Problem::error(place, NOTHING_TO_WATCH)],
         denied: false,
     }
 }
@@ -381,7 +399,13 @@ mod tests {
             panic!("it is good")
         };
         assert_eq!((request.mode, names(&request)), (Mode::Run, vec!["web"]));
-        let refusal = asked("panoptes run", Path::new("/missing")).unwrap_err();
+        // Without one it watches what it finds.
+        let Ok(Request::Watch(request)) = asked("panoptes run", Path::new("/missing")) else {
+            panic!("it is good")
+        };
+        assert!(request.systems.is_empty() && request.auto_scan);
+        let refusal =
+            asked("panoptes run --set auto_scan=false", Path::new("/missing")).unwrap_err();
         assert_eq!(refusal.exit(), Exit::Usage);
     }
 
@@ -393,7 +417,7 @@ mod tests {
         let again = request.reload().unwrap();
         assert_eq!(names(&again), ["db"]);
         assert_eq!(again.configuration.service.scan_interval, Duration::from_secs(1));
-        fs::write(&file, "systems: {}").unwrap();
+        fs::write(&file, "auto_scan: false").unwrap();
         assert_eq!(again.reload().unwrap_err().exit(), Exit::Configuration);
     }
 }

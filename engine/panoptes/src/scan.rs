@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, Traits};
-use panoptes_engine::source::{Counts, Detail, FileSource, Meter};
+use panoptes_engine::source::{AnySource, Counts, Detail, Meter};
 use panoptes_engine::state::facts::HeapRule;
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 
@@ -92,7 +92,7 @@ pub fn scan(
 /// Walks until what was seen fits together; of a machine that never holds still, takes the last.
 fn look(
     walker: &mut Walker,
-    source: &mut Meter<FileSource>,
+    source: &mut Meter<AnySource>,
     kernel: &Kernel,
     scope: Scope,
     name: &str,

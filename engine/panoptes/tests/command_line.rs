@@ -91,12 +91,10 @@ fn a_wrong_command_line_is_a_usage_error() {
 #[test]
 fn what_is_not_built_is_said() {
     for arguments in [
-        &["systems"][..],
-        &["sbom", "build", "x"],
+        &["sbom", "build", "x"][..],
         &["flow", "-r", "x"],
         &["profile", "show"],
         &["profile", "verify", "x"],
-        &["scan", "qemu:1"],
         &["scan", "host:"],
         &["watch", "doca:mlx5_0/V"],
         &["scan", "x", "--only", "containers"],
@@ -107,7 +105,7 @@ fn what_is_not_built_is_said() {
         refuses(arguments, 2, "is not built yet");
     }
     let help = run(&["--help"]).out + &run(&["profile", "--help"]).out;
-    for word in ["systems  ", "sbom", "flow", "verify", "qemu", "doca", "argus"] {
+    for word in ["sbom", "flow", "verify", "doca", "argus"] {
         assert!(!help.contains(word), "{word} is offered: {help}");
     }
 }
@@ -177,14 +175,25 @@ fn a_configuration_that_cannot_be_read_is_refused() {
 }
 
 #[test]
-fn an_empty_configuration_is_good_and_finds_nothing_yet() {
+fn an_empty_configuration_is_good_and_looks_for_guests() {
     let (folder, _) = configured("");
-    let run = run_in(folder.path(), &["check", "p.yaml"]);
-    assert_eq!(run.code, 0, "{}", run.err);
-    assert!(run.err.contains("`auto_scan` is not built yet"), "{}", run.err);
-    let run = run_in(folder.path(), &["run", "--config", "p.yaml"]);
-    assert_eq!(run.code, 78, "{}", run.err);
-    assert!(run.err.contains("name the systems under `systems`"), "{}", run.err);
+    let checked = run_in(folder.path(), &["check", "p.yaml"]);
+    assert_eq!((checked.code, checked.err.as_str()), (0, ""));
+    assert!(checked.out.contains("watches every QEMU guest of this machine"), "{}", checked.out);
+    fs::write(folder.path().join("none.yaml"), "auto_scan: false").unwrap();
+    let refused = run_in(folder.path(), &["run", "--config", "none.yaml"]);
+    assert_eq!(refused.code, 78, "{}", refused.err);
+    assert!(refused.err.contains("nothing to watch"), "{}", refused.err);
+}
+
+#[test]
+fn guests_are_listed_and_what_is_none_is_refused() {
+    let list: Value = serde_json::from_str(&run(&["systems", "--json"]).out).unwrap();
+    assert!(list["systems"].is_array(), "{list}");
+    assert_eq!(run(&["systems"]).code, 0);
+    refuses(&["scan", "qemu:4194304"], 66, "no such process");
+    let this = format!("qemu:{}", std::process::id());
+    refuses(&["scan", &this], 66, "which is not QEMU");
 }
 
 #[test]

@@ -92,6 +92,20 @@ pub enum SourceError {
         /// What it says.
         error: io::Error,
     },
+    /// Another process can't be looked at.
+    Process {
+        /// Its process id.
+        pid: u32,
+        /// What was tried.
+        doing: &'static str,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// A process has no memory that could be a guest's.
+    NoGuest {
+        /// Its process id.
+        pid: u32,
+    },
     /// Too many files are mapped at once.
     Mappings,
     /// A layout of physical memory in a file that can't be.
@@ -132,6 +146,7 @@ impl SourceError {
             Self::Open { error, .. }
             | Self::File { error, .. }
             | Self::Host { error, .. }
+            | Self::Process { error, .. }
             | Self::Write(error)
                 if error.kind() == io::ErrorKind::PermissionDenied =>
             {
@@ -181,6 +196,23 @@ impl fmt::Display for SourceError {
             Self::File { path, doing, error } => {
                 write!(f, "cannot {doing} {}: {error}", path.display())
             }
+            Self::Process { pid, doing, error } if error.kind() == io::ErrorKind::NotFound => {
+                write!(f, "cannot {doing} process {pid}: it has ended, or has closed it")
+            }
+            Self::Process { pid, doing, error }
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                write!(
+                    f,
+                    "cannot {doing} process {pid}: {error}; run as root, or as the user that runs the guest"
+                )
+            }
+            Self::Process { pid, doing, error } => {
+                write!(f, "cannot {doing} process {pid}: {error}")
+            }
+            Self::NoGuest { pid } => {
+                write!(f, "process {pid} has no memory that could be a guest's: is it QEMU?")
+            }
             Self::Mappings => write!(
                 f,
                 "more than {} files of memory are mapped at once: watch fewer systems",
@@ -211,6 +243,7 @@ impl std::error::Error for SourceError {
             Self::Open { error, .. }
             | Self::File { error, .. }
             | Self::Host { error, .. }
+            | Self::Process { error, .. }
             | Self::Write(error) => Some(error),
             Self::Image(problem) => Some(problem),
             _ => None,

@@ -50,6 +50,10 @@ pub struct GuestSpec {
     pub ram_file: Option<PathBuf>,
     /// Memory that is QEMU's own: no file, to be read out of its process.
     pub private_memory: bool,
+    /// Another object for the memory than a file or QEMU's own: `memory-backend-memfd,id=m0,…`.
+    pub memory_object: Option<String>,
+    /// More arguments of QEMU, behind all others, so that they win.
+    pub qemu_arguments: Vec<String>,
     /// Boots beside another guest of the same test. Without this a guest waits until every other
     /// of this user has ended: emulation is slow, and memory is short.
     pub beside_others: bool,
@@ -73,6 +77,8 @@ impl GuestSpec {
             kernel_arguments: Vec::new(),
             ram_file: None,
             private_memory: false,
+            memory_object: None,
+            qemu_arguments: Vec::new(),
             beside_others: false,
             boot_timeout: Duration::from_secs(90),
         }
@@ -304,7 +310,9 @@ fn qemu_arguments(
         let _ = write!(append, " {argument}");
     }
     let file = folder.display();
-    let memory = if spec.private_memory {
+    let memory = if let Some(object) = &spec.memory_object {
+        object.clone()
+    } else if spec.private_memory {
         format!("memory-backend-ram,id=m0,size={}M", spec.memory_mib)
     } else {
         let (size, path) = (spec.memory_mib, ram.display());
@@ -337,6 +345,7 @@ fn qemu_arguments(
         arguments.push(name.into());
         arguments.push(value.into());
     }
+    arguments.extend(spec.qemu_arguments.iter().map(Into::into));
     arguments
 }
 

@@ -12,6 +12,7 @@ const UNSAFE_FILES: &[&str] = &[
     "engine/src/source/doca/library.rs", // dlopen, dlsym
     "engine/src/source/doca/transfer.rs",
     "engine/src/source/doca/window.rs",
+    "engine/src/source/guest/private.rs",
     "engine/src/source/mapping.rs",
     "engine/src/source/sigbus.rs",
     "engine/src/source/tests/process.rs",

@@ -36,14 +36,10 @@ pub const fn reports(activity: Activity) -> bool {
     )
 }
 
-/// `qemu:PID`.
-pub const SYSTEM_QEMU: bool = false;
 /// `host:`.
 pub const SYSTEM_HOST: bool = false;
 /// `doca:DEVICE/VUID`, with `representor_id`, `dma_device` and `sdk_log_level`.
 pub const SYSTEM_DOCA: bool = false;
-/// `auto_scan`: finding systems that nobody named.
-pub const AUTO_SCAN: bool = false;
 /// `memory_regions_path` with a file.
 pub const MEMORY_REGIONS_FILE: bool = false;
 /// `containers.include` and `containers.exclude`.

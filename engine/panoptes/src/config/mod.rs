@@ -123,20 +123,10 @@ impl Configuration {
         }
     }
 
-    /// A service with nothing to watch is a mistake, one that can't find any only worth knowing:
-    /// an empty file is valid.
+    /// A service with nothing to watch is a mistake; an empty file is valid.
     fn check_auto_scan(&self, section: &Section<'_>) {
-        match (self.auto_scan, section.has_content("systems")) {
-            (false, false) => {
-                let message = "nothing to watch: `auto_scan` is off and `systems` is empty";
-                section.refuse("auto_scan", message);
-            }
-            (true, false) if !built::AUTO_SCAN => section.warn("auto_scan", NO_AUTO_SCAN),
-            (true, true) if !built::AUTO_SCAN && section.has("auto_scan") => {
-                let message = "`auto_scan` is not built yet: only what `systems` names is watched";
-                section.warn("auto_scan", message);
-            }
-            _ => {}
+        if !self.auto_scan && !section.has_content("systems") {
+            section.refuse("auto_scan", NOTHING_TO_WATCH);
         }
     }
 }
@@ -178,9 +168,8 @@ fn read_and_list(
     (configuration, problems, context.asked.into_inner())
 }
 
-/// What is said where `auto_scan` would have to find the systems.
-pub const NO_AUTO_SCAN: &str =
-    "nothing to watch: `auto_scan` is not built yet; name the systems under `systems`";
+/// What is said where nothing is named and nothing may be looked for.
+pub const NOTHING_TO_WATCH: &str = "nothing to watch: `auto_scan` is off and `systems` is empty";
 
 /// Where the service leaves its event log.
 const LOG_FOLDER: &str = "/var/log/panoptes";

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::built;
 use super::section::Section;
-use super::value::{LogLevel, Setting, Word};
+use super::value::{Line, LogLevel, Setting, Word};
 
 /// The settings of the program itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,6 +24,9 @@ pub struct Service {
     /// Where it keeps what must outlive it; `None` is the usual place
     /// ([`crate::state::default_folder`]).
     pub state_dir: Option<PathBuf>,
+    /// Whose QEMU processes are looked into: names and numbers of users. The one that it runs as is always among
+    /// them.
+    pub guest_users: Vec<String>,
     /// Whose records it imitates.
     pub compatibility: Compatibility,
 }
@@ -37,6 +40,7 @@ impl Default for Service {
             scan_interval: Duration::from_millis(10),
             cores: Cores::Auto,
             state_dir: None,
+            guest_users: ["root", "qemu", "libvirt-qemu"].map(str::to_owned).to_vec(),
             compatibility: Compatibility::None,
         }
     }
@@ -71,6 +75,9 @@ impl Service {
         section.value_in("scan_interval", &mut self.scan_interval, range);
         section.value("cores", &mut self.cores);
         section.value("state_dir", &mut self.state_dir);
+        let mut users: Vec<Line> = self.guest_users.drain(..).map(Line).collect();
+        section.values("guest_users", &mut users);
+        self.guest_users.extend(users.into_iter().map(|line| line.0));
         section.value("compatibility", &mut self.compatibility);
         if self.compatibility != Compatibility::None {
             section.not_built("compatibility", built::COMPATIBILITY);

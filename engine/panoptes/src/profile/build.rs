@@ -51,12 +51,13 @@ pub fn build(
 
 /// From the memory of a machine that runs it.
 fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile, Failure> {
+    let configuration = Configuration::defaults(Mode::Scan);
     let system = System {
         name: address.default_name(),
         address: address.clone(),
-        settings: Configuration::defaults(Mode::Scan).default,
+        settings: configuration.default,
     };
-    let mut source = open(&system.address)?;
+    let mut source = open(&system.address, &configuration.service)?;
     remark(&source, &system, false, messages);
     let profile = find_kernel(&mut source, &KnownProfiles::none(), &mut |event: Event<'_>| {
         tell(&event, &system.name, messages);

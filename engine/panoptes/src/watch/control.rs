@@ -16,11 +16,12 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, Writer};
 
 use super::announce::{Announcer, because};
+use super::finder::{Finder, is_same};
 use super::outputs;
 use super::scanner::{Assigned, Lost, Pace, Scanner, Shared};
 use super::signals::{Signals, Wish};
 use crate::attach::{KnownProfiles, find_kernel, open, tell};
-use crate::config::{Cores, Mode, System};
+use crate::config::{Cores, Mode, System, SystemAddress};
 use crate::exit::{Exit, Failure};
 use crate::interfaces::{Interfaces, of_this_machine};
 use crate::message::Messages;
@@ -48,6 +49,20 @@ struct Candidate {
     pause: Duration,
     /// Whether its failure was told: once is enough until it works again.
     told: bool,
+    /// Whether it was found rather than named: it is let go when it ends.
+    found: bool,
+    /// Whether it was let go; its place can be taken.
+    gone: bool,
+}
+
+impl Candidate {
+    fn new(system: System, now: Instant, found: bool) -> Self {
+        Self { system, due: Some(now), pause: RETRY_FIRST, told: false, found, gone: false }
+    }
+
+    fn let_go(&mut self) {
+        (self.due, self.gone) = (None, true);
+    }
 }
 
 /// See the module.
@@ -59,6 +74,7 @@ pub(super) struct Control {
     announcer: Announcer,
     store: StateStore,
     candidates: Vec<Candidate>,
+    finder: Option<Finder>,
     scanners: Vec<(Sender<Assigned>, Arc<Pace>, JoinHandle<()>)>,
     lost: Receiver<Lost>,
     writer: JoinHandle<End>,
@@ -106,7 +122,9 @@ impl Control {
             Cores::Given(cores) => cores.iter().copied().map(Some).collect(),
         };
         let mut scanners = Vec::new();
-        for core in cores.into_iter().take(request.systems.len()) {
+        // Of those that are found later nobody knows how many they will be.
+        let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
+        for core in cores.into_iter().take(most) {
             let (producer, consumer) = queue(SCANNER_QUEUE, &waker);
             consumers.push(consumer);
             let (sender, systems) = channel();
@@ -132,13 +150,9 @@ impl Control {
         let candidates = request
             .systems
             .iter()
-            .map(|system| Candidate {
-                system: system.clone(),
-                due: Some(start),
-                pause: RETRY_FIRST,
-                told: false,
-            })
+            .map(|system| Candidate::new(system.clone(), start, false))
             .collect();
+        let finder = request.auto_scan.then(|| Finder::new(configuration, start));
         Ok(Self {
             request: request.clone(),
             messages: Arc::clone(messages),
@@ -146,6 +160,7 @@ impl Control {
             announcer,
             store,
             candidates,
+            finder,
             scanners,
             lost,
             writer,
@@ -161,10 +176,14 @@ impl Control {
     /// Watches until stopped.
     pub(super) fn run(mut self, signals: &Signals) -> Result<Exit, Failure> {
         let count = self.candidates.len();
-        let reason = format!("started with {count} system{}", if count == 1 { "" } else { "s" });
+        let looking =
+            if self.finder.is_some() { ", looking for guests of this machine" } else { "" };
+        let plural = if count == 1 { "" } else { "s" };
+        let reason = format!("started with {count} system{plural}{looking}");
         self.announcer.service(Activity::ServiceInitializationStarted, &because(&reason));
         let mut said_ready = false;
         loop {
+            self.find_guests();
             self.try_due_systems();
             if self.attached && !said_ready {
                 said_ready = true;
@@ -253,6 +272,38 @@ impl Control {
         let _ = self.writer.join();
     }
 
+    /// Takes in guests that have come, and lets go of those that went before they were ever watched.
+    fn find_guests(&mut self) {
+        let Some(finder) = &mut self.finder else { return };
+        let now = Instant::now();
+        let Some(guests) = finder.look(now, &self.messages) else { return };
+        for candidate in &mut self.candidates {
+            let waits = candidate.found && candidate.due.is_some();
+            if waits && !guests.iter().any(|guest| is_same(&candidate.system, guest)) {
+                candidate.let_go();
+            }
+        }
+        for guest in guests {
+            let mut known = self.candidates.iter().filter(|candidate| !candidate.gone);
+            if known.any(|candidate| is_same(&candidate.system, &guest)) {
+                continue;
+            }
+            let address = SystemAddress::Qemu(guest.pid);
+            let mut name = guest.name.unwrap_or_else(|| address.default_name());
+            let mut known = self.candidates.iter().filter(|candidate| !candidate.gone);
+            if known.any(|candidate| candidate.system.name == name) {
+                name = format!("{name} ({address})");
+            }
+            self.messages.info(format_args!("{name}: found as {address}"));
+            let settings = self.request.configuration.default.clone();
+            let candidate = Candidate::new(System { name, address, settings }, now, true);
+            match self.candidates.iter_mut().find(|candidate| candidate.gone) {
+                Some(place) => *place = candidate,
+                None => self.candidates.push(candidate),
+            }
+        }
+    }
+
     fn try_due_systems(&mut self) {
         let now = Instant::now();
         for index in 0..self.candidates.len() {
@@ -284,7 +335,8 @@ impl Control {
             }
             Err(failure) => {
                 let waits = failure.exit == Exit::NoKernel;
-                let ends_it = self.request.mode == Mode::Watch && !self.attached;
+                let ends_it =
+                    self.request.mode == Mode::Watch && !self.attached && self.finder.is_none();
                 if !told && !ends_it {
                     self.messages.error(&failure);
                 } else if !told && waits {
@@ -307,7 +359,7 @@ impl Control {
     fn attach(&mut self, system: &System, quiet: bool) -> Result<Assigned, Failure> {
         let begin = Instant::now();
         let known = KnownProfiles::of(system, &self.request.configuration, &self.messages)?;
-        let mut source = match open(&system.address) {
+        let mut source = match open(&system.address, &self.request.configuration.service) {
             Ok(source) => source,
             Err(failure) => {
                 if !quiet {
@@ -355,7 +407,7 @@ impl Control {
         &self,
         system: &System,
         profile: &Profile,
-        source: &mut panoptes_engine::source::FileSource,
+        source: &mut panoptes_engine::source::AnySource,
     ) -> Watched {
         let mut watched = Watched::new(Setup {
             limits: Limits::from(&system.settings.limits),
@@ -388,12 +440,15 @@ impl Control {
         self.messages.warning(format_args!("{}: {}", system.name, lost.reason));
         candidate.due = Some(Instant::now() + candidate.pause);
         candidate.told = false;
+        if candidate.found && lost.has_ended {
+            candidate.let_go();
+        }
         self.announcer.host(&system, Activity::DetailsGatheringFailed, &because(&lost.reason));
     }
 
     /// For a person at a terminal: what can never work ends the program instead of being tried for ever.
     fn gives_up(&mut self) -> Option<Failure> {
-        if self.attached || self.request.mode != Mode::Watch {
+        if self.attached || self.request.mode != Mode::Watch || self.finder.is_some() {
             return None;
         }
         let failure = self.first_failure.as_ref()?;

@@ -1,13 +1,14 @@
 //! `panoptes watch` and `panoptes run`: systems watched until somebody says stop.
 //!
-//! Three kinds of thread. This one, the control thread, finds kernels, hands systems to the scanners and
-//! hears signals; it may allocate and wait. A [`scanner`] thread a core scans its systems in turn and
+//! Three kinds of thread. This one, the control thread, finds guests and kernels, hands systems to the scanners
+//! and hears signals; it may allocate and wait. A [`scanner`] thread a core scans its systems in turn and
 //! does neither. The writer's thread brings records to the outputs ([`outputs`]).
 //!
 //! Not for: what a scan does (`panoptes_engine::watch`).
 
 mod announce;
 mod control;
+mod finder;
 mod outputs;
 mod scanner;
 mod signals;

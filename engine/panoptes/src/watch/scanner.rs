@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use panoptes_engine::source::FileSource;
+use panoptes_engine::source::AnySource;
 use panoptes_engine::watch::Watched;
 use panoptes_sinks::queue::Producer;
 
@@ -93,7 +93,7 @@ pub(super) struct Assigned {
     /// What scans it.
     pub(super) watched: Box<Watched>,
     /// Its memory.
-    pub(super) source: FileSource,
+    pub(super) source: AnySource,
 }
 
 /// A system that can be scanned no more, and why.
@@ -103,6 +103,8 @@ pub(super) struct Lost {
     pub(super) index: usize,
     /// Why.
     pub(super) reason: String,
+    /// Whether the machine itself is gone, so that there is no use in trying again.
+    pub(super) has_ended: bool,
 }
 
 /// What a scanner thread has.
@@ -158,10 +160,19 @@ impl Scanner {
             let Assigned { index, watched, source } = &mut turn.assigned;
             // An error here shows again when memory is read.
             let _ = source.refresh();
+            if source.has_ended() {
+                // Its memory may still be there. What was in it did not end one by one.
+                let reason = "the guest has ended".to_owned();
+                let lost = Lost { index: *index, reason, has_ended: true };
+                drop(turns.remove(at));
+                let _ = self.lost.send(lost);
+                continue;
+            }
             match watched.scan(source, wall_clock_ns(), &mut self.producer) {
                 Ok(()) => turn.failures = 0,
                 Err(error) if turn.failures + 1 == FAILURES_MAX => {
-                    let lost = Lost { index: *index, reason: error.to_string() };
+                    let reason = error.to_string();
+                    let lost = Lost { index: *index, reason, has_ended: false };
                     drop(turns.remove(at));
                     // The control thread outlives the scanners.
                     let _ = self.lost.send(lost);

@@ -9,6 +9,7 @@
 
 mod acts;
 mod ends;
+mod guests;
 mod hidden;
 mod inside;
 mod kernel;

@@ -32,6 +32,8 @@ pub(crate) fn panoptes(arguments: &[&str]) -> std::process::Output {
 #[derive(Debug)]
 pub(crate) struct Watch {
     systems: Vec<PathBuf>,
+    /// How many of them are to be found.
+    expected: usize,
     options: Vec<String>,
     to_stdout: bool,
     to_log: bool,
@@ -45,9 +47,21 @@ impl Watch {
     }
 
     pub(crate) fn files(systems: &[&Path]) -> Self {
-        let systems = systems.iter().map(|path| path.to_path_buf()).collect();
+        let systems: Vec<PathBuf> = systems.iter().map(|path| path.to_path_buf()).collect();
+        let expected = systems.len();
         let (options, lines_read_max) = (vec!["--interval=10ms".to_owned()], usize::MAX);
-        Self { systems, options, to_stdout: true, to_log: false, lines_read_max }
+        Self { systems, expected, options, to_stdout: true, to_log: false, lines_read_max }
+    }
+
+    /// A guest by QEMU's process id.
+    pub(crate) fn process(guest: &Guest) -> Self {
+        Self::files(&[Path::new(&format!("qemu:{}", guest.qemu_pid()))])
+    }
+
+    /// What a configuration names, or has looked for.
+    pub(crate) fn configured(configuration: &Path, expected: usize) -> Self {
+        let watch = Self::files(&[]).with(&format!("--config={}", configuration.display()));
+        Self { expected, ..watch }
     }
 
     /// One more option of the command line.
@@ -108,7 +122,7 @@ impl Watch {
                 }
             }),
         ];
-        Watcher { child, heard, readers, folder, systems: self.systems.len() }
+        Watcher { child, heard, readers, folder, systems: self.expected }
     }
 
     /// Starts, and waits until every system is being watched.

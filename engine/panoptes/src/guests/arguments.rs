@@ -1,0 +1,431 @@
+//! What QEMU's own arguments say of a guest: its name, its machine, its memory.
+//!
+//! Any user can start a process with any arguments, so nothing here is believed further than it can be seen: names
+//! are made printable, sizes only choose among areas that are there, and no path is ever opened.
+//!
+//! The syntax is QEMU's: `-option key=value,key=value`, with `,,` for a comma, or JSON for `-object` and `-device`
+//! (util/keyval.c, qemu-options.hx).
+
+use panoptes_engine::source::{Expected, Machine};
+use serde_json::{Map, Value};
+
+use crate::config::printable;
+
+/// Most blocks of memory that are taken in.
+const BLOCKS_MAX: usize = 256;
+/// Most bytes of a name that are kept.
+const NAME_BYTES_MAX: usize = 255;
+
+/// What was said.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Arguments {
+    /// The guest's name, printable.
+    pub name: Option<String>,
+    /// Its UUID, in lower case.
+    pub uuid: Option<String>,
+    /// What it was told of memory.
+    pub memory: Expected,
+    /// What its memory is encrypted by, if it is.
+    pub encryption: Option<&'static str>,
+}
+
+/// A block of memory that can be used by its id.
+#[derive(Debug)]
+struct Backend {
+    id: String,
+    bytes: u64,
+}
+
+/// Arguments while they are read.
+#[derive(Debug, Default)]
+struct Reading {
+    arguments: Arguments,
+    proxmox_id: Option<String>,
+    smbios_uuid: Option<String>,
+    memory_bytes: Option<u64>,
+    main: Option<String>,
+    backends: Vec<Backend>,
+    nodes: Vec<(u64, String)>,
+    slots: Vec<(String, Option<u64>)>,
+}
+
+impl Arguments {
+    /// Reads a command line as /proc/PID/cmdline has it.
+    pub fn parse(command_line: &[u8]) -> Self {
+        let mut reading = Reading::default();
+        let mut words = command_line
+            .split(|byte| *byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into_owned());
+        let program = words.next().unwrap_or_default();
+        reading.arguments.memory.machine = if program.contains("aarch64") {
+            Machine::Virt
+        } else if program.contains("i386") || program.contains("x86_64") {
+            // What it is unless it is said.
+            Machine::Pc
+        } else {
+            Machine::Unknown
+        };
+        while let Some(word) = words.next() {
+            // Two dashes are one.
+            let Some(option) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
+                continue;
+            };
+            if READ.contains(&option)
+                && let Some(value) = words.next()
+            {
+                reading.take(option, &value);
+            }
+        }
+        reading.finish()
+    }
+}
+
+/// The options that say something of interest.
+const READ: [&str; 10] =
+    ["name", "uuid", "id", "smbios", "machine", "M", "m", "object", "numa", "device"];
+
+impl Reading {
+    fn take(&mut self, option: &str, value: &str) {
+        match option {
+            "name" => self.arguments.name = Keys::read(value, "guest").text("guest"),
+            "uuid" => self.arguments.uuid = uuid(value),
+            // Proxmox gives its own number.
+            "id" => self.proxmox_id = Some(value.to_owned()),
+            "smbios" => {
+                let keys = Keys::read(value, "type");
+                if keys.text("type").as_deref() == Some("1") {
+                    self.smbios_uuid = keys.text("uuid").and_then(|text| uuid(&text));
+                }
+            }
+            "machine" | "M" => self.machine(&Keys::read(value, "type")),
+            "m" => {
+                let keys = Keys::read(value, "size");
+                // A number without a unit is of MiB here, and here alone.
+                self.memory_bytes = keys.size("size", 1 << 20).or(self.memory_bytes);
+                self.arguments.memory.has_slots |= keys.text("slots").is_some_and(|n| n != "0");
+            }
+            "object" => self.object(&Keys::read(value, "qom-type")),
+            "numa" => {
+                let keys = Keys::read(value, "type");
+                if keys.text("type").as_deref() == Some("node")
+                    && let Some(backend) = keys.text("memdev")
+                    && self.nodes.len() < BLOCKS_MAX
+                {
+                    let number = keys.size("nodeid", 1).unwrap_or(self.nodes.len() as u64);
+                    self.nodes.push((number, backend));
+                }
+            }
+            "device" => {
+                let keys = Keys::read(value, "driver");
+                if matches!(keys.text("driver").as_deref(), Some("pc-dimm" | "nvdimm"))
+                    && let Some(backend) = keys.text("memdev")
+                    && self.slots.len() < BLOCKS_MAX
+                {
+                    let at = keys.size("addr", 1).filter(|at| *at != 0);
+                    self.slots.push((backend, at));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn machine(&mut self, keys: &Keys) {
+        if let Some(kind) = keys.text("type") {
+            self.arguments.memory.machine = if kind.contains("q35") {
+                Machine::Q35
+            } else if kind == "virt" || kind.starts_with("virt-") {
+                Machine::Virt
+            } else if kind.starts_with("pc") || kind.starts_with("microvm") {
+                Machine::Pc
+            } else {
+                Machine::Unknown
+            };
+        }
+        self.main = keys.text("memory-backend").or(self.main.take());
+        let most = keys.size("max-ram-below-4g", 1);
+        self.arguments.memory.low_bytes_max = most.or(self.arguments.memory.low_bytes_max);
+        let encrypts = |key| keys.text(key).is_some_and(|id| !id.is_empty());
+        if encrypts("memory-encryption") || encrypts("confidential-guest-support") {
+            self.arguments.encryption.get_or_insert("confidential guest support");
+        }
+    }
+
+    fn object(&mut self, keys: &Keys) {
+        let kind = keys.text("qom-type").unwrap_or_default();
+        if let Some((_, what)) = ENCRYPTING.iter().find(|(object, _)| *object == kind) {
+            self.arguments.encryption = Some(what);
+        }
+        if kind.starts_with("memory-backend-")
+            && let (Some(id), Some(bytes)) = (keys.text("id"), keys.size("size", 1))
+            && self.backends.len() < BLOCKS_MAX
+        {
+            self.backends.push(Backend { id, bytes });
+        }
+    }
+
+    fn bytes_of(&self, id: &str) -> Option<u64> {
+        self.backends.iter().find(|backend| backend.id == id).map(|backend| backend.bytes)
+    }
+
+    fn finish(mut self) -> Arguments {
+        let memory = &mut self.arguments.memory;
+        memory.main = if self.nodes.is_empty() {
+            let backend = self
+                .main
+                .as_deref()
+                .and_then(|id| self.backends.iter().find(|one| one.id == id).map(|one| one.bytes));
+            // 128 MiB is what QEMU takes of itself (hw/core/machine.c, `default_ram_size`).
+            vec![backend.or(self.memory_bytes).unwrap_or(128 << 20)]
+        } else {
+            self.nodes.sort_by_key(|(number, _)| *number);
+            let sizes = self.nodes.iter().map(|(_, id)| {
+                let found = self.backends.iter().find(|backend| backend.id == *id);
+                found.map_or(0, |backend| backend.bytes)
+            });
+            sizes.collect()
+        };
+        let slots = std::mem::take(&mut self.slots);
+        let plugged = slots.iter().filter_map(|(id, at)| Some((self.bytes_of(id)?, *at))).collect();
+        self.arguments.memory.plugged = plugged;
+        let arguments = &mut self.arguments;
+        let name = arguments.name.take().or(self.proxmox_id).unwrap_or_default();
+        arguments.name = shown(&name);
+        arguments.uuid = arguments.uuid.take().or(self.smbios_uuid);
+        self.arguments
+    }
+}
+
+/// Objects that keep a guest's memory from its host.
+const ENCRYPTING: [(&str, &str); 5] = [
+    ("sev-guest", "AMD SEV"),
+    ("sev-snp-guest", "AMD SEV-SNP"),
+    ("tdx-guest", "Intel TDX"),
+    ("pef-guest", "POWER PEF"),
+    ("s390-pv-guest", "s390 Secure Execution"),
+];
+
+/// The keys of one option.
+#[derive(Debug)]
+enum Keys {
+    List(Vec<(String, String)>),
+    Json(Map<String, Value>),
+}
+
+impl Keys {
+    /// `implied` is the key of a first value without one.
+    fn read(text: &str, implied: &str) -> Self {
+        if text.starts_with('{')
+            && let Ok(Value::Object(map)) = serde_json::from_str(text)
+        {
+            return Self::Json(map);
+        }
+        let mut list = Vec::new();
+        for (index, part) in split_at_commas(text).into_iter().enumerate() {
+            list.push(match part.split_once('=') {
+                Some((key, value)) => (key.to_owned(), value.to_owned()),
+                None if index == 0 => (implied.to_owned(), part),
+                None => (part, "on".to_owned()),
+            });
+        }
+        Self::List(list)
+    }
+
+    /// A value as text; the last one if it is said twice.
+    fn text(&self, key: &str) -> Option<String> {
+        match self {
+            Self::List(list) => {
+                list.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+            }
+            Self::Json(map) => match map.get(key)? {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            },
+        }
+    }
+
+    /// A size in bytes; `unit` is that of a number without one.
+    fn size(&self, key: &str, unit: u64) -> Option<u64> {
+        size(&self.text(key)?, unit)
+    }
+}
+
+/// Splits where one comma stands; two of them are one that belongs to the value.
+fn split_at_commas(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        if character != ',' {
+            parts.last_mut().expect("there is one from the start").push(character);
+        } else if rest.next_if_eq(&',').is_some() {
+            parts.last_mut().expect("there is one from the start").push(',');
+        } else {
+            parts.push(String::new());
+        }
+    }
+    parts
+}
+
+/// `512M`, `1.5G`, `0x40000000`, or a number of `unit`.
+fn size(text: &str, unit: u64) -> Option<u64> {
+    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return u64::from_str_radix(hex, 16).ok();
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let unit = match suffix {
+        "" => unit,
+        "b" | "B" => 1,
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        "t" | "T" => 1 << 40,
+        _ => return None,
+    };
+    match number.split_once('.') {
+        None => number.parse::<u64>().ok()?.checked_mul(unit),
+        Some((whole, part)) if part.len() <= 6 && part.bytes().all(|b| b.is_ascii_digit()) => {
+            let digits = u32::try_from(part.len()).ok()?;
+            let part: u64 = if part.is_empty() { 0 } else { part.parse().ok()? };
+            let part = u128::from(part) * u128::from(unit) / 10_u128.pow(digits);
+            let part = u64::try_from(part).ok()?;
+            whole.parse::<u64>().ok()?.checked_mul(unit)?.checked_add(part)
+        }
+        Some(_) => None,
+    }
+}
+
+/// A UUID as it is usually written, or nothing.
+fn uuid(text: &str) -> Option<String> {
+    uuid::Uuid::try_parse(text).ok().map(|uuid| uuid.hyphenated().to_string())
+}
+
+/// A name that can be shown and be a system's name.
+fn shown(name: &str) -> Option<String> {
+    let mut end = name.len().min(NAME_BYTES_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let name = printable(&name[..end]);
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn parse(line: &str) -> Arguments {
+        Arguments::parse(line.replace(' ', "\0").as_bytes())
+    }
+
+    #[test]
+    fn as_libvirt_starts_it() {
+        let line = "/usr/bin/qemu-system-x86_64 -name guest=web,debug-threads=on -S -object \
+            {\"qom-type\":\"secret\",\"id\":\"masterKey0\",\"format\":\"raw\",\"file\":\"/x\"} \
+            -machine pc-q35-7.2,usb=off,dump-guest-core=off,memory-backend=pc.ram -accel kvm -m 2048 -object \
+            {\"qom-type\":\"memory-backend-ram\",\"id\":\"pc.ram\",\"size\":2147483648} \
+            -overcommit mem-lock=off -smp 2,sockets=2 -uuid 4DEA22B3-1d52-d8f3-2516-782e98ab3fa0 -no-user-config";
+        let arguments = parse(line);
+        assert_eq!(arguments.name.as_deref(), Some("web"));
+        assert_eq!(arguments.uuid.as_deref(), Some("4dea22b3-1d52-d8f3-2516-782e98ab3fa0"));
+        assert_eq!(arguments.memory.machine, Machine::Q35);
+        assert_eq!(arguments.memory.main, [2048 * MIB]);
+        assert!(!arguments.memory.has_slots && arguments.encryption.is_none());
+    }
+
+    #[test]
+    fn as_proxmox_starts_it() {
+        let line = "/usr/bin/kvm -id 101 -name web,debug-threads=on -no-shutdown \
+            -smbios type=1,uuid=3b8e5d10-5b06-4c12-8c35-7e4bd3d5b1a2 -smp 4 -m 4096 \
+            -machine type=pc+pve0";
+        let arguments = parse(line);
+        assert_eq!(arguments.name.as_deref(), Some("web"));
+        assert_eq!(arguments.uuid.as_deref(), Some("3b8e5d10-5b06-4c12-8c35-7e4bd3d5b1a2"));
+        assert_eq!(arguments.memory.machine, Machine::Pc);
+        assert_eq!(arguments.memory.main, [4096 * MIB]);
+        assert_eq!(parse("/usr/bin/kvm -id 101").name.as_deref(), Some("101"));
+    }
+
+    #[test]
+    fn memory_in_nodes_and_slots() {
+        let arguments = parse(
+            "qemu-system-x86_64 -m size=512M,slots=4,maxmem=2G -M q35,max-ram-below-4g=1G \
+             -object memory-backend-ram,id=d1,size=256M -device pc-dimm,id=dimm1,memdev=d1,addr=0x100000000 \
+             -object memory-backend-memfd,id=n1,size=300M -object memory-backend-ram,id=n0,size=212M \
+             -numa node,memdev=n1,nodeid=1 -numa node,nodeid=0,memdev=n0",
+        );
+        let expected = Expected {
+            machine: Machine::Q35,
+            main: vec![212 * MIB, 300 * MIB],
+            plugged: vec![(256 * MIB, Some(1 << 32))],
+            has_slots: true,
+            low_bytes_max: Some(1 << 30),
+        };
+        assert_eq!(arguments.memory, expected);
+        assert_eq!(
+            parse("qemu-system-aarch64 -M virt,gic-version=3").memory.machine,
+            Machine::Virt
+        );
+    }
+
+    #[test]
+    fn encryption_is_told() {
+        let check = |line: &str, expected| assert_eq!(parse(line).encryption, expected, "{line}");
+        check(
+            "q -object sev-guest,id=s,cbitpos=47 -machine q35,memory-encryption=s",
+            Some("AMD SEV"),
+        );
+        check(
+            "q -machine q35,confidential-guest-support=t -object {\"qom-type\":\"tdx-guest\",\"id\":\"t\"}",
+            Some("Intel TDX"),
+        );
+        check("q -object sev-snp-guest,id=s", Some("AMD SEV-SNP"));
+        check("q -machine q35,confidential-guest-support=x", Some("confidential guest support"));
+        check("q -name sev-guest -machine q35", None);
+    }
+
+    #[test]
+    fn commas_and_sizes_are_qemus() {
+        assert_eq!(split_at_commas("a=b,,c,d"), ["a=b,c", "d"]);
+        assert_eq!(size("512", MIB), Some(512 * MIB));
+        assert_eq!(size("1.5G", 1), Some(1536 * MIB));
+        assert_eq!(size("0x1000", MIB), Some(4096));
+        for wrong in ["", "M", "-1", "1.2.3G", "99999999999999999T", "1Q", "18446744073709551616"] {
+            assert_eq!(size(wrong, 1), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_is_made_harmless() {
+        let arguments = Arguments::parse(b"q\0-name\0guest=a\x1b[2J\nb\xff,debug-threads=on\0");
+        let name = arguments.name.unwrap();
+        assert!(!name.chars().any(char::is_control), "{name:?}");
+        let long = format!("q\0-name\0{}\0", "ä".repeat(9000));
+        assert!(Arguments::parse(long.as_bytes()).name.unwrap().len() <= NAME_BYTES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_reading_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Arguments::parse(&bytes);
+        }
+
+        #[test]
+        fn no_options_make_reading_panic(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "-m", "-object", "-numa", "-device", "-machine", "-name", "-smbios", "memdev=a",
+                    "node,memdev=a,nodeid=9", "memory-backend-ram,id=a,size=1.99999T", "{\"a\":",
+                    "pc-dimm,memdev=a,addr=0xffffffffffffffff", ",,,", "=", "size=0x", "{\"size\":-1}",
+                ]),
+                0..20,
+            )
+        ) {
+            let _ = Arguments::parse(words.join("\0").as_bytes());
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The QEMU guests of this machine: finding their processes, and whether and how their memory may be read.
+//!
+//! What a process *is* comes from the kernel: what it executes, whose it is, what it has mapped. What it *says* (its
+//! arguments) only gives names and chooses among areas that are there. Only processes of users that the configuration
+//! allows are looked into.
+//!
+//! Not for: reading the memory (`panoptes_engine::source::GuestMemory`), nor for watching.
+
+mod arguments;
+
+use std::io;
+use std::path::Path;
+
+use nix::unistd::{Uid, User, geteuid};
+use panoptes_engine::source::{Backing, GuestMemory, GuestProcess, Placed, SourceError};
+
+use crate::attach::source_failure;
+use crate::exit::{Exit, Failure};
+
+pub use arguments::Arguments;
+
+/// Most processes that are looked at: as many as there can be (`PID_MAX_LIMIT`).
+const PROCESSES_MAX: usize = 1 << 22;
+
+/// A guest that runs here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Guest {
+    /// QEMU's process id.
+    pub pid: u32,
+    /// Its name, printable.
+    pub name: Option<String>,
+    /// Its UUID.
+    pub uuid: Option<String>,
+    /// Its user's name, or the number.
+    pub user: String,
+    /// How much memory it has, in bytes; unknown where we may not look.
+    pub memory_bytes: Option<u64>,
+    /// How QEMU keeps that.
+    pub memory: Option<Keeping>,
+    /// Whether it runs on KVM, or else is emulated; unknown where we may not look.
+    pub has_kvm: Option<bool>,
+    /// What its memory is encrypted by.
+    pub encryption: Option<&'static str>,
+    /// Why it can't be watched, if it can't.
+    pub obstacle: Option<String>,
+    /// The files that are its memory.
+    pub files: Vec<(u32, u32, u64)>,
+}
+
+/// How QEMU keeps a guest's memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keeping {
+    /// In files that others can open.
+    Shared,
+    /// In memory of its own.
+    Private,
+    /// Some of it so, some so.
+    Mixed,
+}
+
+impl Keeping {
+    /// As it is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Private => "private",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    fn of(layout: &[Placed]) -> Self {
+        let is_shared = |one: &Placed| matches!(one.backing, Backing::File { shared: true, .. });
+        match layout.iter().filter(|one| is_shared(one)).count() {
+            0 => Self::Private,
+            count if count == layout.len() => Self::Shared,
+            _ => Self::Mixed,
+        }
+    }
+}
+
+/// The users whose guests may be looked into.
+#[derive(Clone, Debug)]
+pub struct Users(Vec<u32>);
+
+impl Users {
+    /// From the names and numbers of `service.guest_users`; who is not known here has no processes either.
+    pub fn of(names: &[String]) -> Self {
+        let number = |name: &String| {
+            name.parse().ok().or_else(|| Some(User::from_name(name).ok()??.uid.as_raw()))
+        };
+        let mut users: Vec<u32> = names.iter().filter_map(number).collect();
+        users.push(geteuid().as_raw());
+        Self(users)
+    }
+
+    fn allow(&self, ids: [u32; 4]) -> bool {
+        ids.iter().all(|id| self.0.contains(id))
+    }
+}
+
+/// Opens the memory of a guest.
+pub fn open(pid: u32, users: &Users) -> Result<GuestMemory, Failure> {
+    let (process, arguments) = examine(pid, users)?;
+    GuestMemory::open(process, &arguments.memory).map_err(|error| source_failure(&error))
+}
+
+/// Looks whether a process is a guest that may be looked into.
+fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure> {
+    let failed =
+        |doing| move |error: io::Error| source_failure(&SourceError::Process { pid, doing, error });
+    let process = GuestProcess::open(pid)
+        .map_err(|_| Failure::new(Exit::Source, format!("qemu:{pid}: no such process")))?;
+    let ids = process.users().map_err(failed("look at"))?;
+    if !users.allow(ids) {
+        let (user, id) = (user_name(ids[1]), ids[1]);
+        let message = format!(
+            "qemu:{pid} belongs to user {user} ({id}), whose guests may not be looked into; \
+             add that user to service.guest_users"
+        );
+        return Err(Failure::new(Exit::Permission, message));
+    }
+    let program = process.executable().map_err(failed("look at"))?;
+    let has_kvm = process.has_kvm().map_err(failed("read the memory map of"))?;
+    if !is_qemu(&program) && !has_kvm {
+        let program = crate::config::printable(&program.to_string_lossy());
+        let message = format!("qemu:{pid} executes {program}, which is not QEMU");
+        return Err(Failure::new(Exit::Source, message));
+    }
+    let arguments = Arguments::parse(&process.arguments().map_err(failed("look at"))?);
+    if let Some(what) = arguments.encryption {
+        let message = format!("qemu:{pid}: {}", encrypted(what));
+        return Err(Failure::new(Exit::Source, message));
+    }
+    Ok((process, arguments))
+}
+
+fn encrypted(what: &str) -> String {
+    format!("its memory is encrypted ({what}) and cannot be read from outside")
+}
+
+/// Whether a program is QEMU, by the file that is executed: `qemu-system-x86_64`, `qemu-kvm`, `kvm`.
+fn is_qemu(program: &Path) -> bool {
+    let name = program.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    // A program that was replaced while it ran.
+    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+    let is_tool = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-ga", "qemu-storage-daemon"];
+    (name.contains("qemu") && !is_tool.contains(&name)) || name == "kvm"
+}
+
+/// Every guest that runs here, by process id.
+pub fn find(users: &Users) -> io::Result<Vec<Guest>> {
+    let mut pids: Vec<u32> = std::fs::read_dir("/proc")?
+        .take(PROCESSES_MAX)
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    Ok(pids.into_iter().filter_map(|pid| look(pid, users)).collect())
+}
+
+/// A process as a guest; `None` if it is none, or is gone.
+fn look(pid: u32, users: &Users) -> Option<Guest> {
+    let process = GuestProcess::open(pid).ok()?;
+    let words = process.arguments().ok()?;
+    // What it executes is only told to those who may look into it; the others may at least know that it is there.
+    let is_guest = match process.executable() {
+        Ok(program) => is_qemu(&program),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let first = words.split(|byte| *byte == 0).next().unwrap_or_default();
+            is_qemu(Path::new(&*String::from_utf8_lossy(first)))
+        }
+        Err(_) => false,
+    };
+    if !is_guest {
+        return None;
+    }
+    let arguments = Arguments::parse(&words);
+    let ids = process.users().ok()?;
+    let mut guest = Guest {
+        pid,
+        name: arguments.name.clone(),
+        uuid: arguments.uuid.clone(),
+        user: user_name(ids[1]),
+        memory_bytes: None,
+        memory: None,
+        has_kvm: None,
+        encryption: arguments.encryption,
+        obstacle: arguments.encryption.map(encrypted),
+        files: Vec::new(),
+    };
+    if !users.allow(ids) {
+        guest.obstacle.get_or_insert("its user is not among service.guest_users".to_owned());
+        return Some(guest);
+    }
+    guest.has_kvm = process.has_kvm().ok();
+    match GuestMemory::plan(&process, &arguments.memory) {
+        Ok(layout) => {
+            guest.memory_bytes = Some(layout.iter().map(|one| one.bytes).sum());
+            guest.memory = Some(Keeping::of(&layout));
+            let files = layout.iter().filter_map(|one| match one.backing {
+                Backing::File { identity, shared: true, .. } => Some(identity),
+                _ => None,
+            });
+            guest.files = files.collect();
+            guest.files.dedup();
+        }
+        // A process that is only now starting QEMU, or a tool of that name.
+        Err(SourceError::NoGuest { .. }) => return None,
+        Err(error) => _ = guest.obstacle.get_or_insert(error.to_string()),
+    }
+    Some(guest)
+}
+
+fn user_name(id: u32) -> String {
+    match User::from_uid(Uid::from_raw(id)) {
+        Ok(Some(user)) => crate::config::printable(&user.name),
+        _ => id.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qemu_is_known_by_what_is_executed() {
+        for program in [
+            "/usr/bin/qemu-system-x86_64",
+            "/usr/libexec/qemu-kvm",
+            "/usr/bin/kvm",
+            "/usr/bin/qemu-system-x86_64 (deleted)",
+        ] {
+            assert!(is_qemu(Path::new(program)), "{program}");
+        }
+        for program in ["/usr/bin/sleep", "/opt/qemu/bin/sleep", "/usr/bin/qemu-img", "/", ""] {
+            assert!(!is_qemu(Path::new(program)), "{program}");
+        }
+    }
+
+    #[test]
+    fn all_ids_of_a_process_must_be_allowed() {
+        let users = Users(vec![0, 107]);
+        assert!(users.allow([107, 107, 107, 107]) && users.allow([0, 107, 0, 107]));
+        // A program that was set to run as root by somebody else.
+        assert!(!users.allow([1000, 0, 0, 0]) && !users.allow([0, 0, 1000, 0]));
+        let users = Users::of(&["root".into(), "4242".into(), "nobody-has-this-name".into()]);
+        assert!(users.allow([4242; 4]) && users.allow([geteuid().as_raw(); 4]));
+    }
+
+    #[test]
+    fn what_is_no_guest_is_refused() {
+        let users = Users::of(&[]);
+        let failure = open(u32::MAX, &users).unwrap_err();
+        assert_eq!(failure.exit, Exit::Source);
+        let failure = open(std::process::id(), &users).unwrap_err();
+        assert_eq!(failure.exit, Exit::Source);
+        assert!(failure.message.contains("which is not QEMU"), "{failure}");
+        let failure = open(std::process::id(), &Users(vec![u32::MAX])).unwrap_err();
+        assert_eq!(failure.exit, Exit::Permission);
+        assert!(failure.message.contains("service.guest_users"), "{failure}");
+    }
+}

@@ -1,0 +1,147 @@
+//! QEMU guests by their processes: found, named, read, and let go.
+
+use std::io::Write as _;
+
+use panoptes_rig::{Flavor, Guest, enabled};
+use serde_json::Value;
+
+use crate::inside;
+use crate::record::{Record, count, list};
+use crate::watcher::{Watch, panoptes};
+
+const UUID: &str = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0";
+
+/// What `panoptes systems` says of a guest.
+fn listed(guest: &Guest) -> Value {
+    let output = panoptes(&["systems", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let name = format!("qemu:{}", guest.qemu_pid());
+    let systems = list["systems"].as_array().unwrap();
+    let found = systems.iter().find(|system| system["system"] == name.as_str());
+    found.unwrap_or_else(|| panic!("{name} is not in {list}")).clone()
+}
+
+/// A scan of a guest, by its process.
+fn scan(guest: &Guest, arguments: &[&str]) -> String {
+    let system = format!("qemu:{}", guest.qemu_pid());
+    let output = panoptes(&[&["scan", system.as_str()], arguments].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    println!("{said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// How much of a process is in memory, and of its page tables, in KiB.
+fn resident(guest: &Guest) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", guest.qemu_pid())).unwrap();
+    let value = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    (value("VmRSS:"), value("VmPTE:"))
+}
+
+/// Memory of QEMU's own, around a hole, under a name: read without leaving a trace.
+#[test]
+fn a_guest_with_private_memory_is_watched() {
+    if !enabled("a_guest_with_private_memory_is_watched") {
+        return;
+    }
+    let mut guest = inside::boot_with(Flavor::V6_1, |spec| {
+        spec.private_memory = true;
+        spec.memory_mib = 3072;
+        spec.qemu_arguments =
+            ["-name", "guest=web,debug-threads=on", "-uuid", UUID].map(str::to_owned).to_vec();
+    });
+    guest.agent("zoo").unwrap();
+    guest.pause().unwrap();
+    let system = listed(&guest);
+    println!("{system}");
+    let expected = [("name", "web"), ("uuid", UUID), ("memory", "private"), ("accelerator", "tcg")];
+    for (key, value) in expected {
+        assert_eq!(system[key], value, "{system}");
+    }
+    assert_eq!(system["memory_bytes"], 3072_u64 << 20);
+    assert_eq!(system["can_be_watched"], true);
+
+    // The whole of it, and hundreds of scans: nothing comes to be in QEMU.
+    let before = resident(&guest);
+    let scanned = scan(&guest, &[]);
+    let watcher = Watch::process(&guest).attached();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(watcher.stop().code, Some(0));
+    let after = resident(&guest);
+    println!("QEMU has {before:?} KiB of memory and page tables before and {after:?} after");
+    assert_eq!(before, after);
+
+    assert!(scanned.lines().count() > 100, "{}", scanned.lines().count());
+
+    guest.resume().unwrap();
+    let watcher = Watch::process(&guest).attached();
+    let process_id = inside::start(&mut guest, "sleep 7001");
+    watcher.wait_for("a process", |record| {
+        record.is("process_created") && record.process_id() == process_id
+    });
+    let seen = watcher.records().len();
+    guest.quit().unwrap();
+    let lost = watcher.wait_for("its end", |record| record.is("details_gathering_failed"));
+    assert!(lost.to_string().contains("the guest has ended"), "{lost}");
+    let ended = watcher.stop();
+    assert_few_ends(&ended.records[seen..]);
+}
+
+/// Guests that come and go are taken in and let go, whoever named them.
+#[test]
+fn guests_are_found_as_they_come_and_go() {
+    if !enabled("guests_are_found_as_they_come_and_go") {
+        return;
+    }
+    let mut configuration = tempfile::NamedTempFile::new().unwrap();
+    // An empty file is a good configuration.
+    configuration.flush().unwrap();
+    let watcher = Watch::configured(configuration.path(), 0).start();
+    let mut guest = inside::boot_with(Flavor::V6_12, |spec| {
+        spec.memory_object = Some("memory-backend-memfd,id=m0,size=512M,share=on".to_owned());
+        let words = ["-name", "found,debug-threads=on", "-machine", "pc,memory-backend=m0"];
+        spec.qemu_arguments = words.map(str::to_owned).to_vec();
+    });
+    let system = listed(&guest);
+    println!("{system}");
+    assert_eq!((&system["name"], &system["memory"]), (&"found".into(), &"shared".into()));
+    watcher.wait("it is found", |all| {
+        all.said
+            .iter()
+            .any(|line| line.contains("found: Linux 6.12") && line.contains("is being watched"))
+            .then_some(())
+    });
+    let process_id = inside::start(&mut guest, "sleep 7001");
+    watcher.wait_for("a process", |record| {
+        record.is("process_created")
+            && record.system() == "found"
+            && record.process_id() == process_id
+    });
+    guest.pause().unwrap();
+    let scanned = scan(&guest, &["--only", "processes"]);
+    assert!(scanned.lines().any(|line| line.contains(&format!(":{process_id},"))), "{scanned}");
+    let seen = watcher.records().len();
+    guest.quit().unwrap();
+    watcher.wait_for("its end", |record| {
+        record.is("details_gathering_failed") && record.system() == "found"
+    });
+    let ended = watcher.stop();
+    assert_eq!(ended.code, Some(0));
+    assert_few_ends(&ended.records[seen..]);
+    let of_it = |record: &&Record| record.system() == "found";
+    let last: Vec<Record> = ended.records[seen..].iter().filter(of_it).cloned().collect();
+    assert_eq!(count(&last, "details_gathering_failed"), 1, "{}", list(&last));
+    assert_eq!(count(&last, "host_initialization_started"), 0, "{}", list(&last));
+}
+
+/// A machine that is gone is no machine where everything ends at once; a shell of the test may just have ended.
+#[track_caller]
+fn assert_few_ends(records: &[Record]) {
+    let ends = records.iter().filter(|record| record.is("process_terminated"));
+    let ends: Vec<&Record> = ends.collect();
+    assert!(ends.len() <= 2, "{}", list(ends));
+}

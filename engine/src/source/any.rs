@@ -1,0 +1,77 @@
+//! [`AnySource`]: the memory of any system that can be named, whatever keeps it.
+
+use std::io;
+use std::ops::Range;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, Request};
+
+use super::{FileSource, GuestMemory, Refreshed};
+
+/// Memory, wherever it is.
+#[derive(Debug)]
+pub enum AnySource {
+    /// A file: shared memory of a guest, or a dump.
+    File(Box<FileSource>),
+    /// A QEMU process of this machine.
+    Guest(Box<GuestMemory>),
+}
+
+impl AnySource {
+    /// Looks whether what keeps the memory has changed under us; to be called between scans.
+    pub fn refresh(&mut self) -> io::Result<Refreshed> {
+        match self {
+            Self::File(source) => source.refresh(),
+            Self::Guest(source) => source.refresh(),
+        }
+    }
+
+    /// Whether the machine is known to be gone, as of the last [`Self::refresh`].
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Guest(source) => source.has_ended(),
+        }
+    }
+
+    /// How many layouts of physical memory may be right, the likeliest first. Which one is shows by a kernel that
+    /// is found.
+    pub fn layouts(&self) -> usize {
+        match self {
+            Self::File(source) => source.layouts(),
+            Self::Guest(source) => source.layouts(),
+        }
+    }
+
+    /// Takes one of the layouts; the first is taken at the beginning. One that cannot be opened is left alone.
+    pub fn choose_layout(&mut self, index: usize) {
+        match self {
+            Self::File(source) => source.choose_layout(index),
+            // The files are those that were opened for the first layout, unless the guest is gone by now.
+            Self::Guest(source) => _ = source.choose(index),
+        }
+    }
+}
+
+impl MemorySource for AnySource {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        match self {
+            Self::File(source) => source.read_batch(requests, arena),
+            Self::Guest(source) => source.read_batch(requests, arena),
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        match self {
+            Self::File(source) => source.regions(),
+            Self::Guest(source) => source.regions(),
+        }
+    }
+
+    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+        match self {
+            Self::File(source) => source.next_data(from),
+            Self::Guest(source) => source.next_data(from),
+        }
+    }
+}

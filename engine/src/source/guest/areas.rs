@@ -1,0 +1,125 @@
+//! `/proc/PID/maps`: what a process has mapped, as far as it can be a guest's memory.
+//!
+//! The format is that of fs/proc/task_mmu.c, `show_map_vma`; names in it are chosen by the process and never opened.
+
+use std::ops::Range;
+
+/// More areas than this no QEMU has; what follows is not looked at.
+const AREAS_MAX: usize = 1 << 16;
+
+/// One area of a process's memory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Area {
+    /// Its addresses in that process.
+    pub range: Range<u64>,
+    /// What is behind it.
+    pub backing: Backing,
+}
+
+/// What is behind an area.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Backing {
+    /// Memory of the process's own.
+    Private,
+    /// A file: also what has no name, such as a memfd.
+    File {
+        /// Device and inode, as maps has them.
+        identity: (u32, u32, u64),
+        /// Where in the file the area begins.
+        offset: u64,
+        /// Whether what is written there goes to the file.
+        shared: bool,
+    },
+}
+
+impl Area {
+    /// Its length.
+    pub fn bytes(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// Whether `next` goes on where this ends, with the same behind it.
+    pub(super) fn is_continued_by(&self, next: &Self) -> bool {
+        if self.range.end != next.range.start {
+            return false;
+        }
+        match (&self.backing, &next.backing) {
+            (Backing::Private, Backing::Private) => true,
+            (
+                Backing::File { identity, offset, shared },
+                Backing::File { identity: other, offset: at, shared: too },
+            ) => {
+                identity == other && shared == too && offset.checked_add(self.bytes()) == Some(*at)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The areas that can be a guest's memory: read and written, never run, and no heap or stack.
+pub(super) fn parse(text: &str) -> Vec<Area> {
+    text.lines().take(AREAS_MAX).filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<Area> {
+    // start-end permissions offset device inode [name]
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    let range = hex(start)?..hex(end)?;
+    let permissions = words.next()?.as_bytes();
+    let offset = hex(words.next()?)?;
+    let (major, minor) = words.next()?.split_once(':')?;
+    let device = |text| u32::from_str_radix(text, 16).ok();
+    let (major, minor) = (device(major)?, device(minor)?);
+    let inode: u64 = words.next()?.parse().ok()?;
+    let name = words.next().unwrap_or("");
+    let [b'r', b'w', b'-', sharing] = permissions else { return None };
+    let is_special = name.starts_with('[') && !name.starts_with("[anon");
+    let is_whole = range.start < range.end && (range.start | range.end | offset) % 4096 == 0;
+    if !is_whole || is_special || name.starts_with("anon_inode:") {
+        return None;
+    }
+    let shared = *sharing == b's';
+    let backing = match (inode, shared) {
+        (0, false) => Backing::Private,
+        (0, true) => return None,
+        _ => Backing::File { identity: (major, minor, inode), offset, shared },
+    };
+    Some(Area { range, backing })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_as_the_kernel_writes_them() {
+        let text = "\
+55d3b39cb000-55d3b3dd2000 r--p 00000000 fe:00 10199047                   /usr/bin/qemu-system-x86_64
+55d3b9f30000-55d3bae43000 rw-p 00000000 00:00 0                          [heap]
+7fce8c021000-7fce90000000 ---p 00000000 00:00 0 
+7fce93e00000-7fceb3e00000 rw-p 00000000 00:00 0 
+7fceb4000000-7fcef3fff000 rwxp 00000000 00:00 0 
+7fceb5000000-7fceb5003000 rw-s 00000000 00:0e 1036                       anon_inode:kvm-vcpu:0
+7f59e3fff000-7f5a03fff000 rw-s 00001000 00:01 13194                      /memfd:memory-backend-memfd (deleted)
+7f8b67fff000-7f8b87fff000 rw-p 00000000 fe:00 10059841                   /tmp/x y
+";
+        let areas = parse(text);
+        let starts: Vec<u64> = areas.iter().map(|area| area.range.start).collect();
+        assert_eq!(starts, [0x7fce_93e0_0000, 0x7f59_e3ff_f000, 0x7f8b_67ff_f000]);
+        assert_eq!(areas[0].backing, Backing::Private);
+        assert_eq!(areas[0].bytes(), 512 << 20);
+        let identity = (0, 1, 13194);
+        assert_eq!(areas[1].backing, Backing::File { identity, offset: 0x1000, shared: true });
+        let identity = (0xfe, 0, 10_059_841);
+        assert_eq!(areas[2].backing, Backing::File { identity, offset: 0, shared: false });
+    }
+
+    #[test]
+    fn what_is_no_area_is_left_out() {
+        for line in ["", "x", "5-3 rw-p 0 0:0 0", "1000-0 rw-p 0 0:0 0", "1000-2001 rw-p 0 0:0 0"] {
+            assert_eq!(parse(line), [], "{line}");
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Which of a QEMU process's areas are the guest's memory, and at which physical addresses they lie.
+//!
+//! Nobody says so: QEMU's monitor is usually taken. But QEMU gives each block of memory an area of exactly its
+//! size, and puts blocks where its machines have them. What is found here is a guess to be proven: a kernel whose
+//! own page tables and lists hold is only found where the guess is right.
+
+use super::areas::{Area, Backing};
+
+const GIB: u64 = 1 << 30;
+const FOUR_GIB: u64 = 4 * GIB;
+/// What plugged memory is aligned to, unless it is in larger pages (util/oslib-posix.c, `qemu_anon_ram_alloc`).
+const PLUGGED_ALIGNMENT: u64 = 2 << 20;
+/// The least that is taken for memory which was plugged in while the guest ran: Linux plugs in no less.
+const PLUGGED_BYTES_MIN: u64 = 128 << 20;
+/// The least that a guest has.
+const MEMORY_BYTES_MIN: u64 = 8 << 20;
+/// Where QEMU's arm64 machine `virt` has its memory (hw/arm/virt.c, `base_memmap`).
+const VIRT_BASE: u64 = GIB;
+
+/// QEMU's machines, by how they lay memory out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Machine {
+    /// `q35`: 2 GiB below the hole, of 2.75 GiB and more (hw/i386/pc_q35.c, `pc_q35_init`).
+    Q35,
+    /// `pc`: 3 GiB below the hole, of 3.5 GiB and more (hw/i386/pc_piix.c, `pc_init1`). `microvm` is alike.
+    Pc,
+    /// `virt` of arm64: all of it from 1 GiB on.
+    Virt,
+    /// Not known: all of them are tried.
+    #[default]
+    Unknown,
+}
+
+/// What QEMU was told of the guest's memory.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Expected {
+    /// How it is laid out.
+    pub machine: Machine,
+    /// The sizes of the blocks that are the machine's memory, one after the other: one, or one a NUMA node.
+    pub main: Vec<u64>,
+    /// Memory in slots: size, and physical address where it was said.
+    pub plugged: Vec<(u64, Option<u64>)>,
+    /// Whether memory can be plugged in while the guest runs.
+    pub has_slots: bool,
+    /// Most memory below 4 GiB, where it was said.
+    pub low_bytes_max: Option<u64>,
+}
+
+/// Where a part of an area lies in the guest's physical memory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Placed {
+    /// First physical address.
+    pub physical: u64,
+    /// Its first byte in the process.
+    pub address: u64,
+    /// How much.
+    pub bytes: u64,
+    /// What is behind its first byte.
+    pub backing: Backing,
+}
+
+/// The layouts that may be the guest's, the likeliest first; none if there is no area that could be its memory. Each
+/// ascends by physical addresses.
+pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
+    let blocks = Blocks::of(areas);
+    let mut free = blocks.0;
+    let mut main: Vec<Area> = Vec::new();
+    for &bytes in &expected.main {
+        let Some(block) = take(&mut free, bytes) else {
+            main.clear();
+            break;
+        };
+        main.push(block);
+    }
+    if main.is_empty() {
+        // What was said fits nothing that is there: the largest it must be.
+        let largest = (0..free.len()).rev().max_by_key(|&index| free[index].bytes());
+        let Some(index) = largest.filter(|&index| free[index].bytes() >= MEMORY_BYTES_MIN) else {
+            return Vec::new();
+        };
+        main.push(free.remove(index));
+    }
+    let mut plugged = Vec::new();
+    for &(bytes, at) in &expected.plugged {
+        if let Some(block) = take(&mut free, bytes) {
+            plugged.push((block, at));
+        }
+    }
+    if expected.has_slots {
+        let can_be = |block: &Area| {
+            block.bytes() >= PLUGGED_BYTES_MIN && block.bytes().is_multiple_of(PLUGGED_ALIGNMENT)
+        };
+        while let Some(bytes) = free.iter().find(|block| can_be(block)).map(Area::bytes) {
+            plugged.extend(take(&mut free, bytes).map(|block| (block, None)));
+        }
+    }
+    let total = main.iter().map(Area::bytes).fold(0, u64::saturating_add);
+    let mut found: Vec<Vec<Placed>> = Vec::new();
+    for base in lows(total, expected) {
+        let mut orders = vec![main.clone()];
+        if main.len() > 1 {
+            orders.push(main.iter().rev().cloned().collect());
+        }
+        for order in orders {
+            let layout = place(&order, &plugged, &base).or_else(|| place(&order, &[], &base));
+            if let Some(layout) = layout.filter(|layout| !found.contains(layout)) {
+                found.push(layout);
+            }
+        }
+    }
+    found
+}
+
+/// Where a machine's memory begins, and how much of it is below 4 GiB.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Low {
+    base: u64,
+    bytes: u64,
+}
+
+fn lows(total: u64, expected: &Expected) -> Vec<Low> {
+    let at_most = expected.low_bytes_max.filter(|bytes| bytes % 4096 == 0 && *bytes > 0);
+    let flat = Low { base: 0, bytes: u64::MAX };
+    let q35 = |total| {
+        let usual = if total >= 0xb000_0000 { 0x8000_0000 } else { 0xb000_0000 };
+        Low { base: 0, bytes: at_most.map_or(usual, |most| usual.min(most)) }
+    };
+    let pc = |total| {
+        let most = at_most.unwrap_or(0xe000_0000);
+        let bytes = if total >= most { most.min(0xc000_0000) } else { most };
+        Low { base: 0, bytes }
+    };
+    let virt = Low { base: VIRT_BASE, bytes: u64::MAX };
+    match expected.machine {
+        Machine::Q35 => vec![q35(total), pc(total), flat],
+        Machine::Pc => vec![pc(total), q35(total), flat],
+        Machine::Virt => vec![virt],
+        Machine::Unknown => vec![q35(total), pc(total), flat, virt],
+    }
+}
+
+/// Lays blocks out; `None` if addresses run over.
+fn place(main: &[Area], plugged: &[(Area, Option<u64>)], low: &Low) -> Option<Vec<Placed>> {
+    let mut layout = Vec::new();
+    let mut put = |block: &Area, skip: u64, bytes: u64, physical: u64| -> Option<()> {
+        physical.checked_add(bytes).filter(|end| *end <= 1 << 52)?;
+        let backing = match &block.backing {
+            Backing::Private => Backing::Private,
+            Backing::File { identity, offset, shared } => Backing::File {
+                identity: *identity,
+                offset: offset.checked_add(skip)?,
+                shared: *shared,
+            },
+        };
+        layout.push(Placed { physical, address: block.range.start + skip, bytes, backing });
+        Some(())
+    };
+    let mut done = 0_u64;
+    for block in main {
+        let below = low.bytes.saturating_sub(done).min(block.bytes());
+        if below > 0 {
+            put(block, 0, below, low.base.checked_add(done)?)?;
+        }
+        if below < block.bytes() {
+            let above = (done + below).checked_sub(low.bytes)?;
+            put(block, below, block.bytes() - below, FOUR_GIB.checked_add(above)?)?;
+        }
+        done = done.checked_add(block.bytes())?;
+    }
+    // hw/i386/pc.c, `pc_memory_init`; of arm64, hw/arm/virt.c: likewise behind all other memory, at a whole GiB.
+    let end = match low.base {
+        0 => FOUR_GIB + done.saturating_sub(low.bytes.min(FOUR_GIB)),
+        base => base.checked_add(done)?.max(FOUR_GIB),
+    };
+    let mut next = end.checked_next_multiple_of(GIB)?;
+    for (block, at) in plugged {
+        let at = at.unwrap_or(next);
+        put(block, 0, block.bytes(), at)?;
+        next = next.max(at.checked_add(block.bytes())?);
+        next = next.checked_next_multiple_of(PLUGGED_ALIGNMENT)?;
+    }
+    layout.sort_by_key(|placed| placed.physical);
+    let fits = |pair: &[Placed]| pair[0].physical + pair[0].bytes <= pair[1].physical;
+    layout.windows(2).all(fits).then_some(layout)
+}
+
+/// What can be a block: each area, and areas that follow one another, in the order in which QEMU made them.
+struct Blocks(Vec<Area>);
+
+impl Blocks {
+    fn of(areas: &[Area]) -> Self {
+        let mut blocks: Vec<Area> = Vec::new();
+        for area in areas {
+            match blocks.last_mut() {
+                // Of one file, or of one reservation that was cut up by madvise(2) or mbind(2).
+                Some(last) if last.is_continued_by(area) => last.range.end = area.range.end,
+                _ => blocks.push(area.clone()),
+            }
+        }
+        // Whole areas beside the joined ones: memory may lie right behind something else.
+        let parts: Vec<Area> =
+            areas.iter().filter(|area| !blocks.contains(area)).cloned().collect();
+        blocks.extend(parts);
+        // The kernel gives out addresses from the top down, so what was made first lies highest.
+        blocks.sort_by_key(|block| std::cmp::Reverse(block.range.start));
+        Self(blocks)
+    }
+}
+
+/// Takes the first block of a size, and with it all that overlaps it.
+fn take(free: &mut Vec<Area>, bytes: u64) -> Option<Area> {
+    // QEMU rounds what it was told up to whole pages of whatever size.
+    let fits = |block: &&Area| block.bytes() == bytes;
+    let block = free.iter().find(fits)?.clone();
+    free.retain(|other| {
+        other.range.end <= block.range.start || other.range.start >= block.range.end
+    });
+    Some(block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn private(start: u64, bytes: u64) -> Area {
+        Area { range: start..start + bytes, backing: Backing::Private }
+    }
+
+    fn memory(machine: Machine, sizes: &[u64]) -> Expected {
+        Expected { machine, main: sizes.to_vec(), ..Expected::default() }
+    }
+
+    /// The likeliest layout as (physical, address, bytes).
+    fn first(areas: &[Area], expected: &Expected) -> Vec<(u64, u64, u64)> {
+        let layouts = layouts(areas, expected);
+        layouts[0].iter().map(|one| (one.physical, one.address, one.bytes)).collect()
+    }
+
+    // What `info mtree` of QEMU 7.2 says of these machines.
+    #[test]
+    fn memory_is_split_as_the_machines_split_it() {
+        let at = 0x7f00_0000_0000;
+        let check = |machine, mib: u64, expected: &[(u64, u64)]| {
+            let bytes = mib * MIB;
+            let found = first(&[private(at, bytes)], &memory(machine, &[bytes]));
+            let mut done = 0;
+            let expected: Vec<(u64, u64, u64)> = expected
+                .iter()
+                .map(|&(physical, bytes)| {
+                    done += bytes;
+                    (physical, at + done - bytes, bytes)
+                })
+                .collect();
+            assert_eq!(found, expected, "{machine:?} {mib}");
+        };
+        check(Machine::Q35, 512, &[(0, 512 * MIB)]);
+        check(Machine::Q35, 2815, &[(0, 2815 * MIB)]);
+        check(Machine::Q35, 2816, &[(0, 2048 * MIB), (1 << 32, 768 * MIB)]);
+        check(Machine::Pc, 3583, &[(0, 3583 * MIB)]);
+        check(Machine::Pc, 3584, &[(0, 3072 * MIB), (1 << 32, 512 * MIB)]);
+        check(Machine::Virt, 8192, &[(1 << 30, 8192 * MIB)]);
+    }
+
+    #[test]
+    fn the_split_can_be_moved() {
+        let area = [private(0x7f00_0000_0000, 2048 * MIB)];
+        let mut expected = memory(Machine::Q35, &[2048 * MIB]);
+        expected.low_bytes_max = Some(1 << 30);
+        let split = [(0, 0x7f00_0000_0000, 1024 * MIB), (1 << 32, 0x7f00_4000_0000, 1024 * MIB)];
+        assert_eq!(first(&area, &expected), split);
+        expected.machine = Machine::Pc;
+        assert_eq!(first(&area, &expected), split);
+    }
+
+    // -numa node,memdev=n0 -numa node,memdev=n1 with a dimm, as QEMU 7.2 maps them: first made, highest address.
+    #[test]
+    fn nodes_follow_one_another_and_slots_lie_behind() {
+        let areas = [
+            private(0x7fb4_efa0_0000, 256 * MIB),
+            private(0x7fb4_ffc0_0000, 256 * MIB),
+            private(0x7fb5_0fe0_0000, 256 * MIB),
+        ];
+        let mut expected = memory(Machine::Pc, &[256 * MIB, 256 * MIB]);
+        expected.plugged = vec![(256 * MIB, None)];
+        assert_eq!(
+            first(&areas, &expected),
+            [
+                (0, 0x7fb5_0fe0_0000, 256 * MIB),
+                (0x1000_0000, 0x7fb4_ffc0_0000, 256 * MIB),
+                (1 << 32, 0x7fb4_efa0_0000, 256 * MIB),
+            ]
+        );
+        // The other order of the nodes is tried too.
+        assert!(layouts(&areas, &expected).iter().any(|one| one[0].address == 0x7fb4_ffc0_0000));
+    }
+
+    // -m 4G,slots=4,maxmem=16G with dimms of 130M and 128M.
+    #[test]
+    fn slots_begin_at_a_whole_gib_and_are_aligned() {
+        let areas = [
+            private(0x7f00_0000_0000, 128 * MIB),
+            private(0x7f10_0000_0000, 130 * MIB),
+            private(0x7f20_0000_0000, 4096 * MIB),
+        ];
+        let mut expected = memory(Machine::Q35, &[4096 * MIB]);
+        expected.has_slots = true;
+        let placed: Vec<u64> = first(&areas, &expected).iter().map(|one| one.0).collect();
+        assert_eq!(placed, [0, 1 << 32, 0x1_8000_0000, 0x1_8820_0000]);
+    }
+
+    #[test]
+    fn memory_may_touch_other_areas_or_be_cut_up() {
+        let areas = [
+            private(0x7f00_0000_0000, 8 * MIB),
+            private(0x7f00_0080_0000, 512 * MIB),
+            private(0x7f10_0000_0000, 100 * MIB),
+            private(0x7f10_0640_0000, 100 * MIB),
+        ];
+        assert_eq!(
+            first(&areas, &memory(Machine::Q35, &[512 * MIB])),
+            [(0, 0x7f00_0080_0000, 512 * MIB)]
+        );
+        assert_eq!(
+            first(&areas, &memory(Machine::Q35, &[200 * MIB])),
+            [(0, 0x7f10_0000_0000, 200 * MIB)]
+        );
+    }
+
+    #[test]
+    fn a_lie_about_the_size_is_no_use() {
+        let areas = [private(0x1000_0000, 64 * MIB), private(0x7f10_0000_0000, 8 * MIB)];
+        assert_eq!(first(&areas, &memory(Machine::Q35, &[1 << 60])), [(0, 0x1000_0000, 64 * MIB)]);
+        assert_eq!(
+            layouts(&[private(0x1000, 4096)], &Expected::default()),
+            Vec::<Vec<Placed>>::new()
+        );
+        // Plugged in over everything else, or past the end of all addresses: left out.
+        let mut expected = memory(Machine::Q35, &[64 * MIB]);
+        for at in [0, u64::MAX - 4095] {
+            expected.plugged = vec![(8 * MIB, Some(at))];
+            assert_eq!(first(&areas, &expected), [(0, 0x1000_0000, 64 * MIB)]);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Memory that is a process's own, read by `process_vm_readv` in batches.
+//!
+//! A page that the guest has never touched is not asked for: the kernel would put its zero page there, and page
+//! tables with it. /proc/PID/pagemap tells which pages are there; what is once known to be there can be read for
+//! good, since a page that is given back later costs nothing but zeros.
+#![allow(unsafe_code, reason = "process_vm_readv")]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+
+use super::super::pages::BitSet;
+
+/// Most pieces of one call (UIO_MAXIOV, include/uapi/linux/uio.h).
+const PIECES_MAX: usize = 1024;
+/// Pages that are asked about at once when all memory is swept.
+const ASKED_PAGES: usize = 4096;
+/// Bits of an entry of pagemap: in memory, or swapped out (Documentation/admin-guide/mm/pagemap.rst).
+const IS_THERE: u64 = 1 << 63 | 1 << 62;
+/// Bytes of an entry of pagemap.
+const ENTRY_BYTES: usize = 8;
+
+/// A range of physical memory in a process.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) physical: Range<u64>,
+    /// Where it begins in the process.
+    pub(super) address: u64,
+    /// What its untouched pages show: a file mapped privately, and where in that it begins. Zeros without.
+    pub(super) file: Option<(File, u64)>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct PrivateMemory {
+    pid: libc::pid_t,
+    pagemap: File,
+    pieces: Vec<Piece>,
+    /// For each piece the bit of its first page.
+    firsts: Vec<usize>,
+    regions: Vec<Range<u64>>,
+    /// The pages that are known to be there.
+    pub(super) known: BitSet,
+    vectors: Vectors,
+    entries: Vec<u8>,
+}
+
+/// What one call reads: from where, to where, and for which request.
+#[derive(Debug)]
+struct Vectors {
+    local: Vec<libc::iovec>,
+    remote: Vec<libc::iovec>,
+    requests: Vec<u32>,
+}
+
+// SAFETY: the pointers in it are made and used within one call of `read_batch`, and are only numbers between.
+unsafe impl Send for Vectors {}
+
+impl Vectors {
+    fn new() -> Self {
+        Self {
+            local: Vec::with_capacity(PIECES_MAX),
+            remote: Vec::with_capacity(PIECES_MAX),
+            requests: Vec::with_capacity(PIECES_MAX),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.local.clear();
+        self.remote.clear();
+        self.requests.clear();
+    }
+}
+
+impl PrivateMemory {
+    /// `pieces` ascend by physical addresses and do not overlap; `pagemap` is that of the process.
+    pub(super) fn new(pid: libc::pid_t, pagemap: File, pieces: Vec<Piece>) -> Self {
+        let mut pages = 0_usize;
+        let firsts = pieces
+            .iter()
+            .map(|piece| {
+                let first = pages;
+                pages += ((piece.physical.end - piece.physical.start) / PAGE_BYTES) as usize;
+                first
+            })
+            .collect();
+        Self {
+            pid,
+            pagemap,
+            firsts,
+            regions: pieces.iter().map(|piece| piece.physical.clone()).collect(),
+            pieces,
+            known: BitSet::new(pages),
+            vectors: Vectors::new(),
+            entries: vec![0; ASKED_PAGES * ENTRY_BYTES],
+        }
+    }
+
+    /// The piece that holds a range, its address in the process, and its first and last page's bits.
+    #[inline]
+    fn locate(&self, address: u64, bytes: u64) -> Option<(usize, u64, usize, usize)> {
+        let index = self.pieces.iter().position(|piece| piece.physical.contains(&address))?;
+        let piece = &self.pieces[index];
+        if bytes > piece.physical.end - address {
+            return None;
+        }
+        let offset = address - piece.physical.start;
+        let first = self.firsts[index] + (offset / PAGE_BYTES) as usize;
+        let last = self.firsts[index] + ((offset + bytes.max(1) - 1) / PAGE_BYTES) as usize;
+        Some((index, piece.address + offset, first, last))
+    }
+
+    /// Asks about the pages of a range in the process; whether all of them are there.
+    fn ask(&mut self, at: u64, first: usize, last: usize) -> io::Result<bool> {
+        let mut all = true;
+        let mut asked = 0;
+        let pages = last - first + 1;
+        while asked < pages {
+            let count = (pages - asked).min(ASKED_PAGES);
+            let entries = &mut self.entries[..count * ENTRY_BYTES];
+            let page = at / PAGE_BYTES + asked as u64;
+            self.pagemap.read_exact_at(entries, page * ENTRY_BYTES as u64)?;
+            for (index, entry) in entries.chunks_exact(ENTRY_BYTES).enumerate() {
+                if is_there(entry) {
+                    self.known.insert(first + asked + index);
+                } else {
+                    all = false;
+                }
+            }
+            asked += count;
+        }
+        Ok(all)
+    }
+
+    /// Reads page by page what is not all there, or not in one piece.
+    #[cold]
+    fn read_pieces(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+        let mut done = 0;
+        while done < target.len() {
+            let Some(at) = address.checked_add(done as u64) else { return Outcome::NotBacked };
+            let in_page = (PAGE_BYTES - at % PAGE_BYTES) as usize;
+            let piece = in_page.min(target.len() - done);
+            let Some((index, remote, page, _)) = self.locate(at, piece as u64) else {
+                target.fill(0);
+                return Outcome::NotBacked;
+            };
+            let bytes = &mut target[done..done + piece];
+            if !self.known.contains(page) {
+                match self.ask(remote, page, page) {
+                    Ok(_) => {}
+                    Err(_) => return Outcome::Failed,
+                }
+            }
+            let is_read = if self.known.contains(page) {
+                self.copy(remote, bytes)
+            } else {
+                self.untouched(index, at, bytes)
+            };
+            if !is_read {
+                return Outcome::Failed;
+            }
+            done += piece;
+        }
+        Outcome::Read
+    }
+
+    /// What a page shows that the process has not touched.
+    fn untouched(&self, index: usize, at: u64, bytes: &mut [u8]) -> bool {
+        bytes.fill(0);
+        let piece = &self.pieces[index];
+        let Some((file, offset)) = &piece.file else { return true };
+        // By call, which fills no hole of a file in memory. Behind its end are zeros.
+        let mut done = 0;
+        while done < bytes.len() {
+            let from = offset + (at - piece.physical.start) + done as u64;
+            match file.read_at(&mut bytes[done..], from) {
+                Ok(0) => return true,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Copies bytes that are there out of the process.
+    fn copy(&self, remote: u64, bytes: &mut [u8]) -> bool {
+        let local = [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }];
+        let from = [libc::iovec { iov_base: remote as *mut _, iov_len: bytes.len() }];
+        // SAFETY: the local piece is a slice that this borrows alone; the remote address is no pointer of ours, and
+        // the kernel checks it.
+        unsafe { transfer(self.pid, &local, &from) == bytes.len() as isize }
+    }
+
+    /// Carries out what has been gathered for these requests.
+    fn flush(&mut self, requests: &mut [Request]) {
+        let vectors = &self.vectors;
+        let count = vectors.requests.len();
+        let mut at = 0;
+        while at < count {
+            // SAFETY: every local piece lies in the arena that `read_batch` borrows alone, as tested by
+            // `target_range`; remote addresses are checked by the kernel.
+            let copied = unsafe { transfer(self.pid, &vectors.local[at..], &vectors.remote[at..]) };
+            // What stands in the way of the first is told as an error, of a later one by stopping before it.
+            let mut left = usize::try_from(copied).unwrap_or(0);
+            while at < count && left >= vectors.local[at].iov_len {
+                left -= vectors.local[at].iov_len;
+                requests[vectors.requests[at] as usize].outcome = Outcome::Read;
+                at += 1;
+            }
+            if at < count {
+                requests[vectors.requests[at] as usize].outcome = Outcome::Failed;
+                at += 1;
+            }
+        }
+        self.vectors.clear();
+    }
+}
+
+/// One call.
+///
+/// # Safety
+///
+/// The local pieces must be writable memory that nobody else uses meanwhile; they may overlap.
+unsafe fn transfer(pid: libc::pid_t, local: &[libc::iovec], remote: &[libc::iovec]) -> isize {
+    // SAFETY: the lists are as long as they say, and what they point to is the caller's promise.
+    unsafe {
+        libc::process_vm_readv(
+            pid,
+            local.as_ptr(),
+            local.len() as libc::c_ulong,
+            remote.as_ptr(),
+            remote.len() as libc::c_ulong,
+            0,
+        )
+    }
+}
+
+fn is_there(entry: &[u8]) -> bool {
+    entry.try_into().is_ok_and(|bytes| u64::from_le_bytes(bytes) & IS_THERE != 0)
+}
+
+impl MemorySource for PrivateMemory {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.vectors.clear();
+        let arena_bytes = arena.len();
+        let mut start = arena.as_mut_ptr();
+        for index in 0..requests.len() {
+            let request = requests[index];
+            let Some(target) = request.target_range(arena_bytes) else {
+                requests[index].outcome = Outcome::Failed;
+                continue;
+            };
+            if target.is_empty() {
+                requests[index].outcome = Outcome::Read;
+                continue;
+            }
+            let address = request.address.0;
+            let place = self.locate(address, u64::from(request.length));
+            let ready = place.filter(|&(_, at, first, last)| {
+                self.known.contains_all(first, last) || self.ask(at, first, last).unwrap_or(false)
+            });
+            let Some((_, remote, _, _)) = ready else {
+                // Before the slow way borrows the arena, what was gathered for it must be done.
+                self.flush(requests);
+                requests[index].outcome = self.read_pieces(address, &mut arena[target]);
+                start = arena.as_mut_ptr();
+                continue;
+            };
+            self.vectors.local.push(libc::iovec {
+                iov_base: start.wrapping_add(target.start).cast(),
+                iov_len: target.len(),
+            });
+            self.vectors
+                .remote
+                .push(libc::iovec { iov_base: remote as *mut _, iov_len: target.len() });
+            self.vectors.requests.push(index as u32);
+            if self.vectors.requests.len() == PIECES_MAX {
+                self.flush(requests);
+            }
+        }
+        self.flush(requests);
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        &self.regions
+    }
+
+    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+        for index in 0..self.pieces.len() {
+            let Piece { physical, address, file } = &self.pieces[index];
+            if physical.end <= from.0 {
+                continue;
+            }
+            let (start, end, base) = (physical.start, physical.end, *address);
+            let mut at = from.0.max(start);
+            if file.is_some() {
+                return Some(at..end);
+            }
+            while at < end {
+                let page = (at - start) / PAGE_BYTES;
+                let pages = ((end - start) / PAGE_BYTES - page).min(ASKED_PAGES as u64);
+                let entries = &mut self.entries[..pages as usize * ENTRY_BYTES];
+                let entry = (base / PAGE_BYTES + page) * ENTRY_BYTES as u64;
+                if self.pagemap.read_exact_at(entries, entry).is_err() {
+                    // Met again, and told, by whoever then reads what may be data.
+                    return Some(at..end);
+                }
+                let mut there = entries.chunks_exact(ENTRY_BYTES).map(is_there);
+                let Some(skipped) = there.position(|there| there) else {
+                    at = start + (page + pages) * PAGE_BYTES;
+                    continue;
+                };
+                let count = 1 + there.take_while(|there| *there).count();
+                let first = page as usize + skipped;
+                let bit = self.firsts[index] + first;
+                self.known.insert_range(bit..bit + count);
+                let data = start + first as u64 * PAGE_BYTES;
+                return Some(data.max(at)..data + count as u64 * PAGE_BYTES);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,174 @@
+//! [`GuestProcess`]: what may be asked of another process, by a handle that no later process can take over.
+//!
+//! All goes through a descriptor of its folder in /proc, which belongs to that one process for good: when the
+//! number is given to another, what is asked here fails. Never is a path opened that the process chose: its files
+//! are reached through /proc/PID/map_files and /proc/PID/fd, which lead to what it has open.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::ops::Range;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::areas::{Area, parse};
+
+/// Most bytes of a command line: the kernel allows 2 MiB by default, QEMU's have some tens of KiB.
+const ARGUMENTS_BYTES_MAX: u64 = 2 << 20;
+/// Most bytes of a list of areas.
+const MAPS_BYTES_MAX: u64 = 16 << 20;
+/// Most descriptors of the process that are looked at.
+const DESCRIPTORS_MAX: usize = 1 << 16;
+
+/// Another process.
+#[derive(Debug)]
+pub struct GuestProcess {
+    pid: u32,
+    folder: File,
+    stat: File,
+    began: Option<u64>,
+    memory: Option<u64>,
+}
+
+impl GuestProcess {
+    /// A handle on a process; an error if there is none.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let folder = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_PATH)
+            .open(format!("/proc/{pid}"))?;
+        let stat = File::open(below(&folder, "stat"))?;
+        let mut process = Self { pid, folder, stat, began: None, memory: None };
+        let Some((began, memory)) = process.life() else {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        };
+        (process.began, process.memory) = (Some(began), Some(memory));
+        Ok(process)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The path of what it executes, as the kernel has it: to be looked at, not to be opened.
+    pub fn executable(&self) -> io::Result<PathBuf> {
+        std::fs::read_link(below(&self.folder, "exe"))
+    }
+
+    /// Its command line, each argument ended by a zero byte. Anybody can write anything there.
+    pub fn arguments(&self) -> io::Result<Vec<u8>> {
+        self.read("cmdline", ARGUMENTS_BYTES_MAX)
+    }
+
+    /// Its user ids: real, effective, saved and of the file system.
+    pub fn users(&self) -> io::Result<[u32; 4]> {
+        let status = self.read("status", 1 << 16)?;
+        let text = String::from_utf8_lossy(&status);
+        // The name before it has its line breaks escaped (fs/proc/array.c, `proc_task_name`).
+        let line = text.lines().find_map(|line| line.strip_prefix("Uid:"));
+        let mut ids = line.unwrap_or("").split_ascii_whitespace().map(str::parse);
+        let mut next = || ids.next().and_then(Result::ok).ok_or(io::ErrorKind::InvalidData);
+        Ok([next()?, next()?, next()?, next()?])
+    }
+
+    /// The areas of its memory that can be a guest's, ascending.
+    pub fn areas(&self) -> io::Result<Vec<Area>> {
+        Ok(parse(&String::from_utf8_lossy(&self.maps()?)))
+    }
+
+    /// Whether it has a virtual processor of KVM.
+    pub fn has_kvm(&self) -> io::Result<bool> {
+        let maps = self.maps()?;
+        Ok(String::from_utf8_lossy(&maps).contains("anon_inode:kvm-vcpu:"))
+    }
+
+    fn maps(&self) -> io::Result<Vec<u8>> {
+        self.read("maps", MAPS_BYTES_MAX)
+    }
+
+    /// Whether it has ended, or executes something else by now: one system call.
+    pub fn has_ended(&self) -> bool {
+        match self.life() {
+            None => true,
+            Some((began, memory)) => Some(began) != self.began || Some(memory) != self.memory,
+        }
+    }
+
+    /// When it began, and where its stack does, which an execve(2) moves; `None` once it has ended.
+    fn life(&self) -> Option<(u64, u64)> {
+        let mut bytes = [0; 1024];
+        let count = self.stat.read_at(&mut bytes, 0).ok()?;
+        // The name can hold anything, a closing bracket too: what counts is behind the last one (proc_pid_stat(5)).
+        let behind = bytes[..count].iter().rposition(|&byte| byte == b')')?;
+        let text = std::str::from_utf8(bytes.get(behind + 1..count)?).ok()?;
+        let mut words = text.split_ascii_whitespace();
+        let state = words.next()?;
+        if matches!(state, "Z" | "X" | "x") {
+            return None;
+        }
+        // The state is field 3; starttime is 22, startstack 28.
+        let began = words.nth(18)?.parse().ok()?;
+        let stack = words.nth(5)?.parse().ok()?;
+        Some((began, stack))
+    }
+
+    /// Opens /proc/PID/pagemap, which goes on to mean this memory whatever becomes of the process.
+    pub(super) fn pagemap(&self) -> io::Result<File> {
+        File::open(below(&self.folder, "pagemap"))
+    }
+
+    /// Opens the file that is mapped at an area, for reading.
+    pub(super) fn mapped_file(
+        &self,
+        area: &Range<u64>,
+        identity: (u32, u32, u64),
+    ) -> io::Result<File> {
+        let name = format!("map_files/{:x}-{:x}", area.start, area.end);
+        let refused = match open_regular(below(&self.folder, &name)) {
+            Ok(file) if file.metadata()?.ino() == identity.2 => return Ok(file),
+            Ok(_) => io::Error::from(io::ErrorKind::NotFound),
+            Err(error) => error,
+        };
+        // That takes CAP_CHECKPOINT_RESTORE. QEMU keeps its memory's files open, too.
+        for entry in std::fs::read_dir(below(&self.folder, "fd"))?.take(DESCRIPTORS_MAX) {
+            let path = entry?.path();
+            let Ok(facts) = std::fs::metadata(&path) else { continue };
+            if facts.is_file() && identity_of(&facts) == identity {
+                return open_regular(path);
+            }
+        }
+        Err(refused)
+    }
+
+    fn read(&self, name: &str, at_most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(below(&self.folder, name))?.take(at_most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Device and inode of the file at a path, as /proc/PID/maps has them.
+pub fn file_identity(path: &Path) -> io::Result<(u32, u32, u64)> {
+    std::fs::metadata(path).map(|facts| identity_of(&facts))
+}
+
+fn identity_of(facts: &Metadata) -> (u32, u32, u64) {
+    (libc::major(facts.dev()), libc::minor(facts.dev()), facts.ino())
+}
+
+/// A name in the folder that a descriptor holds open.
+fn below(folder: &File, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
+}
+
+/// Opens what a link of /proc leads to, if it is a regular file; never waits, never takes a terminal.
+fn open_regular(path: PathBuf) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::from(io::ErrorKind::InvalidInput))
+    }
+}
