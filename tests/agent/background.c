@@ -98,12 +98,13 @@ static void churn_once(unsigned long round)
 
 	snprintf(path, sizeof(path), "/tmp/churn-%lu", round % 16);
 	int fd = open(path, O_RDWR | O_CREAT, 0600);
-	void *file = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
-	char *area = mmap(NULL, 8 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *file = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
+	char *area = mmap(NULL, 8 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 			  0);
 	if (area != MAP_FAILED) {
 		*area = 1;
-		mprotect(area + 4096, 4096, PROT_READ | PROT_EXEC);
+		mprotect(area + page, page, PROT_READ | PROT_EXEC);
 	}
 	if (pthread_create(&thread, NULL, short_thread, NULL) == 0)
 		pthread_detach(thread);
@@ -115,9 +116,9 @@ static void churn_once(unsigned long round)
 		close(server);
 	}
 	if (area != MAP_FAILED)
-		munmap(area, 8 * 4096);
+		munmap(area, 8 * page);
 	if (file != MAP_FAILED)
-		munmap(file, 4096);
+		munmap(file, page);
 	close(fd);
 	if (round % 3 == 0)
 		unlink(path);

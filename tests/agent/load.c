@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 
-#define PAGE 4096
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define THREAD_STACK_BYTES (64 << 10)
 
 struct amounts {

@@ -16,7 +16,8 @@
 #include <sys/syscall.h>
 
 #define HOUSE "/tmp/zoo/memory/"
-#define PAGE 4096UL
+/* 4 KiB, or 16 or 64 on some arm64 kernels. */
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define HUGE_PAGE (2UL << 20)
 
 static char *map(size_t length, int protection, int flags, int fd, const char *what)
@@ -162,7 +163,7 @@ static void rings(void)
 					 .config = PERF_COUNT_SW_CPU_CLOCK,
 					 .disabled = 1 };
 	struct io_uring_params ring = { 0 };
-	struct tpacket_req packets = { PAGE, 2, 2048, 4 };
+	struct tpacket_req packets = { PAGE, 2, 2048, 2 * PAGE / 2048 };
 	int fd = (int)syscall(SYS_perf_event_open, &clock, 0, -1, -1, 0);
 
 	if (workload_check(fd, "perf_event") >= 0)
