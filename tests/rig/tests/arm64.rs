@@ -61,3 +61,13 @@ fn zoo_of_arm64_6_12_with_48_bits_is_scanned_exactly() {
 fn zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly() {
     zoo_is_exact("zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly", "6.12-arm64-16k", "max");
 }
+
+/// Of its 52 bits the processor has 48, of which pages of 16 KiB in three levels resolve 47.
+#[test]
+fn zoo_of_arm64_6_12_with_16_kib_pages_and_47_bits_is_scanned_exactly() {
+    zoo_is_exact(
+        "zoo_of_arm64_6_12_with_16_kib_pages_and_47_bits_is_scanned_exactly",
+        "6.12-arm64-16k",
+        "cortex-a76",
+    );
+}
