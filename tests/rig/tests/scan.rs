@@ -109,3 +109,33 @@ fn zoo_around_the_hole_of_i440fx_is_scanned_exactly() {
     around_the_hole("pc", 3072); // no hole: all of it is low
     around_the_hole("pc", 4096);
 }
+
+/// A kernel whose types are nowhere, and for which there is no profile: its name and why it was refused are
+/// said, with the exit code for a kernel that cannot be read.
+#[test]
+fn kernel_without_types_is_refused_by_name() {
+    /// How BTF begins (include/uapi/linux/btf.h): its magic, its version and no flags.
+    const BTF: [u8; 4] = [0x9f, 0xeb, 1, 0];
+    if !enabled("kernel_without_types_is_refused_by_name") {
+        return;
+    }
+    let mut guest = boot(Flavor::V7, |_| ());
+    guest.pause().unwrap();
+    let mut memory = std::fs::read(guest.ram_path()).unwrap();
+    let mut at = 0;
+    while let Some(next) = memory[at..].windows(BTF.len()).position(|bytes| bytes == BTF) {
+        at += next + BTF.len();
+        memory[at - BTF.len()..at].fill(0);
+    }
+    let without = guest.ram_path().with_extension("without-types");
+    std::fs::write(&without, memory).unwrap();
+    let mut scan = std::process::Command::new(product::program().unwrap());
+    scan.arg("scan").arg(&without).arg("--set=built_in_profiles=false");
+    let done = scan.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(65), "{said}");
+    assert!(done.stdout.is_empty());
+    for words in ["no profile fits the kernel", "(7.", "no BTF was found"] {
+        assert!(said.contains(words), "{said}");
+    }
+}
