@@ -202,6 +202,8 @@ static void one_process(const struct process *process)
 	if (length > 0)
 		command_line(bytes, (size_t)length);
 	json_integer("_start_ticks", start_ticks);
+	if (process->kernel)
+		json_boolean("_kernel", true);
 	json_integer("process_parent_process_id", parent);
 	if (proc_read_at(folder, "status", &bytes) > 0) {
 		pair(bytes, "\nUid:\t", "process_real_user_id", "process_effective_user_id");

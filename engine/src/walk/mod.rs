@@ -16,6 +16,7 @@ mod machine;
 mod memory;
 mod names;
 mod processes;
+mod rows;
 mod snapshot;
 mod tasks;
 

@@ -4,7 +4,7 @@
 //! refers to it says [`NONE`].
 
 use core::net::{Ipv4Addr, Ipv6Addr};
-use core::ops::{Deref, DerefMut, Range};
+use core::ops::Range;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::cgroup::SUBSYS_MAX;
@@ -18,89 +18,10 @@ use panoptes_decoders::kernel::super_block::Filesystem;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
+pub use super::rows::Rows;
+
 /// An index that refers to nothing: there is none, or it could not be read.
 pub const NONE: u32 = u32::MAX;
-
-/// Rows of one kind in memory allocated at start.
-#[derive(Debug)]
-pub struct Rows<T> {
-    rows: Vec<T>,
-    /// How many more there were than fit.
-    pub dropped: u32,
-}
-
-impl<T> Rows<T> {
-    /// Room for `capacity` rows.
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self { rows: Vec::with_capacity(capacity), dropped: 0 }
-    }
-
-    /// Adds a row and gives its index; counts it and gives `None` when there is no room.
-    #[inline]
-    pub fn push(&mut self, row: T) -> Option<u32> {
-        if self.rows.len() == self.rows.capacity() {
-            self.dropped = self.dropped.saturating_add(1);
-            return None;
-        }
-        self.rows.push(row);
-        Some(self.rows.len() as u32 - 1)
-    }
-
-    /// Adds all of `rows` or, when they do not fit, none, and counts that.
-    pub fn extend(&mut self, rows: &[T]) -> Option<Range<u32>>
-    where
-        T: Copy,
-    {
-        let start = self.rows.len();
-        if rows.len() > self.rows.capacity() - start {
-            self.dropped = self.dropped.saturating_add(1);
-            return None;
-        }
-        self.rows.extend_from_slice(rows);
-        Some(start as u32..self.rows.len() as u32)
-    }
-
-    /// Removes all rows.
-    pub fn clear(&mut self) {
-        self.rows.clear();
-        self.dropped = 0;
-    }
-
-    /// Removes all rows from `length` on.
-    pub fn truncate(&mut self, length: usize) {
-        self.rows.truncate(length);
-    }
-
-    /// The row that an index refers to.
-    #[inline]
-    pub fn at(&self, index: u32) -> Option<&T> {
-        self.rows.get(index as usize)
-    }
-
-    /// The rows of a range of indexes; none where the range is not all there.
-    pub fn range(&self, range: &Range<u32>) -> &[T] {
-        self.rows.get(range.start as usize..range.end as usize).unwrap_or(&[])
-    }
-
-    /// How many rows fit.
-    pub fn capacity(&self) -> usize {
-        self.rows.capacity()
-    }
-}
-
-impl<T> Deref for Rows<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        &self.rows
-    }
-}
-
-impl<T> DerefMut for Rows<T> {
-    fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.rows
-    }
-}
 
 /// The views in which a thread was seen, as bits.
 pub mod view {

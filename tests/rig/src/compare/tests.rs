@@ -47,6 +47,16 @@ fn a_wrong_or_absent_attribute_is_a_difference() {
 }
 
 #[test]
+fn a_thread_of_the_kernel_may_run_while_it_is_looked_at() {
+    let running = SEEN.replace("S (sleeping)", "R (running)");
+    assert_eq!(check(&[BASH], &[&running]).kind("process").differing, 1);
+    let kernel = BASH.replace("\"process_state\"", "\"_kernel\":true,\"process_state\"");
+    assert!(check(&[&kernel], &[&running]).is_exact());
+    let stopped = SEEN.replace("S (sleeping)", "T (stopped)");
+    assert_eq!(check(&[&kernel], &[&stopped]).kind("process").differing, 1);
+}
+
+#[test]
 fn a_start_outside_its_tick_is_a_difference() {
     let late = SEEN.replace("03.004", "03.014");
     assert_eq!(check(&[BASH], &[&late]).kind("process").differing, 1);
