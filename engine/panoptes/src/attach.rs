@@ -12,7 +12,8 @@ use panoptes_profiles::{
     DiscoveryError, Event, Options, Profile, ProfileFile, Progress, discover, mapped_share,
 };
 
-use crate::config::{AutoOr, Configuration, Service, System, SystemAddress};
+use crate::config::{AutoOr, Configuration, Service, System, SystemAddress, SystemSettings};
+use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::message::Messages;
@@ -59,8 +60,18 @@ impl KnownProfiles {
     }
 }
 
-/// Opens a system's memory.
+/// Opens memory by its address alone.
 pub fn open(address: &SystemAddress, service: &Service) -> Result<AnySource, Failure> {
+    open_with(address, &SystemSettings::default(), service, &mut |_| {})
+}
+
+/// Opens a system's memory; `told` hears of where it lies, if that has to be found out.
+pub fn open_with(
+    address: &SystemAddress,
+    settings: &SystemSettings,
+    service: &Service,
+    told: &mut dyn FnMut(&dma::Regions),
+) -> Result<AnySource, Failure> {
     match address {
         SystemAddress::File(path) => FileSource::open(path)
             .map(|source| AnySource::File(Box::new(source)))
@@ -69,7 +80,8 @@ pub fn open(address: &SystemAddress, service: &Service) -> Result<AnySource, Fai
             let users = guests::Users::of(&service.guest_users);
             guests::open(*pid, &users).map(|source| AnySource::Guest(Box::new(source)))
         }
-        _ => Err(Failure::not_built(format_args!("watching {address}"))),
+        SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, told),
+        SystemAddress::Host => Err(Failure::not_built(format_args!("watching {address}"))),
     }
 }
 
@@ -149,12 +161,22 @@ pub fn attach(
 ) -> Result<Attached, Failure> {
     let begin = Instant::now();
     let known = KnownProfiles::of(system, configuration, messages)?;
-    let mut source = open(&system.address, &configuration.service)?;
+    let mut told = |regions: &dma::Regions| {
+        // What was not found is said by the failure.
+        if matches!(regions, dma::Regions::Found { .. }) {
+            messages.info(format_args!("{}: {regions}", system.name));
+        }
+    };
+    let mut source =
+        open_with(&system.address, &system.settings, &configuration.service, &mut told)?;
     remark(&source, system, false, messages);
-    let profile = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
+    let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
         tell(&event, &system.name, messages);
-    })
-    .map_err(|error| discovery_failure(system, &error))?;
+    });
+    let profile = found.map_err(|error| {
+        tell_losses(&source, &system.name, messages);
+        discovery_failure(system, &error)
+    })?;
     messages.info(format_args!(
         "{}: Linux {} found and verified by the {} in {:.0} ms",
         system.name,
@@ -164,6 +186,13 @@ pub fn attach(
     ));
     let kernel = kernel_of(&profile);
     Ok(Attached { source, profile, kernel })
+}
+
+/// Says what the transport has lost, if anything.
+pub fn tell_losses(source: &AnySource, system: &str, messages: &Messages) {
+    if let Some(losses) = source.losses() {
+        messages.warning(format_args!("{system}: {losses}"));
+    }
 }
 
 /// What discovery meets on its way, for people who want details.

@@ -12,6 +12,7 @@ pub mod attach;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod dma;
 pub mod exit;
 pub mod glue;
 pub mod guests;

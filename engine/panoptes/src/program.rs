@@ -52,8 +52,8 @@ fn carry_out(request: Request) -> Exit {
                 glue::profile_build(&request, &mut io::stdout().lock(), &messages)
             })
         }
-        Request::Systems { json, guest_users } => {
-            crate::systems::list(&guest_users, json, &mut io::stdout().lock())
+        Request::Systems { json, service } => {
+            crate::systems::list(&service, json, &mut io::stdout().lock())
         }
         Request::Check { file, json } => {
             let answer = check(&file, json);

@@ -12,8 +12,8 @@ use clap_complete::Shell;
 
 use crate::cli::{Arguments, Command, Kind, ProfileCommand, Settings};
 use crate::config::{
-    Configuration, Loader, Mode, NOTHING_TO_WATCH, Overrides, Place, Problem, Report, System,
-    SystemAddress, printable,
+    Configuration, Loader, Mode, NOTHING_TO_WATCH, Overrides, Place, Problem, Report, Service,
+    System, SystemAddress, printable,
 };
 use crate::exit::{Exit, Failure};
 
@@ -28,8 +28,8 @@ pub enum Request {
     Systems {
         /// Whether it is JSON.
         json: bool,
-        /// Whose guests may be looked into.
-        guest_users: Vec<String>,
+        /// Whose guests may be looked into, and where DOCA is.
+        service: Box<Service>,
     },
     /// A profile.
     ProfileBuild(ProfileBuildRequest),
@@ -220,8 +220,8 @@ pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, R
         Command::Systems(systems) => {
             let settings = Settings { config: systems.config, ..Settings::default() };
             let loaded = loader(Mode::Scan, settings).load()?;
-            let guest_users = loaded.configuration.service.guest_users;
-            Ok(Request::Systems { json: systems.json, guest_users })
+            let service = Box::new(loaded.configuration.service);
+            Ok(Request::Systems { json: systems.json, service })
         }
         Command::Check(check) => Ok(Request::Check { file: check.file, json: check.json }),
         Command::Schema(schema) => Ok(Request::Schema { scan: schema.scan }),

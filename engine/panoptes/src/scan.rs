@@ -9,7 +9,7 @@ use panoptes_engine::source::{AnySource, Counts, Detail, Meter};
 use panoptes_engine::state::facts::HeapRule;
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 
-use crate::attach::{Attached, attach, source_failure};
+use crate::attach::{Attached, attach, source_failure, tell_losses};
 use crate::cli::Kind;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -86,6 +86,7 @@ pub fn scan(
             _ => {}
         }
     }
+    tell_losses(source.source_mut(), &request.system.name, messages);
     Ok(verdict(snapshot, scope(kinds), &counts, &request.system.name, messages))
 }
 

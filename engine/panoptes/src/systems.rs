@@ -5,16 +5,24 @@ use std::io::{ErrorKind, Write};
 
 use serde_json::{Value, json};
 
+use crate::config::Service;
+use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests::{Guest, Keeping, Users, find};
 
 /// Lists the systems, for people or as one JSON object.
-pub fn list(users: &[String], as_json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let guests = find(&Users::of(users)).map_err(|error| {
+pub fn list(service: &Service, as_json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let guests = find(&Users::of(&service.guest_users)).map_err(|error| {
         let exit = Exit::from_io(&error, Exit::Failed);
         Failure::new(exit, format!("cannot list this machine's processes: {error}"))
     })?;
-    let text = if as_json { format!("{}\n", object(&guests)) } else { table(&guests) };
+    let dma = dma::find(service.doca_library_path.as_deref());
+    let text = if as_json {
+        format!("{}\n", object(&guests, &dma))
+    } else {
+        let wanted = service.doca_library_path.is_some();
+        table(&guests) + &functions(&dma, wanted)
+    };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Output, format!("cannot write to standard output: {error}")))
@@ -23,7 +31,7 @@ pub fn list(users: &[String], as_json: bool, out: &mut dyn Write) -> Result<Exit
     }
 }
 
-fn object(guests: &[Guest]) -> Value {
+fn object(guests: &[Guest], dma: &dma::Found) -> Value {
     let systems = guests.iter().map(|guest| {
         json!({
             "system": format!("qemu:{}", guest.pid),
@@ -38,7 +46,21 @@ fn object(guests: &[Guest]) -> Value {
             "obstacle": guest.obstacle,
         })
     });
-    json!({ "systems": systems.collect::<Vec<Value>>() })
+    let functions = dma.functions.iter().map(|function| {
+        json!({
+            "system": format!("doca:{}/{}", function.device, function.vuid),
+            "dma_device": function.device,
+            "representor_id": function.vuid,
+            "function": function.kind,
+            "pci_address": function.pci_address,
+            "can_be_watched": function.obstacle.is_none(),
+            "obstacle": function.obstacle,
+        })
+    });
+    json!({
+        "systems": systems.chain(functions).collect::<Vec<Value>>(),
+        "doca": { "version": dma.version, "obstacle": dma.obstacle },
+    })
 }
 
 const fn accelerator(has_kvm: bool) -> &'static str {
@@ -84,9 +106,70 @@ fn table(guests: &[Guest]) -> String {
     text
 }
 
+/// The functions of DMA devices. Most machines have none and never heard of DOCA, so of that nothing is said, unless it
+/// is `wanted`.
+fn functions(dma: &dma::Found, wanted: bool) -> String {
+    let mut text = String::new();
+    let rows: Vec<[String; 3]> = dma
+        .functions
+        .iter()
+        .map(|function| {
+            let unknown = || "-".to_owned();
+            [
+                format!("doca:{}/{}", function.device, function.vuid),
+                function.kind.clone().unwrap_or_else(unknown),
+                function.pci_address.clone().unwrap_or_else(unknown),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let width = rows.iter().map(|row| row[0].chars().count()).max().unwrap_or(0);
+        let _ = writeln!(text, "\n{:width$}  FUNCTION  HOST'S PCI ADDRESS", "SYSTEM");
+        for ([system, kind, address], function) in rows.iter().zip(&dma.functions) {
+            let _ = writeln!(text, "{system:width$}  {kind:8}  {address}");
+            if let Some(obstacle) = &function.obstacle {
+                let _ = writeln!(text, "    cannot be watched: {obstacle}");
+            }
+        }
+    } else if let Some(obstacle) = &dma.obstacle
+        && (wanted || dma.version.is_some())
+    {
+        let _ = writeln!(text, "no DMA device can be used: {obstacle}");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_of_dma_devices_are_listed_after_guests() {
+        let function = dma::Function {
+            device: "mlx5_0".to_owned(),
+            vuid: "MT1VF0".to_owned(),
+            kind: Some("VF".to_owned()),
+            pci_address: None,
+            obstacle: None,
+        };
+        let other = dma::Function { obstacle: Some("because".to_owned()), ..function.clone() };
+        let version = Some("3.2.0".to_owned());
+        let found = dma::Found { version, functions: vec![function, other], obstacle: None };
+        assert_eq!(
+            functions(&found, false),
+            "\nSYSTEM              FUNCTION  HOST'S PCI ADDRESS\n\
+             doca:mlx5_0/MT1VF0  VF        -\n\
+             doca:mlx5_0/MT1VF0  VF        -\n    cannot be watched: because\n"
+        );
+        let object = object(&[], &found);
+        assert_eq!(object["systems"][0]["system"], "doca:mlx5_0/MT1VF0");
+        assert_eq!(object["systems"][1]["can_be_watched"], false);
+        assert_eq!(object["doca"]["version"], "3.2.0");
+        let none =
+            dma::Found { obstacle: Some("it is not there".to_owned()), ..Default::default() };
+        assert_eq!(functions(&none, false), "");
+        assert_eq!(functions(&none, true), "no DMA device can be used: it is not there\n");
+    }
 
     #[test]
     fn a_list_is_for_people_or_programs() {
@@ -110,7 +193,7 @@ mod tests {
              qemu:12    web   -     root  512 MiB  private  kvm\n\
              qemu:1234  web   -     root  512 MiB  private  kvm\n    cannot be watched: because\n"
         );
-        let object = object(&[guest, other]);
+        let object = object(&[guest, other], &dma::Found::default());
         assert_eq!(object["systems"][0]["system"], "qemu:12");
         assert_eq!(object["systems"][0]["can_be_watched"], true);
         assert_eq!(object["systems"][1]["obstacle"], "because");

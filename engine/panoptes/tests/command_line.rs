@@ -96,7 +96,6 @@ fn what_is_not_built_is_said() {
         &["profile", "show"],
         &["profile", "verify", "x"],
         &["scan", "host:"],
-        &["watch", "doca:mlx5_0/V"],
         &["scan", "x", "--only", "containers"],
         &["scan", "x", "--only", "processes,shell-history"],
         &["watch", "x", "--set", "output.metrics.address=127.0.0.1:1"],
@@ -105,7 +104,7 @@ fn what_is_not_built_is_said() {
         refuses(arguments, 2, "is not built yet");
     }
     let help = run(&["--help"]).out + &run(&["profile", "--help"]).out;
-    for word in ["sbom", "flow", "verify", "doca", "argus"] {
+    for word in ["sbom", "flow", "verify", "argus"] {
         assert!(!help.contains(word), "{word} is offered: {help}");
     }
 }

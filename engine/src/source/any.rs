@@ -15,6 +15,9 @@ pub enum AnySource {
     File(Box<FileSource>),
     /// A QEMU process of this machine.
     Guest(Box<GuestMemory>),
+    /// A machine behind a BlueField's DMA engine.
+    #[cfg(feature = "doca")]
+    Doca(Box<super::doca::DocaMemory>),
 }
 
 impl AnySource {
@@ -23,6 +26,8 @@ impl AnySource {
         match self {
             Self::File(source) => source.refresh(),
             Self::Guest(source) => source.refresh(),
+            #[cfg(feature = "doca")]
+            Self::Doca(_) => Ok(Refreshed::Unchanged),
         }
     }
 
@@ -31,6 +36,8 @@ impl AnySource {
         match self {
             Self::File(_) => false,
             Self::Guest(source) => source.has_ended(),
+            #[cfg(feature = "doca")]
+            Self::Doca(_) => false,
         }
     }
 
@@ -40,6 +47,8 @@ impl AnySource {
         match self {
             Self::File(source) => source.layouts(),
             Self::Guest(source) => source.layouts(),
+            #[cfg(feature = "doca")]
+            Self::Doca(_) => 1,
         }
     }
 
@@ -49,6 +58,17 @@ impl AnySource {
             Self::File(source) => source.choose_layout(index),
             // The files are those that were opened for the first layout, unless the guest is gone by now.
             Self::Guest(source) => _ = source.choose(index),
+            #[cfg(feature = "doca")]
+            Self::Doca(_) => {}
+        }
+    }
+
+    /// What the transport has lost so far, in words; `None` if nothing.
+    pub fn losses(&self) -> Option<String> {
+        match self {
+            #[cfg(feature = "doca")]
+            Self::Doca(source) => source.counts().losses(),
+            Self::File(_) | Self::Guest(_) => None,
         }
     }
 }
@@ -58,6 +78,8 @@ impl MemorySource for AnySource {
         match self {
             Self::File(source) => source.read_batch(requests, arena),
             Self::Guest(source) => source.read_batch(requests, arena),
+            #[cfg(feature = "doca")]
+            Self::Doca(source) => source.read_batch(requests, arena),
         }
     }
 
@@ -65,6 +87,8 @@ impl MemorySource for AnySource {
         match self {
             Self::File(source) => source.regions(),
             Self::Guest(source) => source.regions(),
+            #[cfg(feature = "doca")]
+            Self::Doca(source) => source.regions(),
         }
     }
 
@@ -72,6 +96,8 @@ impl MemorySource for AnySource {
         match self {
             Self::File(source) => source.next_data(from),
             Self::Guest(source) => source.next_data(from),
+            #[cfg(feature = "doca")]
+            Self::Doca(source) => source.next_data(from),
         }
     }
 }

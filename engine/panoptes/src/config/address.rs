@@ -54,11 +54,8 @@ impl SystemAddress {
     /// What to call it when this version does not have it; `None` if it does.
     pub fn not_built(&self) -> Option<&'static str> {
         let (what, built) = match self {
-            Self::File(_) | Self::Qemu(_) => return None,
+            Self::File(_) | Self::Qemu(_) | Self::Doca { .. } => return None,
             Self::Host => ("watching this machine (`host:`)", built::SYSTEM_HOST),
-            Self::Doca { .. } => {
-                ("watching through a BlueField's DMA engine (`doca:`)", built::SYSTEM_DOCA)
-            }
         };
         (!built).then_some(what)
     }

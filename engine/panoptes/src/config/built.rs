@@ -29,8 +29,6 @@ pub const fn reports(activity: Activity) -> bool {
             | Activity::ShellHistoryCleared
             | Activity::ShellHistoryDisabled
             | Activity::CoverageReport
-            | Activity::LoadMemRegionsFailed
-            | Activity::LoadMemRegionsSuccessful
             | Activity::InvalidSbomConfigurationFile
             | Activity::InvalidSbomConfigurationFolder
     )
@@ -38,10 +36,6 @@ pub const fn reports(activity: Activity) -> bool {
 
 /// `host:`.
 pub const SYSTEM_HOST: bool = false;
-/// `doca:DEVICE/VUID`, with `representor_id`, `dma_device` and `sdk_log_level`.
-pub const SYSTEM_DOCA: bool = false;
-/// `memory_regions_path` with a file.
-pub const MEMORY_REGIONS_FILE: bool = false;
 /// `containers.include` and `containers.exclude`.
 pub const CONTAINER_FILTER: bool = false;
 /// `sbom`.

@@ -27,6 +27,9 @@ pub struct Service {
     /// Whose QEMU processes are looked into: names and numbers of users. The one that it runs as is always among
     /// them.
     pub guest_users: Vec<String>,
+    /// NVIDIA's DOCA libraries: a folder of them, or one file that has all functions. `None`: where the dynamic linker
+    /// and NVIDIA's packages have them. It is loaded, and so runs, when a `doca:` system is opened or systems are listed.
+    pub doca_library_path: Option<PathBuf>,
     /// Whose records it imitates.
     pub compatibility: Compatibility,
 }
@@ -41,6 +44,7 @@ impl Default for Service {
             cores: Cores::Auto,
             state_dir: None,
             guest_users: ["root", "qemu", "libvirt-qemu"].map(str::to_owned).to_vec(),
+            doca_library_path: None,
             compatibility: Compatibility::None,
         }
     }
@@ -78,6 +82,7 @@ impl Service {
         let mut users: Vec<Line> = self.guest_users.drain(..).map(Line).collect();
         section.values("guest_users", &mut users);
         self.guest_users.extend(users.into_iter().map(|line| line.0));
+        section.value("doca_library_path", &mut self.doca_library_path);
         section.value("compatibility", &mut self.compatibility);
         if self.compatibility != Compatibility::None {
             section.not_built("compatibility", built::COMPATIBILITY);

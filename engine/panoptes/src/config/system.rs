@@ -108,14 +108,10 @@ impl SystemSettings {
     /// Reads what `default` and the systems have in common.
     pub(crate) fn read(&mut self, section: &mut Section<'_>) {
         section.value("memory_regions_path", &mut self.memory_regions_path);
-        if self.memory_regions_path != AutoOr::Auto {
-            section.not_built("memory_regions_path", built::MEMORY_REGIONS_FILE);
-        }
         section.value("os_symbol_path", &mut self.os_symbol_path);
         section.value("os_type", &mut self.os_type);
         section.value("log_level", &mut self.log_level);
         section.value("sdk_log_level", &mut self.sdk_log_level);
-        section.not_built("sdk_log_level", built::SYSTEM_DOCA);
         section.section("limits", |section| self.limits.read(section));
         section.section("containers", |section| self.containers.read(section));
         section.not_built("containers", built::CONTAINER_FILTER);

@@ -334,7 +334,6 @@ fn what_is_not_built_is_checked_and_refused() {
          \x20 d: {system: 'qemu:x'}\n",
         &[
             "3:15: watching this machine (`host:`) is not built yet",
-            "4:23: watching through a BlueField's DMA engine (`doca:`) is not built yet",
             "5:15: `systems.d.system`: `qemu:x` names no process; write qemu:PID with a process id",
         ],
     );
@@ -363,10 +362,7 @@ fn what_is_not_built_is_checked_and_refused() {
         "service: {compatibility: doca_argus}",
         &["1:11: `service.compatibility` is not built yet; leave it out"],
     );
-    check(
-        "default: {memory_regions_path: x}",
-        &["1:11: `default.memory_regions_path` is not built yet; leave it out"],
-    );
+    check("default: {memory_regions_path: x, sdk_log_level: 50}", &[]);
 }
 
 #[test]

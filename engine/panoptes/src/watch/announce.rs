@@ -14,6 +14,7 @@ use panoptes_sinks::record::workload::Workload;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 
 use crate::config::{Configuration, Events, System};
+use crate::dma::Regions;
 use crate::interfaces::Interfaces;
 
 /// Writes system activities into the control thread's queue.
@@ -157,6 +158,15 @@ impl Announcer {
             _ => {}
         }
         self.failed(system, &reason);
+    }
+
+    /// Says what became of finding out where a system has memory.
+    pub(super) fn regions(&mut self, system: &System, regions: &Regions) {
+        let activity = match regions {
+            Regions::Found { .. } => Activity::LoadMemRegionsSuccessful,
+            Regions::NotFound { .. } => Activity::LoadMemRegionsFailed,
+        };
+        self.host(system, activity, &because(&regions.to_string()));
     }
 
     /// Says that a system could not be initialised.

@@ -20,8 +20,9 @@ use super::finder::{Finder, is_same};
 use super::outputs;
 use super::scanner::{Assigned, Lost, Pace, Scanner, Shared};
 use super::signals::{Signals, Wish};
-use crate::attach::{KnownProfiles, find_kernel, open, tell};
+use crate::attach::{KnownProfiles, find_kernel, open_with, tell, tell_losses};
 use crate::config::{Cores, Mode, System, SystemAddress};
+use crate::dma::Regions;
 use crate::exit::{Exit, Failure};
 use crate::interfaces::{Interfaces, of_this_machine};
 use crate::message::Messages;
@@ -359,7 +360,15 @@ impl Control {
     fn attach(&mut self, system: &System, quiet: bool) -> Result<Assigned, Failure> {
         let begin = Instant::now();
         let known = KnownProfiles::of(system, &self.request.configuration, &self.messages)?;
-        let mut source = match open(&system.address, &self.request.configuration.service) {
+        let service = &self.request.configuration.service;
+        let announcer = &mut self.announcer;
+        let mut told = |regions: &Regions| {
+            if !quiet {
+                announcer.regions(system, regions);
+            }
+        };
+        let opened = open_with(&system.address, &system.settings, service, &mut told);
+        let mut source = match opened {
             Ok(source) => source,
             Err(failure) => {
                 if !quiet {
@@ -383,6 +392,7 @@ impl Control {
             Ok(profile) => profile,
             Err(error) => {
                 if !quiet {
+                    tell_losses(&source, &system.name, &self.messages);
                     self.announcer.not_found(system, &error);
                 }
                 return Err(crate::attach::discovery_failure(system, &error));
