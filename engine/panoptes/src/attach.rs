@@ -81,7 +81,9 @@ pub fn open_with(
             guests::open(*pid, &users).map(|source| AnySource::Guest(Box::new(source)))
         }
         SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, told),
-        SystemAddress::Host => Err(Failure::not_built(format_args!("watching {address}"))),
+        SystemAddress::Host => FileSource::open_host()
+            .map(|source| AnySource::File(Box::new(source)))
+            .map_err(|error| source_failure(&error)),
     }
 }
 

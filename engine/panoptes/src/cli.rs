@@ -282,6 +282,7 @@ SYSTEM is one of:
   file:PATH  memory that a running guest shares, or a dump; the format is found by looking
   PATH       the same
   qemu:PID   a QEMU/KVM guest of this machine, by its process id (see panoptes systems)
+  host:      this machine, through /proc/kcore (as root)
   doca:DEVICE/VUID
              the host of a BlueField, or a virtual machine on it, read by DMA (see panoptes systems)";
 

@@ -95,7 +95,6 @@ fn what_is_not_built_is_said() {
         &["flow", "-r", "x"],
         &["profile", "show"],
         &["profile", "verify", "x"],
-        &["scan", "host:"],
         &["scan", "x", "--only", "containers"],
         &["scan", "x", "--only", "processes,shell-history"],
         &["watch", "x", "--set", "output.metrics.address=127.0.0.1:1"],

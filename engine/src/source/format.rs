@@ -23,6 +23,8 @@ pub enum Format {
     Avml,
     /// A kdump-compressed dump (makedumpfile, QEMU).
     Kdump,
+    /// The running machine's memory, as its kernel shows it; no file has this form.
+    Host,
     /// A disk image of a virtual machine, with the name of its format.
     Disk(&'static str),
     /// A saved state of a virtual machine.
@@ -86,6 +88,7 @@ impl Format {
             Self::Lime => "a LiME dump".into(),
             Self::Avml => "a compressed AVML dump".into(),
             Self::Kdump => "a kdump-compressed dump".into(),
+            Self::Host => "this machine's memory".into(),
             Self::Disk(name) => format!("a disk image ({name})"),
             Self::SavedMachine(name) => format!("a machine's state as {name} saves it"),
             Self::Compressed(name) => format!("compressed with {name}"),
@@ -95,7 +98,7 @@ impl Format {
 
     /// Whether a file of this format is a moment of a machine, and never changes. Raw memory may be either.
     pub const fn is_still(self) -> bool {
-        !matches!(self, Self::Raw)
+        !matches!(self, Self::Raw | Self::Host)
     }
 
     /// How to go on from there.

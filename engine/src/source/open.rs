@@ -12,7 +12,7 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
 use super::dump::{BlockDump, DumpBytes, Segments, avml, elf, kdump, lime};
 use super::format::{FORMAT_HEAD_BYTES, Format};
 use super::image::IMAGE_BYTES_MAX;
-use super::{DumpProblem, Lacks, MappedFile, Refreshed, Replay, SourceError};
+use super::{DumpProblem, Kcore, Lacks, MappedFile, Refreshed, Replay, SourceError};
 
 /// Memory in a file, whatever its format.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct FileSource {
     lacks: Lacks,
 }
 
-/// The three ways in which files keep memory.
+/// The ways in which files keep memory.
 #[derive(Debug)]
 enum Memory {
     /// Byte by byte.
@@ -31,9 +31,17 @@ enum Memory {
     Blocks(BlockDump),
     /// A recorded image.
     Replay(Replay),
+    /// This machine's, as its kernel shows it.
+    Host(Kcore),
 }
 
 impl FileSource {
+    /// Opens the memory of the machine that this runs on.
+    pub fn open_host() -> Result<Self, SourceError> {
+        let memory = Memory::Host(Kcore::open()?);
+        Ok(Self { memory, format: Format::Host, lacks: Lacks::default() })
+    }
+
     /// Opens a file, telling its format by its first bytes. A format that is read has its line here.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let (file, bytes) = open_regular(path)?;
@@ -107,7 +115,7 @@ impl FileSource {
     pub fn layouts(&self) -> usize {
         match &self.memory {
             Memory::Mapped(source) => source.layouts(),
-            Memory::Blocks(_) | Memory::Replay(_) => 1,
+            Memory::Blocks(_) | Memory::Replay(_) | Memory::Host(_) => 1,
         }
     }
 
@@ -122,7 +130,7 @@ impl FileSource {
     pub fn refresh(&mut self) -> io::Result<Refreshed> {
         match &mut self.memory {
             Memory::Mapped(source) => source.refresh(),
-            Memory::Blocks(_) | Memory::Replay(_) => Ok(Refreshed::Unchanged),
+            Memory::Blocks(_) | Memory::Replay(_) | Memory::Host(_) => Ok(Refreshed::Unchanged),
         }
     }
 }
@@ -147,6 +155,7 @@ impl MemorySource for FileSource {
             Memory::Mapped(source) => source.read_batch(requests, arena),
             Memory::Blocks(source) => source.read_batch(requests, arena),
             Memory::Replay(source) => source.read_batch(requests, arena),
+            Memory::Host(source) => source.read_batch(requests, arena),
         }
     }
 
@@ -155,6 +164,7 @@ impl MemorySource for FileSource {
             Memory::Mapped(source) => source.regions(),
             Memory::Blocks(source) => source.regions(),
             Memory::Replay(source) => source.regions(),
+            Memory::Host(source) => source.regions(),
         }
     }
 
@@ -163,6 +173,7 @@ impl MemorySource for FileSource {
             Memory::Mapped(source) => source.next_data(from),
             Memory::Blocks(source) => source.next_data(from),
             Memory::Replay(source) => source.next_data(from),
+            Memory::Host(source) => source.next_data(from),
         }
     }
 
@@ -171,6 +182,7 @@ impl MemorySource for FileSource {
             Memory::Mapped(source) => source.move_by(bytes),
             Memory::Blocks(source) => source.move_by(bytes),
             Memory::Replay(source) => source.move_by(bytes),
+            Memory::Host(source) => source.move_by(bytes),
         }
     }
 }

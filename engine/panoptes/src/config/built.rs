@@ -35,7 +35,7 @@ pub const fn reports(activity: Activity) -> bool {
 }
 
 /// `host:`.
-pub const SYSTEM_HOST: bool = false;
+pub const SYSTEM_HOST: bool = true;
 /// `containers.include` and `containers.exclude`.
 pub const CONTAINER_FILTER: bool = false;
 /// `sbom`.

@@ -332,10 +332,7 @@ fn what_is_not_built_is_checked_and_refused() {
          \x20 b: {system: 'host:'}\n\
          \x20 c: {representor_id: V, dma_device: d}\n\
          \x20 d: {system: 'qemu:x'}\n",
-        &[
-            "3:15: watching this machine (`host:`) is not built yet",
-            "5:15: `systems.d.system`: `qemu:x` names no process; write qemu:PID with a process id",
-        ],
+        &["5:15: `systems.d.system`: `qemu:x` names no process; write qemu:PID with a process id"],
     );
     check(
         "output:\n\

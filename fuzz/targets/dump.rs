@@ -1,0 +1,159 @@
+//! Dumps of every format: small ones made at the start and changed, or the input itself.
+//!
+//! The first byte of the input chooses the dump; two more, how much of its end is cut off; then come changes, six
+//! bytes each: where (24 bits), how, and 16 bits for it. What was opened is swept over and read, and so is what lies
+//! beside it.
+#![no_main]
+
+use std::cell::RefCell;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_engine::source::{FileSource, MemorySource, PAGE_BYTES, Request};
+use panoptes_rig::dump::{self, Packing};
+
+/// A little more than the megabyte that dumps leave out.
+const RAM_BYTES: u64 = (1 << 20) + 24 * PAGE_BYTES;
+/// How much of one dump is swept over.
+const RANGES_MAX: usize = 1000;
+
+struct Fuzz {
+    dumps: Vec<Vec<u8>>,
+    file: tempfile::NamedTempFile,
+    arena: Vec<u8>,
+}
+
+thread_local! {
+    static FUZZ: RefCell<Fuzz> = RefCell::new(Fuzz::new());
+}
+
+fuzz_target!(|data: &[u8]| {
+    FUZZ.with_borrow_mut(|fuzz| fuzz.run(data));
+});
+
+impl Fuzz {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ram = folder.path().join("ram");
+        let file = std::fs::File::create(&ram).unwrap();
+        file.set_len(RAM_BYTES).unwrap();
+        for page in (0..24_u64).filter(|page| page % 3 != 0) {
+            let bytes: Vec<u8> = (0..4096_u64).map(|at| (at / 7 * page) as u8).collect();
+            file.write_all_at(&bytes, (1 << 20) + page * PAGE_BYTES).unwrap();
+        }
+        let path = folder.path().join("dump");
+        let mut dumps = vec![Vec::new()]; // the input itself
+        for packing in [Packing::Lzo, Packing::Snappy, Packing::Zstd] {
+            dump::kdump(&ram, &path, packing).unwrap();
+            let dump = std::fs::read(&path).unwrap();
+            dumps.push(flattened(&dump));
+            dumps.push(dump);
+        }
+        dump::lime(&ram, &path, 2).unwrap();
+        dumps.push(std::fs::read(&path).unwrap());
+        dumps.push(lime());
+        dumps.push(core());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        Self { dumps, file, arena: vec![0; 1 << 20] }
+    }
+
+    fn run(&mut self, data: &[u8]) {
+        let Some(([which, cut @ ..], changes)) = data.split_first_chunk::<3>() else { return };
+        let which = usize::from(*which) % self.dumps.len();
+        let mut dump = if which == 0 { changes.to_vec() } else { self.dumps[which].clone() };
+        if which > 0 {
+            change(&mut dump, changes);
+        }
+        let cut = usize::from(u16::from_le_bytes(*cut));
+        dump.truncate(dump.len().saturating_sub(if cut % 2 == 0 { 0 } else { cut }));
+        let file = self.file.as_file_mut();
+        file.set_len(0).unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.write_all(&dump).unwrap();
+        if let Ok(mut source) = FileSource::open(self.file.path()) {
+            self.read(&mut source);
+        }
+    }
+
+    fn read(&mut self, source: &mut FileSource) {
+        assert!(source.regions().windows(2).all(|pair| pair[0].end <= pair[1].start));
+        let _ = source.lacks().to_string();
+        let mut from = 0;
+        for _ in 0..RANGES_MAX {
+            let Some(range) = source.next_data(PhysicalAddress(from)) else { break };
+            assert!(range.start >= from && range.end > range.start, "{range:?} from {from:#x}");
+            let length = (range.end - range.start).min(self.arena.len() as u64) as u32;
+            let at = PhysicalAddress(range.start);
+            let mut requests = [
+                Request::new(at, 40.min(length), 0),
+                Request::new(at, length, 0),
+                Request::new(PhysicalAddress(range.end.wrapping_sub(20)), 40, 100),
+                Request::new(PhysicalAddress(range.start.wrapping_sub(20)), 5000, 100),
+                Request::new(at, 4096, 7),
+            ];
+            source.read_batch(&mut requests, &mut self.arena);
+            from = range.end;
+        }
+    }
+}
+
+fn change(dump: &mut [u8], changes: &[u8]) {
+    for change in changes.as_chunks::<6>().0.iter().take(64) {
+        let at = u32::from_le_bytes([change[0], change[1], change[2], 0]) as usize;
+        let value = u16::from_le_bytes([change[4], change[5]]);
+        // Headers are at the beginning, or here and there.
+        let within = if change[3] & 0x80 == 0 { dump.len().min(12_000) } else { dump.len() };
+        let at = at % within.max(1);
+        let Some(bytes) = dump.get_mut(at..at + 8) else { continue };
+        match change[3] % 5 {
+            0 => bytes[0] = value as u8,
+            1 => bytes[..2].copy_from_slice(&value.to_le_bytes()),
+            2 => bytes[usize::from(value) / 8 % 8] ^= 1 << (value % 8),
+            3 => bytes.copy_from_slice(&(u64::from(value) << (value % 61)).to_le_bytes()),
+            _ => bytes.copy_from_slice(&u64::from(value).wrapping_neg().to_be_bytes()),
+        }
+    }
+}
+
+fn flattened(dump: &[u8]) -> Vec<u8> {
+    let mut flat = b"makedumpfile\0\0\0\0".to_vec();
+    flat.resize(4096, 0);
+    for (index, piece) in dump.chunks(4000).enumerate().rev() {
+        flat.extend((index as u64 * 4000).to_be_bytes());
+        flat.extend((piece.len() as u64).to_be_bytes());
+        flat.extend(piece);
+    }
+    flat.extend([0xff; 16]);
+    flat
+}
+
+fn lime() -> Vec<u8> {
+    let mut dump = Vec::new();
+    for start in [0x1000_u64, 0x10_0000] {
+        dump.extend(b"EMiL\x01\0\0\0");
+        dump.extend(start.to_le_bytes());
+        dump.extend((start + 0x27ff).to_le_bytes());
+        dump.extend([0; 8]);
+        dump.extend([start as u8 | 3; 0x2800]);
+    }
+    dump
+}
+
+fn core() -> Vec<u8> {
+    let mut dump = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
+    dump.extend([0; 8]);
+    dump.extend(64_u64.to_le_bytes());
+    dump.extend([0; 8 + 4]);
+    for half in [64_u16, 56, 3, 64, 0, 0] {
+        dump.extend(half.to_le_bytes());
+    }
+    for index in 0..3_u64 {
+        dump.extend([1, 0, 0, 0, 7, 0, 0, 0]);
+        let numbers = [0x200 + index * 0x1800, index << 40, index * 0x1000, 0x1800, 0x2000, 0];
+        numbers.map(|number| dump.extend(number.to_le_bytes()));
+    }
+    dump.resize(0x200 + 3 * 0x1800, 0x5a);
+    dump
+}
