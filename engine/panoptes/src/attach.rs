@@ -8,6 +8,7 @@ use std::time::Instant;
 use panoptes_engine::source::{AnySource, ErrorClass, FileSource, SourceError};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::Kernel;
+use panoptes_profiles::import::{self, Wanted};
 use panoptes_profiles::{
     DiscoveryError, Event, Options, Profile, ProfileFile, Progress, discover, mapped_share,
 };
@@ -235,7 +236,11 @@ fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile
     let entries = std::fs::read_dir(path).map_err(|error| wrong(path, &error))?;
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let endings = [".json", ".json.xz", ".json.gz", ".json.zst"];
+            name.is_some_and(|name| endings.iter().any(|ending| name.ends_with(ending)))
+        })
         .collect();
     paths.sort();
     let mut files = Vec::new();
@@ -250,12 +255,11 @@ fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile
 }
 
 fn read_profile(path: &Path) -> Result<ProfileFile, Box<dyn std::error::Error>> {
-    /// A profile is some tens of KiB; what is larger is none.
-    const PROFILE_BYTES_MAX: u64 = 16 << 20;
-    if std::fs::metadata(path)?.len() > PROFILE_BYTES_MAX {
-        return Err("it is far too large to be a profile".into());
+    // A pipe would wait for somebody, a device may do anything.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err("it is no file".into());
     }
-    Ok(ProfileFile::parse(&std::fs::read(path)?)?)
+    Ok(import::from_kernel(&mut std::fs::File::open(path)?, Wanted::default())?)
 }
 
 /// The exit code and line for memory that can't be opened.

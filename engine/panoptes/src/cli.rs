@@ -48,7 +48,7 @@ pub enum Command {
     /// List what can be watched from here: the QEMU/KVM guests of this machine
     #[command(after_help = SYSTEMS_HELP)]
     Systems(Systems),
-    /// Make kernel profiles
+    /// Make, show and check kernel profiles
     Profile(Profile),
     /// Check a configuration: every mistake with its line and column
     #[command(after_help = CHECK_HELP)]
@@ -154,6 +154,37 @@ pub enum ProfileCommand {
     /// Make a profile of a kernel: from memory, or from a file of the kernel
     #[command(after_help = PROFILE_BUILD_HELP)]
     Build(ProfileBuild),
+    /// Show what a profile says, or list those that are built in
+    #[command(after_help = PROFILE_SHOW_HELP)]
+    Show(ProfileShow),
+    /// Check a profile against the memory of a system
+    #[command(after_help = PROFILE_VERIFY_HELP)]
+    Verify(ProfileVerify),
+}
+
+/// `panoptes profile show`.
+#[derive(Args, Clone, Debug)]
+pub struct ProfileShow {
+    /// A profile, or anything that `profile build` takes; without it, the profiles that are built in
+    #[arg(value_name = "FILE|SOURCE")]
+    pub source: Option<OsString>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `panoptes profile verify`.
+#[derive(Args, Clone, Debug)]
+pub struct ProfileVerify {
+    /// A profile, or anything that `profile build` takes
+    #[arg(value_name = "FILE|SOURCE")]
+    pub profile: OsString,
+    /// The system whose memory it is tried on: file:PATH or a bare path
+    #[arg(value_name = "SYSTEM")]
+    pub system: OsString,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `panoptes profile build`.
@@ -162,6 +193,9 @@ pub struct ProfileBuild {
     /// Where the kernel is: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
     #[arg(value_name = "SOURCE")]
     pub source: OsString,
+    /// Read DWARF even where there is BTF
+    #[arg(long, hide = true)]
+    pub dwarf: bool,
     /// Write the profile here rather than to standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -253,12 +287,7 @@ impl Kind {
 }
 
 /// What the contract names and this version does not have: commands, under which command.
-pub(crate) const NOT_BUILT: [(&str, &str); 4] = [
-    ("panoptes", "sbom"),
-    ("panoptes", "flow"),
-    ("panoptes profile", "show"),
-    ("panoptes profile", "verify"),
-];
+pub(crate) const NOT_BUILT: [(&str, &str); 2] = [("panoptes", "sbom"), ("panoptes", "flow")];
 
 fn help_of_everything() -> String {
     let mut text = String::from(EXAMPLES);
@@ -334,12 +363,26 @@ Examples:
   panoptes man | man -l -
   panoptes man profile build > panoptes-profile-build.1";
 
+const PROFILE_SHOW_HELP: &str = "\
+Examples:
+  panoptes profile show
+  panoptes profile show kernel.json
+  panoptes profile show /boot/vmlinuz-6.1.0-50-amd64 --json";
+
+const PROFILE_VERIFY_HELP: &str = "\
+Prints each check and what came out of it; ends with 65 when the profile does not fit.
+
+Examples:
+  panoptes profile verify kernel.json guest.mem
+  panoptes profile verify /boot/vmlinuz-6.1.0-50-amd64 guest.mem --json";
+
 const PROFILE_BUILD_HELP: &str = "\
 SOURCE is what it is found to be:
   memory     of a machine that runs the kernel, live or a dump (see SYSTEM in `panoptes --help`)
   host:      the kernel of this machine, by /sys/kernel/btf/vmlinux and /proc/kallsyms
   vmlinuz    a bootable kernel: bzImage, arm64's Image, plain or compressed, EFI's zboot
-  vmlinux    the kernel's ELF file, with or without its table of symbols
+  vmlinux    the kernel's ELF file: types from its BTF, else from its DWARF
+  a package  .deb or .rpm, with a vmlinux (of debug symbols) or a vmlinuz in it
 
 Examples:
   panoptes profile build guest.mem -o kernel.json

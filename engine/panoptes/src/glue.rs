@@ -12,7 +12,9 @@ use panoptes_sinks::schema::{record_schema, scan_schema};
 use crate::config::Limits;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
-use crate::request::{ProfileBuildRequest, ScanRequest, WatchRequest};
+use crate::request::{
+    ProfileBuildRequest, ProfileShowRequest, ProfileVerifyRequest, ScanRequest, WatchRequest,
+};
 
 /// Prints one snapshot of a system.
 pub fn scan(
@@ -35,6 +37,24 @@ pub fn profile_build(
     messages: &Arc<Messages>,
 ) -> Result<Exit, Failure> {
     crate::profile::build(request, out, messages)
+}
+
+/// Shows a profile.
+pub fn profile_show(
+    request: &ProfileShowRequest,
+    out: &mut dyn Write,
+    messages: &Arc<Messages>,
+) -> Result<Exit, Failure> {
+    crate::profile::show(request, out, messages)
+}
+
+/// Checks a profile against memory.
+pub fn profile_verify(
+    request: &ProfileVerifyRequest,
+    out: &mut dyn Write,
+    messages: &Arc<Messages>,
+) -> Result<Exit, Failure> {
+    crate::profile::verify(request, out, messages)
 }
 
 /// The JSON Schema of every record, or that of scan lines.

@@ -46,12 +46,14 @@ fn carry_out(request: Request) -> Exit {
             messages(request.mode, &request.configuration, &request.warnings)
                 .and_then(|messages| glue::watch(&request, &messages))
         }
-        Request::ProfileBuild(request) => {
-            let configuration = Configuration::defaults(Mode::Scan);
-            messages(Mode::Scan, &configuration, &Report::default()).and_then(|messages| {
-                glue::profile_build(&request, &mut io::stdout().lock(), &messages)
-            })
-        }
+        Request::ProfileBuild(request) => plain_messages().and_then(|messages| {
+            glue::profile_build(&request, &mut io::stdout().lock(), &messages)
+        }),
+        Request::ProfileShow(request) => plain_messages()
+            .and_then(|messages| glue::profile_show(&request, &mut io::stdout().lock(), &messages)),
+        Request::ProfileVerify(request) => plain_messages().and_then(|messages| {
+            glue::profile_verify(&request, &mut io::stdout().lock(), &messages)
+        }),
         Request::Systems { json, service } => {
             crate::systems::list(&service, json, &mut io::stdout().lock())
         }
@@ -71,6 +73,11 @@ fn carry_out(request: Request) -> Exit {
         Request::Man(words) => manual(&words).and_then(|page| print(&page)),
     };
     result.unwrap_or_else(|failure| end(&failure))
+}
+
+/// For a command that reads no configuration.
+fn plain_messages() -> Result<Arc<Messages>, Failure> {
+    messages(Mode::Scan, &Configuration::defaults(Mode::Scan), &Report::default())
 }
 
 /// Where messages go: the service's belong on stdout, unless records do.

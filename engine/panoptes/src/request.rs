@@ -33,6 +33,10 @@ pub enum Request {
     },
     /// A profile.
     ProfileBuild(ProfileBuildRequest),
+    /// What a profile says.
+    ProfileShow(ProfileShowRequest),
+    /// A profile against memory.
+    ProfileVerify(ProfileVerifyRequest),
     /// A checked configuration.
     Check {
         /// The file.
@@ -97,8 +101,30 @@ pub struct WatchRequest {
 pub struct ProfileBuildRequest {
     /// Where the kernel is.
     pub source: ProfileSource,
+    /// Whether DWARF is read even where there is BTF.
+    pub dwarf: bool,
     /// Where the profile goes; `None` is standard output.
     pub output: Option<PathBuf>,
+}
+
+/// What a profile says.
+#[derive(Clone, Debug)]
+pub struct ProfileShowRequest {
+    /// The profile, or what it is made from; `None` is the list of those that are built in.
+    pub source: Option<ProfileSource>,
+    /// Whether the answer is JSON.
+    pub json: bool,
+}
+
+/// A profile against memory.
+#[derive(Clone, Debug)]
+pub struct ProfileVerifyRequest {
+    /// The profile, or what it is made from.
+    pub profile: ProfileSource,
+    /// Whose memory.
+    pub system: SystemAddress,
+    /// Whether the answer is JSON.
+    pub json: bool,
 }
 
 /// What a profile is made from.
@@ -214,7 +240,17 @@ pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, R
         Command::Profile(profile) => match profile.command {
             ProfileCommand::Build(build) => Ok(Request::ProfileBuild(ProfileBuildRequest {
                 source: profile_source(&build.source)?,
+                dwarf: build.dwarf,
                 output: build.output,
+            })),
+            ProfileCommand::Show(show) => Ok(Request::ProfileShow(ProfileShowRequest {
+                source: show.source.as_deref().map(profile_source).transpose()?,
+                json: show.json,
+            })),
+            ProfileCommand::Verify(verify) => Ok(Request::ProfileVerify(ProfileVerifyRequest {
+                profile: profile_source(&verify.profile)?,
+                system: address(&verify.system)?,
+                json: verify.json,
             })),
         },
         Command::Systems(systems) => {

@@ -285,7 +285,9 @@ impl Search<'_, '_> {
         // What somebody named comes before what is built in.
         let build_id = candidate.build_id.as_deref();
         let file = self.options.files.iter().find(|file| {
-            Some(file.build_id.as_str()) == build_id && file.release == candidate.release
+            // An ISF has no build id.
+            let same_build = file.build_id.is_empty() || Some(file.build_id.as_str()) == build_id;
+            same_build && file.release == candidate.release
         });
         let table = build_id
             .filter(|_| self.options.use_builtin)

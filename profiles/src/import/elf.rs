@@ -14,6 +14,7 @@ use object::{
 
 use panoptes_decoders::address::KernelVa;
 
+use super::dwarf::{self, Dwarf};
 use super::{Architecture, Error, Facts, Wanted, find_release, hex, kallsyms_search};
 use crate::btf::{BTF_BYTES_MAX, Btf};
 use crate::profile_file::ProfileFile;
@@ -23,6 +24,9 @@ type File<'d, R> = ElfFile<'d, FileHeader64<LittleEndian>, R>;
 
 /// Largest part of the image that is read whole.
 const SEGMENT_BYTES_MAX: u64 = 512 << 20;
+
+/// Largest section of DWARF that is read: a generic kernel's `.debug_info` has about 300 MB.
+const DWARF_BYTES_MAX: u64 = 4 << 30;
 
 /// Makes a profile from an ELF file.
 pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<ProfileFile, Error> {
@@ -47,8 +51,23 @@ pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<Pro
     };
     let facts =
         |members| Facts { build_id, release: release.to_owned(), symbols, members, architecture };
-    let _ = wanted;
-    let section = file.section_by_name(".BTF").ok_or(Error::NoTypes)?;
+    let section = file.section_by_name(".BTF").filter(|_| !wanted.dwarf);
+    let Some(section) = section else {
+        let mut sections = HashMap::new();
+        let mut unpacked = Vec::new();
+        for name in dwarf::SECTIONS {
+            let Some(section) = file.section_by_name(name) else { continue };
+            let data = section.compressed_data().map_err(refused)?;
+            if data.uncompressed_size > DWARF_BYTES_MAX {
+                return Err(Error::TooLarge { what: "its DWARF", bytes_max: DWARF_BYTES_MAX });
+            }
+            unpacked.push((name, data.decompress().map_err(refused)?));
+        }
+        for (name, data) in &unpacked {
+            sections.insert(*name, data.as_ref());
+        }
+        return facts(&Dwarf::parse(&sections)?).into_file();
+    };
     if section.size() > BTF_BYTES_MAX as u64 {
         return Err(Error::TooLarge { what: "its BTF", bytes_max: BTF_BYTES_MAX as u64 });
     }

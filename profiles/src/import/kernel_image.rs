@@ -22,6 +22,8 @@ pub(crate) enum Kernel {
     Elf(Vec<u8>),
     /// arm64's Image, as it lies in memory from `_text` on, without what is zero at the start.
     Image(Vec<u8>),
+    /// No kernel, but JSON that was compressed like one.
+    Json(Vec<u8>),
 }
 
 /// Whether a file that begins like this is one of those that [`open`] takes.
@@ -38,6 +40,9 @@ pub(crate) fn open(file: Vec<u8>) -> Result<Kernel, Error> {
         }
         if is_arm64_image(&bytes) {
             return Ok(Kernel::Image(bytes));
+        }
+        if bytes.trim_ascii_start().starts_with(b"{") {
+            return Ok(Kernel::Json(bytes));
         }
         let payload = if bytes.get(0x202..0x206) == Some(b"HdrS") {
             bz_image_payload(&bytes)

@@ -7,11 +7,14 @@
 //! Every file is hostile: sizes are bounded before anything is allocated, and whatever does not fit is an
 //! [`Error`]. Start at [`from_kernel`].
 
+mod dwarf;
 mod elf;
 mod image;
+mod isf;
 mod kallsyms_search;
 mod kernel_image;
 pub mod live;
+pub mod package;
 mod unpack;
 
 use std::fmt;
@@ -64,6 +67,14 @@ pub enum Error {
     NoTypes,
     /// There are types, and they cannot be parsed.
     Btf(btf::Error),
+    /// The same, of DWARF.
+    Dwarf(String),
+    /// Volatility 3's JSON is not as it should be.
+    Isf(String),
+    /// JSON that is no profile.
+    Profile(crate::profile_file::Error),
+    /// A package is not as it should be.
+    Package(&'static str),
     /// A structure or field that the decoders need is not there.
     Missing(Missing),
     /// The running kernel does not show what is needed.
@@ -96,6 +107,10 @@ impl fmt::Display for Error {
                  the package with the kernel's debug symbols has them"
             ),
             Self::Btf(error) => error.fmt(f),
+            Self::Dwarf(why) => write!(f, "DWARF: {why}"),
+            Self::Isf(why) => write!(f, "it is no ISF (Volatility 3's JSON of symbols): {why}"),
+            Self::Profile(error) => error.fmt(f),
+            Self::Package(why) => write!(f, "the package: {why}"),
             Self::Missing(missing) => missing.fmt(f),
             Self::Hidden(why) => f.write_str(why),
         }
@@ -118,11 +133,21 @@ pub enum Kind {
     Bootable,
     /// An ELF file that is no memory dump.
     Elf,
+    /// A package of a distribution: [`package::unpack`] takes the kernel out of it.
+    Package,
+    /// JSON.
+    Json,
 }
 
 impl Kind {
     /// What a file that begins like this is; `None` where it may be memory.
     pub fn of(beginning: &[u8]) -> Option<Self> {
+        if package::is_package(beginning) {
+            return Some(Self::Package);
+        }
+        if beginning.trim_ascii_start().starts_with(b"{") {
+            return Some(Self::Json);
+        }
         if kernel_image::is_bootable(beginning) || unpack::Compression::of(beginning).is_some() {
             return Some(Self::Bootable);
         }
@@ -148,9 +173,16 @@ pub fn kind<R: Read + Seek>(file: &mut R) -> Result<Option<Kind>, Error> {
     Ok(Kind::of(&beginning))
 }
 
-/// Makes a profile from a kernel's file: `vmlinuz`, `vmlinux`, or arm64's `Image`, also compressed.
+/// Makes a profile from a kernel's file (`vmlinuz`, `vmlinux`, or arm64's `Image`, also compressed), or reads
+/// one from JSON (a profile, or an ISF, also compressed).
 pub fn from_kernel<R: Read + Seek>(file: &mut R, wanted: Wanted) -> Result<ProfileFile, Error> {
     match kind(file)?.ok_or(Error::Unknown)? {
+        Kind::Package => Err(Error::Unknown),
+        Kind::Json => {
+            let mut bytes = Vec::new();
+            file.take(isf::FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+            from_json(bytes)
+        }
         Kind::Elf => elf::profile(&object::ReadCache::new(file), wanted),
         Kind::Bootable => {
             let mut bytes = Vec::new();
@@ -161,9 +193,21 @@ pub fn from_kernel<R: Read + Seek>(file: &mut R, wanted: Wanted) -> Result<Profi
             match kernel_image::open(bytes)? {
                 kernel_image::Kernel::Elf(bytes) => elf::profile(bytes.as_slice(), wanted),
                 kernel_image::Kernel::Image(bytes) => image::profile(&bytes),
+                kernel_image::Kernel::Json(bytes) => from_json(bytes),
             }
         }
     }
+}
+
+/// Reads JSON: a profile, or an ISF.
+fn from_json(mut bytes: Vec<u8>) -> Result<ProfileFile, Error> {
+    if bytes.len() as u64 > isf::FILE_BYTES_MAX {
+        return Err(Error::TooLarge { what: "the JSON", bytes_max: isf::FILE_BYTES_MAX });
+    }
+    if memchr::memmem::find(&bytes, b"\"user_types\"").is_some() {
+        return isf::profile(&mut bytes);
+    }
+    ProfileFile::parse(&bytes).map_err(Error::Profile)
 }
 
 /// All that a file says of a kernel.

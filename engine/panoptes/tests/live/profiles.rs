@@ -64,6 +64,23 @@ fn a_profile_serves_its_kernel_and_no_other() {
     let (by_table, said) = scan_and_hear(&guest, &["--set", "profile_generation=false"]);
     assert!(by_memory == by_table, "the built-in table gives something else");
     assert!(said.contains("by the built-in table"), "{said}");
+    let ram = guest.ram_path().display().to_string();
+    for (profile, code, word) in
+        [(&own, 0, "the list of tasks closes both ways: yes"), (&foreign, 65, "the profile is for")]
+    {
+        let output = panoptes(&["profile", "verify", &profile.display().to_string(), &ram]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(word), "{said}");
+    }
+    // The right build, and a field that lies elsewhere: a check says so.
+    let text = std::fs::read_to_string(&own).unwrap().replacen("\"comm\":[", "\"comm\":[1", 1);
+    std::fs::write(path("wrong"), text).unwrap();
+    let wrong = path("wrong").display().to_string();
+    let output = panoptes(&["profile", "verify", &wrong, &ram, "--json"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains("\"fits\":false"), "{said}");
     guest.resume().unwrap();
 
     // A kernel that is not running says the same of itself as its memory does.

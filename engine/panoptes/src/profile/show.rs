@@ -1,0 +1,76 @@
+//! `panoptes profile show`: what a profile says, or which are built in.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use panoptes_profiles::import::Wanted;
+use panoptes_profiles::{ProfileFile, builtin};
+use serde_json::json;
+
+use super::print;
+use super::source::profile_of;
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::request::ProfileShowRequest;
+
+/// Prints a profile, or the list of those that are built in.
+pub fn show(
+    request: &ProfileShowRequest,
+    out: &mut dyn Write,
+    messages: &Messages,
+) -> Result<Exit, Failure> {
+    let Some(source) = &request.source else {
+        return print(out, built_in(request.json).as_bytes());
+    };
+    let profile = profile_of(source, Wanted::default(), messages)?;
+    if request.json {
+        return print(out, &profile.to_bytes());
+    }
+    print(out, text(&profile).as_bytes())
+}
+
+fn built_in(as_json: bool) -> String {
+    let tables = builtin::tables().iter();
+    if as_json {
+        let list: Vec<_> = tables
+            .map(|table| json!({"release": table.release, "build_id": table.build_id}))
+            .collect();
+        return format!("{}\n", serde_json::Value::Array(list));
+    }
+    tables.fold(String::new(), |mut text, table| {
+        let _ = writeln!(text, "{:40} {}", table.release, table.build_id);
+        text
+    })
+}
+
+/// For people: symbols by their place, structures with their fields in the order of names.
+fn text(profile: &ProfileFile) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "Linux {}", profile.release);
+    let _ = writeln!(text, "build id {}\n", profile.build_id);
+    let _ = writeln!(text, "symbols, by their distance from the image's beginning:");
+    let mut absent = Vec::new();
+    for (name, distance) in profile.symbols() {
+        match distance {
+            Some(distance) => {
+                let _ = writeln!(text, "  {distance:>#12x}  {name}");
+            }
+            None => absent.push(name.to_owned()),
+        }
+    }
+    let _ = writeln!(text, "\nfields, by offset and size in bytes:");
+    for (structure, path, member) in profile.members().iter() {
+        match (path, member) {
+            ("", Some(itself)) => {
+                let _ = writeln!(text, "  struct {structure}, {} bytes", itself.size);
+            }
+            ("", None) => absent.push(format!("struct {structure}")),
+            (path, Some(member)) => {
+                let _ = writeln!(text, "  {:>8} {:>6}  {path}", member.offset, member.size);
+            }
+            (path, None) => absent.push(format!("{structure}.{path}")),
+        }
+    }
+    let _ = writeln!(text, "\nnot in this kernel: {}", absent.join(", "));
+    text
+}

@@ -1,0 +1,101 @@
+//! `panoptes profile verify`: a profile against a machine's memory, check by check.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use panoptes_profiles::import::Wanted;
+use panoptes_profiles::report::{Attempt, Check, CheckOutcome, Refusal};
+use panoptes_profiles::{DiscoveryError, Event};
+use serde_json::{Value, json};
+
+use super::print;
+use super::source::{profile_of, system_at};
+use crate::attach::{KnownProfiles, find_kernel, open, remark, tell};
+use crate::config::{Configuration, Mode};
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::request::ProfileVerifyRequest;
+
+/// Tries a profile on a system's memory and prints what came out of each check. It fits, or the exit code is
+/// 65.
+pub fn verify(
+    request: &ProfileVerifyRequest,
+    out: &mut dyn Write,
+    messages: &Messages,
+) -> Result<Exit, Failure> {
+    let file = profile_of(&request.profile, Wanted::default(), messages)?;
+    let system = system_at(&request.system);
+    let mut source = open(&system.address, &Configuration::defaults(Mode::Scan).service)?;
+    remark(&source, &system, false, messages);
+    let known = KnownProfiles { files: vec![file.clone()], use_builtin: false, generate: false };
+    let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
+        tell(&event, &system.name, messages);
+    });
+    let (checks, reasons) = match &found {
+        Ok(profile) => (profile.checks.as_slice(), Vec::new()),
+        Err(error) => (checks_of(error), reasons(error, &file.build_id)),
+    };
+    let fits = found.is_ok();
+    let text = if request.json {
+        let checks: Vec<Value> = checks.iter().map(check_json).collect();
+        let answer = json!({
+            "fits": fits,
+            "release": file.release,
+            "build_id": file.build_id,
+            "checks": checks,
+            "reasons": reasons,
+        });
+        format!("{answer}\n")
+    } else {
+        let mut text = String::new();
+        for check in checks {
+            let _ = writeln!(text, "{check}");
+        }
+        for reason in &reasons {
+            let _ = writeln!(text, "{reason}");
+        }
+        let fits = if fits { "fits" } else { "does not fit" };
+        let _ = writeln!(text, "the profile of Linux {} {fits} {}", file.release, system.name);
+        text
+    };
+    print(out, text.as_bytes())?;
+    Ok(if fits { Exit::Done } else { Exit::NoKernel })
+}
+
+/// The checks that were made before the profile was refused.
+fn checks_of(error: &DiscoveryError) -> &[Check] {
+    let made = error.attempts().named.iter().find_map(|attempt| match &attempt.refusal {
+        Refusal::Verification(checks) => Some(checks.as_slice()),
+        _ => None,
+    });
+    made.unwrap_or(&[])
+}
+
+/// Why it was refused, where no check tells.
+fn reasons(error: &DiscoveryError, build_id: &str) -> Vec<String> {
+    let attempts = error.attempts();
+    if attempts.named.is_empty() {
+        return vec!["no Linux kernel was found in this memory".to_owned()];
+    }
+    attempts.named.iter().filter_map(|attempt| reason(attempt, build_id)).collect()
+}
+
+fn reason(attempt: &Attempt, build_id: &str) -> Option<String> {
+    match &attempt.refusal {
+        Refusal::Verification(_) => None,
+        Refusal::NotGenerated { build_id: Some(found) } => Some(format!(
+            "Linux {} there has build id {found}, the profile is for {build_id}",
+            attempt.release
+        )),
+        _ => Some(attempt.to_string()),
+    }
+}
+
+fn check_json(check: &Check) -> Value {
+    let (outcome, reason) = match &check.outcome {
+        CheckOutcome::Passed => ("passed", None),
+        CheckOutcome::Failed(how) => ("failed", Some(how.as_str())),
+        CheckOutcome::Skipped(why) => ("skipped", Some(*why)),
+    };
+    json!({"name": check.name, "outcome": outcome, "reason": reason})
+}

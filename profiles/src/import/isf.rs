@@ -1,0 +1,260 @@
+//! Volatility 3's intermediate symbol format (ISF): the JSON that dwarf2json makes of a kernel with debug
+//! symbols, and that App Shield's tools take as a system's symbols.
+//!
+//! The format is its own JSON schema (volatility3/schemas, 4.0.0 to 6.2.0): `base_types`, `enums`,
+//! `user_types` and `symbols`, objects by name. A field has an offset and a type; a type has a `kind` and,
+//! by that, a name, a `count` or a `subtype`. Fields of anonymous structures are marked `anonymous`.
+//! It has no build id: the profile is for whatever kernel says the release of `linux_banner`, whose text
+//! stands in it.
+//!
+//! Files have tens of megabytes: they are read into a tape (simd-json), over which look-ups go.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::layout::{Member, Members};
+use simd_json::prelude::*;
+use simd_json::tape;
+
+use super::{Architecture, Error, Facts, release_of_banner};
+use crate::profile_file::ProfileFile;
+use crate::symbols::Symbols;
+
+/// Most bytes of a file, unpacked: those of generic kernels have 20 to 60 MB.
+pub(super) const FILE_BYTES_MAX: u64 = 512 << 20;
+
+/// Deepest chain of typedefs, arrays and anonymous structures that is followed.
+const DEPTH_MAX: u32 = 32;
+
+/// Most fields that one look-up visits.
+const VISITS_MAX: u32 = 1 << 20;
+
+type Value<'t, 'i> = tape::Value<'t, 'i>;
+
+/// Makes a profile from a file's bytes, unpacked.
+pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, Error> {
+    let tape = simd_json::to_tape(bytes).map_err(|error| Error::Isf(error.to_string()))?;
+    let root = tape.as_value();
+    let part = |name: &'static str| {
+        root.get(name)
+            .filter(|part| part.is_object())
+            .ok_or_else(|| Error::Isf(format!("it has no {name}")))
+    };
+    let isf = Isf {
+        base_types: part("base_types")?,
+        user_types: part("user_types")?,
+        enums: part("enums")?,
+    };
+    let symbols_part = part("symbols")?;
+    let banner = symbols_part
+        .get("linux_banner")
+        .and_then(|banner| decode_base64(banner.get("constant_data")?.as_str()?))
+        .ok_or(Error::NoRelease)?;
+    let release = release_of_banner(&banner).ok_or(Error::NoRelease)?.to_owned();
+    let mut symbols = Symbols::default();
+    for name in Symbols::NAMES {
+        let address = symbols_part.get(*name).and_then(|symbol| symbol.get("address")?.as_u64());
+        if let Some(field) = symbols.field_mut(name) {
+            // Volatility leaves the upper 16 bits out in some versions of the schema.
+            *field = address.filter(|&at| at != 0).map(|at| KernelVa(canonical(at)));
+        }
+    }
+    // `__START_KERNEL_map` is x86-64's alone.
+    let stext = symbols.stext.ok_or(Error::NoSymbols)?.0;
+    let architecture =
+        if stext >= 0xffff_ffff_8000_0000 { Architecture::X86_64 } else { Architecture::Aarch64 };
+    // Without a build id the release must do.
+    let build_id = String::new();
+    Facts { build_id, release, symbols, members: &isf, architecture }.into_file()
+}
+
+const fn canonical(address: u64) -> u64 {
+    if address >> 47 == 1 { address | 0xffff << 48 } else { address }
+}
+
+/// A kernel's types, as they stand in the file.
+struct Isf<'t, 'i> {
+    base_types: Value<'t, 'i>,
+    user_types: Value<'t, 'i>,
+    enums: Value<'t, 'i>,
+}
+
+impl Members for Isf<'_, '_> {
+    fn member(&self, structure: &str, path: &str) -> Option<Member> {
+        let mut inside = self.user_types.get(structure)?;
+        let mut offset = 0_u64;
+        let mut visits = VISITS_MAX;
+        let mut names = path.split('.').peekable();
+        loop {
+            let (at, r#type) = self.find(inside, names.next()?, 0, DEPTH_MAX, &mut visits)?;
+            offset = offset.checked_add(at)?;
+            if names.peek().is_none() {
+                let size = u32::try_from(self.type_bytes(r#type, DEPTH_MAX)?).ok()?;
+                return Some(Member { offset: u32::try_from(offset).ok()?, size });
+            }
+            inside = self.structure(r#type)?;
+        }
+    }
+
+    fn size_of(&self, structure: &str) -> Option<u32> {
+        u32::try_from(self.user_types.get(structure)?.get("size")?.as_u64()?).ok()
+    }
+}
+
+impl<'t, 'i> Isf<'t, 'i> {
+    /// The structure or union that a type is.
+    fn structure(&self, r#type: Value<'t, 'i>) -> Option<Value<'t, 'i>> {
+        let kind = r#type.get("kind")?.into_string()?;
+        let name = r#type.get("name")?.into_string()?;
+        ["struct", "union", "class"].contains(&kind).then(|| self.user_types.get(name))?
+    }
+
+    fn find(
+        &self,
+        inside: Value<'t, 'i>,
+        name: &str,
+        base: u64,
+        depth: u32,
+        visits: &mut u32,
+    ) -> Option<(u64, Value<'t, 'i>)> {
+        let depth = depth.checked_sub(1)?;
+        let fields = inside.get("fields")?;
+        if let Some(field) = fields.get(name) {
+            let r#type = field.get("type")?;
+            // A bit-field is none for a decoder that reads whole bytes.
+            if r#type.get("kind")?.as_str()? == "bitfield" {
+                return None;
+            }
+            return Some((base.checked_add(field.get("offset")?.as_u64()?)?, r#type));
+        }
+        for (_, field) in fields.as_object()?.iter() {
+            *visits = visits.checked_sub(1)?;
+            if field.get("anonymous").and_then(|mark| mark.as_bool()) != Some(true) {
+                continue;
+            }
+            let Some(at) = field.get("offset").and_then(|at| base.checked_add(at.as_u64()?)) else {
+                continue;
+            };
+            let found = field
+                .get("type")
+                .and_then(|r#type| self.structure(r#type))
+                .and_then(|inner| self.find(inner, name, at, depth, visits));
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn type_bytes(&self, r#type: Value<'t, 'i>, depth: u32) -> Option<u64> {
+        let depth = depth.checked_sub(1)?;
+        let named = |table: &Value<'t, 'i>| {
+            let name = r#type.get("name")?.into_string()?;
+            table.get(name)?.get("size")?.as_u64()
+        };
+        match r#type.get("kind")?.into_string()? {
+            "base" => named(&self.base_types),
+            "struct" | "union" | "class" => named(&self.user_types),
+            "enum" => named(&self.enums),
+            "pointer" | "function" => Some(8),
+            "array" => {
+                let element = self.type_bytes(r#type.get("subtype")?, depth)?;
+                element.checked_mul(r#type.get("count")?.as_u64()?)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// RFC 4648, section 4, with or without padding.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0_u32, 0);
+    for character in text.trim_end_matches('=').bytes() {
+        let value = match character {
+            b'A'..=b'Z' => character - b'A',
+            b'a'..=b'z' => character - b'a' + 26,
+            b'0'..=b'9' => character - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As dwarf2json writes it, shortened.
+    const SAMPLE: &str = r#"{
+        "metadata": {"linux": {"symbols": [], "types": []}, "producer": {"name": "dwarf2json", "version": "0.9.0"}, "format": "6.2.0"},
+        "base_types": {
+            "int": {"size": 4, "signed": true, "kind": "int", "endian": "little"},
+            "pointer": {"size": 8, "signed": false, "kind": "int", "endian": "little"}
+        },
+        "enums": {"state": {"size": 4, "base": "int", "constants": {"ON": 1}}},
+        "user_types": {
+            "list_head": {"size": 16, "kind": "struct", "fields": {
+                "next": {"type": {"kind": "pointer", "subtype": {"kind": "struct", "name": "list_head"}}, "offset": 0},
+                "prev": {"type": {"kind": "pointer", "subtype": {"kind": "struct", "name": "list_head"}}, "offset": 8}}},
+            "unnamed_1": {"size": 8, "kind": "union", "fields": {
+                "a": {"type": {"kind": "base", "name": "int"}, "offset": 0},
+                "loop": {"type": {"kind": "union", "name": "unnamed_1"}, "offset": 0, "anonymous": true}}},
+            "task": {"size": 100, "kind": "struct", "fields": {
+                "tasks": {"type": {"kind": "struct", "name": "list_head"}, "offset": 16},
+                "grid": {"type": {"kind": "array", "count": 3, "subtype": {"kind": "array", "count": 4, "subtype": {"kind": "base", "name": "int"}}}, "offset": 32},
+                "unnamed_field_8": {"type": {"kind": "union", "name": "unnamed_1"}, "offset": 8, "anonymous": true},
+                "narrow": {"type": {"kind": "bitfield", "bit_position": 3, "bit_length": 5, "type": {"kind": "base", "name": "int"}}, "offset": 4},
+                "state": {"type": {"kind": "enum", "name": "state"}, "offset": 80}}}
+        },
+        "symbols": {"linux_banner": {"address": 18446744071587536896, "constant_data": "TGludXggdmVyc2lvbiA2LjEuMC01MC1hbWQ2NCAo"}}
+    }"#;
+
+    #[test]
+    fn fields_are_found_as_in_btf() {
+        let mut bytes = SAMPLE.as_bytes().to_vec();
+        let tape = simd_json::to_tape(&mut bytes).unwrap();
+        let root = tape.as_value();
+        let isf = Isf {
+            base_types: root.get("base_types").unwrap(),
+            user_types: root.get("user_types").unwrap(),
+            enums: root.get("enums").unwrap(),
+        };
+        let at = |path: &str| isf.member("task", path).map(|found| (found.offset, found.size));
+        assert_eq!(isf.size_of("task"), Some(100));
+        assert_eq!(at("tasks"), Some((16, 16)));
+        assert_eq!(at("tasks.prev"), Some((24, 8)));
+        assert_eq!(at("grid"), Some((32, 48)));
+        assert_eq!(at("a"), Some((8, 4)));
+        assert_eq!(at("state"), Some((80, 4)));
+        for path in ["narrow", "nobody", "tasks.prev.next", "grid.a", ""] {
+            assert_eq!(at(path), None, "{path}");
+        }
+        assert_eq!(isf.member("nobody", "a"), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        // A whole one lacks nothing but the structures of a kernel.
+        let error = profile(&mut SAMPLE.as_bytes().to_vec()).unwrap_err();
+        assert!(matches!(error, Error::NoSymbols | Error::Missing(_)), "{error}");
+        for text in ["{", "[]", "{\"user_types\":{}}", "{\"user_types\":[],\"symbols\":1}"] {
+            assert!(matches!(profile(&mut text.as_bytes().to_vec()), Err(Error::Isf(_))), "{text}");
+        }
+        let without = SAMPLE.replace("linux_banner", "other");
+        assert!(matches!(profile(&mut without.into_bytes()), Err(Error::NoRelease)));
+    }
+
+    #[test]
+    fn base64_is_decoded() {
+        assert_eq!(decode_base64("TGludXg=").as_deref(), Some(&b"Linux"[..]));
+        assert_eq!(decode_base64("TGludQ==").as_deref(), Some(&b"Linu"[..]));
+        assert_eq!(decode_base64("TG*").as_deref(), None);
+    }
+}
