@@ -382,6 +382,7 @@ SOURCE is what it is found to be:
   host:      the kernel of this machine, by /sys/kernel/btf/vmlinux and /proc/kallsyms
   vmlinuz    a bootable kernel: bzImage, arm64's Image, plain or compressed, EFI's zboot
   vmlinux    the kernel's ELF file: types from its BTF, else from its DWARF
+  JSON       Volatility 3's ISF, also compressed
   a package  .deb or .rpm, with a vmlinux (of debug symbols) or a vmlinuz in it
 
 Examples:

@@ -35,7 +35,7 @@ pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, Error> {
     let root = tape.as_value();
     let part = |name: &'static str| {
         root.get(name)
-            .filter(|part| part.is_object())
+            .filter(tape::Value::is_object)
             .ok_or_else(|| Error::Isf(format!("it has no {name}")))
     };
     let isf = Isf {
@@ -125,7 +125,7 @@ impl<'t, 'i> Isf<'t, 'i> {
             }
             return Some((base.checked_add(field.get("offset")?.as_u64()?)?, r#type));
         }
-        for (_, field) in fields.as_object()?.iter() {
+        for (_, field) in &fields.as_object()? {
             *visits = visits.checked_sub(1)?;
             if field.get("anonymous").and_then(|mark| mark.as_bool()) != Some(true) {
                 continue;

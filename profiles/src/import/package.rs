@@ -243,8 +243,11 @@ mod tests {
             assert!(is_package(&package));
             assert_eq!(unpack(package.as_slice(), &mut out).unwrap(), "boot/vmlinux-6.1");
             assert_eq!(out, b"the kernel");
-            for length in 0..package.len().min(700) {
-                assert!(unpack(&package[..length], &mut io::sink()).is_err(), "{length}");
+            // Cut short it gives an error, or all of the kernel.
+            for length in 0..package.len() {
+                let mut out = Vec::new();
+                let cut = unpack(&package[..length], &mut out);
+                assert!(cut.is_err() || out == b"the kernel", "{length}");
             }
         }
         for package in [deb(&files[..1]), rpm(&files[..1])] {
