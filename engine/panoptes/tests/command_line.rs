@@ -93,12 +93,6 @@ fn what_is_not_built_is_said() {
     for arguments in [
         &["sbom", "build", "x"][..],
         &["flow", "-r", "x"],
-<<<<<<< HEAD
-        &["profile", "show"],
-        &["profile", "verify", "x"],
-=======
-        &["scan", "host:"],
->>>>>>> bd465a5 (Show and check profiles; make them from DWARF, packages and Volatility's JSON)
         &["scan", "x", "--only", "containers"],
         &["scan", "x", "--only", "processes,shell-history"],
         &["watch", "x", "--set", "output.metrics.address=127.0.0.1:1"],
