@@ -9,7 +9,7 @@
  *   run COMMAND…       a shell command; its output, then its exit status
  *   load, fds          processes and what they hold, by number (load.c)
  *   zoo [house…]       one of everything (zoo.c)
- *   storm, storm-status, churn
+ *   storm, storm-status, churn, renames
  *                      change that goes on in the background (background.c)
  *   shell LINE         types a line to an interactive bash; what its terminal shows (shell.c)
  *   tour               a timed sequence of acts, for a live demonstration (tour.c)
@@ -83,6 +83,8 @@ static const char *obey(char *line)
 		return storm_status();
 	if (strcmp(line, "churn") == 0)
 		return churn(rest);
+	if (strcmp(line, "renames") == 0)
+		return renames();
 	if (strcmp(line, "tour") == 0)
 		return tour(rest);
 	if (strcmp(line, "shell") == 0)
@@ -90,7 +92,7 @@ static const char *obey(char *line)
 	if (strcmp(line, "kill-all") == 0)
 		return workload_kill_all();
 	return "unknown command; known are: hello, truth, run, load, fds, zoo, storm, storm-status, "
-	       "churn, tour, shell, kill-all";
+	       "churn, renames, tour, shell, kill-all";
 }
 
 /* Takes commands until the machine ends. */

@@ -10,6 +10,10 @@
 #include <sys/wait.h>
 #include <time.h>
 
+/* The second one's name is too long for its dentry. */
+#define RENAMED_LEFT "/tmp/renames/left/one"
+#define RENAMED_RIGHT "/tmp/renames/right/two-with-a-name-that-does-not-fit-into-a-dentry"
+
 struct storm {
 	long rate, seconds, lifetime_ms_max;
 	/* Shared with the agent. */
@@ -137,6 +141,26 @@ static void change(void *argument)
 	workload_settled();
 	for (unsigned long round = 0; now() < until; round++)
 		churn_once(round);
+}
+
+/* A file that is open all the time while its name and its folder change, both at once. */
+static void rename_for_ever(void *unused)
+{
+	(void)unused;
+	mkdir("/tmp/renames", 0755);
+	mkdir("/tmp/renames/left", 0755);
+	mkdir("/tmp/renames/right", 0755);
+	open(RENAMED_LEFT, O_RDWR | O_CREAT, 0600);
+	workload_settled();
+	for (;;)
+		if (rename(RENAMED_LEFT, RENAMED_RIGHT) != 0 ||
+		    rename(RENAMED_RIGHT, RENAMED_LEFT) != 0)
+			_exit(1);
+}
+
+const char *renames(void)
+{
+	return workload_start("renames", rename_for_ever, NULL) < 0 ? "the process died" : NULL;
 }
 
 const char *churn(const char *arguments)

@@ -40,6 +40,7 @@ const char *zoo(const char *arguments);
 const char *storm(const char *arguments);
 const char *storm_status(void);
 const char *churn(const char *arguments);
+const char *renames(void);
 const char *tour(const char *arguments);
 
 const char *shell(const char *line);

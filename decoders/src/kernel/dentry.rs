@@ -8,6 +8,8 @@ crate::layout! {
     pub struct Dentry("dentry") {
         /// `DCACHE_*`
         d_flags: ["d_flags"],
+        /// `seqcount_spinlock_t`: odd while somebody changes it, renames it above all (`__d_move`, fs/dcache.c).
+        d_seq?: ["d_seq"],
         /// Where it hangs in the hash table of names; null when it was unlinked.
         d_hash_pprev: ["d_hash.pprev"],
         /// The directory; itself at a root.
@@ -49,6 +51,8 @@ pub struct Name {
     pub long_name: KernelVa,
     /// The name's length in bytes.
     pub length: u32,
+    /// Whether it was being changed, so that its name and its directory may not belong together.
+    pub changing: bool,
 }
 
 impl Name {
@@ -69,6 +73,7 @@ impl Name {
             unlinked: view.pointer(layout.d_hash_pprev).is_null() && parent != address,
             long_name: if inside { KernelVa::NULL } else { name },
             length: length.min(NAME_BYTES_MAX as u32),
+            changing: view.optional(layout.d_seq).is_some_and(|sequence| sequence & 1 == 1),
         };
         let text = text.get(..decoded.length as usize).unwrap_or(text);
         (decoded, text)

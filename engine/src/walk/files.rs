@@ -3,6 +3,7 @@
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::dentry::Name;
 use panoptes_decoders::kernel::file::{FMODE_BACKING_MAYBE, OpenFile};
 use panoptes_decoders::kernel::inode::Attributes;
@@ -15,9 +16,10 @@ use panoptes_decoders::source::MemorySource;
 use super::cgroups::{self, Groups};
 use super::processes::path_of;
 use super::snapshot::{
-    DentryRow, FileRow, InodeRow, MountRow, NAME_INLINE_BYTES, NameKind, PathRef, SuperBlockRow,
+    DentryRow, FileRow, InodeRow, MountRow, NAME_INLINE_BYTES, NameKind, PathRef, Rows,
+    SuperBlockRow,
 };
-use super::{Kernel, NONE, NameRow, Walker, fetch, fetch_groups, row_of};
+use super::{Kernel, Maps, NONE, NameRow, Walker, fetch, fetch_groups, row_of};
 
 /// Most directories above each other that are followed: a path has at most 4096 bytes (`PATH_MAX`), so
 /// 2048 of them, but a tree can be deeper than a path is long.
@@ -25,6 +27,10 @@ const DEPTH_MAX: u32 = 4096;
 
 /// Most mapped files of filesystems of layers in one scan; of more the paths are those on the layers.
 pub(super) const USER_PATHS_MAX: usize = 65_536;
+
+/// How often names are read again that were being changed; a change takes less than a microsecond, unless its
+/// processor is stopped in it.
+const ATTEMPTS_MAX: u32 = 8;
 
 impl FileRow {
     /// A file to be read.
@@ -54,6 +60,8 @@ impl Walker {
         self.read_user_paths(source, kernel);
         let (mut dentries, mut mounts, mut inodes, mut super_blocks) = (0, 0, 0, 0);
         let mut groups = [0; cgroups::KINDS];
+        self.scratch.torn.clear();
+        let mut attempts = 0;
         for _ in 0..DEPTH_MAX {
             let snapshot = &self.snapshot;
             let done = dentries == snapshot.dentries.len()
@@ -61,8 +69,17 @@ impl Walker {
                 && inodes == snapshot.inodes.len()
                 && super_blocks == snapshot.super_blocks.len()
                 && groups == cgroups::counts(snapshot);
-            if done {
+            if done && self.scratch.torn.is_empty() {
                 break;
+            }
+            if done {
+                // Names that were being changed: once more, and then what they lead to.
+                self.read_torn_names(source, kernel);
+                attempts += 1;
+                if attempts == ATTEMPTS_MAX {
+                    self.scratch.torn.clear();
+                }
+                continue;
             }
             let from = [dentries, mounts, inodes, super_blocks];
             dentries = snapshot.dentries.len();
@@ -190,6 +207,7 @@ impl Walker {
         let group_packings = cgroups::packings(layouts);
         cgroups::list_new(snapshot, groups_from, &mut scratch.groups);
         let group_lists = &scratch.groups;
+        let torn = &mut scratch.torn;
         let lists =
             [&mut scratch.addresses, &mut scratch.more, &mut scratch.extra, &mut scratch.results];
         let [names, mount_list, inode_list, super_list] = lists;
@@ -241,17 +259,10 @@ impl Walker {
                 let row = from[group] + index;
                 match group {
                     0 => {
-                        let address = names[index];
-                        let (name, text) = Name::decode(&layouts.dentry, address, bytes);
-                        let parent = row_of(&mut maps.dentries, dentries, name.parent, || {
-                            DentryRow::new(name.parent)
-                        });
-                        let dentry = &mut dentries[row];
-                        dentry.name = name;
-                        dentry.parent = parent;
-                        let length = text.len().min(NAME_INLINE_BYTES);
-                        dentry.text[..length].copy_from_slice(&text[..length]);
-                        dentry.readable = name.long_name.is_null();
+                        let taken = take_dentry(layouts, maps, dentries, row, names[index], bytes);
+                        if !taken && torn.len() < torn.capacity() {
+                            torn.push(row as u32);
+                        }
                     }
                     1 => {
                         let mounted = Mounted::decode(&layouts.mount, bytes);
@@ -286,6 +297,31 @@ impl Walker {
                 }
             },
         );
+    }
+
+    /// Reads the names again that were being changed when they were read; those that still are stay listed.
+    fn read_torn_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let layouts = &kernel.layouts;
+        let rows = &mut self.scratch.owners;
+        rows.clear();
+        rows.append(&mut self.scratch.torn);
+        let addresses = &mut self.scratch.addresses;
+        addresses.clear();
+        let dentries = &mut self.snapshot.dentries;
+        addresses.extend(rows.iter().map(|&row| dentries[row as usize].name.address));
+        let (maps, torn, losses) =
+            (&mut self.maps, &mut self.scratch.torn, &mut self.snapshot.losses);
+        let packing = &layouts.dentry.packing;
+        fetch(&mut self.reader, source, kernel, packing, addresses, |index, bytes| {
+            let Some(bytes) = bytes else {
+                losses.unreadable += 1;
+                return;
+            };
+            let row = rows[index] as usize;
+            if !take_dentry(layouts, maps, dentries, row, addresses[index], bytes) {
+                torn.push(rows[index]);
+            }
+        });
     }
 
     /// Reads the names that do not lie in their dentries.
@@ -373,4 +409,27 @@ impl Walker {
                 row_of(map, names, ns, || NameRow::new(ns, NameKind::Namespace));
         });
     }
+}
+
+/// Takes in a packed dentry, into its row; `false`, and nothing, when it was being changed.
+fn take_dentry(
+    layouts: &Layouts,
+    maps: &mut Maps,
+    dentries: &mut Rows<DentryRow>,
+    row: usize,
+    address: KernelVa,
+    bytes: &[u8],
+) -> bool {
+    let (name, text) = Name::decode(&layouts.dentry, address, bytes);
+    if name.changing {
+        return false;
+    }
+    let parent = row_of(&mut maps.dentries, dentries, name.parent, || DentryRow::new(name.parent));
+    let dentry = &mut dentries[row];
+    dentry.name = name;
+    dentry.parent = parent;
+    let length = text.len().min(NAME_INLINE_BYTES);
+    dentry.text[..length].copy_from_slice(&text[..length]);
+    dentry.readable = name.long_name.is_null();
+    true
 }

@@ -118,6 +118,8 @@ struct Scratch {
     owners: Vec<u32>,
     more_owners: Vec<u32>,
     groups: [Vec<KernelVa>; cgroups::KINDS],
+    /// Names that were being changed when they were read.
+    torn: Vec<u32>,
     numbers: Vec<u32>,
     orphans: Vec<u32>,
     slices: Vec<descriptors::Slice>,
@@ -200,6 +202,7 @@ impl Walker {
                 owners: Vec::with_capacity(list),
                 more_owners: Vec::with_capacity(list),
                 groups: core::array::from_fn(|_| Vec::with_capacity(CGROUPS_MAX)),
+                torn: Vec::with_capacity(TORN_MAX),
                 numbers: Vec::with_capacity(connections),
                 orphans: Vec::with_capacity(connections),
                 slices: Vec::with_capacity(descriptors::SLICES_MAX),
@@ -368,6 +371,8 @@ impl Walker {
     }
 }
 
+/// Most names in one scan that are read again because they were being changed.
+const TORN_MAX: usize = 4096;
 /// Most sets of control groups: as many as there are containers and services with processes.
 const CSS_SETS_MAX: usize = 8192;
 /// Most control groups, and most of what leads to them.

@@ -139,3 +139,29 @@ fn kernel_without_types_is_refused_by_name() {
         assert!(said.contains(words), "{said}");
     }
 }
+
+/// The names that the agent's `renames` gives a file in turn, in two folders.
+const RENAMED: [&str; 2] =
+    ["/tmp/renames/left/one", "/tmp/renames/right/two-with-a-name-that-does-not-fit-into-a-dentry"];
+
+#[test]
+fn a_file_that_is_renamed_all_the_time_has_a_path_that_it_had() {
+    if !enabled("a_file_that_is_renamed_all_the_time_has_a_path_that_it_had") {
+        return;
+    }
+    let mut guest = boot(Flavor::V6_12, |_| ());
+    guest.agent("renames").unwrap();
+    let mut seen = [0; RENAMED.len()];
+    for _ in 0..80 {
+        // The machine changes fast, which a scan may fail by; what it says must be true.
+        let Ok(lines) = product::scan(&guest, &["--only", "files"]) else { continue };
+        for line in lines.iter().filter(|line| line.contains("/tmp/renames")) {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let name = line["file_descriptor_name"].as_str().unwrap();
+            let which = RENAMED.iter().position(|known| *known == name);
+            seen[which.unwrap_or_else(|| panic!("the file never was {name}"))] += 1;
+        }
+    }
+    println!("seen under each name: {seen:?}");
+    assert!(seen.iter().sum::<i32>() > 20 && seen.iter().all(|&count| count > 0), "{seen:?}");
+}
