@@ -41,6 +41,14 @@ impl AnySource {
         }
     }
 
+    /// Whether the file that is the memory was removed while it was open.
+    pub fn is_unlinked(&self) -> bool {
+        match self {
+            Self::File(source) => source.is_unlinked(),
+            _ => false,
+        }
+    }
+
     /// How many layouts of physical memory may be right, the likeliest first. Which one is shows by a kernel that
     /// is found.
     pub fn layouts(&self) -> usize {

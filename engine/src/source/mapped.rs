@@ -100,6 +100,8 @@ pub struct MappedFile {
     by_call: bool,
     truncated: bool,
     beginning: Beginning,
+    /// How many names the file had when it was opened, and has now.
+    links: (u64, u64),
     /// The file's pages that are known to hold data.
     known: BitSet,
     segments: Vec<Segment>,
@@ -228,6 +230,7 @@ impl MappedFile {
             by_call,
             truncated: false,
             beginning: Beginning::Known,
+            links: (0, 0),
             known: BitSet::new(bytes.div_ceil(PAGE_BYTES) as usize),
             regions,
             segments,
@@ -237,6 +240,7 @@ impl MappedFile {
             counts: MappedCounts::default(),
         };
         source.refresh().map_err(failed("examine"))?;
+        source.links.0 = source.links.1;
         Ok(source)
     }
 
@@ -268,6 +272,7 @@ impl MappedFile {
             blocks: facts.blocks(),
             changed: (facts.ctime(), facts.ctime_nsec()),
         };
+        self.links.1 = facts.nlink();
         let before = std::mem::replace(&mut self.stamp, stamp);
         if stamp.bytes < self.bytes {
             self.give_mapping_up();
@@ -307,6 +312,11 @@ impl MappedFile {
     /// Whether the file has shrunk since it was opened, or a part of it could not be read.
     pub fn is_truncated(&self) -> bool {
         self.truncated
+    }
+
+    /// Whether the file had a name when it was opened and, as of the last refresh, has none any more.
+    pub fn is_unlinked(&self) -> bool {
+        self.links.0 > 0 && self.links.1 == 0
     }
 
     /// Whether the kernel itself keeps holes from being filled by reading.

@@ -133,6 +133,14 @@ impl FileSource {
             Memory::Blocks(_) | Memory::Replay(_) | Memory::Host(_) => Ok(Refreshed::Unchanged),
         }
     }
+
+    /// Whether the file was removed while it was open; see [`MappedFile::is_unlinked`].
+    pub fn is_unlinked(&self) -> bool {
+        match &self.memory {
+            Memory::Mapped(source) => source.is_unlinked(),
+            _ => false,
+        }
+    }
 }
 
 fn read_head<'a>(file: &File, head: &'a mut [u8]) -> io::Result<&'a [u8]> {

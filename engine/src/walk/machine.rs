@@ -11,6 +11,10 @@ use super::{Kernel, Walker};
 /// `VSYSCALL_ADDR` (arch/x86/include/uapi/asm/vsyscall.h).
 const VSYSCALL_ADDRESS: u64 = 0xffff_ffff_ff60_0000;
 
+/// A timekeeper begins with `tkr_mono`, what its clock is read by, which every tick brings up to date
+/// (include/linux/timekeeper_internal.h, 5.10 to 7.2).
+const READ_BASE_BYTES: u32 = 48;
+
 impl Walker {
     /// Reads what the machine says of itself, in one batch. What is not known is left out.
     pub(super) fn read_machine<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
@@ -24,6 +28,7 @@ impl Walker {
         reader.push_bytes(space, roots.total_forks, 8);
         reader.push(space, roots.gate_vma, &layouts.vm_area_struct.packing);
         reader.push_bytes(space, KernelVa(VSYSCALL_ADDRESS), 1);
+        reader.push_bytes(space, roots.timekeeper, READ_BASE_BYTES);
         reader.run(source, space.levels);
 
         let mut machine = Machine::default();
@@ -31,14 +36,15 @@ impl Walker {
             let name = view.bytes(layouts.uts_namespace.nodename);
             machine.hostname.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
         }
-        machine.boot_to_real_ns = reader.object(1).map(View::new).and_then(|view| {
+        if let Some(view) = reader.object(1).map(View::new) {
             let timekeeper = &layouts.timekeeper;
-            let seconds = view.signed(timekeeper.xtime_sec);
-            let offset =
-                view.signed(timekeeper.offs_real).checked_sub(view.signed(timekeeper.offs_boot))?;
             // What does not look like a clock is none: after 2000, before 2200.
-            (946_684_800..7_258_118_400).contains(&seconds).then_some(offset)
-        });
+            machine.calendar_seconds = Some(view.signed(timekeeper.xtime_sec))
+                .filter(|seconds| (946_684_800..7_258_118_400).contains(seconds));
+            let (real, boot) =
+                (view.signed(timekeeper.offs_real), view.signed(timekeeper.offs_boot));
+            machine.boot_to_real_ns = machine.calendar_seconds.and_then(|_| real.checked_sub(boot));
+        }
         machine.tsc_khz = reader
             .object(2)
             .map(|bytes| u32_at(bytes, 0))
@@ -48,6 +54,10 @@ impl Walker {
             machine.boot_id.copy_from_slice(bytes);
         }
         machine.total_forks = reader.object(4).map(|bytes| u64_at(bytes, 0));
+        let words = reader.object(7).map(|bytes| bytes.chunks_exact(8).map(|word| u64_at(word, 0)));
+        machine.ticks = words
+            .map(|words| words.fold(0, |sum: u64, word| sum.rotate_left(7) ^ word))
+            .filter(|_| machine.calendar_seconds.is_some());
         machine.gate = reader
             .object(5)
             .map(|bytes| Vma::decode(&layouts.vm_area_struct, bytes))

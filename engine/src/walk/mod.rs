@@ -62,6 +62,10 @@ pub enum ScanError {
     NoInitTask,
     /// No process was found. That is never true of a running machine, so it is an error.
     NoProcess,
+    /// Process 1 is not there any more, which no running kernel survives.
+    NoFirstProcess,
+    /// Process 1 is another than before: the machine has rebooted.
+    OtherBoot,
 }
 
 impl core::fmt::Display for ScanError {
@@ -71,6 +75,10 @@ impl core::fmt::Display for ScanError {
                 "the kernel's init_task cannot be read any more: has the machine stopped or rebooted?"
             }
             Self::NoProcess => "no process was found in this memory, which cannot be right",
+            Self::NoFirstProcess => {
+                "process 1 cannot be found any more: has the machine stopped or rebooted?"
+            }
+            Self::OtherBoot => "process 1 began at another time than before: the machine has rebooted",
         })
     }
 }

@@ -494,6 +494,11 @@ pub struct Machine {
     pub hostname: [u8; 65],
     /// Nanoseconds from boot time to calendar time, when known.
     pub boot_to_real_ns: Option<i64>,
+    /// Calendar time by its own clock, in seconds since 1970, when known.
+    pub calendar_seconds: Option<i64>,
+    /// A number that every tick of its clock makes another, when known. It stands still in a machine that is idle, and in one
+    /// that does not run.
+    pub ticks: Option<u64>,
     /// Rate of the processor's clock in kHz, when known.
     pub tsc_khz: Option<u32>,
     /// The kernel's random id of this boot; all zeros until something in the guest asked for it.
@@ -510,6 +515,8 @@ impl Default for Machine {
         Self {
             hostname: [0; 65],
             boot_to_real_ns: None,
+            calendar_seconds: None,
+            ticks: None,
             tsc_khz: None,
             boot_id: [0; 16],
             total_forks: None,

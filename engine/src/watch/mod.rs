@@ -53,6 +53,15 @@ pub struct Setup<'a> {
     pub profile: &'a Profile,
 }
 
+/// Process 1.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FirstProcess {
+    /// Nanoseconds from boot to its beginning, which no other boot has the same.
+    pub start_ns: u64,
+    /// Whether it is a program by now: before that the kernel is still starting.
+    pub runs_a_program: bool,
+}
+
 /// One machine that is watched.
 #[derive(Debug)]
 pub struct Watched {
@@ -61,7 +70,19 @@ pub struct Watched {
     state: State,
     policy: Policy,
     workload: WorkloadTracker,
+    /// When process 1 began, which is so as long as the machine runs.
+    init_start_ns: Option<u64>,
+    /// Its clock, and since when that says so.
+    ticks: Option<u64>,
+    ticked_ns: i64,
+    /// How often the clock was seen to go on, up to a few.
+    ticks_seen: u8,
 }
+
+/// After so long without a tick a machine is idle, or does not run: a busy one's come every 10 ms at most.
+const STILL_NS: i64 = 100_000_000;
+/// So often a clock must have gone on before its standing still means anything.
+const TICKS_SEEN: u8 = 3;
 
 impl Watched {
     /// Allocates all that watching takes.
@@ -76,16 +97,18 @@ impl Watched {
             policy: Policy::new(&setup.limits, setup.policy, setup.header, setup.message_ids),
             workload: WorkloadTracker::new(setup.identity),
             kernel,
+            init_start_ns: None,
+            ticks: None,
+            ticked_ns: 0,
+            ticks_seen: 0,
         }
     }
 
-    /// Nanoseconds from boot to the start of process 1, which no other boot has the same; `None` where it
-    /// cannot be read just now.
-    pub fn init_start_ns<S: MemorySource>(&mut self, source: &mut S) -> Option<u64> {
+    /// Looks for the first process; `None` where it cannot be read just now.
+    pub fn first_process<S: MemorySource>(&mut self, source: &mut S) -> Option<FirstProcess> {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
         let snapshot = self.walker.scan(source, &self.kernel, scope).ok()?;
-        let init = snapshot.threads.iter().find(|row| row.task.pid == 1)?;
-        Some(init.task.start_boottime)
+        first_of(snapshot)
     }
 
     /// Says which boot this is.
@@ -101,6 +124,23 @@ impl Watched {
         out: &mut Producer,
     ) -> Result<(), ScanError> {
         let snapshot = self.walker.scan(source, &self.kernel, Scope::ALL)?;
+        // Before a new kernel is up the old one's memory is overwritten bit by bit: what is not there any more
+        // did not end.
+        match (self.init_start_ns, first_of(snapshot).map(|first| first.start_ns)) {
+            (Some(_), None) => return Err(ScanError::NoFirstProcess),
+            (Some(before), Some(now)) if before != now => return Err(ScanError::OtherBoot),
+            (_, init) => self.init_start_ns = init,
+        }
+        // Nor does anything happen in a machine whose clock stands still. One that was reset, or loads another kernel,
+        // has its memory overwritten meanwhile.
+        let ticks = snapshot.machine.ticks;
+        if ticks.is_none() || ticks != self.ticks {
+            // A clock that was never seen to go says nothing by standing still.
+            self.ticks_seen = self.ticks_seen.saturating_add(u8::from(ticks.is_some()));
+            (self.ticks, self.ticked_ns) = (ticks, now_ns);
+        } else if self.ticks_seen > TICKS_SEEN && now_ns.saturating_sub(self.ticked_ns) > STILL_NS {
+            return Ok(());
+        }
         self.workload.update(snapshot, self.policy.header_mut());
         self.state.update(snapshot, now_ns, &mut self.policy.reporter(out));
         Ok(())
@@ -115,4 +155,12 @@ impl Watched {
     pub fn take_births(&mut self) -> Option<Births> {
         self.state.take_births()
     }
+}
+
+fn first_of(snapshot: &Snapshot) -> Option<FirstProcess> {
+    // Only init_task is before it.
+    let first = snapshot.by_pid.iter().take(2).filter_map(|&index| snapshot.processes.at(index));
+    let leaders = first.filter_map(|process| snapshot.leader(process));
+    let init = leaders.map(|leader| &leader.task).find(|task| task.tgid == 1)?;
+    Some(FirstProcess { start_ns: init.start_boottime, runs_a_program: !init.mm.is_null() })
 }

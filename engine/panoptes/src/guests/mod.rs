@@ -104,6 +104,12 @@ pub fn open(pid: u32, users: &Users) -> Result<GuestMemory, Failure> {
     GuestMemory::open(process, &arguments.memory).map_err(|error| source_failure(&error))
 }
 
+/// Where QEMU has a guest's memory now.
+pub fn plan(pid: u32, users: &Users) -> Result<Vec<Placed>, Failure> {
+    let (process, arguments) = examine(pid, users)?;
+    GuestMemory::plan(&process, &arguments.memory).map_err(|error| source_failure(&error))
+}
+
 /// Looks whether a process is a guest that may be looked into.
 fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure> {
     let failed =

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::source::{AnySource, Placed};
 use panoptes_engine::watch::{Identity, Setup, Watched};
 use panoptes_profiles::{Event, Profile};
 use panoptes_sinks::activities::Activity;
@@ -18,12 +19,14 @@ use panoptes_sinks::writer::{End, Writer};
 use super::announce::{Announcer, because};
 use super::finder::{Finder, is_same};
 use super::outputs;
+use super::pulse::{Doubt, Found, Vital};
 use super::scanner::{Assigned, Lost, Pace, Scanner, Shared};
 use super::signals::{Signals, Wish};
 use crate::attach::{KnownProfiles, find_kernel, open_with, tell, tell_losses};
 use crate::config::{Cores, Mode, System, SystemAddress};
 use crate::dma::Regions;
 use crate::exit::{Exit, Failure};
+use crate::guests;
 use crate::interfaces::{Interfaces, of_this_machine};
 use crate::message::Messages;
 use crate::request::WatchRequest;
@@ -36,6 +39,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(10);
 /// How often the control thread looks around.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often it looks whether guests have other memory than before.
+const MEMORY_LOOK: Duration = Duration::from_secs(2);
 /// Room for the records of one burst from one scanner: 32 MiB.
 const SCANNER_QUEUE: QueueSize = QueueSize { blocks: 128, block_bytes: 256 * 1024 };
 /// Each message of the control thread takes a block, since it is handed over at once.
@@ -43,6 +48,7 @@ const CONTROL_QUEUE: QueueSize = QueueSize { blocks: 64, block_bytes: 32 * 1024 
 
 /// A system and how it stands.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not states")]
 struct Candidate {
     system: System,
     /// When it is to be tried next; `None` while it is scanned.
@@ -54,15 +60,31 @@ struct Candidate {
     found: bool,
     /// Whether it was let go; its place can be taken.
     gone: bool,
+    /// While it is scanned: by what its kernel is known, and what the scanner says.
+    scanned: Option<(Found, Arc<Vital>)>,
+    /// Whether it was said that its clock stands still.
+    still: bool,
+    /// Where QEMU had its memory when it was opened, and at the last look.
+    layout: (Vec<Placed>, Vec<Placed>),
 }
 
 impl Candidate {
     fn new(system: System, now: Instant, found: bool) -> Self {
-        Self { system, due: Some(now), pause: RETRY_FIRST, told: false, found, gone: false }
+        Self {
+            system,
+            due: Some(now),
+            pause: RETRY_FIRST,
+            told: false,
+            found,
+            gone: false,
+            scanned: None,
+            still: false,
+            layout: (Vec::new(), Vec::new()),
+        }
     }
 
     fn let_go(&mut self) {
-        (self.due, self.gone) = (None, true);
+        (self.due, self.gone, self.scanned) = (None, true, None);
     }
 }
 
@@ -76,6 +98,8 @@ pub(super) struct Control {
     store: StateStore,
     candidates: Vec<Candidate>,
     finder: Option<Finder>,
+    /// When QEMU's memory is looked at next.
+    next_memory: Instant,
     scanners: Vec<(Sender<Assigned>, Arc<Pace>, JoinHandle<()>)>,
     lost: Receiver<Lost>,
     writer: JoinHandle<End>,
@@ -162,6 +186,7 @@ impl Control {
             store,
             candidates,
             finder,
+            next_memory: start + MEMORY_LOOK,
             scanners,
             lost,
             writer,
@@ -209,6 +234,8 @@ impl Control {
             while let Ok(lost) = self.lost.try_recv() {
                 self.lose(&lost);
             }
+            self.look_again();
+            self.look_at_memory();
             self.tell_dropped();
             self.tell_refused();
             if self.writer.is_finished() {
@@ -322,11 +349,22 @@ impl Control {
             let activity = Activity::HostInitializationStarted;
             self.announcer.host(&system, activity, &because(&reason));
         }
-        match self.attach(&system, told) {
-            Ok(assigned) => {
+        // One that is still starting does not know its own clock yet; one that hides it gets no longer.
+        let is_patient = self.candidates[index].pause < RETRY_MOST;
+        match self.attach(&system, told, is_patient) {
+            Ok((assigned, found)) => {
                 let candidate = &mut self.candidates[index];
                 candidate.due = None;
                 candidate.told = false;
+                candidate.still = false;
+                candidate.scanned = Some((found, Arc::clone(&assigned.vital)));
+                if let AnySource::Guest(_) = &assigned.source
+                    && let SystemAddress::Qemu(pid) = system.address
+                {
+                    let users = &self.request.configuration.service.guest_users;
+                    let plan = guests::plan(pid, &guests::Users::of(users)).unwrap_or_default();
+                    candidate.layout = (plan.clone(), plan);
+                }
                 candidate.pause = RETRY_FIRST;
                 self.attached = true;
                 let assigned = Assigned { index, ..assigned };
@@ -357,7 +395,12 @@ impl Control {
     }
 
     /// Opens a system, finds its kernel and allocates all that watching it will need.
-    fn attach(&mut self, system: &System, quiet: bool) -> Result<Assigned, Failure> {
+    fn attach(
+        &mut self,
+        system: &System,
+        quiet: bool,
+        is_patient: bool,
+    ) -> Result<(Assigned, Found), Failure> {
         let begin = Instant::now();
         let known = KnownProfiles::of(system, &self.request.configuration, &self.messages)?;
         let service = &self.request.configuration.service;
@@ -398,7 +441,16 @@ impl Control {
                 return Err(crate::attach::discovery_failure(system, &error));
             }
         };
-        let watched = self.prepare(system, &profile, &mut source);
+        let (watched, has_begun) = self.prepare(system, &profile, &mut source);
+        if !has_begun && is_patient {
+            let release = &profile.release;
+            let message = format!("{}: Linux {release} is still starting", system.name);
+            let failure = Failure::new(Exit::NoKernel, message);
+            if !quiet {
+                self.announcer.failed(system, &failure);
+            }
+            return Err(failure);
+        }
         let reason = format!(
             "Linux {} is being watched, found in {:.0} ms",
             profile.release,
@@ -410,15 +462,18 @@ impl Control {
         };
         self.announcer.host(system, Activity::HostInitializationSuccessful, &details);
         self.messages.info(format_args!("{}: {reason}", system.name));
-        Ok(Assigned { index: 0, watched: Box::new(watched), source })
+        let vital = Arc::new(Vital::default());
+        let assigned = Assigned { index: 0, watched: Box::new(watched), source, vital };
+        Ok((assigned, Found::of(&profile)))
     }
 
+    /// Makes what scans a system; also whether that is done with starting.
     fn prepare(
         &self,
         system: &System,
         profile: &Profile,
-        source: &mut panoptes_engine::source::AnySource,
-    ) -> Watched {
+        source: &mut AnySource,
+    ) -> (Watched, bool) {
         let mut watched = Watched::new(Setup {
             limits: Limits::from(&system.settings.limits),
             key: crate::random::key(),
@@ -433,19 +488,73 @@ impl Control {
             report_existing: false,
             profile,
         });
+        let first = watched.first_process(source);
         let key = BootKey {
             build_id: profile.build_id.as_deref().map(decode_hex).unwrap_or_default(),
             kernel_offset: profile.kernel_offset,
             direct_map_base: profile.space.direct_map.start,
-            init_start_ns: watched.init_start_ns(source).unwrap_or(0),
+            init_start_ns: first.map_or(0, |first| first.start_ns),
         };
         watched.set_boot_uuid(self.store.boot_uuid(&key).into_bytes());
-        watched
+        (watched, first.is_some_and(|first| first.runs_a_program))
+    }
+
+    /// Looks what has become of machines whose clocks stand still.
+    fn look_again(&mut self) {
+        for candidate in &mut self.candidates {
+            let Some((found, vital)) = &candidate.scanned else { continue };
+            if !vital.take_doubt() {
+                continue;
+            }
+            let system = &candidate.system;
+            let configuration = &self.request.configuration;
+            let Ok(known) = KnownProfiles::of(system, configuration, &self.messages) else {
+                continue;
+            };
+            // What cannot be read shows again when it is scanned.
+            let now =
+                open_with(&system.address, &system.settings, &configuration.service, &mut |_| {})
+                    .ok()
+                    .and_then(|mut source| find_kernel(&mut source, &known, &mut ()).ok());
+            if now.is_some_and(|profile| Found::of(&profile) != *found) {
+                vital.give_up(Doubt::OtherKernel);
+            } else if !std::mem::replace(&mut candidate.still, true) {
+                self.messages.debug(format_args!(
+                    "{}: its clock stands still: it is paused, or gone",
+                    system.name
+                ));
+            }
+        }
+    }
+
+    /// Looks whether QEMU has plugged memory in or out: such a guest is taken in anew.
+    fn look_at_memory(&mut self) {
+        let now = Instant::now();
+        if now < self.next_memory {
+            return;
+        }
+        self.next_memory = now + MEMORY_LOOK;
+        for candidate in &mut self.candidates {
+            let (Some((_, vital)), SystemAddress::Qemu(pid)) =
+                (&candidate.scanned, &candidate.system.address)
+            else {
+                continue;
+            };
+            let users = &self.request.configuration.service.guest_users;
+            // One that has ended is noticed by who scans it.
+            let Ok(layout) = guests::plan(*pid, &guests::Users::of(users)) else { continue };
+            // Twice the same: while memory is plugged in there is more of it than is used yet.
+            if layout != candidate.layout.0 && layout == candidate.layout.1 {
+                vital.give_up(Doubt::OtherMemory);
+            }
+            candidate.layout.1 = layout;
+        }
     }
 
     /// Takes back a system that could not be scanned any more.
     fn lose(&mut self, lost: &Lost) {
         let candidate = &mut self.candidates[lost.index];
+        candidate.scanned = None;
         let system = candidate.system.clone();
         self.messages.warning(format_args!("{}: {}", system.name, lost.reason));
         candidate.due = Some(Instant::now() + candidate.pause);

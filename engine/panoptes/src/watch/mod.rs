@@ -10,6 +10,7 @@ mod announce;
 mod control;
 mod finder;
 mod outputs;
+mod pulse;
 mod scanner;
 mod signals;
 

@@ -12,6 +12,7 @@ use panoptes_engine::source::AnySource;
 use panoptes_engine::watch::Watched;
 use panoptes_sinks::queue::Producer;
 
+use super::pulse::{Pulse, Vital};
 use crate::message::Messages;
 
 /// How often a system must fail in a row before it is given back: memory changes under us, and one scan
@@ -37,7 +38,9 @@ pub(super) struct Pace {
     worst_gap_ns: AtomicU64,
     scan_ns: AtomicU64,
     worst_scan_ns: AtomicU64,
-    first_ns: AtomicU64,
+    gaps: AtomicU64,
+    gaps_ns: AtomicU64,
+    /// When the last round began; 0 when there is none to count from.
     last_ns: AtomicU64,
     refused: AtomicU64,
 }
@@ -45,11 +48,17 @@ pub(super) struct Pace {
 impl Pace {
     fn begins(&self, since_start_ns: u64) {
         let last = self.last_ns.swap(since_start_ns, Ordering::Relaxed);
-        if self.scans.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.first_ns.store(since_start_ns, Ordering::Relaxed);
-        } else {
+        self.scans.fetch_add(1, Ordering::Relaxed);
+        if last != 0 {
+            self.gaps.fetch_add(1, Ordering::Relaxed);
+            self.gaps_ns.fetch_add(since_start_ns - last, Ordering::Relaxed);
             self.worst_gap_ns.fetch_max(since_start_ns - last, Ordering::Relaxed);
         }
+    }
+
+    /// There is nothing to scan for a while, which is no gap.
+    fn rests(&self) {
+        self.last_ns.store(0, Ordering::Relaxed);
     }
 
     /// How many records found no room in the queue to the writer.
@@ -70,8 +79,7 @@ impl std::fmt::Display for Pace {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let milliseconds = |ns: u64| ns as f64 / 1e6;
         let scans = load(&self.scans);
-        let span = load(&self.last_ns).saturating_sub(load(&self.first_ns));
-        let mean = span / scans.saturating_sub(1).max(1);
+        let mean = load(&self.gaps_ns) / load(&self.gaps).max(1);
         write!(
             f,
             "{scans} rounds, {:.2} ms apart on average and {:.2} ms at worst, {} late; \
@@ -94,6 +102,8 @@ pub(super) struct Assigned {
     pub(super) watched: Box<Watched>,
     /// Its memory.
     pub(super) source: AnySource,
+    /// What is said of it meanwhile.
+    pub(super) vital: Arc<Vital>,
 }
 
 /// A system that can be scanned no more, and why.
@@ -123,6 +133,43 @@ pub(super) struct Scanner {
 struct Turn {
     assigned: Assigned,
     failures: u32,
+    pulse: Pulse,
+}
+
+impl Turn {
+    fn new(assigned: Assigned) -> Self {
+        Self { assigned, failures: 0, pulse: Pulse::new(Instant::now()) }
+    }
+
+    /// Scans once; if it is of no use to go on, why, and whether the machine itself is gone.
+    fn scan(&mut self, out: &mut Producer) -> Option<(String, bool)> {
+        let Assigned { watched, source, vital, .. } = &mut self.assigned;
+        // An error here shows again when memory is read.
+        let _ = source.refresh();
+        if source.has_ended() {
+            // Its memory may still be there. What was in it did not end one by one.
+            return Some(("the guest has ended".to_owned(), true));
+        }
+        // Before the scan: what another kernel has made of this memory is nothing that happened here.
+        if let Some(doubt) = vital.given_up() {
+            return Some((doubt.reason().to_owned(), false));
+        }
+        match watched.scan(source, wall_clock_ns(), out) {
+            Ok(()) => self.failures = 0,
+            Err(error) => {
+                self.failures += 1;
+                return (self.failures == FAILURES_MAX).then(|| (error.to_string(), false));
+            }
+        }
+        if self.pulse.beat(watched.snapshot().machine.ticks, Instant::now()) {
+            if source.is_unlinked() {
+                let reason = "the memory file was removed and the clock in it stands still";
+                return Some((format!("{reason}: the machine is gone"), true));
+            }
+            vital.doubt();
+        }
+        None
+    }
 }
 
 impl Scanner {
@@ -133,11 +180,12 @@ impl Scanner {
         let mut next = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
             match self.systems.try_recv() {
-                Ok(assigned) => turns.push(Turn { assigned, failures: 0 }),
+                Ok(assigned) => turns.push(Turn::new(assigned)),
                 Err(TryRecvError::Disconnected) if turns.is_empty() => return,
                 Err(_) => {}
             }
             if turns.is_empty() {
+                self.pace.rests();
                 sleep(Duration::from_millis(1));
                 next = Instant::now();
                 continue;
@@ -157,30 +205,14 @@ impl Scanner {
         let mut at = 0;
         while at < turns.len() {
             let turn = &mut turns[at];
-            let Assigned { index, watched, source } = &mut turn.assigned;
-            // An error here shows again when memory is read.
-            let _ = source.refresh();
-            if source.has_ended() {
-                // Its memory may still be there. What was in it did not end one by one.
-                let reason = "the guest has ended".to_owned();
-                let lost = Lost { index: *index, reason, has_ended: true };
-                drop(turns.remove(at));
-                let _ = self.lost.send(lost);
+            let Some((reason, has_ended)) = turn.scan(&mut self.producer) else {
+                at += 1;
                 continue;
-            }
-            match watched.scan(source, wall_clock_ns(), &mut self.producer) {
-                Ok(()) => turn.failures = 0,
-                Err(error) if turn.failures + 1 == FAILURES_MAX => {
-                    let reason = error.to_string();
-                    let lost = Lost { index: *index, reason, has_ended: false };
-                    drop(turns.remove(at));
-                    // The control thread outlives the scanners.
-                    let _ = self.lost.send(lost);
-                    continue;
-                }
-                Err(_) => turn.failures += 1,
-            }
-            at += 1;
+            };
+            let lost = Lost { index: turn.assigned.index, reason, has_ended };
+            drop(turns.remove(at));
+            // The control thread outlives the scanners.
+            let _ = self.lost.send(lost);
         }
         self.producer.flush();
         self.pace.refused.store(self.producer.refused(), Ordering::Relaxed);

@@ -1,11 +1,11 @@
-//! How watching ends: when asked, when nobody reads.
+//! How watching ends: when asked, when nobody reads, when the machine goes away.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use panoptes_rig::{Flavor, enabled};
 
-use crate::record::{Record, count};
+use crate::record::{Record, count, list};
 use crate::watcher::{Ended, Watch};
 use crate::{inside, laws};
 
@@ -131,4 +131,92 @@ fn said_twice_it_ends_at_once(guest: &panoptes_rig::Guest) {
         let _ = kill(watcher.pid(), signal);
     }
     assert_eq!(watcher.ended().code, Some(0));
+}
+
+/// A machine that is gone is no machine where everything ends at once.
+#[test]
+fn a_machine_that_goes_away_is_told_of_and_nothing_else() {
+    if !enabled("a_machine_that_goes_away_is_told_of_and_nothing_else") {
+        return;
+    }
+    let guest = inside::boot(Flavor::V6_12);
+    let watcher = Watch::of(&guest).attached();
+    std::thread::sleep(SILENCE);
+    let before = count(&watcher.records(), "process_terminated");
+    guest.quit().unwrap();
+    let lost = watcher.wait_for("it is told of", |record| record.is("details_gathering_failed"));
+    println!("{lost}");
+    std::thread::sleep(SILENCE);
+    let ended = watcher.stop();
+    assert_graceful(&ended);
+    let terminated: Vec<&Record> =
+        ended.records.iter().filter(|record| record.is("process_terminated")).collect();
+    assert!(terminated.len() <= before + 2, "{}", list(terminated));
+    // Said once, however often it is tried again.
+    for name in ["details_gathering_failed", "host_initialization_failed"] {
+        assert_eq!(count(&ended.records, name), 1, "{name}");
+    }
+}
+
+/// A machine that begins anew is another: what ran there before did not end one by one.
+fn a_reset_is_noticed(arguments: &[&str]) {
+    let mut guest = inside::boot_with(Flavor::V6_1, |spec| {
+        spec.kernel_arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+    });
+    let watcher = Watch::of(&guest).attached();
+    let is_birth = |record: &Record, process_id| {
+        record.is("process_created") && record.process_id() == process_id
+    };
+    let process_id = inside::start(&mut guest, "sleep 7000");
+    let before = watcher.wait_for("a process", |record| is_birth(record, process_id)).boot();
+    let seen = watcher.records().len();
+    guest.system_reset().unwrap();
+    let begin = Instant::now();
+    // As soon as the new boot is watched, what happens there is told of.
+    let after = loop {
+        let process_id = inside::start(&mut guest, "sleep 7001");
+        std::thread::sleep(SILENCE);
+        let records = watcher.records();
+        let is_new = |record: &&Record| is_birth(record, process_id) && record.boot() != before;
+        if let Some(record) = records[seen..].iter().find(is_new) {
+            break record.boot();
+        }
+        let last = &records[records.len().saturating_sub(10)..];
+        assert!(begin.elapsed() < Duration::from_mins(3), "never found again:{}", list(last));
+    };
+    let ended = watcher.stop();
+    for line in &ended.said {
+        println!("{line}");
+    }
+    assert_graceful(&ended);
+    assert!(!after.contains("null"), "{after}");
+    assert!(count(&ended.records, "details_gathering_failed") > 0);
+    // The old boot's memory is overwritten bit by bit before it is noticed: some of that looks like ends, but
+    // nothing of the new boot is taken for the old one's.
+    let is_end = |record: &&Record| record.is("process_terminated") && record.boot() == before;
+    let gone = ended.records[seen..].iter().filter(is_end).count();
+    let hidden = count(&ended.records, "process_hidden");
+    println!(
+        "{arguments:?}: {gone} of the old boot were said to have ended, {hidden} to be hidden"
+    );
+    let of_old = |record: &&Record| {
+        record.boot() == before
+            && record.process()["process_command_line_argument_list"][1] == "7001"
+    };
+    let mixed: Vec<&Record> = ended.records.iter().filter(of_old).collect();
+    assert!(mixed.is_empty(), "{}", list(mixed));
+}
+
+#[test]
+fn a_machine_that_is_reset_is_found_again() {
+    if enabled("a_machine_that_is_reset_is_found_again") {
+        a_reset_is_noticed(&[]);
+    }
+}
+
+#[test]
+fn a_machine_that_is_reset_to_the_same_addresses_is_found_again() {
+    if enabled("a_machine_that_is_reset_to_the_same_addresses_is_found_again") {
+        a_reset_is_noticed(&["nokaslr"]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use panoptes_rig::{Flavor, Guest, enabled};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::inside;
 use crate::record::{Record, count, list};
@@ -103,8 +103,9 @@ fn guests_are_found_as_they_come_and_go() {
     let watcher = Watch::configured(configuration.path(), 0).start();
     let mut guest = inside::boot_with(Flavor::V6_12, |spec| {
         spec.memory_object = Some("memory-backend-memfd,id=m0,size=512M,share=on".to_owned());
-        let words = ["-name", "found,debug-threads=on", "-machine", "pc,memory-backend=m0"];
-        spec.qemu_arguments = words.map(str::to_owned).to_vec();
+        let words =
+            "-name found,debug-threads=on -machine pc,memory-backend=m0 -m 512M,slots=4,maxmem=2G";
+        spec.qemu_arguments = words.split(' ').map(str::to_owned).collect();
     });
     let system = listed(&guest);
     println!("{system}");
@@ -121,6 +122,27 @@ fn guests_are_found_as_they_come_and_go() {
             && record.system() == "found"
             && record.process_id() == process_id
     });
+
+    // Memory that is plugged in is taken in; the boot is the same.
+    let before = watcher.records().iter().rev().find(|r| r.is("process_created")).unwrap().boot();
+    let memory = json!({"qom-type": "memory-backend-memfd", "id": "m1", "size": 256_u64 << 20});
+    guest.qmp("object-add", Some(&memory)).unwrap();
+    guest.qmp("device_add", Some(&json!({"driver": "pc-dimm", "memdev": "m1"}))).unwrap();
+    assert_eq!(listed(&guest)["memory_bytes"], 768_u64 << 20);
+    watcher.wait("it is taken in anew", |all| {
+        let watched = all
+            .said
+            .iter()
+            .filter(|line| line.contains("found: Linux 6.12") && line.contains("is being watched"));
+        (watched.count() == 2).then_some(())
+    });
+    let process_id = inside::start(&mut guest, "sleep 7002");
+    let after = watcher.wait_for("a process", |record| {
+        record.is("process_created") && record.process_id() == process_id
+    });
+    assert_eq!(after.boot(), before);
+
+    // What is paused says nothing.
     guest.pause().unwrap();
     let scanned = scan(&guest, &["--only", "processes"]);
     assert!(scanned.lines().any(|line| line.contains(&format!(":{process_id},"))), "{scanned}");

@@ -1,0 +1,165 @@
+//! Whether a machine's clock goes.
+//!
+//! Memory does not say that nobody runs it any more: that of a machine that was paused, switched off or
+//! started anew can be read as before, and what ran there last is seen for ever. Only its clock stands still.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use panoptes_profiles::Profile;
+
+/// An idle kernel's clock is brought up to date every now and then; after so long it stands still.
+const STILL: Duration = Duration::from_secs(5);
+/// A machine may be paused for days: the question is asked ever more seldom, up to this.
+const ASKED_MOST: Duration = Duration::from_mins(5);
+
+/// What the scanner and the control thread say to each other about one machine.
+#[derive(Debug, Default)]
+pub(super) struct Vital {
+    stands_still: AtomicBool,
+    /// A [`Doubt`], or 0.
+    given_up: AtomicU8,
+}
+
+/// Why a machine has to be taken in anew.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(super) enum Doubt {
+    /// Another kernel runs in its memory.
+    OtherKernel = 1,
+    /// It has more memory than before, or less.
+    OtherMemory = 2,
+}
+
+impl Doubt {
+    /// What is said of it.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::OtherKernel => "another kernel was started in this memory",
+            Self::OtherMemory => "memory was plugged in or out; the guest is taken in anew",
+        }
+    }
+}
+
+impl Vital {
+    /// The scanner: its clock stands still.
+    pub(super) fn doubt(&self) {
+        self.stands_still.store(true, Ordering::Relaxed);
+    }
+
+    /// The control thread: whether that was said since it was last asked.
+    pub(super) fn take_doubt(&self) -> bool {
+        self.stands_still.swap(false, Ordering::Relaxed)
+    }
+
+    /// The control thread: it is not what it was.
+    pub(super) fn give_up(&self, doubt: Doubt) {
+        self.given_up.store(doubt as u8, Ordering::Relaxed);
+    }
+
+    /// The scanner: whether that was said.
+    pub(super) fn given_up(&self) -> Option<Doubt> {
+        match self.given_up.load(Ordering::Relaxed) {
+            1 => Some(Doubt::OtherKernel),
+            2 => Some(Doubt::OtherMemory),
+            _ => None,
+        }
+    }
+}
+
+/// By what a kernel that was found is told from one that was started later.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Found {
+    build_id: Option<String>,
+    kernel_offset: u64,
+    direct_map: u64,
+}
+
+impl Found {
+    /// By what this one is.
+    pub(super) fn of(profile: &Profile) -> Self {
+        Self {
+            build_id: profile.build_id.clone(),
+            kernel_offset: profile.kernel_offset,
+            direct_map: profile.space.direct_map.start,
+        }
+    }
+}
+
+/// Watches one clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pulse {
+    ticks: Option<u64>,
+    since: Instant,
+    /// After how long a standstill it is told of next.
+    ask: Duration,
+}
+
+impl Pulse {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { ticks: None, since: now, ask: STILL }
+    }
+
+    /// Takes in what the clock says; `true` when it is time to look what has become of the machine.
+    pub(super) fn beat(&mut self, ticks: Option<u64>, now: Instant) -> bool {
+        if ticks.is_some() && ticks != self.ticks {
+            *self = Self { ticks, ..Self::new(now) };
+        }
+        // One that was there and is not any more was overwritten, which is no better than a standstill.
+        if self.ticks.is_none() {
+            return false;
+        }
+        let still = now.saturating_duration_since(self.since);
+        if still < self.ask {
+            return false;
+        }
+        self.ask = still + still.min(ASKED_MOST);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_goes_says_nothing() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        for second in 0..100 {
+            let now = start + Duration::from_secs(second);
+            assert!(!pulse.beat(Some(second / 4), now));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_not_known_says_nothing() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        for second in 0..100 {
+            assert!(!pulse.beat(None, start + Duration::from_secs(second)));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_overwritten_stands_still() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        assert!(!pulse.beat(Some(7), start));
+        assert!(!pulse.beat(None, start + Duration::from_secs(4)));
+        assert!(pulse.beat(None, start + STILL));
+    }
+
+    #[test]
+    fn a_standstill_is_told_of_ever_more_seldom() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        let told: Vec<u64> = (0..1500)
+            .filter(|&second| pulse.beat(Some(7), start + Duration::from_secs(second)))
+            .collect();
+        assert_eq!(told, [5, 10, 20, 40, 80, 160, 320, 620, 920, 1220]);
+        assert!(!pulse.beat(Some(8), start + Duration::from_mins(25)));
+        assert!(!pulse.beat(Some(8), start + Duration::from_secs(1504)));
+        assert!(pulse.beat(Some(8), start + Duration::from_secs(1505)));
+    }
+}
