@@ -108,4 +108,25 @@ impl MemorySource for AnySource {
             Self::Doca(source) => source.next_data(from),
         }
     }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        // All others know where their memory is.
+        if let Self::File(source) = self { source.move_by(bytes) } else { false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_nothing_but_memory_can_be_moved_behind_it() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[1; 8192]).unwrap();
+        let mut source = AnySource::File(Box::new(FileSource::open(file.path()).unwrap()));
+        assert!(source.move_by(0x4000_0000));
+        assert_eq!(source.regions(), std::slice::from_ref(&(0x4000_0000..0x4000_2000)));
+    }
 }
