@@ -16,7 +16,7 @@ use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{ConnectionRow, NetRow};
 use super::{Kernel, NONE, Walker, fetch, fetch_groups, row_of};
-use crate::address::Insertion;
+use crate::address::{AddressMap, Insertion};
 
 /// Longest chain of a bucket that is followed. The kernel's tables keep chains at a few; an attacker who
 /// floods one bucket makes it longer.
@@ -226,6 +226,7 @@ impl Walker {
         const TCP_TIME_WAIT: u8 = 6;
         const TCP_NEW_SYN_RECV: u8 = 12;
         const TCP_FIN_WAIT2: u8 = 5;
+        const TCP_LISTEN: u8 = 10;
         let layouts = &kernel.layouts;
         let connections = &mut self.snapshot.connections;
         let (full, sockets) = (&mut self.scratch.addresses, &mut self.scratch.more);
@@ -279,7 +280,10 @@ impl Walker {
                         && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;
                     if is_tcp {
                         sockets[index] = view.pointer(layouts.sock.sk_socket);
-                        routes[index] = view.pointer(layouts.sock.sk_dst_cache);
+                        // What listens sends nothing itself: a route in it would be one from before.
+                        if connections[rows[index] as usize].endpoints.state != TCP_LISTEN {
+                            routes[index] = view.pointer(layouts.sock.sk_dst_cache);
+                        }
                     }
                 } else {
                     connections[rows[index] as usize].counters =
@@ -298,20 +302,7 @@ impl Walker {
         let rows = &self.scratch.owners;
         // Connections share routes, so each is read once.
         let (routes, route_of) = (&mut self.scratch.extra, &mut self.scratch.more_owners);
-        routes.clear();
-        route_of.clear();
-        self.maps.visited.clear();
-        for &route in &self.scratch.results {
-            let index = match self.maps.visited.insert(route.0, routes.len() as u32) {
-                Insertion::Old(index) => index,
-                Insertion::New if !route.is_null() => {
-                    routes.push(route);
-                    routes.len() as u32 - 1
-                }
-                Insertion::New | Insertion::Full => NONE,
-            };
-            route_of.push(index);
-        }
+        distinct(&mut self.maps.visited, &self.scratch.results, routes, route_of);
         let devices = &mut self.scratch.results;
         devices.clear();
         devices.resize(routes.len(), KernelVa::NULL);
@@ -399,5 +390,50 @@ impl Walker {
                 file.connection = index as u32;
             }
         }
+    }
+}
+
+/// Fills `found` with each address once, and `places` with where in it each of `addresses` is; `NONE` for no
+/// address.
+fn distinct(
+    seen: &mut AddressMap,
+    addresses: &[KernelVa],
+    found: &mut Vec<KernelVa>,
+    places: &mut Vec<u32>,
+) {
+    seen.clear();
+    found.clear();
+    places.clear();
+    for &address in addresses {
+        let next = found.len() as u32;
+        let place = if address.is_null() {
+            NONE
+        } else {
+            match seen.insert(address.0, next) {
+                Insertion::Old(place) => place,
+                Insertion::New => {
+                    found.push(address);
+                    next
+                }
+                Insertion::Full => NONE,
+            }
+        };
+        places.push(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_without_a_route_do_not_get_that_of_another() {
+        let (mut found, mut places) = (Vec::new(), Vec::new());
+        let (a, b) = (KernelVa(0xffff_8880_0000_1000), KernelVa(0xffff_8880_0000_2000));
+        let none = KernelVa::NULL;
+        let addresses = [none, a, none, b, a, none, b];
+        distinct(&mut AddressMap::new(16, 0), &addresses, &mut found, &mut places);
+        assert_eq!(found, [a, b]);
+        assert_eq!(places, [NONE, 0, NONE, 1, 0, NONE, 1]);
     }
 }
