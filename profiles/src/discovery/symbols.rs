@@ -14,8 +14,8 @@ use crate::memory::KernelMemory;
 use crate::symbols::Symbols;
 
 /// Most places in one image that are looked at for tokens: one is seen, but a forged image can be nothing
-/// else, and each costs some hundred KB of reading.
-const PLACES_MAX: u32 = 256;
+/// else, and each costs three MB of reading.
+const PLACES_MAX: u32 = 64;
 
 /// Most tables in one image that are tried: each can cost a pass over a million names.
 const TABLES_MAX: u32 = 4;

@@ -1,35 +1,23 @@
-//! Finds kallsyms' tables in a kernel's image where nothing names them.
+//! Symbols out of a kernel's image that is not running, where nothing names kallsyms' tables.
 //!
-//! For: images that are not running (`vmlinuz`), whose VMCOREINFO is not filled in yet, and which are at hand
-//! whole. In memory `kallsyms::search` does with fewer reads, but knows fewer orders: in v6.2 and v6.3, and in
-//! v6.1's later stable releases, the order of names (`kallsyms_seqs_of_names`) lies before the tokens, where
-//! VMCOREINFO names everything. The table of tokens
-//! has all ten digits in a row, as names use each; the index behind it proves it. From there the names are
-//! found backwards, by their count that stands before them, and the addresses on either side: before the
-//! names up to v6.3, behind the index since Linux commit 404bad70fcf7 ("scripts/kallsyms: change the output
-//! order") (in v6.4).
+//! For: images that are at hand whole (`vmlinuz`), whose VMCOREINFO is not filled in yet. Where the tables lie
+//! [`search`](mod@crate::kallsyms::search) tells, as in memory; which of its places holds the addresses, and
+//! how they are kept, is told by whether the image's own bounds come out of them.
+
+use std::ops::Range;
 
 use memchr::memmem;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::layout::{u32_at, u64_at};
 
-use crate::kallsyms::{Kallsyms, NAME_BYTES_MAX, SYMBOLS_MAX, Scheme, TOKEN_INDEX_BYTES};
+use crate::kallsyms::search::{self, DIGITS, Tables};
+use crate::kallsyms::{Kallsyms, Scheme, TOKEN_INDEX_BYTES};
 use crate::symbols::Symbols;
 
-/// The digits' tokens, numbers 48 to 57.
-const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\0";
+/// Most places that look like the digits and are looked into: one is seen.
+const PLACES_MAX: usize = 64;
 
-/// Fewest symbols of a kernel that is believed.
-const SYMBOLS_MIN: u32 = 1000;
-
-/// Most places that look like the digits and are looked into.
-const PLACES_MAX: usize = 1 << 10;
-
-/// Most counts that fit and are tried by reading the names behind them.
-const COUNTS_MAX: usize = 1 << 12;
-
-/// How the tables are aligned (`ALGN`, scripts/kallsyms.c, for 64 bits).
-const ALIGNMENT: usize = 8;
+/// Most tables that are tried: each can cost a pass over a million names.
+const TABLES_MAX: usize = 4;
 
 /// The image begins at a multiple of this, and `_text` and `_stext` are less apart.
 const IMAGE_ALIGNMENT: u64 = 2 << 20;
@@ -39,141 +27,65 @@ const IMAGE_BYTES_MAX: u64 = 1 << 30;
 
 /// Looks for the tables in `piece`, which lies at `start` in the kernel. `None` if they are not there, or do
 /// not hold together.
-pub(crate) fn search(piece: &[u8], start: u64) -> Option<Symbols> {
-    memmem::find_iter(piece, DIGITS)
+pub(crate) fn search(bytes: &[u8], start: u64) -> Option<Symbols> {
+    let piece = Piece { bytes, range: start..start.checked_add(bytes.len() as u64)? };
+    memmem::find_iter(bytes, DIGITS)
         .take(PLACES_MAX)
-        .filter_map(|digits| Tokens::around(piece, digits))
-        .find_map(|tokens| tokens.symbols(piece, start))
+        .filter_map(|digits| {
+            let read = &mut |at, length| piece.prefix(at, length).to_vec();
+            search::at_digits(KernelVa(start + digits as u64), &piece.range, read)
+        })
+        .take(TABLES_MAX)
+        .find_map(|tables| piece.symbols(&tables))
 }
 
-/// Where the tokens and their index lie.
-struct Tokens {
-    table: usize,
-    index: usize,
+/// A part of a kernel.
+struct Piece<'a> {
+    bytes: &'a [u8],
+    /// Where it lies.
+    range: Range<u64>,
 }
 
-impl Tokens {
-    /// The tables that the digits at an offset belong to.
-    fn around(piece: &[u8], digits: usize) -> Option<Self> {
-        // Back over the 48 tokens before them; what stands before the first one is unknown.
-        let mut ends = memchr::memrchr_iter(0, piece.get(..digits)?);
-        let first_end = ends.nth(47)?;
-        let lowest = ends.next().map_or(0, |end| end + 1).max(first_end.saturating_sub(32));
-        let mut table = lowest.next_multiple_of(ALIGNMENT);
-        while table <= first_end {
-            if let Some(index) = index_of(piece, table) {
-                return Some(Self { table, index });
-            }
-            table += ALIGNMENT;
-        }
-        None
+impl Piece<'_> {
+    /// So many bytes from an address on, or as many as there are.
+    fn prefix(&self, at: KernelVa, length: usize) -> &[u8] {
+        let start =
+            at.0.checked_sub(self.range.start).and_then(|start| usize::try_from(start).ok());
+        let rest = start.and_then(|start| self.bytes.get(start..)).unwrap_or(&[]);
+        &rest[..length.min(rest.len())]
     }
 
-    fn symbols(&self, piece: &[u8], start: u64) -> Option<Symbols> {
-        let token_table = piece.get(self.table..self.index)?;
-        let token_index: &[u8; TOKEN_INDEX_BYTES] =
-            piece.get(self.index..)?.first_chunk::<TOKEN_INDEX_BYTES>()?;
-        let mut tries = 0;
-        let mut names_at = self.table & !(ALIGNMENT - 1);
-        while let Some(at) = names_at.checked_sub(ALIGNMENT) {
-            names_at = at;
-            let room = self.table - names_at;
-            if room > SYMBOLS_MAX as usize * 64 {
-                return None;
-            }
-            let count_at = names_at.checked_sub(ALIGNMENT)?;
-            let count = u32_at(piece, count_at);
-            // Each name takes two bytes and more, and the count is followed by padding.
-            if !(SYMBOLS_MIN..=SYMBOLS_MAX).contains(&count)
-                || count as usize > room / 2
-                || u32_at(piece, count_at + 4) != 0
-            {
-                continue;
-            }
-            tries += 1;
-            if tries > COUNTS_MAX {
-                return None;
-            }
-            let names = piece.get(names_at..self.table)?;
-            let table = Kallsyms::new(count, names, token_table, token_index).ok()?;
-            let Ok(indexes) = table.find(Symbols::NAMES) else { continue };
-            let addresses = Addresses { piece, start, count, count_at, behind: self.index };
-            if let Some(symbols) = addresses.of(&indexes) {
-                return Some(symbols);
-            }
-        }
-        None
-    }
-}
-
-/// Where the index of the tokens at `table` lies, if there are 256 tokens and it fits them.
-fn index_of(piece: &[u8], table: usize) -> Option<usize> {
-    let mut offsets = Vec::with_capacity(256);
-    let mut at = table;
-    for _ in 0..256 {
-        offsets.push(u16::try_from(at - table).ok()?);
-        let rest = piece.get(at..)?;
-        let rest = rest.get(..NAME_BYTES_MAX.min(rest.len()))?;
-        at += memchr::memchr(0, rest)? + 1;
-    }
-    let index = at.next_multiple_of(ALIGNMENT);
-    let found = piece.get(index..index.checked_add(TOKEN_INDEX_BYTES)?)?;
-    let fits = found
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .zip(&offsets)
-        .all(|(found, offset)| u16::from_le_bytes(*found) == *offset);
-    fits.then_some(index)
-}
-
-/// What is needed to find the addresses.
-struct Addresses<'a> {
-    piece: &'a [u8],
-    start: u64,
-    count: u32,
-    /// Offset of the count of symbols.
-    count_at: usize,
-    /// Offset of the tokens' index.
-    behind: usize,
-}
-
-impl Addresses<'_> {
     /// All wanted symbols' addresses, kept in the first way that makes sense.
-    fn of(&self, indexes: &[Option<u32>]) -> Option<Symbols> {
-        let bytes = (self.count as usize).checked_mul(4)?;
-        let padded = bytes.next_multiple_of(ALIGNMENT);
-        let before_base = self.count_at.checked_sub(ALIGNMENT);
-        let before = before_base.and_then(|base| Some((base.checked_sub(padded)?, base)));
-        let behind = (self.behind + TOKEN_INDEX_BYTES).next_multiple_of(ALIGNMENT);
-        let without_base = self.count_at.checked_sub(padded);
-        let places = [
-            before,
-            Some((behind, behind.checked_add(padded)?)),
-            // Without a base the other tables stand where it would.
-            without_base.map(|at| (at, at)),
-        ];
-        places.into_iter().flatten().find_map(|(at, base_at)| {
-            let offsets = self.piece.get(at..at.checked_add(bytes)?)?;
-            let base = u64_at(self.piece, base_at);
-            let place = KernelVa(self.start.wrapping_add(at as u64));
-            [Scheme::AbsolutePerCpu, Scheme::Relative, Scheme::SelfRelative]
+    fn symbols(&self, tables: &Tables) -> Option<Symbols> {
+        let names = self.prefix(tables.names, self.bytes.len());
+        let token_table = self.prefix(tables.token_table, self.bytes.len());
+        let token_index = self.prefix(tables.token_index, TOKEN_INDEX_BYTES).first_chunk()?;
+        let table = Kallsyms::new(tables.symbols, names, token_table, token_index).ok()?;
+        let indexes = table.find(Symbols::NAMES).ok()?;
+        tables.addresses.iter().find_map(|place| {
+            let length = tables.symbols as usize * place.width as usize;
+            let offsets = self.prefix(place.at, length);
+            Scheme::ALL
                 .into_iter()
-                .find_map(|scheme| self.by(scheme, offsets, place, base, indexes))
+                .filter(|&scheme| (scheme == Scheme::Absolute) == (place.width == 8))
+                .filter(|_| offsets.len() == length)
+                .find_map(|scheme| {
+                    let address = |index| scheme.address(offsets, place.at, place.base, index);
+                    self.holding(&indexes, address, tables)
+                })
         })
     }
 
-    fn by(
+    /// The symbols that a way of keeping addresses gives, if the image's bounds are such.
+    fn holding(
         &self,
-        scheme: Scheme,
-        offsets: &[u8],
-        place: KernelVa,
-        base: u64,
         indexes: &[Option<u32>],
+        address: impl Fn(u32) -> Option<KernelVa>,
+        tables: &Tables,
     ) -> Option<Symbols> {
         let mut symbols = Symbols::default();
         for (name, index) in Symbols::NAMES.iter().zip(indexes) {
-            let address = index.and_then(|index| scheme.address(offsets, place, base, index));
+            let address = index.and_then(&address);
             if let Some(field) = symbols.field_mut(name) {
                 *field = address;
             }
@@ -181,21 +93,21 @@ impl Addresses<'_> {
         let stext = symbols.stext?.0;
         let text = symbols.text.map_or(stext & !(IMAGE_ALIGNMENT - 1), |at| at.0);
         // Without `CONFIG_KALLSYMS_ALL` there are only functions.
-        let etext = symbols.etext.map_or(stext + 1, |at| at.0);
-        let end = symbols.end.map_or(etext + 1, |at| at.0);
+        let etext = symbols.etext.map_or(stext.saturating_add(1), |at| at.0);
+        let end = symbols.end.map_or(etext.saturating_add(1), |at| at.0);
         let holds = text <= stext
             && stext - text < IMAGE_ALIGNMENT
             && stext < etext
             && etext < end
             && end - text < IMAGE_BYTES_MAX
             // The image is as large as what was given of it, or larger: it ends in what is zero.
-            && (symbols.end.is_none() || end - text >= self.count_at as u64);
+            && (symbols.end.is_none() || end - text >= tables.names.0 - self.range.start);
         if !holds {
             return None;
         }
         // An image that is relocated when it starts may not say where it was linked: what counts is how
         // far symbols are from its beginning.
-        let image_start = self.start & !(IMAGE_ALIGNMENT - 1);
+        let image_start = self.range.start & !(IMAGE_ALIGNMENT - 1);
         let moved = image_start.wrapping_sub(text & !(IMAGE_ALIGNMENT - 1));
         for name in Symbols::NAMES {
             if let Some(Some(address)) = symbols.field_mut(name) {

@@ -3,10 +3,14 @@
 //! The tokens give themselves away: characters that names use stand for themselves, so the texts of tokens 48
 //! to 57 are the digits. Behind the tokens lies their index, which must agree with them; before them the
 //! markers (where every 256th name begins) and the names, which must agree with each other; before or behind
-//! those, by the kernel's age, the addresses. What lies where was read off `write_src` (scripts/kallsyms.c)
-//! and seen in v5.10, v6.1, v6.12 and v7.2. Each table begins at a multiple of eight (`ALGN`).
+//! those, by the kernel's age, the addresses. Between markers and tokens can lie the order of names
+//! (`kallsyms_seqs_of_names`), from Linux commit 60443c88f3a8 ("kallsyms: Improve the performance of
+//! kallsyms_lookup_name()") (in v6.2 and later stable releases of v6.1) until commit 404bad70fcf7
+//! ("scripts/kallsyms: change the output order") (in v6.4), which put it and the addresses behind all. What
+//! lies where was read off `write_src` (scripts/kallsyms.c) and seen in Debian's 5.10, 6.1, 6.12 and 7.2, of
+//! which 6.1 has that order. Each table begins at a multiple of eight (`ALGN`), in 7.2 of four.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{u32_at, u64_at};
@@ -33,7 +37,10 @@ const MARKED_BYTES_MAX: u32 = SYMBOLS_A_MARKER * (NAME_BYTES_MAX as u32 + 2);
 
 /// Most numbers that are tried for the count of symbols: the right one is the first that can be, but for
 /// chance.
-const COUNTS_MAX: u32 = 4;
+const COUNTS_MAX: u32 = 8;
+
+/// How tables are aligned: v7.x does with what their numbers need, before it was twice that.
+const ALIGNMENT: u64 = 4;
 
 /// Reads so many bytes from an address on, or as many as there are.
 pub type Read<'r> = dyn FnMut(KernelVa, usize) -> Vec<u8> + 'r;
@@ -94,8 +101,7 @@ fn tokens(
     let first = digits.0.saturating_sub(TOKENS_BYTES_MAX).max(image.start);
     let before = digits.0.checked_sub(first)? as usize;
     let bytes = read(KernelVa(first), before + TOKENS_BYTES_MAX as usize + TOKEN_INDEX_BYTES);
-    // The index lies at a multiple of eight.
-    let mut at = (digits.0 + DIGITS.len() as u64).next_multiple_of(8);
+    let mut at = digits.0.checked_add(DIGITS.len() as u64)?.checked_next_multiple_of(ALIGNMENT)?;
     loop {
         let start = (at - first) as usize;
         let index = bytes.get(start..start + TOKEN_INDEX_BYTES)?;
@@ -122,10 +128,23 @@ fn tokens(
             });
         if let Some(table) = table.filter(|_| found) {
             let table = first + table as u64;
-            return table.is_multiple_of(8).then_some((KernelVa(table), KernelVa(at)));
+            let aligned = table.is_multiple_of(ALIGNMENT);
+            return aligned.then_some((KernelVa(table), KernelVa(at)));
         }
-        at += 8;
+        at = at.checked_add(ALIGNMENT)?;
     }
+}
+
+/// The markers: where each 256th name begins.
+struct Markers {
+    /// Where they lie.
+    at: u64,
+    /// The one behind the first, which is zero.
+    second: u32,
+    /// The last one.
+    last: u32,
+    /// How many symbols there can be, by their number and by what lies behind them.
+    symbols: RangeInclusive<u32>,
 }
 
 /// How many symbols there are and where their names begin: by the markers before the tokens.
@@ -139,67 +158,137 @@ fn names(
     if bytes.len() as u64 != room {
         return None;
     }
-    let marker = |index: usize| u32_at(&bytes, index * 4);
+    if let Some(found) = markers_at_end(&bytes, token_table)
+        && let Some(found) = names_before(&found, image, read)
+    {
+        return Some(found);
+    }
+    // Every symbol has a number of three bytes in the order of names.
+    let room = token_table.0.checked_sub(image.start)?;
+    let room = room.min(order_bytes(SYMBOLS_MAX) + MARKERS_MAX * 4 + 8) & !7;
+    let bytes = read(token_table.minus(room), room as usize);
+    if bytes.len() as u64 != room {
+        return None;
+    }
+    let mut tries = 0;
+    for gap in (8..room).step_by(8) {
+        let Some(found) = markers_before_order(&bytes, token_table, gap) else { continue };
+        if let Some(found) = names_before(&found, image, read) {
+            return Some(found);
+        }
+        tries += 1;
+        if tries == COUNTS_MAX {
+            break;
+        }
+    }
+    None
+}
+
+/// How many bytes the order of names has (`kallsyms_seqs_of_names`), with padding.
+const fn order_bytes(symbols: u32) -> u64 {
+    (symbols as u64 * 3).next_multiple_of(8)
+}
+
+/// The markers that `bytes`, up to the tokens, end in.
+fn markers_at_end(bytes: &[u8], token_table: KernelVa) -> Option<Markers> {
+    let marker = |index: usize| u32_at(bytes, index * 4);
     // Backwards from the last one, behind which there may be padding, to the first, which is zero.
-    let mut last = (room / 4) as usize - 1;
+    let mut last = (bytes.len() / 4).checked_sub(1)?;
     if marker(last) == 0 {
         last = last.checked_sub(1)?;
     }
     let mut first = last;
     while marker(first) != 0 {
-        let before = first.checked_sub(1)?;
-        let bytes_between = marker(first).checked_sub(marker(before))?;
-        if !(2 * SYMBOLS_A_MARKER..=MARKED_BYTES_MAX).contains(&bytes_between) {
+        first = first.checked_sub(1)?;
+        if !follows(marker(first), marker(first + 1)) {
             return None;
         }
-        first = before;
     }
     let count = (last - first + 1) as u32;
-    let markers = token_table.0 - room + first as u64 * 4;
+    let at = token_table.0 - bytes.len() as u64 + first as u64 * 4;
     // A kernel has more symbols than one marker's worth.
-    if count < 2 || !markers.is_multiple_of(8) {
+    if count < 2 || !at.is_multiple_of(ALIGNMENT) {
         return None;
     }
-    let end = markers.checked_sub(u64::from(marker(last)))?;
-    let least = (count - 1) * SYMBOLS_A_MARKER;
+    let least = (count - 1).checked_mul(SYMBOLS_A_MARKER)?;
     let symbols = least + 1..=least + SYMBOLS_A_MARKER;
+    Some(Markers { at, second: marker(first + 1), last: marker(last), symbols })
+}
+
+/// The markers behind which lie `gap` bytes of the order of names, and then the tokens, where `bytes` end.
+fn markers_before_order(bytes: &[u8], token_table: KernelVa, gap: u64) -> Option<Markers> {
+    let most = u32::try_from(gap / 3).ok()?;
+    let least = u32::try_from((gap - 8) / 3 + 1).ok()?;
+    // There may be one marker more or less at the edge of 256 symbols: the last of these has the most.
+    let count = most.div_ceil(SYMBOLS_A_MARKER);
+    let least = least.max((count - 1) * SYMBOLS_A_MARKER + 1);
+    if count < 2 {
+        return None;
+    }
+    let before = gap + (u64::from(count) * 4).next_multiple_of(8);
+    let start = (bytes.len() as u64).checked_sub(before)? as usize;
+    let marker = |index: u32| u32_at(bytes, start + index as usize * 4);
+    let ascend =
+        marker(0) == 0 && (1..count).all(|index| follows(marker(index - 1), marker(index)));
+    ascend.then(|| Markers {
+        at: token_table.0 - before,
+        second: marker(1),
+        last: marker(count - 1),
+        symbols: least..=most,
+    })
+}
+
+/// Whether 256 names can lie between two markers.
+fn follows(before: u32, marker: u32) -> bool {
+    let between = marker.checked_sub(before);
+    between.is_some_and(|bytes| (2 * SYMBOLS_A_MARKER..=MARKED_BYTES_MAX).contains(&bytes))
+}
+
+/// How many symbols there are and where their names begin, which end before the markers.
+fn names_before(
+    markers: &Markers,
+    image: &Range<u64>,
+    read: &mut Read<'_>,
+) -> Option<(u32, KernelVa)> {
+    let end = markers.at.checked_sub(u64::from(markers.last))?;
     // The names of the last marker fill what lies between, so the names begin so much earlier, and the count
-    // of symbols, padded, lies before them.
-    let slack = u64::from(MARKED_BYTES_MAX).min(end.checked_sub(image.start)?) & !7;
-    let window_at = (end & !7) - slack;
-    let window = read(KernelVa(window_at), (slack + 8) as usize);
-    let mut at = end & !7;
+    // of symbols, padded to eight bytes or not, lies before them.
+    let end = end & !(ALIGNMENT - 1);
+    let slack = u64::from(MARKED_BYTES_MAX).min(end.checked_sub(image.start)?) & !(ALIGNMENT - 1);
+    let window_at = end - slack;
+    let window = read(KernelVa(window_at), slack as usize);
     let mut tries = 0;
-    while at >= window_at + 8 && tries < COUNTS_MAX {
-        let told = u64_at(&window, (at - 8 - window_at) as usize);
-        if let Ok(told) = u32::try_from(told)
-            && symbols.contains(&told)
-        {
-            tries += 1;
-            if agree(KernelVa(at), told, markers, (marker(first + 1), marker(last)), read) {
-                return Some((told, KernelVa(at)));
-            }
+    for back in (0..=slack).step_by(ALIGNMENT as usize) {
+        let Some(before) = window.get(..(slack - back) as usize) else { continue };
+        let number = |bytes: Option<&[u8; 4]>| bytes.map(|bytes| u32::from_le_bytes(*bytes));
+        let (near, far) = match before.last_chunk::<8>() {
+            Some(both) => (number(both.last_chunk()), number(both.first_chunk())),
+            None => (number(before.last_chunk()), None),
+        };
+        let told = if near == Some(0) { far } else { near };
+        let Some(told) = told.filter(|told| markers.symbols.contains(told)) else { continue };
+        tries += 1;
+        let at = KernelVa(end - back);
+        if agree(at, told, markers, read) {
+            return Some((told, at));
         }
-        at -= 8;
+        if tries == COUNTS_MAX {
+            break;
+        }
     }
     None
 }
 
 /// Whether as many names as were told begin at `names`: the first 256 end at the second marker, and the last
 /// ones where the markers lie, but for padding.
-fn agree(
-    names: KernelVa,
-    symbols: u32,
-    markers: u64,
-    (second, last): (u32, u32),
-    read: &mut Read<'_>,
-) -> bool {
-    let first = read(names, second as usize);
-    if skip(&first, SYMBOLS_A_MARKER) != Some(second as usize) {
+fn agree(names: KernelVa, symbols: u32, markers: &Markers, read: &mut Read<'_>) -> bool {
+    let first = read(names, markers.second as usize);
+    if skip(&first, SYMBOLS_A_MARKER) != Some(markers.second as usize) {
         return false;
     }
-    let Some(room) = (markers - names.0).checked_sub(u64::from(last)) else { return false };
-    let rest = read(names.plus(u64::from(last)), room as usize);
+    let last = u64::from(markers.last);
+    let Some(room) = (markers.at - names.0).checked_sub(last) else { return false };
+    let rest = read(names.plus(last), room as usize);
     let left = (symbols - 1) % SYMBOLS_A_MARKER + 1;
     // What is left behind the last name is padding.
     skip(&rest, left).is_some_and(|length| rest.len() as u64 == room && rest.len() - length < 8)
@@ -228,11 +317,26 @@ mod tests {
 
     const BASE: u64 = 0xffff_ffff_8200_0000;
 
-    /// Which of two orders the tables have.
+    /// Which order the tables have.
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     enum Order {
+        /// Until v6.1.
         AddressesFirst,
+        /// v6.2 and v6.3: the order of names lies before the tokens.
+        NamesOrdered,
+        /// Since v6.4.
         AddressesLast,
+        /// v7.x: the same, at multiples of four and without a base.
+        Narrow,
+    }
+
+    impl Order {
+        const ALL: [Self; 4] =
+            [Self::AddressesFirst, Self::NamesOrdered, Self::AddressesLast, Self::Narrow];
+
+        fn addresses_last(self) -> bool {
+            matches!(self, Self::AddressesLast | Self::Narrow)
+        }
     }
 
     struct Image {
@@ -248,9 +352,10 @@ mod tests {
                 .collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let tables = compress(&names);
-            let mut bytes = vec![0xa5; 4096];
+            let alignment = if order == Order::Narrow { 4 } else { 8 };
+            let mut bytes = vec![0xa5; if order == Order::Narrow { 4092 } else { 4096 }];
             let mut put = |part: &[u8]| {
-                while !bytes.len().is_multiple_of(8) {
+                while !bytes.len().is_multiple_of(alignment) {
                     bytes.push(0);
                 }
                 let at = KernelVa(BASE + bytes.len() as u64);
@@ -260,7 +365,7 @@ mod tests {
             let offsets: Vec<u8> = (0..symbols).flat_map(|at| (at * 16).to_le_bytes()).collect();
             let base = 0xffff_ffff_8100_0000_u64;
             let mut addresses = None;
-            if order == Order::AddressesFirst {
+            if !order.addresses_last() {
                 addresses = Some(put(&offsets));
                 put(&base.to_le_bytes());
             }
@@ -275,11 +380,19 @@ mod tests {
                 rest = encoded_name(rest).unwrap().1;
             }
             put(&markers);
+            if order == Order::NamesOrdered {
+                // Big-endian numbers, as `write_src` puts them.
+                let numbers =
+                    (0..symbols).rev().flat_map(|at| at.to_be_bytes().into_iter().skip(1));
+                put(&numbers.collect::<Vec<u8>>());
+            }
             let token_table = put(&tables.token_table);
             let token_index = put(&tables.token_index);
-            if order == Order::AddressesLast {
+            if order.addresses_last() {
                 addresses = Some(put(&offsets));
-                put(&base.to_le_bytes());
+                if order != Order::Narrow {
+                    put(&base.to_le_bytes());
+                }
             }
             put(&[0x5a; 16]);
             let width = 4;
@@ -307,9 +420,9 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_found_in_both_orders() {
-        for symbols in [257, 511, 512, 513, 1025, 3000] {
-            for order in [Order::AddressesFirst, Order::AddressesLast] {
+    fn tables_are_found_in_every_order() {
+        for symbols in [257, 258, 259, 511, 512, 513, 1025, 3000] {
+            for order in Order::ALL {
                 let image = Image::new(symbols, order);
                 let found = image.search().unwrap_or_else(|| panic!("{symbols} {order:?}"));
                 let expected = image.expected;
@@ -317,7 +430,13 @@ mod tests {
                 assert_eq!(found.names, expected.names);
                 assert_eq!(found.token_table, expected.token_table);
                 assert_eq!(found.token_index, expected.token_index);
-                assert!(found.addresses.contains(&expected.addresses[0]), "{order:?}");
+                let right = expected.addresses[0];
+                let holds = |place: &Addresses| {
+                    // There is no base where offsets count from themselves.
+                    let same_base = order == Order::Narrow || place.base == right.base;
+                    (place.at, place.width) == (right.at, right.width) && same_base
+                };
+                assert!(found.addresses.iter().any(holds), "{order:?}");
                 let at = |at: KernelVa| (at.0 - BASE) as usize;
                 let index = image.bytes[at(found.token_index)..].first_chunk().unwrap();
                 let table = &image.bytes[at(found.token_table)..];
@@ -353,8 +472,9 @@ mod tests {
         fn mutated_images_never_panic(
             changes in proptest::collection::vec((0_usize..1 << 20, any::<u8>()), 0..8),
             cut in 0_usize..1 << 20,
+            order in proptest::sample::select(&Order::ALL[..]),
         ) {
-            let mut image = Image::new(700, Order::AddressesLast);
+            let mut image = Image::new(700, order);
             let length = image.bytes.len();
             for (at, value) in changes {
                 image.bytes[at % length] = value;
