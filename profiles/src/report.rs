@@ -6,10 +6,17 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::layout::Missing;
 
 use crate::memory::Fault;
+use crate::profile_file::ProfileFile;
 use crate::{btf, vmcoreinfo};
 
 /// Most refused candidates that an error names; the count goes on.
 pub const ATTEMPTS_NAMED_MAX: usize = 16;
+
+/// Most profile files that a refusal names.
+const OTHER_FILES_NAMED_MAX: usize = 4;
+
+/// Most characters of a release or build id out of a file that a refusal tells.
+const OTHER_TEXT_MAX: usize = 64;
 
 /// Where the layouts come from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -186,11 +193,16 @@ pub enum Refusal {
         found: String,
     },
     /// Neither a file nor a built-in table nor the kernel has layouts.
-    NoProfile,
+    NoProfile {
+        /// Which kernels the files are for.
+        files: OtherFiles,
+    },
     /// Neither a file nor a built-in table is for this build, and no profile may be made.
     NotGenerated {
         /// Its build id, if it says one.
         build_id: Option<String>,
+        /// Which kernels the files are for.
+        files: OtherFiles,
     },
     /// A profile was made before something was asked that today's decoders ask.
     Incomplete {
@@ -218,18 +230,18 @@ impl fmt::Display for Refusal {
             Self::PageTables { what, fault: Some(fault) } => write!(f, "{what}: {fault}"),
             Self::PageTables { what, fault: None } => write!(f, "{what} lies elsewhere"),
             Self::Release { found } => write!(f, "the kernel there is {found:?}"),
-            Self::NoProfile => {
-                write!(f, "no profile file or built-in table fits, and no BTF was found")
+            Self::NoProfile { files } => {
+                write!(f, "no profile file or built-in table fits, and no BTF was found{files}")
             }
-            Self::NotGenerated { build_id: Some(build_id) } => write!(
+            Self::NotGenerated { build_id: Some(build_id), files } => write!(
                 f,
                 "no profile file or built-in table is for build id {build_id}, and profile generation \
-                 is off"
+                 is off{files}"
             ),
-            Self::NotGenerated { build_id: None } => {
+            Self::NotGenerated { build_id: None, files } => {
                 write!(
                     f,
-                    "it says no build id to choose a profile by, and profile generation is off"
+                    "it says no build id to choose a profile by, and profile generation is off{files}"
                 )
             }
             Self::Incomplete { what } => {
@@ -256,9 +268,48 @@ impl Refusal {
         match self {
             Self::Vmcoreinfo(_) | Self::Lacks(_) | Self::Encrypted => 0,
             Self::PageTables { .. } | Self::Release { .. } => 1,
-            Self::NoProfile | Self::NotGenerated { .. } | Self::Incomplete { .. } => 2,
+            Self::NoProfile { .. } | Self::NotGenerated { .. } | Self::Incomplete { .. } => 2,
             Self::Btf(_) | Self::Missing(_) => 3,
             Self::NoInitTask | Self::NoDirectMap | Self::Verification(_) => 4,
+        }
+    }
+}
+
+/// Profile files for other kernels, as a reason for a refusal names them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct OtherFiles {
+    /// Release and build id (empty in an ISF) of the first ones.
+    named: Vec<(String, String)>,
+    /// How many there are.
+    count: usize,
+}
+
+impl OtherFiles {
+    pub(crate) fn of(files: &[ProfileFile]) -> Self {
+        // Whoever wrote the file chose how long they are.
+        let short = |text: &str| text.chars().take(OTHER_TEXT_MAX).collect::<String>();
+        let named = files
+            .iter()
+            .take(OTHER_FILES_NAMED_MAX)
+            .map(|file| (short(&file.release), short(&file.build_id)))
+            .collect();
+        Self { named, count: files.len() }
+    }
+}
+
+impl fmt::Display for OtherFiles {
+    /// Nothing where there are none, otherwise a clause that goes on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (release, build_id)) in self.named.iter().enumerate() {
+            f.write_str(if index == 0 { "; the profile files are for " } else { ", " })?;
+            write!(f, "{}", release.escape_debug())?;
+            if !build_id.is_empty() {
+                write!(f, " (build id {})", build_id.escape_debug())?;
+            }
+        }
+        match self.count.saturating_sub(self.named.len()) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
         }
     }
 }
@@ -380,3 +431,33 @@ impl fmt::Display for DiscoveryError {
 }
 
 impl core::error::Error for DiscoveryError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_files_that_do_not_fit() {
+        let file = |release: &str, build_id: &str| {
+            let text = format!(
+                r#"{{"format":2,"build_id":"{build_id}","release":"{release}","symbols":{{}},"members":{{}}}}"#
+            );
+            ProfileFile::parse(text.as_bytes()).unwrap()
+        };
+        let text = |files: &[ProfileFile]| {
+            let files = OtherFiles::of(files);
+            Refusal::NotGenerated { build_id: Some("ab12".to_owned()), files }.to_string()
+        };
+        let plain =
+            "no profile file or built-in table is for build id ab12, and profile generation is off";
+        assert_eq!(text(&[]), plain);
+        assert_eq!(
+            text(&[file("6.1.0-9-amd64", "cd34"), file("6.12.1", "")]),
+            format!("{plain}; the profile files are for 6.1.0-9-amd64 (build id cd34), 6.12.1")
+        );
+        let many = vec![file(&"x\\n".repeat(100), "cd34"); 6];
+        let told = text(&many);
+        assert!(told.ends_with(" and 2 more") && told.len() < 1000, "{told}");
+        assert!(!told.contains('\n'), "{told}");
+    }
+}

@@ -10,7 +10,7 @@ use crate::btf::{self, Btf, Header};
 use crate::discovery::candidate::{Candidate, LARGE_PAGE_BYTES};
 use crate::memory::{Fault, KernelMemory};
 use crate::object::read_object;
-use crate::report::Refusal;
+use crate::report::{OtherFiles, Refusal};
 
 /// Smallest BTF that is a kernel's own: modules' have some KB, kernels' megabytes.
 const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
@@ -50,7 +50,7 @@ pub(crate) fn search_btf<S: MemorySource + ?Sized>(
     candidate: &Candidate,
 ) -> Result<(PhysicalAddress, Vec<u8>), Refusal> {
     let (mut tries, mut places) = (0, 0);
-    let mut refusal = Refusal::NoProfile;
+    let mut refusal = Refusal::NoProfile { files: OtherFiles::default() };
     let mut image = ImagePieces::new(candidate);
     while let Some((address, piece)) = image.next(memory) {
         for offset in memmem::find_iter(&piece, &btf::MAGIC) {

@@ -35,8 +35,8 @@ use crate::memory::KernelMemory;
 use crate::profile::Profile;
 use crate::profile_file::{Completeness, ProfileFile, Recorder};
 use crate::report::{
-    Attempt, Attempts, Check, CheckOutcome, DiscoveryError, Event, Origin, Progress, Refusal,
-    Stage, Trace,
+    Attempt, Attempts, Check, CheckOutcome, DiscoveryError, Event, Origin, OtherFiles, Progress,
+    Refusal, Stage, Trace,
 };
 use crate::stored::{Stored, place_symbols};
 use crate::sweep::{EveryByte, PageBeginnings};
@@ -320,7 +320,8 @@ impl Search<'_, '_> {
             self.generate(&mut memory, candidate)
         } else {
             let build_id = candidate.build_id.clone();
-            Err(refused.unwrap_or(Refusal::NotGenerated { build_id }))
+            let files = OtherFiles::of(self.options.files);
+            Err(refused.unwrap_or(Refusal::NotGenerated { build_id, files }))
         };
         match (outcome, older) {
             // Better without what it is silent about than not at all.
@@ -375,7 +376,13 @@ impl Search<'_, '_> {
             let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
             return self.bind(memory, candidate, origin, &btf);
         }
-        let (at, bytes) = image::search_btf(memory, &candidate)?;
+        let (at, bytes) =
+            image::search_btf(memory, &candidate).map_err(|refusal| match refusal {
+                Refusal::NoProfile { .. } => {
+                    Refusal::NoProfile { files: OtherFiles::of(self.options.files) }
+                }
+                other => other,
+            })?;
         let btf = Btf::parse(&bytes).map_err(Refusal::Btf)?;
         let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
         self.bind(memory, candidate, origin, &btf)

@@ -83,7 +83,7 @@ fn reasons(error: &DiscoveryError, build_id: &str) -> Vec<String> {
 fn reason(attempt: &Attempt, build_id: &str) -> Option<String> {
     match &attempt.refusal {
         Refusal::Verification(_) => None,
-        Refusal::NotGenerated { build_id: Some(found) } => Some(format!(
+        Refusal::NotGenerated { build_id: Some(found), .. } => Some(format!(
             "Linux {} there has build id {found}, the profile is for {build_id}",
             attempt.release
         )),
