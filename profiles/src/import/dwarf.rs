@@ -21,6 +21,9 @@ const DEPTH_MAX: u32 = 32;
 /// Most entries that one look-up visits.
 const VISITS_MAX: u32 = 1 << 20;
 
+/// Most units: a kernel has about one for each of its source files, some thousands.
+const UNITS_MAX: usize = 1 << 16;
+
 type Slice<'d> = EndianSlice<'d, LittleEndian>;
 
 /// The sections that are read; others say nothing of types.
@@ -76,6 +79,9 @@ impl<'d> Dwarf<'d> {
         };
         let mut headers = parsed.sections.units();
         while let Some(header) = headers.next().map_err(refused)? {
+            if parsed.units.len() == UNITS_MAX {
+                return Err(Error::Dwarf(format!("more than {UNITS_MAX} units")));
+            }
             let unit = parsed.sections.unit(header).map_err(refused)?;
             parsed.note(&unit).map_err(refused)?;
             parsed.units.push(header);

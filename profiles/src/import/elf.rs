@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 
 use object::elf::{EM_AARCH64, EM_X86_64, FileHeader64, SHN_ABS, SHN_UNDEF};
-use object::read::elf::{ElfFile, FileHeader as _, ProgramHeader as _, Sym as _};
+use object::read::elf::{
+    ElfFile, FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _,
+};
 use object::{
     LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, ReadRef, SymbolFlags,
     SymbolKind,
@@ -22,11 +24,21 @@ use crate::symbols::Symbols;
 
 type File<'d, R> = ElfFile<'d, FileHeader64<LittleEndian>, R>;
 
-/// Largest part of the image that is read whole.
-const SEGMENT_BYTES_MAX: u64 = 512 << 20;
+/// Most bytes of all that is loaded.
+const LOADED_BYTES_MAX: u64 = 512 << 20;
 
-/// Largest section of DWARF that is read: a generic kernel's `.debug_info` has about 300 MB.
+/// Most DWARF that is read, unpacked: a generic kernel's `.debug_info` has about 300 MB.
 const DWARF_BYTES_MAX: u64 = 4 << 30;
+
+/// How many times longer than what is packed a section may say it is, and as many KB may be added: kernels'
+/// are packed to a fifth. Memory is taken for as much as is said.
+const DWARF_RATIO_MAX: u64 = 64;
+
+/// Most parts that are loaded: kernels have one to five.
+const SEGMENTS_MAX: usize = 64;
+
+/// Most bytes of notes: a kernel's have some hundred.
+const NOTES_BYTES_MAX: u64 = 16 << 20;
 
 /// Makes a profile from an ELF file.
 pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<ProfileFile, Error> {
@@ -37,6 +49,7 @@ pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<Pro
         EM_AARCH64 => Architecture::Aarch64,
         _ => return Err(Error::Architecture(format!("{:?}", file.architecture()))),
     };
+    check_notes(&file)?;
     let build_id = file.build_id().map_err(refused)?.ok_or(Error::NoBuildId)?;
     let build_id = hex(build_id);
     let pieces = pieces(&file, data)?;
@@ -55,12 +68,18 @@ pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<Pro
     let Some(section) = section else {
         let mut sections = HashMap::new();
         let mut unpacked = Vec::new();
+        let mut room = DWARF_BYTES_MAX;
         for name in dwarf::SECTIONS {
             let Some(section) = file.section_by_name(name) else { continue };
             let data = section.compressed_data().map_err(refused)?;
-            if data.uncompressed_size > DWARF_BYTES_MAX {
-                return Err(Error::TooLarge { what: "its DWARF", bytes_max: DWARF_BYTES_MAX });
+            let packed = data.data.len() as u64;
+            let believed = packed.saturating_mul(DWARF_RATIO_MAX) + (DWARF_RATIO_MAX << 10);
+            if data.uncompressed_size > believed {
+                return Err(Error::Elf(format!("{name} cannot be as long as it says")));
             }
+            room = room
+                .checked_sub(data.uncompressed_size)
+                .ok_or(Error::TooLarge { what: "its DWARF", bytes_max: DWARF_BYTES_MAX })?;
             unpacked.push((name, data.decompress().map_err(refused)?));
         }
         for (name, data) in &unpacked {
@@ -76,6 +95,23 @@ pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<Pro
     facts(&btf).into_file()
 }
 
+/// Bounds what is read in search of the build id: notes may overlap in the file, each as long as that.
+fn check_notes<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Result<(), Error> {
+    let sections = file.elf_section_table().iter();
+    let sections = sections
+        .filter(|section| section.sh_type(LittleEndian) == object::elf::SHT_NOTE)
+        .map(|section| section.sh_size(LittleEndian));
+    let segments = file.elf_program_headers().iter();
+    let segments = segments
+        .filter(|segment| segment.p_type(LittleEndian) == object::elf::PT_NOTE)
+        .map(|segment| segment.p_filesz(LittleEndian));
+    let bytes = sections.chain(segments).fold(0, u64::saturating_add);
+    if bytes > NOTES_BYTES_MAX {
+        return Err(Error::TooLarge { what: "all its notes", bytes_max: NOTES_BYTES_MAX });
+    }
+    Ok(())
+}
+
 fn refused(error: object::Error) -> Error {
     Error::Elf(error.to_string())
 }
@@ -83,13 +119,16 @@ fn refused(error: object::Error) -> Error {
 /// The parts that are loaded, with the addresses where they are linked.
 fn pieces<'d, R: ReadRef<'d>>(file: &File<'d, R>, data: R) -> Result<Vec<(u64, &'d [u8])>, Error> {
     let mut pieces = Vec::new();
+    let mut room = LOADED_BYTES_MAX;
     for segment in file.elf_program_headers() {
         if segment.p_type(LittleEndian) != object::elf::PT_LOAD {
             continue;
         }
-        if segment.p_filesz(LittleEndian) > SEGMENT_BYTES_MAX {
-            return Err(Error::TooLarge { what: "a segment", bytes_max: SEGMENT_BYTES_MAX });
-        }
+        // Segments may overlap in the file, so its size alone bounds nothing.
+        room = room
+            .checked_sub(segment.p_filesz(LittleEndian))
+            .filter(|_| pieces.len() < SEGMENTS_MAX)
+            .ok_or(Error::TooLarge { what: "what is loaded of it", bytes_max: LOADED_BYTES_MAX })?;
         let bytes = segment
             .data(LittleEndian, data)
             .map_err(|()| Error::Elf("a segment does not lie in it".to_owned()))?;

@@ -13,6 +13,9 @@ const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
 /// Most places that are looked into for each thing that is searched.
 const PLACES_MAX: usize = 1 << 14;
 
+/// Most pieces that begin like BTF and are parsed.
+const BTF_TRIES_MAX: u32 = 8;
+
 /// A note of type 3 (`NT_GNU_BUILD_ID`) with 20 bytes, by the name "GNU".
 const BUILD_ID_NOTE: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
 
@@ -35,11 +38,16 @@ pub(super) fn profile(image: &[u8]) -> Result<ProfileFile, Error> {
 /// The first BTF that is large enough and parses.
 fn types(image: &[u8]) -> Result<Btf<'_>, Error> {
     let mut refusal = Error::NoTypes;
+    let mut tries = 0;
     for at in memmem::find_iter(image, &btf::MAGIC).take(PLACES_MAX) {
         let rest = image.get(at..).unwrap_or(&[]);
         let Ok(header) = Header::parse(rest) else { continue };
         if header.total_bytes() < KERNEL_BTF_BYTES_MIN {
             continue;
+        }
+        tries += 1;
+        if tries > BTF_TRIES_MAX {
+            break;
         }
         match Btf::parse(rest) {
             Ok(btf) => return Ok(btf),

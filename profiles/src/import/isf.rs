@@ -18,8 +18,9 @@ use super::{Architecture, Error, Facts, release_of_banner};
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 
-/// Most bytes of a file, unpacked: those of generic kernels have 20 to 60 MB.
-pub(super) const FILE_BYTES_MAX: u64 = 512 << 20;
+/// Most bytes of a file, unpacked: those of generic kernels have 20 to 60 MB. The tape takes eight times as
+/// much where every second byte is a value.
+pub(super) const FILE_BYTES_MAX: u64 = 128 << 20;
 
 /// Deepest chain of typedefs, arrays and anonymous structures that is followed.
 const DEPTH_MAX: u32 = 32;

@@ -100,7 +100,8 @@ fn unpacked<'r>(mut input: impl Read + 'r) -> Result<Box<dyn Read + 'r>, Error> 
 fn from_tar(member: &mut dyn Read, out: &mut dyn Write) -> Result<String, Error> {
     let mut archive = tar::Archive::new(unpacked(member)?);
     let damaged = |error: io::Error| Error::Compressed(error.to_string());
-    for entry in archive.entries().map_err(damaged)?.take(MEMBERS_MAX as usize) {
+    // Raw: names that need a member of their own are read whole, however long, and no kernel has one.
+    for entry in archive.entries().map_err(damaged)?.raw(true).take(MEMBERS_MAX as usize) {
         let entry = entry.map_err(damaged)?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if entry.header().entry_type().is_file() && is_kernel(&path) {

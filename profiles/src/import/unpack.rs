@@ -7,8 +7,9 @@ use std::io::{self, Read};
 
 use super::Error;
 
-/// Most memory that one decoder of xz or lzma may take, in KiB: `xz -9e` wants 64 MiB.
-const LZMA_KIB_MAX: u32 = 512 << 10;
+/// Most memory that one decoder of xz or lzma may take, in KiB, which it takes as the data says: `xz -9e` wants
+/// 64 MiB, and newer kernels are packed with dictionaries of 128 MiB (scripts/xz_wrap.sh).
+const LZMA_KIB_MAX: u32 = 160 << 10;
 
 /// A block of the old lz4 frame holds so many bytes when unpacked (`LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`,
 /// lib/decompress_unlz4.c).
