@@ -217,6 +217,10 @@ impl<S: MemorySource> MemorySource for Fault<S> {
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
         self.source.next_data(from)
     }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        self.source.move_by(bytes)
+    }
 }
 
 impl<S: fmt::Debug> fmt::Debug for Fault<S> {

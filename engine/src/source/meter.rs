@@ -127,6 +127,15 @@ impl<S: MemorySource> MemorySource for Meter<S> {
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
         self.source.next_data(from)
     }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        let moved = self.source.move_by(bytes);
+        if moved {
+            self.lines.move_by(bytes);
+            self.pages.move_by(bytes);
+        }
+        moved
+    }
 }
 
 #[cfg(test)]

@@ -134,6 +134,14 @@ impl UnitSet {
         self.bits.clear();
     }
 
+    /// Moves all regions, with what is in the set, by so many bytes upwards (wrapping, whole units).
+    pub(super) fn move_by(&mut self, bytes: u64) {
+        for (units, _) in &mut self.regions {
+            let start = (units.start << self.shift).wrapping_add(bytes) >> self.shift;
+            *units = start..start + (units.end - units.start);
+        }
+    }
+
     /// Adds every unit that the bytes touch, as far as it is in a region.
     #[inline]
     pub(super) fn insert(&mut self, address: u64, bytes: u64) {

@@ -107,18 +107,53 @@ impl<S: MemorySource> MemorySource for Recorder<S> {
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
         self.source.next_data(from)
     }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        let moved = self.source.move_by(bytes);
+        if moved {
+            self.touched.move_by(bytes);
+        }
+        moved
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Replay;
+    use crate::source::{Detail, Fault, FaultRates, MappedFile, Meter, Replay};
 
     fn memory() -> Replay {
         let frames = vec![0, 1, 2, 7, 0x10_0000, 0x10_0003];
         let pages = (0..frames.len() * PAGE).map(|at| (at / 7 + at / PAGE) as u8).collect();
         let regions = vec![0..0x1_0000, 0x1_0000_0000..0x1_0001_0000];
         Replay::from_pages(regions, frames, pages).unwrap()
+    }
+
+    #[test]
+    fn memory_that_is_moved_takes_along_what_was_read_of_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(0x8000).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(file.as_file(), &[1; 0x3000], 0).unwrap();
+        let memory = Meter::new(MappedFile::open(file.path()).unwrap(), Detail::Lines).unwrap();
+        let memory = Fault::new(memory, 1, FaultRates::default());
+        let mut recorder = Recorder::new(memory).unwrap();
+        assert!(recorder.read_exact(PhysicalAddress(0x1ff0), &mut [0; 8]));
+        assert!(!recorder.move_by(12), "not by a part of a page");
+        assert!(recorder.move_by(0x4000_0000));
+        assert!(recorder.read_exact(PhysicalAddress(0x4000_2000), &mut [0; 8]));
+        let expected = [0x4000_1000, 0x4000_2000];
+        let touched: Vec<u64> = recorder.touched.iter().map(|page| page * PAGE_BYTES).collect();
+        assert_eq!(touched, expected);
+        let meter = recorder.source_mut().source_mut();
+        assert_eq!(meter.pages().collect::<Vec<_>>(), expected.map(PhysicalAddress));
+        assert_eq!(meter.counts().lines, 2);
+        assert!(recorder.move_by(0x4000_0000_u64.wrapping_neg()));
+        let mut image = Vec::new();
+        recorder.write_image(&mut image).unwrap();
+        let mut replay = Replay::from_bytes(image).unwrap();
+        assert!(replay.read_exact(PhysicalAddress(0x1000), &mut [0; 0x2000]));
+        // What only is where memory lies stays there.
+        assert!(!Recorder::new(replay).unwrap().move_by(0x1000));
     }
 
     #[test]
