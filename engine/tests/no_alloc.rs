@@ -13,9 +13,13 @@ use std::cell::Cell;
 use common::damage::{Damaged, touched_pages};
 use common::recorded::images_or_skip;
 use common::{Machine, Random, Scanner, Watcher, entities};
+use panoptes_decoders::address::PhysicalAddress;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::source::{Detail, Fault, FaultRates, MappedFile, MemorySource, Meter};
+use panoptes_engine::source::{
+    Detail, Fault, FaultRates, FileSource, MappedFile, MemorySource, Meter, Outcome, Request,
+};
 use panoptes_engine::walk::{Kernel, Scope};
+use panoptes_rig::dump::{self, Packing};
 
 /// Counts while it is sealed, and passes on.
 struct Counting;
@@ -154,12 +158,69 @@ fn scans_of_a_mapped_file_allocate_nothing() {
     });
 }
 
+/// Reads here and there, whole pages and pieces, in 5 batches.
+fn read_about(what: &str, source: &mut FileSource, within: u64) {
+    let mut random = Random(1);
+    let mut arena = vec![0; 16_000];
+    let mut batch = || -> Vec<Request> {
+        let request = |index: usize| {
+            let address = random.below(within as usize) as u64;
+            let (address, length) = match index % 3 {
+                0 => (address & !0xfff, 4096),
+                _ => (address, random.below(6000) as u32),
+            };
+            Request::new(PhysicalAddress(address), length, random.below(8000) as u32)
+        };
+        (0..2000).map(request).collect()
+    };
+    let mut batches: Vec<Vec<Request>> = (0..5).map(|_| batch()).collect();
+    sealed(what, || {
+        for requests in &mut batches {
+            source.read_batch(requests, &mut arena);
+        }
+    });
+    let read = batches.iter().flatten().filter(|request| request.outcome == Outcome::Read);
+    assert!(read.count() > 1000, "{what}");
+}
+
+/// Blocks are unpacked into room that is there from the start. Not so zstd's: its decoder asks for memory for each
+/// block.
+#[test]
+fn reading_dumps_of_packed_pages_allocates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ram, path) = (folder.path().join("ram"), folder.path().join("dump"));
+    let bytes = 4_usize << 20;
+    let memory: Vec<u8> = (0..bytes).map(|at| (at / 7 * (at >> 12) % 251) as u8).collect();
+    std::fs::write(&ram, memory).unwrap();
+    for packing in [Packing::Zlib, Packing::Lzo, Packing::Snappy] {
+        dump::kdump(&ram, &path, packing).unwrap();
+        let mut source = FileSource::open(&path).unwrap();
+        read_about(&format!("{packing:?}"), &mut source, bytes as u64);
+    }
+    dump::lime(&ram, &path, 2).unwrap();
+    read_about("AVML", &mut FileSource::open(&path).unwrap(), bytes as u64);
+    dump::lime(&ram, &path, 1).unwrap();
+    read_about("LiME", &mut FileSource::open(&path).unwrap(), bytes as u64);
+}
+
+/// Only where /proc/kcore may be read.
+#[test]
+fn reading_the_memory_of_this_machine_allocates_nothing() {
+    let mut source = match FileSource::open_host() {
+        Ok(source) => source,
+        Err(error) => {
+            eprintln!("skipped: reading_the_memory_of_this_machine_allocates_nothing: {error}");
+            return;
+        }
+    };
+    let end = source.regions().last().unwrap().end;
+    read_about("/proc/kcore", &mut source, end);
+}
+
 /// Whatever the device does, unless its context has to be started again.
 #[cfg(feature = "doca")]
 #[test]
 fn reading_by_a_dma_engine_allocates_nothing() {
-    use panoptes_decoders::address::PhysicalAddress;
-    use panoptes_engine::source::Request;
     use panoptes_engine::source::doca::{DocaMemory, DocaOptions, Library};
     use panoptes_rig::standin::Standin;
 

@@ -45,7 +45,7 @@ impl Fuzz {
         }
         let path = folder.path().join("dump");
         let mut dumps = vec![Vec::new()]; // the input itself
-        for packing in [Packing::Lzo, Packing::Snappy, Packing::Zstd] {
+        for packing in [Packing::Zlib, Packing::Lzo, Packing::Snappy, Packing::Zstd] {
             dump::kdump(&ram, &path, packing).unwrap();
             let dump = std::fs::read(&path).unwrap();
             dumps.push(flattened(&dump));

@@ -79,9 +79,11 @@ pub fn lime(ram: &Path, path: &Path, version: u32) -> Result<()> {
     out.flush().map_err(&failed)
 }
 
-/// How a kdump-compressed dump is packed that QEMU does not write, or not as Debian builds it.
+/// How a kdump-compressed dump is packed. QEMU as Debian builds it writes zlib alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Packing {
+    /// As makedumpfile does with `-c`.
+    Zlib,
     /// As makedumpfile does with `-l`.
     Lzo,
     /// As makedumpfile does with `-p`.
@@ -94,6 +96,7 @@ impl Packing {
     /// DUMP_DH_COMPRESSED_… of makedumpfile's diskdump_mod.h.
     const fn flag(self) -> u32 {
         match self {
+            Self::Zlib => 1,
             Self::Lzo => 2,
             Self::Snappy => 4,
             Self::Zstd => 0x20,
@@ -102,6 +105,7 @@ impl Packing {
 
     fn pack(self, page: &[u8]) -> Result<Vec<u8>> {
         match self {
+            Self::Zlib => Ok(miniz_oxide::deflate::compress_to_vec_zlib(page, 1)),
             Self::Lzo => lzokay::compress::compress(page)
                 .map_err(|error| Error::new(format!("cannot pack a page with LZO: {error:?}"))),
             Self::Snappy => snap::raw::Encoder::new()

@@ -1,7 +1,7 @@
 //! The compressions that dumps use, each into a buffer of known size.
 //!
-//! zlib, LZO1X and snappy take no memory of their own for it; the decoder of zstd takes and gives back some
-//! hundred bytes for a block whose tables are the standard's own.
+//! zlib, LZO1X and snappy take no memory of their own for it (engine/tests/no_alloc.rs). The decoder of zstd does for
+//! every block, though its state is kept: it is the one place where a scan asks for memory after the start.
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
