@@ -152,7 +152,9 @@ fn core() -> Vec<u8> {
     for index in 0..3_u64 {
         dump.extend([1, 0, 0, 0, 7, 0, 0, 0]);
         let numbers = [0x200 + index * 0x1800, index << 40, index * 0x1000, 0x1800, 0x2000, 0];
-        numbers.map(|number| dump.extend(number.to_le_bytes()));
+        for number in numbers {
+            dump.extend(number.to_le_bytes());
+        }
     }
     dump.resize(0x200 + 3 * 0x1800, 0x5a);
     dump
