@@ -1,0 +1,11 @@
+//! Volatility 3's symbols and every look-up of the layouts.
+#![no_main]
+
+use std::io::Cursor;
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_profiles::import::{Wanted, from_kernel};
+
+fuzz_target!(|data: &[u8]| {
+    let _ = from_kernel(&mut Cursor::new(data), Wanted::default());
+});

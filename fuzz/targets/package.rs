@@ -1,0 +1,11 @@
+//! Packages of distributions: what is taken out of one is no longer than it may be.
+#![no_main]
+
+use std::io;
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_profiles::import::package;
+
+fuzz_target!(|data: &[u8]| {
+    let _ = package::unpack(data, &mut io::sink());
+});
