@@ -1,7 +1,7 @@
 //! arm64's plain image: the kernel as it lies in memory, without names for its parts.
 
 use memchr::memmem;
-use panoptes_decoders::layout::u32_at;
+use panoptes_decoders::layout::{u32_at, u64_at};
 
 use super::{Architecture, Error, Facts, find_release, hex, kallsyms_search};
 use crate::btf::{self, Btf, Header};
@@ -59,7 +59,7 @@ fn types(image: &[u8]) -> Result<Btf<'_>, Error> {
 
 /// The kernel's own build id: the image also holds vDSOs, which are ELF files with build ids of their own.
 fn build_id(image: &[u8]) -> Option<String> {
-    let inner: Vec<_> = memmem::find_iter(image, b"\x7fELF\x02\x01\x01")
+    let inner: Vec<_> = memmem::find_iter(image, b"\x7fELF")
         .take(PLACES_MAX)
         .filter_map(|at| Some(at..at + elf_bytes(image.get(at..)?)?))
         .collect();
@@ -70,11 +70,15 @@ fn build_id(image: &[u8]) -> Option<String> {
         .map(hex)
 }
 
-/// How long an ELF file is: up to the end of its headers of sections, which linkers put last.
+/// How long an ELF file is: up to the end of its headers of sections, which linkers put last. There is a vDSO of
+/// 32 bits too (`CONFIG_COMPAT_VDSO`).
 fn elf_bytes(elf: &[u8]) -> Option<usize> {
-    let headers = panoptes_decoders::layout::u64_at(elf, 0x28);
-    // `e_shentsize` and `e_shnum`.
-    let sizes = u32_at(elf, 0x3a);
+    // `e_shoff`, then `e_shentsize` and `e_shnum`; both classes little-endian, version 1.
+    let (headers, sizes) = match elf.get(4..7)? {
+        [2, 1, 1] => (u64_at(elf, 0x28), u32_at(elf, 0x3a)),
+        [1, 1, 1] => (u64::from(u32_at(elf, 0x20)), u32_at(elf, 0x2e)),
+        _ => return None,
+    };
     let bytes = usize::try_from(headers).ok()?;
     let bytes = bytes.checked_add((sizes & 0xffff) as usize * (sizes >> 16) as usize)?;
     (bytes <= INNER_BYTES_MAX && bytes <= elf.len()).then_some(bytes)
@@ -87,15 +91,16 @@ mod tests {
     #[test]
     fn the_build_id_of_a_program_inside_is_not_the_kernels() {
         let mut image = vec![0; 64];
-        // A program of 0x140 bytes: its one header of 64 bytes lies at 0x100.
-        let mut inner = b"\x7fELF\x02\x01\x01".to_vec();
-        inner.resize(0x140, 0);
-        inner[0x28] = 0;
-        inner[0x29] = 1;
-        inner[0x3a] = 64;
-        inner[0x3c] = 1;
-        inner[0x80..0x80 + BUILD_ID_NOTE.len()].copy_from_slice(BUILD_ID_NOTE);
-        image.extend(inner);
+        // Programs of 0x140 bytes, of either class: their one header of 64 bytes lies at 0x100.
+        for (class, headers, sizes) in [(2, 0x28, 0x3a), (1, 0x20, 0x2e)] {
+            let mut inner = [b"\x7fELF", &[class, 1, 1][..]].concat();
+            inner.resize(0x140, 0);
+            inner[headers + 1] = 1;
+            inner[sizes] = 64;
+            inner[sizes + 2] = 1;
+            inner[0x80..0x80 + BUILD_ID_NOTE.len()].copy_from_slice(BUILD_ID_NOTE);
+            image.extend(inner);
+        }
         assert_eq!(build_id(&image), None);
         image.extend(BUILD_ID_NOTE);
         image.extend([0xab; 20]);
