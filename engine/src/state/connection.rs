@@ -380,9 +380,14 @@ impl Pass<'_, '_> {
             waits: waits(&facts),
             stray: false,
         };
-        new.told = self.quiet || new.listens() || self.can_be_told(&new);
+        // Whoever came later than we cannot have had it before.
+        let existed = |owner: &Owner| {
+            self.holding.processes.get(owner.row).is_none_or(|process| process.life.existing)
+        };
+        let quiet = self.quiet && new.owner.as_ref().is_none_or(existed);
+        new.told = quiet || new.listens() || self.can_be_told(&new);
         let Connections { rows, head, .. } = &mut *self.connections;
-        if rows.insert(head, &mut self.cursor, new) && new.told && !self.quiet && !new.listens() {
+        if rows.insert(head, &mut self.cursor, new) && new.told && !quiet && !new.listens() {
             self.tell(&new, Some(number), Kind::Created);
         }
     }

@@ -123,6 +123,8 @@ pub struct State {
     beginning_scans: u32,
     /// When the newest process began that was there then, if some of them found no room.
     late_start: u64,
+    /// When the newest process began that was there when we came, if that is known ([`State::arrive`]).
+    arrival: Option<u64>,
 }
 
 /// What hangs on one process.
@@ -213,7 +215,14 @@ impl State {
             settled: false,
             beginning_scans: 0,
             late_start: 0,
+            arrival: None,
         }
+    }
+
+    /// Takes note of what is there now, before the first scan that is taken in: what begins later is news, however
+    /// long that scan lets itself be waited for. A scan that is not whole may miss the newest and says nothing.
+    pub fn arrive(&mut self, snapshot: &Snapshot) {
+        self.arrival = update::newest_of_all(snapshot);
     }
 
     /// Forgets everything, as if nothing had ever been seen: the machine was lost, or has another boot.
@@ -231,6 +240,7 @@ impl State {
         self.settled = false;
         self.beginning_scans = 0;
         self.late_start = 0;
+        self.arrival = None;
     }
 
     /// How much of a limit is in use.

@@ -21,7 +21,8 @@ impl State {
     pub fn update(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         self.scan = self.scan.wrapping_add(1);
         let whole = views_are_whole(snapshot);
-        // What is there at the first whole scan, and before it, was there when we came; if there is one.
+        // What is there at the first whole scan, and before it, was there when we came, if there is one and nothing
+        // better is known.
         let quiet = !self.settled && !self.settings.report_existing;
         self.match_processes(snapshot);
         self.let_go(snapshot, whole, now_ns, out);
@@ -235,7 +236,8 @@ impl State {
         let mut new = Process::new(&leader.task, now_ns);
         new.row = index as u32;
         // Or it was there and found no room until now.
-        new.life.existing = quiet || key.start_boottime <= self.late_start;
+        let came_later = self.arrival.is_some_and(|arrival| key.start_boottime > arrival);
+        new.life.existing = quiet && !came_later || key.start_boottime <= self.late_start;
         new.life.announced = new.life.existing;
         let id = self.processes.insert(new, self.scan)?;
         self.rows[index] = Some(id);
@@ -375,6 +377,11 @@ fn views_are_whole(snapshot: &Snapshot) -> Option<u32> {
         && snapshot.threads.dropped == 0
         && snapshot.processes.dropped == 0;
     whole.then_some(if snapshot.losses.unreadable == 0 { 1 } else { ABSENT_SCANS_MAX })
+}
+
+/// When the newest process began, if the scan shows them all.
+pub(super) fn newest_of_all(snapshot: &Snapshot) -> Option<u64> {
+    views_are_whole(snapshot).map(|_| newest(snapshot))
 }
 
 /// When the newest process of a scan began.

@@ -66,6 +66,8 @@ pub enum ScanError {
     NoFirstProcess,
     /// Process 1 is another than before: the machine has rebooted.
     OtherBoot,
+    /// The kernel has counted fewer forks than before: this is an earlier time of the same boot.
+    WentBack,
 }
 
 impl core::fmt::Display for ScanError {
@@ -78,6 +80,7 @@ impl core::fmt::Display for ScanError {
             Self::NoFirstProcess => {
                 "process 1 cannot be found any more: has the machine stopped or rebooted?"
             }
+            Self::WentBack => "the machine was put back to an earlier time",
             Self::OtherBoot => "process 1 began at another time than before: the machine has rebooted",
         })
     }

@@ -72,6 +72,8 @@ pub struct Watched {
     workload: WorkloadTracker,
     /// When process 1 began, which is so as long as the machine runs.
     init_start_ns: Option<u64>,
+    /// How many forks its kernel had counted, which only grow.
+    forks: Option<u64>,
     /// Its clock, and since when that says so.
     ticks: Option<u64>,
     ticked_ns: i64,
@@ -98,16 +100,18 @@ impl Watched {
             workload: WorkloadTracker::new(setup.identity),
             kernel,
             init_start_ns: None,
+            forks: None,
             ticks: None,
             ticked_ns: 0,
             ticks_seen: 0,
         }
     }
 
-    /// Looks for the first process; `None` where it cannot be read just now.
+    /// Looks for the first process; `None` where it cannot be read just now. What begins after this is news.
     pub fn first_process<S: MemorySource>(&mut self, source: &mut S) -> Option<FirstProcess> {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
         let snapshot = self.walker.scan(source, &self.kernel, scope).ok()?;
+        self.state.arrive(snapshot);
         first_of(snapshot)
     }
 
@@ -130,6 +134,11 @@ impl Watched {
             (Some(_), None) => return Err(ScanError::NoFirstProcess),
             (Some(before), Some(now)) if before != now => return Err(ScanError::OtherBoot),
             (_, init) => self.init_start_ns = init,
+        }
+        // One that was saved before and is restored now: what has happened since did not end, it never was.
+        match (self.forks, snapshot.machine.total_forks) {
+            (Some(before), Some(now)) if now < before => return Err(ScanError::WentBack),
+            (before, now) => self.forks = now.or(before),
         }
         // Nor does anything happen in a machine whose clock stands still. One that was reset, or loads another kernel,
         // has its memory overwritten meanwhile.

@@ -17,6 +17,7 @@ mod laws;
 mod limits;
 mod profiles;
 mod record;
+mod restores;
 mod storm;
 mod systems;
 mod tour;

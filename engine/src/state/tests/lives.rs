@@ -49,6 +49,39 @@ fn a_first_scan_that_is_not_whole_does_not_end_the_beginning() {
     assert_eq!(watch.scan(&world().with(FakeProcess::new(300))), ["+process 300 task300"]);
 }
 
+/// Found by a load that was started as soon as a machine was said to be watched: its processes were in the first
+/// scan that was taken in, so that only their ends were told of.
+#[test]
+fn what_begins_before_the_first_scan_and_after_we_came_is_news() {
+    let mut watch = Watch::quiet();
+    world().show(&mut watch.snapshot);
+    watch.state.arrive(&watch.snapshot);
+    let mut torn = world().with(FakeProcess::new(300));
+    torn.idr_whole = false;
+    torn.remove(100);
+    assert_eq!(watch.scan(&torn), ["+process 300 task300"]);
+    let all = world().with(FakeProcess::new(300)).with(FakeProcess::new(400).with_thread(401));
+    assert_eq!(watch.scan(&all), ["+process 400 task400", "+thread 400/401"], "100 was there");
+    let mut world = all;
+    world.remove(300);
+    assert_eq!(watch.scan(&world), ["-process 300 task300"]);
+    // Another boot has other times.
+    watch.state.forget();
+    assert_eq!(watch.scan(&world), NOTHING);
+}
+
+#[test]
+fn who_came_when_cannot_be_said_by_a_scan_that_is_not_whole() {
+    let mut watch = Watch::quiet();
+    let mut torn = world();
+    torn.task_list_closed = false;
+    torn.remove(200);
+    torn.show(&mut watch.snapshot);
+    watch.state.arrive(&watch.snapshot);
+    assert_eq!(watch.scan(&world().with(FakeProcess::new(300))), NOTHING);
+    assert_eq!(watch.scan(&world().with(FakeProcess::new(300))), NOTHING);
+}
+
 #[test]
 fn a_beginning_that_is_never_whole_ends_all_the_same() {
     let mut watch = Watch::quiet();

@@ -1,0 +1,123 @@
+//! Machines that are saved and restored: the boot goes on, at the time at which it was saved.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use panoptes_rig::{Flavor, Guest, enabled};
+use serde_json::json;
+
+use crate::record::{Record, count, list};
+use crate::watcher::Watch;
+use crate::{inside, laws};
+
+/// How long saving may take.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A guest whose memory is a file that outlives it; with `saved`, restored from there.
+fn guest(folder: &Path, saved: Option<&Path>) -> Guest {
+    inside::boot_with(Flavor::V6_1, |spec| {
+        spec.ram_file = Some(folder.join("ram"));
+        if let Some(saved) = saved {
+            let from = format!("exec:cat {}", saved.display());
+            spec.qemu_arguments = vec!["-incoming".to_owned(), from];
+        }
+    })
+}
+
+/// Saves the machine as it is; it stands still then.
+fn save(guest: &mut Guest, saved: &Path) {
+    let to = json!({"uri": format!("exec:cat >{}", saved.display())});
+    let without_limit = json!({"max-bandwidth": 1_u64 << 40});
+    guest.qmp("migrate-set-parameters", Some(&without_limit)).unwrap();
+    guest.qmp("migrate", Some(&to)).unwrap();
+    let begin = Instant::now();
+    loop {
+        let state = guest.qmp("query-migrate", None).unwrap();
+        match state["status"].as_str() {
+            Some("completed") => return,
+            Some("failed" | "cancelled") => panic!("{state}"),
+            _ => assert!(begin.elapsed() < PATIENCE, "{state}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Watches the file of memory while the machine in it is saved, ends, and is restored by another QEMU; with
+/// `goes_on`, it lives on for a while after it was saved.
+fn watch_a_restored_machine(goes_on: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved");
+    let mut before = guest(folder.path(), None);
+    let watcher = Watch::of(&before).attached();
+    let is_birth = |record: &Record, process_id| {
+        record.is("process_created") && record.process_id() == process_id
+    };
+    let kept = inside::start(&mut before, "sleep 7000");
+    let boot = watcher.wait_for("a process", |record| is_birth(record, kept)).boot();
+    save(&mut before, &saved);
+    let mut undone = Vec::new();
+    if goes_on {
+        before.resume().unwrap();
+        for _ in 0..10 {
+            let process_id = inside::start(&mut before, "sleep 7001");
+            watcher.wait_for("one that will never have been", |r| is_birth(r, process_id));
+            undone.push(process_id);
+        }
+    }
+    before.quit().unwrap();
+
+    let mut after = guest(folder.path(), Some(&saved));
+    let begin = Instant::now();
+    let found = loop {
+        let process_id = inside::start(&mut after, "sleep 7002");
+        std::thread::sleep(Duration::from_secs(1));
+        let records = watcher.records();
+        let is_it = |record: &&Record| {
+            is_birth(record, process_id)
+                && record.process()["process_command_line_argument_list"][1] == "7002"
+        };
+        if let Some(record) = records.iter().find(is_it) {
+            break record.boot();
+        }
+        let last = &records[records.len().saturating_sub(10)..];
+        assert!(begin.elapsed() < PATIENCE, "never found again:{}", list(last));
+    };
+    assert_eq!(found, boot, "it is the same boot");
+    // What it had when it was saved has only ended now.
+    inside::run(&mut after, &format!("kill {kept}"));
+    watcher.wait_for("its end", |record| {
+        record.is("process_terminated") && record.process_id() == kept
+    });
+    let ended = watcher.stop();
+    for line in &ended.said {
+        println!("{line}");
+    }
+    assert_eq!(ended.code, Some(0));
+    let ends: Vec<&Record> = ended
+        .records
+        .iter()
+        .filter(|record| record.is("process_terminated"))
+        .filter(|record| record.process()["process_command_line_argument_list"][1] == "7001")
+        .collect();
+    assert!(ends.is_empty(), "{}", list(ends));
+    assert_eq!(count(&ended.records, "process_hidden"), 0);
+    let told = count(&ended.records, "details_gathering_failed");
+    assert_eq!(told, usize::from(goes_on), "{:?}", ended.said);
+    if !goes_on {
+        laws::hold(&ended.records);
+    }
+}
+
+#[test]
+fn a_machine_that_is_saved_and_restored_goes_on() {
+    if enabled("a_machine_that_is_saved_and_restored_goes_on") {
+        watch_a_restored_machine(false);
+    }
+}
+
+#[test]
+fn a_machine_that_is_put_back_to_an_earlier_time_is_found_again() {
+    if enabled("a_machine_that_is_put_back_to_an_earlier_time_is_found_again") {
+        watch_a_restored_machine(true);
+    }
+}
