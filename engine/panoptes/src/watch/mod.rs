@@ -9,6 +9,7 @@
 mod announce;
 mod control;
 mod finder;
+mod losses;
 mod outputs;
 mod pulse;
 mod scanner;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use panoptes_profiles::Profile;
 
+use super::losses::Post;
+
 /// An idle kernel's clock is brought up to date every now and then; after so long it stands still.
 const STILL: Duration = Duration::from_secs(5);
 /// A machine may be paused for days: the question is asked ever more seldom, up to this.
@@ -19,6 +21,8 @@ pub(super) struct Vital {
     stands_still: AtomicBool,
     /// A [`Doubt`], or 0.
     given_up: AtomicU8,
+    /// What its scans miss.
+    pub(super) losses: Post,
 }
 
 /// Why a machine has to be taken in anew.

@@ -12,6 +12,7 @@ use panoptes_engine::source::AnySource;
 use panoptes_engine::watch::Watched;
 use panoptes_sinks::queue::Producer;
 
+use super::losses::Patience;
 use super::pulse::{Pulse, Vital};
 use crate::message::Messages;
 
@@ -134,11 +135,14 @@ struct Turn {
     assigned: Assigned,
     failures: u32,
     pulse: Pulse,
+    patience: Patience,
+    ticks: Option<u64>,
 }
 
 impl Turn {
     fn new(assigned: Assigned) -> Self {
-        Self { assigned, failures: 0, pulse: Pulse::new(Instant::now()) }
+        let pulse = Pulse::new(Instant::now());
+        Self { assigned, failures: 0, pulse, patience: Patience::new(), ticks: None }
     }
 
     /// Scans once; if it is of no use to go on, why, and whether the machine itself is gone.
@@ -161,7 +165,14 @@ impl Turn {
                 return (self.failures == FAILURES_MAX).then(|| (error.to_string(), false));
             }
         }
-        if self.pulse.beat(watched.snapshot().machine.ticks, Instant::now()) {
+        let (snapshot, now) = (watched.snapshot(), Instant::now());
+        let ticks = snapshot.machine.ticks;
+        // What a machine that does not run is overwritten with is not its own.
+        let runs = ticks.is_none() || ticks != std::mem::replace(&mut self.ticks, ticks);
+        if runs && let Some(losses) = self.patience.consider(snapshot.losses, now) {
+            vital.losses.put(losses);
+        }
+        if self.pulse.beat(ticks, now) {
             if source.is_unlinked() {
                 let reason = "the memory file was removed and the clock in it stands still";
                 return Some((format!("{reason}: the machine is gone"), true));

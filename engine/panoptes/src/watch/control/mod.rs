@@ -1,5 +1,7 @@
 //! The control thread: finds kernels, hands systems to scanners, hears signals, tells what was lost.
 
+mod machines;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,12 +18,6 @@ use panoptes_sinks::queue::{QueueSize, Waker, queue};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, Writer};
 
-use super::announce::{Announcer, because};
-use super::finder::{Finder, is_same};
-use super::outputs;
-use super::pulse::{Doubt, Found, Vital};
-use super::scanner::{Assigned, Lost, Pace, Scanner, Shared};
-use super::signals::{Signals, Wish};
 use crate::attach::{KnownProfiles, find_kernel, open_with, tell, tell_losses};
 use crate::config::{Cores, Mode, System, SystemAddress};
 use crate::dma::Regions;
@@ -31,6 +27,12 @@ use crate::interfaces::{Interfaces, of_this_machine};
 use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::state::{BootKey, StateStore, default_folder};
+use crate::watch::announce::{Announcer, because};
+use crate::watch::finder::Finder;
+use crate::watch::outputs;
+use crate::watch::pulse::{Found, Vital};
+use crate::watch::scanner::{Assigned, Lost, Pace, Scanner, Shared};
+use crate::watch::signals::{Signals, Wish};
 
 /// How long a person's `watch` waits for a first kernel: a guest may still be starting.
 const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
@@ -236,6 +238,7 @@ impl Control {
             }
             self.look_again();
             self.look_at_memory();
+            self.tell_missed();
             self.tell_dropped();
             self.tell_refused();
             if self.writer.is_finished() {
@@ -298,38 +301,6 @@ impl Control {
         drop(self.scanners);
         // What was said is written; the outcome is decided already.
         let _ = self.writer.join();
-    }
-
-    /// Takes in guests that have come, and lets go of those that went before they were ever watched.
-    fn find_guests(&mut self) {
-        let Some(finder) = &mut self.finder else { return };
-        let now = Instant::now();
-        let Some(guests) = finder.look(now, &self.messages) else { return };
-        for candidate in &mut self.candidates {
-            let waits = candidate.found && candidate.due.is_some();
-            if waits && !guests.iter().any(|guest| is_same(&candidate.system, guest)) {
-                candidate.let_go();
-            }
-        }
-        for guest in guests {
-            let mut known = self.candidates.iter().filter(|candidate| !candidate.gone);
-            if known.any(|candidate| is_same(&candidate.system, &guest)) {
-                continue;
-            }
-            let address = SystemAddress::Qemu(guest.pid);
-            let mut name = guest.name.unwrap_or_else(|| address.default_name());
-            let mut known = self.candidates.iter().filter(|candidate| !candidate.gone);
-            if known.any(|candidate| candidate.system.name == name) {
-                name = format!("{name} ({address})");
-            }
-            self.messages.info(format_args!("{name}: found as {address}"));
-            let settings = self.request.configuration.default.clone();
-            let candidate = Candidate::new(System { name, address, settings }, now, true);
-            match self.candidates.iter_mut().find(|candidate| candidate.gone) {
-                Some(place) => *place = candidate,
-                None => self.candidates.push(candidate),
-            }
-        }
     }
 
     fn try_due_systems(&mut self) {
@@ -497,72 +468,6 @@ impl Control {
         };
         watched.set_boot_uuid(self.store.boot_uuid(&key).into_bytes());
         (watched, first.is_some_and(|first| first.runs_a_program))
-    }
-
-    /// Looks what has become of machines whose clocks stand still.
-    fn look_again(&mut self) {
-        for candidate in &mut self.candidates {
-            let Some((found, vital)) = &candidate.scanned else { continue };
-            if !vital.take_doubt() {
-                continue;
-            }
-            let system = &candidate.system;
-            let configuration = &self.request.configuration;
-            let Ok(known) = KnownProfiles::of(system, configuration, &self.messages) else {
-                continue;
-            };
-            // What cannot be read shows again when it is scanned.
-            let now =
-                open_with(&system.address, &system.settings, &configuration.service, &mut |_| {})
-                    .ok()
-                    .and_then(|mut source| find_kernel(&mut source, &known, &mut ()).ok());
-            if now.is_some_and(|profile| Found::of(&profile) != *found) {
-                vital.give_up(Doubt::OtherKernel);
-            } else if !std::mem::replace(&mut candidate.still, true) {
-                self.messages.debug(format_args!(
-                    "{}: its clock stands still: it is paused, or gone",
-                    system.name
-                ));
-            }
-        }
-    }
-
-    /// Looks whether QEMU has plugged memory in or out: such a guest is taken in anew.
-    fn look_at_memory(&mut self) {
-        let now = Instant::now();
-        if now < self.next_memory {
-            return;
-        }
-        self.next_memory = now + MEMORY_LOOK;
-        for candidate in &mut self.candidates {
-            let (Some((_, vital)), SystemAddress::Qemu(pid)) =
-                (&candidate.scanned, &candidate.system.address)
-            else {
-                continue;
-            };
-            let users = &self.request.configuration.service.guest_users;
-            // One that has ended is noticed by who scans it.
-            let Ok(layout) = guests::plan(*pid, &guests::Users::of(users)) else { continue };
-            // Twice the same: while memory is plugged in there is more of it than is used yet.
-            if layout != candidate.layout.0 && layout == candidate.layout.1 {
-                vital.give_up(Doubt::OtherMemory);
-            }
-            candidate.layout.1 = layout;
-        }
-    }
-
-    /// Takes back a system that could not be scanned any more.
-    fn lose(&mut self, lost: &Lost) {
-        let candidate = &mut self.candidates[lost.index];
-        candidate.scanned = None;
-        let system = candidate.system.clone();
-        self.messages.warning(format_args!("{}: {}", system.name, lost.reason));
-        candidate.due = Some(Instant::now() + candidate.pause);
-        candidate.told = false;
-        if candidate.found && lost.has_ended {
-            candidate.let_go();
-        }
-        self.announcer.host(&system, Activity::DetailsGatheringFailed, &because(&lost.reason));
     }
 
     /// For a person at a terminal: what can never work ends the program instead of being tried for ever.
