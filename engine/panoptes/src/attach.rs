@@ -176,6 +176,8 @@ pub fn attach(
     let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
         tell(&event, &system.name, messages);
     });
+    // Whatever was found or not: memory of a machine that has ended may be another's by now.
+    still_there(&mut source, system)?;
     let profile = found.map_err(|error| {
         tell_losses(&source, &system.name, messages);
         discovery_failure(system, &error)
@@ -189,6 +191,17 @@ pub fn attach(
     ));
     let kernel = kernel_of(&profile);
     Ok(Attached { source, profile, kernel })
+}
+
+/// Fails if the machine has ended since its memory was opened.
+pub fn still_there(source: &mut AnySource, system: &System) -> Result<(), Failure> {
+    // What cannot be looked at shows again when it is read.
+    let _ = source.refresh();
+    if source.has_ended() {
+        let message = format!("{}: it ended while its kernel was looked for", system.name);
+        return Err(Failure::new(Exit::Source, message));
+    }
+    Ok(())
 }
 
 /// Says what the transport has lost, if anything.

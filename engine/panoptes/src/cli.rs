@@ -45,7 +45,7 @@ pub enum Command {
     /// Run as a service: watch every configured system until stopped
     #[command(after_help = RUN_HELP)]
     Run(Run),
-    /// List what can be watched from here: the QEMU/KVM guests of this machine
+    /// List what can be watched from here: QEMU/KVM guests, this host, functions of DMA devices
     #[command(after_help = SYSTEMS_HELP)]
     Systems(Systems),
     /// Make, show and check kernel profiles

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 
+use panoptes_engine::source::Kcore;
 use serde_json::{Value, json};
 
 use crate::config::Service;
@@ -17,11 +18,12 @@ pub fn list(service: &Service, as_json: bool, out: &mut dyn Write) -> Result<Exi
         Failure::new(exit, format!("cannot list this machine's processes: {error}"))
     })?;
     let dma = dma::find(service.doca_library_path.as_deref());
+    let host_obstacle = Kcore::open().err().map(|error| error.to_string());
     let text = if as_json {
-        format!("{}\n", object(&guests, &dma))
+        format!("{}\n", object(&guests, host_obstacle.as_deref(), &dma))
     } else {
         let wanted = service.doca_library_path.is_some();
-        table(&guests) + &functions(&dma, wanted)
+        table(&guests) + &host(host_obstacle.as_deref()) + &functions(&dma, wanted)
     };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -31,8 +33,13 @@ pub fn list(service: &Service, as_json: bool, out: &mut dyn Write) -> Result<Exi
     }
 }
 
-fn object(guests: &[Guest], dma: &dma::Found) -> Value {
-    let systems = guests.iter().map(|guest| {
+fn object(guests: &[Guest], host_obstacle: Option<&str>, dma: &dma::Found) -> Value {
+    let host = json!({
+        "system": "host:",
+        "can_be_watched": host_obstacle.is_none(),
+        "obstacle": host_obstacle,
+    });
+    let guests = guests.iter().map(|guest| {
         json!({
             "system": format!("qemu:{}", guest.pid),
             "name": guest.name,
@@ -58,7 +65,7 @@ fn object(guests: &[Guest], dma: &dma::Found) -> Value {
         })
     });
     json!({
-        "systems": systems.chain(functions).collect::<Vec<Value>>(),
+        "systems": guests.chain([host]).chain(functions).collect::<Vec<Value>>(),
         "doca": { "version": dma.version, "obstacle": dma.obstacle },
     })
 }
@@ -102,6 +109,15 @@ fn table(guests: &[Guest]) -> String {
         if let Some(obstacle) = obstacle {
             let _ = writeln!(text, "    cannot be watched: {obstacle}");
         }
+    }
+    text
+}
+
+/// This machine itself.
+fn host(obstacle: Option<&str>) -> String {
+    let mut text = "host:  this machine\n".to_owned();
+    if let Some(obstacle) = obstacle {
+        let _ = writeln!(text, "    cannot be watched: {obstacle}");
     }
     text
 }
@@ -161,9 +177,9 @@ mod tests {
              doca:mlx5_0/MT1VF0  VF        -\n\
              doca:mlx5_0/MT1VF0  VF        -\n    cannot be watched: because\n"
         );
-        let object = object(&[], &found);
-        assert_eq!(object["systems"][0]["system"], "doca:mlx5_0/MT1VF0");
-        assert_eq!(object["systems"][1]["can_be_watched"], false);
+        let object = object(&[], None, &found);
+        assert_eq!(object["systems"][1]["system"], "doca:mlx5_0/MT1VF0");
+        assert_eq!(object["systems"][2]["can_be_watched"], false);
         assert_eq!(object["doca"]["version"], "3.2.0");
         let none =
             dma::Found { obstacle: Some("it is not there".to_owned()), ..Default::default() };
@@ -193,7 +209,14 @@ mod tests {
              qemu:12    web   -     root  512 MiB  private  kvm\n\
              qemu:1234  web   -     root  512 MiB  private  kvm\n    cannot be watched: because\n"
         );
-        let object = object(&[guest, other], &dma::Found::default());
+        let object = object(&[guest, other], Some("closed"), &dma::Found::default());
+        let host_object = &object["systems"][2];
+        assert_eq!(host_object["system"], "host:");
+        assert_eq!(host_object["can_be_watched"], false);
+        assert_eq!(host_object["obstacle"], "closed");
+        assert_eq!(host(None), "host:  this machine\n");
+        let text = "host:  this machine\n    cannot be watched: closed\n";
+        assert_eq!(host(Some("closed")), text);
         assert_eq!(object["systems"][0]["system"], "qemu:12");
         assert_eq!(object["systems"][0]["can_be_watched"], true);
         assert_eq!(object["systems"][1]["obstacle"], "because");

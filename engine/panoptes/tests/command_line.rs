@@ -185,8 +185,14 @@ fn an_empty_configuration_is_good_and_looks_for_guests() {
 #[test]
 fn guests_are_listed_and_what_is_none_is_refused() {
     let list: Value = serde_json::from_str(&run(&["systems", "--json"]).out).unwrap();
-    assert!(list["systems"].is_array(), "{list}");
-    assert_eq!(run(&["systems"]).code, 0);
+    let systems = list["systems"].as_array().unwrap();
+    let host = systems.iter().find(|system| system["system"] == "host:").unwrap();
+    let can_be_read = fs::File::open("/proc/kcore").is_ok();
+    assert_eq!(host["can_be_watched"], can_be_read, "{host}");
+    assert_eq!(host["obstacle"].is_null(), can_be_read, "{host}");
+    let listed = run(&["systems"]);
+    assert_eq!(listed.code, 0);
+    assert!(listed.out.contains("\nhost:  this machine\n"), "{}", listed.out);
     refuses(&["scan", "qemu:4194304"], 66, "no such process");
     let this = format!("qemu:{}", std::process::id());
     refuses(&["scan", &this], 66, "which is not QEMU");

@@ -106,6 +106,13 @@ pub enum SourceError {
         /// Its process id.
         pid: u32,
     },
+    /// A guest's memory is in more files than are mapped for one guest.
+    GuestFiles {
+        /// The process id.
+        pid: u32,
+        /// How many there may be.
+        at_most: usize,
+    },
     /// Too many files are mapped at once.
     Mappings,
     /// A layout of physical memory in a file that can't be.
@@ -204,7 +211,8 @@ impl fmt::Display for SourceError {
             {
                 write!(
                     f,
-                    "cannot {doing} process {pid}: {error}; run as root, or as the user that runs the guest"
+                    "cannot {doing} process {pid}: {error}; run as root, or as the user that runs the guest \
+                     where nothing forbids that (kernel.yama.ptrace_scope, seccomp)"
                 )
             }
             Self::Process { pid, doing, error } => {
@@ -213,6 +221,10 @@ impl fmt::Display for SourceError {
             Self::NoGuest { pid } => {
                 write!(f, "process {pid} has no memory that could be a guest's: is it QEMU?")
             }
+            Self::GuestFiles { pid, at_most } => write!(
+                f,
+                "process {pid} keeps its memory in more than {at_most} files: give it fewer and larger ones"
+            ),
             Self::Mappings => write!(
                 f,
                 "more than {} files of memory are mapped at once: watch fewer systems",

@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 
 use nix::unistd::{Uid, User, geteuid};
-use panoptes_engine::source::{Backing, GuestMemory, GuestProcess, Placed, SourceError};
+use panoptes_engine::source::{GuestMemory, GuestProcess, Placed, SourceError};
 
 use crate::attach::source_failure;
 use crate::exit::{Exit, Failure};
@@ -43,7 +43,7 @@ pub struct Guest {
     pub encryption: Option<&'static str>,
     /// Why it can't be watched, if it can't.
     pub obstacle: Option<String>,
-    /// The files that are its memory.
+    /// The files that are its memory, by each device and inode that they are known by.
     pub files: Vec<(u32, u32, u64)>,
 }
 
@@ -69,8 +69,7 @@ impl Keeping {
     }
 
     fn of(layout: &[Placed]) -> Self {
-        let is_shared = |one: &Placed| matches!(one.backing, Backing::File { shared: true, .. });
-        match layout.iter().filter(|one| is_shared(one)).count() {
+        match layout.iter().filter(|one| one.is_shared()).count() {
             0 => Self::Private,
             count if count == layout.len() => Self::Shared,
             _ => Self::Mixed,
@@ -101,7 +100,14 @@ impl Users {
 /// Opens the memory of a guest.
 pub fn open(pid: u32, users: &Users) -> Result<GuestMemory, Failure> {
     let (process, arguments) = examine(pid, users)?;
-    GuestMemory::open(process, &arguments.memory).map_err(|error| source_failure(&error))
+    let memory =
+        GuestMemory::open(process, &arguments.memory).map_err(|error| source_failure(&error))?;
+    // Now that it is open it is known whose it is.
+    let ids = memory
+        .process()
+        .users()
+        .map_err(|error| source_failure(&SourceError::Process { pid, doing: "look at", error }))?;
+    if users.allow(ids) { Ok(memory) } else { Err(not_allowed(pid, ids)) }
 }
 
 /// Where QEMU has a guest's memory now.
@@ -118,12 +124,7 @@ fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure
         .map_err(|_| Failure::new(Exit::Source, format!("qemu:{pid}: no such process")))?;
     let ids = process.users().map_err(failed("look at"))?;
     if !users.allow(ids) {
-        let (user, id) = (user_name(ids[1]), ids[1]);
-        let message = format!(
-            "qemu:{pid} belongs to user {user} ({id}), whose guests may not be looked into; \
-             add that user to service.guest_users"
-        );
-        return Err(Failure::new(Exit::Permission, message));
+        return Err(not_allowed(pid, ids));
     }
     let program = process.executable().map_err(failed("look at"))?;
     let has_kvm = process.has_kvm().map_err(failed("read the memory map of"))?;
@@ -138,6 +139,15 @@ fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure
         return Err(Failure::new(Exit::Source, message));
     }
     Ok((process, arguments))
+}
+
+fn not_allowed(pid: u32, ids: [u32; 4]) -> Failure {
+    let (user, id) = (user_name(ids[1]), ids[1]);
+    let message = format!(
+        "qemu:{pid} belongs to user {user} ({id}), whose guests may not be looked into; \
+         add that user to service.guest_users"
+    );
+    Failure::new(Exit::Permission, message)
 }
 
 fn encrypted(what: &str) -> String {
@@ -166,20 +176,20 @@ pub fn find(users: &Users) -> io::Result<Vec<Guest>> {
 /// A process as a guest; `None` if it is none, or is gone.
 fn look(pid: u32, users: &Users) -> Option<Guest> {
     let process = GuestProcess::open(pid).ok()?;
-    let words = process.arguments().ok()?;
     // What it executes is only told to those who may look into it; the others may at least know that it is there.
     let is_guest = match process.executable() {
         Ok(program) => is_qemu(&program),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let first = words.split(|byte| *byte == 0).next().unwrap_or_default();
-            is_qemu(Path::new(&*String::from_utf8_lossy(first)))
+            let claimed = process.claimed_program().ok()?;
+            is_qemu(Path::new(&*String::from_utf8_lossy(&claimed)))
         }
         Err(_) => false,
     };
     if !is_guest {
         return None;
     }
-    let arguments = Arguments::parse(&words);
+    // Only now: to read what other processes say takes time, and a lock of theirs.
+    let arguments = Arguments::parse(&process.arguments().ok()?);
     let ids = process.users().ok()?;
     let mut guest = Guest {
         pid,
@@ -202,18 +212,34 @@ fn look(pid: u32, users: &Users) -> Option<Guest> {
         Ok(layout) => {
             guest.memory_bytes = Some(layout.iter().map(|one| one.bytes).sum());
             guest.memory = Some(Keeping::of(&layout));
-            let files = layout.iter().filter_map(|one| match one.backing {
-                Backing::File { identity, shared: true, .. } => Some(identity),
-                _ => None,
-            });
-            guest.files = files.collect();
-            guest.files.dedup();
+            guest.files = files(&process, &layout);
+            if let Err(error) = GuestMemory::permits(&process, &layout) {
+                guest.obstacle.get_or_insert(error.to_string());
+            }
         }
         // A process that is only now starting QEMU, or a tool of that name.
         Err(SourceError::NoGuest { .. }) => return None,
         Err(error) => _ = guest.obstacle.get_or_insert(error.to_string()),
     }
     Some(guest)
+}
+
+/// By what the files are known that are a guest's memory: as its list of areas has them, and as they have themselves.
+fn files(process: &GuestProcess, layout: &[Placed]) -> Vec<(u32, u32, u64)> {
+    let mut files = Vec::new();
+    let is_any = layout.iter().any(Placed::is_shared);
+    let areas = if is_any { process.areas().unwrap_or_default() } else { Vec::new() };
+    for one in layout {
+        let Some(identity) = one.file() else { continue };
+        if files.contains(&identity) {
+            continue;
+        }
+        files.push(identity);
+        let area = areas.iter().find(|area| area.range.contains(&one.address));
+        let own = area.and_then(|area| process.mapped_identity(&area.range));
+        files.extend(own.filter(|own| *own != identity));
+    }
+    files
 }
 
 fn user_name(id: u32) -> String {

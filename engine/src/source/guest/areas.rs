@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-/// More areas than this no QEMU has; what follows is not looked at.
-const AREAS_MAX: usize = 1 << 16;
+/// More areas of that kind than this no QEMU has; what follows is not looked at.
+const AREAS_MAX: usize = 1 << 14;
 
 /// One area of a process's memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,7 +58,7 @@ impl Area {
 
 /// The areas that can be a guest's memory: read and written, never run, and no heap or stack.
 pub(super) fn parse(text: &str) -> Vec<Area> {
-    text.lines().take(AREAS_MAX).filter_map(parse_line).collect()
+    text.lines().filter_map(parse_line).take(AREAS_MAX).collect()
 }
 
 fn parse_line(line: &str) -> Option<Area> {

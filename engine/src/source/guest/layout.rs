@@ -12,6 +12,10 @@ const FOUR_GIB: u64 = 4 * GIB;
 const PLUGGED_ALIGNMENT: u64 = 2 << 20;
 /// The least that is taken for memory which was plugged in while the guest ran: Linux plugs in no less.
 const PLUGGED_BYTES_MIN: u64 = 128 << 20;
+/// What is smaller is no block of memory, nor a part of one that is looked at by itself.
+const BLOCK_BYTES_MIN: u64 = 1 << 20;
+/// Most blocks in all when some of them are guesses.
+const GUESSED_BLOCKS_MAX: usize = 32;
 /// The least that a guest has.
 const MEMORY_BYTES_MIN: u64 = 8 << 20;
 /// Where QEMU's arm64 machine `virt` has its memory (hw/arm/virt.c, `base_memmap`).
@@ -57,6 +61,23 @@ pub struct Placed {
     pub bytes: u64,
     /// What is behind its first byte.
     pub backing: Backing,
+    /// Whether nobody said that there is memory of this size: it only looks like memory that was plugged in.
+    pub is_guess: bool,
+}
+
+impl Placed {
+    /// The file that it is, if others can open that and see the same.
+    pub fn file(&self) -> Option<(u32, u32, u64)> {
+        match self.backing {
+            Backing::File { identity, shared: true, .. } => Some(identity),
+            _ => None,
+        }
+    }
+
+    /// Whether it is such a file.
+    pub fn is_shared(&self) -> bool {
+        self.file().is_some()
+    }
 }
 
 /// The layouts that may be the guest's, the likeliest first; none if there is no area that could be its memory. Each
@@ -83,15 +104,17 @@ pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
     let mut plugged = Vec::new();
     for &(bytes, at) in &expected.plugged {
         if let Some(block) = take(&mut free, bytes) {
-            plugged.push((block, at));
+            plugged.push((block, at, false));
         }
     }
     if expected.has_slots {
         let can_be = |block: &Area| {
             block.bytes() >= PLUGGED_BYTES_MIN && block.bytes().is_multiple_of(PLUGGED_ALIGNMENT)
         };
-        while let Some(bytes) = free.iter().find(|block| can_be(block)).map(Area::bytes) {
-            plugged.extend(take(&mut free, bytes).map(|block| (block, None)));
+        while main.len() + plugged.len() < GUESSED_BLOCKS_MAX
+            && let Some(bytes) = free.iter().find(|block| can_be(block)).map(Area::bytes)
+        {
+            plugged.extend(take(&mut free, bytes).map(|block| (block, None, true)));
         }
     }
     let total = main.iter().map(Area::bytes).fold(0, u64::saturating_add);
@@ -140,9 +163,9 @@ fn lows(total: u64, expected: &Expected) -> Vec<Low> {
 }
 
 /// Lays blocks out; `None` if addresses run over.
-fn place(main: &[Area], plugged: &[(Area, Option<u64>)], low: &Low) -> Option<Vec<Placed>> {
+fn place(main: &[Area], plugged: &[(Area, Option<u64>, bool)], low: &Low) -> Option<Vec<Placed>> {
     let mut layout = Vec::new();
-    let mut put = |block: &Area, skip: u64, bytes: u64, physical: u64| -> Option<()> {
+    let mut put = |block: &Area, skip: u64, bytes: u64, physical: u64, is_guess| -> Option<()> {
         physical.checked_add(bytes).filter(|end| *end <= 1 << 52)?;
         let backing = match &block.backing {
             Backing::Private => Backing::Private,
@@ -152,18 +175,19 @@ fn place(main: &[Area], plugged: &[(Area, Option<u64>)], low: &Low) -> Option<Ve
                 shared: *shared,
             },
         };
-        layout.push(Placed { physical, address: block.range.start + skip, bytes, backing });
+        let address = block.range.start + skip;
+        layout.push(Placed { physical, address, bytes, backing, is_guess });
         Some(())
     };
     let mut done = 0_u64;
     for block in main {
         let below = low.bytes.saturating_sub(done).min(block.bytes());
         if below > 0 {
-            put(block, 0, below, low.base.checked_add(done)?)?;
+            put(block, 0, below, low.base.checked_add(done)?, false)?;
         }
         if below < block.bytes() {
             let above = (done + below).checked_sub(low.bytes)?;
-            put(block, below, block.bytes() - below, FOUR_GIB.checked_add(above)?)?;
+            put(block, below, block.bytes() - below, FOUR_GIB.checked_add(above)?, false)?;
         }
         done = done.checked_add(block.bytes())?;
     }
@@ -173,9 +197,9 @@ fn place(main: &[Area], plugged: &[(Area, Option<u64>)], low: &Low) -> Option<Ve
         base => base.checked_add(done)?.max(FOUR_GIB),
     };
     let mut next = end.checked_next_multiple_of(GIB)?;
-    for (block, at) in plugged {
+    for (block, at, is_guess) in plugged {
         let at = at.unwrap_or(next);
-        put(block, 0, block.bytes(), at)?;
+        put(block, 0, block.bytes(), at, *is_guess)?;
         next = next.max(at.checked_add(block.bytes())?);
         next = next.checked_next_multiple_of(PLUGGED_ALIGNMENT)?;
     }
@@ -190,17 +214,18 @@ struct Blocks(Vec<Area>);
 impl Blocks {
     fn of(areas: &[Area]) -> Self {
         let mut blocks: Vec<Area> = Vec::new();
-        for area in areas {
-            match blocks.last_mut() {
-                // Of one file, or of one reservation that was cut up by madvise(2) or mbind(2).
-                Some(last) if last.is_continued_by(area) => last.range.end = area.range.end,
-                _ => blocks.push(area.clone()),
-            }
+        // Of one file, or of one reservation that was cut up by madvise(2) or mbind(2).
+        for parts in areas.chunk_by(Area::is_continued_by) {
+            let [first, .., last] = parts else {
+                blocks.extend_from_slice(parts);
+                continue;
+            };
+            let range = first.range.start..last.range.end;
+            blocks.push(Area { range, backing: first.backing.clone() });
+            // Whole areas beside the joined ones: memory may lie right behind something else.
+            blocks.extend_from_slice(parts);
         }
-        // Whole areas beside the joined ones: memory may lie right behind something else.
-        let parts: Vec<Area> =
-            areas.iter().filter(|area| !blocks.contains(area)).cloned().collect();
-        blocks.extend(parts);
+        blocks.retain(|block| block.bytes() >= BLOCK_BYTES_MIN);
         // The kernel gives out addresses from the top down, so what was made first lies highest.
         blocks.sort_by_key(|block| std::cmp::Reverse(block.range.start));
         Self(blocks)
@@ -342,5 +367,33 @@ mod tests {
             expected.plugged = vec![(8 * MIB, Some(at))];
             assert_eq!(first(&areas, &expected), [(0, 0x1000_0000, 64 * MIB)]);
         }
+    }
+
+    #[test]
+    fn guesses_are_few_and_said_to_be_guesses() {
+        let mut areas: Vec<Area> =
+            (0..100).map(|n| private(0x1000_0000 + (n << 28), 128 * MIB)).collect();
+        areas.push(private(0x7f20_0000_0000, 4096 * MIB));
+        let mut expected = memory(Machine::Q35, &[4096 * MIB]);
+        expected.plugged = vec![(128 * MIB, None)];
+        expected.has_slots = true;
+        let layout = layouts(&areas, &expected).swap_remove(0);
+        // The main memory lies in two pieces.
+        assert_eq!(layout.len(), GUESSED_BLOCKS_MAX + 1);
+        assert_eq!(layout.iter().filter(|one| one.is_guess).count(), GUESSED_BLOCKS_MAX - 2);
+    }
+
+    #[test]
+    fn many_small_areas_cost_little() {
+        // Each a block of its own, and then all of them one.
+        let begin = std::time::Instant::now();
+        for step in [0x2000, 0x1000] {
+            let mut areas: Vec<Area> =
+                (0..1 << 17).map(|n| private(0x1000_0000 + n * step, 0x1000)).collect();
+            areas.push(private(0x7f20_0000_0000, 512 * MIB));
+            let found = first(&areas, &memory(Machine::Q35, &[512 * MIB]));
+            assert_eq!(found[0].2, 512 * MIB);
+        }
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 }

@@ -31,6 +31,8 @@ use private::{Piece, PrivateMemory};
 
 /// Requests that are handed on at once where memory is in several parts.
 const SHARED_OUT: usize = 1024;
+/// Most files of one guest that are mapped: what one guest takes of the guards against SIGBUS, which all share.
+const FILES_MAX: usize = 32;
 
 /// See the module.
 #[derive(Debug)]
@@ -72,7 +74,22 @@ impl GuestMemory {
             has_ended: false,
         };
         memory.choose(0)?;
+        // Its number may meanwhile be another's, which is what reading goes by.
+        if memory.process.has_ended() {
+            let (pid, error) = (memory.process.pid(), io::Error::from(io::ErrorKind::NotFound));
+            return Err(SourceError::Process { pid, doing: "read the memory of", error });
+        }
         Ok(memory)
+    }
+
+    /// Whether memory that is laid out so may be read, as far as that shows without opening it.
+    pub fn permits(process: &GuestProcess, layout: &[Placed]) -> Result<(), SourceError> {
+        if layout.iter().all(Placed::is_shared) {
+            return Ok(());
+        }
+        let failed = read_failed(process.pid());
+        process.pagemap().map_err(failed)?;
+        private::probe(process.pid()).map_err(failed)
     }
 
     /// The layout that is likeliest, without opening anything.
@@ -111,9 +128,14 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// The layout that is used.
+    /// The layout that is used. Blocks in it that are guesses may have been left out.
     pub fn layout(&self) -> &[Placed] {
         &self.layouts[self.chosen]
+    }
+
+    /// The layout that was likeliest when this was opened: what [`Self::plan`] said then.
+    pub fn planned(&self) -> &[Placed] {
+        &self.layouts[0]
     }
 
     /// The process.
@@ -146,44 +168,73 @@ impl GuestMemory {
         layout: &[Placed],
     ) -> Result<(Vec<Part>, Vec<Range<u64>>, Vec<usize>), SourceError> {
         let mut parts: Vec<Part> = Vec::new();
-        let mut owners: Vec<Option<(u32, u32, u64)>> = Vec::new();
+        // Of each owner the part, or none where all that it has was a guess, and wrong.
+        let mut owners: Vec<(Option<(u32, u32, u64)>, Option<usize>)> = Vec::new();
         let mut regions = Vec::new();
         let mut part_of = Vec::new();
         for placed in layout {
-            let owner = match &placed.backing {
-                Backing::File { identity, shared: true, .. } => Some(*identity),
-                _ => None,
-            };
-            regions.push(placed.physical..placed.physical + placed.bytes);
-            if let Some(part) = owners.iter().position(|one| *one == owner) {
-                part_of.push(part);
-                continue;
-            }
-            let of_owner = layout.iter().filter(|other| match &other.backing {
-                Backing::File { identity, shared: true, .. } => Some(*identity) == owner,
-                _ => owner.is_none(),
-            });
-            let part = if let Some(identity) = owner {
-                self.open_file(placed.address, identity, of_owner)?
+            let owner = placed.file();
+            let known = owners.iter().find(|(one, _)| *one == owner).map(|(_, part)| *part);
+            let part = if let Some(part) = known {
+                part
             } else {
-                self.open_private(of_owner)?
+                let of_owner: Vec<&Placed> =
+                    layout.iter().filter(|other| other.file() == owner).collect();
+                let named: Vec<&Placed> =
+                    of_owner.iter().copied().filter(|one| !one.is_guess).collect();
+                let part = match self.open_part(owner, &of_owner, parts.len()) {
+                    Ok(part) => Some(part),
+                    // What was a guess can be something else that is mapped, such as a device's memory.
+                    Err(_) if named.is_empty() => None,
+                    Err(_) if named.len() < of_owner.len() => {
+                        Some(self.open_part(owner, &named, parts.len())?)
+                    }
+                    Err(error) => return Err(error),
+                };
+                let part = part.map(|part| {
+                    parts.push(part);
+                    parts.len() - 1
+                });
+                owners.push((owner, part));
+                part
             };
-            part_of.push(parts.len());
-            parts.push(part);
-            owners.push(owner);
+            let region = placed.physical..placed.physical + placed.bytes;
+            if let Some(part) = part
+                && parts[part].regions().iter().any(|one| one.contains(&region.start))
+            {
+                regions.push(region);
+                part_of.push(part);
+            }
         }
         Ok((parts, regions, part_of))
     }
 
-    /// Maps a file that is these parts of the memory.
-    fn open_file<'a>(
+    /// Opens what belongs to one file, or to the process itself.
+    fn open_part(
         &self,
-        address: u64,
-        identity: (u32, u32, u64),
-        placed: impl Iterator<Item = &'a Placed>,
+        owner: Option<(u32, u32, u64)>,
+        placed: &[&Placed],
+        opened: usize,
     ) -> Result<Part, SourceError> {
+        match owner {
+            Some(_) if opened >= FILES_MAX => {
+                Err(SourceError::GuestFiles { pid: self.process.pid(), at_most: FILES_MAX })
+            }
+            Some(identity) => self.open_file(identity, placed),
+            None => self.open_private(placed),
+        }
+    }
+
+    /// Maps a file that is these parts of the memory.
+    fn open_file(
+        &self,
+        identity: (u32, u32, u64),
+        placed: &[&Placed],
+    ) -> Result<Part, SourceError> {
+        let address = placed.first().map_or(0, |one| one.address);
         let file = self.file_at(address, identity)?;
         let segments = placed
+            .iter()
             .filter_map(|one| match one.backing {
                 Backing::File { offset, .. } => {
                     Some(Segment { physical: one.physical..one.physical + one.bytes, offset })
@@ -196,26 +247,29 @@ impl GuestMemory {
     }
 
     /// Gets ready to read these parts of the memory out of the process.
-    fn open_private<'a>(
-        &self,
-        placed: impl Iterator<Item = &'a Placed>,
-    ) -> Result<Part, SourceError> {
+    fn open_private(&self, placed: &[&Placed]) -> Result<Part, SourceError> {
         let pid = self.process.pid();
         let mut pieces = Vec::new();
         for one in placed {
             let file = match one.backing {
                 Backing::File { identity, offset, .. } => {
-                    Some((self.file_at(one.address, identity)?, offset))
+                    match self.file_at(one.address, identity) {
+                        Ok(file) => Some((file, offset)),
+                        Err(_) if one.is_guess => continue,
+                        Err(error) => return Err(error),
+                    }
                 }
                 Backing::Private => None,
             };
             let physical = one.physical..one.physical + one.bytes;
             pieces.push(Piece { physical, address: one.address, file });
         }
-        let failed = |error| SourceError::Process { pid, doing: "read the memory of", error };
+        let failed = read_failed(pid);
         let pagemap = self.process.pagemap().map_err(failed)?;
-        let number = libc::pid_t::try_from(pid).map_err(|_| SourceError::NoGuest { pid })?;
-        Ok(Part::Private(Box::new(PrivateMemory::new(number, pagemap, pieces))))
+        // To look is one permission, to read another, which a security module may refuse.
+        private::probe(pid).map_err(failed)?;
+        let memory = PrivateMemory::new(pid, pagemap, pieces).map_err(failed)?;
+        Ok(Part::Private(Box::new(memory)))
     }
 
     /// Opens the file that is mapped where an address is.
@@ -265,6 +319,10 @@ impl GuestMemory {
         }
         Outcome::Read
     }
+}
+
+fn read_failed(pid: u32) -> impl Fn(io::Error) -> SourceError + Copy {
+    move |error| SourceError::Process { pid, doing: "read the memory of", error }
 }
 
 impl MemorySource for Part {

@@ -3,6 +3,10 @@
 //! A page that the guest has never touched is not asked for: the kernel would put its zero page there, and page
 //! tables with it. /proc/PID/pagemap tells which pages are there; what is once known to be there can be read for
 //! good, since a page that is given back later costs nothing but zeros.
+//!
+//! The call goes by the process's number, and the number of a process that has ended can be given to another, whose
+//! memory is then read instead until somebody looks: whoever reads asks before and after whether it still runs
+//! ([`super::GuestMemory::refresh`]), and believes nothing that was read in between if it does not.
 #![allow(unsafe_code, reason = "process_vm_readv")]
 
 use std::fs::File;
@@ -11,9 +15,10 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
 
 use super::super::pages::BitSet;
+use super::super::sigbus;
 
 /// Most pieces of one call (UIO_MAXIOV, include/uapi/linux/uio.h).
 const PIECES_MAX: usize = 1024;
@@ -23,6 +28,8 @@ const ASKED_PAGES: usize = 4096;
 const IS_THERE: u64 = 1 << 63 | 1 << 62;
 /// Bytes of an entry of pagemap.
 const ENTRY_BYTES: usize = 8;
+/// An address that no process has: reading there fails for everybody, but only for who may read in that way.
+const NOWHERE: u64 = 0xffff_8000_0000_0000;
 
 /// A range of physical memory in a process.
 #[derive(Debug)]
@@ -39,6 +46,8 @@ pub(super) struct Piece {
 pub(super) struct PrivateMemory {
     pid: libc::pid_t,
     pagemap: File,
+    /// The size of a page of this machine: what pagemap counts.
+    page_bytes: u64,
     pieces: Vec<Piece>,
     /// For each piece the bit of its first page.
     firsts: Vec<usize>,
@@ -47,6 +56,8 @@ pub(super) struct PrivateMemory {
     pub(super) known: BitSet,
     vectors: Vectors,
     entries: Vec<u8>,
+    /// Whether the kernel lets nothing be read, as of this batch.
+    refused: bool,
 }
 
 /// What one call reads: from where, to where, and for which request.
@@ -78,25 +89,39 @@ impl Vectors {
 
 impl PrivateMemory {
     /// `pieces` ascend by physical addresses and do not overlap; `pagemap` is that of the process.
-    pub(super) fn new(pid: libc::pid_t, pagemap: File, pieces: Vec<Piece>) -> Self {
+    pub(super) fn new(pid: u32, pagemap: File, pieces: Vec<Piece>) -> io::Result<Self> {
+        let page_bytes = sigbus::page_bytes()? as u64;
+        Ok(Self::with_pages(process_number(pid)?, pagemap, pieces, page_bytes))
+    }
+
+    pub(super) fn with_pages(
+        pid: libc::pid_t,
+        pagemap: File,
+        pieces: Vec<Piece>,
+        page_bytes: u64,
+    ) -> Self {
         let mut pages = 0_usize;
         let firsts = pieces
             .iter()
             .map(|piece| {
                 let first = pages;
-                pages += ((piece.physical.end - piece.physical.start) / PAGE_BYTES) as usize;
+                let bytes = piece.physical.end - piece.physical.start;
+                let end = piece.address.saturating_add(bytes).div_ceil(page_bytes);
+                pages += (end - piece.address / page_bytes) as usize;
                 first
             })
             .collect();
         Self {
             pid,
             pagemap,
+            page_bytes,
             firsts,
             regions: pieces.iter().map(|piece| piece.physical.clone()).collect(),
             pieces,
             known: BitSet::new(pages),
             vectors: Vectors::new(),
             entries: vec![0; ASKED_PAGES * ENTRY_BYTES],
+            refused: false,
         }
     }
 
@@ -109,9 +134,12 @@ impl PrivateMemory {
             return None;
         }
         let offset = address - piece.physical.start;
-        let first = self.firsts[index] + (offset / PAGE_BYTES) as usize;
-        let last = self.firsts[index] + ((offset + bytes.max(1) - 1) / PAGE_BYTES) as usize;
-        Some((index, piece.address + offset, first, last))
+        let remote = piece.address + offset;
+        let bit_of = |remote: u64| {
+            self.firsts[index]
+                + (remote / self.page_bytes - piece.address / self.page_bytes) as usize
+        };
+        Some((index, remote, bit_of(remote), bit_of(remote + (bytes.max(1) - 1))))
     }
 
     /// Asks about the pages of a range in the process; whether all of them are there.
@@ -122,7 +150,7 @@ impl PrivateMemory {
         while asked < pages {
             let count = (pages - asked).min(ASKED_PAGES);
             let entries = &mut self.entries[..count * ENTRY_BYTES];
-            let page = at / PAGE_BYTES + asked as u64;
+            let page = at / self.page_bytes + asked as u64;
             self.pagemap.read_exact_at(entries, page * ENTRY_BYTES as u64)?;
             for (index, entry) in entries.chunks_exact(ENTRY_BYTES).enumerate() {
                 if is_there(entry) {
@@ -142,12 +170,13 @@ impl PrivateMemory {
         let mut done = 0;
         while done < target.len() {
             let Some(at) = address.checked_add(done as u64) else { return Outcome::NotBacked };
-            let in_page = (PAGE_BYTES - at % PAGE_BYTES) as usize;
-            let piece = in_page.min(target.len() - done);
-            let Some((index, remote, page, _)) = self.locate(at, piece as u64) else {
+            let Some((index, remote, page, _)) = self.locate(at, 1) else {
                 target.fill(0);
                 return Outcome::NotBacked;
             };
+            let in_page = self.page_bytes - remote % self.page_bytes;
+            let in_piece = self.pieces[index].physical.end - at;
+            let piece = in_page.min(in_piece).min((target.len() - done) as u64) as usize;
             let bytes = &mut target[done..done + piece];
             if !self.known.contains(page) {
                 match self.ask(remote, page, page) {
@@ -188,12 +217,14 @@ impl PrivateMemory {
     }
 
     /// Copies bytes that are there out of the process.
-    fn copy(&self, remote: u64, bytes: &mut [u8]) -> bool {
+    fn copy(&mut self, remote: u64, bytes: &mut [u8]) -> bool {
         let local = [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }];
         let from = [libc::iovec { iov_base: remote as *mut _, iov_len: bytes.len() }];
         // SAFETY: the local piece is a slice that this borrows alone; the remote address is no pointer of ours, and
         // the kernel checks it.
-        unsafe { transfer(self.pid, &local, &from) == bytes.len() as isize }
+        let copied = unsafe { transfer(self.pid, &local, &from) };
+        self.refused |= copied < 0 && is_refused(&io::Error::last_os_error());
+        copied == bytes.len() as isize
     }
 
     /// Carries out what has been gathered for these requests.
@@ -206,6 +237,13 @@ impl PrivateMemory {
             // `target_range`; remote addresses are checked by the kernel.
             let copied = unsafe { transfer(self.pid, &vectors.local[at..], &vectors.remote[at..]) };
             // What stands in the way of the first is told as an error, of a later one by stopping before it.
+            if copied < 0 && is_refused(&io::Error::last_os_error()) {
+                self.refused = true;
+                for request in &vectors.requests[at..] {
+                    requests[*request as usize].outcome = Outcome::Failed;
+                }
+                break;
+            }
             let mut left = usize::try_from(copied).unwrap_or(0);
             while at < count && left >= vectors.local[at].iov_len {
                 left -= vectors.local[at].iov_len;
@@ -240,6 +278,34 @@ unsafe fn transfer(pid: libc::pid_t, local: &[libc::iovec], remote: &[libc::iove
     }
 }
 
+/// Whether nothing of the process can be read: it has ended, or may not be read by us.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ESRCH | libc::ENOSYS))
+}
+
+fn process_number(pid: u32) -> io::Result<libc::pid_t> {
+    libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::NotFound))
+}
+
+/// Looks whether the memory of a process may be read. The kernel tests that before it looks at addresses
+/// (mm/process_vm_access.c, `process_vm_rw_core`), so nothing has to be there.
+pub(super) fn probe(pid: u32) -> io::Result<()> {
+    let mut byte = 0_u8;
+    let local = [libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 }];
+    let remote = [libc::iovec { iov_base: NOWHERE as *mut _, iov_len: 1 }];
+    // SAFETY: the local piece is a byte of this function's own; the kernel checks the remote one.
+    let copied = unsafe { transfer(process_number(pid)?, &local, &remote) };
+    if copied >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EFAULT) => Ok(()),
+        Some(libc::ESRCH) => Err(io::Error::from(io::ErrorKind::NotFound)),
+        _ => Err(error),
+    }
+}
+
 fn is_there(entry: &[u8]) -> bool {
     entry.try_into().is_ok_and(|bytes| u64::from_le_bytes(bytes) & IS_THERE != 0)
 }
@@ -247,6 +313,7 @@ fn is_there(entry: &[u8]) -> bool {
 impl MemorySource for PrivateMemory {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
         self.vectors.clear();
+        self.refused = false;
         let arena_bytes = arena.len();
         let mut start = arena.as_mut_ptr();
         for index in 0..requests.len() {
@@ -257,6 +324,10 @@ impl MemorySource for PrivateMemory {
             };
             if target.is_empty() {
                 requests[index].outcome = Outcome::Read;
+                continue;
+            }
+            if self.refused {
+                requests[index].outcome = Outcome::Failed;
                 continue;
             }
             let address = request.address.0;
@@ -301,26 +372,30 @@ impl MemorySource for PrivateMemory {
             if file.is_some() {
                 return Some(at..end);
             }
+            let page_bytes = self.page_bytes;
+            // Where in physical memory a page of the process begins.
+            let physical_of = |page: u64| start + (page * page_bytes).saturating_sub(base);
+            let last = (base + (end - start)).div_ceil(page_bytes);
             while at < end {
-                let page = (at - start) / PAGE_BYTES;
-                let pages = ((end - start) / PAGE_BYTES - page).min(ASKED_PAGES as u64);
+                let page = (base + (at - start)) / page_bytes;
+                let pages = (last - page).min(ASKED_PAGES as u64);
                 let entries = &mut self.entries[..pages as usize * ENTRY_BYTES];
-                let entry = (base / PAGE_BYTES + page) * ENTRY_BYTES as u64;
+                let entry = page * ENTRY_BYTES as u64;
                 if self.pagemap.read_exact_at(entries, entry).is_err() {
                     // Met again, and told, by whoever then reads what may be data.
                     return Some(at..end);
                 }
                 let mut there = entries.chunks_exact(ENTRY_BYTES).map(is_there);
                 let Some(skipped) = there.position(|there| there) else {
-                    at = start + (page + pages) * PAGE_BYTES;
+                    at = physical_of(page + pages);
                     continue;
                 };
                 let count = 1 + there.take_while(|there| *there).count();
-                let first = page as usize + skipped;
-                let bit = self.firsts[index] + first;
+                let first = page + skipped as u64;
+                let bit = self.firsts[index] + (first - base / page_bytes) as usize;
                 self.known.insert_range(bit..bit + count);
-                let data = start + first as u64 * PAGE_BYTES;
-                return Some(data.max(at)..data + count as u64 * PAGE_BYTES);
+                let data = physical_of(first).max(at)..physical_of(first + count as u64).min(end);
+                return Some(data);
             }
         }
         None

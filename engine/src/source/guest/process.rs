@@ -1,8 +1,10 @@
 //! [`GuestProcess`]: what may be asked of another process, by a handle that no later process can take over.
 //!
 //! All goes through a descriptor of its folder in /proc, which belongs to that one process for good: when the
-//! number is given to another, what is asked here fails. Never is a path opened that the process chose: its files
-//! are reached through /proc/PID/map_files and /proc/PID/fd, which lead to what it has open.
+//! number is given to another, what is asked here fails. (Only process_vm_readv(2) takes a number and nothing else:
+//! see `private`.) Never is a path opened that the process chose: its files are reached through /proc/PID/map_files
+//! and /proc/PID/fd, which lead to what it has open. It can change what they lead to at any time, so that is first
+//! held without being opened, looked at, and only then opened.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -15,6 +17,8 @@ use super::areas::{Area, parse};
 
 /// Most bytes of a command line: the kernel allows 2 MiB by default, QEMU's have some tens of KiB.
 const ARGUMENTS_BYTES_MAX: u64 = 2 << 20;
+/// Most bytes of a command line's first argument: a path has no more (PATH_MAX, include/uapi/linux/limits.h).
+const PROGRAM_BYTES_MAX: u64 = 4096;
 /// Most bytes of a list of areas.
 const MAPS_BYTES_MAX: u64 = 16 << 20;
 /// Most descriptors of the process that are looked at.
@@ -59,6 +63,14 @@ impl GuestProcess {
     /// Its command line, each argument ended by a zero byte. Anybody can write anything there.
     pub fn arguments(&self) -> io::Result<Vec<u8>> {
         self.read("cmdline", ARGUMENTS_BYTES_MAX)
+    }
+
+    /// The first word of its command line, cut off where that is long: what it says that it is.
+    pub fn claimed_program(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = self.read("cmdline", PROGRAM_BYTES_MAX)?;
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        bytes.truncate(end);
+        Ok(bytes)
     }
 
     /// Its user ids: real, effective, saved and of the file system.
@@ -125,20 +137,30 @@ impl GuestProcess {
         identity: (u32, u32, u64),
     ) -> io::Result<File> {
         let name = format!("map_files/{:x}-{:x}", area.start, area.end);
-        let refused = match open_regular(below(&self.folder, &name)) {
-            Ok(file) if file.metadata()?.ino() == identity.2 => return Ok(file),
-            Ok(_) => io::Error::from(io::ErrorKind::NotFound),
+        // Of some file systems maps tells another device than stat(2), so it is the inode that must be the same.
+        let is_inode = |facts: &Metadata| facts.ino() == identity.2;
+        let refused = match open_regular(&below(&self.folder, &name), is_inode) {
+            Ok(file) => return Ok(file),
             Err(error) => error,
         };
         // That takes CAP_CHECKPOINT_RESTORE. QEMU keeps its memory's files open, too.
         for entry in std::fs::read_dir(below(&self.folder, "fd"))?.take(DESCRIPTORS_MAX) {
             let path = entry?.path();
-            let Ok(facts) = std::fs::metadata(&path) else { continue };
-            if facts.is_file() && identity_of(&facts) == identity {
-                return open_regular(path);
+            let is_it = |facts: &Metadata| identity_of(facts) == identity;
+            if std::fs::metadata(&path).is_ok_and(|facts| is_it(&facts))
+                && let Ok(file) = open_regular(&path, is_it)
+            {
+                return Ok(file);
             }
         }
         Err(refused)
+    }
+
+    /// Device and inode of the file that is mapped at an area, as [`file_identity`] would have them, which for some
+    /// file systems (btrfs, overlayfs) is not what maps says. `None` where that may not be looked at.
+    pub fn mapped_identity(&self, area: &Range<u64>) -> Option<(u32, u32, u64)> {
+        let name = format!("map_files/{:x}-{:x}", area.start, area.end);
+        file_identity(&below(&self.folder, &name)).ok()
     }
 
     fn read(&self, name: &str, at_most: u64) -> io::Result<Vec<u8>> {
@@ -162,13 +184,22 @@ fn below(folder: &File, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
 }
 
-/// Opens what a link of /proc leads to, if it is a regular file; never waits, never takes a terminal.
-fn open_regular(path: PathBuf) -> io::Result<File> {
+/// Opens what a link of /proc leads to for reading, if that is a regular file, and the one that is looked for; never
+/// waits, never takes a terminal. Opening anything else could have effects, so it is not even tried.
+fn open_regular(path: &Path, is_it: impl Fn(&Metadata) -> bool) -> io::Result<File> {
+    let check = |file: &File| {
+        let facts = file.metadata()?;
+        if !facts.is_file() {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        if is_it(&facts) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
+    };
+    // From here on it is one file, whatever the process does with its link.
+    let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
+    check(&held)?;
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::from(io::ErrorKind::InvalidInput))
-    }
+    check(&file)?;
+    Ok(file)
 }

@@ -2,14 +2,20 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::*;
 use Outcome::{Failed, NotBacked, Read};
 
 const PAGE: u64 = 4096;
 const MIB: u64 = 1 << 20;
+/// A number that no process can have (`PID_MAX_LIMIT` is far below).
+const NO_PROCESS: u32 = 0x7fff_ffff;
 
 /// Memory of this process, most of it never touched, with the address of its first whole page.
 fn memory() -> (Vec<u8>, u64) {
@@ -30,8 +36,8 @@ fn is_there(address: u64) -> bool {
     u64::from_le_bytes(entry) >> 62 != 0
 }
 
-fn own() -> (libc::pid_t, File) {
-    let pid = libc::pid_t::try_from(std::process::id()).unwrap();
+fn own() -> (u32, File) {
+    let pid = std::process::id();
     (pid, GuestProcess::open(std::process::id()).unwrap().pagemap().unwrap())
 }
 
@@ -42,7 +48,7 @@ fn source(start: u64) -> PrivateMemory {
         Piece { physical: 0..32 * MIB, address: start, file: None },
         Piece { physical: 1 << 32..(1 << 32) + 32 * MIB, address: start + 32 * MIB, file: None },
     ];
-    PrivateMemory::new(pid, pagemap, pieces)
+    PrivateMemory::new(pid, pagemap, pieces).unwrap()
 }
 
 #[test]
@@ -123,7 +129,7 @@ fn addresses_that_are_gone_fail_one_by_one() {
         Piece { physical: 0..PAGE, address: start, file: None },
         Piece { physical: MIB..MIB + PAGE, address: nowhere, file: None },
     ];
-    let mut source = PrivateMemory::new(pid, pagemap, pieces);
+    let mut source = PrivateMemory::new(pid, pagemap, pieces).unwrap();
     source.known.insert_range(0..2);
     let mut arena = vec![0; 64];
     let mut requests: Vec<Request> = [0, MIB, 8, MIB + 8, MIB + 16, 16]
@@ -145,7 +151,7 @@ fn a_file_shows_through_where_nothing_was_written() {
     let (pid, pagemap) = own();
     let file = Some((file, PAGE));
     let pieces = vec![Piece { physical: 0..32 * MIB, address: start, file }];
-    let mut source = PrivateMemory::new(pid, pagemap, pieces);
+    let mut source = PrivateMemory::new(pid, pagemap, pieces).unwrap();
     let mut found = [1; 4];
     for (at, byte) in [(0, 3), (10 * MIB, 0)] {
         assert!(source.read_exact(PhysicalAddress(at), &mut found[..1]));
@@ -159,9 +165,9 @@ fn a_process_that_ends_is_gone_for_good() {
     let mut child = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
     let process = GuestProcess::open(child.id()).unwrap();
     // Between fork and exec its memory is still ours.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while !process.arguments().unwrap().starts_with(b"sleep\0") {
-        assert!(std::time::Instant::now() < deadline);
+        assert!(Instant::now() < deadline);
     }
     let process = GuestProcess::open(child.id()).unwrap();
     assert!(!process.has_ended());
@@ -171,7 +177,7 @@ fn a_process_that_ends_is_gone_for_good() {
     child.kill().unwrap();
     // A zombie has ended too; only then it is reaped.
     while !process.has_ended() {
-        assert!(std::time::Instant::now() < deadline);
+        assert!(Instant::now() < deadline);
     }
     child.wait().unwrap();
     assert!(process.has_ended());
@@ -183,9 +189,155 @@ fn a_process_that_ends_is_gone_for_good() {
 fn a_process_without_much_memory_is_no_guest() {
     let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
     let process = GuestProcess::open(child.id()).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(50));
     let error = GuestMemory::open(process, &Expected::default()).unwrap_err();
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(error.to_string().contains("is it QEMU?"), "{error}");
+}
+
+#[test]
+fn pages_are_counted_in_the_sizes_of_the_machine() {
+    const LARGE: u64 = 1 << 16;
+    let (mut bytes, start) = memory();
+    let start = start.next_multiple_of(LARGE);
+    fill(&mut bytes, start, 0, 0, 3 * LARGE as usize);
+    fill(&mut bytes, start, LARGE, 7, LARGE as usize);
+    // The second of three pages is said to be there, and is looked for where such a page has its entry.
+    let pagemap = tempfile::tempfile().unwrap();
+    pagemap.set_len((start / LARGE + 3) * 8).unwrap();
+    pagemap.write_all_at(&(1_u64 << 63).to_le_bytes(), (start / LARGE + 1) * 8).unwrap();
+    // Memory that begins within a page.
+    let (address, half) = (start + LARGE / 2, LARGE / 2);
+    let pieces = vec![Piece { physical: MIB..MIB + half + 2 * LARGE, address, file: None }];
+    let pid = libc::pid_t::try_from(own().0).unwrap();
+    let mut source = PrivateMemory::with_pages(pid, pagemap, pieces, LARGE);
+    assert_eq!(source.next_data(PhysicalAddress(0)), Some(MIB + half..MIB + half + LARGE));
+    let middle = PhysicalAddress(MIB + half + 5 * PAGE);
+    assert_eq!(source.next_data(middle), Some(middle.0..MIB + half + LARGE));
+    assert_eq!(source.next_data(PhysicalAddress(MIB + half + LARGE)), None);
+    let mut found = vec![1; 2 * LARGE as usize];
+    assert!(source.read_exact(PhysicalAddress(MIB + half - 8), &mut found[..LARGE as usize + 16]));
+    assert_eq!(found[..9], [0, 0, 0, 0, 0, 0, 0, 0, 7]);
+    assert_eq!(found[LARGE as usize + 7..LARGE as usize + 16], [7, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn whether_memory_may_be_read_is_known_at_once() {
+    private::probe(std::process::id()).unwrap();
+    for pid in [NO_PROCESS, u32::MAX] {
+        assert_eq!(private::probe(pid).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+    let denied = io::Error::from_raw_os_error(libc::EPERM);
+    let error = read_failed(7)(denied);
+    assert_eq!(error.class(), crate::source::ErrorClass::Permission);
+    assert!(error.to_string().contains("kernel.yama.ptrace_scope"), "{error}");
+}
+
+#[test]
+fn nothing_more_is_asked_of_a_process_that_is_gone() {
+    let (mut bytes, start) = memory();
+    fill(&mut bytes, start, 0, 3, 4096);
+    let pieces = vec![Piece { physical: 0..MIB, address: start, file: None }];
+    let mut source = PrivateMemory::new(NO_PROCESS, own().1, pieces).unwrap();
+    let mut requests = [0, 8, 500 << 10].map(|at| Request::new(PhysicalAddress(at), 8, 0));
+    let outcomes = |requests: [Request; 3]| requests.map(|request| request.outcome);
+    source.read_batch(&mut requests, &mut [0; 8]);
+    // The last has never been touched: its zeros are known without the process.
+    assert_eq!(outcomes(requests)[..2], [Failed, Failed]);
+    requests.rotate_right(1);
+    source.read_batch(&mut requests, &mut [0; 8]);
+    assert_eq!(outcomes(requests)[1..], [Failed, Failed]);
+}
+
+#[test]
+fn a_descriptor_that_changes_under_us_opens_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let held = |path: &std::path::Path| {
+        let flags = libc::O_PATH;
+        File::options().read(true).custom_flags(flags).open(path).unwrap()
+    };
+    // Of what is met first, before the file itself, it changes what it is.
+    let mut flipped = OwnedFd::from(tempfile::tempfile().unwrap());
+    let (pipe, other) = (held(&path), tempfile::tempfile().unwrap());
+    let wanted = tempfile::tempfile().unwrap();
+    let (inode, device) = (wanted.metadata().unwrap().ino(), wanted.metadata().unwrap().dev());
+    let identity = (libc::major(device), libc::minor(device), inode);
+    let process = GuestProcess::open(std::process::id()).unwrap();
+    let done = AtomicBool::new(false);
+    let is_done = || done.load(Ordering::Relaxed);
+    let (mut was_opened, mut found) = (false, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done() {
+                for file in [&wanted, &pipe, &wanted, &other] {
+                    rustix::io::dup2(file, &mut flipped).unwrap();
+                }
+            }
+        });
+        // A pipe can only be opened for writing while somebody has it open for reading.
+        let opened = scope.spawn(|| {
+            let mut write = File::options();
+            write.write(true).custom_flags(libc::O_NONBLOCK);
+            let mut was_opened = false;
+            while !is_done() {
+                was_opened |= write.open(&path).is_ok();
+            }
+            was_opened
+        });
+        let end = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end {
+            if let Ok(file) = process.mapped_file(&(0..0), identity) {
+                found += usize::from(file.metadata().unwrap().ino() == inode);
+                assert_eq!(file.metadata().unwrap().ino(), inode);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        was_opened = opened.join().unwrap();
+    });
+    assert!(found > 0 && !was_opened, "{found} {was_opened}");
+}
+
+#[test]
+fn a_guess_that_cannot_be_opened_is_left_out() {
+    let (mut bytes, start) = memory();
+    fill(&mut bytes, start, 0, 3, 8);
+    let process = GuestProcess::open(std::process::id()).unwrap();
+    let placed = |physical, backing, is_guess| Placed {
+        physical,
+        address: start,
+        bytes: MIB,
+        backing,
+        is_guess,
+    };
+    let nothing = |shared| Backing::File { identity: (9, 9, 9), offset: 0, shared };
+    let layout = vec![
+        placed(0, Backing::Private, false),
+        placed(1 << 32, nothing(true), true),
+        placed(2 << 32, nothing(false), true),
+        placed(3 << 32, Backing::Private, true),
+    ];
+    let mut source = GuestMemory {
+        process,
+        layouts: vec![layout],
+        chosen: 0,
+        areas: Vec::new(),
+        parts: Vec::new(),
+        regions: Vec::new(),
+        part_of: Vec::new(),
+        outbound: Vec::new(),
+        places: Vec::new(),
+        has_ended: false,
+    };
+    source.choose(0).unwrap();
+    assert_eq!(source.regions(), [0..MIB, 3 << 32..(3 << 32) + MIB]);
+    let mut found = [0; 8];
+    assert!(source.read_exact(PhysicalAddress(3 << 32), &mut found));
+    assert_eq!(found, [3; 8]);
+    assert!(!source.read_exact(PhysicalAddress(1 << 32), &mut found));
+    // What was named must be there.
+    source.layouts[0][1].is_guess = false;
+    assert!(source.choose(0).is_err());
 }

@@ -87,9 +87,8 @@ impl Control {
             else {
                 continue;
             };
-            let users = &self.request.configuration.service.guest_users;
             // One that has ended is noticed by who scans it.
-            let Ok(layout) = guests::plan(*pid, &guests::Users::of(users)) else { continue };
+            let Ok(layout) = guests::plan(*pid, &self.users) else { continue };
             // Twice the same: while memory is plugged in there is more of it than is used yet.
             if layout != candidate.layout.0 && layout == candidate.layout.1 {
                 vital.give_up(Doubt::OtherMemory);

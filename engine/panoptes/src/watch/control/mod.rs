@@ -19,7 +19,7 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, Writer};
 
 use crate::attach::{KnownProfiles, find_kernel, open_with, tell, tell_losses};
-use crate::config::{Cores, Mode, System, SystemAddress};
+use crate::config::{Cores, Mode, System};
 use crate::dma::Regions;
 use crate::exit::{Exit, Failure};
 use crate::guests;
@@ -100,6 +100,8 @@ pub(super) struct Control {
     store: StateStore,
     candidates: Vec<Candidate>,
     finder: Option<Finder>,
+    /// Whose guests may be looked into.
+    users: guests::Users,
     /// When QEMU's memory is looked at next.
     next_memory: Instant,
     scanners: Vec<(Sender<Assigned>, Arc<Pace>, JoinHandle<()>)>,
@@ -188,6 +190,7 @@ impl Control {
             store,
             candidates,
             finder,
+            users: guests::Users::of(&configuration.service.guest_users),
             next_memory: start + MEMORY_LOOK,
             scanners,
             lost,
@@ -329,11 +332,8 @@ impl Control {
                 candidate.told = false;
                 candidate.still = false;
                 candidate.scanned = Some((found, Arc::clone(&assigned.vital)));
-                if let AnySource::Guest(_) = &assigned.source
-                    && let SystemAddress::Qemu(pid) = system.address
-                {
-                    let users = &self.request.configuration.service.guest_users;
-                    let plan = guests::plan(pid, &guests::Users::of(users)).unwrap_or_default();
+                if let AnySource::Guest(memory) = &assigned.source {
+                    let plan = memory.planned().to_vec();
                     candidate.layout = (plan.clone(), plan);
                 }
                 candidate.pause = RETRY_FIRST;
@@ -402,6 +402,12 @@ impl Control {
                 announcer.discovery(system, &event);
             }
         });
+        if let Err(failure) = crate::attach::still_there(&mut source, system) {
+            if !quiet {
+                self.announcer.failed(system, &failure);
+            }
+            return Err(failure);
+        }
         let profile = match found {
             Ok(profile) => profile,
             Err(error) => {
