@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt as _;
 
 use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_engine::source::{FileSource, MemorySource, PAGE_BYTES, Request};
+use panoptes_engine::source::{FileFormat, FileSource, MemorySource, PAGE_BYTES, Request};
 use panoptes_rig::dump::{self, Packing};
 
 /// A little more than the megabyte that dumps leave out.
@@ -72,7 +72,7 @@ impl Fuzz {
         file.set_len(0).unwrap();
         file.seek(SeekFrom::Start(0)).unwrap();
         file.write_all(&dump).unwrap();
-        if let Ok(mut source) = FileSource::open(self.file.path()) {
+        if let Ok(mut source) = FileSource::open_as(self.file.path(), FileFormat::Dump) {
             self.read(&mut source);
         }
     }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use panoptes_engine::source::{AnySource, ErrorClass, FileSource, SourceError};
+use panoptes_engine::source::{AnySource, ErrorClass, FileFormat, FileSource, SourceError};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::Kernel;
 use panoptes_profiles::import::{self, Wanted};
@@ -74,7 +74,7 @@ pub fn open_with(
     told: &mut dyn FnMut(&dma::Regions),
 ) -> Result<AnySource, Failure> {
     match address {
-        SystemAddress::File(path) => FileSource::open(path)
+        SystemAddress::File(path) => FileSource::open_as(path, settings.file_format)
             .map(|source| AnySource::File(Box::new(source)))
             .map_err(|error| source_failure(&error)),
         SystemAddress::Qemu(pid) => {
@@ -97,6 +97,15 @@ pub fn remark(source: &AnySource, system: &System, watching: bool, messages: &Me
         messages.warning(format_args!("{name}: {what}; {lacks}"));
     } else if !lacks.is_empty() {
         messages.info(format_args!("{name}: {what}; {lacks}"));
+    }
+    if let Some(looks) =
+        source.disregarded().filter(|_| system.settings.file_format != FileFormat::Raw)
+    {
+        messages.warning(format_args!(
+            "{name}: taken for a live guest's memory, although its first bytes are those of {}; if it \
+             is no guest's, set `file_format: dump`",
+            looks.name()
+        ));
     }
     if watching && format.is_still() {
         messages.warning(format_args!(

@@ -72,10 +72,18 @@ pub struct Found {
 
 fn regions_file(path: &Path) -> Result<Vec<std::ops::Range<u64>>, Failure> {
     use panoptes_profiles::memory_regions::{FILE_BYTES_MAX, RegionsError, parse};
-    use std::io::Read as _;
+    use std::io::{ErrorKind, Read as _};
     let wrong = |error: &dyn fmt::Display| format!("memory regions {}: {error}", path.display());
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
+    std::fs::metadata(path)
+        .and_then(|facts| {
+            // A pipe would wait for somebody, a device may do anything.
+            if facts.is_file() {
+                std::fs::File::open(path)
+            } else {
+                Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no file"))
+            }
+        })
         .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
         .map_err(|error| Failure::new(Exit::from_io(&error, Exit::Source), wrong(&error)))?;
     parse(&bytes).map_err(|error: RegionsError| Failure::new(Exit::Configuration, wrong(&error)))

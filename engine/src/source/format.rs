@@ -1,8 +1,8 @@
 //! [`Format`]: what a file is, told by its first bytes.
 //!
-//! Raw memory has no header, so it is what remains. Since a guest may write what it likes to its first
-//! page, the guess is only taken where a person names a file; a live guest's memory, whose format is
-//! known, is opened with [`super::MappedFile`] directly.
+//! Raw memory has no header, so it is what remains. But a guest may write what it likes to its first page, so the
+//! guess is taken only for a file that cannot be a live guest's memory ([`super::FileSource::open`]), or if a person
+//! says so ([`FileFormat`]).
 
 use super::image;
 
@@ -33,6 +33,18 @@ pub enum Format {
     Compressed(&'static str),
     /// Text.
     Text,
+}
+
+/// What a person says about a file's format.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum FileFormat {
+    /// Nothing: it is told by its first bytes, unless a guest may have written them.
+    #[default]
+    Auto,
+    /// It is raw memory, whatever its first bytes are.
+    Raw,
+    /// It is what its first bytes say, whoever may have written them.
+    Dump,
 }
 
 /// How many bytes at the start of a file are enough for [`Format::of`].

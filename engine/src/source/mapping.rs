@@ -9,7 +9,10 @@
 //! userfaultfd(2) that answers every touch of a hole with SIGBUS instead of memory. The kernel asks for a
 //! private mapping then, since one descriptor is open for reading only; as nothing is ever written to it, what it
 //! shows is the file all the same.
-#![allow(unsafe_code, reason = "mmap, raw copies out of it, prefetch, lseek, fstatfs, userfaultfd")]
+#![allow(
+    unsafe_code,
+    reason = "mmap, raw copies out of it, prefetch, lseek, fstatfs, leases, userfaultfd"
+)]
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -294,6 +297,37 @@ impl Keeper {
             _ => Self::Disk,
         })
     }
+}
+
+/// `fcntl` command (include/uapi/asm-generic/fcntl.h), which libc has not for every machine.
+const F_SETSIG: libc::c_int = 10;
+
+/// Whether somebody may have a file open for writing, as QEMU has a guest's memory. A lease for reading is given only
+/// where nobody has (`check_conflicting_open`, fs/locks.c), which holds for a mapping as well; it is given back at
+/// once. Where the kernel gives none (to neither the owner nor root, on some file systems) it can't be known. A memfd
+/// is not counted as open, but has no name.
+pub(super) fn may_be_written(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    if file.metadata()?.nlink() == 0 {
+        return Ok(true);
+    }
+    let lease = |command, argument: libc::c_int| {
+        // SAFETY: the descriptor is open; neither command takes a pointer.
+        unsafe { libc::fcntl(file.as_raw_fd(), command, argument) == 0 }
+    };
+    // Who opens it for writing meanwhile waits until it is given back, and we get a signal: one that does nothing.
+    if lease(F_SETSIG, libc::SIGURG) && lease(libc::F_SETLEASE, libc::F_RDLCK) {
+        lease(libc::F_SETLEASE, libc::F_UNLCK);
+        return Ok(false);
+    }
+    // SAFETY: statfs is plain data for which zeros are valid.
+    let mut facts: libc::statfs = unsafe { mem::zeroed() };
+    // SAFETY: the descriptor is open and the pointer is to a live statfs.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut facts) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Nobody writes /proc/vmcore.
+    Ok(facts.f_type != libc::PROC_SUPER_MAGIC)
 }
 
 #[cfg(test)]

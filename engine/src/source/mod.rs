@@ -10,7 +10,7 @@
 //!
 //! Whatever the guest, or whoever owns the file, does to it: a request is read, not backed or failed, and
 //! neither a panic nor a signal comes of it. Reading changes nothing: no page of the guest comes to be by it.
-//! No `read_batch` allocates. `unsafe` is in `mapping`, `sigbus`, `guest::private` and what calls the
+//! No `read_batch` allocates, but where a page of a dump is packed with zstd, whose decoder does. `unsafe` is in `mapping`, `sigbus`, `guest::private` and what calls the
 //! DOCA library.
 //!
 //! Not for: virtual addresses, or what the bytes mean.
@@ -41,7 +41,7 @@ pub use any::AnySource;
 pub use dump::{DumpProblem, Lacks};
 pub use error::{ErrorClass, LayoutProblem, SourceError};
 pub use fault::{Fault, FaultCounts, FaultRates, Hook};
-pub use format::{FORMAT_HEAD_BYTES, Format};
+pub use format::{FORMAT_HEAD_BYTES, FileFormat, Format};
 pub use guest::{
     Area, Backing, Expected, GuestMemory, GuestProcess, Machine, Placed, file_identity,
 };

@@ -10,8 +10,9 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
 
 use super::dump::{BlockDump, DumpBytes, Segments, avml, elf, kdump, lime};
-use super::format::{FORMAT_HEAD_BYTES, Format};
+use super::format::{FORMAT_HEAD_BYTES, FileFormat, Format};
 use super::image::IMAGE_BYTES_MAX;
+use super::mapping::may_be_written;
 use super::{DumpProblem, Kcore, Lacks, MappedFile, Refreshed, Replay, SourceError};
 
 /// Memory in a file, whatever its format.
@@ -20,6 +21,7 @@ pub struct FileSource {
     memory: Memory,
     format: Format,
     lacks: Lacks,
+    disregarded: Option<Format>,
 }
 
 /// The ways in which files keep memory.
@@ -39,11 +41,18 @@ impl FileSource {
     /// Opens the memory of the machine that this runs on.
     pub fn open_host() -> Result<Self, SourceError> {
         let memory = Memory::Host(Kcore::open()?);
-        Ok(Self { memory, format: Format::Host, lacks: Lacks::default() })
+        Ok(Self { memory, format: Format::Host, lacks: Lacks::default(), disregarded: None })
     }
 
-    /// Opens a file, telling its format by its first bytes. A format that is read has its line here.
+    /// Opens a file; see [`Self::open_as`].
     pub fn open(path: &Path) -> Result<Self, SourceError> {
+        Self::open_as(path, FileFormat::Auto)
+    }
+
+    /// Opens a file, telling its format by its first bytes unless `told` says it. Those of a live guest's memory are
+    /// what the guest likes: a file that can be that, since it has whole pages and somebody has it open for writing
+    /// (or it cannot be known whether), is raw memory. A format that is read has its line here.
+    pub fn open_as(path: &Path, told: FileFormat) -> Result<Self, SourceError> {
         let (file, bytes) = open_regular(path)?;
         let mut head = [0; FORMAT_HEAD_BYTES];
         let wrong = |doing| {
@@ -52,8 +61,19 @@ impl FileSource {
         };
         // Reading a hole by call brings no page of the file to be.
         let head = read_head(&file, &mut head).map_err(wrong("read"))?;
-        let format = Format::of(head);
-        let whole = |memory| Ok(Self { memory, format, lacks: Lacks::default() });
+        let looks = Format::of(head);
+        let is_raw = match told {
+            FileFormat::Raw => true,
+            FileFormat::Dump => false,
+            FileFormat::Auto => {
+                looks != Format::Raw
+                    && bytes.is_multiple_of(PAGE_BYTES)
+                    && may_be_written(&file).map_err(wrong("examine"))?
+            }
+        };
+        let format = if is_raw { Format::Raw } else { looks };
+        let disregarded = (format != looks).then_some(looks);
+        let whole = |memory| Ok(Self { memory, format, lacks: Lacks::default(), disregarded });
         match format {
             Format::Raw => whole(Memory::Mapped(MappedFile::from_flat_file(file, path)?)),
             Format::Recorded => {
@@ -84,7 +104,7 @@ impl FileSource {
         let file = DumpBytes::new(file, bytes).map_err(wrong)?;
         let (segments, regions, lacks) = read(&file).map_err(wrong)?;
         let source = MappedFile::from_dump(file.into_file(), path, segments, regions)?;
-        Ok(Self { memory: Memory::Mapped(source), format, lacks })
+        Ok(Self { memory: Memory::Mapped(source), format, lacks, disregarded: None })
     }
 
     /// Opens a dump that keeps memory compressed.
@@ -97,12 +117,17 @@ impl FileSource {
     ) -> Result<Self, SourceError> {
         let wrong = |problem| SourceError::Dump { path: path.to_path_buf(), format, problem };
         let (source, lacks) = DumpBytes::new(file, bytes).and_then(open).map_err(wrong)?;
-        Ok(Self { memory: Memory::Blocks(source), format, lacks })
+        Ok(Self { memory: Memory::Blocks(source), format, lacks, disregarded: None })
     }
 
     /// What the file is.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// What the first bytes say that the file is, where they were not believed.
+    pub fn disregarded(&self) -> Option<Format> {
+        self.disregarded
     }
 
     /// What a dump lacks of the memory that it speaks of.
@@ -268,10 +293,71 @@ mod tests {
     use super::super::{ErrorClass, Recorder};
     use super::*;
 
-    fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
+    /// A file that nobody has open; what is written by somebody is a guest's memory.
+    fn file_of(bytes: &[u8]) -> tempfile::TempPath {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
-        file
+        file.into_temp_path()
+    }
+
+    /// Whole pages that begin like a dump.
+    fn forged(magic: &[u8]) -> Vec<u8> {
+        let mut bytes = magic.to_vec();
+        bytes.resize(32, 0);
+        bytes[17] = 0x2f; // of LiME: the last address is 0x2fdf, and the range goes to the file's end
+        bytes[16] = 0xdf;
+        bytes.resize(3 * 4096, 5);
+        bytes
+    }
+
+    #[test]
+    fn what_a_live_guest_writes_to_its_first_page_is_not_believed() {
+        let lime = forged(b"EMiL\x01\0\0\0");
+        // As QEMU has it: by a name, open for writing; then without a name.
+        for folder in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
+            for head in [lime.clone(), forged(b"PK\x03\x04"), forged(b"\x7fELF"), vec![b'\n'; 8192]]
+            {
+                let mut file = tempfile::NamedTempFile::new_in(&folder).unwrap();
+                file.write_all(&head).unwrap();
+                let source = FileSource::open(file.path()).unwrap();
+                assert_eq!(source.format(), Format::Raw);
+                assert_eq!(source.disregarded(), Some(Format::of(&head)));
+                assert_eq!(source.regions(), [0..head.len() as u64]);
+            }
+        }
+        let file = memfd(lime.len() as u64, 0).unwrap();
+        (&file).write_all(&lime).unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        assert_eq!(FileSource::open(&path).unwrap().format(), Format::Raw);
+    }
+
+    #[test]
+    fn a_dump_that_nobody_writes_is_one_also_in_memory() {
+        for folder in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
+            let mut file = tempfile::NamedTempFile::new_in(folder).unwrap();
+            file.write_all(&forged(b"EMiL\x01\0\0\0")).unwrap();
+            // Not even while it is written: no guest's memory ends within a page.
+            file.write_all(&[0; 5]).unwrap();
+            assert_eq!(FileSource::open(file.path()).unwrap().format(), Format::Lime);
+            file.as_file().set_len(3 * 4096).unwrap();
+            let path = file.into_temp_path();
+            let source = FileSource::open(&path).unwrap();
+            assert_eq!((source.format(), source.disregarded()), (Format::Lime, None));
+            assert_eq!(source.regions(), [0..0x3000]);
+        }
+    }
+
+    #[test]
+    fn a_person_says_what_a_file_is() {
+        let path = file_of(&forged(b"EMiL\x01\0\0\0"));
+        let format = |told| FileSource::open_as(&path, told).unwrap().format();
+        assert_eq!(format(FileFormat::Raw), Format::Raw);
+        assert_eq!(format(FileFormat::Auto), Format::Lime);
+        let writer = OpenOptions::new().write(true).open(&path).unwrap();
+        assert_eq!(format(FileFormat::Auto), Format::Raw);
+        assert_eq!(format(FileFormat::Dump), Format::Lime);
+        drop(writer);
+        assert_eq!(format(FileFormat::Auto), Format::Lime);
     }
 
     #[track_caller]
@@ -289,14 +375,14 @@ mod tests {
         check_refused(&folder.path().join("gone"), ErrorClass::CannotOpen, "No such file");
         check_refused(folder.path(), ErrorClass::CannotOpen, "a directory");
         check_refused(Path::new("/dev/null"), ErrorClass::CannotOpen, "a character device");
-        check_refused(file_of(b"").path(), ErrorClass::CannotOpen, "empty");
-        check_refused(file_of(&[0; 5000]).path(), ErrorClass::Unreadable, "5000 bytes");
-        check_refused(file_of(b"a: 1\n").path(), ErrorClass::Unreadable, "text");
+        check_refused(&file_of(b""), ErrorClass::CannotOpen, "empty");
+        check_refused(&file_of(&[0; 5000]), ErrorClass::Unreadable, "5000 bytes");
+        check_refused(&file_of(b"a: 1\n"), ErrorClass::Unreadable, "text");
         let core = file_of(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0>\0");
-        check_refused(core.path(), ErrorClass::Unreadable, "ends before its headers");
-        check_refused(file_of(b"EMiL\x01\0\0\0").path(), ErrorClass::Unreadable, "no memory");
-        check_refused(file_of(b"KDUMP   \x06").path(), ErrorClass::Unreadable, "ends before");
-        check_refused(file_of(b"QFI\xfb\0\0\0\x03").path(), ErrorClass::Unreadable, "qcow2");
+        check_refused(&core, ErrorClass::Unreadable, "ends before its headers");
+        check_refused(&file_of(b"EMiL\x01\0\0\0"), ErrorClass::Unreadable, "no memory");
+        check_refused(&file_of(b"KDUMP   \x06"), ErrorClass::Unreadable, "ends before");
+        check_refused(&file_of(b"QFI\xfb\0\0\0\x03"), ErrorClass::Unreadable, "qcow2");
     }
 
     #[test]
@@ -333,7 +419,7 @@ mod tests {
         let mut image = Vec::new();
         recorder.write_image(&mut image).unwrap();
         let file = file_of(&image);
-        let mut source = FileSource::open(file.path()).unwrap();
+        let mut source = FileSource::open(&file).unwrap();
         assert_eq!(source.format(), Format::Recorded);
         assert_eq!(source.next_data(PhysicalAddress(0)), Some(0x2000..0x3000));
         let mut bytes = [0; 8];
@@ -341,7 +427,7 @@ mod tests {
         assert_eq!(bytes, [3; 8]);
 
         let cut = file_of(&image[..image.len() - 8]);
-        let error = FileSource::open(cut.path()).unwrap_err();
+        let error = FileSource::open(&cut).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Unreadable, "{error}");
     }
 }

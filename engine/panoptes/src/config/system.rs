@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use panoptes_engine::source::FileFormat;
+
 use super::address::SystemAddress;
 use super::built;
 use super::events::Events;
 use super::section::Section;
-use super::value::{AutoOr, Line, LogLevel, Setting};
+use super::value::{AutoOr, Line, LogLevel, Setting, Word};
 
 /// A system to watch.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,6 +29,8 @@ pub struct System {
 pub struct SystemSettings {
     /// Where the memory of the machine lies.
     pub memory_regions_path: AutoOr<PathBuf>,
+    /// What is said of the format of a memory file.
+    pub file_format: FileFormat,
     /// A profile, or a folder of profiles.
     pub os_symbol_path: AutoOr<PathBuf>,
     /// What runs there.
@@ -108,6 +112,7 @@ impl SystemSettings {
     /// Reads what `default` and the systems have in common.
     pub(crate) fn read(&mut self, section: &mut Section<'_>) {
         section.value("memory_regions_path", &mut self.memory_regions_path);
+        section.value("file_format", &mut self.file_format);
         section.value("os_symbol_path", &mut self.os_symbol_path);
         section.value("os_type", &mut self.os_type);
         section.value("log_level", &mut self.log_level);
@@ -212,6 +217,11 @@ impl System {
         }
         Some(Self { name: name.to_owned(), address, settings })
     }
+}
+
+impl Word for FileFormat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("raw", Self::Raw), ("dump", Self::Dump)];
 }
 
 impl Setting for OsType {

@@ -359,7 +359,11 @@ fn what_is_not_built_is_checked_and_refused() {
         "service: {compatibility: doca_argus}",
         &["1:11: `service.compatibility` is not built yet; leave it out"],
     );
-    check("default: {memory_regions_path: x, sdk_log_level: 50}", &[]);
+    check("default: {memory_regions_path: x, sdk_log_level: 50, file_format: raw}", &[]);
+    check(
+        "default: {file_format: lime}",
+        &["1:24: `default.file_format`: `lime` is not one of auto, raw or dump"],
+    );
 }
 
 #[test]

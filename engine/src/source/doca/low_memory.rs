@@ -14,6 +14,7 @@
 //! Not for arm64, whose first mebibyte is anything: there a file is needed.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use panoptes_decoders::source::PAGE_BYTES;
 
@@ -30,7 +31,11 @@ const LEGACY_HOLE: Range<u64> = 0xa_0000..0x10_0000;
 const ROOT_WITHIN: u64 = 16 * PAGE_BYTES;
 /// Tables of a level that are read at a time.
 const TABLES_MAX: usize = 512;
-/// Tables in all: enough for 128 GiB in 4 KiB pages, and any machine in larger ones.
+/// Pages of low memory that are taken for the root: there is one, and little else looks like it.
+const CANDIDATES_MAX: usize = 4;
+/// How long tables are read, of all candidates together.
+const TIME_MAX: Duration = Duration::from_secs(20);
+/// Tables of all candidates together: enough for 128 GiB in 4 KiB pages, and any machine in larger ones.
 const TABLES_TOTAL_MAX: usize = 1 << 16;
 /// Stretches of the direct map, before those that touch are joined.
 const LEAVES_MAX: usize = 1 << 18;
@@ -54,6 +59,19 @@ pub(super) trait Probe {
     fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError>;
 }
 
+/// What was spent on all candidates together.
+struct Spent {
+    tables: usize,
+    begin: Instant,
+}
+
+impl Spent {
+    /// Whether so many tables more are too many.
+    fn is_too_much(&self, more: usize) -> bool {
+        self.tables.saturating_add(more) > TABLES_TOTAL_MAX || self.begin.elapsed() > TIME_MAX
+    }
+}
+
 /// The regions of memory, ascending.
 pub(super) fn find(probe: &mut impl Probe) -> Result<Vec<Range<u64>>, DocaError> {
     let mut low = vec![0; (CONVENTIONAL.end - CONVENTIONAL.start) as usize];
@@ -61,10 +79,10 @@ pub(super) fn find(probe: &mut impl Probe) -> Result<Vec<Range<u64>>, DocaError>
     if !probe.read(&pages, &mut low)? {
         return Err(DocaError::Regions);
     }
-    for page in low.chunks_exact(PAGE) {
-        let Some(last) = trampoline_entry(page) else { continue };
+    let mut spent = Spent { tables: 0, begin: Instant::now() };
+    for last in low.chunks_exact(PAGE).filter_map(trampoline_entry).take(CANDIDATES_MAX) {
         if let Some(root) = find_root(probe, last)?
-            && let Some(regions) = direct_map(probe, &root)?
+            && let Some(regions) = direct_map(probe, &root, &mut spent)?
         {
             return Ok(regions);
         }
@@ -149,7 +167,11 @@ struct Table {
 
 /// The regions that the direct map maps: the lowest of what the kernel's half maps, where each address is that of
 /// memory plus the same number.
-fn direct_map(probe: &mut impl Probe, root: &Root) -> Result<Option<Vec<Range<u64>>>, DocaError> {
+fn direct_map(
+    probe: &mut impl Probe,
+    root: &Root,
+    spent: &mut Spent,
+) -> Result<Option<Vec<Range<u64>>>, DocaError> {
     let mut leaves: Vec<(u64, Range<u64>)> = Vec::new();
     let mut tables = Vec::new();
     let top = 12 + 9 * (root.levels - 1);
@@ -162,11 +184,10 @@ fn direct_map(probe: &mut impl Probe, root: &Root) -> Result<Option<Vec<Range<u6
         }
     }
     // It is found entry by entry of the root: which of them are its shows only at the leaves.
-    let mut total = 0;
     let mut base = None;
     for table in tables {
         let mut found = Vec::new();
-        if !walk(probe, vec![table], root.levels - 1, &mut total, &mut found)? {
+        if !walk(probe, vec![table], root.levels - 1, spent, &mut found)? {
             break;
         }
         found.sort_unstable_by_key(|(address, _)| *address);
@@ -193,7 +214,7 @@ fn walk(
     probe: &mut impl Probe,
     mut tables: Vec<Table>,
     level: u32,
-    total: &mut usize,
+    spent: &mut Spent,
     leaves: &mut Vec<(u64, Range<u64>)>,
 ) -> Result<bool, DocaError> {
     let mut pages = vec![0; TABLES_MAX * PAGE];
@@ -201,10 +222,13 @@ fn walk(
         let shift = 12 + 9 * (level - 1);
         let mut below = Vec::new();
         for part in tables.chunks(TABLES_MAX) {
-            *total += part.len();
+            if spent.is_too_much(part.len()) {
+                return Ok(false);
+            }
+            spent.tables += part.len();
             let at: Vec<u64> = part.iter().map(|table| table.at).collect();
             let pages = &mut pages[..part.len() * PAGE];
-            if *total > TABLES_TOTAL_MAX || !probe.read(&at, pages)? {
+            if !probe.read(&at, pages)? {
                 return Ok(false);
             }
             for (table, page) in part.iter().zip(pages.chunks_exact(PAGE)) {
@@ -215,6 +239,10 @@ fn walk(
                         continue;
                     }
                     if level > 1 && entry & LARGE == 0 {
+                        // Those that would not be read any more need not be kept.
+                        if below.len() >= TABLES_TOTAL_MAX {
+                            return Ok(false);
+                        }
                         below.push(Table { at: entry & ADDRESS, address });
                         continue;
                     }
@@ -422,5 +450,30 @@ mod tests {
         }
         machine.set(0x300_0000, 3, 0x300_0063);
         let _ = find(&mut machine);
+    }
+
+    #[test]
+    fn many_roots_cost_no_more_than_one() {
+        struct Counted(Machine, usize);
+        impl Probe for Counted {
+            fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError> {
+                self.1 += at.len();
+                self.0.read(at, bytes)
+            }
+        }
+        // Each of the pages leads to tables that lead to themselves.
+        let mut machine = Machine::new(4);
+        for page in CONVENTIONAL.step_by(PAGE) {
+            machine.set(page, 0, 0x9_9063);
+            machine.set(page, ENTRIES - 1, 0x200_4067);
+        }
+        for index in 0..ENTRIES {
+            machine.set(0x301_0000, index, 0x301_0063);
+        }
+        machine.set(0x300_0000, 3, 0x300_0063);
+        let mut counted = Counted(machine, 0);
+        let _ = find(&mut counted);
+        let around = 159 + CANDIDATES_MAX * 40;
+        assert!(counted.1 <= TABLES_TOTAL_MAX + around, "{} pages", counted.1);
     }
 }

@@ -12,7 +12,7 @@ use panoptes_decoders::source::Outcome;
 use super::blocks::{BlockDump, Blocks, Found};
 use super::bytes::DumpBytes;
 use super::codec::{Codec, Compression};
-use super::lime::{HEADER_BYTES, Header};
+use super::lime::{HEADER_BYTES, Header, is_cut};
 use super::{DumpProblem, Lacks, SEGMENTS_MAX, join};
 
 const CHUNK_HEADER_BYTES: u64 = 4;
@@ -74,6 +74,8 @@ pub(in crate::source) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), Dum
         }
         at = stream.at.saturating_add(TRAILER_BYTES);
     }
+    // Within the length behind a stream, or the next header.
+    lacks.unfinished = lacks.cut_short == 0 && (at > file.len() || is_cut(&file, at));
     if chunks.is_empty() {
         return Err(DumpProblem::NoMemory);
     }

@@ -22,6 +22,10 @@ const PIECE_HEADER_BYTES: u64 = 16;
 /// Most pieces: 384 MiB of index, for a dump of 256 GiB as QEMU cuts it (16 KiB a piece).
 const PIECES_MAX: usize = 1 << 24;
 
+/// How often pieces may overlap: writers write a few headers again, but each of many pieces could lie over all
+/// others.
+const OVERLAPS_MAX: usize = 1 << 20;
+
 /// How much is read at once when piece headers are looked for: for small pieces several at a time.
 const READ_AHEAD_BYTES: usize = 1 << 16;
 
@@ -104,15 +108,21 @@ impl DumpBytes {
         let mut at = FLATTENED_HEADER_BYTES;
         self.ended = false;
         let mut window = Window { file: &self.file, start: 0, bytes: Vec::new() };
+        let mut headers = 0;
         while at.saturating_add(PIECE_HEADER_BYTES) <= self.bytes {
             let Some([offset, size]) = window.numbers(at) else { break };
             if offset == -1 && size == -1 {
                 self.ended = true;
                 break;
             }
-            let (Ok(offset), Ok(size)) = (u64::try_from(offset), u64::try_from(size)) else {
+            // No writer writes a piece of nothing, and in a sparse file there would be no end of them.
+            let (Ok(offset), Ok(size @ 1..)) = (u64::try_from(offset), u64::try_from(size)) else {
                 return Err(DumpProblem::Header("a piece has an odd place or size"));
             };
+            headers += 1;
+            if headers > PIECES_MAX {
+                return Err(DumpProblem::TooLarge("pieces; put it in order with makedumpfile -R"));
+            }
             let file_offset = at + PIECE_HEADER_BYTES;
             let bytes = size.min(self.bytes - file_offset);
             if bytes > 0 {
@@ -121,26 +131,28 @@ impl DumpBytes {
                 }
                 pieces.push(Piece { offset, bytes, file_offset });
             }
-            if pieces.len() > PIECES_MAX {
-                return Err(DumpProblem::TooLarge("pieces; put it in order with makedumpfile -R"));
-            }
             match file_offset.checked_add(size) {
                 Some(next) if next <= self.bytes => at = next,
                 _ => break,
             }
         }
-        self.pieces = Some(in_order(pieces));
+        let pieces = in_order(pieces).ok_or(DumpProblem::TooLarge(
+            "pieces one over the other; put it in order with makedumpfile -R",
+        ))?;
+        self.pieces = Some(pieces);
         Ok(())
     }
 }
 
-/// Sorts pieces; where they overlap, the later one counts.
-fn in_order(mut pieces: Vec<Piece>) -> Vec<Piece> {
+/// Sorts pieces; where they overlap, the later one counts. `None` if they do so more than writers have them.
+fn in_order(mut pieces: Vec<Piece>) -> Option<Vec<Piece>> {
     let mut sorted = pieces.clone();
     sorted.sort_by_key(|piece| piece.offset);
     if sorted.windows(2).all(|pair| pair[0].offset + pair[0].bytes <= pair[1].offset) {
-        return sorted;
+        return Some(sorted);
     }
+    drop(sorted);
+    let mut steps_left = OVERLAPS_MAX.saturating_add(pieces.len());
     // Only headers that were written again overlap: from the last to the first, each fills the gaps
     // that are left.
     let mut taken: BTreeMap<u64, Piece> = BTreeMap::new();
@@ -151,6 +163,7 @@ fn in_order(mut pieces: Vec<Piece>) -> Vec<Piece> {
             at = at.max(before.offset + before.bytes);
         }
         while at < end {
+            steps_left = steps_left.checked_sub(1)?;
             let next = taken.range(at..end).next().map(|(_, next)| (next.offset, next.bytes));
             let stop = next.map_or(end, |(offset, _)| offset);
             if stop > at {
@@ -160,7 +173,7 @@ fn in_order(mut pieces: Vec<Piece>) -> Vec<Piece> {
             at = next.map_or(end, |(offset, bytes)| offset + bytes);
         }
     }
-    taken.into_values().collect()
+    Some(taken.into_values().collect())
 }
 
 /// A part of the file, read ahead.
@@ -195,5 +208,54 @@ impl Window<'_> {
         }
         self.bytes.truncate(filled);
         here(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn flattened(pieces: &[(i64, i64)]) -> Vec<u8> {
+        let mut flat = FLATTENED.to_vec();
+        flat.resize(FLATTENED_HEADER_BYTES as usize, 0);
+        for (offset, size) in pieces {
+            flat.extend(offset.to_be_bytes());
+            flat.extend(size.to_be_bytes());
+            flat.resize(flat.len() + (*size).max(0) as usize, 1);
+        }
+        flat
+    }
+
+    fn problem(bytes: &[u8], length: u64) -> Option<DumpProblem> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.set_len(length).unwrap();
+        DumpBytes::new(file, length).err()
+    }
+
+    #[test]
+    fn pieces_of_nothing_are_refused() {
+        let odd = Some(DumpProblem::Header("a piece has an odd place or size"));
+        let good = flattened(&[(0, 8), (8, 8), (-1, -1)]);
+        assert_eq!(problem(&good, good.len() as u64), None);
+        let bad = flattened(&[(0, 8), (8, 0), (-1, -1)]);
+        assert_eq!(problem(&bad, bad.len() as u64), odd);
+        // A hole of a tebibyte.
+        assert_eq!(problem(&flattened(&[(0, 8)]), 1 << 40), odd);
+    }
+
+    #[test]
+    fn pieces_over_each_other_are_bounded() {
+        let piece = |offset, bytes| Piece { offset, bytes, file_offset: 0 };
+        // Small ones apart from each other, written over large ones.
+        let small = |count: u64| (0..count).map(move |at| piece(at * 2, 1));
+        let large = |count: usize, bytes| std::iter::repeat_n(piece(0, bytes), count);
+        let few: Vec<Piece> = large(3, 2000).chain(small(1000)).collect();
+        let ordered = in_order(few).unwrap();
+        assert_eq!(ordered.iter().map(|piece| piece.bytes).sum::<u64>(), 2000);
+        let many: Vec<Piece> = large(1000, 20_000).chain(small(10_000)).collect();
+        assert!(in_order(many).is_none());
     }
 }

@@ -216,13 +216,17 @@ impl Kdump {
         })
     }
 
-    /// Whether a page's bytes lie in the file.
+    /// Whether a page's bytes lie in the file. makedumpfile leaves the descriptors of pages that it did not come to
+    /// as they were, zeros.
     fn is_filed(&self, descriptor: Descriptor) -> bool {
+        if descriptor == Descriptor::default() {
+            return false;
+        }
         let end = descriptor.offset.checked_add(descriptor.bytes.into());
         end.is_some_and(|end| end <= self.file.len())
     }
 
-    /// How many pages are missing because the file ends before them. Bytes are written in the pages' order, so
+    /// How many pages are missing because the file ends before them, or its writer did. Bytes are written in the pages' order, so
     /// where the last ones are there, all are.
     fn cut_short(&mut self) -> u64 {
         let zeros = self.zeros;

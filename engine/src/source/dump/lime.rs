@@ -39,6 +39,11 @@ impl Header {
     }
 }
 
+/// Whether the file ends within the header at an offset, so that nobody knows what was to follow.
+pub(super) fn is_cut(file: &DumpBytes, at: u64) -> bool {
+    at < file.len() && file.len() - at < HEADER_BYTES
+}
+
 /// Where in the file which memory is.
 pub(in crate::source) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     let mut pieces = Vec::new();
@@ -55,11 +60,12 @@ pub(in crate::source) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem>
             return Err(DumpProblem::TooLarge("ranges of memory"));
         }
         match offset.checked_add(header.bytes) {
-            Some(next) if next < file.len() => at = next,
-            _ => break,
+            Some(next) => at = next,
+            None => break,
         }
     }
-    let (segments, regions, lacks) = super::segments(pieces, file.len());
+    let (segments, regions, mut lacks) = super::segments(pieces, file.len());
+    lacks.unfinished = is_cut(file, at);
     if segments.is_empty() {
         return Err(DumpProblem::NoMemory);
     }

@@ -50,7 +50,7 @@ pub struct Lacks {
     pub cut_short: u64,
     /// Left out by whoever made the dump.
     pub left_out: u64,
-    /// Whether the dump itself says that it was not finished.
+    /// Whether the dump itself says that it was not finished, or ends where a range of memory was to begin.
     pub unfinished: bool,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for Lacks {
             parts.push(format!("{kib} KiB of memory are missing: the file was cut short"));
         }
         if self.unfinished {
-            parts.push("whoever wrote it did not finish".to_owned());
+            parts.push("it was not written or copied to its end".to_owned());
         }
         if self.left_out > 0 {
             let kib = kib(self.left_out);

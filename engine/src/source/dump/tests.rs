@@ -10,14 +10,15 @@ use super::testing::{core, pack, page, pages};
 use super::*;
 use crate::source::{ErrorClass, FileSource, Format, SourceError};
 
-fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
+/// Nobody has it open any more, as a guest's memory is.
+fn file_of(bytes: &[u8]) -> tempfile::TempPath {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    file
+    file.into_temp_path()
 }
 
 fn open(bytes: &[u8]) -> Result<FileSource, SourceError> {
-    FileSource::open(file_of(bytes).path())
+    FileSource::open(&file_of(bytes))
 }
 
 fn opened(bytes: &[u8], format: Format, lacks: Lacks) -> FileSource {
@@ -123,6 +124,23 @@ fn avml_is_read() {
     let mut source = opened(&dump, Format::Avml, Lacks::default());
     check_two_ranges(&mut source);
     assert_eq!(swept(&mut source), source.regions());
+}
+
+#[test]
+fn dumps_that_were_cut_within_a_header_say_so() {
+    let unfinished = Lacks { unfinished: true, ..Lacks::default() };
+    let [low, _] = two_ranges();
+    for (magic, version, format) in [(*b"EMiL", 1, Format::Lime), (*b"AVML", 2, Format::Avml)] {
+        let whole = lime(magic, version, &two_ranges());
+        let first = lime(magic, version, std::slice::from_ref(&low)).len();
+        for more in [1, 31] {
+            let mut source = opened(&whole[..first + more], format, unfinished);
+            check_page(&mut source, 0x1000, &low.1);
+        }
+    }
+    assert!(unfinished.is_damage());
+    let avml = lime(*b"AVML", 2, &two_ranges());
+    opened(&avml[..avml.len() - 3], Format::Avml, unfinished);
 }
 
 #[test]
@@ -406,6 +424,21 @@ fn a_kdump_that_was_cut_short_says_what_is_missing() {
     check_refused(&dump[..4 * 4096], "no memory");
     check_refused(&dump[..4 * 4096 - 1], "ends before its headers");
     check_refused(&dump[..100], "ends before its headers");
+}
+
+#[test]
+fn pages_that_makedumpfile_did_not_come_to_are_missing() {
+    let mut dump = kdump(Compression::Snappy, 4096, true).dump();
+    // The descriptors of pages 512 and 999 are the last two; the bytes of both are there.
+    let bitmaps_end = 4 * 4096;
+    let count = 9 + 200 - 1; // page 127 is among those of zeros
+    let last = bitmaps_end + (count - 2) * 24;
+    dump[last..last + 48].fill(0);
+    let lacks = Lacks { cut_short: 2 * 4096, ..one_left_out(4096) };
+    let mut source = opened(&dump, Format::Kdump, lacks);
+    check_page(&mut source, 511 * 4096, &block(511, 4096));
+    check_absent(&mut source, 512 * 4096);
+    check_absent(&mut source, 999 * 4096);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
-use panoptes_engine::source::{AnySource, Placed};
+use panoptes_engine::source::{AnySource, FileFormat, Format, Placed};
 use panoptes_engine::watch::{Identity, Setup, Watched};
 use panoptes_profiles::{Event, Profile};
 use panoptes_sinks::activities::Activity;
@@ -335,6 +335,12 @@ impl Control {
                 if let AnySource::Guest(memory) = &assigned.source {
                     let plan = memory.planned().to_vec();
                     candidate.layout = (plan.clone(), plan);
+                }
+                if let AnySource::File(source) = &assigned.source
+                    && source.format() == Format::Raw
+                {
+                    // What it had written before it ended must not be taken for a dump later.
+                    candidate.system.settings.file_format = FileFormat::Raw;
                 }
                 candidate.pause = RETRY_FIRST;
                 self.attached = true;
