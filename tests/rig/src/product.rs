@@ -38,9 +38,20 @@ pub fn scan(guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
 
 /// The same with a program of the caller's choice.
 pub fn scan_with(program: &Path, guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
+    lines_of(scan_command(program, guest, arguments).arg("--set=built_in_profiles=false"))
+}
+
+/// The same with whatever profile the program has built in for the guest's kernel.
+pub fn scan_built_in(program: &Path, guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
+    lines_of(&mut scan_command(program, guest, arguments))
+}
+
+fn scan_command(program: &Path, guest: &Guest, arguments: &[&str]) -> Command {
     let mut scan = Command::new(program);
     scan.arg("scan").arg(format!("file:{}", guest.ram_path().display())).args(arguments);
-    scan.arg("--set=built_in_profiles=false");
-    let text = command::output(&mut scan)?;
-    Ok(text.lines().map(str::to_owned).collect())
+    scan
+}
+
+fn lines_of(scan: &mut Command) -> Result<Vec<String>> {
+    Ok(command::output(scan)?.lines().map(str::to_owned).collect())
 }

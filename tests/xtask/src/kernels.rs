@@ -77,6 +77,8 @@ struct Row {
 struct Outcome {
     report: Report,
     cold_start: Duration,
+    /// The same with the profile that is built in for this kernel, if one is.
+    built_in: Option<Duration>,
     scan: Duration,
 }
 
@@ -178,33 +180,60 @@ fn look(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, Str
     if holds_under_load(flavor) {
         guest.agent(WORK).map_err(text)?;
     }
-    let mut times = Vec::new();
+    let (mut times, mut built_in) = (Vec::new(), Vec::new());
     let report = compare::exact(&mut guest, "", ATTEMPTS, |guest| {
         times.clear();
+        built_in.clear();
         for _ in 0..TIMED {
-            times.push(timed(program, guest)?);
+            times.push(timed(&product::scan_with(program, guest, SUMMARY)?)?);
+            built_in.push(timed(&product::scan_built_in(program, guest, SUMMARY)?)?);
         }
-        product::scan_with(program, guest, &[])
+        let lines = product::scan_with(program, guest, &[])?;
+        if product::scan_built_in(program, guest, &[])? != lines {
+            let why = "with its built-in profile the same memory is scanned otherwise";
+            return Err(panoptes_rig::Error::new(why));
+        }
+        Ok(lines)
     })
     .map_err(text)?;
-    let median = |pick: fn(&(Duration, Duration)) -> Duration| {
-        let mut sorted: Vec<Duration> = times.iter().map(pick).collect();
-        sorted.sort();
-        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-    };
-    Ok(Outcome { report, cold_start: median(|both| both.0), scan: median(|both| both.1) })
+    let has_table = built_in.iter().all(|times| times.is_built_in);
+    Ok(Outcome {
+        report,
+        cold_start: median(&times, |times| times.find_kernel),
+        built_in: has_table.then(|| median(&built_in, |times| times.find_kernel)),
+        scan: median(&times, |times| times.scan),
+    })
 }
 
-/// How long finding the kernel without a profile and one scan take.
-fn timed(program: &Path, guest: &Guest) -> panoptes_rig::Result<(Duration, Duration)> {
-    let lines = product::scan_with(program, guest, &["--summary", "--json"])?;
+fn median(times: &[Times], pick: fn(&Times) -> Duration) -> Duration {
+    let mut sorted: Vec<Duration> = times.iter().map(pick).collect();
+    sorted.sort();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// What makes a scan print how long it took.
+const SUMMARY: &[&str] = &["--summary", "--json"];
+
+/// How long finding the kernel and one scan took.
+struct Times {
+    find_kernel: Duration,
+    scan: Duration,
+    is_built_in: bool,
+}
+
+fn timed(lines: &[String]) -> panoptes_rig::Result<Times> {
     let summary: Value =
         lines.first().and_then(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
             panoptes_rig::Error::new("`panoptes scan --summary --json` printed no JSON")
         })?;
     let stage =
         |name: &str| Duration::from_nanos(summary["stages_ns"][name].as_u64().unwrap_or_default());
-    Ok((stage("find_kernel"), stage("scan")))
+    let origin = summary["profile_origin"].as_str().unwrap_or_default();
+    Ok(Times {
+        find_kernel: stage("find_kernel"),
+        scan: stage("scan"),
+        is_built_in: origin.starts_with("built-in"),
+    })
 }
 
 impl Machine {
@@ -251,9 +280,10 @@ impl Row {
     fn line(&self) -> String {
         match &self.outcome {
             Ok(outcome) => format!(
-                "{}cold start {:.0} ms, scan {:.2} ms",
+                "{}cold start {:.0} ms, with a built-in profile {}, scan {:.2} ms",
                 outcome.report,
                 milliseconds(outcome.cold_start),
+                built_in_text(outcome.built_in),
                 milliseconds(outcome.scan)
             ),
             Err(error) => format!("failed: {error}"),
@@ -267,6 +297,10 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// The table, in Markdown that people can read too. Each kind has how many the scan found of how many there
 /// are.
+fn built_in_text(time: Option<Duration>) -> String {
+    time.map_or_else(|| "none".to_owned(), |time| format!("{:.1} ms", milliseconds(time)))
+}
+
 fn table(rows: &[Row]) -> String {
     let reports = || rows.iter().filter_map(|row| Some(&row.outcome.as_ref().ok()?.report));
     let seen =
@@ -274,13 +308,13 @@ fn table(rows: &[Row]) -> String {
     let kinds: Vec<&str> = KINDS.iter().copied().filter(seen).collect();
     let mut lines = vec![["kernel", "machine"].map(str::to_owned).to_vec()];
     lines[0].extend(kinds.iter().map(|kind| kind.replace('_', " ")));
-    let figures = ["missing", "extra", "wrong", "cold start", "scan"];
+    let figures = ["missing", "extra", "wrong", "cold start", "built in", "scan"];
     lines[0].extend(figures.map(str::to_owned));
     for row in rows {
         let release = if row.release.is_empty() { row.flavor.name() } else { row.release.clone() };
         let mut cells = vec![release, row.machine.text(row.flavor.architecture)];
         match &row.outcome {
-            Ok(Outcome { report, cold_start, scan }) => {
+            Ok(Outcome { report, cold_start, built_in, scan }) => {
                 cells.extend(kinds.iter().map(|kind| {
                     let kind = report.kind(kind);
                     format!("{}/{}", kind.found, kind.truth)
@@ -292,6 +326,7 @@ fn table(rows: &[Row]) -> String {
                 cells.push(sum(|kind| kind.extra));
                 cells.push(sum(|kind| kind.differing));
                 cells.push(format!("{:.0} ms", milliseconds(*cold_start)));
+                cells.push(built_in_text(*built_in));
                 cells.push(format!("{:.2} ms", milliseconds(*scan)));
             }
             Err(error) => {
@@ -341,6 +376,7 @@ mod tests {
         let good = Outcome {
             report: report.clone(),
             cold_start: Duration::from_millis(120),
+            built_in: Some(Duration::from_micros(1500)),
             scan: Duration::from_micros(2500),
         };
         let mut wrong = report;
@@ -349,12 +385,15 @@ mod tests {
         let table = table(&rows);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 4);
-        assert!(lines[2].contains("| 3/3 |") && lines[2].ends_with("| 120 ms | 2.50 ms |"));
+        assert!(
+            lines[2].contains("| 3/3 |") && lines[2].ends_with("| 120 ms | 1.5 ms | 2.50 ms |")
+        );
         assert!(lines[3].contains("failed: it did |"), "{table}");
         let bars = |line: &str| line.matches('|').count();
         assert!(lines.iter().all(|line| bars(line) == bars(lines[0])), "{table}");
         assert!(rows[0].is_exact() && !rows[1].is_exact());
-        let missing = Outcome { report: wrong, cold_start: Duration::ZERO, scan: Duration::ZERO };
+        let zero = Duration::ZERO;
+        let missing = Outcome { report: wrong, cold_start: zero, built_in: None, scan: zero };
         assert!(!row(Ok(missing)).is_exact());
     }
 }
