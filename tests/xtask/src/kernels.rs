@@ -295,12 +295,12 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The table, in Markdown that people can read too. Each kind has how many the scan found of how many there
-/// are.
 fn built_in_text(time: Option<Duration>) -> String {
     time.map_or_else(|| "none".to_owned(), |time| format!("{:.1} ms", milliseconds(time)))
 }
 
+/// The table, in Markdown that people can read too. Each kind has how many the scan found of how many there
+/// are.
 fn table(rows: &[Row]) -> String {
     let reports = || rows.iter().filter_map(|row| Some(&row.outcome.as_ref().ok()?.report));
     let seen =
