@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::source::PAGE_BYTES;
 
 use crate::kallsyms::search::{self, DIGITS, Tables};
 use crate::kallsyms::{Kallsyms, Scheme, TOKEN_INDEX_BYTES};
@@ -95,7 +96,12 @@ impl Piece<'_> {
         // Without `CONFIG_KALLSYMS_ALL` there are only functions.
         let etext = symbols.etext.map_or(stext.saturating_add(1), |at| at.0);
         let end = symbols.end.map_or(etext.saturating_add(1), |at| at.0);
-        let holds = text <= stext
+        // Both begin sections, so they lie at beginnings of pages. Other tables of ascending numbers pass for
+        // the addresses until then (seen on Debian's arm64 6.12 and 7.2).
+        let begins_page = |at: KernelVa| at.0.is_multiple_of(PAGE_BYTES);
+        let holds = begins_page(KernelVa(stext))
+            && symbols.text.is_none_or(begins_page)
+            && text <= stext
             && stext - text < IMAGE_ALIGNMENT
             && stext < etext
             && etext < end

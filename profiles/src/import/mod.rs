@@ -20,9 +20,7 @@ mod unpack;
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{Members, Missing};
-use panoptes_decoders::source::PAGE_BYTES;
 
 use crate::btf;
 use crate::discovery::{LARGE_PAGE_BYTES, ask_all, image_start};
@@ -248,12 +246,6 @@ impl Facts<'_> {
         let recorder = Recorder::new(self.members);
         ask_all(&recorder).map_err(Error::Missing)?;
         let stext = self.symbols.stext.ok_or(Error::NoSymbols)?.0;
-        // Both begin sections, so they lie at beginnings of pages. Where they do not, the search for kallsyms
-        // took another table of ascending numbers for the offsets (seen on Debian's arm64 6.12 and 7.2).
-        let begins_page = |at: KernelVa| at.0.is_multiple_of(PAGE_BYTES);
-        if !begins_page(KernelVa(stext)) || !self.symbols.text.is_none_or(begins_page) {
-            return Err(Error::NoSymbols);
-        }
         let start = self.architecture.image_start(stext);
         let end = self.symbols.end.map_or(u64::MAX, |end| end.0);
         let members = recorder.into_members();
