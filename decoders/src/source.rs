@@ -50,6 +50,21 @@ impl Request {
         let end = start.checked_add(self.length as usize)?;
         (end <= arena_bytes).then_some(start..end)
     }
+
+    /// Answers each of `requests` by itself, for sources that gain nothing by batches: `answer` is given the
+    /// address and the bytes to fill.
+    pub fn answer_each(
+        requests: &mut [Self],
+        arena: &mut [u8],
+        mut answer: impl FnMut(u64, &mut [u8]) -> Outcome,
+    ) {
+        for request in requests {
+            request.outcome = match request.target_range(arena.len()) {
+                Some(range) => answer(request.address.0, &mut arena[range]),
+                None => Outcome::Failed,
+            };
+        }
+    }
 }
 
 /// A scatter read of a machine's physical memory.

@@ -136,12 +136,7 @@ impl Replay {
 
 impl MemorySource for Replay {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        for request in requests {
-            request.outcome = match request.target_range(arena.len()) {
-                Some(range) => self.answer(request.address.0, &mut arena[range]),
-                None => Outcome::Failed,
-            };
-        }
+        Request::answer_each(requests, arena, |address, bytes| self.answer(address, bytes));
     }
 
     fn regions(&self) -> &[Range<u64>] {
