@@ -2,43 +2,107 @@
 //!
 //! The kernel knows no containers. Runtimes leave their names in the control groups that they make, so a
 //! process's container is read off the way from its control group up to the root: the innermost group that
-//! says something decides. [`said`] has what is known of runtimes, one name at a time.
+//! says something decides, those above it name the containers around it. [`said`] has what is known of
+//! runtimes, one name at a time; [`container_of`] reads a whole path.
 //!
 //! | runtime | control group |
 //! |---|---|
-//! | Docker | `docker/ID`, `docker-ID.scope` |
+//! | Docker | `docker/ID`, `docker-ID.scope`, `…:docker:ID` |
+//! | its builder, BuildKit | `docker/buildkit/ID`, `buildkit/ID`, `docker-ID.scope`, with an ID of 25 characters |
 //! | containerd, under Kubernetes | `kubepods/…/podUID/ID`, `cri-containerd-ID.scope`, `…slice:cri-containerd:ID` |
+//! | containerd by its own tools | `default/NAME`, `default/ID`, `k8s.io/ID`, `nerdctl-ID.scope` |
 //! | CRI-O | `crio-ID`, `crio-ID.scope`; its monitor, outside, in `crio-conmon-ID.scope` |
-//! | Podman | `libpod-ID`, `libpod-ID.scope`; its monitor, outside, in `libpod-conmon-ID.scope` |
+//! | Podman | `libpod-ID`, `libpod-ID.scope`, `libpod-payload-ID`; its monitor, outside, in `libpod-conmon-ID.scope` |
+//! | crun, runc, youki, by themselves | with systemd `crun-NAME.scope`; without it, `NAME` at the top or in a slice |
 //! | LXC, LXD, Incus | `lxc/NAME`, `lxc.payload/NAME`, `lxc.payload.NAME`; its monitor, outside, in `lxc.monitor…` |
 //! | systemd-nspawn | `machine-NAME.scope`, `systemd-nspawn@NAME.service`; itself, outside, in `supervisor` below |
 //! | libvirt's LXC | `machine-lxc-NUMBER-NAME.scope`; a virtual machine is in `machine-qemu-…` |
+//!
+//! A `NAME` alone says little: anybody may make such a group. It is taken for a container's only where the
+//! process has namespaces of its own ([`Found::is_plain`]), which the caller has to see to.
+//!
+//! Groups of pods: `kubepods[-QOS]-podUID.slice` with `_` for each `-`, `kubepods/QOS/podUID` ([`pod_uid`]).
 
 /// Digits of an identifier that most runtimes give: 32 random bytes in hexadecimal.
 pub const ID_DIGITS: usize = 64;
 
+/// Characters of an identifier of BuildKit's: 128 random bits to the base of 36.
+const BUILD_ID_DIGITS: usize = 25;
+
 /// Longest name of a container that is kept, in bytes: as long as any file name.
 pub const CONTAINER_BYTES_MAX: usize = 255;
+
+/// Longest uid of a pod that is kept, in bytes: a UUID has 36.
+pub const POD_UID_BYTES_MAX: usize = 64;
+
+/// What made a container.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Runtime {
+    /// BuildKit, for a step of a build.
+    BuildKit,
+    /// containerd, for Kubernetes or by its own tools.
+    Containerd,
+    /// CRI-O.
+    CriO,
+    /// crun by itself.
+    Crun,
+    /// Docker.
+    Docker,
+    /// libvirt's driver for LXC.
+    LibvirtLxc,
+    /// LXC, and what is built on it: LXD, Incus, Proxmox.
+    Lxc,
+    /// Podman.
+    Podman,
+    /// runc by itself.
+    Runc,
+    /// systemd-nspawn, or somebody else who registers with systemd-machined.
+    SystemdNspawn,
+    /// youki by itself.
+    Youki,
+}
+
+impl Runtime {
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BuildKit => "buildkit",
+            Self::Containerd => "containerd",
+            Self::CriO => "cri-o",
+            Self::Crun => "crun",
+            Self::Docker => "docker",
+            Self::LibvirtLxc => "libvirt-lxc",
+            Self::Lxc => "lxc",
+            Self::Podman => "podman",
+            Self::Runc => "runc",
+            Self::SystemdNspawn => "systemd-nspawn",
+            Self::Youki => "youki",
+        }
+    }
+}
 
 /// What the name of one control group says of the processes in it and below.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Said<'a> {
     /// Nothing: ask the group above.
     Nothing,
-    /// They are outside: part of the runtime, though named after a container.
+    /// They are outside of what it names: part of the runtime.
     Outside,
     /// They are in the container of this identifier.
-    Id(&'a [u8]),
+    Id(&'a [u8], Option<Runtime>),
     /// They are in the container of this name, of which some bytes may be written as `\x2d`
     /// ([`unescape`] undoes that).
-    Name(&'a [u8]),
+    Name(&'a [u8], Runtime),
 }
 
 /// What a control group's name says, given that of the group above (empty at the top).
 pub fn said<'a>(name: &'a [u8], above: &[u8]) -> Said<'a> {
-    if let Some(id) = identifier(name) {
-        let is_monitor = contains(name, b"conmon-");
-        return if is_monitor { Said::Outside } else { Said::Id(id) };
+    // Slices hold groups, never processes: a Podman pod's has an identifier in its name, too.
+    if name.ends_with(b".slice") {
+        return Said::Nothing;
+    }
+    if let Some((prefix, id)) = identifier(name) {
+        return identified(prefix, id, name, above);
     }
     if name.starts_with(b"lxc.monitor") || above == b"lxc.monitor" {
         return Said::Outside;
@@ -46,21 +110,72 @@ pub fn said<'a>(name: &'a [u8], above: &[u8]) -> Said<'a> {
     if name == b"supervisor" && nspawn(above).is_some() {
         return Said::Outside;
     }
+    if let Some(id) = build_id(name, above) {
+        return Said::Id(id, Some(Runtime::BuildKit));
+    }
     if let Some(payload) = name.strip_prefix(b"lxc.payload.") {
-        return named(payload);
+        return named(payload, Runtime::Lxc);
     }
     if above == b"lxc" || above == b"lxc.payload" {
-        return named(name);
+        return named(name, Runtime::Lxc);
     }
-    nspawn(name).map_or(Said::Nothing, named)
+    if let Some(unit) = name.strip_suffix(b".scope") {
+        for (prefix, runtime) in
+            [(&b"crun-"[..], Runtime::Crun), (b"runc-", Runtime::Runc), (b"youki-", Runtime::Youki)]
+        {
+            if let Some(own) = unit.strip_prefix(prefix) {
+                return named(own, runtime);
+            }
+        }
+    }
+    nspawn(name).map_or(Said::Nothing, |(name, runtime)| named(name, runtime))
 }
 
-fn named(name: &[u8]) -> Said<'_> {
-    if name.is_empty() { Said::Nothing } else { Said::Name(name) }
+/// What a name says that has an identifier in it, behind `prefix`.
+fn identified<'a>(prefix: &[u8], id: &'a [u8], name: &[u8], above: &[u8]) -> Said<'a> {
+    if contains(prefix, b"conmon-") {
+        return Said::Outside;
+    }
+    // The group of a Podman pod, without systemd.
+    if contains(prefix, b"libpod_pod_") || (above == b"libpod_parent" && id == name) {
+        return Said::Nothing;
+    }
+    let made_by = |words: &[&[u8]]| words.iter().any(|word| prefix.ends_with(word));
+    let runtime = if made_by(&[b"cri-containerd-", b":cri-containerd:", b"nerdctl-", b":nerdctl:"])
+    {
+        Some(Runtime::Containerd)
+    } else if made_by(&[b"docker-", b":docker:"]) {
+        Some(Runtime::Docker)
+    } else if made_by(&[b"crio-", b":crio:"]) {
+        Some(Runtime::CriO)
+    } else if made_by(&[b"libpod-", b"libpod-payload-", b":libpod:"]) {
+        Some(Runtime::Podman)
+    } else if made_by(&[b"crun-"]) {
+        Some(Runtime::Crun)
+    } else if made_by(&[b"runc-", b":runc:"]) {
+        Some(Runtime::Runc)
+    } else if made_by(&[b"lxc.payload."]) {
+        Some(Runtime::Lxc)
+    } else if prefix.is_empty() {
+        match above {
+            b"docker" => Some(Runtime::Docker),
+            b"default" | b"k8s.io" => Some(Runtime::Containerd),
+            b"libpod_parent" => Some(Runtime::Podman),
+            b"lxc" | b"lxc.payload" => Some(Runtime::Lxc),
+            _ => None,
+        }
+    } else {
+        None
+    };
+    Said::Id(id, runtime)
+}
+
+fn named(name: &[u8], runtime: Runtime) -> Said<'_> {
+    if name.is_empty() { Said::Nothing } else { Said::Name(name, runtime) }
 }
 
 /// The name of what systemd's machined or nspawn's template unit keeps here.
-fn nspawn(name: &[u8]) -> Option<&[u8]> {
+fn nspawn(name: &[u8]) -> Option<(&[u8], Runtime)> {
     let unit = name
         .strip_prefix(b"machine-")
         .and_then(|name| name.strip_suffix(b".scope"))
@@ -69,21 +184,181 @@ fn nspawn(name: &[u8]) -> Option<&[u8]> {
     if unit.starts_with(b"qemu\\x2d") {
         return None;
     }
-    let Some(lxc) = unit.strip_prefix(b"lxc\\x2d") else { return Some(unit) };
+    let Some(lxc) = unit.strip_prefix(b"lxc\\x2d") else {
+        return Some((unit, Runtime::SystemdNspawn));
+    };
     let digits = lxc.iter().take_while(|byte| byte.is_ascii_digit()).count();
     match lxc.get(digits..).and_then(|rest| rest.strip_prefix(b"\\x2d")) {
-        Some(own) if digits > 0 => Some(own),
-        _ => Some(unit),
+        Some(own) if digits > 0 => Some((own, Runtime::LibvirtLxc)),
+        _ => Some((unit, Runtime::SystemdNspawn)),
     }
 }
 
-/// The first run of hexadecimal digits that is exactly as long as an identifier.
-fn identifier(name: &[u8]) -> Option<&[u8]> {
-    name.split(|byte| !matches!(byte, b'0'..=b'9' | b'a'..=b'f')).find(|run| run.len() == ID_DIGITS)
+/// The identifier that BuildKit gave a step of a build.
+fn build_id<'a>(name: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
+    let id = if above == b"buildkit" {
+        name
+    } else if let Some(unit) = name.strip_prefix(b"docker-") {
+        unit.strip_suffix(b".scope")?
+    } else {
+        let mut parts = name.rsplitn(2, |&byte| byte == b':');
+        let id = parts.next()?;
+        if !parts.next()?.ends_with(b":docker") {
+            return None;
+        }
+        id
+    };
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
+    (id.len() == BUILD_ID_DIGITS && id.iter().all(is_digit)).then_some(id)
+}
+
+/// The first run of hexadecimal digits that is exactly as long as an identifier, and what is before it.
+fn identifier(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut start = 0;
+    while start < name.len() {
+        let digits = name[start..].iter().take_while(|byte| is_hex_digit(**byte)).count();
+        if digits == ID_DIGITS {
+            return Some((&name[..start], &name[start..start + digits]));
+        }
+        start += digits + 1;
+    }
+    None
+}
+
+const fn is_hex_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
+}
+
+/// A container that a path names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Found<'a> {
+    /// The place of its own group in the path.
+    pub at: usize,
+    /// Its identifier or name; a name may have escapes in it ([`unescape`]).
+    pub id: &'a [u8],
+    /// Whether that is a name that somebody chose.
+    pub is_name: bool,
+    /// What made it, if that can be told.
+    pub runtime: Option<Runtime>,
+    /// Whether nothing but a bare name speaks for it: processes without namespaces of their own are in none.
+    pub is_plain: bool,
+}
+
+/// The innermost container that the path of a control group names; `path` has the names from the top down,
+/// without the root's. The one around it is what the path above [`Found::at`] names.
+pub fn container_of<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
+    let mut is_outside = false;
+    let mut at = path.len();
+    while let Some(here) = at.checked_sub(1) {
+        let above = here.checked_sub(1).map_or(&[][..], |above| path[above]);
+        let found = Found { at: here, id: &[], is_name: false, runtime: None, is_plain: false };
+        match said(path[here], above) {
+            Said::Nothing => at = here,
+            Said::Outside => {
+                is_outside = true;
+                // nspawn itself: outside of what the group above is named after.
+                at = if path[here] == b"supervisor" { here.saturating_sub(1) } else { here };
+            }
+            Said::Id(id, runtime) => return Some(Found { id, runtime, ..found }),
+            Said::Name(id, runtime) => {
+                return Some(Found { id, is_name: true, runtime: Some(runtime), ..found });
+            }
+        }
+    }
+    if is_outside { None } else { plain(path) }
+}
+
+/// What crun and runc make where they are told nothing of control groups (`make_cgroup_path` of crun, `defaultDirPath`
+/// of runc): a group by the container's name at the top, or beside the session of whoever called.
+/// containerd's `ctr` puts a folder named after its namespace above.
+fn plain<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
+    let mut at = path.iter().position(|name| !name.ends_with(b".slice"))?;
+    let mut runtime = None;
+    if at == 0 && matches!(path[0], b"default" | b"k8s.io") {
+        (at, runtime) = (1, Some(Runtime::Containerd));
+    }
+    let id = *path.get(at)?;
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(byte);
+    let is_session = id.strip_prefix(b"c").unwrap_or(id).iter().all(u8::is_ascii_digit);
+    let is_unit = UNITS.iter().any(|suffix| id.ends_with(suffix));
+    let is_known = OTHERS.contains(&id) || id.starts_with(b"openrc.");
+    if id.is_empty() || !id.iter().all(is_allowed) || is_session || is_unit || is_known {
+        return None;
+    }
+    Some(Found { at, id, is_name: true, runtime, is_plain: true })
+}
+
+/// How systemd's units end (`unit_type_table` of systemd).
+const UNITS: [&[u8]; 11] = [
+    b".service",
+    b".scope",
+    b".slice",
+    b".mount",
+    b".socket",
+    b".swap",
+    b".device",
+    b".automount",
+    b".path",
+    b".timer",
+    b".target",
+];
+
+/// Groups at the top that hold containers or the system itself.
+const OTHERS: [&[u8]; 18] = [
+    b"docker",
+    b"buildkit",
+    b"default",
+    b"ecs",
+    b"elogind",
+    b"garden",
+    b"init",
+    b"k8s.io",
+    b"kubelet",
+    b"kubepods",
+    b"libpod_parent",
+    b"lxc",
+    b"lxc.payload",
+    b"lxc.pivot",
+    b"machine",
+    b"podruntime",
+    b"system",
+    b"user",
+];
+
+/// The uid of the Kubernetes pod that a path is in, written to `out`: its length, or 0 when it is in none.
+pub fn pod_uid(path: &[&[u8]], out: &mut [u8; POD_UID_BYTES_MAX]) -> usize {
+    for (at, name) in path.iter().enumerate().rev() {
+        // `…slice:cri-containerd:ID` has the slice of its pod in it.
+        let name = name.split(|&byte| byte == b':').next().unwrap_or(name);
+        let is_in_pods = || path[..at].iter().any(|above| contains(above, b"kubepods"));
+        let uid = match name.strip_suffix(b".slice") {
+            Some(unit) => contains(unit, b"kubepods").then(|| after(unit, b"-pod")).flatten(),
+            None => name.strip_prefix(b"pod").filter(|_| is_in_pods()),
+        };
+        let Some(uid) = uid.filter(|uid| is_uid(uid)) else { continue };
+        let length = uid.len().min(out.len());
+        for (to, &from) in out.iter_mut().zip(uid) {
+            *to = if from == b'_' { b'-' } else { from };
+        }
+        return length;
+    }
+    0
+}
+
+/// What follows the last `mark`.
+fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    let at = text.windows(mark.len()).rposition(|window| window == mark)?;
+    text.get(at + mark.len()..)
+}
+
+/// Whether it can be the uid of a pod: a UUID, or the hash of a static pod's manifest.
+fn is_uid(text: &[u8]) -> bool {
+    (8..=POD_UID_BYTES_MAX).contains(&text.len())
+        && text.iter().all(|&byte| is_hex_digit(byte) || matches!(byte, b'-' | b'_'))
 }
 
 /// Writes `name` with systemd's escapes (`\x2d`) undone, as much as fits, and gives the length.
@@ -105,61 +380,4 @@ pub fn unescape(name: &[u8], out: &mut [u8; CONTAINER_BYTES_MAX]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::borrow::ToOwned;
-    use std::format;
-
-    use super::*;
-
-    const ID: &str = "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
-
-    #[test]
-    fn runtimes_with_identifiers_are_understood() {
-        let pod = "kubepods-besteffort-pod6aa3c8f5_ab1c_4e0a_9c59_2b3f8e3b6a10.slice";
-        for name in [
-            ID.to_owned(),
-            format!("docker-{ID}.scope"),
-            format!("cri-containerd-{ID}.scope"),
-            format!("{pod}:cri-containerd:{ID}"),
-            format!("crio-{ID}.scope"),
-            format!("libpod-{ID}.scope"),
-            format!("libpod-payload-{ID}"),
-            format!("nerdctl-{ID}.scope"),
-        ] {
-            assert_eq!(said(name.as_bytes(), b"x.slice"), Said::Id(ID.as_bytes()), "{name}");
-        }
-        for name in [format!("libpod-conmon-{ID}.scope"), format!("crio-conmon-{ID}.scope")] {
-            assert_eq!(said(name.as_bytes(), b"machine.slice"), Said::Outside, "{name}");
-        }
-        assert_eq!(said(format!("{ID}0").as_bytes(), b"docker"), Said::Nothing);
-        assert_eq!(said(&ID.as_bytes()[1..], b"docker"), Said::Nothing);
-        assert_eq!(said(pod.as_bytes(), b"kubepods.slice"), Said::Nothing);
-    }
-
-    #[test]
-    fn runtimes_with_names_are_understood() {
-        assert_eq!(said(b"lxc.payload.web-1", b""), Said::Name(b"web-1"));
-        assert_eq!(said(b"101", b"lxc"), Said::Name(b"101"));
-        assert_eq!(said(b"db", b"lxc.payload"), Said::Name(b"db"));
-        assert_eq!(said(b"lxc.monitor.web-1", b""), Said::Outside);
-        assert_eq!(said(b"db", b"lxc.monitor"), Said::Outside);
-        assert_eq!(said(b"machine-deb.scope", b"machine.slice"), Said::Name(b"deb"));
-        assert_eq!(said(b"systemd-nspawn@deb.service", b""), Said::Name(b"deb"));
-        assert_eq!(said(b"supervisor", b"machine-deb.scope"), Said::Outside);
-        assert_eq!(said(b"payload", b"machine-deb.scope"), Said::Nothing);
-        assert_eq!(said(b"machine-lxc\\x2d4711\\x2dweb.scope", b""), Said::Name(b"web"));
-        assert_eq!(said(b"machine-qemu\\x2d1\\x2ddebian.scope", b""), Said::Nothing);
-        for name in [&b"supervisor"[..], b"ssh.service", b"user.slice", b"lxc", b"lxc.payload", b""]
-        {
-            assert_eq!(said(name, b"system.slice"), Said::Nothing);
-        }
-    }
-
-    #[test]
-    fn escapes_are_undone_within_the_room_there_is() {
-        let mut out = [0; CONTAINER_BYTES_MAX];
-        let length = unescape(b"my\\x2dbox\\x5f\\xzz\\x", &mut out);
-        assert_eq!(&out[..length], b"my-box_\\xzz\\x");
-        assert_eq!(unescape(&[b'a'; 300], &mut out), CONTAINER_BYTES_MAX);
-    }
-}
+mod tests;

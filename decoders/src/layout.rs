@@ -52,10 +52,11 @@ pub struct Member {
 /// Something that knows a kernel's structures: BTF, an ISF file, a built-in table.
 pub trait Members {
     /// The offset and size of `path` (dotted) in `structure`, or `None` if either is not there.
-    /// `structure` is a tag (`task_struct`) or, where there is no such tag, a typedef's name.
+    /// `structure` is a tag (`task_struct`) or, where there is no such tag, a typedef's name. Of an enumeration the
+    /// members are its enumerators: the value of one, which is not negative, is its offset, and its size is 0.
     fn member(&self, structure: &str, path: &str) -> Option<Member>;
 
-    /// The size of `structure` in bytes.
+    /// The size of `structure`, or of the enumeration of that tag, in bytes.
     fn size_of(&self, structure: &str) -> Option<u32>;
 }
 

@@ -2,7 +2,8 @@
 //!
 //! What is here: types of addresses ([`address`]), the one trait by which memory is read ([`source`]),
 //! page tables ([`paging`]), the `layout!` macro by which each decoder declares the fields that it needs
-//! ([`layout`]), and one file for each kernel structure ([`kernel`]), named as the kernel names it.
+//! ([`layout`]), one file for each kernel structure ([`kernel`]), named as the kernel names it, and what programs
+//! lay out themselves ([`user`]).
 //!
 //! What is not here: reading anything (the engine does that, in batches), remembering anything, or
 //! knowing where a field lies in a given kernel (`panoptes-profiles` fills the layouts in).
@@ -23,3 +24,4 @@ pub mod kernel;
 pub mod layout;
 pub mod paging;
 pub mod source;
+pub mod user;

@@ -17,6 +17,8 @@ pub struct Limits {
     pub vmas: u32,
     /// Connections tracked.
     pub connections: u32,
+    /// Containers tracked.
+    pub containers: u32,
     /// Longest string in a record, in bytes.
     pub string_length: u32,
 }
@@ -29,6 +31,7 @@ impl Default for Limits {
             file_descriptors: 131_072,
             vmas: 262_144,
             connections: 65_536,
+            containers: 1024,
             string_length: 1024,
         }
     }
@@ -62,9 +65,20 @@ impl Limits {
         (self.connections as usize).saturating_mul(5) / 4 + 1024
     }
 
+    /// How many containers one scan can see: more than are tracked, so that processes in the others still say in
+    /// which they are.
+    pub fn containers_seen_max(&self) -> usize {
+        (self.containers as usize).saturating_mul(2).max(4096)
+    }
+
     /// How many distinct open files, inodes and names one scan can see: a descriptor has one each; mapped
     /// files are shared by far.
     pub fn files_seen_max(&self) -> usize {
         self.file_descriptors_seen_max() + self.vmas_seen_max() / 4
+    }
+
+    /// How many files' contents are remembered: executables and libraries of processes, which are shared by far.
+    pub fn contents_max(&self) -> usize {
+        (self.processes as usize * 2).clamp(256, 1 << 16)
     }
 }

@@ -5,16 +5,20 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 
+#[path = "common/cached.rs"]
+mod cached;
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use cached::Cached;
 use common::damage::{Damaged, touched_pages};
 use common::recorded::images_or_skip;
 use common::{Machine, Random, Scanner, Watcher, entities};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_engine::limits::Limits;
+use panoptes_engine::page_cache::{Contents, FileIdentity};
 use panoptes_engine::source::{
     Detail, Fault, FaultRates, FileSource, MappedFile, MemorySource, Meter, Outcome, Request,
 };
@@ -94,6 +98,7 @@ const NARROW: Limits = Limits {
     file_descriptors: 4,
     vmas: 4,
     connections: 4,
+    containers: 2,
     string_length: 64,
 };
 
@@ -156,6 +161,40 @@ fn scans_of_a_mapped_file_allocate_nothing() {
             scan(&mut scanner, &mut source, &machine.kernel);
         }
     });
+}
+
+/// Files that are there whole, in parts and not at all, small and larger than a window, and asked for again.
+#[test]
+fn hashing_files_allocates_nothing() {
+    let content: Vec<u8> = (0..300 * cached::PAGE + 5).map(|at| (at / 7) as u8).collect();
+    let mut partial = Cached::whole(&content, cached::EXT4);
+    partial.remove(7);
+    partial.plant();
+    let machines = vec![
+        Cached::whole(&content, cached::EXT4),
+        Cached::whole(&content[..100], cached::TMPFS),
+        partial,
+        Cached::new(1 << 30, cached::EXT4),
+    ];
+    for mut machine in machines {
+        let limits = Limits { processes: 16, ..Limits::default() };
+        let (kernel, file) = (machine.kernel.clone(), machine.file);
+        let mut contents = Contents::new(&limits, 7);
+        sealed("hashing", || {
+            for _ in 0..100 {
+                contents.begin_scan();
+                contents.ask(&file);
+                // Others, which are not there, and more than there is room for.
+                for number in 0..2 * limits.contents_max() as u64 {
+                    contents.ask(&FileIdentity { number, ..file });
+                }
+                while contents.has_work() {
+                    contents.work(&mut machine, &kernel, 256 << 10, &());
+                }
+            }
+        });
+        assert!(contents.finished() > 100 && contents.refused() > 0);
+    }
 }
 
 /// Reads here and there, whole pages and pieces, in 5 batches.

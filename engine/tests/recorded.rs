@@ -215,6 +215,7 @@ fn what_the_limits_have_no_room_for_is_counted() {
         file_descriptors: 4,
         vmas: 4,
         connections: 4,
+        containers: 4,
         string_length: 64,
     };
     let mut scanner = Scanner::new(&limits);

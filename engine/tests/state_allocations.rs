@@ -137,6 +137,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         file_descriptors: 4096,
         vmas: 8192,
         connections: 256,
+        containers: 64,
         string_length: 1024,
     };
     let narrow = Limits {
@@ -145,6 +146,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         file_descriptors: 70,
         vmas: 100,
         connections: 30,
+        containers: 2,
         string_length: 64,
     };
     for (limits, is_full) in [(roomy, false), (narrow, true)] {

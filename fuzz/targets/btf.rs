@@ -1,18 +1,35 @@
 //! BTF: the parser, and every look-up that the layouts make.
 //!
 //! The first byte chooses: even, the rest is BTF as it is; odd, a number of 16 bits follows and then that
-//! many bytes of types and the names, and the header is made here, so that not all is lost in its checks.
+//! many bytes of types and the names, and the header is made here, so that not all is lost in its checks. By its
+//! second bit those are a module's, which go on from a small kernel's; without a header made, the second half of
+//! the bytes are the module's.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::Members;
-use panoptes_profiles::btf::Btf;
+use panoptes_profiles::btf::{Btf, merged};
+
+/// A kernel's types: an integer and a structure of one.
+const KERNEL: &[u8] = b"\x9f\xeb\x01\x00\x18\x00\x00\x00\x00\x00\x00\x00\x28\x00\x00\x00\x28\x00\x00\x00\x11\x00\x00\x00\
+    \x01\x00\x00\x00\x00\x00\x00\x01\x08\x00\x00\x00\x40\x00\x00\x00\
+    \x06\x00\x00\x00\x01\x00\x00\x04\x08\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\
+    \0long\0inode\0i_sb\0";
 
 fuzz_target!(|data: &[u8]| {
     let Some((&first, rest)) = data.split_first() else { return };
     let made = if first % 2 == 0 { None } else { with_header(rest) };
-    let Ok(btf) = Btf::parse(made.as_deref().unwrap_or(rest)) else { return };
+    let both = match (&made, first & 2 != 0) {
+        (_, false) => None,
+        (Some(module), true) => merged(KERNEL, module).ok(),
+        (None, true) => {
+            let (kernel, module) = rest.split_at(rest.len() / 2);
+            merged(kernel, module).ok()
+        }
+    };
+    let bytes = both.as_deref().or(made.as_deref()).unwrap_or(rest);
+    let Ok(btf) = Btf::parse(bytes) else { return };
     let _ = Layouts::bind(&btf);
     // Paths that exist in seeds cut from real kernels, and one of each kind of step.
     for (structure, path) in [
@@ -20,6 +37,8 @@ fuzz_target!(|data: &[u8]| {
         ("task_struct", "tasks.next"),
         ("task_struct", "comm"),
         ("page", "compound_head"),
+        ("ovl_inode", "vfs_inode.i_sb"),
+        ("ovl_entry", "__lowerstack"),
         ("s", "a.b.c"),
         ("s", ""),
     ] {

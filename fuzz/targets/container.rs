@@ -4,9 +4,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use panoptes_decoders::container::{CONTAINER_BYTES_MAX, ID_DIGITS, Said, said, unescape};
+use panoptes_decoders::container::{
+    CONTAINER_BYTES_MAX, POD_UID_BYTES_MAX, container_of, pod_uid, unescape,
+};
 
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 24] = [
     "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc",
     "docker-",
     "conmon-",
@@ -23,6 +25,14 @@ const PARTS: [&str; 16] = [
     "lxc\\x2d",
     "\\x2d",
     "/",
+    "kubepods",
+    "-pod6aa3c8f5_ab1c_4e0a_9c59_2b3f8e3b6a10",
+    ".slice",
+    ":cri-containerd:",
+    "crun-",
+    "default/",
+    "buildkit/",
+    "ki3q3lc4tpw0oqxz0eyxxkw2m",
 ];
 
 fuzz_target!(|data: &[u8]| {
@@ -33,14 +43,14 @@ fuzz_target!(|data: &[u8]| {
             None => text.push(byte),
         }
     }
-    let (name, above) = text.split_at(text.iter().position(|&b| b == b'/').unwrap_or(text.len()));
-    match said(name, above.get(1..).unwrap_or(above)) {
-        Said::Id(id) => assert_eq!(id.len(), ID_DIGITS),
-        Said::Name(name) => {
-            let mut out = [0; CONTAINER_BYTES_MAX];
-            let length = unescape(name, &mut out);
-            assert!(0 < length && length <= name.len().min(CONTAINER_BYTES_MAX));
-        }
-        Said::Nothing | Said::Outside => {}
+    let path: Vec<&[u8]> = text.split(|&byte| byte == b'/').collect();
+    let mut rest = &path[..];
+    while let Some(found) = container_of(rest) {
+        let mut out = [0; CONTAINER_BYTES_MAX];
+        let length = unescape(found.id, &mut out);
+        assert!(0 < length && length <= found.id.len().min(CONTAINER_BYTES_MAX));
+        assert!(found.at < rest.len());
+        rest = &rest[..found.at];
     }
+    assert!(pod_uid(&path, &mut [0; POD_UID_BYTES_MAX]) <= POD_UID_BYTES_MAX);
 });

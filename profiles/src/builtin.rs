@@ -78,7 +78,6 @@ mod tests {
 
     /// Tables that the code has outgrown are not wrong, but nobody starts faster by them.
     #[test]
-    #[ignore = "between a new field and `cargo xtask profiles` it fails; the live test of profiles does too"]
     fn every_table_answers_all_that_is_asked() {
         for table in tables() {
             let members = Completeness::of(table);

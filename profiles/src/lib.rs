@@ -23,6 +23,7 @@ pub mod import;
 pub mod kallsyms;
 pub mod memory;
 pub mod memory_regions;
+pub mod modules;
 mod object;
 pub mod profile;
 pub mod profile_file;

@@ -81,6 +81,10 @@ symbols! {
     tcp_hashinfo: "tcp_hashinfo",
     /// All loaded modules (kernel/module/main.c).
     modules: "modules",
+    /// The types that modules carry of themselves (kernel/bpf/btf.c).
+    btf_modules: "btf_modules",
+    /// All sets of control groups, by hash (kernel/cgroup/cgroup.c): an array of heads of lists.
+    css_set_table: "css_set_table",
     /// All network namespaces (net/core/net_namespace.c).
     net_namespace_list: "net_namespace_list",
     /// Where each processor's own variables lie (mm/percpu.c).

@@ -79,6 +79,11 @@ impl Object {
         }
     }
 
+    /// What the fields are called.
+    fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.properties.iter().map(|(name, ..)| *name)
+    }
+
     /// The fields of a details object.
     fn of<T: DetailsObject>() -> Self {
         let mut object = Self::default();
@@ -247,9 +252,21 @@ fn alike() -> Vec<Vec<Activity>> {
 /// What `activity_data` may be for activities that are alike.
 fn push_activities(activities: &[Activity], out: &mut String) {
     let info = activities[0].info();
+    let is_alert = info.message_type == MessageType::Alert;
+    out.push('{');
+    if is_alert {
+        // Every alert says why it is one.
+        out.push_str("\"required\":[\"detection\"],");
+    }
+    out.push_str("\"properties\":{");
+    if is_alert {
+        out.push_str("\"detection\":{\"required\":[");
+        push_strings(Object::of::<Detection<'_>>().names(), out);
+        out.push_str("]},");
+    }
     let _ = write!(
         out,
-        "{{\"properties\":{{\"message_type\":{{\"const\":\"{}\"}},\"activity_data\":{{\
+        "\"message_type\":{{\"const\":\"{}\"}},\"activity_data\":{{\
         \"properties\":{{\"name\":{{\"enum\":[",
         info.message_type.name()
     );

@@ -8,14 +8,15 @@ mod common;
 use std::sync::LazyLock;
 
 use common::{
-    NOW_NS, STRING_LENGTH, bash, connection, eth0, service_header, set_web_1, stdin_socket,
-    web_1_header,
+    NOW_NS, STRING_LENGTH, bash, connection, eth0, service_header, set_web_1, shell_detection,
+    stdin_socket, web_1_header,
 };
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::json::Full;
 use panoptes_sinks::json::text::{CommandLine, Text};
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::container::ContainerDetails;
+use panoptes_sinks::record::detection::Detection;
 use panoptes_sinks::record::elf_file::ElfFileDetails;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::header::Header;
@@ -167,10 +168,12 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
     };
     let pod = ContainerContext { pod_name: Some(text), ..ContainerContext::default() };
+    let detection = Detection { reason: Some(text), ..shell_detection() };
     for &activity in Activity::ALL {
         let parents: Vec<_> = activity.info().parents.iter().map(|&kind| details(kind)).collect();
         check(&Record {
             container: Some(&pod),
+            detection: Some(&detection),
             ..Record::new(activity, details(activity.info().own)).with_parents(&parents)
         });
     }

@@ -11,14 +11,18 @@
  *   zoo [house…]       one of everything (zoo.c)
  *   storm, storm-status, churn, renames
  *                      change that goes on in the background (background.c)
+ *   files …            files of all sizes, and which of their pages are in memory (files.c)
  *   shell LINE         types a line to an interactive bash; what its terminal shows (shell.c)
  *   tour               a timed sequence of acts, for a live demonstration (tour.c)
  *   kill-all           ends all of that
+ *
+ * Run by others, `/init memfd NAME PROGRAM ARGUMENTS…` runs a copy of a program that has no file.
  */
 #include "workload.h"
 
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 static const char *run(const char *command)
@@ -45,6 +49,7 @@ static const char *run(const char *command)
 		out_raw("|", 1);
 		out_raw(line, strlen(line));
 		out_raw("\n", 1);
+		out_flush(); /* Some lines say when something was done. */
 	}
 	if (output)
 		fclose(output);
@@ -87,12 +92,14 @@ static const char *obey(char *line)
 		return renames();
 	if (strcmp(line, "tour") == 0)
 		return tour(rest);
+	if (strcmp(line, "files") == 0)
+		return files_command(rest);
 	if (strcmp(line, "shell") == 0)
 		return shell(rest);
 	if (strcmp(line, "kill-all") == 0)
 		return workload_kill_all();
 	return "unknown command; known are: hello, truth, run, load, fds, zoo, storm, storm-status, "
-	       "churn, renames, tour, shell, kill-all";
+	       "churn, renames, tour, files, shell, kill-all";
 }
 
 /* Takes commands until the machine ends. */
@@ -129,6 +136,26 @@ static void serve(void)
 	}
 }
 
+/* Becomes a copy of argv[3], held by nothing but a memfd called argv[2]. */
+static int become_memfd(char **argv)
+{
+	int from = open(argv[3], O_RDONLY | O_CLOEXEC);
+	int copy = (int)syscall(SYS_memfd_create, argv[2], 1u /* MFD_CLOEXEC */);
+
+	static char buffer[1 << 16];
+	ssize_t got;
+	while ((got = read(from, buffer, sizeof(buffer))) > 0 && write(copy, buffer, (size_t)got) == got)
+		;
+	/* What is open for writing is not executed by every kernel. */
+	char path[32];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", copy);
+	int program = open(path, O_RDONLY | O_CLOEXEC);
+	close(copy);
+	fexecve(program, argv + 3, environ);
+	fprintf(stderr, "agent: cannot run a copy of %s: %m\n", argv[3]);
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	if (getpid() != 1) {
@@ -142,6 +169,8 @@ int main(int argc, char **argv)
 			zoo_execute_again(argv[0] + strlen(ZOO_EXECUTE));
 			workload_sleep();
 		}
+		if (argc > 3 && strcmp(argv[1], "memfd") == 0)
+			return become_memfd(argv);
 		fprintf(stderr, "agent: I am the init of a test guest, nothing else\n");
 		return 1;
 	}

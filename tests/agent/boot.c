@@ -38,9 +38,9 @@ static void set(const char *path, const char *value)
 	close(fd);
 }
 
-static void load_modules(void)
+static void load_modules(const char *names)
 {
-	FILE *list = fopen("/modules/list", "re");
+	FILE *list = fopen(names, "re");
 	char path[256];
 
 	if (!list)
@@ -166,9 +166,67 @@ static void raise_limits(void)
 	setrlimit(RLIMIT_SIGPENDING, &all);
 }
 
+#define ROOT_ON_DISK "/root-on-disk"
+
+static bool copy(const char *from, const char *to)
+{
+	int source = open(from, O_RDONLY | O_CLOEXEC);
+	int target = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+	char buffer[1 << 16];
+	ssize_t got = -1;
+
+	while (source >= 0 && target >= 0 && (got = read(source, buffer, sizeof(buffer))) > 0)
+		if (write(target, buffer, (size_t)got) != got)
+			break;
+	close(source);
+	close(target);
+	return got == 0;
+}
+
+/* Files that this guest has besides its root came with the initramfs. */
+static void copy_files(const char *names)
+{
+	FILE *list = fopen(names, "re");
+	char path[256], target[512];
+
+	while (list && fgets(path, sizeof(path), list)) {
+		path[strcspn(path, "\n")] = '\0';
+		snprintf(target, sizeof(target), "%s%s", ROOT_ON_DISK, path);
+		if (!copy(path, target))
+			fprintf(stderr, "agent: cannot copy %s to the disk: %m\n", path);
+	}
+	if (list)
+		fclose(list);
+}
+
+/* Where an initramfs has this folder, the root is on the first disk; the agent that is there goes on. */
+static void move_to_disk(void)
+{
+	if (access(ROOT_ON_DISK, F_OK) != 0)
+		return;
+	mount_one("devtmpfs", "/dev", 0, "mode=0755");
+	load_modules("/modules/list");
+	load_modules("/modules/disk");
+	/* The disk appears some time after its module was loaded. */
+	for (int attempt = 0; attempt < 500 && access("/dev/vda", F_OK) != 0; attempt++)
+		usleep(10000);
+	if (mount("/dev/vda", ROOT_ON_DISK, "ext4", 0, NULL) == 0) {
+		copy_files("/modules/files");
+		/* What is asked for besides is loaded there. */
+		copy("/modules/more", ROOT_ON_DISK "/modules/more");
+		if (chdir(ROOT_ON_DISK) == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 &&
+		    chroot(".") == 0 && chdir("/") == 0)
+			execl("/init", "/init", NULL);
+	}
+	fprintf(stderr, "agent: cannot move to the disk: %m\n");
+	for (;;)
+		pause(); /* Whoever waits for the agent shows this. */
+}
+
 void boot(void)
 {
 	umask(022);
+	move_to_disk();
 	mount_one("proc", "/proc", 0, NULL);
 	mount_one("sysfs", "/sys", 0, NULL);
 	mount_one("cgroup2", "/sys/fs/cgroup", 0, NULL);
@@ -179,7 +237,8 @@ void boot(void)
 	mount_one("tmpfs", "/run", 0, "mode=0755");
 	mount_one("tmpfs", "/tmp", 0, "mode=1777");
 	raise_limits();
-	load_modules();
+	load_modules("/modules/list");
+	load_modules("/modules/more");
 	configure_network();
 	if (sethostname("guest", 5) != 0)
 		fprintf(stderr, "agent: cannot set the host name: %m\n");

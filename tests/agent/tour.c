@@ -53,7 +53,7 @@ static void visitor(void *unused)
 
 	(void)unused;
 	sigemptyset(&acts);
-	for (int i = 0; i < 10; i++)
+	for (int i = 0; i < 11; i++)
 		sigaddset(&acts, SIGRTMIN + i);
 	sigprocmask(SIG_BLOCK, &acts, NULL);
 	workload_settled();
@@ -78,9 +78,14 @@ static void visitor(void *unused)
 		case 4:
 			area = mmap(NULL, 16384, PROT_READ | PROT_WRITE | PROT_EXEC,
 				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			if (area != MAP_FAILED)
+				*(char *)area = 1;
 			break;
 		case 5:
 			mprotect(area, 16384, PROT_READ);
+			break;
+		case 10:
+			mprotect(area, 16384, PROT_READ | PROT_EXEC);
 			break;
 		case 6:
 			if (!tcp_pair(AF_INET, &client, &server))
@@ -167,7 +172,8 @@ const char *tour(const char *arguments)
 	tell(2, "the file is mapped", 2000);
 	tell(3, "the file is unmapped and closed", 2000);
 	tell(4, "anonymous memory becomes writable and executable", 2500);
-	tell(5, "that memory loses write and execute", 2000);
+	tell(5, "that memory loses write and execute", 1000);
+	tell(10, "that memory can be executed again", 1000);
 	tell(6, "a connection is made, 127.0.0.1 to itself", 2500);
 	tell(7, "the connection is closed", 2000);
 	tell(8, "a child ends and nobody asks for it: a zombie", 3000);

@@ -87,6 +87,8 @@ const char *truth(const char *kinds)
 		truth_memory(&all);
 	if (!error && (connections || interfaces))
 		error = truth_network(&all, connections, interfaces);
+	if (!error && wanted(kinds, "containers"))
+		truth_containers(&all);
 	/* Only where they are asked for: `panoptes scan` prints them so too. */
 	if (!error && *kinds && wanted(kinds, "modules"))
 		truth_modules();

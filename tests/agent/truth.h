@@ -8,6 +8,10 @@ void truth_processes(const struct processes *all);
 void truth_threads(const struct processes *all);
 void truth_memory(const struct processes *all);
 void truth_modules(void);
+void truth_containers(const struct processes *all);
+
+/* Of the process whose folder in /proc this is: the container that it is in. */
+void container_id(int folder);
 
 /*
  * Walks every descriptor table once. Prints the descriptors when asked to, and always notes which

@@ -8,7 +8,6 @@
 #define COMM_LENGTH_MAX 15 /* TASK_COMM_LEN less its NUL */
 #define EXIT_DEAD 16 /* include/linux/sched.h */
 #define EXIT_ZOMBIE 32
-#define CONTAINER_ID_LENGTH 64
 
 static void process_link(const char *key, int folder, const char *name)
 {
@@ -50,104 +49,6 @@ static void pair(char *status, const char *label, const char *real_key, const ch
 	if (line && sscanf(line + strlen(label), "%u %u", &real, &effective) == 2) {
 		json_unsigned(real_key, real);
 		json_unsigned(effective_key, effective);
-	}
-}
-
-/* The 64 hexadecimal digits that container runtimes put into the name of a cgroup. */
-static char *find_id(char *path, size_t *length)
-{
-	for (char *at = path; *at;) {
-		size_t digits = strspn(at, "0123456789abcdef");
-
-		if (digits == CONTAINER_ID_LENGTH) {
-			*length = digits;
-			return at;
-		}
-		at += digits ? digits : 1;
-	}
-	return NULL;
-}
-
-/* Undoes systemd's \x2d, in place. */
-static size_t unescape(char *name, size_t length)
-{
-	size_t used = 0;
-
-	for (size_t at = 0; at < length; used++) {
-		unsigned byte;
-
-		if (length - at >= 4 && sscanf(name + at, "\\x%2x", &byte) == 1) {
-			name[used] = (char)byte;
-			at += 4;
-		} else {
-			name[used] = name[at++];
-		}
-	}
-	return used;
-}
-
-/* The container that a path of cgroups names: the deepest folder that names any. */
-static bool container_of(char *path)
-{
-	for (char *slash; (slash = strrchr(path, '/')); *slash = '\0') {
-		char *name = slash + 1, *found;
-		size_t length = strlen(name);
-		bool below_lxc;
-
-		*slash = '\0';
-		char *above = strrchr(path, '/');
-		above = above ? above + 1 : path;
-		if (strstr(name, "conmon-") || strncmp(name, "lxc.monitor", 11) == 0 ||
-		    strcmp(above, "lxc.monitor") == 0 ||
-		    (strcmp(name, "supervisor") == 0 && strncmp(above, "machine-", 8) == 0))
-			return true;
-		below_lxc = strcmp(above, "lxc") == 0 || strcmp(above, "lxc.payload") == 0;
-		*slash = '/';
-		found = find_id(name, &length);
-		if (!found && strncmp(name, "lxc.payload.", 12) == 0) {
-			found = name + 12;
-			length -= 12;
-		} else if (!found && below_lxc) {
-			found = name;
-		} else if (!found && strncmp(name, "machine-lxc\\x2d", 15) == 0) {
-			/* Kind, number and name, with \x2d between. */
-			char *last = strstr(name + 15, "\\x2d");
-
-			found = last ? last + 4 : name + 8;
-			length = strlen(found) - strlen(".scope");
-		} else if (!found && strncmp(name, "machine-", 8) == 0 && !strstr(name, "qemu") &&
-			   strstr(name, ".scope")) {
-			found = name + 8;
-			length -= 8 + strlen(".scope");
-		} else if (!found && strncmp(name, "systemd-nspawn@", 15) == 0) {
-			found = name + 15;
-			length -= 15 + strlen(".service");
-		}
-		if (found) {
-			json_text("process_container_id", found, unescape(found, length));
-			return true;
-		}
-	}
-	return false;
-}
-
-/* Every hierarchy's path is looked at, that of version 2 first: "0::/path". */
-static void container_id(int folder)
-{
-	static char copy[1 << 16];
-	char *bytes;
-
-	for (int unified = 1; unified >= 0; unified--) {
-		if (proc_read_at(folder, "cgroup", &bytes) <= 0)
-			return;
-		snprintf(copy, sizeof(copy), "%s", bytes);
-		for (char *line = strtok(copy, "\n"); line; line = strtok(NULL, "\n")) {
-			char *path = strchr(line, ':');
-
-			path = path ? strchr(path + 1, ':') : NULL;
-			if (path && (strncmp(line, "0::", 3) == 0) == unified && container_of(path + 1))
-				return;
-		}
 	}
 }
 

@@ -42,6 +42,7 @@ const char *storm_status(void);
 const char *churn(const char *arguments);
 const char *renames(void);
 const char *tour(const char *arguments);
+const char *files_command(char *arguments);
 
 const char *shell(const char *line);
 /* After everything was ended: the zoo is closed. */

@@ -1,6 +1,7 @@
 /* The zoo: processes in control groups as container runtimes name them, of both versions. */
 #include "workload.h"
 
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -38,6 +39,10 @@ static const char *const groups[] = {
 	"machine.slice/machine-qemu\\x2d1\\x2ddebian.scope",
 	"system.slice/" ID "0.service",
 	"system.slice/ssh.service",
+	"system.slice/crun-web.scope/container",
+	"lxc.payload.web-1/machine.slice/libpod-conmon-" ID ".scope",
+	"machine.slice/machine-my\\x2dbox.scope/payload/docker/" ID,
+	"plain",
 };
 
 static void make_folders(const char *path)
@@ -88,9 +93,27 @@ static void ended_inside(void *unused)
 	rmdir(UNIFIED "/docker/" OTHER);
 }
 
+/* As crun makes it: namespaces of its own, and a host name. The one that made it stays outside, in the group. */
+static void inside_namespaces(void *group)
+{
+	enter(UNIFIED, group);
+	if (workload_check(unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET), "unshare") < 0)
+		return;
+	if (fork() == 0) {
+		workload_check(sethostname("zoo-host", 8), "sethostname");
+		workload_settled();
+		workload_sleep();
+	}
+}
+
 void zoo_containers(void *unused)
 {
 	(void)unused;
+	workload_start("contained-own", inside_namespaces, "web-2");
+	workload_start("contained-own", inside_namespaces, "user.slice/user-0.slice/web-3");
+	workload_start("contained-own", inside_namespaces, "user.slice/user-0.slice/session-1.scope/web-4");
+	workload_start("contained-own", inside_namespaces,
+		       "kubepods.slice/kubepods-burstable.slice/" POD_SLICE "/cri-containerd-" OTHER ".scope");
 	for (size_t i = 0; i < sizeof(groups) / sizeof(*groups); i++)
 		workload_start("contained", inside, (void *)groups[i]);
 	workload_start("contained-end", ended_inside, NULL);

@@ -11,6 +11,12 @@ crate::layout! {
         subsys: ["subsys"],
         /// `struct cgroup *` in the version 2 hierarchy.
         dfl_cgrp: ["dfl_cgrp"],
+        /// Head of the list of its tasks, linked by their `cg_list`.
+        tasks?: ["tasks"],
+        /// Head of the list of those that are being moved elsewhere.
+        mg_tasks?: ["mg_tasks"],
+        /// Link in one of the lists of `css_set_table` (kernel/cgroup/cgroup.c).
+        hlist?: ["hlist"],
     }
 }
 

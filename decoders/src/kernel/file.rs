@@ -35,6 +35,13 @@ crate::layout! {
     }
 }
 
+/// `FMODE_READ` (include/linux/fs.h): it can be read.
+pub const FMODE_READ: u32 = 1;
+/// `FMODE_WRITE`: it can be written.
+pub const FMODE_WRITE: u32 = 2;
+/// `FMODE_PATH`: it was opened by `O_PATH` and can be neither.
+pub const FMODE_PATH: u32 = 0x4000;
+
 /// `FMODE_BACKING` (include/linux/fs.h, v6.5): the file is a `struct backing_file`. Bit 25 at first; the patch
 /// "fsnotify: opt-in for permission events at file open time" (v6.14, and stable kernels: seen in Debian's
 /// 6.12.107) made it bit 24. The other one means something else then, and nothing in a kernel says which it is.

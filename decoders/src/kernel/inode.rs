@@ -22,6 +22,10 @@ crate::layout! {
         i_rdev: ["i_rdev"],
         /// `struct super_block *`
         i_sb: ["i_sb"],
+        /// `struct address_space *`: where its pages are.
+        i_mapping: ["i_mapping"],
+        /// Size of its blocks, as a power of two; of hugetlbfs that of its pages.
+        i_blkbits: ["i_blkbits"],
         /// Access time. Seconds since Linux commit 3aa63a569c64 ("fs: switch timespec64 fields in inode to
         /// discrete integers") (in v6.11); before that a `timespec64`.
         atime_sec: ["i_atime_sec", "__i_atime.tv_sec", "i_atime.tv_sec"],
@@ -46,6 +50,27 @@ crate::layout! {
     pub struct InodePrivate("inode") {
         /// What a filesystem keeps: for a namespace file its `struct ns_common`.
         i_private: ["i_private"],
+    }
+}
+
+crate::layout! {
+    /// Who holds an inode's lock: whoever writes to a file holds it alone, from before the first byte until after the
+    /// last (`generic_file_write_iter`, mm/filemap.c, and what filesystems have in its place).
+    pub struct InodeLock("inode") {
+        /// `struct rw_semaphore` (include/linux/rwsem.h).
+        count?: ["i_rwsem.count.counter"],
+        /// The same of real-time kernels (include/linux/rwbase_rt.h).
+        readers?: ["i_rwsem.rwbase.readers.counter"],
+    }
+}
+
+impl InodeLock {
+    /// Whether somebody holds it alone, by the packed copy of the inode; `false` where that is not known.
+    pub fn is_written(&self, bytes: &[u8]) -> bool {
+        let view = View::new(bytes);
+        // `RWSEM_WRITER_LOCKED` (kernel/locking/rwsem.c, v5.10 to v7.2), `WRITER_BIAS` (include/linux/rwbase_rt.h).
+        view.optional(self.count).is_some_and(|count| count & 1 != 0)
+            || view.optional(self.readers).is_some_and(|readers| readers == 1 << 30)
     }
 }
 
@@ -88,6 +113,10 @@ pub struct Attributes {
     pub rdev: u32,
     /// `struct super_block *`
     pub super_block: KernelVa,
+    /// `struct address_space *`
+    pub mapping: KernelVa,
+    /// Size of its blocks, as a power of two.
+    pub block_bits: u8,
     /// Access time in nanoseconds since 1970.
     pub atime_ns: i64,
     /// Modification time in nanoseconds since 1970.
@@ -113,6 +142,8 @@ impl Attributes {
             size: view.unsigned(layout.i_size),
             rdev: view.unsigned(layout.i_rdev) as u32,
             super_block: view.pointer(layout.i_sb),
+            mapping: view.pointer(layout.i_mapping),
+            block_bits: view.unsigned(layout.i_blkbits) as u8,
             atime_ns: time(layout.atime_sec, layout.atime_nsec),
             mtime_ns: time(layout.mtime_sec, layout.mtime_nsec),
             ctime_ns: time(layout.ctime_sec, layout.ctime_nsec),

@@ -3,6 +3,8 @@
 //! Each declares its layout (the fields that we use) and decodes a packed copy into plain facts.
 //! [`Layouts`] is all of them together: what a profile fills in.
 
+pub mod address_space;
+pub mod btf;
 pub mod cgroup;
 pub mod cred;
 pub mod dentry;
@@ -18,13 +20,18 @@ pub mod mount;
 pub mod net;
 pub mod net_device;
 pub mod nsproxy;
+pub mod ovl_inode;
+pub mod page;
 pub mod pid;
+pub mod rq;
 pub mod signal_struct;
 pub mod sock;
 pub mod socket;
 pub mod super_block;
 pub mod task_struct;
 pub mod timekeeper;
+pub mod tty;
+pub mod unix_sock;
 pub mod uts_namespace;
 pub mod vm_area_struct;
 pub mod xarray;
@@ -61,6 +68,8 @@ macro_rules! layouts {
 }
 
 layouts! {
+    /// `struct address_space`
+    address_space: address_space::AddressSpace,
     /// `struct cred`
     cred: cred::Cred,
     /// `struct dentry`
@@ -95,6 +104,8 @@ layouts! {
     inet_timewait_sock: sock::InetTimewaitSock,
     /// `struct inode`
     inode: inode::Inode,
+    /// `struct inode`, its lock
+    inode_lock: inode::InodeLock,
     /// `struct inode`, its far end
     inode_private: inode::InodePrivate,
     /// `struct mm_struct`
@@ -113,6 +124,8 @@ layouts! {
     ns_common: nsproxy::NsCommon,
     /// `struct nsproxy`
     nsproxy: nsproxy::Nsproxy,
+    /// `struct page`
+    page: page::Page,
     /// `struct pid`
     pid: pid::Pid,
     /// `struct pid_namespace`
@@ -155,6 +168,12 @@ layouts! {
 
     /// `struct backing_file`
     backing_file?: file::BackingFile,
+    /// `struct btf`
+    btf?: btf::BtfObject,
+    /// `struct btf_module`, since Linux commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11).
+    btf_module?: btf::BtfModule,
+    /// `struct cfs_rq`
+    cfs_rq?: rq::CfsRunQueue,
     /// `struct cgroup`
     cgroup?: cgroup::Cgroup,
     /// `struct cgroup_subsys_state`
@@ -165,4 +184,20 @@ layouts! {
     dma_buf?: dma_buf::DmaBuf,
     /// `struct kernfs_node`
     kernfs_node?: cgroup::KernfsNode,
+    /// `enum pageflags`
+    page_flags?: page::PageFlags,
+    /// `struct ovl_entry`; it and the next two are a module's, where overlayfs is not built in.
+    ovl_entry?: ovl_inode::OvlEntry,
+    /// `struct ovl_inode`
+    ovl_inode?: ovl_inode::OvlInode,
+    /// `struct ovl_path`
+    ovl_path?: ovl_inode::OvlPath,
+    /// `struct rq`
+    rq?: rq::RunQueue,
+    /// `struct tty_file_private`
+    tty_file_private?: tty::TtyFilePrivate,
+    /// `struct tty_struct`
+    tty_struct?: tty::TtyStruct,
+    /// `struct unix_sock`; a module's, where AF_UNIX is not built in.
+    unix_sock?: unix_sock::UnixSock,
 }

@@ -20,8 +20,13 @@ crate::layout! {
     pub struct FileSystemType("file_system_type") {
         /// A C string in the kernel: `ext4`.
         name: ["name"],
+        /// `FS_*`
+        fs_flags: ["fs_flags"],
     }
 }
+
+/// `FS_REQUIRES_DEV` (include/linux/fs.h): such filesystems lie on a disk, or on something like one.
+pub const FS_REQUIRES_DEV: u64 = 1;
 
 /// What a `struct super_block` says.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -46,6 +51,35 @@ impl Filesystem {
     }
 }
 
+impl Filesystem {
+    /// Whether files live in memory alone, so that what the page cache lacks of them is zeros.
+    pub const fn lives_in_memory(&self) -> bool {
+        matches!(self.magic, magic::TMPFS | magic::RAMFS | magic::HUGETLBFS)
+    }
+}
+
+/// Whether what is written to the files of a filesystem is an order to the kernel, and no content that they keep
+/// (include/uapi/linux/magic.h; configfs: fs/configfs/mount.c).
+pub fn takes_orders(magic: u32) -> bool {
+    const ORDERS: &[u32] = &[
+        0x9fa0,      // proc
+        0x0027_e0eb, // cgroup
+        0x6367_7270, // cgroup2
+        0x6265_6572, // sysfs
+        0x6265_6570, // configfs
+        0x6462_6720, // debugfs
+        0x7472_6163, // tracefs
+        0x7363_6673, // securityfs
+        0xf97c_ff8c, // selinuxfs
+        0x4341_5d53, // smackfs
+        0x5a3c_69f0, // apparmorfs
+        0xcafe_4a11, // bpf
+        0x4249_4e4d, // binfmt_misc
+        0x0765_5821, // resctrl
+    ];
+    ORDERS.contains(&magic)
+}
+
 /// Magic numbers by which a descriptor's kind is known (include/uapi/linux/magic.h).
 pub mod magic {
     /// Sockets.
@@ -66,6 +100,8 @@ pub mod magic {
     pub const HUGETLBFS: u64 = 0x9584_58f6;
     /// Layers that look like one filesystem.
     pub const OVERLAYFS: u64 = 0x794c_7630;
+    /// What an initial ramdisk is unpacked into where that is no tmpfs.
+    pub const RAMFS: u64 = 0x8584_58f6;
     /// Pseudoterminals.
     pub const DEVPTS: u64 = 0x1cd1;
 }

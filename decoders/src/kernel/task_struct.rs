@@ -1,7 +1,7 @@
 //! `struct task_struct` (include/linux/sched.h): one thread.
 
 use crate::address::KernelVa;
-use crate::layout::{View, c_string};
+use crate::layout::{Field, View, c_string};
 
 crate::layout! {
     /// `struct task_struct` (include/linux/sched.h).
@@ -35,10 +35,16 @@ crate::layout! {
         nsproxy: ["nsproxy"],
         /// `struct css_set *`: its control groups.
         cgroups?: ["cgroups"],
+        /// Link in the list of tasks of its `css_set`.
+        cg_list?: ["cg_list"],
         /// Credentials as others see them.
         real_cred: ["real_cred"],
         /// Who is told of its end.
         real_parent: ["real_parent"],
+        /// Head of the list of its children, linked by their `sibling`.
+        children?: ["children"],
+        /// Link in its `real_parent`'s list of children; a process's first thread alone is in one.
+        sibling?: ["sibling"],
         /// First thread of its process.
         group_leader: ["group_leader"],
         /// Its `struct pid`; null after it was unhashed.
@@ -54,11 +60,30 @@ crate::layout! {
         self_exec_id: ["self_exec_id"],
         /// Nanoseconds that it ran.
         sum_exec_runtime: ["se.sum_exec_runtime"],
+        /// Link in its run queue's list of fair tasks while it is on that.
+        group_node?: ["se.group_node"],
+        /// `struct cfs_rq *`: the queue of its control group on its processor, whether it is queued or not
+        /// (`set_task_rq`, kernel/sched/sched.h). Only with `CONFIG_FAIR_GROUP_SCHED`.
+        cfs_rq?: ["se.cfs_rq"],
+        /// Who logged in, for audit (`CONFIG_AUDIT`); it is handed down at fork and outlives changes of user.
+        loginuid?: ["loginuid.val", "loginuid"],
+        /// Number of that login.
+        sessionid?: ["sessionid"],
     }
 }
 
+/// `PF_FORKNOEXEC` (include/linux/sched.h): forked, and has not called exec since.
+pub const PF_FORKNOEXEC: u32 = 0x40;
 /// `PF_KTHREAD` (include/linux/sched.h): a thread of the kernel itself.
 pub const PF_KTHREAD: u32 = 0x0020_0000;
+/// `PF_EXITING` (include/linux/sched.h): it is ending (`exit_signals`, kernel/signal.c).
+pub const PF_EXITING: u32 = 0x4;
+/// `TASK_NEW` (include/linux/sched.h): it is being made and in some lists already (`sched_fork`, kernel/sched/core.c).
+pub const TASK_NEW: u32 = 0x800;
+/// `PIDTYPE_PGID` (include/linux/pid_types.h): the list of a process group's processes.
+pub const PIDTYPE_PGID: usize = 2;
+/// `PIDTYPE_SID` (include/linux/pid_types.h): the list of a session's processes.
+pub const PIDTYPE_SID: usize = 3;
 /// `EXIT_DEAD` (include/linux/sched.h).
 pub const EXIT_DEAD: u32 = 0x10;
 /// `EXIT_ZOMBIE` (include/linux/sched.h).
@@ -105,6 +130,20 @@ pub struct Task {
     pub real_cred: KernelVa,
     /// `struct task_struct *`
     pub real_parent: KernelVa,
+    /// First of its children: the address of its `sibling`, or of this task's `children` where there is none.
+    pub first_child: KernelVa,
+    /// Next among its parent's children, in the same way.
+    pub sibling_next: KernelVa,
+    /// Next task of its `css_set`: the address of its `cg_list`.
+    pub cg_next: KernelVa,
+    /// Next in its process group: the address of its `pid_links[PIDTYPE_PGID]`; null at the end.
+    pub process_group_next: KernelVa,
+    /// Next in its session: the address of its `pid_links[PIDTYPE_SID]`; null at the end.
+    pub session_next: KernelVa,
+    /// Next on its run queue: the address of its `se.group_node`.
+    pub run_queue_next: KernelVa,
+    /// `struct cfs_rq *`
+    pub cfs_rq: KernelVa,
     /// `struct task_struct *`
     pub group_leader: KernelVa,
     /// `struct pid *`
@@ -115,7 +154,21 @@ pub struct Task {
     pub self_exec_id: u32,
     /// Nanoseconds that it ran.
     pub sum_exec_runtime: u64,
+    /// The login that it comes from, where the kernel keeps account of logins and there was one.
+    pub login: Option<Login>,
 }
+
+/// A login as the kernel's audit has it (`audit_set_loginuid`, kernel/auditsc.c; kernel/audit.c since v5.17).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Login {
+    /// Who logged in, in the initial user namespace.
+    pub uid: u32,
+    /// Number of the login since boot.
+    pub session: u32,
+}
+
+/// `AUDIT_UID_UNSET`, `AUDIT_SID_UNSET` (include/uapi/linux/audit.h).
+const UNSET: u32 = u32::MAX;
 
 impl Task {
     /// Decodes the packed copy of the task at `address`.
@@ -125,6 +178,9 @@ impl Task {
         for (to, from) in comm.iter_mut().zip(view.bytes(layout.comm)) {
             *to = *from;
         }
+        let link = |field: Option<Field>, word| {
+            KernelVa(field.map_or(0, |field| view.u64_at(field, word)))
+        };
         Self {
             address,
             pid: view.unsigned(layout.pid) as u32,
@@ -145,12 +201,37 @@ impl Task {
             cgroups: KernelVa(view.optional(layout.cgroups).unwrap_or(0)),
             real_cred: view.pointer(layout.real_cred),
             real_parent: view.pointer(layout.real_parent),
+            first_child: link(layout.children, 0),
+            sibling_next: link(layout.sibling, 0),
+            cg_next: link(layout.cg_list, 0),
+            // Each is a `struct hlist_node` of two pointers.
+            process_group_next: link(Some(layout.pid_links), 2 * PIDTYPE_PGID),
+            session_next: link(Some(layout.pid_links), 2 * PIDTYPE_SID),
+            run_queue_next: link(layout.group_node, 0),
+            cfs_rq: link(layout.cfs_rq, 0),
             group_leader: view.pointer(layout.group_leader),
             thread_pid: view.pointer(layout.thread_pid),
             start_boottime: view.unsigned(layout.start_boottime),
             self_exec_id: view.unsigned(layout.self_exec_id) as u32,
             sum_exec_runtime: view.unsigned(layout.sum_exec_runtime),
+            login: view.optional(layout.loginuid).zip(view.optional(layout.sessionid)).and_then(
+                |(uid, session)| {
+                    let login = Login { uid: uid as u32, session: session as u32 };
+                    (login.uid != UNSET).then_some(login)
+                },
+            ),
         }
+    }
+
+    /// Whether it has been made and has not ended, so that it is in the lists of processes that it belongs to: it leaves
+    /// them after it has got an exit state (`release_task`, kernel/exit.c).
+    pub const fn is_settled(&self) -> bool {
+        self.exit_state == 0 && self.state & TASK_NEW == 0
+    }
+
+    /// Whether it is on its way out: from then on it may leave its control groups.
+    pub const fn is_exiting(&self) -> bool {
+        self.flags & PF_EXITING != 0
     }
 
     /// Its name up to the NUL.

@@ -20,6 +20,9 @@ crate::layout! {
         vm_pgoff: ["vm_pgoff"],
         /// Operations; null when anonymous.
         vm_ops: ["vm_ops"],
+        /// `struct anon_vma *`: by what the kernel finds the pages of its own again, which it gets with the first one
+        /// that is written to (`__anon_vma_prepare`, mm/rmap.c).
+        anon_vma: ["anon_vma"],
         /// For special mappings their `struct vm_special_mapping`.
         vm_private_data: ["vm_private_data"],
         /// `struct anon_vma_name *`, where the kernel is built with it.
@@ -75,6 +78,11 @@ pub const VM_WRITE: u64 = 0x2;
 pub const VM_EXEC: u64 = 0x4;
 /// `VM_MAYSHARE`: what /proc shows as `s`.
 pub const VM_MAYSHARE: u64 = 0x80;
+/// `VM_GROWSDOWN`: a stack that grows by itself, on machines where stacks grow down.
+pub const VM_GROWSDOWN: u64 = 0x100;
+/// `VM_NORESERVE`: mapped with `MAP_NORESERVE`, as address space that is only kept free is. Permissions may change, this
+/// does not.
+pub const VM_NORESERVE: u64 = 0x20_0000;
 
 /// What a `vm_area_struct` says.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -89,6 +97,10 @@ pub struct Vma {
     pub mm: KernelVa,
     /// `struct file *`
     pub file: KernelVa,
+    /// Offset in the file, in pages.
+    pub page_offset: u64,
+    /// `struct anon_vma *`; null until a page of its own was written.
+    pub anon_vma: KernelVa,
     /// `const struct vm_operations_struct *`
     pub ops: KernelVa,
     /// `void *`
@@ -115,6 +127,8 @@ impl Vma {
             flags: view.unsigned(layout.vm_flags),
             mm: view.pointer(layout.vm_mm),
             file,
+            page_offset: view.unsigned(layout.vm_pgoff),
+            anon_vma: view.pointer(layout.anon_vma),
             ops: view.pointer(layout.vm_ops),
             private_data: view.pointer(layout.vm_private_data),
             anon_name: KernelVa(view.optional(anon_name).unwrap_or(0)),

@@ -1,4 +1,4 @@
-//! The radix tree behind IDRs (include/linux/xarray.h, include/linux/idr.h).
+//! The radix tree behind IDRs and the page cache (include/linux/xarray.h, include/linux/idr.h).
 
 use crate::address::KernelVa;
 use crate::layout::View;
@@ -56,6 +56,61 @@ pub fn for_each_slot(layout: &XaNode, bytes: &[u8], mut each: impl FnMut(usize, 
         match slot(view.u64_at(layout.slots, index)) {
             Slot::Empty => {}
             found => each(index, found),
+        }
+    }
+}
+
+/// What a slot of a page cache's tree holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CacheSlot {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A node further down.
+    Node(KernelVa),
+    /// The `struct page` of a head.
+    Page(KernelVa),
+    /// What the slot of that number in the same node holds, which is several slots wide (`xa_is_sibling`).
+    Sibling(usize),
+    /// No page now: a trace of one that was thrown out, its place in swap, a page of a device (`xa_is_value`), or
+    /// what stands there while the tree is being changed.
+    Gone,
+}
+
+/// Largest internal entry that is a sibling: `xa_mk_sibling(XA_CHUNK_SIZE - 2)`.
+const SIBLING_MAX: u64 = 62 << 2 | 2;
+
+/// Tells the slots of a page cache's tree apart (`xa_is_value`, `xa_is_sibling`, `xa_is_node`).
+pub const fn cache_slot(pointer: u64) -> CacheSlot {
+    match pointer & 3 {
+        0 if pointer == 0 => CacheSlot::Empty,
+        0 => CacheSlot::Page(KernelVa(pointer)),
+        2 if pointer <= SIBLING_MAX => CacheSlot::Sibling((pointer >> 2) as usize),
+        2 if pointer > 4096 => CacheSlot::Node(KernelVa(pointer - 2)),
+        _ => CacheSlot::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_of_a_page_cache_are_told_apart() {
+        assert_eq!(cache_slot(0), CacheSlot::Empty);
+        assert_eq!(
+            cache_slot(0xffff_ea00_0000_0040),
+            CacheSlot::Page(KernelVa(0xffff_ea00_0000_0040))
+        );
+        assert_eq!(
+            cache_slot(0xffff_8880_0000_0002),
+            CacheSlot::Node(KernelVa(0xffff_8880_0000_0000))
+        );
+        assert_eq!(cache_slot(2), CacheSlot::Sibling(0));
+        assert_eq!(cache_slot(62 << 2 | 2), CacheSlot::Sibling(62));
+        // XA_RETRY_ENTRY, XA_ZERO_ENTRY, an error, a value.
+        for pointer in [256 << 2 | 2, 257 << 2 | 2, 63 << 2 | 2, 0x1234_5671, 0x1234_5673] {
+            assert_eq!(cache_slot(pointer), CacheSlot::Gone, "{pointer:#x}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `panoptes check`: says all that is wrong with a configuration, or what it would watch.
 //!
-//! Not for: finding mistakes (`config`), nor for looking whether what it names exists.
+//! The SBOMs that it names are read, too. Not for: finding mistakes (`config`), nor for looking whether anything
+//! else that it names exists.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,9 +9,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Configuration, Loaded, Loader, Mode, Overrides, Place, Report, Weight, printable, show_duration,
+    Configuration, Loaded, Loader, Mode, Overrides, Place, Problem, Report, Weight, printable,
+    show_duration,
 };
 use crate::exit::Exit;
+use crate::sbom::Sboms;
 
 /// The answer: what goes where.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,7 +30,7 @@ pub struct Answer {
 pub fn check(file: &Path, json: bool) -> Answer {
     let loader =
         Loader { mode: Mode::Run, file: Some(file.to_owned()), overrides: Overrides::default() };
-    match (loader.load(), json) {
+    match (loader.load().and_then(with_sboms), json) {
         (Ok(Loaded { configuration, warnings }), false) => {
             Answer { out: summary(file, &configuration), err: lines(&warnings), exit: Exit::Done }
         }
@@ -44,6 +47,17 @@ pub fn check(file: &Path, json: bool) -> Answer {
             err: Vec::new(),
             exit: report.exit(),
         },
+    }
+}
+
+/// Reads the SBOMs that a configuration names; what is wrong with them is wrong with it.
+fn with_sboms(loaded: Loaded) -> Result<Loaded, Report> {
+    match Sboms::load(&loaded.configuration) {
+        Ok(_) => Ok(loaded),
+        Err(faults) => {
+            let problems = faults.iter().map(|fault| Problem::error(None, fault.to_string()));
+            Err(Report { problems: problems.collect(), ..loaded.warnings })
+        }
     }
 }
 

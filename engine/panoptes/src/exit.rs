@@ -20,7 +20,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// No kernel was found, no profile fits, or a dump is damaged.
+    /// No kernel was found, no profile fits, or a dump, a package or the like is damaged.
     NoKernel = 65,
     /// The source can't be opened.
     Source = 66,
@@ -56,7 +56,7 @@ impl Exit {
             Self::Done => "done",
             Self::Failed => "failed while running, or an object could not be decoded",
             Self::Usage => "wrong command line, or something that is not built yet",
-            Self::NoKernel => "no kernel found, no profile fits, or a damaged dump",
+            Self::NoKernel => "no kernel found, no profile fits, or a damaged dump or package",
             Self::Source => "the source can't be opened",
             Self::Output => "output failed",
             Self::Permission => "permission denied",

@@ -21,6 +21,7 @@ pub mod message;
 pub mod profile;
 mod random;
 pub mod request;
+pub mod sbom;
 pub mod scan;
 pub mod state;
 pub mod systems;

@@ -64,7 +64,9 @@ fn carry_out(request: Request) -> Exit {
             }
             print(answer.out.as_bytes()).map(|_| answer.exit)
         }
-        Request::Schema { scan } => print(glue::schema(scan).as_bytes()),
+        Request::SbomBuild(request) => plain_messages()
+            .and_then(|messages| glue::sbom_build(&request, &mut io::stdout().lock(), &messages)),
+        Request::Schema(of) => print(glue::schema(of).as_bytes()),
         Request::Completions(shell) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "panoptes", &mut script);

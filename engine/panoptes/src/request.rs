@@ -9,8 +9,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
+use panoptes_reference::build::Options;
+use panoptes_reference::digest::PageHashes;
 
-use crate::cli::{Arguments, Command, Kind, ProfileCommand, Settings};
+use crate::cli::{self, Arguments, Command, Kind, ProfileCommand, SbomCommand, Settings};
 use crate::config::{
     Configuration, Loader, Mode, NOTHING_TO_WATCH, Overrides, Place, Problem, Report, Service,
     System, SystemAddress, printable,
@@ -37,6 +39,8 @@ pub enum Request {
     ProfileShow(ProfileShowRequest),
     /// A profile against memory.
     ProfileVerify(ProfileVerifyRequest),
+    /// A bill of materials.
+    SbomBuild(SbomBuildRequest),
     /// A checked configuration.
     Check {
         /// The file.
@@ -44,15 +48,23 @@ pub enum Request {
         /// Whether the answer is JSON.
         json: bool,
     },
-    /// The schema of every record.
-    Schema {
-        /// Whether it is that of scan lines.
-        scan: bool,
-    },
+    /// A schema.
+    Schema(Schema),
     /// Completions for a shell.
     Completions(Shell),
     /// The manual page of a command, or of the program if there is none.
     Man(Vec<String>),
+}
+
+/// The schema of what.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Schema {
+    /// Of every record.
+    Records,
+    /// Of the lines of `panoptes scan`.
+    Scan,
+    /// Of bills of materials.
+    Sbom,
 }
 
 /// One snapshot of one system.
@@ -105,6 +117,19 @@ pub struct ProfileBuildRequest {
     pub dwarf: bool,
     /// Where the profile goes; `None` is standard output.
     pub output: Option<PathBuf>,
+}
+
+/// A bill of materials of what is shipped.
+#[derive(Clone, Debug)]
+pub struct SbomBuildRequest {
+    /// What is shipped.
+    pub source: PathBuf,
+    /// How.
+    pub options: Options,
+    /// Where it goes; `None` is standard output.
+    pub output: Option<PathBuf>,
+    /// Whether nothing is said but what is wrong.
+    pub quiet: bool,
 }
 
 /// What a profile says.
@@ -260,7 +285,31 @@ pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, R
             Ok(Request::Systems { json: systems.json, service })
         }
         Command::Check(check) => Ok(Request::Check { file: check.file, json: check.json }),
-        Command::Schema(schema) => Ok(Request::Schema { scan: schema.scan }),
+        Command::Sbom(sbom) => match sbom.command {
+            SbomCommand::Build(build) => Ok(Request::SbomBuild(SbomBuildRequest {
+                source: build.source,
+                options: Options {
+                    name: build.name,
+                    containers: build.containers,
+                    image: build.image,
+                    platform: build.platform,
+                    page_hashes: match build.page_hashes {
+                        cli::PageHashes::Executables => PageHashes::Executables,
+                        cli::PageHashes::All => PageHashes::All,
+                        cli::PageHashes::None => PageHashes::None,
+                    },
+                    excluded: build.excluded,
+                    trust_dpkg: build.trust_dpkg,
+                },
+                output: build.output,
+                quiet: build.quiet,
+            })),
+        },
+        Command::Schema(schema) => Ok(Request::Schema(match (schema.scan, schema.sbom) {
+            (true, _) => Schema::Scan,
+            (false, true) => Schema::Sbom,
+            (false, false) => Schema::Records,
+        })),
         Command::Completions(completions) => Ok(Request::Completions(completions.shell)),
         Command::Man(man) => Ok(Request::Man(man.command)),
     }

@@ -3,11 +3,14 @@
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
+use panoptes_engine::history::{Remembered, remembered};
 use panoptes_engine::limits::Limits;
+use panoptes_engine::page_cache::Contents;
 use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, Traits};
 use panoptes_engine::source::{AnySource, Counts, Detail, Meter};
-use panoptes_engine::state::facts::HeapRule;
+use panoptes_engine::state::facts::{HeapRule, executable_of};
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
+use panoptes_engine::watch::SLICE_BYTES;
 
 use crate::attach::{Attached, attach, source_failure, tell_losses};
 use crate::cli::Kind;
@@ -38,21 +41,31 @@ pub fn scan(
     let (attempts, walked) =
         look(&mut walker, &mut source, &kernel, scope(kinds), &request.system.name)?;
     let snapshot = walker.snapshot();
+    let reads = source.counts();
+    let hashing = Instant::now();
+    let contents = kinds.processes.then(|| hash(snapshot, &limits, &mut source, &kernel));
+    let (commands, unread) = if kinds.shell_history {
+        remembered(&mut source, &kernel, snapshot, limits.string_length as usize)
+    } else {
+        Default::default()
+    };
 
     let mut times = Times {
         discovered,
         prepared: prepared.saturating_sub(discovered),
         walked,
+        hashed: hashing.elapsed(),
         printed: Duration::ZERO,
     };
+    let extras = Extras { contents: contents.as_ref(), commands: &commands };
     let printing = Instant::now();
     let written = match request.summary {
         None => {
             let mut out = BufWriter::with_capacity(1 << 16, &mut *out);
-            let written = print_lines(&mut lines, snapshot, kinds, &kernel, &mut out);
+            let written = print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut out);
             written.and_then(|counts| out.flush().map(|()| counts))
         }
-        Some(_) => print_lines(&mut lines, snapshot, kinds, &kernel, &mut io::sink()),
+        Some(_) => print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut io::sink()),
     };
     let counts = match written {
         Ok(counts) => counts,
@@ -72,7 +85,7 @@ pub fn scan(
             times,
             attempts,
             lines: counts,
-            reads: source.counts(),
+            reads,
         };
         let text = match format {
             SummaryFormat::Text => summary.text(),
@@ -87,7 +100,32 @@ pub fn scan(
         }
     }
     tell_losses(source.source_mut(), &request.system.name, messages);
+    if unread > 0 {
+        let name = &request.system.name;
+        messages.warning(format_args!(
+            "{name}: {unread} commands of shells are not in memory and left out"
+        ));
+    }
     Ok(verdict(snapshot, scope(kinds), &counts, &request.system.name, messages))
+}
+
+/// Hashes what processes execute, as far as it is in memory.
+fn hash(
+    snapshot: &Snapshot,
+    limits: &Limits,
+    source: &mut Meter<AnySource>,
+    kernel: &Kernel,
+) -> Contents {
+    let mut contents = Contents::new(limits, crate::random::key());
+    for process in snapshot.processes.iter() {
+        if let Some(file) = executable_of(snapshot, process) {
+            contents.ask(&file);
+        }
+    }
+    while contents.has_work() {
+        contents.work(source, kernel, SLICE_BYTES, &());
+    }
+    contents
 }
 
 /// Walks until what was seen fits together; of a machine that never holds still, takes the last.
@@ -137,13 +175,22 @@ fn incomplete(snapshot: &Snapshot, scope: Scope) -> usize {
 fn print_lines(
     lines: &mut LineWriter,
     snapshot: &Snapshot,
+    extras: Extras<'_>,
     kinds: Kinds,
     kernel: &Kernel,
     out: &mut dyn Write,
 ) -> io::Result<LineCounts> {
     let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
-    let traits = Traits { heap, gate_area: snapshot.machine.gate };
+    let Extras { contents, commands } = extras;
+    let traits = Traits { heap, gate_area: snapshot.machine.gate, contents, commands };
     lines.write(snapshot, kinds, &traits, &mut |line| out.write_all(line))
+}
+
+/// What was read for the lines beside the snapshot.
+#[derive(Clone, Copy)]
+struct Extras<'a> {
+    contents: Option<&'a Contents>,
+    commands: &'a [Remembered],
 }
 
 /// What people are told of what could not be had, and the exit code.
@@ -190,6 +237,8 @@ fn kinds(wanted: &[Kind]) -> Kinds {
         memory: has(Kind::Memory),
         connections: has(Kind::Connections),
         interfaces: has(Kind::Interfaces),
+        containers: has(Kind::Containers),
+        shell_history: has(Kind::ShellHistory),
     }
 }
 
@@ -198,7 +247,8 @@ fn kinds(wanted: &[Kind]) -> Kinds {
 fn scope(kinds: Kinds) -> Scope {
     Scope {
         files: kinds.files || kinds.connections,
-        memory: kinds.memory,
+        // Shells are known by what they have mapped.
+        memory: kinds.memory || kinds.shell_history,
         connections: kinds.connections,
         interfaces: kinds.interfaces || kinds.connections,
     }
@@ -209,6 +259,7 @@ struct Times {
     discovered: Duration,
     prepared: Duration,
     walked: Duration,
+    hashed: Duration,
     printed: Duration,
 }
 
@@ -224,7 +275,7 @@ struct Summary<'a> {
 }
 
 impl Summary<'_> {
-    fn counts(&self) -> [(&'static str, usize); 6] {
+    fn counts(&self) -> [(&'static str, usize); 7] {
         let snapshot = self.snapshot;
         [
             ("processes", snapshot.processes.len()),
@@ -233,14 +284,16 @@ impl Summary<'_> {
             ("memory_areas", snapshot.vmas.len()),
             ("connections", snapshot.connections.len()),
             ("interfaces", snapshot.interfaces.len()),
+            ("containers", snapshot.containers.iter().filter(|row| row.is_alive()).count()),
         ]
     }
 
-    fn stages(&self) -> [(&'static str, Duration); 4] {
+    fn stages(&self) -> [(&'static str, Duration); 5] {
         [
             ("find_kernel", self.times.discovered),
             ("allocate", self.times.prepared),
             ("scan", self.times.walked),
+            ("hash_executables", self.times.hashed),
             ("write_lines", self.times.printed),
         ]
     }

@@ -91,17 +91,14 @@ fn a_wrong_command_line_is_a_usage_error() {
 #[test]
 fn what_is_not_built_is_said() {
     for arguments in [
-        &["sbom", "build", "x"][..],
-        &["flow", "-r", "x"],
-        &["scan", "x", "--only", "containers"],
-        &["scan", "x", "--only", "processes,shell-history"],
+        &["flow", "-r", "x"][..],
+        &["scan", "x", "--only", "modules"],
         &["watch", "x", "--set", "output.metrics.address=127.0.0.1:1"],
-        &["watch", "x", "--set", "default.sbom=[x]"],
     ] {
         refuses(arguments, 2, "is not built yet");
     }
     let help = run(&["--help"]).out + &run(&["profile", "--help"]).out;
-    for word in ["sbom", "flow", "argus"] {
+    for word in ["flow", "argus"] {
         assert!(!help.contains(word), "{word} is offered: {help}");
     }
 }
@@ -247,4 +244,36 @@ fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
     let output = start(full.into()).wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(74));
     assert!(String::from_utf8(output.stderr).unwrap().contains("standard output"));
+}
+
+#[test]
+fn what_is_shipped_is_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("root")).unwrap();
+    fs::write(folder.path().join("root/app"), "abc").unwrap();
+    let build = ["sbom", "build", "root"];
+    let printed = run_in(folder.path(), &build);
+    assert_eq!(printed.code, 0, "{}", printed.err);
+    assert!(printed.err.contains("a root directory: 1 file, 1 KiB of content"), "{}", printed.err);
+    let sbom: Value = serde_json::from_str(&printed.out).unwrap();
+    assert_eq!(sbom["files"][0]["path"], "/app");
+    assert_eq!(sbom["files"][0]["md5"], "900150983cd24fb0d6963f7d28e17f72"); // of RFC 1321
+    let schema: Value = serde_json::from_str(&run(&["schema", "--sbom"]).out).unwrap();
+    jsonschema::validate(&schema, &sbom).unwrap();
+    // Into a file it is the same, and what was there before is replaced.
+    fs::write(folder.path().join("out.json"), "old").unwrap();
+    let written = run_in(folder.path(), &[&build[..], &["-o", "out.json", "--quiet"]].concat());
+    assert_eq!((written.code, written.err.as_str(), written.out.as_str()), (0, "", ""));
+    assert_eq!(fs::read_to_string(folder.path().join("out.json")).unwrap(), printed.out);
+
+    let refused = run_in(folder.path(), &["sbom", "build", "none"]);
+    assert_eq!(refused.code, 66, "{}", refused.err);
+    let refused = run_in(folder.path(), &["sbom", "build", "root", "--trust-dpkg"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    fs::write(folder.path().join("bad"), "no hash").unwrap();
+    let refused = run_in(folder.path(), &["sbom", "build", "bad"]);
+    assert_eq!(refused.code, 65, "{}", refused.err);
+    assert!(refused.err.contains("bad:1:1: "), "{}", refused.err);
+    let refused = run_in(folder.path(), &["sbom", "build", "root", "-o", "none/x"]);
+    assert_eq!(refused.code, 74, "{}", refused.err);
 }

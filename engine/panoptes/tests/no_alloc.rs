@@ -21,10 +21,11 @@ use panoptes::cli::Arguments;
 use panoptes::config::LogLevel;
 use panoptes::message::Messages;
 use panoptes::request::{Request, resolve};
+use panoptes_engine::attest::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::source::FileSource;
-use panoptes_engine::watch::{Identity, Setup, Watched};
+use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, enabled, setup};
 use panoptes_sinks::activities::Activity;
@@ -132,6 +133,7 @@ fn capacities() -> [(&'static str, Limits); 3] {
         file_descriptors: 100,
         vmas: 200,
         connections: 5,
+        containers: 3,
         string_length: 64,
     };
     // Every process is tracked, and of what they have hardly anything.
@@ -176,11 +178,22 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
         key: 1,
         message_ids: 2,
         policy,
+        containers: std::sync::Arc::default(),
         report_existing: true,
         header: Header::new(&"NONE".into(), &watcher, text),
         identity: Identity { name: "guest".to_owned(), ..Identity::default() },
         profile: &profile,
+        shipped: Arc::new(one_hash()),
     })
+}
+
+/// One approved hash, so that whatever runs has to be looked at, and nothing of it was shipped.
+fn one_hash() -> Shipped {
+    let mut builder = ShippedBuilder::new();
+    let everywhere = builder.subject(&Subject::Everywhere).unwrap();
+    let file = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
+    builder.add(everywhere, &file).unwrap();
+    builder.build()
 }
 
 /// Scans so many times, from the very first scan on sealed, as the service's threads do it.
@@ -211,6 +224,7 @@ fn scan_sealed(memory: &Path, limits: Limits, scans: u32, interval: Duration, wh
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         failed +=
             u32::from(watched.scan(&mut source, now.as_nanos() as i64, &mut producer).is_err());
+        watched.work(&mut source, SLICE_BYTES);
         producer.flush();
     }
     SEALED.set(false);

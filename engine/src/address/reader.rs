@@ -196,6 +196,18 @@ impl Reader {
         Some(object)
     }
 
+    /// Adds `length` bytes of physical memory, as [`Reader::push`] does.
+    pub fn push_physical(&mut self, address: PhysicalAddress, length: u32) -> Option<u32> {
+        let (object, target) = self.allot(length, 1)?;
+        if address.0.checked_add(u64::from(length)).is_some() {
+            self.requests.push(Request::new(address, length, target));
+            self.owners.push(object);
+        } else {
+            self.fail(object);
+        }
+        Some(object)
+    }
+
     /// Takes back all objects from number `length` on, which the caller could only push in part.
     pub fn truncate(&mut self, length: usize) {
         let Some(first) = self.objects.get(length) else { return };

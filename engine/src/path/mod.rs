@@ -125,6 +125,20 @@ pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> bool {
     false
 }
 
+/// The mount at which a place's path begins: the root of all that its mount namespace shows. `None` where part of the
+/// way could not be read.
+pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Option<u32> {
+    let mut at = path.mount;
+    for _ in 0..NAMES_MAX {
+        let parent = snapshot.mounts.at(at)?.parent;
+        if parent == at {
+            return Some(at);
+        }
+        at = parent;
+    }
+    None
+}
+
 /// What one step up a path leads over.
 enum Step<'a> {
     /// A name; the place is now the directory's.

@@ -1,11 +1,15 @@
-//! What of all that can be reported is.
+//! What of all that can be reported is, and from when on.
 
 use panoptes_sinks::activities::Activity;
+
+use crate::state::ConnectionThresholds;
 
 /// Which activities are reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PolicyConfig {
     enabled: [bool; Activity::ALL.len()],
+    /// From when on some of them are.
+    pub thresholds: ConnectionThresholds,
 }
 
 impl Default for PolicyConfig {
@@ -14,7 +18,7 @@ impl Default for PolicyConfig {
         for &activity in Activity::ALL {
             enabled[activity as usize] = activity.info().default_on;
         }
-        Self { enabled }
+        Self { enabled, thresholds: ConnectionThresholds::default() }
     }
 }
 
@@ -27,5 +31,14 @@ impl PolicyConfig {
     /// Whether an activity is reported.
     pub fn is_enabled(&self, activity: Activity) -> bool {
         self.enabled[activity as usize]
+    }
+
+    /// The thresholds as the state needs them: nobody looks for what is not reported.
+    #[must_use]
+    pub fn wanted(&self, mut thresholds: ConnectionThresholds) -> ConnectionThresholds {
+        if !self.is_enabled(Activity::TcpNetworkConnectionStatus) {
+            thresholds.status_period_ns = None;
+        }
+        thresholds
     }
 }

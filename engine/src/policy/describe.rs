@@ -5,14 +5,17 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use panoptes_decoders::kernel::file::FMODE_PATH;
 use panoptes_decoders::kernel::inode::{device_numbers, mode};
-use panoptes_decoders::kernel::sock::TcpState;
+use panoptes_decoders::kernel::sock::{IPPROTO_TCP, TcpState};
 use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::kernel::task_struct::state_text;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
+use panoptes_decoders::layout::c_string;
 use panoptes_sinks::json::address::MacAddress;
 use panoptes_sinks::json::text::{CommandLine, Text};
 use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::container::ContainerDetails;
 use panoptes_sinks::record::file_descriptor::{
     FileAccess, FileDescriptorDetails, FileMode, FileType,
 };
@@ -24,14 +27,17 @@ use panoptes_sinks::record::process::{ProcessDetails, ProcessState};
 use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
 use panoptes_sinks::record::thread::ThreadDetails;
 use panoptes_sinks::record::value::{
-    Device, Flat, MemoryAddress, MemoryPermissions, Namespace, Permissions,
+    Device, Flat, Hash, MemoryAddress, MemoryPermissions, Namespace, Permissions,
 };
+use panoptes_sinks::record::workload::ContainerContext;
 
+use crate::containers::Image;
+use crate::state::container::ContainerFacts;
 use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts,
     ThreadFacts,
 };
-use crate::walk::InterfaceRow;
+use crate::walk::{InterfaceRow, Machine};
 
 /// Describes a process; `tsc_khz` is the rate of the machine's clock, where it is known.
 pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDetails<'a> {
@@ -42,6 +48,9 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
         process_name: facts.name.into(),
         process_id: facts.process_id,
         process_self_exec_id: facts.self_exec_id.map(u64::from),
+        process_hash_sha256: facts.executable_hashes.map(|hashes| Hash(hashes.sha256)),
+        process_hash_sha1: facts.executable_hashes.map(|hashes| Hash(hashes.sha1)),
+        process_hash_md5: facts.executable_hashes.map(|hashes| Hash(hashes.md5)),
         process_file_size_bytes: facts.executable_size,
         process_executable_path: facts.executable.map(Text::new),
         process_current_working_directory: facts.directory.map(Text::new),
@@ -62,7 +71,6 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
         process_mount_points_namespace: namespace("mnt", facts.mount_namespace),
         process_network_namespace: namespace("net", facts.network_namespace),
         process_container_id: facts.container.map(Text::new),
-        ..ProcessDetails::default()
     }
 }
 
@@ -101,6 +109,43 @@ pub fn file_descriptor<'a>(facts: &DescriptorFacts<'a>) -> FileDescriptorDetails
     }
 }
 
+/// Describes a container.
+pub fn container<'a>(facts: &ContainerFacts<'a>) -> ContainerDetails<'a> {
+    ContainerDetails {
+        container_id: Text::new(facts.id),
+        container_runtime: facts.runtime.map(|runtime| runtime.name().into()),
+        container_cgroup_path: facts.path.map(Text::new),
+        container_pid_namespace: namespace("pid", facts.pid_namespace),
+        container_mount_points_namespace: namespace("mnt", facts.mount_namespace),
+        container_network_namespace: namespace("net", facts.network_namespace),
+        container_first_process_id: facts.first_process_id,
+        container_parent_id: facts.parent.map(Text::new),
+        container_hostname: facts.host_name.map(Text::new),
+        container_pod_uid: facts.pod_uid.map(Text::new),
+    }
+}
+
+/// Describes the container that a record is about; `address` (its pod's) is left out where it is not
+/// known.
+pub fn container_context<'a>(
+    facts: &ContainerFacts<'a>,
+    image: Image<'a>,
+    address: Option<IpAddr>,
+    machine: &'a Machine,
+) -> ContainerContext<'a> {
+    let node = c_string(&machine.hostname);
+    ContainerContext {
+        container_id: Some(Text::new(facts.id)),
+        container_name: facts.name().map(Text::new),
+        container_image_name: image.name.map(Text::from),
+        container_image_digest: image.digest.map(Text::from),
+        pod_uid: facts.pod_uid.map(Text::new),
+        pod_name: facts.pod_name().map(Text::new),
+        pod_ip_address: address,
+        node_name: (facts.pod_uid.is_some() && !node.is_empty()).then(|| Text::new(node)),
+    }
+}
+
 /// Describes a memory area.
 pub fn memory<'a>(facts: &AreaFacts<'a>) -> ProcessMemoryDetails<'a> {
     ProcessMemoryDetails {
@@ -130,7 +175,7 @@ pub fn network_connection<'a>(
     NetworkConnectionDetails {
         file_descriptor_id: facts.descriptor,
         connection_state: connection_state(facts.state),
-        protocol: Protocol::Tcp,
+        protocol: protocol(facts.protocol),
         source_ip_address: facts.source.into(),
         source_port: facts.source_port,
         destination_ip_address: facts.destination.into(),
@@ -145,6 +190,18 @@ pub fn network_connection<'a>(
         tcp_average_bytes_out: counters
             .and_then(|counters| average(counters.bytes_out, counters.data_segments_out)),
         ..NetworkConnectionDetails::default()
+    }
+}
+
+/// By the number that IP has for it (include/uapi/linux/in.h).
+const fn protocol(number: u16) -> Protocol {
+    match number {
+        IPPROTO_TCP => Protocol::Tcp,
+        17 | 136 => Protocol::Udp,
+        1 | 58 => Protocol::Icmp,
+        132 => Protocol::Sctp,
+        33 => Protocol::Dccp,
+        _ => Protocol::Raw,
     }
 }
 
@@ -258,7 +315,7 @@ fn device(number: u32) -> Device {
 }
 
 /// What follows the last slash; all of a name without one.
-fn last_component(path: &[u8]) -> &[u8] {
+pub(super) fn last_component(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
@@ -297,8 +354,6 @@ const OPEN_FLAGS: [(u32, u32, u16); 11] = [
 const O_ACCMODE: u32 = 0o3;
 /// `O_PATH`
 const O_PATH: u32 = 0o10_000_000;
-/// `FMODE_PATH` (include/linux/fs.h)
-const FMODE_PATH: u32 = 0x4000;
 
 fn file_mode(open: OpenFlags, close_on_exec: bool) -> FileMode {
     let access = match open.flags & O_ACCMODE {

@@ -8,13 +8,18 @@ use panoptes_decoders::kernel::vm_area_struct::Vma;
 use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
 
 use super::describe::{self, InterfaceAddresses};
+use super::shell_history::shell_command;
+use crate::history::{Command, Remembered};
 use crate::limits::Limits;
+use crate::page_cache::Contents;
 use crate::path::is_too_long;
+use crate::state::container::ContainerFacts;
 use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, HeapRule, NameBuffers, ProcessFacts, ThreadFacts,
+    executable_of,
 };
 use crate::state::holders::Holders;
-use crate::walk::{ProcessRow, Snapshot};
+use crate::walk::{ContainerRow, ProcessRow, Snapshot};
 
 /// Which kinds of line are wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,6 +37,10 @@ pub struct Kinds {
     pub connections: bool,
     /// `interface`
     pub interfaces: bool,
+    /// `container`
+    pub containers: bool,
+    /// `shell_command`
+    pub shell_history: bool,
 }
 
 impl Kinds {
@@ -43,16 +52,22 @@ impl Kinds {
         memory: true,
         connections: true,
         interfaces: true,
+        containers: true,
+        shell_history: true,
     };
 }
 
 /// What a snapshot does not say of its kernel.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Traits {
+pub struct Traits<'a> {
     /// Which areas are called `[heap]`.
     pub heap: HeapRule,
     /// The area of the vsyscall page, where the kernel shows it.
     pub gate_area: Option<Vma>,
+    /// What files hold, where that was asked for.
+    pub contents: Option<&'a Contents>,
+    /// What shells remember, where that was asked for.
+    pub commands: &'a [Remembered],
 }
 
 /// How much was written.
@@ -74,6 +89,8 @@ pub struct LineWriter {
     holders: Holders,
     string_length: usize,
     counts: LineCounts,
+    /// Containers in the order of their lines.
+    order: Vec<u32>,
 }
 
 impl LineWriter {
@@ -85,6 +102,7 @@ impl LineWriter {
             holders: Holders::new(limits),
             string_length: limits.string_length as usize,
             counts: LineCounts::default(),
+            order: Vec::with_capacity(limits.containers_seen_max()),
         }
     }
 
@@ -93,12 +111,12 @@ impl LineWriter {
         &mut self,
         snapshot: &Snapshot,
         kinds: Kinds,
-        traits: &Traits,
+        traits: &Traits<'_>,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<LineCounts, E> {
         self.counts = LineCounts::default();
         if kinds.processes {
-            self.processes(snapshot, sink)?;
+            self.processes(snapshot, traits, sink)?;
         }
         if kinds.threads {
             self.threads(snapshot, sink)?;
@@ -115,18 +133,33 @@ impl LineWriter {
         if kinds.interfaces {
             self.interfaces(snapshot, sink)?;
         }
+        if kinds.containers {
+            self.containers(snapshot, sink)?;
+        }
+        if kinds.shell_history {
+            for remembered in traits.commands {
+                let Remembered { process_id, ref line, time_s } = *remembered;
+                let details = shell_command(&Command { line, time_s });
+                let line = ScanLine::ShellCommand { process_id, details: &details };
+                emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+            }
+        }
         Ok(self.counts)
     }
 
     fn processes<E>(
         &mut self,
         snapshot: &Snapshot,
+        traits: &Traits<'_>,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         for &index in snapshot.by_pid.iter() {
             let Some(row) = snapshot.processes.at(index) else { continue };
             let facts = ProcessFacts::read(snapshot, row, &mut self.names);
-            let Some(facts) = facts else { continue };
+            let Some(mut facts) = facts else { continue };
+            facts.executable_hashes = traits
+                .contents
+                .and_then(|contents| contents.get(&executable_of(snapshot, row)?)?.hashes());
             let is_unnamed = facts.executable.is_none()
                 && snapshot.mms.at(row.mm).is_some_and(|mm| {
                     !mm.exe_address.is_null() && !is_beyond_paths(snapshot, mm.exe_file)
@@ -180,7 +213,7 @@ impl LineWriter {
     fn memory<E>(
         &mut self,
         snapshot: &Snapshot,
-        traits: &Traits,
+        traits: &Traits<'_>,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         for (process, process_id) in processes_by_pid(snapshot) {
@@ -255,6 +288,31 @@ impl LineWriter {
                 details: &addresses.describe(),
                 network_namespace: describe::namespace("net", row.network_namespace),
             };
+            emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+        }
+        Ok(())
+    }
+
+    fn containers<E>(
+        &mut self,
+        snapshot: &Snapshot,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // By first process; where two begin with the same one, the outer one first, whose path is shorter.
+        self.order.clear();
+        self.order
+            .extend((0..snapshot.containers.len() as u32).filter(|&index| {
+                snapshot.containers.at(index).is_some_and(ContainerRow::is_alive)
+            }));
+        self.order.sort_unstable_by_key(|&index| {
+            let facts =
+                snapshot.containers.at(index).map(|row| ContainerFacts::read(snapshot, row));
+            facts.map(|facts| (facts.first_process_id, facts.path.map(<[u8]>::len), facts.path))
+        });
+        for &index in &self.order {
+            let Some(row) = snapshot.containers.at(index) else { continue };
+            let details = describe::container(&ContainerFacts::read(snapshot, row));
+            let line = ScanLine::Container(&details);
             emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
         }
         Ok(())

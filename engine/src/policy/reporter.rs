@@ -4,35 +4,32 @@
 //! by the state, whether anybody wants to hear of it by the configuration.
 
 use core::fmt::Write as _;
+use std::sync::Arc;
 
-use arrayvec::{ArrayString, ArrayVec};
+use arrayvec::ArrayString;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::detection::{Confidence, Detection};
-use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::network_connection::Holder;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::value::Objects;
-use panoptes_sinks::record::workload::ContainerContext;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 
 use super::PolicyConfig;
-use super::describe::{self, InterfaceAddresses};
+use super::containers::{ContainerPolicy, Judged};
+use super::describe;
+use super::hidden;
+pub(super) use super::techniques::ATTACK_VERSION;
+use super::techniques::{ROOTKIT, SENSOR};
+use crate::attest::Shipped;
+use crate::containers::ContainerConfig;
 use crate::limits::Limits;
+use crate::state::container::{Container, ContainerKey};
 use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts};
 use crate::state::process::Process;
-use crate::state::{Change, Changes, ConnectionChange, HiddenFrom, Limit, Scene};
-
-/// The version of ATT&CK that technique ids are of.
-const ATTACK_VERSION: &str = "19";
-/// Hiding of what runs (ATT&CK T1014, Rootkit).
-const ROOTKIT: &[&str] = &["T1014"];
-/// Most other holders of a connection that a record names.
-const HOLDERS_MAX: usize = 64;
+use crate::state::{Births, Change, Changes, Limit, Scene};
 
 /// Decides and writes the records of one machine.
 #[derive(Debug)]
@@ -41,13 +38,30 @@ pub struct Policy {
     header: Header,
     writer: RecordWriter,
     refused: u64,
+    containers: ContainerPolicy,
 }
 
 impl Policy {
     /// `message_ids` is random, drawn afresh for each machine.
     pub fn new(limits: &Limits, config: PolicyConfig, header: Header, message_ids: u64) -> Self {
         let writer = RecordWriter::new(message_ids, limits.string_length as usize);
-        Self { config, header, writer, refused: 0 }
+        let containers = ContainerPolicy::new(limits.containers);
+        Self { config, header, writer, refused: 0, containers }
+    }
+
+    /// Says what was shipped, which may name the images of containers.
+    pub fn set_shipped(&mut self, shipped: Arc<Shipped>) {
+        self.containers.set_shipped(shipped);
+    }
+
+    /// Says which containers are reported, and which images they have.
+    pub fn set_containers(&mut self, config: Arc<ContainerConfig>) {
+        self.containers.set(config);
+    }
+
+    /// What is reported.
+    pub fn config(&self) -> &PolicyConfig {
+        &self.config
     }
 
     /// The constant parts of the records.
@@ -85,8 +99,9 @@ impl Changes for Reporter<'_> {
             Change::ProcessZombie { process, .. } => {
                 self.process(scene, Activity::ProcessZombie, process);
             }
-            Change::ProcessHidden { process, from, scans, since_ns } => {
-                self.hidden(scene, process, from, scans, since_ns);
+            Change::ProcessHidden { process, missing, shown, scans, since_ns } => {
+                let reason = hidden::reason(process, missing, shown, scans);
+                self.hidden(scene, process, &reason, scans, since_ns);
             }
             Change::ThreadCreated { process, thread } => {
                 self.thread(scene, Activity::ThreadCreated, process, &thread);
@@ -102,8 +117,8 @@ impl Changes for Reporter<'_> {
             }
             Change::AreaMapped { process, area } => self.area_mapped(scene, process, &area),
             Change::AreaUnmapped { process, area } => self.area_unmapped(scene, process, &area),
-            // Their two alerts come with the rule that keeps them quiet at every start of a program.
-            Change::AreaPermissionsChanged { .. } => {}
+            // What became of a file that was written is told of when that is known, and of permissions what is a finding.
+            Change::WriterClosed { .. } | Change::AreaPermissionsChanged { .. } => {}
             Change::ConnectionCreated(ref connection) => {
                 self.connection(scene, Activity::NetworkConnectionCreated, connection);
             }
@@ -113,6 +128,19 @@ impl Changes for Reporter<'_> {
             Change::ConnectionStateChanged(ref connection) => {
                 self.connection(scene, Activity::TcpNetworkConnectionStateChange, connection);
             }
+            Change::ConnectionExceeded { change: ref connection, exceeded } => {
+                self.connection_exceeded(scene, connection, exceeded);
+            }
+            Change::ConnectionStatus(ref connection) => {
+                self.connection(scene, Activity::TcpNetworkConnectionStatus, connection);
+            }
+            Change::ContainerStarted { container, process } => {
+                self.container(scene, Activity::ContainerStarted, container, process);
+            }
+            Change::ContainerTerminated { container } => {
+                self.container(scene, Activity::ContainerTerminated, container, None);
+            }
+            Change::BirthsMissed(births) => self.births_missed(scene, births),
             Change::LimitReached { limit, capacity, untracked } => {
                 self.limit_reached(scene, limit, capacity, untracked);
             }
@@ -124,15 +152,32 @@ impl Changes for Reporter<'_> {
 }
 
 impl Reporter<'_> {
-    fn write(&mut self, scene: &Scene<'_>, record: &Record<'_>) {
-        let Policy { header, writer, refused, .. } = &mut *self.policy;
-        let container = container_of(record);
-        let record = &Record { container: container.as_ref(), ..*record };
+    /// Writes a record, with the context of the container that it is about, unless that is not reported.
+    pub(super) fn write(&mut self, scene: &Scene<'_>, subject: Subject<'_>, record: &Record<'_>) {
+        let Policy { header, writer, refused, containers, .. } = &mut *self.policy;
+        let Subject { key, id } = subject;
+        let judged = match (key.and_then(|key| scene.containers.find(key)), key, id) {
+            (Some((row, container)), ..) => containers.tracked(scene, row, container),
+            (None, _, Some(id)) => containers.untracked(key, id),
+            (None, Some(key), None) => containers.gone(key),
+            (None, None, None) => Judged::Outside,
+        };
+        let reported = match judged {
+            Judged::Silent => return,
+            Judged::Outside => None,
+            Judged::Reported(reported) => Some(reported),
+        };
+        let context = reported.map(|reported| {
+            let machine = &scene.snapshot.machine;
+            let address = reported.facts.pod_address(scene.snapshot);
+            describe::container_context(&reported.facts, reported.image, address, machine)
+        });
+        let record = &Record { container: context.as_ref(), ..*record };
         let pushed = self.out.push_with(|room| writer.write(room, header, record, scene.now_ns));
         *refused += u64::from(pushed.is_err());
     }
 
-    fn is_wanted(&self, activity: Activity) -> bool {
+    pub(super) fn is_wanted(&self, activity: Activity) -> bool {
         self.policy.config.is_enabled(activity)
     }
 
@@ -141,7 +186,11 @@ impl Reporter<'_> {
     fn process(&mut self, scene: &Scene<'_>, activity: Activity, process: &Process) {
         if self.is_wanted(activity) {
             let details = describe_process(scene, process);
-            self.write(scene, &Record::new(activity, Details::Process(&details)));
+            self.write(
+                scene,
+                Subject::of(scene, process),
+                &Record::new(activity, Details::Process(&details)),
+            );
         }
     }
 
@@ -149,7 +198,7 @@ impl Reporter<'_> {
         &mut self,
         scene: &Scene<'_>,
         process: &Process,
-        from: HiddenFrom,
+        reason: &str,
         scans: u32,
         since_ns: i64,
     ) {
@@ -158,76 +207,18 @@ impl Reporter<'_> {
             return;
         }
         let details = describe_process(scene, process);
-        let (where_not, where_it_is) = match from {
-            HiddenFrom::TaskList => ("the task list, which closes", "the pid IDR"),
-            HiddenFrom::PidIdr => ("the pid IDR, which was read whole", "the task list"),
-            HiddenFrom::Both => ("the task list or the pid IDR", "its threads' lists"),
-        };
-        let mut reason = ArrayString::<320>::new();
-        // What does not fit is left out: the sentence begins with what matters.
-        let _ = write!(
-            reason,
-            "process {} (task_struct at {}) is not in {where_not}, but in {where_it_is}, in {scans} scans in a row",
-            process.process_id(),
-            process.address,
-        );
         let detection = Detection {
-            reason: Some(reason.as_str().into()),
+            reason: Some(reason.into()),
             mitre_attack: Some(ROOTKIT),
             attack_version: Some(ATTACK_VERSION),
-            sensor: Some("PANOPTES"),
+            sensor: Some(SENSOR),
             confidence: Some(Confidence::High),
             first_seen: Some(Timestamp::from_ns(since_ns)),
             scans_confirmed: Some(scans),
         };
         let mut record = Record::new(activity, Details::Process(&details));
         record.detection = Some(&detection);
-        self.write(scene, &record);
-    }
-
-    // §10.2
-
-    fn connection(&mut self, scene: &Scene<'_>, activity: Activity, change: &ConnectionChange<'_>) {
-        if !self.is_wanted(activity) {
-            return;
-        }
-        let connection = change.connection;
-        let interfaces = &scene.snapshot.interfaces;
-        let interface = InterfaceAddresses::of_connection(interfaces, &connection.facts);
-        let others: ArrayVec<Holder, HOLDERS_MAX> = change
-            .holders
-            .iter()
-            .skip(1)
-            .take(HOLDERS_MAX)
-            .map(|holder| Holder {
-                process_id: holder.process_id,
-                file_descriptor_id: holder.descriptor,
-            })
-            .collect();
-        let mut details = describe::network_connection(&connection.facts, interface.as_ref());
-        details.tcp_connection_creation_time_iso_8601_ns =
-            Some(Timestamp::from_ns(connection.first_seen_ns));
-        if activity == Activity::NetworkConnectionTerminated {
-            let end = connection.absent_since_ns.unwrap_or(scene.now_ns);
-            details.tcp_connection_termination_time_iso_8601_ns = Some(Timestamp::from_ns(end));
-            details.tcp_connection_overall_duration_ns =
-                u64::try_from(end.saturating_sub(connection.first_seen_ns)).ok();
-        }
-        details.other_holders = (!others.is_empty()).then_some(Objects(&others));
-        // Of an owner that has gone there is its name and number.
-        let owner = connection.owner.as_ref().map(|owner| ProcessFacts {
-            name: owner.name(),
-            process_id: owner.process.process_id,
-            ..ProcessFacts::default()
-        });
-        let process = match change.process {
-            Some(process) => Some(describe_process(scene, process)),
-            None => owner.map(|facts| describe::process(&facts, None)),
-        };
-        let descriptor = change.descriptor.as_ref().map(describe::file_descriptor);
-        let own = Details::NetworkConnection(&details);
-        let parents = parents(process.as_ref(), descriptor.as_ref());
-        self.write(scene, &Record::new(activity, own).with_parents(&parents));
+        self.write(scene, Subject::of(scene, process), &record);
     }
 
     // §10.5
@@ -248,7 +239,7 @@ impl Reporter<'_> {
         }
     }
 
-    fn area(
+    pub(super) fn area(
         &mut self,
         scene: &Scene<'_>,
         activity: Activity,
@@ -256,10 +247,11 @@ impl Reporter<'_> {
         area: &AreaFacts<'_>,
     ) {
         if self.is_wanted(activity) {
+            let subject = Subject::of(scene, process);
             let process = describe_process(scene, process);
             let details = describe::memory(area);
             let record = Record::new(activity, Details::ProcessMemory(&details));
-            self.write(scene, &record.with_parents(&[Details::Process(&process)]));
+            self.write(scene, subject, &record.with_parents(&[Details::Process(&process)]));
         }
     }
 
@@ -273,10 +265,11 @@ impl Reporter<'_> {
         descriptor: &DescriptorFacts<'_>,
     ) {
         if self.is_wanted(activity) {
+            let subject = Subject::of(scene, process);
             let process = describe_process(scene, process);
             let details = describe::file_descriptor(descriptor);
             let record = Record::new(activity, Details::FileDescriptor(&details));
-            self.write(scene, &record.with_parents(&[Details::Process(&process)]));
+            self.write(scene, subject, &record.with_parents(&[Details::Process(&process)]));
         }
     }
 
@@ -290,14 +283,56 @@ impl Reporter<'_> {
         thread: &ThreadFacts,
     ) {
         if self.is_wanted(activity) {
+            let subject = Subject::of(scene, process);
             let process = describe_process(scene, process);
             let details = describe::thread(thread);
             let record = Record::new(activity, Details::Thread(&details));
-            self.write(scene, &record.with_parents(&[Details::Process(&process)]));
+            self.write(scene, subject, &record.with_parents(&[Details::Process(&process)]));
+        }
+    }
+
+    // §10.8
+
+    fn container(
+        &mut self,
+        scene: &Scene<'_>,
+        activity: Activity,
+        container: &Container,
+        process: Option<&Process>,
+    ) {
+        if self.is_wanted(activity) {
+            let details = describe::container(&container.facts(scene.strings));
+            let process = process.map(|process| describe_process(scene, process));
+            let parent = process.as_ref().map(Details::Process);
+            let record = Record::new(activity, Details::Container(&details));
+            let record = record.with_parents(parent.as_slice());
+            self.write(scene, Subject::container(container), &record);
         }
     }
 
     // §10.10
+
+    fn births_missed(&mut self, scene: &Scene<'_>, births: Births) {
+        let activity = Activity::CoverageReport;
+        if !self.is_wanted(activity) {
+            return;
+        }
+        let mut reason = ArrayString::<200>::new();
+        let (born, unseen) = (births.born, births.unseen());
+        let _ = write!(
+            reason,
+            "{unseen} of {born} processes and threads that were born came and went between two scans, or found no room"
+        );
+        let details = SystemActivityDetails {
+            reason: reason.as_str().into(),
+            processes_born: Some(born),
+            processes_seen: Some(births.seen),
+            processes_unseen: Some(unseen),
+            ..SystemActivityDetails::default()
+        };
+        let record = Record::new(activity, Details::SystemActivity(&details));
+        self.write(scene, Subject::default(), &record);
+    }
 
     fn limit_reached(&mut self, scene: &Scene<'_>, limit: Limit, capacity: u64, untracked: u64) {
         let (activity, key) = of_limit(limit);
@@ -317,7 +352,8 @@ impl Reporter<'_> {
             untracked: Some(untracked),
             ..SystemActivityDetails::default()
         };
-        self.write(scene, &Record::new(activity, Details::SystemActivity(&details)));
+        let record = Record::new(activity, Details::SystemActivity(&details));
+        self.write(scene, Subject::default(), &record);
     }
 
     fn limit_cleared(&mut self, scene: &Scene<'_>, limit: Limit, capacity: u64) {
@@ -333,31 +369,43 @@ impl Reporter<'_> {
             capacity: Some(capacity),
             ..SystemActivityDetails::default()
         };
-        self.write(scene, &Record::new(activity, Details::SystemActivity(&details)));
+        let record = Record::new(activity, Details::SystemActivity(&details));
+        self.write(scene, Subject::default(), &record);
     }
 }
 
-fn describe_process<'a>(scene: &'a Scene<'_>, process: &'a Process) -> ProcessDetails<'a> {
+pub(super) fn describe_process<'a>(
+    scene: &'a Scene<'_>,
+    process: &'a Process,
+) -> ProcessDetails<'a> {
     describe::process(&process.facts(scene.strings), scene.snapshot.machine.tsc_khz)
 }
 
-/// The container that a record's process is in.
-fn container_of<'a>(record: &Record<'a>) -> Option<ContainerContext<'a>> {
-    let mut all = core::iter::once(&record.own).chain(record.parents);
-    let container_id = all.find_map(|details| match details {
-        Details::Process(process) => process.process_container_id,
-        _ => None,
-    })?;
-    Some(ContainerContext { container_id: Some(container_id), ..ContainerContext::default() })
+/// Which container a record is about, as far as that is known; none for what is in none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Subject<'a> {
+    key: Option<ContainerKey>,
+    id: Option<&'a [u8]>,
 }
 
-/// The details that a record of a connection has behind its own, in the contract's order.
-fn parents<'a>(
-    process: Option<&'a ProcessDetails<'a>>,
-    descriptor: Option<&'a FileDescriptorDetails<'a>>,
-) -> ArrayVec<Details<'a>, 2> {
-    let descriptor = descriptor.map(Details::FileDescriptor);
-    descriptor.into_iter().chain(process.map(Details::Process)).collect()
+impl<'a> Subject<'a> {
+    /// A process, or what it has.
+    pub(super) fn process(facts: &ProcessFacts<'a>) -> Self {
+        Self { key: facts.container_key, id: facts.container }
+    }
+
+    pub(super) fn of(scene: &Scene<'a>, process: &'a Process) -> Self {
+        Self { key: process.container_key(), id: process.container(scene.strings) }
+    }
+
+    const fn container(container: &Container) -> Self {
+        Self { key: Some(container.key()), id: None }
+    }
+
+    /// What something had that has ended.
+    pub(super) const fn ended(key: Option<ContainerKey>) -> Self {
+        Self { key, id: None }
+    }
 }
 
 /// The message for a limit, and the limit's key in the configuration.
@@ -368,6 +416,7 @@ fn of_limit(limit: Limit) -> (Activity, &'static str) {
         Limit::Descriptors => (Activity::FileHandlesLimitReached, "file_descriptors"),
         Limit::Areas => (Activity::ProcessMemoryLimitReached, "vmas"),
         Limit::Connections => (Activity::NetworkConnectionsLimitReached, "connections"),
+        Limit::Containers => (Activity::ContainersLimitReached, "containers"),
         // Names have no limit of their own in the configuration: their room goes by the processes'.
         Limit::Strings => (Activity::ProcessLimitReached, "strings"),
     }
@@ -380,6 +429,7 @@ fn what(limit: Limit) -> &'static str {
         Limit::Descriptors => "file descriptors",
         Limit::Areas => "memory areas",
         Limit::Connections => "connections",
+        Limit::Containers => "containers",
         Limit::Strings => "names and paths",
     }
 }

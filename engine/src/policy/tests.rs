@@ -1,5 +1,9 @@
 //! Records and lines of machines made by hand: each is what the schema says, and says what happened.
 
+mod connections;
+mod containers;
+mod permissions;
+
 use std::net::Ipv4Addr;
 
 use panoptes_sinks::activities::Activity;
@@ -13,12 +17,14 @@ use serde_json::Value;
 use super::lines::{Kinds, LineWriter, Traits};
 use super::{Policy, PolicyConfig};
 use crate::limits::Limits;
+use crate::permissions::Permissions;
+use crate::permissions::tests::Unreadable;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X, empty,
 };
-use crate::state::{Settings, State};
-use crate::walk::{AddressList, InterfaceRow, Snapshot, view};
+use crate::state::{Change, Changes as _, Scene, Settings, State};
+use crate::walk::{AddressList, InterfaceRow, Kernel, Snapshot, view};
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
 
@@ -27,6 +33,7 @@ struct Reader {
     state: State,
     snapshot: Snapshot,
     policy: Policy,
+    permissions: Permissions,
     producer: Producer,
     consumer: Consumer,
     now_ns: i64,
@@ -51,6 +58,7 @@ impl Reader {
             state: State::new(limits, Settings::default(), 7),
             snapshot,
             policy: Policy::new(limits, config, header, 1),
+            permissions: Permissions::new(),
             producer,
             consumer,
             now_ns: 1_795_159_906_905_224_659,
@@ -62,7 +70,14 @@ impl Reader {
         world.show(&mut self.snapshot);
         self.now_ns += 10_000_000;
         let mut reporter = self.policy.reporter(&mut self.producer);
-        self.state.update(&self.snapshot, self.now_ns, &mut reporter);
+        let (permissions, kernel) = (&mut self.permissions, Kernel::default());
+        let tell = &mut |scene: &Scene<'_>, change: &Change<'_>| {
+            reporter.change(scene, change);
+            if let Some(judged) = permissions.judge(&mut Unreadable, &kernel, scene, change) {
+                reporter.permissions(scene, &judged);
+            }
+        };
+        self.state.update(&self.snapshot, self.now_ns, tell);
         self.producer.flush();
         let schema: Value = serde_json::from_str(&record_schema()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
@@ -119,25 +134,6 @@ fn with_shell() -> World {
     let mut world = World::default().with(shell());
     world.sockets.push(FakeSocket::new(SOCK, 58848, ESTABLISHED));
     world
-}
-
-#[test]
-fn records_say_which_container_a_process_is_in_as_long_as_it_is() {
-    const ID: &str = "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
-    let mut reader = Reader::new(&limits());
-    reader.scan(&World::default());
-    let mut world = with_shell();
-    world.processes.last_mut().unwrap().container = ID.into();
-    for record in reader.scan(&world) {
-        assert_eq!(details(&record, "process_details")["process_container_id"], ID);
-        assert_eq!(record["workload_information"]["container_context"]["container_id"], ID);
-    }
-    world.processes.last_mut().unwrap().container = String::new();
-    reader.scan(&world);
-    let records = reader.scan(&World::default());
-    assert_eq!(names(&records)[0], "process_terminated");
-    assert!(details(&records[0], "process_details").get("process_container_id").is_none());
-    assert!(records[0]["workload_information"].get("container_context").is_none());
 }
 
 #[test]
@@ -207,7 +203,7 @@ fn a_hidden_process_is_an_alert_that_says_why() {
     let mut reader = Reader::new(&limits());
     reader.scan(&with_shell());
     let mut hidden = with_shell();
-    hidden.process(714).views = view::IDR | view::THREAD_GROUP;
+    hidden.process(714).views = view::CERTAIN & !view::TASK_LIST & !view::CHILDREN;
     assert_eq!(reader.scan(&hidden), Vec::<Value>::new());
     let records = reader.scan(&hidden);
     assert_eq!(names(&records), ["process_hidden"]);
@@ -217,7 +213,9 @@ fn a_hidden_process_is_an_alert_that_says_why() {
     assert_eq!(detection["mitre_attack"], serde_json::json!(["T1014"]));
     assert_eq!(detection["scans_confirmed"], 2);
     let reason = detection["reason"].as_str().unwrap();
-    assert!(reason.contains("714") && reason.contains("task list"), "{reason}");
+    let views = " is not in the task list, its parent's children or its control group's tasks, but in the pid IDR, \
+                 the list of its struct pid and its thread group, in 2 scans in a row";
+    assert!(reason.starts_with("process 714 ") && reason.ends_with(views), "{reason}");
     hidden.remove(714);
     let records = reader.scan(&hidden);
     let ends = names(&records).iter().filter(|name| **name == "process_terminated").count();
@@ -261,6 +259,7 @@ fn every_limit_has_its_message() {
         file_descriptors: 1,
         vmas: 1,
         connections: 1,
+        containers: 1,
         string_length: 1024,
     };
     let mut reader = Reader::new(&tiny);
@@ -269,7 +268,8 @@ fn every_limit_has_its_message() {
     let shell = crowd.process(714);
     *shell = shell.clone().with_thread(716).with_file(1, FakeFile::pipe(0xffff_8885_0000_1300, 9));
     crowd.sockets.push(FakeSocket::new(SOCK + 0x1000, 58849, ESTABLISHED));
-    crowd.processes.push(FakeProcess::new(900));
+    crowd.processes.push(FakeProcess::new(900).in_container("a"));
+    crowd.processes.push(FakeProcess::new(901).in_container("b"));
     let records = reader.scan(&crowd);
     let limits: Vec<_> =
         names(&records).into_iter().filter(|name| name.contains("limit")).collect();
@@ -281,12 +281,13 @@ fn every_limit_has_its_message() {
             "file_handles_limit_reached",
             "process_memory_limit_reached",
             "network_connections_limit_reached",
+            "containers_limit_reached",
         ]
     );
     let reached =
         records.iter().find(|record| names(std::slice::from_ref(record))[0].contains("limit"));
     let reached = details(reached.unwrap(), "system_activity_details");
-    assert_eq!((&reached["capacity"], &reached["untracked"]), (&2.into(), &1.into()));
+    assert_eq!((&reached["capacity"], &reached["untracked"]), (&2.into(), &2.into()));
     reader.scan(&World::default());
     let records = reader.scan(&World::default());
     assert!(names(&records).contains(&"limit_cleared"), "{records:?}");

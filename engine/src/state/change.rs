@@ -2,18 +2,25 @@
 //!
 //! Facts only: which of these is worth a record, and how severe it is, the policy decides.
 
+use panoptes_decoders::address::KernelVa;
+
 use super::connection::Connection;
+use super::container::{Container, Containers};
+use super::coverage::Births;
 use super::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use super::holders::Holder;
+use super::measure::Exceeded;
 use super::process::Process;
 use super::strings::Strings;
-use crate::walk::Snapshot;
+use crate::walk::{Snapshot, Views};
 
 /// What a change is told against.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
     /// The scan that showed it.
     pub snapshot: &'a Snapshot,
+    /// The containers that processes are in.
+    pub containers: &'a Containers,
     /// The names that rows refer to.
     pub strings: &'a Strings,
     /// When it was seen, in nanoseconds since 1970.
@@ -46,12 +53,14 @@ pub enum Change<'a> {
         /// In how many.
         scans: u32,
     },
-    /// One view of the kernel's processes shows a process that another, as whole, does not.
+    /// A process is missing from views of the kernel's processes that show every one, as far as nobody takes it out.
     ProcessHidden {
         /// The process.
         process: &'a Process,
-        /// Where it is missing.
-        from: HiddenFrom,
+        /// Whole views that do not show it and should.
+        missing: Views,
+        /// Views that show it.
+        shown: Views,
         /// In how many scans in a row.
         scans: u32,
         /// When the first of them was, in nanoseconds since 1970.
@@ -85,6 +94,20 @@ pub enum Change<'a> {
         /// The descriptor as it was last seen.
         descriptor: DescriptorFacts<'a>,
     },
+    /// A descriptor by which a regular file can be written is closed, or its process has ended. The file may still be
+    /// open by others.
+    WriterClosed {
+        /// Its process.
+        process: &'a Process,
+        /// The descriptor as it was last seen.
+        descriptor: DescriptorFacts<'a>,
+        /// `struct file *`
+        file: KernelVa,
+        /// `struct inode *`
+        inode: KernelVa,
+        /// The file when the descriptor was first seen.
+        opened: Opened,
+    },
     /// Memory is mapped where nothing of the kind was.
     AreaMapped {
         /// Its process.
@@ -105,8 +128,8 @@ pub enum Change<'a> {
         process: &'a Process,
         /// The area as it is now.
         area: AreaFacts<'a>,
-        /// `VM_*` as they were.
-        before: u64,
+        /// The area, or what has become a part of it, as it was.
+        before: AreaBefore,
     },
     /// A connection is there that was not.
     ConnectionCreated(ConnectionChange<'a>),
@@ -114,6 +137,29 @@ pub enum Change<'a> {
     ConnectionTerminated(ConnectionChange<'a>),
     /// A connection is in another state.
     ConnectionStateChanged(ConnectionChange<'a>),
+    /// A connection has come to more than a threshold says, for the first time.
+    ConnectionExceeded {
+        /// The connection.
+        change: ConnectionChange<'a>,
+        /// Which threshold.
+        exceeded: Exceeded,
+    },
+    /// A connection is open; told once in each period.
+    ConnectionStatus(ConnectionChange<'a>),
+    /// A container is there that was not.
+    ContainerStarted {
+        /// The container.
+        container: &'a Container,
+        /// Its first process, if that is tracked.
+        process: Option<&'a Process>,
+    },
+    /// No living process is left in a container.
+    ContainerTerminated {
+        /// The container as it was last seen.
+        container: &'a Container,
+    },
+    /// Of what was born since this was last told, not all was seen.
+    BirthsMissed(Births),
     /// There is no more room in a table.
     LimitReached {
         /// Which.
@@ -132,6 +178,35 @@ pub enum Change<'a> {
     },
 }
 
+/// What an area, or a part of one, was in the last scan.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct AreaBefore {
+    /// Where what has changed begins.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// `VM_*` as they were.
+    pub flags: u64,
+    /// `struct anon_vma *` as it was; null where it had no pages of its own.
+    pub anon_vma: KernelVa,
+    /// Whether anything of it could be executed at some time.
+    pub was_executable: bool,
+    /// Whether all of the area as it is now was there, in one piece or more.
+    pub was_all_there: bool,
+}
+
+/// A file as it was when a descriptor of it was first seen.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Opened {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was modified last, in nanoseconds since 1970.
+    pub modify_time_ns: i64,
+    /// Whether that was after the scan before, in which the descriptor was not open yet: so it was written after it was
+    /// opened, or just before.
+    pub written: bool,
+}
+
 /// A connection and who holds it.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionChange<'a> {
@@ -143,17 +218,6 @@ pub struct ConnectionChange<'a> {
     pub descriptor: Option<DescriptorFacts<'a>>,
     /// All who hold it by the scan, the owner first.
     pub holders: &'a [Holder],
-}
-
-/// Which view does not show a process that another shows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum HiddenFrom {
-    /// It is in the pid IDR and not in the task list, which closes.
-    TaskList,
-    /// It is in the task list and not in the pid IDR, which was read whole.
-    PidIdr,
-    /// It is in neither; its threads led to it.
-    Both,
 }
 
 /// What has a limit.
@@ -169,18 +233,21 @@ pub enum Limit {
     Areas,
     /// `connections`
     Connections,
+    /// `containers`
+    Containers,
     /// Bytes of names.
     Strings,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Processes,
         Self::Threads,
         Self::Descriptors,
         Self::Areas,
         Self::Connections,
+        Self::Containers,
         Self::Strings,
     ];
 }

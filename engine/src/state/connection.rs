@@ -15,21 +15,25 @@
 use core::cmp::Ordering;
 use core::net::{IpAddr, Ipv4Addr};
 
-use panoptes_decoders::kernel::sock::TcpState;
+use arrayvec::ArrayVec;
+use panoptes_decoders::kernel::sock::{IPPROTO_TCP, TcpState};
 use panoptes_decoders::layout::c_string;
 
 use super::chains::{Chains, Cursor, END};
 use super::change::{Change, ConnectionChange};
+use super::container::ContainerKey;
 use super::facts::{ConnectionFacts, DescriptorFacts};
 use super::holders::{Holder, Holders};
+use super::measure::{Clocks, ConnectionThresholds, Exceeded, Measures, is_open};
 use super::process::{Process, ProcessKey};
 use super::table::{RowId, Table};
 use super::{Telling, tell};
 use crate::limits::Limits;
-use crate::walk::{ConnectionRow, Snapshot};
+use crate::walk::ConnectionRow;
 
 /// One tracked connection, or socket that listens.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is another thing about it")]
 pub struct Connection {
     /// What the last scan that saw it says.
     pub facts: ConnectionFacts,
@@ -39,6 +43,9 @@ pub struct Connection {
     pub absent_since_ns: Option<i64>,
     /// Who held it last.
     pub owner: Option<Owner>,
+    /// Whether it was there when we came, so that it began at an unknown time before `first_seen_ns`.
+    pub was_there: bool,
+    measures: Measures,
     address: u64,
     absent_scans: u32,
     /// Whether it was told of, or taken in silently.
@@ -60,6 +67,8 @@ pub struct Owner {
     row: RowId,
     /// Which of its descriptors.
     pub descriptor: u32,
+    /// The container that it is in.
+    pub container: Option<ContainerKey>,
     name: [u8; 16],
 }
 
@@ -75,6 +84,7 @@ impl Default for Connection {
         let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Self {
             facts: ConnectionFacts {
+                protocol: IPPROTO_TCP,
                 state: TcpState::Closed,
                 source: nowhere,
                 source_port: 0,
@@ -89,6 +99,8 @@ impl Default for Connection {
             first_seen_ns: 0,
             absent_since_ns: None,
             owner: None,
+            was_there: false,
+            measures: Measures::default(),
             address: 0,
             absent_scans: 0,
             told: false,
@@ -104,6 +116,9 @@ const ABSENT_SCANS_MAX: u32 = 2;
 /// Among how many sockets of one 4-tuple the one that a small socket stands for is looked for: they are one
 /// or two in each network namespace, and a crowd of them costs no more than its number.
 const TWINS_MAX: usize = 64;
+/// Of how many connections one scan tells the status: of a crowd that is due at once the rest follow in the next
+/// scans, so that the records find room on their way out, and are spread for good.
+const STATUSES_MAX: u32 = 256;
 
 type Tuple = (IpAddr, u16, IpAddr, u16);
 
@@ -138,6 +153,24 @@ impl Connection {
         self.facts.state == TcpState::Listen
     }
 
+    /// Whether something can still go over it; what waits when it is over does not count.
+    fn is_open(&self) -> bool {
+        is_open(self.facts.state) && !self.waits
+    }
+
+    /// What it has come to that was not told yet.
+    fn exceed(
+        &mut self,
+        thresholds: &ConnectionThresholds,
+        clocks: &Clocks,
+    ) -> ArrayVec<Exceeded, 3> {
+        if self.listens() {
+            return ArrayVec::new();
+        }
+        let is_open = self.is_open();
+        self.measures.exceed(thresholds, self.facts.counters, is_open, clocks)
+    }
+
     /// Whether a socket of the same 4-tuple at another address is this connection's next.
     fn goes_on_as(&self, next: &ConnectionFacts) -> bool {
         self.facts.network_namespace == next.network_namespace
@@ -170,6 +203,7 @@ pub(super) struct Connections {
     claimed: Box<[bool]>,
     pub(super) holders: Holders,
     accept_grace_scans: u32,
+    pub(super) thresholds: ConnectionThresholds,
 }
 
 /// What connections are told against.
@@ -179,10 +213,20 @@ pub(super) struct Holding<'a> {
     pub(super) rows: &'a [Option<RowId>],
 }
 
+impl Holding<'_> {
+    /// Whether a process is tracked that was not told of yet.
+    fn is_unannounced(&self, owner: &Owner) -> bool {
+        self.processes
+            .get(owner.row)
+            .is_some_and(|process| process.key == owner.process && !process.life.announced)
+    }
+}
+
 impl Connections {
     pub(super) fn new(limits: &Limits, accept_grace_scans: u32) -> Self {
         Self {
             accept_grace_scans,
+            thresholds: ConnectionThresholds::default(),
             rows: Chains::new(limits.connections as usize),
             head: END,
             claimed: vec![false; limits.connections_seen_max()].into_boxed_slice(),
@@ -203,8 +247,14 @@ impl Connections {
         let complete = snapshot.losses.unbounded == 0 && snapshot.connections.dropped == 0;
         let news = &snapshot.connections[..snapshot.connections.len().min(self.claimed.len())];
         self.claimed[..news.len()].fill(false);
+        let machine = &snapshot.machine;
+        let boot_ns = machine.calendar_ns.zip(machine.boot_to_real_ns);
+        let boot_ns = boot_ns.map(|(calendar, offset)| calendar.saturating_sub(offset));
         let mut pass = Pass {
             cursor: Chains::<Connection>::start(self.head),
+            clocks: Clocks { now_ns: telling.now_ns, boot_ns },
+            thresholds: self.thresholds,
+            statuses_left: STATUSES_MAX,
             connections: self,
             holding,
             telling,
@@ -230,6 +280,9 @@ struct Pass<'a, 't> {
     telling: &'a mut Telling<'t>,
     complete: bool,
     quiet: bool,
+    clocks: Clocks,
+    thresholds: ConnectionThresholds,
+    statuses_left: u32,
 }
 
 impl Pass<'_, '_> {
@@ -340,8 +393,12 @@ impl Pass<'_, '_> {
     /// Takes in what the scan says now of the row at the cursor, and goes on.
     fn go_on(&mut self, number: usize, row: &ConnectionRow) {
         self.connections.claimed[number] = true;
-        let owner = self.owner(number);
+        let mut owner = self.owner(number);
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
+        if old.told && owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
+            // It is adopted when it has been told of: a table that was full may have room for it only now.
+            owner = None;
+        }
         let before = old.facts.state;
         let (counters, route_device) = (old.facts.counters, old.facts.route_device);
         old.facts = ConnectionFacts::read(row, owner.map(|owner| owner.descriptor));
@@ -361,7 +418,29 @@ impl Pass<'_, '_> {
         } else if before != old.facts.state {
             self.tell_of_row(number, Kind::StateChanged);
         }
+        self.tell_of_measures(number);
         self.connections.rows.advance(&mut self.cursor);
+    }
+
+    /// Tells of what the row at the cursor has come to, if it was told of itself.
+    fn tell_of_measures(&mut self, number: usize) {
+        let Some(row) = self.connections.rows.row_mut(self.cursor).filter(|row| row.told) else {
+            return;
+        };
+        let all = row.exceed(&self.thresholds, &self.clocks);
+        let is_due = self.statuses_left > 0
+            && row.is_open()
+            && self
+                .thresholds
+                .status_period_ns
+                .is_some_and(|period| row.measures.is_status_due(period, self.clocks.now_ns));
+        for exceeded in all {
+            self.tell_of_row(number, Kind::Exceeded(exceeded));
+        }
+        if is_due {
+            self.statuses_left -= 1;
+            self.tell_of_row(number, Kind::Status);
+        }
     }
 
     fn create(&mut self, number: usize, row: &ConnectionRow) {
@@ -373,6 +452,8 @@ impl Pass<'_, '_> {
             first_seen_ns: self.telling.now_ns,
             absent_since_ns: None,
             owner,
+            was_there: false,
+            measures: Measures::new(self.clocks),
             address: row.address.0,
             absent_scans: 0,
             told: true,
@@ -386,9 +467,17 @@ impl Pass<'_, '_> {
         };
         let quiet = self.quiet && new.owner.as_ref().is_none_or(existed);
         new.told = quiet || new.listens() || self.can_be_told(&new);
+        new.was_there = quiet;
+        let exceeded =
+            if new.told { new.exceed(&self.thresholds, &self.clocks) } else { ArrayVec::new() };
         let Connections { rows, head, .. } = &mut *self.connections;
-        if rows.insert(head, &mut self.cursor, new) && new.told && !quiet && !new.listens() {
-            self.tell(&new, Some(number), Kind::Created);
+        if rows.insert(head, &mut self.cursor, new) && new.told && !new.listens() {
+            if !quiet {
+                self.tell(&new, Some(number), Kind::Created);
+            }
+            for exceeded in exceeded {
+                self.tell(&new, Some(number), Kind::Exceeded(exceeded));
+            }
         }
     }
 
@@ -410,11 +499,7 @@ impl Pass<'_, '_> {
     fn can_be_told(&self, new: &Connection) -> bool {
         match &new.owner {
             None => new.untold_scans >= self.connections.accept_grace_scans,
-            Some(owner) => self
-                .holding
-                .processes
-                .get(owner.row)
-                .is_none_or(|process| process.key != owner.process || process.life.announced),
+            Some(owner) => !self.holding.is_unannounced(owner),
         }
     }
 
@@ -425,7 +510,10 @@ impl Pass<'_, '_> {
         if self.complete {
             old.absent_scans += 1;
             old.absent_since_ns.get_or_insert(now_ns);
-            if old.absent_scans >= ABSENT_SCANS_MAX {
+            // One that ended before its process was told of waits for that.
+            let is_early =
+                !old.told && old.owner.as_ref().is_some_and(|it| self.holding.is_unannounced(it));
+            if old.absent_scans >= ABSENT_SCANS_MAX && !is_early {
                 self.terminate();
                 return;
             }
@@ -440,6 +528,9 @@ impl Pass<'_, '_> {
         old.absent_since_ns.get_or_insert(self.telling.now_ns);
         if !old.told {
             self.tell(&old, None, Kind::Created);
+            for exceeded in old.exceed(&self.thresholds, &self.clocks) {
+                self.tell(&old, None, Kind::Exceeded(exceeded));
+            }
         }
         if !old.listens() {
             self.tell(&old, None, Kind::Terminated);
@@ -453,7 +544,8 @@ impl Pass<'_, '_> {
             let process = self.holding.processes.get(row)?;
             let mut name = [0; 16];
             name.iter_mut().zip(process.name()).for_each(|(to, from)| *to = *from);
-            Some(Owner { process: process.key, row, descriptor: holder.descriptor, name })
+            let (descriptor, container) = (holder.descriptor, process.container_key());
+            Some(Owner { process: process.key, row, descriptor, container, name })
         })
     }
 
@@ -463,9 +555,15 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Tells of a connection with what is known of its owner. `number` is its index in the scan.
+    /// Tells of a connection with what is known of its owner, unless that was not told of itself. `number` is the
+    /// connection's index in the scan.
     fn tell(&mut self, connection: &Connection, number: Option<usize>, kind: Kind) {
         let snapshot = self.telling.snapshot;
+        let mut connection = *connection;
+        if connection.owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
+            (connection.owner, connection.facts.descriptor) = (None, None);
+        }
+        let connection = &connection;
         let owner = connection.owner.as_ref();
         let process = owner.and_then(|owner| {
             self.holding.processes.get(owner.row).filter(|process| process.key == owner.process)
@@ -477,13 +575,15 @@ impl Pass<'_, '_> {
             };
             let holder = holders.iter().find(is_owner)?;
             let row = snapshot.descriptors.at(holder.descriptor_row)?;
-            Some(DescriptorFacts::read_socket(snapshot, row, threads_of(snapshot, process)))
+            Some(DescriptorFacts::read_socket(snapshot, row, process.threads_of_table(snapshot)))
         });
         let change = ConnectionChange { connection, process, descriptor, holders };
         let change = match kind {
             Kind::Created => Change::ConnectionCreated(change),
             Kind::StateChanged => Change::ConnectionStateChanged(change),
             Kind::Terminated => Change::ConnectionTerminated(change),
+            Kind::Exceeded(exceeded) => Change::ConnectionExceeded { change, exceeded },
+            Kind::Status => Change::ConnectionStatus(change),
         };
         tell!(self.telling, change);
     }
@@ -494,11 +594,6 @@ enum Kind {
     Created,
     StateChanged,
     Terminated,
-}
-
-/// The threads that share the table of a process of the scan.
-fn threads_of<'a>(snapshot: &'a Snapshot, process: &Process) -> &'a [u32] {
-    let table =
-        snapshot.processes.at(process.row).and_then(|row| snapshot.files_structs.at(row.files));
-    table.map_or(&[], |table| snapshot.files_threads.range(&table.threads))
+    Exceeded(Exceeded),
+    Status,
 }

@@ -1,7 +1,8 @@
 //! How many births there were, by the kernel's own count, and how many of them were seen.
 //!
 //! The kernel counts every fork, of processes and of threads (`total_forks`, kernel/fork.c). What was born
-//! and has gone between two scans is seen by none; this says how much that was.
+//! and has gone between two scans is seen by none; this says how much that was: when a burst of them is over, and
+//! once a minute for as long as it goes on.
 
 /// Births over some time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -19,11 +20,24 @@ impl Births {
     }
 }
 
+/// A burst is over when so long nothing more was missed; so long, too, it takes at most until what was born at its end
+/// has been taken in.
+const QUIET_NS: i64 = 1_000_000_000;
+/// So long there is from one report to the next, and while a burst goes on.
+const APART_NS: i64 = 5_000_000_000;
+const BURST_NS: i64 = 60_000_000_000;
+
 /// Counts births.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Coverage {
     last: Option<u64>,
     births: Births,
+    /// Most that were unseen since the last report, since when there are any, and when that grew last.
+    unseen_max: u64,
+    since_ns: i64,
+    grew_ns: i64,
+    /// When the last report was.
+    reported_ns: Option<i64>,
 }
 
 impl Coverage {
@@ -38,9 +52,38 @@ impl Coverage {
         self.last = Some(total);
     }
 
+    /// What is to be reported as of now, if anything was missed.
+    pub(super) fn report(&mut self, now_ns: i64) -> Option<Births> {
+        let unseen = self.births.unseen();
+        if unseen > self.unseen_max {
+            if self.unseen_max == 0 {
+                self.since_ns = now_ns;
+            }
+            (self.unseen_max, self.grew_ns) = (unseen, now_ns);
+        }
+        // A clock that was set back keeps nothing back for longer.
+        let is_past = |since: i64, time: i64| {
+            let passed = now_ns.saturating_sub(since);
+            passed < 0 || passed >= time
+        };
+        let is_over = is_past(self.grew_ns, QUIET_NS)
+            && self.reported_ns.is_none_or(|reported| is_past(reported, APART_NS));
+        if unseen == 0 || !is_over && !is_past(self.since_ns, BURST_NS) {
+            return None;
+        }
+        self.reported_ns = Some(now_ns);
+        self.take()
+    }
+
+    /// What is still to be reported at the end.
+    pub(super) fn rest(&mut self) -> Option<Births> {
+        self.take().filter(|births| births.unseen() > 0)
+    }
+
     /// The births since this was last asked; nothing where the kernel's count is not known.
     pub(super) fn take(&mut self) -> Option<Births> {
         self.last?;
+        (self.unseen_max, self.since_ns, self.grew_ns) = (0, 0, 0);
         let births = core::mem::take(&mut self.births);
         // Those seen that the count, read first, did not have yet: they are in the next.
         self.births.seen = births.seen.saturating_sub(births.born);
@@ -62,6 +105,66 @@ mod tests {
         let births = coverage.take().unwrap();
         assert_eq!(births, Births { born: 100, seen: 68 });
         assert_eq!(births.unseen(), 32);
+    }
+
+    /// Reports of scans every 10 ms for `seconds`; `missed` says how many births each missed, by its number.
+    fn reports(seconds: u64, missed: impl Fn(u64) -> u64) -> Vec<(u64, u64)> {
+        let mut coverage = Coverage::default();
+        let (mut total, mut all) = (1000, Vec::new());
+        for scan in 0..seconds * 100 {
+            // One more, which is seen.
+            total += 1 + missed(scan);
+            coverage.update(Some(total), 1);
+            if let Some(births) = coverage.report(scan as i64 * 10_000_000) {
+                all.push((scan, births.unseen()));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn nothing_is_reported_where_nothing_was_missed() {
+        assert_eq!(reports(200, |_| 0), []);
+    }
+
+    #[test]
+    fn a_burst_is_reported_once_when_it_is_over() {
+        let burst = |scan| u64::from((100..250).contains(&scan)) * 3;
+        assert_eq!(reports(200, burst), [(349, 450)]);
+    }
+
+    #[test]
+    fn a_burst_that_goes_on_is_reported_every_minute() {
+        assert_eq!(reports(130, |scan| u64::from(scan > 0)), [(6001, 6001), (12002, 6001)]);
+    }
+
+    #[test]
+    fn bursts_in_a_row_are_reported_some_seconds_apart() {
+        let trickle = |scan| u64::from(scan % 200 == 50);
+        assert_eq!(reports(11, trickle), [(150, 1), (750, 3)]);
+    }
+
+    #[test]
+    fn one_that_is_only_late_to_be_seen_is_not_reported() {
+        let mut coverage = Coverage::default();
+        coverage.update(Some(10), 0);
+        for scan in 1..300 {
+            let (total, seen) = if scan < 5 { (15, 0) } else { (15, u64::from(scan == 5) * 5) };
+            coverage.update(Some(total), seen);
+            assert_eq!(coverage.report(scan * 10_000_000), None);
+        }
+        assert_eq!(coverage.rest(), None);
+        coverage.update(Some(20), 3);
+        assert_eq!(coverage.rest(), Some(Births { born: 5, seen: 3 }));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_delays_no_report() {
+        let mut coverage = Coverage::default();
+        coverage.update(Some(10), 0);
+        coverage.update(Some(12), 0);
+        assert_eq!(coverage.report(i64::MAX), None);
+        assert_eq!(coverage.report(0), Some(Births { born: 2, seen: 0 }));
     }
 
     #[test]

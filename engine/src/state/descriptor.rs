@@ -5,15 +5,20 @@
 //! number. A process has one table, nearly always; a thread may have one of its own, and what such a one
 //! took over from its process's is not reported again.
 
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::mode::{S_IFMT, S_IFREG};
+use panoptes_decoders::kernel::super_block::takes_orders;
+
 use super::chains::{Chains, Cursor};
-use super::change::Change;
+use super::change::{Change, Opened};
 use super::facts::{
     DescriptorFacts, FileName, InodeFacts, OpenFlags, is_floating, numbered_kind, open_flags,
 };
 use super::names::is_numbered;
+use super::process::{Process, find_by_pid};
 use super::strings::{StringId, Strings};
 use super::{Entry, Telling, tell};
-use crate::walk::{DescriptorRow, FilesRow, NONE, Snapshot};
+use crate::walk::{DescriptorRow, FilesRow, NONE, ProcessRow, Snapshot};
 
 /// One tracked descriptor.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +31,7 @@ pub(super) struct Descriptor {
     inode: u64,
     open: OpenFlags,
     attributes: InodeFacts,
+    opened: Opened,
     deleted: bool,
     floating: bool,
     close_on_exec: bool,
@@ -58,6 +64,13 @@ impl Descriptor {
 
     fn key(&self) -> (u64, u32) {
         (self.table, self.index)
+    }
+
+    /// Whether a regular file can be written by it that will still be there when it is closed.
+    fn is_writer(&self) -> bool {
+        let keeps_content =
+            self.attributes.mode & S_IFMT == S_IFREG && !takes_orders(self.attributes.magic);
+        is_writable(self.open) && keeps_content && !self.deleted
     }
 
     fn release(&self, strings: &mut Strings) {
@@ -116,6 +129,48 @@ fn own_tables(
     found[..count]
         .sort_unstable_by_key(|&index| snapshot.files_structs.at(index).map(|row| row.address));
     count
+}
+
+/// Files are modified at the time of the last tick, which comes every 4 ms as Debian's kernels are built
+/// (`CONFIG_HZ_250`), every 10 ms at least.
+const TICK_NS: i64 = 4_000_000;
+
+/// Whether a file can be written by how it is open.
+fn is_writable(open: OpenFlags) -> bool {
+    /// `FMODE_WRITE` (include/linux/fs.h)
+    const FMODE_WRITE: u32 = 0x2;
+    open.mode & FMODE_WRITE != 0
+}
+
+/// Tells of the descriptors of a process that has ended by which files could be written.
+pub(super) fn tell_writers(
+    descriptors: &Chains<Descriptor>,
+    head: u32,
+    process: &Process,
+    telling: &mut Telling<'_>,
+) {
+    let mut cursor = Chains::<Descriptor>::start(head);
+    while let Some(old) = descriptors.row(cursor) {
+        tell_writer(old, process, &[], telling);
+        descriptors.advance(&mut cursor);
+    }
+}
+
+fn tell_writer(old: &Descriptor, process: &Process, threads: &[u32], telling: &mut Telling<'_>) {
+    if old.is_writer() {
+        let descriptor = old.facts(telling.strings, threads);
+        let (file, inode, opened) = (KernelVa(old.file), KernelVa(old.inode), old.opened);
+        tell!(telling, Change::WriterClosed { process, descriptor, file, inode, opened });
+    }
+}
+
+/// Whether the parent of a process that was just made has a file open too: then it was taken over.
+fn is_inherited(snapshot: &Snapshot, process: &ProcessRow, file: u32) -> bool {
+    let parent = find_by_pid(snapshot, process.parent_pid);
+    let table = parent.and_then(|parent| snapshot.files_structs.at(parent.files));
+    table.is_some_and(|table| {
+        snapshot.descriptors.range(&table.descriptors).iter().any(|row| row.file == file)
+    })
 }
 
 /// Gives back all descriptors of a process that has ended.
@@ -220,6 +275,22 @@ impl Merge<'_, '_, '_> {
         } else {
             telling.namer.name(snapshot, row.file, telling.strings)
         };
+        let is_first = !self.entry.children.descriptors_taken;
+        let is_taken_over =
+            || is_copy || is_first && is_inherited(snapshot, self.entry.row, row.file);
+        // What a new process has open it has opened since it was made, some scans ago.
+        let since_ns = if is_first {
+            let creation = self.entry.process.creation_time_ns();
+            creation.map(|creation| creation.saturating_sub(TICK_NS))
+        } else {
+            self.entry.clock_ns
+        };
+        let is_recent = since_ns.is_some_and(|since| attributes.modify_time_ns >= since);
+        let opened = Opened {
+            size: attributes.size,
+            modify_time_ns: attributes.modify_time_ns,
+            written: is_recent && !self.quiet && is_writable(open) && !is_taken_over(),
+        };
         let new = Descriptor {
             table,
             index: row.index,
@@ -228,6 +299,7 @@ impl Merge<'_, '_, '_> {
             inode: file.open.inode.0,
             open,
             attributes,
+            opened,
             deleted: name.deleted,
             floating: is_floating(snapshot, file),
             close_on_exec: row.close_on_exec,
@@ -251,6 +323,7 @@ impl Merge<'_, '_, '_> {
         let process = self.entry.process;
         let descriptor = old.facts(self.telling.strings, threads);
         tell!(self.telling, Change::DescriptorClosed { process, descriptor });
+        tell_writer(&old, process, threads, self.telling);
         old.release(self.telling.strings);
     }
 
@@ -259,6 +332,7 @@ impl Merge<'_, '_, '_> {
         let head = &mut self.entry.children.descriptors;
         let old = self.descriptors.remove(head, &mut self.cursor);
         if let Some(old) = old {
+            tell_writer(&old, self.entry.process, &[], self.telling);
             old.release(self.telling.strings);
         }
         old.is_some()

@@ -7,15 +7,18 @@
 
 use core::net::IpAddr;
 
+use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::Attributes;
-use panoptes_decoders::kernel::sock::{Counters, TcpState};
+use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, Counters, IPPROTO_TCP, TcpState};
 use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
+use super::container::ContainerKey;
+use crate::page_cache::{FileIdentity, Hashes};
 use crate::path::{PathBuffer, is_same_path, write_file_name, write_path};
 use crate::walk::{
-    ConnectionRow, DescriptorRow, FileRow, Ids, MmRow, NameKind, ProcessRow, Snapshot, ThreadRow,
-    VmaRow,
+    ConnectionRow, DescriptorRow, FileRow, Ids, MmRow, NameKind, ProcessRow, Snapshot, SocketRow,
+    ThreadRow, VmaRow,
 };
 
 /// Space for the names of one object while it is being described.
@@ -44,6 +47,8 @@ pub struct ProcessFacts<'a> {
     pub executable: Option<&'a [u8]>,
     /// Its size.
     pub executable_size: Option<u64>,
+    /// The hashes of its content, where all of it is known.
+    pub executable_hashes: Option<Hashes>,
     /// Path of the current directory.
     pub directory: Option<&'a [u8]>,
     /// Arguments, each ended by NUL.
@@ -68,6 +73,8 @@ pub struct ProcessFacts<'a> {
     pub network_namespace: u32,
     /// The container that it is in.
     pub container: Option<&'a [u8]>,
+    /// By what that is found among those that are tracked.
+    pub container_key: Option<ContainerKey>,
 }
 
 impl<'a> ProcessFacts<'a> {
@@ -94,6 +101,7 @@ impl<'a> ProcessFacts<'a> {
             executable_size: executable
                 .and_then(|file| snapshot.inodes.at(file.inode))
                 .map(|inode| inode.attributes.size),
+            executable_hashes: None,
             directory,
             command_line: mm.and_then(|mm| command_line(snapshot, mm)),
             command_line_cut: mm.is_some_and(|mm| mm.command_line_cut),
@@ -106,8 +114,18 @@ impl<'a> ProcessFacts<'a> {
             mount_namespace: process.mount_namespace,
             network_namespace: process.network_namespace,
             container: snapshot.container_of(process),
+            container_key: None,
         })
     }
+}
+
+/// The file that a process executes: the one that is mapped, which on an overlay is the real one and has the pages;
+/// where areas were not read, the open one.
+pub fn executable_of(snapshot: &Snapshot, process: &ProcessRow) -> Option<FileIdentity> {
+    let mm = snapshot.mms.at(process.mm)?;
+    let areas = snapshot.vmas.range(&mm.vmas);
+    let area = areas.iter().find(|area| is_main_executable(snapshot, mm, area));
+    FileIdentity::of(snapshot, area.map_or(mm.exe_file, |area| area.file))
 }
 
 /// `comm` up to its NUL.
@@ -207,6 +225,12 @@ impl InodeFacts {
         }
     }
 
+    /// The same inode as it is now.
+    #[must_use]
+    pub fn with(&self, attributes: &Attributes) -> Self {
+        Self::new(attributes, self.device, self.magic.into())
+    }
+
     /// What a scan says of an open file's inode.
     pub(super) fn read(snapshot: &Snapshot, file: &FileRow) -> Option<Self> {
         let inode = snapshot.inodes.at(file.inode)?;
@@ -295,6 +319,28 @@ impl<'a> DescriptorFacts<'a> {
 }
 
 impl<'a> DescriptorFacts<'a> {
+    /// What a scan says of a descriptor, but for the name of its file, unless that is only a number.
+    pub(crate) fn read_unnamed(
+        snapshot: &'a Snapshot,
+        descriptor: &DescriptorRow,
+        threads: &'a [u32],
+    ) -> Self {
+        let file = snapshot.files.at(descriptor.file);
+        let inode = file.and_then(|file| InodeFacts::read(snapshot, file));
+        let numbered =
+            |inode: InodeFacts| Some(FileName::Numbered(numbered_kind(inode.magic)?, inode.number));
+        Self {
+            index: descriptor.index,
+            name: inode.and_then(numbered),
+            deleted: false,
+            floating: file.is_some_and(|file| is_floating(snapshot, file)),
+            close_on_exec: descriptor.close_on_exec,
+            open: file.and_then(open_flags),
+            inode,
+            threads,
+        }
+    }
+
     /// What a scan says of a socket's descriptor: its name is only a number.
     pub(super) fn read_socket(
         snapshot: &'a Snapshot,
@@ -324,7 +370,7 @@ pub(super) fn open_flags(file: &FileRow) -> Option<OpenFlags> {
 
 /// Whether a file lies in no directory and is no mount's root (`d_path`, fs/d_path.c, then asks the
 /// filesystem for a name).
-pub(super) fn is_floating(snapshot: &Snapshot, file: &FileRow) -> bool {
+pub(crate) fn is_floating(snapshot: &Snapshot, file: &FileRow) -> bool {
     let dentry = snapshot.dentries.at(file.path.dentry);
     let mount = snapshot.mounts.at(file.path.mount);
     dentry.zip(mount).is_some_and(|(dentry, mount)| {
@@ -354,6 +400,8 @@ pub struct AreaFacts<'a> {
     pub has_file: bool,
     /// Whether it is one of the kernel's own: the vDSO and its kind.
     pub special: bool,
+    /// `struct anon_vma *`: whether it has pages of its own, which were written, and which.
+    pub anon_vma: KernelVa,
 }
 
 impl<'a> AreaFacts<'a> {
@@ -375,6 +423,7 @@ impl<'a> AreaFacts<'a> {
             is_main_executable: is_main_executable(snapshot, mm, area),
             has_file: !vma.file.is_null(),
             special: vma.file.is_null() && !vma.ops.is_null(),
+            anon_vma: vma.anon_vma,
             ..Self::default()
         };
         if !vma.file.is_null() {
@@ -497,7 +546,7 @@ fn write_area_name(
 ///
 /// That is, the same inode; but what is mapped of a file on an overlay is the real file underneath
 /// (`ovl_mmap`, fs/overlayfs/file.c), which only its path tells.
-pub(super) fn is_main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow) -> bool {
+pub(crate) fn is_main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow) -> bool {
     if area.vma.file.is_null() {
         return false;
     }
@@ -518,6 +567,8 @@ pub(super) fn is_main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow)
 /// One connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionFacts {
+    /// `IPPROTO_*` (include/uapi/linux/in.h).
+    pub protocol: u16,
     /// Where in its life it is.
     pub state: TcpState,
     /// Own address.
@@ -545,6 +596,7 @@ impl ConnectionFacts {
     pub fn read(row: &ConnectionRow, descriptor: Option<u32>) -> Self {
         let ends = &row.endpoints;
         Self {
+            protocol: IPPROTO_TCP,
             state: TcpState::from_number(ends.state).unwrap_or_default(),
             source: ends.source,
             source_port: ends.source_port,
@@ -556,5 +608,24 @@ impl ConnectionFacts {
             network_namespace: row.network_namespace,
             descriptor,
         }
+    }
+
+    /// What a scan says of a socket of another protocol of IP that sends to somebody; `None` of any other socket.
+    pub fn read_datagram(row: &SocketRow, descriptor: Option<u32>) -> Option<Self> {
+        let ends = row.endpoints.filter(|ends| matches!(ends.family, AF_INET | AF_INET6))?;
+        Some(Self {
+            protocol: row.protocol,
+            // Sockets of all protocols say in TCP's words whether they have a peer (`udp4_seq_show`, net/ipv4/udp.c).
+            state: TcpState::from_number(ends.state).unwrap_or_default(),
+            source: ends.source,
+            source_port: ends.source_port,
+            destination: ends.destination,
+            destination_port: ends.destination_port,
+            bound_device: ends.bound_device,
+            route_device: 0,
+            counters: None,
+            network_namespace: row.network_namespace,
+            descriptor,
+        })
     }
 }

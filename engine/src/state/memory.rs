@@ -6,10 +6,11 @@
 //! one by one say nothing. Something is *mapped* where nothing of the kind was, and *unmapped* when nothing
 //! is left of it. A new address space (exec) begins anew: what was in the old one ended with it.
 
+use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 
 use super::chains::{Chains, END};
-use super::change::Change;
+use super::change::{AreaBefore, Change};
 use super::facts::{AreaFacts, AreaName, HeapRule, is_main_executable};
 use super::process::set_text;
 use super::strings::{StringId, Strings};
@@ -24,6 +25,8 @@ pub(super) struct Area {
     end: u64,
     file: u64,
     inode: u64,
+    /// Its `anon_vma`, as of the last scan.
+    anon_vma: u64,
     /// The low half of `VM_*`, which has all that /proc shows.
     flags: u32,
     /// Its file's path or, without a file, its own name.
@@ -31,10 +34,14 @@ pub(super) struct Area {
     /// One of the kernel's own: the vDSO and its kind.
     special: bool,
     is_main_executable: bool,
+    /// Whether anything of it could be executed at some time.
+    was_executable: bool,
 }
 
 /// The permissions, as /proc shows them.
 const PERMISSIONS: u32 = (VM_READ | VM_WRITE | VM_EXEC | VM_MAYSHARE) as u32;
+/// The one that is told of where areas become one.
+const EXECUTE: u32 = VM_EXEC as u32;
 
 impl Area {
     fn new(snapshot: &Snapshot, mm: &MmRow, row: &VmaRow) -> Self {
@@ -45,6 +52,8 @@ impl Area {
             flags: vma.flags as u32,
             file: vma.file.0,
             inode: inode(snapshot, row),
+            anon_vma: vma.anon_vma.0,
+            was_executable: vma.flags & VM_EXEC != 0,
             name: None,
             special: vma.file.is_null() && !vma.ops.is_null(),
             is_main_executable: is_main_executable(snapshot, mm, row),
@@ -81,6 +90,21 @@ impl Area {
             name: name.filter(|_| !has_file),
             has_file,
             special: self.special,
+            anon_vma: KernelVa(self.anon_vma),
+        }
+    }
+
+    /// What it was, as far as `new` takes its place.
+    ///
+    /// How much more of that was there only all old areas together say.
+    fn before(&self, new: &Self) -> AreaBefore {
+        AreaBefore {
+            start: self.start.max(new.start),
+            end: self.end.min(new.end),
+            flags: self.flags.into(),
+            anon_vma: KernelVa(self.anon_vma),
+            was_executable: self.was_executable,
+            was_all_there: false,
         }
     }
 
@@ -123,12 +147,58 @@ struct Old {
 /// What a new area is.
 #[derive(Clone, Copy, Debug)]
 enum Origin {
-    /// It goes on as the old one in this row.
-    Claims(u32),
-    /// It is a part of one that had those permissions and goes on as another.
-    Part(u32),
+    /// It goes on as the old one in this row, which was this; and has taken in of another what could be executed and
+    /// cannot any more, or the other way round.
+    Claims(u32, AreaBefore, Option<AreaBefore>),
+    /// It is a part of one that was this and goes on as another.
+    Part(AreaBefore),
     /// Nothing of the kind was there.
     New,
+}
+
+impl Origin {
+    /// The same where one more old area, which `claim` says it can go on as, is in its place.
+    fn with(self, claim: Option<u32>, before: AreaBefore, new: &Area) -> Self {
+        let differs = |before: &AreaBefore| (before.flags as u32 ^ new.flags) & EXECUTE != 0;
+        match (self, claim) {
+            (Self::Claims(number, whole, other), _) => {
+                Self::Claims(number, whole, other.or(Some(before).filter(differs)))
+            }
+            (Self::Part(part), Some(number)) => {
+                Self::Claims(number, before, Some(part).filter(differs))
+            }
+            (Self::New, Some(number)) => Self::Claims(number, before, None),
+            (Self::Part(part), None) if differs(&part) || !differs(&before) => Self::Part(part),
+            (Self::Part(_) | Self::New, None) => Self::Part(before),
+        }
+    }
+
+    /// Takes note that nothing of it is new.
+    fn all_was_there(&mut self) {
+        match self {
+            Self::Claims(_, whole, other) => {
+                whole.was_all_there = true;
+                if let Some(other) = other {
+                    other.was_all_there = true;
+                }
+            }
+            Self::Part(before) => before.was_all_there = true,
+            Self::New => {}
+        }
+    }
+
+    /// What it was, if anything was there: where only a part could be executed and cannot now, or the other way round,
+    /// that part.
+    fn before(&self, new: &Area) -> Option<AreaBefore> {
+        match *self {
+            Self::Claims(_, whole, other) => {
+                let differs = (whole.flags as u32 ^ new.flags) & EXECUTE != 0;
+                Some(other.filter(|_| !differs).unwrap_or(whole))
+            }
+            Self::Part(before) => Some(before),
+            Self::New => None,
+        }
+    }
 }
 
 /// Compares areas, in memory allocated at start.
@@ -166,10 +236,14 @@ impl Areas {
             self.release_all(&mut entry.children.areas, telling.strings);
             entry.children.space = space;
         }
-        if self.is_unchanged(entry.children.areas, snapshot, news) {
+        if let Some(same_pages) = self.is_unchanged(entry.children.areas, snapshot, news) {
+            if !same_pages {
+                self.note_pages(entry.children.areas, news);
+            }
             entry.children.areas_taken = true;
             return;
         }
+        entry.children.areas_version = entry.children.areas_version.wrapping_add(1);
         let mut cursor = Chains::<Area>::start(core::mem::replace(&mut entry.children.areas, END));
         self.old.clear();
         while self.rows.row(cursor).is_some() {
@@ -183,15 +257,28 @@ impl Areas {
         entry.children.areas_taken = true;
     }
 
-    fn is_unchanged(&self, head: u32, snapshot: &Snapshot, news: &[VmaRow]) -> bool {
+    /// Whether the areas have got no pages of their own since the last scan, if nothing else about them has changed.
+    fn is_unchanged(&self, head: u32, snapshot: &Snapshot, news: &[VmaRow]) -> Option<bool> {
+        let mut cursor = Chains::<Area>::start(head);
+        let mut same_pages = true;
+        for row in news {
+            let area = self.rows.row(cursor).filter(|area| area.is(snapshot, row))?;
+            same_pages &= area.anon_vma == row.vma.anon_vma.0;
+            self.rows.advance(&mut cursor);
+        }
+        self.rows.row(cursor).is_none().then_some(same_pages)
+    }
+
+    /// Takes note of which areas have pages of their own: nothing else about them has changed.
+    fn note_pages(&mut self, head: u32, news: &[VmaRow]) {
         let mut cursor = Chains::<Area>::start(head);
         for row in news {
-            match self.rows.row(cursor) {
-                Some(area) if area.is(snapshot, row) => self.rows.advance(&mut cursor),
-                _ => return false,
+            if self.rows.row(cursor).is_none() {
+                return;
             }
+            self.rows.at_mut(Chains::<Area>::number(cursor)).anon_vma = row.vma.anon_vma.0;
+            self.rows.advance(&mut cursor);
         }
-        self.rows.row(cursor).is_none()
     }
 
     /// Says of every new area what it is. Both lists are in order and none overlaps another in its own, so
@@ -205,6 +292,7 @@ impl Areas {
                 first += 1;
             }
             let mut origin = Origin::New;
+            let mut covered = 0;
             for old in self.old.iter_mut().skip(first) {
                 let area = self.rows.at(old.number);
                 if area.start >= new.end {
@@ -214,12 +302,15 @@ impl Areas {
                     continue;
                 }
                 old.touched = true;
-                if !old.claimed && !matches!(origin, Origin::Claims(_)) {
-                    old.claimed = true;
-                    origin = Origin::Claims(old.number);
-                } else if matches!(origin, Origin::New) {
-                    origin = Origin::Part(area.flags);
-                }
+                let before = area.before(&new);
+                // Areas of a forged tree may overlap.
+                covered = u64::saturating_add(covered, before.end.saturating_sub(before.start));
+                let claim = (!old.claimed).then_some(old.number);
+                origin = origin.with(claim, before, &new);
+                old.claimed |= matches!(origin, Origin::Claims(number, ..) if number == old.number);
+            }
+            if covered == new.end - new.start {
+                origin.all_was_there();
             }
             self.origins.push(origin);
         }
@@ -254,10 +345,13 @@ impl Areas {
         for (row, origin) in news.iter().zip(&self.origins) {
             let mut area = Area::new(snapshot, mm, row);
             let mut in_buffer = false;
-            let before = match *origin {
-                Origin::Claims(number) => {
+            let before = origin.before(&area);
+            area.was_executable |= before.is_some_and(|before| before.was_executable);
+            match *origin {
+                Origin::Claims(number, ..) => {
                     let old = *self.rows.at(number);
                     area.name = old.name;
+                    area.was_executable |= old.was_executable;
                     if area.file == 0 && (area.start, area.end) != (old.start, old.end) {
                         // It may have become the heap, or stopped to be it.
                         let name = self.area_name.write(snapshot, mm, row, self.heap);
@@ -265,7 +359,6 @@ impl Areas {
                     }
                     *self.rows.at_mut(number) = area;
                     self.rows.attach(head, &mut cursor, number);
-                    Some(old.flags)
                 }
                 Origin::Part(_) | Origin::New if !self.rows.has_room() => continue,
                 Origin::Part(_) | Origin::New => {
@@ -278,17 +371,15 @@ impl Areas {
                         in_buffer = name.in_buffer;
                     }
                     self.rows.insert(head, &mut cursor, area);
-                    if let Origin::Part(flags) = *origin { Some(flags) } else { None }
                 }
-            };
+            }
             let mut facts = area.facts(process.process_id(), telling.strings);
             if in_buffer {
                 facts.file = Some(telling.namer.buffer.text());
             }
             match before {
                 None if !quiet => tell!(telling, Change::AreaMapped { process, area: facts }),
-                Some(before) if !quiet && (before ^ area.flags) & PERMISSIONS != 0 => {
-                    let before = before.into();
+                Some(before) if !quiet && (before.flags as u32 ^ area.flags) & PERMISSIONS != 0 => {
                     let change = Change::AreaPermissionsChanged { process, area: facts, before };
                     tell!(telling, change);
                 }

@@ -2,7 +2,7 @@
 //!
 //! [`State::update`] takes in one scan and tells whoever listens of every [`Change`], in the order in which
 //! they were found: processes that have gone, then those that are new; of each process its threads,
-//! descriptors and areas; connections; limits. Facts only: what is worth a record, the policy decides.
+//! descriptors and areas; connections; limits; in between, containers. Facts only: what is worth a record, the policy decides.
 //!
 //! All memory is allocated at start, by the limits. What finds no room is not tracked, and counted; nothing
 //! else changes.
@@ -19,6 +19,8 @@
 //! * What a process has when it is first seen is told of: descriptors that it took over, libraries.
 //!   What ends with its process is not told of one by one, nor what an exec leaves behind of memory:
 //!   *terminated* and the new program say it all. Connections end by themselves, not with their holders.
+//! * A container is there as long as a living process is in it ([`container`]). It is told of behind its first process,
+//!   and its end behind theirs.
 //! * Memory areas go on as long as anything of them is left ([`memory`]), connections under every socket
 //!   that has their 4-tuple ([`connection`]).
 //! * A process that changed while it was read (`stable`), a table or address space that was not read whole
@@ -29,12 +31,15 @@
 mod chains;
 pub mod change;
 pub mod connection;
+pub mod container;
 pub mod coverage;
 mod descriptor;
 pub mod facts;
 mod gauge;
 pub mod holders;
 mod index;
+pub(crate) mod kept;
+pub mod measure;
 pub mod memory;
 mod names;
 pub mod process;
@@ -48,11 +53,12 @@ mod update;
 use panoptes_decoders::address::KernelVa;
 
 use crate::limits::Limits;
-use crate::walk::{ProcessRow, Snapshot};
+use crate::walk::{NONE, ProcessRow, Snapshot};
 
-pub use change::{Change, Changes, ConnectionChange, HiddenFrom, Limit, Scene};
+pub use change::{AreaBefore, Change, Changes, ConnectionChange, Limit, Opened, Scene};
 pub use coverage::Births;
 use facts::HeapRule;
+pub use measure::{ConnectionThresholds, Exceeded};
 use process::Process;
 use strings::Strings;
 use table::{RowId, Table};
@@ -106,6 +112,7 @@ pub struct State {
     descriptors: chains::Chains<descriptor::Descriptor>,
     areas: memory::Areas,
     connections: connection::Connections,
+    containers: container::Containers,
     strings: Strings,
     namer: names::Namer,
     /// The row of each process of the scan that is being taken in.
@@ -117,6 +124,8 @@ pub struct State {
     coverage: coverage::Coverage,
     /// Counts the scans that were taken in.
     scan: u32,
+    /// The machine's own calendar time at the last of them.
+    clock_ns: Option<i64>,
     /// Whether all that is there has been taken in once, or as much of it as can be seen.
     settled: bool,
     /// How many scans there were until then.
@@ -133,6 +142,8 @@ struct Children {
     threads: u32,
     descriptors: u32,
     areas: u32,
+    /// Grows with every change of the areas.
+    areas_version: u32,
     /// The address space that the areas are of: where it lies, and after how many execs.
     space: (KernelVa, u32),
     threads_taken: bool,
@@ -146,6 +157,7 @@ impl Default for Children {
             threads: chains::END,
             descriptors: chains::END,
             areas: chains::END,
+            areas_version: 0,
             space: (KernelVa::NULL, 0),
             threads_taken: false,
             descriptors_taken: false,
@@ -161,6 +173,8 @@ struct Entry<'a> {
     children: &'a mut Children,
     /// Whether what it had when it was first seen is no news.
     silent: bool,
+    /// The machine's own calendar time at the scan before.
+    clock_ns: Option<i64>,
 }
 
 impl Entry<'_> {
@@ -173,6 +187,7 @@ impl Entry<'_> {
 /// What is needed to tell of a change.
 struct Telling<'a> {
     snapshot: &'a Snapshot,
+    containers: &'a container::Containers,
     strings: &'a mut Strings,
     namer: &'a mut names::Namer,
     now_ns: i64,
@@ -184,6 +199,7 @@ macro_rules! tell {
     ($telling:expr, $change:expr) => {{
         let scene = $crate::state::change::Scene {
             snapshot: $telling.snapshot,
+            containers: $telling.containers,
             strings: &*$telling.strings,
             now_ns: $telling.now_ns,
         };
@@ -191,6 +207,21 @@ macro_rules! tell {
     }};
 }
 use tell;
+
+/// A [`Telling`] of a state's own parts, which leaves the others free.
+macro_rules! telling {
+    ($state:expr, $snapshot:expr, $now_ns:expr, $out:expr) => {
+        $crate::state::Telling {
+            snapshot: $snapshot,
+            containers: &$state.containers,
+            strings: &mut $state.strings,
+            namer: &mut $state.namer,
+            now_ns: $now_ns,
+            out: &mut *$out,
+        }
+    };
+}
+use telling;
 
 impl State {
     /// Allocates for `limits`; `seed` is random and secret from the guests.
@@ -204,6 +235,7 @@ impl State {
             descriptors: chains::Chains::new(limits.file_descriptors as usize),
             areas: memory::Areas::new(limits, settings.heap),
             connections: connection::Connections::new(limits, settings.accept_grace_scans),
+            containers: container::Containers::new(limits, seed),
             strings: Strings::new(strings_bytes(limits), seed.rotate_left(32)),
             namer: names::Namer::new(limits),
             rows: Vec::with_capacity(limits.processes_seen_max()),
@@ -212,11 +244,17 @@ impl State {
             untracked: [0; Limit::ALL.len()],
             coverage: coverage::Coverage::default(),
             scan: 0,
+            clock_ns: None,
             settled: false,
             beginning_scans: 0,
             late_start: 0,
             arrival: None,
         }
+    }
+
+    /// Says from when on connections are told of for what they have come to. What was told is not told again.
+    pub fn set_thresholds(&mut self, thresholds: ConnectionThresholds) {
+        self.connections.thresholds = thresholds;
     }
 
     /// Takes note of what is there now, before the first scan that is taken in: what begins later is news, however
@@ -233,14 +271,45 @@ impl State {
         self.descriptors.clear();
         self.areas.rows.clear();
         self.connections.clear();
+        self.containers.clear();
         self.strings.clear();
         self.gauges = [gauge::Gauge::default(); Limit::ALL.len()];
         self.untracked = [0; Limit::ALL.len()];
         self.coverage = coverage::Coverage::default();
+        self.clock_ns = None;
         self.settled = false;
         self.beginning_scans = 0;
         self.late_start = 0;
         self.arrival = None;
+    }
+
+    /// The containers that processes are in.
+    pub fn containers(&self) -> &container::Containers {
+        &self.containers
+    }
+
+    /// The names that rows refer to.
+    pub fn strings(&self) -> &Strings {
+        &self.strings
+    }
+
+    /// The processes that the last scan showed and that were told of, or taken in silently.
+    pub fn processes(&self) -> impl Iterator<Item = (RowId, &Process)> {
+        self.processes.ids().filter_map(|id| {
+            let process = self.processes.get(id)?;
+            let life = &process.life;
+            (life.announced && !life.ended && process.row() != NONE).then_some((id, process))
+        })
+    }
+
+    /// A process that is tracked.
+    pub fn process(&self, id: RowId) -> Option<&Process> {
+        self.processes.get(id)
+    }
+
+    /// A number that is another one after every change of a process's areas.
+    pub fn areas_version(&self, process: RowId) -> u32 {
+        self.children.get(process.0 as usize).map_or(0, |children| children.areas_version)
     }
 
     /// How much of a limit is in use.
@@ -251,6 +320,7 @@ impl State {
             Limit::Descriptors => (self.descriptors.len(), self.descriptors.capacity()),
             Limit::Areas => (self.areas.rows.len(), self.areas.rows.capacity()),
             Limit::Connections => (self.connections.rows.len(), self.connections.rows.capacity()),
+            Limit::Containers => (self.containers.table.len(), self.containers.table.capacity()),
             Limit::Strings => (self.strings.used_bytes(), self.strings.capacity()),
         };
         Usage {
@@ -258,11 +328,6 @@ impl State {
             capacity: capacity as u64,
             untracked: self.untracked[limit as usize],
         }
-    }
-
-    /// Births since this was last asked, seen and unseen; nothing where the kernel's count is not known.
-    pub fn take_births(&mut self) -> Option<Births> {
-        self.coverage.take()
     }
 }
 

@@ -5,12 +5,13 @@ use panoptes_decoders::kernel::task_struct::{EXIT_DEAD, EXIT_ZOMBIE, Task};
 use panoptes_decoders::layout::c_string;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::change::HiddenFrom;
+use super::container::ContainerKey;
 use super::facts::{self, ProcessFacts};
 use super::strings::{StringId, Strings};
 use super::table::{Key, Row};
+use crate::page_cache::{Hashes, Knower};
 use crate::path::{PathBuffer, write_file_name, write_path};
-use crate::walk::{Ids, NONE, PathRef, ProcessRow, Snapshot, ThreadRow, view};
+use crate::walk::{Ids, NONE, PathRef, ProcessRow, Snapshot, Views, view};
 
 /// What tells one process from all others, before and after it: its number and when it began.
 ///
@@ -25,7 +26,7 @@ pub struct ProcessKey {
 }
 
 impl ProcessKey {
-    pub(super) fn of(task: &Task) -> Self {
+    pub(crate) fn of(task: &Task) -> Self {
         Self { process_id: task.tgid, start_boottime: task.start_boottime }
     }
 }
@@ -55,10 +56,12 @@ pub struct Process {
     self_exec_id: u32,
     executable: Name,
     executable_size: Option<u64>,
+    executable_hashes: Option<Hashes>,
     directory: Name,
     command_line: Option<StringId>,
     command_line_cut: bool,
     container: Option<StringId>,
+    container_key: Option<ContainerKey>,
     creation_time_ns: Option<i64>,
     parent: Option<u32>,
     ids: Option<Ids>,
@@ -87,8 +90,10 @@ pub(super) struct Life {
     pub(super) absent_scans: u32,
     /// In how many scans in a row, whole or not, neither it nor any thread of it was seen.
     pub(super) unseen_scans: u32,
-    /// In how many scans in a row one view hid it, and since when.
+    /// In how many scans in a row the same views did not show it that should, which they are, and since when.
     pub(super) hidden_scans: u32,
+    pub(super) hidden_from: Views,
+    pub(super) hidden_task: KernelVa,
     pub(super) hidden_since_ns: i64,
     pub(super) hidden_reported: bool,
     /// In how many scans in a row it was a zombie.
@@ -131,8 +136,9 @@ const REFRESH_SCANS: u32 = 64;
 const PENDING_SCANS_MAX: u32 = 4;
 /// One that is seen inside exec gets so many scans more than its grace to come out of it.
 const EXEC_SCANS_MAX: u32 = 2;
-/// `TASK_NEW` (include/linux/sched.h): it is being made and in some lists already.
-const TASK_NEW: u32 = 0x800;
+/// A view that lacks a process for a moment while the kernel moves it (`css_set_move_task`, kernel/cgroup/cgroup.c) must
+/// lack it for so many scans more: a processor of a guest can stand still for long, in the middle of that.
+const DOUBT_SCANS: u32 = 10;
 
 impl Row for Process {
     type Key = ProcessKey;
@@ -155,10 +161,12 @@ impl Process {
             self_exec_id: task.self_exec_id,
             executable: Name::default(),
             executable_size: None,
+            executable_hashes: None,
             directory: Name::default(),
             command_line: None,
             command_line_cut: false,
             container: None,
+            container_key: None,
             creation_time_ns: None,
             parent: None,
             ids: None,
@@ -182,6 +190,28 @@ impl Process {
         self.self_exec_id
     }
 
+    /// Its index among the processes of the scan that was taken in last, or [`NONE`].
+    pub(crate) fn row(&self) -> u32 {
+        self.row
+    }
+
+    /// The threads of the scan that share its table of descriptors.
+    pub(super) fn threads_of_table<'a>(&self, snapshot: &'a Snapshot) -> &'a [u32] {
+        let row = snapshot.processes.at(self.row);
+        let table = row.and_then(|row| snapshot.files_structs.at(row.files));
+        table.map_or(&[], |table| snapshot.files_threads.range(&table.threads))
+    }
+
+    /// Whether it was there when we came.
+    pub(crate) fn was_there(&self) -> bool {
+        self.life.existing
+    }
+
+    /// When it was forked, in nanoseconds since 1970.
+    pub(super) fn creation_time_ns(&self) -> Option<i64> {
+        self.creation_time_ns
+    }
+
     /// `comm`
     pub fn name(&self) -> &[u8] {
         c_string(&self.name)
@@ -190,6 +220,16 @@ impl Process {
     /// `EXIT_*` of its first thread.
     pub fn exit_state(&self) -> u32 {
         self.exit_state
+    }
+
+    /// By what the container is found that it is in.
+    pub fn container_key(&self) -> Option<ContainerKey> {
+        self.container_key
+    }
+
+    /// Identifier or name of that container.
+    pub fn container<'a>(&self, strings: &'a Strings) -> Option<&'a [u8]> {
+        self.container.map(|id| strings.get(id))
     }
 
     /// All that is known of it.
@@ -201,6 +241,7 @@ impl Process {
             self_exec_id: Some(self.self_exec_id),
             executable: text(self.executable.id),
             executable_size: self.executable_size,
+            executable_hashes: self.executable_hashes,
             directory: text(self.directory.id),
             command_line: text(self.command_line),
             command_line_cut: self.command_line_cut,
@@ -213,6 +254,7 @@ impl Process {
             mount_namespace: self.mount_namespace,
             network_namespace: self.network_namespace,
             container: text(self.container),
+            container_key: self.container_key,
         }
     }
 
@@ -222,6 +264,7 @@ impl Process {
         &mut self,
         snapshot: &Snapshot,
         process: &ProcessRow,
+        container: Option<ContainerKey>,
         scan: u32,
         strings: &mut Strings,
         buffer: &mut PathBuffer,
@@ -246,9 +289,13 @@ impl Process {
             }
         }
         match snapshot.container_of(process) {
-            Some(container) => set_text(strings, &mut self.container, container),
+            Some(id) => {
+                set_text(strings, &mut self.container, id);
+                self.container_key = container;
+            }
             // Out of it again; but what has ended stays where it was.
-            None if task.exit_state == 0 && snapshot.knows_container_of(process) => {
+            None if task.exit_state == 0 && process.container_known => {
+                self.container_key = None;
                 if let Some(id) = self.container.take() {
                     strings.release(id);
                 }
@@ -293,7 +340,25 @@ impl Process {
             && write_file_name(snapshot, file, buffer).is_some()
         {
             set_text(strings, &mut self.executable.id, buffer.text());
+            if place != self.executable.place {
+                // Another file without an exec, by `PR_SET_MM_EXE_FILE`; or the same one, which is known soon again.
+                self.executable_hashes = None;
+            }
             self.executable.place = place;
+        }
+    }
+
+    /// Asks for the hashes of what it executes, until they are known: while that runs nobody can write to it.
+    pub(super) fn refresh_hashes(
+        &mut self,
+        snapshot: &Snapshot,
+        process: &ProcessRow,
+        files: &mut dyn Knower,
+    ) {
+        if self.executable_hashes.is_none()
+            && let Some(file) = facts::executable_of(snapshot, process)
+        {
+            self.executable_hashes = files.ask(&file).and_then(|known| known.hashes());
         }
     }
 
@@ -316,6 +381,7 @@ impl Process {
         }
         self.executable = Name::default();
         self.executable_size = None;
+        self.executable_hashes = None;
         self.command_line_cut = false;
     }
 
@@ -356,49 +422,44 @@ impl Process {
                     || parent_exec_id(snapshot, process) != Some(task.self_exec_id)))
     }
 
-    /// Counts the scans in a row in which one view hides it; gives the view while one does.
+    /// Counts the scans in a row in which the same views do not show it that should; gives those views once that is no
+    /// coincidence, which it is not in `confirm_scans`.
     pub(super) fn watch_views(
         &mut self,
-        snapshot: &Snapshot,
-        process: &ProcessRow,
-        leader: &ThreadRow,
+        row: &ProcessRow,
+        confirm_scans: u32,
         now_ns: i64,
-    ) -> Option<HiddenFrom> {
-        if !process.stable {
-            // Whatever it is, it is not the same all through the scan.
+    ) -> Option<Views> {
+        let life = &mut self.life;
+        if life.hidden_task != self.address {
+            // Another task in its place is not hidden because the one before was.
+            (life.hidden_task, life.hidden_scans) = (self.address, 0);
+        }
+        let before = if life.hidden_scans == 0 { Views::NONE } else { life.hidden_from };
+        let still = before.and(row.missing);
+        if !still.is_empty() {
+            life.hidden_from = still;
+            life.hidden_scans = life.hidden_scans.saturating_add(1);
+        } else if !before.and(row.unknown).is_empty() || !row.stable {
+            // This scan cannot say.
             return None;
+        } else {
+            life.hidden_from = row.missing;
+            life.hidden_scans = u32::from(!row.missing.is_empty());
+            life.hidden_since_ns = now_ns;
         }
-        let hidden = hidden_from(snapshot, leader);
-        if self.life.hidden_scans == 0 {
-            self.life.hidden_since_ns = now_ns;
-        }
-        self.life.hidden_scans =
-            if hidden.is_some() { self.life.hidden_scans.saturating_add(1) } else { 0 };
-        hidden
+        let confirm_scans = if life.hidden_from.has(view::CERTAIN) {
+            confirm_scans
+        } else {
+            confirm_scans.saturating_add(DOUBT_SCANS)
+        };
+        (life.hidden_scans >= confirm_scans).then_some(life.hidden_from)
     }
 }
 
 /// Whether the scan shows a task that is done for good: it only waits for its memory to be given back.
 pub(super) fn is_dead(task: &Task) -> bool {
     task.exit_state == EXIT_DEAD
-}
-
-/// Which whole view does not show a task that another shows and that is neither being made nor ending.
-fn hidden_from(snapshot: &Snapshot, leader: &ThreadRow) -> Option<HiddenFrom> {
-    let task = &leader.task;
-    if task.exit_state != 0 || task.state & TASK_NEW != 0 {
-        return None;
-    }
-    let absent_list = snapshot.task_list_closed && leader.views & view::TASK_LIST == 0;
-    // A struct pid that could not be read takes its task out of the view.
-    let idr_known = snapshot.idr_whole && snapshot.losses.unreadable == 0;
-    let absent_idr = idr_known && leader.views & view::IDR == 0;
-    match (absent_list, absent_idr) {
-        (true, false) if leader.views & view::IDR != 0 => Some(HiddenFrom::TaskList),
-        (false, true) if leader.views & view::TASK_LIST != 0 => Some(HiddenFrom::PidIdr),
-        (true, true) => Some(HiddenFrom::Both),
-        _ => None,
-    }
 }
 
 /// Whether a process's new program is not set up yet: exec raises `self_exec_id` (`begin_new_exec`,
@@ -413,7 +474,7 @@ fn parent_exec_id(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
     Some(snapshot.leader(parent)?.task.self_exec_id)
 }
 
-fn find_by_pid(snapshot: &Snapshot, process_id: u32) -> Option<&ProcessRow> {
+pub(super) fn find_by_pid(snapshot: &Snapshot, process_id: u32) -> Option<&ProcessRow> {
     let pid = |index: u32| {
         let process = snapshot.processes.at(index)?;
         Some(snapshot.leader(process)?.task.tgid)

@@ -5,8 +5,9 @@ use super::connection::Holding;
 use super::gauge::Crossing;
 use super::process::{self, Process, ProcessKey};
 use super::table::RowId;
-use super::{Children, Entry, State, Telling, descriptor, tell, thread};
-use crate::walk::{NONE, Snapshot, ThreadRow};
+use super::{Children, Entry, State, descriptor, tell, telling, thread};
+use crate::page_cache::Knower;
+use crate::walk::{NONE, Snapshot, ThreadRow, Views};
 
 /// In how many scans in a row something must be absent that was absent from a scan with unreadable parts.
 const ABSENT_SCANS_MAX: u32 = 2;
@@ -19,25 +20,52 @@ const BEGINNING_SCANS_MAX: u32 = 16;
 impl State {
     /// Takes in one scan and tells `out` of every difference to the last. Allocates nothing.
     pub fn update(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
+        self.update_with(snapshot, now_ns, &mut (), out);
+    }
+
+    /// The same, where somebody knows what files hold: what processes execute is asked for.
+    pub fn update_with(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ns: i64,
+        files: &mut dyn Knower,
+        out: &mut dyn Changes,
+    ) {
         self.scan = self.scan.wrapping_add(1);
         let whole = views_are_whole(snapshot);
         // What is there at the first whole scan, and before it, was there when we came, if there is one and nothing
         // better is known.
         let quiet = !self.settled && !self.settings.report_existing;
         self.match_processes(snapshot);
+        self.containers.match_rows(snapshot, self.scan);
         self.let_go(snapshot, whole, now_ns, out);
-        let mut born = self.take_in(snapshot, quiet, now_ns, out);
+        self.let_go_of_containers(snapshot, whole.is_some(), now_ns, out);
+        self.take_in_containers(snapshot, quiet);
+        let mut born = self.take_in(snapshot, quiet, now_ns, files, out);
+        self.tell_of_overdue_containers(snapshot, now_ns, out);
         self.group_threads(snapshot);
         born += self.compare_children(snapshot, whole, now_ns, out);
         let holding = Holding { processes: &self.processes, rows: &self.rows };
-        let mut telling =
-            Telling { snapshot, strings: &mut self.strings, namer: &mut self.namer, now_ns, out };
+        let mut telling = telling!(self, snapshot, now_ns, out);
         self.connections.update(&holding, quiet, &mut telling);
         self.namer.end_scan(&mut self.strings);
         self.check_limits(snapshot, now_ns, out);
+        self.clock_ns = snapshot.machine.calendar_ns.or(self.clock_ns);
         self.coverage.update(snapshot.machine.total_forks, born);
+        if let Some(births) = self.coverage.report(now_ns) {
+            let telling = telling!(self, snapshot, now_ns, out);
+            tell!(telling, Change::BirthsMissed(births));
+        }
         if !self.settled {
             self.settle(snapshot, whole, quiet);
+        }
+    }
+
+    /// Tells of what would have been told later: there is no next scan.
+    pub fn finish(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
+        if let Some(births) = self.coverage.rest() {
+            let telling = telling!(self, snapshot, now_ns, out);
+            tell!(telling, Change::BirthsMissed(births));
         }
     }
 
@@ -45,8 +73,9 @@ impl State {
     fn settle(&mut self, snapshot: &Snapshot, whole: Option<u32>, quiet: bool) {
         self.beginning_scans += 1;
         self.settled = whole.is_some() || self.beginning_scans >= BEGINNING_SCANS_MAX;
-        let is_crowded =
-            self.untracked[Limit::Processes as usize] > 0 || snapshot.threads.dropped > 0;
+        let is_crowded = self.untracked[Limit::Processes as usize] > 0
+            || snapshot.threads.dropped > 0
+            || self.untracked[Limit::Containers as usize] > 0;
         if self.settled && quiet && is_crowded {
             self.late_start = newest(snapshot);
         }
@@ -150,20 +179,30 @@ impl State {
         row.life.ended = true;
         let unannounced = !core::mem::replace(&mut row.life.announced, true);
         let row = &*row;
-        let telling =
-            Telling { snapshot, strings: &mut self.strings, namer: &mut self.namer, now_ns, out };
+        let telling = telling!(self, snapshot, now_ns, out);
         if unannounced {
             tell!(telling, Change::ProcessCreated(row));
         }
         tell!(telling, Change::ProcessTerminated(row));
-        self.release_children(id);
+        self.release_children(id, snapshot, now_ns, out);
         if let Some(row) = self.processes.get_mut(id) {
             row.release(&mut self.strings);
         }
     }
 
-    fn release_children(&mut self, id: RowId) {
+    fn release_children(
+        &mut self,
+        id: RowId,
+        snapshot: &Snapshot,
+        now_ns: i64,
+        out: &mut dyn Changes,
+    ) {
         let Some(children) = self.children.get_mut(id.0 as usize) else { return };
+        if let Some(process) = self.processes.get(id) {
+            let head = children.descriptors;
+            let mut telling = telling!(self, snapshot, now_ns, out);
+            descriptor::tell_writers(&self.descriptors, head, process, &mut telling);
+        }
         let mut cursor = super::chains::Chains::<thread::Thread>::start(children.threads);
         while self.threads.remove(&mut children.threads, &mut cursor).is_some() {}
         let strings = &mut self.strings;
@@ -178,6 +217,7 @@ impl State {
         snapshot: &Snapshot,
         quiet: bool,
         now_ns: i64,
+        files: &mut dyn Knower,
         out: &mut dyn Changes,
     ) -> u64 {
         let mut born = 0;
@@ -191,34 +231,90 @@ impl State {
                 known.is_none() && self.processes.get(id).is_some_and(|row| !row.life.existing);
             born += u64::from(is_news);
             let Some(row) = self.processes.get_mut(id) else { continue };
-            row.refresh(snapshot, process, self.scan, &mut self.strings, &mut self.namer.buffer);
+            let container = self.containers.key(process.container);
+            let buffer = &mut self.namer.buffer;
+            row.refresh(snapshot, process, container, self.scan, &mut self.strings, buffer);
+            row.refresh_hashes(snapshot, process, files);
             let grace = self.settings.fork_grace_scans;
             let announce = !row.life.announced && row.is_whole_enough(snapshot, process, grace);
             row.life.pending_scans = row.life.pending_scans.saturating_add(1);
             row.life.announced |= announce;
-            let hidden = row.watch_views(snapshot, process, leader, now_ns).filter(|_| {
-                row.life.announced
-                    && !row.life.hidden_reported
-                    && row.life.hidden_scans >= self.settings.confirm_scans.max(2)
-            });
+            let confirm_scans = self.settings.confirm_scans.max(2);
+            let hidden = row.watch_views(process, confirm_scans, now_ns);
+            let hidden = hidden.filter(|_| row.life.announced && !row.life.hidden_reported);
             row.life.hidden_reported |= hidden.is_some();
             let row = &*row;
-            let telling = Telling {
-                snapshot,
-                strings: &mut self.strings,
-                namer: &mut self.namer,
-                now_ns,
-                out,
-            };
+            let begun = row.life.announced.then_some(process.container);
+            let begun = begun.and_then(|at| self.containers.begins_with(at, &row.key));
+            let telling = telling!(self, snapshot, now_ns, out);
             if announce {
                 tell!(telling, Change::ProcessCreated(row));
             }
-            if let Some(from) = hidden {
+            if let Some(container) = begun.and_then(|id| self.containers.table.get(id)) {
+                tell!(telling, Change::ContainerStarted { container, process: Some(row) });
+            }
+            if let Some(missing) = hidden {
                 let (scans, since_ns) = (row.life.hidden_scans, row.life.hidden_since_ns);
-                tell!(telling, Change::ProcessHidden { process: row, from, scans, since_ns });
+                let shown = Views(leader.views);
+                let process = row;
+                tell!(telling, Change::ProcessHidden { process, missing, shown, scans, since_ns });
             }
         }
         born
+    }
+
+    /// Lets go of containers in which nothing is left.
+    fn let_go_of_containers(
+        &mut self,
+        snapshot: &Snapshot,
+        whole: bool,
+        now_ns: i64,
+        out: &mut dyn Changes,
+    ) {
+        let mut from = 0;
+        let processes = &self.processes;
+        let is_alive = |key: &ProcessKey| {
+            let row = processes.find(key).and_then(|id| processes.get(id));
+            row.is_some_and(|row| !row.life.ended)
+        };
+        while let Some(gone) = self.containers.next_gone(from, snapshot, self.scan, whole, is_alive)
+        {
+            from = gone.id.0 + 1;
+            if let Some(container) = self.containers.table.get(gone.id).filter(|_| gone.is_news) {
+                let telling = telling!(self, snapshot, now_ns, out);
+                if gone.unannounced {
+                    tell!(telling, Change::ContainerStarted { container, process: None });
+                }
+                tell!(telling, Change::ContainerTerminated { container });
+            }
+            self.containers.remove(gone.id, &mut self.strings);
+        }
+    }
+
+    fn take_in_containers(&mut self, snapshot: &Snapshot, quiet: bool) {
+        let (arrival, late_start) = (self.arrival, self.late_start);
+        self.containers.take_in(snapshot, self.scan, &mut self.strings, |first| {
+            was_there(first.start_boottime, quiet, arrival, late_start)
+        });
+    }
+
+    /// Tells of containers whose first process cannot be told of.
+    fn tell_of_overdue_containers(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ns: i64,
+        out: &mut dyn Changes,
+    ) {
+        let mut from = 0;
+        while let Some(id) = self.containers.next_overdue(from) {
+            from = id.0 + 1;
+            let Some(container) = self.containers.table.get(id) else { continue };
+            let first = self.processes.find(&container.first());
+            let process = first.and_then(|id| self.processes.get(id));
+            let process = process.filter(|process| process.life.announced);
+            let telling = telling!(self, snapshot, now_ns, out);
+            tell!(telling, Change::ContainerStarted { container, process });
+        }
     }
 
     /// Gives a process a row, if it is new and there is room.
@@ -235,9 +331,7 @@ impl State {
         }
         let mut new = Process::new(&leader.task, now_ns);
         new.row = index as u32;
-        // Or it was there and found no room until now.
-        let came_later = self.arrival.is_some_and(|arrival| key.start_boottime > arrival);
-        new.life.existing = quiet && !came_later || key.start_boottime <= self.late_start;
+        new.life.existing = was_there(key.start_boottime, quiet, self.arrival, self.late_start);
         new.life.announced = new.life.existing;
         let id = self.processes.insert(new, self.scan)?;
         self.rows[index] = Some(id);
@@ -286,7 +380,7 @@ impl State {
             if alone && process.exit_state() != 0 {
                 // All that it had ended with it.
                 if is_zombie {
-                    self.release_children(id);
+                    self.release_children(id, snapshot, now_ns, out);
                 }
                 continue;
             }
@@ -294,14 +388,10 @@ impl State {
                 continue;
             }
             let Some(children) = self.children.get_mut(id.0 as usize) else { continue };
-            let mut entry = Entry { process, row, children, silent: process.life.existing };
-            let mut telling = Telling {
-                snapshot,
-                strings: &mut self.strings,
-                namer: &mut self.namer,
-                now_ns,
-                out,
-            };
+            let clock_ns = self.clock_ns;
+            let silent = process.life.existing;
+            let mut entry = Entry { process, row, children, silent, clock_ns };
+            let mut telling = telling!(self, snapshot, now_ns, out);
             let threads = &mut self.threads;
             born += u64::from(thread::update(threads, &mut entry, group, whole, &mut telling));
             descriptor::update(&mut self.descriptors, &mut entry, group, &mut telling);
@@ -327,13 +417,7 @@ impl State {
         let told = scans >= self.settings.confirm_scans.max(2) && row.life.announced;
         if told && !core::mem::replace(&mut row.life.zombie_reported, true) {
             let process = &*row;
-            let telling = Telling {
-                snapshot,
-                strings: &mut self.strings,
-                namer: &mut self.namer,
-                now_ns,
-                out,
-            };
+            let telling = telling!(self, snapshot, now_ns, out);
             tell!(telling, Change::ProcessZombie { process, scans });
         }
         is_zombie
@@ -348,6 +432,7 @@ impl State {
             unseen(snapshot.descriptors.dropped) + u64::from(self.descriptors.take_refused()),
             unseen(snapshot.vmas.dropped) + u64::from(self.areas.rows.take_refused()),
             unseen(snapshot.connections.dropped) + u64::from(self.connections.rows.take_refused()),
+            unseen(snapshot.containers.dropped) + u64::from(self.containers.table.take_newcomers()),
             u64::from(self.strings.take_refused()),
         ];
         for limit in Limit::ALL {
@@ -357,16 +442,17 @@ impl State {
                 Some(Crossing::Cleared) => Change::LimitCleared { limit, capacity },
                 None => continue,
             };
-            let telling = Telling {
-                snapshot,
-                strings: &mut self.strings,
-                namer: &mut self.namer,
-                now_ns,
-                out,
-            };
+            let telling = telling!(self, snapshot, now_ns, out);
             tell!(telling, change);
         }
     }
+}
+
+/// Whether what began then was there when we came, if all that this scan shows was (`quiet`) or it found no room until
+/// now.
+fn was_there(start_boottime: u64, quiet: bool, arrival: Option<u64>, late_start: u64) -> bool {
+    let came_later = arrival.is_some_and(|arrival| start_boottime > arrival);
+    quiet && !came_later || start_boottime <= late_start
 }
 
 /// In how many scans in a row something must be absent to be gone, as of this scan: in one, if it could

@@ -22,6 +22,7 @@ pub fn kernel_of(profile: &Profile) -> Kernel {
             tsc_khz: symbols.tsc_khz.unwrap_or_default(),
             boot_id: symbols.sysctl_bootid.unwrap_or_default(),
             total_forks: symbols.total_forks.unwrap_or_default(),
+            css_set_table: symbols.css_set_table.unwrap_or_default(),
             gate_vma: symbols.gate_vma.unwrap_or_default(),
         },
     }

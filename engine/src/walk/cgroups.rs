@@ -1,20 +1,15 @@
-//! Control groups: from what each task's `css_set` names up to the root of every hierarchy, and the
-//! container that the names on the way speak of.
+//! Control groups: from what each task's `css_set` names up to the root of every hierarchy.
 //!
 //! They are read in the rounds in which files' names are, level by level.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::container::{CONTAINER_BYTES_MAX, Said, said, unescape};
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::cgroup::{NAME_BYTES_MAX, SUBSYS_MAX, for_each_subsys};
-use panoptes_decoders::layout::{Packing, View, c_string};
+use panoptes_decoders::layout::{Field, Packing, View, c_string};
 use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{CgroupRow, CssSetRow, CssStateRow, KernfsRow, NONE, Rows, Snapshot};
 use super::{Kernel, Maps, Walker, row_of};
-
-/// Deepest control group that is followed; a container's is three or so deep.
-const DEPTH_MAX: u32 = 64;
 
 /// Kinds of structures that lead to a control group's name.
 pub(super) const KINDS: usize = 4;
@@ -85,7 +80,21 @@ impl Groups<'_> {
         match kind {
             0 => {
                 let Some(layout) = &layouts.css_set else { return };
+                let next = layout.hlist.map_or(0, |field| view.u64_at(field, 0));
+                if next != 0 {
+                    let at = KernelVa(next).minus(layout.hlist.map_or(0, |f| f.offset.into()));
+                    row_of(&mut maps.css_sets, self.sets, at, || CssSetRow {
+                        address: at,
+                        ..CssSetRow::default()
+                    });
+                }
                 let set = &mut self.sets[row];
+                let head =
+                    |field: Option<Field>| KernelVa(field.map_or(0, |field| view.u64_at(field, 0)));
+                (set.first_task, set.first_moving) = (head(layout.tasks), head(layout.mg_tasks));
+                if !set.is_used {
+                    return;
+                }
                 set.unified = group_row(maps, self.all, view.pointer(layout.dfl_cgrp));
                 for_each_subsys(layout, bytes, |index, address| {
                     set.states[index] = row_of(&mut maps.css_states, self.states, address, || {
@@ -112,24 +121,7 @@ impl Groups<'_> {
 }
 
 impl Walker {
-    /// Gives every `css_set` its container, by the names of its control groups.
-    pub(super) fn find_containers<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        self.read_group_names(source, kernel);
-        for index in 0..self.snapshot.css_sets.len() {
-            let mut name = [0; CONTAINER_BYTES_MAX];
-            let found = container_of(&self.snapshot, &self.snapshot.css_sets[index], &mut name);
-            let range = match found {
-                Found::Unknown => None,
-                Found::None => Some(0..0),
-                Found::Container(length) => self.snapshot.bytes.extend(&name[..length]),
-            };
-            let set = &mut self.snapshot.css_sets[index];
-            set.known = range.is_some();
-            set.container = range.unwrap_or_default();
-        }
-    }
-
-    fn read_group_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    pub(super) fn read_group_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let mut done = 0;
         while done < self.snapshot.kernfs_nodes.len() {
             self.reader.clear();
@@ -157,64 +149,6 @@ impl Walker {
     }
 }
 
-/// What a `css_set` says of containers.
-enum Found {
-    /// Part of it could not be read.
-    Unknown,
-    /// Its tasks are in none.
-    None,
-    /// They are in one, whose name has so many bytes.
-    Container(usize),
-}
-
-/// Finds the container of the tasks of a `css_set`, in the version 2 hierarchy or else in the others, and
-/// writes its name to `out`.
-fn container_of(
-    snapshot: &Snapshot,
-    set: &CssSetRow,
-    out: &mut [u8; CONTAINER_BYTES_MAX],
-) -> Found {
-    let others = set.states.iter().filter_map(|&state| snapshot.css_states.at(state));
-    let groups = core::iter::once(set.unified).chain(others.map(|state| state.cgroup));
-    let mut last = NONE;
-    for group in groups {
-        if group == last {
-            continue;
-        }
-        last = group;
-        match innermost(snapshot, group) {
-            None => return Found::Unknown,
-            Some(Said::Nothing) => {}
-            Some(Said::Outside) => return Found::None,
-            Some(Said::Name(name)) => return Found::Container(unescape(name, out)),
-            Some(Said::Id(id)) => {
-                let id = id.get(..CONTAINER_BYTES_MAX).unwrap_or(id);
-                out[..id.len()].copy_from_slice(id);
-                return Found::Container(id.len());
-            }
-        }
-    }
-    if set.unified == NONE { Found::Unknown } else { Found::None }
-}
-
-/// What the innermost control group says that says anything; `None` where a name could not be read.
-fn innermost(snapshot: &Snapshot, group: u32) -> Option<Said<'_>> {
-    let mut at = snapshot.cgroups.at(group)?.node;
-    for _ in 0..DEPTH_MAX {
-        let node = snapshot.kernfs_nodes.at(at)?;
-        let above = snapshot.kernfs_nodes.at(node.parent);
-        let above = above.and_then(|node| node.text.as_ref());
-        let above = above.map_or(&[][..], |text| snapshot.text(text));
-        match said(snapshot.text(node.text.as_ref()?), above) {
-            // The root of a hierarchy has no directory above.
-            Said::Nothing if node.parent == NONE => break,
-            Said::Nothing => at = node.parent,
-            found => return Some(found),
-        }
-    }
-    Some(Said::Nothing)
-}
-
 /// A `css_set` of no control groups.
 impl Default for CssSetRow {
     fn default() -> Self {
@@ -222,8 +156,12 @@ impl Default for CssSetRow {
             address: KernelVa::NULL,
             unified: NONE,
             states: [NONE; SUBSYS_MAX],
-            container: 0..0,
+            container: NONE,
             known: false,
+            is_used: false,
+            first_task: KernelVa::NULL,
+            first_moving: KernelVa::NULL,
+            closed: false,
         }
     }
 }

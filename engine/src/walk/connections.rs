@@ -14,6 +14,7 @@ use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::source::MemorySource;
 
+use super::ends::{Ends, Packings};
 use super::snapshot::{ConnectionRow, NetRow};
 use super::{Kernel, NONE, Walker, fetch, fetch_groups, row_of};
 use crate::address::{AddressMap, Insertion};
@@ -50,6 +51,7 @@ impl Walker {
         });
         self.adopt();
         self.link_files();
+        Ends::join(&mut self.snapshot, &mut self.maps.visited);
     }
 
     /// Reads all sockets of one table.
@@ -217,6 +219,11 @@ impl Walker {
             row.network_namespace =
                 snapshot.nets.at(row.network_namespace).map_or(0, |net| net.inum);
         }
+        for row in snapshot.sockets.iter_mut() {
+            let net = row.endpoints.and_then(|endpoints| self.maps.nets.get(endpoints.net.0));
+            row.network_namespace =
+                net.and_then(|net| snapshot.nets.at(net)).map_or(0, |net| net.inum);
+        }
     }
 
     /// Reads counters and holders of the sockets that are whole `tcp_sock`s, and what state those are in
@@ -228,6 +235,7 @@ impl Walker {
         const TCP_FIN_WAIT2: u8 = 5;
         const TCP_LISTEN: u8 = 10;
         let layouts = &kernel.layouts;
+        self.scratch.ends.list(layouts, &self.snapshot);
         let connections = &mut self.snapshot.connections;
         let (full, sockets) = (&mut self.scratch.addresses, &mut self.scratch.more);
         let rows = &mut self.scratch.owners;
@@ -253,7 +261,16 @@ impl Walker {
         let routes = &mut self.scratch.results;
         routes.clear();
         routes.resize(whole, KernelVa::NULL);
+        // Which of them are sockets of TCP still, when their counters are read: memory that has been given away since
+        // holds numbers of another kind.
+        let are_tcp = &mut self.scratch.numbers;
+        are_tcp.clear();
+        are_tcp.resize(whole, 0);
         let losses = &mut self.snapshot.losses;
+        let Ends {
+            socket_files, sockets: held, socks, terminal_files, privates, terminals, ..
+        } = &mut self.scratch.ends;
+        let packings = Packings::of(layouts);
         fetch_groups(
             &mut self.reader,
             source,
@@ -262,13 +279,26 @@ impl Walker {
                 (&layouts.sock.packing, full),
                 (&layouts.tcp_sock.packing, full),
                 (&layouts.inet_timewait_sock.packing, left),
+                (&layouts.socket.packing, held),
+                (&packings.private, privates),
             ],
             |group, index, bytes| {
                 let Some(bytes) = bytes else {
                     losses.unreadable += 1;
                     return;
                 };
-                if group == 2 {
+                if group == 3 {
+                    let view = View::new(bytes);
+                    if view.pointer(layouts.socket.file) == socket_files[index].1 {
+                        socks[index] = view.pointer(layouts.socket.sk);
+                    }
+                } else if group == 4 {
+                    let Some(layout) = &layouts.tty_file_private else { return };
+                    let view = View::new(bytes);
+                    if view.pointer(layout.file) == terminal_files[index].1 {
+                        terminals[index] = view.pointer(layout.tty);
+                    }
+                } else if group == 2 {
                     let view = View::new(bytes);
                     let state = view.unsigned(layouts.inet_timewait_sock.tw_substate) as u8;
                     if state == TCP_FIN_WAIT2 {
@@ -279,18 +309,20 @@ impl Walker {
                     let is_tcp = view.unsigned(layouts.sock.sk_type) as u16 == SOCK_STREAM
                         && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;
                     if is_tcp {
+                        are_tcp[index] = 1;
                         sockets[index] = view.pointer(layouts.sock.sk_socket);
                         // What listens sends nothing itself: a route in it would be one from before.
                         if connections[rows[index] as usize].endpoints.state != TCP_LISTEN {
                             routes[index] = view.pointer(layouts.sock.sk_dst_cache);
                         }
                     }
-                } else {
+                } else if are_tcp[index] == 1 {
                     connections[rows[index] as usize].counters =
                         Some(Counters::decode(&layouts.tcp_sock, bytes));
                 }
             },
         );
+        self.scratch.ends.make_rows(&mut self.snapshot, &mut self.maps.visited);
         self.read_holders_and_routes(source, kernel);
     }
 
@@ -311,15 +343,41 @@ impl Walker {
         let sockets = &self.scratch.more;
         orphans.clear();
         orphan_rows.clear();
+        let packings = Packings::of(layouts);
+        let (ends, held) = (&mut self.scratch.ends, &mut self.snapshot.sockets);
+        let terminals = &mut self.snapshot.terminals;
         fetch_groups(
             &mut self.reader,
             source,
             kernel,
-            [(&layouts.socket.packing, sockets), (&layouts.dst_entry.packing, routes)],
+            [
+                (&layouts.socket.packing, sockets),
+                (&layouts.dst_entry.packing, routes),
+                (&layouts.sock_common.packing, &ends.socks),
+                (&layouts.sock.packing, &ends.socks),
+                (&packings.terminal, &ends.terminals),
+            ],
             |group, index, bytes| {
-                let Some(view) = bytes.map(View::new) else { return };
-                if group == 1 {
-                    devices[index] = view.pointer(layouts.dst_entry.dev);
+                let Some(bytes) = bytes else { return };
+                let view = View::new(bytes);
+                match group {
+                    0 => {}
+                    1 => devices[index] = view.pointer(layouts.dst_entry.dev),
+                    2 => {
+                        held[index].endpoints =
+                            Some(Endpoints::decode(&layouts.sock_common, bytes));
+                    }
+                    3 => {
+                        held[index].kind = view.unsigned(layouts.sock.sk_type) as u16;
+                        held[index].protocol = view.unsigned(layouts.sock.sk_protocol) as u16;
+                    }
+                    _ => {
+                        let Some(layout) = &layouts.tty_struct else { return };
+                        terminals[index].link_address = view.pointer(layout.link);
+                        terminals[index].number = view.unsigned(layout.index) as u32;
+                    }
+                }
+                if group != 0 {
                     return;
                 }
                 let file = view.pointer(layouts.socket.file);
@@ -330,6 +388,7 @@ impl Walker {
                 }
             },
         );
+        ends.list_unix(layouts, held);
         let device_numbers = &mut self.scratch.numbers;
         device_numbers.clear();
         device_numbers.resize(devices.len(), 0);
@@ -340,10 +399,14 @@ impl Walker {
             [
                 (&layouts.net_device_index.packing, devices),
                 (&layouts.socket_alloc.packing, orphans),
+                (&packings.unix, &ends.unix),
             ],
             |group, index, bytes| {
                 let Some(view) = bytes.map(View::new) else { return };
-                if group == 0 {
+                if group == 2 {
+                    let Some(layout) = &layouts.unix_sock else { return };
+                    held[ends.unix_rows[index] as usize].peer_address = view.pointer(layout.peer);
+                } else if group == 0 {
                     let number = view.unsigned(layouts.net_device_index.ifindex);
                     device_numbers[index] = number as u32;
                 } else {

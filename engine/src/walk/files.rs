@@ -35,7 +35,14 @@ const ATTEMPTS_MAX: u32 = 8;
 impl FileRow {
     /// A file to be read.
     pub(super) fn new(address: KernelVa) -> Self {
-        Self { address, inode: NONE, connection: NONE, ..Self::default() }
+        Self {
+            address,
+            inode: NONE,
+            connection: NONE,
+            socket: NONE,
+            terminal: NONE,
+            ..Self::default()
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Roots {
     pub boot_id: KernelVa,
     /// `total_forks`
     pub total_forks: KernelVa,
+    /// `css_set_table`: all sets of control groups.
+    pub css_set_table: KernelVa,
     /// `gate_vma`: the area of the vsyscall page, which /proc shows in every process.
     pub gate_vma: KernelVa,
 }

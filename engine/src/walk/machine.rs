@@ -15,6 +15,10 @@ const VSYSCALL_ADDRESS: u64 = 0xffff_ffff_ff60_0000;
 /// (include/linux/timekeeper_internal.h, 5.10 to 7.2).
 const READ_BASE_BYTES: u32 = 48;
 
+/// `css_set_table` has `1 << CSS_SET_HASH_BITS` heads of lists (kernel/cgroup/cgroup.c, 5.10 to 7.2).
+pub(super) const CSS_SET_HEADS: usize = 1 << 7;
+const CSS_SET_TABLE_BYTES: u32 = CSS_SET_HEADS as u32 * 8;
+
 impl Walker {
     /// Reads what the machine says of itself, in one batch. What is not known is left out.
     pub(super) fn read_machine<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
@@ -29,8 +33,14 @@ impl Walker {
         reader.push(space, roots.gate_vma, &layouts.vm_area_struct.packing);
         reader.push_bytes(space, KernelVa(VSYSCALL_ADDRESS), 1);
         reader.push_bytes(space, roots.timekeeper, READ_BASE_BYTES);
+        reader.push_bytes(space, roots.css_set_table, CSS_SET_TABLE_BYTES);
         reader.run(source, space.levels);
 
+        let heads = &mut self.hearsay.css_sets;
+        heads.clear();
+        if let Some(bytes) = reader.object(8) {
+            heads.extend(bytes.chunks_exact(8).map(|word| KernelVa(u64_at(word, 0))));
+        }
         let mut machine = Machine::default();
         if let Some(view) = reader.object(0).map(View::new) {
             let name = view.bytes(layouts.uts_namespace.nodename);
@@ -41,6 +51,17 @@ impl Walker {
             // What does not look like a clock is none: after 2000, before 2200.
             machine.calendar_seconds = Some(view.signed(timekeeper.xtime_sec))
                 .filter(|seconds| (946_684_800..7_258_118_400).contains(seconds));
+            let fraction = timekeeper.coarse_nsec.map_or_else(
+                || {
+                    let shift = view.unsigned(timekeeper.shift).min(63);
+                    view.unsigned(timekeeper.xtime_nsec) >> shift
+                },
+                |field| view.unsigned(field),
+            );
+            machine.calendar_ns = machine
+                .calendar_seconds
+                .filter(|_| fraction <= 1_000_000_000)
+                .map(|seconds| seconds * 1_000_000_000 + fraction as i64);
             let (real, boot) =
                 (view.signed(timekeeper.offs_real), view.signed(timekeeper.offs_boot));
             machine.boot_to_real_ns = machine.calendar_seconds.and_then(|_| real.checked_sub(boot));

@@ -4,11 +4,14 @@
 //! [`Reader`], so the count of batches is that of the levels, not of the objects. [`Walker::scan`] has the
 //! order; the files beside this one have a round or a few each, one an entity.
 //!
-//! Nothing here decides what is worth saying, and nothing is remembered from one scan to the next.
+//! Nothing here decides what is worth saying. What is remembered from one scan to the next is only where to look:
+//! network interfaces, run queues, tasks that no list shows.
 
 mod cgroups;
 mod connections;
+mod containers;
 mod descriptors;
+mod ends;
 mod files;
 mod interfaces;
 mod kernel;
@@ -19,19 +22,22 @@ mod processes;
 mod rows;
 mod snapshot;
 mod tasks;
+mod views;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::Packing;
 use panoptes_decoders::source::MemorySource;
 
+pub use containers::HOST_NAME_BYTES;
 pub use kernel::{Kernel, Roots};
 pub use snapshot::{
-    AddressList, CgroupRow, ConnectionRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
-    FileRow, FilesRow, Ids, InodeRow, InterfaceRow, KernfsRow, Losses, Machine, MmRow, MountRow,
-    NONE, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, Snapshot, SuperBlockRow, ThreadRow,
-    VmaRow, view,
+    AddressList, CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow,
+    DescriptorRow, FileRow, FilesRow, Ids, InodeRow, InterfaceRow, KernfsRow, Losses, Machine,
+    MmRow, MountRow, NONE, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, Snapshot,
+    SocketRow, SuperBlockRow, TerminalRow, ThreadRow, Views, VmaRow, view,
 };
 
+use self::views::Hearsay;
 use crate::address::{AddressMap, Insertion, Reader, ReaderSizes};
 use crate::limits::Limits;
 
@@ -95,13 +101,18 @@ pub struct Walker {
     pub(crate) snapshot: Snapshot,
     maps: Maps,
     scratch: Scratch,
+    hearsay: Hearsay,
     interface_age: u32,
+    /// Paths are hashed with it: random, secret from the guests.
+    seed: u64,
 }
 
 /// Which addresses were seen in this scan, and in which row they are.
 #[derive(Debug)]
 struct Maps {
     tasks: AddressMap,
+    /// Every `struct pid` of the IDR.
+    pids: AddressMap,
     mms: AddressMap,
     files_structs: AddressMap,
     files: AddressMap,
@@ -115,6 +126,7 @@ struct Maps {
     css_states: AddressMap,
     cgroups: AddressMap,
     kernfs_nodes: AddressMap,
+    containers: AddressMap,
     /// Anything that is only to be visited once in its round.
     visited: AddressMap,
 }
@@ -133,6 +145,7 @@ struct Scratch {
     torn: Vec<u32>,
     numbers: Vec<u32>,
     orphans: Vec<u32>,
+    ends: ends::Ends,
     slices: Vec<descriptors::Slice>,
     /// Files and what may be the paths by which users know them.
     user_paths: Vec<(u32, PathRef)>,
@@ -152,6 +165,8 @@ impl Walker {
         // Names: one a file, and the directories above them.
         let dentries = files + files / 4;
         let list = dentries.max(vmas).max(threads).max(processes).max(connections) + 8192;
+        let containers = limits.containers_seen_max();
+        let css_sets = containers.max(CSS_SETS_MAX);
         let mut salt = key;
         let mut map = |capacity| {
             salt = salt.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key;
@@ -161,6 +176,7 @@ impl Walker {
             reader: Reader::new(ReaderSizes::default()),
             maps: Maps {
                 tasks: map(threads),
+                pids: map(threads),
                 mms: map(processes),
                 files_structs: map(processes),
                 files: map(files),
@@ -170,10 +186,11 @@ impl Walker {
                 super_blocks: map(4096),
                 names: map(4096),
                 nets: map(4096),
-                css_sets: map(CSS_SETS_MAX),
+                css_sets: map(css_sets),
                 css_states: map(CGROUPS_MAX),
                 cgroups: map(CGROUPS_MAX),
                 kernfs_nodes: map(CGROUPS_MAX),
+                containers: map(containers),
                 visited: map(list),
             },
             snapshot: Snapshot {
@@ -194,11 +211,14 @@ impl Walker {
                 super_blocks: Rows::with_capacity(4096),
                 names: Rows::with_capacity(4096),
                 nets: Rows::with_capacity(4096),
-                css_sets: Rows::with_capacity(CSS_SETS_MAX),
+                css_sets: Rows::with_capacity(css_sets),
                 css_states: Rows::with_capacity(CGROUPS_MAX),
                 cgroups: Rows::with_capacity(CGROUPS_MAX),
                 kernfs_nodes: Rows::with_capacity(CGROUPS_MAX),
+                containers: Rows::with_capacity(containers),
                 connections: Rows::with_capacity(connections),
+                sockets: Rows::with_capacity(files),
+                terminals: Rows::with_capacity(ends::TERMINALS_MAX),
                 interfaces: Rows::with_capacity(256),
                 bytes: Rows::with_capacity(processes * 256 + (4 << 20)),
                 task_list_closed: false,
@@ -216,12 +236,15 @@ impl Walker {
                 torn: Vec::with_capacity(TORN_MAX),
                 numbers: Vec::with_capacity(connections),
                 orphans: Vec::with_capacity(connections),
+                ends: ends::Ends::new(files),
                 slices: Vec::with_capacity(descriptors::SLICES_MAX),
                 user_paths: Vec::with_capacity(files::USER_PATHS_MAX),
                 nodes: Vec::with_capacity(vmas / 2 + processes),
                 more_nodes: Vec::with_capacity(vmas / 2 + processes),
             },
+            hearsay: Hearsay::new(processes),
             interface_age: 0,
+            seed: key.rotate_left(31),
         }
     }
 
@@ -264,8 +287,11 @@ impl Walker {
             }
             self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
         }
+        self.follow_control_groups(kernel);
         self.check_descriptors(source, kernel);
         self.check_stability(source, kernel);
+        self.find_run_queues(source, kernel);
+        self.note_missing(kernel);
         self.count_losses();
         Ok(&self.snapshot)
     }
@@ -273,6 +299,7 @@ impl Walker {
     /// The next scan reads everything anew, as if it were the first.
     pub fn forget(&mut self) {
         self.interface_age = 0;
+        self.hearsay.forget();
         self.snapshot.interfaces.clear();
     }
 
@@ -299,7 +326,10 @@ impl Walker {
             css_states,
             cgroups,
             kernfs_nodes,
+            containers,
             connections,
+            sockets,
+            terminals,
             interfaces: _,
             bytes,
             task_list_closed,
@@ -326,7 +356,10 @@ impl Walker {
         css_states.clear();
         cgroups.clear();
         kernfs_nodes.clear();
+        containers.clear();
         connections.clear();
+        sockets.clear();
+        terminals.clear();
         bytes.clear();
         *task_list_closed = false;
         *idr_whole = false;
@@ -334,6 +367,7 @@ impl Walker {
         let maps = &mut self.maps;
         for map in [
             &mut maps.tasks,
+            &mut maps.pids,
             &mut maps.mms,
             &mut maps.files_structs,
             &mut maps.files,
@@ -347,11 +381,13 @@ impl Walker {
             &mut maps.css_states,
             &mut maps.cgroups,
             &mut maps.kernfs_nodes,
+            &mut maps.containers,
             &mut maps.visited,
         ] {
             map.clear();
         }
         self.reader.forget_translations();
+        self.hearsay.begin_scan();
     }
 
     fn count_losses(&mut self) {
@@ -372,7 +408,10 @@ impl Walker {
             snapshot.css_states.dropped,
             snapshot.cgroups.dropped,
             snapshot.kernfs_nodes.dropped,
+            snapshot.containers.dropped,
             snapshot.connections.dropped,
+            snapshot.sockets.dropped,
+            snapshot.terminals.dropped,
             snapshot.interfaces.dropped,
             snapshot.bytes.dropped,
         ]

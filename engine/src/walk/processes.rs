@@ -101,6 +101,7 @@ impl Walker {
             let end = count.min(start + CHUNK);
             start = self.read_chunk(source, kernel, start, end);
         }
+        self.list_css_sets(kernel);
         self.find_files_structs();
         self.read_nets(source, kernel);
         self.read_mms(source, kernel);
@@ -169,6 +170,8 @@ impl Walker {
             };
             if let Some(view) = object(0, task.signal) {
                 process.ended_runtime_ns = view.unsigned(layouts.signal_struct.sum_sched_runtime);
+                process.first_thread =
+                    Some(KernelVa(view.u64_at(layouts.signal_struct.thread_head, 0)));
             }
             if let Some(view) = object(1, task.fs) {
                 process.cwd = path_of(
@@ -192,12 +195,15 @@ impl Walker {
             let nsproxy = object(3, task.nsproxy);
             let pointer = |field| nsproxy.map_or(KernelVa::NULL, |view| view.pointer(field));
             mnts.push(pointer(layouts.nsproxy.mnt_ns));
+            process.uts_namespace = pointer(layouts.nsproxy.uts_ns);
             let net = pointer(layouts.nsproxy.net_ns);
             // The row's index for now; its number when that has been read.
             process.network_namespace =
                 row_of(&mut self.maps.nets, &mut snapshot.nets, net, || NetRow::new(net));
             // The number by which a task knows itself is its struct pid's deepest: numbers[level].
-            let level = object(4, task.thread_pid)
+            let pid = object(4, task.thread_pid);
+            process.first_of_pid = pid.map(|view| KernelVa(view.u64_at(layouts.pid.tasks, 0)));
+            let level = pid
                 .map(|view| view.unsigned(layouts.pid.level) as u32)
                 .filter(|&level| level <= LEVEL_MAX);
             pids.push(level.map_or(KernelVa::NULL, |level| {
@@ -209,6 +215,7 @@ impl Walker {
             process.css_set =
                 row_of(&mut self.maps.css_sets, &mut snapshot.css_sets, groups, || CssSetRow {
                     address: groups,
+                    is_used: true,
                     ..CssSetRow::default()
                 });
             let mm_row = || MmRow { address: task.mm, complete: true, ..MmRow::default() };

@@ -18,20 +18,13 @@ use panoptes_decoders::kernel::super_block::Filesystem;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
+pub use super::containers::ContainerRow;
+pub use super::ends::{SocketRow, TerminalRow};
 pub use super::rows::Rows;
+pub use super::views::{Views, view};
 
 /// An index that refers to nothing: there is none, or it could not be read.
 pub const NONE: u32 = u32::MAX;
-
-/// The views in which a thread was seen, as bits.
-pub mod view {
-    /// The pid IDR.
-    pub const IDR: u8 = 1;
-    /// The task list (processes only).
-    pub const TASK_LIST: u8 = 2;
-    /// Its thread group's list.
-    pub const THREAD_GROUP: u8 = 4;
-}
 
 /// One thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,7 +32,7 @@ pub struct ThreadRow {
     /// What its `task_struct` says.
     pub task: Task,
     /// Where it was seen: [`view`].
-    pub views: u8,
+    pub views: u16,
     /// Index of its process.
     pub process: u32,
     /// Index of its table of descriptors.
@@ -89,6 +82,12 @@ pub struct ProcessRow {
     pub mount_namespace: u32,
     /// Number of the network namespace, or 0.
     pub network_namespace: u32,
+    /// `struct uts_namespace *`
+    pub uts_namespace: KernelVa,
+    /// Index of the container that it is in.
+    pub container: u32,
+    /// Whether that could be found out, so that none means none.
+    pub container_known: bool,
     /// Current directory.
     pub cwd: PathRef,
     /// Index of its address space.
@@ -105,6 +104,14 @@ pub struct ProcessRow {
     pub thread_count: u32,
     /// Whether it was still the same at the end of the scan, so that what was read belongs together.
     pub stable: bool,
+    /// First of its signal's list of threads, if that could be read: the address of its `thread_node`.
+    pub first_thread: Option<KernelVa>,
+    /// First of its `struct pid`'s list of tasks, if that could be read: the address of its `pid_links`.
+    pub first_of_pid: Option<KernelVa>,
+    /// Views that would show it if nobody had taken it out, that were whole, and that do not show it: [`view`].
+    pub missing: Views,
+    /// Views that would, of which this scan cannot say.
+    pub unknown: Views,
 }
 
 impl Default for ProcessRow {
@@ -116,6 +123,9 @@ impl Default for ProcessRow {
             pid_namespace: 0,
             mount_namespace: 0,
             network_namespace: 0,
+            uts_namespace: KernelVa::NULL,
+            container: NONE,
+            container_known: false,
             cwd: PathRef::default(),
             mm: NONE,
             css_set: NONE,
@@ -124,6 +134,10 @@ impl Default for ProcessRow {
             threads_runtime_ns: 0,
             thread_count: 0,
             stable: true,
+            first_thread: None,
+            first_of_pid: None,
+            missing: Views::NONE,
+            unknown: Views::NONE,
         }
     }
 }
@@ -235,6 +249,10 @@ pub struct FileRow {
     pub mapped: bool,
     /// Index of its TCP connection.
     pub connection: u32,
+    /// Index of its socket.
+    pub socket: u32,
+    /// Index of its terminal.
+    pub terminal: u32,
 }
 
 /// One inode.
@@ -347,10 +365,18 @@ pub struct CssSetRow {
     pub unified: u32,
     /// By controller, the index of its part of a control group.
     pub states: [u32; SUBSYS_MAX],
-    /// The container that they are of, as a range of [`Snapshot::bytes`]; empty when they are of none.
-    pub container: Range<u32>,
+    /// Index of the container that they are of.
+    pub container: u32,
     /// Whether that could be found out.
     pub known: bool,
+    /// Whether a task that was seen has them; otherwise only the kernel's table of them does.
+    pub is_used: bool,
+    /// First of its tasks: the address of its `cg_list`, or of the list's head.
+    pub first_task: KernelVa,
+    /// First of its tasks that are being moved, in the same way.
+    pub first_moving: KernelVa,
+    /// Whether the list of its tasks could be followed to its end.
+    pub closed: bool,
 }
 
 /// A controller's part of a control group.
@@ -496,6 +522,9 @@ pub struct Machine {
     pub boot_to_real_ns: Option<i64>,
     /// Calendar time by its own clock, in seconds since 1970, when known.
     pub calendar_seconds: Option<i64>,
+    /// The same in nanoseconds, as of the last tick: the clock by which files are modified (`tk_xtime`,
+    /// kernel/time/timekeeping.c).
+    pub calendar_ns: Option<i64>,
     /// A number that every tick of its clock makes another, when known. It stands still in a machine that is idle, and in one
     /// that does not run.
     pub ticks: Option<u64>,
@@ -516,6 +545,7 @@ impl Default for Machine {
             hostname: [0; 65],
             boot_to_real_ns: None,
             calendar_seconds: None,
+            calendar_ns: None,
             ticks: None,
             tsc_khz: None,
             boot_id: [0; 16],
@@ -568,10 +598,16 @@ pub struct Snapshot {
     pub cgroups: Rows<CgroupRow>,
     /// Directories of control groups.
     pub kernfs_nodes: Rows<KernfsRow>,
+    /// Containers, and those around them.
+    pub containers: Rows<ContainerRow>,
     /// Network namespaces; the initial one first.
     pub nets: Rows<NetRow>,
     /// TCP sockets.
     pub connections: Rows<ConnectionRow>,
+    /// Sockets that descriptors lead to, of every family.
+    pub sockets: Rows<SocketRow>,
+    /// Terminals that descriptors lead to, and the other ends of those.
+    pub terminals: Rows<TerminalRow>,
     /// Network interfaces.
     pub interfaces: Rows<InterfaceRow>,
     /// Long names and command lines.
@@ -616,13 +652,8 @@ impl Snapshot {
 
     /// The container that a process is in: the identifier or name that its runtime gave it.
     pub fn container_of(&self, process: &ProcessRow) -> Option<&[u8]> {
-        let container = self.text(&self.css_sets.at(process.css_set)?.container);
+        let container = self.text(&self.containers.at(process.container)?.id);
         (!container.is_empty()).then_some(container)
-    }
-
-    /// Whether a process's control groups could be read, so that no container means none.
-    pub fn knows_container_of(&self, process: &ProcessRow) -> bool {
-        self.css_sets.at(process.css_set).is_some_and(|set| set.known)
     }
 
     /// A process's leader.

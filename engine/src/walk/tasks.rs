@@ -2,7 +2,8 @@
 //!
 //! The IDR reaches all `struct pid` in about four rounds; each leads to its task. The two lists are
 //! then followed over what was already read; only a task that they name and the IDR does not is read in
-//! addition. The difference between the views is itself a finding, so each row says where it was seen.
+//! addition. The difference between the views is itself a finding, so each row says where it was seen;
+//! what else leads to tasks is in `views`.
 
 use core::mem;
 
@@ -19,6 +20,8 @@ use crate::address::Insertion;
 /// How many rounds of tasks that only a list names are read in one scan: one for those born meanwhile,
 /// the rest for a chain of hidden ones.
 const EXTRA_ROUNDS_MAX: u32 = 64;
+/// The same, of tasks that neither the IDR nor a list names.
+const HEARSAY_ROUNDS_MAX: u32 = 8;
 
 impl Walker {
     /// Fills `threads` in.
@@ -39,22 +42,43 @@ impl Walker {
         }
         self.read_pid_idr(source, kernel, &mut found);
         let numbers = mem::take(&mut self.scratch.owners);
-        self.fetch_tasks(source, kernel, &found, view::IDR, &numbers);
+        self.fetch_tasks(source, kernel, &found, view::IDR | view::PID_LIST, &numbers);
         self.scratch.owners = numbers;
+
+        // A task of the tree that could not be read, or looks like none, takes itself out of the view.
+        self.hearsay.idr_trusted = self.snapshot.idr_whole && self.snapshot.losses.unreadable == 0;
 
         // A tree that somebody made up must not leave the lists without room.
         self.maps.visited.clear();
-        for _ in 0..EXTRA_ROUNDS_MAX {
+        self.follow_lists(source, kernel, &mut found);
+        for _ in 0..HEARSAY_ROUNDS_MAX {
             found.clear();
-            self.follow_task_list(kernel, &mut found);
-            self.follow_thread_groups(kernel, &mut found);
-            if found.is_empty() {
+            self.follow_hearsay(kernel, &mut found);
+            if found.is_empty() || !self.fetch_hearsay(source, kernel, &found) {
                 break;
             }
-            self.fetch_tasks(source, kernel, &found, 0, &[]);
+            self.follow_lists(source, kernel, &mut found);
         }
         self.scratch.addresses = found;
         Ok(())
+    }
+
+    /// Follows the task list and the thread groups, and reads the tasks that only they name.
+    fn follow_lists<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        found: &mut Vec<KernelVa>,
+    ) {
+        for _ in 0..EXTRA_ROUNDS_MAX {
+            found.clear();
+            self.follow_task_list(kernel, found);
+            self.follow_thread_groups(kernel, found);
+            if found.is_empty() {
+                break;
+            }
+            self.fetch_tasks(source, kernel, found, 0, &[]);
+        }
     }
 
     /// Collects the address of every task that the initial pid namespace's IDR leads to.
@@ -142,12 +166,20 @@ impl Walker {
         numbers.resize(pids.len(), 0);
         upids.clear();
         upids.extend(pids.iter().map(|pid| pid.plus(first_number)));
+        let rq = layouts.rq.as_ref().map(|layout| layout.packing).unwrap_or_default();
+        let hearsay = &mut self.hearsay;
+        let known_pids = &mut self.maps.pids;
+        let queues = mem::take(&mut hearsay.run_queues);
         fetch_groups(
             &mut self.reader,
             source,
             kernel,
-            [(&layouts.upid.packing, upids), (&layouts.pid.packing, &pids)],
+            [(&layouts.upid.packing, upids), (&layouts.pid.packing, &pids), (&rq, &queues)],
             |group, index, bytes| {
+                if group == 2 {
+                    hearsay.take_run_queue(kernel, queues[index], bytes);
+                    return;
+                }
                 let Some(view) = bytes.map(View::new) else {
                     losses.unreadable += u32::from(group == 1);
                     whole = false;
@@ -157,6 +189,10 @@ impl Walker {
                     numbers[index] = view.unsigned(layouts.upid.nr) as u32;
                     return;
                 }
+                if known_pids.insert(pids[index].0, 0) == Insertion::Full {
+                    whole = false;
+                }
+                hearsay.take_group_heads(view, layouts.pid.tasks);
                 let first = view.u64_at(layouts.pid.tasks, 0);
                 // A struct pid outlives its thread while a process group or session bears its number.
                 if first != 0 {
@@ -166,6 +202,7 @@ impl Walker {
                 }
             },
         );
+        self.hearsay.run_queues = queues;
         self.snapshot.idr_whole = whole;
         self.scratch.more = pids;
     }
@@ -177,7 +214,7 @@ impl Walker {
         source: &mut S,
         kernel: &Kernel,
         addresses: &[KernelVa],
-        seen_in: u8,
+        seen_in: u16,
         numbers: &[u32],
     ) {
         let layout = &kernel.layouts.task_struct;
@@ -257,7 +294,6 @@ impl Walker {
                 }
                 continue;
             }
-            threads[leader].views |= view::THREAD_GROUP;
             let head = first.signal.plus(head_offset);
             let mut link = first.thread_next;
             for _ in 0..=threads.len() {
@@ -287,7 +323,7 @@ impl Walker {
 }
 
 /// Whether the bytes that a list led to can be a task: what is no task at all must not become one by chance.
-fn is_sane(task: &Task, kernel: &Kernel) -> bool {
+pub(super) fn is_sane(task: &Task, kernel: &Kernel) -> bool {
     /// `PID_MAX_LIMIT` (include/linux/threads.h).
     const PID_MAX_LIMIT: u32 = 4 << 20;
     let is_init = task.address == kernel.roots.init_task;

@@ -1,23 +1,35 @@
 //! One machine, watched: scan, difference, records; again and again.
 //!
-//! [`Watched`] joins what the modules before it have: the [`crate::walk`], the [`crate::state`], the
+//! [`Watched`] joins what the modules before it have: the [`crate::walk`], the [`crate::state`], [`crate::attest`], the
 //! [`crate::policy`]. After it is made nothing here allocates. Time and memory are arguments.
+//!
+//! Files are hashed beside all this, a slice at a time ([`Watched::work`]): in a scan only as much as one slice.
 //!
 //! Not here: threads, intervals, finding the kernel, or what becomes of the records.
 
 mod workload;
 
+use std::sync::Arc;
+
 use panoptes_decoders::source::MemorySource;
 use panoptes_profiles::Profile;
+use panoptes_sinks::activities::Activity;
 use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::header::Header;
 
+use crate::attest::{Attest, AttestUsage, Shipped};
+use crate::containers::{ContainerConfig, Images};
+use crate::history::History;
 use crate::limits::Limits;
+use crate::page_cache::Contents;
+use crate::permissions::Permissions;
 use crate::policy::{Policy, PolicyConfig};
+use crate::shells::Shells;
 use crate::state::facts::HeapRule;
-use crate::state::{Births, Settings, State};
+use crate::state::{Change, Changes as _, ConnectionThresholds, Scene, Settings, State};
 use crate::system::kernel_of;
 use crate::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
+use crate::written::Written;
 
 use workload::WorkloadTracker;
 
@@ -43,6 +55,8 @@ pub struct Setup<'a> {
     pub message_ids: u64,
     /// What is reported.
     pub policy: PolicyConfig,
+    /// Which containers are reported, and which images they have.
+    pub containers: Arc<ContainerConfig>,
     /// Whether what is there when we come is reported as if it were new.
     pub report_existing: bool,
     /// The constant parts of its records.
@@ -51,6 +65,26 @@ pub struct Setup<'a> {
     pub identity: Identity,
     /// Its kernel.
     pub profile: &'a Profile,
+    /// What should run there; nothing is attested where that is empty.
+    pub shipped: Arc<Shipped>,
+}
+
+/// What judges the files that run, and what it knows of them. The two belong together: what is known of a file that is
+/// not all in memory is by its place in the index of what was shipped.
+#[derive(Debug)]
+pub struct Attestation {
+    contents: Contents,
+    attest: Attest,
+}
+
+impl Attestation {
+    /// Allocates all that it takes. `key` is random and secret from the guests.
+    pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, key: u64) -> Self {
+        Self {
+            contents: Contents::new(limits, key.rotate_left(29)),
+            attest: Attest::new(limits, shipped, images, key.rotate_left(41)),
+        }
+    }
 }
 
 /// Process 1.
@@ -68,6 +102,12 @@ pub struct Watched {
     kernel: Kernel,
     walker: Walker,
     state: State,
+    contents: Contents,
+    attest: Attest,
+    shells: Shells,
+    written: Written,
+    permissions: Permissions,
+    history: History,
     policy: Policy,
     workload: WorkloadTracker,
     /// When process 1 began, which is so as long as the machine runs.
@@ -85,6 +125,9 @@ pub struct Watched {
 const STILL_NS: i64 = 100_000_000;
 /// So often a clock must have gone on before its standing still means anything.
 const TICKS_SEEN: u8 = 3;
+/// Bytes of files that are hashed in a scan that asked for some: what is small is known at once, and what is not goes
+/// on being hashed however little time there is between scans.
+pub const SLICE_BYTES: usize = 256 << 10;
 
 impl Watched {
     /// Allocates all that watching takes.
@@ -93,10 +136,38 @@ impl Watched {
         let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
         let settings =
             Settings { heap, report_existing: setup.report_existing, ..Settings::default() };
+        let mut state = State::new(&setup.limits, settings, setup.key.rotate_left(17));
+        state.set_thresholds(setup.policy.wanted(setup.policy.thresholds));
+        let wants_written = setup.policy.is_enabled(Activity::FileDescriptorFileContentChange);
+        let wants_history = [
+            Activity::ShellCommandExecuted,
+            Activity::ShellHistoryCleared,
+            Activity::ShellHistoryDisabled,
+        ]
+        .into_iter()
+        .any(|activity| setup.policy.is_enabled(activity));
+        let wants_shells = setup.policy.is_enabled(Activity::ReverseShellDetected);
+        let mut policy = Policy::new(&setup.limits, setup.policy, setup.header, setup.message_ids);
+        let images = setup.containers.images.clone();
+        policy.set_containers(setup.containers);
+        policy.set_shipped(Arc::clone(&setup.shipped));
+        let Attestation { contents, attest } =
+            Attestation::new(&setup.limits, setup.shipped, images, setup.key);
         Self {
             walker: Walker::new(&setup.limits, setup.key),
-            state: State::new(&setup.limits, settings, setup.key.rotate_left(17)),
-            policy: Policy::new(&setup.limits, setup.policy, setup.header, setup.message_ids),
+            state,
+            contents,
+            attest,
+            shells: Shells::new(&setup.limits, wants_shells, setup.key.rotate_left(5)),
+            written: Written::new(&setup.limits, wants_written, setup.key.rotate_left(53)),
+            permissions: Permissions::new(),
+            history: History::new(
+                &setup.limits,
+                wants_history,
+                setup.report_existing,
+                setup.key.rotate_left(13),
+            ),
+            policy,
             workload: WorkloadTracker::new(setup.identity),
             kernel,
             init_start_ns: None,
@@ -118,6 +189,12 @@ impl Watched {
     /// Says which boot this is.
     pub fn set_boot_uuid(&mut self, boot_uuid: [u8; 16]) {
         self.workload.set_boot_uuid(boot_uuid);
+    }
+
+    /// Says which containers are reported from now on, and which images they have.
+    pub fn set_containers(&mut self, containers: Arc<ContainerConfig>) {
+        self.attest.set_images(containers.images.clone());
+        self.policy.set_containers(containers);
     }
 
     /// Scans once and puts a record of every difference into `out`.
@@ -151,8 +228,59 @@ impl Watched {
             return Ok(());
         }
         self.workload.update(snapshot, self.policy.header_mut());
-        self.state.update(snapshot, now_ns, &mut self.policy.reporter(out));
+        let mut reporter = self.policy.reporter(out);
+        self.contents.begin_scan();
+        let written = &mut self.written;
+        let (permissions, kernel) = (&mut self.permissions, &self.kernel);
+        let tell = &mut |scene: &Scene<'_>, change: &Change<'_>| {
+            written.note(scene, change);
+            reporter.change(scene, change);
+            if let Some(judged) = permissions.judge(source, kernel, scene, change) {
+                reporter.permissions(scene, &judged);
+            }
+        };
+        self.state.update_with(snapshot, now_ns, &mut self.contents, tell);
+        let (containers, strings) = (self.state.containers(), self.state.strings());
+        let scene = Scene { snapshot, containers, strings, now_ns };
+        self.attest.update(&scene, &self.state, &mut self.contents, &mut reporter);
+        self.shells.update(&scene, &self.state, &mut self.contents, &mut reporter);
+        let contents = &mut self.contents;
+        self.written.update(source, &self.kernel, &scene, contents, &mut reporter);
+        self.history.update(source, &self.kernel, &scene, &self.state, &mut reporter);
+        if self.contents.has_work() {
+            self.contents.work(source, &self.kernel, SLICE_BYTES, self.attest.shipped().as_ref());
+            self.attest.settle(&scene, &mut self.contents, &mut reporter);
+            self.written.settle(&scene, &mut self.contents, &mut reporter);
+        }
         Ok(())
+    }
+
+    /// Whether files wait to be hashed.
+    pub fn has_work(&self) -> bool {
+        self.contents.has_work()
+    }
+
+    /// Hashes files that scans asked for, as far as about `bytes` bytes to be read: between two scans, as long as there
+    /// is time. What comes to be known is told of by the next scan.
+    pub fn work<S: MemorySource>(&mut self, source: &mut S, bytes: usize) {
+        self.contents.work(source, &self.kernel, bytes, self.attest.shipped().as_ref());
+    }
+
+    /// Judges all that runs anew, by what was shipped now; what judged it until now comes back.
+    pub fn attest_anew(&mut self, attestation: &mut Attestation) {
+        std::mem::swap(&mut self.contents, &mut attestation.contents);
+        std::mem::swap(&mut self.attest, &mut attestation.attest);
+        self.policy.set_shipped(Arc::clone(self.attest.shipped()));
+    }
+
+    /// How much is attested.
+    pub fn attest_usage(&self) -> AttestUsage {
+        self.attest.usage()
+    }
+
+    /// How many shells, or commands typed into them, were left out: for want of room, or because they could not be read.
+    pub fn shell_history_refused(&self) -> u64 {
+        self.history.refused()
     }
 
     /// What the last scan saw.
@@ -160,9 +288,15 @@ impl Watched {
         self.walker.snapshot()
     }
 
-    /// Births since this was last asked.
-    pub fn take_births(&mut self) -> Option<Births> {
-        self.state.take_births()
+    /// Says from when on connections are reported for what they have come to.
+    pub fn set_thresholds(&mut self, thresholds: ConnectionThresholds) {
+        self.state.set_thresholds(self.policy.config().wanted(thresholds));
+    }
+
+    /// Puts the last records into `out`: nothing is scanned any more.
+    pub fn finish(&mut self, now_ns: i64, out: &mut Producer) {
+        let mut reporter = self.policy.reporter(out);
+        self.state.finish(self.walker.snapshot(), now_ns, &mut reporter);
     }
 }
 

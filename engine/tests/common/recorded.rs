@@ -113,7 +113,7 @@ pub(crate) fn each_line(
     mut sink: impl FnMut(&[u8]),
 ) -> LineCounts {
     let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
-    let traits = Traits { heap, gate_area: snapshot.machine.gate };
+    let traits = Traits { heap, gate_area: snapshot.machine.gate, contents: None, commands: &[] };
     let written = writer.write(snapshot, Kinds::ALL, &traits, &mut |line| {
         sink(line);
         Ok::<(), std::convert::Infallible>(())

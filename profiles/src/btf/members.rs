@@ -6,7 +6,10 @@ use super::{Btf, DEPTH_MAX, Type, VISITS_MAX, kind};
 
 impl Members for Btf<'_> {
     fn member(&self, structure: &str, path: &str) -> Option<Member> {
-        let mut inside = self.structure(structure)?;
+        let Some(mut inside) = self.structure(structure) else {
+            let value = u32::try_from(self.enumerator(structure, path)?).ok()?;
+            return Some(Member { offset: value, size: 0 });
+        };
         let mut offset = 0_u32;
         let mut visits = VISITS_MAX;
         let mut names = path.split('.').peekable();
@@ -26,7 +29,8 @@ impl Members for Btf<'_> {
     }
 
     fn size_of(&self, structure: &str) -> Option<u32> {
-        Some(self.structure(structure)?.value)
+        let enumeration = || self.get(*self.enums.get(structure.as_bytes())?);
+        Some(self.structure(structure).or_else(enumeration)?.value)
     }
 }
 

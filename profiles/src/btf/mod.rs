@@ -9,6 +9,9 @@
 //! type ids and name offsets inside are still only claims and are checked where they are followed.
 
 mod members;
+mod split;
+
+pub use split::merged;
 
 use core::fmt;
 use std::collections::HashMap;
@@ -195,6 +198,8 @@ pub struct Btf<'a> {
     tags: HashMap<&'a [u8], u32>,
     /// First typedef of each name.
     typedefs: HashMap<&'a [u8], u32>,
+    /// First enumeration of each tag.
+    enums: HashMap<&'a [u8], u32>,
 }
 
 impl fmt::Debug for Btf<'_> {
@@ -225,6 +230,7 @@ impl<'a> Btf<'a> {
             names,
             tags: HashMap::new(),
             typedefs: HashMap::new(),
+            enums: HashMap::new(),
         };
         let mut at = start;
         while at < end {
@@ -251,6 +257,10 @@ impl<'a> Btf<'a> {
                 kind::TYPEDEF => {
                     btf.typedefs.entry(btf.name(r#type.name)).or_insert(id);
                 }
+                // One without enumerators is only declared.
+                kind::ENUM | kind::ENUM64 if r#type.name != 0 && r#type.count() > 0 => {
+                    btf.enums.entry(btf.name(r#type.name)).or_insert(id);
+                }
                 _ => {}
             }
             at += 12 + body;
@@ -263,26 +273,17 @@ impl<'a> Btf<'a> {
         self.types.len()
     }
 
-    /// The value of an enumerator of `enumeration`, or of an anonymous one where that is empty.
+    /// The value of an enumerator of `enumeration`.
     pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<i64> {
-        (1..=self.types.len() as u32).find_map(|id| {
-            let r#type = self.get(id)?;
-            if self.name(r#type.name) != enumeration.as_bytes() {
-                return None;
-            }
-            let step = match r#type.kind() {
-                kind::ENUM => 8,
-                kind::ENUM64 => 12,
-                _ => return None,
-            };
-            (0..r#type.count()).map(|index| r#type.body + index * step).find_map(|at| {
-                let found = self.name(u32_at(self.bytes, at)) == name.as_bytes();
-                let low = u32_at(self.bytes, at + 4);
-                found.then(|| match (step, r#type.has_kind_flag()) {
-                    (8, true) => i64::from(low as i32),
-                    (8, false) => i64::from(low),
-                    _ => (u64::from(u32_at(self.bytes, at + 8)) << 32 | u64::from(low)) as i64,
-                })
+        let r#type = self.get(*self.enums.get(enumeration.as_bytes())?)?;
+        let step = if r#type.kind() == kind::ENUM { 8 } else { 12 };
+        (0..r#type.count()).map(|index| r#type.body + index * step).find_map(|at| {
+            let found = self.name(u32_at(self.bytes, at)) == name.as_bytes();
+            let low = u32_at(self.bytes, at + 4);
+            found.then(|| match (step, r#type.has_kind_flag()) {
+                (8, true) => i64::from(low as i32),
+                (8, false) => i64::from(low),
+                _ => (u64::from(u32_at(self.bytes, at + 8)) << 32 | u64::from(low)) as i64,
             })
         })
     }

@@ -111,6 +111,14 @@ fn sizes_and_enumerators_are_known() {
     assert_eq!(btf.enumerator("signs", "MINUS"), Some(-1));
     assert_eq!(btf.enumerator("huge", "HUGE"), Some(0x2_0000_0001));
     assert_eq!(btf.enumerator("letters", "C"), None);
+    // As members: of a value that no offset has there is none.
+    assert_eq!(btf.member("letters", "B"), Some(Member { offset: 7, size: 0 }));
+    assert_eq!(btf.size_of("letters"), Some(4));
+    for (enumeration, name) in
+        [("signs", "MINUS"), ("huge", "HUGE"), ("letters", "C"), ("none", "B")]
+    {
+        assert_eq!(btf.member(enumeration, name), None, "{enumeration}.{name}");
+    }
 }
 
 #[test]
@@ -172,4 +180,54 @@ proptest! {
             let _ = btf.enumerator("letters", "B");
         }
     }
+}
+
+/// The types of a kernel, and how a module's go on from there.
+fn kernel_and_module() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let kernel = |w: &mut Writer| {
+        let long = w.int("long", 8);
+        (long, w.structure(kind::STRUCT, false, "inode", 16, &[("i_sb", long, 64)]))
+    };
+    let (mut alone, mut both) = (Writer::new(), Writer::new());
+    kernel(&mut alone);
+    let (long, inode) = kernel(&mut both);
+    let members = [("flags", long, 0), ("vfs_inode", inode, 64), ("upper", long, 192)];
+    both.structure(kind::STRUCT, false, "ovl_inode", 32, &members);
+    let (alone, both) = (alone.finish(), both.finish());
+    let (own, whole) = (Header::parse(&alone).unwrap(), Header::parse(&both).unwrap());
+    let (types, names) = (own.type_bytes as usize, own.string_bytes as usize);
+    let end = HEADER_BYTES + whole.type_bytes as usize;
+    let mut module = MAGIC.to_vec();
+    let (module_types, module_names) = (&both[HEADER_BYTES + types..end], &both[end + names..]);
+    let length = module_types.len() as u32;
+    for word in [HEADER_BYTES as u32, 0, length, length, module_names.len() as u32] {
+        module.extend(word.to_le_bytes());
+    }
+    module.extend(module_types);
+    module.extend(module_names);
+    (alone, module, both)
+}
+
+#[test]
+fn a_modules_types_go_on_where_the_kernels_end() {
+    let (kernel, module, both) = kernel_and_module();
+    let merged = merged(&kernel, &module).unwrap();
+    assert_eq!(merged, both);
+    let btf = Btf::parse(&merged).unwrap();
+    assert_eq!(btf.member("ovl_inode", "vfs_inode.i_sb"), Some(Member { offset: 16, size: 8 }));
+    assert_eq!(btf.member("ovl_inode", "upper"), Some(Member { offset: 24, size: 8 }));
+    // By itself it is nothing: its names and types are not there.
+    assert!(Btf::parse(&module).is_err());
+}
+
+#[test]
+fn a_module_that_claims_more_than_it_has_is_refused() {
+    let (kernel, module, _) = kernel_and_module();
+    for length in 0..module.len() {
+        assert!(merged(&kernel, &module[..length]).is_err(), "{length} bytes");
+    }
+    assert!(merged(&kernel[..kernel.len() - 1], &module).is_err());
+    let mut huge = module;
+    huge[20..24].copy_from_slice(&(BTF_BYTES_MAX as u32).to_le_bytes());
+    assert_eq!(merged(&kernel, &huge), Err(Error::Header));
 }

@@ -44,6 +44,8 @@ pub(super) struct Dwarf<'d> {
     /// The first structure or union of each tag that is defined, and the first typedef of each name.
     tags: HashMap<&'d [u8], DebugInfoOffset>,
     typedefs: HashMap<&'d [u8], DebugInfoOffset>,
+    /// The first enumeration of each tag that is defined.
+    enums: HashMap<&'d [u8], DebugInfoOffset>,
 }
 
 /// What is wanted of an entry.
@@ -55,6 +57,8 @@ struct Facts<'d> {
     bytes: Option<u64>,
     location: Option<u64>,
     count: Option<u64>,
+    /// The value of an enumerator that is not negative.
+    value: Option<u64>,
     is_bit_field: bool,
     is_declaration: bool,
 }
@@ -76,6 +80,7 @@ impl<'d> Dwarf<'d> {
             units: Vec::new(),
             tags: HashMap::new(),
             typedefs: HashMap::new(),
+            enums: HashMap::new(),
         };
         let mut headers = parsed.sections.units();
         while let Some(header) = headers.next().map_err(refused)? {
@@ -99,10 +104,15 @@ impl<'d> Dwarf<'d> {
             let depth = entries.next_depth();
             let offset = entries.next_offset();
             let Some(abbreviation) = entries.read_abbreviation()? else { continue };
-            let is_typedef = abbreviation.tag() == dw::DW_TAG_typedef;
-            let is_tag =
-                matches!(abbreviation.tag(), dw::DW_TAG_structure_type | dw::DW_TAG_union_type);
-            if depth != 1 || !(is_typedef || is_tag) {
+            let tag = abbreviation.tag();
+            let is_named = matches!(
+                tag,
+                dw::DW_TAG_typedef
+                    | dw::DW_TAG_structure_type
+                    | dw::DW_TAG_union_type
+                    | dw::DW_TAG_enumeration_type
+            );
+            if depth != 1 || !is_named {
                 entries.skip_attributes(abbreviation.attributes())?;
                 continue;
             }
@@ -113,7 +123,11 @@ impl<'d> Dwarf<'d> {
             }
             let (Some(name), false) = (facts.name, facts.is_declaration) else { continue };
             let Some(offset) = offset.to_debug_info_offset(&unit.header) else { continue };
-            let names = if is_typedef { &mut self.typedefs } else { &mut self.tags };
+            let names = match tag {
+                dw::DW_TAG_typedef => &mut self.typedefs,
+                dw::DW_TAG_enumeration_type => &mut self.enums,
+                _ => &mut self.tags,
+            };
             if let Entry::Vacant(place) = names.entry(name) {
                 place.insert(offset);
             }
@@ -151,6 +165,7 @@ impl<'d> Dwarf<'d> {
                     }
                 });
             }
+            dw::DW_AT_const_value => facts.value = attribute.udata_value(),
             dw::DW_AT_count => facts.count = attribute.udata_value(),
             // The last index; a length that is not known while compiling is none.
             dw::DW_AT_upper_bound => {
@@ -167,9 +182,17 @@ impl<'d> Dwarf<'d> {
 
 impl Members for Dwarf<'_> {
     fn member(&self, structure: &str, path: &str) -> Option<Member> {
-        let mut inside = self.structure(structure)?.0;
         let mut offset = 0_u64;
         let mut visits = VISITS_MAX;
+        let Some((mut inside, _)) = self.structure(structure) else {
+            let at = *self.enums.get(structure.as_bytes())?;
+            let (_, below) = self.entries(at, true, &mut visits)?;
+            let is = |facts: &&Facts<'_>| {
+                facts.tag == Some(dw::DW_TAG_enumerator) && facts.name == Some(path.as_bytes())
+            };
+            let value = u32::try_from(below.iter().find(is)?.value?).ok()?;
+            return Some(Member { offset: value, size: 0 });
+        };
         let mut names = path.split('.').peekable();
         loop {
             let name = names.next()?.as_bytes();
@@ -185,7 +208,9 @@ impl Members for Dwarf<'_> {
     }
 
     fn size_of(&self, structure: &str) -> Option<u32> {
-        u32::try_from(self.structure(structure)?.1.bytes?).ok()
+        let enumeration = || Some(self.resolve(*self.enums.get(structure.as_bytes())?)?.1);
+        let facts = self.structure(structure).map(|(_, facts)| facts).or_else(enumeration)?;
+        u32::try_from(facts.bytes?).ok()
     }
 }
 

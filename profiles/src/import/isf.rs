@@ -80,7 +80,10 @@ struct Isf<'t, 'i> {
 
 impl Members for Isf<'_, '_> {
     fn member(&self, structure: &str, path: &str) -> Option<Member> {
-        let mut inside = self.user_types.get(structure)?;
+        let Some(mut inside) = self.user_types.get(structure) else {
+            let value = self.enums.get(structure)?.get("constants")?.get(path)?.as_u64()?;
+            return Some(Member { offset: u32::try_from(value).ok()?, size: 0 });
+        };
         let mut offset = 0_u64;
         let mut visits = VISITS_MAX;
         let mut names = path.split('.').peekable();
@@ -96,7 +99,8 @@ impl Members for Isf<'_, '_> {
     }
 
     fn size_of(&self, structure: &str) -> Option<u32> {
-        u32::try_from(self.user_types.get(structure)?.get("size")?.as_u64()?).ok()
+        let r#type = self.user_types.get(structure).or_else(|| self.enums.get(structure))?;
+        u32::try_from(r#type.get("size")?.as_u64()?).ok()
     }
 }
 
@@ -238,6 +242,9 @@ mod tests {
             assert_eq!(at(path), None, "{path}");
         }
         assert_eq!(isf.member("nobody", "a"), None);
+        assert_eq!(isf.member("state", "ON"), Some(Member { offset: 1, size: 0 }));
+        assert_eq!(isf.member("state", "OFF"), None);
+        assert_eq!(isf.size_of("state"), Some(4));
     }
 
     #[test]

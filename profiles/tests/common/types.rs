@@ -36,9 +36,8 @@ impl Members for Asked {
 /// Sizes of the fields that are not eight bytes.
 fn bytes_of(name: &str) -> u32 {
     match name {
-        "comm" => 16,
-        // With its other fields a `struct page` has 64 bytes.
-        "padding" => 48,
+        // With its other fields and the padding a `struct page` has 64 bytes.
+        "comm" | "padding" => 16,
         "nodename" | "release" => 72,
         "slots" => 512,
         "tasks" | "pid_links" | "thread_node" => 64,

@@ -22,5 +22,11 @@ details! {
         container_network_namespace: Option<Namespace>,
         /// The tgid of its first process.
         container_first_process_id: Option<u32>,
+        /// Id or name of the container around it.
+        container_parent_id: Option<Text<'a>>,
+        /// Its host name, where that is its own: a pod's is the pod's name.
+        container_hostname: Option<Text<'a>>,
+        /// The uid of its Kubernetes pod.
+        container_pod_uid: Option<Text<'a>>,
     }
 }

@@ -5,7 +5,7 @@
 //! the lines of `panoptes scan`. Nothing here knows what a kernel is, nor when something is worth a
 //! record. Start at [`RecordWriter::write`].
 
-use crate::activities::Activity;
+use crate::activities::{Activity, MessageType};
 use crate::json::time::{TIMESTAMP_LENGTH, Timestamp};
 use crate::json::{Full, JsonWriter, Limits, fit};
 use crate::schema::Object;
@@ -166,11 +166,18 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Whether own details and parents are those of the activities' table.
+    /// Whether it says why it is reported, as every alert must.
+    pub fn says_why(&self) -> bool {
+        self.activity.info().message_type != MessageType::Alert
+            || self.detection.is_some_and(Detection::is_whole)
+    }
+
+    /// Whether own details and parents are those of the activities' table, and an alert says why it is one.
     pub fn fits_its_activity(&self) -> bool {
         let info = self.activity.info();
         let mut allowed = info.parents.iter();
         info.own == self.own.kind()
+            && self.says_why()
             && self.parents.iter().all(|parent| allowed.any(|kind| *kind == parent.kind()))
     }
 }

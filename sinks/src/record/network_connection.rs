@@ -15,7 +15,7 @@ details! {
         file_descriptor_id: Option<u32>,
         /// Where in its life it is.
         connection_state: ConnectionState,
-        /// `TCP`
+        /// `TCP`; in lists of what reverse shells rest on, others.
         protocol: Protocol,
         /// Our end.
         source_ip_address: Ip,
@@ -92,6 +92,11 @@ words! {
     /// A transport protocol.
     pub enum Protocol {
         Tcp = "TCP",
+        Udp = "UDP",
+        Icmp = "ICMP",
+        Sctp = "SCTP",
+        Dccp = "DCCP",
+        Raw = "RAW",
     }
 }
 

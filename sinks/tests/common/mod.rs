@@ -193,9 +193,11 @@ pub(crate) fn shell_detection() -> Detection<'static> {
                 .into(),
         ),
         mitre_attack: Some(&["T1059.004"]),
+        attack_version: Some("19"),
+        sensor: Some("PANOPTES"),
         confidence: Some(Confidence::High),
+        first_seen: Some(Timestamp::from_ns(1_795_159_906_811_203_117)),
         scans_confirmed: Some(2),
-        ..Detection::default()
     }
 }
 

@@ -27,8 +27,16 @@ use values::Clock;
 const SETTLE: Duration = Duration::from_millis(150);
 
 /// The kinds of lines that are judged, in the order of `panoptes scan`.
-pub const KINDS: &[&str] =
-    &["process", "thread", "file_descriptor", "memory", "connection", "kernel_module", "interface"];
+pub const KINDS: &[&str] = &[
+    "process",
+    "thread",
+    "file_descriptor",
+    "memory",
+    "connection",
+    "kernel_module",
+    "interface",
+    "container",
+];
 
 /// What a guest says about itself at one moment.
 #[derive(Clone, Debug)]

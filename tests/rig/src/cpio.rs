@@ -2,6 +2,12 @@
 //!
 //! Layout: Documentation/driver-api/early-userspace/buffer-format.rst in the kernel tree.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::cache;
+use crate::error::{Error, Result};
+
 /// An archive under construction. Parents must be added before what they hold.
 #[derive(Debug, Default)]
 pub struct Archive {
@@ -33,6 +39,36 @@ impl Archive {
     /// Adds a character device node.
     pub fn character_device(&mut self, path: &str, permissions: u32, major: u32, minor: u32) {
         self.entry(path, CHARACTER_DEVICE | permissions, (major, minor), &[]);
+    }
+
+    /// Adds all that lies below a folder of this machine: folders, regular files and symbolic links.
+    pub fn tree(&mut self, root: &Path) -> Result<()> {
+        self.branch(root, "")
+    }
+
+    fn branch(&mut self, folder: &Path, name: &str) -> Result<()> {
+        let failed = |e: std::io::Error| Error::io("list the folder", folder, &e);
+        let mut entries = std::fs::read_dir(folder)
+            .map_err(failed)?
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(failed)?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let inside = format!("{name}{}", entry.file_name().to_string_lossy());
+            let metadata = path.symlink_metadata().map_err(|e| Error::io("look at", &path, &e))?;
+            let permissions = metadata.permissions().mode() & 0o7777;
+            if metadata.is_symlink() {
+                let target = path.read_link().map_err(|e| Error::io("read the link", &path, &e))?;
+                self.symlink(&inside, &target.to_string_lossy());
+            } else if metadata.is_dir() {
+                self.directory(&inside, permissions);
+                self.branch(&path, &format!("{inside}/"))?;
+            } else if metadata.is_file() {
+                self.file(&inside, permissions, &cache::read(&path)?);
+            }
+        }
+        Ok(())
     }
 
     /// The finished archive.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::cache;
 use crate::channel::{Channel, Failure};
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::flavor::Architecture;
 use crate::initramfs;
@@ -20,6 +21,7 @@ use crate::kernel::Kernel;
 use crate::qmp::Qmp;
 use crate::setup;
 use crate::spawn;
+use crate::userland::{self, Userland};
 
 /// What to boot.
 #[derive(Clone, Debug)]
@@ -42,8 +44,16 @@ pub struct GuestSpec {
     pub cpu: Option<String>,
     /// The machine, as QEMU calls it (`pc`), where it is not to be the usual one.
     pub machine: Option<String>,
+    /// What its root is made of.
+    pub userland: Userland,
     /// Programs of this machine that the guest is to have, static: by their paths there and here.
     pub files: Vec<(String, PathBuf)>,
+    /// What the guest shall load modules for at boot, where its kernel does not have it built in: `disk`, and
+    /// filesystems (`ext4`, `xfs`, `btrfs`, `squashfs`). Whether the kernel has them at all, its
+    /// /proc/filesystems tells.
+    pub modules: Vec<String>,
+    /// Disks, from `/dev/vda` on; from `/dev/vdb` on where the first has the root.
+    pub disks: Vec<Disk>,
     /// More kernel arguments.
     pub kernel_arguments: Vec<String>,
     /// Where the guest's memory lies; by default a file in the cache folder, gone with the guest.
@@ -73,7 +83,10 @@ impl GuestSpec {
             page_table_isolation: false,
             cpu: None,
             machine: None,
+            userland: Userland::Busybox,
             files: Vec::new(),
+            modules: Vec::new(),
+            disks: Vec::new(),
             kernel_arguments: Vec::new(),
             ram_file: None,
             private_memory: false,
@@ -100,6 +113,8 @@ pub struct Guest {
     _turn: Option<File>,
 }
 
+/// What a kernel takes to have its root on a disk.
+const ROOT_ON_DISK: [&str; 2] = ["disk", "ext4"];
 /// How long the agent may be silent within one answer.
 const AGENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long QEMU may take to make its sockets.
@@ -113,11 +128,20 @@ impl Guest {
         let started = Instant::now();
         let architecture = spec.kernel.flavor().architecture;
         setup::ensure_for(architecture)?;
-        let initramfs = initramfs::build(&spec.kernel)?;
+        let (initramfs, root) = match spec.userland {
+            Userland::Busybox => (initramfs::build(&spec.kernel)?, None),
+            Userland::Debian => (userland::build(&spec.kernel)?, None),
+            Userland::Equipped => {
+                let modules = spec.kernel.modules_on_demand(&ROOT_ON_DISK.map(str::to_owned))?;
+                let (initramfs, root) = userland::build_equipped(&spec.kernel, &modules)?;
+                (initramfs, Some(root))
+            }
+        };
         let folder = new_folder()?;
         let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join("ram"));
-        let initramfs = initramfs::with_files(initramfs, &spec.files, &folder)?;
-        let arguments = qemu_arguments(spec, &initramfs, &folder, &ram);
+        let modules = spec.kernel.modules_on_demand(&spec.modules)?;
+        let initramfs = initramfs::with_more(initramfs, &spec.files, &modules, &folder)?;
+        let arguments = qemu_arguments(spec, &initramfs, root.as_deref(), &folder, &ram);
         let mut command = Command::new("setpriv");
         // Ends with us even where we are killed, so no guest is left behind.
         command.args(["--pdeathsig", "KILL", architecture.emulator()]).args(arguments);
@@ -287,6 +311,7 @@ fn connect(process: &mut Child, folder: &Path) -> Result<(Qmp, Channel)> {
 fn qemu_arguments(
     spec: &GuestSpec,
     initramfs: &Path,
+    root: Option<&Path>,
     folder: &Path,
     ram: &Path,
 ) -> Vec<std::ffi::OsString> {
@@ -344,6 +369,21 @@ fn qemu_arguments(
     for (name, value) in pairs {
         arguments.push(name.into());
         arguments.push(value.into());
+    }
+    if let Some(root) = root {
+        // What guests write goes into a file that ends with QEMU, so that they can share the image.
+        let drive =
+            format!("if=none,id=root,format=raw,cache=unsafe,snapshot=on,file={}", root.display());
+        arguments.extend(["-drive".into(), drive.into()]);
+        arguments.extend(["-device".into(), "virtio-blk-pci,drive=root".into()]);
+    }
+    for (index, disk) in spec.disks.iter().enumerate() {
+        let (image, lock) = (disk.image.display(), if disk.read_only { "on" } else { "off" });
+        // cache=unsafe: what a guest wrote need not outlive a crash of this machine.
+        let drive =
+            format!("if=none,id=d{index},format=raw,cache=unsafe,readonly={lock},file={image}");
+        arguments.extend(["-drive".into(), drive.into()]);
+        arguments.extend(["-device".into(), format!("virtio-blk-pci,drive=d{index}").into()]);
     }
     arguments.extend(spec.qemu_arguments.iter().map(Into::into));
     arguments

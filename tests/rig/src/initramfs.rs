@@ -4,6 +4,7 @@
 //! shell history is read out of a real Debian bash; everything else is static.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,6 +55,12 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
         Architecture::Arm64 => add_arm64_bash(&mut archive)?,
     }
     archive.file("init", 0o755, &cache::read(&agent::build(architecture)?)?);
+    add_modules(&mut archive, kernel)?;
+    keep(archive, cache::folder("initramfs")?.join(format!("{}.cpio", kernel.release())))
+}
+
+/// Adds what the agent loads at boot; the folder `modules` is there.
+pub(crate) fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
     let mut order = Vec::new();
     for module in kernel.modules()? {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -61,8 +68,35 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
         order.push(format!("/modules/{name}\n"));
     }
     archive.file("modules/list", 0o644, order.concat().as_bytes());
+    Ok(())
+}
+
+/// Adds what brings the agent to a disk that has the root.
+pub(crate) fn add_disk_modules(archive: &mut Archive, modules: &[PathBuf]) -> Result<()> {
+    add_module_list(archive, modules, "modules/disk", &mut String::new())
+}
+
+/// Adds modules and a list of them in loading order; `names` gets a line for each.
+fn add_module_list(
+    archive: &mut Archive,
+    modules: &[PathBuf],
+    list: &str,
+    names: &mut String,
+) -> Result<()> {
+    let mut order = String::new();
+    for module in modules {
+        let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        archive.file(&format!("modules/{name}"), 0o644, &cache::read(module)?);
+        let _ = writeln!(order, "/modules/{name}");
+    }
+    archive.file(list, 0o644, order.as_bytes());
+    names.push_str(&order);
+    Ok(())
+}
+
+/// Writes an archive, unless it lies there already.
+pub(crate) fn keep(archive: Archive, path: PathBuf) -> Result<PathBuf> {
     let bytes = archive.finish();
-    let path = cache::folder("initramfs")?.join(format!("{}.cpio", kernel.release()));
     if cache::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(path);
     }
@@ -70,21 +104,27 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// An initramfs with more programs, made in a guest's own folder; the same one if there are none.
-pub(crate) fn with_files(
+/// An initramfs with more programs and modules, made in a guest's own folder; the same one if there are none.
+pub(crate) fn with_more(
     initramfs: PathBuf,
     files: &[(String, PathBuf)],
+    modules: &[PathBuf],
     folder: &Path,
 ) -> Result<PathBuf> {
-    if files.is_empty() {
+    if files.is_empty() && modules.is_empty() {
         return Ok(initramfs);
     }
     // The kernel takes several archives one after another.
     let mut bytes = cache::read(&initramfs)?;
     let mut archive = Archive::default();
+    let mut names = String::new();
     for (name, path) in files {
         archive.file(name, 0o755, &cache::read(path)?);
+        let _ = writeln!(names, "/{name}");
     }
+    add_module_list(&mut archive, modules, "modules/more", &mut names)?;
+    // For roots on disks, to which they are copied.
+    archive.file("modules/files", 0o644, names.as_bytes());
     bytes.extend(archive.finish());
     let path = folder.join("initramfs");
     cache::write(&path, &bytes)?;

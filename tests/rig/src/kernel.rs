@@ -116,6 +116,11 @@ impl Kernel {
     pub fn modules(&self) -> Result<Vec<PathBuf>> {
         modules::list(&self.folder)
     }
+
+    /// The modules that some demands of a guest take beyond these, in loading order.
+    pub(crate) fn modules_on_demand(&self, demands: &[String]) -> Result<Vec<PathBuf>> {
+        modules::on_demand(&self.folder, demands)
+    }
 }
 
 /// Copies one file.

@@ -27,6 +27,17 @@ const WANTED: &[&str] = &[
     "bluetooth",      // …
 ];
 
+/// Modules that a guest loads only where its specification asks for them: by what it asks, with the modules
+/// that this takes. They make a boot slower, and what they do at first (Btrfs measures its checksums) much.
+const ON_DEMAND: &[(&str, &[&str])] = &[
+    ("disk", &["virtio_blk"]),
+    // Checksums are asked for by name when a filesystem is mounted.
+    ("ext4", &["crc32c_generic", "crc32c_cryptoapi", "ext4"]),
+    ("xfs", &["crc32c_generic", "crc32c_cryptoapi", "xfs"]),
+    ("btrfs", &["crc32c_generic", "crc32c_cryptoapi", "xxhash_generic", "btrfs"]),
+    ("squashfs", &["squashfs"]),
+];
+
 const LIST: &str = "modules.list";
 const WANTED_LIST: &str = "modules.wanted";
 
@@ -42,6 +53,27 @@ pub(crate) fn list(kernel: &Path) -> Result<Vec<PathBuf>> {
     Ok(text.lines().map(|name| kernel.join("modules").join(name)).collect())
 }
 
+/// The modules of a kernel in the cache that some demands take, in loading order, each once; without those that
+/// every guest has. What is built into the kernel takes none.
+pub(crate) fn on_demand(kernel: &Path, demands: &[String]) -> Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for demand in demands {
+        if !ON_DEMAND.iter().any(|(name, _)| name == demand) {
+            let known: Vec<&str> = ON_DEMAND.iter().map(|(name, _)| *name).collect();
+            let why = format!("no modules are known for {demand:?}, but for {}", known.join(", "));
+            return Err(Error::new(why));
+        }
+        let text = cache::read(&kernel.join(format!("{LIST}.{demand}")))?;
+        for name in String::from_utf8_lossy(&text).lines() {
+            let path = kernel.join("modules").join(name);
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+    }
+    Ok(paths)
+}
+
 /// Copies what is wanted and its dependencies from an unpacked package into the cache.
 pub(crate) fn collect(unpacked: &Path, kernel: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
@@ -54,6 +86,13 @@ pub(crate) fn collect(unpacked: &Path, kernel: &Path) -> Result<()> {
         collect_one(name, &files, &target, &mut done, &mut order)?;
     }
     cache::write(&kernel.join(LIST), order.join("\n").as_bytes())?;
+    for (demand, names) in ON_DEMAND {
+        let (mut done, mut order) = (done.clone(), Vec::new());
+        for name in *names {
+            collect_one(name, &files, &target, &mut done, &mut order)?;
+        }
+        cache::write(&kernel.join(format!("{LIST}.{demand}")), order.join("\n").as_bytes())?;
+    }
     cache::write(&kernel.join(WANTED_LIST), wanted_text().as_bytes())
 }
 
@@ -126,7 +165,8 @@ fn dependencies(module: &[u8]) -> Vec<String> {
 }
 
 fn wanted_text() -> String {
-    WANTED.join("\n")
+    let on_demand = ON_DEMAND.iter().flat_map(|(_, names)| *names);
+    WANTED.iter().chain(on_demand).copied().collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

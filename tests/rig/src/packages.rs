@@ -79,6 +79,43 @@ impl Packages {
         })
     }
 
+    /// Downloads packages of a suite with all that they depend on into `folder`, which holds nothing else, and
+    /// gives the paths of their files, in the order of their names.
+    pub fn closure(&self, suite: &str, packages: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
+        let list = self.root.join(format!("{suite}.list"));
+        let all = cache::read(&self.root.join("sources.list"))?;
+        let all = String::from_utf8_lossy(&all).into_owned();
+        let line = all.lines().find(|line| line.contains(&format!(" {suite} ")));
+        let line = line.ok_or_else(|| Error::new(format!("the rig has no suite {suite}")))?;
+        cache::write(&list, format!("{line}\n").as_bytes())?;
+        // As if nothing were installed: apt then finds everything.
+        let status = self.root.join("empty-status");
+        cache::write(&status, b"")?;
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).map_err(|e| Error::io("remove", folder, &e))?;
+        }
+        cache::create(&folder.join("partial"))?;
+        let mut apt = self.apt("apt-get");
+        for setting in [
+            format!("Dir::Etc::sourcelist={}", list.display()),
+            format!("Dir::State::status={}", status.display()),
+            format!("Dir::Cache::archives={}", folder.display()),
+            "APT::Install-Recommends=false".to_owned(),
+        ] {
+            apt.arg("-o").arg(setting);
+        }
+        apt.args(["-q", "--yes", "--download-only", "install"]).args(packages);
+        command::output(&mut apt)?;
+        let entries =
+            std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
+        let mut paths: Vec<PathBuf> = entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .collect();
+        paths.sort();
+        Ok(paths)
+    }
+
     /// apt with every folder of its own replaced by ours.
     fn apt(&self, program: &str) -> Command {
         let root = self.root.display();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::command;
+use crate::disk::Format;
 use crate::error::{Error, Result};
 use crate::flavor::Architecture;
 
@@ -55,6 +56,12 @@ pub(crate) fn ensure_for(architecture: Architecture) -> Result<()> {
         Architecture::Amd64 => Ok(()),
         Architecture::Arm64 => install(ARM64_NEEDS),
     }
+}
+
+/// Installs what makes images of a filesystem.
+pub(crate) fn ensure_for_format(format: Format) -> Result<()> {
+    let (program, package) = format.maker();
+    install(&[(Need::Program(program), package)])
 }
 
 fn install(needs: &[(Need, &str)]) -> Result<()> {

@@ -5,13 +5,14 @@
 
 use std::io::BufRead as _;
 
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
+use panoptes_rig::{Disk, Flavor, Guest, GuestSpec, Kernel, Userland, setup};
 
 pub(crate) const USAGE: &str = "\
   guest [--kernel 6.1] [--memory MIB] [--five-level] [--pti] [--numa NODES] [--cpu MODEL]
-        [--ram-file PATH] [--load 'COMMAND']…
-        boots a guest, prints where its memory is, obeys --load, then takes the agent's commands
-        on stdin until EOF (tests/agent/agent.c lists them)
+        [--debian] [--equipped] [--ram-file PATH] [--disk IMAGE]… [--modules ext4]… [--load 'COMMAND']…
+        boots a guest (--debian: with a Debian 12 root; --equipped: and with many more programs; --disk: with
+        disks, --modules: with modules for what is on them), prints where its memory is, obeys --load, then
+        takes the agent's commands on stdin until EOF (tests/agent/agent.c lists them)
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
@@ -20,9 +21,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let mut memory_mib = 512;
     let mut five_level = false;
     let mut page_table_isolation = false;
+    let mut userland = Userland::Busybox;
     let mut numa_nodes = 1;
     let mut cpu = None;
     let mut ram_file = None;
+    let (mut disks, mut modules) = (Vec::new(), Vec::new());
     let mut commands = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
@@ -34,20 +37,30 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             "--numa" => numa_nodes = value()?.parse().map_err(|e| format!("--numa: {e}"))?,
             "--cpu" => cpu = Some(value()?),
             "--ram-file" => ram_file = Some(value()?.into()),
+            "--disk" => disks.push(Disk { image: value()?.into(), read_only: false }),
+            "--modules" => modules.push(value()?),
             "--load" => commands.push(value()?),
             "--five-level" => five_level = true,
+            "--debian" => userland = Userland::Debian,
+            "--equipped" => userland = Userland::Equipped,
             "--pti" => page_table_isolation = true,
             other => return Err(format!("guest has no option {other:?}; see `cargo xtask help`")),
         }
     }
     setup::ensure().map_err(text)?;
+    if !disks.is_empty() {
+        modules.insert(0, "disk".to_owned());
+    }
     let spec = GuestSpec {
+        disks,
+        modules,
         memory_mib,
         five_level,
         page_table_isolation,
         numa_nodes,
         cpu,
         ram_file,
+        userland,
         ..GuestSpec::new(Kernel::obtain(flavor).map_err(text)?)
     };
     let mut guest = Guest::boot(&spec).map_err(text)?;

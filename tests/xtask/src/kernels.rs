@@ -14,12 +14,13 @@ use panoptes_rig::{
 };
 use serde_json::Value;
 
-use crate::program;
+use crate::{hashes, program};
 
 pub(crate) const USAGE: &str = "\
   kernels [--plain] [NAME]…
         scans every kernel, or those named (6.1, 7-cloud, 6.12-rt …), on machines of every kind (only
-        plain ones with --plain), compares with what is true inside, and prints the table of README.md
+        plain ones with --plain), hashes files on plain ones, compares with what is true inside, and prints
+        the table of README.md
 ";
 
 /// So often a truth may change while it is looked at before a machine counts as failed.
@@ -30,6 +31,9 @@ const MEMORY_MIB: u64 = 1024;
 
 /// So often a cold start and a scan are timed; the median is told.
 const TIMED: usize = 5;
+
+/// So many files are made on each filesystem of a kernel's plain machine, to be hashed out of the page cache.
+const HASHED: &str = "60";
 
 /// What a guest has running when it is looked at: one of everything.
 const WORK: &str = "zoo";
@@ -80,6 +84,8 @@ struct Outcome {
     /// The same with the profile that is built in for this kernel, if one is.
     built_in: Option<Duration>,
     scan: Duration,
+    /// What hashes of its files came to, on a plain machine.
+    hashes: Option<hashes::Outcome>,
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
@@ -111,6 +117,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
                 machine.text(flavor.architecture)
             );
             let outcome = kernel.clone().and_then(|kernel| look(kernel, machine, &program));
+            // A guest of its own, with disks.
+            let outcome = outcome.and_then(|outcome| {
+                let words = ["--calm", "--count", HASHED, &flavor.name()].map(str::to_owned);
+                let hashes = has_files(flavor, machine)
+                    .then(|| hashes::compare(&words, |line| eprintln!("{line}")))
+                    .transpose()?;
+                Ok(Outcome { hashes, ..outcome })
+            });
             let row = Row { flavor, release, machine, outcome };
             eprintln!("{}", row.line());
             rows.push(row);
@@ -161,6 +175,11 @@ fn holds_under_load(flavor: Flavor) -> bool {
         != (Series::V6_12, Build::Cloud, Architecture::Amd64)
 }
 
+/// Whether files are hashed on a machine.
+fn has_files(flavor: Flavor, machine: Machine) -> bool {
+    machine == Machine::default() && holds_under_load(flavor)
+}
+
 /// Boots a machine and compares a scan of it with the truth.
 fn look(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, String> {
     let text = |e: panoptes_rig::Error| e.to_string();
@@ -202,6 +221,7 @@ fn look(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, Str
         cold_start: median(&times, |times| times.find_kernel),
         built_in: has_table.then(|| median(&built_in, |times| times.find_kernel)),
         scan: median(&times, |times| times.scan),
+        hashes: None,
     })
 }
 
@@ -273,7 +293,9 @@ impl Machine {
 
 impl Row {
     fn is_exact(&self) -> bool {
-        self.outcome.as_ref().is_ok_and(|outcome| outcome.report.is_exact())
+        self.outcome.as_ref().is_ok_and(|outcome| {
+            outcome.report.is_exact() && outcome.hashes.is_none_or(|hashes| hashes.failed == 0)
+        })
     }
 
     /// What came of it, for those who watch.
@@ -308,13 +330,13 @@ fn table(rows: &[Row]) -> String {
     let kinds: Vec<&str> = KINDS.iter().copied().filter(seen).collect();
     let mut lines = vec![["kernel", "machine"].map(str::to_owned).to_vec()];
     lines[0].extend(kinds.iter().map(|kind| kind.replace('_', " ")));
-    let figures = ["missing", "extra", "wrong", "cold start", "built in", "scan"];
+    let figures = ["missing", "extra", "wrong", "files hashed", "cold start", "built in", "scan"];
     lines[0].extend(figures.map(str::to_owned));
     for row in rows {
         let release = if row.release.is_empty() { row.flavor.name() } else { row.release.clone() };
         let mut cells = vec![release, row.machine.text(row.flavor.architecture)];
         match &row.outcome {
-            Ok(Outcome { report, cold_start, built_in, scan }) => {
+            Ok(Outcome { report, cold_start, built_in, scan, hashes }) => {
                 cells.extend(kinds.iter().map(|kind| {
                     let kind = report.kind(kind);
                     format!("{}/{}", kind.found, kind.truth)
@@ -325,6 +347,10 @@ fn table(rows: &[Row]) -> String {
                 cells.push(sum(|kind| kind.missing));
                 cells.push(sum(|kind| kind.extra));
                 cells.push(sum(|kind| kind.differing));
+                cells.push(hashes.map_or_else(String::new, |hashes| match hashes.failed {
+                    0 => hashes.files.to_string(),
+                    failed => format!("{failed} of {} looks wrong", hashes.looks),
+                }));
                 cells.push(format!("{:.0} ms", milliseconds(*cold_start)));
                 cells.push(built_in_text(*built_in));
                 cells.push(format!("{:.2} ms", milliseconds(*scan)));
@@ -378,6 +404,7 @@ mod tests {
             cold_start: Duration::from_millis(120),
             built_in: Some(Duration::from_micros(1500)),
             scan: Duration::from_micros(2500),
+            hashes: Some(hashes::Outcome { looks: 4, files: 480, failed: 0 }),
         };
         let mut wrong = report;
         wrong.kinds[0].1.missing = 1;
@@ -386,14 +413,16 @@ mod tests {
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 4);
         assert!(
-            lines[2].contains("| 3/3 |") && lines[2].ends_with("| 120 ms | 1.5 ms | 2.50 ms |")
+            lines[2].contains("| 3/3 |")
+                && lines[2].ends_with("| 480 | 120 ms | 1.5 ms | 2.50 ms |")
         );
         assert!(lines[3].contains("failed: it did |"), "{table}");
         let bars = |line: &str| line.matches('|').count();
         assert!(lines.iter().all(|line| bars(line) == bars(lines[0])), "{table}");
         assert!(rows[0].is_exact() && !rows[1].is_exact());
         let zero = Duration::ZERO;
-        let missing = Outcome { report: wrong, cold_start: zero, built_in: None, scan: zero };
+        let missing =
+            Outcome { report: wrong, cold_start: zero, built_in: None, scan: zero, hashes: None };
         assert!(!row(Ok(missing)).is_exact());
     }
 }

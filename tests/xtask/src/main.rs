@@ -10,15 +10,20 @@ mod bindings;
 mod demo;
 mod fuzz;
 mod guest;
+mod hashes;
 mod human;
 mod kernels;
 mod profiles;
 mod program;
 mod recorded;
+mod scenarios;
 mod setup;
+mod shells;
+mod tamper;
 mod test;
 #[cfg(test)]
 mod tidy;
+mod twins;
 
 /// A command: what it is called, what `help` says about it, and what does it.
 struct Command {
@@ -32,6 +37,10 @@ const COMMANDS: &[Command] = &[
     Command { name: "demo", usage: demo::USAGE, run: demo::run },
     Command { name: "test", usage: test::USAGE, run: test::run },
     Command { name: "kernels", usage: kernels::USAGE, run: kernels::run },
+    Command { name: "hashes", usage: hashes::USAGE, run: hashes::run },
+    Command { name: "scenarios", usage: scenarios::USAGE, run: scenarios::run },
+    Command { name: "shells", usage: shells::USAGE, run: shells::run },
+    Command { name: "twins", usage: twins::USAGE, run: twins::run },
     Command { name: "bench", usage: bench::USAGE, run: bench::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },

@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use panoptes_rig::{Flavor, Kernel, gate, initramfs, setup};
+use panoptes_rig::{Architecture, Flavor, Kernel, gate, initramfs, setup, userland};
 
 pub(crate) const USAGE: &str = "\
   test  [ARGUMENTS of cargo test]…
@@ -55,6 +55,7 @@ fn prepare() -> Result<(), String> {
         let kernel = Kernel::obtain(*flavor).map_err(|e| e.to_string())?;
         initramfs::build(&kernel).map_err(|e| e.to_string())?;
     }
+    userland::debian(Architecture::Amd64).map_err(|e| e.to_string())?;
     Ok(())
 }
 

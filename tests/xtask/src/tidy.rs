@@ -107,14 +107,21 @@ fn files_say_what_they_are_for() {
 /// The engine's modules in the order in which bytes travel; a module uses only its own rank and lower.
 const ENGINE_RANKS: &[(&str, u32)] = &[
     ("limits", 0),
+    ("containers", 0),
     ("source", 1),
     ("address", 2),
     ("system", 3),
     ("walk", 3),
     ("path", 3),
-    ("state", 4),
-    ("policy", 5),
-    ("watch", 6),
+    ("page_cache", 4),
+    ("state", 5),
+    ("attest", 6),
+    ("history", 6),
+    ("shells", 6),
+    ("written", 6),
+    ("permissions", 6),
+    ("policy", 7),
+    ("watch", 8),
 ];
 
 fn engine_rank(module: &str) -> u32 {

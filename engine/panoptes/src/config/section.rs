@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Value};
-use super::value::{Bounded, Setting, listed};
+use super::value::{Bounded, Line, Setting, listed};
 
 /// What all sections of one configuration share.
 #[derive(Debug)]
@@ -220,6 +220,26 @@ impl<'a> Section<'a> {
         }
         // All names are allowed, so nothing is left for `finish` to refuse.
         self.entries = &[];
+    }
+
+    /// Reads a mapping whose keys are patterns that the user chose and whose values are single lines; it replaces
+    /// the one that stood before.
+    pub(crate) fn texts(&mut self, key: &'static str, into: &mut Vec<(String, String)>) {
+        self.know(key);
+        let Some(node) = self.find(key) else { return };
+        let path = self.full(key);
+        let section = Section::of(self.context, path.clone(), node);
+        into.clear();
+        for entry in section.entries {
+            if let Err(why) = Line::read(&entry.key, Path::new("")) {
+                let message = format!("a key of `{path}`, `{}`, {why}", printable(&entry.key));
+                self.refuse_at(&entry.place, message);
+            }
+            let own = format!("{path}.{}", printable(&entry.key));
+            if let Some(line) = self.scalar::<Line>(&own, &entry.value) {
+                into.push((entry.key.clone(), line.0));
+            }
+        }
     }
 
     /// Reads `key` either as one value or, if it is a mapping, as a section.

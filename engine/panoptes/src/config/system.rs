@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use panoptes_engine::source::FileFormat;
 
 use super::address::SystemAddress;
-use super::built;
 use super::events::Events;
 use super::section::Section;
 use super::value::{AutoOr, Line, LogLevel, Setting, Word};
@@ -90,21 +89,23 @@ impl Default for Limits {
     }
 }
 
-/// Which containers are reported; empty lists mean all.
+/// Which containers are reported, by patterns of ids, names and images; empty lists mean all.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ContainerFilter {
     /// Only these.
     pub include: Vec<String>,
     /// Not these.
     pub exclude: Vec<String>,
+    /// Patterns of ids or names, and the images of what they mean; the first that fits counts.
+    pub images: Vec<(String, String)>,
 }
 
 /// One approved thing: a hash, or a file of them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reference {
-    /// SHA-1 or SHA-256, in lower-case hex.
+    /// SHA-256, SHA-1 or MD5, in lower-case hex.
     Hash(String),
-    /// A software bill of materials.
+    /// A software bill of materials, or a folder of such.
     File(PathBuf),
 }
 
@@ -119,9 +120,7 @@ impl SystemSettings {
         section.value("sdk_log_level", &mut self.sdk_log_level);
         section.section("limits", |section| self.limits.read(section));
         section.section("containers", |section| self.containers.read(section));
-        section.not_built("containers", built::CONTAINER_FILTER);
         section.values("sbom", &mut self.sbom);
-        section.not_built("sbom", built::SBOM);
         section.section("events", |section| self.events.read(section));
     }
 }
@@ -159,6 +158,7 @@ impl ContainerFilter {
             section.values(key, &mut lines);
             into.extend(lines.into_iter().map(|line| line.0));
         }
+        section.texts("images", &mut self.images);
     }
 }
 
@@ -238,7 +238,7 @@ impl Setting for OsType {
 
 impl Setting for Reference {
     fn read(text: &str, base: &Path) -> Result<Self, String> {
-        let hash = matches!(text.len(), SHA1_DIGITS | SHA256_DIGITS)
+        let hash = matches!(text.len(), MD5_DIGITS | SHA1_DIGITS | SHA256_DIGITS)
             && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if hash {
             Ok(Self::Hash(text.to_ascii_lowercase()))
@@ -248,5 +248,6 @@ impl Setting for Reference {
     }
 }
 
+const MD5_DIGITS: usize = 32;
 const SHA1_DIGITS: usize = 40;
 const SHA256_DIGITS: usize = 64;

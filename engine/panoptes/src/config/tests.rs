@@ -126,7 +126,7 @@ fn every_mistake_is_found_at_once_with_its_place() {
          \x20   process_create: {enabled: false}\n\
          \x20   process_hidden: {severity: severe, bytes_in: 5}\n\
          systems:\n\
-         \x20 a: {system: file:/a, sbom: [x]}\n\
+         \x20 a: {system: file:/a, sbom: ['']}\n\
          \x20 b: {limits: [1]}\n\
          output: 5\n",
         &[
@@ -145,7 +145,7 @@ fn every_mistake_is_found_at_once_with_its_place() {
              INFO, LOW, WARNING, MEDIUM, HIGH, ERROR or CRITICAL",
             "11:40: unknown key `bytes_in` in `default.events.process_hidden`; known here: \
              enabled or severity",
-            "13:24: `systems.a.sbom` is not built yet; leave it out",
+            "13:31: `systems.a.sbom`: `` is empty; a path is needed",
             "14:6: `systems.b.system` is missing; write where the memory is, such as \
              file:/dev/shm/b",
             "14:15: `systems.b.limits` must be a mapping of keys to values, not a list",
@@ -169,18 +169,9 @@ fn values_of_the_wrong_shape_are_named() {
     );
     check(
         "default: {containers: {include: x}}",
-        &[
-            "1:11: `default.containers` is not built yet; leave it out",
-            "1:33: `default.containers.include` must be a list, not a single value",
-        ],
+        &["1:33: `default.containers.include` must be a list, not a single value"],
     );
-    check(
-        "default: {sbom: [~]}",
-        &[
-            "1:11: `default.sbom` is not built yet; leave it out",
-            "1:18: `default.sbom` must be a single value, not empty",
-        ],
-    );
+    check("default: {sbom: [~]}", &["1:18: `default.sbom` must be a single value, not empty"]);
     check(
         "output: {user_data: {a: b}}",
         &["1:21: `output.user_data` must be a single value, not a mapping of keys to values"],
@@ -348,10 +339,6 @@ fn what_is_not_built_is_checked_and_refused() {
         ],
     );
     check(
-        "default: {containers: {include: [a]}}",
-        &["1:11: `default.containers` is not built yet; leave it out"],
-    );
-    check(
         "default: {containers: {include: []}}\noutput: {metrics: {address: ~}, telemetry: []}",
         &[],
     );
@@ -390,6 +377,31 @@ fn records_must_go_somewhere() {
         &["1:22: `output` sends records nowhere; give it a log_folder, stdout or telemetry"],
     );
     assert_eq!(good("output: {log_folder: none, stdout: true}").output.log_folder, None);
+}
+
+#[test]
+fn containers_have_patterns_and_images() {
+    let text = "default:\n  containers:\n    include: ['web-*']\n    images: {'web-*': nginx:1, db: x}\n\
+                systems: {a: {system: /a, containers: {images: {db: 'y@sha256:0'}}}}";
+    let configuration = good(text);
+    let images = |filter: &crate::config::ContainerFilter| filter.images.clone();
+    let default = images(&configuration.default.containers);
+    assert_eq!(default, [("web-*".into(), "nginx:1".into()), ("db".into(), "x".into())]);
+    let own = &configuration.systems[0].settings.containers;
+    assert_eq!(own.include, ["web-*"]);
+    assert_eq!(images(own), [("db".into(), "y@sha256:0".into())]);
+    check(
+        "default: {containers: {images: {a: [b], '': c, d: ''}}}",
+        &[
+            "1:36: `default.containers.images.a` must be a single value, not a list",
+            "1:41: a key of `default.containers.images`, ``, is empty",
+            "1:51: `default.containers.images.d`: `` is empty",
+        ],
+    );
+    check(
+        "default: {containers: {images: [a]}}",
+        &["1:32: `default.containers.images` must be a mapping of keys to values, not a list"],
+    );
 }
 
 #[test]

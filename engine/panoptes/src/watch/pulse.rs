@@ -3,9 +3,11 @@
 //! Memory does not say that nobody runs it any more: that of a machine that was paused, switched off or
 //! started anew can be read as before, and what ran there last is seen for ever. Only its clock stands still.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use panoptes_engine::watch::Attestation;
 use panoptes_profiles::Profile;
 
 use super::losses::Post;
@@ -23,6 +25,13 @@ pub(super) struct Vital {
     given_up: AtomicU8,
     /// What its scans miss.
     pub(super) losses: Post,
+    /// How much of what is typed into shells was left out, and whether that was said.
+    shell_history_refused: AtomicU64,
+    shell_history_told: AtomicBool,
+    /// What is to judge from now on; once that is taken, what judged until then.
+    attestation: Mutex<Option<Box<Attestation>>>,
+    /// Whether there is one to be taken.
+    has_attestation: AtomicBool,
 }
 
 /// Why a machine has to be taken in anew.
@@ -46,6 +55,17 @@ impl Doubt {
 }
 
 impl Vital {
+    /// The scanner: so much of what is typed into shells was left out.
+    pub(super) fn note_shell_history(&self, refused: u64) {
+        self.shell_history_refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// The control thread: that number, the first time that there is one.
+    pub(super) fn take_shell_history(&self) -> Option<u64> {
+        let refused = self.shell_history_refused.load(Ordering::Relaxed);
+        (refused > 0 && !self.shell_history_told.swap(true, Ordering::Relaxed)).then_some(refused)
+    }
+
     /// The scanner: its clock stands still.
     pub(super) fn doubt(&self) {
         self.stands_still.store(true, Ordering::Relaxed);
@@ -54,6 +74,39 @@ impl Vital {
     /// The control thread: whether that was said since it was last asked.
     pub(super) fn take_doubt(&self) -> bool {
         self.stands_still.swap(false, Ordering::Relaxed)
+    }
+
+    /// The control thread: this is to judge what runs from now on.
+    pub(super) fn attest_by(&self, attestation: Box<Attestation>) {
+        // Nobody else's mistake can have left it half made.
+        *self.attestation.lock().unwrap_or_else(PoisonError::into_inner) = Some(attestation);
+        self.has_attestation.store(true, Ordering::Release);
+    }
+
+    /// The scanner, between two scans: takes what is to judge from now on, if there is something new. It is
+    /// exchanged, so that nothing is freed here.
+    pub(super) fn exchange(&self, exchange: impl FnOnce(&mut Attestation)) {
+        if !self.has_attestation.swap(false, Ordering::Acquire) {
+            return;
+        }
+        let Ok(mut place) = self.attestation.try_lock() else {
+            // The control thread is putting another one there: at the next scan.
+            self.has_attestation.store(true, Ordering::Release);
+            return;
+        };
+        if let Some(attestation) = place.as_deref_mut() {
+            exchange(attestation);
+        }
+    }
+
+    /// The control thread: frees what was exchanged.
+    pub(super) fn tidy(&self) {
+        if !self.has_attestation.load(Ordering::Acquire)
+            && let Ok(mut place) = self.attestation.try_lock()
+            && !self.has_attestation.load(Ordering::Acquire)
+        {
+            *place = None;
+        }
     }
 
     /// The control thread: it is not what it was.

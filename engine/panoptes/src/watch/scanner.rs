@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use panoptes_engine::containers::ContainerConfig;
 use panoptes_engine::source::AnySource;
-use panoptes_engine::watch::Watched;
+use panoptes_engine::state::ConnectionThresholds;
+use panoptes_engine::watch::{SLICE_BYTES, Watched};
 use panoptes_sinks::queue::Producer;
 
 use super::losses::Patience;
@@ -19,6 +21,10 @@ use crate::message::Messages;
 /// How often a system must fail in a row before it is given back: memory changes under us, and one scan
 /// can meet it at a bad moment.
 const FAILURES_MAX: u32 = 5;
+/// So long before the next scan nothing more is begun: a slice of hashing takes about half of it.
+const SLICE_TIME: Duration = Duration::from_millis(3);
+/// So many systems a scanner has room for from the start.
+const SYSTEMS_USUAL: usize = 64;
 /// Longest sleep, so that a stop is heard.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -107,6 +113,17 @@ pub(super) struct Assigned {
     pub(super) vital: Arc<Vital>,
 }
 
+/// What the control thread wants of a scanner.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Scan one more system.
+    Scan(Assigned),
+    /// Report the containers of a system by this from now on, if it is scanned here.
+    Containers(usize, Arc<ContainerConfig>),
+    /// Report the connections of a system by this from now on, if it is scanned here.
+    Thresholds(usize, ConnectionThresholds),
+}
+
 /// A system that can be scanned no more, and why.
 #[derive(Debug)]
 pub(super) struct Lost {
@@ -123,7 +140,7 @@ pub(super) struct Lost {
 pub(super) struct Scanner {
     pub(super) shared: Arc<Shared>,
     pub(super) pace: Arc<Pace>,
-    pub(super) systems: Receiver<Assigned>,
+    pub(super) orders: Receiver<Order>,
     pub(super) lost: Sender<Lost>,
     pub(super) producer: Producer,
     pub(super) core: Option<u32>,
@@ -158,6 +175,7 @@ impl Turn {
         if let Some(doubt) = vital.given_up() {
             return Some((doubt.reason().to_owned(), false));
         }
+        vital.exchange(|attestation| watched.attest_anew(attestation));
         match watched.scan(source, wall_clock_ns(), out) {
             Ok(()) => self.failures = 0,
             Err(error) => {
@@ -172,6 +190,7 @@ impl Turn {
         if runs && let Some(losses) = self.patience.consider(snapshot.losses, now) {
             vital.losses.put(losses);
         }
+        vital.note_shell_history(watched.shell_history_refused());
         if self.pulse.beat(ticks, now) {
             if source.is_unlinked() {
                 let reason = "the memory file was removed and the clock in it stands still";
@@ -187,11 +206,30 @@ impl Scanner {
     /// Scans until it is time to stop.
     pub(super) fn run(mut self) {
         pin(self.core, &self.messages);
-        let mut turns: Vec<Turn> = Vec::new();
+        // Systems come while others are scanned, which must not wait for memory.
+        let mut turns: Vec<Turn> = Vec::with_capacity(SYSTEMS_USUAL);
+        self.scan(&mut turns);
+        for turn in &mut turns {
+            turn.assigned.watched.finish(wall_clock_ns(), &mut self.producer);
+        }
+        self.producer.flush();
+    }
+
+    fn scan(&mut self, turns: &mut Vec<Turn>) {
         let mut next = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
-            match self.systems.try_recv() {
-                Ok(assigned) => turns.push(Turn::new(assigned)),
+            match self.orders.try_recv() {
+                Ok(Order::Scan(assigned)) => turns.push(Turn::new(assigned)),
+                Ok(Order::Containers(index, config)) => {
+                    if let Some(watched) = watched_of(turns, index) {
+                        watched.set_containers(config);
+                    }
+                }
+                Ok(Order::Thresholds(index, thresholds)) => {
+                    if let Some(watched) = watched_of(turns, index) {
+                        watched.set_thresholds(thresholds);
+                    }
+                }
                 Err(TryRecvError::Disconnected) if turns.is_empty() => return,
                 Err(_) => {}
             }
@@ -201,12 +239,13 @@ impl Scanner {
                 next = Instant::now();
                 continue;
             }
+            hash_until(next, turns);
             if self.wait_until(next) {
                 return;
             }
             let begin = Instant::now();
             self.pace.begins(since(self.start, begin));
-            self.round(&mut turns);
+            self.round(turns);
             self.pace.took(begin.elapsed());
             next = self.after(next);
         }
@@ -252,6 +291,32 @@ impl Scanner {
                 return false;
             }
             sleep(left.min(NAP));
+        }
+    }
+}
+
+/// What scans the system of that place, if it is scanned here.
+fn watched_of(turns: &mut [Turn], index: usize) -> Option<&mut Watched> {
+    let turn = turns.iter_mut().find(|turn| turn.assigned.index == index)?;
+    Some(&mut turn.assigned.watched)
+}
+
+/// Hashes files that the systems' scans asked for, a slice of each system in turn, while there is time.
+fn hash_until(due: Instant, turns: &mut [Turn]) {
+    loop {
+        let mut is_done = true;
+        for turn in &mut *turns {
+            if Instant::now() + SLICE_TIME >= due {
+                return;
+            }
+            let Assigned { watched, source, .. } = &mut turn.assigned;
+            if watched.has_work() {
+                watched.work(source, SLICE_BYTES);
+                is_done = false;
+            }
+        }
+        if is_done {
+            return;
         }
     }
 }

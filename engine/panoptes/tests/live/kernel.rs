@@ -1,16 +1,19 @@
 //! A guest's kernel from its memory file, to change what is in it: what a rootkit does, from outside.
 //!
-//! Only while the guest is paused, and only fields of which the test knows what they mean.
+//! Only while the guest is paused, and only fields of which the test knows what they mean. `cargo xtask scenarios` has
+//! this file, too.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::layout::Field;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::source::FileSource;
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{Kernel, Scope, Walker};
+use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::Guest;
 
@@ -22,6 +25,34 @@ pub(crate) struct GuestKernel {
     walker: Walker,
 }
 
+/// What a process can be hidden from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum From {
+    /// `init_task.tasks`
+    TaskList,
+    /// `init_pid_ns.idr`
+    Idr,
+    /// A list of tasks of a `struct pid`, by `enum pid_type`: its own, and those of its process group and session.
+    Pids(u64),
+    /// `signal->thread_head`
+    ThreadGroup,
+    /// `real_parent->children`
+    Children,
+    /// `css_set->tasks`
+    ControlGroup,
+}
+
+/// Where something was that is hidden.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hidden {
+    /// In a list, behind another link.
+    Link { link: KernelVa, before: KernelVa },
+    /// In a slot of the IDR.
+    Slot { slot: KernelVa, pid: KernelVa },
+    /// In a list with one end, behind that pointer.
+    Node { node: KernelVa, before: KernelVa },
+}
+
 impl GuestKernel {
     pub(crate) fn of(guest: &Guest) -> Self {
         let mut source = FileSource::open(guest.ram_path()).unwrap();
@@ -31,46 +62,111 @@ impl GuestKernel {
         Self { memory, source, kernel: kernel_of(&profile), walker }
     }
 
-    /// A process's first thread. The guest must be paused, and its task list whole.
-    pub(crate) fn task(&mut self, process_id: u32) -> Task {
+    /// What a scan without descriptors and the like sees.
+    pub(crate) fn scan(&mut self) -> &Snapshot {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
         self.source.refresh().unwrap();
-        let snapshot = self.walker.scan(&mut self.source, &self.kernel, scope).unwrap();
+        self.walker.scan(&mut self.source, &self.kernel, scope).unwrap()
+    }
+
+    /// A process's first thread. The guest must be paused, and its task list whole.
+    pub(crate) fn task(&mut self, process_id: u32) -> Task {
+        let snapshot = self.scan();
         assert!(snapshot.task_list_closed, "the guest was paused while it changed its task list");
         let row = snapshot.threads.iter().find(|row| row.task.pid == process_id);
         row.unwrap_or_else(|| panic!("there is no process {process_id}")).task
     }
 
-    /// Takes a process out of the task list. Its own links then point at itself, as `list_del_init` leaves
-    /// them: the kernel itself takes it out once more when it ends.
-    pub(crate) fn unlink(&self, task: &Task) {
-        let link = self.link_of(task);
-        self.write(task.tasks_prev, task.tasks_next.0);
-        self.write(task.tasks_next.plus(8), task.tasks_prev.0);
+    /// Takes a process's first thread out of what a view goes by, and gives how it is put back.
+    pub(crate) fn hide(&self, task: &Task, from: From) -> Hidden {
+        let layouts = &self.kernel.layouts;
+        let fields = &layouts.task_struct;
+        let list = |field: Field| self.unlink(task.address.plus(field.offset.into()));
+        match from {
+            From::TaskList => list(fields.tasks),
+            From::ThreadGroup => list(fields.thread_node),
+            From::Children => list(fields.sibling.unwrap()),
+            From::ControlGroup => list(fields.cg_list.unwrap()),
+            From::Idr => {
+                let slot = self.idr_slot(task.thread_pid);
+                self.write(slot, 0);
+                Hidden::Slot { slot, pid: task.thread_pid }
+            }
+            From::Pids(kind) => {
+                let node = task.address.plus(u64::from(fields.pid_links.offset) + kind * 16);
+                let (next, before) = (self.read(node), KernelVa(self.read(node.plus(8))));
+                self.write(before, next);
+                if next != 0 {
+                    self.write(KernelVa(next).plus(8), before.0);
+                }
+                // `pprev` of a node that is in no list is null (`hlist_unhashed`, include/linux/list.h).
+                self.write(node, 0);
+                self.write(node.plus(8), 0);
+                Hidden::Node { node, before }
+            }
+        }
+    }
+
+    /// Puts a process back where it was.
+    pub(crate) fn show(&self, hidden: &Hidden) {
+        match *hidden {
+            Hidden::Link { link, before } => {
+                let after = self.read(before);
+                self.write(link, after);
+                self.write(link.plus(8), before.0);
+                self.write(before, link.0);
+                self.write(KernelVa(after).plus(8), link.0);
+            }
+            Hidden::Slot { slot, pid } => self.write(slot, pid.0),
+            Hidden::Node { node, before } => {
+                let after = self.read(before);
+                self.write(node, after);
+                self.write(node.plus(8), before.0);
+                self.write(before, node.0);
+                if after != 0 {
+                    self.write(KernelVa(after).plus(8), node.0);
+                }
+            }
+        }
+    }
+
+    /// Gives a task's flags (`PF_*`) other bits than it has.
+    #[allow(dead_code, reason = "the scenarios do it, the tests here do not")]
+    pub(crate) fn flip_flags(&self, task: &Task, bits: u32) {
+        let flags = task.address.plus(self.kernel.layouts.task_struct.flags.offset.into());
+        // Its neighbour in these eight bytes stays as it is: the guest is paused.
+        self.write(flags, self.read(flags) ^ u64::from(bits));
+    }
+
+    /// Takes a link out of its list. Its own ends then point at itself, as `list_del_init` leaves them: the
+    /// kernel itself takes it out once more when its process ends.
+    fn unlink(&self, link: KernelVa) -> Hidden {
+        let (after, before) = (KernelVa(self.read(link)), KernelVa(self.read(link.plus(8))));
+        assert!(after != link, "it is in no list");
+        self.write(before, after.0);
+        self.write(after.plus(8), before.0);
         self.write(link, link.0);
         self.write(link.plus(8), link.0);
+        Hidden::Link { link, before }
     }
 
-    /// Puts it back, behind another.
-    pub(crate) fn link_behind(&self, task: &Task, other: &Task) {
-        let (link, before, after) = (self.link_of(task), self.link_of(other), other.tasks_next);
-        self.write(link, after.0);
-        self.write(link.plus(8), before.0);
-        self.write(before, link.0);
-        self.write(after.plus(8), link.0);
-    }
-
-    /// Makes the `struct pid` of a thread lead to `first`, which is 0 or what this gave before.
-    pub(crate) fn lead_pid_to(&self, task: &Task, first: u64) -> u64 {
-        let head = task.thread_pid.plus(u64::from(self.kernel.layouts.pid.tasks.offset));
-        let before = self.read(head);
-        self.write(head, first);
-        before
-    }
-
-    /// Where a task's link in the task list lies.
-    fn link_of(&self, task: &Task) -> KernelVa {
-        task.address.plus(u64::from(self.kernel.layouts.task_struct.tasks.offset))
+    /// Where in the pid IDR a `struct pid` is.
+    fn idr_slot(&self, pid: KernelVa) -> KernelVa {
+        let layouts = &self.kernel.layouts;
+        let head = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
+        let mut places = vec![self.kernel.roots.init_pid_ns.plus(head.into())];
+        while let Some(place) = places.pop() {
+            match xarray::slot(self.read(place)) {
+                Slot::Entry(entry) if entry == pid => return place,
+                Slot::Node(node) => {
+                    let slots = layouts.xa_node.slots;
+                    let first = node.plus(slots.offset.into());
+                    places.extend((0..u64::from(slots.size) / 8).map(|at| first.plus(at * 8)));
+                }
+                _ => {}
+            }
+        }
+        panic!("{pid} is not in the pid IDR");
     }
 
     fn offset(&self, address: KernelVa) -> u64 {

@@ -130,8 +130,10 @@ impl Book {
         }
         let first = || Known { first: record.name().to_owned(), ..Known::default() };
         let known = self.lives.entry(who).or_insert_with(first);
-        // A connection goes on without whoever had it.
-        if known.terminated && !is_connection {
+        // A connection goes on without whoever had it, and what is said of files waits until they are hashed.
+        let waits = record.is("file_descriptor_file_content_change")
+            || !record.details("elf_file").is_null();
+        if known.terminated && !is_connection && !waits {
             broken.push("its process has ended before".to_owned());
         }
         let execs = record.process()["process_self_exec_id"].as_u64().unwrap_or(0);

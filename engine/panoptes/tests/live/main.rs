@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
 mod acts;
+mod attestation;
+mod containers;
 mod ends;
 mod guests;
 mod hidden;
@@ -15,9 +17,12 @@ mod inside;
 mod kernel;
 mod laws;
 mod limits;
+mod measures;
+mod module;
 mod profiles;
 mod record;
 mod restores;
+mod shells;
 mod storm;
 mod systems;
 mod tour;

@@ -7,7 +7,7 @@ use panoptes_rig::{Flavor, enabled};
 
 use crate::record::{Life, Record, count, list, only};
 use crate::watcher::Watch;
-use crate::{inside, laws};
+use crate::{inside, laws, shells};
 
 /// What a record says of one end of a connection, its own first.
 fn ends(record: &Record) -> [String; 4] {
@@ -62,13 +62,56 @@ fn check_file(records: &[Record], life: &Life) {
 /// Memory that is written and then run. That of the vDSO, which every process has, is none.
 fn check_executable_memory(records: &[Record], life: &Life) {
     let name = "new_executable_anonymous_memory_mapped";
-    let all: Vec<&Record> = records.iter().filter(|record| record.is(name)).collect();
+    // A child of the process has what it had.
+    let is_of_child =
+        |record: &Record| record.process()["process_parent_process_id"] == life.process_id;
+    let all: Vec<&Record> =
+        records.iter().filter(|record| record.is(name) && !is_of_child(record)).collect();
     assert_eq!(all.len(), 1, "{}", list(all));
     assert_eq!(all[0].life().as_ref(), Some(life));
     let memory = all[0].details("process_memory");
     assert_eq!(memory["memory_permissions"], "rwxp");
     assert_eq!(memory["process_id"], life.process_id);
     assert!(memory["file_path"].is_null());
+
+    let start = memory["virtual_memory_area_start_address"].as_str().unwrap();
+    for (name, permissions, why, confidence) in [
+        (
+            "executable_permissions_removed",
+            "r--p",
+            "could be executed and cannot any more, while what is in them stays: rwxp before, r--p now",
+            "low",
+        ),
+        (
+            "executable_permissions_added",
+            "r-xp",
+            "were written and can be executed now; they are no part of a runtime's reserved code cache: r--p before, \
+             r-xp now, executable at an earlier time",
+            "medium",
+        ),
+    ] {
+        let all: Vec<&Record> = records.iter().filter(|record| record.is(name)).collect();
+        assert_eq!(all.len(), 1, "{}", list(all));
+        let alert = all[0];
+        assert_eq!(alert.life().as_ref(), Some(life));
+        assert_eq!(
+            (&alert.0["message_type"], &alert.0["severity"]),
+            (&"ALERT".into(), &"MEDIUM".into())
+        );
+        let expected = serde_json::json!({
+            "process_id": life.process_id,
+            "virtual_memory_area_start_address": start,
+            "virtual_memory_area_end_address": memory["virtual_memory_area_end_address"],
+            "memory_permissions": permissions,
+            "is_main_process_executable": false,
+        });
+        assert_eq!(*alert.details("process_memory"), expected);
+        let detection = &alert.0["detection"];
+        let reason = format!("16384 bytes of memory without a file at {start} {why}");
+        assert_eq!(detection["reason"], reason.as_str());
+        assert_eq!(detection["mitre_attack"], serde_json::json!(["T1055", "T1620"]));
+        assert_eq!(detection["confidence"], confidence);
+    }
 }
 
 /// A connection of the process to itself is two: one an end.
@@ -148,6 +191,9 @@ fn a_tour_is_reported(flavor: Flavor) {
     let life = visitor.life().unwrap();
     watcher
         .wait_for("the tour's process ends", |record| about(&life)(record, "process_terminated"));
+    if flavor == Flavor::V6_1 {
+        shells::are_reported(&mut guest, &watcher);
+    }
     std::thread::sleep(Duration::from_millis(500));
 
     let records = watcher.stop().records;

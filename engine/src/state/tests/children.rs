@@ -1,7 +1,7 @@
 //! Descriptors and memory areas.
 
 use super::watch::{Watch, limits};
-use super::world::{FakeArea, FakeFile, FakeProcess, FakeThread, R, W, World, X};
+use super::world::{BOOT_NS, FakeArea, FakeFile, FakeProcess, FakeThread, R, W, World, X};
 use crate::limits::Limits;
 use crate::state::{Limit, Settings};
 
@@ -305,4 +305,67 @@ fn special_mappings_are_marked_as_such() {
     let mut watch = Watch::after(&with_areas(&[]));
     let told = watch.scan(&with_areas(&[vdso, FakeArea::anonymous(0x9000, 0xa000, R | X)]));
     assert_eq!(told, ["+area 200 7000-8000 special", "+area 200 9000-a000 -"]);
+}
+
+/// Shows a world in which all files are open for both, modified at a time by a clock.
+fn show_writable(watch: &mut Watch, world: &World, modified_ns: i64, clock_ns: i64) -> Vec<String> {
+    world.show(&mut watch.snapshot);
+    for file in watch.snapshot.files.iter_mut() {
+        file.open.mode = 3;
+    }
+    for inode in watch.snapshot.inodes.iter_mut() {
+        inode.attributes.mtime_ns = modified_ns;
+    }
+    watch.snapshot.machine.calendar_ns = Some(clock_ns);
+    watch.take_in()
+}
+
+#[test]
+fn what_could_write_to_a_regular_file_is_told_of_when_it_closes() {
+    let mut watch = Watch::quiet();
+    assert_eq!(show_writable(&mut watch, &world(), 500, 1000), NOTHING);
+    let mut more = world();
+    more.process(100).files.insert(1, (1, passwd()));
+    assert_eq!(show_writable(&mut watch, &more, 1100, 1200), ["+fd 100/1 /passwd"]);
+    // Modified after the scan in which it was not open yet: so by whoever opened it, or just before.
+    assert_eq!(
+        show_writable(&mut watch, &world(), 1300, 1400),
+        [
+            "-fd 100/1 /passwd",
+            "writer 100/1 Opened { size: 4096, modify_time_ns: 1100, written: true }"
+        ]
+    );
+    assert_eq!(show_writable(&mut watch, &more, 1300, 1500), ["+fd 100/1 /passwd"]);
+    // What ended with its process is told of too; what was there when we came was not written as far as is known. Of
+    // a pipe there is nothing to tell.
+    assert_eq!(
+        show_writable(&mut watch, &World::default(), 0, 1600),
+        [
+            "-process 100 task100",
+            "writer 100/1 Opened { size: 4096, modify_time_ns: 1300, written: false }",
+            "writer 100/3 Opened { size: 4096, modify_time_ns: 500, written: false }",
+        ]
+    );
+}
+
+#[test]
+fn what_a_process_takes_over_from_its_parent_was_not_written_by_it() {
+    let mut watch = Watch::quiet();
+    let mut forked = world();
+    let child = FakeProcess::new(101)
+        .with_file(2, passwd())
+        .with_file(3, FakeFile::regular(0xffff_8885_0000_1100, 72, "log"));
+    forked.processes.push(FakeProcess { parent: 100, ..child });
+    let born = BOOT_NS + forked.process(101).start as i64;
+    let before = born - 1_000_000_000;
+    assert_eq!(show_writable(&mut watch, &world(), before, before), NOTHING);
+    // It is taken in when it has had the time to call exec.
+    let modified = born + 1_000_000;
+    show_writable(&mut watch, &forked, modified, modified + 1);
+    show_writable(&mut watch, &forked, modified, modified + 10_000_000);
+    let told = show_writable(&mut watch, &world(), modified, modified + 20_000_000);
+    let writers: Vec<_> = told.iter().filter(|line| line.starts_with("writer")).collect();
+    assert_eq!(writers.len(), 2, "{told:?}");
+    assert!(writers[0].starts_with("writer 101/2") && writers[0].ends_with("written: true }"));
+    assert!(writers[1].starts_with("writer 101/3") && writers[1].ends_with("written: false }"));
 }

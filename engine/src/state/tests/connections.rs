@@ -271,6 +271,77 @@ fn whoever_holds_a_connection_is_told_of_first() {
     assert!(told[connection.unwrap()].contains(" 900/5 "), "{told:?}");
 }
 
+/// A process that may be about to exec, as its parent is, and holds a socket.
+fn child(pid: u32, sock: u64) -> FakeProcess {
+    let file = FakeFile::socket(0xffff_8885_0000_1200, 13_731, sock);
+    let mut child = FakeProcess::new(pid).with_file(5, file);
+    child.parent = 714;
+    child
+}
+
+#[test]
+fn whoever_finds_room_later_is_told_of_before_its_connection_names_it() {
+    let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let crowded = Limits { processes: 3, ..limits() };
+    let mut watch = Watch::new(&crowded, Settings::default());
+    let mut both = world(&[], None);
+    both.processes.push(FakeProcess::new(800));
+    watch.scan(&both);
+    both.sockets = vec![socket];
+    both.processes.push(child(900, SOCK));
+    assert_eq!(watch.scan(&both), ["limit Processes 3 1"]);
+    assert_eq!(watch.scan(&both), ["+connection 58848 ESTABLISHED"], "there is no room for it");
+    // There is, when another one ends, and at the same time the connection goes on.
+    both.remove(800);
+    both.sockets = vec![FakeSocket { state: FIN_WAIT_1, ..socket }];
+    let told = watch.scan(&both);
+    assert!(told.contains(&"~connection 58848 FIN_WAIT_1".to_owned()), "{told:?}");
+    assert!(!told.iter().any(|line| line.starts_with("+process 900")), "{told:?}");
+    let told = watch.scan(&both);
+    assert!(told.iter().any(|line| line.starts_with("+process 900")), "{told:?}");
+    both.sockets = vec![FakeSocket { state: FIN_WAIT_2, ..socket }];
+    let told = watch.scan(&both);
+    assert!(
+        told.contains(&"~connection 58848 FIN_WAIT_2 900/5 task900 socket:[13731]".into()),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_connection_that_ends_before_its_process_is_told_of_waits_for_that() {
+    let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let patient = Settings { fork_grace_scans: 4, ..Settings::default() };
+    let mut watch = Watch::new(&limits(), patient);
+    watch.scan(&world(&[], None));
+    let mut forked = world(&[socket], None);
+    forked.processes.push(child(900, SOCK));
+    assert_eq!(watch.scan(&forked), NOTHING);
+    forked.sockets.clear();
+    forked.process(900).files.clear();
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        told.extend(watch.scan(&forked));
+    }
+    let expected = [
+        "+process 900 task900",
+        "+connection 58848 ESTABLISHED 900/5 task900",
+        "-connection 58848 ESTABLISHED 900/5 task900",
+    ];
+    assert_eq!(told, expected);
+    // Where another one takes its 4-tuple it cannot wait, and names nobody.
+    let mut watch = Watch::new(&limits(), patient);
+    watch.scan(&world(&[], None));
+    forked.sockets = vec![socket];
+    forked.processes.pop();
+    forked.processes.push(child(900, SOCK));
+    assert_eq!(watch.scan(&forked), NOTHING);
+    forked.sockets = vec![FakeSocket::new(SOCK + 0x1000, 58848, SYN_SENT)];
+    assert_eq!(
+        watch.scan(&forked),
+        ["+connection 58848 ESTABLISHED", "-connection 58848 ESTABLISHED"]
+    );
+}
+
 #[test]
 fn a_full_table_of_connections_says_so_once() {
     let small = Limits { connections: 2, ..limits() };

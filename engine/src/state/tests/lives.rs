@@ -3,8 +3,7 @@
 use super::watch::{Watch, limits};
 use super::world::{FakeProcess, FakeThread, World};
 use crate::limits::Limits;
-use crate::state::{Births, Limit, Settings};
-use crate::walk::view;
+use crate::state::{Change, Limit, Scene, Settings};
 
 fn world() -> World {
     World::default().with(FakeProcess::new(100)).with(FakeProcess::new(200))
@@ -403,74 +402,6 @@ fn a_task_that_only_waits_for_its_memory_to_go_has_ended() {
 }
 
 #[test]
-fn hidden_task_is_reported_once() {
-    let mut watch = Watch::after(&world());
-    let mut hidden = world();
-    hidden.process(100).views = view::IDR | view::THREAD_GROUP;
-    assert_eq!(watch.scan(&hidden), NOTHING);
-    assert_eq!(watch.scan(&hidden), ["hidden 100 TaskList 2"]);
-    for _ in 0..3 {
-        assert_eq!(watch.scan(&hidden), NOTHING);
-    }
-    for _ in 0..3 {
-        assert_eq!(watch.scan(&world()), NOTHING, "linked back");
-    }
-    assert_eq!(watch.scan(&hidden), NOTHING);
-    assert_eq!(watch.scan(&hidden), NOTHING, "it is the same process");
-    hidden.remove(100);
-    assert_eq!(watch.scan(&hidden), ["-process 100 task100"]);
-}
-
-#[test]
-fn a_task_hidden_from_the_idr_is_reported_too() {
-    let mut watch = Watch::after(&world());
-    let mut hidden = world();
-    hidden.process(100).views = view::TASK_LIST | view::THREAD_GROUP;
-    hidden.unreadable = 1;
-    assert_eq!(watch.scan(&hidden), NOTHING);
-    assert_eq!(watch.scan(&hidden), NOTHING, "its struct pid may be what could not be read");
-    hidden.unreadable = 0;
-    assert_eq!(watch.scan(&hidden), NOTHING);
-    assert_eq!(watch.scan(&hidden), ["hidden 100 PidIdr 2"]);
-}
-
-#[test]
-fn tasks_that_are_being_made_or_are_ending_are_not_hidden() {
-    let mut watch = Watch::after(&world());
-    let mut hidden = world();
-    hidden.process(100).views = view::TASK_LIST;
-    hidden.process(100).state = 0x800;
-    hidden.process(200).views = view::IDR;
-    hidden.process(200).become_zombie();
-    for _ in 0..5 {
-        let told = watch.scan(&hidden);
-        assert!(told.iter().all(|line| !line.starts_with("hidden")), "{told:?}");
-    }
-}
-
-#[test]
-fn a_view_that_is_not_whole_hides_nothing() {
-    let mut watch = Watch::after(&world());
-    let mut torn = world();
-    torn.task_list_closed = false;
-    torn.process(100).views = view::IDR | view::THREAD_GROUP;
-    for _ in 0..5 {
-        assert_eq!(watch.scan(&torn), NOTHING);
-    }
-}
-
-#[test]
-fn a_task_that_one_view_misses_now_and_then_is_not_hidden() {
-    let mut watch = Watch::after(&world());
-    let mut skewed = world();
-    skewed.process(100).views = view::IDR | view::THREAD_GROUP;
-    for _ in 0..5 {
-        assert_eq!(watch.scan(&skewed), NOTHING);
-        assert_eq!(watch.scan(&world()), NOTHING);
-    }
-}
-
-#[test]
 fn threads_come_and_go() {
     let with = world().with(FakeProcess::new(300).with_thread(301));
     let mut watch = Watch::after(&with);
@@ -542,7 +473,19 @@ fn births_are_counted_against_the_kernels_count() {
     world.processes.push(FakeProcess::new(300).with_thread(301));
     watch.scan(&world);
     watch.scan(&world);
-    assert_eq!(watch.state.take_births(), Some(Births { born: 100, seen: 2 }));
+    let told: Vec<String> = (0..300).flat_map(|_| watch.scan(&world)).collect();
+    assert_eq!(told, ["missed 98 of 100"]);
+    // What is left is told at the end.
+    world.forks = Some(1102);
+    assert_eq!(watch.scan(&world), NOTHING);
+    let mut told = Vec::new();
+    let now_ns = watch.now_ns;
+    for _ in 0..2 {
+        watch.state.finish(&watch.snapshot, now_ns, &mut |_: &Scene<'_>, change: &Change<'_>| {
+            told.push(format!("{change:?}"));
+        });
+    }
+    assert_eq!(told, ["BirthsMissed(Births { born: 2, seen: 0 })"]);
 }
 
 #[test]

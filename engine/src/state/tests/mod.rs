@@ -2,7 +2,10 @@
 
 mod children;
 mod connections;
+mod containers;
+mod hidden;
 mod lives;
+mod measures;
 mod model;
 pub(crate) mod watch;
 pub(crate) mod world;

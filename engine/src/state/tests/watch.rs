@@ -3,6 +3,7 @@
 use super::world::{World, empty};
 use crate::limits::Limits;
 use crate::state::facts::FileName;
+use crate::state::process::Process;
 use crate::state::{Change, ConnectionChange, Scene, Settings, State};
 use crate::walk::Snapshot;
 
@@ -62,6 +63,7 @@ pub(crate) fn limits() -> Limits {
         file_descriptors: 64,
         vmas: 64,
         connections: 64,
+        containers: 8,
         string_length: 1024,
     }
 }
@@ -83,9 +85,10 @@ fn line(scene: &Scene<'_>, change: &Change<'_>) -> String {
         Change::ProcessZombie { process, scans } => {
             format!("zombie {} {scans}", process.process_id())
         }
-        Change::ProcessHidden { process, from, scans, since_ns } => {
-            assert_eq!(*since_ns, scene.now_ns - 10_000_000 * i64::from(scans - 1));
-            format!("hidden {} {from:?} {scans}", process.process_id())
+        Change::ProcessHidden { process, missing, shown, scans, since_ns } => {
+            assert!(*since_ns <= scene.now_ns - 10_000_000 * i64::from(scans - 1));
+            assert!(missing.and(*shown).is_empty());
+            format!("hidden {} {:#x} {scans}", process.process_id(), missing.0)
         }
         Change::ThreadCreated { process, thread } => {
             format!("+thread {}/{}", process.process_id(), thread.thread_id)
@@ -98,6 +101,9 @@ fn line(scene: &Scene<'_>, change: &Change<'_>) -> String {
         }
         Change::DescriptorClosed { process, descriptor } => {
             format!("-fd {}/{} {}", process.process_id(), descriptor.index, name(descriptor.name))
+        }
+        Change::WriterClosed { process, descriptor, opened, .. } => {
+            format!("writer {}/{} {opened:?}", process.process_id(), descriptor.index)
         }
         Change::AreaMapped { process, area } => format!(
             "+area {} {:x}-{:x} {}",
@@ -118,15 +124,30 @@ fn line(scene: &Scene<'_>, change: &Change<'_>) -> String {
             text(area.file.or(area.name).unwrap_or(b"-"))
         ),
         Change::AreaPermissionsChanged { process, area, before } => format!(
-            "~area {} {:x}-{:x} {before}>{}",
+            "~area {} {:x}-{:x} {}>{}",
             process.process_id(),
             area.start,
             area.end,
+            before.flags,
             area.flags
         ),
         Change::ConnectionCreated(change) => format!("+connection {}", connection(change)),
         Change::ConnectionTerminated(change) => format!("-connection {}", connection(change)),
         Change::ConnectionStateChanged(change) => format!("~connection {}", connection(change)),
+        Change::ConnectionExceeded { change, exceeded } => {
+            format!("!connection {} {exceeded:?}", connection(change))
+        }
+        Change::ConnectionStatus(change) => format!("=connection {}", connection(change)),
+        Change::ContainerStarted { container, process } => {
+            let facts = container.facts(scene.strings);
+            let process = process.map_or(0, Process::process_id);
+            format!("+container {} of {process}", text(facts.id))
+        }
+        Change::ContainerTerminated { container } => {
+            let facts = container.facts(scene.strings);
+            format!("-container {} of {}", text(facts.id), container.first().process_id)
+        }
+        Change::BirthsMissed(births) => format!("missed {} of {}", births.unseen(), births.born),
         Change::LimitReached { limit, capacity, untracked } => {
             format!("limit {limit:?} {capacity} {untracked}")
         }

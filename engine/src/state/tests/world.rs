@@ -2,27 +2,33 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-use core::net::{IpAddr, Ipv4Addr};
+// By its path, since this file is a module of other tests, too.
+#[path = "sockets.rs"]
+mod sockets;
+
 use std::collections::HashMap;
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::container::Runtime;
 use panoptes_decoders::kernel::dentry::Name;
 use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::mount::Mounted;
-use panoptes_decoders::kernel::sock::{Counters, Endpoints};
 use panoptes_decoders::kernel::super_block::{Filesystem, magic};
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 use crate::limits::Limits;
 use crate::walk::{
-    ConnectionRow, CssSetRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow,
+    ConnectionRow, ContainerRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow,
     InterfaceRow, Losses, Machine, MmRow, MountRow, NONE, PathRef, ProcessRow, Rows, Snapshot,
-    SuperBlockRow, ThreadRow, VmaRow, view,
+    SuperBlockRow, ThreadRow, Views, VmaRow, view,
 };
 
-pub(crate) const BOTH_VIEWS: u8 = view::IDR | view::TASK_LIST | view::THREAD_GROUP;
+pub(crate) use sockets::*;
+
+/// Views that show every process.
+pub(crate) const ALL_VIEWS: u16 = view::CERTAIN | view::CONTROL_GROUP;
 pub(crate) const R: u64 = 1;
 pub(crate) const W: u64 = 2;
 pub(crate) const X: u64 = 4;
@@ -67,15 +73,24 @@ pub(crate) struct FakeArea {
     pub(crate) file: Option<FakeFile>,
     /// Whether it is the vDSO's kind.
     pub(crate) special: bool,
+    /// Its `anon_vma`, if anything was written to it.
+    pub(crate) pages: u64,
+    /// Offset in its file, in pages.
+    pub(crate) page_offset: u64,
 }
 
 impl FakeArea {
+    /// The same, with pages of its own.
+    pub(crate) fn written(self, pages: u64) -> Self {
+        Self { pages, ..self }
+    }
+
     pub(crate) fn anonymous(start: u64, end: u64, flags: u64) -> Self {
-        Self { start, end, flags, file: None, special: false }
+        Self { start, end, flags, file: None, special: false, pages: 0, page_offset: 0 }
     }
 
     pub(crate) fn of_file(start: u64, end: u64, flags: u64, file: &FakeFile) -> Self {
-        Self { start, end, flags, file: Some(file.clone()), special: false }
+        Self { file: Some(file.clone()), ..Self::anonymous(start, end, flags) }
     }
 }
 
@@ -106,7 +121,7 @@ pub(crate) struct FakeProcess {
     pub(crate) state: u32,
     pub(crate) exit_state: u32,
     pub(crate) on_cpu: bool,
-    pub(crate) views: u8,
+    pub(crate) views: u16,
     pub(crate) stable: bool,
     pub(crate) executable: Option<FakeFile>,
     pub(crate) arguments: Vec<u8>,
@@ -123,6 +138,11 @@ pub(crate) struct FakeProcess {
     pub(crate) brk: (u64, u64),
     /// The container that it is in.
     pub(crate) container: String,
+    pub(crate) mount_namespace: u32,
+    /// Whether its control groups could be read.
+    pub(crate) container_known: bool,
+    /// Whether it has namespaces of its own.
+    pub(crate) own_namespaces: bool,
 }
 
 impl FakeProcess {
@@ -139,7 +159,7 @@ impl FakeProcess {
             state: 1,
             exit_state: 0,
             on_cpu: false,
-            views: BOTH_VIEWS,
+            views: ALL_VIEWS,
             stable: true,
             executable: Some(FakeFile::regular(0xffff_8881_0000_0000, 17, "bash")),
             arguments: b"bash\0-i\0".to_vec(),
@@ -153,7 +173,15 @@ impl FakeProcess {
             mm_complete: true,
             brk: (0, 0),
             container: String::new(),
+            mount_namespace: 4_026_531_841,
+            container_known: true,
+            own_namespaces: true,
         }
+    }
+
+    pub(crate) fn in_container(mut self, id: &str) -> Self {
+        self.container = id.into();
+        self
     }
 
     pub(crate) fn with_thread(mut self, tid: u32) -> Self {
@@ -178,40 +206,6 @@ impl FakeProcess {
         self.areas.clear();
         self.files.clear();
         self.threads.clear();
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FakeSocket {
-    pub(crate) address: u64,
-    pub(crate) state: u8,
-    pub(crate) source: (IpAddr, u16),
-    pub(crate) destination: (IpAddr, u16),
-    pub(crate) bytes_in: Option<u64>,
-}
-
-pub(crate) const ESTABLISHED: u8 = 1;
-pub(crate) const SYN_SENT: u8 = 2;
-pub(crate) const FIN_WAIT_1: u8 = 4;
-pub(crate) const FIN_WAIT_2: u8 = 5;
-pub(crate) const TIME_WAIT: u8 = 6;
-pub(crate) const LISTEN: u8 = 10;
-pub(crate) const NEW_SYN_RECV: u8 = 12;
-
-impl FakeSocket {
-    /// A connection from this port of ours.
-    pub(crate) fn new(address: u64, port: u16, state: u8) -> Self {
-        Self {
-            address,
-            state,
-            source: (Ipv4Addr::new(10, 0, 2, 15).into(), port),
-            destination: (Ipv4Addr::new(203, 0, 113, 9).into(), 4444),
-            bytes_in: Some(0),
-        }
-    }
-
-    pub(crate) fn listener(address: u64, port: u16) -> Self {
-        Self { destination: (Ipv4Addr::UNSPECIFIED.into(), 0), ..Self::new(address, port, LISTEN) }
     }
 }
 
@@ -275,7 +269,7 @@ impl World {
         let mut order: Vec<&FakeProcess> = self.processes.iter().collect();
         order.sort_by_key(|process| (process.start, process.pid));
         for socket in &self.sockets {
-            push_socket(snapshot, socket);
+            socket.push(snapshot);
         }
         snapshot.connections.sort_unstable_by_key(|row| {
             let ends = &row.endpoints;
@@ -321,12 +315,15 @@ pub(crate) fn empty(limits: &Limits) -> Snapshot {
         mounts: Rows::with_capacity(8),
         super_blocks: Rows::with_capacity(8),
         names: Rows::with_capacity(8),
-        css_sets: Rows::with_capacity(processes),
+        css_sets: Rows::with_capacity(8),
         css_states: Rows::with_capacity(8),
         cgroups: Rows::with_capacity(8),
         kernfs_nodes: Rows::with_capacity(8),
+        containers: Rows::with_capacity(64),
         nets: Rows::with_capacity(8),
         connections: Rows::with_capacity(limits.connections_seen_max()),
+        sockets: Rows::with_capacity(files),
+        terminals: Rows::with_capacity(64),
         interfaces: Rows::<InterfaceRow>::with_capacity(8),
         bytes: Rows::with_capacity(1 << 20),
         task_list_closed: false,
@@ -343,6 +340,8 @@ fn clear(snapshot: &mut Snapshot) {
     snapshot.files_structs.clear();
     snapshot.files_threads.clear();
     snapshot.descriptors.clear();
+    snapshot.sockets.clear();
+    snapshot.terminals.clear();
     snapshot.mms.clear();
     snapshot.vmas.clear();
     snapshot.files.clear();
@@ -351,7 +350,7 @@ fn clear(snapshot: &mut Snapshot) {
     snapshot.mounts.clear();
     snapshot.super_blocks.clear();
     snapshot.names.clear();
-    snapshot.css_sets.clear();
+    snapshot.containers.clear();
     snapshot.connections.clear();
     snapshot.bytes.clear();
     snapshot.losses = Losses::default();
@@ -425,6 +424,8 @@ impl Shown<'_> {
             path: PathRef { mount: 0, dentry },
             mapped: false,
             connection: connection.map_or(NONE, |at| at as u32),
+            socket: NONE,
+            terminal: NONE,
         });
         let pushed = pushed.unwrap_or(NONE);
         self.files.insert(file.address, pushed);
@@ -489,29 +490,63 @@ impl Shown<'_> {
                 }
             }
         }
-        let css_set = self.push_css_set(process);
+        // As `note_missing` has it.
+        let is_settled = process.exit_state == 0 && process.state & 0x800 == 0;
+        let lacking = if is_settled { ALL_VIEWS & !process.views } else { 0 };
+        let snapshot = &mut *self.snapshot;
+        let (closed, read) = (snapshot.task_list_closed, snapshot.losses.unreadable == 0);
+        let torn = [closed, snapshot.idr_whole && read, process.stable].map(|is| u16::from(!is));
+        let unsure = (torn[0] * view::TASK_LIST) | (torn[1] * view::IDR) | (torn[2] * ALL_VIEWS);
+        let container = self.push_container(index, process);
+        let number = if container == NONE || !process.own_namespaces { 0 } else { 1000 };
         self.snapshot.processes.push(ProcessRow {
             leader: leader_index,
             parent_pid: process.parent,
             ids: Some(Ids::default()),
-            pid_namespace: 4_026_531_836,
-            mount_namespace: 4_026_531_841,
-            network_namespace: 4_026_531_840,
+            pid_namespace: 4_026_531_836 + number,
+            mount_namespace: process.mount_namespace + number,
+            network_namespace: 4_026_531_840 + number,
+            container,
+            container_known: process.container_known,
             cwd: PathRef { mount: 0, dentry: 0 },
             mm,
-            css_set,
             files: files_index,
-            ended_runtime_ns: 0,
             threads_runtime_ns: 1000,
             thread_count: process.threads.len() as u32 + 1,
             stable: process.stable,
+            missing: Views(lacking & !unsure),
+            unknown: Views(lacking & unsure),
+            ..ProcessRow::default()
         });
     }
 
-    fn push_css_set(&mut self, process: &FakeProcess) -> u32 {
-        let container = self.snapshot.bytes.extend(process.container.as_bytes()).unwrap();
-        let set = CssSetRow { container, known: true, ..CssSetRow::default() };
-        self.snapshot.css_sets.push(set).unwrap()
+    /// `id` of a container, with the name of its host behind an `@` if it has one.
+    fn push_container(&mut self, index: u32, process: &FakeProcess) -> u32 {
+        if process.container.is_empty() || !process.container_known {
+            return NONE;
+        }
+        let snapshot = &mut *self.snapshot;
+        let (id, host) = process.container.split_once('@').unwrap_or((&process.container, ""));
+        let is_it = |row: &ContainerRow| snapshot.bytes.range(&row.id) == id.as_bytes();
+        let known = snapshot.containers.iter().position(is_it);
+        let row = known.unwrap_or_else(|| {
+            let mut row = ContainerRow {
+                node: KernelVa(0xffff_8886_0000_0000),
+                runtime: Some(Runtime::Containerd),
+                ..ContainerRow::default()
+            };
+            row.id = snapshot.bytes.extend(id.as_bytes()).unwrap();
+            row.path = snapshot.bytes.extend(format!("/pods/{id}").as_bytes()).unwrap();
+            if !host.is_empty() {
+                row.pod_uid = snapshot.bytes.extend(b"6aa3c8f5").unwrap();
+                row.host_name[..host.len()].copy_from_slice(host.as_bytes());
+            }
+            snapshot.containers.push(row).unwrap() as usize
+        });
+        if process.exit_state == 0 {
+            snapshot.containers[row].take_in(index, process.start, process.own_namespaces);
+        }
+        row as u32
     }
 
     fn push_mm(&mut self, process: &FakeProcess) -> u32 {
@@ -527,6 +562,8 @@ impl Shown<'_> {
                     flags: area.flags,
                     mm: KernelVa(process.mm),
                     file: KernelVa(area.file.as_ref().map_or(0, |file| file.address)),
+                    anon_vma: KernelVa(area.pages),
+                    page_offset: area.page_offset,
                     ops: KernelVa(if area.special { 0xffff_ffff_8111_0000 } else { 0 }),
                     ..Vma::default()
                 },
@@ -585,31 +622,6 @@ impl Shown<'_> {
             ..FilesRow::default()
         });
     }
-}
-
-fn push_socket(snapshot: &mut Snapshot, socket: &FakeSocket) {
-    let small = matches!(socket.state, TIME_WAIT | NEW_SYN_RECV);
-    let bytes_in = socket.bytes_in.filter(|_| !small);
-    snapshot.connections.push(ConnectionRow {
-        address: KernelVa(socket.address),
-        endpoints: Endpoints {
-            family: 2,
-            state: socket.state,
-            source: socket.source.0,
-            source_port: socket.source.1,
-            destination: socket.destination.0,
-            destination_port: socket.destination.1,
-            bound_device: 0,
-            net: KernelVa::NULL,
-            prot: KernelVa::NULL,
-            next: 1,
-        },
-        counters: bytes_in.map(|bytes_in| Counters { bytes_in, ..Counters::default() }),
-        file: KernelVa::NULL,
-        inode: 0,
-        route_device: 0,
-        network_namespace: 4_026_531_840,
-    });
 }
 
 fn finish(snapshot: &mut Snapshot) {

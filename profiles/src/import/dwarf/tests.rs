@@ -31,6 +31,8 @@ struct task {
     long flexible[];
 };
 struct task *task(void) { return 0; }
+enum bits { LOCKED, UPTODATE = 3, MINUS = -1 };
+enum bits bits(void) { return UPTODATE; }
 ";
 
 fn check(members: &Dwarf<'_>) {
@@ -66,6 +68,10 @@ fn check(members: &Dwarf<'_>) {
     assert_eq!(members.size_of("atomic_t"), Some(4));
     assert_eq!(at("atomic_t", "counter"), Some((0, 4)));
     assert_eq!(members.size_of("declared"), None);
+    assert_eq!(at("bits", "UPTODATE"), Some((3, 0)));
+    assert_eq!(members.size_of("bits"), Some(4));
+    assert_eq!(at("bits", "nobody"), None);
+    assert_eq!(at("bits", "MINUS"), None);
 }
 
 #[test]

@@ -125,6 +125,7 @@ impl Key {
                 ],
                 format!("{} {}", text("source_ip_address"), text("destination_ip_address")),
             ),
+            "container" => (Vec::new(), text("container_cgroup_path")),
             "kernel_module" => (Vec::new(), text("kernel_module_name")),
             "interface" => (
                 Vec::new(),

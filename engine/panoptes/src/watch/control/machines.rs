@@ -115,6 +115,14 @@ impl Control {
     pub(super) fn tell_missed(&self) {
         for candidate in &self.candidates {
             let Some((_, vital)) = &candidate.scanned else { continue };
+            vital.tidy();
+            if let Some(refused) = vital.take_shell_history() {
+                let name = &candidate.system.name;
+                self.messages.warning(format_args!(
+                    "{name}: not all commands that are typed into shells are reported: {refused} shells or commands \
+                     found no room or cannot be read (said once)"
+                ));
+            }
             let Some(losses) = vital.losses.take() else { continue };
             let message = format_args!("{}: {losses}", candidate.system.name);
             if losses.is_none() {

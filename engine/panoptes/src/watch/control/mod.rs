@@ -1,6 +1,7 @@
 //! The control thread: finds kernels, hands systems to scanners, hears signals, tells what was lost.
 
 mod machines;
+mod reload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use panoptes_engine::containers::ContainerConfig;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::source::{AnySource, FileFormat, Format, Placed};
 use panoptes_engine::watch::{Identity, Setup, Watched};
-use panoptes_profiles::{Event, Profile};
+use panoptes_profiles::{Event, Profile, modules};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::queue::{QueueSize, Waker, queue};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
@@ -26,12 +28,13 @@ use crate::guests;
 use crate::interfaces::{Interfaces, of_this_machine};
 use crate::message::Messages;
 use crate::request::WatchRequest;
+use crate::sbom::Sboms;
 use crate::state::{BootKey, StateStore, default_folder};
 use crate::watch::announce::{Announcer, because};
 use crate::watch::finder::Finder;
 use crate::watch::outputs;
 use crate::watch::pulse::{Found, Vital};
-use crate::watch::scanner::{Assigned, Lost, Pace, Scanner, Shared};
+use crate::watch::scanner::{Assigned, Lost, Order, Pace, Scanner, Shared};
 use crate::watch::signals::{Signals, Wish};
 
 /// How long a person's `watch` waits for a first kernel: a guest may still be starting.
@@ -98,13 +101,14 @@ pub(super) struct Control {
     shared: Arc<Shared>,
     announcer: Announcer,
     store: StateStore,
+    sboms: Sboms,
     candidates: Vec<Candidate>,
     finder: Option<Finder>,
     /// Whose guests may be looked into.
     users: guests::Users,
     /// When QEMU's memory is looked at next.
     next_memory: Instant,
-    scanners: Vec<(Sender<Assigned>, Arc<Pace>, JoinHandle<()>)>,
+    scanners: Vec<(Sender<Order>, Arc<Pace>, JoinHandle<()>)>,
     lost: Receiver<Lost>,
     writer: JoinHandle<End>,
     writer_stop: Arc<AtomicBool>,
@@ -156,12 +160,12 @@ impl Control {
         for core in cores.into_iter().take(most) {
             let (producer, consumer) = queue(SCANNER_QUEUE, &waker);
             consumers.push(consumer);
-            let (sender, systems) = channel();
+            let (sender, orders) = channel();
             let pace = Arc::new(Pace::default());
             let scanner = Scanner {
                 shared: Arc::clone(&shared),
                 pace: Arc::clone(&pace),
-                systems,
+                orders,
                 lost: lost_sender.clone(),
                 producer,
                 core,
@@ -188,6 +192,7 @@ impl Control {
             shared,
             announcer,
             store,
+            sboms: Sboms::default(),
             candidates,
             finder,
             users: guests::Users::of(&configuration.service.guest_users),
@@ -212,6 +217,12 @@ impl Control {
         let plural = if count == 1 { "" } else { "s" };
         let reason = format!("started with {count} system{plural}{looking}");
         self.announcer.service(Activity::ServiceInitializationStarted, &because(&reason));
+        if let Err(failure) = self.read_sboms() {
+            self.announcer
+                .service(Activity::ServiceInitializationFailed, &because(&failure.message));
+            self.stop();
+            return Err(failure);
+        }
         let mut said_ready = false;
         loop {
             self.find_guests();
@@ -347,7 +358,7 @@ impl Control {
                 let assigned = Assigned { index, ..assigned };
                 let scanner = &self.scanners[index % self.scanners.len()].0;
                 // A scanner that is gone is noticed when its thread is joined.
-                let _ = scanner.send(assigned);
+                let _ = scanner.send(Order::Scan(assigned));
             }
             Err(failure) => {
                 let waits = failure.exit == Exit::NoKernel;
@@ -414,7 +425,7 @@ impl Control {
             }
             return Err(failure);
         }
-        let profile = match found {
+        let mut profile = match found {
             Ok(profile) => profile,
             Err(error) => {
                 if !quiet {
@@ -424,6 +435,8 @@ impl Control {
                 return Err(crate::attach::discovery_failure(system, &error));
             }
         };
+        // What is in none of it is found by its surroundings.
+        modules::bind(&mut source, &mut profile);
         let (watched, has_begun) = self.prepare(system, &profile, &mut source);
         if !has_begun && is_patient {
             let release = &profile.release;
@@ -461,7 +474,8 @@ impl Control {
             limits: Limits::from(&system.settings.limits),
             key: crate::random::key(),
             message_ids: crate::random::key(),
-            policy: policy_of(system),
+            policy: PolicyConfig::from(&system.settings.events),
+            containers: Arc::new(ContainerConfig::from(&system.settings.containers)),
             header: self.announcer.header_for(system),
             identity: Identity {
                 name: system.name.clone(),
@@ -470,6 +484,7 @@ impl Control {
             },
             report_existing: false,
             profile,
+            shipped: self.sboms.of(&system.settings.sbom),
         });
         let first = watched.first_process(source);
         let key = BootKey {
@@ -525,45 +540,6 @@ impl Control {
         let details = SystemActivityDetails { dropped: Some(new), ..because(reason) };
         self.announcer.service(Activity::RecordsDropped, &details);
     }
-
-    /// Reads the configuration again; what can change while running does.
-    fn reload(&mut self) {
-        let new = match self.request.reload() {
-            Ok(new) => new,
-            Err(refusal) => {
-                let reason = match refusal {
-                    crate::request::Refusal::Failure(failure) => failure.to_string(),
-                    crate::request::Refusal::Report(report) => report.to_string(),
-                };
-                self.messages.error(format_args!("the configuration stays as it was: {reason}"));
-                return;
-            }
-        };
-        let interval = new.configuration.service.scan_interval;
-        self.shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
-        self.messages.set_level(new.configuration.service.log_level);
-        let mut comparable = new.configuration.clone();
-        comparable.service.scan_interval = self.request.configuration.service.scan_interval;
-        comparable.service.log_level = self.request.configuration.service.log_level;
-        if comparable == self.request.configuration && new.systems == self.request.systems {
-            self.messages.info("the configuration was read again");
-        } else {
-            self.messages.warning(
-                "the scan interval and the log level were taken from the configuration; \
-                 all else that changed in it takes a restart",
-            );
-        }
-        self.request.configuration.service.scan_interval = interval;
-        self.request.configuration.service.log_level = new.configuration.service.log_level;
-    }
-}
-
-fn policy_of(system: &System) -> PolicyConfig {
-    let mut policy = PolicyConfig::default();
-    for (activity, setting) in system.settings.events.iter() {
-        policy.set_enabled(activity, setting.enabled);
-    }
-    policy
 }
 
 fn spawn<T: Send + 'static>(

@@ -1,0 +1,189 @@
+//! The program headers of an ELF file (include/uapi/linux/elf.h; the gABI, chapter 5): what its author said of each part of
+//! it, be it read, written or executed, and of the stack. For 64-bit files whose lowest byte comes first.
+
+use super::elf;
+
+/// `ELFCLASS64` and `ELFDATA2LSB`, at `EI_CLASS`.
+const CLASS_AND_ORDER: [u8; 2] = [2, 1];
+/// `sizeof(Elf64_Phdr)`
+const ENTRY_BYTES: usize = 56;
+/// Most entries that are looked at; usual are 9 to 14.
+const ENTRIES_MAX: usize = 64;
+
+const PT_LOAD: u32 = 1;
+const PT_DYNAMIC: u32 = 2;
+const PT_GNU_STACK: u32 = 0x6474_e551;
+const PF_X: u32 = 1;
+
+const DT_NULL: u64 = 0;
+const DT_TEXTREL: u64 = 22;
+const DT_FLAGS: u64 = 30;
+const DF_TEXTREL: u64 = 4;
+
+/// Pages as program headers are rounded to.
+const PAGE_BYTES: u64 = 4096;
+
+/// The program headers of one file.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramHeaders<'a> {
+    table: &'a [u8],
+}
+
+/// One program header, as far as it is needed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Entry {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    file_bytes: u64,
+}
+
+impl<'a> ProgramHeaders<'a> {
+    /// Finds them in the first bytes of a file; `None` where it is no such file, or they lie farther behind.
+    pub fn find(file: &'a [u8]) -> Option<Self> {
+        if !file.starts_with(&elf::MAGIC) || file.get(4..6)? != CLASS_AND_ORDER {
+            return None;
+        }
+        let start = usize::try_from(u64_at(file, 32)?).ok()?;
+        let (size, count) = (u16_at(file, 54)?, u16_at(file, 56)?);
+        if usize::from(size) != ENTRY_BYTES || count == 0 || usize::from(count) > ENTRIES_MAX {
+            return None;
+        }
+        let end = start.checked_add(usize::from(count) * ENTRY_BYTES)?;
+        Some(Self { table: file.get(start..end)? })
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.table.chunks_exact(ENTRY_BYTES).filter_map(|bytes| {
+            Some(Entry {
+                kind: u32_at(bytes, 0)?,
+                flags: u32_at(bytes, 4)?,
+                offset: u64_at(bytes, 8)?,
+                file_bytes: u64_at(bytes, 32)?,
+            })
+        })
+    }
+
+    /// Whether the file says that its page at this offset, in bytes, is loaded to be executed.
+    pub fn executes(&self, offset: u64) -> bool {
+        self.entries().any(|entry| {
+            let start = entry.offset / PAGE_BYTES * PAGE_BYTES;
+            let end = entry.offset.saturating_add(entry.file_bytes);
+            entry.kind == PT_LOAD && entry.flags & PF_X != 0 && (start..end).contains(&offset)
+        })
+    }
+
+    /// Whether the file wants a stack that can be executed, or says nothing about it, which the loader of glibc takes for
+    /// the same (`DEFAULT_STACK_PERMS`, sysdeps/generic/stackinfo.h and elf/dl-load.c).
+    pub fn wants_executable_stack(&self) -> bool {
+        self.entries()
+            .find(|entry| entry.kind == PT_GNU_STACK)
+            .is_none_or(|entry| entry.flags & PF_X != 0)
+    }
+
+    /// Where in the file its dynamic section lies, and how many bytes it has.
+    pub fn dynamic(&self) -> Option<(u64, u64)> {
+        let entry = self.entries().find(|entry| entry.kind == PT_DYNAMIC)?;
+        Some((entry.offset, entry.file_bytes))
+    }
+}
+
+/// Whether a dynamic section says that the loader must write to what else is only read: it makes text writable, puts
+/// addresses in, and gives it its permissions back (`_dl_relocate_object`, glibc's elf/dl-reloc.c).
+pub fn has_text_relocations(section: &[u8]) -> bool {
+    section
+        .chunks_exact(16)
+        .map_while(|entry| Some((u64_at(entry, 0)?, u64_at(entry, 8)?)))
+        .take_while(|&(tag, _)| tag != DT_NULL)
+        .any(|(tag, value)| tag == DT_TEXTREL || tag == DT_FLAGS && value & DF_TEXTREL != 0)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// A file with these entries: kind, flags, offset, bytes.
+    fn file(entries: &[(u32, u32, u64, u64)]) -> Vec<u8> {
+        let mut file = vec![0; 64];
+        file[..4].copy_from_slice(&elf::MAGIC);
+        file[4..6].copy_from_slice(&CLASS_AND_ORDER);
+        file[32] = 64;
+        file[54] = 56;
+        file[56] = entries.len() as u8;
+        for &(kind, flags, offset, bytes) in entries {
+            file.extend(kind.to_le_bytes());
+            file.extend(flags.to_le_bytes());
+            file.extend(offset.to_le_bytes());
+            file.extend([0; 16]);
+            file.extend(bytes.to_le_bytes());
+            file.extend([0; 16]);
+        }
+        file
+    }
+
+    #[test]
+    fn each_page_is_for_what_its_segment_says() {
+        let file = file(&[
+            (PT_LOAD, 4, 0, 0x800),
+            (PT_LOAD, 5, 0x1000, 0x1800),
+            (PT_LOAD, 6, 0x2800, 0x900),
+            (PT_DYNAMIC, 6, 0x2900, 0x1f0),
+            (PT_GNU_STACK, 6, 0, 0),
+        ]);
+        let headers = ProgramHeaders::find(&file).unwrap();
+        let executes: Vec<bool> = (0..5).map(|page| headers.executes(page * 0x1000)).collect();
+        assert_eq!(executes, [false, true, true, false, false]);
+        assert_eq!(headers.dynamic(), Some((0x2900, 0x1f0)));
+        assert!(!headers.wants_executable_stack());
+    }
+
+    #[test]
+    fn a_stack_is_to_be_executed_where_nothing_else_is_said() {
+        let wants =
+            |entries: &[_]| ProgramHeaders::find(&file(entries)).unwrap().wants_executable_stack();
+        assert!(wants(&[(PT_GNU_STACK, 7, 0, 0)]));
+        assert!(wants(&[(PT_LOAD, 5, 0, 0x1000)]));
+        assert!(!wants(&[(PT_GNU_STACK, 6, 0, 0)]));
+    }
+
+    #[test]
+    fn what_is_no_such_file_has_none() {
+        let good = file(&[(PT_LOAD, 5, 0, 0x1000)]);
+        assert!(ProgramHeaders::find(&good).is_some());
+        for end in 0..good.len() {
+            assert!(ProgramHeaders::find(&good[..end]).is_none(), "cut at {end}");
+        }
+        for (at, value) in [(0, 0), (4, 1), (5, 2), (39, 0xff), (54, 32), (56, 0), (56, 65)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert!(ProgramHeaders::find(&bad).is_none(), "{value} at {at}");
+        }
+    }
+
+    #[test]
+    fn text_relocations_are_said_in_either_way() {
+        let section = |entries: &[(u64, u64)]| -> Vec<u8> {
+            let pair = |&(tag, value): &(u64, u64)| [tag.to_le_bytes(), value.to_le_bytes()];
+            entries.iter().flat_map(pair).flatten().collect()
+        };
+        assert!(has_text_relocations(&section(&[(1, 5), (DT_TEXTREL, 0)])));
+        assert!(has_text_relocations(&section(&[(DT_FLAGS, 12)])));
+        assert!(!has_text_relocations(&section(&[(DT_FLAGS, 8), (DT_NULL, 0), (DT_TEXTREL, 0)])));
+        assert!(!has_text_relocations(&[]));
+    }
+}

@@ -1,0 +1,114 @@
+//! Hashes every regular file that any process of a machine has open or mapped, out of its page cache, and prints
+//! a line for each:
+//!
+//!     cargo run --release -p panoptes-engine --example hashes -- RAM
+//!
+//! `SHA256 SHA1 MD5 SIZE PATH` of a file that is there whole, `partial RESIDENT/PAGES SIZE PATH` and
+//! `nothing SIZE PATH` of others; then what it took. RAM is a guest's memory or a dump.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use panoptes_engine::limits::Limits;
+use panoptes_engine::page_cache::{Contents, FileIdentity, Format, Hashes, Known, Outcome};
+use panoptes_engine::path::{PathBuffer, write_file_name};
+use panoptes_engine::source::FileSource;
+use panoptes_engine::system::kernel_of;
+use panoptes_engine::walk::{Scope, Walker};
+use panoptes_profiles::{Options, discover};
+
+/// Bytes in one slice: about half a millisecond.
+const SLICE_BYTES: usize = 256 << 10;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(path) = arguments.next() else {
+        eprintln!("usage: hashes RAM");
+        return ExitCode::from(2);
+    };
+    let mut source = FileSource::open(path.as_ref()).expect("the memory can be opened");
+    let options = Options { use_builtin: true, ..Options::default() };
+    let profile = discover(&mut source, &options, &mut ()).expect("a kernel is found");
+    let kernel = kernel_of(&profile);
+    let limits = Limits::default();
+    let mut walker = Walker::new(&limits, 1);
+    let scope = Scope { files: true, memory: true, connections: false, interfaces: false };
+    let snapshot = walker.scan(&mut source, &kernel, scope).expect("processes are found");
+    let mut contents = Contents::new(&limits, 2);
+    let mut files = BTreeMap::new();
+    let mut names = PathBuffer::default();
+    for file in snapshot.files.iter() {
+        let Some(identity) = FileIdentity::of_file(snapshot, file) else { continue };
+        let name = write_file_name(snapshot, file, &mut names).map(|_| names.text().to_vec());
+        if files.insert(name.unwrap_or_default(), identity).is_none() {
+            contents.ask(&identity);
+        }
+    }
+    let begin = Instant::now();
+    let computed = cpu_seconds();
+    let (mut slices, mut worst) = (0_u64, 0.0_f64);
+    while contents.has_work() {
+        let slice = cpu_seconds();
+        contents.work(&mut source, &kernel, SLICE_BYTES, &());
+        worst = worst.max(cpu_seconds() - slice);
+        slices += 1;
+    }
+    let computed = cpu_seconds() - computed;
+    let seconds = begin.elapsed().as_secs_f64();
+    let mut bytes = 0;
+    let mut out = std::io::stdout().lock();
+    for (name, identity) in &files {
+        let size = identity.size;
+        let text = match contents.get(identity) {
+            Some(Known { outcome: Outcome::Whole { hashes }, format, .. }) => {
+                bytes += size;
+                format!("{} {size} {}", all(hashes), word(*format))
+            }
+            Some(Known { outcome: Outcome::Partial(partial), .. }) => {
+                format!("partial {}/{} {size}", partial.resident, partial.pages)
+            }
+            Some(Known { outcome: Outcome::Nothing, .. }) => format!("nothing {size}"),
+            None => format!("unasked {size}"),
+        };
+        let line = [text.as_bytes(), b" ", name, b"\n"].concat();
+        if out.write_all(&line).is_err() {
+            break;
+        }
+    }
+    eprintln!(
+        "{} files, {bytes} bytes of whole ones, in {:.1} ms, {:.1} ms of them on a processor: {slices} slices, \
+         the longest {:.2} ms",
+        files.len(),
+        seconds * 1e3,
+        computed * 1e3,
+        worst * 1e3
+    );
+    ExitCode::SUCCESS
+}
+
+/// How long this thread was on a processor: on a machine that is shared the time of day says little.
+fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn all(hashes: &Hashes) -> String {
+    let hex = |bytes: &[u8]| {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    };
+    format!("{} {} {}", hex(&hashes.sha256), hex(&hashes.sha1), hex(&hashes.md5))
+}
+
+fn word(format: Format) -> String {
+    match format {
+        Format::Unknown => "unknown".to_owned(),
+        Format::Other => "other".to_owned(),
+        Format::Elf(kind) => format!("{kind:?}"),
+    }
+}

@@ -1,0 +1,158 @@
+//! `panoptes sbom build`: a bill of materials of what is shipped, written down.
+
+use std::fs::Permissions;
+use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use panoptes_reference::build::{Built, Progress};
+use panoptes_reference::{Error, Kind, format};
+
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::request::SbomBuildRequest;
+
+/// Most problems that are told one by one.
+const PROBLEMS_TOLD_MAX: usize = 20;
+
+/// Makes a bill of materials and writes it to the file that was asked for, or to `out`.
+pub fn build(
+    request: &SbomBuildRequest,
+    out: &mut dyn Write,
+    messages: &Messages,
+) -> Result<Exit, Failure> {
+    let begin = Instant::now();
+    let bar = Bar::new(!request.quiet && io::stderr().is_terminal());
+    let built = panoptes_reference::build::build(&request.source, &request.options, &bar);
+    bar.0.finish_and_clear();
+    let built = built.map_err(failure)?;
+    let goes_to = if let Some(path) = &request.output {
+        write_file(path, &built)?;
+        format!(", written to {}", path.display())
+    } else {
+        write_out(out, &built)?;
+        String::new()
+    };
+    for problem in built.problems.iter().take(PROBLEMS_TOLD_MAX) {
+        messages.error(problem);
+    }
+    if let Some(more) = built.problems.len().checked_sub(PROBLEMS_TOLD_MAX + 1) {
+        messages.error(format_args!("and {} more", more + 1));
+    }
+    if !request.quiet {
+        for remark in &built.remarks {
+            messages.warning(remark);
+        }
+        messages.info(format_args!(
+            "{}: {}, {} of content in {:.1} s{goes_to}",
+            built.source,
+            counted(built.sbom.files.len() as u64, "file"),
+            size(built.bytes),
+            begin.elapsed().as_secs_f64(),
+        ));
+        if built.special > 0 {
+            messages.info(format_args!("passed over {}", counted(built.special, "special file")));
+        }
+    }
+    if built.problems.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let problems = counted(built.problems.len() as u64, "problem");
+    Err(Failure::new(Exit::Failed, format!("the SBOM is not whole: {problems}, see above")))
+}
+
+fn failure(error: Error) -> Failure {
+    let exit = match error.kind {
+        Kind::Source => Exit::Source,
+        Kind::Permission => Exit::Permission,
+        Kind::Content => Exit::NoKernel,
+        Kind::Request => Exit::Usage,
+    };
+    Failure::new(exit, error.message)
+}
+
+fn write_out(out: &mut dyn Write, built: &Built) -> Result<(), Failure> {
+    let mut out = BufWriter::new(out);
+    match format::write(&built.sbom, &mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let message = format!("standard output can't be written: {error}");
+            Err(Failure::new(Exit::Output, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a new file and puts it in the place of the old one, so that whoever reads it meanwhile has one or
+/// the other. What is no regular file is written to as it is.
+fn write_file(path: &Path, built: &Built) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        let exit = Exit::from_io(&error, Exit::Output);
+        Failure::new(exit, format!("cannot write to {}: {error}", path.display()))
+    };
+    let write = |file: &std::fs::File| {
+        let mut out = BufWriter::new(file);
+        format::write(&built.sbom, &mut out).and_then(|()| out.flush())
+    };
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
+        return write(&file).map_err(failed);
+    }
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let file = tempfile::Builder::new()
+        .prefix(".sbom-")
+        .permissions(Permissions::from_mode(0o666)) // less what the umask takes
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    write(file.as_file()).map_err(failed)?;
+    file.persist(&path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// A bar on a terminal, else nothing.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(is_shown: bool) -> Self {
+        if !is_shown {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let template = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+}
+
+impl Progress for Bar {
+    fn expect(&self, bytes: u64) {
+        self.0.inc_length(bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// A number of bytes, for people.
+fn size(bytes: u64) -> String {
+    const MEBIBYTE: u64 = 1 << 20;
+    if bytes < MEBIBYTE {
+        format!("{} KiB", bytes.div_ceil(1024))
+    } else {
+        format!("{} MiB", bytes / MEBIBYTE)
+    }
+}

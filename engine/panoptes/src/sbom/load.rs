@@ -1,0 +1,264 @@
+//! What should run on each system: what the configuration's `sbom` names, as the engine's index.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use panoptes_engine::attest::shipped::TooMuch;
+use panoptes_engine::attest::{Shipped, ShippedBuilder, ShippedFile, Subject as Target};
+use panoptes_reference::digest::from_hex;
+use panoptes_reference::load;
+use panoptes_reference::model::{Sbom, Subject};
+use panoptes_sinks::activities::Activity;
+
+use crate::config::{Configuration, Reference};
+
+/// What the configuration names and can't be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    /// What is wrong, with the place; one line.
+    pub reason: String,
+}
+
+impl Fault {
+    /// The activity that tells of it.
+    pub fn activity(&self) -> Activity {
+        if self.is_folder {
+            Activity::InvalidSbomConfigurationFolder
+        } else {
+            Activity::InvalidSbomConfigurationFile
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "sbom: {}", self.reason)
+    }
+}
+
+/// What should run, for each list of references that the configuration has.
+#[derive(Debug, Default)]
+pub struct Sboms {
+    known: Vec<Known>,
+}
+
+/// One list of references.
+#[derive(Debug)]
+struct Known {
+    list: Vec<Reference>,
+    shipped: Arc<Shipped>,
+    /// Of all that is in it.
+    fingerprint: u64,
+}
+
+impl Sboms {
+    /// Reads all that a configuration names, or tells all that is wrong with it.
+    pub fn load(configuration: &Configuration) -> Result<Self, Vec<Fault>> {
+        let systems = configuration.systems.iter().map(|system| &system.settings);
+        let mut reader = Reader::default();
+        let mut known: Vec<Known> = Vec::new();
+        for settings in std::iter::once(&configuration.default).chain(systems) {
+            let list = &settings.sbom;
+            if !list.is_empty() && !known.iter().any(|one| one.list == *list) {
+                let (shipped, fingerprint) = reader.shipped(list);
+                known.push(Known { list: list.clone(), shipped: Arc::new(shipped), fingerprint });
+            }
+        }
+        if reader.faults.is_empty() { Ok(Self { known }) } else { Err(reader.faults) }
+    }
+
+    /// What should run where `list` is configured; nothing is said of that by an empty one.
+    pub fn of(&self, list: &[Reference]) -> Arc<Shipped> {
+        self.find(list).map(|known| Arc::clone(&known.shipped)).unwrap_or_default()
+    }
+
+    /// By what two lists that say the same are known.
+    pub fn fingerprint(&self, list: &[Reference]) -> u64 {
+        self.find(list).map_or(0, |known| known.fingerprint)
+    }
+
+    fn find(&self, list: &[Reference]) -> Option<&Known> {
+        self.known.iter().find(|known| known.list == list)
+    }
+}
+
+/// Reads files, each once, however many lists name it.
+#[derive(Default)]
+struct Reader {
+    read: HashMap<PathBuf, Option<Sbom>>,
+    faults: Vec<Fault>,
+}
+
+impl Reader {
+    /// The index of one list, and its fingerprint. What can't be used is told in the faults.
+    fn shipped(&mut self, list: &[Reference]) -> (Shipped, u64) {
+        let mut builder = ShippedBuilder::new();
+        let mut hasher = DefaultHasher::new();
+        for reference in list {
+            match reference {
+                Reference::Hash(text) => {
+                    text.hash(&mut hasher);
+                    if let Err(too_much) = add_hash(&mut builder, text) {
+                        self.fault(Path::new(text), false, too_much.to_string());
+                    }
+                }
+                Reference::File(path) if path.is_dir() => match load::folder(path) {
+                    Ok(files) => {
+                        for file in &files {
+                            self.add_file(&mut builder, file, &mut hasher);
+                        }
+                    }
+                    Err(error) => self.fault(path, true, error.message),
+                },
+                Reference::File(path) => self.add_file(&mut builder, path, &mut hasher),
+            }
+        }
+        (builder.build(), hasher.finish())
+    }
+
+    fn add_file(&mut self, builder: &mut ShippedBuilder, path: &Path, hasher: &mut DefaultHasher) {
+        if !self.read.contains_key(path) {
+            let sbom = match load::file(path) {
+                Ok(sbom) => Some(sbom),
+                Err(error) => {
+                    self.fault(path, false, error.message);
+                    None
+                }
+            };
+            self.read.insert(path.to_owned(), sbom);
+        }
+        let Some(Some(sbom)) = self.read.get(path) else { return };
+        sbom.hash(hasher);
+        if let Err(too_much) = add(builder, sbom) {
+            self.fault(path, false, format!("{}: {too_much}", path.display()));
+        }
+    }
+
+    fn fault(&mut self, path: &Path, is_folder: bool, reason: String) {
+        let fault = Fault { path: path.to_owned(), is_folder, reason };
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+}
+
+fn add(builder: &mut ShippedBuilder, sbom: &Sbom) -> Result<(), TooMuch> {
+    let mut entrypoint = Vec::new();
+    let target = match &sbom.subject {
+        Subject::Hashes { .. } => Target::Everywhere,
+        Subject::Root { .. } | Subject::Package { .. } => Target::System,
+        Subject::Image(image) => {
+            let words = image.entrypoint.iter().chain(&image.cmd);
+            entrypoint.extend(words.map(|word| word.clone().into_bytes()));
+            Target::Image {
+                name: image.name.as_deref(),
+                digest: image.digest.as_deref(),
+                containers: &image.containers,
+                entrypoint: &entrypoint,
+            }
+        }
+    };
+    let subject = builder.subject(&target)?;
+    for file in &sbom.files {
+        let shipped = ShippedFile {
+            path: file.path.as_deref(),
+            size: file.size,
+            sha256: file.sha256,
+            sha1: file.sha1,
+            md5: file.md5,
+            pages: &file.pages,
+            arguments: &file.arguments,
+        };
+        builder.add(subject, &shipped)?;
+    }
+    Ok(())
+}
+
+/// A hash that stands in the configuration itself: 64, 40 or 32 hexadecimal digits.
+fn add_hash(builder: &mut ShippedBuilder, text: &str) -> Result<(), TooMuch> {
+    let text = text.as_bytes();
+    let file = ShippedFile {
+        sha256: from_hex(text),
+        sha1: from_hex(text),
+        md5: from_hex(text),
+        ..ShippedFile::default()
+    };
+    let subject = builder.subject(&Target::Everywhere)?;
+    builder.add(subject, &file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Mode;
+
+    fn configured(list: &[&str]) -> Configuration {
+        let mut configuration = Configuration::defaults(Mode::Watch);
+        let reference = |text: &&str| {
+            if text.starts_with('/') {
+                Reference::File(PathBuf::from(text))
+            } else {
+                Reference::Hash((*text).to_owned())
+            }
+        };
+        configuration.default.sbom = list.iter().map(reference).collect();
+        configuration
+    }
+
+    #[test]
+    fn files_folders_and_hashes_are_taken_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let list = folder.path().join("list");
+        std::fs::write(&list, format!("{}  a\n", "1".repeat(64))).unwrap();
+        std::fs::write(
+            inner.join("ours"),
+            r#"{"format":"panoptes-sbom","version":1,"subject":{"kind":"image","name":"web:1"},
+               "files":[{"path":"/bin/a","md5":"00000000000000000000000000000001"}]}"#,
+        )
+        .unwrap();
+        let hash = "2".repeat(40);
+        let configuration = configured(&[&list.to_string_lossy(), &inner.to_string_lossy(), &hash]);
+        let sboms = Sboms::load(&configuration).unwrap();
+        let shipped = sboms.of(&configuration.default.sbom);
+        assert!(!shipped.is_empty());
+        assert!(sboms.of(&[]).is_empty());
+        // It is known by what it says.
+        let list = &configuration.default.sbom;
+        let again = Sboms::load(&configuration).unwrap();
+        assert_eq!(sboms.fingerprint(list), again.fingerprint(list));
+        std::fs::write(folder.path().join("list"), format!("{}  a\n", "3".repeat(64))).unwrap();
+        let other = Sboms::load(&configuration).unwrap();
+        assert_ne!(sboms.fingerprint(list), other.fingerprint(list));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (empty, bad) = (folder.path().join("empty"), folder.path().join("bad"));
+        std::fs::create_dir(&empty).unwrap();
+        std::fs::write(&bad, "{").unwrap();
+        let missing = folder.path().join("missing");
+        let paths = [&empty, &bad, &missing, &bad].map(|path| path.to_string_lossy().into_owned());
+        let list: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let faults = Sboms::load(&configured(&list)).unwrap_err();
+        let told: Vec<_> = faults.iter().map(|fault| (&fault.path, fault.activity())).collect();
+        assert_eq!(
+            told,
+            [
+                (&empty, Activity::InvalidSbomConfigurationFolder),
+                (&bad, Activity::InvalidSbomConfigurationFile),
+                (&missing, Activity::InvalidSbomConfigurationFile),
+            ]
+        );
+        assert!(faults[1].reason.starts_with(&format!("{}:1:1: ", bad.display())), "{faults:?}");
+    }
+}

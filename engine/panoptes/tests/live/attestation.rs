@@ -1,0 +1,301 @@
+//! What runs is told of if it was not shipped so, and only then: programs, libraries, scripts, with and without files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use panoptes_rig::{Flavor, Guest, Kernel, enabled, initramfs};
+use serde_json::Value;
+
+use crate::record::{Record, list};
+use crate::watcher::{Watch, Watcher, panoptes};
+use crate::{inside, laws};
+
+const ACTIVITIES: [&str; 5] = [
+    "foreign_binary_executed",
+    "foreign_binary_executed_file_size_mismatch",
+    "binary_executed_not_as_intended",
+    "foreign_library_loaded",
+    "foreign_library_loaded_file_size_mismatch",
+];
+/// Nobody writes into this one.
+const IDLE: &str = "/tmp/idle";
+/// A byte of an ELF header that nobody looks at who runs the file (`e_shstrndx`).
+const UNUSED_BYTE: u32 = 62;
+/// Where the guest connects to itself.
+const PORT: u64 = 7001;
+/// Copies of busybox that are shipped as well.
+const SHIPPED_COPIES: [&str; 5] =
+    ["busybox-hard", "busybox-longer", "busybox-modified", "busybox-replaced", "busybox-later"];
+
+/// Unpacks the files of an archive as the kernel takes it (`newc`, Documentation/driver-api/early-userspace).
+fn unpack(archive: &[u8], folder: &Path) {
+    let number = |at: usize| {
+        let digits = std::str::from_utf8(&archive[at..at + 8]).unwrap();
+        usize::from_str_radix(digits, 16).unwrap()
+    };
+    let mut at = 0;
+    loop {
+        let (mode, size, name_size) = (number(at + 14), number(at + 54), number(at + 94));
+        let name = std::str::from_utf8(&archive[at + 110..at + 109 + name_size]).unwrap();
+        let data = (at + 110 + name_size).next_multiple_of(4);
+        if name == "TRAILER!!!" {
+            return;
+        }
+        let path = folder.join(name.trim_start_matches('/'));
+        match mode & 0o170_000 {
+            0o040_000 => std::fs::create_dir_all(path).unwrap(),
+            0o100_000 => {
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, &archive[data..data + size]).unwrap();
+            }
+            _ => {}
+        }
+        at = (data + size).next_multiple_of(4);
+    }
+}
+
+/// An SBOM of the guest's root, with more copies of busybox in `/opt`, and a configuration that names it.
+fn configure(guest: &Guest, kernel: &Kernel, folder: &Path) -> std::path::PathBuf {
+    let root = folder.join("root");
+    unpack(&std::fs::read(initramfs::build(kernel).unwrap()).unwrap(), &root);
+    std::fs::create_dir(root.join("opt")).unwrap();
+    for name in SHIPPED_COPIES {
+        std::fs::copy(root.join("bin/busybox"), root.join("opt").join(name)).unwrap();
+    }
+    let sbom = folder.join("guest.json");
+    let arguments = ["sbom", "build", root.to_str().unwrap(), "-o", sbom.to_str().unwrap()];
+    let built = panoptes(&arguments);
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let configuration = folder.join("panoptes.yaml");
+    let text = format!(
+        "auto_scan: false\nsystems:\n  guest:\n    system: file:{}\n    sbom: [{}]\n",
+        guest.ram_path().display(),
+        sbom.display()
+    );
+    std::fs::write(&configuration, text).unwrap();
+    configuration
+}
+
+/// Lets a copy of a file differ in one byte that nothing depends on.
+fn flipped(guest: &mut Guest, from: &str, to: &str) {
+    inside::run(guest, &format!("cp {from} {to}"));
+    flip(guest, to);
+}
+
+fn flip(guest: &mut Guest, path: &str) {
+    let dd = format!("dd of={path} bs=1 seek={UNUSED_BYTE} conv=notrunc 2>/dev/null");
+    inside::run(guest, &format!("printf x | {dd}"));
+}
+
+fn alerts(records: &[Record]) -> Vec<Record> {
+    let is_one = |record: &&Record| ACTIVITIES.iter().any(|name| record.is(name));
+    records.iter().filter(is_one).cloned().collect()
+}
+
+/// Waits for an alert about a file.
+#[track_caller]
+fn wait_for(watcher: &Watcher, name: &str, path: &str) -> Record {
+    watcher.wait_for(&format!("{name} of {path}"), |record| {
+        record.is(name) && record.details("elf_file")["elf_file_path"] == path
+    })
+}
+
+/// What the guest itself says of a file.
+fn truth(guest: &mut Guest, path: &str) -> BTreeMap<&'static str, Value> {
+    let mut first = |command: &str| {
+        let said = inside::run(guest, &format!("busybox {command} {path}"));
+        said[0].split_whitespace().next().unwrap().to_owned()
+    };
+    let number = |text: String| Value::from(text.parse::<u64>().unwrap());
+    BTreeMap::from([
+        ("elf_file_hash_sha256", first("sha256sum").into()),
+        ("elf_file_hash_sha1", first("sha1sum").into()),
+        ("elf_file_hash_md5", first("md5sum").into()),
+        ("elf_file_size_bytes", number(first("stat -c %s"))),
+        ("elf_file_inode_number", number(first("stat -c %i"))),
+        ("elf_file_path", path.into()),
+        ("elf_file_name", path.rsplit('/').next().unwrap().into()),
+    ])
+}
+
+/// Every attribute of §11.6 by value, and the process's hashes where it is what that executes.
+#[track_caller]
+fn is_true(record: &Record, truth: &BTreeMap<&'static str, Value>, kind: &str) {
+    let details = record.details("elf_file");
+    for (key, value) in truth {
+        assert_eq!(details[key], *value, "{key} of {record}");
+    }
+    assert_eq!(details["elf_file_type"], kind, "{record}");
+    if details["is_main_process_executable"] == true {
+        for kind in ["sha256", "sha1", "md5"] {
+            let own = &details[format!("elf_file_hash_{kind}")];
+            assert_eq!(record.process()[format!("process_hash_{kind}")], *own, "{record}");
+        }
+        assert_eq!(record.process()["process_executable_path"], details["elf_file_path"]);
+    }
+    assert!(record.0["detection"]["reason"].is_string(), "{record}");
+}
+
+/// Lets a copy of busybox run, and waits until it does.
+fn runs(guest: &mut Guest, path: &str) {
+    let process_id = inside::start(guest, &format!("{path} sleep 1000"));
+    let link = format!("ls -l /proc/{process_id}/exe");
+    inside::run(guest, &format!("until {link} | grep -q {path}; do sleep 0.1; done"));
+}
+
+/// What is done before Panoptes comes: one that is foreign and deleted, and one whose file was replaced by another
+/// that was shipped.
+fn before(guest: &mut Guest) -> BTreeMap<&'static str, Value> {
+    inside::run(guest, &format!("busybox mkfifo {IDLE}; mkdir /opt"));
+    flipped(guest, "/bin/busybox", "/tmp/busybox-gone");
+    let mut gone = truth(guest, "/tmp/busybox-gone");
+    runs(guest, "/tmp/busybox-gone");
+    inside::run(guest, "cp /bin/busybox /opt/busybox-replaced; cp /bin/busybox /opt/new");
+    runs(guest, "/opt/busybox-replaced");
+    inside::run(guest, "rm /tmp/busybox-gone; mv /opt/new /opt/busybox-replaced");
+    gone.insert("elf_file_path", "/tmp/busybox-gone (deleted)".into());
+    gone.insert("elf_file_name", "busybox-gone (deleted)".into());
+    gone
+}
+
+/// What must be quiet: applets, links, scripts, copies at shipped places, libraries that are copies.
+fn twins(guest: &mut Guest) {
+    inside::run(guest, "ls / >/dev/null; busybox true; sh -c 'echo x | cat | wc -l'");
+    inside::run(guest, "ln -s /bin/busybox /tmp/busybox-link && /tmp/busybox-link sleep 0.3");
+    inside::run(guest, "ln /bin/busybox /opt/busybox-hard && /opt/busybox-hard sleep 0.3");
+    inside::run(guest, "cp /bin/busybox /opt/busybox-later && /opt/busybox-later sleep 0.3");
+    inside::run(
+        guest,
+        "printf '#!/bin/sh\\nsleep 0.3\\n' >/tmp/x.sh; chmod +x /tmp/x.sh; /tmp/x.sh",
+    );
+    inside::run(guest, "cp /lib/x86_64-linux-gnu/libtinfo.so.6 /tmp/copy.so");
+    inside::start(guest, &format!("LD_PRELOAD=/tmp/copy.so bash -c 'read x <>{IDLE}'"));
+    inside::run(guest, "ls -R /proc/self >/dev/null 2>&1; sleep 0.5");
+}
+
+/// A connection of the guest with itself, whose server has this port.
+fn connects(guest: &mut Guest) {
+    inside::run(guest, &format!("nc -l -p {PORT} <>{IDLE} >/dev/null 2>&1 &"));
+    inside::run(guest, &format!("until netstat -ltn | grep -q :{PORT}; do sleep 0.1; done"));
+    inside::run(guest, &format!("nc 10.0.2.15 {PORT} <>{IDLE} >/dev/null 2>&1 &"));
+}
+
+/// SBOMs are read again: as long as they say the same nothing is told twice. When two of the three foreign files that
+/// are still in use are approved, only the third is told of once more.
+fn judged_anew(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
+    let said = |text: &str| {
+        kill(watcher.pid(), Signal::SIGHUP).unwrap();
+        watcher.wait(text, |all| all.said.iter().any(|line| line.contains(text)).then_some(()));
+    };
+    said("the configuration was read again");
+    let approved = ["/tmp/x.so", "/tmp/bash-foreign"]
+        .map(|path| truth(guest, path)["elf_file_hash_sha256"].as_str().unwrap().to_owned());
+    let text = std::fs::read_to_string(configuration).unwrap();
+    // Thresholds of connections are read again, too.
+    let events = "\n    events: { tcp_long_lasting_connection: { duration: 1s } }";
+    let more = format!("guest.json, {}]{events}", approved.join(", "));
+    std::fs::write(configuration, text.replace("guest.json]", &more)).unwrap();
+    said("guest: what runs is judged anew");
+    let is_gone = |record: &&Record| {
+        record.is(ACTIVITIES[0])
+            && record.details("elf_file")["elf_file_path"] == "/tmp/busybox-gone (deleted)"
+    };
+    watcher.wait("it is told of once more", |all| {
+        (all.records.iter().filter(is_gone).count() == 2).then_some(())
+    });
+    let lasts = |record: &&Record| record.is("tcp_long_lasting_connection");
+    watcher.wait("both ends of the connection last", |all| {
+        (all.records.iter().filter(lasts).count() == 2).then_some(())
+    });
+    // The same once more changes nothing.
+    kill(watcher.pid(), Signal::SIGHUP).unwrap();
+    inside::run(guest, "sleep 0.5");
+    assert_eq!(watcher.records().iter().filter(lasts).count(), 2);
+}
+
+#[test]
+fn what_was_not_shipped_is_told_of_and_nothing_else_in_6_1() {
+    if enabled("what_was_not_shipped_is_told_of_and_nothing_else_in_6_1") {
+        what_was_not_shipped_is_told_of_and_nothing_else(Flavor::V6_1);
+    }
+}
+
+#[test]
+fn what_was_not_shipped_is_told_of_and_nothing_else_in_6_12() {
+    if enabled("what_was_not_shipped_is_told_of_and_nothing_else_in_6_12") {
+        what_was_not_shipped_is_told_of_and_nothing_else(Flavor::V6_12);
+    }
+}
+
+fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
+    let mut guest = inside::boot(flavor);
+    let kernel = Kernel::obtain(flavor).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = configure(&guest, &kernel, folder.path());
+    let gone = before(&mut guest);
+    let watcher = Watch::configured(&configuration, 1).attached();
+
+    let (foreign, library) = (ACTIVITIES[0], ACTIVITIES[3]);
+    let record = wait_for(&watcher, foreign, "/tmp/busybox-gone (deleted)");
+    is_true(&record, &gone, "EXECUTABLE");
+    twins(&mut guest);
+    connects(&mut guest);
+
+    // F04: a program that was shipped nowhere, for a moment only.
+    flipped(&mut guest, "/bin/busybox", "/tmp/busybox-foreign");
+    let expected = truth(&mut guest, "/tmp/busybox-foreign");
+    inside::run(&mut guest, "/tmp/busybox-foreign sleep 0.3");
+    is_true(&wait_for(&watcher, foreign, "/tmp/busybox-foreign"), &expected, "EXECUTABLE");
+
+    // F06: one that was shipped, with one byte changed.
+    flipped(&mut guest, "/bin/busybox", "/opt/busybox-modified");
+    let expected = truth(&mut guest, "/opt/busybox-modified");
+    inside::run(&mut guest, "/opt/busybox-modified sleep 0.3");
+    let record = wait_for(&watcher, foreign, "/opt/busybox-modified");
+    is_true(&record, &expected, "EXECUTABLE");
+    assert_eq!(record.0["detection"]["mitre_attack"][0], "T1554", "{record}");
+
+    // F05: one that was shipped, with more behind it.
+    inside::run(&mut guest, "cp /bin/busybox /opt/busybox-longer; echo more >>/opt/busybox-longer");
+    let expected = truth(&mut guest, "/opt/busybox-longer");
+    inside::run(&mut guest, "/opt/busybox-longer sleep 0.3");
+    is_true(&wait_for(&watcher, ACTIVITIES[1], "/opt/busybox-longer"), &expected, "EXECUTABLE");
+    is_true(&wait_for(&watcher, foreign, "/opt/busybox-longer"), &expected, "EXECUTABLE");
+
+    // A copy elsewhere.
+    inside::run(&mut guest, "cp /bin/busybox /tmp/busybox-copy");
+    let expected = truth(&mut guest, "/tmp/busybox-copy");
+    inside::run(&mut guest, "/tmp/busybox-copy sleep 0.3");
+    is_true(&wait_for(&watcher, ACTIVITIES[2], "/tmp/busybox-copy"), &expected, "EXECUTABLE");
+
+    // F01: without a file, foreign and a copy of what was shipped. With such a program its content is gone.
+    let evil = inside::start(&mut guest, "/init memfd evil /tmp/busybox-foreign sleep 1000");
+    let record = wait_for(&watcher, foreign, "/memfd:evil (deleted)");
+    assert_eq!(record.0["detection"]["mitre_attack"][1], "T1620", "{record}");
+    let copy = inside::start(&mut guest, "/init memfd copy /bin/busybox sleep 1000");
+    wait_for(&watcher, ACTIVITIES[2], "/memfd:copy (deleted)");
+    inside::run(&mut guest, &format!("kill {evil} {copy}"));
+
+    // F08: a library, loaded by force.
+    flipped(&mut guest, "/lib/x86_64-linux-gnu/libtinfo.so.6", "/tmp/x.so");
+    let expected = truth(&mut guest, "/tmp/x.so");
+    inside::start(&mut guest, &format!("LD_PRELOAD=/tmp/x.so bash -c 'read x <>{IDLE}'"));
+    is_true(&wait_for(&watcher, library, "/tmp/x.so"), &expected, "SHARED_OBJECT");
+
+    // The loader's program.
+    flipped(&mut guest, "/usr/bin/bash", "/tmp/bash-foreign");
+    let expected = truth(&mut guest, "/tmp/bash-foreign");
+    let loader = "/lib64/ld-linux-x86-64.so.2 /tmp/bash-foreign";
+    inside::start(&mut guest, &format!("{loader} -c 'read x <>{IDLE}'"));
+    is_true(&wait_for(&watcher, foreign, "/tmp/bash-foreign"), &expected, "SHARED_OBJECT");
+
+    let told = alerts(&watcher.records());
+    assert_eq!(told.len(), 10, "nothing else, and nothing twice:{}", list(&told));
+    assert_eq!(crate::record::count(&watcher.records(), "tcp_long_lasting_connection"), 0);
+    judged_anew(&mut guest, &watcher, &configuration);
+    let records = watcher.stop().records;
+    laws::hold(&records);
+    let told = alerts(&records);
+    assert_eq!(told.len(), 11, "nothing else, and nothing twice:{}", list(&told));
+}

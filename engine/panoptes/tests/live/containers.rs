@@ -1,0 +1,236 @@
+//! Containers that real runtimes make: each begins once and ends once, what is in it says so, and what is outside of it
+//! does not.
+//!
+//! A guest's root is its initramfs, which cannot be pivoted away from: hence `--no-pivot`. The rest is as crun and runc
+//! do it by themselves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use panoptes_rig::{Flavor, Guest, Userland, enabled};
+use serde_json::{Value, json};
+
+use crate::record::{Record, count, list, only};
+use crate::watcher::{Watch, Watcher};
+use crate::{inside, laws};
+
+/// Set to 1, the storm has all of its 200 containers.
+const LONG: &str = "PANOPTES_LONG";
+/// A bundle with busybox, and one like it for a pod of Kubernetes.
+const BUNDLES: &str = "for b in a pod; do \
+    mkdir -p /tmp/$b/rootfs/bin /tmp/$b/rootfs/proc /tmp/$b/rootfs/dev; \
+    cp /bin/busybox /tmp/$b/rootfs/bin/; ln -s busybox /tmp/$b/rootfs/bin/sleep; \
+    cd /tmp/$b; crun spec; \
+    sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"/\"sleep\",\"4711\"/; \
+        s/\"hostname\": \"[^\"]*\"/\"hostname\": \"host-of-'$b'\"/' config.json; done; \
+    sed -i 's!\"linux\": {!\"linux\": { \"cgroupsPath\": \"POD_PATH\",!' /tmp/pod/config.json";
+const UID: &str = "6aa3c8f5-ab1c-4e0a-9c59-2b3f8e3b6a10";
+const ID: &str = "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
+/// Interfaces are read every so many scans.
+const INTERFACES: Duration = Duration::from_millis(2500);
+/// What is not to be said gets so long to be said.
+const SILENCE: Duration = Duration::from_millis(500);
+
+fn context(record: &Record) -> &Value {
+    &record.0["workload_information"]["container_context"]
+}
+
+fn is_of(record: &Record, id: &str) -> bool {
+    context(record)["container_id"] == id
+}
+
+fn run(guest: &mut Guest, command: &str) -> String {
+    inside::run(guest, &format!("{command} 2>&1")).join("\n")
+}
+
+/// Starts a container as a service would, and gives the pid of its first process.
+fn start(guest: &mut Guest, runtime: &str, bundle: &str, id: &str) -> u64 {
+    let state = format!("--root /tmp/{runtime}");
+    let options = format!("--no-pivot --detach --pid-file /tmp/{id}.pid --bundle /tmp/{bundle}");
+    let said = run(
+        guest,
+        &format!("{runtime} {state} run {options} {id} </dev/null >/tmp/out 2>&1; cat /tmp/out"),
+    );
+    let pid = run(guest, &format!("cat /tmp/{id}.pid"));
+    pid.trim().parse().unwrap_or_else(|_| panic!("{runtime} did not start {id}: {said}"))
+}
+
+/// Has one more process run in a container, and gives its pid.
+fn execute(guest: &mut Guest, runtime: &str, id: &str) -> u64 {
+    let options = "--detach --pid-file /tmp/second.pid";
+    let command = format!("{runtime} --root /tmp/{runtime} exec {options} {id} sleep 4712");
+    run(guest, &format!("{command} </dev/null >/dev/null"));
+    let pid = run(guest, "cat /tmp/second.pid; rm /tmp/second.pid");
+    pid.trim().parse().unwrap_or_else(|_| panic!("{runtime} runs nothing in {id}: {pid}"))
+}
+
+/// What is said of it once its runtime has put it into the container's group.
+fn wait_for_second(watcher: &Watcher, pid: u64, id: &str) -> Record {
+    let is_it = |record: &Record| record.process_id() == pid && is_of(record, id);
+    watcher.wait_for(&format!("one more in {id}"), is_it)
+}
+
+fn delete(guest: &mut Guest, runtime: &str, id: &str) {
+    run(guest, &format!("{runtime} --root /tmp/{runtime} delete --force {id}"));
+}
+
+fn namespace(guest: &mut Guest, pid: u64, kind: &str) -> String {
+    run(guest, &format!("readlink /proc/{pid}/ns/{kind}"))
+}
+
+fn wait_for(watcher: &Watcher, name: &str, id: &str) -> Record {
+    watcher.wait_for(&format!("{name} of {id}"), |record| record.is(name) && is_of(record, id))
+}
+
+/// What is said of a container's beginning is what is true inside.
+fn check_started(guest: &mut Guest, watcher: &Watcher, pid: u64, id: &str, path: &str) -> Record {
+    let started = wait_for(watcher, "container_started", id);
+    let cgroup = run(guest, &format!("cat /proc/{pid}/cgroup"));
+    assert_eq!(cgroup.trim(), format!("0::{path}"));
+    let details = started.details("container");
+    for (key, value) in [
+        ("container_id", json!(id)),
+        ("container_cgroup_path", json!(path)),
+        ("container_first_process_id", json!(pid)),
+        ("container_pid_namespace", json!(namespace(guest, pid, "pid"))),
+        ("container_mount_points_namespace", json!(namespace(guest, pid, "mnt"))),
+        ("container_network_namespace", json!(namespace(guest, pid, "net"))),
+    ] {
+        assert_eq!(details[key], value, "{started}");
+    }
+    assert_eq!(started.process_id(), pid, "{started}");
+    started
+}
+
+/// crun by itself: a group by the container's name.
+fn by_crun(guest: &mut Guest, watcher: &Watcher) {
+    let first = start(guest, "crun", "a", "web");
+    let started = check_started(guest, watcher, first, "web", "/web");
+    assert_eq!(
+        *context(&started),
+        json!({"container_id": "web", "container_name": "web",
+        "container_image_name": "example/web:1"})
+    );
+    let second = execute(guest, "crun", "web");
+    let record = wait_for_second(watcher, second, "web");
+    assert_eq!(record.process()["process_container_id"], "web");
+    let outside = inside::start(guest, "sleep 4713");
+    let created = watcher.wait_for("one outside", |record| {
+        record.is("process_created") && record.process_id() == outside
+    });
+    assert!(context(&created).is_null(), "{created}");
+    delete(guest, "crun", "web");
+    let ended = wait_for(watcher, "container_terminated", "web");
+    assert_eq!(ended.details("container")["container_first_process_id"], first, "{ended}");
+}
+
+/// runc with a group as Kubernetes' runtimes have them: the pod is known.
+fn by_runc_in_a_pod(guest: &mut Guest, watcher: &Watcher) {
+    let path = format!("/kubepods/burstable/pod{UID}/{ID}");
+    let first = start(guest, "runc", "pod", ID);
+    let started = check_started(guest, watcher, first, ID, &path);
+    assert_eq!(started.details("container")["container_pod_uid"], UID);
+    let enter = format!("nsenter -t {first} -n busybox");
+    run(
+        guest,
+        &format!(
+            "{enter} ip link add eth0 type dummy; {enter} ip addr add 10.244.0.7/24 dev eth0; \
+             {enter} ip link set eth0 up"
+        ),
+    );
+    std::thread::sleep(INTERFACES);
+    let second = execute(guest, "runc", ID);
+    let record = wait_for_second(watcher, second, ID);
+    let expected = json!({
+        "container_id": ID, "pod_uid": UID, "pod_name": "host-of-pod",
+        "pod_ip_address": "10.244.0.7", "node_name": "guest",
+    });
+    assert_eq!(*context(&record), expected, "{record}");
+    delete(guest, "runc", ID);
+    wait_for(watcher, "container_terminated", ID);
+}
+
+/// How often each container began and ended.
+fn lives(records: &[Record]) -> BTreeMap<String, (usize, usize)> {
+    let mut lives: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for record in records {
+        let id = record.details("container")["container_id"].as_str().unwrap_or("").to_owned();
+        match record.name() {
+            "container_started" => lives.entry(id).or_default().0 += 1,
+            "container_terminated" => {
+                let life = lives.entry(id).or_default();
+                life.1 += 1;
+                assert_eq!(life.0, life.1, "{record}");
+            }
+            _ => {}
+        }
+    }
+    lives
+}
+
+/// Many that come and go, one after the other, with namespaces of their own: faster than a runtime can be emulated.
+fn storm(guest: &mut Guest, containers: u32) {
+    let one = "d=/sys/fs/cgroup/docker/$(printf %064x $i); mkdir -p $d; \
+        sh -c \"echo \\$\\$ >$d/cgroup.procs; exec unshare -p -m -u -f sleep 2\" & ";
+    let clean = "wait; rmdir /sys/fs/cgroup/docker/*/";
+    run(guest, &format!("for i in $(seq {containers}); do {one} sleep 0.1; done; {clean}"));
+}
+
+#[test]
+fn containers_of_real_runtimes_begin_and_end_once() {
+    if !enabled("containers_of_real_runtimes_begin_and_end_once") {
+        return;
+    }
+    let is_long = std::env::var_os(LONG).is_some_and(|value| value == "1");
+    let storms = if is_long { 200 } else { 20 };
+    println!("a storm of {storms} containers ({LONG}=1: 200)");
+    let mut guest = inside::boot_with(Flavor::V6_1, |spec| {
+        spec.userland = Userland::Debian;
+        spec.memory_mib = 768;
+    });
+    let path = format!("/kubepods/burstable/pod{UID}/{ID}");
+    run(&mut guest, &BUNDLES.replace("POD_PATH", &path));
+    let there = start(&mut guest, "crun", "a", "there");
+    let images = "default.containers.images={'w*': 'example/web:1'}";
+    let watcher = Watch::of(&guest).set(images).attached();
+    let without = Watch::of(&guest).set("default.containers.exclude=[web]").attached();
+    by_crun(&mut guest, &watcher);
+    by_runc_in_a_pod(&mut guest, &watcher);
+    storm(&mut guest, storms);
+    watcher.wait("all of the storm have ended", |all| {
+        let ended = count(&all.records, "container_terminated");
+        (ended as u32 >= storms + 2).then_some(())
+    });
+    // What was there when we came ends like the others.
+    delete(&mut guest, "crun", "there");
+    let ended = wait_for(&watcher, "container_terminated", "there");
+    assert_eq!(ended.details("container")["container_first_process_id"], there, "{ended}");
+    std::thread::sleep(SILENCE);
+    let (records, filtered) = (watcher.stop().records, without.stop().records);
+    laws::hold(&records);
+    laws::hold(&filtered);
+    let mut expected: BTreeMap<String, (usize, usize)> =
+        (1..=storms).map(|number| (format!("{number:064x}"), (1, 1))).collect();
+    expected.extend([("web".to_owned(), (1, 1)), (ID.to_owned(), (1, 1))]);
+    let mut all = lives_of(&records);
+    assert_eq!(all.remove("there"), Some((0, 1)));
+    assert_eq!(all, expected);
+    only(&records, "the pod", |record| record.is("container_started") && is_of(record, ID));
+    // The filter leaves out one container and nothing else.
+    let of_web = filtered.iter().filter(|record| is_of(record, "web"));
+    assert_eq!(of_web.clone().count(), 0, "{}", list(of_web));
+    let mut all = lives_of(&filtered);
+    all.remove("there");
+    expected.remove("web");
+    assert_eq!(all, expected);
+}
+
+/// The same of all records but the one end whose beginning nobody saw.
+fn lives_of(records: &[Record]) -> BTreeMap<String, (usize, usize)> {
+    let is_there = |record: &&Record| record.details("container")["container_id"] == "there";
+    let others: Vec<Record> = records.iter().filter(|record| !is_there(record)).cloned().collect();
+    let mut all = lives(&others);
+    let ends = records.iter().filter(is_there).filter(|r| r.is("container_terminated")).count();
+    all.insert("there".to_owned(), (0, ends));
+    all
+}

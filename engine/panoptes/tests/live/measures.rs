@@ -1,0 +1,169 @@
+//! What connections come to, by value: each record against what a scan shows of the same socket, which other tests hold
+//! to what is true inside.
+
+use std::time::Duration;
+
+use panoptes_rig::Guest;
+use serde_json::Value;
+
+use crate::record::{Record, only};
+use crate::watcher::{Watch, Watcher, panoptes};
+
+const EXCESSIVE: &str = "tcp_connection_excessive_data";
+const LONG: &str = "tcp_long_lasting_connection";
+const STATUS: &str = "tcp_network_connection_status";
+/// So many bytes are sent, and one fewer is the threshold of either direction.
+pub(crate) const SENT: u64 = 300_000;
+const LASTS: Duration = Duration::from_secs(3);
+
+/// Keys that depend on when a scanner came, and not on the socket.
+const TIMES: [&str; 2] =
+    ["tcp_connection_creation_time_iso_8601_ns", "tcp_connection_overall_duration_ns"];
+const COUNTERS: [&str; 6] = [
+    "tcp_bytes_in",
+    "tcp_bytes_out",
+    "tcp_segments_in",
+    "tcp_segments_out",
+    "tcp_average_bytes_in",
+    "tcp_average_bytes_out",
+];
+
+/// With thresholds that one connection of the test comes to.
+pub(crate) fn with_thresholds(watch: Watch) -> Watch {
+    let events = "default.events";
+    watch
+        .set(&format!("{events}.{EXCESSIVE}.bytes_in={}", SENT - 1))
+        .set(&format!("{events}.{EXCESSIVE}.bytes_out={}", SENT - 1))
+        .set(&format!("{events}.{LONG}.duration={}s", LASTS.as_secs()))
+        .set(&format!("{events}.{STATUS}.enabled=true"))
+        .set(&format!("{events}.{STATUS}.period=500ms"))
+}
+
+/// One end of a connection, by which of its keys is that port.
+struct End<'a> {
+    key: &'a str,
+    port: u64,
+}
+
+impl End<'_> {
+    fn is_in(&self, details: &Value) -> bool {
+        details[self.key] == self.port
+    }
+
+    fn is_of(&self, record: &Record, name: &str) -> bool {
+        record.is(name) && self.is_in(record.details("network_connection"))
+    }
+}
+
+fn scan(guest: &Guest, kinds: &str) -> Vec<Value> {
+    let output = panoptes(&["scan", &guest.ram_path().display().to_string(), "--only", kinds]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Holds the alerts and the status of a connection over which [`SENT`] bytes went to that port, and nothing came back,
+/// against a scan. Nothing goes over it meanwhile.
+pub(crate) fn are_told_by_value(guest: &Guest, watcher: &Watcher, port: u64) {
+    let ends = [End { key: "destination_port", port }, End { key: "source_port", port }];
+    for end in &ends {
+        watcher.wait_for("much went over it", |record| end.is_of(record, EXCESSIVE));
+        watcher.wait_for("it lasts", |record| end.is_of(record, LONG));
+    }
+    let lines = scan(guest, "connections,files");
+    // One of what the scan showed, and one more, in case it came at the same time.
+    let before = watcher.records().len();
+    for end in &ends {
+        let is_it = |line: &&Value| line["kind"] == "connection" && end.is_in(line);
+        let line =
+            lines.iter().find(|line| is_it(line) && line["connection_state"] == "ESTABLISHED");
+        let line = line.expect("a scan shows it");
+        watcher.wait("its status", |all| {
+            all.records[before..].iter().any(|record| end.is_of(record, STATUS)).then_some(())
+        });
+        let records = watcher.records();
+        let status = records.iter().rev().find(|record| end.is_of(record, STATUS)).unwrap();
+        let excessive = only(&records, "much", |record| end.is_of(record, EXCESSIVE));
+        let long = only(&records, "long", |record| end.is_of(record, LONG));
+        let created =
+            only(&records, "it", |record| end.is_of(record, "network_connection_created"));
+        for record in [status, excessive, long] {
+            println!("{record}");
+            same_as_in_scan(record, line, &lines);
+            let created = created.details("network_connection");
+            let details = record.details("network_connection");
+            assert_eq!(details[TIMES[0]], created[TIMES[0]], "{record}");
+        }
+        says_why(excessive, long);
+    }
+}
+
+/// Holds all that a record says of a connection against the line of a scan, and of its descriptor likewise.
+fn same_as_in_scan(record: &Record, line: &Value, lines: &[Value]) {
+    let details = record.details("network_connection").as_object().unwrap();
+    for (key, value) in details.iter().filter(|(key, _)| !TIMES.contains(&key.as_str())) {
+        // An alert comes while bytes still do.
+        if record.is(EXCESSIVE) && COUNTERS.contains(&key.as_str()) {
+            assert!(value.as_u64() <= line[key].as_u64(), "{key} of {record}");
+        } else {
+            assert_eq!(*value, line[key], "{key} of {record}");
+        }
+    }
+    let others = ["kind", "process_id", "network_namespace"];
+    for (key, _) in line.as_object().unwrap() {
+        assert!(others.contains(&key.as_str()) || details.contains_key(key), "{key} of {record}");
+    }
+    assert_eq!(record.process()["process_id"], line["process_id"], "{record}");
+    assert_eq!(
+        record.process()["process_network_namespace"],
+        line["network_namespace"],
+        "{record}"
+    );
+    let descriptor = record.details("file_descriptor").as_object().unwrap();
+    let is_it = |file: &&Value| {
+        file["kind"] == "file_descriptor"
+            && file["process_id"] == line["process_id"]
+            && file["file_descriptor_index"] == line["file_descriptor_id"]
+    };
+    let file = lines.iter().find(is_it).expect("a scan shows the descriptor");
+    for (key, value) in descriptor {
+        assert_eq!(*value, file[key], "{key} of {record}");
+    }
+    assert_eq!(
+        descriptor["file_descriptor_name"].as_str().unwrap().split(':').next(),
+        Some("socket")
+    );
+}
+
+fn says_why(excessive: &Record, long: &Record) {
+    let bytes =
+        |record: &Record, key: &str| record.details("network_connection")[key].as_u64().unwrap();
+    let went_out = bytes(excessive, "tcp_bytes_out") > bytes(excessive, "tcp_bytes_in");
+    let (key, word) = if went_out { ("tcp_bytes_out", "out") } else { ("tcp_bytes_in", "in") };
+    assert!(bytes(excessive, key) >= SENT, "{excessive}");
+    let technique = if went_out { "T1041" } else { "T1105" };
+    for (record, start, technique) in [
+        (excessive, format!("{} bytes ", bytes(excessive, key)), technique),
+        (long, "the connection of ".to_owned(), "T1572"),
+    ] {
+        let detection = &record.0["detection"];
+        let reason = detection["reason"].as_str().unwrap();
+        assert!(reason.starts_with(&start), "{record}");
+        let threshold = if record.is(LONG) {
+            format!("more than the threshold of {}.000 s (duration)", LASTS.as_secs())
+        } else {
+            format!("more than the threshold of {} (bytes_{word})", SENT - 1)
+        };
+        assert!(reason.contains(&threshold), "{record}");
+        assert_eq!(detection["mitre_attack"][0], technique, "{record}");
+        assert_eq!(detection["attack_version"], "19");
+        assert_eq!(detection["sensor"], "PANOPTES");
+        assert_eq!(detection["confidence"], "high");
+        assert_eq!(detection["scans_confirmed"], 1);
+        assert_eq!(detection["first_seen"], record.details("network_connection")[TIMES[0]]);
+        assert_eq!(record.0["message_type"], "ALERT");
+        assert_eq!(record.0["severity"], "LOW");
+    }
+    let lasted = long.details("network_connection")[TIMES[1]].as_u64().unwrap();
+    assert!(u128::from(lasted) > LASTS.as_nanos(), "{long}");
+}

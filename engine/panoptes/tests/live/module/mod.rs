@@ -1,0 +1,42 @@
+//! A kernel module of ours, made outside with the headers of a guest's kernel, for what only a module does.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use panoptes_rig::packages::{Packages, unpack};
+use panoptes_rig::{Flavor, Kernel};
+
+/// Makes the module that hides a process in `folder`. Needs make and a gcc of about the kernel's age.
+pub(crate) fn make(flavor: Flavor, folder: &Path) -> PathBuf {
+    let release = Kernel::obtain(flavor).unwrap().release().to_owned();
+    let (version, architecture) = release.rsplit_once('-').unwrap();
+    let series: Vec<&str> = version.split('.').take(2).collect();
+    let packages = Packages::open(flavor.architecture).unwrap();
+    let root = folder.join("root");
+    for package in [
+        format!("linux-headers-{version}-{architecture}"),
+        format!("linux-headers-{version}-common"),
+        format!("linux-kbuild-{}", series.join(".")),
+    ] {
+        unpack(&packages.download(&package).unwrap(), &root).unwrap();
+    }
+    // The package takes itself for installed.
+    let headers = root.join("usr/src").join(format!("linux-headers-{release}"));
+    let makefile = headers.join("Makefile");
+    let sources = format!("{}/", root.join("usr/src").display());
+    let text = std::fs::read_to_string(&makefile).unwrap().replace("/usr/src/", &sources);
+    std::fs::write(&makefile, text).unwrap();
+    let place = folder.join("module");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(place.join("hide.c"), include_str!("hide.c")).unwrap();
+    std::fs::write(place.join("Kbuild"), "obj-m := hide.o\n").unwrap();
+    let made = Command::new("make")
+        .arg("-C")
+        .arg(&headers)
+        .arg(format!("M={}", place.display()))
+        .args(["CC=gcc", "modules"])
+        .output()
+        .expect("make is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    place.join("hide.ko")
+}

@@ -1,0 +1,134 @@
+//! What is typed into a bash is reported command by command, with bash's own time; each way of clearing its history
+//! and of keeping none is told apart.
+
+use panoptes_rig::Guest;
+use serde_json::Value;
+
+use crate::record::{Record, list};
+use crate::watcher::{Watcher, panoptes};
+
+const EXECUTED: &str = "shell_command_executed";
+const CLEARED: &str = "shell_history_cleared";
+const DISABLED: &str = "shell_history_disabled";
+
+/// A command and when it was typed, in seconds since 1970.
+type Typed = (String, i64);
+
+fn types(guest: &mut Guest, line: &str) -> Vec<String> {
+    guest.agent(&format!("shell {line}")).unwrap()
+}
+
+/// What bash itself says that it remembers.
+fn history(guest: &mut Guest) -> Vec<Typed> {
+    let said = types(guest, "HISTTIMEFORMAT='%s ' history");
+    let of_line = |line: &String| {
+        let (number, rest) = line.trim_start().split_once("  ")?;
+        number.parse::<u32>().ok()?;
+        let (time, command) = rest.split_once(' ')?;
+        Some((command.to_owned(), time.parse().ok()?))
+    };
+    said.iter().filter_map(of_line).collect()
+}
+
+fn typed(command: &Value) -> Typed {
+    let time = command["command_execution_time_iso_8601_ns"].as_str().expect("bash keeps times");
+    let time = time.strip_suffix(".000000000+00:00").expect("bash keeps whole seconds");
+    let time = nix_time(time);
+    (command["command_line"].as_str().unwrap().to_owned(), time)
+}
+
+/// Seconds since 1970 of `2025-10-22T07:31:46`.
+fn nix_time(text: &str) -> i64 {
+    let number = |at: core::ops::Range<usize>| text[at].parse::<i64>().unwrap();
+    let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+    // Days from civil: years begin in March.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    (days - 719_468) * 86_400 + number(11..13) * 3600 + number(14..16) * 60 + number(17..19)
+}
+
+fn commands(record: &Record) -> Vec<Typed> {
+    let all = &record.details("shell_history")["shell_command_execution_history"];
+    all.as_array().unwrap().iter().map(typed).collect()
+}
+
+fn reason(record: &Record) -> &str {
+    record.0["detection"]["reason"].as_str().unwrap_or("")
+}
+
+/// All of this in a guest that is being watched.
+pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
+    let before = watcher.records().len();
+    for line in
+        ["echo one", "echo 'two  words'", "for i in 1 2; do", "echo $i", "done", "true", "true"]
+    {
+        types(guest, line);
+    }
+    let expected = history(guest);
+    // What the tour's shell has left in the file comes first, and is no news.
+    assert_eq!(expected[0].0, "exit");
+    assert_eq!(expected.len(), 7, "{expected:?}");
+    assert_eq!(expected[3].0, "for i in 1 2; do echo $i; done");
+    let is_last = |record: &Record| record.is(EXECUTED) && commands(record)[0] == expected[6];
+    let last = watcher.wait_for("the last command", is_last);
+    let shell = last.life().unwrap();
+    assert_eq!(last.process_name(), "bash");
+    let told = |records: &[Record]| -> Vec<Typed> {
+        let of_shell =
+            |record: &&Record| record.is(EXECUTED) && record.life().as_ref() == Some(&shell);
+        records.iter().filter(of_shell).flat_map(commands).collect()
+    };
+    assert_eq!(told(&watcher.records()[before..]), expected[1..]);
+    assert_eq!(remembered(guest, shell.process_id), expected);
+
+    // What scripts and subshells do is nobody's history.
+    types(
+        guest,
+        "bash -c 'set +o history; unset HISTFILE; sleep 0.3'; (set +o history; HISTSIZE=0; sleep 0.3)",
+    );
+
+    types(guest, "history -c");
+    watcher.wait_for("the history was cleared", |record| record.is(CLEARED));
+    assert_eq!(history(guest).len(), 1);
+    for (line, how) in [
+        ("set +o history", "set +o history"),
+        ("echo unseen; set -o history; unset HISTFILE", "HISTFILE is unset or empty"),
+        ("HISTFILE=/dev/null", "HISTFILE=/dev/null"),
+        ("HISTFILE=/tmp/shells HISTFILESIZE=0", "HISTFILESIZE=0"),
+        ("HISTIGNORE='ls:*'", "HISTIGNORE fits all of them"),
+        ("HISTSIZE=0", "HISTSIZE=0"),
+    ] {
+        types(guest, line);
+        watcher.wait_for(how, |record| record.is(DISABLED) && reason(record).ends_with(how));
+    }
+    let records = watcher.records();
+    let records = &records[before..];
+    let of =
+        |name: &str| -> Vec<&Record> { records.iter().filter(|record| record.is(name)).collect() };
+    let (cleared, disabled) = (of(CLEARED), of(DISABLED));
+    assert_eq!(cleared.len(), 2, "{}", list(cleared));
+    assert!(reason(cleared[0]).contains("(history -c)"), "{}", cleared[0]);
+    assert!(reason(cleared[1]).contains("(HISTSIZE=0)"), "{}", cleared[1]);
+    assert_eq!(disabled.len(), 6, "{}", list(disabled));
+    for (alerts, technique) in [(cleared, "T1070.003"), (disabled, "T1690")] {
+        for alert in alerts {
+            assert_eq!(alert.life().as_ref(), Some(&shell), "{alert}");
+            assert_eq!(alert.0["severity"], "HIGH");
+            assert_eq!(alert.0["detection"]["mitre_attack"][0], technique);
+            assert_eq!(alert.0["detection"]["scans_confirmed"], 2);
+        }
+    }
+    let told = told(records);
+    assert!(!told.iter().any(|(line, _)| line.contains("unseen")), "{told:?}");
+}
+
+/// What `panoptes scan` says that a shell remembers.
+fn remembered(guest: &Guest, process_id: u64) -> Vec<Typed> {
+    let ram = guest.ram_path().display().to_string();
+    let output = panoptes(&["scan", &ram, "--only", "shell-history"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let own = lines.filter(|line| line["process_id"] == process_id);
+    own.map(|line| typed(&line)).collect()
+}

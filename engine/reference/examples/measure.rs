@@ -1,0 +1,30 @@
+//! What an SBOM costs: `cargo run --release -p panoptes-reference --example measure -- SOURCE`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use panoptes_reference::build::{Options, build};
+use panoptes_reference::{Error, format, load};
+
+fn main() -> Result<(), Error> {
+    let source = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("/usr"), PathBuf::from);
+    let begin = Instant::now();
+    let built = build(&source, &Options::default(), &())?;
+    let took = begin.elapsed();
+    let mut text = Vec::new();
+    format::write(&built.sbom, &mut text).map_err(|error| Error::content(error.to_string()))?;
+    let begin = Instant::now();
+    let read = load::parse(&text)?;
+    let loaded = begin.elapsed();
+    let pages: usize = read.files.iter().map(|file| file.pages.len()).sum();
+    println!(
+        "{} files with {pages} pages hashed, {} MiB of content: made in {:.2} s; {} MiB written, read and checked \
+         in {:.0} ms",
+        read.files.len(),
+        built.bytes >> 20,
+        took.as_secs_f64(),
+        text.len() >> 20,
+        loaded.as_secs_f64() * 1e3,
+    );
+    Ok(())
+}

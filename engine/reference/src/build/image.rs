@@ -1,0 +1,363 @@
+//! Container images: OCI layouts, in a folder or an archive, and archives of `docker save`.
+//!
+//! Every piece is checked against its digest, the layers both as they are packed and unpacked. Formats: the OCI
+//! image specification; docker's "image-spec v1.2" for `manifest.json`.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Platform};
+use serde::Deserialize;
+
+use super::layer::{self, Entry};
+use super::store::{Digest, Hashing, Store};
+use super::tree::Tree;
+use super::unpack::unpack;
+use super::{Built, Options, Progress};
+use crate::digest::PageHashes;
+use crate::error::{Error, shown};
+use crate::model::{Image, Sbom, Subject};
+
+/// The files by which an image is known.
+pub(super) const LAYOUT: &str = "oci-layout";
+pub(super) const INDEX: &str = "index.json";
+pub(super) const DOCKER: &str = "manifest.json";
+
+/// Most manifests that are looked at, and how deep lists of them nest.
+const MANIFESTS_MAX: usize = 10_000;
+const DEPTH_MAX: u32 = 8;
+/// Most layers: overlayfs takes 500.
+const LAYERS_MAX: usize = 1000;
+/// Most choices that are named.
+const NAMED_MAX: usize = 20;
+
+/// One of the images in a layout.
+#[derive(Clone, Debug)]
+struct Candidate {
+    digest: Digest,
+    name: Option<String>,
+    platform: Option<String>,
+}
+
+/// An image, taken apart.
+struct Parts {
+    image: Image,
+    /// Names of the pieces, what they are packed, and what unpacked.
+    layers: Vec<Layer>,
+}
+
+struct Layer {
+    piece: String,
+    packed: Option<Digest>,
+    unpacked: Digest,
+}
+
+/// An archive's `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerManifest {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+pub(super) fn build(
+    store: &Store,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Built, Error> {
+    let (parts, source) = if store.has(INDEX) {
+        (of_layout(store, options)?, "an OCI image")
+    } else {
+        (of_docker(store, options)?, "an image of docker's")
+    };
+    if parts.layers.len() > LAYERS_MAX {
+        return Err(Error::content(format!("has more than {LAYERS_MAX} layers")));
+    }
+    let layers = read_layers(store, &parts.layers, options.page_hashes, progress)?;
+    let mut tree = Tree::new();
+    for (index, entries) in layers.into_iter().enumerate() {
+        tree.apply(entries).map_err(|error| error.within(format_args!("layer {}", index + 1)))?;
+    }
+    let (files, special) = tree.files();
+    let bytes = files.iter().filter_map(|file| file.size).sum();
+    let sbom = Sbom { subject: Subject::Image(parts.image), files };
+    Ok(Built { sbom, source, problems: Vec::new(), remarks: Vec::new(), bytes, special })
+}
+
+fn of_layout(store: &Store, options: &Options) -> Result<Parts, Error> {
+    let mut candidates = Vec::new();
+    collect(store, &store.json(INDEX)?, None, 0, &mut candidates)?;
+    let chosen = choose(store, candidates, options)?;
+    let manifest = manifest(store, &chosen.digest)?;
+    let config = Digest::parse(manifest.config().digest().as_ref())?;
+    let configuration = configuration(&store.json_blob(&config)?)?;
+    let unpacked = configuration.rootfs().diff_ids();
+    same_count(manifest.layers().len(), unpacked.len())?;
+    let mut layers = Vec::new();
+    for (descriptor, unpacked) in manifest.layers().iter().zip(unpacked) {
+        if descriptor.media_type().to_string().ends_with("+encrypted") {
+            return Err(Error::content("has encrypted layers, which are not read here"));
+        }
+        let packed = Digest::parse(descriptor.digest().as_ref())?;
+        let unpacked = Digest::parse(unpacked)?;
+        layers.push(Layer { piece: packed.blob(), packed: Some(packed), unpacked });
+    }
+    let mut image = image(&configuration);
+    image.name = chosen.name;
+    image.digest = Some(chosen.digest.to_string());
+    Ok(Parts { image, layers })
+}
+
+fn manifest(store: &Store, digest: &Digest) -> Result<ImageManifest, Error> {
+    let bytes = store.json_blob(digest)?;
+    ImageManifest::from_reader(bytes.as_slice())
+        .map_err(|error| Error::content(format!("{digest} is no manifest: {error}")))
+}
+
+fn configuration(bytes: &[u8]) -> Result<ImageConfiguration, Error> {
+    ImageConfiguration::from_reader(bytes)
+        .map_err(|error| Error::content(format!("its configuration can't be read: {error}")))
+}
+
+fn same_count(layers: usize, unpacked: usize) -> Result<(), Error> {
+    if layers == unpacked {
+        return Ok(());
+    }
+    let message = format!("has {layers} layers, and digests of {unpacked} in its configuration");
+    Err(Error::content(message))
+}
+
+/// Finds the manifests of images in an index, and in the indexes that it names.
+fn collect(
+    store: &Store,
+    index: &[u8],
+    name: Option<&str>,
+    depth: u32,
+    candidates: &mut Vec<Candidate>,
+) -> Result<(), Error> {
+    let index = ImageIndex::from_reader(index)
+        .map_err(|error| Error::content(format!("its index can't be read: {error}")))?;
+    for descriptor in index.manifests() {
+        let kind = descriptor.media_type().to_string();
+        let name = named(descriptor).or(name);
+        let platform = descriptor.platform().as_ref().map(platform);
+        let annotations = descriptor.annotations().iter().flatten();
+        // Docker lists what was said of an image beside it.
+        let is_attestation = platform.as_deref() == Some("unknown/unknown")
+            || annotations.into_iter().any(|(key, _)| key == "vnd.docker.reference.type");
+        if is_attestation {
+            continue;
+        }
+        if candidates.len() == MANIFESTS_MAX {
+            return Err(Error::content(format!("lists more than {MANIFESTS_MAX} images")));
+        }
+        if kind.ends_with(".image.index.v1+json") || kind.ends_with(".manifest.list.v2+json") {
+            if depth == DEPTH_MAX {
+                return Err(Error::content("has lists of images in lists of images, too deep"));
+            }
+            let digest = Digest::parse(descriptor.digest().as_ref())?;
+            // An index of images that are not here names what only a registry has.
+            if store.has(&digest.blob()) {
+                collect(store, &store.json_blob(&digest)?, name, depth + 1, candidates)?;
+            }
+        } else if kind.ends_with(".image.manifest.v1+json")
+            || kind.ends_with(".distribution.manifest.v2+json")
+        {
+            let digest = Digest::parse(descriptor.digest().as_ref())?;
+            if store.has(&digest.blob()) {
+                let name = name.map(str::to_owned);
+                candidates.push(Candidate { digest, name, platform });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What an image is called: in whole where containerd or docker wrote it, else what its maker calls it.
+fn named(descriptor: &Descriptor) -> Option<&str> {
+    let annotations = descriptor.annotations().as_ref()?;
+    ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
+        .iter()
+        .find_map(|key| annotations.get(*key))
+        .map(String::as_str)
+}
+
+fn platform(platform: &Platform) -> String {
+    let (os, architecture) = (platform.os().to_string(), platform.architecture().to_string());
+    match platform.variant() {
+        Some(variant) => format!("{os}/{architecture}/{variant}"),
+        None => format!("{os}/{architecture}"),
+    }
+}
+
+/// The one image that is meant.
+fn choose(
+    store: &Store,
+    mut candidates: Vec<Candidate>,
+    options: &Options,
+) -> Result<Candidate, Error> {
+    if candidates.is_empty() {
+        return Err(Error::content("holds no image"));
+    }
+    if candidates.len() > 1 || options.platform.is_some() {
+        for candidate in candidates.iter_mut().filter(|one| one.platform.is_none()) {
+            let manifest = manifest(store, &candidate.digest)?;
+            let config = Digest::parse(manifest.config().digest().as_ref())?;
+            let configuration = configuration(&store.json_blob(&config)?)?;
+            candidate.platform = image(&configuration).platform;
+        }
+    }
+    let all = candidates.clone();
+    if let Some(wanted) = &options.image {
+        candidates
+            .retain(|one| one.name.as_ref() == Some(wanted) || one.digest.to_string() == *wanted);
+    }
+    if let Some(wanted) = &options.platform {
+        candidates.retain(|one| one.platform.as_deref().is_some_and(|found| fits(found, wanted)));
+    }
+    candidates.dedup_by_key(|one| one.digest.to_string());
+    match candidates.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Error::request(format!("has no such image; there are: {}", listed(&all)))),
+        several => Err(Error::request(format!(
+            "holds {} images; choose one by --platform, or by --image: {}",
+            several.len(),
+            listed(several)
+        ))),
+    }
+}
+
+/// Whether a platform is the one that is wanted, of any variant where none is said.
+fn fits(found: &str, wanted: &str) -> bool {
+    found == wanted || found.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn listed(candidates: &[Candidate]) -> String {
+    let one = |candidate: &Candidate| {
+        let name = candidate.name.as_deref().unwrap_or("without a name");
+        let platform = candidate.platform.as_deref().unwrap_or("for an unknown platform");
+        format!("{} {platform} {}", shown(name.as_bytes()), candidate.digest)
+    };
+    let shown: Vec<String> = candidates.iter().take(NAMED_MAX).map(one).collect();
+    let more = if candidates.len() > NAMED_MAX { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
+fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
+    let bytes = store.json(DOCKER)?;
+    let manifests: Vec<DockerManifest> = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::content(format!("{DOCKER}: {error}")))?;
+    let tags = |manifest: &DockerManifest| manifest.repo_tags.clone().unwrap_or_default();
+    let wanted: Vec<&DockerManifest> = manifests
+        .iter()
+        .filter(|one| options.image.as_ref().is_none_or(|name| tags(one).contains(name)))
+        .collect();
+    let [manifest] = wanted.as_slice() else {
+        let names: Vec<String> = manifests.iter().flat_map(tags).take(NAMED_MAX).collect();
+        let message = format!(
+            "holds {} images; choose one by --image: {}",
+            manifests.len(),
+            shown(names.join(", ").as_bytes())
+        );
+        return Err(Error::request(message));
+    };
+    let config = store.json(&manifest.config)?;
+    let digest = Digest::from_name(Path::new(&manifest.config))
+        .ok_or_else(|| Error::content(format!("{DOCKER} names no configuration by its digest")))?;
+    let found: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&config).into();
+    digest.check(&found, &manifest.config)?;
+    let configuration = configuration(&config)?;
+    let unpacked = configuration.rootfs().diff_ids();
+    same_count(manifest.layers.len(), unpacked.len())?;
+    let mut layers = Vec::new();
+    for (piece, unpacked) in manifest.layers.iter().zip(unpacked) {
+        let unpacked = Digest::parse(unpacked)?;
+        layers.push(Layer { piece: piece.clone(), packed: None, unpacked });
+    }
+    let mut image = image(&configuration);
+    image.name = tags(manifest).into_iter().next();
+    image.digest = Some(digest.to_string());
+    if let Some(wanted) = &options.platform
+        && !image.platform.as_deref().is_some_and(|found| fits(found, wanted))
+    {
+        let found = image.platform.as_deref().unwrap_or("an unknown platform");
+        return Err(Error::request(format!("is of {found}, not of {}", shown(wanted.as_bytes()))));
+    }
+    Ok(Parts { image, layers })
+}
+
+/// What a configuration says of the containers that are made of the image.
+fn image(configuration: &ImageConfiguration) -> Image {
+    let mut platform = format!("{}/{}", configuration.os(), configuration.architecture());
+    if let Some(variant) = configuration.variant() {
+        platform = format!("{platform}/{variant}");
+    }
+    let mut image = Image { platform: Some(platform), ..Image::default() };
+    if let Some(config) = configuration.config() {
+        image.entrypoint = config.entrypoint().clone().unwrap_or_default();
+        image.cmd = config.cmd().clone().unwrap_or_default();
+        image.env = config.env().clone().unwrap_or_default();
+        image.working_directory = config.working_dir().clone().filter(|folder| !folder.is_empty());
+    }
+    image
+}
+
+/// Reads all layers, several at a time.
+fn read_layers(
+    store: &Store,
+    layers: &[Layer],
+    pages: PageHashes,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<Entry>>, Error> {
+    for layer in layers {
+        progress.expect(store.open(&layer.piece)?.1);
+    }
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(layers.len()));
+    let work = || {
+        while let Some((index, layer)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, layers.get(at)?)))
+        {
+            let read = read_layer(store, layer, pages, progress)
+                .map_err(|error| error.within(format_args!("layer {}", index + 1)));
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, read));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(layers.len());
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, read)| read).collect()
+}
+
+fn read_layer(
+    store: &Store,
+    layer: &Layer,
+    pages: PageHashes,
+    progress: &dyn Progress,
+) -> Result<Vec<Entry>, Error> {
+    let damaged = |error: std::io::Error| Error::content(format!("can't be unpacked: {error}"));
+    let (input, size) = store.open(&layer.piece)?;
+    let mut heard = |bytes| progress.advance(bytes);
+    let mut packed = Hashing::new(input.take(size), &mut heard);
+    let mut ignored = |_| {};
+    let mut plain = Hashing::new(unpack(&mut packed).map_err(damaged)?, &mut ignored);
+    let entries = layer::read(&mut plain, pages)?;
+    layer.unpacked.check(&plain.finish().map_err(damaged)?, "what is in it")?;
+    if let Some(digest) = &layer.packed {
+        digest.check(&packed.finish().map_err(damaged)?, "it")?;
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Where an image's pieces lie: in a folder, or in an archive of one.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use sha2::{Digest as _, Sha256};
+use tar::EntryType;
+
+use crate::digest::from_hex;
+use crate::error::{Error, shown};
+use crate::load::open_regular;
+
+/// Most members of an archive that are looked at.
+const MEMBERS_MAX: usize = 1 << 20;
+/// Most members that are links to others, one after the other.
+const LINKS_MAX: u32 = 8;
+/// Largest JSON of an image: containerd takes 8 MiB.
+const JSON_BYTES_MAX: u64 = 16 << 20;
+
+/// The pieces of an image, by name.
+#[derive(Debug)]
+pub(super) enum Store {
+    Folder(PathBuf),
+    Archive { file: File, members: HashMap<String, Member> },
+}
+
+/// A member of an archive.
+#[derive(Debug)]
+pub(super) enum Member {
+    File { at: u64, size: u64 },
+    Link(String),
+}
+
+impl Store {
+    /// The members of an archive, without reading them.
+    pub(super) fn archive(file: File) -> Result<Self, Error> {
+        let damaged = |error: io::Error| Error::content(format!("can't be unpacked: {error}"));
+        let mut members = HashMap::new();
+        let mut archive = tar::Archive::new(&file);
+        // Raw: names that need a member of their own are longer than any that is looked for.
+        for entry in archive.entries_with_seek().map_err(damaged)?.raw(true).take(MEMBERS_MAX) {
+            let entry = entry.map_err(damaged)?;
+            let Ok(name) = String::from_utf8(entry.path_bytes().into_owned()) else { continue };
+            let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
+            let member = match entry.header().entry_type() {
+                EntryType::Regular | EntryType::Continuous => {
+                    Member::File { at: entry.raw_file_position(), size: entry.size() }
+                }
+                EntryType::Symlink | EntryType::Link => {
+                    let Some(to) = entry.header().link_name_bytes() else { continue };
+                    let to = String::from_utf8_lossy(&to).into_owned();
+                    let is_hard = entry.header().entry_type() == EntryType::Link;
+                    Member::Link(if is_hard { to } else { beside(&name, &to) })
+                }
+                _ => continue,
+            };
+            members.insert(name, member);
+        }
+        Ok(Self::Archive { file, members })
+    }
+
+    /// Whether there is a piece of a name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Folder(folder) => folder.join(name).is_file(),
+            Self::Archive { members, .. } => members.contains_key(name),
+        }
+    }
+
+    /// Opens a piece, and says its size. The name is made here or was checked: it never leads outside.
+    pub(super) fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64), Error> {
+        match self {
+            Self::Folder(folder) => {
+                let path = folder.join(name);
+                let failed = |error: io::Error| Error::reading(&path, &error);
+                let file = open_regular(&path, OFlags::empty()).map_err(failed)?;
+                let size = file.metadata().map_err(failed)?.len();
+                Ok((Box::new(file), size))
+            }
+            Self::Archive { file, members } => {
+                let mut name = name.to_owned();
+                for _ in 0..LINKS_MAX {
+                    match members.get(&name) {
+                        Some(Member::File { at, size }) => {
+                            let end = at.saturating_add(*size);
+                            return Ok((Box::new(Piece { file, at: *at, end }), *size));
+                        }
+                        Some(Member::Link(to)) => name.clone_from(to),
+                        None => break,
+                    }
+                }
+                Err(Error::content(format!("has no {}", shown(name.as_bytes()))))
+            }
+        }
+    }
+
+    /// Reads a piece of JSON whole.
+    pub(super) fn json(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let (input, _) = self.open(name)?;
+        let mut bytes = Vec::new();
+        let failed = |error: io::Error| Error::content(format!("{name}: {error}"));
+        input.take(JSON_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > JSON_BYTES_MAX {
+            return Err(Error::content(format!("{name} is too large for what it should be")));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a piece of JSON that is known by its digest.
+    pub(super) fn json_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let bytes = self.json(&digest.place())?;
+        let found: [u8; 32] = Sha256::digest(&bytes).into();
+        digest.check(&found, &digest.place())?;
+        Ok(bytes)
+    }
+}
+
+/// Where a link leads that stands at `name`: in archives of older versions of docker, to another layer.
+fn beside(name: &str, to: &str) -> String {
+    let mut names: Vec<&str> = name.split('/').collect();
+    names.pop();
+    for step in to.split('/') {
+        match step {
+            "" | "." => {}
+            ".." => {
+                names.pop();
+            }
+            step => names.push(step),
+        }
+    }
+    names.join("/")
+}
+
+/// A piece of a file, read without moving the file's own position.
+struct Piece<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Piece<'_> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let rest = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let length = rest.min(target.len());
+        let count = self.file.read_at(&mut target[..length], self.at)?;
+        if count == 0 && length > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+/// A SHA-256 as images write it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Digest([u8; 32]);
+
+impl Digest {
+    /// Reads `sha256:…`.
+    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+        let digits = text.strip_prefix("sha256:");
+        digits.and_then(|digits| from_hex(digits.as_bytes())).map(Self).ok_or_else(|| {
+            let shown = shown(text.as_bytes());
+            Error::content(format!("has the digest {shown:?}; only SHA-256 is read"))
+        })
+    }
+
+    /// A SHA-256 that stands as a file's name, without its algorithm.
+    pub(super) fn from_name(name: &Path) -> Option<Self> {
+        from_hex(name.file_stem()?.as_encoded_bytes()).map(Self)
+    }
+
+    fn place(&self) -> String {
+        format!("blobs/sha256/{}", crate::digest::hex(&self.0))
+    }
+
+    /// Where its blob lies in a layout.
+    pub(super) fn blob(&self) -> String {
+        self.place()
+    }
+
+    /// Refuses what is not what it should be.
+    pub(super) fn check(&self, found: &[u8; 32], what: &str) -> Result<(), Error> {
+        if self.0 == *found {
+            return Ok(());
+        }
+        let found = crate::digest::hex(found);
+        Err(Error::content(format!("{what} is damaged: its SHA-256 is {found}, not {self}")))
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "sha256:{}", crate::digest::hex(&self.0))
+    }
+}
+
+/// Hashes what is read through it.
+pub(super) struct Hashing<'a, R> {
+    input: R,
+    sha256: Sha256,
+    heard: &'a mut dyn FnMut(u64),
+}
+
+impl<'a, R: Read> Hashing<'a, R> {
+    pub(super) fn new(input: R, heard: &'a mut dyn FnMut(u64)) -> Self {
+        Self { input, sha256: Sha256::new(), heard }
+    }
+
+    /// Reads what is left, and gives the SHA-256 of all.
+    pub(super) fn finish(mut self) -> io::Result<[u8; 32]> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok(self.sha256.finalize().into())
+    }
+}
+
+impl<R: Read> Read for Hashing<'_, R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(target)?;
+        self.sha256.update(&target[..count]);
+        (self.heard)(count as u64);
+        Ok(count)
+    }
+}

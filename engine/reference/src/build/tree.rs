@@ -1,0 +1,284 @@
+//! A file system made of layers, one over the other, as a runtime makes it of an image's (OCI image
+//! specification, "Image Layer Filesystem Changeset").
+//!
+//! A layer's `.wh.NAME` takes away NAME, and `.wh..wh..opq` all that is in its directory, of the layers below;
+//! wherever in the layer they stand, they take nothing of their own layer. Directories on the way to an entry
+//! may be symbolic links of lower layers; they are followed inside the root.
+
+use std::collections::BTreeMap;
+
+use super::layer::{Entry, EntryKind};
+use super::root::file;
+use crate::digest::Content;
+use crate::error::{Error, shown};
+use crate::model::{File, PATH_BYTES_MAX};
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What else begins like this is a note of a file system to itself.
+const NOTE: &[u8] = b".wh..wh.";
+
+/// Most directories and files: as many as the longest layer has entries.
+const NODES_MAX: usize = 8 << 20;
+/// Most links that are followed on one way: as many as containerd follows.
+const LINKS_MAX: u32 = 255;
+
+/// What is at a name.
+enum Node {
+    Directory(BTreeMap<Vec<u8>, Bound>),
+    File { mode: u16, content: Content },
+    Symlink(Vec<u8>),
+    Special,
+}
+
+/// A name's node, and which layer put it there.
+#[derive(Clone, Copy)]
+struct Bound {
+    node: usize,
+    layer: usize,
+}
+
+/// The file system.
+pub(super) struct Tree {
+    /// The first one is the root.
+    nodes: Vec<Node>,
+    layer: usize,
+}
+
+impl Tree {
+    pub(super) fn new() -> Self {
+        Self { nodes: vec![Node::Directory(BTreeMap::new())], layer: 0 }
+    }
+
+    /// Lays a layer over what is there.
+    pub(super) fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        self.layer += 1;
+        for entry in entries {
+            let (folder, name) = split(&entry.path);
+            if name.is_empty() {
+                continue;
+            }
+            let is_note = |name: &[u8]| name.starts_with(NOTE) && name != OPAQUE;
+            if entry.path.split(|byte| *byte == b'/').any(is_note) {
+                // Nothing of it is seen in a container.
+            } else if name == OPAQUE {
+                if let Some(folder) = self.walk(folder, false)? {
+                    self.empty(folder);
+                }
+            } else if let Some(name) = name.strip_prefix(WHITEOUT) {
+                if let Some(folder) = self.walk(folder, false)? {
+                    self.take_away(folder, name);
+                }
+            } else {
+                self.put(&entry.path, entry.kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts entries where they belong, whatever their names.
+    pub(super) fn unpack(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        self.layer += 1;
+        for entry in entries {
+            if !entry.path.is_empty() {
+                self.put(&entry.path, entry.kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every regular file by its path, and how many special ones there are.
+    pub(super) fn files(&self) -> (Vec<File>, u64) {
+        let (mut files, mut special) = (Vec::new(), 0);
+        let mut waiting = vec![(0, Vec::new())];
+        while let Some((node, path)) = waiting.pop() {
+            match &self.nodes[node] {
+                Node::Directory(names) => {
+                    for (name, bound) in names {
+                        let mut path = path.clone();
+                        path.push(b'/');
+                        path.extend_from_slice(name);
+                        waiting.push((bound.node, path));
+                    }
+                }
+                Node::File { mode, content } => files.push(file(path, *mode, content)),
+                Node::Symlink(_) => {}
+                Node::Special => special += 1,
+            }
+        }
+        (files, special)
+    }
+
+    fn put(&mut self, path: &[u8], kind: EntryKind) -> Result<(), Error> {
+        let (folder, name) = split(path);
+        let folder = self.folder(folder)?;
+        let there = self.child(folder, name);
+        let node = match kind {
+            EntryKind::Directory => match there {
+                // What is in a directory stays in it.
+                Some(bound) if matches!(self.nodes[bound.node], Node::Directory(_)) => bound.node,
+                _ => self.add(Node::Directory(BTreeMap::new()))?,
+            },
+            EntryKind::File { mode, content } => self.add(Node::File { mode, content })?,
+            EntryKind::Symlink(to) => self.add(Node::Symlink(to))?,
+            EntryKind::Special => self.add(Node::Special)?,
+            EntryKind::Link(to) => {
+                let missing = || {
+                    let (path, to) = (shown(path), shown(&to));
+                    Error::content(format!("/{path} is a hard link to /{to}, which is not there"))
+                };
+                let (to_folder, to_name) = split(&to);
+                let to_folder = self.walk(to_folder, false)?.ok_or_else(missing)?;
+                let target = self.child(to_folder, to_name).ok_or_else(missing)?;
+                if matches!(self.nodes[target.node], Node::Directory(_)) {
+                    return Err(missing());
+                }
+                target.node
+            }
+        };
+        let bound = Bound { node, layer: self.layer };
+        if let Node::Directory(names) = &mut self.nodes[folder] {
+            names.insert(name.to_vec(), bound);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, node: Node) -> Result<usize, Error> {
+        if self.nodes.len() == NODES_MAX {
+            return Err(Error::content("holds more files than any image does"));
+        }
+        self.nodes.push(node);
+        Ok(self.nodes.len() - 1)
+    }
+
+    fn child(&self, folder: usize, name: &[u8]) -> Option<Bound> {
+        match &self.nodes[folder] {
+            Node::Directory(names) => names.get(name).copied(),
+            _ => None,
+        }
+    }
+
+    /// The directory at a path, made if it is not there.
+    fn folder(&mut self, path: &[u8]) -> Result<usize, Error> {
+        let folder = self.walk(path, true)?;
+        folder.ok_or_else(|| Error::content(format!("/{} is no directory", shown(path))))
+    }
+
+    /// Walks to a directory; `None` if there is none and it is not to be made.
+    fn walk(&mut self, path: &[u8], make: bool) -> Result<Option<usize>, Error> {
+        let names = |path: &[u8]| -> Vec<Vec<u8>> {
+            path.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect()
+        };
+        // What is still to be walked, the next name last; and the way back.
+        let mut waiting = names(path);
+        let mut way = vec![0];
+        let mut followed = 0;
+        while let Some(name) = waiting.pop() {
+            match name.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    if way.len() > 1 {
+                        way.pop();
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let at = way.last().copied().unwrap_or(0);
+            let Some(bound) = self.child(at, &name) else {
+                if !make || way.len() > PATH_BYTES_MAX {
+                    return Ok(None);
+                }
+                let node = self.add(Node::Directory(BTreeMap::new()))?;
+                if let Node::Directory(names) = &mut self.nodes[at] {
+                    names.insert(name, Bound { node, layer: self.layer });
+                }
+                way.push(node);
+                continue;
+            };
+            match &self.nodes[bound.node] {
+                Node::Directory(_) => way.push(bound.node),
+                Node::Symlink(to) => {
+                    followed += 1;
+                    if followed > LINKS_MAX || to.len() > PATH_BYTES_MAX {
+                        let message = format!("/{} leads through too many links", shown(path));
+                        return Err(Error::content(message));
+                    }
+                    if to.starts_with(b"/") {
+                        way.truncate(1);
+                    }
+                    waiting.extend(names(to));
+                }
+                Node::File { .. } | Node::Special => return Ok(None),
+            }
+        }
+        Ok(way.last().copied())
+    }
+
+    /// Takes away what lower layers have at a name.
+    fn take_away(&mut self, folder: usize, name: &[u8]) {
+        let Some(bound) = self.child(folder, name) else { return };
+        let is_directory = matches!(self.nodes[bound.node], Node::Directory(_));
+        if is_directory {
+            self.empty(bound.node);
+        }
+        // A directory in which this layer has something stays.
+        let is_empty = match &self.nodes[bound.node] {
+            Node::Directory(names) => names.is_empty(),
+            _ => true,
+        };
+        if bound.layer < self.layer
+            && is_empty
+            && let Node::Directory(names) = &mut self.nodes[folder]
+        {
+            names.remove(name);
+        }
+    }
+
+    /// Takes away what lower layers have below a directory.
+    fn empty(&mut self, folder: usize) {
+        // Directories below, each after the one that holds it; then from the deepest up.
+        let mut folders = vec![(folder, None)];
+        let mut at = 0;
+        while let Some(node) = folders.get(at).map(|(node, _)| *node) {
+            if let Node::Directory(names) = &self.nodes[node] {
+                for (name, bound) in names {
+                    if matches!(self.nodes[bound.node], Node::Directory(_)) {
+                        folders.push((bound.node, Some((node, name.clone(), bound.layer))));
+                    }
+                }
+            }
+            at += 1;
+        }
+        while let Some((node, holder)) = folders.pop() {
+            let layer = self.layer;
+            let mut names = match &mut self.nodes[node] {
+                Node::Directory(names) => std::mem::take(names),
+                _ => continue,
+            };
+            names.retain(|_, bound| {
+                bound.layer == layer || matches!(self.nodes[bound.node], Node::Directory(_))
+            });
+            let is_empty = names.is_empty();
+            self.nodes[node] = Node::Directory(names);
+            if let Some((holder, name, bound_by)) = holder
+                && is_empty
+                && bound_by < layer
+                && let Node::Directory(names) = &mut self.nodes[holder]
+            {
+                names.remove(&name);
+            }
+        }
+    }
+}
+
+/// The folder and the last name of a path.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! Layers laid over each other, compared with a model that knows only paths.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::build::layer::tests::archive;
+use crate::digest::PageHashes;
+use tar::EntryType;
+
+/// A layer of (path, kind): `/` at the end a directory, `a->b` a link, `a=b` a hard link, else a file whose
+/// content is what follows `:`.
+fn layer(words: &str) -> Vec<Entry> {
+    let members: Vec<_> = words
+        .split_whitespace()
+        .map(|word| {
+            if let Some((path, to)) = word.split_once("->") {
+                (path, EntryType::Symlink, to, &b""[..])
+            } else if let Some((path, to)) = word.split_once('=') {
+                (path, EntryType::Link, to, &b""[..])
+            } else if word.ends_with('/') {
+                (word, EntryType::Directory, "", &b""[..])
+            } else {
+                let (path, content) = word.split_once(':').unwrap_or((word, ""));
+                (path, EntryType::Regular, "", content.as_bytes())
+            }
+        })
+        .collect();
+    super::super::layer::read(&mut archive(&members).as_slice(), PageHashes::None).unwrap()
+}
+
+/// The files of some layers, `path:size`.
+fn files(layers: &[&str]) -> String {
+    let mut tree = Tree::new();
+    for words in layers {
+        tree.apply(layer(words)).unwrap();
+    }
+    let mut files: Vec<String> = tree
+        .files()
+        .0
+        .iter()
+        .map(|file| {
+            let path = String::from_utf8(file.path.clone().unwrap()).unwrap();
+            format!("{path}:{}", file.size.unwrap())
+        })
+        .collect();
+    files.sort();
+    files.join(" ")
+}
+
+#[test]
+fn whiteouts_take_away_what_lower_layers_have() {
+    assert_eq!(files(&["a:1 b:1 d/x:1", ".wh.a d/.wh.x"]), "/b:1");
+    assert_eq!(files(&["d/x:1 d/e/y:1", ".wh.d"]), "");
+    // Wherever it stands, it takes nothing of its own layer.
+    assert_eq!(files(&["d/x:1 d/y:1", "d/z:22 .wh.d"]), "/d/z:2");
+    assert_eq!(files(&["d/x:1 d/y:1", ".wh.d d/z:22"]), "/d/z:2");
+    assert_eq!(files(&["a:1", "a:22 .wh.a"]), "/a:2");
+    assert_eq!(files(&["a:1", ".wh.a", "a:333"]), "/a:3");
+    assert_eq!(files(&["a:1", ".wh.b .wh..wh.plnk/x:1 .wh..wh.aufs:1"]), "/a:1");
+}
+
+#[test]
+fn opaque_directories_hide_what_is_below() {
+    assert_eq!(files(&["d/x:1 d/e/y:1 k:1", "d/ d/.wh..wh..opq d/z:22"]), "/d/z:2 /k:1");
+    assert_eq!(files(&["d/x:1 d/e/y:1", "d/e/z:22 d/.wh..wh..opq"]), "/d/e/z:2");
+    assert_eq!(files(&["d/x:1", "d/x:22 d/.wh..wh..opq"]), "/d/x:2");
+    assert_eq!(files(&["a:1 d/x:1", ".wh..wh..opq"]), "");
+}
+
+#[test]
+fn kinds_replace_each_other() {
+    assert_eq!(files(&["a/x:1 b:1", "a:22 b/ b/y:1"]), "/a:2 /b/y:1");
+    assert_eq!(files(&["d/ d/x:1", "d/ d/y:1"]), "/d/x:1 /d/y:1");
+    assert_eq!(files(&["d/x:1", "d->e e/z:1"]), "/e/z:1");
+    assert_eq!(files(&["e/x:1 d->e", "d/ d/y:1"]), "/d/y:1 /e/x:1");
+}
+
+#[test]
+fn links_on_the_way_are_followed_inside() {
+    assert_eq!(files(&["usr/bin/ bin->usr/bin", "bin/sh:22"]), "/usr/bin/sh:2");
+    assert_eq!(files(&["usr/bin/sh:1 bin->usr/bin", "bin/.wh.sh"]), "");
+    assert_eq!(files(&["out->/../../../etc", "out/x:1"]), "/etc/x:1");
+    let mut tree = Tree::new();
+    assert!(tree.apply(layer("a->b b->a a/x:1")).is_err());
+    assert!(tree.apply(layer("f:1 f/x:1")).unwrap_err().message.contains("/f is no directory"));
+}
+
+#[test]
+fn hard_links_share_what_they_name() {
+    assert_eq!(files(&["a:1 d/b=a"]), "/a:1 /d/b:1");
+    assert_eq!(files(&["a:1", "b=a a:22"]), "/a:2 /b:1");
+    assert_eq!(files(&["a:1 b=a", ".wh.a"]), "/b:1");
+    let mut tree = Tree::new();
+    assert!(tree.apply(layer("b=a")).unwrap_err().message.contains("not there"));
+    assert!(tree.apply(layer("d/ b=d")).is_err());
+}
+
+/// What one layer does at one path, for the model.
+#[derive(Clone, Debug)]
+enum Act {
+    File(u8),
+    Directory,
+    TakeAway,
+    Opaque,
+}
+
+/// A layer: distinct paths of up to three of four names.
+fn acts() -> impl Strategy<Value = Vec<(String, Act)>> {
+    let path = prop::collection::vec("[a-d]", 1..4).prop_map(|names| names.join("/"));
+    let act = prop_oneof![
+        4 => (0_u8..9).prop_map(Act::File),
+        2 => Just(Act::Directory),
+        2 => Just(Act::TakeAway),
+        1 => Just(Act::Opaque),
+    ];
+    prop::collection::btree_map(path, act, 0..8).prop_map(|acts| acts.into_iter().collect())
+}
+
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Lays a layer over a map of files and directories. First all that it takes away, then all that it has.
+fn model(below: &mut BTreeMap<String, Option<u8>>, acts: &[(String, Act)]) {
+    for (path, act) in acts {
+        match act {
+            Act::TakeAway => below.retain(|one, _| one != path && !is_below(one, path)),
+            Act::Opaque => below.retain(|one, _| !is_below(one, path)),
+            _ => {}
+        }
+    }
+    for (path, act) in acts {
+        let kind = match act {
+            Act::File(size) => Some(*size),
+            Act::Directory | Act::Opaque => None,
+            Act::TakeAway => continue,
+        };
+        for (at, _) in path.match_indices('/') {
+            below.insert(path[..at].to_owned(), None);
+        }
+        if kind.is_some() || below.get(path).is_some_and(Option::is_some) {
+            below.retain(|one, _| !is_below(one, path));
+        }
+        below.insert(path.clone(), kind);
+    }
+}
+
+/// Whether a layer says of a path what can't be: something below a file of its own.
+fn is_sound(acts: &[(String, Act)]) -> bool {
+    acts.iter().all(|(path, act)| {
+        !matches!(act, Act::File(_))
+            || !acts
+                .iter()
+                .any(|(other, what)| is_below(other, path) && !matches!(what, Act::TakeAway))
+    })
+}
+
+proptest! {
+    #[test]
+    fn layers_are_as_a_model_has_them(
+        layers in prop::collection::vec(acts(), 1..5),
+        order in any::<u64>(),
+    ) {
+        let mut below = BTreeMap::new();
+        let mut tree = Tree::new();
+        for mut acts in layers {
+            // A file in the way of what a lower layer has is replaced only by what is named.
+            acts.retain(|(path, _)| {
+                !below.iter().any(|(one, kind): (&String, &Option<u8>)| {
+                    kind.is_some() && is_below(path, one)
+                })
+            });
+            if !is_sound(&acts) {
+                continue;
+            }
+            model(&mut below, &acts);
+            let mut words: Vec<String> = acts
+                .iter()
+                .map(|(path, act)| {
+                    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+                    let slash = if folder.is_empty() { "" } else { "/" };
+                    match act {
+                        Act::File(size) => format!("{path}:{}", "x".repeat(usize::from(*size))),
+                        Act::Directory => format!("{path}/"),
+                        Act::TakeAway => format!("{folder}{slash}.wh.{name}"),
+                        Act::Opaque => format!("{path}/ {path}/.wh..wh..opq"),
+                    }
+                })
+                .flat_map(|words: String| words.split(' ').map(str::to_owned).collect::<Vec<_>>())
+                .collect();
+            // Whatever order they stand in, directories before what is in them.
+            if order % 2 == 1 {
+                words.sort_by_key(|word| word.contains(".wh."));
+            } else {
+                words.sort_by_key(|word| !word.contains(".wh."));
+            }
+            let applied = tree.apply(layer(&words.join(" ")));
+            prop_assert!(applied.is_ok(), "{applied:?} {words:?}");
+        }
+        let mut found: Vec<(String, u8)> = tree
+            .files()
+            .0
+            .into_iter()
+            .map(|file| {
+                let path = String::from_utf8(file.path.unwrap()).unwrap();
+                (path[1..].to_owned(), file.size.unwrap() as u8)
+            })
+            .collect();
+        found.sort();
+        let expected: Vec<(String, u8)> =
+            below.into_iter().filter_map(|(path, kind)| Some((path, kind?))).collect();
+        prop_assert_eq!(found, expected);
+    }
+}

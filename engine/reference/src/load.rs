@@ -1,0 +1,213 @@
+//! Reads a bill of materials from a file, whatever its format, and refuses it if anything in it is wrong.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::error::Error;
+use crate::format::{self, at};
+use crate::import::{cyclonedx, hash_list, spdx};
+use crate::model::Sbom;
+
+/// Largest file that is read: some millions of files fit in.
+pub const BYTES_MAX: u64 = 1 << 30;
+
+/// Most files of a folder that are read.
+const FOLDER_FILES_MAX: usize = 10_000;
+
+/// The formats that are read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// Our own.
+    Panoptes,
+    /// SPDX 2.2 or 2.3.
+    Spdx2,
+    /// SPDX 3.0.
+    Spdx3,
+    /// CycloneDX.
+    CycloneDx,
+    /// A list of hashes.
+    HashList,
+}
+
+/// The keys by which formats are told.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    format: Option<String>,
+    #[serde(default)]
+    version: Option<serde_json::Value>,
+    #[serde(default, rename = "spdxVersion")]
+    spdx_version: Option<String>,
+    #[serde(default, rename = "bomFormat")]
+    bom_format: Option<String>,
+    #[serde(default, rename = "@graph")]
+    graph: Option<IgnoredAny>,
+}
+
+/// Tells the format of some text, and whether its version is one that is read.
+pub fn detect(text: &[u8]) -> Result<Format, Error> {
+    let beginning = text.trim_ascii_start();
+    if !beginning.starts_with(b"{") && !beginning.starts_with(b"[") {
+        return Ok(Format::HashList);
+    }
+    if beginning.starts_with(b"[") {
+        return Err(Error::content("is a JSON list; an SBOM is an object"));
+    }
+    let head: Head = serde_json::from_slice(text).map_err(|error| at(&error))?;
+    match head {
+        Head { format: Some(name), version, .. } if name == format::NAME => match version {
+            Some(version) if version == format::VERSION => Ok(Format::Panoptes),
+            Some(version) => Err(Error::content(format!(
+                "is of version {version}; this Panoptes reads version {}",
+                format::VERSION
+            ))),
+            None => Err(Error::content("has no `version`; the one that is read is 1")),
+        },
+        Head { spdx_version: Some(version), .. } => match version.as_str() {
+            "SPDX-2.2" | "SPDX-2.3" => Ok(Format::Spdx2),
+            _ => Err(Error::content(format!(
+                "is of version `{}`; SPDX-2.2, SPDX-2.3 and 3.0 are read",
+                crate::error::shown(version.as_bytes())
+            ))),
+        },
+        Head { bom_format: Some(name), .. } if name == "CycloneDX" => Ok(Format::CycloneDx),
+        Head { graph: Some(_), .. } => Ok(Format::Spdx3),
+        _ => Err(Error::content(
+            "is JSON of no format that is known: Panoptes (`panoptes sbom build`), SPDX or CycloneDX",
+        )),
+    }
+}
+
+/// Reads a bill of materials out of some text.
+pub fn parse(text: &[u8]) -> Result<Sbom, Error> {
+    match detect(text)? {
+        Format::Panoptes => format::read(text),
+        Format::Spdx2 => spdx::read_2(text),
+        Format::Spdx3 => spdx::read_3(text),
+        Format::CycloneDx => cyclonedx::read(text),
+        Format::HashList => hash_list::read(text),
+    }
+}
+
+/// Reads one file.
+pub fn file(path: &Path) -> Result<Sbom, Error> {
+    let named = |error: Error| {
+        // A place follows the name without a space, as compilers write it.
+        let is_place = error.message.starts_with(|first: char| first.is_ascii_digit());
+        let between = if is_place { ":" } else { ": " };
+        Error { message: format!("{}{between}{}", path.display(), error.message), ..error }
+    };
+    let bytes = read_bounded(path).map_err(|error| Error::reading(path, &error))?;
+    if bytes.len() as u64 > BYTES_MAX {
+        let message = format!("is larger than {} MiB; is it an SBOM?", BYTES_MAX >> 20);
+        return Err(named(Error::content(message)));
+    }
+    parse(&bytes).map_err(named)
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = open_regular(path, OFlags::empty())?;
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a regular file; anything else, such as a pipe on which opening would wait, is refused.
+pub(crate) fn open_regular(path: &Path, flags: OFlags) -> std::io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::NONBLOCK | flags).bits() as i32)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    Ok(file)
+}
+
+/// The files of a folder, in the order of their names: all that are not hidden and no folders.
+pub fn folder(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |error: std::io::Error| Error::reading(path, &error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !is_hidden && !entry.path().is_dir() {
+            files.push(entry.path());
+        }
+        if files.len() > FOLDER_FILES_MAX {
+            let message = format!("{} holds more than {FOLDER_FILES_MAX} files", path.display());
+            return Err(Error::content(message));
+        }
+    }
+    if files.is_empty() {
+        let message =
+            format!("{} holds no file; put SBOMs into it, or leave it out", path.display());
+        return Err(Error::content(message));
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_by_their_content() {
+        for (text, format) in [
+            (r#"{"format":"panoptes-sbom","version":1}"#, Format::Panoptes),
+            (r#"{"spdxVersion":"SPDX-2.3","files":[]}"#, Format::Spdx2),
+            (r#" {"@context":"x","@graph":[]}"#, Format::Spdx3),
+            (r#"{"bomFormat":"CycloneDX"}"#, Format::CycloneDx),
+            ("00  a", Format::HashList),
+        ] {
+            assert_eq!(detect(text.as_bytes()), Ok(format), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_is_said() {
+        let refuses = |text: &str, message: &str| {
+            let error = parse(text.as_bytes()).unwrap_err().message;
+            assert!(error.contains(message), "{text}: {error}");
+        };
+        refuses(
+            r#"{"format":"panoptes-sbom","version":2}"#,
+            "version 2; this Panoptes reads version 1",
+        );
+        refuses(r#"{"format":"panoptes-sbom"}"#, "no `version`");
+        refuses(r#"{"spdxVersion":"SPDX-1.2"}"#, "SPDX-1.2");
+        refuses("{\"a\":1}", "no format that is known");
+        refuses("[]", "JSON list");
+        refuses("{\"a\":\n 1", "2:2: EOF");
+    }
+
+    #[test]
+    fn a_file_is_named_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, "{\"a\":\n x}").unwrap();
+        let message = file(&path).unwrap_err().message;
+        assert!(message.starts_with(&format!("{}:2:2: ", path.display())), "{message}");
+        assert!(file(folder.path()).unwrap_err().message.contains("not a regular file"));
+        assert!(file(&folder.path().join("none")).unwrap_err().message.contains("can't be read"));
+    }
+
+    #[test]
+    fn a_folder_is_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(folder(dir.path()).unwrap_err().message.contains("holds no file"));
+        for name in ["b", "a", ".hidden"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(dir.path().join("c")).unwrap();
+        let files = folder(dir.path()).unwrap();
+        assert_eq!(files, [dir.path().join("a"), dir.path().join("b")]);
+    }
+}

@@ -1,0 +1,396 @@
+//! Whether what runs is what was shipped.
+//!
+//! [`shipped`] is the index of what may run, made from SBOMs at start. It answers without allocating. [`verdict`] has
+//! the rules, and is a pure function of what is known of a file. [`Attest`] knows what has been asked: of every process
+//! and every exec its program, and of every process each file that it has mapped to be executed.
+//!
+//! * What runs when we come is looked at too.
+//! * Every pair of program and file is decided once and told of once. What a fork takes over was looked at in the
+//!   parent.
+//! * Files are hashed between scans ([`crate::page_cache::Contents`]). Until a file's content is known its pair waits,
+//!   with what its record needs, though the process may have ended meanwhile. Pairs of which not all is known stay
+//!   open, and are looked at now and then, less and less often, for as long as the process runs.
+//! * A process is looked at again when the state says that its areas have changed: a scan in which nothing has
+//!   costs one look at each process.
+//!
+//! Where a file is of another root than its process (a container's runtime before it has become the container), it
+//! is judged by what applies outside of containers.
+//!
+//! Not here: reading SBOMs (`panoptes-reference`), hashing ([`crate::page_cache`]), and the words of records
+//! (`policy`). Start reading at [`Attest::update`].
+
+pub mod arguments;
+mod look;
+mod program;
+pub mod shipped;
+#[cfg(test)]
+mod tests;
+pub mod verdict;
+
+use std::sync::Arc;
+
+use crate::containers::Images;
+use crate::limits::Limits;
+use crate::page_cache::{FileIdentity, Format, Hashes, Outcome};
+use crate::path::PathBuffer;
+use crate::state::facts::ProcessFacts;
+use crate::state::strings::Strings;
+use crate::state::table::{RowId, Table};
+use crate::state::{Scene, State};
+
+use program::{Item, ItemKey, NO_ITEM, Program, Waiting};
+use shipped::Applied;
+use verdict::{Basis, Finding, Question, Role, Verdict, Wrong};
+
+pub use crate::page_cache::Knower;
+pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
+
+/// How long hashes are waited for where something must be said even without them.
+const HASHES_NS: i64 = 2_000_000_000;
+/// How long a process that has ended is kept because something is not known of it.
+const ENDED_NS: i64 = 60_000_000_000;
+/// The longest that an open pair rests before it is looked at again, in scans.
+const REST_SCANS_MAX: u32 = 64;
+
+/// Something that runs and was not shipped like this.
+#[derive(Clone, Copy, Debug)]
+pub struct Alert<'a> {
+    /// What was shipped.
+    pub shipped: &'a Shipped,
+    /// What of it applies.
+    pub applied: &'a Applied,
+    /// What is wrong.
+    pub finding: Finding,
+    /// What the file is to the process.
+    pub role: Role,
+    /// The process, as it was when this was first seen.
+    pub process: ProcessFacts<'a>,
+    /// The hashes of its executable, where they are known.
+    pub process_hashes: Option<Hashes>,
+    /// The file.
+    pub file: FileFacts<'a>,
+    /// When it was first seen, in nanoseconds since 1970.
+    pub since_ns: i64,
+}
+
+/// A file that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct FileFacts<'a> {
+    /// Its path as /proc shows it, with ` (deleted)`.
+    pub path: Option<&'a [u8]>,
+    /// Number of its inode.
+    pub number: u64,
+    /// In bytes.
+    pub size: u64,
+    /// Its format.
+    pub format: Format,
+    /// The hashes of its content, where all of it is known.
+    pub hashes: Option<Hashes>,
+    /// Whether it is the process's executable.
+    pub is_main_executable: bool,
+    /// Whether it lies in no directory: a memfd.
+    pub is_memfd: bool,
+    /// Whether it was unlinked.
+    pub is_deleted: bool,
+}
+
+/// Whoever is told of what is wrong.
+pub trait Alerts {
+    /// Something runs that was not shipped like this.
+    fn alert(&mut self, scene: &Scene<'_>, alert: &Alert<'_>);
+}
+
+impl<F: FnMut(&Scene<'_>, &Alert<'_>)> Alerts for F {
+    fn alert(&mut self, scene: &Scene<'_>, alert: &Alert<'_>) {
+        self(scene, alert);
+    }
+}
+
+/// How much is kept, and how much found no room.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct AttestUsage {
+    /// Programs that are known.
+    pub programs: u32,
+    /// Pairs of program and file that were looked at.
+    pub files: u32,
+    /// Those of them that are open.
+    pub open: u32,
+    /// How often something found no room, ever.
+    pub refused: u64,
+}
+
+/// What has been looked at, and what is open.
+#[derive(Debug)]
+pub struct Attest {
+    shipped: Arc<Shipped>,
+    images: Images,
+    /// What applies outside of containers.
+    system: Applied,
+    programs: Table<Program>,
+    items: Table<Item>,
+    waiting: Vec<Waiting>,
+    strings: Strings,
+    buffer: PathBuffer,
+    other_buffer: PathBuffer,
+    scan: u32,
+    serial: u32,
+    refused: u64,
+}
+
+impl Attest {
+    /// Allocates for `limits`; nothing where nothing was shipped. `seed` is random and secret from the guests.
+    pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, seed: u64) -> Self {
+        let is_asked = !shipped.is_empty();
+        let room = |count: u32| if is_asked { count as usize } else { 0 };
+        // Programs that have ended stay until all is known of them; most files are mapped to be executed by one area
+        // in five.
+        let programs = room(limits.processes.saturating_mul(5) / 4 + 64);
+        let items = room(limits.vmas / 4 + 1024);
+        let waiting = room(limits.vmas / 8 + 1024);
+        Self {
+            system: shipped.of_system(),
+            shipped,
+            images,
+            programs: Table::new(programs, seed),
+            items: Table::new(items, seed.rotate_left(21)),
+            waiting: Vec::with_capacity(waiting),
+            strings: Strings::new(programs * 512 + waiting * 32, seed.rotate_left(42)),
+            buffer: PathBuffer::default(),
+            other_buffer: PathBuffer::default(),
+            scan: 0,
+            serial: 0,
+            refused: 0,
+        }
+    }
+
+    /// Says which image each container has, for what is looked at from now on.
+    pub fn set_images(&mut self, images: Images) {
+        self.images = images;
+    }
+
+    /// What was shipped.
+    pub fn shipped(&self) -> &Arc<Shipped> {
+        &self.shipped
+    }
+
+    /// How much is kept.
+    pub fn usage(&self) -> AttestUsage {
+        AttestUsage {
+            programs: self.programs.len() as u32,
+            files: self.items.len() as u32,
+            open: self.waiting.len() as u32,
+            refused: self.refused,
+        }
+    }
+
+    /// Looks at what is new in the scan that the state has just taken in, and tells of what is known by now. Allocates
+    /// nothing.
+    pub fn update(
+        &mut self,
+        scene: &Scene<'_>,
+        state: &State,
+        contents: &mut dyn Knower,
+        out: &mut dyn Alerts,
+    ) {
+        if self.shipped.is_empty() {
+            return;
+        }
+        self.scan = self.scan.wrapping_add(1);
+        for (id, process) in state.processes() {
+            self.look_at(scene, state, id, process);
+        }
+        self.let_go();
+        self.settle(scene, contents, out);
+    }
+
+    /// Tells of what is known by now, after some files were hashed. Allocates nothing.
+    pub fn settle(&mut self, scene: &Scene<'_>, contents: &mut dyn Knower, out: &mut dyn Alerts) {
+        let mut at = 0;
+        while let Some(&waiting) = self.waiting.get(at) {
+            if waiting.due.wrapping_sub(self.scan) as i32 > 0 {
+                at += 1;
+                continue;
+            }
+            let mut is_lost = false;
+            if self.is_decided(&waiting, scene, contents, out, &mut is_lost) {
+                self.waiting.swap_remove(at);
+                self.forget(&waiting);
+                continue;
+            }
+            if is_lost && let Some(program) = self.programs.get_mut(waiting.program) {
+                // Perhaps it is another one by now: what removes or renames a file changes its inode's times.
+                program.again = Some(self.scan);
+            }
+            let age = self.scan.wrapping_sub(waiting.since_scan);
+            if let Some(kept) = self.waiting.get_mut(at) {
+                kept.due = self.scan.wrapping_add((age / 8).clamp(1, REST_SCANS_MAX));
+            }
+            at += 1;
+        }
+    }
+
+    /// Decides about one pair if that can be done. Says whether nothing is there of the file as it is known.
+    fn is_decided(
+        &self,
+        waiting: &Waiting,
+        scene: &Scene<'_>,
+        contents: &mut dyn Knower,
+        out: &mut dyn Alerts,
+        is_lost: &mut bool,
+    ) -> bool {
+        let Some(program) = self.programs.get(waiting.program) else { return true };
+        let known = contents.ask(&waiting.identity);
+        *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
+        let ask = |file: Option<FileIdentity>, contents: &mut dyn Knower| match contents
+            .ask(&file?)?
+            .outcome
+        {
+            Outcome::Whole { hashes } => Some(hashes),
+            _ => None,
+        };
+        let name = waiting.path.map(|id| self.strings.get(id));
+        let path = name.map(|name| name.get(..waiting.path_length(name)).unwrap_or(name));
+        let mut ran_before = [Hashes { sha256: [0; 32], sha1: [0; 20], md5: [0; 16] }; 2];
+        let mut count = 0;
+        if waiting.is_memfd {
+            for hashes in
+                [program.before, program.parent].into_iter().filter_map(|file| ask(file, contents))
+            {
+                ran_before[count] = hashes;
+                count += 1;
+            }
+            // What is compiled while it runs lies in shared memory too: without an ELF header it is no library.
+            let format = known.map(|known| known.format);
+            match (waiting.role, format) {
+                (Role::Library, Some(Format::Other)) => return true,
+                (Role::Library, Some(Format::Unknown)) => return program.is_over(scene.now_ns),
+                _ => {}
+            }
+        }
+        let applied = if waiting.by_system { &self.system } else { &program.applied };
+        let question = Question {
+            shipped: &self.shipped,
+            applied,
+            role: waiting.role,
+            path,
+            is_memfd: waiting.is_memfd,
+            size: waiting.identity.size,
+            known: known.as_ref(),
+            ran_before: &ran_before[..count],
+        };
+        let waited = scene.now_ns.saturating_sub(waiting.since_ns) >= HASHES_NS;
+        let (finding, is_last) = match verdict::decide(&question) {
+            Verdict::Alert(Finding { wrong: Wrong::Elsewhere { .. }, .. })
+                if waiting.by_system && waiting.is_memfd && program.is_inside =>
+            {
+                // A container's runtime, on its way in.
+                (None, true)
+            }
+            Verdict::Alert(finding) => (Some(finding), true),
+            Verdict::Fine => (self.arguments_of(program, waiting, &question), true),
+            Verdict::Open { otherwise } => (otherwise.filter(|_| waited), false),
+        };
+        let Some(finding) = finding else { return is_last || program.is_over(scene.now_ns) };
+        let hashes = known.and_then(|known| match known.outcome {
+            Outcome::Whole { hashes } => Some(hashes),
+            _ => None,
+        });
+        let process_hashes =
+            if waiting.is_main_executable { hashes } else { ask(program.executable, contents) };
+        let alert = Alert {
+            shipped: &self.shipped,
+            applied,
+            finding,
+            role: waiting.role,
+            process: program.kept.facts(&self.strings),
+            process_hashes,
+            file: FileFacts {
+                path: name,
+                number: waiting.identity.number,
+                size: waiting.identity.size,
+                format: known.map_or(Format::Unknown, |known| known.format),
+                hashes,
+                is_main_executable: waiting.is_main_executable,
+                is_memfd: waiting.is_memfd,
+                is_deleted: waiting.is_deleted,
+            },
+            since_ns: waiting.since_ns,
+        };
+        out.alert(scene, &alert);
+        true
+    }
+
+    /// Whether a program that is what it should be was run with other arguments than it should be.
+    fn arguments_of(
+        &self,
+        program: &Program,
+        waiting: &Waiting,
+        question: &Question<'_>,
+    ) -> Option<Finding> {
+        // Programs may write over their arguments: only those count that were there at the beginning.
+        if waiting.role != Role::Program || !waiting.is_main_executable || program.was_there {
+            return None;
+        }
+        let facts = program.kept.facts(&self.strings);
+        let line = facts.command_line.filter(|_| !facts.command_line_cut)?;
+        let wrong = |entrypoint| Finding {
+            wrong: Wrong::Arguments { entrypoint },
+            basis: Basis::CommandLine,
+        };
+        let mut lists = question.intended_arguments().peekable();
+        if lists.peek().is_some() && !arguments::is_among(line, lists) {
+            return Some(wrong(false));
+        }
+        if !program.is_entrypoint || waiting.by_system {
+            return None;
+        }
+        let mut entrypoints = self.shipped.entrypoints(&program.applied).peekable();
+        // Where the runtime was not seen just before, other programs may have come between.
+        let name = arguments::arguments(line).next().map(arguments::base_name);
+        let is_its_own =
+            |entrypoint| arguments::arguments(entrypoint).next().map(arguments::base_name) == name;
+        if !program.saw_runtime && !entrypoints.clone().any(is_its_own) {
+            return None;
+        }
+        let is_other = entrypoints.peek().is_some()
+            && !entrypoints.any(|entrypoint| arguments::is_entrypoint(line, entrypoint));
+        is_other.then(|| wrong(true))
+    }
+
+    /// Lets go of programs that have ended and of which nothing is open.
+    fn let_go(&mut self) {
+        for number in 0..self.programs.end() {
+            let id = RowId(number);
+            let is_there = self.programs.last_seen(id) == Some(self.scan);
+            let Some(program) = self.programs.get_mut(id) else { continue };
+            program.is_gone = !is_there;
+            if !is_there && program.open == 0 {
+                self.remove(id);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: RowId) {
+        let Some(program) = self.programs.remove(id) else { return };
+        program.kept.release(&mut self.strings);
+        let mut next = program.first_item;
+        while next != NO_ITEM {
+            let removed = self.items.remove(RowId(next));
+            next = removed.map_or(NO_ITEM, |item| item.next);
+        }
+    }
+
+    /// Gives back what a pair took that waits no more.
+    fn forget(&mut self, waiting: &Waiting) {
+        if let Some(id) = waiting.path {
+            self.strings.release(id);
+        }
+        let Some(program) = self.programs.get_mut(waiting.program) else { return };
+        program.open = program.open.saturating_sub(1);
+        let FileIdentity { inode, number, .. } = waiting.identity;
+        let item = self.items.find(&ItemKey { serial: program.serial, inode, number });
+        if let Some(item) = item.and_then(|item| self.items.get_mut(item)) {
+            item.is_open = false;
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! Machines made by hand: what is looked at, when, and how often something is said of it.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::page_cache::{ElfKind, Partial};
+use crate::page_cache::{Known, Traits};
+use crate::state::tests::watch::{at_once, limits};
+use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, World, X, empty};
+use crate::state::{Change, Settings};
+use crate::walk::Snapshot;
+
+/// Contents by the number of the inode.
+#[derive(Default)]
+struct Files {
+    known: HashMap<u64, Known>,
+    /// Change times that are not 0.
+    changed: HashMap<u64, i64>,
+    asked: u32,
+}
+
+impl Files {
+    fn hold(&mut self, ino: u64, content: u8) {
+        let hashes = Hashes { sha256: [content; 32], sha1: [content; 20], md5: [content; 16] };
+        let format = Format::Elf(ElfKind::SharedObject);
+        self.known.insert(
+            ino,
+            Known { outcome: Outcome::Whole { hashes }, format, traits: Traits::default() },
+        );
+    }
+}
+
+impl Knower for Files {
+    fn ask(&mut self, file: &FileIdentity) -> Option<Known> {
+        self.asked += 1;
+        if self.changed.get(&file.number).copied().unwrap_or(0) != file.change_time_ns {
+            return Some(Known {
+                outcome: Outcome::Nothing,
+                format: Format::Unknown,
+                traits: Traits::default(),
+            });
+        }
+        self.known.get(&file.number).copied()
+    }
+}
+
+/// Attests a [`World`] and writes down what is said, one line an alert.
+struct Watch {
+    state: State,
+    snapshot: Snapshot,
+    attest: Attest,
+    files: Files,
+    now_ns: i64,
+}
+
+const BASH: u64 = 17;
+const LIBC: u64 = 71;
+
+fn file(ino: u64, name: &str) -> FakeFile {
+    FakeFile::regular(0xffff_8885_0000_0000 + ino * 0x100, ino, name)
+}
+
+/// `/bin/bash` with content 1, `/lib/libc.so` with content 2, `/lib/ld-linux.so.2` with content 3,
+/// `/etc/rc` with content 4.
+fn shipped() -> Shipped {
+    let mut builder = ShippedBuilder::new();
+    let system = builder.subject(&Subject::System).unwrap();
+    let files = ["/bin/bash", "/lib/libc.so", "/lib/ld-linux.so.2", "/etc/rc"];
+    for (path, content) in files.iter().zip(1..) {
+        let file = ShippedFile {
+            path: Some(path.as_bytes()),
+            size: Some(4096),
+            sha256: Some([content; 32]),
+            ..ShippedFile::default()
+        };
+        builder.add(system, &file).unwrap();
+    }
+    let patterns = ["web-*".to_owned()];
+    let entrypoint = [b"bash".to_vec(), b"-i".to_vec()];
+    let web = Subject::Image {
+        name: Some("web:1"),
+        digest: None,
+        containers: &patterns,
+        entrypoint: &entrypoint,
+    };
+    let web = builder.subject(&web).unwrap();
+    let bash = ShippedFile {
+        path: Some(b"/bin/bash"),
+        size: Some(4096),
+        sha256: Some([1; 32]),
+        ..ShippedFile::default()
+    };
+    builder.add(web, &bash).unwrap();
+    builder.build()
+}
+
+impl Watch {
+    fn with(limits: &Limits, settings: Settings, shipped: Shipped) -> Self {
+        let mut files = Files::default();
+        files.hold(BASH, 1);
+        files.hold(LIBC, 2);
+        Self {
+            state: State::new(limits, settings, 7),
+            snapshot: empty(limits),
+            attest: Attest::new(limits, Arc::new(shipped), Images::default(), 9),
+            files,
+            now_ns: 1_000_000,
+        }
+    }
+
+    fn new() -> Self {
+        Self::with(&limits(), at_once(), shipped())
+    }
+
+    fn scan(&mut self, world: &World) -> Vec<String> {
+        world.show(&mut self.snapshot);
+        for inode in self.snapshot.inodes.iter_mut() {
+            let changed = self.files.changed.get(&inode.attributes.ino);
+            inode.attributes.ctime_ns = changed.copied().unwrap_or(0);
+        }
+        self.now_ns += 10_000_000;
+        let quiet = &mut |_: &Scene<'_>, _: &Change<'_>| ();
+        self.state.update(&self.snapshot, self.now_ns, quiet);
+        let scene = Scene {
+            snapshot: &self.snapshot,
+            containers: self.state.containers(),
+            strings: self.state.strings(),
+            now_ns: self.now_ns,
+        };
+        let mut told = Vec::new();
+        let out = &mut |_: &Scene<'_>, alert: &Alert<'_>| told.push(line(alert));
+        self.attest.update(&scene, &self.state, &mut self.files, out);
+        told
+    }
+
+    /// The lines of so many scans.
+    fn scans(&mut self, world: &World, count: usize) -> Vec<String> {
+        (0..count).flat_map(|_| self.scan(world)).collect()
+    }
+}
+
+fn line(alert: &Alert<'_>) -> String {
+    let what = match alert.finding.wrong {
+        Wrong::Foreign { other_size: Some(_), .. } => "other size",
+        Wrong::Foreign { instead: Some(_), .. } => "modified",
+        Wrong::Foreign { .. } => "foreign",
+        Wrong::Elsewhere { .. } => "elsewhere",
+        Wrong::Arguments { entrypoint: true } => "not the entrypoint",
+        Wrong::Arguments { entrypoint: false } => "arguments",
+    };
+    let role = match alert.role {
+        Role::Program => "program",
+        Role::Library => "library",
+        Role::Script => "script",
+    };
+    let path = String::from_utf8_lossy(alert.file.path.unwrap_or(b"?"));
+    let hash = alert.file.hashes.map_or("", |_| " hashed");
+    format!("{} {what} {role} {path}{hash}", alert.process.process_id)
+}
+
+/// Process 1 runs `/bin/bash`.
+fn world() -> World {
+    let mut world = World::default();
+    world.process(1).executable = Some(file(BASH, "bin/bash"));
+    world
+}
+
+fn process(pid: u32, executable: &FakeFile) -> FakeProcess {
+    let mut process = FakeProcess::new(pid);
+    process.executable = Some(executable.clone());
+    process.with_area(FakeArea::of_file(0x1000, 0x2000, R | X, executable))
+}
+
+fn library(process: FakeProcess, file: &FakeFile, start: u64) -> FakeProcess {
+    process.with_area(FakeArea::of_file(start, start + 0x1000, R | X, file))
+}
+
+#[test]
+fn a_foreign_program_is_told_of_once() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    assert_eq!(watch.scans(&world(), 3), [""; 0]);
+    let evil = world().with(process(9, &file(20, "tmp/evil")));
+    assert_eq!(watch.scans(&evil, 5), ["9 foreign program /tmp/evil hashed"]);
+    assert_eq!(watch.scans(&world(), 3), [""; 0]);
+    let again = world().with(process(10, &file(20, "tmp/evil")));
+    assert_eq!(watch.scans(&again, 5), ["10 foreign program /tmp/evil hashed"]);
+}
+
+#[test]
+fn what_runs_when_we_come_is_looked_at_too() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    let there = library(process(9, &file(BASH, "bin/bash")), &file(20, "tmp/x.so"), 0x5000);
+    assert_eq!(watch.scans(&world().with(there), 3), ["9 foreign library /tmp/x.so hashed"]);
+}
+
+#[test]
+fn what_was_shipped_is_quiet() {
+    let mut watch = Watch::new();
+    let bash = library(process(9, &file(BASH, "bin/bash")), &file(LIBC, "lib/libc.so"), 0x5000);
+    assert_eq!(watch.scans(&world().with(bash), 5), [""; 0]);
+    let usage = watch.attest.usage();
+    assert_eq!((usage.programs, usage.files, usage.open), (2, 3, 0));
+    assert_eq!(watch.scans(&world(), 2), [""; 0]);
+    let usage = watch.attest.usage();
+    assert_eq!((usage.programs, usage.files), (1, 1), "nothing is kept of what has gone");
+}
+
+#[test]
+fn a_program_that_has_ended_still_gets_its_verdict() {
+    let mut watch = Watch::new();
+    watch.scan(&world());
+    let evil = world().with(process(9, &file(20, "tmp/evil")));
+    assert_eq!(watch.scan(&evil), [""; 0], "it is not hashed yet");
+    assert_eq!(watch.scans(&world(), 3), [""; 0]);
+    watch.files.hold(20, 9);
+    assert_eq!(watch.scans(&world(), 12), ["9 foreign program /tmp/evil hashed"]);
+    let usage = watch.attest.usage();
+    assert_eq!((usage.programs, usage.files, usage.open), (1, 1, 0));
+    assert_eq!(watch.attest.strings.used_bytes(), names_of_init(), "names are given back");
+}
+
+#[test]
+fn a_file_that_is_removed_before_it_is_hashed_still_gets_its_verdict() {
+    let mut watch = Watch::new();
+    watch.scan(&world());
+    let evil = world().with(process(9, &file(20, "tmp/evil")));
+    assert_eq!(watch.scan(&evil), [""; 0], "it is not hashed yet");
+    watch.files.changed.insert(20, 5);
+    watch.files.hold(20, 9);
+    assert_eq!(watch.scans(&evil, 5), ["9 foreign program /tmp/evil hashed"]);
+    assert_eq!(watch.scans(&evil, 100), [""; 0]);
+}
+
+#[test]
+fn a_process_that_seems_to_be_inside_exec_for_ever_is_looked_at() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    watch.scan(&world());
+    let mut evil = process(9, &file(20, "tmp/evil"));
+    evil.in_exec = true;
+    let evil = world().with(evil);
+    assert_eq!(watch.scans(&evil, 50), [""; 0]);
+    assert_eq!(watch.scans(&evil, 100), ["9 foreign program /tmp/evil hashed"]);
+}
+
+/// Bytes of names that process 1 alone has.
+fn names_of_init() -> usize {
+    let mut watch = Watch::new();
+    watch.scans(&world(), 2);
+    watch.attest.strings.used_bytes()
+}
+
+#[test]
+fn hashes_are_waited_for_only_so_long_when_the_size_says_enough() {
+    let mut watch = Watch::new();
+    watch.scan(&world());
+    // What was shipped there has 4096 bytes, which is what all files of these machines have.
+    let mut builder = ShippedBuilder::new();
+    let system = builder.subject(&Subject::System).unwrap();
+    let small = ShippedFile {
+        path: Some(b"/bin/bash"),
+        size: Some(100),
+        sha256: Some([1; 32]),
+        ..ShippedFile::default()
+    };
+    builder.add(system, &small).unwrap();
+    let mut watch = Watch::with(&limits(), at_once(), builder.build());
+    watch.files.known.clear();
+    assert_eq!(watch.scans(&world(), 100), [""; 0]);
+    assert_eq!(watch.scans(&world(), 200), ["1 other size program /bin/bash"]);
+}
+
+#[test]
+fn an_exec_is_looked_at_and_a_fork_is_not() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    let evil = process(9, &file(20, "tmp/evil"));
+    let alone = world().with(evil.clone());
+    assert_eq!(watch.scans(&alone, 3).len(), 1);
+    let mut child = process(10, &file(20, "tmp/evil"));
+    child.parent = 9;
+    let forked = alone.clone().with(child.clone());
+    assert_eq!(watch.scans(&forked, 5), [""; 0], "it goes on as what its parent is");
+    child.exec_id += 1;
+    child.mm += 0x10;
+    let other = alone.clone().with(child);
+    assert_eq!(watch.scans(&other, 5), ["10 foreign program /tmp/evil hashed"]);
+}
+
+#[test]
+fn a_library_is_told_of_once_for_each_process_however_often_it_is_mapped() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    let bash = process(9, &file(BASH, "bin/bash"));
+    let x = file(20, "tmp/x.so");
+    assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
+    let loaded = library(bash.clone(), &x, 0x5000);
+    let told = watch.scans(&world().with(loaded.clone()), 3);
+    assert_eq!(told, ["9 foreign library /tmp/x.so hashed"]);
+    let twice = library(loaded, &x, 0x9000);
+    assert_eq!(watch.scans(&world().with(twice), 3), [""; 0]);
+    assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
+    assert_eq!(watch.scans(&world().with(library(bash, &x, 0x5000)), 3), [""; 0]);
+}
+
+#[test]
+fn a_mapping_that_is_not_executable_is_no_library() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    let area = FakeArea::of_file(0x5000, 0x6000, R, &file(20, "usr/lib/locale-archive"));
+    let bash = process(9, &file(BASH, "bin/bash")).with_area(area);
+    assert_eq!(watch.scans(&world().with(bash), 5), [""; 0]);
+    assert!(watch.attest.usage().files == 2);
+}
+
+#[test]
+fn parts_that_fit_stay_open_and_are_asked_for_less_and_less() {
+    let mut watch = Watch::new();
+    let partial = Partial { pages: 1, resident: 0, likest: None };
+    let known = Known {
+        outcome: Outcome::Partial(partial),
+        format: Format::Unknown,
+        traits: Traits::default(),
+    };
+    watch.files.known.insert(LIBC, known);
+    let bash = library(process(9, &file(BASH, "bin/bash")), &file(LIBC, "lib/libc.so"), 0x5000);
+    let world = world().with(bash);
+    assert_eq!(watch.scans(&world, 2000), [""; 0]);
+    assert_eq!(watch.attest.usage().open, 1);
+    let before = watch.files.asked;
+    watch.scans(&world, 640);
+    assert_eq!(watch.files.asked - before, 10, "every 64 scans");
+    watch.files.hold(LIBC, 9);
+    assert_eq!(watch.scans(&world, 65), ["9 modified library /lib/libc.so hashed"]);
+}
+
+#[test]
+fn a_loader_s_program_and_an_interpreter_s_script_are_what_is_executed() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    watch.files.hold(30, 3);
+    watch.files.hold(40, 9);
+    let loader = file(30, "lib/ld-linux.so.2");
+    let mut loaded = library(process(9, &loader), &file(20, "tmp/evil"), 0x5000);
+    loaded.arguments = b"/lib/ld-linux.so.2\0/tmp/evil\0".to_vec();
+    assert_eq!(watch.scans(&world().with(loaded), 3), ["9 foreign program /tmp/evil hashed"]);
+    let script = |name: &str, path: &str, open: &str| {
+        let mut script = process(9, &file(BASH, "bin/bash")).with_file(255, file(40, open));
+        script.name = name.into();
+        script.arguments = format!("/bin/bash\0{path}\0").into_bytes();
+        script.exec_id += 10;
+        world().with(script)
+    };
+    watch.scans(&world(), 3);
+    let told = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
+    assert_eq!(told, ["9 modified script /etc/rc hashed"]);
+    watch.scans(&world(), 3);
+    // The interpreter begins before it opens its script.
+    assert_eq!(watch.scans(&script("rc", "/etc/rc", "etc/other"), 3), [""; 0]);
+    let told = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
+    assert_eq!(told, ["9 modified script /etc/rc hashed"]);
+    watch.scans(&world(), 3);
+    assert_eq!(watch.scans(&script("x.sh", "/home/x.sh", "home/x.sh"), 3), [""; 0]);
+    watch.scans(&world(), 3);
+    assert_eq!(watch.scans(&script("bash", "/etc/rc", "etc/rc"), 3), [""; 0], "bash FILE");
+}
+
+#[test]
+fn a_container_is_judged_by_its_image_and_its_first_process_by_the_entrypoint() {
+    let mut watch = Watch::new();
+    watch.scan(&world());
+    let inside = |pid, container: &str, arguments: &[u8]| {
+        let mut inside =
+            library(process(pid, &file(BASH, "bin/bash")), &file(LIBC, "lib/libc.so"), 0x5000);
+        inside.container = container.into();
+        inside.arguments = arguments.to_vec();
+        inside.mount_namespace += 5;
+        inside
+    };
+    let unknown = inside(9, "db-1", b"bash\0");
+    assert_eq!(watch.scans(&world().with(unknown), 3), [""; 0], "a container of no known image");
+    let web = inside(10, "web-1", b"bash\0-i\0");
+    let told = watch.scans(&world().with(web.clone()), 3);
+    assert_eq!(told, ["10 foreign library /lib/libc.so hashed"], "the image has none");
+    let mut second = inside(12, "web-1", b"bash\0-c\0evil\0");
+    second.areas.pop();
+    assert_eq!(watch.scans(&world().with(web).with(second), 3), [""; 0], "not the first process");
+    let mut other = inside(13, "web-2", b"bash\0-c\0evil\0");
+    other.areas.pop();
+    assert_eq!(
+        watch.scans(&world().with(other.clone()), 3),
+        ["13 not the entrypoint program /bin/bash hashed"]
+    );
+    let mut there = Watch::new();
+    assert_eq!(there.scans(&world().with(other), 3), [""; 0], "its arguments may be rewritten");
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_tried_again() {
+    // Room for 4096 / 4 + 1024 files, of which 4096 / 8 + 1024 may be open.
+    let mut watch = Watch::with(&Limits { vmas: 4096, ..limits() }, at_once(), shipped());
+    let mut crowd = process(9, &file(BASH, "bin/bash"));
+    for number in 0..2200 {
+        let x = file(1000 + number, &format!("lib/{number}.so"));
+        watch.files.hold(1000 + number, 2);
+        crowd = library(crowd, &x, 0x10_0000 + number * 0x1000);
+    }
+    let world = world().with(crowd);
+    assert_eq!(watch.scan(&world), [""; 0]);
+    let usage = |watch: &Watch| (watch.attest.usage().files, watch.attest.usage().refused);
+    assert_eq!(usage(&watch), (1536, 2202 - 1536));
+    watch.scans(&world, 10);
+    assert_eq!(usage(&watch), (1536, 2202 - 1536), "not in every scan");
+    watch.scans(&world, 64);
+    assert_eq!(usage(&watch), (2048, 2202 - 1536 + 2202 - 2048));
+}
+
+#[test]
+fn nothing_is_kept_where_nothing_was_shipped() {
+    let mut watch = Watch::with(&limits(), at_once(), Shipped::default());
+    watch.scans(&world().with(process(9, &file(20, "tmp/evil"))), 3);
+    assert_eq!(watch.attest.usage(), AttestUsage::default());
+    assert_eq!(watch.files.asked, 0);
+}

@@ -1,0 +1,262 @@
+//! A shell's list of commands, read out of its memory.
+
+use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::changes::KEPT_MAX;
+use super::locate::{Verdict, locate};
+use super::memory::Memory;
+use super::structure::{CHUNK_BYTES, Pointers};
+use super::words::{Word, Words};
+use crate::address::{Reader, ReaderSizes};
+use crate::walk::{Kernel, Snapshot};
+
+/// Most commands that a list can have and be believed.
+const LENGTH_MAX: u32 = 1 << 20;
+/// Most commands of a list that are counted, where no symbol says how many there are.
+const COUNTED_MAX: u32 = 1 << 16;
+/// Most bytes of commands that are remembered at a time: of one list, and of all.
+const REMEMBERED_MAX: (usize, usize) = (16 << 20, 64 << 20);
+/// So many texts are read in one batch.
+pub(super) const TEXTS: usize = 16;
+
+/// Most pointers of one chunk of variables whose shape is looked at.
+pub(super) const POINTERS_MAX: usize = 3072;
+/// Room that the longest text needs that is no command.
+pub(super) const TEXT_ROOM_MIN: usize = 64;
+
+/// Room for what one batch reads: so many small things, or a chunk of variables, or texts.
+pub(super) const fn arena_bytes(objects: usize, limit: u64) -> usize {
+    objects * 48 + CHUNK_BYTES as usize + 2 * TEXTS * (limit as usize + TEXT_ROOM_MIN)
+}
+
+/// Room for one list.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    entries: Vec<Entry>,
+    pub(super) keys: Vec<u32>,
+}
+
+impl Scratch {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { entries: Vec::with_capacity(capacity), keys: Vec::with_capacity(capacity) }
+    }
+}
+
+/// Reads the last commands' entries of the list that `words` lead to; gives its length, or nothing where it does not fit
+/// together, as while it is being changed. The entries are counted where no symbol says how many there are.
+pub(super) fn read<S: MemorySource>(
+    memory: &mut Memory<'_, S>,
+    words: &Words,
+    (key, is_counted): (u64, bool),
+    scratch: &mut Scratch,
+) -> Option<u32> {
+    let length = if is_counted {
+        count(memory, words.pointer(Word::TheHistory).unwrap_or(0))?
+    } else {
+        u32::try_from(words.int(Word::Length)?).ok()?
+    };
+    let kept = (length as usize).min(KEPT_MAX);
+    read_range(memory, words, (length - kept as u32, kept), key, scratch)?;
+    Some(length)
+}
+
+/// How many commands a list has that ends with a null pointer. Behind that there may be what it once had.
+fn count<S: MemorySource>(memory: &mut Memory<'_, S>, array: u64) -> Option<u32> {
+    if array == 0 {
+        return Some(0);
+    }
+    let mut first = 0;
+    while first < COUNTED_MAX {
+        let chunk = array.wrapping_add(u64::from(first) * 8);
+        // What is behind the array need not be there.
+        let mut end = None;
+        let mut read = 0;
+        for slots in [512_u32, 32, 1] {
+            if let Some(bytes) = memory.read(chunk, u64::from(slots) * 8) {
+                end = bytes.chunks_exact(8).position(|word| word == [0; 8]);
+                read = slots;
+                break;
+            }
+        }
+        match end {
+            Some(end) => return Some(first + end as u32),
+            None if read == 0 => return None,
+            None => first += read,
+        }
+    }
+    None
+}
+
+/// Reads the entries of `wanted` commands from the one at `first` on, which end the list or are [`KEPT_MAX`].
+fn read_range<S: MemorySource>(
+    memory: &mut Memory<'_, S>,
+    words: &Words,
+    (first, wanted): (u32, usize),
+    key: u64,
+    scratch: &mut Scratch,
+) -> Option<()> {
+    let Scratch { entries, keys } = scratch;
+    entries.clear();
+    keys.clear();
+    if wanted == 0 {
+        return Some(());
+    }
+    let array = words.pointer(Word::TheHistory)?;
+    if first.checked_add(wanted as u32)? > LENGTH_MAX || wanted > KEPT_MAX {
+        return None;
+    }
+    // Behind the last there is a null pointer.
+    let start = array.wrapping_add(u64::from(first) * 8);
+    let mut places = [0_u64; KEPT_MAX + 1];
+    let bytes = memory.read(start, (wanted as u64 + 1) * 8)?;
+    for (place, bytes) in places.iter_mut().zip(bytes.chunks_exact(8)) {
+        *place = u64::from_le_bytes(bytes.try_into().ok()?);
+    }
+    let is_end =
+        words.int(Word::Length).is_none_or(|length| length as usize == first as usize + wanted);
+    if is_end && places[wanted] != 0 {
+        return None;
+    }
+    memory.clear();
+    for &place in &places[..wanted] {
+        memory.push(place, ENTRY_BYTES);
+    }
+    memory.run();
+    for (index, &place) in places[..wanted].iter().enumerate() {
+        let entry = Entry::parse(memory.object(index)?)?;
+        let mut bytes = [0; 24];
+        for (into, value) in bytes.chunks_exact_mut(8).zip([place, entry.line, entry.timestamp]) {
+            into.copy_from_slice(&value.to_le_bytes());
+        }
+        entries.push(entry);
+        keys.push(xxh3_64_with_seed(&bytes, key) as u32);
+    }
+    Some(())
+}
+
+/// Reads the texts of some entries, up to [`TEXTS`], and hands each with its time to `out`; stops at the first that could
+/// not be read, and gives how many could. Of a longer text the first `limit` bytes are read.
+pub(super) fn texts<S: MemorySource>(
+    memory: &mut Memory<'_, S>,
+    scratch: &Scratch,
+    range: core::ops::Range<usize>,
+    limit: u64,
+    text: &mut Vec<u8>,
+    mut out: impl FnMut(&[u8], Option<i64>),
+) -> usize {
+    let entries = scratch.entries.get(range).unwrap_or(&[]);
+    let entries = &entries[..entries.len().min(TEXTS)];
+    memory.clear();
+    for entry in entries {
+        memory.push_text(entry.timestamp, TIMESTAMP_BYTES);
+        memory.push_text(entry.line, limit);
+    }
+    memory.run();
+    for (at, entry) in entries.iter().enumerate() {
+        let mut time = None;
+        if entry.timestamp != 0 {
+            if !memory.text(at * 4, TIMESTAMP_BYTES, text) {
+                return at;
+            }
+            text.push(0);
+            time = bash::timestamp(text);
+        }
+        if !memory.text(at * 4 + 2, limit, text) {
+            return at;
+        }
+        out(text, time);
+    }
+    entries.len()
+}
+
+/// A command that a shell remembers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Remembered {
+    /// The shell's tgid.
+    pub process_id: u32,
+    /// As it was typed.
+    pub line: Vec<u8>,
+    /// When, by bash's own word, in seconds since 1970.
+    pub time_s: Option<i64>,
+}
+
+/// Reads what all shells of a scan remember, by process, oldest first; and how many lists could not be read whole.
+/// Allocates.
+pub fn remembered<S: MemorySource>(
+    source: &mut S,
+    kernel: &Kernel,
+    snapshot: &Snapshot,
+    limit: usize,
+) -> (Vec<Remembered>, u64) {
+    let limit = limit as u64 + 1;
+    let objects = POINTERS_MAX.max(2 * KEPT_MAX);
+    let arena_bytes = arena_bytes(objects, limit);
+    let mut reader = Reader::new(ReaderSizes { objects, arena_bytes, walks: objects * 4 });
+    let mut scratch = Scratch::new(KEPT_MAX);
+    let mut text = Vec::with_capacity((limit as usize).max(TEXT_ROOM_MIN));
+    let mut pointers = Pointers::new(POINTERS_MAX);
+    let (mut found, mut lost) = (Vec::new(), 0);
+    let mut room = REMEMBERED_MAX.1;
+    for &index in snapshot.by_pid.iter() {
+        let Some(process) = snapshot.processes.at(index) else { continue };
+        let Some(leader) = snapshot.leader(process) else { continue };
+        let Some(mm) = snapshot.mms.at(process.mm) else { continue };
+        let root = kernel.space.linear(mm.pgd).unwrap_or_default();
+        let mut memory =
+            Memory { source: &mut *source, reader: &mut reader, space: &kernel.space, root };
+        let Verdict::Bash(program) = locate(&mut memory, snapshot, mm, &mut pointers) else {
+            continue;
+        };
+        let Some(places) = program.place(snapshot, mm) else { continue };
+        memory.clear();
+        Words::push(&mut memory, &places);
+        memory.run();
+        let words = Words::decode(|at| memory.object(at));
+        if !words.is_set(Word::Interactive, true) {
+            continue;
+        }
+        let length = match words.int(Word::Length) {
+            Some(length) => u32::try_from(length).ok(),
+            None => count(&mut memory, words.pointer(Word::TheHistory).unwrap_or(0)),
+        };
+        let length = length.unwrap_or(0).min(LENGTH_MAX);
+        let mut first = 0;
+        let own_room = room.min(REMEMBERED_MAX.0);
+        let mut left = Some(own_room);
+        while first < length && left.is_some() {
+            let part = ((length - first) as usize).min(KEPT_MAX);
+            if read_range(&mut memory, &words, (first, part), 0, &mut scratch).is_none() {
+                lost += 1;
+                break;
+            }
+            let mut at = 0;
+            while at < part && left.is_some() {
+                let process_id = leader.task.tgid;
+                let read =
+                    texts(&mut memory, &scratch, at..part, limit, &mut text, |line, time_s| {
+                        left = left.and_then(|left| left.checked_sub(size_of(line)));
+                        if left.is_some() {
+                            found.push(Remembered { process_id, line: line.to_vec(), time_s });
+                        }
+                    });
+                if read == 0 {
+                    // One that cannot be read does not hide those behind it.
+                    lost += 1;
+                    at += 1;
+                }
+                at += read;
+            }
+            first += part as u32;
+        }
+        lost += u64::from(left.is_none());
+        room -= own_room - left.unwrap_or(0);
+    }
+    (found, lost)
+}
+
+/// About how many bytes it takes to remember a command.
+const fn size_of(line: &[u8]) -> usize {
+    line.len() + core::mem::size_of::<Remembered>()
+}

@@ -1,0 +1,252 @@
+//! One bash: what was known of it at the last look, and how it has switched its history off.
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::user::bash::{has_option, ignores_everything, ignores_spaces};
+
+use super::variables::{CONTROL, FILE, FILE_SIZE, IGNORE, OPTIONS, SIZE, Value, Values, number};
+use super::words::{Word, Words};
+use crate::state::process::ProcessKey;
+use crate::state::strings::StringId;
+use crate::state::table::RowId;
+
+/// How a shell keeps no history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// `set +o history`
+    Off,
+    /// There is no `HISTFILE`, or it is empty: nothing outlives the shell.
+    NoFile,
+    /// `HISTFILE` is /dev/null.
+    NullFile,
+    /// `HISTSIZE` is 0: not even the list is kept.
+    NoSize,
+    /// `HISTFILESIZE` is 0: the file is emptied.
+    NoFileSize,
+    /// A pattern of `HISTIGNORE` fits every command.
+    Ignored,
+    /// `HISTCONTROL` says that what begins with a space is not remembered. That is usual from the start, and
+    /// counts only where somebody changed it.
+    Spaces,
+}
+
+impl Way {
+    /// All of them.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Off,
+        Self::NoFile,
+        Self::NullFile,
+        Self::NoSize,
+        Self::NoFileSize,
+        Self::Ignored,
+        Self::Spaces,
+    ];
+
+    /// The variable that it is about.
+    pub(super) const fn variable(self) -> Option<usize> {
+        match self {
+            Self::Off => None,
+            Self::NoFile | Self::NullFile => Some(FILE),
+            Self::NoSize => Some(SIZE),
+            Self::NoFileSize => Some(FILE_SIZE),
+            Self::Ignored => Some(IGNORE),
+            Self::Spaces => Some(CONTROL),
+        }
+    }
+
+    /// Whether it is worth telling of where it never was otherwise.
+    pub(super) const fn is_told_from_the_start(self) -> bool {
+        !matches!(self, Self::Spaces)
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Ways(u8);
+
+impl Ways {
+    /// In which ways a shell keeps none. What is not known is none.
+    pub(super) fn of(words: &Words, values: &Values) -> Self {
+        let is_zero = |at: usize| values[at].text().and_then(number) == Some(0);
+        let file = &values[FILE];
+        let ignore = values[IGNORE].text();
+        let mut ways = Self::default();
+        for (way, holds) in [
+            (Way::Off, is_off(words, values) == Some(true)),
+            (Way::NoFile, *file == Value::Unset || file.text() == Some(b"")),
+            (Way::NullFile, file.text() == Some(b"/dev/null")),
+            (Way::NoSize, is_zero(SIZE)),
+            (Way::NoFileSize, is_zero(FILE_SIZE)),
+            (Way::Ignored, ignore.is_some_and(ignores_everything)),
+            (Way::Spaces, values[CONTROL].text().is_some_and(ignores_spaces)),
+        ] {
+            ways.0 |= if holds { way.bit() } else { 0 };
+        }
+        ways
+    }
+
+    /// Of which ways it is known whether they hold.
+    pub(super) fn known(words: &Words, values: &Values) -> Self {
+        let mut ways = Self::default();
+        for way in Way::ALL {
+            let is_known = match way.variable() {
+                Some(at) => values[at] != Value::Unknown,
+                None => is_off(words, values).is_some(),
+            };
+            ways.0 |= if is_known { way.bit() } else { 0 };
+        }
+        ways
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = Way> {
+        Way::ALL.into_iter().filter(move |way| self.has(*way))
+    }
+
+    pub(super) const fn has(self, way: Way) -> bool {
+        self.0 & way.bit() != 0
+    }
+
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// Whether a shell remembers nothing, where that is known: by its own word or, where no symbol names that, by `SHELLOPTS`.
+fn is_off(words: &Words, values: &Values) -> Option<bool> {
+    let by_word = words.int(Word::Enabled).map(|enabled| enabled == 0);
+    by_word.or_else(|| Some(!has_option(values[OPTIONS].text()?, b"history")))
+}
+
+/// What was cleared, until it is seen once more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cleared {
+    pub(super) since_ns: i64,
+}
+
+/// The list as it was at the last look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    pub(super) length: u32,
+    pub(super) base: Option<i32>,
+    pub(super) most: Option<i32>,
+    /// How many of its keys are kept.
+    pub(super) keys: usize,
+    /// How many commands had been run.
+    pub(super) commands: Option<i32>,
+    /// How many lines of a command had been read.
+    pub(super) lines: u32,
+}
+
+/// A command that was typed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastCommand {
+    pub(super) line: StringId,
+    pub(super) time_s: Option<i64>,
+}
+
+/// One bash.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing known by itself")]
+pub(super) struct Shell {
+    pub(super) row: RowId,
+    pub(super) process: ProcessKey,
+    pub(super) places: [u64; Word::COUNT],
+    /// Where its variables lie, if it is known by its shape.
+    pub(super) data: Option<(u64, u64)>,
+    /// Whether somebody was seen to type into it, and in how many scans it was ready for that.
+    pub(super) is_interactive: bool,
+    pub(super) ready_scans: u8,
+    /// Whether what was typed before we saw it is news.
+    pub(super) is_new: bool,
+    /// The scan that last showed it, and its top page table then.
+    pub(super) seen: u32,
+    pub(super) root: PhysicalAddress,
+    pub(super) words: Words,
+    /// Whether they are others than in the scan before.
+    pub(super) is_changed: bool,
+    /// The list, once it was looked at.
+    pub(super) known: Option<Known>,
+    /// Whether the next scan looks at it, whether or not the words are others.
+    pub(super) again: bool,
+    /// In how many scans in a row a command could not be read.
+    pub(super) tries: u8,
+    /// In how many scans in a row its list could not be read.
+    pub(super) unread: u8,
+    /// Since which scan its last command is not told of because its text wants more lines.
+    pub(super) waits_since: Option<u32>,
+    /// Until which scan its variables are looked at in each.
+    pub(super) busy_until: u32,
+    pub(super) values: Values,
+    /// How it is off, as of the last scan; since when; what was told of it.
+    pub(super) ways: Ways,
+    pub(super) ways_since_ns: i64,
+    pub(super) told: Ways,
+    /// In which ways it was seen not to be off.
+    pub(super) was_on: Ways,
+    pub(super) cleared: Option<Cleared>,
+    pub(super) last: Option<LastCommand>,
+}
+
+impl Shell {
+    /// Whether nobody types into it, as far as was seen.
+    pub(super) fn is_idle(&self) -> bool {
+        let by_word = self.words.int(Word::Interactive) == Some(0);
+        by_word || self.data.is_some() && !self.is_interactive && self.words != Words::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(enabled: u32) -> Words {
+        let bytes = enabled.to_le_bytes();
+        Words::decode(|at| (at == Word::Enabled as usize).then_some(&bytes[..]))
+    }
+
+    fn ways(values: [&str; 6]) -> Vec<Way> {
+        let values = values.map(|text| match text {
+            "?" => Value::Unknown,
+            "-" => Value::Unset,
+            text => Value::of(text),
+        });
+        Ways::of(&words(1), &values).iter().collect()
+    }
+
+    #[test]
+    fn each_way_is_told_apart() {
+        let usual = ["/root/.bash_history", "500", "500", "ignoredups:erasedups", "-", "history"];
+        let with = |at: usize, text| {
+            let mut values = usual;
+            values[at] = text;
+            ways(values)
+        };
+        assert_eq!(with(0, usual[0]), []);
+        assert_eq!(with(3, "ignoreboth"), [Way::Spaces]);
+        assert_eq!(with(3, "erasedups:ignorespace"), [Way::Spaces]);
+        assert_eq!(with(0, "-"), [Way::NoFile]);
+        assert_eq!(with(0, ""), [Way::NoFile]);
+        assert_eq!(with(0, "/dev/null"), [Way::NullFile]);
+        assert_eq!(with(1, "0"), [Way::NoSize]);
+        assert_eq!(with(1, " 0 "), [Way::NoSize]);
+        assert_eq!(with(1, "-1"), []);
+        assert_eq!(with(1, "-"), []);
+        assert_eq!(with(2, "0"), [Way::NoFileSize]);
+        assert_eq!(with(4, "*"), [Way::Ignored]);
+        assert_eq!(with(4, "ls:cd"), []);
+        assert_eq!(ways(["?"; 6]), []);
+        let off: Vec<_> = Ways::of(&words(0), &Values::default()).iter().collect();
+        assert_eq!(off, [Way::Off]);
+    }
+}

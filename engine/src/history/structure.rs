@@ -1,0 +1,174 @@
+//! Where a bash keeps what is of interest, by the shape of its memory: for programs that export nothing, as those that are
+//! linked statically do.
+//!
+//! Two of its variables are enough, both pointers. `global_variables` leads to a hash table in which there is a variable
+//! `SHELLOPTS`, whose value is a list of options. `the_history` leads to pointers to entries, whose times are a hash sign and
+//! digits; there is none to be found before something was typed.
+
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES, Table};
+
+use super::locate::Unread;
+use super::memory::Memory;
+use super::variables::{self, OPTIONS};
+
+/// Most bytes of variables that are searched. bash has 150 KB.
+pub(super) const DATA_BYTES_MAX: u64 = 512 << 10;
+/// Bytes that are searched in one go.
+pub(super) const CHUNK_BYTES: u64 = 64 << 10;
+/// Bytes that are read of what a pointer leads to: a `VAR_CONTEXT`.
+const HEAD_BYTES: u64 = 40;
+/// Most contexts of which the variables are looked at.
+const CONTEXTS_MAX: usize = 16;
+
+/// What was found: the addresses of the two pointers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Shape {
+    pub(super) variables: Option<u64>,
+    pub(super) history: Option<u64>,
+}
+
+/// Pointers of one chunk, and what they lead to.
+#[derive(Debug)]
+pub(super) struct Pointers {
+    /// Where each lies, and what it is.
+    found: Vec<(u64, u64)>,
+}
+
+impl Pointers {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { found: Vec::with_capacity(capacity) }
+    }
+}
+
+/// Searches `length` bytes of variables from `start` on.
+pub(super) fn search<S: MemorySource>(
+    memory: &mut Memory<'_, S>,
+    (start, length): (u64, u64),
+    pointers: &mut Pointers,
+) -> Result<Shape, Unread> {
+    let mut shape = Shape::default();
+    let end = start.checked_add(length.min(DATA_BYTES_MAX)).ok_or(Unread)?;
+    let mut at = start & !7;
+    while at < end && (shape.variables.is_none() || shape.history.is_none()) {
+        let chunk = CHUNK_BYTES.min(end - at);
+        collect(memory, (at, chunk), (start, end), pointers);
+        look(memory, pointers, &mut shape);
+        at += chunk;
+    }
+    Ok(shape)
+}
+
+/// Finds the words that may be pointers to something that was allocated. Pages that are not in memory hold none.
+fn collect<S: MemorySource>(
+    memory: &mut Memory<'_, S>,
+    (start, length): (u64, u64),
+    (first, end): (u64, u64),
+    pointers: &mut Pointers,
+) {
+    let found = &mut pointers.found;
+    found.clear();
+    memory.clear();
+    let mut at = start;
+    while at < start + length {
+        let piece = (PAGE_BYTES - at % PAGE_BYTES).min(start + length - at);
+        memory.push(at, piece);
+        at += piece;
+    }
+    memory.run();
+    let (mut at, mut object) = (start, 0);
+    while at < start + length {
+        let piece = (PAGE_BYTES - at % PAGE_BYTES).min(start + length - at);
+        let bytes = memory.object(object).unwrap_or(&[]);
+        for (offset, word) in (0..).step_by(8).zip(bytes.chunks_exact(8)) {
+            let value = u64::from_le_bytes(word.try_into().unwrap_or_default());
+            let may_be = value % 8 == 0
+                && bash::is_plausible(value)
+                && !(first..end).contains(&value)
+                && found.len() < found.capacity();
+            if may_be {
+                found.push((at + offset, value));
+            }
+        }
+        at += piece;
+        object += 1;
+    }
+}
+
+/// Looks at what the pointers lead to.
+fn look<S: MemorySource>(memory: &mut Memory<'_, S>, pointers: &Pointers, shape: &mut Shape) {
+    let found = &pointers.found;
+    read_heads(memory, found);
+    let mut contexts = [(0, 0); CONTEXTS_MAX];
+    let mut count = 0;
+    for (index, &(place, value)) in found.iter().enumerate() {
+        // The global context has no name, and none above or below it.
+        let is_context = head(memory, index)
+            .is_some_and(|head| head[..4] == [0; 4] && bash::is_plausible(head[4]));
+        if is_context && let Some(context) = contexts.get_mut(count) {
+            *context = (place, value);
+            count += 1;
+        }
+    }
+    if shape.variables.is_none() {
+        shape.variables = contexts[..count]
+            .iter()
+            .find(|&&(_, context)| is_global(memory, context))
+            .map(|&(place, _)| place);
+    }
+    if shape.history.is_some() {
+        return;
+    }
+    read_heads(memory, found);
+    let mut lists = [(0, 0); 256];
+    let mut count = 0;
+    for (index, &(place, _)) in found.iter().enumerate() {
+        let first = head(memory, index).map_or(0, |head| head[0]);
+        if first % 8 == 0
+            && bash::is_plausible(first)
+            && let Some(list) = lists.get_mut(count)
+        {
+            *list = (place, first);
+            count += 1;
+        }
+    }
+    shape.history =
+        lists[..count].iter().find(|&&(_, entry)| is_entry(memory, entry)).map(|&(place, _)| place);
+}
+
+fn read_heads<S: MemorySource>(memory: &mut Memory<'_, S>, found: &[(u64, u64)]) {
+    memory.clear();
+    for &(_, value) in found {
+        memory.push(value, HEAD_BYTES);
+    }
+    memory.run();
+}
+
+fn head<S: MemorySource>(memory: &Memory<'_, S>, index: usize) -> Option<[u64; 5]> {
+    let mut head = [0; 5];
+    for (word, bytes) in head.iter_mut().zip(memory.object(index)?.chunks_exact(8)) {
+        *word = u64::from_le_bytes(bytes.try_into().ok()?);
+    }
+    Some(head)
+}
+
+/// Whether a context is that of a shell's global variables.
+fn is_global<S: MemorySource>(memory: &mut Memory<'_, S>, context: u64) -> bool {
+    let table = memory.word(context.wrapping_add(bash::CONTEXT_TABLE));
+    let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
+    table.is_some() && variables::read(memory, context)[OPTIONS].text().is_some()
+}
+
+/// Whether something is an entry of a history: its time says so.
+fn is_entry<S: MemorySource>(memory: &mut Memory<'_, S>, place: u64) -> bool {
+    let entry = memory.read(place, ENTRY_BYTES).and_then(Entry::parse);
+    let Some(entry) = entry.filter(|entry| entry.timestamp != 0) else { return false };
+    memory.clear();
+    memory.push_text(entry.timestamp, TIMESTAMP_BYTES);
+    memory.run();
+    let mut text = [0; TIMESTAMP_BYTES as usize];
+    let bytes = memory.object(0).unwrap_or(&[]);
+    text[..bytes.len()].copy_from_slice(bytes);
+    // `#` and a date of this century.
+    bash::timestamp(&text).is_some_and(|time| (946_684_800..4_102_444_800).contains(&time))
+}

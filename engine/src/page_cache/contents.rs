@@ -1,0 +1,385 @@
+//! What is known of files and what was asked for: a table of fixed size, and three queues.
+
+use panoptes_decoders::source::MemorySource;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::job::{Job, Step};
+use super::workbench::{WINDOW_BYTES, Workbench};
+use super::{FileIdentity, Judge, Known, Outcome};
+use crate::limits::Limits;
+use crate::walk::Kernel;
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+/// Files of a lane have at most so many bytes: a large one holds up others of its lane alone.
+const LANES: [u64; 3] = [1 << 20, 16 << 20, u64::MAX];
+/// Most pages that are compared of a file that is not there whole, by lane: all of those of the first two.
+const DIGESTS: [usize; 3] = [256, 4096, 65_536];
+/// Bytes that a lane reads before one of larger files has its turn.
+const TURN_BYTES: u64 = 4 * WINDOW_BYTES;
+/// After how many scans a file is tried again of which not all was there; four times as many each time.
+const RETRY_SCANS: u32 = 16;
+const RETRIES_MAX: u32 = 5;
+/// A file that nobody has asked for in so many scans makes room for others.
+const IDLE_SCANS: u32 = 2;
+/// How many of the entries that were not asked for longest are looked at for one that can go.
+const EVICTIONS_LOOKED_AT: usize = 64;
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum State {
+    #[default]
+    Idle,
+    Queued,
+    AtWork,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    file: FileIdentity,
+    known: Option<Known>,
+    /// Whether it had changed just before that was found out.
+    recent: bool,
+    state: State,
+    /// The scan in which somebody asked for it last.
+    asked: u32,
+    /// From which scan on it is tried again, unless all is known.
+    retry: u32,
+    tries: u32,
+    /// The next one with the same hash.
+    next: u32,
+    /// Who was asked for later, and earlier.
+    newer: u32,
+    older: u32,
+    /// Who is behind it in its lane.
+    behind: u32,
+}
+
+#[derive(Debug)]
+struct Lane {
+    first: u32,
+    last: u32,
+    /// The entry that is being hashed.
+    current: u32,
+    job: Job,
+    /// Bytes since a lane of larger files had its turn.
+    since_turn: u64,
+}
+
+/// The contents of files of one machine: those that are known, and those that somebody asked for.
+#[derive(Debug)]
+pub struct Contents {
+    key: u64,
+    entries: Vec<Entry>,
+    capacity: usize,
+    /// The first entry of each hash.
+    heads: Box<[u32]>,
+    newest: u32,
+    oldest: u32,
+    lanes: [Lane; 3],
+    bench: Box<Workbench>,
+    scan: u32,
+    finished: u64,
+    refused: u64,
+}
+
+impl Contents {
+    /// Allocates for `limits`; `key` is random and secret from the guests.
+    pub fn new(limits: &Limits, key: u64) -> Self {
+        let capacity = limits.contents_max();
+        let lane = |digests| Lane {
+            first: NONE,
+            last: NONE,
+            current: NONE,
+            job: Job::new(digests),
+            since_turn: 0,
+        };
+        Self {
+            key,
+            entries: Vec::with_capacity(capacity),
+            capacity,
+            heads: vec![NONE; (capacity * 2).next_power_of_two()].into_boxed_slice(),
+            newest: NONE,
+            oldest: NONE,
+            lanes: DIGESTS.map(lane),
+            bench: Box::new(Workbench::new()),
+            scan: 0,
+            finished: 0,
+            refused: 0,
+        }
+    }
+
+    /// A scan begins: what is tried again later counts in scans.
+    pub fn begin_scan(&mut self) {
+        self.scan = self.scan.wrapping_add(1);
+    }
+
+    /// How many files were hashed, or found not to be there, since the start.
+    pub fn finished(&self) -> u64 {
+        self.finished
+    }
+
+    /// How often a file that was asked for found no room.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Forgets everything: the machine was lost, or has another boot.
+    pub fn forget(&mut self) {
+        self.entries.clear();
+        self.heads.fill(NONE);
+        (self.newest, self.oldest) = (NONE, NONE);
+        for lane in &mut self.lanes {
+            (lane.first, lane.last, lane.current) = (NONE, NONE, NONE);
+        }
+    }
+
+    /// What is known of a file; nothing is queued.
+    pub fn get(&self, file: &FileIdentity) -> Option<&Known> {
+        self.entry(self.find(file))?.known.as_ref()
+    }
+
+    /// What is known of a file; it is queued when nothing is, and again now and then when not all of it was there.
+    /// A file that nobody asks for any more is forgotten in favour of others.
+    pub fn ask(&mut self, file: &FileIdentity) -> Option<&Known> {
+        let mut index = self.find(file);
+        if index == NONE {
+            index = self.admit(file);
+            if index == NONE {
+                self.refused += 1;
+                return None;
+            }
+        } else {
+            self.unlink(index);
+        }
+        self.link(index);
+        let scan = self.scan;
+        let entry = self.entries.get_mut(index as usize)?;
+        entry.asked = scan;
+        let is_due = match entry.known {
+            None => true,
+            Some(Known { outcome: Outcome::Whole { .. }, .. }) if !entry.recent => false,
+            Some(_) => scan.wrapping_sub(entry.retry) as i32 >= 0,
+        };
+        if is_due && entry.state == State::Idle {
+            self.queue(index);
+        }
+        self.entry(index)?.known.as_ref()
+    }
+
+    /// Whether [`Contents::work`] has anything to do.
+    pub fn has_work(&self) -> bool {
+        self.lanes.iter().any(Lane::has_work)
+    }
+
+    /// Does what was asked for, as far as about `bytes` bytes of memory to be read; gives how many files are done
+    /// with by that. Allocates nothing.
+    ///
+    /// Small files come first, but never keep a large one waiting for ever.
+    pub fn work<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        bytes: usize,
+        judge: &dyn Judge,
+    ) -> u64 {
+        let before = self.finished;
+        // The machine has gone on since, and its page tables with it.
+        self.bench.reader.forget_translations();
+        let mut left = bytes as u64;
+        while left > 0 {
+            let Some(number) = self.next_lane() else { break };
+            let lane = &mut self.lanes[number];
+            if lane.current == NONE {
+                let Some(entry) = self.entries.get_mut(lane.first as usize) else { break };
+                entry.state = State::AtWork;
+                lane.current = lane.first;
+                lane.first = entry.behind;
+                if lane.first == NONE {
+                    lane.last = NONE;
+                }
+                lane.job.begin(&entry.file);
+            }
+            let (step, cost) = lane.job.step(&mut self.bench, source, kernel, judge);
+            lane.since_turn += cost;
+            left = left.saturating_sub(cost);
+            if let Step::Done(known) = step {
+                let current = core::mem::replace(&mut lane.current, NONE);
+                let recent = lane.job.is_recent();
+                self.finish(current, known, recent);
+            }
+        }
+        self.finished - before
+    }
+
+    /// The lane whose turn it is.
+    fn next_lane(&mut self) -> Option<usize> {
+        for number in 0..self.lanes.len() {
+            let (these, larger) = self.lanes.split_at_mut(number + 1);
+            let lane = &mut these[number];
+            if !lane.has_work() {
+                continue;
+            }
+            if lane.since_turn < TURN_BYTES || !larger.iter().any(Lane::has_work) {
+                return Some(number);
+            }
+            lane.since_turn = 0;
+        }
+        None
+    }
+
+    fn finish(&mut self, index: u32, known: Known, recent: bool) {
+        self.finished += 1;
+        let scan = self.scan;
+        let Some(entry) = self.entries.get_mut(index as usize) else { return };
+        entry.known = Some(known);
+        entry.recent = recent;
+        entry.state = State::Idle;
+        entry.retry = scan.wrapping_add(RETRY_SCANS << (2 * entry.tries));
+        entry.tries = (entry.tries + 1).min(RETRIES_MAX);
+    }
+
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        self.entries.get(index as usize)
+    }
+
+    fn head_of(&self, file: &FileIdentity) -> usize {
+        let mut bytes = [0; 52];
+        let words = [
+            file.inode.0,
+            file.number,
+            file.change_time_ns as u64,
+            file.modify_time_ns as u64,
+            file.size,
+        ];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes[48..].copy_from_slice(&file.device.to_le_bytes());
+        xxh3_64_with_seed(&bytes, self.key) as usize & (self.heads.len() - 1)
+    }
+
+    fn find(&self, file: &FileIdentity) -> u32 {
+        let mut index = self.heads[self.head_of(file)];
+        while let Some(entry) = self.entry(index) {
+            if entry.file == *file {
+                break;
+            }
+            index = entry.next;
+        }
+        index
+    }
+
+    /// Makes an entry for a file that has none: in a new place, or in that of one that nobody asks for.
+    fn admit(&mut self, file: &FileIdentity) -> u32 {
+        let index = if self.entries.len() < self.capacity {
+            self.entries.len() as u32
+        } else {
+            let index = self.idle();
+            if index == NONE {
+                return NONE;
+            }
+            self.unlink(index);
+            self.unhash(index);
+            index
+        };
+        let head = self.head_of(file);
+        let entry = Entry {
+            file: *file,
+            known: None,
+            recent: false,
+            state: State::Idle,
+            asked: self.scan,
+            retry: 0,
+            tries: 0,
+            next: self.heads[head],
+            newer: NONE,
+            older: NONE,
+            behind: NONE,
+        };
+        match self.entries.get_mut(index as usize) {
+            Some(place) => *place = entry,
+            None => self.entries.push(entry),
+        }
+        self.heads[head] = index;
+        index
+    }
+
+    /// The entry that can go: not asked for lately, and not to be hashed.
+    fn idle(&self) -> u32 {
+        let mut index = self.oldest;
+        for _ in 0..EVICTIONS_LOOKED_AT {
+            let Some(entry) = self.entry(index) else { break };
+            if self.scan.wrapping_sub(entry.asked) < IDLE_SCANS {
+                break;
+            }
+            if entry.state == State::Idle {
+                return index;
+            }
+            index = entry.newer;
+        }
+        NONE
+    }
+
+    fn unhash(&mut self, index: u32) {
+        let Some(entry) = self.entry(index) else { return };
+        let (head, next) = (self.head_of(&entry.file), entry.next);
+        if self.heads[head] == index {
+            self.heads[head] = next;
+            return;
+        }
+        let mut at = self.heads[head];
+        while let Some(entry) = self.entries.get_mut(at as usize) {
+            if entry.next == index {
+                entry.next = next;
+                return;
+            }
+            at = entry.next;
+        }
+    }
+
+    /// Puts an entry before all others in the order of who was asked for.
+    fn link(&mut self, index: u32) {
+        let older = core::mem::replace(&mut self.newest, index);
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            (entry.newer, entry.older) = (NONE, older);
+        }
+        match self.entries.get_mut(older as usize) {
+            Some(entry) => entry.newer = index,
+            None => self.oldest = index,
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Some(entry) = self.entry(index) else { return };
+        let (newer, older) = (entry.newer, entry.older);
+        match self.entries.get_mut(newer as usize) {
+            Some(entry) => entry.older = older,
+            None => self.newest = older,
+        }
+        match self.entries.get_mut(older as usize) {
+            Some(entry) => entry.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+
+    /// Puts an entry at the end of its lane.
+    fn queue(&mut self, index: u32) {
+        let Some(entry) = self.entries.get_mut(index as usize) else { return };
+        let number = LANES.iter().position(|&bytes| entry.file.size <= bytes).unwrap_or(0);
+        entry.state = State::Queued;
+        entry.behind = NONE;
+        let lane = &mut self.lanes[number];
+        let last = core::mem::replace(&mut lane.last, index);
+        match self.entries.get_mut(last as usize) {
+            Some(entry) => entry.behind = index,
+            None => lane.first = index,
+        }
+    }
+}
+
+impl Lane {
+    fn has_work(&self) -> bool {
+        self.current != NONE || self.first != NONE
+    }
+}

@@ -1,0 +1,84 @@
+//! Hashes of what was read, and what kind of file it begins.
+
+use md5::Md5;
+use panoptes_decoders::user::elf;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
+use super::{ElfKind, Format, Hashes, PageDigest};
+
+/// The three hashes of a file whose content comes piece by piece.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hashers {
+    sha256: Sha256,
+    sha1: Sha1,
+    md5: Md5,
+}
+
+impl Hashers {
+    /// Takes the next piece in.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.sha1.update(bytes);
+        self.md5.update(bytes);
+    }
+
+    /// The hashes of all pieces, and begins anew.
+    pub(super) fn finish(&mut self) -> Hashes {
+        Hashes {
+            sha256: self.sha256.finalize_reset().into(),
+            sha1: self.sha1.finalize_reset().into(),
+            md5: self.md5.finalize_reset().into(),
+        }
+    }
+}
+
+/// The digest of one page.
+pub(super) fn of_page(bytes: &[u8]) -> PageDigest {
+    let whole: [u8; 32] = Sha256::digest(bytes).into();
+    core::array::from_fn(|at| whole[at])
+}
+
+/// What kind of file begins with these bytes.
+pub(super) fn format_of(bytes: &[u8]) -> Format {
+    match elf::kind(bytes) {
+        None => Format::Other,
+        Some(elf::ET_REL) => Format::Elf(ElfKind::Relocatable),
+        Some(elf::ET_EXEC) => Format::Elf(ElfKind::Executable),
+        Some(elf::ET_DYN) => Format::Elf(ElfKind::SharedObject),
+        Some(elf::ET_CORE) => Format::Elf(ElfKind::Core),
+        Some(other) => Format::Elf(ElfKind::Other(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// The vectors of FIPS 180-2 (appendices A.1, B.1) and RFC 1321 (A.5), in pieces.
+    #[test]
+    fn the_standards_examples_come_out() {
+        let mut hashers = Hashers::default();
+        for _ in 0..2 {
+            hashers.update(b"a");
+            hashers.update(b"bc");
+            let hashes = hashers.finish();
+            assert_eq!(
+                hex(&hashes.sha256),
+                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+            );
+            assert_eq!(hex(&hashes.sha1), "a9993e364706816aba3e25717850c26c9cd0d89d");
+            assert_eq!(hex(&hashes.md5), "900150983cd24fb0d6963f7d28e17f72");
+        }
+        assert_eq!(hex(&of_page(b"abc")), "ba7816bf8f01cfea414140de5dae2223");
+    }
+}

@@ -1,0 +1,56 @@
+//! By what a file's content is known from one scan to the next.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::mode;
+
+use crate::walk::{FileRow, InodeRow, Snapshot};
+
+/// What a file's content is known by: the same identity, the same content, as far as the kernel tells.
+///
+/// `i_generation` is not among it: it lies far from the rest of an inode, so that every scan would pay for it,
+/// and an inode that is used anew has another change time. Who can set the machine's clock can give two contents
+/// the same times all the same.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct FileIdentity {
+    /// `struct inode *`
+    pub inode: KernelVa,
+    /// Device of the filesystem, as the kernel encodes it (`s_dev`).
+    pub device: u32,
+    /// Number of the inode (`i_ino`).
+    pub number: u64,
+    /// Change time (`st_ctim`) in nanoseconds since 1970.
+    pub change_time_ns: i64,
+    /// Modification time (`st_mtim`) in nanoseconds since 1970.
+    pub modify_time_ns: i64,
+    /// Size in bytes (`i_size`).
+    pub size: u64,
+}
+
+impl FileIdentity {
+    /// The identity of an open or mapped file; `None` where it is no regular file or could not be read.
+    ///
+    /// For an area it is the file that is mapped ([`crate::walk::VmaRow::file`]), which on an overlay is the one
+    /// underneath that has the pages. Of a descriptor on an overlay it is the overlay's own inode, which has none.
+    pub fn of_file(snapshot: &Snapshot, file: &FileRow) -> Option<Self> {
+        Self::of_inode(snapshot, snapshot.inodes.at(file.inode)?)
+    }
+
+    /// The same by the file's index in [`Snapshot::files`].
+    pub fn of(snapshot: &Snapshot, file: u32) -> Option<Self> {
+        Self::of_file(snapshot, snapshot.files.at(file)?)
+    }
+
+    /// The identity of an inode; `None` where it is no regular file or could not be read.
+    pub fn of_inode(snapshot: &Snapshot, inode: &InodeRow) -> Option<Self> {
+        let attributes = &inode.attributes;
+        let super_block = snapshot.super_blocks.at(inode.super_block)?;
+        (attributes.kind() == mode::S_IFREG && inode.address.is_plausible()).then_some(Self {
+            inode: inode.address,
+            device: super_block.filesystem.dev,
+            number: attributes.ino,
+            change_time_ns: attributes.ctime_ns,
+            modify_time_ns: attributes.mtime_ns,
+            size: attributes.size,
+        })
+    }
+}

@@ -1,0 +1,528 @@
+//! One file being hashed, a window at a time: open, survey, then all of it or the pages that are there, close.
+//!
+//! The machine goes on meanwhile. A window's places are found before its bytes are read and once more afterwards,
+//! and must be the same; the inode is read at the beginning and at the end, and must be the same. What does not hold
+//! still after a few attempts has no hash.
+
+use core::ops::Range;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_decoders::kernel::super_block::magic;
+use panoptes_decoders::source::MemorySource;
+
+use super::digest::{Hashers, format_of, of_page};
+use super::opened::{Opened, is_being_written, is_on_a_disk, is_recent};
+use super::pages::{Cached, Place, WINDOW_PAGES_MAX};
+use super::traits::{self, Traits, Words};
+use super::tree::Broken;
+use super::workbench::{NO_RUN, PLACE_BYTES, Piece, WINDOW_BYTES, Workbench};
+use super::{
+    FILE_BYTES_MAX, FileIdentity, Format, Judge, Known, Outcome, PAGE_BYTES, PageDigest, Partial,
+};
+use crate::walk::Kernel;
+
+/// How often a file is begun anew that did not hold still.
+const ATTEMPTS_MAX: u8 = 4;
+/// How often such a file is gone over until two times in a row are the same.
+const PASSES_MAX: u8 = 6;
+/// How often a window is read anew.
+const WINDOW_ATTEMPTS_MAX: u32 = 4;
+/// Bytes of memory that opening or closing a file reads, about; a step costs at least that.
+const STEP_BYTES: u64 = 4096;
+/// Largest huge page, as a power of two: 16 GiB.
+const HUGE_PAGE_BITS_MAX: u32 = 34;
+
+/// Most pages of a file that are zeros which nobody wrote, 1 GiB: they cost nobody anything, and hashing them would.
+const HOLES_MAX: u64 = (1 << 30) / PAGE_BYTES;
+
+static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// There is more to do.
+    GoesOn,
+    /// All is known that can be.
+    Done(Known),
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Stage {
+    #[default]
+    Open,
+    /// Which pages are there.
+    Survey,
+    /// All are: their hashes.
+    Whole,
+    /// Some are: their digests.
+    Pages,
+    /// Whether it is still the same file.
+    Close,
+}
+
+/// One file being hashed.
+#[derive(Debug)]
+pub(super) struct Job {
+    file: FileIdentity,
+    stage: Stage,
+    attempts: u8,
+    /// Whether it changed lately, how often it was gone over therefore, and what came of it last.
+    recent: bool,
+    passes: u8,
+    before: Option<Outcome>,
+    /// `struct inode *` that has the pages: on an overlay that of a layer.
+    real: KernelVa,
+    cached: Cached,
+    /// The next page, in the kernel's pages.
+    at: u64,
+    /// How many pages of [`PAGE_BYTES`] are there.
+    resident: u64,
+    /// How many of them are nothing but zeros that nobody wrote.
+    holes: u64,
+    /// Whether a page is there that cannot be read.
+    unreadable: bool,
+    format: Format,
+    traits: Traits,
+    words: Words,
+    hashers: Hashers,
+    digests: Vec<(u32, PageDigest)>,
+    outcome: Outcome,
+}
+
+impl Job {
+    /// Room for so many pages of a file that is not there whole; of one with more the first are compared.
+    pub(super) fn new(digests: usize) -> Self {
+        Self {
+            file: FileIdentity::default(),
+            stage: Stage::Open,
+            attempts: 0,
+            recent: false,
+            passes: 0,
+            before: None,
+            real: KernelVa::NULL,
+            cached: Cached::default(),
+            at: 0,
+            resident: 0,
+            holes: 0,
+            unreadable: false,
+            format: Format::Unknown,
+            traits: Traits::default(),
+            words: Words::new(),
+            hashers: Hashers::default(),
+            digests: Vec::with_capacity(digests),
+            outcome: Outcome::Nothing,
+        }
+    }
+
+    /// Begins with another file.
+    pub(super) fn begin(&mut self, file: &FileIdentity) {
+        self.file = *file;
+        self.attempts = 0;
+        self.recent = false;
+        self.passes = 0;
+        self.before = None;
+        self.unreadable = false;
+        self.traits = Traits::default();
+        self.stage = Stage::Open;
+    }
+
+    /// Whether the file changed so lately that what came of it is to be looked at once more, later.
+    pub(super) const fn is_recent(&self) -> bool {
+        self.recent
+    }
+
+    /// Does the next step; gives about how many bytes of memory it read.
+    pub(super) fn step<S: MemorySource>(
+        &mut self,
+        bench: &mut Workbench,
+        source: &mut S,
+        kernel: &Kernel,
+        judge: &dyn Judge,
+    ) -> (Step, u64) {
+        let worked = match self.stage {
+            Stage::Open => self.open(bench, source, kernel),
+            Stage::Survey => self.survey(bench, source, kernel),
+            Stage::Whole => self.whole(bench, source, kernel),
+            Stage::Pages => self.pages(bench, source, kernel, judge),
+            Stage::Close => self.close(bench, source, kernel),
+        };
+        let (step, cost) = worked.unwrap_or_else(|Broken| (self.again(), STEP_BYTES));
+        (step, cost.max(STEP_BYTES))
+    }
+
+    /// Begins anew, unless that was tried often enough.
+    fn again(&mut self) -> Step {
+        self.attempts += 1;
+        if self.attempts >= ATTEMPTS_MAX {
+            return self.nothing();
+        }
+        self.stage = Stage::Open;
+        Step::GoesOn
+    }
+
+    fn known(&self, outcome: Outcome) -> Known {
+        Known { outcome, format: self.format, traits: self.traits }
+    }
+
+    /// Takes note of the words in a piece of the file.
+    fn note_words(&mut self, bytes: &[u8]) {
+        if self.file.size <= traits::FILE_BYTES_MAX {
+            self.words.add(&mut self.traits, bytes);
+        }
+    }
+
+    fn nothing(&self) -> Step {
+        Step::Done(self.known(Outcome::Nothing))
+    }
+
+    /// Reads the inode, if it is still that of the file.
+    fn inode<S: MemorySource>(
+        &self,
+        bench: &mut Workbench,
+        source: &mut S,
+        kernel: &Kernel,
+    ) -> Result<Attributes, Broken> {
+        let layout = &kernel.layouts.inode;
+        let reader = &mut bench.reader;
+        reader.clear();
+        reader.push(&kernel.space, self.file.inode, &layout.packing);
+        reader.run(source, kernel.space.levels);
+        let attributes = Attributes::decode(layout, reader.object(0).ok_or(Broken)?);
+        let file = &self.file;
+        let is_same = attributes.kind() == mode::S_IFREG
+            && attributes.ino == file.number
+            && attributes.size == file.size
+            && attributes.ctime_ns == file.change_time_ns
+            && attributes.mtime_ns == file.modify_time_ns;
+        if is_same { Ok(attributes) } else { Err(Broken) }
+    }
+
+    fn open<S: MemorySource>(
+        &mut self,
+        bench: &mut Workbench,
+        source: &mut S,
+        kernel: &Kernel,
+    ) -> Result<(Step, u64), Broken> {
+        self.format = Format::Unknown;
+        let attributes = self.inode(bench, source, kernel)?;
+        let reader = &mut bench.reader;
+        let mut opened = Opened::read(reader, source, kernel, (self.file.inode, attributes))?;
+        if opened.filesystem.dev != self.file.device {
+            return Err(Broken);
+        }
+        opened = match opened.real(reader, source, kernel)? {
+            Some(real) => real,
+            None => return Ok((self.nothing(), STEP_BYTES)),
+        };
+        let Opened { inode: (inode, attributes), mapping, filesystem } = opened;
+        self.real = inode;
+        if is_being_written(reader, source, kernel, inode)? {
+            return Err(Broken);
+        }
+        let changed = attributes.ctime_ns.max(self.file.change_time_ns);
+        self.recent |= is_recent(reader, source, kernel, changed);
+        let lives_in_memory = filesystem.lives_in_memory();
+        if self.file.size == 0 {
+            // A file of /proc or /sys has no size either, and yet there is something to read.
+            let is_empty =
+                lives_in_memory || is_on_a_disk(reader, source, kernel, filesystem.kind)?;
+            self.format = if is_empty { Format::Other } else { Format::Unknown };
+            let hashes = Hashers::default().finish();
+            let outcome = if is_empty { Outcome::Whole { hashes } } else { Outcome::Nothing };
+            return Ok((Step::Done(self.known(outcome)), STEP_BYTES));
+        }
+        if self.file.size > FILE_BYTES_MAX {
+            return Ok((self.nothing(), STEP_BYTES));
+        }
+        let page_bits = kernel.space.levels.page_bytes().trailing_zeros();
+        let huge_order = match filesystem.magic {
+            magic::HUGETLBFS => u32::from(attributes.block_bits)
+                .checked_sub(page_bits)
+                .filter(|order| order + page_bits <= HUGE_PAGE_BITS_MAX)
+                .ok_or(Broken)?,
+            _ => 0,
+        };
+        self.cached =
+            Cached { mapping: attributes.mapping, has_holes: lives_in_memory, huge_order };
+        if mapping.pages == 0 && !lives_in_memory {
+            return Ok((self.nothing(), STEP_BYTES));
+        }
+        self.go_to(Stage::Survey);
+        Ok((Step::GoesOn, STEP_BYTES))
+    }
+
+    /// Begins a stage that goes over all pages.
+    fn go_to(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.at = 0;
+        if stage != Stage::Close {
+            self.resident = 0;
+        }
+        if stage == Stage::Survey {
+            self.holes = 0;
+        }
+        self.digests.clear();
+        self.hashers = Hashers::default();
+    }
+
+    /// How many of the kernel's pages the file has.
+    fn page_count(&self, kernel: &Kernel) -> u64 {
+        self.file.size.div_ceil(kernel.space.levels.page_bytes())
+    }
+
+    /// How many pages are looked at in one go.
+    fn window(&self, kernel: &Kernel) -> u64 {
+        let window = (WINDOW_BYTES / kernel.space.levels.page_bytes()).max(1);
+        (self.page_count(kernel) - self.at).min(window).min(WINDOW_PAGES_MAX as u64)
+    }
+
+    /// How many pages of [`PAGE_BYTES`] of the file are in the kernel's pages of a range.
+    fn pieces(&self, kernel: &Kernel, range: Range<u64>) -> u64 {
+        let page_bytes = kernel.space.levels.page_bytes();
+        let byte = |index: u64| index.saturating_mul(page_bytes).min(self.file.size);
+        byte(range.end).div_ceil(PAGE_BYTES) - byte(range.start).div_ceil(PAGE_BYTES)
+    }
+
+    /// Bytes of the file in the page at an index.
+    fn bytes_at(&self, kernel: &Kernel, index: u64) -> u64 {
+        let page_bytes = kernel.space.levels.page_bytes();
+        self.file.size.saturating_sub(index.saturating_mul(page_bytes)).min(page_bytes)
+    }
+
+    fn survey<S: MemorySource>(
+        &mut self,
+        bench: &mut Workbench,
+        source: &mut S,
+        kernel: &Kernel,
+    ) -> Result<(Step, u64), Broken> {
+        let total = self.page_count(kernel);
+        bench.read_tree(source, kernel, &self.cached)?;
+        let Workbench { reader, finder, places, .. } = bench;
+        let next = finder.skip(reader, source, kernel, &self.cached, self.at, total)?;
+        if next > self.at && self.cached.has_holes {
+            let pieces = self.pieces(kernel, self.at..next);
+            self.resident += pieces;
+            self.holes += pieces;
+        }
+        let mut cost = STEP_BYTES;
+        self.at = next;
+        if self.at < total {
+            let count = self.window(kernel);
+            let places = &mut places[..count as usize];
+            finder.find(reader, source, kernel, &self.cached, self.at, places)?;
+            for (index, place) in (self.at..).zip(places.iter()) {
+                let pieces = self.pieces(kernel, index..index + 1);
+                match place {
+                    Place::Missing => continue,
+                    Place::Hole => self.holes += pieces,
+                    Place::At(_) => {}
+                }
+                self.resident += pieces;
+            }
+            self.at += count;
+            cost += count * PLACE_BYTES;
+        }
+        if self.at < total {
+            return Ok((Step::GoesOn, cost));
+        }
+        if self.resident == 0 || self.holes > HOLES_MAX {
+            return Ok((self.nothing(), cost));
+        }
+        let is_whole = self.resident == self.file.size.div_ceil(PAGE_BYTES) && !self.unreadable;
+        self.go_to(if is_whole { Stage::Whole } else { Stage::Pages });
+        Ok((Step::GoesOn, cost))
+    }
+
+    fn whole<S: MemorySource>(
+        &mut self,
+        bench: &mut Workbench,
+        source: &mut S,
+        kernel: &Kernel,
+    ) -> Result<(Step, u64), Broken> {
+        let count = self.read_window(bench, source, kernel)?;
+        let mut content = bench.content();
+        for index in self.at..self.at + count as u64 {
+            let length = self.bytes_at(kernel, index) as usize;
+            match content.next(length) {
+                Piece::Missing => return Err(Broken),
+                Piece::Unreadable => {
+                    self.unreadable = true;
+                    return Err(Broken);
+                }
+                Piece::Hole => {
+                    if index == 0 {
+                        self.format = Format::Other;
+                    }
+                    let mut left = length;
+                    while left > 0 {
+                        let zeros = &ZEROS[..left.min(ZEROS.len())];
+                        self.hashers.update(zeros);
+                        left -= zeros.len();
+                    }
+                }
+                Piece::Bytes(bytes) => {
+                    if index == 0 {
+                        self.format = format_of(bytes);
+                    }
+                    self.hashers.update(bytes);
+                    self.note_words(bytes);
+                }
+            }
+        }
+        self.at += count as u64;
+        if self.at == self.page_count(kernel) {
+            self.outcome = Outcome::Whole { hashes: self.hashers.finish() };
+            self.stage = Stage::Close;
+        }
+        Ok((Step::GoesOn, WINDOW_BYTES.min(count as u64 * kernel.space.levels.page_bytes())))
+    }
+
+    fn pages<S: MemorySource>(
+        &mut self,
+        bench: &mut Workbench,
+        source: &mut S,
+        kernel: &Kernel,
+        judge: &dyn Judge,
+    ) -> Result<(Step, u64), Broken> {
+        let page_bytes = kernel.space.levels.page_bytes();
+        let total = self.page_count(kernel);
+        bench.read_tree(source, kernel, &self.cached)?;
+        let Workbench { reader, finder, .. } = bench;
+        // Of a file that lives in memory a hole is a page like others, but of a large one not worth hashing.
+        let next = finder.skip(reader, source, kernel, &self.cached, self.at, total)?;
+        if next > self.at && self.cached.has_holes {
+            self.resident += self.pieces(kernel, self.at..next);
+            if self.at == 0 {
+                self.format = Format::Other;
+            }
+        }
+        self.at = next;
+        let mut cost = STEP_BYTES;
+        if self.at < total {
+            let count = self.read_window(bench, source, kernel)?;
+            let mut content = bench.content();
+            for index in self.at..self.at + count as u64 {
+                let length = self.bytes_at(kernel, index) as usize;
+                let piece = content.next(length);
+                let pieces = self.pieces(kernel, index..index + 1);
+                match piece {
+                    Piece::Missing | Piece::Unreadable => continue,
+                    Piece::Hole if index == 0 => self.format = Format::Other,
+                    Piece::Hole => {}
+                    Piece::Bytes(bytes) => {
+                        if index == 0 {
+                            self.format = format_of(bytes);
+                        }
+                        self.note_words(bytes);
+                        let first = index * page_bytes / PAGE_BYTES;
+                        for (number, page) in (first..).zip(bytes.chunks(PAGE_BYTES as usize)) {
+                            if self.digests.len() < self.digests.capacity() {
+                                self.digests.push((number as u32, of_page(page)));
+                            }
+                        }
+                        cost += length as u64;
+                    }
+                }
+                self.resident += pieces;
+            }
+            self.at += count as u64;
+        }
+        if self.at < total {
+            return Ok((Step::GoesOn, cost));
+        }
+        self.outcome = if self.resident == 0 {
+            Outcome::Nothing
+        } else {
+            Outcome::Partial(Partial {
+                pages: u32::try_from(self.file.size.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX),
+                resident: u32::try_from(self.resident).unwrap_or(u32::MAX),
+                likest: judge.likest(self.file.size, &self.digests),
+            })
+        };
+        self.stage = Stage::Close;
+        Ok((Step::GoesOn, cost))
+    }
+
+    fn close<S: MemorySource>(
+        &mut self,
+        bench: &mut Workbench,
+        source: &mut S,
+        kernel: &Kernel,
+    ) -> Result<(Step, u64), Broken> {
+        // Before the inode: a write that begins later has another time.
+        if is_being_written(&mut bench.reader, source, kernel, self.real)? {
+            return Err(Broken);
+        }
+        let attributes = self.inode(bench, source, kernel)?;
+        let reader = &mut bench.reader;
+        let own = Opened::read(reader, source, kernel, (self.file.inode, attributes))?;
+        let real = own.real(reader, source, kernel)?.ok_or(Broken)?;
+        let (inode, attributes) = real.inode;
+        if inode != self.real || attributes.mapping != self.cached.mapping {
+            return Err(Broken);
+        }
+        if self.recent && self.before.replace(self.outcome) != Some(self.outcome) {
+            self.passes += 1;
+            self.stage = Stage::Open;
+            let step = if self.passes < PASSES_MAX { Step::GoesOn } else { self.nothing() };
+            return Ok((step, STEP_BYTES));
+        }
+        Ok((Step::Done(self.known(self.outcome)), STEP_BYTES))
+    }
+
+    /// Reads the next window: its places, its bytes, its places again. Gives how many pages it has.
+    fn read_window<S: MemorySource>(
+        &mut self,
+        bench: &mut Workbench,
+        source: &mut S,
+        kernel: &Kernel,
+    ) -> Result<usize, Broken> {
+        let count = self.window(kernel) as usize;
+        for _ in 0..WINDOW_ATTEMPTS_MAX {
+            bench.read_tree(source, kernel, &self.cached)?;
+            let Workbench { reader, finder, places, .. } = bench;
+            finder.find(reader, source, kernel, &self.cached, self.at, &mut places[..count])?;
+            self.read_bytes(bench, source, kernel, count)?;
+            bench.read_tree(source, kernel, &self.cached)?;
+            let Workbench { reader, finder, places, again, .. } = bench;
+            finder.find(reader, source, kernel, &self.cached, self.at, &mut again[..count])?;
+            if places[..count] == again[..count] {
+                return Ok(count);
+            }
+        }
+        Err(Broken)
+    }
+
+    /// Reads the bytes of the window's pages; those that lie side by side in one request.
+    fn read_bytes<S: MemorySource>(
+        &self,
+        bench: &mut Workbench,
+        source: &mut S,
+        kernel: &Kernel,
+        count: usize,
+    ) -> Result<(), Broken> {
+        let Workbench { bytes, places, runs, .. } = bench;
+        bytes.clear();
+        runs.fill(NO_RUN);
+        let mut at = 0;
+        while at < count {
+            let Place::At(first) = places[at] else {
+                at += 1;
+                continue;
+            };
+            let (begin, mut length) = (at, 0_u64);
+            while at < count && places[at] == Place::At(first.plus(length)) {
+                runs[at] = (bytes.len() as u32, length as u32);
+                length += self.bytes_at(kernel, self.at + at as u64);
+                at += 1;
+            }
+            debug_assert!(at > begin, "the first is beside itself");
+            bytes.push_physical(first, length as u32).ok_or(Broken)?;
+        }
+        if !bytes.is_empty() {
+            bytes.run(source, kernel.space.levels);
+        }
+        Ok(())
+    }
+}

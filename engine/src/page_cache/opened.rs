@@ -1,0 +1,114 @@
+//! A file before its pages are looked at: which inode has them, and whether it holds still.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::address_space::Mapping;
+use panoptes_decoders::kernel::super_block::{FS_REQUIRES_DEV, Filesystem, magic};
+use panoptes_decoders::layout::View;
+use panoptes_decoders::source::MemorySource;
+
+use super::overlay;
+use super::tree::Broken;
+use crate::address::Reader;
+use crate::walk::Kernel;
+
+/// Of a file that changed so lately, by the machine's own clock, several changes may have the same time: it goes
+/// on in ticks.
+const RECENT_SECONDS: i64 = 2;
+
+/// An inode and where its pages are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opened {
+    pub(super) inode: overlay::Inode,
+    pub(super) mapping: Mapping,
+    pub(super) filesystem: Filesystem,
+}
+
+impl Opened {
+    pub(super) fn read<S: MemorySource>(
+        reader: &mut Reader,
+        source: &mut S,
+        kernel: &Kernel,
+        inode: overlay::Inode,
+    ) -> Result<Self, Broken> {
+        let layouts = &kernel.layouts;
+        reader.clear();
+        reader.push(&kernel.space, inode.1.mapping, &layouts.address_space.packing);
+        reader.push(&kernel.space, inode.1.super_block, &layouts.super_block.packing);
+        reader.run(source, kernel.space.levels);
+        let mapping = reader.object(0).ok_or(Broken)?;
+        let filesystem = reader.object(1).ok_or(Broken)?;
+        Ok(Self {
+            inode,
+            mapping: Mapping::decode(&layouts.address_space, mapping),
+            filesystem: Filesystem::decode(&layouts.super_block, filesystem),
+        })
+    }
+
+    /// The inode that has the pages: itself, unless it is of an overlay; `None` where that is not known.
+    pub(super) fn real<S: MemorySource>(
+        self,
+        reader: &mut Reader,
+        source: &mut S,
+        kernel: &Kernel,
+    ) -> Result<Option<Self>, Broken> {
+        let mut opened = self;
+        for _ in 0..overlay::STACK_DEPTH_MAX {
+            if opened.filesystem.magic != magic::OVERLAYFS {
+                break;
+            }
+            match overlay::real(reader, source, kernel, &opened.inode) {
+                Some(inode) => opened = Self::read(reader, source, kernel, inode)?,
+                None => return Ok(None),
+            }
+        }
+        Ok((opened.filesystem.magic != magic::OVERLAYFS).then_some(opened))
+    }
+}
+
+/// Whether somebody is writing to a file just now: its time was set as that began.
+pub(super) fn is_being_written<S: MemorySource>(
+    reader: &mut Reader,
+    source: &mut S,
+    kernel: &Kernel,
+    inode: KernelVa,
+) -> Result<bool, Broken> {
+    let layout = &kernel.layouts.inode_lock;
+    reader.clear();
+    reader.push(&kernel.space, inode, &layout.packing);
+    reader.run(source, kernel.space.levels);
+    Ok(layout.is_written(reader.object(0).ok_or(Broken)?))
+}
+
+/// Whether something changed in the last seconds of the machine's clock, in nanoseconds since 1970; so it is where
+/// the clock cannot be read.
+pub(super) fn is_recent<S: MemorySource>(
+    reader: &mut Reader,
+    source: &mut S,
+    kernel: &Kernel,
+    changed_ns: i64,
+) -> bool {
+    let layout = &kernel.layouts.timekeeper;
+    reader.clear();
+    reader.push(&kernel.space, kernel.roots.timekeeper, &layout.packing);
+    reader.run(source, kernel.space.levels);
+    reader.object(0).is_none_or(|bytes| {
+        let now = View::new(bytes).signed(layout.xtime_sec);
+        now.saturating_sub(changed_ns.div_euclid(1_000_000_000)).unsigned_abs()
+            <= RECENT_SECONDS.unsigned_abs()
+    })
+}
+
+/// Whether a kind of filesystem needs a disk.
+pub(super) fn is_on_a_disk<S: MemorySource>(
+    reader: &mut Reader,
+    source: &mut S,
+    kernel: &Kernel,
+    kind: KernelVa,
+) -> Result<bool, Broken> {
+    let layout = &kernel.layouts.file_system_type;
+    reader.clear();
+    reader.push(&kernel.space, kind, &layout.packing);
+    reader.run(source, kernel.space.levels);
+    let view = View::new(reader.object(0).ok_or(Broken)?);
+    Ok(view.unsigned(layout.fs_flags) & FS_REQUIRES_DEV != 0)
+}

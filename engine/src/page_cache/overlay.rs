@@ -1,0 +1,137 @@
+//! From a file of an overlay to the one on a layer that has its content: an overlay's own inode has no pages.
+//!
+//! Overlayfs is mostly a module, whose types are in the module's own BTF. Where they could not be had (a kernel
+//! before v5.11, or without symbols of data; a module that was loaded after its kernel was found) the inode's
+//! surroundings are taken for what they are in all kernels since v4.19, and nothing is believed but what has the
+//! file's size and modification time and lies on another filesystem.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_decoders::kernel::ovl_inode::{LAYERS_MAX, OVL_UPPERDATA, OvlInode, Real};
+use panoptes_decoders::layout::{Packing, View, u64_at};
+use panoptes_decoders::source::MemorySource;
+
+use crate::address::Reader;
+use crate::walk::Kernel;
+
+/// Most overlays on each other (`FILESYSTEM_MAX_STACK_DEPTH`, include/linux/fs.h).
+pub(super) const STACK_DEPTH_MAX: u32 = 2;
+
+/// What a `struct ovl_inode` has before and behind its inode, in bytes, in kernels from v4.19 to v7.2.
+const BEFORE_BYTES: u32 = 32;
+const BEHIND_BYTES: u32 = 24;
+
+/// An inode, and what it says.
+pub(super) type Inode = (KernelVa, Attributes);
+
+/// Finds the inode that has the content of a regular file of an overlay; `None` where that is not known.
+pub(super) fn real<S: MemorySource>(
+    reader: &mut Reader,
+    source: &mut S,
+    kernel: &Kernel,
+    file: &Inode,
+) -> Option<Inode> {
+    let mut memory = Memory { reader, source, kernel };
+    match &kernel.layouts.ovl_inode {
+        Some(layout) => memory.by_types(layout, file),
+        None => memory.by_shape(file),
+    }
+}
+
+struct Memory<'a, S> {
+    reader: &'a mut Reader,
+    source: &'a mut S,
+    kernel: &'a Kernel,
+}
+
+impl<S: MemorySource> Memory<'_, S> {
+    fn by_types(&mut self, layout: &OvlInode, file: &Inode) -> Option<Inode> {
+        let at = layout.around(file.0, self.kernel.layouts.inode.i_sb.offset);
+        let inode = match Real::decode(layout, self.object(at, &layout.packing)?) {
+            Real::Unknown => return None,
+            Real::Inode(inode) => inode,
+            Real::Dentry(dentry) => self.inode_of(dentry)?,
+            Real::Entry(entry) => {
+                let layouts = &self.kernel.layouts;
+                let (layout, path) = (layouts.ovl_entry.as_ref()?, layouts.ovl_path.as_ref()?);
+                let bytes = self.object(entry, &layout.packing)?;
+                let at = layout.data(path, entry, bytes)?;
+                let dentry = View::new(self.object(at, &path.packing)?).pointer(path.dentry);
+                self.inode_of(dentry)?
+            }
+        };
+        self.read(inode).filter(|real| is_below(file, real))
+    }
+
+    fn by_shape(&mut self, file: &Inode) -> Option<Inode> {
+        let before = self.words(file.0.minus(u64::from(BEFORE_BYTES)), BEFORE_BYTES)?;
+        let behind = file.0.plus(u64::from(self.kernel.layouts.inode.size));
+        let behind = self.words(behind, BEHIND_BYTES)?;
+        let (lowerdata, flags) = (KernelVa(before[0]), before[3]);
+        let [upper, lower, path_dentry, _] = behind.map(KernelVa);
+        if !upper.is_null() && flags & OVL_UPPERDATA != 0 {
+            let inode = self.inode_of(upper)?;
+            return self.read(inode).filter(|real| is_same_file(file, real));
+        }
+        // What is below, by what kernels have had there, the oldest first.
+        for inode in [lowerdata, lower] {
+            if let Some(found) = self.read(inode).filter(|real| is_same_file(file, real)) {
+                return Some(found);
+            }
+        }
+        for dentry in [Some(path_dentry), self.last_of(lower)].into_iter().flatten() {
+            let found = self.inode_of(dentry).and_then(|inode| self.read(inode));
+            if let Some(found) = found.filter(|real| is_same_file(file, real)) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// The dentry of the last layer of what may be a `struct ovl_entry`: a count, then a layer and a dentry each.
+    fn last_of(&mut self, entry: KernelVa) -> Option<KernelVa> {
+        let count = self.words(entry, 8)?[0] & u64::from(u32::MAX);
+        let last = count.checked_sub(1).filter(|&last| last < LAYERS_MAX)?;
+        self.words(entry.plus(8 + last * 16 + 8), 8).map(|words| KernelVa(words[0]))
+    }
+
+    fn inode_of(&mut self, dentry: KernelVa) -> Option<KernelVa> {
+        let layout = &self.kernel.layouts.dentry;
+        let inode = View::new(self.object(dentry, &layout.packing)?).pointer(layout.d_inode);
+        inode.is_plausible().then_some(inode)
+    }
+
+    fn read(&mut self, inode: KernelVa) -> Option<Inode> {
+        let layout = &self.kernel.layouts.inode;
+        Some((inode, Attributes::decode(layout, self.object(inode, &layout.packing)?)))
+    }
+
+    fn object(&mut self, address: KernelVa, packing: &Packing) -> Option<&[u8]> {
+        self.reader.clear();
+        self.reader.push(&self.kernel.space, address, packing)?;
+        self.reader.run(self.source, self.kernel.space.levels);
+        self.reader.object(0)
+    }
+
+    /// Up to four numbers of 64 bits.
+    fn words(&mut self, address: KernelVa, bytes: u32) -> Option<[u64; 4]> {
+        self.reader.clear();
+        self.reader.push_bytes(&self.kernel.space, address, bytes)?;
+        self.reader.run(self.source, self.kernel.space.levels);
+        let object = self.reader.object(0)?;
+        Some([0, 8, 16, 24].map(|at| u64_at(object, at)))
+    }
+}
+
+/// Whether an inode can be that on a layer of a file of an overlay.
+fn is_below(file: &Inode, real: &Inode) -> bool {
+    real.1.kind() == mode::S_IFREG
+        && real.1.size == file.1.size
+        && real.1.super_block != file.1.super_block
+        && real.1.super_block.is_plausible()
+}
+
+/// The same where nothing says that it is one.
+fn is_same_file(file: &Inode, real: &Inode) -> bool {
+    is_below(file, real) && real.1.mtime_ns == file.1.mtime_ns
+}

@@ -1,0 +1,275 @@
+//! Where in memory the pages of a file are: from the tree's entries through `struct page` to page frames.
+
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::kernel::page::{CachedPage, head_of};
+use panoptes_decoders::kernel::xarray::CacheSlot;
+use panoptes_decoders::source::MemorySource;
+
+use super::tree::{Broken, Found, Tree};
+use crate::address::Reader;
+use crate::walk::Kernel;
+
+/// Most pages that are looked at in one go: as many as a node of the tree has slots.
+pub(super) const WINDOW_PAGES_MAX: usize = 64;
+
+/// Most pages of one compound page: 16 GiB in pages of 4 KiB, the largest that any architecture has.
+const COMPOUND_PAGES_MAX: u64 = 1 << 22;
+
+/// How many empty places in a row are gone past in one go: all slots of a few nodes.
+const SKIPS_MAX: u32 = 256;
+
+/// Bits of a physical address that any machine has (52 of x86-64 and arm64).
+const PHYSICAL_BITS: u32 = 52;
+
+/// How a file's pages are found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cached {
+    /// `struct address_space *`
+    pub(super) mapping: KernelVa,
+    /// Whether what is not in the tree is zeros: nothing but memory holds the file.
+    pub(super) has_holes: bool,
+    /// Size of a huge page of hugetlbfs in pages, as a power of two; 0 for all other files.
+    pub(super) huge_order: u32,
+}
+
+/// Where a page of the file is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Place {
+    /// The kernel does not have it, or not yet.
+    #[default]
+    Missing,
+    /// Nowhere: it is zeros.
+    Hole,
+    /// In memory.
+    At(PhysicalAddress),
+}
+
+/// One page of the file while its place is being found.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    slot: CacheSlot,
+    /// Its index as the head counts.
+    key: u64,
+    /// How far behind the head it is, where the head does not say it.
+    behind: Option<u64>,
+    /// Which of the heads read is its.
+    head: u32,
+    /// Its own `struct page`.
+    page: KernelVa,
+}
+
+/// Finds the places of pages of one file.
+#[derive(Debug)]
+pub(super) struct Finder {
+    pub(super) tree: Tree,
+    looked: [Looked; WINDOW_PAGES_MAX],
+    heads: [Option<CachedPage>; WINDOW_PAGES_MAX],
+}
+
+impl Finder {
+    pub(super) fn new() -> Self {
+        Self {
+            tree: Tree::new(),
+            looked: [Looked::default(); WINDOW_PAGES_MAX],
+            heads: [None; WINDOW_PAGES_MAX],
+        }
+    }
+
+    /// An index from `from` to `end` before which the tree holds nothing, if there is much of that.
+    pub(super) fn skip<S: MemorySource>(
+        &mut self,
+        reader: &mut Reader,
+        source: &mut S,
+        kernel: &Kernel,
+        file: &Cached,
+        from: u64,
+        end: u64,
+    ) -> Result<u64, Broken> {
+        // Huge pages may be counted otherwise.
+        if file.huge_order > 0 {
+            return Ok(from);
+        }
+        let mut at = from;
+        // The nodes are at hand, or there are few more: each says of itself that it is empty.
+        for _ in 0..SKIPS_MAX {
+            let found = self.tree.find(reader, source, kernel, at)?;
+            if found.slot != CacheSlot::Empty {
+                break;
+            }
+            if found.end >= end {
+                return Ok(end);
+            }
+            at = found.end;
+        }
+        Ok(at)
+    }
+
+    /// Finds where the pages from index `from` on are, as many as `places` has.
+    pub(super) fn find<S: MemorySource>(
+        &mut self,
+        reader: &mut Reader,
+        source: &mut S,
+        kernel: &Kernel,
+        file: &Cached,
+        from: u64,
+        places: &mut [Place],
+    ) -> Result<(), Broken> {
+        let count = places.len().min(WINDOW_PAGES_MAX);
+        for at in 0..count {
+            self.looked[at] = self.look_up(reader, source, kernel, file, from + at as u64)?;
+        }
+        self.read_heads(reader, source, kernel, count);
+        self.place(kernel, file, places);
+        self.check_tails(reader, source, kernel, file, places);
+        Ok(())
+    }
+
+    fn look_up<S: MemorySource>(
+        &mut self,
+        reader: &mut Reader,
+        source: &mut S,
+        kernel: &Kernel,
+        file: &Cached,
+        index: u64,
+    ) -> Result<Looked, Broken> {
+        let mut find = |index| self.tree.find(reader, source, kernel, index);
+        let plain = |found: Found| Looked { slot: found.slot, key: index, ..Looked::default() };
+        if file.huge_order == 0 {
+            return find(index).map(plain);
+        }
+        // Until v6.7 hugetlbfs counts in huge pages: then an entry is for one index alone, and in pages it never is.
+        let key = index >> file.huge_order;
+        let found = find(key)?;
+        let is_page = |found: &Found| matches!(found.slot, CacheSlot::Page(_));
+        if is_page(&found) && found.single {
+            let behind = Some(index - (key << file.huge_order));
+            return Ok(Looked { slot: found.slot, key, behind, ..Looked::default() });
+        }
+        let found = find(index)?;
+        if is_page(&found) && found.single {
+            return Ok(Looked { slot: CacheSlot::Empty, ..plain(found) });
+        }
+        Ok(plain(found))
+    }
+
+    /// Reads the `struct page` of every head, once.
+    fn read_heads<S: MemorySource>(
+        &mut self,
+        reader: &mut Reader,
+        source: &mut S,
+        kernel: &Kernel,
+        count: usize,
+    ) {
+        let layout = &kernel.layouts.page;
+        reader.clear();
+        let mut last = KernelVa::NULL;
+        for looked in &mut self.looked[..count] {
+            let CacheSlot::Page(page) = looked.slot else { continue };
+            if (page != last || reader.is_empty())
+                && reader.push(&kernel.space, page, &layout.packing).is_none()
+            {
+                // There is room for a window; what has none is not there.
+                looked.slot = CacheSlot::Gone;
+                continue;
+            }
+            last = page;
+            looked.head = reader.len() as u32 - 1;
+        }
+        if reader.is_empty() {
+            return;
+        }
+        reader.run(source, kernel.space.levels);
+        for (index, head) in self.heads.iter_mut().enumerate() {
+            *head = reader.object(index).map(|bytes| CachedPage::decode(layout, bytes));
+        }
+    }
+
+    /// From heads to places.
+    fn place(&mut self, kernel: &Kernel, file: &Cached, places: &mut [Place]) {
+        let layout = &kernel.layouts.page;
+        let uptodate = kernel.layouts.page_flags.and_then(|flags| flags.uptodate_bit());
+        for (looked, place) in self.looked.iter_mut().zip(places) {
+            looked.page = KernelVa::NULL;
+            *place = match looked.slot {
+                CacheSlot::Empty if file.has_holes => Place::Hole,
+                CacheSlot::Page(address) => {
+                    let head = self.heads.get(looked.head as usize).copied().flatten();
+                    let page = head.zip(uptodate).and_then(|(head, uptodate)| {
+                        let is_head = head_of(address, head.compound_info) == address;
+                        let is_ours = head.mapping == file.mapping;
+                        let behind = match looked.behind {
+                            Some(behind) => (head.index == looked.key).then_some(behind),
+                            None => looked.key.checked_sub(head.index),
+                        };
+                        let behind = behind.filter(|&behind| behind < COMPOUND_PAGES_MAX)?;
+                        (is_head && is_ours && head.flags & uptodate != 0)
+                            .then(|| address.plus(behind * u64::from(layout.size)))
+                    });
+                    looked.page = page.unwrap_or_default();
+                    page.and_then(|page| frame_of(kernel, page)).map_or(Place::Missing, Place::At)
+                }
+                _ => Place::Missing,
+            };
+        }
+    }
+
+    /// Asks the later pages of compound ones whether they belong to their heads. Those of hugetlbfs are not asked:
+    /// most of their structures need not be there (`CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP`), but the size is known.
+    fn check_tails<S: MemorySource>(
+        &mut self,
+        reader: &mut Reader,
+        source: &mut S,
+        kernel: &Kernel,
+        file: &Cached,
+        places: &mut [Place],
+    ) {
+        let layout = &kernel.layouts.page;
+        reader.clear();
+        let mut asked = [0_u32; WINDOW_PAGES_MAX];
+        for (at, (looked, place)) in self.looked.iter().zip(places.iter_mut()).enumerate() {
+            let CacheSlot::Page(head) = looked.slot else { continue };
+            if !matches!(place, Place::At(_)) || looked.page == head {
+                continue;
+            }
+            if file.huge_order > 0 {
+                let behind = looked.page.0.wrapping_sub(head.0) / u64::from(layout.size.max(1));
+                if behind >> file.huge_order != 0 {
+                    *place = Place::Missing;
+                }
+                continue;
+            }
+            match reader.push(&kernel.space, looked.page, &layout.packing) {
+                Some(object) => asked[object as usize] = at as u32,
+                None => *place = Place::Missing,
+            }
+        }
+        if reader.is_empty() {
+            return;
+        }
+        reader.run(source, kernel.space.levels);
+        for (object, &at) in asked.iter().enumerate().take(reader.len()) {
+            let looked = &self.looked[at as usize];
+            let info = reader.object(object).map(|bytes| {
+                let page = CachedPage::decode(layout, bytes);
+                head_of(looked.page, page.compound_info)
+            });
+            if info.map(CacheSlot::Page) != Some(looked.slot) {
+                places[at as usize] = Place::Missing;
+            }
+        }
+    }
+}
+
+/// The page frame that a `struct page` stands for (`page_to_pfn`, include/asm-generic/memory_model.h, with
+/// `CONFIG_SPARSEMEM_VMEMMAP`).
+fn frame_of(kernel: &Kernel, page: KernelVa) -> Option<PhysicalAddress> {
+    let space = &kernel.space;
+    let bytes = u64::from(kernel.layouts.page.size);
+    if space.vmemmap_base == 0 || bytes == 0 {
+        return None;
+    }
+    let distance = page.0.wrapping_sub(space.vmemmap_base);
+    let address = (distance / bytes).checked_mul(space.levels.page_bytes())?;
+    (distance.is_multiple_of(bytes) && address >> PHYSICAL_BITS == 0)
+        .then_some(PhysicalAddress(address))
+}

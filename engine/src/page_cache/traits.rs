@@ -1,0 +1,73 @@
+//! What can be told of a program by words in its file, whatever that is called.
+//!
+//! A shell's builtins have names that POSIX gives them, and they stand in its file as strings that end in NUL. No other
+//! program has several of those that are chosen here.
+
+use memchr::memmem::Finder;
+
+/// Words whose presence counts: names of builtins (POSIX.1-2024, XCU 1.6 and 2.15) and, last, what says that a program is
+/// many (`busybox`, libbb/messages.c).
+const WORDS: [&[u8]; 5] = [b"getopts\0", b"unalias\0", b"ulimit\0", b"readonly\0", b"BusyBox v"];
+/// The bits of builtins.
+const BUILTINS: u8 = 0b1111;
+/// How many of them a shell has: one may lie across two pages, or in a module.
+const BUILTINS_MIN: u32 = 3;
+
+/// Files that are larger are no shells.
+pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Which of the words that say something stand in a file.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Traits(u8);
+
+impl Traits {
+    /// A shell's.
+    #[cfg(test)]
+    pub(crate) const SHELL: Self = Self(BUILTINS);
+
+    /// Whether it has the builtins of a shell.
+    pub const fn is_shell(self) -> bool {
+        (self.0 & BUILTINS).count_ones() >= BUILTINS_MIN
+    }
+
+    /// Whether it is many programs in one.
+    pub const fn is_box(self) -> bool {
+        self.0 & !BUILTINS != 0
+    }
+}
+
+/// Looks for the words.
+#[derive(Debug)]
+pub(super) struct Words([Finder<'static>; WORDS.len()]);
+
+impl Words {
+    pub(super) fn new() -> Self {
+        Self(WORDS.map(Finder::new))
+    }
+
+    /// Adds the words of a piece of the file.
+    pub(super) fn add(&self, traits: &mut Traits, bytes: &[u8]) {
+        for (bit, finder) in self.0.iter().enumerate() {
+            if traits.0 & 1 << bit == 0 && finder.find(bytes).is_some() {
+                traits.0 |= 1 << bit;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_is_known_by_its_builtins() {
+        let words = Words::new();
+        let mut traits = Traits::default();
+        words.add(&mut traits, b"\0getopts\0test\0readonly");
+        assert!(!traits.is_shell());
+        words.add(&mut traits, b"\0 3readonly\0\0ulimit\0");
+        assert!(traits.is_shell() && !traits.is_box());
+        words.add(&mut traits, b"BusyBox v1.35.0 (Debian)");
+        assert!(traits.is_box());
+    }
+}

@@ -1,0 +1,162 @@
+//! Where in the tree of a file's pages an index is: the xarray `i_pages`, node by node.
+//!
+//! The nodes on the way to the last index are kept, so that going on from there reads one node for every 64 pages.
+//! What the tree says of itself is held to what a tree must be: each node's shift is its parent's less one level,
+//! so no way down is longer than eleven nodes, whatever the memory holds.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::xarray::{CacheSlot, XaNode, cache_slot};
+use panoptes_decoders::layout::View;
+use panoptes_decoders::source::MemorySource;
+
+use crate::address::Reader;
+use crate::walk::Kernel;
+
+/// Most slots of a node (`XA_CHUNK_SIZE`).
+const SLOTS_MAX: usize = 64;
+/// Most nodes above each other.
+const DEPTH_MAX: usize = 11;
+
+/// What lies at an index.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Found {
+    /// [`CacheSlot::Empty`], [`CacheSlot::Page`] or [`CacheSlot::Gone`].
+    pub(super) slot: CacheSlot,
+    /// The first index after this one that it says nothing of.
+    pub(super) end: u64,
+    /// Whether it is for this index alone.
+    pub(super) single: bool,
+}
+
+/// A copy of a node.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    address: KernelVa,
+    shift: u32,
+    slots: [u64; SLOTS_MAX],
+}
+
+/// The way to an index in one file's tree.
+#[derive(Debug)]
+pub(super) struct Tree {
+    head: u64,
+    nodes: Vec<Node>,
+}
+
+/// A node could not be read, or is none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Broken;
+
+impl Tree {
+    /// Allocates for the deepest tree.
+    pub(super) fn new() -> Self {
+        Self { head: 0, nodes: Vec::with_capacity(DEPTH_MAX) }
+    }
+
+    /// Goes to another tree, or reads the same one anew.
+    pub(super) fn begin(&mut self, head: u64) {
+        self.head = head;
+        self.nodes.clear();
+    }
+
+    /// Finds what lies at an index.
+    pub(super) fn find<S: MemorySource>(
+        &mut self,
+        reader: &mut Reader,
+        source: &mut S,
+        kernel: &Kernel,
+        index: u64,
+    ) -> Result<Found, Broken> {
+        let layout = &kernel.layouts.xa_node;
+        let bits = slot_bits(layout)?;
+        let mut next = match cache_slot(self.head) {
+            CacheSlot::Node(address) => address,
+            // Without a node the head is what lies at index 0.
+            slot if index == 0 => return Ok(Found { slot: alone(slot), end: 1, single: true }),
+            _ => return Ok(Found { slot: CacheSlot::Empty, end: u64::MAX, single: false }),
+        };
+        for depth in 0..DEPTH_MAX {
+            let kept = self.nodes.get(depth).is_some_and(|node| node.address == next);
+            if !kept {
+                self.nodes.truncate(depth);
+                let above = depth.checked_sub(1).and_then(|above| self.nodes.get(above));
+                let node = read(reader, source, kernel, next)?;
+                let fits = match above {
+                    Some(above) => node.shift + bits == above.shift,
+                    None => node.shift.is_multiple_of(bits) && node.shift + bits <= 66,
+                };
+                if !fits {
+                    return Err(Broken);
+                }
+                self.nodes.push(node);
+            }
+            let node = &self.nodes[depth];
+            let here = index >> node.shift;
+            if depth == 0 && here >> bits != 0 {
+                return Ok(Found { slot: CacheSlot::Empty, end: u64::MAX, single: false });
+            }
+            let at = (here & ((1 << bits) - 1)) as usize;
+            let end = (here + 1).checked_shl(node.shift).filter(|&end| end > index);
+            let end = end.unwrap_or(u64::MAX);
+            match node.slot(at) {
+                CacheSlot::Node(below) if node.shift > 0 => next = below,
+                CacheSlot::Sibling(first) if first < at => {
+                    let slot = match node.slot(first) {
+                        CacheSlot::Page(page) => CacheSlot::Page(page),
+                        _ => CacheSlot::Gone,
+                    };
+                    return Ok(Found { slot, end, single: false });
+                }
+                CacheSlot::Node(_) | CacheSlot::Sibling(_) => return Err(Broken),
+                slot => {
+                    let is_wide = node.shift > 0 || node.slot(at + 1) == CacheSlot::Sibling(at);
+                    return Ok(Found { slot, end, single: !is_wide });
+                }
+            }
+        }
+        Err(Broken)
+    }
+}
+
+/// What a tree of one entry holds.
+const fn alone(slot: CacheSlot) -> CacheSlot {
+    match slot {
+        CacheSlot::Sibling(_) => CacheSlot::Gone,
+        slot => slot,
+    }
+}
+
+impl Node {
+    fn slot(&self, at: usize) -> CacheSlot {
+        self.slots.get(at).map_or(CacheSlot::Empty, |&pointer| cache_slot(pointer))
+    }
+}
+
+/// `XA_CHUNK_SHIFT`: 6, or 4 with `CONFIG_BASE_SMALL`.
+fn slot_bits(layout: &XaNode) -> Result<u32, Broken> {
+    match layout.slots.size / 8 {
+        64 => Ok(6),
+        16 => Ok(4),
+        _ => Err(Broken),
+    }
+}
+
+fn read<S: MemorySource>(
+    reader: &mut Reader,
+    source: &mut S,
+    kernel: &Kernel,
+    address: KernelVa,
+) -> Result<Node, Broken> {
+    let layout = &kernel.layouts.xa_node;
+    reader.clear();
+    reader.push(&kernel.space, address, &layout.packing);
+    reader.run(source, kernel.space.levels);
+    let view = View::new(reader.object(0).ok_or(Broken)?);
+    let mut slots = [0; SLOTS_MAX];
+    let count = (layout.slots.size / 8) as usize;
+    for (at, slot) in slots.iter_mut().enumerate().take(count) {
+        *slot = view.u64_at(layout.slots, at);
+    }
+    let shift = view.unsigned(layout.shift) as u32;
+    if shift >= u64::BITS { Err(Broken) } else { Ok(Node { address, shift, slots }) }
+}

@@ -1,0 +1,137 @@
+//! What lies around an area whose permissions changed, out of the scan and the process's own memory.
+
+use core::ops::Range;
+
+use panoptes_decoders::kernel::vm_area_struct::{
+    VM_EXEC, VM_MAYSHARE, VM_NORESERVE, VM_READ, VM_WRITE,
+};
+use panoptes_decoders::source::MemorySource;
+
+use super::generator::Generators;
+use super::program::Programs;
+use super::rule::{Around, Says};
+use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
+
+/// So much address space is kept free for code at least: V8 takes 128 MiB, HotSpot 48 or 240, SpiderMonkey and
+/// JavaScriptCore more. It is counted only as far as that.
+const RESERVED_BYTES: u64 = 8 << 20;
+/// Most areas that are gone over to either side while that is counted.
+const NEIGHBOURS_MAX: usize = 4096;
+
+/// What lies around one area.
+#[derive(Debug)]
+pub(super) struct Surroundings<'a, S> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) parent_pid: u32,
+    /// Its address space, if the scan has it.
+    pub(super) mm: Option<&'a MmRow>,
+    /// Where the area begins.
+    pub(super) start: u64,
+    /// What of it has changed.
+    pub(super) part: Range<u64>,
+    pub(super) programs: &'a mut Programs,
+    pub(super) generators: &'a mut Generators,
+    pub(super) source: &'a mut S,
+    pub(super) kernel: &'a Kernel,
+}
+
+impl<'a, S: MemorySource> Surroundings<'a, S> {
+    /// The areas of its address space, ascending, and which of them this one is.
+    fn areas(&self) -> Option<(&'a [VmaRow], usize)> {
+        let areas = self.snapshot.vmas.range(&self.mm?.vmas);
+        let at = areas.binary_search_by_key(&self.start, |row| row.vma.start).ok()?;
+        Some((areas, at))
+    }
+
+    fn parent(&self) -> Option<&'a MmRow> {
+        let snapshot = self.snapshot;
+        let pid = |index: u32| {
+            let process = snapshot.processes.at(index)?;
+            Some(snapshot.leader(process)?.task.tgid)
+        };
+        let wanted = Some(self.parent_pid);
+        let at = snapshot.by_pid.partition_point(|&index| pid(index) < wanted);
+        let index = snapshot.by_pid.get(at).copied().filter(|&index| pid(index) == wanted)?;
+        snapshot.mms.at(snapshot.processes.at(index)?.mm)
+    }
+}
+
+impl<S: MemorySource> Around for Surroundings<'_, S> {
+    fn is_filled(&mut self) -> bool {
+        let Some(mm) = self.mm else { return false };
+        self.programs.is_filled(self.source, self.kernel, mm, self.part.clone())
+    }
+
+    fn is_inherited(&mut self) -> bool {
+        let Some(parent) = self.parent() else { return false };
+        let areas = self.snapshot.vmas.range(&parent.vmas);
+        let behind = areas.partition_point(|row| row.vma.start <= self.start);
+        let Some(row) = behind.checked_sub(1).and_then(|at| areas.get(at)) else { return false };
+        row.vma.end > self.start && is_anonymous(row) && row.vma.flags & VM_EXEC != 0
+    }
+
+    fn is_reserved(&mut self) -> bool {
+        let Some((areas, at)) = self.areas() else { return false };
+        if !is_kept_free(&areas[at]) {
+            return false;
+        }
+        let first = at.saturating_sub(NEIGHBOURS_MAX);
+        let below = areas[first..at].iter().rev().scan(areas[at].vma.start, |start, row| {
+            let touches = row.vma.end == *start && is_kept_free(row);
+            *start = row.vma.start;
+            touches.then_some(row)
+        });
+        let above =
+            areas[at + 1..].iter().take(NEIGHBOURS_MAX).scan(areas[at].vma.end, |end, row| {
+                let touches = row.vma.start == *end && is_kept_free(row);
+                *end = row.vma.end;
+                touches.then_some(row)
+            });
+        let (mut below, mut above) = (below.peekable(), above.peekable());
+        let (one, other) = (below.peek().copied(), above.peek().copied());
+        // Data beside it: a part of some heap.
+        if [one, other].into_iter().flatten().any(|row| !is_closed(row) && !is_executable(row))
+            || one.is_none() && other.is_none()
+        {
+            return false;
+        }
+        let mut bytes = 0_u64;
+        below.chain(above).any(|row| {
+            bytes = bytes.saturating_add(row.vma.end - row.vma.start);
+            bytes >= RESERVED_BYTES
+        })
+    }
+
+    fn has_generator(&mut self) -> bool {
+        let (Some(mm), Some((areas, _))) = (self.mm, self.areas()) else { return false };
+        let Self { programs, generators, source, kernel, snapshot, .. } = self;
+        generators.is_among(programs, *source, kernel, snapshot, mm, areas)
+    }
+
+    fn file_says(&mut self) -> Says {
+        let (Some(mm), Some((areas, at))) = (self.mm, self.areas()) else { return Says::Unknown };
+        self.programs.says(self.source, self.kernel, mm, areas, at)
+    }
+
+    fn wants_executable_stack(&mut self) -> bool {
+        let (Some(mm), Some((areas, _))) = (self.mm, self.areas()) else { return false };
+        self.programs.wants_executable_stack(self.source, self.kernel, mm, areas)
+    }
+}
+
+fn is_anonymous(row: &VmaRow) -> bool {
+    row.vma.file.is_null() && row.vma.ops.is_null() && row.vma.flags & VM_MAYSHARE == 0
+}
+
+/// Whether it was mapped as address space that costs nothing until it is used.
+fn is_kept_free(row: &VmaRow) -> bool {
+    is_anonymous(row) && row.vma.flags & VM_NORESERVE != 0
+}
+
+fn is_closed(row: &VmaRow) -> bool {
+    row.vma.flags & (VM_READ | VM_WRITE | VM_EXEC) == 0
+}
+
+fn is_executable(row: &VmaRow) -> bool {
+    row.vma.flags & VM_EXEC != 0
+}

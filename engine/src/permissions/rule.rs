@@ -1,0 +1,501 @@
+//! The rule: which changes of who may execute an area are told of, and which are what loaders and runtimes do.
+//!
+//! No name is looked at, neither the program's nor a library's: only what the area is, what was in it, what its file says
+//! of it and what lies around it.
+//!
+//! | what changes | told | quiet |
+//! |---|---|---|
+//! | the stack, executable now | always, but | a mapped file asks for that ([`Why::AskedFor`]) |
+//! | the heap, executable now | always, but | nothing was written to it |
+//! | memory without a file, executable now | it was written before, but | nothing was in it ([`Why::Empty`]); it may have been mapped anew ([`Why::MappedAnew`]); a fork took it over ([`Why::Inherited`]); it is a part of what was kept free for code ([`Why::Reserved`]); a code generator is loaded ([`Why::Generator`]) |
+//! | shared memory, executable now | it could be written before, but | it could not: the file's own content ([`Why::FilesOwn`]); a code generator |
+//! | a part of a file, executable now | it was written before, but | only the file's own content is there ([`Why::FilesOwn`]); the file needs its text relocated ([`Why::Relocated`]) |
+//! | memory without a file, not executable any more | it cannot be written, or this program was told of before, but | nothing can reach it now ([`Why::Closed`]), and all of the above |
+//! | a part of a file, not executable any more | the file says that it is text, but | it is none ([`Why::NotText`]): the loader laid out the file's parts; it cannot be known; text relocations |
+
+/// What the area is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Backing {
+    /// Memory of its own without a file.
+    Anonymous,
+    /// What `brk` gave.
+    Heap,
+    /// The first thread's stack.
+    Stack,
+    /// A file, or memory that others can map as well, and what is written is theirs too.
+    Shared,
+    /// A file; what is written is its own.
+    File,
+}
+
+/// What becomes of the right to execute.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// It is there now.
+    Added,
+    /// It is not there any more.
+    Removed,
+}
+
+/// One change.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, each by itself")]
+pub struct Seen {
+    /// What becomes of the right to execute.
+    pub direction: Direction,
+    /// What the area is.
+    pub backing: Backing,
+    /// Whether it was there in the last scan, with other permissions.
+    pub was_there: bool,
+    /// Whether it could be written then.
+    pub was_writable: bool,
+    /// Whether it can be written now.
+    pub is_writable: bool,
+    /// Whether it can be read, written or executed at all now.
+    pub is_open: bool,
+    /// Whether it has pages of its own: something was written to it.
+    pub is_written: bool,
+    /// Whether those may be the pages of the last scan.
+    pub is_same: bool,
+    /// Whether this program was told of before.
+    pub is_known: bool,
+}
+
+/// What a file says of a part of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Says {
+    /// To be executed.
+    Text,
+    /// Not to be executed.
+    NotText,
+    /// That the loader writes to its text.
+    Relocations,
+    /// It is no program, or its headers are not in memory.
+    Unknown,
+}
+
+/// What is around an area. Each question is asked only when its answer matters.
+pub trait Around {
+    /// Whether each of its pages is there, as those of a buffer that is in use are, and those of new memory are not.
+    fn is_filled(&mut self) -> bool;
+    /// Whether its process has it from its parent.
+    fn is_inherited(&mut self) -> bool;
+    /// Whether it is a part of much address space that was kept free and is opened piece by piece.
+    fn is_reserved(&mut self) -> bool;
+    /// Whether a code generator that keeps nothing free is loaded.
+    fn has_generator(&mut self) -> bool;
+    /// What its file says of it.
+    fn file_says(&mut self) -> Says;
+    /// Whether a file that is mapped wants an executable stack.
+    fn wants_executable_stack(&mut self) -> bool;
+}
+
+/// What is told of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum What {
+    /// The stack can be executed.
+    Stack,
+    /// The heap can be executed.
+    Heap,
+    /// Memory that was written can be executed.
+    Written,
+    /// Shared memory that could be written can be executed.
+    Shared,
+    /// Text that was written to can be executed again.
+    Patched,
+    /// What its file does not say to be text can be executed.
+    Data,
+    /// What was executed can be, or was, written.
+    TakenBack,
+    /// Text of a file cannot be executed any more.
+    TextOpened,
+}
+
+/// Why nothing is told of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Why {
+    /// A mapped file wants an executable stack.
+    AskedFor,
+    /// Nothing was ever written to it.
+    Empty,
+    /// It is other memory, mapped at the same place.
+    MappedAnew,
+    /// A fork took it over; it was told of in the parent.
+    Inherited,
+    /// A runtime's code cache.
+    Reserved,
+    /// A code generator at work.
+    Generator,
+    /// It holds what the file holds.
+    FilesOwn,
+    /// The loader wrote addresses into it.
+    Relocated,
+    /// Nothing can reach it.
+    Closed,
+    /// The file does not say that it was text.
+    NotText,
+    /// More of the same program was told of than anybody reads.
+    Enough,
+}
+
+/// What comes of a change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It is told of.
+    Told(What),
+    /// It is not.
+    Quiet(Why),
+}
+
+/// Decides.
+pub fn judge(seen: &Seen, around: &mut dyn Around) -> Verdict {
+    let found = match seen.direction {
+        Direction::Added => added(seen, around),
+        Direction::Removed => removed(seen, around),
+    };
+    found.map_or_else(Verdict::Quiet, Verdict::Told)
+}
+
+fn added(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
+    match seen.backing {
+        Backing::Stack if around.wants_executable_stack() => Err(Why::AskedFor),
+        Backing::Stack => Ok(What::Stack),
+        Backing::Heap if !seen.is_written => Err(Why::Empty),
+        Backing::Heap => Ok(What::Heap),
+        Backing::Anonymous => {
+            if !seen.is_written {
+                return Err(Why::Empty);
+            }
+            // What can be written may have been written only since it is executable. What cannot was written before.
+            if seen.is_writable && !(seen.is_same && around.is_filled()) {
+                return Err(Why::MappedAnew);
+            }
+            if !seen.was_there && around.is_inherited() {
+                return Err(Why::Inherited);
+            }
+            runtime(around)?;
+            Ok(What::Written)
+        }
+        Backing::Shared => {
+            if !seen.was_writable {
+                return Err(Why::FilesOwn);
+            }
+            generator(around)?;
+            Ok(What::Shared)
+        }
+        Backing::File => {
+            if !seen.is_written {
+                return Err(Why::FilesOwn);
+            }
+            match around.file_says() {
+                Says::Relocations => Err(Why::Relocated),
+                Says::Text | Says::Unknown if !seen.was_writable => Err(Why::FilesOwn),
+                Says::Text => Ok(What::Patched),
+                Says::NotText | Says::Unknown => Ok(What::Data),
+            }
+        }
+    }
+}
+
+fn removed(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
+    if !seen.is_open {
+        return Err(Why::Closed);
+    }
+    match seen.backing {
+        Backing::Stack => Ok(What::TakenBack),
+        Backing::Heap | Backing::Anonymous => {
+            if !seen.is_written {
+                return Err(Why::Empty);
+            }
+            // Code goes and data comes to the same place; but who hid code once may do so again.
+            if !seen.is_same || seen.is_writable && !seen.is_known {
+                return Err(Why::MappedAnew);
+            }
+            runtime(around)?;
+            Ok(What::TakenBack)
+        }
+        Backing::Shared => {
+            generator(around)?;
+            Ok(What::TakenBack)
+        }
+        Backing::File => match around.file_says() {
+            Says::Text => Ok(What::TextOpened),
+            Says::Relocations => Err(Why::Relocated),
+            Says::NotText | Says::Unknown => Err(Why::NotText),
+        },
+    }
+}
+
+fn runtime(around: &mut dyn Around) -> Result<(), Why> {
+    if around.is_reserved() {
+        return Err(Why::Reserved);
+    }
+    generator(around)
+}
+
+fn generator(around: &mut dyn Around) -> Result<(), Why> {
+    if around.has_generator() { Err(Why::Generator) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is around; where something must not be asked for, it is not there.
+    #[derive(Clone, Copy)]
+    #[expect(clippy::struct_excessive_bools, reason = "facts, each by itself")]
+    struct Fake {
+        filled: bool,
+        inherited: bool,
+        reserved: bool,
+        generator: bool,
+        says: Says,
+        stack: bool,
+    }
+
+    const NOTHING: Fake = Fake {
+        filled: true,
+        inherited: false,
+        reserved: false,
+        generator: false,
+        says: Says::Unknown,
+        stack: false,
+    };
+
+    impl Around for Fake {
+        fn is_filled(&mut self) -> bool {
+            self.filled
+        }
+        fn is_inherited(&mut self) -> bool {
+            self.inherited
+        }
+        fn is_reserved(&mut self) -> bool {
+            self.reserved
+        }
+        fn has_generator(&mut self) -> bool {
+            self.generator
+        }
+        fn file_says(&mut self) -> Says {
+            self.says
+        }
+        fn wants_executable_stack(&mut self) -> bool {
+            self.stack
+        }
+    }
+
+    /// A change as `rw-p>r-xp`, what it is, and, by letter: `w` it has pages of its own, `s` the same as before, `k` the program is known. Nothing
+    /// before `>`: it was not there.
+    fn seen(backing: Backing, change: &str, pages: &str) -> Seen {
+        let (before, now) = change.split_once('>').unwrap();
+        let direction = if now.contains('x') { Direction::Added } else { Direction::Removed };
+        assert_ne!(before.contains('x'), now.contains('x'), "{change} changes nothing");
+        Seen {
+            direction,
+            backing,
+            was_there: !before.is_empty(),
+            was_writable: before.contains('w'),
+            is_writable: now.contains('w'),
+            is_open: now.contains(['r', 'w', 'x']),
+            is_written: pages.contains('w'),
+            is_same: pages.contains('s'),
+            is_known: pages.contains('k'),
+        }
+    }
+
+    #[test]
+    fn the_rule_row_by_row() {
+        use Backing::{Anonymous, File, Heap, Shared, Stack};
+        use Verdict::{Quiet, Told};
+        let inherited = Fake { inherited: true, ..NOTHING };
+        let reserved = Fake { reserved: true, ..NOTHING };
+        let generator = Fake { generator: true, ..NOTHING };
+        let says = |says| Fake { says, ..NOTHING };
+        let rows: &[(&str, Backing, &str, &str, Fake, Verdict)] = &[
+            ("mprotect of the stack", Stack, "rw-p>rwxp", "ws", NOTHING, Told(What::Stack)),
+            (
+                "a library of nested functions",
+                Stack,
+                "rw-p>rwxp",
+                "ws",
+                Fake { stack: true, ..NOTHING },
+                Quiet(Why::AskedFor),
+            ),
+            ("mprotect of the heap", Heap, "rw-p>rwxp", "ws", NOTHING, Told(What::Heap)),
+            ("a heap that nothing is in", Heap, "rw-p>rwxp", "", NOTHING, Quiet(Why::Empty)),
+            ("shellcode", Anonymous, "rw-p>r-xp", "ws", NOTHING, Told(What::Written)),
+            (
+                "the same, written after the last scan",
+                Anonymous,
+                "rw-p>r-xp",
+                "w",
+                NOTHING,
+                Told(What::Written),
+            ),
+            (
+                "the same, all of it since the last scan",
+                Anonymous,
+                ">r-xp",
+                "w",
+                NOTHING,
+                Told(What::Written),
+            ),
+            (
+                "the same, and still writable",
+                Anonymous,
+                "rw-p>rwxp",
+                "ws",
+                NOTHING,
+                Told(What::Written),
+            ),
+            (
+                "code that was out of reach",
+                Anonymous,
+                "---p>r-xp",
+                "ws",
+                NOTHING,
+                Told(What::Written),
+            ),
+            (
+                "HotSpot's look whether it may",
+                Anonymous,
+                "-w-p>-wxp",
+                "",
+                NOTHING,
+                Quiet(Why::Empty),
+            ),
+            (
+                "HotSpot's code cache grows",
+                Anonymous,
+                "---p>rwxp",
+                "w",
+                NOTHING,
+                Quiet(Why::MappedAnew),
+            ),
+            (
+                "PCRE's code where a buffer was",
+                Anonymous,
+                "rw-p>rwxp",
+                "w",
+                NOTHING,
+                Quiet(Why::MappedAnew),
+            ),
+            (
+                "the same by the same name",
+                Anonymous,
+                "rw-p>rwxp",
+                "ws",
+                Fake { filled: false, ..NOTHING },
+                Quiet(Why::MappedAnew),
+            ),
+            (
+                "a fork of what was told of",
+                Anonymous,
+                ">r-xp",
+                "w",
+                inherited,
+                Quiet(Why::Inherited),
+            ),
+            ("V8's code range", Anonymous, "rw-p>rwxp", "ws", reserved, Quiet(Why::Reserved)),
+            (
+                "V8's code range before 11",
+                Anonymous,
+                "rw-p>r-xp",
+                "ws",
+                reserved,
+                Quiet(Why::Reserved),
+            ),
+            (
+                "LuaJIT's machine code",
+                Anonymous,
+                "rw-p>r-xp",
+                "ws",
+                generator,
+                Quiet(Why::Generator),
+            ),
+            ("a memfd that was written", Shared, "rw-s>r-xs", "", NOTHING, Told(What::Shared)),
+            ("the same in PHP's own", Shared, "rw-s>r-xs", "", generator, Quiet(Why::Generator)),
+            ("a file's content", Shared, "r--s>r-xs", "", NOTHING, Quiet(Why::FilesOwn)),
+            ("the loader's map of a library", File, "r--p>r-xp", "", NOTHING, Quiet(Why::FilesOwn)),
+            (
+                "the same with a breakpoint in it",
+                File,
+                "r--p>r-xp",
+                "w",
+                says(Says::Text),
+                Quiet(Why::FilesOwn),
+            ),
+            ("a patch of text", File, "rw-p>r-xp", "ws", says(Says::Text), Told(What::Patched)),
+            (
+                "text relocations",
+                File,
+                "rw-p>r-xp",
+                "ws",
+                says(Says::Relocations),
+                Quiet(Why::Relocated),
+            ),
+            ("code among data", File, "rw-p>rwxp", "ws", says(Says::NotText), Told(What::Data)),
+            (
+                "code among data that is only read by now",
+                File,
+                "r--p>r-xp",
+                "ws",
+                says(Says::NotText),
+                Told(What::Data),
+            ),
+            ("code in no program at all", File, "rw-p>r-xp", "ws", NOTHING, Told(What::Data)),
+            ("a patch begins", File, "r-xp>rw-p", "", says(Says::Text), Told(What::TextOpened)),
+            (
+                "text relocations begin",
+                File,
+                "r-xp>rw-p",
+                "",
+                says(Says::Relocations),
+                Quiet(Why::Relocated),
+            ),
+            ("the loader's gap", File, "r-xp>---p", "", says(Says::Text), Quiet(Why::Closed)),
+            (
+                "data over the loader's first map",
+                File,
+                "r-xp>rw-p",
+                "",
+                says(Says::NotText),
+                Quiet(Why::NotText),
+            ),
+            ("a file that says nothing", File, "r-xp>rw-p", "", NOTHING, Quiet(Why::NotText)),
+            ("code that hides", Anonymous, "r-xp>rw-p", "wsk", NOTHING, Told(What::TakenBack)),
+            (
+                "the same where no code was told of",
+                Anonymous,
+                "r-xp>rw-p",
+                "ws",
+                NOTHING,
+                Quiet(Why::MappedAnew),
+            ),
+            (
+                "code that is only read any more",
+                Anonymous,
+                "rwxp>r--p",
+                "ws",
+                NOTHING,
+                Told(What::TakenBack),
+            ),
+            (
+                "a buffer where PCRE's code was",
+                Anonymous,
+                "rwxp>rw-p",
+                "w",
+                NOTHING,
+                Quiet(Why::MappedAnew),
+            ),
+            ("V8 lets a page go", Anonymous, "rwxp>---p", "ws", NOTHING, Quiet(Why::Closed)),
+            ("V8 writes code", Anonymous, "r-xp>rw-p", "wsk", reserved, Quiet(Why::Reserved)),
+            ("LuaJIT writes code", Anonymous, "r-xp>rw-p", "wsk", generator, Quiet(Why::Generator)),
+            ("what was never used", Anonymous, "r-xp>rw-p", "", NOTHING, Quiet(Why::Empty)),
+            ("the stack again", Stack, "rwxp>rw-p", "ws", NOTHING, Told(What::TakenBack)),
+            ("shared code is written", Shared, "r-xs>rw-s", "", NOTHING, Told(What::TakenBack)),
+        ];
+        for &(name, backing, change, pages, mut around, expected) in rows {
+            assert_eq!(judge(&seen(backing, change, pages), &mut around), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Machines made by hand: what is told of each change, with what lies around it. Nothing can be read of their processes'
+//! memory, so their files say nothing.
+
+use core::ops::Range;
+
+use panoptes_decoders::kernel::vm_area_struct::VM_NORESERVE;
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
+
+use super::rule::{Verdict, What, Why};
+use super::{FINDINGS_MAX, Permissions};
+use crate::state::tests::watch::limits;
+use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X, empty};
+use crate::state::{Change, Scene, Settings, State};
+use crate::walk::{Kernel, Snapshot};
+
+/// A machine of which nothing can be read.
+pub(crate) struct Unreadable;
+
+impl MemorySource for Unreadable {
+    fn read_batch(&mut self, requests: &mut [Request], _: &mut [u8]) {
+        for request in requests {
+            request.outcome = Outcome::Failed;
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        &[]
+    }
+}
+
+struct Watch {
+    state: State,
+    snapshot: Snapshot,
+    permissions: Permissions,
+    now_ns: i64,
+}
+
+impl Watch {
+    fn after(world: &World) -> Self {
+        let mut watch = Self {
+            state: State::new(&limits(), Settings::default(), 7),
+            snapshot: empty(&limits()),
+            permissions: Permissions::new(),
+            now_ns: 1_795_159_906_905_224_659,
+        };
+        assert_eq!(watch.scan(world), []);
+        watch
+    }
+
+    /// What is said of the scan's changes: by process, where it begins and ends, and how.
+    fn scan(&mut self, world: &World) -> Vec<(u32, u64, u64, Verdict)> {
+        world.show(&mut self.snapshot);
+        self.now_ns += 10_000_000;
+        let kernel = Kernel::default();
+        let mut told = Vec::new();
+        let permissions = &mut self.permissions;
+        self.state.update(
+            &self.snapshot,
+            self.now_ns,
+            &mut |scene: &Scene<'_>, change: &Change<'_>| {
+                if let Some(judged) = permissions.judge(&mut Unreadable, &kernel, scene, change) {
+                    let area = judged.area;
+                    let (start, end) = judged
+                        .before
+                        .map_or((area.start, area.end), |before| (before.start, before.end));
+                    told.push((judged.process.process_id(), start, end, judged.verdict));
+                }
+            },
+        );
+        told
+    }
+}
+
+fn with_areas(areas: &[FakeArea]) -> World {
+    let mut process = FakeProcess::new(200);
+    process.brk = (0x10_0000, 0x11_0000);
+    process.areas = areas.to_vec();
+    World::default().with(process)
+}
+
+fn memory(start: u64, end: u64, flags: u64) -> FakeArea {
+    FakeArea::anonymous(start, end, flags)
+}
+
+fn library() -> FakeFile {
+    FakeFile::regular(0xffff_8885_0000_0200, 71, "libc.so.6")
+}
+
+const PAGES: u64 = 0xffff_8889_0000_0000;
+const WRITTEN: Verdict = Verdict::Told(What::Written);
+
+#[test]
+fn memory_that_was_written_and_can_be_executed() {
+    let buffer = memory(0x20_0000, 0x20_8000, R | W);
+    let mut watch = Watch::after(&with_areas(std::slice::from_ref(&buffer)));
+    // Nothing is said of what is written.
+    let written = buffer.clone().written(PAGES);
+    assert_eq!(watch.scan(&with_areas(&[written])), []);
+    let parts = [
+        memory(0x20_0000, 0x20_1000, R | W).written(PAGES),
+        memory(0x20_1000, 0x20_2000, R | X).written(PAGES),
+        memory(0x20_2000, 0x20_8000, R | W).written(PAGES),
+    ];
+    assert_eq!(watch.scan(&with_areas(&parts)), [(200, 0x20_1000, 0x20_2000, WRITTEN)]);
+    assert_eq!(watch.scan(&with_areas(&parts)), []);
+    // And back: the parts become one again.
+    let back = buffer.written(PAGES);
+    let taken_back = Verdict::Told(What::TakenBack);
+    assert_eq!(watch.scan(&with_areas(&[back])), [(200, 0x20_1000, 0x20_2000, taken_back)]);
+}
+
+#[test]
+fn all_of_it_between_two_scans() {
+    let mut watch = Watch::after(&with_areas(&[]));
+    let code = memory(0x20_0000, 0x20_1000, R | X).written(PAGES);
+    let data = memory(0x30_0000, 0x30_1000, R | W).written(PAGES);
+    let both = memory(0x40_0000, 0x40_1000, R | W | X).written(PAGES);
+    let empty = memory(0x50_0000, 0x50_1000, R | X);
+    let text = FakeArea::of_file(0x60_0000, 0x60_1000, R | X, &library()).written(PAGES);
+    let told = watch.scan(&with_areas(&[code, data, both, empty, text]));
+    assert_eq!(told, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
+}
+
+#[test]
+fn a_writable_area_with_other_pages_is_other_memory() {
+    let buffer = memory(0x20_0000, 0x20_8000, R | W).written(PAGES);
+    let mut watch = Watch::after(&with_areas(&[buffer]));
+    let code = memory(0x20_0000, 0x20_8000, R | W | X);
+    let anew = Verdict::Quiet(Why::MappedAnew);
+    let other = code.clone().written(PAGES + 64);
+    assert_eq!(watch.scan(&with_areas(&[other])), [(200, 0x20_0000, 0x20_8000, anew)]);
+    // By the same name, but nobody can say that its pages are there.
+    let mut watch =
+        Watch::after(&with_areas(&[memory(0x20_0000, 0x20_8000, R | W).written(PAGES)]));
+    let same = code.written(PAGES);
+    assert_eq!(watch.scan(&with_areas(&[same])), [(200, 0x20_0000, 0x20_8000, anew)]);
+}
+
+#[test]
+fn the_heap_and_the_stack_by_their_names() {
+    let heap = |flags| memory(0x10_0000, 0x10_4000, flags).written(PAGES);
+    let mut stack = memory(0x7e_0000, 0x80_0000, R | W).written(PAGES + 64);
+    stack.flags |= 0x100;
+    let mut watch = Watch::after(&with_areas(&[heap(R | W), stack.clone()]));
+    stack.flags |= X;
+    let told = watch.scan(&with_areas(&[heap(R | W | X), stack]));
+    let of = |what| Verdict::Told(what);
+    assert_eq!(
+        told,
+        [(200, 0x10_0000, 0x10_4000, of(What::Heap)), (200, 0x7e_0000, 0x80_0000, of(What::Stack))]
+    );
+}
+
+#[test]
+fn what_was_kept_free_is_for_code_where_much_is_and_no_data_lies_beside_it() {
+    let free = |start, end, flags| memory(start, end, flags | VM_NORESERVE).written(PAGES);
+    // As V8 lays a page of code out: a header, a gap, code, a gap.
+    let page = |code, size: u64| {
+        [
+            free(0x1000_0000, 0x1000_2000, R | W),
+            free(0x1000_2000, 0x1000_3000, 0),
+            free(0x1000_3000, 0x1003_f000, code),
+            free(0x1003_f000, 0x1003_f000 + size, 0),
+        ]
+    };
+    let told = |before: &[FakeArea], after: &[FakeArea]| {
+        let mut watch = Watch::after(&with_areas(before));
+        let told = watch.scan(&with_areas(after));
+        told.iter().map(|told| told.3).collect::<Vec<_>>()
+    };
+    let much = 16 << 20;
+    let reserved = Verdict::Quiet(Why::Reserved);
+    assert_eq!(told(&page(R | W, much), &page(R | X, much)), [reserved]);
+    assert_eq!(told(&page(R | W, 1 << 20), &page(R | X, 1 << 20)), [WRITTEN], "not much");
+    // A page in the middle of a thread's heap, which lies in such a range, too.
+    let heap = |code| {
+        [
+            free(0x1000_0000, 0x1002_0000, R | W),
+            free(0x1002_0000, 0x1002_1000, code),
+            free(0x1002_1000, 0x1400_0000, 0),
+        ]
+    };
+    assert_eq!(told(&heap(0), &heap(R | X)), [WRITTEN], "data beside it");
+    // Beside such a range, and not in it.
+    let beside = |code| {
+        [memory(0xfff_f000, 0x1000_0000, code).written(PAGES), free(0x1000_0000, 0x1400_0000, 0)]
+    };
+    assert_eq!(told(&beside(R | W), &beside(R | X)), [WRITTEN], "beside it");
+}
+
+#[test]
+fn a_fork_takes_over_what_was_told_of() {
+    let code = memory(0x20_0000, 0x20_1000, R | X).written(PAGES);
+    let mut watch = Watch::after(&with_areas(std::slice::from_ref(&code)));
+    let mut child = FakeProcess::new(300);
+    child.parent = 200;
+    child.areas =
+        vec![code.written(PAGES + 64), memory(0x40_0000, 0x40_1000, R | X).written(PAGES)];
+    let world = with_areas(&[memory(0x20_0000, 0x20_1000, R | X).written(PAGES)]).with(child);
+    // It gets a scan to call exec.
+    assert_eq!(watch.scan(&world), []);
+    let told = watch.scan(&world);
+    let inherited = Verdict::Quiet(Why::Inherited);
+    assert_eq!(
+        told,
+        [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
+    );
+}
+
+#[test]
+fn the_loader_lays_out_a_library() {
+    let part = |start, end, flags, page_offset| {
+        let area = FakeArea::of_file(start, end, flags, &library());
+        FakeArea { page_offset, ..area }
+    };
+    // One map of all of it, then each part over that: glibc's way, for either layout of a library.
+    for first in [R, R | X] {
+        let mut watch = Watch::after(&with_areas(&[]));
+        assert_eq!(watch.scan(&with_areas(&[part(0x20_0000, 0x40_0000, first, 0)])), []);
+        let parts = [
+            part(0x20_0000, 0x20_2000, R, 0),
+            part(0x20_2000, 0x20_8000, R | X, 2),
+            part(0x20_8000, 0x3f_e000, 0, 8),
+            part(0x3f_e000, 0x40_0000, R | W, 8).written(PAGES),
+        ];
+        let told = watch.scan(&with_areas(&parts));
+        assert!(!told.is_empty());
+        for (.., verdict) in told {
+            assert!(matches!(verdict, Verdict::Quiet(_)), "{verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn of_one_program_only_so_much_is_told() {
+    let area = |flags| memory(0x20_0000, 0x20_1000, flags).written(PAGES);
+    let mut watch = Watch::after(&with_areas(&[area(R | W)]));
+    let mut told = 0;
+    for scan in 0..60_u32 {
+        let flags = if scan.is_multiple_of(2) { R | X } else { R | W };
+        let verdicts = watch.scan(&with_areas(&[area(flags)]));
+        assert_eq!(verdicts.len(), 1);
+        told += u32::from(matches!(verdicts[0].3, Verdict::Told(_)));
+    }
+    assert_eq!(told, 2 * u32::from(FINDINGS_MAX));
+}

@@ -1,0 +1,201 @@
+//! §10.2: records of connections, and alerts of those that come to much.
+
+use core::fmt::{self, Write};
+use core::net::{IpAddr, SocketAddr};
+
+use arrayvec::{ArrayString, ArrayVec};
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::detection::{Confidence, Detection};
+use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
+use panoptes_sinks::record::network_connection::Holder;
+use panoptes_sinks::record::process::ProcessDetails;
+use panoptes_sinks::record::value::Objects;
+use panoptes_sinks::record::{Details, Record};
+
+use super::describe::{self, InterfaceAddresses};
+use super::reporter::{Reporter, Subject, describe_process};
+use super::techniques;
+use crate::state::connection::Connection;
+use crate::state::facts::ProcessFacts;
+use crate::state::{ConnectionChange, Exceeded, Scene};
+
+/// Most other holders of a connection that a record names.
+const HOLDERS_MAX: usize = 64;
+/// Bytes of the longest sentence: two numbers of 20 digits, two addresses of IPv6, and what stands between.
+const REASON_BYTES: usize = 320;
+
+impl Reporter<'_> {
+    /// Something about a connection.
+    pub(super) fn connection(
+        &mut self,
+        scene: &Scene<'_>,
+        activity: Activity,
+        change: &ConnectionChange<'_>,
+    ) {
+        self.connection_with(scene, activity, change, None);
+    }
+
+    /// A connection has come to more than a threshold says.
+    pub(super) fn connection_exceeded(
+        &mut self,
+        scene: &Scene<'_>,
+        change: &ConnectionChange<'_>,
+        exceeded: Exceeded,
+    ) {
+        let activity = match exceeded {
+            Exceeded::BytesIn { .. } | Exceeded::BytesOut { .. } => {
+                Activity::TcpConnectionExcessiveData
+            }
+            Exceeded::Duration { .. } => Activity::TcpLongLastingConnection,
+        };
+        if !self.is_wanted(activity) {
+            return;
+        }
+        let mut reason = ArrayString::<REASON_BYTES>::new();
+        // What does not fit is left out: the sentence begins with what matters.
+        let _ = write_reason(&mut reason, change.connection, exceeded);
+        let detection = Detection {
+            reason: Some(reason.as_str().into()),
+            mitre_attack: Some(techniques::of_connection(exceeded)),
+            attack_version: Some(techniques::ATTACK_VERSION),
+            sensor: Some(techniques::SENSOR),
+            // It is counted, not concluded.
+            confidence: Some(Confidence::High),
+            first_seen: Some(Timestamp::from_ns(change.connection.first_seen_ns)),
+            scans_confirmed: Some(1),
+        };
+        self.connection_with(scene, activity, change, Some(&detection));
+    }
+
+    fn connection_with(
+        &mut self,
+        scene: &Scene<'_>,
+        activity: Activity,
+        change: &ConnectionChange<'_>,
+        detection: Option<&Detection<'_>>,
+    ) {
+        if !self.is_wanted(activity) {
+            return;
+        }
+        let connection = change.connection;
+        let interfaces = &scene.snapshot.interfaces;
+        let interface = InterfaceAddresses::of_connection(interfaces, &connection.facts);
+        let others: ArrayVec<Holder, HOLDERS_MAX> = change
+            .holders
+            .iter()
+            .skip(1)
+            .take(HOLDERS_MAX)
+            .map(|holder| Holder {
+                process_id: holder.process_id,
+                file_descriptor_id: holder.descriptor,
+            })
+            .collect();
+        let mut details = describe::network_connection(&connection.facts, interface.as_ref());
+        details.tcp_connection_creation_time_iso_8601_ns =
+            Some(Timestamp::from_ns(connection.first_seen_ns));
+        let lasted =
+            |until: i64| u64::try_from(until.saturating_sub(connection.first_seen_ns)).ok();
+        if activity == Activity::NetworkConnectionTerminated {
+            let end = connection.absent_since_ns.unwrap_or(scene.now_ns);
+            details.tcp_connection_termination_time_iso_8601_ns = Some(Timestamp::from_ns(end));
+            details.tcp_connection_overall_duration_ns = lasted(end);
+        } else if activity == Activity::TcpLongLastingConnection {
+            details.tcp_connection_overall_duration_ns = lasted(scene.now_ns);
+        }
+        details.other_holders = (!others.is_empty()).then_some(Objects(&others));
+        // Of an owner that has gone there is its name and number.
+        let owner = connection.owner.as_ref().map(|owner| ProcessFacts {
+            name: owner.name(),
+            process_id: owner.process.process_id,
+            ..ProcessFacts::default()
+        });
+        let process = match change.process {
+            Some(process) => Some(describe_process(scene, process)),
+            None => owner.map(|facts| describe::process(&facts, None)),
+        };
+        let descriptor = change.descriptor.as_ref().map(describe::file_descriptor);
+        let own = Details::NetworkConnection(&details);
+        let parents = parents(process.as_ref(), descriptor.as_ref());
+        let subject = match change.process {
+            Some(process) => Subject::of(scene, process),
+            None => Subject::ended(connection.owner.as_ref().and_then(|owner| owner.container)),
+        };
+        let mut record = Record::new(activity, own).with_parents(&parents);
+        record.detection = detection;
+        self.write(scene, subject, &record);
+    }
+}
+
+/// The details that a record of a connection has behind its own, in the contract's order.
+fn parents<'a>(
+    process: Option<&'a ProcessDetails<'a>>,
+    descriptor: Option<&'a FileDescriptorDetails<'a>>,
+) -> ArrayVec<Details<'a>, 2> {
+    let descriptor = descriptor.map(Details::FileDescriptor);
+    descriptor.into_iter().chain(process.map(Details::Process)).collect()
+}
+
+fn write_reason(out: &mut impl Write, connection: &Connection, exceeded: Exceeded) -> fmt::Result {
+    let facts = &connection.facts;
+    let at = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
+    let own = at(facts.source, facts.source_port);
+    let peer = at(facts.destination, facts.destination_port);
+    match exceeded {
+        Exceeded::BytesIn { bytes, threshold } => write!(
+            out,
+            "{bytes} bytes came in from {peer} to {own}, more than the threshold of {threshold} (bytes_in)"
+        ),
+        Exceeded::BytesOut { bytes, threshold } => write!(
+            out,
+            "{bytes} bytes went out from {own} to {peer}, more than the threshold of {threshold} (bytes_out), \
+             retransmissions included"
+        ),
+        Exceeded::Duration { lasted_ns, threshold_ns } => {
+            write!(
+                out,
+                "the connection of {own} with {peer} has lasted {} s since it was first seen, more than the \
+                 threshold of {} s (duration)",
+                Seconds(lasted_ns),
+                Seconds(threshold_ns)
+            )?;
+            if connection.was_there {
+                out.write_str("; it was there when watching began and may be older")?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A time in seconds, to the millisecond.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, milliseconds) = (self.0 / 1_000_000_000, self.0 / 1_000_000 % 1000);
+        write!(f, "{seconds}.{milliseconds:03}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_sentence_is_cut() {
+        let six = IpAddr::from([0xffff; 8]);
+        let mut connection = Connection::default();
+        connection.was_there = true;
+        (connection.facts.source, connection.facts.source_port) = (six, u16::MAX);
+        (connection.facts.destination, connection.facts.destination_port) = (six, u16::MAX);
+        let most = u64::MAX;
+        for exceeded in [
+            Exceeded::BytesIn { bytes: most, threshold: most },
+            Exceeded::BytesOut { bytes: most, threshold: most },
+            Exceeded::Duration { lasted_ns: most, threshold_ns: most },
+        ] {
+            let mut reason = ArrayString::<REASON_BYTES>::new();
+            write_reason(&mut reason, &connection, exceeded).unwrap();
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Which containers are reported, and which image each has: asked once a container, kept with its row.
+
+use std::sync::Arc;
+
+use crate::attest::Shipped;
+use crate::attest::shipped::Applied;
+use crate::containers::{ContainerConfig, Image, Names};
+use crate::state::Scene;
+use crate::state::container::{Container, ContainerFacts, ContainerKey};
+use crate::state::table::RowId;
+
+/// What the configuration says of one tracked container.
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    key: ContainerKey,
+    /// Of what the container was called by.
+    version: u32,
+    reported: bool,
+    image: ImageId,
+}
+
+/// Where a container's image is named: in the configuration, and by the SBOMs that apply.
+#[derive(Clone, Copy, Debug, Default)]
+struct ImageId {
+    configured: Option<usize>,
+    applied: Applied,
+}
+
+/// What the configuration says of containers.
+#[derive(Debug)]
+pub(super) struct ContainerPolicy {
+    config: Arc<ContainerConfig>,
+    /// What was shipped, which may name images.
+    shipped: Arc<Shipped>,
+    /// By the number of a container's row.
+    verdicts: Box<[Option<Verdict>]>,
+}
+
+/// What is to become of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Judged<'a> {
+    /// It is about what is in a container that is not reported.
+    Silent,
+    /// It is not about a container, or not about one of which anything is known.
+    Outside,
+    /// It is about what is in this one.
+    Reported(Reported<'a>),
+}
+
+/// A container that is reported.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported<'a> {
+    pub(super) facts: ContainerFacts<'a>,
+    pub(super) image: Image<'a>,
+}
+
+impl ContainerPolicy {
+    pub(super) fn new(containers: u32) -> Self {
+        let verdicts = vec![None; containers as usize].into_boxed_slice();
+        Self { config: Arc::default(), shipped: Arc::default(), verdicts }
+    }
+
+    /// Takes another configuration from now on.
+    pub(super) fn set(&mut self, config: Arc<ContainerConfig>) {
+        self.config = config;
+        self.verdicts.fill(None);
+    }
+
+    /// Takes the SBOMs of images.
+    pub(super) fn set_shipped(&mut self, shipped: Arc<Shipped>) {
+        self.shipped = shipped;
+        self.verdicts.fill(None);
+    }
+
+    /// What becomes of a record about a tracked container.
+    pub(super) fn tracked<'a>(
+        &'a mut self,
+        scene: &Scene<'a>,
+        id: RowId,
+        container: &Container,
+    ) -> Judged<'a> {
+        let facts = container.facts(scene.strings);
+        let place = self.verdicts.get_mut(id.0 as usize);
+        let (key, version) = (container.key(), container.version());
+        let kept = place.as_ref().and_then(|place| **place);
+        let kept = kept.filter(|verdict| (verdict.key, verdict.version) == (key, version));
+        let verdict = kept.unwrap_or_else(|| {
+            let (reported, image) = judge(&self.config, &self.shipped, &facts);
+            Verdict { key, version, reported, image }
+        });
+        if let Some(place) = place {
+            *place = Some(verdict);
+        }
+        self.judged(facts, verdict.reported, verdict.image)
+    }
+
+    /// What becomes of a record about one that is not tracked, or not any more: of which the id is known.
+    pub(super) fn untracked<'a>(&'a self, key: Option<ContainerKey>, id: &'a [u8]) -> Judged<'a> {
+        let facts = ContainerFacts { id, ..ContainerFacts::default() };
+        let (reported, image) = match key.and_then(|key| self.kept(key)) {
+            Some(verdict) => (verdict.reported, verdict.image),
+            None => judge(&self.config, &self.shipped, &facts),
+        };
+        self.judged(facts, reported, image)
+    }
+
+    /// What becomes of a record about one of which nothing else is known.
+    pub(super) fn gone<'a>(&self, key: ContainerKey) -> Judged<'a> {
+        let reported = match self.kept(key) {
+            Some(verdict) => verdict.reported,
+            None => self.config.reports_all(),
+        };
+        if reported { Judged::Outside } else { Judged::Silent }
+    }
+
+    fn judged<'a>(
+        &'a self,
+        facts: ContainerFacts<'a>,
+        reported: bool,
+        image: ImageId,
+    ) -> Judged<'a> {
+        if !reported {
+            return Judged::Silent;
+        }
+        let image = image.of(&self.config, &self.shipped);
+        Judged::Reported(Reported { facts, image })
+    }
+
+    fn kept(&self, key: ContainerKey) -> Option<&Verdict> {
+        self.verdicts.iter().flatten().find(|verdict| verdict.key == key)
+    }
+}
+
+impl ImageId {
+    /// What the configuration says of the image, and what the SBOM that applies adds.
+    fn of<'a>(&self, config: &'a ContainerConfig, shipped: &'a Shipped) -> Image<'a> {
+        let configured = self.configured.and_then(|image| config.images.get(image));
+        let configured = configured.map(Image::new).unwrap_or_default();
+        let (name, digest) = shipped.image_of(&self.applied).unwrap_or_default();
+        Image { name: configured.name.or(name), digest: configured.digest.or(digest) }
+    }
+}
+
+/// Whether a container is reported, and its image.
+fn judge(
+    config: &ContainerConfig,
+    shipped: &Shipped,
+    facts: &ContainerFacts<'_>,
+) -> (bool, ImageId) {
+    let configured = config.images.find(facts.id, facts.name());
+    let said = configured.and_then(|image| config.images.get(image));
+    let applied = shipped.of_container(facts.id, facts.name(), said);
+    let image = ImageId { configured, applied };
+    let names = Names {
+        id: facts.id,
+        name: facts.name(),
+        pod_name: facts.pod_name(),
+        pod_uid: facts.pod_uid,
+        image: image.of(config, shipped),
+    };
+    (config.reports(&names), image)
+}

@@ -1,0 +1,115 @@
+//! §10.5: records of memory that can be executed now, or cannot any more.
+
+use core::fmt::Write as _;
+
+use arrayvec::ArrayString;
+use panoptes_decoders::kernel::vm_area_struct::permissions;
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::detection::{Confidence, Detection};
+use panoptes_sinks::record::{Details, Record};
+
+use super::describe;
+use super::reporter::{Reporter, Subject, describe_process};
+use super::techniques::{ATTACK_VERSION, INJECTED, PATCHED, SENSOR};
+use crate::permissions::Judged;
+use crate::permissions::rule::{Backing, Direction, Verdict, What};
+use crate::state::Scene;
+
+impl Reporter<'_> {
+    /// Tells of a change of who may execute memory.
+    pub(crate) fn permissions(&mut self, scene: &Scene<'_>, judged: &Judged<'_>) {
+        let Verdict::Told(what) = judged.verdict else {
+            return self.new_executable(scene, judged);
+        };
+        let activity = match judged.direction {
+            Direction::Added => Activity::ExecutablePermissionsAdded,
+            Direction::Removed => Activity::ExecutablePermissionsRemoved,
+        };
+        if !self.is_wanted(activity) {
+            return;
+        }
+        let process = describe_process(scene, judged.process);
+        let details = describe::memory(&judged.area);
+        let reason = reason(judged, what);
+        let detection = Detection {
+            reason: Some(reason.as_str().into()),
+            mitre_attack: Some(match what {
+                What::Patched | What::TextOpened => PATCHED,
+                _ => INJECTED,
+            }),
+            attack_version: Some(ATTACK_VERSION),
+            sensor: Some(SENSOR),
+            confidence: Some(confidence(what)),
+            first_seen: Some(Timestamp::from_ns(scene.now_ns)),
+            scans_confirmed: Some(1),
+        };
+        let parents = [Details::Process(&process)];
+        let record = Record::new(activity, Details::ProcessMemory(&details));
+        let mut record = record.with_parents(&parents);
+        record.detection = Some(&detection);
+        self.write(scene, Subject::of(scene, judged.process), &record);
+    }
+
+    /// Memory without a file that can be executed now and could not before, if that is no finding: what a runtime keeps
+    /// free for code is opened piece by piece.
+    fn new_executable(&mut self, scene: &Scene<'_>, judged: &Judged<'_>) {
+        let is_new = judged.before.is_some_and(|before| !before.was_executable);
+        if is_new && judged.direction == Direction::Added && judged.backing == Backing::Anonymous {
+            let activity = Activity::NewExecutableAnonymousMemoryMapped;
+            self.area(scene, activity, judged.process, &judged.area);
+        }
+    }
+}
+
+fn confidence(what: What) -> Confidence {
+    match what {
+        What::Stack | What::Heap | What::Patched | What::Data => Confidence::High,
+        What::Written | What::Shared | What::TextOpened => Confidence::Medium,
+        What::TakenBack => Confidence::Low,
+    }
+}
+
+/// One sentence: what it is, how large and where, what its permissions were and are, and why that is told of.
+fn reason(judged: &Judged<'_>, what: What) -> ArrayString<512> {
+    let area = &judged.area;
+    let (start, end) =
+        judged.before.map_or((area.start, area.end), |before| (before.start, before.end));
+    let subject = match judged.backing {
+        Backing::Stack => "of the stack",
+        Backing::Heap => "of the heap",
+        Backing::Anonymous => "of memory without a file",
+        Backing::Shared => "of shared memory",
+        Backing::File if area.is_main_executable => "of the program itself",
+        Backing::File => "of a mapped file",
+    };
+    let why = match what {
+        What::Stack => "can be executed, and no mapped file asks for such a stack",
+        What::Heap => "can be executed",
+        What::Written => {
+            "were written and can be executed now; they are no part of a runtime's reserved code cache"
+        }
+        What::Shared => "could be written and can be executed now",
+        What::Patched => "are text that was written to and can be executed again",
+        What::Data => "were written and can be executed now, which the file does not say of them",
+        What::TakenBack => "could be executed and cannot any more, while what is in them stays",
+        What::TextOpened => "are text by the file's own headers and cannot be executed any more",
+    };
+    let mut reason = ArrayString::new();
+    let bytes = end.saturating_sub(start);
+    // What does not fit is left out: the sentence begins with what matters.
+    let _ = write!(reason, "{bytes} bytes {subject} at {start:#x} {why}: ");
+    let _ = match judged.before {
+        Some(before) => write!(reason, "{} before, ", permissions(before.flags)),
+        None => write!(reason, "not there in the scan before, "),
+    };
+    let _ = write!(reason, "{} now", permissions(area.flags));
+    let returned = judged.before.is_some_and(|before| before.was_executable);
+    if returned && judged.direction == Direction::Added {
+        let _ = write!(reason, ", executable at an earlier time");
+    }
+    if judged.is_last {
+        let _ = write!(reason, "; more of this program is not told of");
+    }
+    reason
+}

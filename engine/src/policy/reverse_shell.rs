@@ -1,0 +1,209 @@
+//! §10.3: records of interpreters that a peer can command.
+
+use core::fmt::{self, Write};
+use core::net::IpAddr;
+
+use arrayvec::{ArrayString, ArrayVec};
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::detection::{Confidence, Detection};
+use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
+use panoptes_sinks::record::network_connection::NetworkConnectionDetails;
+use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
+use panoptes_sinks::record::value::{Flat, Wrapped};
+use panoptes_sinks::record::{Details, Record};
+
+use super::describe::{self, InterfaceAddresses};
+use super::reporter::{Reporter, Subject};
+use super::techniques::{
+    ATTACK_VERSION, LANGUAGE, LANGUAGE_AT_KNOWN_PORT, SENSOR, SHELL, SHELL_AT_KNOWN_PORT,
+    Techniques,
+};
+use crate::shells::direction::Direction;
+use crate::shells::interpreter::Kind;
+use crate::shells::judge::Reason;
+use crate::shells::{End, Finding, ReverseShells, Step, Through};
+use crate::state::Scene;
+
+/// Bytes of a sentence: two ways of a dozen processes.
+const REASON_BYTES: usize = 1024;
+/// Most of each kind that a record has; as many as are found.
+const PROCESSES_MAX: usize = 16;
+const DESCRIPTORS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 24;
+
+/// Ports at which connections of the web, mail and names are expected.
+const KNOWN_PORTS: &[u16] = &[25, 53, 80, 110, 143, 443, 465, 587, 853, 993, 995, 8080, 8443];
+
+impl ReverseShells for Reporter<'_> {
+    fn reverse_shell(&mut self, scene: &Scene<'_>, finding: &Finding<'_>) {
+        let activity = Activity::ReverseShellDetected;
+        if !self.is_wanted(activity) {
+            return;
+        }
+        let machine = &scene.snapshot.machine;
+        let interfaces = &scene.snapshot.interfaces;
+        let mut descriptors = ArrayVec::<FileDescriptorDetails<'_>, DESCRIPTORS_MAX>::new();
+        let mut addresses = ArrayVec::<Option<InterfaceAddresses<'_>>, CONNECTIONS_MAX>::new();
+        for member in finding.members {
+            for descriptor in member.descriptors.iter().take(descriptors.remaining_capacity()) {
+                descriptors.push(describe::file_descriptor(descriptor));
+            }
+            for connection in member.connections.iter().take(addresses.remaining_capacity()) {
+                addresses.push(InterfaceAddresses::of_connection(interfaces, connection));
+            }
+        }
+        let mut connections = ArrayVec::<NetworkConnectionDetails<'_>, CONNECTIONS_MAX>::new();
+        let all = finding.members.iter().flat_map(|member| member.connections);
+        for (connection, address) in all.zip(&addresses) {
+            connections.push(describe::network_connection(connection, address.as_ref()));
+        }
+        let mut processes = ArrayVec::<ShellProcess<'_>, PROCESSES_MAX>::new();
+        let (mut descriptor, mut connection) = (0, 0);
+        for member in finding.members.iter().take(PROCESSES_MAX) {
+            let held = descriptor..(descriptor + member.descriptors.len()).min(descriptors.len());
+            let of = connection..(connection + member.connections.len()).min(connections.len());
+            (descriptor, connection) = (held.end, of.end);
+            processes.push(ShellProcess {
+                process: Flat(describe::process(&member.process, machine.tsc_khz)),
+                file_descriptor_list: Wrapped(descriptors.get(held).unwrap_or_default()),
+                network_connection_list: Wrapped(connections.get(of).unwrap_or_default()),
+            });
+        }
+        let mut reason = ArrayString::<REASON_BYTES>::new();
+        // What does not fit is left out: the sentence begins with what matters.
+        let _ = write_reason(&mut reason, finding);
+        let detection = Detection {
+            reason: Some(reason.as_str().into()),
+            mitre_attack: Some(techniques(finding)),
+            attack_version: Some(ATTACK_VERSION),
+            sensor: Some(SENSOR),
+            confidence: Some(confidence(finding)),
+            first_seen: Some(Timestamp::from_ns(scene.now_ns)),
+            scans_confirmed: Some(1),
+        };
+        let details = ReverseShellDetails { process_list: Wrapped(&processes) };
+        let mut record = Record::new(activity, Details::ReverseShell(&details));
+        record.detection = Some(&detection);
+        let Some(shell) = finding.members.last() else { return };
+        self.write(scene, Subject::process(&shell.process), &record);
+    }
+}
+
+fn techniques(finding: &Finding<'_>) -> Techniques {
+    let (_, port) = peer(&finding.end);
+    let is_known = finding.direction != Direction::Accepted && KNOWN_PORTS.contains(&port);
+    match (finding.interpreter.kind, is_known) {
+        (Kind::Shell, false) => SHELL,
+        (Kind::Shell, true) => SHELL_AT_KNOWN_PORT,
+        (Kind::Language, false) => LANGUAGE,
+        (Kind::Language, true) => LANGUAGE_AT_KNOWN_PORT,
+    }
+}
+
+fn confidence(finding: &Finding<'_>) -> Confidence {
+    let is_tcp = matches!(finding.end, End::Connection(_));
+    match (finding.reason, finding.direction) {
+        (Reason::Commanded, Direction::Accepted | Direction::Outbound)
+            if is_tcp && finding.out_end.is_none() =>
+        {
+            Confidence::High
+        }
+        _ => Confidence::Medium,
+    }
+}
+
+fn peer(end: &End) -> (IpAddr, u16) {
+    match end {
+        End::Connection(facts) => (facts.destination.to_canonical(), facts.destination_port),
+        End::Datagram(ends, _) => (ends.destination.to_canonical(), ends.destination_port),
+    }
+}
+
+fn own(end: &End) -> (IpAddr, u16) {
+    match end {
+        End::Connection(facts) => (facts.source.to_canonical(), facts.source_port),
+        End::Datagram(ends, _) => (ends.source.to_canonical(), ends.source_port),
+    }
+}
+
+fn write_reason(out: &mut impl Write, finding: &Finding<'_>) -> fmt::Result {
+    let shell = finding.members.len().saturating_sub(1);
+    let (own, peer) = (Address(own(&finding.end)), Address(peer(&finding.end)));
+    match finding.reason {
+        Reason::Commanded => write!(out, "{} takes commands from {peer}", Name(finding, shell))?,
+        Reason::Opened => write!(
+            out,
+            "{}, which was given a program, opened a connection itself and takes input from {peer}",
+            Name(finding, shell)
+        )?,
+        Reason::OneLiner => write!(
+            out,
+            "{} is run by a program that was given on a command line, with {peer} for input",
+            Name(finding, shell)
+        )?,
+    }
+    out.write_str(" and what it writes goes there, over ")?;
+    match (&finding.end, finding.direction) {
+        (End::Datagram(_, protocol), _) => {
+            write!(out, "a socket of IP protocol {protocol} at {own}")?;
+        }
+        (End::Connection(_), Direction::Accepted) => {
+            write!(out, "a connection that was accepted at {own}")?;
+        }
+        (End::Connection(_), Direction::Outbound) => {
+            write!(out, "an outbound connection from {own}")?;
+        }
+        (End::Connection(_), Direction::Unknown) => write!(
+            out,
+            "a connection at {own} (whether it is outbound or was accepted is not known: it was there before it was \
+             watched)"
+        )?,
+    }
+    if let Some(other) = &finding.out_end {
+        write!(out, ", back over another one from {}", Address(self::own(other)))?;
+    }
+    write!(out, "; in: {}", Way(finding, finding.inward))?;
+    write!(out, "; out: {}", Way(finding, finding.outward))
+}
+
+/// A process in a sentence: `bash (pid 124)`.
+struct Name<'a>(&'a Finding<'a>, usize);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(member) = self.0.members.get(self.1) else { return Ok(()) };
+        write!(f, "{} (pid {})", member.process.name.escape_ascii(), member.process.process_id)
+    }
+}
+
+/// Processes one behind the other, with what is between them.
+struct Way<'a>(&'a Finding<'a>, &'a [Step]);
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in self.1 {
+            Name(self.0, step.member).fmt(f)?;
+            match step.through {
+                None => {}
+                Some(Through::Pipe(number)) => write!(f, " → pipe {number} → ")?,
+                Some(Through::Unix) => f.write_str(" → socket pair → ")?,
+                Some(Through::Terminal(number)) => write!(f, " → pseudoterminal {number} → ")?,
+                Some(Through::Connection) => f.write_str(" → connection within the machine → ")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An address and a port.
+struct Address((IpAddr, u16));
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            (IpAddr::V4(address), port) => write!(f, "{address}:{port}"),
+            (IpAddr::V6(address), port) => write!(f, "[{address}]:{port}"),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! §10.6: records of files whose content may have changed while they were open.
+
+use core::fmt::Write as _;
+
+use arrayvec::ArrayString;
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::detection::{Confidence, Detection};
+use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
+use panoptes_sinks::record::value::Hash;
+use panoptes_sinks::record::{Details, Record};
+
+use super::describe;
+use super::reporter::{Reporter, Subject};
+use super::techniques::{ATTACK_VERSION, CONTENT, SENSOR};
+use crate::state::Scene;
+use crate::written::{ContentChange, ContentChanges};
+
+/// Bytes of the longest sentence: three numbers of 20 digits, two times and what stands between.
+const REASON_BYTES: usize = 320;
+
+impl ContentChanges for Reporter<'_> {
+    fn content_changed(&mut self, scene: &Scene<'_>, change: &ContentChange<'_>) {
+        let activity = Activity::FileDescriptorFileContentChange;
+        if !self.is_wanted(activity) {
+            return;
+        }
+        let process = describe::process(&change.process, scene.snapshot.machine.tsc_khz);
+        let hashes = change.hashes;
+        let details = FileDescriptorDetails {
+            file_descriptor_inode_hash_sha1: hashes.map(|hashes| Hash(hashes.sha1)),
+            file_descriptor_inode_hash_sha256: hashes.map(|hashes| Hash(hashes.sha256)),
+            file_descriptor_inode_hash_md5: hashes.map(|hashes| Hash(hashes.md5)),
+            ..describe::file_descriptor(&change.descriptor)
+        };
+        let size = change.descriptor.inode.map_or(0, |inode| inode.size);
+        let has_other_size = size != change.opened.size;
+        let reason = reason(change);
+        let detection = Detection {
+            reason: Some(reason.as_str().into()),
+            mitre_attack: Some(CONTENT),
+            attack_version: Some(ATTACK_VERSION),
+            sensor: Some(SENSOR),
+            // What was written may have been the same as before.
+            confidence: Some(if has_other_size { Confidence::High } else { Confidence::Medium }),
+            first_seen: Some(Timestamp::from_ns(change.since_ns)),
+            scans_confirmed: Some(1),
+        };
+        let mut record = Record::new(activity, Details::FileDescriptor(&details));
+        let parents = [Details::Process(&process)];
+        record = record.with_parents(&parents);
+        record.detection = Some(&detection);
+        self.write(scene, Subject::process(&change.process), &record);
+    }
+}
+
+fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
+    let mut reason = ArrayString::new();
+    let Some(inode) = change.descriptor.inode else { return reason };
+    let opened = &change.opened;
+    let (before, after) = (
+        Timestamp::from_ns(opened.modify_time_ns).text(),
+        Timestamp::from_ns(inode.modify_time_ns).text(),
+    );
+    let text = |bytes| str::from_utf8(bytes).unwrap_or_default();
+    let (before, after) = (text(&before), text(&after));
+    // What does not fit is left out: the sentence begins with what matters.
+    let _ = if opened.size == inode.size && opened.modify_time_ns == inode.modify_time_ns {
+        write!(
+            reason,
+            "closed with {} bytes, modified at {after}, when it had only just been opened",
+            inode.size
+        )
+    } else {
+        write!(
+            reason,
+            "closed after it was modified: {} bytes, modified at {after}; when it was first seen open {} bytes, \
+             modified at {before}",
+            inode.size, opened.size
+        )
+    };
+    if let Some(partial) = change.partial {
+        let (resident, pages) = (partial.resident, partial.pages);
+        let _ = write!(reason, "; no hashes: {resident} of {pages} pages are in memory");
+    } else if change.hashes.is_none() {
+        let _ = write!(reason, "; no hashes: it is not in memory, or was still being written");
+    }
+    reason
+}

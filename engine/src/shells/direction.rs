@@ -1,0 +1,149 @@
+//! Which end began a connection: the kernel does not keep that, so it follows from what listens.
+//!
+//! A connection whose own port something of its network namespace listens at, or has listened at since we came, was
+//! accepted; any other one began here, unless it was there when we came: whoever accepted it may have closed its
+//! listener before.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::sock::{Endpoints, TcpState};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::address::{AddressMap, Insertion};
+use crate::limits::Limits;
+use crate::walk::{ConnectionRow, Snapshot, SocketRow};
+
+/// Which end of a connection began it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// The peer: this end accepted it.
+    Accepted,
+    /// This end.
+    Outbound,
+    /// It was there when we came, and nothing has listened at its port since; or more listens than can be remembered.
+    Unknown,
+}
+
+/// Most ports with a listener that are remembered.
+const LISTENERS_MAX: usize = 16_384;
+
+/// What has listened, and which connections were there when we came.
+#[derive(Debug)]
+pub struct Directions {
+    seed: u64,
+    listeners: AddressMap,
+    first: AddressMap,
+    has_begun: bool,
+    /// Whether more listens at once than can be remembered: then nothing is known to have begun here.
+    is_full: bool,
+}
+
+impl Directions {
+    /// Allocates for `limits`; `seed` is random and secret from the guests.
+    pub fn new(limits: &Limits, seed: u64) -> Self {
+        Self {
+            seed,
+            listeners: AddressMap::new(LISTENERS_MAX, seed.rotate_left(7)),
+            first: AddressMap::new(limits.connections as usize, seed.rotate_left(13)),
+            has_begun: false,
+            is_full: false,
+        }
+    }
+
+    /// Remembers so many listeners only.
+    #[cfg(test)]
+    pub(super) fn remember_listeners(&mut self, count: usize) {
+        self.listeners = AddressMap::new(count, self.seed);
+    }
+
+    /// Takes note of what listens now.
+    pub fn update(&mut self, snapshot: &Snapshot) {
+        self.is_full = false;
+        if !self.note_listeners(snapshot) {
+            // Whoever makes so many listeners makes us forget those that are no more.
+            self.listeners.clear();
+            self.is_full = !self.note_listeners(snapshot);
+        }
+        if !self.has_begun {
+            for row in snapshot.connections.iter().filter(|row| !listens(row)) {
+                self.first.insert(key_of(row, self.seed), 0);
+            }
+        }
+        self.has_begun = true;
+    }
+
+    /// Takes note of all that listens now; whether there was room.
+    fn note_listeners(&mut self, snapshot: &Snapshot) -> bool {
+        let mut has_room = true;
+        for row in snapshot.connections.iter().filter(|row| listens(row)) {
+            let ends = &row.endpoints;
+            let key = self.port(row.network_namespace, ends.source, ends.source_port);
+            has_room &= self.listeners.insert(key, 0) != Insertion::Full;
+        }
+        has_room
+    }
+
+    /// Which end began a connection.
+    pub fn of(&self, row: &ConnectionRow) -> Direction {
+        let ends = &row.endpoints;
+        let any = [
+            ends.source,
+            ends.source.to_canonical(),
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv6Addr::UNSPECIFIED.into(),
+        ];
+        let listens = |address| {
+            let key = self.port(row.network_namespace, address, ends.source_port);
+            self.listeners.get(key).is_some()
+        };
+        if any.into_iter().any(listens) {
+            Direction::Accepted
+        } else if self.is_full || self.first.get(key_of(row, self.seed)).is_some() {
+            Direction::Unknown
+        } else {
+            Direction::Outbound
+        }
+    }
+
+    fn port(&self, namespace: u32, address: IpAddr, port: u16) -> u64 {
+        let mut bytes = [0; 22];
+        bytes[..16].copy_from_slice(&octets(address));
+        bytes[16..18].copy_from_slice(&port.to_le_bytes());
+        bytes[18..].copy_from_slice(&namespace.to_le_bytes());
+        xxh3_64_with_seed(&bytes, self.seed) | 1
+    }
+}
+
+pub(super) fn listens(row: &ConnectionRow) -> bool {
+    TcpState::from_number(row.endpoints.state) == Some(TcpState::Listen)
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// What tells one connection from all others: its socket and its addresses and ports.
+pub fn key_of(row: &ConnectionRow, seed: u64) -> u64 {
+    key_of_ends(&row.endpoints, row.address, u16::MAX, seed)
+}
+
+/// The same of a socket that is no TCP connection; nothing where it has no addresses. The kernel uses the memory of one
+/// that was closed for the next.
+pub fn key_of_datagram(row: &SocketRow, seed: u64) -> Option<u64> {
+    Some(key_of_ends(row.endpoints.as_ref()?, row.address, row.protocol, seed))
+}
+
+fn key_of_ends(ends: &Endpoints, socket: KernelVa, protocol: u16, seed: u64) -> u64 {
+    let mut bytes = [0; 46];
+    bytes[..16].copy_from_slice(&octets(ends.source));
+    bytes[16..32].copy_from_slice(&octets(ends.destination));
+    bytes[32..34].copy_from_slice(&ends.source_port.to_le_bytes());
+    bytes[34..36].copy_from_slice(&ends.destination_port.to_le_bytes());
+    bytes[36..44].copy_from_slice(&socket.0.to_le_bytes());
+    bytes[44..].copy_from_slice(&protocol.to_le_bytes());
+    xxh3_64_with_seed(&bytes, seed) | 1
+}

@@ -1,0 +1,372 @@
+//! What is told of a reverse shell: its processes in order, what each of them holds of the chain, and the ways.
+
+use core::ops::Range;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::kernel::sock::Endpoints;
+
+use super::direction::Direction;
+use super::graph::{Object, Search, object_of};
+use super::interpreter::Interpreter;
+use super::judge::Reason;
+use super::rows::{holds, line_of};
+use super::{Candidate, ReverseShells, Shell, Shells};
+use crate::state::facts::{ConnectionFacts, DescriptorFacts, FileName, ProcessFacts};
+use crate::state::process::Process;
+use crate::state::{Limit, Scene, State};
+use crate::walk::{FileRow, NONE, Snapshot};
+
+/// Most processes of a chain that are told of.
+pub(super) const MEMBERS_MAX: usize = 16;
+/// Most descriptors of all of them together, and of one.
+const DESCRIPTORS_MAX: usize = 64;
+const DESCRIPTORS_OF_ONE: usize = 8;
+/// Most connections of all of them together.
+const CONNECTIONS_MAX: usize = 24;
+/// Most ends of pipes, pairs and connections in a chain.
+const OBJECTS_MAX: usize = 64;
+/// Bytes of the names of all descriptors.
+pub(super) const NAMES_BYTES: usize = 16 * 1024;
+
+/// An interpreter that a peer can command.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding<'a> {
+    /// Why it is told of.
+    pub reason: Reason,
+    /// Which end began the connection.
+    pub direction: Direction,
+    /// The connection.
+    pub end: End,
+    /// The connection that what the interpreter writes goes to, where that is another one to the same peer.
+    pub out_end: Option<End>,
+    /// What takes the commands.
+    pub interpreter: Interpreter,
+    /// The processes, from the connection's holder to the interpreter.
+    pub members: &'a [Member<'a>],
+    /// How commands come in, from the connection on: each process, and through what it hands them on.
+    pub inward: &'a [Step],
+    /// How what the interpreter writes gets out, from that on.
+    pub outward: &'a [Step],
+}
+
+/// A connection's end here.
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    /// Of TCP.
+    Connection(ConnectionFacts),
+    /// Of another protocol, with its number (`IPPROTO_*`).
+    Datagram(Endpoints, u16),
+}
+
+/// A process of the chain.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    /// What it is.
+    pub process: ProcessFacts<'a>,
+    /// Its descriptors that belong to the chain.
+    pub descriptors: &'a [DescriptorFacts<'a>],
+    /// Its connections that do.
+    pub connections: &'a [ConnectionFacts],
+}
+
+/// One process of a way, and through what it hands bytes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Step {
+    /// Which of the members.
+    pub member: usize,
+    /// Through what, or nothing at the way's end.
+    pub through: Option<Through>,
+}
+
+/// Through what bytes go from one process to another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Through {
+    /// A pipe or FIFO, by its number.
+    Pipe(u64),
+    /// A pair of AF_UNIX sockets.
+    Unix,
+    /// A pseudoterminal, by its number.
+    Terminal(u32),
+    /// A connection within the machine.
+    Connection,
+}
+
+/// A process while the chain is put together.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    process: u32,
+    table: u32,
+}
+
+type Parts = ArrayVec<Part, MEMBERS_MAX>;
+type Objects = ArrayVec<Object, OBJECTS_MAX>;
+
+impl Shells {
+    /// Tells of a connection and the interpreter that it commands. `false` when that must wait: a process of the chain was
+    /// not told of yet.
+    pub(super) fn tell(
+        &mut self,
+        scene: &Scene<'_>,
+        state: &State,
+        shell: &Shell,
+        candidate: &Candidate,
+        out: &mut dyn ReverseShells,
+    ) -> bool {
+        let snapshot = scene.snapshot;
+        let parts = self.parts(snapshot, shell, candidate);
+        let objects = self.objects(snapshot, candidate);
+        let mut known: ArrayVec<Option<&Process>, MEMBERS_MAX> = ArrayVec::new();
+        known.extend(parts.iter().map(|_| None));
+        for (_, process) in state.processes() {
+            let place = parts.iter().position(|part| part.process == process.row());
+            if let Some(known) = place.and_then(|place| known.get_mut(place)) {
+                *known = Some(process);
+            }
+        }
+        // One that was only just forked is told of a scan later. One that finds no room never is.
+        let has_room = state.usage(Limit::Processes).untracked == 0;
+        if has_room && known.iter().any(Option::is_none) {
+            return false;
+        }
+        self.name_descriptors(snapshot, &parts, &objects);
+        let names = &self.names;
+        let mut descriptors = ArrayVec::<DescriptorFacts<'_>, DESCRIPTORS_MAX>::new();
+        let mut connections = ArrayVec::<ConnectionFacts, CONNECTIONS_MAX>::new();
+        let mut ranges = ArrayVec::<(Range<usize>, Range<usize>), MEMBERS_MAX>::new();
+        let mut at = 0;
+        for &part in &parts {
+            let starts = (descriptors.len(), connections.len());
+            each_descriptor(snapshot, part, &objects, |descriptor, threads| {
+                if descriptors.is_full() {
+                    return;
+                }
+                let facts = DescriptorFacts::read_unnamed(snapshot, descriptor, threads);
+                let name = next_name(names, &mut at);
+                descriptors.push(DescriptorFacts { name: name.or(facts.name), ..facts });
+                let file = snapshot.files.at(descriptor.file);
+                let facts = file.and_then(|file| connection_of(snapshot, file, descriptor.index));
+                let Some(facts) = facts.filter(|_| !connections.is_full()) else { return };
+                // Each once, by its lowest descriptor.
+                if !connections[starts.1..].iter().any(|seen| is_same(seen, &facts)) {
+                    connections.push(facts);
+                }
+            });
+            ranges.push((starts.0..descriptors.len(), starts.1..connections.len()));
+        }
+        let mut members = ArrayVec::<Member<'_>, MEMBERS_MAX>::new();
+        for (process, (held, connected)) in known.iter().zip(&ranges) {
+            members.push(Member {
+                process: process.map(|process| process.facts(scene.strings)).unwrap_or_default(),
+                descriptors: &descriptors[held.clone()],
+                connections: &connections[connected.clone()],
+            });
+        }
+        let inward = steps(snapshot, &parts, &self.inward, candidate.inward, shell);
+        let mut outward = steps(snapshot, &parts, &self.outward, candidate.outward, shell);
+        outward.reverse();
+        turn(&mut outward);
+        let end = |object| match object {
+            Object::Connection(at) => snapshot
+                .connections
+                .at(at)
+                .map(|row| End::Connection(ConnectionFacts::read(row, None))),
+            Object::Datagram(at) => {
+                let row = snapshot.sockets.at(at)?;
+                Some(End::Datagram(row.endpoints?, row.protocol))
+            }
+            Object::Pipe(_) | Object::Unix(_) | Object::Terminal(_) => None,
+        };
+        let (Some(end), out_end) = (end(candidate.object), end(candidate.out_object)) else {
+            return true;
+        };
+        let (Some(reason), Some(interpreter)) = (candidate.reason, shell.interpreter) else {
+            return true;
+        };
+        let finding = Finding {
+            reason,
+            direction: candidate.direction,
+            end,
+            out_end: out_end.filter(|_| candidate.object != candidate.out_object),
+            interpreter,
+            members: &members,
+            inward: &inward,
+            outward: &outward,
+        };
+        out.reverse_shell(scene, &finding);
+        true
+    }
+
+    /// The chain's processes: those of the interpreter's line that hold the connection too, then those that commands come
+    /// through, then those that only what it writes goes through, then the interpreter.
+    fn parts(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> Parts {
+        let mut parts = Parts::new();
+        let mut push = |process: u32, table: u32| {
+            // The last place is the interpreter's.
+            let is_new = !parts.iter().any(|part: &Part| part.process == process);
+            if is_new && process != shell.process && parts.len() + 1 < MEMBERS_MAX {
+                parts.push(Part { process, table });
+            }
+        };
+        let index = |row: *const crate::walk::ProcessRow| {
+            snapshot.processes.iter().position(|process| core::ptr::eq(process, row))
+        };
+        let mut line = ArrayVec::<(u32, u32), MEMBERS_MAX>::new();
+        for process in line_of(snapshot, shell.process).skip(1) {
+            if holds(snapshot, process, candidate.object)
+                && let Some(at) = index(process)
+                && !line.is_full()
+            {
+                line.push((at as u32, process.files));
+            }
+        }
+        for &(process, table) in line.iter().rev() {
+            push(process, table);
+        }
+        for hop in self.inward.path(candidate.inward) {
+            if let Some(process) = self.index_of(shell, hop.table) {
+                push(process, hop.table);
+            }
+        }
+        let mut back = ArrayVec::<u32, MEMBERS_MAX>::new();
+        back.extend(self.outward.path(candidate.outward).map(|hop| hop.table).take(MEMBERS_MAX));
+        for &table in &back {
+            if let Some(process) = self.index_of(shell, table) {
+                push(process, table);
+            }
+        }
+        parts.push(Part { process: shell.process, table: shell.table });
+        parts
+    }
+
+    /// All ends of the pipes, pairs and connections of a chain.
+    fn objects(&self, snapshot: &Snapshot, candidate: &Candidate) -> Objects {
+        let mut objects = Objects::new();
+        let mut push = |object: Object| {
+            if !objects.contains(&object) && !objects.is_full() {
+                objects.push(object);
+            }
+        };
+        push(candidate.object);
+        push(candidate.out_object);
+        let ways = [(&self.inward, candidate.inward), (&self.outward, candidate.outward)];
+        for (search, hop) in ways {
+            for hop in search.path(hop) {
+                push(hop.object);
+                let inner = snapshot.descriptors.at(hop.inner);
+                if let Some(object) = inner.and_then(|row| object_of(snapshot, row.file)) {
+                    push(object);
+                }
+            }
+        }
+        objects
+    }
+
+    /// Writes the names of the chain's descriptors one after the other, each behind its length.
+    fn name_descriptors(&mut self, snapshot: &Snapshot, parts: &Parts, objects: &Objects) {
+        let (names, buffers) = (&mut self.names, &mut self.buffers);
+        names.clear();
+        for &part in parts {
+            each_descriptor(snapshot, part, objects, |descriptor, _| {
+                let facts = DescriptorFacts::read(snapshot, descriptor, &[], buffers);
+                let text = match facts.name {
+                    Some(FileName::Text(text)) => text,
+                    _ => &[],
+                };
+                let room = names.capacity() - names.len();
+                let text = if text.len() + 2 <= room { text } else { &[] };
+                if room >= 2 {
+                    names.extend_from_slice(&(text.len() as u16).to_le_bytes());
+                    names.extend_from_slice(text);
+                }
+            });
+        }
+    }
+}
+
+/// What an open file is a connection of, as a descriptor has it.
+fn connection_of(snapshot: &Snapshot, file: &FileRow, descriptor: u32) -> Option<ConnectionFacts> {
+    match snapshot.connections.at(file.connection) {
+        Some(row) => Some(ConnectionFacts::read(row, Some(descriptor))),
+        None => ConnectionFacts::read_datagram(snapshot.sockets.at(file.socket)?, Some(descriptor)),
+    }
+}
+
+fn is_same(one: &ConnectionFacts, other: &ConnectionFacts) -> bool {
+    let ends = |facts: &ConnectionFacts| {
+        (facts.source, facts.source_port, facts.destination, facts.destination_port)
+    };
+    ends(one) == ends(other) && one.network_namespace == other.network_namespace
+}
+
+/// The next of the names that [`Shells::name_descriptors`] wrote.
+fn next_name<'a>(names: &'a [u8], at: &mut usize) -> Option<FileName<'a>> {
+    let length = names.get(*at..*at + 2)?;
+    let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
+    let text = names.get(*at + 2..*at + 2 + length)?;
+    *at += 2 + length;
+    (!text.is_empty()).then_some(FileName::Text(text))
+}
+
+/// Hands the descriptors of a process that belong to a chain, and its table's threads, to `take`.
+fn each_descriptor<'a>(
+    snapshot: &'a Snapshot,
+    part: Part,
+    objects: &Objects,
+    mut take: impl FnMut(&'a crate::walk::DescriptorRow, &'a [u32]),
+) {
+    let Some(table) = snapshot.files_structs.at(part.table) else { return };
+    let threads = snapshot.files_threads.range(&table.threads);
+    let rows = snapshot.descriptors.range(&table.descriptors).iter();
+    let rows = rows.filter(|row| {
+        object_of(snapshot, row.file).is_some_and(|object| objects.contains(&object))
+    });
+    rows.take(DESCRIPTORS_OF_ONE).for_each(|row| take(row, threads));
+}
+
+/// A way's processes from the connection to the interpreter.
+fn steps(
+    snapshot: &Snapshot,
+    parts: &Parts,
+    search: &Search,
+    hop: u32,
+    shell: &Shell,
+) -> ArrayVec<Step, MEMBERS_MAX> {
+    let mut steps = ArrayVec::new();
+    let member = |table| parts.iter().rposition(|part| part.table == table);
+    let mut path = search.path(hop).peekable();
+    while let Some(hop) = path.next() {
+        let through = path.peek().map(|inner| through(snapshot, inner.object));
+        if let Some(member) = member(hop.table)
+            && !steps.is_full()
+        {
+            steps.push(Step { member, through });
+        }
+    }
+    if hop == NONE
+        && let Some(member) = member(shell.table)
+    {
+        steps.push(Step { member, through: None });
+    }
+    steps
+}
+
+/// After a way was reversed: what each hands bytes on through is what the next got them by.
+fn turn(steps: &mut ArrayVec<Step, MEMBERS_MAX>) {
+    for at in 0..steps.len() {
+        steps[at].through = steps.get(at + 1).and_then(|next| next.through);
+    }
+}
+
+fn through(snapshot: &Snapshot, object: Object) -> Through {
+    match object {
+        Object::Pipe(inode) => {
+            Through::Pipe(snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino))
+        }
+        Object::Unix(_) => Through::Unix,
+        Object::Terminal(at) => {
+            let row = snapshot.terminals.at(at);
+            Through::Terminal(row.map_or(0, |row| row.number))
+        }
+        Object::Connection(_) | Object::Datagram(_) => Through::Connection,
+    }
+}

@@ -1,0 +1,576 @@
+//! How bytes can get from one process to another: which processes hold the ends of which pipes, socket pairs,
+//! pseudoterminals and connections.
+//!
+//! [`Graph::build`] indexes a scan's descriptors, [`Search`] follows bytes from a descriptor on, breadth first, towards
+//! where they come from or where they go to. A process passes bytes on only if it holds both: what it gets them from,
+//! open for reading, and what it gives them to, open for writing. All is bounded, and nothing is allocated.
+
+use core::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
+use panoptes_decoders::kernel::inode::mode;
+use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, SOCK_STREAM, TcpState};
+use panoptes_decoders::kernel::unix_sock::AF_UNIX;
+
+use crate::limits::Limits;
+use crate::walk::{ConnectionRow, DescriptorRow, FileRow, NONE, Snapshot};
+
+/// Most hops of one search.
+const HOPS_MAX: usize = 512;
+/// Most processes in a row that bytes are followed through.
+const DEPTH_MAX: u32 = 12;
+/// Most descriptors that are looked at in one scan, of all searches together.
+const STEPS_MAX: u32 = 100_000;
+/// A process with more AF_UNIX connections than this serves many others: what one of them says is not what
+/// another hears.
+const HUB_CONNECTIONS: usize = 8;
+
+/// Something that bytes go through, as one of its ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Object {
+    /// A pipe or FIFO, by the index of its inode.
+    Pipe(u32),
+    /// One AF_UNIX socket, by its index in [`Snapshot::sockets`].
+    Unix(u32),
+    /// One end of a pseudoterminal, by its index in [`Snapshot::terminals`].
+    Terminal(u32),
+    /// A TCP connection, by its index in [`Snapshot::connections`].
+    Connection(u32),
+    /// A socket of IPv4 or IPv6 that is no TCP connection and sends to somebody, by its index in
+    /// [`Snapshot::sockets`].
+    Datagram(u32),
+}
+
+/// Which way a search follows bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// To where they come from.
+    Back,
+    /// To where they go to.
+    On,
+}
+
+impl Way {
+    /// How a process must hold what bytes come to it from, or go from it to, on this way.
+    const fn outer_mode(self) -> u32 {
+        match self {
+            Self::Back => FMODE_READ,
+            Self::On => FMODE_WRITE,
+        }
+    }
+
+    /// How the process at the other end must hold it.
+    const fn inner_mode(self) -> u32 {
+        match self {
+            Self::Back => FMODE_WRITE,
+            Self::On => FMODE_READ,
+        }
+    }
+}
+
+/// One step of a search: a process, and what it gets bytes from or gives them to.
+#[derive(Clone, Copy, Debug)]
+pub struct Hop {
+    /// Index of its table of descriptors.
+    pub table: u32,
+    /// What is further out.
+    pub object: Object,
+    /// Index of the descriptor that leads to that.
+    pub outer: u32,
+    /// Index of the descriptor towards where the search began, or [`NONE`] there.
+    pub inner: u32,
+    /// The hop before it, or [`NONE`].
+    pub parent: u32,
+    depth: u32,
+}
+
+/// Who holds what, in one scan.
+#[derive(Debug)]
+pub struct Graph {
+    /// By open file, its first descriptor; by descriptor, the next of the same file.
+    first_descriptor: Vec<u32>,
+    next_descriptor: Vec<u32>,
+    /// By descriptor, the table that it is in.
+    tables: Vec<u32>,
+    /// By inode, the first open file of a pipe; by terminal, its first open file; by file, the next of the same.
+    first_of_pipe: Vec<u32>,
+    first_of_terminal: Vec<u32>,
+    next_file: Vec<u32>,
+    /// By table of descriptors, its first process; by process, the next with the same table.
+    first_process: Vec<u32>,
+    next_process: Vec<u32>,
+    /// By AF_UNIX socket, the first one that sends to it and is not sent to by it; by socket, the next of those.
+    first_sender: Vec<u32>,
+    next_sender: Vec<u32>,
+    /// By connection, its open file.
+    file_of_connection: Vec<u32>,
+    steps: u32,
+}
+
+/// Puts `index` in front of the list of `owner`.
+fn chain(first: &mut [u32], next: &mut [u32], owner: u32, index: u32) {
+    if let (Some(first), Some(next)) = (first.get_mut(owner as usize), next.get_mut(index as usize))
+    {
+        *next = core::mem::replace(first, index);
+    }
+}
+
+fn reset(list: &mut Vec<u32>, length: usize) {
+    list.clear();
+    list.resize(length.min(list.capacity()), NONE);
+}
+
+/// The members of a list.
+fn members<'a>(first: &'a [u32], next: &'a [u32], owner: u32) -> impl Iterator<Item = u32> + 'a {
+    let mut at = first.get(owner as usize).copied().unwrap_or(NONE);
+    // Each index is in one list, once.
+    (0..=next.len()).map_while(move |_| {
+        let this = at;
+        at = next.get(this as usize).copied()?;
+        Some(this)
+    })
+}
+
+impl Graph {
+    /// Allocates for `limits`.
+    pub fn new(limits: &Limits) -> Self {
+        let files = limits.files_seen_max();
+        let descriptors = limits.file_descriptors_seen_max();
+        let processes = limits.processes_seen_max();
+        Self {
+            first_descriptor: Vec::with_capacity(files),
+            next_descriptor: Vec::with_capacity(descriptors),
+            tables: Vec::with_capacity(descriptors),
+            first_of_pipe: Vec::with_capacity(files),
+            first_of_terminal: Vec::with_capacity(files),
+            next_file: Vec::with_capacity(files),
+            first_process: Vec::with_capacity(processes),
+            next_process: Vec::with_capacity(processes),
+            first_sender: Vec::with_capacity(files),
+            next_sender: Vec::with_capacity(files),
+            file_of_connection: Vec::with_capacity(limits.connections_seen_max()),
+            steps: 0,
+        }
+    }
+
+    /// Indexes a scan.
+    pub fn build(&mut self, snapshot: &Snapshot) {
+        self.steps = 0;
+        reset(&mut self.first_descriptor, snapshot.files.len());
+        reset(&mut self.next_descriptor, snapshot.descriptors.len());
+        for (index, row) in snapshot.descriptors.iter().enumerate() {
+            chain(&mut self.first_descriptor, &mut self.next_descriptor, row.file, index as u32);
+        }
+        reset(&mut self.tables, snapshot.descriptors.len());
+        for (index, table) in snapshot.files_structs.iter().enumerate() {
+            let range = table.descriptors.start as usize..table.descriptors.end as usize;
+            self.tables.get_mut(range).unwrap_or_default().fill(index as u32);
+        }
+        reset(&mut self.first_of_pipe, snapshot.inodes.len());
+        reset(&mut self.first_of_terminal, snapshot.terminals.len());
+        reset(&mut self.next_file, snapshot.files.len());
+        reset(&mut self.file_of_connection, snapshot.connections.len());
+        for (index, file) in snapshot.files.iter().enumerate() {
+            let index = index as u32;
+            if file.terminal != NONE {
+                chain(&mut self.first_of_terminal, &mut self.next_file, file.terminal, index);
+            } else if is_pipe(snapshot, file) {
+                chain(&mut self.first_of_pipe, &mut self.next_file, file.inode, index);
+            }
+            let connection = snapshot.connections.at(file.connection);
+            if connection.is_some_and(|row| row.file == file.address)
+                && let Some(place) = self.file_of_connection.get_mut(file.connection as usize)
+            {
+                *place = index;
+            }
+        }
+        reset(&mut self.first_process, snapshot.files_structs.len());
+        reset(&mut self.next_process, snapshot.processes.len());
+        for (index, process) in snapshot.processes.iter().enumerate() {
+            chain(&mut self.first_process, &mut self.next_process, process.files, index as u32);
+        }
+        reset(&mut self.first_sender, snapshot.sockets.len());
+        reset(&mut self.next_sender, snapshot.sockets.len());
+        for (index, socket) in snapshot.sockets.iter().enumerate() {
+            let index = index as u32;
+            let answers = snapshot.sockets.at(socket.peer).is_some_and(|peer| peer.peer == index);
+            if socket.peer != NONE && !answers {
+                chain(&mut self.first_sender, &mut self.next_sender, socket.peer, index);
+            }
+        }
+    }
+
+    /// Whether more descriptors were to be looked at than one scan may.
+    pub fn is_exhausted(&self) -> bool {
+        self.steps >= STEPS_MAX
+    }
+
+    /// The table that a descriptor is in.
+    pub fn table_of(&self, descriptor: u32) -> Option<u32> {
+        self.tables.get(descriptor as usize).copied().filter(|&table| table != NONE)
+    }
+
+    /// The processes that share a table of descriptors, by index.
+    pub fn processes_of(&self, table: u32) -> impl Iterator<Item = u32> {
+        members(&self.first_process, &self.next_process, table)
+    }
+
+    /// The descriptors that lead to an open file, by index.
+    pub fn descriptors_of(&self, file: u32) -> impl Iterator<Item = u32> {
+        members(&self.first_descriptor, &self.next_descriptor, file)
+    }
+
+    /// The open file of a connection, if a descriptor leads to it.
+    fn file_of_connection(&self, connection: u32) -> Option<u32> {
+        self.file_of_connection.get(connection as usize).copied().filter(|&file| file != NONE)
+    }
+
+    /// Whether a descriptor of a table leads to a connection or another socket.
+    pub fn holds(&mut self, snapshot: &Snapshot, table: u32, object: Object) -> bool {
+        let file = match object {
+            Object::Connection(at) => self.file_of_connection(at),
+            Object::Unix(at) | Object::Datagram(at) => snapshot.sockets.at(at).map(|row| row.file),
+            Object::Pipe(_) | Object::Terminal(_) => None,
+        };
+        file.is_some_and(|file| self.has_file(table, file))
+    }
+
+    /// Whether a descriptor of a table leads to an open file.
+    fn has_file(&mut self, table: u32, file: u32) -> bool {
+        let mut steps = 0;
+        let found = self.descriptors_of(file).any(|descriptor| {
+            steps += 1;
+            self.table_of(descriptor) == Some(table)
+        });
+        self.steps = self.steps.saturating_add(steps);
+        found
+    }
+
+    /// Whether a table has so many AF_UNIX connections that its process serves many others. What it has with itself does
+    /// not count, nor does what it has twice.
+    fn is_a_hub(&mut self, snapshot: &Snapshot, table: u32) -> bool {
+        let Some(row) = snapshot.files_structs.at(table) else { return false };
+        let mut sockets = ArrayVec::<u32, HUB_CONNECTIONS>::new();
+        for row in snapshot.descriptors.range(&row.descriptors) {
+            self.steps = self.steps.saturating_add(1);
+            let at = snapshot.files.at(row.file).map_or(NONE, |file| file.socket);
+            let Some(socket) = snapshot.sockets.at(at) else { continue };
+            if socket.peer == NONE || sockets.contains(&at) {
+                continue;
+            }
+            let is_own = snapshot
+                .sockets
+                .at(socket.peer)
+                .is_some_and(|peer| self.has_file(table, peer.file));
+            if !is_own && sockets.try_push(at).is_err() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Hands every descriptor at the other end of `object` to `take` that is open in one of the ways of `wanted`.
+    fn other_end(
+        &mut self,
+        snapshot: &Snapshot,
+        object: Object,
+        wanted: u32,
+        take: &mut dyn FnMut(&mut Self, u32),
+    ) {
+        match object {
+            Object::Pipe(inode) => {
+                let mut file = self.first_of_pipe.get(inode as usize).copied().unwrap_or(NONE);
+                while let Some(&next) = self.next_file.get(file as usize) {
+                    self.each_descriptor(snapshot, file, wanted, take);
+                    file = next;
+                }
+            }
+            Object::Terminal(terminal) => {
+                let link = snapshot.terminals.at(terminal).map_or(NONE, |row| row.link);
+                let mut file = self.first_of_terminal.get(link as usize).copied().unwrap_or(NONE);
+                while let Some(&next) = self.next_file.get(file as usize) {
+                    self.each_descriptor(snapshot, file, wanted, take);
+                    file = next;
+                }
+            }
+            Object::Unix(socket) => {
+                let peer = snapshot.sockets.at(socket).map_or(NONE, |row| row.peer);
+                if let Some(peer) = snapshot.sockets.at(peer) {
+                    self.each_descriptor(snapshot, peer.file, wanted, take);
+                }
+                // Those that send to it without being answered.
+                if wanted == FMODE_WRITE {
+                    let mut sender =
+                        self.first_sender.get(socket as usize).copied().unwrap_or(NONE);
+                    while let Some(&next) = self.next_sender.get(sender as usize) {
+                        if let Some(row) = snapshot.sockets.at(sender) {
+                            self.each_descriptor(snapshot, row.file, wanted, take);
+                        }
+                        sender = next;
+                    }
+                }
+            }
+            Object::Connection(connection) => {
+                let far = mirror(snapshot, connection);
+                let file = far.and_then(|far| self.file_of_connection(far));
+                if let Some(file) = file {
+                    self.each_descriptor(snapshot, file, wanted, take);
+                }
+            }
+            Object::Datagram(_) => {}
+        }
+    }
+
+    fn each_descriptor(
+        &mut self,
+        snapshot: &Snapshot,
+        file: u32,
+        wanted: u32,
+        take: &mut dyn FnMut(&mut Self, u32),
+    ) {
+        if snapshot.files.at(file).is_none_or(|row| row.open.mode & wanted == 0) {
+            return;
+        }
+        let mut descriptor = self.first_descriptor.get(file as usize).copied().unwrap_or(NONE);
+        while let Some(&next) = self.next_descriptor.get(descriptor as usize) {
+            self.steps += 1;
+            if self.is_exhausted() {
+                return;
+            }
+            take(self, descriptor);
+            descriptor = next;
+        }
+    }
+}
+
+/// Whether an open file is a pipe's or a FIFO's.
+fn is_pipe(snapshot: &Snapshot, file: &FileRow) -> bool {
+    snapshot.inodes.at(file.inode).is_some_and(|row| row.attributes.kind() == mode::S_IFIFO)
+}
+
+/// What an open file is an end of, if anything.
+pub fn object_of(snapshot: &Snapshot, file: u32) -> Option<Object> {
+    let row = snapshot.files.at(file)?;
+    if row.open.mode & (FMODE_READ | FMODE_WRITE) == 0 {
+        return None;
+    }
+    if let Some(connection) = snapshot.connections.at(row.connection) {
+        return is_open(connection).then_some(Object::Connection(row.connection));
+    }
+    if let Some(socket) = snapshot.sockets.at(row.socket) {
+        let endpoints = socket.endpoints?;
+        return match endpoints.family {
+            AF_UNIX => Some(Object::Unix(row.socket)),
+            // One that sends to nobody in particular has no far end.
+            AF_INET | AF_INET6
+                if socket.kind != SOCK_STREAM && !endpoints.destination.is_unspecified() =>
+            {
+                Some(Object::Datagram(row.socket))
+            }
+            _ => None,
+        };
+    }
+    if row.terminal != NONE {
+        return Some(Object::Terminal(row.terminal));
+    }
+    is_pipe(snapshot, row).then_some(Object::Pipe(row.inode))
+}
+
+/// Whether bytes can go both ways.
+pub fn is_open(connection: &ConnectionRow) -> bool {
+    TcpState::from_number(connection.endpoints.state) == Some(TcpState::Established)
+}
+
+/// The other end of a connection, where that is on this machine too: the socket with the same addresses and ports the
+/// other way around, in the same network namespace, or in another one unless the addresses are only good within one.
+pub fn mirror(snapshot: &Snapshot, connection: u32) -> Option<u32> {
+    let row = snapshot.connections.at(connection)?;
+    let ends = &row.endpoints;
+    // An IPv4 address may be written as IPv6 writes it at one end only.
+    let forms: [fn(IpAddr) -> IpAddr; 2] = [|address| address.to_canonical(), mapped];
+    let only_here = ends.source.to_canonical().is_loopback();
+    let mut found = None;
+    for form in forms {
+        let key =
+            (form(ends.destination), ends.destination_port, form(ends.source), ends.source_port);
+        let of = |row: &ConnectionRow| {
+            let ends = &row.endpoints;
+            (ends.source, ends.source_port, ends.destination, ends.destination_port)
+        };
+        let start = snapshot.connections.partition_point(|row| of(row) < key);
+        let rows = snapshot.connections.get(start..)?.iter().zip(start as u32..);
+        // One in each network namespace at most.
+        for (other, at) in rows.take_while(|(row, _)| of(row) == key).take(MIRRORS_MAX) {
+            if at == connection || !is_open(other) {
+                continue;
+            }
+            if other.network_namespace == row.network_namespace {
+                return Some(at);
+            }
+            if !only_here {
+                found = found.or(Some(at));
+            }
+        }
+    }
+    found
+}
+
+/// Most connections with the same addresses and ports that are looked at.
+const MIRRORS_MAX: usize = 64;
+
+/// An IPv4 address as IPv6 writes it.
+fn mapped(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// Whether two objects are ends of the same thing, or the same end.
+pub fn is_same_link(snapshot: &Snapshot, one: Object, other: Object) -> bool {
+    one == other
+        || match (one, other) {
+            (Object::Unix(one), Object::Unix(other)) => {
+                snapshot.sockets.at(one).is_some_and(|row| row.peer == other)
+                    || snapshot.sockets.at(other).is_some_and(|row| row.peer == one)
+            }
+            (Object::Terminal(one), Object::Terminal(other)) => {
+                snapshot.terminals.at(one).is_some_and(|row| row.link == other)
+            }
+            (Object::Connection(one), Object::Connection(other)) => {
+                mirror(snapshot, one) == Some(other)
+            }
+            _ => false,
+        }
+}
+
+fn is_master(snapshot: &Snapshot, object: Object) -> bool {
+    matches!(object, Object::Terminal(at) if snapshot.terminals.at(at).is_some_and(|row| row.is_master))
+}
+
+/// Where bytes come from or go to: hops, breadth first.
+#[derive(Debug)]
+pub struct Search {
+    way: Way,
+    hops: Vec<Hop>,
+}
+
+impl Search {
+    /// Room for one search that goes this way.
+    pub fn new(way: Way) -> Self {
+        Self { way, hops: Vec::with_capacity(HOPS_MAX) }
+    }
+
+    /// All hops, those near the beginning first.
+    pub fn hops(&self) -> &[Hop] {
+        &self.hops
+    }
+
+    /// The hops from one of them to where the search began.
+    pub fn path(&self, hop: u32) -> impl Iterator<Item = &Hop> {
+        let mut at = hop;
+        (0..=DEPTH_MAX).map_while(move |_| {
+            let hop = self.hops.get(at as usize)?;
+            at = hop.parent;
+            Some(hop)
+        })
+    }
+
+    /// Whether there is no room for more hops.
+    pub fn is_full(&self) -> bool {
+        self.hops.len() == self.hops.capacity()
+    }
+
+    /// Begins anew, with nothing found.
+    pub fn begin(&mut self) {
+        self.hops.clear();
+    }
+
+    /// Begins at a descriptor, if bytes can go this way through it. Several may be begun at.
+    pub fn begin_at(&mut self, snapshot: &Snapshot, table: u32, descriptor: u32) -> Option<Object> {
+        let row = snapshot.descriptors.at(descriptor)?;
+        let object = self.passable(snapshot, row)?;
+        if !self.hops.iter().any(|hop| hop.object == object) {
+            let hop = Hop { table, object, outer: descriptor, inner: NONE, parent: NONE, depth: 0 };
+            self.push(hop);
+        }
+        Some(object)
+    }
+
+    /// What a descriptor leads to, if that is open the way it must be.
+    fn passable(&self, snapshot: &Snapshot, row: &DescriptorRow) -> Option<Object> {
+        let file = snapshot.files.at(row.file)?;
+        let is_open = file.open.mode & self.way.outer_mode() != 0;
+        object_of(snapshot, row.file).filter(|_| is_open)
+    }
+
+    fn push(&mut self, hop: Hop) {
+        if self.hops.len() < self.hops.capacity() {
+            self.hops.push(hop);
+        }
+    }
+
+    /// Follows bytes as far as they get.
+    pub fn run(&mut self, snapshot: &Snapshot, graph: &mut Graph) {
+        let origin = self.hops.first().map_or(NONE, |hop| hop.table);
+        let mut at = 0;
+        while let Some(&hop) = self.hops.get(at) {
+            if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
+                let inner_mode = self.way.inner_mode();
+                graph.other_end(snapshot, hop.object, inner_mode, &mut |graph, inner| {
+                    if let Some(table) = graph.table_of(inner)
+                        && table != hop.table
+                        && table != origin
+                    {
+                        self.pass_through(snapshot, graph, at as u32, hop, table, inner);
+                    }
+                });
+            }
+            at += 1;
+        }
+    }
+
+    /// Adds what else the holder of `inner` holds, which is at the other end of `hop`'s object.
+    fn pass_through(
+        &mut self,
+        snapshot: &Snapshot,
+        graph: &mut Graph,
+        parent: u32,
+        hop: Hop,
+        table: u32,
+        inner: u32,
+    ) {
+        let Some(inner_row) = snapshot.descriptors.at(inner) else { return };
+        let Some(inner_object) = object_of(snapshot, inner_row.file) else { return };
+        let Some(range) = snapshot.files_structs.at(table).map(|row| row.descriptors.clone())
+        else {
+            return;
+        };
+        let mut is_hub = None;
+        for (descriptor, row) in range.clone().zip(snapshot.descriptors.range(&range)) {
+            graph.steps += 1;
+            if graph.is_exhausted() {
+                return;
+            }
+            let Some(object) = self.passable(snapshot, row) else { continue };
+            if is_same_link(snapshot, object, inner_object) {
+                continue;
+            }
+            // Who serves several terminals does not type into one what another shows.
+            if is_master(snapshot, object) && is_master(snapshot, inner_object) {
+                continue;
+            }
+            if let (Object::Unix(_), Object::Unix(_)) = (object, inner_object)
+                && *is_hub.get_or_insert_with(|| graph.is_a_hub(snapshot, table))
+            {
+                continue;
+            }
+            if self.hops.iter().any(|seen| seen.object == object) {
+                continue;
+            }
+            let depth = hop.depth + 1;
+            self.push(Hop { table, object, outer: descriptor, inner, parent, depth });
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Which programs take commands, and from where.
+//!
+//! A shell reads commands from its standard input unless it was given a script or a command on its command line. The
+//! interpreter of a programming language does so only then; with a program of its own it is like any other process.
+//!
+//! Usual names are known at once. A program with another name is known by what is in its file.
+
+use crate::page_cache::Traits;
+
+/// A program that takes commands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Interpreter {
+    /// What kind.
+    pub kind: Kind,
+    /// Where its commands come from.
+    pub commands: Commands,
+}
+
+/// What kind of interpreter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A shell.
+    Shell,
+    /// That of a programming language.
+    Language,
+}
+
+/// Where an interpreter's commands come from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Commands {
+    /// Its standard input.
+    Input {
+        /// Whether it was told to be interactive (`-i`).
+        interactive: bool,
+    },
+    /// Its command line (`-c`, `-e`).
+    Argument,
+    /// A file.
+    Script,
+    /// That is not known: the command line could not be read.
+    Unknown,
+}
+
+/// By which names shells are known. Renamed ones are known by what is in their file.
+const SHELLS: &[&[u8]] = &[
+    b"sh",
+    b"bash",
+    b"dash",
+    b"ash",
+    b"hush",
+    b"rbash",
+    b"zsh",
+    b"ksh",
+    b"ksh93",
+    b"rksh",
+    b"mksh",
+    b"lksh",
+    b"oksh",
+    b"loksh",
+    b"pdksh",
+    b"yash",
+    b"posh",
+    b"csh",
+    b"tcsh",
+    b"bsd-csh",
+    b"fish",
+    b"pwsh",
+    b"rc",
+    b"es",
+    b"elvish",
+    b"nu",
+    b"sash",
+    b"bash-static",
+    b"zsh-static",
+    b"ksh2020",
+];
+/// Programs that are many, and which they are is what they were called by.
+const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"busybox-static", b"busybox.static", b"toolbox"];
+/// Interpreters of languages that read a program from their standard input, with digits and dots after the name.
+const LANGUAGES: &[&[u8]] = &[
+    b"python", b"pypy", b"perl", b"ruby", b"irb", b"php", b"node", b"nodejs", b"lua", b"luajit",
+    b"tclsh", b"guile", b"deno", b"bun", b"psysh", b"ipython",
+];
+
+/// What a program is, by the name of its file, and by what it was started with.
+pub fn recognise(file: &[u8], line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
+    if BOXES.contains(&file) {
+        return of_box(line, comm);
+    }
+    if SHELLS.contains(&file) || is_versioned(file, SHELLS) {
+        return Some(shell(line, 1));
+    }
+    if is_versioned(file, LANGUAGES) {
+        return Some(Interpreter { kind: Kind::Language, commands: language(file, line) });
+    }
+    None
+}
+
+/// What a program is whose name says nothing, by the words in its file.
+pub fn recognise_content(traits: Traits, line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
+    if traits.is_box() {
+        return of_box(line, comm);
+    }
+    traits.is_shell().then(|| shell(line, 1))
+}
+
+/// Whether a name is one of `names`, but for a version behind it: `python3.11`, `lua5.4`, `bash-5.2`.
+fn is_versioned(name: &[u8], names: &[&[u8]]) -> bool {
+    let end = name.iter().rposition(|byte| !matches!(byte, b'0'..=b'9' | b'.' | b'-'));
+    let stem = end.map_or(&name[..0], |end| &name[..=end]);
+    names.contains(&stem)
+}
+
+/// The last component of a path, without the dash of a login shell.
+fn base_name(path: &[u8]) -> &[u8] {
+    let start = path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+    let name = &path[start..];
+    name.strip_prefix(b"-").unwrap_or(name)
+}
+
+fn arguments(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.strip_suffix(b"\0").unwrap_or(line).split(|&byte| byte == 0)
+}
+
+fn of_box(line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
+    const APPLETS: &[&[u8]] = &[b"sh", b"ash", b"hush", b"bash"];
+    let Some(line) = line else {
+        // The kernel calls a program by the name that it was started by.
+        let is_shell = APPLETS.contains(&comm);
+        return is_shell.then_some(Interpreter { kind: Kind::Shell, commands: Commands::Unknown });
+    };
+    let mut all = arguments(line);
+    let first = base_name(all.next().unwrap_or_default());
+    if APPLETS.contains(&first) {
+        return Some(shell(Some(line), 1));
+    }
+    if BOXES.contains(&first) {
+        let applet = base_name(all.next()?);
+        return APPLETS.contains(&applet).then(|| shell(Some(line), 2));
+    }
+    // Started by another name, as `exec -a` does: it would not know what to be.
+    None
+}
+
+/// A shell by its arguments from the `first` on.
+fn shell(line: Option<&[u8]>, first: usize) -> Interpreter {
+    let commands = line.map_or(Commands::Unknown, |line| shell_commands(line, first));
+    Interpreter { kind: Kind::Shell, commands }
+}
+
+fn shell_commands(line: &[u8], first: usize) -> Commands {
+    let mut all = arguments(line).skip(first);
+    let (mut interactive, mut from_input) = (false, false);
+    let input = |interactive| Commands::Input { interactive };
+    while let Some(argument) = all.next() {
+        match argument {
+            b"-" | b"--" => {
+                return match all.next() {
+                    Some(file) if !from_input && !is_input(file) => Commands::Script,
+                    _ => input(interactive),
+                };
+            }
+            b"--rcfile" | b"--init-file" => {
+                all.next();
+            }
+            _ if argument.starts_with(b"--") => {}
+            [b'-' | b'+', letters @ ..] => {
+                if argument[0] == b'-' {
+                    if letters.contains(&b'c') {
+                        return Commands::Argument;
+                    }
+                    interactive |= letters.contains(&b'i');
+                    from_input |= letters.contains(&b's');
+                }
+                if matches!(letters.last(), Some(b'o' | b'O')) {
+                    all.next();
+                }
+            }
+            // Arguments of what it reads from its input.
+            _ if from_input => return input(interactive),
+            file if is_input(file) => return input(interactive),
+            _ => return Commands::Script,
+        }
+    }
+    input(interactive)
+}
+
+/// Whether a path is another name of the standard input.
+fn is_input(path: &[u8]) -> bool {
+    matches!(path, b"/dev/stdin" | b"/dev/fd/0" | b"/proc/self/fd/0" | b"/dev/tty")
+}
+
+/// Options of languages' interpreters that have the program behind them.
+fn has_program(name: &[u8], letters: &[u8]) -> bool {
+    let wanted: &[u8] = match name {
+        name if name.starts_with(b"py") || name.starts_with(b"ipython") => b"cm",
+        name if name.starts_with(b"php") => b"rfBRFE",
+        name if name.starts_with(b"node") => b"ep",
+        _ => b"eE",
+    };
+    letters.iter().any(|letter| wanted.contains(letter))
+}
+
+/// Whether what should be a command line is a title that a program gave itself in its place: `node /app/x.js`,
+/// `Passenger RubyApp: /app`, `worker`, as one argument. Its arguments are not known then.
+fn is_title(name: &[u8], line: &[u8]) -> bool {
+    let mut all = arguments(line);
+    let (Some(only), None) = (all.next(), all.next()) else { return false };
+    let called = base_name(only);
+    only.contains(&b' ')
+        || only.contains(&b':')
+        || called != name && !is_versioned(called, LANGUAGES)
+}
+
+fn language(name: &[u8], line: Option<&[u8]>) -> Commands {
+    let Some(line) = line else { return Commands::Unknown };
+    if is_title(name, line) {
+        return Commands::Unknown;
+    }
+    let mut interactive = false;
+    for argument in arguments(line).skip(1) {
+        match argument {
+            b"-" => break,
+            b"--eval" | b"--print" | b"--run" | b"eval" => return Commands::Argument,
+            b"--interactive" => interactive = true,
+            _ if argument.starts_with(b"--") => {}
+            [b'-', letters @ ..] => {
+                if has_program(name, letters) {
+                    // Lua and Python go on with their input after it when they are told to be interactive.
+                    return Commands::Argument;
+                }
+                interactive |= letters.contains(&b'i') || letters.contains(&b'a');
+            }
+            file if is_input(file) => break,
+            _ => return Commands::Script,
+        }
+    }
+    Commands::Input { interactive }
+}
+
+/// Whether a process runs a program of awk that stands on its command line.
+pub fn is_awk_one_liner(file: &[u8], line: Option<&[u8]>) -> bool {
+    const AWKS: &[&[u8]] = &[b"awk", b"gawk", b"mawk", b"nawk", b"original-awk"];
+    let line = line.unwrap_or_default();
+    AWKS.contains(&file) && !arguments(line).any(|argument| argument == b"-f")
+}
+
+/// Whether a process runs a program that stands on its own command line: `python3 -c …`, `awk 'BEGIN …'`.
+pub fn runs_its_argument(file: &[u8], line: Option<&[u8]>) -> bool {
+    is_awk_one_liner(file, line)
+        || is_versioned(file, LANGUAGES) && language(file, line) == Commands::Argument
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INPUT: Commands = Commands::Input { interactive: false };
+    const INTERACTIVE: Commands = Commands::Input { interactive: true };
+
+    fn of(file: &str, line: &str) -> Option<(Kind, Commands)> {
+        let line = line.replace(' ', "\0") + "\0";
+        recognise(file.as_bytes(), Some(line.as_bytes()), b"")
+            .map(|interpreter| (interpreter.kind, interpreter.commands))
+    }
+
+    #[test]
+    fn shells_take_commands_from_their_input_their_arguments_or_a_file() {
+        for (file, line, commands) in [
+            ("bash", "bash -i", INTERACTIVE),
+            ("bash", "-bash", INPUT),
+            ("bash", "bash", INPUT),
+            ("bash", "bash --norc -i", INTERACTIVE),
+            ("bash", "bash --rcfile /tmp/x -i", INTERACTIVE),
+            ("bash", "bash --noprofile --norc -e -o pipefail /tmp/step.sh", Commands::Script),
+            ("bash", "bash -c id", Commands::Argument),
+            ("bash", "bash -lc id", Commands::Argument),
+            ("bash", "bash -s a b", INPUT),
+            ("bash", "bash /dev/stdin", INPUT),
+            ("dash", "sh -xe /tmp/jenkins.sh", Commands::Script),
+            ("dash", "sh -o errexit", INPUT),
+            ("dash", "sh - /tmp/x", Commands::Script),
+            ("dash", "/bin/sh /usr/lib/cgi-bin/x.cgi", Commands::Script),
+            ("bash-5.2", "x", INPUT),
+            ("busybox", "/bin/sh", INPUT),
+            ("busybox", "busybox sh -i", INTERACTIVE),
+            ("busybox", "busybox ash x.sh", Commands::Script),
+        ] {
+            assert_eq!(of(file, line), Some((Kind::Shell, commands)), "{line}");
+        }
+    }
+
+    #[test]
+    fn languages_take_commands_only_without_a_program() {
+        for (file, line, commands) in [
+            ("python3.11", "python3", INPUT),
+            ("python3.11", "python3 -i", INTERACTIVE),
+            ("python3.11", "python3 -", INPUT),
+            ("python3.11", "python3 -c x", Commands::Argument),
+            ("python3.11", "python3 -m http.server", Commands::Argument),
+            ("python3.11", "python3 -u agent.py", Commands::Script),
+            ("perl", "perl -e x", Commands::Argument),
+            ("php8.2", "php -r x", Commands::Argument),
+            ("php8.2", "php -a", INTERACTIVE),
+            ("node", "node -e x", Commands::Argument),
+            ("node", "node", INPUT),
+            ("lua5.4", "lua5.4 -i", INTERACTIVE),
+        ] {
+            assert_eq!(of(file, line), Some((Kind::Language, commands)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_title_says_nothing_of_where_a_program_comes_from() {
+        for title in ["node /app/x.js", "Passenger RubyApp: /app", "worker", "puma:1", ""] {
+            for file in ["node", "ruby3.1", "python3.11"] {
+                let line = [title.as_bytes(), b"\0"].concat();
+                let known = recognise(file.as_bytes(), Some(&line), b"");
+                assert_eq!(known.map(|it| it.commands), Some(Commands::Unknown), "{title}");
+            }
+        }
+        for called in ["python3", "/usr/bin/python3.11", "-python3", "python"] {
+            assert_eq!(of("python3.11", called), Some((Kind::Language, INPUT)), "{called}");
+        }
+    }
+
+    #[test]
+    fn other_programs_take_none() {
+        for (file, line) in [
+            ("cat", "cat"),
+            ("busybox", "busybox nc 127.0.0.1 4444"),
+            ("busybox", "cat"),
+            ("ssh", "ssh host"),
+            ("perlbug", "perlbug"),
+        ] {
+            assert_eq!(of(file, line), None, "{line}");
+        }
+        assert!(recognise(b"busybox", None, b"sh").is_some());
+        assert!(recognise(b"busybox", None, b"nc").is_none());
+    }
+}

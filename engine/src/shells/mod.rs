@@ -1,0 +1,569 @@
+//! Reverse shells: interpreters of commands whose input comes from, and whose output goes to, a peer.
+//!
+//! [`Shells::update`] looks at each process that takes commands ([`interpreter`]) and follows bytes through whatever
+//! processes pass them on ([`graph`]), from its standard input back to where they come from, and from its standard
+//! output and error on to where they go. A connection that both ways lead to is one whose peer can command it; which end
+//! began it says [`direction`], and whether it is worth telling [`judge`].
+//!
+//! What is found in one scan is told in that scan: it was all there. Descriptors that had changed by the scan's end, and
+//! processes that did not hold still, are left out until the next. Each connection is told of once.
+//!
+//! Not here: words ([`crate::policy`]).
+
+pub mod direction;
+mod finding;
+pub mod graph;
+pub mod interpreter;
+pub mod judge;
+mod pending;
+mod rows;
+mod servers;
+#[cfg(test)]
+mod tests;
+mod told;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
+
+use crate::limits::Limits;
+use crate::page_cache::Knower;
+use crate::path::PathBuffer;
+use crate::state::facts::{NameBuffers, executable_of};
+use crate::state::process::ProcessKey;
+use crate::state::{Scene, State};
+use crate::walk::{NONE, ProcessRow, Snapshot};
+
+use direction::{Direction, Directions};
+use graph::{Graph, Hop, Object, Search, Way, object_of};
+use interpreter::{Commands, Interpreter, Kind};
+use judge::{At, Case, Reason, Verdict, Why};
+use pending::{Pair, PendingList};
+use rows::{holds_at_stdio, line, line_of, name_of, process_by_pid, program_of};
+use told::ToldOf;
+
+pub use finding::{End, Finding, Member, Step, Through};
+
+/// Most connections between an interpreter and which there is a way.
+const CANDIDATES_MAX: usize = 32;
+/// Where programs show their windows (`6000 + display`); what a login brings along is behind the first ten.
+const X11_PORTS: core::ops::RangeInclusive<u16> = 6000..=6063;
+
+/// Whoever is told of reverse shells.
+pub trait ReverseShells {
+    /// A peer can command an interpreter.
+    fn reverse_shell(&mut self, scene: &Scene<'_>, finding: &Finding<'_>);
+}
+
+impl<F: FnMut(&Scene<'_>, &Finding<'_>)> ReverseShells for F {
+    fn reverse_shell(&mut self, scene: &Scene<'_>, finding: &Finding<'_>) {
+        self(scene, finding);
+    }
+}
+
+/// A process that takes commands.
+#[derive(Clone, Copy, Debug)]
+struct Shell {
+    /// Index of the process, and of its table of descriptors.
+    process: u32,
+    table: u32,
+    /// What it is; nothing where that is yet to be told by its file.
+    interpreter: Option<Interpreter>,
+    /// Its standard input, output and error, by index.
+    stdio: [u32; 3],
+}
+
+/// A connection between which and an interpreter there are ways.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    object: Object,
+    /// The hops that reached it; [`NONE`] where the interpreter holds it beside its standard input and output.
+    inward: u32,
+    outward: u32,
+    /// Another connection to the same peer that what goes out is written to.
+    out_object: Object,
+    direction: Direction,
+    reason: Option<Reason>,
+}
+
+/// How much was left out, ever.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ShellsUsage {
+    /// Scans in which there was more to follow than one scan may, and interpreters between which and connections there
+    /// were more ways than are looked at.
+    pub cut_short: u64,
+    /// Times that a connection was not told of because as many as can be remembered were there.
+    pub untold: u64,
+}
+
+/// Looks for reverse shells on one machine.
+#[derive(Debug)]
+pub struct Shells {
+    wanted: bool,
+    graph: Graph,
+    inward: Search,
+    outward: Search,
+    directions: Directions,
+    told: ToldOf,
+    pending: PendingList,
+    /// The process to begin with, so that each has its turn when there is too much to follow.
+    first: usize,
+    usage: ShellsUsage,
+    buffers: NameBuffers,
+    path: PathBuffer,
+    names: Vec<u8>,
+}
+
+impl Shells {
+    /// Allocates for `limits`. Unless it is `wanted`, nothing is looked for. `seed` is random and secret from the guests.
+    pub fn new(limits: &Limits, wanted: bool, seed: u64) -> Self {
+        Self {
+            wanted,
+            graph: Graph::new(limits),
+            inward: Search::new(Way::Back),
+            outward: Search::new(Way::On),
+            directions: Directions::new(limits, seed.rotate_left(11)),
+            told: ToldOf::new(seed),
+            pending: PendingList::new(),
+            first: 0,
+            usage: ShellsUsage::default(),
+            buffers: NameBuffers::default(),
+            path: PathBuffer::default(),
+            names: Vec::with_capacity(finding::NAMES_BYTES),
+        }
+    }
+
+    /// How much was left out.
+    pub fn usage(&self) -> ShellsUsage {
+        self.usage
+    }
+
+    /// Looks at the scan that the state has just taken in, and tells of what is new. Allocates nothing.
+    ///
+    /// `files` knows what is in the files of programs whose names say nothing.
+    pub fn update(
+        &mut self,
+        scene: &Scene<'_>,
+        state: &State,
+        files: &mut dyn Knower,
+        out: &mut dyn ReverseShells,
+    ) {
+        if !self.wanted {
+            return;
+        }
+        let snapshot = scene.snapshot;
+        self.pending.begin_scan();
+        self.directions.update(snapshot);
+        self.told.forget_ended(snapshot);
+        let mut is_built = false;
+        let count = snapshot.processes.len();
+        let begin = if self.first < count { self.first } else { 0 };
+        self.first = 0;
+        for index in (begin..count).chain(0..begin) {
+            let Some(shell) = shell_of(snapshot, index as u32) else { continue };
+            if !is_built {
+                self.graph.build(snapshot);
+                is_built = true;
+            }
+            self.follow(scene, state, shell, files, out);
+            if self.graph.is_exhausted() {
+                self.usage.cut_short += 1;
+                // One that is too much by itself does not keep the others from theirs.
+                self.first = if index == begin { index + 1 } else { index };
+                return;
+            }
+        }
+    }
+
+    /// Follows the bytes of one interpreter, and tells of the connection that it is commanded by.
+    fn follow(
+        &mut self,
+        scene: &Scene<'_>,
+        state: &State,
+        shell: Shell,
+        files: &mut dyn Knower,
+        out: &mut dyn ReverseShells,
+    ) {
+        let snapshot = scene.snapshot;
+        let [input, output, error] = shell.stdio;
+        self.inward.begin();
+        self.inward.begin_at(snapshot, shell.table, input);
+        self.inward.run(snapshot, &mut self.graph);
+        self.outward.begin();
+        self.outward.begin_at(snapshot, shell.table, output);
+        self.outward.begin_at(snapshot, shell.table, error);
+        self.outward.run(snapshot, &mut self.graph);
+        let mut candidates = self.candidates(snapshot, &shell);
+        if candidates.is_full() || self.inward.is_full() || self.outward.is_full() {
+            self.usage.cut_short += 1;
+        }
+        if candidates.is_empty() {
+            return;
+        }
+        let known = shell.interpreter.or_else(|| of_content(snapshot, shell.process, files));
+        let Some(interpreter) = known else { return };
+        let shell = &Shell { interpreter: Some(interpreter), ..shell };
+        if candidates.iter().any(|candidate| self.told.has(snapshot, candidate.object)) {
+            for candidate in &candidates {
+                self.remember_way(snapshot, candidate);
+            }
+            return;
+        }
+        let mut logins = ArrayVec::<u32, CANDIDATES_MAX>::new();
+        for candidate in &mut candidates {
+            let mut case = self.case(snapshot, shell, interpreter, candidate);
+            let pair = self.pair(snapshot, shell, candidate.object);
+            // The first answer to a command does not make it a question that was asked.
+            let known = pair.and_then(|pair| self.pending.had_spoken(pair));
+            case.has_spoken = known.unwrap_or(case.has_spoken);
+            let is_running = |row| snapshot.leader(row).is_some_and(|it| it.task.state == 0);
+            let mut line = line_of(snapshot, shell.process).take(2);
+            let works = case.fed_by_starter && line.any(is_running);
+            let pending = &mut self.pending;
+            let mut is_settled = || {
+                pair.is_some_and(|pair| {
+                    pending.is_settled(pair, case.has_spoken, works, scene.now_ns)
+                })
+            };
+            match judge::judge(&case) {
+                Verdict::Told(reason) if !case.may_change(reason) || is_settled() => {
+                    candidate.reason = Some(reason);
+                }
+                Verdict::Quiet(Why::Login) => logins.push(candidate.inward),
+                _ => {}
+            }
+        }
+        // What a server of logins connects to on behalf of who has logged in (an editor's server, by `ssh -L`) accepts
+        // that connection from them.
+        for candidate in &mut candidates {
+            let object = candidate.object;
+            let is_of_login = logins.iter().any(|&login| {
+                self.inward.path(login).any(|hop| hop.object == object)
+                    && (candidate.direction == Direction::Accepted
+                        || self.leads_to_windows(snapshot, shell, login, object))
+            });
+            if is_of_login {
+                candidate.reason = None;
+            }
+        }
+        // The one furthest out is the peer's; those on the way there are between processes of the chain.
+        let depth = |candidate: &Candidate| self.inward.path(candidate.inward).count();
+        let furthest =
+            candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
+        let Some(&candidate) = furthest else { return };
+        if self.told.is_full() {
+            self.usage.untold += 1;
+            return;
+        }
+        if self.tell(scene, state, shell, &candidate, out) {
+            // First by what it is known that it was told of.
+            self.told.add(snapshot, candidate.object);
+            for candidate in candidates.iter().filter(|it| it.reason.is_some()) {
+                self.remember_way(snapshot, candidate);
+            }
+        }
+    }
+
+    /// By what an interpreter on a connection is known from scan to scan.
+    fn pair(&self, snapshot: &Snapshot, shell: &Shell, object: Object) -> Option<Pair> {
+        let leader = snapshot.leader(snapshot.processes.at(shell.process)?)?;
+        Some(Pair {
+            key: self.told.key(snapshot, object)?,
+            process: ProcessKey::of(&leader.task),
+            exec_id: leader.task.self_exec_id,
+        })
+    }
+
+    /// Whether a candidate on the way of a login is the connection by which a program shows its windows to who has logged
+    /// in (`ssh -X`): to a port of X11's, where the login's server listens.
+    fn leads_to_windows(
+        &mut self,
+        snapshot: &Snapshot,
+        shell: &Shell,
+        login: u32,
+        object: Object,
+    ) -> bool {
+        let Object::Connection(at) = object else { return false };
+        let port = snapshot.connections.at(at).map(|row| row.endpoints.destination_port);
+        if !port.is_some_and(|port| X11_PORTS.contains(&port)) {
+            return false;
+        }
+        // Who is one further out on the way holds the other end.
+        let mut server = None;
+        for hop in self.inward.path(login) {
+            if hop.object == object {
+                break;
+            }
+            server = Some(hop.table);
+        }
+        let process = server.and_then(|table| self.process_of(snapshot, shell, table));
+        process.is_some_and(|process| servers::serves_logins(snapshot, process, &mut self.path))
+    }
+
+    /// Remembers a connection, and those on the way to it.
+    fn remember_way(&mut self, snapshot: &Snapshot, candidate: &Candidate) {
+        let mut objects = ArrayVec::<Object, 32>::new();
+        objects.extend([candidate.object, candidate.out_object]);
+        let ways = [(&self.inward, candidate.inward), (&self.outward, candidate.outward)];
+        for (search, hop) in ways {
+            let ends = search.path(hop).map(|hop| hop.object);
+            let ends = ends.filter(|object| self.told.key(snapshot, *object).is_some());
+            let room = objects.remaining_capacity();
+            objects.extend(ends.take(room));
+        }
+        for object in objects {
+            self.told.add(snapshot, object);
+        }
+    }
+
+    /// The connections that both ways lead to.
+    fn candidates(
+        &self,
+        snapshot: &Snapshot,
+        shell: &Shell,
+    ) -> ArrayVec<Candidate, CANDIDATES_MAX> {
+        let mut found = ArrayVec::new();
+        let beside = beside(snapshot, shell.table);
+        let inward = ends_of(&self.inward);
+        for (object, inward) in inward.chain(beside.iter().map(|&object| (object, NONE))) {
+            let outward = ends_of(&self.outward).find(|&(other, _)| other == object);
+            let (out_object, outward) = match outward {
+                Some(outward) => outward,
+                None if beside.contains(&object) => (object, NONE),
+                None => match self.other_of_same_peer(snapshot, object) {
+                    Some(other) => other,
+                    None => continue,
+                },
+            };
+            let is_new = !found.iter().any(|seen: &Candidate| seen.object == object);
+            if is_new && !found.is_full() {
+                let direction = self.direction_of(snapshot, object);
+                found.push(Candidate {
+                    object,
+                    inward,
+                    outward,
+                    out_object,
+                    direction,
+                    reason: None,
+                });
+            }
+        }
+        found
+    }
+
+    /// Another connection that goes out to the same peer: one to read commands from, one to write to.
+    fn other_of_same_peer(&self, snapshot: &Snapshot, object: Object) -> Option<(Object, u32)> {
+        let Object::Connection(one) = object else { return None };
+        let peer = |at| Some(snapshot.connections.at(at)?.endpoints.destination.to_canonical());
+        if self.direction_of(snapshot, object) == Direction::Accepted {
+            return None;
+        }
+        ends_of(&self.outward).find(|&(other, _)| {
+            matches!(other, Object::Connection(at) if at != one && peer(at) == peer(one))
+                && self.direction_of(snapshot, other) != Direction::Accepted
+                && graph::mirror(snapshot, one).is_none_or(|far| other != Object::Connection(far))
+        })
+    }
+
+    fn direction_of(&self, snapshot: &Snapshot, object: Object) -> Direction {
+        match object {
+            Object::Connection(at) => snapshot
+                .connections
+                .at(at)
+                .map_or(Direction::Unknown, |row| self.directions.of(row)),
+            _ => Direction::Unknown,
+        }
+    }
+
+    /// The facts by which a candidate is judged.
+    fn case(
+        &mut self,
+        snapshot: &Snapshot,
+        shell: &Shell,
+        interpreter: Interpreter,
+        candidate: &Candidate,
+    ) -> Case {
+        let at = |search: &Search, hop| match search.path(hop).count() {
+            0 => At::Beside,
+            1 => At::Stdio,
+            _ => At::Relayed,
+        };
+        let mut by_login = false;
+        let mut one_liner = false;
+        // From the connection to the shell, without that itself.
+        let holder = self.inward.path(candidate.inward).next().map_or(shell.table, |hop| hop.table);
+        for hop in self.inward.path(candidate.inward) {
+            let direction = self.direction_of(snapshot, hop.object);
+            let Some(process) = self.process_of(snapshot, shell, hop.table) else { continue };
+            by_login |= matches!(hop.object, Object::Connection(_))
+                && direction != Direction::Outbound
+                && servers::serves_logins(snapshot, process, &mut self.path);
+            one_liner |= hop.table != shell.table && runs_its_argument(snapshot, process);
+        }
+        let container = |process: Option<&ProcessRow>| process.map(|row| row.container);
+        let inside = snapshot.processes.at(shell.process);
+        let outside = self.process_of(snapshot, shell, holder);
+        let is_known = inside.is_some_and(|row| row.container_known && row.container != NONE)
+            && outside.is_some_and(|row| row.container_known && row.container == NONE);
+        let at_stdio =
+            || outside.is_some_and(|row| holds_at_stdio(snapshot, row, candidate.object));
+        let into_container = is_known
+            && container(inside) != container(outside)
+            && !(candidate.direction == Direction::Outbound && at_stdio());
+        Case {
+            interpreter,
+            inward: at(&self.inward, candidate.inward),
+            outward: at(&self.outward, candidate.outward),
+            direction: candidate.direction,
+            by_login,
+            into_container,
+            opened_by_interpreter: self.is_opened_by(snapshot, shell, candidate.object),
+            has_spoken: has_spoken(snapshot, candidate.object),
+            relayed_by_one_liner: one_liner,
+            fed_by_starter: self.is_fed_by_starter(snapshot, shell, candidate.inward),
+        }
+    }
+
+    /// Whether a process that an interpreter descends from writes its standard input, by a pipe or a pair of sockets,
+    /// and is more than a relay.
+    fn is_fed_by_starter(&self, snapshot: &Snapshot, shell: &Shell, inward: u32) -> bool {
+        // The last hop is the interpreter's own, the one before it whoever writes its input.
+        let (mut writer, mut own) = (None, None);
+        for hop in self.inward.path(inward) {
+            writer = own.replace(hop);
+        }
+        let (Some(writer), Some(own)) = (writer, own) else { return false };
+        matches!(own.object, Object::Pipe(_) | Object::Unix(_))
+            && line_of(snapshot, shell.process).skip(1).any(|starter| {
+                starter.files == writer.table && !is_relay(name_of(snapshot, starter))
+            })
+    }
+
+    /// Whether the oldest one of an interpreter's line that holds a connection runs the same program.
+    fn is_opened_by(&mut self, snapshot: &Snapshot, shell: &Shell, object: Object) -> bool {
+        let Some(own) = snapshot.processes.at(shell.process) else { return false };
+        let program = program_of(snapshot, own);
+        let mut oldest = None;
+        for process in line_of(snapshot, shell.process) {
+            if self.graph.holds(snapshot, process.files, object) {
+                oldest = Some(process);
+            }
+        }
+        oldest.is_some_and(|process| program_of(snapshot, process) == program)
+    }
+
+    /// The process of a table: the interpreter's own, else the oldest that has it.
+    fn process_of<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        shell: &Shell,
+        table: u32,
+    ) -> Option<&'a ProcessRow> {
+        snapshot.processes.at(self.index_of(shell, table)?)
+    }
+
+    fn index_of(&self, shell: &Shell, table: u32) -> Option<u32> {
+        if table == shell.table {
+            return Some(shell.process);
+        }
+        self.graph.processes_of(table).min()
+    }
+}
+
+/// Programs that do nothing but pass bytes on: what they hand a shell does not end with a script. Names only make telling
+/// faster.
+const RELAYS: &[&[u8]] =
+    &[b"socat", b"socat1", b"nc", b"ncat", b"nc.openbsd", b"nc.traditional", b"netcat", b"telnet"];
+
+fn is_relay(name: &[u8]) -> bool {
+    RELAYS.contains(&name)
+}
+
+/// Whether something was written to a connection.
+fn has_spoken(snapshot: &Snapshot, object: Object) -> bool {
+    let Object::Connection(at) = object else { return false };
+    let counters = snapshot.connections.at(at).and_then(|row| row.counters);
+    counters.is_some_and(|counters| counters.bytes_out > 0)
+}
+
+/// The connections that a search has reached, nearest first.
+fn ends_of(search: &Search) -> impl Iterator<Item = (Object, u32)> + '_ {
+    search.hops().iter().zip(0..).filter_map(|(hop, at): (&Hop, u32)| {
+        matches!(hop.object, Object::Connection(_) | Object::Datagram(_))
+            .then_some((hop.object, at))
+    })
+}
+
+/// The connections that a table holds beside standard input, output and error.
+fn beside(snapshot: &Snapshot, table: u32) -> ArrayVec<Object, 16> {
+    let mut found = ArrayVec::new();
+    let Some(table) = snapshot.files_structs.at(table) else { return found };
+    let rows = snapshot.descriptors.range(&table.descriptors);
+    for row in rows.iter().filter(|row| row.index > 2) {
+        let object = object_of(snapshot, row.file);
+        if let Some(object @ (Object::Connection(_) | Object::Datagram(_))) = object
+            && !found.contains(&object)
+            && !found.is_full()
+        {
+            found.push(object);
+        }
+    }
+    found
+}
+
+fn runs_its_argument(snapshot: &Snapshot, process: &ProcessRow) -> bool {
+    interpreter::runs_its_argument(name_of(snapshot, process), line(snapshot, process))
+}
+
+/// A process as an interpreter whose input may come from somewhere, if it is one.
+fn shell_of(snapshot: &Snapshot, index: u32) -> Option<Shell> {
+    let process = snapshot.processes.at(index)?;
+    let leader = snapshot.leader(process)?;
+    if !process.stable || leader.task.exit_state != 0 || leader.task.flags & PF_KTHREAD != 0 {
+        return None;
+    }
+    let name = name_of(snapshot, process);
+    let interpreter = interpreter::recognise(name, line(snapshot, process), leader.task.name());
+    if let Some(Interpreter { kind: Kind::Language, commands }) = interpreter
+        && !matches!(commands, Commands::Input { .. })
+    {
+        return None;
+    }
+    let table = snapshot.files_structs.at(process.files)?;
+    let rows = snapshot.descriptors.range(&table.descriptors);
+    let mut stdio = [NONE; 3];
+    for (row, at) in rows.iter().zip(table.descriptors.start..).take(3) {
+        if let Some(place) = stdio.get_mut(row.index as usize) {
+            *place = at;
+        }
+    }
+    let leads = |at: u32| {
+        let file = snapshot.descriptors.at(at).map_or(NONE, |row| row.file);
+        object_of(snapshot, file).is_some()
+    };
+    let [input, output, error] = stdio.map(leads);
+    let is_fed = input && (output || error);
+    let interpreter = match interpreter {
+        None if is_fed && is_run_by_awk(snapshot, process) => {
+            Some(Interpreter { kind: Kind::Shell, commands: Commands::Argument })
+        }
+        other => other,
+    };
+    // A program that may be a shell is searched into only where that is all that is missing.
+    let is_promising = if interpreter.is_some() { input || output || error } else { is_fed };
+    is_promising.then_some(Shell { process: index, table: process.files, interpreter, stdio })
+}
+
+/// Whether a process is what a program on awk's command line runs: such a program is one for commands, whatever they are.
+fn is_run_by_awk(snapshot: &Snapshot, process: &ProcessRow) -> bool {
+    process_by_pid(snapshot, process.parent_pid).is_some_and(|parent| {
+        interpreter::is_awk_one_liner(name_of(snapshot, parent), line(snapshot, parent))
+    })
+}
+
+/// What a program is by what is in its file, where that is known by now.
+fn of_content(snapshot: &Snapshot, index: u32, files: &mut dyn Knower) -> Option<Interpreter> {
+    let process = snapshot.processes.at(index)?;
+    let known = files.ask(&executable_of(snapshot, process)?)?;
+    let comm = snapshot.leader(process)?.task.name();
+    interpreter::recognise_content(known.traits, line(snapshot, process), comm)
+}

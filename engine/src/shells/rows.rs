@@ -1,0 +1,76 @@
+//! What a scan's rows say of a process: its parents, its program, and what it holds.
+
+use panoptes_decoders::address::KernelVa;
+
+use super::graph::{Object, object_of};
+use crate::walk::{DentryRow, ProcessRow, Snapshot};
+
+/// Most generations that a connection's first holder is looked for in.
+const GENERATIONS_MAX: usize = 16;
+
+/// The process at an index, its parent, and so on.
+pub(super) fn line_of(snapshot: &Snapshot, process: u32) -> impl Iterator<Item = &ProcessRow> {
+    let mut at = snapshot.processes.at(process);
+    (0..GENERATIONS_MAX).map_while(move |_| {
+        let this = at?;
+        at = process_by_pid(snapshot, this.parent_pid);
+        Some(this)
+    })
+}
+
+pub(super) fn process_by_pid(snapshot: &Snapshot, process_id: u32) -> Option<&ProcessRow> {
+    if process_id == 0 {
+        return None;
+    }
+    let pid = |index: u32| {
+        let row = snapshot.processes.at(index)?;
+        Some(snapshot.leader(row)?.task.tgid)
+    };
+    let at = snapshot.by_pid.partition_point(|&index| pid(index) < Some(process_id));
+    let &index = snapshot.by_pid.get(at)?;
+    snapshot.processes.at(index).filter(|_| pid(index) == Some(process_id))
+}
+
+/// `struct inode *` of the file that a process executes.
+pub(super) fn program_of(snapshot: &Snapshot, process: &ProcessRow) -> Option<KernelVa> {
+    let file = snapshot.files.at(snapshot.mms.at(process.mm)?.exe_file)?;
+    Some(file.open.inode).filter(|inode| !inode.is_null())
+}
+
+/// The descriptors of a process's table that lead to an object.
+pub(super) fn holds(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
+    descriptors_to(snapshot, process, object).next().is_some()
+}
+
+pub(super) fn holds_at_stdio(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
+    descriptors_to(snapshot, process, object).any(|index| index < 3)
+}
+
+fn descriptors_to(
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    object: Object,
+) -> impl Iterator<Item = u32> {
+    let table = snapshot.files_structs.at(process.files);
+    let rows = table.map_or(&[][..], |table| snapshot.descriptors.range(&table.descriptors));
+    rows.iter()
+        .filter(move |row| object_of(snapshot, row.file) == Some(object))
+        .map(|row| row.index)
+}
+
+/// The name of a process's file, if it is short enough to be a program's that we know.
+pub(super) fn name_of<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> &'a [u8] {
+    let text = || {
+        let file = snapshot.files.at(snapshot.mms.at(process.mm)?.exe_file)?;
+        let row: &DentryRow = snapshot.dentries.at(file.path.dentry)?;
+        let is_short = row.readable && row.name.long_name.is_null();
+        is_short.then(|| row.text.get(..row.name.length as usize)).flatten()
+    };
+    text().unwrap_or_default()
+}
+
+pub(super) fn line<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> Option<&'a [u8]> {
+    let mm = snapshot.mms.at(process.mm)?;
+    let text = snapshot.text(&mm.command_line);
+    (mm.has_command_line && !text.is_empty()).then_some(text)
+}

@@ -1,0 +1,612 @@
+//! Reverse shells, and what only looks like them, in machines made by hand.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use core::net::{IpAddr, Ipv4Addr};
+use std::collections::HashMap;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
+use panoptes_decoders::kernel::sock::Endpoints;
+use panoptes_decoders::kernel::unix_sock::AF_UNIX;
+
+use super::*;
+use crate::page_cache::{FileIdentity, Format, Known, Outcome, Traits};
+use crate::state::Change;
+use crate::state::tests::watch::{at_once, limits};
+use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World, empty};
+use crate::walk::{DentryRow, SocketRow, TerminalRow};
+
+mod exemptions;
+
+const READ: u32 = FMODE_READ;
+const WRITE: u32 = FMODE_WRITE;
+const CONNECTION: u64 = 0xffff_8890_0000_0000;
+const PEER: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 4444);
+
+/// A machine whose pipes, pairs and terminals have two ends.
+#[derive(Default)]
+struct Machine {
+    world: World,
+    /// How files are open, by address; others can be read and written.
+    modes: HashMap<u64, u32>,
+    /// Pairs of files: of AF_UNIX sockets, and of a master and its terminal.
+    pairs: Vec<(u64, u64)>,
+    terminals: Vec<(u64, u64)>,
+    /// Bytes that were sent over each connection.
+    sent: u64,
+    next: u64,
+}
+
+impl Machine {
+    fn address(&mut self) -> u64 {
+        self.next += 1;
+        0xffff_8891_0000_0000 + self.next * 0x100
+    }
+
+    /// What is read from, and what is written to.
+    fn pipe(&mut self) -> (FakeFile, FakeFile) {
+        let (read, write) = (self.address(), self.address());
+        let number = 1000 + self.next;
+        self.modes.insert(read, READ);
+        self.modes.insert(write, WRITE);
+        (FakeFile::pipe(read, number), FakeFile::pipe(write, number))
+    }
+
+    fn pair(&mut self) -> (FakeFile, FakeFile) {
+        let (one, other) = (self.address(), self.address());
+        self.pairs.push((one, other));
+        (FakeFile::socket(one, 2000 + self.next, 0), FakeFile::socket(other, 3000 + self.next, 0))
+    }
+
+    /// A master and its terminal.
+    fn terminal(&mut self) -> (FakeFile, FakeFile) {
+        let (master, slave) = (self.address(), self.address());
+        self.terminals.push((master, slave));
+        let number = 4000 + self.next;
+        (FakeFile::regular(master, number, "ptmx"), FakeFile::regular(slave, number + 1, "0"))
+    }
+
+    /// A connection from a port of ours to somebody.
+    fn connection(&mut self, port: u16, peer: (IpAddr, u16)) -> FakeFile {
+        let file = self.address();
+        let sock = CONNECTION + self.next * 0x1000;
+        let socket = FakeSocket::new(sock, port, ESTABLISHED);
+        self.world.sockets.push(FakeSocket { destination: peer, ..socket });
+        FakeFile::socket(file, 5000 + self.next, sock)
+    }
+
+    fn listener(&mut self, port: u16) {
+        let sock = CONNECTION + 0x800 + self.next * 0x1000;
+        let any = (Ipv4Addr::UNSPECIFIED.into(), port);
+        self.world.sockets.push(FakeSocket { source: any, ..FakeSocket::listener(sock, port) });
+    }
+
+    fn run(&mut self, pid: u32, file: &str, line: &str, files: &[(u32, &FakeFile)]) {
+        let mut process = FakeProcess::new(pid);
+        process.name = file.into();
+        let inode = number_of(file);
+        process.executable =
+            Some(FakeFile::regular(0xffff_8892_0000_0000 + inode * 0x100, inode, file));
+        process.arguments = format!("{}\0", line.replace(' ', "\0")).into_bytes();
+        process.files = files.iter().map(|&(index, file)| (index, file.clone())).collect();
+        self.world.processes.push(process);
+    }
+
+    fn show(&self, snapshot: &mut Snapshot) {
+        self.world.show(snapshot);
+        let mut pipes = HashMap::new();
+        let mut sockets = HashMap::new();
+        let mut terminals = HashMap::new();
+        for index in 0..snapshot.files.len() {
+            let file = &mut snapshot.files[index];
+            let address = file.address.0;
+            file.open.mode = self.modes.get(&address).copied().unwrap_or(READ | WRITE);
+            let inode = &snapshot.inodes[file.inode as usize];
+            if inode.attributes.kind() == 0o010_000 {
+                file.inode = *pipes.entry(inode.attributes.ino).or_insert(file.inode);
+            }
+            let connection = snapshot.connections.get_mut(file.connection as usize);
+            let endpoints = match connection {
+                Some(connection) => {
+                    connection.file = KernelVa(address);
+                    Some(connection.endpoints)
+                }
+                None if inode.attributes.kind() == 0o140_000 => Some(Endpoints {
+                    family: AF_UNIX,
+                    state: 1,
+                    source: Ipv4Addr::UNSPECIFIED.into(),
+                    source_port: 0,
+                    destination: Ipv4Addr::UNSPECIFIED.into(),
+                    destination_port: 0,
+                    bound_device: 0,
+                    net: KernelVa::NULL,
+                    prot: KernelVa::NULL,
+                    next: 0,
+                }),
+                None => None,
+            };
+            if endpoints.is_some() {
+                let row = SocketRow {
+                    address: KernelVa(address + 8),
+                    file: index as u32,
+                    endpoints,
+                    kind: 1,
+                    protocol: 0,
+                    peer_address: KernelVa::NULL,
+                    peer: NONE,
+                    network_namespace: 0,
+                };
+                file.socket = snapshot.sockets.push(row).unwrap();
+                sockets.insert(address, file.socket);
+            }
+            let is_master = self.terminals.iter().any(|&(master, _)| master == address);
+            if is_master || self.terminals.iter().any(|&(_, slave)| slave == address) {
+                let row = TerminalRow {
+                    address: KernelVa(address + 8),
+                    link_address: KernelVa::NULL,
+                    link: NONE,
+                    number: 0,
+                    is_master,
+                };
+                file.terminal = snapshot.terminals.push(row).unwrap();
+                terminals.insert(address, file.terminal);
+            }
+        }
+        Self::put_servers_in_place(snapshot);
+        for row in snapshot.connections.iter_mut() {
+            row.counters.iter_mut().for_each(|counters| counters.bytes_out = self.sent);
+        }
+        for (one, other) in &self.pairs {
+            if let (Some(&one), Some(&other)) = (sockets.get(one), sockets.get(other)) {
+                snapshot.sockets[one as usize].peer = other;
+                snapshot.sockets[other as usize].peer = one;
+            }
+        }
+        for (master, slave) in &self.terminals {
+            if let (Some(&master), Some(&slave)) = (terminals.get(master), terminals.get(slave)) {
+                snapshot.terminals[master as usize].link = slave;
+                snapshot.terminals[slave as usize].link = master;
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// Servers of logins are the system's own: `/sbin/sshd`.
+    fn put_servers_in_place(snapshot: &mut Snapshot) {
+        let row = snapshot.dentries[0];
+        let name = Name { address: KernelVa(0xffff_8895_0000_0000), length: 4, ..row.name };
+        let mut folder = DentryRow { name, parent: 0, readable: true, ..row };
+        folder.text[..4].copy_from_slice(b"sbin");
+        let folder = snapshot.dentries.push(folder).unwrap();
+        for row in snapshot.dentries.iter_mut() {
+            if row.name.length == 4 && row.text.starts_with(b"sshd") {
+                row.parent = folder;
+            }
+        }
+    }
+}
+
+/// The files of shells, by the numbers of their inodes; of others nothing is known to be in them.
+#[derive(Default)]
+struct Files(Vec<u64>);
+
+impl Knower for Files {
+    fn ask(&mut self, file: &FileIdentity) -> Option<Known> {
+        let traits = if self.0.contains(&file.number) { Traits::SHELL } else { Traits::default() };
+        Some(Known { outcome: Outcome::Nothing, format: Format::Unknown, traits })
+    }
+}
+
+struct Watch {
+    files: Files,
+    state: State,
+    shells: Shells,
+    snapshot: Snapshot,
+    now_ns: i64,
+}
+
+impl Watch {
+    /// Having seen a machine in which nothing was connected.
+    fn new() -> Self {
+        let limits = limits();
+        let mut watch = Self {
+            files: Files::default(),
+            state: State::new(&limits, at_once(), 7),
+            shells: Shells::new(&limits, true, 9),
+            snapshot: empty(&limits),
+            now_ns: 1_000_000,
+        };
+        assert_eq!(watch.scan(&Machine::default()), [""; 0]);
+        watch
+    }
+
+    /// What is told of: direction, port of ours, and the processes.
+    fn scan(&mut self, machine: &Machine) -> Vec<String> {
+        machine.show(&mut self.snapshot);
+        self.now_ns += 10_000_000;
+        let quiet = &mut |_: &Scene<'_>, _: &Change<'_>| ();
+        self.state.update(&self.snapshot, self.now_ns, quiet);
+        let scene = Scene {
+            snapshot: &self.snapshot,
+            containers: self.state.containers(),
+            strings: self.state.strings(),
+            now_ns: self.now_ns,
+        };
+        let mut told = Vec::new();
+        let out = &mut |_: &Scene<'_>, finding: &Finding<'_>| told.push(line_of_finding(finding));
+        self.shells.update(&scene, &self.state, &mut self.files, out);
+        told
+    }
+
+    /// The same over as many scans as a new process takes to be told of.
+    fn settle(&mut self, machine: &Machine) -> Vec<String> {
+        (0..4).flat_map(|_| self.scan(machine)).collect()
+    }
+}
+
+fn line_of_finding(finding: &Finding<'_>) -> String {
+    let pids = |steps: &[Step]| {
+        let pid = |step: &Step| finding.members[step.member].process.process_id.to_string();
+        steps.iter().map(pid).collect::<Vec<_>>().join(">")
+    };
+    let all: Vec<_> =
+        finding.members.iter().map(|member| member.process.process_id.to_string()).collect();
+    let port = match finding.end {
+        End::Connection(facts) => facts.source_port,
+        End::Datagram(ends, _) => ends.source_port,
+    };
+    format!(
+        "{:?} {port}: {} in {} out {}",
+        finding.direction,
+        all.join(","),
+        pids(finding.inward),
+        pids(finding.outward)
+    )
+}
+
+/// The number of a program's inode.
+fn number_of(program: &str) -> u64 {
+    70 + program.bytes().map(u64::from).sum::<u64>()
+}
+
+fn null() -> FakeFile {
+    FakeFile::regular(0xffff_8893_0000_0000, 6, "null")
+}
+
+#[test]
+fn a_shell_on_a_connection_is_told_of_once() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+    machine.run(21, "dash", "sh", &[(0, &tcp), (1, &tcp)]);
+    assert_eq!(watch.settle(&machine), [""; 0], "the same connection, another shell");
+}
+
+#[test]
+fn a_ring_of_pipes_is_followed_both_ways() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (fifo_read, fifo_write) = machine.pipe();
+    let (a_read, a_write) = machine.pipe();
+    let (b_read, b_write) = machine.pipe();
+    machine.run(20, "cat", "cat /tmp/f", &[(1, &a_write), (3, &fifo_read)]);
+    machine.run(21, "dash", "sh -i", &[(0, &a_read), (1, &b_write), (2, &b_write)]);
+    machine.run(22, "nc", "nc A 4444", &[(0, &b_read), (1, &fifo_write), (3, &tcp)]);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 22,20,21 in 22>20>21 out 21>22"]);
+}
+
+#[test]
+fn one_way_is_no_way() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (read, write) = machine.pipe();
+    machine.run(20, "curl", "curl http://x", &[(0, &null()), (1, &write), (3, &tcp)]);
+    machine.run(21, "bash", "bash", &[(0, &read), (1, &null()), (2, &null())]);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
+fn a_pseudoterminal_is_followed_from_its_master_to_its_terminal() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (master, slave) = machine.terminal();
+    machine.run(20, "socat", "socat TCP:A EXEC:bash,pty", &[(5, &tcp), (6, &master)]);
+    machine.run(21, "bash", "bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+}
+
+#[test]
+fn a_client_on_the_same_terminal_is_no_relay() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (master, slave) = machine.terminal();
+    machine.run(19, "xterm", "xterm", &[(4, &master)]);
+    machine.run(20, "bash", "bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+    machine.run(21, "ssh", "ssh host", &[(0, &slave), (1, &slave), (3, &tcp)]);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
+fn what_serves_several_terminals_does_not_type_into_one_what_another_shows() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (one_master, one) = machine.terminal();
+    let (other_master, other) = machine.terminal();
+    machine.run(19, "tmux", "tmux", &[(4, &one_master), (5, &other_master)]);
+    machine.run(20, "bash", "bash", &[(0, &one), (1, &one), (2, &one)]);
+    machine.run(21, "ssh", "ssh host", &[(0, &other), (1, &other), (3, &tcp)]);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
+fn pairs_of_sockets_are_followed_over_several_processes() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (a, b) = machine.pair();
+    let (c, d) = machine.pair();
+    machine.run(20, "socat", "socat TCP UNIX", &[(5, &tcp), (6, &a)]);
+    machine.run(21, "socat", "socat UNIX EXEC", &[(6, &b), (8, &c)]);
+    machine.run(22, "bash", "bash", &[(0, &d), (1, &d)]);
+    assert_eq!(
+        Watch::new().settle(&machine),
+        ["Outbound 40000: 20,21,22 in 20>21>22 out 22>21>20"]
+    );
+}
+
+#[test]
+fn a_proxy_within_the_machine_leads_to_the_peer_outside() {
+    let mut machine = Machine::default();
+    let here: IpAddr = Ipv4Addr::LOCALHOST.into();
+    let out = machine.connection(41000, PEER);
+    let near = machine.connection(40000, (here, 1080));
+    let far = machine.connection(1080, (here, 40000));
+    for socket in machine.world.sockets.iter_mut().skip(1) {
+        socket.source.0 = here;
+    }
+    machine.listener(1080);
+    machine.run(20, "socat", "socat TCP-LISTEN TCP", &[(5, &far), (6, &out)]);
+    machine.run(21, "bash", "bash -i", &[(0, &near), (1, &near), (2, &near)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), ["Outbound 41000: 20,21 in 20>21 out 21>20"]);
+}
+
+#[test]
+fn what_listens_says_who_began() {
+    let mut machine = Machine::default();
+    machine.listener(5555);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    // It has closed by the time that its shell is seen.
+    machine.world.sockets.clear();
+    let tcp = machine.connection(5555, PEER);
+    machine.run(20, "dash", "sh", &[(0, &tcp), (1, &tcp)]);
+    assert_eq!(watch.settle(&machine), ["Accepted 5555: 20 in 20 out 20"]);
+}
+
+#[test]
+fn what_was_there_before_us_has_no_direction() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "dash", "sh", &[(0, &tcp), (1, &tcp)]);
+    let limits = limits();
+    let mut watch = Watch {
+        files: Files::default(),
+        state: State::new(&limits, at_once(), 7),
+        shells: Shells::new(&limits, true, 9),
+        snapshot: empty(&limits),
+        now_ns: 1_000_000,
+    };
+    assert_eq!(watch.settle(&machine), ["Unknown 40000: 20 in 20 out 20"]);
+}
+
+#[test]
+fn an_agent_that_runs_scripts_is_quiet() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (in_read, in_write) = machine.pipe();
+    let (out_read, out_write) = machine.pipe();
+    machine.run(20, "runner", "runner", &[(5, &tcp), (6, &in_write), (7, &out_read)]);
+    machine.run(21, "bash", "bash -e /tmp/step.sh", &[(0, &in_read), (1, &out_write)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    machine.world.process(21).arguments = b"bash\0".to_vec();
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+}
+
+#[test]
+fn a_connection_handed_down_beside_a_terminal_is_quiet() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (master, slave) = machine.terminal();
+    machine.run(19, "xterm", "xterm", &[(4, &master)]);
+    machine.run(20, "psql", "psql", &[(0, &slave), (1, &slave), (3, &tcp)]);
+    machine.run(21, "dash", "sh", &[(0, &slave), (1, &slave), (3, &tcp)]);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
+fn two_connections_to_one_peer_are_one_to_read_and_one_to_write() {
+    let mut machine = Machine::default();
+    let one = machine.connection(40000, PEER);
+    let two = machine.connection(40001, (PEER.0, 4445));
+    let (in_read, in_write) = machine.pipe();
+    let (out_read, out_write) = machine.pipe();
+    machine.run(20, "telnet", "telnet A 4444", &[(0, &null()), (1, &in_write), (3, &one)]);
+    machine.run(21, "dash", "sh", &[(0, &in_read), (1, &out_write)]);
+    machine.run(22, "telnet", "telnet A 4445", &[(0, &out_read), (1, &null()), (3, &two)]);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20,22,21 in 20>21 out 21>22"]);
+}
+
+#[test]
+fn what_moved_is_left_for_the_next_scan() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    machine.world.process(20).files_moved = true;
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    machine.world.process(20).files_moved = false;
+    assert_eq!(watch.settle(&machine).len(), 1);
+}
+
+#[test]
+fn a_shell_by_another_name_is_known_by_its_file() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "update", "update", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    watch.files.0.push(number_of("update"));
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+}
+
+#[test]
+fn what_an_awk_one_liner_runs_is_a_command() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (a, b) = machine.pair();
+    machine.run(20, "gawk", "gawk BEGIN{}", &[(3, &tcp), (4, &a)]);
+    machine.run(21, "cat", "cat", &[(0, &b), (1, &b)]);
+    machine.world.process(21).parent = 20;
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+}
+
+#[test]
+fn a_program_that_commands_itself_is_waited_for() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (read, write) = machine.pipe();
+    machine.run(20, "cat", "cat", &[(0, &tcp), (1, &write)]);
+    machine.run(21, "bash", "bash -c x", &[(0, &read), (1, &null()), (5, &tcp)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    let told: Vec<_> = (0..3).flat_map(|_| watch.settle(&machine)).collect();
+    assert_eq!(told, ["Outbound 40000: 20,21 in 20>21 out 21"]);
+    // What asks first and then reads an answer is quiet.
+    machine.world.sockets[0].state = ESTABLISHED;
+    let mut other = Machine::default();
+    let tcp = other.connection(40001, PEER);
+    other.run(20, "bash", "bash -c x", &[(0, &tcp), (1, &null()), (3, &tcp)]);
+    let told: Vec<_> = (0..4).flat_map(|_| watch.settle(&other)).collect();
+    assert_eq!(told, [""; 0]);
+}
+
+#[test]
+fn what_its_starter_feeds_is_waited_for() {
+    let agent = |closes: bool| {
+        let mut machine = Machine::default();
+        let tcp = machine.connection(40000, PEER);
+        let (in_read, in_write) = machine.pipe();
+        let (out_read, out_write) = machine.pipe();
+        let files = [(5, &tcp), (7, &out_read), (6, &in_write)];
+        machine.run(20, "runner", "runner", &files[..if closes { 2 } else { 3 }]);
+        machine.run(21, "bash", "bash", &[(0, &in_read), (1, &out_write)]);
+        machine.world.process(21).parent = 20;
+        machine
+    };
+    // An agent hands a shell its script and closes its end.
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&agent(false)), [""; 0]);
+    let told: Vec<_> = (0..5).flat_map(|_| watch.settle(&agent(true))).collect();
+    assert_eq!(told, [""; 0]);
+    // One that keeps it open has more to say.
+    let mut watch = Watch::new();
+    let told: Vec<_> = (0..4).flat_map(|_| watch.settle(&agent(false))).collect();
+    assert_eq!(told, ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+    // Whoever still works has not said all of it: on a busy machine that takes longer.
+    let mut working = agent(false);
+    working.world.process(20).state = 0;
+    let mut watch = Watch::new();
+    let told: Vec<_> = (0..5).flat_map(|_| watch.settle(&working)).collect();
+    assert_eq!(told, [""; 0]);
+    let told: Vec<_> = (0..4).flat_map(|_| watch.settle(&agent(false))).collect();
+    assert_eq!(told.len(), 1);
+    // A relay does nothing else.
+    let mut machine = agent(false);
+    machine.world.process(20).name = "socat".into();
+    machine.world.process(20).executable =
+        Some(FakeFile::regular(0xffff_8894_0000_0000, 9, "socat"));
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+}
+
+/// A generator of numbers (xorshift), the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as u32
+    }
+
+    /// An index into so many rows, or a little beyond, or none.
+    fn index(&mut self, rows: usize) -> u32 {
+        if self.below(16) == 0 { NONE } else { self.below(rows + 2) }
+    }
+}
+
+#[test]
+fn whatever_leads_to_whatever_the_search_ends() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut told = 0;
+    for _ in 0..300 {
+        let mut machine = Machine::default();
+        let mut files = vec![null()];
+        for at in 0..4 {
+            files.extend(<[FakeFile; 2]>::from(machine.pipe()));
+            files.extend(<[FakeFile; 2]>::from(machine.pair()));
+            files.extend(<[FakeFile; 2]>::from(machine.terminal()));
+            files.push(machine.connection(40000 + at, PEER));
+        }
+        for pid in 20..30 {
+            let program = ["bash", "nc", "sshd", "python3.11"][random.below(4) as usize];
+            let chosen: Vec<_> =
+                (0..5).map(|_| files[random.below(files.len()) as usize].clone()).collect();
+            let held: Vec<_> = (0..5).zip(&chosen).collect();
+            machine.run(pid, program, program, &held);
+            machine.world.process(pid).parent = 20 + random.below(10);
+        }
+        let mut watch = Watch::new();
+        told += watch.settle(&machine).len();
+        // And now with rows that refer to each other as no kernel has them.
+        machine.show(&mut watch.snapshot);
+        let snapshot = &mut watch.snapshot;
+        let (sockets, terminals) = (snapshot.sockets.len(), snapshot.terminals.len());
+        for row in snapshot.sockets.iter_mut() {
+            row.peer = random.index(sockets);
+            row.file = random.index(files.len());
+        }
+        for row in snapshot.terminals.iter_mut() {
+            row.link = random.index(terminals);
+        }
+        let (inodes, connections) = (snapshot.inodes.len(), snapshot.connections.len());
+        for row in snapshot.files.iter_mut() {
+            row.inode = random.index(inodes);
+            row.connection = random.index(connections);
+            row.socket = random.index(sockets);
+            row.terminal = random.index(terminals);
+        }
+        let (rows, tables) = (snapshot.descriptors.len(), snapshot.files_structs.len());
+        for table in snapshot.files_structs.iter_mut() {
+            table.descriptors = random.index(rows)..random.index(rows);
+        }
+        for row in snapshot.processes.iter_mut() {
+            row.files = random.index(tables);
+        }
+        let scene = Scene {
+            snapshot: &watch.snapshot,
+            containers: watch.state.containers(),
+            strings: watch.state.strings(),
+            now_ns: watch.now_ns,
+        };
+        let out = &mut |_: &Scene<'_>, _: &Finding<'_>| ();
+        watch.shells.update(&scene, &watch.state, &mut watch.files, out);
+    }
+    assert!(told > 50, "next to nothing was found: {told}");
+}

@@ -1,0 +1,126 @@
+//! What is exempt from being told of, and who is not.
+
+use super::*;
+
+/// A machine with a login whose xterm shows its window through it, by a connection to a port here.
+fn windows_at(port: u16, server: &str) -> Machine {
+    let mut machine = Machine::default();
+    let here: IpAddr = Ipv4Addr::LOCALHOST.into();
+    let login = machine.connection(22, PEER);
+    let near = machine.connection(40000, (here, port));
+    let far = machine.connection(port, (here, 40000));
+    for socket in machine.world.sockets.iter_mut().skip(1) {
+        socket.source.0 = here;
+    }
+    machine.listener(22);
+    machine.listener(port);
+    let (master, slave) = machine.terminal();
+    machine.run(20, server, server, &[(3, &login), (9, &far)]);
+    machine.run(21, "xterm", "xterm", &[(3, &near), (4, &master)]);
+    machine.run(22, "bash", "bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+    machine
+}
+
+#[test]
+fn a_window_that_a_login_shows_is_quiet() {
+    assert_eq!(Watch::new().settle(&windows_at(6010, "sshd")), [""; 0]);
+    assert_eq!(Watch::new().settle(&windows_at(7010, "sshd")).len(), 1, "no window");
+    assert_eq!(Watch::new().settle(&windows_at(6010, "socat")).len(), 1, "no login");
+}
+
+#[test]
+fn pairs_that_a_relay_has_with_itself_make_it_no_server_of_many() {
+    let relay = |others: bool| {
+        let mut machine = Machine::default();
+        let tcp = machine.connection(40000, PEER);
+        let (outer, inner) = machine.pair();
+        let (a, b) = machine.pair();
+        let pairs: Vec<_> = (0..9).map(|_| machine.pair()).collect();
+        let mut held = vec![(5, &inner), (6, &a)];
+        held.extend(pairs.iter().zip(10..).map(|((one, _), at)| (at, one)));
+        let rest: Vec<_> = pairs.iter().zip(30..).map(|((_, other), at)| (at, other)).collect();
+        if !others {
+            held.extend(&rest);
+        }
+        machine.run(20, "socat", "socat TCP UNIX", &[(5, &tcp), (6, &outer)]);
+        machine.run(21, "relay", "relay", &held);
+        machine.run(22, "bash", "bash", &[(0, &b), (1, &b)]);
+        if others {
+            machine.run(23, "client", "client", &rest);
+        }
+        machine
+    };
+    assert_eq!(Watch::new().settle(&relay(false)).len(), 1);
+    assert_eq!(Watch::new().settle(&relay(true)), [""; 0]);
+}
+
+#[test]
+fn the_first_answer_to_a_command_does_not_make_it_a_question() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (read, write) = machine.pipe();
+    machine.run(20, "cat", "cat", &[(0, &tcp), (1, &write)]);
+    machine.run(21, "bash", "bash -c x", &[(0, &read), (1, &null()), (5, &tcp)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.scan(&machine), [""; 0]);
+    machine.sent = 9;
+    let told: Vec<_> = (0..4).flat_map(|_| watch.settle(&machine)).collect();
+    assert_eq!(told, ["Outbound 40000: 20,21 in 20>21 out 21"]);
+    let told: Vec<_> = (0..4).flat_map(|_| Watch::new().settle(&machine)).collect();
+    assert_eq!(told, [""; 0], "one that has asked before we looked");
+}
+
+#[test]
+fn a_datagram_socket_in_the_place_of_another_is_not_that_one() {
+    let mut machine = Machine::default();
+    let (a, b) = machine.pair();
+    machine.run(20, "socat", "socat", &[(3, &a), (4, &b)]);
+    let mut watch = Watch::new();
+    watch.scan(&machine);
+    let told = &mut watch.shells.told;
+    told.add(&watch.snapshot, Object::Datagram(0));
+    told.forget_ended(&watch.snapshot);
+    assert!(told.has(&watch.snapshot, Object::Datagram(0)));
+    watch.snapshot.sockets[0].endpoints.as_mut().unwrap().source_port = 53;
+    assert!(!told.has(&watch.snapshot, Object::Datagram(0)));
+    for _ in 0..3 {
+        told.forget_ended(&watch.snapshot);
+    }
+    watch.snapshot.sockets[0].endpoints.as_mut().unwrap().source_port = 0;
+    assert!(!told.has(&watch.snapshot, Object::Datagram(0)), "it had ended");
+}
+
+#[test]
+fn when_no_more_can_be_remembered_those_told_of_are_not_told_again() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    let mut watch = Watch::new();
+    watch.shells.told = ToldOf::with_room_for(1, 9);
+    assert_eq!(watch.settle(&machine).len(), 1);
+    let other = machine.connection(40001, PEER);
+    machine.run(21, "bash", "bash -i", &[(0, &other), (1, &other), (2, &other)]);
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    assert!(watch.shells.usage().untold > 0);
+}
+
+#[test]
+fn listeners_that_are_there_are_known_however_many_have_been() {
+    let mut machine = Machine::default();
+    machine.listener(5555);
+    for port in 0..30 {
+        machine.next += 1;
+        machine.listener(7000 + port);
+    }
+    let tcp = machine.connection(5555, PEER);
+    machine.run(20, "dash", "sh", &[(0, &tcp), (1, &tcp)]);
+    let mut watch = Watch::new();
+    watch.shells.directions.remember_listeners(32);
+    for port in 0..30 {
+        machine.world.sockets[1 + port].source.1 += 100;
+        watch.scan(&machine);
+    }
+    let at = watch.snapshot.connections.iter().position(|row| !direction::listens(row)).unwrap();
+    let row = &watch.snapshot.connections[at];
+    assert_eq!(watch.shells.directions.of(row), Direction::Accepted);
+}

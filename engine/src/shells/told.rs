@@ -1,0 +1,112 @@
+//! Which connections were told of, for as long as they are there.
+
+use core::net::IpAddr;
+
+use panoptes_decoders::address::KernelVa;
+
+use super::direction::{key_of, key_of_datagram};
+use super::graph::Object;
+use crate::walk::{ConnectionRow, Snapshot};
+
+/// Most connections that are remembered; when those are all still there, no other is told of.
+const TOLD_MAX: usize = 1024;
+/// A connection is forgotten when so many scans have not seen it.
+const ABSENT_SCANS: u32 = 2;
+
+type Tuple = (IpAddr, u16, IpAddr, u16);
+
+fn tuple_of(row: &ConnectionRow) -> Tuple {
+    let ends = &row.endpoints;
+    (ends.source, ends.source_port, ends.destination, ends.destination_port)
+}
+
+/// By what it is found among a scan's.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Connections are sorted by this.
+    Connection(Tuple),
+    /// Another socket, by its `struct sock *`.
+    Datagram(KernelVa),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    key: u64,
+    place: Place,
+    absent: u32,
+}
+
+/// Connections that were told of.
+#[derive(Debug)]
+pub(super) struct ToldOf {
+    seed: u64,
+    list: Vec<Told>,
+}
+
+impl ToldOf {
+    /// `seed` is random and secret from the guests.
+    pub(super) fn new(seed: u64) -> Self {
+        Self::with_room_for(TOLD_MAX, seed)
+    }
+
+    pub(super) fn with_room_for(count: usize, seed: u64) -> Self {
+        Self { seed, list: Vec::with_capacity(count) }
+    }
+
+    /// By what a connection is known: nothing where it is none.
+    pub(super) fn key(&self, snapshot: &Snapshot, object: Object) -> Option<u64> {
+        match object {
+            Object::Connection(at) => snapshot.connections.at(at).map(|row| key_of(row, self.seed)),
+            Object::Datagram(at) => key_of_datagram(snapshot.sockets.at(at)?, self.seed),
+            Object::Pipe(_) | Object::Unix(_) | Object::Terminal(_) => None,
+        }
+    }
+
+    pub(super) fn has(&self, snapshot: &Snapshot, object: Object) -> bool {
+        let key = self.key(snapshot, object);
+        key.is_some_and(|key| self.list.iter().any(|told| told.key == key))
+    }
+
+    /// Whether no more can be remembered.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() == self.list.capacity()
+    }
+
+    pub(super) fn add(&mut self, snapshot: &Snapshot, object: Object) {
+        let Some(key) = self.key(snapshot, object) else { return };
+        if self.list.iter().any(|told| told.key == key) {
+            return;
+        }
+        let place = match object {
+            Object::Connection(at) => {
+                snapshot.connections.at(at).map(|row| Place::Connection(tuple_of(row)))
+            }
+            Object::Datagram(at) => snapshot.sockets.at(at).map(|row| Place::Datagram(row.address)),
+            _ => None,
+        };
+        if let Some(place) = place.filter(|_| !self.is_full()) {
+            self.list.push(Told { key, place, absent: 0 });
+        }
+    }
+
+    /// Lets go of connections that have gone.
+    pub(super) fn forget_ended(&mut self, snapshot: &Snapshot) {
+        let seed = self.seed;
+        for told in &mut self.list {
+            let is_there = match told.place {
+                Place::Connection(tuple) => {
+                    let rows = &snapshot.connections;
+                    let start = rows.partition_point(|row| tuple_of(row) < tuple);
+                    // One in each network namespace at most.
+                    let same = rows.iter().skip(start).take_while(|row| tuple_of(row) == tuple);
+                    same.take(64).any(|row| key_of(row, seed) == told.key)
+                }
+                Place::Datagram(address) => snapshot.sockets.iter().any(|row| {
+                    row.address == address && key_of_datagram(row, seed) == Some(told.key)
+                }),
+            };
+            told.absent = if is_there { 0 } else { told.absent + 1 };
+        }
+        self.list.retain(|told| told.absent <= ABSENT_SCANS);
+    }
+}

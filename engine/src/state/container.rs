@@ -1,0 +1,511 @@
+//! Tracked containers: which there are, what is known of each, and where it is in its life.
+//!
+//! A container is there as long as a living process is in it, or in one inside of it. It is known by the path of its
+//! control group; what comes under the same path when all that was in it has gone is another one.
+
+use core::net::IpAddr;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::container::Runtime;
+use panoptes_decoders::layout::c_string;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::process::{Process, ProcessKey, set_text};
+use super::strings::{StringId, Strings};
+use super::table::{Key, Row, RowId, Table};
+use crate::limits::Limits;
+use crate::walk::{ContainerRow, NONE, ProcessRow, Snapshot};
+
+/// By what a container is found again: a hash of its control group's path with the key of this run, which nobody else
+/// knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ContainerKey(u64);
+
+impl Key for ContainerKey {
+    fn hash(&self, seed: u64) -> u64 {
+        xxh3_64_with_seed(&self.0.to_le_bytes(), seed)
+    }
+}
+
+/// In how many scans in a row a container must be absent: what a scan reads of a process's control groups can be
+/// torn while the process goes on.
+const ABSENT_SCANS: u32 = 2;
+/// The same where no scan is whole.
+const UNSEEN_SCANS_MAX: u32 = 8;
+/// A container whose first process is not told of is told of after so many scans all the same.
+const PENDING_SCANS_MAX: u32 = 8;
+/// The same where all that was seen in it may be its runtime, which is there first.
+const PENDING_OUTSIDE_SCANS_MAX: u32 = 32;
+
+/// One tracked container.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
+pub struct Container {
+    key: ContainerKey,
+    /// `struct kernfs_node *` of its control group.
+    node: KernelVa,
+    /// Its index in the scan that is being taken in, or [`NONE`].
+    row: u32,
+    /// Its first process.
+    first: ProcessKey,
+    first_is_inside: bool,
+    /// Whether any scan showed a process in it that cannot be its runtime.
+    was_inside: bool,
+    /// When the newest process in it began, by the last scan that showed it.
+    newest_start: u64,
+    /// Whether it was reported, or taken in silently.
+    announced: bool,
+    /// Whether another one has come in its place.
+    replaced: bool,
+    /// In how many scans it was seen before it was reported.
+    pending_scans: u32,
+    absent_scans: u32,
+    unseen_scans: u32,
+    /// Grows with each change of what it is called by.
+    version: u32,
+    id: Option<StringId>,
+    is_name: bool,
+    runtime: Option<Runtime>,
+    path: Option<StringId>,
+    parent: Option<StringId>,
+    pod_uid: Option<StringId>,
+    host_name: Option<StringId>,
+    pid_namespace: u32,
+    mount_namespace: u32,
+    network_namespace: u32,
+}
+
+impl Row for Container {
+    type Key = ContainerKey;
+
+    fn key(&self) -> ContainerKey {
+        self.key
+    }
+}
+
+/// What is known of a container, whether it comes from a scan or from a table.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ContainerFacts<'a> {
+    /// Its identifier, or the name that its runtime has for it.
+    pub id: &'a [u8],
+    /// Whether that is a name that somebody chose.
+    pub is_name: bool,
+    /// What made it.
+    pub runtime: Option<Runtime>,
+    /// Path of its control group.
+    pub path: Option<&'a [u8]>,
+    /// Identifier or name of the container around it.
+    pub parent: Option<&'a [u8]>,
+    /// The uid of its Kubernetes pod.
+    pub pod_uid: Option<&'a [u8]>,
+    /// Its host name, where that is its own.
+    pub host_name: Option<&'a [u8]>,
+    /// Number of its first process's pid namespace, or 0.
+    pub pid_namespace: u32,
+    /// Number of its first process's mount namespace, or 0.
+    pub mount_namespace: u32,
+    /// Number of its first process's network namespace, or 0.
+    pub network_namespace: u32,
+    /// The tgid of its first process.
+    pub first_process_id: Option<u32>,
+}
+
+impl<'a> ContainerFacts<'a> {
+    /// What a scan says of a container.
+    pub fn read(snapshot: &'a Snapshot, row: &'a ContainerRow) -> Self {
+        let text = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(bytes);
+        let first = snapshot.processes.at(row.first);
+        let leader = first.and_then(|first| snapshot.leader(first));
+        let parent = snapshot.containers.at(row.parent).filter(|parent| parent.is_alive());
+        Self {
+            id: snapshot.text(&row.id),
+            is_name: row.is_name,
+            runtime: row.runtime,
+            path: text(snapshot.text(&row.path)),
+            parent: parent.and_then(|parent| text(snapshot.text(&parent.id))),
+            pod_uid: text(snapshot.text(&row.pod_uid)),
+            host_name: text(c_string(&row.host_name)),
+            pid_namespace: first.map_or(0, |first| first.pid_namespace),
+            mount_namespace: first.map_or(0, |first| first.mount_namespace),
+            network_namespace: first.map_or(0, |first| first.network_namespace),
+            first_process_id: leader.map(|leader| leader.task.tgid),
+        }
+    }
+
+    /// Its name, where its runtime knows it by one.
+    pub fn name(&self) -> Option<&'a [u8]> {
+        self.is_name.then_some(self.id)
+    }
+
+    /// The name of its Kubernetes pod, which is the host name in it.
+    pub fn pod_name(&self) -> Option<&'a [u8]> {
+        self.host_name.filter(|_| self.pod_uid.is_some())
+    }
+
+    /// The address of its Kubernetes pod, by the interfaces that the last scan knows: the first in its network
+    /// namespace that is reached from outside of it.
+    pub fn pod_address(&self, snapshot: &Snapshot) -> Option<IpAddr> {
+        let machine = snapshot.nets.first().map_or(0, |net| net.inum);
+        let own = self.network_namespace;
+        if self.pod_uid.is_none() || own == 0 || own == machine {
+            return None;
+        }
+        let rows = || snapshot.interfaces.iter().filter(move |row| row.network_namespace == own);
+        let ipv4 = rows().flat_map(|row| row.ipv4.iter()).find(|ip| !ip.is_loopback());
+        let is_global = |ip: &core::net::Ipv6Addr| !ip.is_loopback() && !ip.is_unicast_link_local();
+        let ipv6 = || rows().flat_map(|row| row.ipv6.iter()).find(is_global);
+        ipv4.map(IpAddr::V4).or_else(|| ipv6().map(IpAddr::V6))
+    }
+}
+
+impl Container {
+    fn new(key: ContainerKey, snapshot: &Snapshot, row: &ContainerRow) -> Option<Self> {
+        Some(Self {
+            key,
+            node: row.node,
+            row: NONE,
+            first: first_of(snapshot, row)?,
+            first_is_inside: false,
+            was_inside: false,
+            newest_start: 0,
+            announced: false,
+            replaced: false,
+            pending_scans: 0,
+            absent_scans: 0,
+            unseen_scans: 0,
+            version: 0,
+            id: None,
+            is_name: row.is_name,
+            runtime: row.runtime,
+            path: None,
+            parent: None,
+            pod_uid: None,
+            host_name: None,
+            pid_namespace: 0,
+            mount_namespace: 0,
+            network_namespace: 0,
+        })
+    }
+
+    /// By what it is found.
+    pub const fn key(&self) -> ContainerKey {
+        self.key
+    }
+
+    /// Its first process.
+    pub fn first(&self) -> ProcessKey {
+        self.first
+    }
+
+    /// Grows with each change of what it is called by.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// All that is known of it.
+    pub fn facts<'a>(&self, strings: &'a Strings) -> ContainerFacts<'a> {
+        let text = |id: Option<StringId>| id.map(|id| strings.get(id));
+        ContainerFacts {
+            id: text(self.id).unwrap_or_default(),
+            is_name: self.is_name,
+            runtime: self.runtime,
+            path: text(self.path),
+            parent: text(self.parent),
+            pod_uid: text(self.pod_uid),
+            host_name: text(self.host_name),
+            pid_namespace: self.pid_namespace,
+            mount_namespace: self.mount_namespace,
+            network_namespace: self.network_namespace,
+            first_process_id: Some(self.first.process_id),
+        }
+    }
+
+    /// Whether all that is in it came after all that was in it, so that it ended between. Where one runtime puts
+    /// several processes of its own into the group one after another, the group stays, and they have no pid
+    /// namespace of their own yet.
+    fn is_another(&self, snapshot: &Snapshot, row: &ContainerRow) -> bool {
+        let machine = of_machine(snapshot, |process| process.pid_namespace);
+        let had_own = self.pid_namespace != 0 && self.pid_namespace != machine;
+        row.oldest_start > self.newest_start && (row.node != self.node || had_own)
+    }
+
+    /// Whether its first process has mounts of its own, as what only passes through its control group on the way to
+    /// another place has not.
+    fn has_own_mounts(&self, snapshot: &Snapshot) -> bool {
+        let machine = of_machine(snapshot, |process| process.mount_namespace);
+        self.mount_namespace != 0 && machine != 0 && self.mount_namespace != machine
+    }
+
+    /// Takes in what the scan says of it.
+    fn refresh(&mut self, snapshot: &Snapshot, row: &ContainerRow, strings: &mut Strings) {
+        let facts = ContainerFacts::read(snapshot, row);
+        // Once it is told of, its first process is the one that it began with, though others may outlive that.
+        if !self.announced
+            && let Some(first) = first_of(snapshot, row)
+        {
+            self.first = first;
+        }
+        self.node = row.node;
+        self.first_is_inside = row.first_is_inside;
+        if row.first_is_inside && !core::mem::replace(&mut self.was_inside, true) {
+            // Its own first process gets as long to be told of as any.
+            self.pending_scans = self.pending_scans.min(2);
+        }
+        self.newest_start = row.newest_start;
+        for (kept, seen) in [
+            (&mut self.pid_namespace, facts.pid_namespace),
+            (&mut self.mount_namespace, facts.mount_namespace),
+            (&mut self.network_namespace, facts.network_namespace),
+        ] {
+            if seen != 0 {
+                *kept = seen;
+            }
+        }
+        let before = (self.id, self.pod_uid, self.host_name);
+        for (kept, seen) in [
+            (&mut self.id, Some(facts.id)),
+            (&mut self.path, facts.path),
+            (&mut self.parent, facts.parent),
+            (&mut self.pod_uid, facts.pod_uid),
+            (&mut self.host_name, facts.host_name),
+        ] {
+            if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+                set_text(strings, kept, seen);
+            }
+        }
+        if before != (self.id, self.pod_uid, self.host_name) {
+            self.version = self.version.wrapping_add(1);
+        }
+    }
+
+    fn release(&mut self, strings: &mut Strings) {
+        let names = [
+            &mut self.id,
+            &mut self.path,
+            &mut self.parent,
+            &mut self.pod_uid,
+            &mut self.host_name,
+        ];
+        for id in names.into_iter().filter_map(Option::take) {
+            strings.release(id);
+        }
+    }
+}
+
+/// Number of the machine's own namespace of a kind: that of the first process whose one is known.
+fn of_machine(snapshot: &Snapshot, number: impl Fn(&ProcessRow) -> u32) -> u32 {
+    snapshot.processes.iter().map(number).find(|&number| number != 0).unwrap_or(0)
+}
+
+fn first_of(snapshot: &Snapshot, row: &ContainerRow) -> Option<ProcessKey> {
+    let leader = snapshot.leader(snapshot.processes.at(row.first)?)?;
+    Some(ProcessKey::of(&leader.task))
+}
+
+/// What is to be said of a container that has gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone {
+    pub(super) id: RowId,
+    /// Whether its beginning is to be told first.
+    pub(super) unannounced: bool,
+    /// Whether its end is to be told.
+    pub(super) is_news: bool,
+}
+
+/// All tracked containers.
+#[derive(Debug)]
+pub struct Containers {
+    pub(super) table: Table<Container>,
+    /// The key of each container of the scan that is being taken in.
+    keys: Vec<ContainerKey>,
+    /// The row of each, if it has one.
+    rows: Vec<Option<RowId>>,
+    seed: u64,
+}
+
+impl Containers {
+    pub(crate) fn new(limits: &Limits, seed: u64) -> Self {
+        let seen = limits.containers_seen_max();
+        Self {
+            table: Table::new(limits.containers as usize, seed),
+            keys: Vec::with_capacity(seen),
+            rows: Vec::with_capacity(seen),
+            seed: seed.rotate_left(29),
+        }
+    }
+
+    /// The container of that key, and the number of its row.
+    pub fn find(&self, key: ContainerKey) -> Option<(RowId, &Container)> {
+        let id = self.table.find(&key)?;
+        Some((id, self.table.get(id)?))
+    }
+
+    /// The container that a process is in.
+    pub fn of(&self, process: &Process) -> Option<(RowId, &Container)> {
+        self.find(process.container_key()?)
+    }
+
+    /// The key of a container of the scan that is being taken in.
+    pub(super) fn key(&self, row: u32) -> Option<ContainerKey> {
+        self.keys.get(row as usize).copied()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.table.clear();
+    }
+
+    /// Finds those that the scan shows.
+    pub(super) fn match_rows(&mut self, snapshot: &Snapshot, scan: u32) {
+        self.keys.clear();
+        self.rows.clear();
+        for (index, row) in snapshot.containers.iter().enumerate().take(self.keys.capacity()) {
+            let key = self.key_of(snapshot, row);
+            self.keys.push(key);
+            let id = self.table.find(&key).filter(|_| row.is_alive());
+            let is_it = id.is_some_and(|id| self.see(id, index, snapshot, row, scan));
+            self.rows.push(id.filter(|_| is_it));
+        }
+    }
+
+    fn key_of(&self, snapshot: &Snapshot, row: &ContainerRow) -> ContainerKey {
+        let path = snapshot.text(&row.path);
+        if path.is_empty() {
+            return ContainerKey(xxh3_64_with_seed(&row.node.0.to_le_bytes(), self.seed));
+        }
+        ContainerKey(xxh3_64_with_seed(path, self.seed))
+    }
+
+    /// Notes that the scan shows a container; `false` when what it shows is another one.
+    fn see(
+        &mut self,
+        id: RowId,
+        index: usize,
+        snapshot: &Snapshot,
+        row: &ContainerRow,
+        scan: u32,
+    ) -> bool {
+        let Some(container) = self.table.get_mut(id) else { return false };
+        if container.replaced || container.is_another(snapshot, row) {
+            container.replaced = true;
+            return false;
+        }
+        // The same path in two hierarchies is one container.
+        if self.table.see(id, scan)
+            && let Some(container) = self.table.get_mut(id)
+        {
+            container.row = index as u32;
+            (container.absent_scans, container.unseen_scans) = (0, 0);
+        }
+        true
+    }
+
+    /// The next one from `from` on that has gone; it is to be removed.
+    pub(super) fn next_gone(
+        &mut self,
+        from: u32,
+        snapshot: &Snapshot,
+        scan: u32,
+        whole: bool,
+        is_alive: impl Fn(&ProcessKey) -> bool,
+    ) -> Option<Gone> {
+        for number in from..self.table.end() {
+            let id = RowId(number);
+            let seen = self.table.last_seen(id) == Some(scan);
+            let Some(container) = self.table.get_mut(id) else { continue };
+            if !container.replaced {
+                if seen {
+                    continue;
+                }
+                container.row = NONE;
+                container.absent_scans += u32::from(whole);
+                container.unseen_scans += u32::from(!snapshot.processes.is_empty());
+                if container.absent_scans < ABSENT_SCANS
+                    && container.unseen_scans < UNSEEN_SCANS_MAX
+                {
+                    continue;
+                }
+            }
+            // What was seen once only, of a process that goes on outside of it, was misread.
+            let was_there = container.pending_scans > 1 || !is_alive(&container.first);
+            // One that shares the machine's processes may have ended before it was told of.
+            let was_one = container.was_inside || container.has_own_mounts(snapshot);
+            let unannounced = !container.announced && was_one && was_there;
+            return Some(Gone { id, unannounced, is_news: container.announced || unannounced });
+        }
+        None
+    }
+
+    pub(super) fn remove(&mut self, id: RowId, strings: &mut Strings) {
+        if let Some(mut container) = self.table.remove(id) {
+            container.release(strings);
+        }
+    }
+
+    /// Gives newcomers rows and takes in what the scan says of every container. `existing` says whether one
+    /// whose first process is this was there when we came.
+    pub(super) fn take_in(
+        &mut self,
+        snapshot: &Snapshot,
+        scan: u32,
+        strings: &mut Strings,
+        existing: impl Fn(&ProcessKey) -> bool,
+    ) {
+        for (index, row) in snapshot.containers.iter().enumerate().take(self.rows.len()) {
+            if !row.is_alive() {
+                continue;
+            }
+            let key = self.keys[index];
+            let id = self.rows[index].or_else(|| {
+                if let Some(id) = self.table.find(&key) {
+                    return Some(id);
+                }
+                let mut new = Container::new(key, snapshot, row)?;
+                new.announced = existing(&new.first);
+                new.row = index as u32;
+                self.table.insert(new, scan)
+            });
+            self.rows[index] = id;
+            let Some(container) = id.and_then(|id| self.table.get_mut(id)) else { continue };
+            if container.row == index as u32 {
+                container.pending_scans = container.pending_scans.saturating_add(1);
+                container.refresh(snapshot, row, strings);
+            }
+        }
+    }
+
+    /// The container that begins with a process which is told of now or was before, if it is to be told of.
+    pub(super) fn begins_with(&mut self, row: u32, process: &ProcessKey) -> Option<RowId> {
+        let id = (*self.rows.get(row as usize)?)?;
+        let container = self.table.get_mut(id)?;
+        // Seen twice, so that it is not what was misread of a process that goes on elsewhere.
+        let is_due =
+            container.first_is_inside || container.pending_scans > PENDING_OUTSIDE_SCANS_MAX;
+        if container.announced
+            || container.first != *process
+            || container.pending_scans < 2
+            || !is_due
+        {
+            return None;
+        }
+        container.announced = true;
+        Some(id)
+    }
+
+    /// The next one from `from` on that has waited long enough for its first process to be told of.
+    pub(super) fn next_overdue(&mut self, from: u32) -> Option<RowId> {
+        for number in from..self.table.end() {
+            let id = RowId(number);
+            let Some(container) = self.table.get_mut(id) else { continue };
+            let most = if container.first_is_inside {
+                PENDING_SCANS_MAX
+            } else {
+                PENDING_OUTSIDE_SCANS_MAX
+            };
+            if !container.announced && container.pending_scans > most {
+                container.announced = true;
+                return Some(id);
+            }
+        }
+        None
+    }
+}

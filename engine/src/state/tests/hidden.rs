@@ -1,0 +1,137 @@
+//! Processes that some view does not show which should.
+
+use super::watch::Watch;
+use super::world::{ALL_VIEWS, FakeProcess, World};
+use crate::walk::view;
+
+fn world() -> World {
+    World::default().with(FakeProcess::new(100)).with(FakeProcess::new(200))
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn hidden_task_is_reported_once() {
+    let mut watch = Watch::after(&world());
+    let mut hidden = world();
+    hidden.process(100).views = ALL_VIEWS & !view::TASK_LIST;
+    assert_eq!(watch.scan(&hidden), NOTHING);
+    assert_eq!(watch.scan(&hidden), ["hidden 100 0x2 2"]);
+    for _ in 0..3 {
+        assert_eq!(watch.scan(&hidden), NOTHING);
+    }
+    for _ in 0..3 {
+        assert_eq!(watch.scan(&world()), NOTHING, "linked back");
+    }
+    assert_eq!(watch.scan(&hidden), NOTHING);
+    assert_eq!(watch.scan(&hidden), NOTHING, "it is the same process");
+    hidden.remove(100);
+    assert_eq!(watch.scan(&hidden), ["-process 100 task100"]);
+}
+
+#[test]
+fn a_task_hidden_from_the_idr_is_reported_too() {
+    let mut watch = Watch::after(&world());
+    let mut hidden = world();
+    hidden.process(100).views = ALL_VIEWS & !view::IDR;
+    hidden.unreadable = 1;
+    assert_eq!(watch.scan(&hidden), NOTHING);
+    assert_eq!(watch.scan(&hidden), NOTHING, "its struct pid may be what could not be read");
+    hidden.unreadable = 0;
+    assert_eq!(watch.scan(&hidden), NOTHING);
+    hidden.unreadable = 1;
+    assert_eq!(watch.scan(&hidden), NOTHING, "this scan cannot say");
+    hidden.unreadable = 0;
+    assert_eq!(watch.scan(&hidden), ["hidden 100 0x1 2"]);
+}
+
+#[test]
+fn tasks_that_are_being_made_or_are_ending_are_not_hidden() {
+    let mut watch = Watch::after(&world());
+    let mut hidden = world();
+    hidden.process(100).views = view::TASK_LIST;
+    hidden.process(100).state = 0x800;
+    hidden.process(200).views = view::IDR;
+    hidden.process(200).become_zombie();
+    for _ in 0..5 {
+        let told = watch.scan(&hidden);
+        assert!(told.iter().all(|line| !line.starts_with("hidden")), "{told:?}");
+    }
+}
+
+#[test]
+fn a_view_that_is_not_whole_hides_nothing() {
+    let mut watch = Watch::after(&world());
+    let mut torn = world();
+    torn.task_list_closed = false;
+    torn.process(100).views = ALL_VIEWS & !view::TASK_LIST;
+    for _ in 0..5 {
+        assert_eq!(watch.scan(&torn), NOTHING);
+    }
+}
+
+#[test]
+fn a_task_that_one_view_misses_now_and_then_is_not_hidden() {
+    let mut watch = Watch::after(&world());
+    let mut skewed = world();
+    skewed.process(100).views = ALL_VIEWS & !view::TASK_LIST;
+    for _ in 0..5 {
+        assert_eq!(watch.scan(&skewed), NOTHING);
+        assert_eq!(watch.scan(&world()), NOTHING);
+    }
+}
+
+#[test]
+fn what_one_scan_misses_here_and_the_next_one_there_is_not_hidden() {
+    let mut watch = Watch::after(&world());
+    let mut skewed = world();
+    for _ in 0..5 {
+        skewed.process(100).views = ALL_VIEWS & !view::TASK_LIST;
+        assert_eq!(watch.scan(&skewed), NOTHING);
+        skewed.process(100).views = ALL_VIEWS & !view::CHILDREN;
+        assert_eq!(watch.scan(&skewed), NOTHING);
+    }
+}
+
+#[test]
+fn each_view_hides_by_itself_and_all_of_them_do() {
+    let each = [view::IDR, view::TASK_LIST, view::THREAD_GROUP, view::PID_LIST, view::CHILDREN];
+    for missing in each.into_iter().chain([view::CERTAIN, ALL_VIEWS]) {
+        let mut watch = Watch::after(&world());
+        let mut hidden = world();
+        hidden.process(100).views = ALL_VIEWS & !missing;
+        assert_eq!(watch.scan(&hidden), NOTHING);
+        assert_eq!(watch.scan(&hidden), [format!("hidden 100 {missing:#x} 2")]);
+    }
+}
+
+#[test]
+fn what_was_hidden_before_we_came_is_reported() {
+    let mut hidden = world();
+    hidden.process(100).views = 0;
+    let mut watch = Watch::after(&hidden);
+    assert_eq!(watch.scan(&hidden), [format!("hidden 100 {ALL_VIEWS:#x} 2")]);
+    assert_eq!(watch.scan(&hidden), NOTHING);
+}
+
+#[test]
+fn a_task_between_control_groups_is_not_hidden() {
+    let mut watch = Watch::after(&world());
+    let mut moving = world();
+    moving.process(100).views = view::CERTAIN;
+    for _ in 0..11 {
+        assert_eq!(watch.scan(&moving), NOTHING, "its processor stands still meanwhile");
+    }
+    assert_eq!(watch.scan(&moving), ["hidden 100 0x20 12"]);
+}
+
+#[test]
+fn another_task_in_its_place_is_not_hidden_because_the_one_before_was() {
+    let mut watch = Watch::after(&world());
+    let mut hidden = world();
+    hidden.process(100).views = ALL_VIEWS & !view::TASK_LIST;
+    for _ in 0..5 {
+        assert_eq!(watch.scan(&hidden), NOTHING);
+        hidden.process(100).address += 0x4000;
+    }
+}

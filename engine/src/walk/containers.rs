@@ -1,0 +1,390 @@
+//! Containers: what control groups say of them, and which processes are in them.
+//!
+//! [`panoptes_decoders::container`] knows what runtimes call their groups. Here the paths come from, and what
+//! only the processes can say is added: whether a group with a bare name is a container's, and which process is
+//! the container's first.
+
+use core::ops::Range;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::container::{
+    CONTAINER_BYTES_MAX, Found, POD_UID_BYTES_MAX, Runtime, container_of, pod_uid, unescape,
+};
+use panoptes_decoders::layout::View;
+use panoptes_decoders::source::MemorySource;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::snapshot::{NONE, ProcessRow, Snapshot};
+use super::{Kernel, Walker, fetch, row_of};
+
+/// Deepest control group that is followed; a container's is three or so deep.
+const DEPTH_MAX: usize = 64;
+/// Longest path of a control group that is kept, in bytes; a pod's is some 250 long.
+const PATH_BYTES_MAX: usize = 1024;
+/// Bytes of a host name with its NUL (`__NEW_UTS_LEN`, include/uapi/linux/utsname.h).
+pub const HOST_NAME_BYTES: usize = 65;
+
+/// One container, by the control group that its runtime made for it.
+#[derive(Clone, Debug)]
+pub struct ContainerRow {
+    /// `struct kernfs_node *` of its control group.
+    pub node: KernelVa,
+    /// Path of its control group, as a range of [`Snapshot::bytes`]; empty where it is too long.
+    pub path: Range<u32>,
+    /// Its identifier or name, as a range of [`Snapshot::bytes`].
+    pub id: Range<u32>,
+    /// Whether that is a name that somebody chose.
+    pub is_name: bool,
+    /// What made it, if that can be told.
+    pub runtime: Option<Runtime>,
+    /// Whether nothing but a bare name speaks for it, so that only processes with namespaces of their own are in it.
+    pub is_plain: bool,
+    /// Index of the container around it.
+    pub parent: u32,
+    /// The uid of its Kubernetes pod, as a range of [`Snapshot::bytes`]; empty when it is in none.
+    pub pod_uid: Range<u32>,
+    /// Index of the oldest living process in it, or in containers inside of it; [`NONE`] where all have ended.
+    pub first: u32,
+    /// Whether that is inside for sure: in pid and mount namespaces that are not the machine's.
+    pub first_is_inside: bool,
+    /// Nanoseconds from boot to the beginning of the oldest living process.
+    pub oldest_start: u64,
+    /// Nanoseconds from boot to the beginning of the newest living process.
+    pub newest_start: u64,
+    /// The node name of its first process's UTS namespace, NUL-padded; empty where that is the machine's.
+    pub host_name: [u8; HOST_NAME_BYTES],
+}
+
+impl Default for ContainerRow {
+    fn default() -> Self {
+        Self {
+            node: KernelVa::NULL,
+            path: 0..0,
+            id: 0..0,
+            is_name: false,
+            runtime: None,
+            is_plain: false,
+            parent: NONE,
+            pod_uid: 0..0,
+            first: NONE,
+            first_is_inside: false,
+            oldest_start: 0,
+            newest_start: 0,
+            host_name: [0; HOST_NAME_BYTES],
+        }
+    }
+}
+
+impl ContainerRow {
+    /// Whether a living process is in it.
+    pub const fn is_alive(&self) -> bool {
+        self.first != NONE
+    }
+
+    /// Takes in a living process, after all that are older.
+    pub fn take_in(&mut self, process: u32, start: u64, is_inside: bool) {
+        if !self.is_alive() {
+            self.oldest_start = start;
+        }
+        if !self.is_alive() || (is_inside && !self.first_is_inside) {
+            (self.first, self.first_is_inside) = (process, is_inside);
+        }
+        self.newest_start = self.newest_start.max(start);
+    }
+}
+
+/// The directories from a control group up, without the root.
+struct Way {
+    nodes: [u32; DEPTH_MAX],
+    length: usize,
+}
+
+impl Way {
+    /// `None` where a name could not be read.
+    fn up_from(snapshot: &Snapshot, group: u32) -> Option<Self> {
+        let mut at = snapshot.cgroups.at(group)?.node;
+        let mut way = Self { nodes: [NONE; DEPTH_MAX], length: 0 };
+        loop {
+            let node = snapshot.kernfs_nodes.at(at)?;
+            node.text.as_ref()?;
+            if node.parent == NONE {
+                way.nodes[..way.length].reverse();
+                return Some(way);
+            }
+            *way.nodes.get_mut(way.length)? = at;
+            way.length += 1;
+            at = node.parent;
+        }
+    }
+
+    /// Calls `look` with the names of the first `length` directories from the top down.
+    fn look<T>(
+        &self,
+        snapshot: &Snapshot,
+        length: usize,
+        look: impl FnOnce(&[&[u8]]) -> T,
+    ) -> Option<T> {
+        let mut names: [&[u8]; DEPTH_MAX] = [&[]; DEPTH_MAX];
+        for (name, &node) in names.iter_mut().zip(self.nodes.get(..length)?) {
+            *name = snapshot.text(snapshot.kernfs_nodes.at(node)?.text.as_ref()?);
+        }
+        Some(look(names.get(..length)?))
+    }
+}
+
+/// A container that a way leads to, copied out of the names.
+struct Claim {
+    at: usize,
+    id: [u8; CONTAINER_BYTES_MAX],
+    id_length: usize,
+    is_name: bool,
+    runtime: Option<Runtime>,
+    is_plain: bool,
+}
+
+impl Claim {
+    fn new(found: &Found<'_>) -> Self {
+        let mut id = [0; CONTAINER_BYTES_MAX];
+        let id_length = if found.is_name {
+            unescape(found.id, &mut id)
+        } else {
+            id.iter_mut().zip(found.id).for_each(|(to, from)| *to = *from);
+            found.id.len().min(id.len())
+        };
+        let Found { at, is_name, runtime, is_plain, .. } = *found;
+        Self { at, id, id_length, is_name, runtime, is_plain }
+    }
+}
+
+/// What is known of a `css_set`.
+enum Said {
+    /// Part of it could not be read.
+    Unknown,
+    /// Its tasks are in none.
+    Nothing,
+    /// They are in the container of that row.
+    Container(u32),
+}
+
+impl Walker {
+    /// Finds every container, and the one that each process is in.
+    pub(super) fn find_containers<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        self.read_group_names(source, kernel);
+        for index in 0..self.snapshot.css_sets.len() {
+            let said = self.container_of_set(index);
+            let set = &mut self.snapshot.css_sets[index];
+            set.known = !matches!(said, Said::Unknown);
+            set.container = if let Said::Container(row) = said { row } else { NONE };
+        }
+        self.place_processes();
+        self.read_host_names(source, kernel);
+    }
+
+    /// Finds the container of the tasks of a `css_set`, in the version 2 hierarchy or else in the others.
+    fn container_of_set(&mut self, index: usize) -> Said {
+        let set = &self.snapshot.css_sets[index];
+        if set.unified == NONE {
+            return Said::Unknown;
+        }
+        let (unified, states) = (set.unified, set.states);
+        let mut last = NONE;
+        let mut plain = None;
+        let groups = core::iter::once(unified).chain(states);
+        for (at, group) in groups.enumerate() {
+            let group = if at == 0 {
+                group
+            } else {
+                let Some(state) = self.snapshot.css_states.at(group) else { continue };
+                state.cgroup
+            };
+            if group == last {
+                continue;
+            }
+            last = group;
+            let Some(way) = Way::up_from(&self.snapshot, group) else { return Said::Unknown };
+            match self.claim(&way, way.length) {
+                Some(claim) if claim.is_plain => plain = plain.or(Some((way, claim))),
+                Some(claim) => return self.row_of_claim(&way, claim),
+                None => {}
+            }
+        }
+        plain.map_or(Said::Nothing, |(way, claim)| self.row_of_claim(&way, claim))
+    }
+
+    fn claim(&self, way: &Way, length: usize) -> Option<Claim> {
+        way.look(&self.snapshot, length, |path| container_of(path).as_ref().map(Claim::new))?
+    }
+
+    /// Gives a container its row, and those around it theirs.
+    fn row_of_claim(&mut self, way: &Way, claim: Claim) -> Said {
+        let mut innermost = NONE;
+        let mut inner = NONE;
+        let mut claim = Some(claim);
+        while let Some(found) = claim {
+            let before = self.snapshot.containers.len();
+            let row = self.container_row(way, &found);
+            if innermost == NONE {
+                innermost = row;
+            }
+            if let Some(inner) = self.snapshot.containers.get_mut(inner as usize) {
+                inner.parent = row;
+            }
+            // One that was there before has all those around it.
+            if row == NONE || self.snapshot.containers.len() == before {
+                break;
+            }
+            inner = row;
+            claim = self.claim(way, found.at);
+        }
+        if innermost == NONE { Said::Unknown } else { Said::Container(innermost) }
+    }
+
+    fn container_row(&mut self, way: &Way, claim: &Claim) -> u32 {
+        let snapshot = &mut self.snapshot;
+        let node = way.nodes.get(claim.at).and_then(|&node| snapshot.kernfs_nodes.at(node));
+        let Some(node) = node.map(|node| node.address) else { return NONE };
+        let mut path = [0; PATH_BYTES_MAX];
+        let length = way.look(snapshot, claim.at + 1, |names| write_path(names, &mut path));
+        let path = &path[..length.unwrap_or_default()];
+        // The same path in two hierarchies is one container.
+        let place = match path {
+            [] => node,
+            path => KernelVa(xxh3_64_with_seed(path, self.seed) | 1),
+        };
+        let before = snapshot.containers.len();
+        let row =
+            row_of(&mut self.maps.containers, &mut snapshot.containers, place, || ContainerRow {
+                node,
+                is_name: claim.is_name,
+                runtime: claim.runtime,
+                is_plain: claim.is_plain,
+                ..ContainerRow::default()
+            });
+        if row == NONE || snapshot.containers.len() == before {
+            return row;
+        }
+        let mut uid = [0; POD_UID_BYTES_MAX];
+        let uid_length = way.look(snapshot, claim.at + 1, |names| pod_uid(names, &mut uid));
+        let uid_length = uid_length.unwrap_or_default();
+        let id = snapshot.bytes.extend(&claim.id[..claim.id_length]).unwrap_or_default();
+        let path = snapshot.bytes.extend(path).unwrap_or_default();
+        let pod_uid = snapshot.bytes.extend(&uid[..uid_length]).unwrap_or_default();
+        if let Some(row) = snapshot.containers.get_mut(row as usize) {
+            (row.id, row.path, row.pod_uid) = (id, path, pod_uid);
+        }
+        row
+    }
+
+    /// Says of every process in which container it is, and of every container which process is its first.
+    fn place_processes(&mut self) {
+        let host = host_of(&self.snapshot);
+        for index in 0..self.snapshot.processes.len() as u32 {
+            let snapshot = &mut self.snapshot;
+            let Some(process) = snapshot.processes.at(index) else { continue };
+            let (row, known) = place(snapshot, process, host);
+            let start = living_since(snapshot, process);
+            let is_inside = has_own_namespaces(process, host);
+            if let Some(process) = snapshot.processes.get_mut(index as usize) {
+                (process.container, process.container_known) = (row, known);
+            }
+            let Some(start) = start else { continue };
+            let mut at = row;
+            for _ in 0..DEPTH_MAX {
+                let Some(container) = snapshot.containers.get_mut(at as usize) else { break };
+                // What is inside of one does not say that a bare name above is one's.
+                if at == row || !container.is_plain {
+                    container.take_in(index, start, is_inside);
+                }
+                at = container.parent;
+            }
+        }
+    }
+
+    fn read_host_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let layout = &kernel.layouts.uts_namespace;
+        let snapshot = &mut self.snapshot;
+        if snapshot.containers.is_empty() {
+            return;
+        }
+        let addresses = &mut self.scratch.addresses;
+        addresses.clear();
+        addresses.extend(snapshot.containers.iter().map(|row| {
+            let first = snapshot.processes.at(row.first);
+            let own = first.map(|first| first.uts_namespace);
+            own.filter(|&own| own != kernel.roots.init_uts_ns).unwrap_or_default()
+        }));
+        let (rows, losses) = (&mut snapshot.containers, &mut snapshot.losses);
+        let reader = &mut self.reader;
+        fetch(reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+            let Some(view) = bytes.map(View::new) else {
+                losses.unreadable += u32::from(!addresses[index].is_null());
+                return;
+            };
+            let name = view.bytes(layout.nodename);
+            rows[index].host_name.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
+        });
+    }
+}
+
+/// Namespaces of process 1: the machine's own.
+#[derive(Clone, Copy, Default)]
+struct Host {
+    pid: u32,
+    mount: u32,
+}
+
+fn host_of(snapshot: &Snapshot) -> Host {
+    // Only init_task is before it.
+    let mut first = snapshot.by_pid.iter().take(2).filter_map(|&at| snapshot.processes.at(at));
+    let is_init = |process: &&ProcessRow| {
+        snapshot.leader(process).is_some_and(|leader| leader.task.tgid == 1)
+    };
+    let init = first.find(is_init);
+    init.map(|init| Host { pid: init.pid_namespace, mount: init.mount_namespace })
+        .unwrap_or_default()
+}
+
+/// The container that a process is in, or [`NONE`], and whether that could be found out.
+fn place(snapshot: &Snapshot, process: &ProcessRow, host: Host) -> (u32, bool) {
+    let Some(set) = snapshot.css_sets.at(process.css_set).filter(|set| set.known) else {
+        return (NONE, false);
+    };
+    let Some(row) = snapshot.containers.at(set.container) else { return (NONE, true) };
+    if !row.is_plain {
+        return (set.container, true);
+    }
+    // Who ends has no namespaces any more.
+    if process.pid_namespace == 0 || process.mount_namespace == 0 {
+        return (NONE, false);
+    }
+    (if has_own_namespaces(process, host) { set.container } else { NONE }, true)
+}
+
+/// Whether a process has namespaces that a runtime's own processes never have both of: runc's have mounts of their own
+/// before there is a pid namespace.
+fn has_own_namespaces(process: &ProcessRow, host: Host) -> bool {
+    let is_own = |number, machine| number != 0 && number != machine;
+    is_own(process.pid_namespace, host.pid) && is_own(process.mount_namespace, host.mount)
+}
+
+/// Nanoseconds from boot to a process's beginning, if any thread of it lives.
+fn living_since(snapshot: &Snapshot, process: &ProcessRow) -> Option<u64> {
+    let leader = snapshot.leader(process)?;
+    let lives = leader.task.exit_state == 0
+        || (process.thread_count > 1
+            && snapshot.threads_of(process).any(|thread| thread.task.exit_state == 0));
+    lives.then_some(leader.task.start_boottime)
+}
+
+/// Writes names as a path; nothing where it is too long.
+fn write_path(names: &[&[u8]], out: &mut [u8; PATH_BYTES_MAX]) -> usize {
+    let mut length = 0;
+    for name in names {
+        let end = length + 1 + name.len();
+        let Some(place) = out.get_mut(length..end) else { return 0 };
+        place[0] = b'/';
+        place[1..].copy_from_slice(name);
+        length = end;
+    }
+    length
+}

@@ -1,0 +1,529 @@
+//! Who shows a process: what else than the IDR and the lists leads to tasks, and which view lacks one that it should show.
+//!
+//! Most of these lists run through `task_struct`s that are read anyhow, so following them costs no read. A task that
+//! only they name is read in addition; it is held to more than one of the IDR's, for these lists are followed while
+//! they change: a wrong turn must not make a process.
+
+use core::mem;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::rq::Running;
+use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID, Task};
+use panoptes_decoders::layout::{Field, View};
+use panoptes_decoders::source::MemorySource;
+
+use super::machine::CSS_SET_HEADS;
+use super::snapshot::{CssSetRow, NONE, ProcessRow, ThreadRow};
+use super::tasks::is_sane;
+use super::{AddressMap, Insertion, Kernel, Walker, fetch, row_of};
+
+/// The views in which a thread is seen, as bits.
+pub mod view {
+    /// Its `struct pid` is in the pid IDR.
+    pub const IDR: u16 = 1;
+    /// The task list (processes only).
+    pub const TASK_LIST: u16 = 1 << 1;
+    /// Its thread group's list.
+    pub const THREAD_GROUP: u16 = 1 << 2;
+    /// The list of tasks of its `struct pid`.
+    pub const PID_LIST: u16 = 1 << 3;
+    /// A list of children (processes only).
+    pub const CHILDREN: u16 = 1 << 4;
+    /// The list of tasks of a `css_set`.
+    pub const CONTROL_GROUP: u16 = 1 << 5;
+    /// The list of a process group (processes only).
+    pub const PROCESS_GROUP: u16 = 1 << 6;
+    /// The list of a session (processes only).
+    pub const SESSION: u16 = 1 << 7;
+    /// A run queue, in this scan or, as long as no list shows it, in one before.
+    pub const RUN_QUEUE: u16 = 1 << 8;
+    /// Another task names it as its parent or first thread; only noted where neither the IDR nor the task list shows it.
+    pub const NAMED: u16 = 1 << 9;
+    /// It lies where it lay in the scan before; only noted where neither the IDR nor the task list shows it.
+    pub const REMEMBERED: u16 = 1 << 10;
+    /// Not a view: its own list of children could be followed to its end.
+    pub(super) const CHILDREN_CLOSED: u16 = 1 << 15;
+    /// Those that show every process that has been made and has not ended.
+    pub const CERTAIN: u16 = IDR | TASK_LIST | THREAD_GROUP | PID_LIST | CHILDREN;
+}
+
+/// A set of views: [`view`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Views(pub u16);
+
+impl Views {
+    /// No view.
+    pub const NONE: Self = Self(0);
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether one of these [`view`]s is among them.
+    pub const fn has(self, views: u16) -> bool {
+        self.0 & views != 0
+    }
+}
+
+/// Most run queues: one a processor.
+const RUN_QUEUES_MAX: usize = 1024;
+/// Most queues of control groups that are read to find run queues: each group has one on each processor.
+const CFS_RUN_QUEUES_MAX: usize = 8192;
+/// Most tasks that the next scan is told to look at, beside all that are known.
+const HINTS_MAX: usize = 1024;
+/// How many scans the list of run queues is good for: processors are plugged in seldom.
+const RUN_QUEUES_EVERY_SCANS: u32 = 128;
+
+/// Where a task lies that the next scan is to look at, and what showed it.
+#[derive(Clone, Copy, Debug)]
+struct Hint {
+    task: KernelVa,
+    views: u16,
+}
+
+/// What leads to tasks beside the IDR and the lists. Addresses only: what they lead to is read anew in each scan.
+#[derive(Debug)]
+pub(super) struct Hearsay {
+    /// Whether the IDR was read whole and all its tasks were, so that absence from it means something.
+    pub(super) idr_trusted: bool,
+    /// `struct rq *`, one a processor; kept from scan to scan.
+    pub(super) run_queues: Vec<KernelVa>,
+    run_queues_age: u32,
+    running: Vec<(KernelVa, Running)>,
+    /// First entries of process groups' and sessions' lists, and which of them it is.
+    groups: Vec<(KernelVa, usize)>,
+    /// Heads of the lists of `css_set_table`.
+    pub(super) css_sets: Vec<KernelVa>,
+    hints: Vec<Hint>,
+    next_hints: Vec<Hint>,
+}
+
+impl Hearsay {
+    pub(super) fn new(processes: usize) -> Self {
+        Self {
+            idr_trusted: false,
+            run_queues: Vec::with_capacity(RUN_QUEUES_MAX),
+            run_queues_age: 0,
+            running: Vec::with_capacity(RUN_QUEUES_MAX),
+            groups: Vec::with_capacity(processes * 2),
+            css_sets: Vec::with_capacity(CSS_SET_HEADS),
+            hints: Vec::with_capacity(processes + HINTS_MAX),
+            next_hints: Vec::with_capacity(processes + HINTS_MAX),
+        }
+    }
+
+    pub(super) fn begin_scan(&mut self) {
+        self.idr_trusted = false;
+        self.running.clear();
+        self.groups.clear();
+        self.css_sets.clear();
+        mem::swap(&mut self.hints, &mut self.next_hints);
+        self.next_hints.clear();
+    }
+
+    /// Forgets what was kept from one scan to the next.
+    pub(super) fn forget(&mut self) {
+        self.run_queues.clear();
+        self.run_queues_age = 0;
+        self.hints.clear();
+        self.next_hints.clear();
+    }
+
+    /// Takes in what a run queue says; one that cannot be read is left out.
+    pub(super) fn take_run_queue(&mut self, kernel: &Kernel, at: KernelVa, bytes: Option<&[u8]>) {
+        let Some((layout, bytes)) = kernel.layouts.rq.as_ref().zip(bytes) else { return };
+        push(&mut self.running, (at, Running::decode(layout, bytes)));
+    }
+
+    /// Takes in what a `struct pid` says of the process group and the session that bear its number.
+    pub(super) fn take_group_heads(&mut self, pid: View<'_>, tasks: Field) {
+        for kind in [PIDTYPE_PGID, PIDTYPE_SID] {
+            let first = KernelVa(pid.u64_at(tasks, kind));
+            if !first.is_null() {
+                push(&mut self.groups, (first, kind));
+            }
+        }
+    }
+
+    fn hint(&mut self, task: KernelVa, views: u16) {
+        push(&mut self.next_hints, Hint { task, views });
+    }
+}
+
+/// Adds to a list that was allocated at start, if there is room.
+fn push<T>(list: &mut Vec<T>, entry: T) {
+    if list.len() < list.capacity() {
+        list.push(entry);
+    }
+}
+
+/// Who is looked for beside the rows: each once in a scan.
+struct Unknown<'a> {
+    visited: &'a mut AddressMap,
+    found: &'a mut Vec<KernelVa>,
+}
+
+impl Unknown<'_> {
+    fn add(&mut self, task: KernelVa) {
+        if task.is_plausible()
+            && self.found.len() < self.found.capacity()
+            && self.visited.insert(task.0, 1) == Insertion::New
+        {
+            self.found.push(task);
+        }
+    }
+}
+
+impl Walker {
+    /// Follows all that leads to tasks beside the IDR and the two lists, over the rows; collects tasks without one.
+    pub(super) fn follow_hearsay(&mut self, kernel: &Kernel, found: &mut Vec<KernelVa>) {
+        let layout = &kernel.layouts.task_struct;
+        let (tasks, threads) = (&self.maps.tasks, &mut self.snapshot.threads);
+        let mut unknown = Unknown { visited: &mut self.maps.visited, found };
+        for row in threads.iter_mut() {
+            row.views &= view::IDR | view::TASK_LIST | view::THREAD_GROUP | view::PID_LIST;
+        }
+        for hint in &self.hearsay.hints {
+            match tasks.get(hint.task.0).and_then(|at| threads.get_mut(at as usize)) {
+                Some(row) if row.views & (view::IDR | view::TASK_LIST) != 0 => {}
+                Some(row) => row.views |= hint.views,
+                None => unknown.add(hint.task),
+            }
+        }
+        if let (Some(children), Some(sibling)) = (layout.children, layout.sibling) {
+            let offsets = (children.offset.into(), sibling.offset.into());
+            for parent in 0..threads.len() {
+                follow_children(tasks, threads, parent, offsets, &mut unknown);
+            }
+        }
+        for &(first, kind) in &self.hearsay.groups {
+            follow_group(tasks, threads, layout.pid_links, first, kind, &mut unknown);
+        }
+        let fair = kernel.layouts.rq.as_ref().and_then(|layout| layout.cfs_tasks);
+        let offsets = layout.group_node.zip(fair);
+        let offsets = offsets.map(|(node, head)| (u64::from(node.offset), u64::from(head.offset)));
+        // Every list together has no more than all tasks, however somebody ties them.
+        let mut steps = threads.len();
+        for (queue, running) in &self.hearsay.running {
+            let mut see = |task: KernelVa| {
+                let row = tasks.get(task.0).and_then(|at| threads.get_mut(at as usize));
+                match row {
+                    _ if task == running.idle => {}
+                    Some(row) => row.views |= view::RUN_QUEUE,
+                    None => unknown.add(task),
+                }
+                tasks.get(task.0).map(|at| threads[at as usize].task.run_queue_next)
+            };
+            see(running.current);
+            let Some((node, head)) = offsets else { continue };
+            let mut link = running.first_fair;
+            while steps > 0 && link.minus(head) != *queue {
+                steps -= 1;
+                let known = tasks.get(link.minus(node).0);
+                // A task that went to another processor leads to the end of another list.
+                if known.is_none() && self.hearsay.run_queues.contains(&link.minus(head)) {
+                    break;
+                }
+                match see(link.minus(node)) {
+                    Some(next) if next != link => link = next,
+                    _ => break,
+                }
+            }
+        }
+        for at in 1..threads.len() {
+            let task = threads[at].task;
+            for named in [task.real_parent, task.group_leader] {
+                match tasks.get(named.0).and_then(|at| threads.get_mut(at as usize)) {
+                    Some(row) if row.views & (view::IDR | view::TASK_LIST) != 0 => {}
+                    Some(row) if named != task.address => row.views |= view::NAMED,
+                    Some(_) => {}
+                    None => unknown.add(named),
+                }
+            }
+        }
+    }
+
+    /// Reads tasks that only hearsay leads to and gives each that is one beyond doubt a row; whether there was one.
+    pub(super) fn fetch_hearsay<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        addresses: &[KernelVa],
+    ) -> bool {
+        let layout = &kernel.layouts.task_struct;
+        let (threads, tasks) = (&mut self.snapshot.threads, &mut self.maps.tasks);
+        let hearsay = &mut self.hearsay;
+        let before = threads.len();
+        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+            let Some(bytes) = bytes else { return };
+            let task = Task::decode(layout, addresses[index], bytes);
+            if !is_living(&task, kernel) {
+                return;
+            }
+            if !task.is_leader() {
+                let leader = tasks.get(task.group_leader.0).and_then(|at| threads.at(at));
+                if leader.is_none() {
+                    hearsay.hint(task.group_leader, view::NAMED);
+                }
+                if leader.is_none_or(|leader| leader.task.tgid != task.tgid) {
+                    return;
+                }
+            }
+            if tasks.insert(task.address.0, threads.len() as u32) == Insertion::New {
+                threads.push(ThreadRow { task, views: 0, process: NONE, files: NONE });
+            }
+        });
+        threads.len() > before
+    }
+
+    /// Gives every set of control groups that the kernel's table begins a list with a row; the others follow.
+    pub(super) fn list_css_sets(&mut self, kernel: &Kernel) {
+        let Some(hlist) = kernel.layouts.css_set.and_then(|layout| layout.hlist) else { return };
+        for &first in &self.hearsay.css_sets {
+            if first.is_plausible() {
+                let address = first.minus(hlist.offset.into());
+                row_of(&mut self.maps.css_sets, &mut self.snapshot.css_sets, address, || {
+                    CssSetRow { address, ..CssSetRow::default() }
+                });
+            }
+        }
+    }
+
+    /// Follows the lists of tasks of control groups over the rows; the next scan looks at tasks that have none.
+    pub(super) fn follow_control_groups(&mut self, kernel: &Kernel) {
+        let Some(layout) = &kernel.layouts.css_set else { return };
+        let (Some(node), Some(tasks), Some(moving)) =
+            (kernel.layouts.task_struct.cg_list, layout.tasks, layout.mg_tasks)
+        else {
+            return;
+        };
+        let heads = [u64::from(tasks.offset), u64::from(moving.offset)];
+        let (sets, map) = (&mut self.snapshot.css_sets, &self.maps.css_sets);
+        let (threads, tasks) = (&mut self.snapshot.threads, &self.maps.tasks);
+        for set in sets.iter_mut() {
+            let mut follow = |first: KernelVa, head: u64| {
+                let mut link = first;
+                for _ in 0..=threads.len() {
+                    if link == set.address.plus(head) {
+                        return true;
+                    }
+                    // A task that was moved leads to the end of another list.
+                    if heads.iter().any(|&head| map.get(link.minus(head).0).is_some()) {
+                        return false;
+                    }
+                    let at = link.minus(node.offset.into());
+                    let row = tasks.get(at.0).and_then(|at| threads.get_mut(at as usize));
+                    let Some(row) = row else {
+                        if at.is_plausible() && !first.is_null() {
+                            self.hearsay.hint(at, 0);
+                        }
+                        return false;
+                    };
+                    if row.views & view::CONTROL_GROUP != 0 {
+                        return false;
+                    }
+                    row.views |= view::CONTROL_GROUP;
+                    link = row.task.cg_next;
+                }
+                false
+            };
+            let closed = [follow(set.first_task, heads[0]), follow(set.first_moving, heads[1])];
+            set.closed = closed == [true, true];
+        }
+    }
+
+    /// Finds the run queue of each processor, now and then: every task names the queue of its control group on its
+    /// processor, and each processor has tasks of its own.
+    pub(super) fn find_run_queues<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let age = self.hearsay.run_queues_age;
+        self.hearsay.run_queues_age = (age + 1) % RUN_QUEUES_EVERY_SCANS;
+        let Some(layout) = kernel.layouts.cfs_rq.as_ref().filter(|_| age == 0) else { return };
+        let Some(rq) = layout.rq else { return };
+        let visited = &mut self.maps.visited;
+        let addresses = &mut self.scratch.addresses;
+        visited.clear();
+        addresses.clear();
+        for row in self.snapshot.threads.iter() {
+            let queue = row.task.cfs_rq;
+            if queue.is_plausible()
+                && addresses.len() < CFS_RUN_QUEUES_MAX
+                && visited.insert(queue.0, 0) == Insertion::New
+            {
+                addresses.push(queue);
+            }
+        }
+        let queues = &mut self.hearsay.run_queues;
+        queues.clear();
+        visited.clear();
+        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |_, bytes| {
+            let Some(view) = bytes.map(View::new) else { return };
+            let queue = view.pointer(rq);
+            if queue.is_plausible() && visited.insert(queue.0, 0) == Insertion::New {
+                push(queues, queue);
+            }
+        });
+    }
+
+    /// Notes which views lack a process that they should show, and tells the next scan of tasks that no list shows.
+    pub(super) fn note_missing(&mut self, kernel: &Kernel) {
+        let snapshot = &mut self.snapshot;
+        let threads = &mut snapshot.threads;
+        // A task that goes from all lists and lives on is still where it was.
+        for row in threads.iter().skip(1) {
+            let is_unlisted = row.views & (view::IDR | view::TASK_LIST) == 0;
+            if (is_unlisted || row.task.is_leader()) && row.task.is_settled() {
+                let kept = row.views & view::RUN_QUEUE;
+                self.hearsay.hint(row.task.address, kept | view::REMEMBERED);
+            }
+        }
+        let layouts = &kernel.layouts;
+        let task_layout = &layouts.task_struct;
+        let has_families = task_layout.children.is_some() && task_layout.sibling.is_some();
+        let has_groups = task_layout.cg_list.is_some()
+            && layouts.css_set.as_ref().is_some_and(|css_set| css_set.tasks.is_some());
+        let mut steps = 2 * threads.len();
+        for process in snapshot.processes.iter_mut() {
+            let Some(leader) = threads.get_mut(process.leader as usize) else { continue };
+            let task = leader.task;
+            // One that takes its first thread's place is in the lists when it is its own leader (`de_thread`, fs/exec.c).
+            if !task.is_settled() || task.group_leader != task.address {
+                continue;
+            }
+            if self.maps.pids.get(task.thread_pid.0).is_some() {
+                leader.views |= view::IDR;
+            }
+            let own = task.address.plus(task_layout.pid_links.offset.into());
+            if process.first_of_pid == Some(own) {
+                leader.views |= view::PID_LIST;
+            }
+            let views = leader.views;
+            let group = group_shows(&self.maps.tasks, threads, process, kernel, &mut steps);
+            if group == Some(true) {
+                threads[process.leader as usize].views |= view::THREAD_GROUP;
+            }
+            let parent = self.maps.tasks.get(task.real_parent.0).and_then(|at| threads.at(at));
+            let set = snapshot.css_sets.at(process.css_set);
+            let mut judge =
+                |bit: u16, is_whole: bool, shows: bool| match (is_whole && process.stable, shows) {
+                    (_, true) => {}
+                    (true, false) => process.missing.0 |= bit,
+                    (false, false) => process.unknown.0 |= bit,
+                };
+            let sees = |bit: u16| views & bit != 0;
+            judge(view::TASK_LIST, snapshot.task_list_closed, sees(view::TASK_LIST));
+            judge(view::IDR, self.hearsay.idr_trusted, sees(view::IDR));
+            judge(view::PID_LIST, process.first_of_pid.is_some(), sees(view::PID_LIST));
+            judge(view::THREAD_GROUP, group.is_some(), group == Some(true));
+            if has_families {
+                let closed = parent.is_some_and(|row| row.views & view::CHILDREN_CLOSED != 0);
+                judge(view::CHILDREN, closed, sees(view::CHILDREN));
+            }
+            if has_groups && !task.is_exiting() {
+                let closed = set.is_some_and(|set| set.closed);
+                judge(view::CONTROL_GROUP, closed, sees(view::CONTROL_GROUP));
+            }
+        }
+    }
+}
+
+/// Follows a list of children over the rows; it is whole where it ends at its own head.
+fn follow_children(
+    tasks: &AddressMap,
+    threads: &mut [ThreadRow],
+    parent: usize,
+    (children, sibling): (u64, u64),
+    unknown: &mut Unknown<'_>,
+) {
+    let head = threads[parent].task.address.plus(children);
+    let mut link = threads[parent].task.first_child;
+    while link != head {
+        let child = link.minus(sibling);
+        let Some(at) = tasks.get(child.0) else {
+            // A child that went to another parent leads to the end of another list.
+            if tasks.get(link.minus(children).0).is_none() {
+                unknown.add(child);
+            }
+            return;
+        };
+        let Some(row) = threads.get_mut(at as usize) else { return };
+        // Each is in one list only, so this also ends a list that somebody made a ring.
+        if row.views & view::CHILDREN != 0 {
+            return;
+        }
+        row.views |= view::CHILDREN;
+        link = row.task.sibling_next;
+    }
+    threads[parent].views |= view::CHILDREN_CLOSED;
+}
+
+/// Follows the list of a process group or a session over the rows.
+fn follow_group(
+    tasks: &AddressMap,
+    threads: &mut [ThreadRow],
+    pid_links: Field,
+    first: KernelVa,
+    kind: usize,
+    unknown: &mut Unknown<'_>,
+) {
+    let bit = if kind == PIDTYPE_PGID { view::PROCESS_GROUP } else { view::SESSION };
+    let offset = u64::from(pid_links.offset) + kind as u64 * 16;
+    let mut link = first;
+    while !link.is_null() {
+        let member = link.minus(offset);
+        let Some(at) = tasks.get(member.0) else {
+            unknown.add(member);
+            return;
+        };
+        let Some(row) = threads.get_mut(at as usize).filter(|row| row.views & bit == 0) else {
+            return;
+        };
+        row.views |= bit;
+        link = match kind {
+            PIDTYPE_PGID => row.task.process_group_next,
+            _ => row.task.session_next,
+        };
+    }
+}
+
+/// Whether a process's list of threads has its first one, if it can be followed.
+fn group_shows(
+    tasks: &AddressMap,
+    threads: &[ThreadRow],
+    process: &ProcessRow,
+    kernel: &Kernel,
+    steps: &mut usize,
+) -> Option<bool> {
+    let leader = threads.get(process.leader as usize)?.task;
+    let node = u64::from(kernel.layouts.task_struct.thread_node.offset);
+    let head = leader.signal.plus(kernel.layouts.signal_struct.thread_head.offset.into());
+    let mut link = process.first_thread?;
+    loop {
+        if link == head {
+            return Some(false);
+        }
+        if link.minus(node) == leader.address {
+            return Some(true);
+        }
+        *steps = steps.checked_sub(1)?;
+        let row = threads.get(tasks.get(link.minus(node).0)? as usize)?;
+        link = row.task.thread_next;
+    }
+}
+
+/// Whether what hearsay led to is a living task beyond doubt.
+fn is_living(task: &Task, kernel: &Kernel) -> bool {
+    let has_groups = kernel.layouts.task_struct.cgroups.is_some();
+    is_sane(task, kernel)
+        && task.is_settled()
+        && task.start_boottime != 0
+        && (task.is_leader() == (task.group_leader == task.address))
+        && [task.signal, task.real_parent].into_iter().all(KernelVa::is_plausible)
+        && (!has_groups || task.cgroups.is_plausible())
+}

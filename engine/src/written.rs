@@ -1,0 +1,334 @@
+//! Files that were written: what is told of when a descriptor closes by which a regular file could be written.
+//!
+//! The state says which descriptors have closed, and what their files were when they were first seen
+//! ([`Change::WriterClosed`]). Here it is decided whether the content may be another now:
+//!
+//! * Nothing has closed as long as the `struct file` is still there, under another descriptor, in another process, or
+//!   mapped: what children take over from their parents does not count at each child's end.
+//! * The inode is read once more after the closing. If its size or its modification time is another than when the
+//!   descriptor was first seen, or if it was modified between that and the scan before, the content may have changed.
+//!   What changes nothing but the change time (permissions, names) is not told of.
+//! * What is written to the files of proc, sysfs, control groups and their kind is an order to the kernel, and changes no
+//!   content.
+//! * A file that has no name any more is gone with its last descriptor, and not told of.
+//! * The record has the hashes of the file as it is now. They are waited for, but not for long.
+//!
+//! What was open when we come counts from then on. A descriptor that no scan sees is not known.
+//!
+//! Not here: hashing ([`crate::page_cache`]) and the words of the record (`policy`).
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_decoders::source::MemorySource;
+
+use crate::address::{Reader, ReaderSizes};
+use crate::limits::Limits;
+use crate::page_cache::{FileIdentity, Hashes, Knower, Known, Outcome, Partial};
+use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts};
+use crate::state::kept::KeptProcess;
+use crate::state::strings::{StringId, Strings};
+use crate::state::{Change, Opened, Scene};
+use crate::walk::{Kernel, Snapshot};
+
+/// How long hashes are waited for.
+const HASHES_NS: i64 = 2_000_000_000;
+/// Most closings that wait at a time; of more it is not looked whether content has changed.
+const WAITING_MAX: usize = 2048;
+/// Inodes that are read in one go.
+const INODES: usize = 64;
+
+/// The content of a file may have changed while it was open.
+#[derive(Clone, Copy, Debug)]
+pub struct ContentChange<'a> {
+    /// Who had it open, as it was when it closed it.
+    pub process: ProcessFacts<'a>,
+    /// The descriptor, with the file as it is now.
+    pub descriptor: DescriptorFacts<'a>,
+    /// The file as it was when the descriptor was first seen.
+    pub opened: Opened,
+    /// The hashes of the file as it is now, where all of it is known.
+    pub hashes: Option<Hashes>,
+    /// How much of it is in memory, where that is not all.
+    pub partial: Option<Partial>,
+    /// When the descriptor was seen to be closed, in nanoseconds since 1970.
+    pub since_ns: i64,
+}
+
+/// Whoever is told of content that has changed.
+pub trait ContentChanges {
+    /// The content of a file may have changed.
+    fn content_changed(&mut self, scene: &Scene<'_>, change: &ContentChange<'_>);
+}
+
+impl<F: FnMut(&Scene<'_>, &ContentChange<'_>)> ContentChanges for F {
+    fn content_changed(&mut self, scene: &Scene<'_>, change: &ContentChange<'_>) {
+        self(scene, change);
+    }
+}
+
+/// How far a closing has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// It was only just told of.
+    New,
+    /// It is no news, or it was told of.
+    Over,
+    /// The content may have changed; its hashes are waited for.
+    Waiting,
+}
+
+/// A descriptor that has closed.
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    stage: Stage,
+    process: KeptProcess,
+    index: u32,
+    name: Option<StringId>,
+    open: Option<OpenFlags>,
+    close_on_exec: bool,
+    attributes: InodeFacts,
+    opened: Opened,
+    file: KernelVa,
+    inode: KernelVa,
+    since_ns: i64,
+}
+
+/// Descriptors that have closed, until it is known what of it.
+#[derive(Debug)]
+pub struct Written {
+    wanted: bool,
+    closings: Vec<Closing>,
+    strings: Strings,
+    reader: Reader,
+    refused: u64,
+}
+
+impl Written {
+    /// Allocates for `limits`. Unless it is `wanted`, nothing is noted.
+    pub fn new(limits: &Limits, wanted: bool, key: u64) -> Self {
+        let bytes = (WAITING_MAX * 256).min(limits.processes as usize * 512);
+        Self {
+            wanted,
+            closings: Vec::with_capacity(WAITING_MAX),
+            strings: Strings::new(bytes.max(64 * 1024), key),
+            reader: Reader::new(ReaderSizes {
+                objects: INODES,
+                arena_bytes: INODES * 1024,
+                walks: INODES * 8,
+            }),
+            refused: 0,
+        }
+    }
+
+    /// How many closings found no room.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Takes note of a change, if it is a descriptor's closing.
+    pub fn note(&mut self, scene: &Scene<'_>, change: &Change<'_>) {
+        let Change::WriterClosed { process, descriptor, file, inode, opened } = *change else {
+            return;
+        };
+        let Some(attributes) = descriptor.inode.filter(|_| self.wanted) else { return };
+        if self.closings.len() == self.closings.capacity() {
+            self.refused += 1;
+            return;
+        }
+        let facts = process.facts(scene.strings);
+        let name = match descriptor.name {
+            Some(FileName::Text(text)) => self.strings.intern(text),
+            _ => None,
+        };
+        self.closings.push(Closing {
+            stage: Stage::New,
+            process: KeptProcess::new(&facts, &mut self.strings),
+            index: descriptor.index,
+            name,
+            open: descriptor.open,
+            close_on_exec: descriptor.close_on_exec,
+            attributes,
+            opened,
+            file,
+            inode,
+            since_ns: scene.now_ns,
+        });
+    }
+
+    /// Finds out what of the scan's closings are news, and tells of those whose hashes are known or have been waited
+    /// for.
+    pub fn update<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        scene: &Scene<'_>,
+        files: &mut dyn Knower,
+        out: &mut dyn ContentChanges,
+    ) {
+        if self.closings.iter().any(|closing| closing.stage == Stage::New) {
+            self.drop_open(scene.snapshot);
+            self.read_inodes(source, kernel);
+        }
+        self.settle(scene, files, out);
+    }
+
+    /// Tells of those whose hashes have become known, or have been waited for.
+    pub fn settle(
+        &mut self,
+        scene: &Scene<'_>,
+        files: &mut dyn Knower,
+        out: &mut dyn ContentChanges,
+    ) {
+        for closing in &mut self.closings {
+            if closing.stage != Stage::Waiting {
+                continue;
+            }
+            let known = files.ask(&closing.identity());
+            let waited = scene.now_ns.saturating_sub(closing.since_ns) >= HASHES_NS;
+            if known.is_none() && !waited {
+                continue;
+            }
+            closing.stage = Stage::Over;
+            closing.tell(&self.strings, scene, known.as_ref(), out);
+        }
+        let strings = &mut self.strings;
+        self.closings.retain(|closing| {
+            let stays = closing.stage != Stage::Over;
+            if !stays {
+                closing.process.release(strings);
+                if let Some(id) = closing.name {
+                    strings.release(id);
+                }
+            }
+            stays
+        });
+    }
+
+    /// Leaves out what is still open, or mapped. Sorted, so that the scan's files are gone over once.
+    fn drop_open(&mut self, snapshot: &Snapshot) {
+        self.closings.sort_unstable_by_key(|closing| {
+            (closing.file.0, !closing.opened.written, closing.opened.modify_time_ns)
+        });
+        for file in snapshot.files.iter() {
+            let first = self.closings.partition_point(|closing| closing.file.0 < file.address.0);
+            for closing in &mut self.closings[first..] {
+                if closing.file != file.address {
+                    break;
+                }
+                if closing.stage == Stage::New && closing.inode == file.open.inode {
+                    closing.stage = Stage::Over;
+                }
+            }
+        }
+        // Of several descriptors of one file, closed at once, one tells of it: whoever saw it longest unchanged.
+        let mut at = 0;
+        while at < self.closings.len() {
+            let file = self.closings[at].file;
+            let end =
+                at + self.closings[at..].iter().take_while(|closing| closing.file == file).count();
+            let mut changed = false;
+            for closing in &mut self.closings[at..end] {
+                if closing.stage == Stage::New {
+                    let is_first = !core::mem::replace(&mut changed, true);
+                    closing.stage = if is_first { Stage::New } else { Stage::Over };
+                }
+            }
+            at = end;
+        }
+    }
+
+    /// Reads the inodes of those that are new, and decides.
+    fn read_inodes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let layout = &kernel.layouts.inode;
+        self.reader.forget_translations();
+        let mut done = 0;
+        while done < self.closings.len() {
+            self.reader.clear();
+            let mut at = done;
+            while let Some(closing) = self.closings.get(at) {
+                if closing.stage == Stage::New
+                    && self.reader.push(&kernel.space, closing.inode, &layout.packing).is_none()
+                {
+                    break;
+                }
+                at += 1;
+            }
+            if !self.reader.is_empty() {
+                self.reader.run(source, kernel.space.levels);
+            }
+            let mut object = 0;
+            for closing in &mut self.closings[done..at] {
+                if closing.stage == Stage::New {
+                    let bytes = self.reader.object(object);
+                    closing.decide(bytes.map(|bytes| Attributes::decode(layout, bytes)));
+                    object += 1;
+                }
+            }
+            // A packed inode that finds no room in an empty reader cannot be.
+            done = at.max(done + 1);
+        }
+    }
+}
+
+impl Closing {
+    /// Decides whether the content may have changed. `now` is what lies where the inode was.
+    fn decide(&mut self, now: Option<Attributes>) {
+        let now = now.filter(|now| {
+            now.ino == self.attributes.number && now.mode & mode::S_IFMT == mode::S_IFREG
+        });
+        if let Some(now) = now {
+            if now.nlink == 0 {
+                self.stage = Stage::Over;
+                return;
+            }
+            self.attributes = self.attributes.with(&now);
+        }
+        let (is, was) = (&self.attributes, &self.opened);
+        // A file that was only just made is as old as its last access; nothing was written to it.
+        let is_new = is.size == 0 && was.size == 0 && is.access_time_ns == is.modify_time_ns;
+        let has_changed = was.written && !is_new
+            || is.size != was.size
+            || is.modify_time_ns != was.modify_time_ns;
+        self.stage = if has_changed { Stage::Waiting } else { Stage::Over };
+    }
+
+    fn identity(&self) -> FileIdentity {
+        FileIdentity {
+            inode: self.inode,
+            device: self.attributes.device,
+            number: self.attributes.number,
+            change_time_ns: self.attributes.change_time_ns,
+            modify_time_ns: self.attributes.modify_time_ns,
+            size: self.attributes.size,
+        }
+    }
+
+    fn tell(
+        &self,
+        strings: &Strings,
+        scene: &Scene<'_>,
+        known: Option<&Known>,
+        out: &mut dyn ContentChanges,
+    ) {
+        let partial = known.and_then(|known| match known.outcome {
+            Outcome::Partial(partial) => Some(partial),
+            Outcome::Whole { .. } | Outcome::Nothing => None,
+        });
+        let change = ContentChange {
+            process: self.process.facts(strings),
+            descriptor: DescriptorFacts {
+                index: self.index,
+                name: self.name.map(|id| FileName::Text(strings.get(id))),
+                close_on_exec: self.close_on_exec,
+                open: self.open,
+                inode: Some(self.attributes),
+                ..DescriptorFacts::default()
+            },
+            opened: self.opened,
+            hashes: known.and_then(Known::hashes),
+            partial,
+            since_ns: self.since_ns,
+        };
+        out.content_changed(scene, &change);
+    }
+}

@@ -1,0 +1,372 @@
+//! Compares what [`Contents`] says of files with what is true of them inside a guest.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::ops::Range;
+
+use panoptes_decoders::source::MemorySource;
+use panoptes_engine::limits::Limits;
+use panoptes_engine::page_cache::{
+    Contents, FileIdentity, Hashes, Judge, Known, Likest, Outcome, PAGE_BYTES, PageDigest, Partial,
+};
+use panoptes_engine::path::{PathBuffer, write_path};
+use panoptes_engine::source::FileSource;
+use panoptes_engine::system::kernel_of;
+use panoptes_engine::walk::{FileRow, Kernel, Scope, Snapshot, Walker};
+use panoptes_profiles::{Options, discover, modules};
+use panoptes_rig::contents::{FileTruth, HOLDER, Made, Moment, Phase, Place, made};
+use panoptes_rig::{Error, Guest, Result};
+use sha2::{Digest as _, Sha256};
+
+/// Any key does: it only spreads what is in tables.
+const KEY: u64 = 0x5eed_5eed_5eed_5eed;
+
+/// So much is read in one go, so that a file takes several.
+const SLICE_BYTES: usize = 256 << 10;
+
+/// More goes than all files take.
+const SLICES_MAX: usize = 100_000;
+
+/// So many things that are wrong are told in words.
+const PROBLEMS_MAX: usize = 12;
+
+/// How a file was come upon.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Way {
+    /// By a descriptor of the process that holds it.
+    Descriptor,
+    /// By an area that maps it.
+    Area,
+}
+
+/// Whether the types that modules carry are used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Types {
+    /// Where they are found.
+    OfModules,
+    /// The kernel's own alone.
+    OfKernel,
+}
+
+/// What a look at one moment gave.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Compared {
+    /// Files that there are, once for each way to come upon them.
+    pub(crate) truth: usize,
+    /// Those of them that were found.
+    pub(crate) found: usize,
+    /// Those whose hashes are known.
+    pub(crate) whole: usize,
+    /// Those of which pages are missing, and there were some.
+    pub(crate) partial: usize,
+    /// Pages that were compared of the latter, and how many of these were different.
+    pub(crate) pages: (u64, u64),
+    /// Found and not there.
+    pub(crate) extra: usize,
+    /// Those of which something else was said than what is true.
+    pub(crate) wrong: usize,
+    /// Whether overlays were seen through by the types of their module.
+    pub(crate) knows_overlays: bool,
+    /// The first of what is not as it should be, in words.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Compared {
+    /// Whether everything was found and nothing was wrong.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.found == self.truth && self.extra == 0 && self.wrong == 0
+    }
+
+    fn wrong(&mut self, what: impl fmt::Display) {
+        self.wrong += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(what.to_string());
+        }
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{} found, {} whole, {} partial ({} pages compared, {} differ), {} extra, {} wrong",
+            self.found,
+            self.truth,
+            self.whole,
+            self.partial,
+            self.pages.0,
+            self.pages.1,
+            self.extra,
+            self.wrong
+        )?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n    {problem}"))
+    }
+}
+
+/// The files as they were made, by size: what a reference would hold.
+#[derive(Debug)]
+pub(crate) struct Shipped {
+    by_size: BTreeMap<u64, Vec<(u32, Vec<PageDigest>)>>,
+}
+
+impl Shipped {
+    pub(crate) fn new(files: &[Made]) -> Self {
+        let mut by_size: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            let entry = by_size.entry(file.content.len() as u64).or_default();
+            entry.push((index as u32, digests(&file.content)));
+        }
+        Self { by_size }
+    }
+}
+
+impl Judge for Shipped {
+    fn likest(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<Likest> {
+        let files = self.by_size.get(&size)?;
+        let likest = files.iter().map(|(shipped, own)| {
+            let differs = |(index, digest): &&(u32, PageDigest)| {
+                own.get(*index as usize).is_none_or(|own| own != digest)
+            };
+            Likest {
+                shipped: *shipped,
+                compared: pages.len() as u32,
+                differing: pages.iter().filter(differs).count() as u32,
+            }
+        });
+        likest.min_by_key(|likest| likest.differing)
+    }
+}
+
+/// The digest of every page of a content.
+fn digests(content: &[u8]) -> Vec<PageDigest> {
+    let digest = |page: &[u8]| {
+        let hash = Sha256::digest(page);
+        core::array::from_fn(|at| hash[at])
+    };
+    content.chunks(PAGE_BYTES as usize).map(digest).collect()
+}
+
+/// Looks at a stopped guest's memory and compares what is there of the held files.
+pub(crate) fn look(
+    guest: &Guest,
+    moment: &Moment,
+    files: &[Made],
+    shipped: &Shipped,
+    types: Types,
+) -> Result<Compared> {
+    let text = |e: &dyn fmt::Display| Error::new(e.to_string());
+    let mut source = FileSource::open(guest.ram_path()).map_err(|e| text(&e))?;
+    let mut profile = discover(&mut source, &Options::default(), &mut ()).map_err(|e| text(&e))?;
+    if types == Types::OfModules {
+        modules::bind(&mut source, &mut profile);
+    }
+    let kernel = kernel_of(&profile);
+    let limits = Limits::default();
+    let mut walker = Walker::new(&limits, KEY);
+    let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).map_err(|e| text(&e))?;
+    let mut contents = Contents::new(&limits, KEY);
+    let held = held(snapshot);
+    let knows_overlays = kernel.layouts.ovl_inode.is_some();
+    let mut compared = Compared { knows_overlays, ..Compared::default() };
+    let mut truths: BTreeMap<(Way, &str), &FileTruth> = BTreeMap::new();
+    for file in &moment.files {
+        truths.insert((Way::Descriptor, &file.path), file);
+        // Nothing can be mapped of a file that has nothing.
+        if !files[file.index].content.is_empty() {
+            truths.insert((Way::Area, &file.path), file);
+        }
+    }
+    compared.truth = truths.len();
+    for ((way, path), file) in &held {
+        let Some(truth) = truths.remove(&(*way, path.as_str())) else {
+            compared.extra += 1;
+            continue;
+        };
+        compared.found += 1;
+        let identity = FileIdentity::of_file(snapshot, file);
+        let Some(identity) = identity else {
+            compared.wrong(format_args!("{path}, {way:?}: no identity"));
+            continue;
+        };
+        let known = settle(&mut contents, &mut source, &kernel, &identity, shipped);
+        judge(&mut compared, moment, *way, truth, files, shipped, known);
+    }
+    for (way, path) in truths.keys().take(PROBLEMS_MAX) {
+        compared.problems.push(format!("{path}, {way:?}: not found"));
+    }
+    Ok(compared)
+}
+
+/// Asks for one file's content until it is known.
+fn settle<S: MemorySource>(
+    contents: &mut Contents,
+    source: &mut S,
+    kernel: &Kernel,
+    identity: &FileIdentity,
+    shipped: &Shipped,
+) -> Option<Known> {
+    contents.ask(identity);
+    for _ in 0..SLICES_MAX {
+        if !contents.has_work() {
+            break;
+        }
+        contents.work(source, kernel, SLICE_BYTES, shipped);
+    }
+    contents.get(identity).copied()
+}
+
+/// The files that the holder has, by how and under which path.
+fn held(snapshot: &Snapshot) -> BTreeMap<(Way, String), FileRow> {
+    let mut held = BTreeMap::new();
+    let mut buffer = PathBuffer::default();
+    for process in snapshot.processes.iter() {
+        let name = snapshot.leader(process).map(|leader| leader.task.comm);
+        if !name.is_some_and(|comm| comm.starts_with(HOLDER.as_bytes())) {
+            continue;
+        }
+        let mut add = |way, file: u32| {
+            let Some(file) = snapshot.files.at(file) else { return };
+            if write_path(snapshot, file.path, &mut buffer).is_some() {
+                let path = String::from_utf8_lossy(buffer.text()).into_owned();
+                if path.starts_with("/mnt/") {
+                    held.insert((way, path), *file);
+                }
+            }
+        };
+        if let Some(table) = snapshot.files_structs.at(process.files) {
+            for descriptor in snapshot.descriptors.range(&table.descriptors) {
+                add(Way::Descriptor, descriptor.file);
+            }
+        }
+        if let Some(mm) = snapshot.mms.at(process.mm) {
+            for area in snapshot.vmas.range(&mm.vmas) {
+                add(Way::Area, area.file);
+            }
+        }
+    }
+    held
+}
+
+/// Holds what is said of one file against what is true.
+fn judge(
+    compared: &mut Compared,
+    moment: &Moment,
+    way: Way,
+    truth: &FileTruth,
+    files: &[Made],
+    shipped: &Shipped,
+    known: Option<Known>,
+) {
+    let path = &truth.path;
+    let Some(known) = known else {
+        compared.wrong(format_args!("{path}, {way:?}: nothing was found out"));
+        return;
+    };
+    // What was mapped before its file was copied up is that of below, and nobody inside tells which pages of it
+    // are in memory.
+    let is_below = moment.place.is_overlay() && way == Way::Area && moment.phase == Phase::Changed;
+    let made = &files[truth.index].content;
+    let content =
+        if truth.changed && !is_below { made::changed(made.clone()) } else { made.clone() };
+    let pages = digests(&content);
+    match known.outcome {
+        Outcome::Whole { hashes } => {
+            compared.whole += 1;
+            if let Some(sums) = &truth.sums
+                && *sums != hex(&hashes)
+            {
+                compared.wrong(format_args!("{path}, {way:?}: {:?}, not {sums:?}", hex(&hashes)));
+            } else if Sha256::digest(&content)[..] != hashes.sha256 {
+                compared.wrong(format_args!("{path}, {way:?}: the hash of something else"));
+            }
+        }
+        Outcome::Partial(partial) => {
+            compared.partial += 1;
+            if let Some(likest) = partial.likest {
+                compared.pages.0 += u64::from(likest.compared);
+                compared.pages.1 += u64::from(likest.differing);
+            }
+        }
+        Outcome::Nothing => {}
+    }
+    let Some(resident) = truth.resident.as_ref().filter(|_| !is_below) else {
+        let is_all_there = content.is_empty() || moment.phase == Phase::Read;
+        if is_all_there && !matches!(known.outcome, Outcome::Whole { .. }) {
+            compared.wrong(format_args!("{path}, {way:?}: {:?} of a whole file", known.outcome));
+        }
+        return;
+    };
+    let unit = moment.page_bytes / PAGE_BYTES;
+    let is_in = |ranges: &[Range<u64>], page| ranges.iter().any(|range| range.contains(&page));
+    let is_hole = |page| truth.data.as_ref().is_some_and(|data| !is_in(data, page));
+    let there: Vec<(u32, PageDigest)> = (0_u64..)
+        .zip(&pages)
+        .filter(|(page, _)| {
+            let page = page / unit;
+            is_in(resident, page) || moment.place.is_memory() && is_hole(page)
+        })
+        .map(|(page, digest)| (page as u32, *digest))
+        .collect();
+    let expected = match there.len() {
+        0 if !pages.is_empty() => Outcome::Nothing,
+        count if count == pages.len() => match known.outcome {
+            Outcome::Whole { .. } => known.outcome,
+            _ => Outcome::Whole {
+                hashes: Hashes {
+                    sha256: Sha256::digest(&content).into(),
+                    sha1: [0; 20],
+                    md5: [0; 16],
+                },
+            },
+        },
+        count => Outcome::Partial(Partial {
+            pages: pages.len() as u32,
+            resident: count as u32,
+            likest: shipped.likest(content.len() as u64, &there),
+        }),
+    };
+    // What is on its way to or from a swap device is there for `mincore`, but not the file's any more.
+    let is_swapped = moment.phase == Phase::Pressed
+        && (moment.place.is_memory() || moment.place == Place::Overlay);
+    let agrees = match (expected, known.outcome) {
+        // A hole of a file that was copied up to where files live in memory; the hash was compared above.
+        (_, Outcome::Whole { .. }) if moment.place.is_overlay() => true,
+        (Outcome::Partial(one), Outcome::Partial(other)) if is_swapped => {
+            let differing = |partial: Partial| partial.likest.map(|likest| likest.differing);
+            one.pages == other.pages
+                && other.resident <= one.resident
+                && differing(other) <= differing(one)
+        }
+        (Outcome::Whole { .. }, Outcome::Partial(other)) if is_swapped => {
+            let most = u32::from(truth.changed) * 2;
+            other.likest.is_some_and(|likest| likest.differing <= most)
+        }
+        (Outcome::Whole { .. } | Outcome::Partial(_), Outcome::Nothing) if is_swapped => true,
+        // Of several files that differ equally any will do.
+        (Outcome::Partial(one), Outcome::Partial(other)) => {
+            let counts = |partial: Partial| {
+                let likest = partial.likest.map(|likest| (likest.compared, likest.differing));
+                (partial.pages, partial.resident, likest)
+            };
+            counts(one) == counts(other)
+        }
+        (one, other) => one == other,
+    };
+    if !agrees {
+        let said = known.outcome;
+        compared.wrong(format_args!("{path}, {way:?}: {said:?}, not {expected:?}"));
+    }
+}
+
+fn hex(hashes: &Hashes) -> [String; 3] {
+    [text(&hashes.sha256), text(&hashes.sha1), text(&hashes.md5)]
+}
+
+/// Bytes as people write hashes.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,396 @@
+//! Files in the page cache of a machine made by hand: whole, in parts, damaged, and changing while they are read.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+#[path = "common/cached.rs"]
+mod cached;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use cached::{Cached, DIRECT_MAP, EXT4, HUGETLBFS, INODE, MAPPING, PAGE, TMPFS};
+use panoptes_decoders::source::{MemorySource, Request};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::page_cache::{
+    Contents, ElfKind, Format, Judge, Known, Likest, Outcome, PageDigest, Partial,
+};
+use sha2::{Digest as _, Sha256};
+
+/// So many slices are enough for any file here.
+const SLICES_MAX: u32 = 20_000;
+
+fn content(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at / 7 + (at >> 12) * 31) as u8).collect()
+}
+
+fn limits() -> Limits {
+    Limits { processes: 16, ..Limits::default() }
+}
+
+fn work(contents: &mut Contents, machine: &mut Cached, judge: &dyn Judge) {
+    let kernel = machine.kernel.clone();
+    for _ in 0..SLICES_MAX {
+        if !contents.has_work() {
+            return;
+        }
+        contents.work(machine, &kernel, 64 << 10, judge);
+    }
+    panic!("it does not end");
+}
+
+fn known_by(machine: &mut Cached, judge: &dyn Judge) -> Known {
+    let mut contents = Contents::new(&limits(), 5);
+    assert_eq!(contents.ask(&machine.file), None);
+    work(&mut contents, machine, judge);
+    *contents.get(&machine.file).unwrap()
+}
+
+fn known(machine: &mut Cached) -> Known {
+    known_by(machine, &())
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+fn assert_whole(machine: &mut Cached, expected: &[u8]) {
+    let hashes = known(machine).hashes();
+    assert_eq!(hashes.map(|hashes| hashes.sha256), Some(sha256(expected)));
+}
+
+fn assert_partial(machine: &mut Cached, resident: u32, pages: u32) {
+    let partial = Partial { pages, resident, likest: None };
+    assert_eq!(known(machine).outcome, Outcome::Partial(partial));
+}
+
+#[test]
+fn files_of_all_sizes_are_hashed() {
+    for bytes in [1, 15, 4095, 4096, 4097, 8192, 262_144, 262_145, 64 * PAGE + 5, 300 * PAGE + 77] {
+        let content = content(bytes);
+        assert_whole(&mut Cached::whole(&content, EXT4), &content);
+    }
+    // More than a node holds, above a node.
+    let content = content(4 << 20 | 5);
+    assert_whole(&mut Cached::whole(&content, TMPFS), &content);
+}
+
+/// `PROC_SUPER_MAGIC`
+const PROC: u64 = 0x9fa0;
+
+#[test]
+fn an_empty_file_has_the_hash_of_nothing_unless_its_content_is_made_up() {
+    let empty = known(&mut Cached::new(0, EXT4));
+    assert_eq!(empty.hashes().map(|hashes| hashes.sha256), Some(sha256(b"")));
+    assert_eq!(empty.format, Format::Other);
+    assert_eq!(known(&mut Cached::new(0, PROC)).outcome, Outcome::Nothing);
+}
+
+#[test]
+fn large_pages_are_found_at_every_place_in_them() {
+    // 4 + 1 + 64 + 8 pages, in one level and in two.
+    let bytes = content(77 * PAGE - 9);
+    for shift in [0, 4096] {
+        let mut machine = Cached::new(((shift + 77) * PAGE - 9) as u64, TMPFS);
+        let part =
+            |range: Range<usize>| &bytes[range.start * PAGE..bytes.len().min(range.end * PAGE)];
+        let shift = shift as u64;
+        machine.add(shift, 2, part(0..4));
+        machine.add(shift + 4, 2, part(4..8));
+        machine.add(shift + 8, 3, part(8..16));
+        machine.add(shift + 16, 4, part(16..32));
+        machine.add(shift + 32, 5, part(32..64));
+        machine.add(shift + 64, 3, part(64..72));
+        machine.add(shift + 72, 3, part(72..77));
+        machine.plant();
+        let mut expected = vec![0; shift as usize * PAGE];
+        expected.extend(&bytes);
+        assert_whole(&mut machine, &expected);
+    }
+}
+
+#[test]
+fn huge_pages_count_in_pages_or_in_huge_pages() {
+    let bytes = content(2 << 20);
+    for in_pages in [true, false] {
+        let mut machine = Cached::new(6 << 20, HUGETLBFS);
+        for (number, fill) in [(0_u64, 1_u8), (2, 3)] {
+            let bytes: Vec<u8> = bytes.iter().map(|byte| byte.wrapping_mul(fill)).collect();
+            let index = if in_pages { number * 512 } else { number };
+            if in_pages {
+                machine.add(index, 9, &bytes);
+            } else {
+                let head = machine.add(number * 512, 9, &bytes);
+                machine.remove(number * 512);
+                machine.set(head, "page", "index", index);
+                machine.add_entry(index, DIRECT_MAP + head);
+            }
+        }
+        machine.plant();
+        let mut expected = bytes.clone();
+        expected.extend(vec![0; 2 << 20]);
+        expected.extend(bytes.iter().map(|byte| byte.wrapping_mul(3)));
+        assert_whole(&mut machine, &expected);
+    }
+}
+
+#[test]
+fn the_kind_of_elf_file_is_told() {
+    let mut content = content(5000);
+    content[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0");
+    let kind = known(&mut Cached::whole(&content, EXT4)).format;
+    assert_eq!(kind, Format::Elf(ElfKind::SharedObject));
+    content[16] = 2;
+    let mut machine = Cached::whole(&content, EXT4);
+    assert_eq!(known(&mut machine).format, Format::Elf(ElfKind::Executable));
+    machine.remove(0);
+    machine.plant();
+    assert_eq!(known(&mut machine).format, Format::Unknown);
+}
+
+/// Writes down what it is given.
+#[derive(Default)]
+struct Note(RefCell<Vec<(u32, PageDigest)>>);
+
+impl Judge for Note {
+    fn likest(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<Likest> {
+        assert_eq!(size, 10 * PAGE as u64 - 3);
+        *self.0.borrow_mut() = pages.to_vec();
+        Some(Likest { shipped: 7, compared: pages.len() as u32, differing: 1 })
+    }
+}
+
+#[test]
+fn what_is_there_of_a_file_is_judged_page_by_page() {
+    let content = content(10 * PAGE - 3);
+    let mut machine = Cached::whole(&content, EXT4);
+    for index in [0, 4, 5] {
+        machine.remove(index);
+    }
+    machine.plant();
+    let note = Note::default();
+    let known = known_by(&mut machine, &note);
+    let likest = Some(Likest { shipped: 7, compared: 7, differing: 1 });
+    assert_eq!(known.outcome, Outcome::Partial(Partial { pages: 10, resident: 7, likest }));
+    let expected: Vec<(u32, PageDigest)> = (0..)
+        .zip(content.chunks(PAGE))
+        .filter(|(index, _)| ![0, 4, 5].contains(index))
+        .map(|(index, page)| (index, sha256(page)[..16].try_into().unwrap()))
+        .collect();
+    assert_eq!(*note.0.borrow(), expected);
+}
+
+#[test]
+fn pages_that_do_not_count_are_missing() {
+    let bytes = content(3 * PAGE);
+    let damaged = |damage: &dyn Fn(&mut Cached, u64)| {
+        let mut machine = Cached::new(bytes.len() as u64, EXT4);
+        for (index, page) in (0..3).zip(bytes.chunks(PAGE)) {
+            let head = machine.add(index, 0, page);
+            if index == 1 {
+                damage(&mut machine, head);
+            }
+        }
+        machine.plant();
+        machine
+    };
+    assert_whole(&mut damaged(&|_, _| ()), &bytes);
+    // Still being read; of another file; at another place in it; the tail of another page.
+    for (field, value) in [
+        ("flags", 0),
+        ("mapping", DIRECT_MAP + INODE),
+        ("index", 2),
+        ("compound_head", (DIRECT_MAP + 0x10_0000) | 1),
+    ] {
+        let mut machine = damaged(&|machine, head| machine.set(head, "page", field, value));
+        assert_partial(&mut machine, 2, 3);
+    }
+    // Thrown out, in swap, being changed, and what is no page at all.
+    for entry in [0x1234_5671, 256 << 2 | 2, DIRECT_MAP + 0x10_0020, DIRECT_MAP - 64, 1 << 40] {
+        let mut machine = damaged(&|machine, _| machine.add_entry(1, entry));
+        machine.plant();
+        assert_partial(&mut machine, 2, 3);
+    }
+    // On a filesystem that is nothing but memory what was never written is zeros, and what is in swap is missing.
+    let mut machine = Cached::whole(&bytes, TMPFS);
+    machine.remove(1);
+    machine.plant();
+    let expected = [&bytes[..PAGE], &[0; PAGE], &bytes[2 * PAGE..]].concat();
+    assert_whole(&mut machine, &expected);
+    machine.add_entry(1, 0x1234_5671);
+    machine.plant();
+    assert_partial(&mut machine, 2, 3);
+}
+
+#[test]
+fn what_is_claimed_costs_nothing() {
+    // A size beyond all memory, with some pages and with none.
+    for size in [1 << 60, u64::MAX, (64 << 30) + 1] {
+        let mut machine = Cached::new(size, TMPFS);
+        machine.add(0, 0, &[1; PAGE]);
+        machine.plant();
+        assert_eq!(known(&mut machine).outcome, Outcome::Nothing);
+    }
+    // A large file of which there is next to nothing: what is empty is gone past.
+    let mut machine = Cached::new(64 << 30, EXT4);
+    machine.add(3, 0, &[1; PAGE]);
+    machine.add((32 << 30) / PAGE as u64, 0, &[2; PAGE]);
+    machine.plant();
+    assert_partial(&mut machine, 2, 16 << 20);
+    assert!(machine.batches < 200, "{} batches", machine.batches);
+    // As many pages as there can be numbers.
+    let bytes = content(2 * PAGE);
+    let mut machine = Cached::whole(&bytes, EXT4);
+    machine.set(MAPPING, "address_space", "nrpages", u64::MAX);
+    assert_whole(&mut machine, &bytes);
+    // A node that is its own child, and one with a shift that cannot be.
+    for shift in [6, 12, 60, 63, 255] {
+        let mut machine = Cached::whole(&content(100 * PAGE), EXT4);
+        machine.set(0x2_0000, "xa_node", "shift", shift);
+        for slot in 0..64 {
+            let at = 0x2_0000 + 40 + slot * 8;
+            machine.memory[at..at + 8].copy_from_slice(&(DIRECT_MAP + 0x2_0002).to_le_bytes());
+        }
+        assert_eq!(known(&mut machine).outcome, Outcome::Nothing);
+    }
+}
+
+#[test]
+fn another_file_than_was_asked_for_has_no_hash() {
+    let bytes = content(5 * PAGE);
+    for (field, value) in
+        [("i_size", 5), ("i_ino", 5), ("i_mtime_nsec", 9), ("i_ctime_sec", 9), ("i_mode", 0o40_755)]
+    {
+        let mut machine = Cached::whole(&bytes, EXT4);
+        machine.set(INODE, "inode", field, value);
+        assert_eq!(known(&mut machine).outcome, Outcome::Nothing, "{field}");
+    }
+}
+
+/// A machine that changes after so many batches.
+struct Changing<F> {
+    machine: Cached,
+    after: u64,
+    change: F,
+}
+
+impl<F: FnMut(&mut Cached)> MemorySource for Changing<F> {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        if self.machine.batches >= self.after {
+            (self.change)(&mut self.machine);
+        }
+        self.machine.read_batch(requests, arena);
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        &[]
+    }
+}
+
+/// Whenever a file changes while it is read, its hash is that of before, of afterwards where it is asked for as it is
+/// then, or there is none.
+#[test]
+fn no_hash_is_of_a_file_that_never_was() {
+    let bytes = content(70 * PAGE);
+    let mut other = bytes.clone();
+    other[66 * PAGE..67 * PAGE].fill(9);
+    let mut outcomes = [0; 3];
+    for after in 0..80 {
+        let machine = Cached::whole(&bytes, EXT4);
+        let (kernel, file) = (machine.kernel.clone(), machine.file);
+        // Page 66 is replaced by another with other content, and the inode says so.
+        let change = |machine: &mut Cached| {
+            machine.add(66, 0, &[9; PAGE]);
+            machine.plant();
+            machine.set(INODE, "inode", "i_mtime_nsec", 6);
+        };
+        let mut change = Some(change);
+        let mut source = Changing {
+            machine,
+            after,
+            change: |machine: &mut Cached| {
+                if let Some(change) = change.take() {
+                    change(machine);
+                }
+            },
+        };
+        let mut contents = Contents::new(&limits(), 5);
+        contents.ask(&file);
+        while contents.has_work() {
+            contents.work(&mut source, &kernel, 1 << 20, &());
+        }
+        let hashes = contents.get(&file).unwrap().hashes().map(|hashes| hashes.sha256);
+        let outcome = match hashes {
+            None => 0,
+            Some(hash) if hash == sha256(&bytes) => 1,
+            Some(_) => 2,
+        };
+        outcomes[outcome] += 1;
+    }
+    // Before it was closed, and after.
+    assert!(outcomes[0] > 10 && outcomes[1] > 10 && outcomes[2] == 0, "{outcomes:?}");
+}
+
+#[test]
+fn what_was_not_whole_is_tried_again_less_and_less_often() {
+    let bytes = content(3 * PAGE);
+    let mut machine = Cached::whole(&bytes, EXT4);
+    machine.remove(1);
+    machine.plant();
+    let mut contents = Contents::new(&limits(), 5);
+    let mut tries = Vec::new();
+    for scan in 0..2000_u32 {
+        contents.begin_scan();
+        contents.ask(&machine.file);
+        if contents.has_work() {
+            tries.push(scan);
+            work(&mut contents, &mut machine, &());
+        }
+        if scan == 1500 {
+            machine.add(1, 0, &bytes[PAGE..2 * PAGE]);
+            machine.plant();
+        }
+    }
+    assert_eq!(tries, [0, 16, 80, 336, 1360]);
+    for _ in 0..5000 {
+        contents.begin_scan();
+        contents.ask(&machine.file);
+        work(&mut contents, &mut machine, &());
+    }
+    assert!(contents.get(&machine.file).unwrap().hashes().is_some());
+}
+
+#[test]
+fn what_nobody_asks_for_makes_room() {
+    let bytes = content(PAGE);
+    let mut machine = Cached::whole(&bytes, EXT4);
+    let mut contents = Contents::new(&limits(), 5);
+    let capacity = limits().contents_max() as u64;
+    let mut files: Vec<_> = (0..capacity + 10)
+        .map(|number| {
+            let mut file = machine.file;
+            file.number += number;
+            file
+        })
+        .collect();
+    contents.begin_scan();
+    for file in &files {
+        contents.ask(file);
+    }
+    // Nobody has to go for those that come later in the same scan.
+    assert_eq!(contents.refused(), 10);
+    work(&mut contents, &mut machine, &());
+    assert!(contents.get(&files[0]).unwrap().hashes().is_some());
+    for _ in 0..5 {
+        contents.begin_scan();
+        contents.ask(&files[0]);
+    }
+    for file in files.split_off(capacity as usize) {
+        assert_eq!(contents.ask(&file), None);
+    }
+    assert_eq!(contents.refused(), 10);
+    assert!(contents.get(&files[0]).unwrap().hashes().is_some(), "it is asked for");
+    assert_eq!(contents.get(&files[1]), None, "it is not");
+    work(&mut contents, &mut machine, &());
+    contents.forget();
+    assert_eq!(contents.get(&files[0]), None);
+    assert!(!contents.has_work());
+}

@@ -1,0 +1,13 @@
+//! Debian packages: what is read of one is sound.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_reference::build::fuzz_deb;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(sbom) = fuzz_deb(data) {
+        for file in &sbom.files {
+            file.check().expect("what is made is sound");
+        }
+    }
+});

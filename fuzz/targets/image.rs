@@ -1,0 +1,13 @@
+//! A source of any kind that is a file: archives of container images, packages, lists.
+#![no_main]
+
+use std::io::Write;
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_reference::build::{Options, build};
+
+fuzz_target!(|data: &[u8]| {
+    let mut file = tempfile::NamedTempFile::new().expect("there is room");
+    file.write_all(data).expect("there is room");
+    let _ = build(file.path(), &Options::default(), &());
+});

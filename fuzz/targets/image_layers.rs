@@ -1,0 +1,19 @@
+//! Layers of container images: packed in every way, laid over each other, cut where the input says.
+//!
+//! The first byte says into how many layers the rest is cut.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_reference::build::fuzz_layers;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((count, rest)) = data.split_first() else { return };
+    // Archives are of whole blocks.
+    let size = (rest.len() / 512 / usize::from(count % 4 + 1)).max(1) * 512;
+    let layers: Vec<&[u8]> = rest.chunks(size).collect();
+    if let Ok(sbom) = fuzz_layers(&layers) {
+        for file in &sbom.files {
+            file.check().expect("what is made is sound");
+        }
+    }
+});

@@ -1,0 +1,112 @@
+//! A file in the page cache of a machine made by hand, with words of its memory changed: trees that lead nowhere or
+//! round in circles, pages of other files, sizes beyond all memory.
+//!
+//! The input is the kind of machine (one byte), then a list of changes, eight bytes each: where (24 bits: 16 bits choose
+//! a word of what is not content), what (8 bits), and 32 bits for it. Hashing must end, and must not take a file for
+//! whole that it has not read.
+#![no_main]
+
+use std::cell::RefCell;
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_engine::limits::Limits;
+use panoptes_engine::page_cache::{Contents, Outcome};
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../engine/tests/common/cached.rs"]
+mod cached;
+
+use cached::{Cached, DIRECT_MAP, EXT4, HUGETLBFS, PAGE, TMPFS};
+
+/// Slices of 64 KiB after which a file of this machine must be done with: four attempts at the largest, and by far.
+const SLICES_MAX: u32 = 4_000_000;
+
+thread_local! {
+    static MACHINES: RefCell<(Vec<Cached>, Contents)> = RefCell::new((machines(), contents()));
+}
+
+fn contents() -> Contents {
+    Contents::new(&Limits { processes: 1, ..Limits::default() }, 1)
+}
+
+fn machines() -> Vec<Cached> {
+    let content: Vec<u8> = (0..66 * PAGE + 5).map(|at| (at / 7) as u8).collect();
+    let mut folios = Cached::new(80 * PAGE as u64, TMPFS);
+    folios.add(0, 2, &content[..4 * PAGE]);
+    folios.add(8, 3, &content[..8 * PAGE]);
+    folios.add(64, 4, &content[..16 * PAGE]);
+    folios.plant();
+    let mut huge = Cached::new(6 << 20, HUGETLBFS);
+    huge.add(512, 9, &content);
+    huge.plant();
+    vec![Cached::whole(&content, EXT4), Cached::whole(&content[..5 * PAGE], EXT4), folios, huge]
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((kind, changes)) = data.split_first() else { return };
+    MACHINES.with_borrow_mut(|(machines, contents)| {
+        let count = machines.len();
+        let machine = &mut machines[usize::from(*kind) % count];
+        let mut undo = Vec::new();
+        for change in changes.as_chunks::<8>().0.iter().take(64) {
+            undo.push(apply(machine, *change));
+        }
+        hash(machine, contents);
+        for (at, word) in undo.into_iter().rev() {
+            machine.memory[at..at + 8].copy_from_slice(&word);
+        }
+    });
+});
+
+fn apply(machine: &mut Cached, change: [u8; 8]) -> (usize, [u8; 8]) {
+    let [low, high, region, kind, value @ ..] = change;
+    let value = u64::from(u32::from_le_bytes(value));
+    let word = usize::from(u16::from_le_bytes([low, high]));
+    // The inode and its like, the nodes, or `struct page`s of frames that are in use.
+    let at = match region % 3 {
+        0 => 0x1_0000 + word % 0x600 * 8,
+        1 => 0x2_0000 + word % 0x400 * 8,
+        _ => 0x10_8000 + word % 0x4000 * 8,
+    };
+    let place = &mut machine.memory[at..at + 8];
+    let old: [u8; 8] = place.try_into().expect("eight bytes");
+    let was = u64::from_le_bytes(old);
+    let new = match kind % 8 {
+        0 => value,
+        1 => u64::MAX - value,
+        2 => was ^ 1 << (value % 64),
+        3 => was.wrapping_add(value).wrapping_sub(0x8000),
+        4 => DIRECT_MAP + value,
+        5 => DIRECT_MAP + 0x2_0000 + value % 64 * 1024 + 2,
+        6 => DIRECT_MAP + 0x10_0000 + value % 4096 * 64,
+        _ => value << 32,
+    };
+    place.copy_from_slice(&new.to_le_bytes());
+    (at, old)
+}
+
+fn hash(machine: &mut Cached, contents: &mut Contents) {
+    let kernel = machine.kernel.clone();
+    // As the inode says it is, so that what is changed there does not end it all.
+    let mut file = machine.file;
+    let word = |at: usize| u64::from_le_bytes(machine.memory[at..at + 8].try_into().expect("8"));
+    file.size = word(0x1_0000 + 80);
+    file.number = word(0x1_0000 + 64);
+    // Hundreds of megabytes of zeros that nobody wrote are hashed in a second or two, and show nothing.
+    let has_holes = word(0x1_2000 + 96) != EXT4;
+    if has_holes && (8 << 20..1 << 32).contains(&file.size) {
+        return;
+    }
+    contents.forget();
+    contents.ask(&file);
+    let mut slices = 0;
+    while contents.has_work() {
+        contents.work(machine, &kernel, 64 << 10, &());
+        slices += 1;
+        assert!(slices < SLICES_MAX, "it does not end");
+    }
+    let known = contents.get(&file).expect("something is known");
+    if let Outcome::Partial(partial) = known.outcome {
+        assert!(partial.resident <= partial.pages);
+    }
+}

@@ -1,0 +1,13 @@
+//! Bills of materials of every format that is read; what is written of one is read as the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_reference::{format, load};
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(sbom) = load::parse(data) else { return };
+    let mut written = Vec::new();
+    format::write(&sbom, &mut written).expect("a vector takes all");
+    let again = load::parse(&written).expect("what was written can be read");
+    assert_eq!(again, sbom);
+});

@@ -1,0 +1,92 @@
+//! Types that are not the kernel's but a module's: bound late, once the module is there.
+//!
+//! A kernel keeps the types that its modules carry in a list (`btf_modules`, since v5.11), each as BTF that goes on
+//! where the kernel's own ends. Where the list is not known (no data symbols, a kernel without it), what a module
+//! has is not bound, and whoever would use it says what it does instead.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::btf::ModuleTypes;
+use panoptes_decoders::layout::{Layout, View};
+use panoptes_decoders::source::MemorySource;
+
+use crate::btf::{BTF_BYTES_MAX, Btf, merged};
+use crate::memory::KernelMemory;
+use crate::object::read_object;
+use crate::profile::Profile;
+use crate::report::Origin;
+
+/// Most modules that are looked at.
+const MODULES_MAX: usize = 4096;
+
+/// Most bytes of one module's types: the largest have some hundred KB.
+const MODULE_BTF_BYTES_MAX: u64 = 16 << 20;
+
+/// The module that overlayfs is.
+const OVERLAY: &[u8] = b"overlay";
+
+/// Binds what is only in modules, as far as they are loaded and their types are found: layouts of overlayfs. Reads
+/// nothing where that is built in or bound already, and little where the module is not loaded.
+pub fn bind<S: MemorySource + ?Sized>(source: &mut S, profile: &mut Profile) {
+    if profile.layouts.ovl_inode.is_some() {
+        return;
+    }
+    let mut memory = KernelMemory::new(source, profile.space.root, profile.space.levels);
+    let Some(types) = find(&mut memory, profile, OVERLAY) else { return };
+    let Some(base) = base_types(&mut memory, profile) else { return };
+    let Ok(both) = merged(&base, &types) else { return };
+    let Ok(btf) = Btf::parse(&both) else { return };
+    let layouts = &mut profile.layouts;
+    layouts.ovl_inode = Layout::bind(&btf).ok();
+    // Kernels before v6.5 do without.
+    layouts.ovl_entry = Layout::bind(&btf).ok();
+    layouts.ovl_path = Layout::bind(&btf).ok();
+}
+
+/// The BTF of a loaded module.
+fn find<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    profile: &Profile,
+    name: &[u8],
+) -> Option<Vec<u8>> {
+    let layouts = &profile.layouts;
+    let (entry, object) = (layouts.btf_module.as_ref()?, layouts.btf.as_ref()?);
+    let head = profile.symbols.btf_modules?;
+    let mut at = memory.read_pointer(head).ok()?;
+    for _ in 0..MODULES_MAX {
+        if at == head || !at.is_plausible() {
+            return None;
+        }
+        let start = at.minus(u64::from(entry.list.offset));
+        let bytes = read_object(memory, entry, start).ok()?;
+        let view = View::new(&bytes);
+        at = view.pointer(entry.list);
+        let Ok(bytes) = read_object(memory, object, view.pointer(entry.btf)) else { continue };
+        let (types, own_name) = ModuleTypes::decode(object, &bytes);
+        if own_name == name && types.bytes <= MODULE_BTF_BYTES_MAX {
+            return memory.read_vec(types.data, types.bytes as usize).ok();
+        }
+    }
+    None
+}
+
+/// The kernel's own BTF: where its symbols say, or where it was found.
+fn base_types<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    profile: &Profile,
+) -> Option<Vec<u8>> {
+    let symbols = &profile.symbols;
+    if let (Some(start), Some(stop)) = (symbols.start_btf, symbols.stop_btf) {
+        return read_whole(memory, start, stop.0.checked_sub(start.0)?);
+    }
+    let Origin::Btf { at, bytes } = profile.origin else { return None };
+    let offset = at.0.checked_sub(profile.space.image_physical.0)?;
+    read_whole(memory, KernelVa(profile.space.image.start.wrapping_add(offset)), bytes)
+}
+
+fn read_whole<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    at: KernelVa,
+    bytes: u64,
+) -> Option<Vec<u8>> {
+    (bytes <= BTF_BYTES_MAX as u64).then(|| memory.read_vec(at, bytes as usize).ok())?
+}

@@ -1,0 +1,113 @@
+//! Disks for guests: images of filesystems, made on this machine, that a guest has as `/dev/vda` and on.
+//!
+//! An image is made empty, for the guest to fill, or from a folder. Nothing is mounted here, and nothing needs
+//! to be root but the installation of the tools.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command;
+use crate::error::{Error, Result};
+use crate::setup;
+
+/// A disk of a guest: the first is `/dev/vda`, the second `/dev/vdb`, in the order of the specification. The
+/// kernel may need modules for it and for what is on it: see `GuestSpec::modules`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Disk {
+    /// The file that is the disk, byte by byte.
+    pub image: PathBuf,
+    /// Whether the guest may not write to it; several guests can then have it at once.
+    pub read_only: bool,
+}
+
+/// A filesystem that images can be made of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// ext4
+    Ext4,
+    /// XFS; only empty.
+    Xfs,
+    /// Btrfs
+    Btrfs,
+    /// SquashFS; only from a folder.
+    Squashfs,
+}
+
+impl Format {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Ext4, Self::Xfs, Self::Btrfs, Self::Squashfs];
+
+    /// What `mount -t`, the module and /proc/filesystems call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::Squashfs => "squashfs",
+        }
+    }
+
+    /// The program that makes it, and the package that brings that.
+    pub(crate) const fn maker(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ext4 => ("mkfs.ext4", "e2fsprogs"),
+            Self::Xfs => ("mkfs.xfs", "xfsprogs"),
+            Self::Btrfs => ("mkfs.btrfs", "btrfs-progs"),
+            Self::Squashfs => ("mksquashfs", "squashfs-tools"),
+        }
+    }
+
+    /// The smallest image that its maker takes, in MiB.
+    const fn least_mib(self) -> u64 {
+        match self {
+            Self::Xfs => 300,
+            Self::Btrfs => 128,
+            Self::Ext4 | Self::Squashfs => 8,
+        }
+    }
+}
+
+/// Makes an image of `mib` MiB at least (sparse; a SquashFS is as large as it gets), of what is in a folder or
+/// empty, with more options of the program that makes it. An image that is there already is replaced.
+pub fn make(
+    format: Format,
+    image: &Path,
+    mib: u64,
+    tree: Option<&Path>,
+    options: &[&str],
+) -> Result<()> {
+    setup::ensure_for_format(format)?;
+    let (program, _) = format.maker();
+    let mut command = Command::new(program);
+    match std::fs::remove_file(image) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("remove", image, &error));
+        }
+        _ => {}
+    }
+    if format != Format::Squashfs {
+        let file = File::create(image).map_err(|e| Error::io("create", image, &e))?;
+        file.set_len(mib.max(format.least_mib()) << 20)
+            .map_err(|e| Error::io("grow", image, &e))?;
+    }
+    match (format, tree) {
+        (Format::Xfs, Some(_)) | (Format::Squashfs, None) => {
+            let what = if tree.is_some() { "from a folder" } else { "empty" };
+            let why = format!("an image of {} cannot be made {what}", format.name());
+            return Err(Error::new(why));
+        }
+        (Format::Squashfs, Some(tree)) => {
+            command.arg(tree).arg(image).args(["-quiet", "-no-progress", "-processors", "1"]);
+            command.args(options);
+        }
+        (_, tree) => {
+            command.args(["-q", if format == Format::Ext4 { "-F" } else { "-f" }]).args(options);
+            if let Some(tree) = tree {
+                command.arg(if format == Format::Ext4 { "-d" } else { "--rootdir" }).arg(tree);
+            }
+            command.arg(image);
+        }
+    }
+    command::output(&mut command).map(drop)
+}

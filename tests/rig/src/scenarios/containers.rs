@@ -1,0 +1,197 @@
+//! Containers: when they begin and end, and what runs in them, by the image where that is known.
+//!
+//! Ids that begin with `a1` are those of the image that the configuration knows; of others nothing is known.
+
+use super::{Expected, Scenario, record};
+
+/// The names that busybox has in the image.
+pub(super) const APPLETS: &[&str] = &["cat", "sh", "sleep"];
+
+/// The pattern of the ids of containers whose image is known.
+pub(super) const KNOWN: &str = "a1*";
+
+const STARTED: &str = "container_started";
+const TERMINATED: &str = "container_terminated";
+/// Runtimes and scripts write what they need.
+const WRITTEN: &[Expected] =
+    &[record(super::CONTENT_CHANGE).with(&[("file_descriptor.file_descriptor_name", "~/run/")])];
+/// The same, and that the first process is not what the image says. That is told where a scan met the runtime just before
+/// it: otherwise the image's entrypoint may have ended by becoming this.
+const OTHER_ENTRYPOINT: &[Expected] = &[
+    WRITTEN[0],
+    record(MOVED).with(&[
+        ("process.process_command_line_arguments", "/bin/sh -c /app/other 1; true"),
+        ("process.process_container_id", "$id"),
+    ]),
+];
+const FOREIGN: &str = "foreign_binary_executed";
+const MOVED: &str = "binary_executed_not_as_intended";
+
+/// A script that begins with functions: `image` puts the image's layers together; `container NAME PREFIX ARGUMENTS`
+/// makes `$bundle` and `$id`, a container over an overlay of those layers, with its arguments as JSON.
+macro_rules! script {
+    ($script:literal) => {
+        concat!(
+            r#"
+image() {
+  [ -d /run/shop ] && return
+  mkdir -p /run/shop/base/bin /run/shop/base/dev /run/shop/base/proc /run/shop/own/app
+  cp /bin/busybox /run/shop/base/bin/
+  for applet in cat sh sleep; do ln -s busybox /run/shop/base/bin/$applet; done
+  cp /opt/stranger /run/shop/own/app/serve
+}
+container() {
+  image
+  bundle=/run/bundles/$1; id=$2$(echo $1 | sha256sum | cut -c1-62)
+  mkdir -p $bundle/rootfs $bundle/upper $bundle/work
+  mount -t overlay overlay -o lowerdir=/run/shop/own:/run/shop/base,upperdir=$bundle/upper,workdir=$bundle/work $bundle/rootfs
+  cat > $bundle/config.json <<JSON
+{"ociVersion":"1.0.0","process":{"terminal":false,"user":{"uid":0,"gid":0},"args":[$3],"env":["PATH=/bin"],"cwd":"/"},
+"root":{"path":"rootfs"},"hostname":"$1","mounts":[{"destination":"/proc","type":"proc","source":"proc"},
+{"destination":"/dev","type":"tmpfs","source":"tmpfs"}],"linux":{"cgroupsPath":"/docker/$id",
+"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"}]}}
+JSON
+  fact id $id
+}
+run_crun() { crun --cgroup-manager=cgroupfs run --no-pivot --bundle $bundle $id < /dev/null; }
+run_runc() { runc run --no-pivot --bundle $bundle $id < /dev/null; }
+"#,
+            $script
+        )
+    };
+}
+
+const CLEAN: &str =
+    "for bundle in /run/bundles/*; do umount $bundle/rootfs; done; rm -r /run/bundles";
+
+/// One container, from beginning to end.
+const LIFE: [Expected; 2] = [
+    record(STARTED).with(&[("container.container_id", "$id")]),
+    record(TERMINATED).with(&[("container.container_id", "$id")]),
+];
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::new("P14", "a container of crun, its image known")
+        .prepare(script!("container p14 a1 '\"/app/serve\",\"2\"'"))
+        .act(script!("bundle=/run/bundles/p14\nact\nrun_crun"))
+        .expect(&[
+            record(STARTED).with(&[
+                ("container.container_id", "$id"),
+                ("container.container_runtime", "docker"),
+                ("container.container_cgroup_path", "/docker/$id"),
+            ]),
+            LIFE[1],
+        ])
+        .besides(WRITTEN)
+        .clean(CLEAN),
+    Scenario::new("P14b", "a container of runc, its image known")
+        .prepare(script!("container p14b a1 '\"/app/serve\",\"2\"'"))
+        .act(script!("bundle=/run/bundles/p14b\nact\nrun_runc"))
+        .expect(&LIFE)
+        .besides(WRITTEN)
+        .clean(CLEAN),
+    Scenario::new("P14c", "a container without a runtime: control group, namespaces, chroot")
+        .prepare(script!(
+            "image
+             id=$(echo p14c | sha256sum | cut -c1-64); fact id $id
+             mkdir -p /sys/fs/cgroup/system.slice/docker-$id.scope"
+        ))
+        .act(
+            "act
+             (echo 0 > /sys/fs/cgroup/system.slice/docker-$id.scope/cgroup.procs
+              exec unshare --mount --pid --uts --fork chroot /run/shop/base /bin/sleep 2) & fact pid $!
+             wait $pid",
+        )
+        .expect(&LIFE)
+        .clean("rmdir /sys/fs/cgroup/system.slice/docker-$id.scope"),
+    Scenario::new("P14t", "twin: control groups of services and users")
+        .prepare("mkdir -p /sys/fs/cgroup/system.slice/ssh.service /sys/fs/cgroup/user.slice/user-1000.slice")
+        .act(
+            "act
+             for group in system.slice/ssh.service user.slice/user-1000.slice; do
+               (echo 0 > /sys/fs/cgroup/$group/cgroup.procs; exec sleep 1) & fact pid $!
+             done
+             wait $pid",
+        )
+        .expect(&[
+            record("process_terminated").with(&[
+                ("process.process_id", "$pid"),
+                ("process.process_command_line_arguments", "sleep 1"),
+            ]),
+            record(STARTED).times(0),
+        ])
+        .clean("rmdir /sys/fs/cgroup/system.slice/ssh.service /sys/fs/cgroup/user.slice/user-1000.slice"),
+    Scenario::new("P16", "a shipped program under another root")
+        .prepare("mkdir -p /tmp/p16/bin; cp /bin/busybox /tmp/p16/bin/")
+        .act("act\nchroot /tmp/p16 /bin/busybox sleep 1 & fact pid $!; wait $pid")
+        .expect(&[record(MOVED).with(&[
+            ("elf_file.elf_file_path", "/tmp/p16/bin/busybox"),
+            ("process.process_id", "$pid"),
+        ])])
+        .besides(&[record(super::CONTENT_CHANGE)
+            .with(&[("file_descriptor.file_descriptor_name", "/tmp/p16/bin/busybox")])])
+        .clean("rm -r /tmp/p16"),
+    Scenario::new("C01", "a foreign program in a container whose image is known")
+        .prepare(script!(
+            "container c01 a1 '\"/app/serve\",\"2\"'
+             cp /opt/stranger $bundle/rootfs/app/other; printf x >> $bundle/rootfs/app/other
+             sed -i 's#\"/app/serve\",\"2\"#\"/bin/sh\",\"-c\",\"/app/other 1; true\"#' $bundle/config.json
+             fact sha256 $(sha256sum < $bundle/rootfs/app/other | cut -d' ' -f1)"
+        ))
+        .act(script!("bundle=/run/bundles/c01\nact\nrun_crun"))
+        .expect(&[
+            record(FOREIGN).with(&[
+                ("elf_file.elf_file_path", "/app/other"),
+                ("elf_file.elf_file_hash_sha256", "$sha256"),
+                ("process.process_container_id", "$id"),
+            ]),
+            LIFE[0],
+            LIFE[1],
+        ])
+        .besides(OTHER_ENTRYPOINT)
+        .clean(CLEAN),
+    Scenario::new("C02", "a container's program with other arguments than the image's")
+        .prepare(script!("container c02 a1 '\"/app/serve\",\"3\"'"))
+        .act(script!("bundle=/run/bundles/c02\nact\nrun_crun"))
+        .expect(&[
+            record(MOVED).with(&[
+                ("elf_file.elf_file_path", "/app/serve"),
+                ("process.process_command_line_arguments", "/app/serve 3"),
+                ("process.process_container_id", "$id"),
+            ]),
+            LIFE[0],
+            LIFE[1],
+        ])
+        .besides(WRITTEN)
+        .clean(CLEAN),
+    Scenario::new("C03", "twin: a container whose image is not known")
+        .prepare(script!("container c03 b2 '\"/app/serve\",\"2\"'"))
+        .act(script!("bundle=/run/bundles/c03\nact\nrun_crun"))
+        .expect(&LIFE)
+        .besides(WRITTEN)
+        .clean(CLEAN),
+    Scenario::new("C04", "twin: ten containers that share their image's layers")
+        .prepare(script!("for i in 0 1 2 3 4 5 6 7 8 9; do container c04-$i a1 '\"/app/serve\",\"2\"'; done"))
+        .act(script!(
+            "act
+             for i in 0 1 2 3 4 5 6 7 8 9; do
+               bundle=/run/bundles/c04-$i; id=a1$(echo c04-$i | sha256sum | cut -c1-62); run_crun &
+             done
+             wait"
+        ))
+        .expect(&[record(STARTED).times(10), record(TERMINATED).times(10)])
+        .besides(WRITTEN)
+        .clean(CLEAN),
+    Scenario::new("C05", "twin: two hundred containers, one after the other")
+        .prepare(script!("image"))
+        .act(
+            "act
+             for i in {1..200}; do
+               (id=b2$(printf %062x $i); group=/sys/fs/cgroup/docker/$id; mkdir -p $group
+                (echo 0 > $group/cgroup.procs; exec unshare --mount chroot /run/shop/base /bin/sleep 0.1)
+                rmdir $group) &
+               [ $((i % 4)) != 0 ] || wait
+             done",
+        )
+        .expect(&[record(STARTED).times(200), record(TERMINATED).times(200)]),
+];

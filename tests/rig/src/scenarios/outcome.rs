@@ -1,0 +1,397 @@
+//! What came of scenarios: each against what was expected, and all of them as a table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::watcher::Arrival;
+use super::{CONTENT_CHANGE, Count, Expected, Scenario};
+
+/// What a script said: `$NAME` and its value.
+pub(super) type Facts = BTreeMap<String, String>;
+
+/// What came of one scenario.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The scenario's id.
+    pub id: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What had to come first.
+    pub activity: &'static str,
+    /// What was expected, each with how often it was seen.
+    pub expected: Vec<Seen>,
+    /// What nothing expected.
+    pub extra: Vec<String>,
+    /// From the announcement of the act until the first record that it had to give.
+    pub latency: Option<Duration>,
+    /// From the last fact that the first record names until it came, where the guest's kernel noted that; a little too
+    /// long.
+    pub latency_of_fact: Option<Duration>,
+    /// Whether that record was an alert: what twins give may come long after what they do.
+    pub is_alert: bool,
+    /// What went wrong inside.
+    pub failure: Option<String>,
+}
+
+/// One expectation, and how often it was met.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The expectation, as text.
+    pub what: String,
+    /// How often it was seen.
+    pub count: usize,
+    /// Whether that is as often as it had to be.
+    pub met: bool,
+}
+
+impl Outcome {
+    /// Whether everything is as it had to be.
+    pub fn is_good(&self) -> bool {
+        self.failure.is_none() && self.extra.is_empty() && self.expected.iter().all(|e| e.met)
+    }
+}
+
+/// What a record's field is, as text: a string itself, anything else as JSON.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// What a list holds: of an object with nothing but one of a kind (`process_details`), that.
+fn unwrapped(value: &Value) -> &Value {
+    match value.as_object() {
+        Some(map) if map.len() == 1 => map.values().next().unwrap_or(value),
+        _ => value,
+    }
+}
+
+/// The field of a record that an expectation names, as text.
+fn field(record: &Value, name: &str) -> String {
+    let (kind, path) = name.split_once('.').unwrap_or((name, ""));
+    let details = match kind {
+        "record" => record,
+        "detection" => &record["detection"],
+        "container_context" => &record["workload_information"][kind],
+        _ => &record["activity_data"][format!("{kind}_details")],
+    };
+    let mut value = details;
+    for step in path.split('.') {
+        value = match (value, step.parse::<usize>()) {
+            (Value::Array(all), _) if step == "length" => return all.len().to_string(),
+            (Value::Array(_), Ok(index)) => unwrapped(&value[index]),
+            _ => &value[step],
+        };
+    }
+    text(value)
+}
+
+/// Replaces each `$NAME` by its fact, the longest names first.
+pub(super) fn filled(pattern: &str, facts: &Facts) -> String {
+    facts
+        .iter()
+        .rev()
+        .fold(pattern.to_owned(), |text, (name, value)| text.replace(&format!("${name}"), value))
+}
+
+pub(super) fn name(record: &Value) -> &str {
+    record["activity_data"]["name"].as_str().unwrap_or("")
+}
+
+impl Expected {
+    /// Whether a record is one of these.
+    pub(super) fn matches(&self, record: &Value, facts: &Facts) -> bool {
+        (self.activity.is_empty() || self.activity == name(record))
+            && self.fields.iter().all(|(key, pattern)| {
+                let value = field(record, key);
+                match pattern.strip_prefix('~') {
+                    Some(part) => value.contains(&filled(part, facts)),
+                    None => value == filled(pattern, facts),
+                }
+            })
+    }
+
+    fn is_met(&self, count: usize) -> bool {
+        match self.count {
+            Count::Exactly(wanted) => count == wanted,
+            Count::AtLeast(wanted) => count >= wanted,
+        }
+    }
+
+    /// Whether there are already as many as there must be.
+    pub(super) fn is_enough(&self, arrivals: &[Arrival], facts: &Facts) -> bool {
+        let (Count::Exactly(wanted) | Count::AtLeast(wanted)) = self.count;
+        arrivals.iter().filter(|a| self.matches(&a.record, facts)).count() >= wanted
+    }
+
+    fn as_text(&self, facts: &Facts) -> String {
+        let mut line = self.activity.to_owned();
+        match self.count {
+            Count::Exactly(1) => {}
+            Count::Exactly(wanted) => _ = write!(line, " ×{wanted}"),
+            Count::AtLeast(wanted) => _ = write!(line, " ×{wanted} or more"),
+        }
+        for (key, pattern) in self.fields {
+            let key = key.split_once('.').map_or(*key, |(_, attribute)| attribute);
+            match pattern.strip_prefix('~') {
+                Some(part) => _ = write!(line, " {key} has {}", filled(part, facts)),
+                None => _ = write!(line, " {key}={}", filled(pattern, facts)),
+            }
+        }
+        line
+    }
+}
+
+/// What a person wants to see of a record.
+pub(super) fn shown(record: &Value) -> String {
+    let mut activity = record["activity_data"].clone();
+    let process = &record["activity_data"]["process_details"];
+    let who = format!(
+        "{} {} {}",
+        text(&process["process_id"]),
+        text(&process["process_executable_path"]),
+        text(&process["process_command_line_arguments"])
+    );
+    if let Some(map) = activity.as_object_mut() {
+        map.remove("process_details");
+        map.remove("name");
+    }
+    let reason = text(&record["detection"]["reason"]);
+    format!("{} by {who}: {reason} {activity}", name(record))
+}
+
+/// Holds what came to what was expected.
+pub(super) fn judge(
+    scenario: &'static Scenario,
+    arrivals: &[Arrival],
+    acted: Option<Instant>,
+    facts: &Facts,
+) -> Outcome {
+    let expected = scenario
+        .expect
+        .iter()
+        .map(|expected| {
+            let all = arrivals.iter().filter(|a| expected.matches(&a.record, facts)).count();
+            Seen { what: expected.as_text(facts), count: all, met: expected.is_met(all) }
+        })
+        .collect();
+    let extra = arrivals
+        .iter()
+        .filter(|arrival| is_extra(scenario, &arrival.record, facts))
+        .map(|arrival| shown(&arrival.record))
+        .collect();
+    let first = first(scenario, arrivals, facts);
+    let is_alert = first.is_some_and(Arrival::is_alert);
+    let activity = scenario.expect.first().map_or("", |expected| expected.activity);
+    let latency =
+        first.zip(acted).map(|(arrival, acted)| arrival.at.saturating_duration_since(acted));
+    let (id, name) = (scenario.id, scenario.name);
+    let (latency_of_fact, failure) = (None, None);
+    Outcome { id, name, activity, expected, extra, latency, latency_of_fact, is_alert, failure }
+}
+
+/// The first record that had to come before all others.
+pub(super) fn first<'a>(
+    scenario: &Scenario,
+    arrivals: &'a [Arrival],
+    facts: &Facts,
+) -> Option<&'a Arrival> {
+    let expected = scenario.expect.first()?;
+    arrivals.iter().find(|arrival| expected.matches(&arrival.record, facts))
+}
+
+/// Whether a record is an alert, or no record at all, that nothing lets come.
+fn is_extra(scenario: &Scenario, record: &Value, facts: &Facts) -> bool {
+    if record.is_object() && record["message_type"] != "ALERT" {
+        return false;
+    }
+    let known = scenario.expect.iter().chain(scenario.besides);
+    if known.into_iter().any(|expected| expected.matches(record, facts)) {
+        return false;
+    }
+    let wrote = || {
+        let file = field(record, "file_descriptor.file_descriptor_name");
+        let file = file.trim_end_matches(" (deleted)");
+        [scenario.prepare, scenario.act, scenario.clean].iter().any(|script| script.contains(file))
+    };
+    name(record) != CONTENT_CHANGE
+        || scenario.is_about_changes()
+        || !(scenario.stage.is_about_behaviour() || wrote())
+}
+
+/// What came of all scenarios in one guest.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The kernel's release.
+    pub kernel: String,
+    /// Each scenario.
+    pub outcomes: Vec<Outcome>,
+    /// How many records there were of each activity.
+    pub activities: BTreeMap<String, usize>,
+}
+
+impl Report {
+    /// Whether everything was as it had to be.
+    pub fn is_good(&self) -> bool {
+        self.outcomes.iter().all(Outcome::is_good)
+    }
+
+    /// One line a scenario, and under each that is not good what was wrong.
+    pub fn table(&self) -> String {
+        let mut out = format!("Linux {}\n", self.kernel);
+        let _ = writeln!(
+            out,
+            "{:<6} {:<52} {:>8} {:>6} {:>6} {:>9} {:>9}",
+            "id", "scenario", "expected", "seen", "extra", "act ms", "fact ms"
+        );
+        for outcome in &self.outcomes {
+            out.push_str(&outcome.lines());
+        }
+        let good = self.outcomes.iter().filter(|outcome| outcome.is_good()).count();
+        let _ = writeln!(out, "{good} of {} scenarios as expected", self.outcomes.len());
+        let alerts = || self.outcomes.iter().filter(|outcome| outcome.is_alert);
+        if let Some(latencies) = Latencies::of(alerts().filter_map(|o| o.latency)) {
+            let _ = writeln!(out, "from act to alert: {latencies}");
+        }
+        let all = || self.outcomes.iter();
+        if let Some(latencies) = Latencies::of(all().filter_map(|o| o.latency_of_fact)) {
+            let _ = writeln!(out, "from the last fact to its record: {latencies}");
+        }
+        let activities: BTreeSet<&str> = all().map(|outcome| outcome.activity).collect();
+        for activity in activities {
+            let of = all().filter(|outcome| outcome.activity == activity);
+            if let Some(latencies) = Latencies::of(of.filter_map(|o| o.latency_of_fact)) {
+                let _ = writeln!(out, "    {activity}: {latencies}");
+            }
+        }
+        out
+    }
+
+    /// The same for programs.
+    pub fn json(&self) -> Value {
+        let outcomes: Vec<Value> = self.outcomes.iter().map(Outcome::json).collect();
+        json!({ "kernel": self.kernel, "scenarios": outcomes, "activities": self.activities })
+    }
+}
+
+impl Outcome {
+    /// A line of the table, and under it what was wrong.
+    pub fn lines(&self) -> String {
+        let met = self.expected.iter().filter(|seen| seen.met).count();
+        let shown = |time: Option<Duration>| {
+            time.map_or(String::new(), |time| format!("{:.1}", milliseconds(time)))
+        };
+        let mut out = format!(
+            "{:<6} {:<52} {:>8} {:>6} {:>6} {:>9} {:>9}\n",
+            self.id,
+            self.name,
+            self.expected.len(),
+            met,
+            self.extra.len(),
+            shown(self.latency),
+            shown(self.latency_of_fact),
+        );
+        if let Some(failure) = &self.failure {
+            let _ = writeln!(out, "       failed: {failure}");
+        }
+        for seen in self.expected.iter().filter(|seen| !seen.met) {
+            let _ = writeln!(out, "       seen {} times: {}", seen.count, seen.what);
+        }
+        for extra in &self.extra {
+            let _ = writeln!(out, "       extra: {extra}");
+        }
+        out
+    }
+
+    fn json(&self) -> Value {
+        let expected: Vec<Value> = self
+            .expected
+            .iter()
+            .map(|seen| json!({ "what": seen.what, "seen": seen.count, "met": seen.met }))
+            .collect();
+        json!({
+            "id": self.id, "name": self.name, "good": self.is_good(), "expected": expected,
+            "extra": self.extra, "milliseconds": self.latency.map(milliseconds),
+            "milliseconds_of_fact": self.latency_of_fact.map(milliseconds), "failure": self.failure,
+        })
+    }
+}
+
+/// The times from act to record, sorted.
+struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    fn of(all: impl Iterator<Item = Duration>) -> Option<Self> {
+        let mut all: Vec<Duration> = all.collect();
+        all.sort();
+        (!all.is_empty()).then_some(Self(all))
+    }
+
+    fn at(&self, percent: usize) -> f64 {
+        let index = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
+        milliseconds(self.0[index])
+    }
+}
+
+impl std::fmt::Display for Latencies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms, of {}",
+            self.at(50),
+            self.at(99),
+            self.at(100),
+            self.0.len()
+        )
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record;
+    use super::*;
+
+    static SCENARIO: Scenario = Scenario::new("T1", "a test")
+        .act("act\n/tmp/t")
+        .expect(&[record("foreign_binary_executed")
+            .with(&[("elf_file.elf_file_path", "/tmp/t"), ("process.process_id", "$pid")])]);
+
+    fn arrival(name: &str, path: &str, pid: u64) -> Arrival {
+        let record = json!({
+            "message_type": "ALERT",
+            "activity_data": {
+                "name": name,
+                "elf_file_details": { "elf_file_path": path },
+                "file_descriptor_details": { "file_descriptor_name": path },
+                "process_details": { "process_id": pid },
+            },
+        });
+        Arrival { at: Instant::now(), record }
+    }
+
+    /// How often the expectation was seen, and what was extra.
+    fn check(arrivals: &[Arrival]) -> (usize, usize, bool) {
+        let facts = Facts::from([("pid".to_owned(), "7".to_owned())]);
+        let outcome = judge(&SCENARIO, arrivals, None, &facts);
+        (outcome.expected[0].count, outcome.extra.len(), outcome.is_good())
+    }
+
+    #[test]
+    fn what_is_expected_comes_once_and_nothing_else() {
+        let good = arrival("foreign_binary_executed", "/tmp/t", 7);
+        assert_eq!(check(std::slice::from_ref(&good)), (1, 0, true));
+        assert_eq!(check(&[]), (0, 0, false));
+        assert_eq!(check(&[good.clone(), good.clone()]), (2, 0, false));
+        let other = arrival("foreign_binary_executed", "/tmp/t", 8);
+        assert_eq!(check(&[good.clone(), other]), (1, 1, false));
+        let written = arrival(CONTENT_CHANGE, "/tmp/t", 8);
+        assert_eq!(check(&[good.clone(), written]), (1, 0, true));
+        let written = arrival(CONTENT_CHANGE, "/tmp/other", 8);
+        assert_eq!(check(&[good, written]), (1, 1, false));
+    }
+}

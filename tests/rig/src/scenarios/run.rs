@@ -1,0 +1,306 @@
+//! Boots a guest and goes through scenarios in it, one after the other.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::moments::{self, Clock, Sync};
+use super::outcome::{Facts, Outcome, Report, filled, first, judge};
+use super::watcher::{Keep, Watcher};
+use super::{Scenario, Stage, all, stage};
+use crate::cache;
+use crate::error::{Error, Result};
+use crate::flavor::Flavor;
+use crate::guest::{Guest, GuestSpec};
+use crate::kernel::Kernel;
+use crate::setup;
+use crate::userland::Userland;
+
+/// Which scenarios are run, where and how often.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The kernel.
+    pub flavor: Flavor,
+    /// The scenarios, each so often as it is here.
+    pub scenarios: Vec<&'static Scenario>,
+    /// How long after the last record that had to come others may come that must not.
+    pub quiet: Duration,
+    /// Where all records are kept, if anywhere.
+    pub log_folder: Option<PathBuf>,
+    /// What does to the machine what [`Scenario::host`] says.
+    pub host: Option<HostAct>,
+    /// Files that guests have besides, by their paths there and here.
+    pub files: Vec<(String, PathBuf)>,
+}
+
+/// Does to a machine, from outside, what the words say.
+pub type HostAct = fn(&mut Guest, &str) -> std::result::Result<(), String>;
+
+/// How long a record that must come may take: longer than anything on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The root and what the scenarios do with it take room in memory.
+const MEMORY_MIB: u64 = 1024;
+/// A script that takes longer hangs; it is ended with all that it started.
+const SCRIPT_SECONDS: u32 = 150;
+/// What all scripts begin with.
+pub(super) const PRELUDE: &str = "\
+set -e
+export PYTHONDONTWRITEBYTECODE=1
+fact() { printf -v \"$1\" %s \"$2\"; echo \"@fact $1 $2\"; }
+await() { for i in {1..200}; do if eval \"$1\"; then return; fi; sleep 0.05; done; echo \"never: $1\"; return 1; }
+";
+
+impl Choice {
+    /// The scenarios of which the id, or its beginning, or a part of the name is among `names`; all where there are none.
+    pub fn new(flavor: Flavor, names: &[String]) -> Result<Self> {
+        let fits = |scenario: &Scenario, name: &str| {
+            let lower = name.to_lowercase();
+            scenario.id.to_lowercase().starts_with(&lower) || scenario.name.contains(&lower)
+        };
+        for name in names {
+            if !all().any(|scenario| fits(scenario, name)) {
+                return Err(Error::new(format!(
+                    "no scenario {name:?}; `cargo xtask scenarios --list` names them"
+                )));
+            }
+        }
+        let scenarios =
+            all().filter(|s| names.is_empty() || names.iter().any(|name| fits(s, name))).collect();
+        let quiet = Duration::from_millis(700);
+        Ok(Self { flavor, scenarios, quiet, log_folder: None, host: None, files: Vec::new() })
+    }
+}
+
+/// Runs scenarios in one guest after the other, one for each userland; `said` is told of each when it is done.
+pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> Result<Report> {
+    setup::ensure()?;
+    let kernel = Kernel::obtain(choice.flavor)?;
+    let folder = Folder::new()?;
+    let mut report = Report {
+        kernel: kernel.release().to_owned(),
+        outcomes: Vec::new(),
+        activities: std::collections::BTreeMap::new(),
+    };
+    let stages: BTreeSet<Stage> = choice.scenarios.iter().map(|scenario| scenario.stage).collect();
+    let mut guest: Option<(Userland, Guest, Clock)> = None;
+    for stage in stages {
+        let userland = stage.userland();
+        // One guest at a time.
+        drop(guest.take_if(|(there, _, _)| *there != userland));
+        let (_, guest, clock) = match &mut guest {
+            Some(there) => there,
+            none => {
+                let mut guest = boot(&kernel, userland, MEMORY_MIB, &choice.files)?;
+                let clock = Clock::start(&mut guest)?;
+                none.insert((userland, guest, clock))
+            }
+        };
+        let log = choice
+            .log_folder
+            .as_ref()
+            .map(|log| log.join(format!("{}-{stage:?}", choice.flavor.name()).to_lowercase()));
+        let configuration = stage::configuration(stage, program, &folder.0)?;
+        let mut watcher =
+            Watcher::start(program, guest, &configuration, &folder.0, log.as_deref(), Keep::All)?;
+        report.outcomes.push(at_rest(stage, &watcher, choice.quiet));
+        for scenario in choice.scenarios.iter().filter(|scenario| scenario.stage == stage) {
+            let outcome = Play { guest, watcher: &watcher, choice, scenario, clock: *clock }.play();
+            watcher.check()?;
+            said(&outcome);
+            report.outcomes.push(outcome);
+        }
+        for (name, count) in watcher.activities() {
+            *report.activities.entry(name).or_insert(0) += count;
+        }
+    }
+    Ok(report)
+}
+
+/// Boots a guest for scenarios.
+pub(super) fn boot(
+    kernel: &Kernel,
+    userland: Userland,
+    memory_mib: u64,
+    more: &[(String, PathBuf)],
+) -> Result<Guest> {
+    let mut files = stage::files()?;
+    files.extend_from_slice(more);
+    // On a busy machine it takes long until a disk's root is there.
+    let boot_timeout = Duration::from_mins(5);
+    Guest::boot(&GuestSpec {
+        memory_mib,
+        userland,
+        files,
+        boot_timeout,
+        ..GuestSpec::new(kernel.clone())
+    })
+}
+
+/// What is there when the watcher comes is what was shipped, and nothing that is told of.
+fn at_rest(stage: Stage, watcher: &Watcher, quiet: Duration) -> Outcome {
+    static REST: Scenario = Scenario::new("rest", "what runs when the watcher comes");
+    std::thread::sleep(quiet);
+    let outcome = judge(&REST, &watcher.records(0), None, &Facts::new());
+    Outcome { name: stage.at_rest(), ..outcome }
+}
+
+/// One scenario as it is run.
+struct Play<'a> {
+    guest: &'a mut Guest,
+    watcher: &'a Watcher,
+    choice: &'a Choice,
+    scenario: &'static Scenario,
+    clock: Clock,
+}
+
+impl Play<'_> {
+    fn play(mut self) -> Outcome {
+        let (scenario, quiet) = (self.scenario, self.choice.quiet);
+        let (mut facts, mut said) = (Facts::new(), Said::default());
+        let mut from = self.watcher.count();
+        let done = self.prepare_and_act(&mut facts, &mut said, &mut from);
+        if done.is_ok() {
+            self.watcher.wait_for(from, Instant::now() + PATIENCE, |arrivals| {
+                scenario.expect.iter().all(|expected| expected.is_enough(arrivals, &facts))
+            });
+        }
+        // What must not come may come late.
+        std::thread::sleep(quiet);
+        let arrivals = self.watcher.records(from);
+        let first = first(scenario, &arrivals, &facts);
+        let latency = first.and_then(|first| self.clock.latency(self.guest, first, &said.syncs));
+        let undone = self.outside(scenario.undo, &facts);
+        let cleaned = script_in(self.guest, scenario.clean, &mut facts, &mut Said::default());
+        let failure = done.and(undone).and(cleaned).err().map(|error| error.to_string());
+        let outcome = judge(scenario, &arrivals, said.acted, &facts);
+        Outcome { failure, latency_of_fact: latency, ..outcome }
+    }
+
+    /// `from` becomes the place of the first record that counts.
+    fn prepare_and_act(
+        &mut self,
+        facts: &mut Facts,
+        said: &mut Said,
+        from: &mut usize,
+    ) -> Result<()> {
+        let scenario = self.scenario;
+        let prepared = script_in(self.guest, scenario.prepare, facts, &mut Said::default());
+        if !scenario.prepare.is_empty() {
+            // What is written before the act is told of before it.
+            std::thread::sleep(self.choice.quiet);
+        }
+        *from = self.watcher.count();
+        prepared?;
+        if !scenario.host.is_empty() {
+            self.outside(scenario.host, facts)?;
+            said.acted = Some(Instant::now());
+        }
+        // A script that follows may have an act of its own.
+        let outside = said.acted.take();
+        let script = if scenario.act.is_empty() {
+            String::new()
+        } else {
+            format!("{}{}", moments::PRELUDE, scenario.act)
+        };
+        let done = script_in(self.guest, &script, facts, said);
+        said.acted = said.acted.or(outside);
+        done
+    }
+
+    /// Does what is done outside.
+    fn outside(&mut self, acts: &[&str], facts: &Facts) -> Result<()> {
+        for act in acts {
+            let act = filled(act, facts);
+            match (act.strip_prefix("pause "), self.choice.host) {
+                (Some(milliseconds), _) => {
+                    let pause = milliseconds.parse().map_err(|e| Error::new(format!("{act}: {e}")));
+                    self.guest.pause()?;
+                    std::thread::sleep(Duration::from_millis(pause?));
+                    self.guest.resume()?;
+                }
+                (None, Some(host)) => {
+                    host(self.guest, &act).map_err(|e| Error::new(format!("{act}: {e}")))?;
+                }
+                (None, None) => return Err(Error::new(format!("nobody is here to {act}"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a script said, and when, besides facts.
+#[derive(Default)]
+pub(super) struct Said {
+    acted: Option<Instant>,
+    syncs: Vec<Sync>,
+}
+
+/// Runs a script by bash inside and listens to what it says.
+pub(super) fn script_in(
+    guest: &mut Guest,
+    script: &str,
+    facts: &mut Facts,
+    said: &mut Said,
+) -> Result<()> {
+    if script.is_empty() {
+        return Ok(());
+    }
+    // A command is one line; bash's own quoting makes one of many.
+    let mut text = PRELUDE.to_owned();
+    for (name, value) in &*facts {
+        let _ = writeln!(text, "{name}={}", quoted(value));
+    }
+    text.push_str(script);
+    let command = format!(
+        "run exec timeout -k 1 {SCRIPT_SECONDS} bash -c \"$(printf %b {})\"",
+        escaped(&text)
+    );
+    let mut words = Vec::new();
+    let done = guest.agent_lines(&command, |line| {
+        if line == "@act" {
+            said.acted.get_or_insert_with(Instant::now);
+        } else if let Some(number) = line.strip_prefix("@sync ") {
+            said.syncs.extend(number.parse().map(|number| (number, Instant::now())));
+        } else if let Some((name, value)) =
+            line.strip_prefix("@fact ").and_then(|rest| rest.split_once(' '))
+        {
+            facts.insert(name.to_owned(), value.to_owned());
+        } else {
+            words.push(line.to_owned());
+        }
+    });
+    done.map_err(|error| {
+        // The command itself, which stands in the middle, says nothing to people.
+        let error = error.to_string();
+        let end = error.rsplit("`: ").next().unwrap_or(&error);
+        Error::new(format!("{end}; the script said: {}", words.join(" / ")))
+    })
+}
+
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "'\\''"))
+}
+
+/// One word of a shell, of which `printf %b` makes the text.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
+    quoted(&text)
+}
+
+/// A folder for one run, gone with it.
+pub(super) struct Folder(pub(super) PathBuf);
+
+impl Folder {
+    pub(super) fn new() -> Result<Self> {
+        let path = cache::folder("scenarios")?.join(std::process::id().to_string());
+        cache::create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

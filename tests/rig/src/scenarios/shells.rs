@@ -1,0 +1,140 @@
+//! The rows of shell history once for every bash that people have: Debian's of several releases, dynamic and static.
+//!
+//! Each has a root of its own in a folder of the cache (`shells/NAME`, with `bin/bash` and what it needs), in which it
+//! runs inside. What lies there besides, made by hand, is tried as well: a bash of another make, or with another C library.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Choice, Scenario, history};
+use crate::cache;
+use crate::command;
+use crate::error::{Error, Result};
+use crate::flavor::{Architecture, Flavor};
+use crate::packages::{self, Packages};
+
+/// A file of a root: the package that has it, its path there, and in the root.
+type Source = (&'static str, &'static str, &'static str);
+
+/// The roots: what they are called, of which suite, and what is in them.
+const BUILDS: &[(&str, &str, &[Source])] = &[
+    ("debian-5.1", "bullseye", DYNAMIC),
+    ("debian-5.1-static", "bullseye", STATIC),
+    ("debian-5.2.15", "bookworm", DYNAMIC),
+    ("debian-5.2.15-static", "bookworm", STATIC),
+    ("debian-5.2.37", "trixie", DYNAMIC),
+    ("debian-5.2.37-static", "trixie", STATIC),
+    ("debian-5.3", "sid", DYNAMIC),
+    ("debian-5.3-static", "sid", STATIC),
+];
+
+const DYNAMIC: &[Source] = &[
+    ("bash", "bin/bash", "bin/bash"),
+    ("libtinfo6", "lib/x86_64-linux-gnu/libtinfo.so.6", "lib/libtinfo.so.6"),
+    ("libc6", "lib/x86_64-linux-gnu/libc.so.6", "lib/libc.so.6"),
+    ("libc6", "lib/x86_64-linux-gnu/libdl.so.2", "lib/libdl.so.2"),
+    ("libc6", "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
+];
+
+const STATIC: &[Source] = &[("bash-static", "bin/bash-static", "bin/bash")];
+
+/// Rows that are about other shells, or about programs that are not in such a root.
+const LEFT_OUT: &[&str] = &["H12", "H15"];
+
+/// What is done before each row: the roots are unpacked once, and have the guest's own /tmp and /dev.
+const ENTER: &str = "
+[ -e /shells ] || { mkdir /shells; busybox tar xf /opt/shells.tar -C /shells; }
+(
+  cd /shells/ROOT; mkdir -p tmp dev
+  mountpoint -q tmp || { mount --bind /tmp tmp; mount --bind /dev dev; }
+)
+program='chroot /shells/ROOT /bin/bash'
+";
+
+/// The rows of which the id begins with one of `names`, for the builds of which the name does; all where none is named.
+pub fn choice(flavor: Flavor, names: &[String]) -> Result<Choice> {
+    let (roots, archive) = roots()?;
+    let rows = history::SCENARIOS.iter().filter(|row| !LEFT_OUT.contains(&row.id));
+    let begins = |word: &str, name: &String| word.starts_with(name.as_str());
+    let (of_rows, of_roots): (Vec<&String>, Vec<&String>) =
+        names.iter().partition(|name| rows.clone().any(|row| begins(row.id, name)));
+    let is_wanted = |word: &str, names: &[&String]| {
+        names.is_empty() || names.iter().any(|name| begins(word, name))
+    };
+    let mut choice = Choice::new(flavor, &[])?;
+    choice.quiet = Duration::from_millis(300);
+    choice.scenarios.clear();
+    for root in roots.iter().filter(|root| is_wanted(root, &of_roots)) {
+        let rows = rows.clone().filter(|row| is_wanted(row.id, &of_rows));
+        choice.scenarios.extend(rows.map(|row| within(row, root)));
+    }
+    if choice.scenarios.is_empty() {
+        return Err(Error::new(format!("none of {} begins so", roots.join(", "))));
+    }
+    choice.files.push(("opt/shells.tar".to_owned(), archive));
+    Ok(choice)
+}
+
+/// A row as it is for the bash of one root; it stays as long as this program.
+fn within(row: &Scenario, root: &str) -> &'static Scenario {
+    let text = |text: String| -> &'static str { text.leak() };
+    // There is no other program.
+    let act = row.act.replace("setpriv --reuid 1000 --regid 1000 --clear-groups bash", "bash -i");
+    Box::leak(Box::new(Scenario {
+        id: text(format!("{} {root}", row.id)),
+        prepare: text(format!("{}{}", ENTER.replace("ROOT", root), row.prepare)),
+        act: text(act),
+        ..*row
+    }))
+}
+
+/// Makes the roots that are not there yet; gives the names of all, and an archive of them.
+fn roots() -> Result<(Vec<String>, PathBuf)> {
+    let folder = cache::folder("shells")?;
+    let mut packages = None;
+    for (name, suite, files) in BUILDS {
+        let root = folder.join(name);
+        if !root.exists() {
+            let packages = match &mut packages {
+                Some(packages) => packages,
+                none => none.insert(Packages::open(Architecture::Amd64)?),
+            };
+            fill(packages, suite, files, &root)?;
+        }
+    }
+    let failed = |e: std::io::Error| Error::io("list the folder", &folder, &e);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.path().join("bin/bash").is_file() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort();
+    let archive = folder.join("all.tar");
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(&folder).arg("-cf").arg(&archive).args(&names);
+    command::output(&mut tar)?;
+    Ok((names, archive))
+}
+
+fn fill(packages: &Packages, suite: &str, files: &[(&str, &str, &str)], root: &Path) -> Result<()> {
+    let scratch = cache::folder("shells")?.join(format!(".unpack-{}", std::process::id()));
+    let made = scratch.join("root");
+    for (package, path, name) in files {
+        let unpacked = scratch.join(package);
+        if !unpacked.exists() {
+            packages::unpack(&packages.download(&format!("{package}/{suite}"))?, &unpacked)?;
+        }
+        // Newer ones have everything below /usr.
+        let found = [unpacked.join(path), unpacked.join("usr").join(path)];
+        let found = found.iter().find(|path| path.is_file());
+        let found = found.ok_or_else(|| Error::new(format!("{package}/{suite} has no {path}")))?;
+        let target = made.join(name);
+        cache::create(target.parent().unwrap_or(&made))?;
+        std::fs::copy(found, &target).map_err(|e| Error::io("copy", found, &e))?;
+    }
+    std::fs::rename(&made, root).map_err(|e| Error::io("rename into place", root, &e))?;
+    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
+}

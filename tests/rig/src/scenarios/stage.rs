@@ -1,0 +1,86 @@
+//! What a watcher is given before scenarios begin: its configuration, and what should run in the guest.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Stage, containers, image, upgrade};
+use crate::cache;
+use crate::command;
+use crate::error::Result;
+use crate::flavor::Architecture;
+use crate::strangers;
+use crate::userland;
+
+/// Files that guests have beside their root, by their paths there and here.
+pub(super) fn files() -> Result<Vec<(String, PathBuf)>> {
+    let mut files = strangers::build()?;
+    files.extend(upgrade::packages(&userland::packages(Architecture::Amd64)?)?);
+    Ok(files)
+}
+
+/// Thresholds that a scenario reaches in seconds.
+const LOW_THRESHOLDS: &str = "  events:
+    tcp_connection_excessive_data: { bytes_in: 1MiB, bytes_out: 1MiB }
+    tcp_long_lasting_connection: { duration: 5s }
+";
+
+impl Stage {
+    /// What is seen before the first scenario, for people.
+    pub(super) const fn at_rest(self) -> &'static str {
+        match self {
+            Self::Shipped => "what runs when the watcher comes",
+            Self::Upgraded => "the same, with newer packages known",
+            Self::Behaviour => "the same, with nothing known of what should run",
+            Self::Thresholds => "the same, with low thresholds",
+            Self::Equipped => "the same, with many more programs",
+        }
+    }
+}
+
+/// Writes the configuration of a stage into `folder` and gives its path.
+pub(super) fn configuration(stage: Stage, program: &Path, folder: &Path) -> Result<PathBuf> {
+    let mut text = String::from("default:\n");
+    if !stage.is_about_behaviour() {
+        text.push_str("  sbom:\n");
+        for list in lists(stage, program, folder)? {
+            let _ = writeln!(text, "    - {}", list.display());
+        }
+        let images = format!("{{ \"{}\": \"{}\" }}", containers::KNOWN, image::NAME);
+        let _ = writeln!(text, "  containers:\n    images: {images}");
+    }
+    if stage == Stage::Thresholds {
+        text.push_str(LOW_THRESHOLDS);
+    }
+    let path = folder.join(format!("{stage:?}.yaml").to_lowercase());
+    cache::write(&path, text.as_bytes())?;
+    Ok(path)
+}
+
+/// The lists of what should run, made by the program itself.
+fn lists(stage: Stage, program: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    let root = userland::debian(Architecture::Amd64)?;
+    let image = folder.join("image");
+    if !image.exists() {
+        let strangers = strangers::build()?;
+        let serve = strangers.iter().find(|(name, _)| name == "opt/stranger");
+        let serve = serve.map(|(_, path)| path.clone()).unwrap_or_default();
+        image::layout(&root.join("bin/busybox"), &serve, &image)?;
+    }
+    let mut sources = vec![root, image.join("shop")];
+    if stage == Stage::Upgraded {
+        sources.extend(upgrade::newer(&userland::packages(Architecture::Amd64)?)?);
+    }
+    let named = sources.iter().enumerate();
+    named.map(|(i, source)| list(program, source, &folder.join(format!("{i}.json")))).collect()
+}
+
+/// What should run according to a folder, a package or an image.
+fn list(program: &Path, source: &Path, list: &Path) -> Result<PathBuf> {
+    if !list.exists() {
+        let mut build = Command::new(program);
+        build.args(["sbom", "build"]).arg(source).arg("-o").arg(list);
+        command::output(&mut build)?;
+    }
+    Ok(list.to_owned())
+}

@@ -1,0 +1,238 @@
+//! The harmless twins of what is looked for, again and again, all at once, for as long as one likes: no alert may come.
+//!
+//! Several lanes go round at the same time in one guest, each through some of the twins, while a watcher looks on that knows
+//! nothing of what should run. What turns did is told by the guest ([`Turns`]), so that a twin that never ran is seen, too.
+//!
+//! That a file's content was changed is an alert by definition, and true here: those are counted, and no failure.
+
+mod table;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub use table::Twin;
+
+use super::outcome::{Facts, name, shown};
+use super::run::{Folder, Said, boot, script_in};
+use super::watcher::{Keep, Watcher};
+use super::{CONTENT_CHANGE, Stage, stage};
+use crate::error::{Error, Result};
+use crate::flavor::Flavor;
+use crate::guest::Guest;
+use crate::kernel::Kernel;
+use crate::setup;
+
+/// Which twins run, where and how long.
+#[derive(Clone, Debug)]
+pub struct TwinChoice {
+    /// The kernel.
+    pub flavor: Flavor,
+    /// The twins; all where there are none.
+    pub names: Vec<String>,
+    /// How long they go on, from when all servers are up.
+    pub time: Duration,
+    /// Where all records are kept, if anywhere.
+    pub log_folder: Option<PathBuf>,
+}
+
+/// How often a twin's turn went well, and how often not.
+#[derive(Clone, Debug, Default)]
+pub struct Turns {
+    /// With status 0.
+    pub good: usize,
+    /// With another.
+    pub bad: usize,
+    /// What the last of those said, or why it could not be prepared.
+    pub said: String,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct TwinReport {
+    /// The kernel's release.
+    pub kernel: String,
+    /// How long it went on.
+    pub time: Duration,
+    /// Each twin and its turns.
+    pub twins: Vec<(&'static Twin, Turns)>,
+    /// How many records there were of each activity.
+    pub activities: BTreeMap<String, usize>,
+    /// Alerts but for changes of files.
+    pub alerts: Vec<Value>,
+}
+
+/// So much memory for all of it at once.
+const MEMORY_MIB: u64 = 1536;
+/// How many go on at a time.
+const LANES: usize = 4;
+/// How often it is looked what has happened.
+const PERIOD: Duration = Duration::from_secs(5);
+/// What each lane does: `NAME STATUS` into the log after each turn.
+const LANE: &str = r#"
+cd /; while true; do
+  for name in "$@"; do
+    if timeout -k 1 240 bash /run/twins/$name < /dev/null > /run/twins/$name.out 2>&1; then status=0; else status=$?; fi
+    [ $status = 0 ] || tail -c 300 /run/twins/$name.out > /run/twins/$name.bad
+    echo $name $status >> /run/twins/log
+  done
+done
+"#;
+
+/// All twins.
+pub const fn all() -> &'static [Twin] {
+    table::TWINS
+}
+
+/// Lets the twins go on for a while; `said` is told of each alert as it comes, and of how it goes.
+pub fn run(choice: &TwinChoice, program: &Path, mut said: impl FnMut(&str)) -> Result<TwinReport> {
+    let chosen = chosen(&choice.names)?;
+    setup::ensure()?;
+    let kernel = Kernel::obtain(choice.flavor)?;
+    let folder = Folder::new()?;
+    let mut guest = boot(&kernel, Stage::Equipped.userland(), MEMORY_MIB, &[])?;
+    let configuration = stage::configuration(Stage::Equipped, program, &folder.0)?;
+    let log = choice.log_folder.as_deref();
+    let mut watcher =
+        Watcher::start(program, &guest, &configuration, &folder.0, log, Keep::Alerts)?;
+    let mut twins: Vec<(&'static Twin, Turns)> = Vec::new();
+    script(&mut guest, &format!("mkdir -p /run/twins\n{}", table::COMMON))?;
+    for twin in chosen {
+        let install = format!(
+            "cat > /run/twins/{} <<'END-OF-TWIN'\n{}{}{}\nEND-OF-TWIN\n{}",
+            twin.name,
+            super::run::PRELUDE,
+            table::FUNCTIONS,
+            twin.turn,
+            twin.prepare
+        );
+        let prepared = script(&mut guest, &install);
+        let words = prepared.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        said(&format!("{} is ready{}", twin.name, if words.is_empty() { "" } else { ", NOT" }));
+        twins.push((twin, Turns { said: words, ..Turns::default() }));
+    }
+    start(&mut guest, &twins)?;
+    let started = Instant::now();
+    let (mut told, mut minutes) = (0, 0);
+    while started.elapsed() < choice.time {
+        std::thread::sleep(PERIOD.min(choice.time.saturating_sub(started.elapsed())));
+        watcher.check()?;
+        count(&mut guest, &mut twins)?;
+        for arrival in alerts(&watcher).skip(told) {
+            told += 1;
+            said(&format!("ALERT {}", shown(&arrival)));
+        }
+        if started.elapsed().as_secs() / 60 > minutes {
+            minutes = started.elapsed().as_secs() / 60;
+            let turns: usize = twins.iter().map(|(_, turns)| turns.good + turns.bad).sum();
+            said(&format!("{minutes} min: {turns} turns, {told} alerts"));
+        }
+    }
+    for (twin, turns) in &mut twins {
+        if turns.bad > 0 {
+            let ask = format!("run cat /run/twins/{}.bad", twin.name);
+            turns.said = guest.agent(&ask)?.join(" / ");
+        }
+    }
+    Ok(TwinReport {
+        kernel: kernel.release().to_owned(),
+        time: started.elapsed(),
+        twins,
+        activities: watcher.activities(),
+        alerts: alerts(&watcher).collect(),
+    })
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Twin>> {
+    let find = |name: &String| {
+        all().iter().find(|twin| twin.name == name).ok_or_else(|| {
+            let names: Vec<&str> = all().iter().map(|twin| twin.name).collect();
+            Error::new(format!("no twin {name:?}; there are {}", names.join(", ")))
+        })
+    };
+    if names.is_empty() { Ok(all().iter().collect()) } else { names.iter().map(find).collect() }
+}
+
+/// Runs a script inside to its end.
+fn script(guest: &mut Guest, text: &str) -> Result<()> {
+    script_in(
+        guest,
+        &format!("{}{text}", table::FUNCTIONS),
+        &mut Facts::new(),
+        &mut Said::default(),
+    )
+}
+
+/// Starts the lanes.
+fn start(guest: &mut Guest, twins: &[(&'static Twin, Turns)]) -> Result<()> {
+    let mut text = format!("cat > /run/twins/.lane <<'END-OF-LANE'\n{LANE}\nEND-OF-LANE\n");
+    for lane in 0..LANES {
+        let names: Vec<&str> =
+            twins.iter().skip(lane).step_by(LANES).map(|(twin, _)| twin.name).collect();
+        if !names.is_empty() {
+            let names = names.join(" ");
+            let _ = writeln!(
+                text,
+                "setsid bash /run/twins/.lane {names} < /dev/null > /dev/null 2>&1 &"
+            );
+        }
+    }
+    script(guest, &text)
+}
+
+/// Counts the turns that were done up to now.
+fn count(guest: &mut Guest, twins: &mut [(&'static Twin, Turns)]) -> Result<()> {
+    let lines = guest.agent("run cat /run/twins/log || true")?;
+    for (twin, turns) in twins {
+        let of_twin = lines.iter().filter_map(|line| line.split_once(' '));
+        let (good, bad): (Vec<_>, Vec<_>) =
+            of_twin.filter(|(name, _)| *name == twin.name).partition(|(_, status)| *status == "0");
+        (turns.good, turns.bad) = (good.len(), bad.len());
+    }
+    Ok(())
+}
+
+/// The alerts up to now, but for changes of files.
+fn alerts(watcher: &Watcher) -> impl Iterator<Item = Value> + use<> {
+    let records = watcher.records(0).into_iter().map(|arrival| arrival.record);
+    records.filter(|record| name(record) != CONTENT_CHANGE)
+}
+
+impl TwinReport {
+    /// Whether each twin ran, and no alert came.
+    pub fn is_good(&self) -> bool {
+        self.alerts.is_empty() && self.twins.iter().all(|(_, turns)| turns.good > 0)
+    }
+
+    /// For people: the twins, the records, the alerts.
+    pub fn table(&self) -> String {
+        let mut out = format!("Linux {}, {} s\n", self.kernel, self.time.as_secs());
+        let _ = writeln!(out, "{:<13} {:>5} {:>7}  what", "twin", "turns", "failed");
+        for (twin, turns) in &self.twins {
+            let _ = writeln!(
+                out,
+                "{:<13} {:>5} {:>7}  {}",
+                twin.name, turns.good, turns.bad, twin.about
+            );
+            if !turns.said.is_empty() {
+                let _ = writeln!(out, "              {}", turns.said);
+            }
+        }
+        for (name, count) in &self.activities {
+            let _ = writeln!(out, "{count:>9} {name}");
+        }
+        for alert in &self.alerts {
+            let _ = writeln!(out, "ALERT {}", shown(alert));
+        }
+        let _ = writeln!(
+            out,
+            "{} alerts (changes of files, which are true, left out); each twin {}",
+            self.alerts.len(),
+            if self.twins.iter().all(|(_, turns)| turns.good > 0) { "ran" } else { "did NOT run" }
+        );
+        out
+    }
+}

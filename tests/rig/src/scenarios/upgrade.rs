@@ -1,0 +1,178 @@
+//! Packages that are upgraded while programs use what is in them.
+//!
+//! `dpkg -i`, which is what `apt-get upgrade` ends in, of Debian's own packages made newer: the same files with
+//! one byte more.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{CONTENT_CHANGE, Expected, Scenario, Stage, record};
+use crate::cache;
+use crate::command;
+use crate::error::{Error, Result};
+
+/// The packages that have newer ones, by the paths that guests know them by.
+const PACKAGES: &[&str] = &["zlib1g", "libc6"];
+
+/// dpkg writes what it installs.
+const WRITTEN: &[Expected] = &[record(CONTENT_CHANGE)];
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::new("F09", "a library is upgraded to one that nobody shipped")
+        .prepare(
+            "python3 -c 'import time; time.sleep(60)' > /dev/null 2>&1 & fact old $!
+             sleep 0.5; library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library
+             grep -q $library /proc/$!/maps",
+        )
+        .act(
+            "dpkg -i /opt/zlib1g-newer.deb
+             grep -q 'libz.*deleted' /proc/$old/maps
+             fact sha256 $(sha256sum < $library | cut -d' ' -f1)
+             act
+             python3 -c 'import time; time.sleep(1)' & fact new $!
+             wait $new",
+        )
+        .expect(&[
+            record("foreign_library_loaded_file_size_mismatch").with(&[
+                ("elf_file.elf_file_path", "$library"),
+                ("elf_file.elf_file_hash_sha256", "$sha256"),
+                ("process.process_id", "$new"),
+            ]),
+            record("foreign_library_loaded").with(&[
+                ("elf_file.elf_file_path", "$library"),
+                ("elf_file.elf_file_hash_sha256", "$sha256"),
+                ("process.process_id", "$new"),
+            ]),
+        ])
+        .besides(WRITTEN)
+        .clean("kill $old; dpkg -i /opt/zlib1g-older.deb 2>&1"),
+    Scenario::new("F09b", "twin: libraries are upgraded to newer ones that were shipped too")
+        .stage(Stage::Upgraded)
+        .prepare(
+            "python3 -c 'import time; time.sleep(60)' > /dev/null 2>&1 & fact old $!
+             sleep 60 > /dev/null 2>&1 & fact sleeper $!
+             sleep 0.5; library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library
+             grep -q $library /proc/$old/maps",
+        )
+        .act(
+            "dpkg -i /opt/zlib1g-newer.deb /opt/libc6-newer.deb
+             grep -q 'libz.*deleted' /proc/$old/maps
+             grep -q 'libc.so.*deleted' /proc/$sleeper/maps
+             fact inode $(stat -c %i $library)
+             act
+             python3 -c 'import time; time.sleep(1)' & fact new $!
+             wait $new",
+        )
+        .expect(&[
+            record("new_file_mapped").with(&[
+                ("process_memory.file_path", "$library"),
+                ("process_memory.memory_permissions", "r-xp"),
+                ("process.process_id", "$new"),
+            ]),
+        ])
+        .besides(WRITTEN)
+        .clean("kill $old $sleeper; dpkg -i /opt/zlib1g-older.deb /opt/libc6-older.deb 2>&1"),
+];
+
+/// The packages as they were shipped, and newer ones; by the paths that guests know them by.
+pub(super) fn packages(shipped: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let folder = cache::folder("userland")?.join("newer");
+    cache::create(&folder)?;
+    let mut all = Vec::new();
+    for name in PACKAGES {
+        let older = package(shipped, name)?;
+        let file = older.file_name().unwrap_or_default();
+        let newer = folder.join(file);
+        if !newer.exists() {
+            make_newer(&older, &newer)?;
+        }
+        all.push((format!("opt/{name}-older.deb"), stripped(&older, &folder)?));
+        all.push((format!("opt/{name}-newer.deb"), newer));
+    }
+    Ok(all)
+}
+
+/// The newer ones only.
+pub(super) fn newer(shipped: &Path) -> Result<Vec<PathBuf>> {
+    let all = packages(shipped)?.into_iter();
+    Ok(all.filter(|(name, _)| name.contains("-newer")).map(|(_, path)| path).collect())
+}
+
+/// The file of a package among those that the root was made of.
+fn package(folder: &Path, name: &str) -> Result<PathBuf> {
+    let entries =
+        std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
+    let mut paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let prefix = format!("{name}_");
+    paths
+        .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix)))
+        .ok_or_else(|| Error::new(format!("no package {name} in {}", folder.display())))
+}
+
+/// A package without its scripts, which nothing here needs.
+fn stripped(older: &Path, folder: &Path) -> Result<PathBuf> {
+    let target = folder.join("older").join(older.file_name().unwrap_or_default());
+    if !target.exists() {
+        cache::create(&folder.join("older"))?;
+        repack(older, &target, "", |_| Ok(()))?;
+    }
+    Ok(target)
+}
+
+fn make_newer(older: &Path, newer: &Path) -> Result<()> {
+    repack(older, newer, "+panoptes1", |root| {
+        let mut libraries = Vec::new();
+        find_libraries(root, &mut libraries)?;
+        for path in libraries {
+            let mut bytes = cache::read(&path)?;
+            bytes.push(b'x');
+            std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, &e))?;
+        }
+        Ok(())
+    })
+}
+
+/// Makes a package anew, with more behind its version, and other files.
+fn repack(
+    source: &Path,
+    target: &Path,
+    version: &str,
+    change: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let scratch = target.with_extension(format!("unpacked-{}", std::process::id()));
+    command::output(Command::new("dpkg-deb").arg("-R").arg(source).arg(&scratch))?;
+    for script in ["preinst", "postinst", "prerm", "postrm", "triggers", "md5sums", "templates"] {
+        let _ = std::fs::remove_file(scratch.join("DEBIAN").join(script));
+    }
+    let control = scratch.join("DEBIAN/control");
+    let text = String::from_utf8_lossy(&cache::read(&control)?).into_owned();
+    let lines = text.lines().map(|line| {
+        let version = if line.starts_with("Version:") { version } else { "" };
+        format!("{line}{version}\n")
+    });
+    cache::write(&control, lines.collect::<Vec<_>>().concat().as_bytes())?;
+    change(&scratch)?;
+    let mut build = Command::new("dpkg-deb");
+    build.args(["--root-owner-group", "-Zgzip", "-z1", "--build"]).arg(&scratch).arg(target);
+    command::output(&mut build)?;
+    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
+}
+
+/// The shared libraries below a folder, the loader and links left out.
+fn find_libraries(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let entries =
+        std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
+    for entry in entries.filter_map(std::result::Result::ok) {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if path.is_symlink() {
+            continue;
+        }
+        if path.is_dir() {
+            find_libraries(&path, found)?;
+        } else if name.starts_with("lib") && name.contains(".so") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}

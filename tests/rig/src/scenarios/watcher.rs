@@ -1,0 +1,233 @@
+//! `panoptes watch` at work: its records, with the time at which each arrived.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::CONTENT_CHANGE;
+use super::outcome::name;
+use crate::error::{Error, Result};
+use crate::guest::Guest;
+
+/// How long it may take until the guest's kernel is found.
+const ATTACH_TIMEOUT: Duration = Duration::from_mins(1);
+/// So many of the last lines that it said are shown when it fails.
+const SHOWN: usize = 12;
+
+/// One record, and when it came.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub(super) at: Instant,
+    pub(super) record: Value,
+}
+
+impl Arrival {
+    pub(super) fn is_alert(&self) -> bool {
+        self.record["message_type"] == "ALERT"
+    }
+}
+
+/// Which records are kept; all are counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Keep {
+    /// All: for a few minutes.
+    All,
+    /// Alerts, but for changes of files, and lines that are no records.
+    Alerts,
+}
+
+impl Keep {
+    fn takes(self, record: &Value) -> bool {
+        self == Self::All
+            || !record.is_object()
+            || (record["message_type"] == "ALERT" && name(record) != CONTENT_CHANGE)
+    }
+}
+
+/// What was heard so far.
+#[derive(Debug, Default)]
+struct Heard {
+    arrivals: Vec<Arrival>,
+    activities: BTreeMap<String, usize>,
+    said: Vec<String>,
+}
+
+impl Heard {
+    fn take(&mut self, arrival: Arrival, keep: Keep) {
+        let name = name(&arrival.record);
+        match self.activities.get_mut(name) {
+            Some(count) => *count += 1,
+            None => _ = self.activities.insert(name.to_owned(), 1),
+        }
+        if keep.takes(&arrival.record) {
+            self.arrivals.push(arrival);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    heard: Mutex<Heard>,
+    more: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Heard)) {
+        add(&mut self.lock());
+        self.more.notify_all();
+    }
+}
+
+/// The watcher; killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    child: Child,
+    shared: Arc<Shared>,
+}
+
+impl Watcher {
+    /// Watches a guest at 10 ms until this is dropped; returns when it is being watched. Records go into the
+    /// folder `log`, too.
+    pub(super) fn start(
+        program: &Path,
+        guest: &Guest,
+        configuration: &Path,
+        folder: &Path,
+        log: Option<&Path>,
+        keep: Keep,
+    ) -> Result<Self> {
+        let mut command = Command::new(program);
+        command
+            .arg("watch")
+            .arg(format!("file:{}", guest.ram_path().display()))
+            .arg("--config")
+            .arg(configuration)
+            .arg("--interval=10ms")
+            .arg(format!("--set=service.state_dir={}", folder.join("state").display()));
+        if let Some(log) = log {
+            command.arg("--log-folder").arg(log);
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| Error::new(format!("cannot start {}: {e}", program.display())))?;
+        let shared = Arc::new(Shared::default());
+        if let Some(records) = child.stdout.take() {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || {
+                for line in BufReader::new(records).lines().map_while(std::result::Result::ok) {
+                    let at = Instant::now();
+                    let record = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                    shared.add(|heard| heard.take(Arrival { at, record }, keep));
+                }
+            });
+        }
+        if let Some(words) = child.stderr.take() {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || {
+                for line in BufReader::new(words).lines().map_while(std::result::Result::ok) {
+                    shared.add(|heard| heard.said.push(line));
+                }
+            });
+        }
+        let mut watcher = Self { child, shared };
+        watcher.wait_until_attached()?;
+        Ok(watcher)
+    }
+
+    fn wait_until_attached(&mut self) -> Result<()> {
+        let deadline = Instant::now() + ATTACH_TIMEOUT;
+        let is_attached =
+            |heard: &Heard| heard.said.iter().any(|line| line.contains(" is being watched, found"));
+        while !self.wait(deadline.min(Instant::now() + Duration::from_millis(200)), is_attached) {
+            let ended = self.child.try_wait().ok().flatten();
+            if ended.is_some() || Instant::now() >= deadline {
+                return Err(Error::new(format!("panoptes does not watch: {}", self.last_words())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until `holds` of what was heard, at most until `deadline`, and says whether it does.
+    fn wait(&self, deadline: Instant, mut holds: impl FnMut(&Heard) -> bool) -> bool {
+        let mut heard = self.shared.lock();
+        loop {
+            if holds(&heard) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            heard = self
+                .shared
+                .more
+                .wait_timeout(heard, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Waits until `holds` of the records from a place on, at most until `deadline`.
+    pub(super) fn wait_for(
+        &self,
+        from: usize,
+        deadline: Instant,
+        mut holds: impl FnMut(&[Arrival]) -> bool,
+    ) -> bool {
+        let mut seen = usize::MAX;
+        self.wait(deadline, |heard| {
+            let arrivals = &heard.arrivals[from..];
+            // Other words than records wake this up, too.
+            let news = seen != arrivals.len();
+            seen = arrivals.len();
+            news && holds(arrivals)
+        })
+    }
+
+    /// How many records there are.
+    pub(super) fn count(&self) -> usize {
+        self.shared.lock().arrivals.len()
+    }
+
+    /// The records from a place on.
+    pub(super) fn records(&self, from: usize) -> Vec<Arrival> {
+        self.shared.lock().arrivals[from..].to_vec()
+    }
+
+    /// How many records there were of each activity.
+    pub(super) fn activities(&self) -> BTreeMap<String, usize> {
+        self.shared.lock().activities.clone()
+    }
+
+    /// Fails where the watcher has ended.
+    pub(super) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            _ => Err(Error::new(format!("panoptes ended: {}", self.last_words()))),
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let heard = self.shared.lock();
+        heard.said[heard.said.len().saturating_sub(SHOWN)..].join("\n    ")
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

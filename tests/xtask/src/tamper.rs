@@ -1,0 +1,80 @@
+//! What scenarios have done to a guest from outside: a rootkit's work, in the paused guest's memory.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use panoptes_rig::Guest;
+
+use self::kernel::{From, GuestKernel, Hidden};
+
+#[allow(clippy::unwrap_used, reason = "the tests' own, where what cannot be done ends the test")]
+#[path = "../../../engine/panoptes/tests/live/kernel.rs"]
+mod kernel;
+
+/// Where processes were that are hidden now, by QEMU's process id and their own.
+type Places = HashMap<(u32, u32), Vec<Hidden>>;
+
+static HIDDEN: Mutex<Option<Places>> = Mutex::new(None);
+
+/// Does one of these:
+///
+/// `hide PID FROM…`: takes a process out of what these views go by;
+/// `show PID`: puts it back;
+/// `flip PID BITS`: gives its flags other bits, in hexadecimal digits.
+pub(crate) fn act(guest: &mut Guest, what: &str) -> Result<(), String> {
+    let mut words = what.split_whitespace();
+    let (verb, pid) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let pid: u32 = pid.parse().map_err(|e| format!("{pid:?} is no process: {e}"))?;
+    let rest: Vec<&str> = words.collect();
+    // Finding the kernel takes a while; the guest goes on meanwhile.
+    let mut kernel = GuestKernel::of(guest);
+    guest.pause().map_err(|e| e.to_string())?;
+    let done = change(&mut kernel, guest.qemu_pid(), verb, pid, &rest);
+    guest.resume().map_err(|e| e.to_string())?;
+    done
+}
+
+fn change(
+    kernel: &mut GuestKernel,
+    guest: u32,
+    verb: &str,
+    pid: u32,
+    rest: &[&str],
+) -> Result<(), String> {
+    let mut hidden = HIDDEN.lock().map_err(|e| e.to_string())?;
+    let hidden = hidden.get_or_insert_default();
+    match (verb, rest) {
+        ("hide", [_, ..]) => {
+            let views: Vec<From> = rest.iter().map(|name| view(name)).collect::<Result<_, _>>()?;
+            let task = kernel.task(pid);
+            let places = views.into_iter().map(|from| kernel.hide(&task, from));
+            hidden.entry((guest, pid)).or_default().extend(places);
+        }
+        ("show", []) => {
+            let places = hidden.remove(&(guest, pid)).unwrap_or_default();
+            places.iter().rev().for_each(|place| kernel.show(place));
+        }
+        ("flip", [bits]) => {
+            let bits = u32::from_str_radix(bits, 16).map_err(|e| format!("{bits:?}: {e}"))?;
+            let task = kernel.task(pid);
+            kernel.flip_flags(&task, bits);
+        }
+        _ => return Err(format!("nobody knows how to {verb} {}", rest.join(" "))),
+    }
+    Ok(())
+}
+
+fn view(name: &str) -> Result<From, String> {
+    Ok(match name {
+        "task-list" => From::TaskList,
+        "idr" => From::Idr,
+        "pid" => From::Pids(0),
+        "tgid" => From::Pids(1),
+        "process-group" => From::Pids(2),
+        "session" => From::Pids(3),
+        "thread-group" => From::ThreadGroup,
+        "children" => From::Children,
+        "control-group" => From::ControlGroup,
+        name => return Err(format!("there is no view {name:?}")),
+    })
+}
