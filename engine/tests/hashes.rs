@@ -22,6 +22,9 @@ mod contents;
 
 use contents::{Shipped, Types};
 
+/// How long a file that is being written is looked at at most.
+const WRITTEN_MAX: Duration = Duration::from_secs(60);
+
 const PLACES: [Place; 3] = [Place::Ext4, Place::Tmpfs, Place::OverlayMetacopy];
 
 fn files_are_hashed_exactly(flavor: Flavor, types: Types) -> Course {
@@ -50,9 +53,9 @@ fn files_are_hashed_exactly(flavor: Flavor, types: Types) -> Course {
     course
 }
 
-/// A file that goes back and forth between two contents, at two moments: how often the hash was one of theirs, and
-/// how often another.
-fn hashes_while_written(guest: &mut Guest, time: Duration) -> BTreeMap<bool, u32> {
+/// A file that goes back and forth between two contents: how often the hash was one of theirs, and how often another.
+/// Looks for so long, and then until it saw so many.
+fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeMap<bool, u32> {
     let make = |name| format!("dd if=/dev/urandom of=/tmp/{name} bs=1024k count=1 2>/dev/null;");
     let (one, other) = (make("one"), make("other"));
     guest
@@ -60,9 +63,13 @@ fn hashes_while_written(guest: &mut Guest, time: Duration) -> BTreeMap<bool, u32
         .unwrap();
     let sums = guest.agent("run /bin/busybox sha256sum /tmp/one /tmp/other").unwrap();
     guest.agent("files hold /tmp/turns").unwrap();
-    let write =
-        |name| format!("dd if=/tmp/{name} of=/tmp/turns/file bs=1024k conv=notrunc; usleep 10000;");
-    let (one, other) = (write("one"), write("other"));
+    // Now it is left alone for a moment only, now for long enough to be read whole on a slow machine, too.
+    let write = |name, microseconds| {
+        format!(
+            "dd if=/tmp/{name} of=/tmp/turns/file bs=1024k conv=notrunc; usleep {microseconds};"
+        )
+    };
+    let (one, other) = (write("one", 10_000), write("other", 150_000));
     guest.agent(&format!("run (while true; do {one} {other} done) > /dev/null 2>&1 &")).unwrap();
     let mut source = FileSource::open(guest.ram_path()).unwrap();
     let profile = discover(&mut source, &Options::default(), &mut ()).unwrap();
@@ -72,7 +79,9 @@ fn hashes_while_written(guest: &mut Guest, time: Duration) -> BTreeMap<bool, u32
     let (mut path, mut seen) = (PathBuffer::default(), BTreeMap::new());
     let scope = Scope { files: true, memory: false, connections: false, interfaces: false };
     let begin = Instant::now();
-    while begin.elapsed() < time {
+    while begin.elapsed() < time
+        || (seen.values().sum::<u32>() < count && begin.elapsed() < WRITTEN_MAX)
+    {
         contents.begin_scan();
         let Ok(snapshot) = walker.scan(&mut source, &kernel, scope) else { continue };
         let file = snapshot.files.iter().find(|file| {
@@ -101,7 +110,7 @@ fn hashes_while_written(guest: &mut Guest, time: Duration) -> BTreeMap<bool, u32
 fn files_of_6_12_are_hashed_exactly() {
     if enabled("files_of_6_12_are_hashed_exactly") {
         let mut course = files_are_hashed_exactly(Flavor::V6_12, Types::OfModules);
-        let seen = hashes_while_written(course.guest(), Duration::from_secs(6));
+        let seen = hashes_while_written(course.guest(), Duration::from_secs(6), 5);
         println!("hashes of a file that is being written: {seen:?}");
         assert!(seen.get(&true).is_some_and(|&right| right > 0), "{seen:?}");
         assert_eq!(seen.get(&false), None, "{seen:?}");

@@ -45,6 +45,7 @@ pub struct Block {
     /// Where each record ends, its line feed included.
     ends: Box<[u32]>,
     records: usize,
+    number: u64,
 }
 
 impl Block {
@@ -53,12 +54,19 @@ impl Block {
             bytes: vec![0; bytes].into_boxed_slice(),
             ends: vec![0; bytes / RECORD_BYTES_MIN + 1].into_boxed_slice(),
             records: 0,
+            number: 0,
         }
     }
 
     /// How many records it holds.
     pub const fn records(&self) -> usize {
         self.records
+    }
+
+    /// Its place among all blocks that were handed over to this writer, from whichever queue: who was handed over
+    /// after another one was seen, or after its producer had told somebody, comes later.
+    pub const fn number(&self) -> u64 {
+        self.number
     }
 
     /// Where record `index` begins, or where the last one ends.
@@ -98,21 +106,34 @@ impl Block {
     }
 }
 
-/// Wakes the writer's thread, wherever that runs.
+/// Wakes the writer's thread, wherever that runs, and counts what it is handed over.
 #[derive(Clone, Debug, Default)]
-pub struct Waker(Arc<OnceLock<Thread>>);
+pub struct Waker(Arc<Shared>);
+
+/// What all queues to one writer share.
+#[derive(Debug, Default)]
+struct Shared {
+    thread: OnceLock<Thread>,
+    /// The number of the next block.
+    next: AtomicU64,
+}
 
 impl Waker {
     /// Says that this is the thread to wake. Only the first one counts.
     pub fn set_to_this_thread(&self) {
-        let _ = self.0.set(std::thread::current());
+        let _ = self.0.thread.set(std::thread::current());
     }
 
     /// Wakes it. Costs a system call only when the thread is really asleep.
     pub fn wake(&self) {
-        if let Some(thread) = self.0.get() {
+        if let Some(thread) = self.0.thread.get() {
             thread.unpark();
         }
+    }
+
+    /// The number that the next block will have: those with a lower one were handed over, or are about to be.
+    pub fn next(&self) -> u64 {
+        self.0.next.load(Ordering::SeqCst)
     }
 }
 
@@ -178,9 +199,10 @@ impl Producer {
 
     /// Hands over what there is and wakes the writer: to be called when a scan ends.
     pub fn flush(&mut self) {
-        let Some(block) = self.current.take_if(|block| block.records > 0) else {
+        let Some(mut block) = self.current.take_if(|block| block.records > 0) else {
             return;
         };
+        block.number = self.waker.0.0.next.fetch_add(1, Ordering::SeqCst);
         // There is a place for every block that exists.
         let pushed = self.full.push(block);
         debug_assert!(pushed.is_ok(), "more blocks than places");

@@ -4,6 +4,9 @@
 //! until the last output has taken them. When a queue is about to run out of blocks, or half of
 //! them wait for a laggard, the outputs that are still at its oldest block lose the rest of it;
 //! each counts what it lost. Nothing is allocated after [`Writer::new`].
+//!
+//! Blocks of all queues go out in the order in which they were handed over, so that nothing comes before what it
+//! follows from: what a scanner says of a machine after it was said that the machine is being watched.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,6 +130,8 @@ impl Writer {
     ///
     /// Waits up to `wait` for a write to complete when one is under way.
     pub fn step(&mut self, now_ns: u64, wait: Duration) -> Left {
+        // Of what is handed over meanwhile, one lane may show a block and another not yet the one before it.
+        let until = self.waker.next();
         for lane in &mut self.lanes {
             lane.pull();
         }
@@ -135,7 +140,7 @@ impl Writer {
         while is_moved {
             is_moved = false;
             for reader in &mut self.outputs {
-                let taken = reader.take(&self.lanes, now_ns);
+                let taken = reader.take(&self.lanes, until, now_ns);
                 is_moved |= taken > 0;
                 // Only one may wait, and only who has something under way and nothing new to begin.
                 let may_wait = taken == 0 && reader.standing == Standing::Busy;
@@ -288,24 +293,28 @@ impl Lane {
 }
 
 impl Reader {
-    /// Takes as much as there is room for, from every lane; gives the number of records.
-    fn take(&mut self, lanes: &[Lane], now_ns: u64) -> usize {
+    /// Takes as much as there is room for of the blocks before number `until`, in their order; gives the number of
+    /// records.
+    fn take(&mut self, lanes: &[Lane], until: u64, now_ns: u64) -> usize {
         let mut taken = 0;
-        for (lane, place) in lanes.iter().zip(&mut self.places) {
-            let Some(place) = place else {
-                continue;
+        loop {
+            let places = lanes.iter().zip(&mut self.places);
+            let next = places.filter_map(|(lane, place)| {
+                let place = place.as_mut()?;
+                let block = lane.held.get((place.block - lane.first) as usize)?;
+                (block.number() < until).then_some((block, place))
+            });
+            let Some((block, place)) = next.min_by_key(|(block, _)| block.number()) else {
+                return taken;
             };
-            while let Some(block) = lane.held.get((place.block - lane.first) as usize) {
-                let count = self.output.append(block, place.record, now_ns);
-                taken += count;
-                place.record += count;
-                if place.record < block.records() {
-                    break;
-                }
-                *place = Place { block: place.block + 1, record: 0 };
+            let count = self.output.append(block, place.record, now_ns);
+            taken += count;
+            place.record += count;
+            if place.record < block.records() {
+                return taken;
             }
+            *place = Place { block: place.block + 1, record: 0 };
         }
-        taken
     }
 
     /// Whether it is worth waiting for what it has not yet written.

@@ -371,3 +371,22 @@ fn an_output_takes_only_the_queues_it_was_given() {
         assert_eq!(text, line.repeat(1000));
     }
 }
+
+#[test]
+fn records_of_all_queues_go_out_in_the_order_they_were_handed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records");
+    let waker = Waker::default();
+    let (mut producers, consumers): (Vec<_>, Vec<_>) =
+        (0..3).map(|_| queue(LARGE, &waker)).unzip();
+    let output = file_output(&path, OutputKind::Plain, FileOptions::default());
+    let mut writer = Writer::new(consumers, vec![output]);
+    for number in 0..60 {
+        let producer = &mut producers[(60 - number) * number % 3];
+        producer.try_push(record(number).as_bytes()).unwrap();
+        producer.flush();
+    }
+    drop(producers);
+    writer.finish(&|| 0);
+    check_complete(&fs::read_to_string(&path).unwrap(), 60);
+}

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::flavor::Architecture;
 use crate::kernel::Kernel;
 use crate::packages::{self, Packages};
+use crate::setup;
 
 /// Commands of busybox that workloads and people at `cargo xtask guest` use by name.
 const APPLETS: &[&str] = &[
@@ -29,6 +30,7 @@ const APPLETS: &[&str] = &[
 /// The first time this fetches a package and compiles the agent; later it needs no network.
 pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     let architecture = kernel.flavor().architecture;
+    setup::ensure_for(architecture)?;
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "etc", "home", "proc", "root", "run", "sys", "modules", "mnt"] {
         archive.directory(folder, 0o755);
