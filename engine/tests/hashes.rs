@@ -23,7 +23,7 @@ mod contents;
 use contents::{Shipped, Types};
 
 /// How long a file that is being written is looked at at most.
-const WRITTEN_MAX: Duration = Duration::from_secs(60);
+const WRITTEN_MAX: Duration = Duration::from_mins(1);
 
 const PLACES: [Place; 3] = [Place::Ext4, Place::Tmpfs, Place::OverlayMetacopy];
 

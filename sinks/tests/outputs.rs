@@ -377,8 +377,7 @@ fn records_of_all_queues_go_out_in_the_order_they_were_handed_over() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("records");
     let waker = Waker::default();
-    let (mut producers, consumers): (Vec<_>, Vec<_>) =
-        (0..3).map(|_| queue(LARGE, &waker)).unzip();
+    let (mut producers, consumers): (Vec<_>, Vec<_>) = (0..3).map(|_| queue(LARGE, &waker)).unzip();
     let output = file_output(&path, OutputKind::Plain, FileOptions::default());
     let mut writer = Writer::new(consumers, vec![output]);
     for number in 0..60 {

@@ -24,7 +24,7 @@ use crate::limits::Limits;
 use crate::page_cache::Contents;
 use crate::permissions::Permissions;
 use crate::policy::{Policy, PolicyConfig};
-use crate::shells::Shells;
+use crate::shells::{Shells, ShellsUsage};
 use crate::state::facts::HeapRule;
 use crate::state::{Change, Changes as _, ConnectionThresholds, Scene, Settings, State};
 use crate::system::kernel_of;
@@ -281,6 +281,11 @@ impl Watched {
     /// How many shells, or commands typed into them, were left out: for want of room, or because they could not be read.
     pub fn shell_history_refused(&self) -> u64 {
         self.history.refused()
+    }
+
+    /// How much was left out in the search for reverse shells.
+    pub fn shells_usage(&self) -> ShellsUsage {
+        self.shells.usage()
     }
 
     /// What the last scan saw.

@@ -25,13 +25,36 @@ pub(super) struct Vital {
     given_up: AtomicU8,
     /// What its scans miss.
     pub(super) losses: Post,
-    /// How much of what is typed into shells was left out, and whether that was said.
-    shell_history_refused: AtomicU64,
-    shell_history_told: AtomicBool,
+    /// How much of what is typed into shells was left out.
+    pub(super) shell_history_refused: SaidOnce,
+    /// How often there was more to follow to whom shells belong than one scan may.
+    pub(super) shells_cut_short: SaidOnce,
+    /// How many reverse shells found no room in the list of those that were told of.
+    pub(super) shells_untold: SaidOnce,
     /// What is to judge from now on; once that is taken, what judged until then.
     attestation: Mutex<Option<Box<Attestation>>>,
     /// Whether there is one to be taken.
     has_attestation: AtomicBool,
+}
+
+/// A number that only grows, and is worth a word once.
+#[derive(Debug, Default)]
+pub(super) struct SaidOnce {
+    number: AtomicU64,
+    is_said: AtomicBool,
+}
+
+impl SaidOnce {
+    /// The scanner: so many by now.
+    pub(super) fn note(&self, number: u64) {
+        self.number.store(number, Ordering::Relaxed);
+    }
+
+    /// The control thread: that number, the first time that it is not 0.
+    pub(super) fn take(&self) -> Option<u64> {
+        let number = self.number.load(Ordering::Relaxed);
+        (number > 0 && !self.is_said.swap(true, Ordering::Relaxed)).then_some(number)
+    }
 }
 
 /// Why a machine has to be taken in anew.
@@ -55,17 +78,6 @@ impl Doubt {
 }
 
 impl Vital {
-    /// The scanner: so much of what is typed into shells was left out.
-    pub(super) fn note_shell_history(&self, refused: u64) {
-        self.shell_history_refused.store(refused, Ordering::Relaxed);
-    }
-
-    /// The control thread: that number, the first time that there is one.
-    pub(super) fn take_shell_history(&self) -> Option<u64> {
-        let refused = self.shell_history_refused.load(Ordering::Relaxed);
-        (refused > 0 && !self.shell_history_told.swap(true, Ordering::Relaxed)).then_some(refused)
-    }
-
     /// The scanner: its clock stands still.
     pub(super) fn doubt(&self) {
         self.stands_still.store(true, Ordering::Relaxed);
@@ -178,6 +190,18 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_said_once_and_never_where_it_is_0() {
+        let number = SaidOnce::default();
+        assert_eq!(number.take(), None);
+        number.note(0);
+        assert_eq!(number.take(), None);
+        number.note(3);
+        assert_eq!(number.take(), Some(3));
+        number.note(4);
+        assert_eq!(number.take(), None);
+    }
 
     #[test]
     fn a_clock_that_goes_says_nothing() {

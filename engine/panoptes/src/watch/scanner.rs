@@ -190,7 +190,10 @@ impl Turn {
         if runs && let Some(losses) = self.patience.consider(snapshot.losses, now) {
             vital.losses.put(losses);
         }
-        vital.note_shell_history(watched.shell_history_refused());
+        vital.shell_history_refused.note(watched.shell_history_refused());
+        let shells = watched.shells_usage();
+        vital.shells_cut_short.note(shells.cut_short);
+        vital.shells_untold.note(shells.untold);
         if self.pulse.beat(ticks, now) {
             if source.is_unlinked() {
                 let reason = "the memory file was removed and the clock in it stands still";

@@ -116,15 +116,27 @@ impl Control {
         for candidate in &self.candidates {
             let Some((_, vital)) = &candidate.scanned else { continue };
             vital.tidy();
-            if let Some(refused) = vital.take_shell_history() {
-                let name = &candidate.system.name;
+            let name = &candidate.system.name;
+            if let Some(refused) = vital.shell_history_refused.take() {
                 self.messages.warning(format_args!(
                     "{name}: not all commands that are typed into shells are reported: {refused} shells or commands \
                      found no room or cannot be read (said once)"
                 ));
             }
+            if let Some(scans) = vital.shells_cut_short.take() {
+                self.messages.warning(format_args!(
+                    "{name}: reverse shells may be missed or told later: {scans} times there was more between shells \
+                     and connections than one scan follows (said once)"
+                ));
+            }
+            if let Some(untold) = vital.shells_untold.take() {
+                self.messages.warning(format_args!(
+                    "{name}: {untold} times a reverse shell was not reported, as too many are there that were \
+                     (said once)"
+                ));
+            }
             let Some(losses) = vital.losses.take() else { continue };
-            let message = format_args!("{}: {losses}", candidate.system.name);
+            let message = format_args!("{name}: {losses}");
             if losses.is_none() {
                 self.messages.info(message);
             } else {
