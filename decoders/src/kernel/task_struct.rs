@@ -256,17 +256,28 @@ impl Task {
             && self.address.0 == other.address.0
     }
 
+    /// Whether it runs, could run, or waits for what comes soon of itself (a page from a disk), and for nobody to tell it
+    /// something.
+    pub const fn is_at_work(&self) -> bool {
+        self.exit_state == 0
+            && (self.state & TASK_REPORT == 0
+                || self.state & (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE) == TASK_UNINTERRUPTIBLE)
+    }
+
     /// The state as /proc/PID/status prints it.
     pub const fn state_text(&self) -> &'static str {
         state_text(self.state, self.exit_state)
     }
 }
 
+/// `TASK_INTERRUPTIBLE`, `TASK_UNINTERRUPTIBLE` and `TASK_REPORT` (include/linux/sched.h).
+const TASK_INTERRUPTIBLE: u32 = 0x1;
+const TASK_UNINTERRUPTIBLE: u32 = 0x2;
+const TASK_REPORT: u32 = 0x7f;
+
 /// The text of a state, as `get_task_state` has it (fs/proc/array.c) by way of `task_state_index`
 /// (include/linux/sched.h).
 pub const fn state_text(state: u32, exit_state: u32) -> &'static str {
-    const TASK_REPORT: u32 = 0x7f;
-    const TASK_UNINTERRUPTIBLE: u32 = 0x2;
     const TASK_NOLOAD: u32 = 0x400;
     const TASK_IDLE: u32 = TASK_UNINTERRUPTIBLE | TASK_NOLOAD;
     const TASK_RTLOCK_WAIT: u32 = 0x1000;
@@ -299,6 +310,16 @@ pub const fn state_text(state: u32, exit_state: u32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_works_waits_for_nobody() {
+        let at_work =
+            |state, exit_state| Task { state, exit_state, ..Task::default() }.is_at_work();
+        // Running, newly made, asleep till a disk answers; not: asleep till told, stopped, traced, dead.
+        assert_eq!([0, 0x800, 2].map(|state| at_work(state, 0)), [true; 3]);
+        assert_eq!([1, 4, 8, 0x101].map(|state| at_work(state, 0)), [false; 4]);
+        assert!(!at_work(0, 0x20));
+    }
 
     #[test]
     fn states_read_as_in_proc() {

@@ -522,6 +522,7 @@ impl Search {
                     if let Some(table) = graph.table_of(inner)
                         && table != hop.table
                         && table != origin
+                        && !self.is_own_input(snapshot, hop, inner)
                     {
                         self.pass_through(snapshot, graph, at as u32, hop, table, inner);
                     }
@@ -529,6 +530,16 @@ impl Search {
             }
             at += 1;
         }
+    }
+
+    /// Whether a descriptor is its holder's standard input, and the very open FIFO that `hop` is read from: who inherited
+    /// that (`bash <>fifo`, and what runs in it) reads from it too, and does not answer into it.
+    fn is_own_input(&self, snapshot: &Snapshot, hop: Hop, inner: u32) -> bool {
+        let (inner, outer) = (snapshot.descriptors.at(inner), snapshot.descriptors.at(hop.outer));
+        let is_same = |inner: &DescriptorRow| outer.is_some_and(|row| row.file == inner.file);
+        self.way == Way::Back
+            && matches!(hop.object, Object::Pipe(_))
+            && inner.is_some_and(|inner| inner.index == 0 && is_same(inner))
     }
 
     /// Adds what else the holder of `inner` holds, which is at the other end of `hop`'s object.

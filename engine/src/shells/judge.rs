@@ -89,9 +89,12 @@ impl Case {
     }
 
     /// Whether what it is told of for may be over in a moment: a process that was only just forked still has its parent's
-    /// command line, and one within exec has none; one that is given its script as input has that soon.
+    /// command line, and one within exec has none; one that is given its script as input has that soon; and a shell that
+    /// somebody works in moves its own descriptors for one command (`echo GET >&3`).
     pub fn may_change(&self, reason: Reason) -> bool {
         reason == Reason::Opened
+            || self.inward == At::Beside
+            || self.outward == At::Beside
             || self.interpreter.commands == Commands::Unknown
             || (reason == Reason::Commanded && self.fed_by_starter)
     }

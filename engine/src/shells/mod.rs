@@ -37,7 +37,7 @@ use direction::{Direction, Directions};
 use graph::{Graph, Hop, Object, Search, Way, object_of};
 use interpreter::{Commands, Interpreter, Kind};
 use judge::{At, Case, Reason, Verdict, Why};
-use pending::{Pair, PendingList};
+use pending::{Pair, PendingList, Settled};
 use rows::{holds_at_stdio, line, line_of, name_of, process_by_pid, program_of};
 use told::ToldOf;
 
@@ -215,13 +215,15 @@ impl Shells {
             // The first answer to a command does not make it a question that was asked.
             let known = pair.and_then(|pair| self.pending.had_spoken(pair));
             case.has_spoken = known.unwrap_or(case.has_spoken);
-            let is_running = |row| snapshot.leader(row).is_some_and(|it| it.task.state == 0);
-            let mut line = line_of(snapshot, shell.process).take(2);
-            let works = case.fed_by_starter && line.any(is_running);
+            let (who, settled) =
+                if case.fed_by_starter { (2, Settled::FED) } else { (1, Settled::AT_REST) };
+            let line = line_of(snapshot, shell.process).take(who);
+            let mut threads = line.flat_map(|process| snapshot.threads_of(process));
+            let works = threads.any(|thread| thread.task.is_at_work());
             let pending = &mut self.pending;
             let mut is_settled = || {
                 pair.is_some_and(|pair| {
-                    pending.is_settled(pair, case.has_spoken, works, scene.now_ns)
+                    pending.is_settled(pair, settled, case.has_spoken, works, scene.now_ns)
                 })
             };
             match judge::judge(&case) {

@@ -4,11 +4,22 @@ use crate::state::process::ProcessKey;
 
 /// Most pairs of interpreter and connection that are watched for whether they stay as they are.
 const PENDING_MAX: usize = 64;
-/// For how long, and in how many scans, one must be what it seems to be.
-const SETTLED_NS: i64 = 100_000_000;
-const SETTLED_SCANS: u32 = 3;
-/// How long somebody may work before what an interpreter is fed counts for all that there will be.
+/// How long somebody may work before what can be seen counts for all that there will be.
 const PATIENCE_NS: i64 = 5_000_000_000;
+
+/// For how long, and in how many scans in a row, one must be what it seems to be, with nobody at work.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled {
+    ns: i64,
+    scans: u32,
+}
+
+impl Settled {
+    /// Who is between fork and exec, or moves a descriptor for one command, is at work.
+    pub(super) const AT_REST: Self = Self { ns: 0, scans: 2 };
+    /// Who hands a shell its script may wait for more of it.
+    pub(super) const FED: Self = Self { ns: 100_000_000, scans: 3 };
+}
 
 /// An interpreter and a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,6 +71,7 @@ impl PendingList {
     pub(super) fn is_settled(
         &mut self,
         pair: Pair,
+        settled: Settled,
         has_spoken: bool,
         works: bool,
         now_ns: i64,
@@ -69,10 +81,10 @@ impl PendingList {
             pending.scans += u32::from(pending.seen != scan);
             pending.seen = scan;
             if works && now_ns.saturating_sub(pending.begun_ns) < PATIENCE_NS {
-                (pending.since_ns, pending.scans) = (now_ns, 1);
+                (pending.since_ns, pending.scans) = (now_ns, 0);
             }
             let lasted = now_ns.saturating_sub(pending.since_ns);
-            return pending.scans >= SETTLED_SCANS && lasted >= SETTLED_NS;
+            return pending.scans >= settled.scans && lasted >= settled.ns;
         }
         if self.list.len() < self.list.capacity() {
             self.list.push(Pending {

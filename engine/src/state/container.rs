@@ -36,6 +36,9 @@ const UNSEEN_SCANS_MAX: u32 = 8;
 const PENDING_SCANS_MAX: u32 = 8;
 /// The same where all that was seen in it may be its runtime, which is there first.
 const PENDING_OUTSIDE_SCANS_MAX: u32 = 32;
+/// For so many scans more what works in the machine's own places is taken for a runtime that is not done: on a busy
+/// machine that takes its time.
+const WORKING_SCANS_MAX: u32 = 512;
 
 /// One tracked container.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub struct Container {
     replaced: bool,
     /// In how many scans it was seen before it was reported.
     pending_scans: u32,
+    /// In how many of them its runtime was at work.
+    working_scans: u32,
     absent_scans: u32,
     unseen_scans: u32,
     /// Grows with each change of what it is called by.
@@ -171,6 +176,7 @@ impl Container {
             announced: false,
             replaced: false,
             pending_scans: 0,
+            working_scans: 0,
             absent_scans: 0,
             unseen_scans: 0,
             version: 0,
@@ -295,6 +301,15 @@ impl Container {
 /// Number of the machine's own namespace of a kind: that of the first process whose one is known.
 fn of_machine(snapshot: &Snapshot, number: impl Fn(&ProcessRow) -> u32) -> u32 {
     snapshot.processes.iter().map(number).find(|&number| number != 0).unwrap_or(0)
+}
+
+/// Whether all that is in a container has the machine's own namespaces, mounts too, and is busy: as a runtime that makes
+/// it does.
+fn is_runtime_at_work(snapshot: &Snapshot, row: &ContainerRow) -> bool {
+    let Some(first) = snapshot.processes.at(row.first) else { return false };
+    !row.first_is_inside
+        && first.mount_namespace == of_machine(snapshot, |process| process.mount_namespace)
+        && snapshot.threads_of(first).any(|thread| thread.task.is_at_work())
 }
 
 fn first_of(snapshot: &Snapshot, row: &ContainerRow) -> Option<ProcessKey> {
@@ -467,7 +482,14 @@ impl Containers {
             self.rows[index] = id;
             let Some(container) = id.and_then(|id| self.table.get_mut(id)) else { continue };
             if container.row == index as u32 {
-                container.pending_scans = container.pending_scans.saturating_add(1);
+                if container.pending_scans >= 2
+                    && container.working_scans < WORKING_SCANS_MAX
+                    && is_runtime_at_work(snapshot, row)
+                {
+                    container.working_scans += 1;
+                } else {
+                    container.pending_scans = container.pending_scans.saturating_add(1);
+                }
                 container.refresh(snapshot, row, strings);
             }
         }

@@ -7,7 +7,7 @@ use panoptes_rig::{Flavor, Guest, enabled};
 
 use crate::record::{Life, Record, count, list, only};
 use crate::watcher::{Watch, Watcher, panoptes};
-use crate::{inside, laws, measures};
+use crate::{inside, laws, measures, reverse_shell};
 
 const PIPE: &str = "/tmp/actor";
 /// Nobody writes into this one.
@@ -290,6 +290,7 @@ fn acts_are_taken_for_what_they_are(flavor: Flavor) {
     written_files(&mut actor);
     an_executable_is_known_by_its_hashes(&mut actor);
     a_connection_of_two(&mut actor);
+    reverse_shell::is_told_by_value(actor.guest, &watcher);
     another_program(&mut actor);
     one_number_twice(&mut guest, &watcher);
     let records = watcher.stop().records;

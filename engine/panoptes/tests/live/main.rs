@@ -22,6 +22,7 @@ mod module;
 mod profiles;
 mod record;
 mod restores;
+mod reverse_shell;
 mod shells;
 mod storm;
 mod systems;

@@ -124,3 +124,44 @@ fn listeners_that_are_there_are_known_however_many_have_been() {
     let row = &watch.snapshot.connections[at];
     assert_eq!(watch.shells.directions.of(row), Direction::Accepted);
 }
+
+#[test]
+fn who_shares_a_shells_input_does_not_answer_into_it() {
+    // `bash <>fifo`, in which a command writes to a connection that the shell has opened.
+    let machine = |output: bool| {
+        let mut machine = Machine::default();
+        let tcp = machine.connection(40000, PEER);
+        let (fifo, _) = machine.pipe();
+        machine.modes.insert(fifo.address, READ | WRITE);
+        machine.run(20, "bash", "bash", &[(0, &fifo), (1, &null()), (7, &tcp)]);
+        let out = if output { &fifo } else { &tcp };
+        machine.run(21, "head", "head", &[(0, &fifo), (1, out), (7, &tcp)]);
+        machine.world.process(21).parent = 20;
+        machine
+    };
+    assert_eq!(Watch::new().settle(&machine(false)), [""; 0]);
+    // One that has it for its output, does.
+    assert_eq!(Watch::new().settle(&machine(true)).len(), 1);
+}
+
+#[test]
+fn a_shell_that_moves_its_descriptors_for_one_command_is_quiet() {
+    // Typed: `exec 3<>/dev/tcp/…; echo GET >&3`; seen while it writes, and while it runs what reads the answer.
+    let machine = |stdio: usize, state: u32| {
+        let mut machine = Machine::default();
+        let tcp = machine.connection(40000, PEER);
+        let null = null();
+        let mut files = [(0, &null), (1, &null), (2, &null), (3, &tcp)];
+        files[stdio].1 = &tcp;
+        machine.run(20, "bash", "bash", &files);
+        machine.world.process(20).state = state;
+        machine
+    };
+    for stdio in [0, 1] {
+        assert_eq!(Watch::new().settle(&machine(stdio, 0)), [""; 0], "at work");
+        let mut watch = Watch::new();
+        assert_eq!(watch.scan(&machine(stdio, 1)), [""; 0], "seen once");
+        assert_eq!(watch.settle(&Machine::default()), [""; 0], "not again");
+        assert_eq!(Watch::new().settle(&machine(stdio, 1)).len(), 1, "it stays so");
+    }
+}

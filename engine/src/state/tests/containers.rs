@@ -85,6 +85,18 @@ fn a_runtime_prepares_a_container_with_processes_of_its_own() {
     let world = World::default().with(runtime(50, "a"));
     let told: Vec<String> = (0..40).flat_map(|_| about(watch.scan(&world))).collect();
     assert_eq!(told, ["+container a of 50"]);
+    // On a busy machine a runtime takes its time.
+    let mut watch = Watch::after(&World::default());
+    let mut slow = world.clone();
+    slow.process(50).state = 0;
+    let told: Vec<String> = (0..200).flat_map(|_| about(watch.scan(&slow))).collect();
+    assert_eq!(told, NOTHING);
+    let inside = World::default().with(runtime(50, "a")).with(inside(52, "a"));
+    assert_eq!(about(watch.scan(&inside)), ["+container a of 52"]);
+    // But not for ever.
+    let mut watch = Watch::after(&World::default());
+    let told: Vec<String> = (0..600).flat_map(|_| about(watch.scan(&slow))).collect();
+    assert_eq!(told, ["+container a of 50"]);
     // And a runtime that gave up has made none.
     let mut watch = Watch::after(&World::default());
     watch.scan(&world);
