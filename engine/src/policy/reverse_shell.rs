@@ -79,8 +79,8 @@ impl ReverseShells for Reporter<'_> {
             attack_version: Some(ATTACK_VERSION),
             sensor: Some(SENSOR),
             confidence: Some(confidence(finding)),
-            first_seen: Some(Timestamp::from_ns(scene.now_ns)),
-            scans_confirmed: Some(1),
+            first_seen: Some(Timestamp::from_ns(finding.since_ns)),
+            scans_confirmed: Some(finding.scans),
         };
         let details = ReverseShellDetails { process_list: Wrapped(&processes) };
         let mut record = Record::new(activity, Details::ReverseShell(&details));

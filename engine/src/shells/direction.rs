@@ -2,7 +2,8 @@
 //!
 //! A connection whose own port something of its network namespace listens at, or has listened at since we came, was
 //! accepted; any other one began here, unless it was there when we came: whoever accepted it may have closed its
-//! listener before.
+//! listener before. A port at which nothing listens, and no accepted connection is left, is forgotten after a while: it may
+//! be anybody's own again.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -27,12 +28,17 @@ pub enum Direction {
 
 /// Most ports with a listener that are remembered.
 const LISTENERS_MAX: usize = 16_384;
+/// After so many scans a port may be forgotten that was seen in none of them; after twice as many it is.
+const KEPT_SCANS: u32 = 512;
 
 /// What has listened, and which connections were there when we came.
 #[derive(Debug)]
 pub struct Directions {
     seed: u64,
+    /// Those that were seen of late, and those seen some time ago.
     listeners: AddressMap,
+    older: AddressMap,
+    scans: u32,
     first: AddressMap,
     has_begun: bool,
     /// Whether more listens at once than can be remembered: then nothing is known to have begun here.
@@ -45,7 +51,9 @@ impl Directions {
         Self {
             seed,
             listeners: AddressMap::new(LISTENERS_MAX, seed.rotate_left(7)),
-            first: AddressMap::new(limits.connections as usize, seed.rotate_left(13)),
+            older: AddressMap::new(LISTENERS_MAX, seed.rotate_left(7)),
+            scans: 0,
+            first: AddressMap::new(limits.connections_seen_max(), seed.rotate_left(13)),
             has_begun: false,
             is_full: false,
         }
@@ -55,14 +63,20 @@ impl Directions {
     #[cfg(test)]
     pub(super) fn remember_listeners(&mut self, count: usize) {
         self.listeners = AddressMap::new(count, self.seed);
+        self.older = AddressMap::new(count, self.seed);
     }
 
     /// Takes note of what listens now.
     pub fn update(&mut self, snapshot: &Snapshot) {
         self.is_full = false;
+        self.scans = self.scans.wrapping_add(1);
+        if self.scans.is_multiple_of(KEPT_SCANS) {
+            self.forget_ports(snapshot);
+        }
         if !self.note_listeners(snapshot) {
             // Whoever makes so many listeners makes us forget those that are no more.
             self.listeners.clear();
+            self.older.clear();
             self.is_full = !self.note_listeners(snapshot);
         }
         if !self.has_begun {
@@ -71,6 +85,19 @@ impl Directions {
             }
         }
         self.has_begun = true;
+    }
+
+    /// Forgets the ports that were not seen lately. Those of connections that were accepted are.
+    fn forget_ports(&mut self, snapshot: &Snapshot) {
+        for row in snapshot.connections.iter().filter(|row| !listens(row)) {
+            if self.of(row) == Direction::Accepted {
+                let ends = &row.endpoints;
+                let key = self.port(row.network_namespace, ends.source, ends.source_port);
+                self.listeners.insert(key, 0);
+            }
+        }
+        core::mem::swap(&mut self.listeners, &mut self.older);
+        self.listeners.clear();
     }
 
     /// Takes note of all that listens now; whether there was room.
@@ -95,7 +122,7 @@ impl Directions {
         ];
         let listens = |address| {
             let key = self.port(row.network_namespace, address, ends.source_port);
-            self.listeners.get(key).is_some()
+            self.listeners.get(key).is_some() || self.older.get(key).is_some()
         };
         if any.into_iter().any(listens) {
             Direction::Accepted

@@ -41,6 +41,10 @@ pub struct Finding<'a> {
     pub out_end: Option<End>,
     /// What takes the commands.
     pub interpreter: Interpreter,
+    /// When it was first seen to be one, in nanoseconds since 1970, and in how many scans since.
+    pub since_ns: i64,
+    /// See [`Self::since_ns`].
+    pub scans: u32,
     /// The processes, from the connection's holder to the interpreter.
     pub members: &'a [Member<'a>],
     /// How commands come in, from the connection on: each process, and through what it hands them on.
@@ -188,6 +192,8 @@ impl Shells {
             end,
             out_end: out_end.filter(|_| candidate.object != candidate.out_object),
             interpreter,
+            since_ns: candidate.seen.since_ns,
+            scans: candidate.seen.scans,
             members: &members,
             inward: &inward,
             outward: &outward,

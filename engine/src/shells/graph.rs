@@ -201,6 +201,12 @@ impl Graph {
         }
     }
 
+    /// How many descriptors were looked at since [`Self::build`].
+    #[cfg(test)]
+    pub(super) fn steps(&self) -> u32 {
+        self.steps
+    }
+
     /// Whether more descriptors were to be looked at than one scan may.
     pub fn is_exhausted(&self) -> bool {
         self.steps >= STEPS_MAX
@@ -238,32 +244,44 @@ impl Graph {
 
     /// Whether a descriptor of a table leads to an open file.
     fn has_file(&mut self, table: u32, file: u32) -> bool {
-        let mut steps = 0;
-        let found = self.descriptors_of(file).any(|descriptor| {
-            steps += 1;
-            self.table_of(descriptor) == Some(table)
-        });
-        self.steps = self.steps.saturating_add(steps);
-        found
+        let mut descriptor = self.first_descriptor.get(file as usize).copied().unwrap_or(NONE);
+        while let Some(&next) = self.next_descriptor.get(descriptor as usize) {
+            self.steps = self.steps.saturating_add(1);
+            if self.table_of(descriptor) == Some(table) {
+                return true;
+            }
+            if self.is_exhausted() {
+                return false;
+            }
+            descriptor = next;
+        }
+        false
     }
 
     /// Whether a table has so many AF_UNIX connections that its process serves many others. What it has with itself does
-    /// not count, nor does what it has twice.
+    /// not count, nor does what it has twice. So does one that cannot be gone through.
     fn is_a_hub(&mut self, snapshot: &Snapshot, table: u32) -> bool {
         let Some(row) = snapshot.files_structs.at(table) else { return false };
         let mut sockets = ArrayVec::<u32, HUB_CONNECTIONS>::new();
+        let mut own = ArrayVec::<u32, HUB_CONNECTIONS>::new();
         for row in snapshot.descriptors.range(&row.descriptors) {
             self.steps = self.steps.saturating_add(1);
+            if self.is_exhausted() {
+                return true;
+            }
             let at = snapshot.files.at(row.file).map_or(NONE, |file| file.socket);
             let Some(socket) = snapshot.sockets.at(at) else { continue };
-            if socket.peer == NONE || sockets.contains(&at) {
+            if socket.peer == NONE || sockets.contains(&at) || own.contains(&at) {
                 continue;
             }
             let is_own = snapshot
                 .sockets
                 .at(socket.peer)
                 .is_some_and(|peer| self.has_file(table, peer.file));
-            if !is_own && sockets.try_push(at).is_err() {
+            if is_own {
+                // Where there is no room it is looked at again.
+                let _ = own.try_push(at);
+            } else if sockets.try_push(at).is_err() {
                 return true;
             }
         }
@@ -334,7 +352,7 @@ impl Graph {
         }
         let mut descriptor = self.first_descriptor.get(file as usize).copied().unwrap_or(NONE);
         while let Some(&next) = self.next_descriptor.get(descriptor as usize) {
-            self.steps += 1;
+            self.steps = self.steps.saturating_add(1);
             if self.is_exhausted() {
                 return;
             }
@@ -518,12 +536,16 @@ impl Search {
         while let Some(&hop) = self.hops.get(at) {
             if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
                 let inner_mode = self.way.inner_mode();
+                // Those of one table are one behind the other, and lead to the same.
+                let mut last = NONE;
                 graph.other_end(snapshot, hop.object, inner_mode, &mut |graph, inner| {
                     if let Some(table) = graph.table_of(inner)
                         && table != hop.table
                         && table != origin
+                        && table != last
                         && !self.is_own_input(snapshot, hop, inner)
                     {
+                        last = table;
                         self.pass_through(snapshot, graph, at as u32, hop, table, inner);
                     }
                 });
@@ -560,7 +582,7 @@ impl Search {
         };
         let mut is_hub = None;
         for (descriptor, row) in range.clone().zip(snapshot.descriptors.range(&range)) {
-            graph.steps += 1;
+            graph.steps = graph.steps.saturating_add(1);
             if graph.is_exhausted() {
                 return;
             }

@@ -225,17 +225,28 @@ fn language(name: &[u8], line: Option<&[u8]>) -> Commands {
             b"--interactive" => interactive = true,
             _ if argument.starts_with(b"--") => {}
             [b'-', letters @ ..] => {
+                let is_told_to_go_on = letters.contains(&b'i') || letters.contains(&b'a');
                 if has_program(name, letters) {
-                    // Lua and Python go on with their input after it when they are told to be interactive.
+                    interactive |= goes_on(name) && is_told_to_go_on;
+                    if interactive && goes_on(name) {
+                        break;
+                    }
                     return Commands::Argument;
                 }
-                interactive |= letters.contains(&b'i') || letters.contains(&b'a');
+                interactive |= is_told_to_go_on;
             }
             file if is_input(file) => break,
+            _ if interactive && goes_on(name) => break,
             _ => return Commands::Script,
         }
     }
     Commands::Input { interactive }
+}
+
+/// Whether a language's interpreter that is told to be interactive (`-i`) goes on with its input after the program that it
+/// was given: Python's and Lua's.
+fn goes_on(name: &[u8]) -> bool {
+    name.starts_with(b"py") || name.starts_with(b"lua")
 }
 
 /// Whether a process runs a program of awk that stands on its command line.
@@ -295,6 +306,10 @@ mod tests {
         for (file, line, commands) in [
             ("python3.11", "python3", INPUT),
             ("python3.11", "python3 -i", INTERACTIVE),
+            ("python3.11", "python3 -i -c 0", INTERACTIVE),
+            ("python3.11", "python3 -ic 0", INTERACTIVE),
+            ("python3.11", "python3 -i x.py", INTERACTIVE),
+            ("lua5.4", "lua5.4 -i -e x", INTERACTIVE),
             ("python3.11", "python3 -", INPUT),
             ("python3.11", "python3 -c x", Commands::Argument),
             ("python3.11", "python3 -m http.server", Commands::Argument),

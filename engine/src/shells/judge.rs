@@ -30,6 +30,8 @@ pub struct Case {
     /// Whether what started it feeds its standard input by a pipe or a pair of sockets, and is no mere relay: it may
     /// be about to close that again, as agents do that hand a shell its script.
     pub fed_by_starter: bool,
+    /// Whether its input is fetched by somebody else than who gets its output, over two connections to one peer.
+    pub fetched: bool,
 }
 
 /// Which of an interpreter's descriptors bytes go through, and whether they come through other processes.
@@ -88,6 +90,16 @@ impl Case {
         }
     }
 
+    /// Whether an interpreter that reads commands from elsewhere, or writes elsewhere, moves a connection that it holds
+    /// to its standard input or output.
+    pub fn is_held_beside(&self) -> bool {
+        matches!(self.interpreter.commands, Commands::Input { .. })
+            && matches!(
+                (self.inward, self.outward),
+                (At::Stdio, At::Beside) | (At::Beside, At::Stdio)
+            )
+    }
+
     /// Whether what it is told of for may be over in a moment: a process that was only just forked still has its parent's
     /// command line, and one within exec has none; one that is given its script as input has that soon; and a shell that
     /// somebody works in moves its own descriptors for one command (`echo GET >&3`).
@@ -110,6 +122,9 @@ pub fn judge(case: &Case) -> Verdict {
         _ if case.inward == At::Beside && case.outward == At::Beside => {
             Verdict::Quiet(Why::OnlyHeld)
         }
+        // `echo GET >&3; read -r line <&3`, typed.
+        _ if case.is_held_beside() && case.has_spoken => Verdict::Quiet(Why::OnlyHeld),
+        _ if case.fetched => Verdict::Quiet(Why::Program),
         (_, Input { .. }, _) | (Kind::Shell, Unknown, Direction::Outbound) => {
             Verdict::Told(Reason::Commanded)
         }
@@ -145,6 +160,7 @@ mod tests {
             has_spoken: false,
             relayed_by_one_liner: false,
             fed_by_starter: false,
+            fetched: false,
         }
     }
 
@@ -181,6 +197,14 @@ mod tests {
         assert_eq!(judge(&one), Verdict::Quiet(Why::OnlyHeld));
         let used = Case { outward: At::Stdio, ..one };
         assert_eq!(judge(&used), Verdict::Told(Reason::Commanded));
+        let asked = Case { has_spoken: true, ..used };
+        assert_eq!(judge(&asked), Verdict::Quiet(Why::OnlyHeld));
+    }
+
+    #[test]
+    fn what_an_agents_job_fetches_is_quiet() {
+        let job = Case { fetched: true, ..case(Kind::Shell, INPUT, Direction::Outbound) };
+        assert_eq!(judge(&job), Verdict::Quiet(Why::Program));
     }
 
     #[test]

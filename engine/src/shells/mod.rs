@@ -37,7 +37,7 @@ use direction::{Direction, Directions};
 use graph::{Graph, Hop, Object, Search, Way, object_of};
 use interpreter::{Commands, Interpreter, Kind};
 use judge::{At, Case, Reason, Verdict, Why};
-use pending::{Pair, PendingList, Settled};
+use pending::{Pair, PendingList, Question, Seen, Settled};
 use rows::{holds_at_stdio, line, line_of, name_of, process_by_pid, program_of};
 use told::ToldOf;
 
@@ -83,6 +83,8 @@ struct Candidate {
     out_object: Object,
     direction: Direction,
     reason: Option<Reason>,
+    /// Since when, and in how many scans, it was what it is told of for.
+    seen: Seen,
 }
 
 /// How much was left out, ever.
@@ -105,6 +107,8 @@ pub struct Shells {
     directions: Directions,
     told: ToldOf,
     pending: PendingList,
+    /// Whether the last scan had more to follow than one may.
+    was_cut: bool,
     /// The process to begin with, so that each has its turn when there is too much to follow.
     first: usize,
     usage: ShellsUsage,
@@ -124,6 +128,7 @@ impl Shells {
             directions: Directions::new(limits, seed.rotate_left(11)),
             told: ToldOf::new(seed),
             pending: PendingList::new(),
+            was_cut: false,
             first: 0,
             usage: ShellsUsage::default(),
             buffers: NameBuffers::default(),
@@ -134,7 +139,7 @@ impl Shells {
 
     /// How much was left out.
     pub fn usage(&self) -> ShellsUsage {
-        self.usage
+        ShellsUsage { cut_short: self.usage.cut_short + self.pending.refused(), ..self.usage }
     }
 
     /// Looks at the scan that the state has just taken in, and tells of what is new. Allocates nothing.
@@ -151,7 +156,7 @@ impl Shells {
             return;
         }
         let snapshot = scene.snapshot;
-        self.pending.begin_scan();
+        self.pending.begin_scan(core::mem::take(&mut self.was_cut));
         self.directions.update(snapshot);
         self.told.forget_ended(snapshot);
         let mut is_built = false;
@@ -167,6 +172,7 @@ impl Shells {
             self.follow(scene, state, shell, files, out);
             if self.graph.is_exhausted() {
                 self.usage.cut_short += 1;
+                self.was_cut = true;
                 // One that is too much by itself does not keep the others from theirs.
                 self.first = if index == begin { index + 1 } else { index };
                 return;
@@ -188,12 +194,21 @@ impl Shells {
         self.inward.begin();
         self.inward.begin_at(snapshot, shell.table, input);
         self.inward.run(snapshot, &mut self.graph);
+        let beside = beside(snapshot, shell.table);
+        if beside.is_empty() && ends_of(&self.inward).next().is_none() {
+            self.usage.cut_short += u64::from(self.inward.is_full());
+            return;
+        }
         self.outward.begin();
         self.outward.begin_at(snapshot, shell.table, output);
         self.outward.begin_at(snapshot, shell.table, error);
         self.outward.run(snapshot, &mut self.graph);
-        let mut candidates = self.candidates(snapshot, &shell);
-        if candidates.is_full() || self.inward.is_full() || self.outward.is_full() {
+        let mut candidates = self.candidates(snapshot, &beside);
+        if beside.is_full()
+            || candidates.is_full()
+            || self.inward.is_full()
+            || self.outward.is_full()
+        {
             self.usage.cut_short += 1;
         }
         if candidates.is_empty() {
@@ -212,26 +227,36 @@ impl Shells {
         for candidate in &mut candidates {
             let mut case = self.case(snapshot, shell, interpreter, candidate);
             let pair = self.pair(snapshot, shell, candidate.object);
+            let shape = (case.inward, case.outward);
             // The first answer to a command does not make it a question that was asked.
-            let known = pair.and_then(|pair| self.pending.had_spoken(pair));
+            let known = pair.and_then(|pair| self.pending.had_spoken(pair, shape));
             case.has_spoken = known.unwrap_or(case.has_spoken);
-            let (who, settled) =
-                if case.fed_by_starter { (2, Settled::FED) } else { (1, Settled::AT_REST) };
+            let (who, settled) = match (case.fed_by_starter, case.is_held_beside()) {
+                (true, _) => (2, Settled::FED),
+                (false, true) => (1, Settled::HELD),
+                (false, false) => (1, Settled::AT_REST),
+            };
             let line = line_of(snapshot, shell.process).take(who);
             let mut threads = line.flat_map(|process| snapshot.threads_of(process));
             let works = threads.any(|thread| thread.task.is_at_work());
-            let pending = &mut self.pending;
-            let mut is_settled = || {
-                pair.is_some_and(|pair| {
-                    pending.is_settled(pair, settled, case.has_spoken, works, scene.now_ns)
-                })
-            };
+            let Case { has_spoken, .. } = case;
+            let at_once = Seen { since_ns: scene.now_ns, scans: 1 };
             match judge::judge(&case) {
-                Verdict::Told(reason) if !case.may_change(reason) || is_settled() => {
-                    candidate.reason = Some(reason);
+                Verdict::Told(reason) => {
+                    let settled = if case.may_change(reason) {
+                        pair.and_then(|pair| {
+                            let question = Question { pair, shape, has_spoken, works, settled };
+                            self.pending.settled(&question, scene.now_ns)
+                        })
+                    } else {
+                        Some(at_once)
+                    };
+                    if let Some(seen) = settled {
+                        (candidate.reason, candidate.seen) = (Some(reason), seen);
+                    }
                 }
                 Verdict::Quiet(Why::Login) => logins.push(candidate.inward),
-                _ => {}
+                Verdict::Quiet(_) => {}
             }
         }
         // What a server of logins connects to on behalf of who has logged in (an editor's server, by `ssh -L`) accepts
@@ -321,10 +346,9 @@ impl Shells {
     fn candidates(
         &self,
         snapshot: &Snapshot,
-        shell: &Shell,
+        beside: &[Object],
     ) -> ArrayVec<Candidate, CANDIDATES_MAX> {
         let mut found = ArrayVec::new();
-        let beside = beside(snapshot, shell.table);
         let inward = ends_of(&self.inward);
         for (object, inward) in inward.chain(beside.iter().map(|&object| (object, NONE))) {
             let outward = ends_of(&self.outward).find(|&(other, _)| other == object);
@@ -346,6 +370,7 @@ impl Shells {
                     out_object,
                     direction,
                     reason: None,
+                    seen: Seen { since_ns: 0, scans: 0 },
                 });
             }
         }
@@ -391,6 +416,8 @@ impl Shells {
         };
         let mut by_login = false;
         let mut one_liner = false;
+        // Whether a process on the way is in no container.
+        let mut outside_of_all = false;
         // From the connection to the shell, without that itself.
         let holder = self.inward.path(candidate.inward).next().map_or(shell.table, |hop| hop.table);
         for hop in self.inward.path(candidate.inward) {
@@ -400,12 +427,14 @@ impl Shells {
                 && direction != Direction::Outbound
                 && servers::serves_logins(snapshot, process, &mut self.path);
             one_liner |= hop.table != shell.table && runs_its_argument(snapshot, process);
+            outside_of_all |= process.container_known && process.container == NONE;
         }
         let container = |process: Option<&ProcessRow>| process.map(|row| row.container);
         let inside = snapshot.processes.at(shell.process);
         let outside = self.process_of(snapshot, shell, holder);
         let is_known = inside.is_some_and(|row| row.container_known && row.container != NONE)
-            && outside.is_some_and(|row| row.container_known && row.container == NONE);
+            && outside.is_some_and(|row| row.container_known)
+            && outside_of_all;
         let at_stdio =
             || outside.is_some_and(|row| holds_at_stdio(snapshot, row, candidate.object));
         let into_container = is_known
@@ -422,7 +451,22 @@ impl Shells {
             has_spoken: has_spoken(snapshot, candidate.object),
             relayed_by_one_liner: one_liner,
             fed_by_starter: self.is_fed_by_starter(snapshot, shell, candidate.inward),
+            fetched: self.is_fetched(snapshot, shell, candidate),
         }
+    }
+
+    /// Whether what comes in comes over a connection of somebody who did not start the interpreter, and what goes out goes
+    /// to who did, over another one to the same peer: an agent's job that runs what it fetches (`curl … | bash`) from where
+    /// the agent gets its jobs, or through the same proxy.
+    fn is_fetched(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> bool {
+        let holder = |search: &Search, hop| search.path(hop).next().map(|hop| hop.table);
+        let starts = |table| {
+            let mut starters = line_of(snapshot, shell.process).skip(1);
+            starters.any(|it| it.files == table && !is_relay(name_of(snapshot, it)))
+        };
+        candidate.out_object != candidate.object
+            && holder(&self.outward, candidate.outward).is_some_and(starts)
+            && !holder(&self.inward, candidate.inward).is_some_and(starts)
     }
 
     /// Whether a process that an interpreter descends from writes its standard input, by a pipe or a pair of sockets,

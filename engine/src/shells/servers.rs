@@ -36,6 +36,10 @@ const FOLDERS: &[&[u8]] = &[
     b"/usr/lib/",
     b"/usr/libexec/",
     b"/usr/local/sbin/",
+    b"/usr/local/bin/",
+    b"/usr/local/lib/",
+    b"/usr/local/libexec/",
+    b"/nix/store/",
 ];
 
 /// Whether a process is a server of logins.

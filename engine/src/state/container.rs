@@ -36,9 +36,9 @@ const UNSEEN_SCANS_MAX: u32 = 8;
 const PENDING_SCANS_MAX: u32 = 8;
 /// The same where all that was seen in it may be its runtime, which is there first.
 const PENDING_OUTSIDE_SCANS_MAX: u32 = 32;
-/// For so many scans more what works in the machine's own places is taken for a runtime that is not done: on a busy
-/// machine that takes its time.
-const WORKING_SCANS_MAX: u32 = 512;
+/// For so long what works in the machine's own places is taken for a runtime that is not done: on a busy machine that takes
+/// its time.
+const WORKING_NS_MAX: i64 = 5_000_000_000;
 
 /// One tracked container.
 #[derive(Debug)]
@@ -62,8 +62,8 @@ pub struct Container {
     replaced: bool,
     /// In how many scans it was seen before it was reported.
     pending_scans: u32,
-    /// In how many of them its runtime was at work.
-    working_scans: u32,
+    /// When it was first seen.
+    begun_ns: i64,
     absent_scans: u32,
     unseen_scans: u32,
     /// Grows with each change of what it is called by.
@@ -164,7 +164,12 @@ impl<'a> ContainerFacts<'a> {
 }
 
 impl Container {
-    fn new(key: ContainerKey, snapshot: &Snapshot, row: &ContainerRow) -> Option<Self> {
+    fn new(
+        key: ContainerKey,
+        snapshot: &Snapshot,
+        row: &ContainerRow,
+        now_ns: i64,
+    ) -> Option<Self> {
         Some(Self {
             key,
             node: row.node,
@@ -176,7 +181,7 @@ impl Container {
             announced: false,
             replaced: false,
             pending_scans: 0,
-            working_scans: 0,
+            begun_ns: now_ns,
             absent_scans: 0,
             unseen_scans: 0,
             version: 0,
@@ -303,8 +308,8 @@ fn of_machine(snapshot: &Snapshot, number: impl Fn(&ProcessRow) -> u32) -> u32 {
     snapshot.processes.iter().map(number).find(|&number| number != 0).unwrap_or(0)
 }
 
-/// Whether all that is in a container has the machine's own namespaces, mounts too, and is busy: as a runtime that makes
-/// it does.
+/// Whether what is in a container has the machine's own namespaces, mounts too, and its first process is busy: as a
+/// runtime that makes it does.
 fn is_runtime_at_work(snapshot: &Snapshot, row: &ContainerRow) -> bool {
     let Some(first) = snapshot.processes.at(row.first) else { return false };
     !row.first_is_inside
@@ -461,7 +466,7 @@ impl Containers {
     pub(super) fn take_in(
         &mut self,
         snapshot: &Snapshot,
-        scan: u32,
+        (scan, now_ns): (u32, i64),
         strings: &mut Strings,
         existing: impl Fn(&ProcessKey) -> bool,
     ) {
@@ -474,7 +479,7 @@ impl Containers {
                 if let Some(id) = self.table.find(&key) {
                     return Some(id);
                 }
-                let mut new = Container::new(key, snapshot, row)?;
+                let mut new = Container::new(key, snapshot, row, now_ns)?;
                 new.announced = existing(&new.first);
                 new.row = index as u32;
                 self.table.insert(new, scan)
@@ -482,12 +487,12 @@ impl Containers {
             self.rows[index] = id;
             let Some(container) = id.and_then(|id| self.table.get_mut(id)) else { continue };
             if container.row == index as u32 {
-                if container.pending_scans >= 2
-                    && container.working_scans < WORKING_SCANS_MAX
-                    && is_runtime_at_work(snapshot, row)
-                {
-                    container.working_scans += 1;
-                } else {
+                // Our clock may be set back.
+                container.begun_ns = container.begun_ns.min(now_ns);
+                let is_being_made = container.pending_scans >= 2
+                    && now_ns - container.begun_ns < WORKING_NS_MAX
+                    && is_runtime_at_work(snapshot, row);
+                if !is_being_made {
                     container.pending_scans = container.pending_scans.saturating_add(1);
                 }
                 container.refresh(snapshot, row, strings);

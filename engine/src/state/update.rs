@@ -40,7 +40,7 @@ impl State {
         self.containers.match_rows(snapshot, self.scan);
         self.let_go(snapshot, whole, now_ns, out);
         self.let_go_of_containers(snapshot, whole.is_some(), now_ns, out);
-        self.take_in_containers(snapshot, quiet);
+        self.take_in_containers(snapshot, quiet, now_ns);
         let mut born = self.take_in(snapshot, quiet, now_ns, files, out);
         self.tell_of_overdue_containers(snapshot, now_ns, out);
         self.group_threads(snapshot);
@@ -291,9 +291,9 @@ impl State {
         }
     }
 
-    fn take_in_containers(&mut self, snapshot: &Snapshot, quiet: bool) {
+    fn take_in_containers(&mut self, snapshot: &Snapshot, quiet: bool, now_ns: i64) {
         let (arrival, late_start) = (self.arrival, self.late_start);
-        self.containers.take_in(snapshot, self.scan, &mut self.strings, |first| {
+        self.containers.take_in(snapshot, (self.scan, now_ns), &mut self.strings, |first| {
             was_there(first.start_boottime, quiet, arrival, late_start)
         });
     }

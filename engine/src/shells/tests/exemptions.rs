@@ -146,8 +146,8 @@ fn who_shares_a_shells_input_does_not_answer_into_it() {
 
 #[test]
 fn a_shell_that_moves_its_descriptors_for_one_command_is_quiet() {
-    // Typed: `exec 3<>/dev/tcp/…; echo GET >&3`; seen while it writes, and while it runs what reads the answer.
-    let machine = |stdio: usize, state: u32| {
+    // Typed: `exec 3<>/dev/tcp/…; echo GET >&3`; seen while it writes, and while it reads the answer.
+    let machine = |stdio: usize, state: u32, sent: u64| {
         let mut machine = Machine::default();
         let tcp = machine.connection(40000, PEER);
         let null = null();
@@ -155,13 +155,90 @@ fn a_shell_that_moves_its_descriptors_for_one_command_is_quiet() {
         files[stdio].1 = &tcp;
         machine.run(20, "bash", "bash", &files);
         machine.world.process(20).state = state;
+        machine.sent = sent;
         machine
     };
+    let long = |watch: &mut Watch, machine: &Machine| -> Vec<String> {
+        (0..60).flat_map(|_| watch.settle(machine)).collect()
+    };
     for stdio in [0, 1] {
-        assert_eq!(Watch::new().settle(&machine(stdio, 0)), [""; 0], "at work");
-        let mut watch = Watch::new();
-        assert_eq!(watch.scan(&machine(stdio, 1)), [""; 0], "seen once");
-        assert_eq!(watch.settle(&Machine::default()), [""; 0], "not again");
-        assert_eq!(Watch::new().settle(&machine(stdio, 1)).len(), 1, "it stays so");
+        assert_eq!(long(&mut Watch::new(), &machine(stdio, 0, 0)), [""; 0], "at work");
+        assert_eq!(Watch::new().settle(&machine(stdio, 1, 0)), [""; 0], "a server's greeting");
+        assert_eq!(long(&mut Watch::new(), &machine(stdio, 1, 5)), [""; 0], "an answer");
+        assert_eq!(long(&mut Watch::new(), &machine(stdio, 1, 0)).len(), 1, "it stays so");
     }
+    // One after the other they are not the same.
+    let mut watch = Watch::new();
+    let turns = (0..60).flat_map(|turn| watch.settle(&machine(turn % 2, 1, 0)));
+    assert_eq!(turns.count(), 0);
+}
+
+#[test]
+fn what_waits_is_not_told_of_later_because_a_clock_was_set_back() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (read, write) = machine.pipe();
+    machine.run(20, "cat", "cat", &[(0, &tcp), (1, &write)]);
+    machine.run(21, "bash", "bash -c x", &[(0, &read), (1, &null()), (5, &tcp)]);
+    let mut watch = Watch::new();
+    watch.now_ns += 3_600_000_000_000;
+    assert_eq!(watch.scan(&machine), [""; 0]);
+    watch.now_ns -= 3_600_000_000_000;
+    assert_eq!(watch.settle(&machine).len(), 1);
+}
+
+#[test]
+fn a_job_that_runs_what_it_fetches_through_its_agents_proxy_is_quiet() {
+    let machine = |ancestor: u32| {
+        let mut machine = Machine::default();
+        let (jobs, fetched) = (machine.connection(40000, PEER), machine.connection(40001, PEER));
+        let (out_read, out_write) = machine.pipe();
+        let (read, write) = machine.pipe();
+        machine.run(20, "runner", "runner", &[(5, &jobs), (6, &out_read)]);
+        machine.run(21, "dash", "sh -e step", &[(0, &null()), (1, &out_write)]);
+        machine.run(22, "curl", "curl x", &[(0, &null()), (1, &write), (5, &fetched)]);
+        machine.run(23, "bash", "bash", &[(0, &read), (1, &out_write)]);
+        for (pid, parent) in [(21, 20), (22, 21), (23, ancestor)] {
+            machine.world.process(pid).parent = parent;
+        }
+        machine
+    };
+    assert_eq!(Watch::new().settle(&machine(21)), [""; 0]);
+    // Two that are nobody's job: `telnet A 1 | sh | telnet A 2`.
+    assert_eq!(Watch::new().settle(&machine(1)).len(), 1);
+}
+
+#[test]
+fn a_port_is_forgotten_at_which_nothing_listens_any_more() {
+    let mut machine = Machine::default();
+    machine.listener(4444);
+    let mut watch = Watch::new();
+    watch.scan(&machine);
+    let mut later = Machine::default();
+    let tcp = later.connection(4444, PEER);
+    later.run(20, "bash", "bash", &[(0, &tcp), (1, &tcp)]);
+    assert_eq!(watch.settle(&later), ["Accepted 4444: 20 in 20 out 20"]);
+    // That it was accepted is known as long as it lasts; then the port is anybody's.
+    (0..2000).for_each(|_| assert_eq!(watch.scan(&later), [""; 0]));
+    (0..2000).for_each(|_| assert_eq!(watch.scan(&Machine::default()), [""; 0]));
+    let mut last = Machine { next: 50, ..Machine::default() };
+    let tcp = last.connection(4444, PEER);
+    last.run(30, "bash", "bash", &[(0, &tcp), (1, &tcp)]);
+    assert_eq!(watch.settle(&last), ["Outbound 4444: 30 in 30 out 30"]);
+}
+
+#[test]
+fn a_relay_with_very_many_descriptors_costs_no_more_than_a_scan_may() {
+    let mut machine = Machine::default();
+    let (shell, relay) = machine.pair();
+    let (one, other) = machine.pair();
+    let mut held: Vec<(u32, &FakeFile)> = vec![(3, &relay), (4, &other)];
+    held.extend((5..400).map(|number| (number, &one)));
+    machine.run(20, "dash", "sh", &[(0, &shell), (1, &shell)]);
+    machine.run(21, "relay", "relay", &held);
+    let many: Vec<(u32, &FakeFile)> = (0..400).map(|number| (number, &other)).collect();
+    machine.run(22, "holder", "holder", &many);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    assert!(watch.shells.graph.steps() < 5_000, "{}", watch.shells.graph.steps());
 }

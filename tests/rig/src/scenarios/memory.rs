@@ -249,6 +249,19 @@ EOF
         "/opt/memory churn # says @act",
     )
     .expect(&[ended()]),
+    runtime(
+        "M11",
+        "a program with 60,000 areas of memory: there is room for them",
+        "act
+         python3 -c '
+import mmap, time
+kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+areas = [mmap.mmap(-1, 4096, kind, mmap.PROT_READ | (i % 2) * mmap.PROT_WRITE) for i in range(60000)]
+assert sum(1 for line in open(\"/proc/self/maps\")) > 60000
+time.sleep(1)' & fact pid $!
+         wait $pid",
+    )
+    .expect(&[ended()]),
     memory("M12", "a program becomes itself again, 200 times", "/opt/memory again 200 # says @act")
         .expect(&[
             ended(),
