@@ -184,7 +184,8 @@ PYTHON
         .act(script!(
             r#"act
             (hold; echo exit; sleep 1) | busybox nc 127.0.0.1 4504 > /dev/null 2>&1 &
-            who shell /bin/sh
+            # It may have been there before anybody connected.
+            await 'shell=$(pgrep -nxf -- /bin/sh)'; fact shell $shell
             await 'at $shell 0 "*/[0-9]"'; grep -q docker/$id /proc/$shell/cgroup
             let_go $shell"#
         ))

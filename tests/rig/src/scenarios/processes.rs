@@ -178,7 +178,7 @@ os._exit(ring < 0)' & fact pid $!
     scenario("P13", "a process in namespaces of its own")
         .act(
             "act
-             unshare -m -u -n -p -f sleep 0.8 & fact parent $!
+             unshare -m -u -n -p -f sleep 2 & fact parent $!
              await 'pid=$(pgrep -P $parent)'; fact pid $pid
              fact mnt $(readlink /proc/$pid/ns/mnt)
              fact net $(readlink /proc/$pid/ns/net)
@@ -187,7 +187,7 @@ os._exit(ring < 0)' & fact pid $!
         )
         .expect(&[ended(&[
             ("process.process_id", "$pid"),
-            ("process.process_command_line_arguments", "sleep 0.8"),
+            ("process.process_command_line_arguments", "sleep 2"),
             ("process.process_mount_points_namespace", "$mnt"),
             ("process.process_network_namespace", "$net"),
             ("process.process_pid_namespace", "$pidns"),
