@@ -4,7 +4,8 @@
 //! ([`Change::WriterClosed`]). Here it is decided whether the content may be another now:
 //!
 //! * Nothing has closed as long as the `struct file` is still there, under another descriptor, in another process, or
-//!   mapped: what children take over from their parents does not count at each child's end.
+//!   mapped: what children take over from their parents does not count at each child's end. What the file was when the
+//!   first of them saw it is remembered until the last one closes: a shell moves its descriptors out of the way.
 //! * The inode is read once more after the closing. If its size or its modification time is another than when the
 //!   descriptor was first seen, or if it was modified between that and the scan before, the content may have changed.
 //!   What changes nothing but the change time (permissions, names) is not told of.
@@ -93,11 +94,22 @@ struct Closing {
     since_ns: i64,
 }
 
+/// An open file of which a descriptor has closed, and others have not.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    file: KernelVa,
+    inode: KernelVa,
+    opened: Opened,
+    is_there: bool,
+}
+
 /// Descriptors that have closed, until it is known what of it.
 #[derive(Debug)]
 pub struct Written {
     wanted: bool,
     closings: Vec<Closing>,
+    /// By address, each once.
+    held: Vec<Held>,
     strings: Strings,
     reader: Reader,
     refused: u64,
@@ -110,6 +122,7 @@ impl Written {
         Self {
             wanted,
             closings: Vec::with_capacity(WAITING_MAX),
+            held: Vec::with_capacity(WAITING_MAX),
             strings: Strings::new(bytes.max(64 * 1024), key),
             reader: Reader::new(ReaderSizes {
                 objects: INODES,
@@ -209,7 +222,11 @@ impl Written {
         self.closings.sort_unstable_by_key(|closing| {
             (closing.file.0, !closing.opened.written, closing.opened.modify_time_ns)
         });
+        self.held.iter_mut().for_each(|held| held.is_there = false);
         for file in snapshot.files.iter() {
+            if let Ok(at) = self.held.binary_search_by_key(&file.address, |held| held.file) {
+                self.held[at].is_there |= self.held[at].inode == file.open.inode;
+            }
             let first = self.closings.partition_point(|closing| closing.file.0 < file.address.0);
             for closing in &mut self.closings[first..] {
                 if closing.file != file.address {
@@ -217,9 +234,18 @@ impl Written {
                 }
                 if closing.stage == Stage::New && closing.inode == file.open.inode {
                     closing.stage = Stage::Over;
+                    hold(&mut self.held, closing);
                 }
             }
         }
+        for closing in self.closings.iter_mut().filter(|closing| closing.stage == Stage::New) {
+            let held = self.held.binary_search_by_key(&closing.file, |held| held.file);
+            let held = held.ok().map(|at| self.held[at]);
+            if let Some(held) = held.filter(|held| held.inode == closing.inode) {
+                closing.opened = held.opened;
+            }
+        }
+        self.held.retain(|held| held.is_there);
         // Of several descriptors of one file, closed at once, one tells of it: whoever saw it longest unchanged.
         let mut at = 0;
         while at < self.closings.len() {
@@ -267,6 +293,19 @@ impl Written {
             // A packed inode that finds no room in an empty reader cannot be.
             done = at.max(done + 1);
         }
+    }
+}
+
+/// Remembers what a file was when a descriptor was first seen that has closed, while others have not. The first one to
+/// close says it; where there is no room, each speaks for itself.
+fn hold(all: &mut Vec<Held>, closing: &Closing) {
+    let Closing { file, inode, opened, .. } = *closing;
+    let held = Held { file, inode, opened, is_there: true };
+    match all.binary_search_by_key(&file, |held| held.file) {
+        Ok(at) if all[at].inode != inode => all[at] = held,
+        Ok(_) => {}
+        Err(at) if all.len() < all.capacity() => all.insert(at, held),
+        Err(_) => {}
     }
 }
 
@@ -330,5 +369,65 @@ impl Closing {
             since_ns: self.since_ns,
         };
         out.content_changed(scene, &change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_decoders::kernel::file::OpenFile;
+
+    use super::*;
+    use crate::state::tests::world::empty;
+    use crate::walk::FileRow;
+
+    fn closing(file: u64, size: u64, written: bool) -> Closing {
+        Closing {
+            stage: Stage::New,
+            process: KeptProcess::default(),
+            index: 7,
+            name: None,
+            open: None,
+            close_on_exec: false,
+            attributes: InodeFacts::default(),
+            opened: Opened { size, modify_time_ns: 5, written },
+            file: KernelVa(file),
+            inode: KernelVa(0x9000),
+            since_ns: 0,
+        }
+    }
+
+    /// A scan that shows these open files.
+    fn scan(files: &[u64]) -> Snapshot {
+        let mut snapshot = empty(&Limits::default());
+        for &file in files {
+            let open = OpenFile { inode: KernelVa(0x9000), ..OpenFile::default() };
+            let row = FileRow { address: KernelVa(file), open, ..FileRow::default() };
+            snapshot.files.push(row).unwrap();
+        }
+        snapshot
+    }
+
+    #[test]
+    fn the_last_descriptor_to_close_speaks_for_the_first_to_see_the_file() {
+        let mut written = Written::new(&Limits::default(), true, 1);
+        // A shell moves its descriptor out of the way: the file is still open.
+        written.closings.push(closing(0x1000, 4, true));
+        written.drop_open(&scan(&[0x1000, 0x2000]));
+        assert_eq!(written.closings[0].stage, Stage::Over);
+        written.closings.clear();
+        // Others close meanwhile.
+        written.closings.push(closing(0x3000, 1, false));
+        written.drop_open(&scan(&[0x1000, 0x2000]));
+        assert_eq!(written.closings[0].opened.size, 1);
+        written.closings.clear();
+        // Then the last one closes, which has seen nothing but what is there.
+        written.closings.push(closing(0x1000, 9, false));
+        written.drop_open(&scan(&[0x2000]));
+        assert_eq!(written.closings[0].stage, Stage::New);
+        assert_eq!(
+            written.closings[0].opened,
+            Opened { size: 4, modify_time_ns: 5, written: true }
+        );
+        assert_eq!(written.held.len(), 0);
     }
 }
