@@ -303,9 +303,8 @@ fn hold(all: &mut Vec<Held>, closing: &Closing) {
     let held = Held { file, inode, opened, is_there: true };
     match all.binary_search_by_key(&file, |held| held.file) {
         Ok(at) if all[at].inode != inode => all[at] = held,
-        Ok(_) => {}
         Err(at) if all.len() < all.capacity() => all.insert(at, held),
-        Err(_) => {}
+        Ok(_) | Err(_) => {}
     }
 }
 
