@@ -442,7 +442,8 @@ import socket, time
 server = socket.create_server((\"\", 4420))
 for _ in range(10):
     connection, _ = server.accept()
-    connection.sendall(b\"sleep 0.1; exit\\n\")' > /dev/null 2>&1 &
+    connection.sendall(b\"sleep 0.1; exit\\n\")
+connection.recv(1)' > /dev/null 2>&1 &
              await 'grep -q :1144.*:0000.0A /proc/net/tcp'"
         ))
         .act(script!(
