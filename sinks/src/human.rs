@@ -117,7 +117,7 @@ fn details(details: &Details<'_>, out: &mut JsonWriter<'_>) -> Written {
             shown_if(last.map(|command| &command.command_line), out)
         }
         Details::ReverseShell(shell) => {
-            for (index, process) in shell.process_list.0.iter().enumerate() {
+            for (index, process) in shell.process_list.items().iter().enumerate() {
                 if index > 0 {
                     out.raw(b" <- ")?;
                 }

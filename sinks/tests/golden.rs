@@ -92,10 +92,10 @@ fn reverse_shell_detected() {
     let (descriptors, connections) = ([stdin_socket()], [connection()]);
     let processes = [ShellProcess {
         process: Flat(bash()),
-        file_descriptor_list: Wrapped(&descriptors),
-        network_connection_list: Wrapped(&connections),
+        file_descriptor_list: Wrapped::new(&descriptors),
+        network_connection_list: Wrapped::new(&connections),
     }];
-    let shell = ReverseShellDetails { process_list: Wrapped(&processes) };
+    let shell = ReverseShellDetails { process_list: Wrapped::new(&processes) };
     let detection = shell_detection();
     let record = Record {
         detection: Some(&detection),

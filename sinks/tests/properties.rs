@@ -144,10 +144,10 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
     let (descriptors, connections) = ([descriptor; 3], [connection; 2]);
     let chain = [ShellProcess {
         process: Flat(process),
-        file_descriptor_list: Wrapped(&descriptors),
-        network_connection_list: Wrapped(&connections),
+        file_descriptor_list: Wrapped::new(&descriptors),
+        network_connection_list: Wrapped::new(&connections),
     }; 4];
-    let shell = ReverseShellDetails { process_list: Wrapped(&chain) };
+    let shell = ReverseShellDetails { process_list: Wrapped::new(&chain) };
     let system = SystemActivityDetails {
         reason: text,
         limit: Some("vmas"),
@@ -246,6 +246,32 @@ fn a_list_that_is_too_long_is_cut_and_says_so_while_the_rest_stays_whole() {
     assert!(kept.iter().enumerate().all(|(index, id)| *id == index));
     assert_eq!(value["activity_data"]["process_details"].get("truncated"), None);
     assert_eq!(value["activity_data"]["process_details"]["process_name"], "bash");
+}
+
+#[test]
+fn a_chain_of_which_something_is_missing_says_where() {
+    let descriptors = [stdin_socket()];
+    let process = |is_cut| ShellProcess {
+        process: Flat(bash()),
+        file_descriptor_list: Wrapped::cut_if(&descriptors, is_cut),
+        network_connection_list: Wrapped::default(),
+    };
+    let detection = shell_detection();
+    let truncated = |chain: &[ShellProcess<'_>], is_cut| {
+        let shell = ReverseShellDetails { process_list: Wrapped::cut_if(chain, is_cut) };
+        let record = Record {
+            detection: Some(&detection),
+            ..Record::new(Activity::ReverseShellDetected, Details::ReverseShell(&shell))
+        };
+        let value = written(&web_1_header(), &record);
+        let details = &value["activity_data"]["reverse_shell_details"];
+        let list = details["process_list"].as_array().unwrap();
+        let of_processes: Vec<_> =
+            list.iter().map(|process| process["process_details"]["truncated"] == true).collect();
+        (details["truncated"] == true, of_processes)
+    };
+    assert_eq!(truncated(&[process(false), process(true)], false), (false, vec![false, true]));
+    assert_eq!(truncated(&[process(false)], true), (true, vec![false]));
 }
 
 #[test]

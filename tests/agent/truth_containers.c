@@ -265,7 +265,8 @@ static void count_process(int pid, int folder)
 	    !find(folder, path, &claim))
 		return;
 	int depth = split(path, names);
-	bool inside = has_own(folder, "ns/mnt"), more = true;
+	/* A runtime's own processes may have one of them. */
+	bool inside = has_own(folder, "ns/pid") && has_own(folder, "ns/mnt"), more = true;
 
 	while (more && (!inner || !claim.plain)) {
 		struct container *one = container_at(names, &claim);

@@ -48,6 +48,11 @@ void workload_settled(void)
 	if (report_fd < 0)
 		return;
 	workload_note(SETTLED);
+	workload_leave_it_to_other();
+}
+
+void workload_leave_it_to_other(void)
+{
 	close(report_fd);
 	report_fd = -1;
 }

@@ -15,6 +15,8 @@ pid_t workload_start(const char *name, workload *run, void *argument);
 void workload_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* For a workload: all is as it shall be (implied when `run` returns, or executes a program). */
 void workload_settled(void);
+/* For a workload of two processes: the other one says so. */
+void workload_leave_it_to_other(void);
 /* Notes `what` with errno where a call failed; gives its result back. */
 int workload_check(int result, const char *what);
 /* Sleeps for ever. */

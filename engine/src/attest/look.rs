@@ -107,7 +107,7 @@ impl Attest {
         key: ProgramKey,
     ) -> Option<RowId> {
         let snapshot = scene.snapshot;
-        let parent_row = process_by_pid(snapshot, row.parent_pid);
+        let parent_row = snapshot.process_by_pid(row.parent_pid);
         let container = snapshot.container_of(row);
         let parents = parent_row.and_then(|parent| snapshot.container_of(parent));
         let is_from_outside = container.is_some() && parent_row.is_some() && parents != container;
@@ -367,7 +367,7 @@ impl Attest {
         program: &Program,
         file: &FileIdentity,
     ) -> bool {
-        let parent = process_by_pid(snapshot, row.parent_pid);
+        let parent = snapshot.process_by_pid(row.parent_pid);
         let Some(parent) = parent.and_then(|parent| self.program_of(snapshot, parent)) else {
             return false;
         };
@@ -390,20 +390,9 @@ impl Program {
     }
 }
 
-/// A process of the scan by its number.
-fn process_by_pid(snapshot: &Snapshot, process_id: u32) -> Option<&ProcessRow> {
-    let pid = |index: u32| {
-        let process = snapshot.processes.at(index)?;
-        Some(snapshot.leader(process)?.task.tgid)
-    };
-    let at = snapshot.by_pid.partition_point(|&index| pid(index) < Some(process_id));
-    let &index = snapshot.by_pid.get(at)?;
-    (pid(index) == Some(process_id)).then(|| snapshot.processes.at(index)).flatten()
-}
-
 /// Whether a process sees the same mounts as process 1.
 fn shares_first_namespace(snapshot: &Snapshot, row: &ProcessRow) -> bool {
-    let first = process_by_pid(snapshot, 1).map_or(0, |first| first.mount_namespace);
+    let first = snapshot.init().map_or(0, |first| first.mount_namespace);
     first != 0 && row.mount_namespace == first
 }
 

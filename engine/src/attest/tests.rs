@@ -123,12 +123,7 @@ impl Watch {
         self.now_ns += 10_000_000;
         let quiet = &mut |_: &Scene<'_>, _: &Change<'_>| ();
         self.state.update(&self.snapshot, self.now_ns, quiet);
-        let scene = Scene {
-            snapshot: &self.snapshot,
-            containers: self.state.containers(),
-            strings: self.state.strings(),
-            now_ns: self.now_ns,
-        };
+        let scene = self.state.scene(&self.snapshot, self.now_ns);
         let mut told = Vec::new();
         let out = &mut |_: &Scene<'_>, alert: &Alert<'_>| told.push(line(alert));
         self.attest.update(&scene, &self.state, &mut self.files, out);

@@ -116,7 +116,7 @@ fn read_range<S: MemorySource>(
     }
     let is_end =
         words.int(Word::Length).is_none_or(|length| length as usize == first as usize + wanted);
-    if is_end && places[wanted] != 0 {
+    if is_end && places[wanted] != 0 || is_being_shifted(&places[..wanted]) {
         return None;
     }
     memory.clear();
@@ -134,6 +134,17 @@ fn read_range<S: MemorySource>(
         keys.push(xxh3_64_with_seed(&bytes, key) as u32);
     }
     Some(())
+}
+
+/// Whether the places of a list's entries are just being moved, one by one, towards its beginning: as `stifle_history`
+/// (readline's history.c) does when `HISTSIZE` shrinks, `remove_history`, and `add_history` to a full list. Until its length
+/// is set, entries stand there twice, or not at all.
+fn is_being_shifted(places: &[u64]) -> bool {
+    let mut sorted = [0; KEPT_MAX];
+    let Some(sorted) = sorted.get_mut(..places.len()) else { return true };
+    sorted.copy_from_slice(places);
+    sorted.sort_unstable();
+    sorted.first() == Some(&0) || sorted.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// Reads the texts of some entries, up to [`TEXTS`], and hands each with its time to `out`; stops at the first that could
@@ -259,4 +270,38 @@ pub fn remembered<S: MemorySource>(
 /// About how many bytes it takes to remember a command.
 const fn size_of(line: &[u8]) -> usize {
     line.len() + core::mem::size_of::<Remembered>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shifts the entries from `from` on to `to`, as readline does, and shows the list before each step and after the last.
+    fn shift(list: &mut [u64], (from, to): (usize, usize), mut look: impl FnMut(&[u64])) {
+        for step in 0..list.len() - from {
+            look(list);
+            list[to + step] = list[from + step];
+        }
+        look(list);
+    }
+
+    #[test]
+    fn a_list_is_not_believed_while_it_is_being_shifted() {
+        for length in 1..12 {
+            for from in 1..=length {
+                for to in 0..from {
+                    // Behind the last there is a null pointer, which is moved along with them.
+                    let mut list: Vec<u64> = (1..=length as u64).chain([0]).collect();
+                    let mut steps = 0;
+                    shift(&mut list, (from, to), |list| {
+                        steps += 1;
+                        let seen = is_being_shifted(&list[..length]);
+                        assert_eq!(seen, steps > 1, "{list:?}, {from} to {to}");
+                    });
+                    assert_eq!(steps, length - from + 2);
+                    assert!(!is_being_shifted(&list[..length - (from - to)]), "{list:?}");
+                }
+            }
+        }
+    }
 }

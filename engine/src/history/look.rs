@@ -3,7 +3,7 @@
 use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash::{has_option, wants_more};
 
-use super::changes::{Changed, KEPT_MAX, List, compare};
+use super::changes::{Aligned, Changed, KEPT_MAX, List, Meanwhile, compare};
 use super::list;
 use super::memory::Memory;
 use super::shell::{Cleared, Known, LastCommand, Shell, Ways};
@@ -160,12 +160,14 @@ impl History {
         let room = &mut self.keys[place..place + KEPT_MAX];
         let new = List { length, base, most, keys: &self.list.keys };
         let commands = words.int(Word::CommandNumber);
-        let (added, cleared) = match &shell.known {
+        // How many of the last are new, and how many of these are told of, the first of them.
+        let (added, told_max, cleared) = match &shell.known {
             None => {
                 let typed =
                     words.int(Word::SessionLines).and_then(|typed| usize::try_from(typed).ok());
                 let typed = typed.unwrap_or(0);
-                (if shell.is_new { typed.min(self.list.keys.len()) } else { 0 }, None)
+                let added = if shell.is_new { typed.min(self.list.keys.len()) } else { 0 };
+                (added, added, None)
             }
             Some(known) => {
                 let keys = &room[..known.keys];
@@ -173,16 +175,36 @@ impl History {
                 let replaces = shell.values[CONTROL].text().is_some_and(|control| {
                     control.split(|&byte| byte == b':').any(|word| word == b"erasedups")
                 });
-                let Changed { added, cleared } = compare(&old, &new, replaces);
                 let run = commands.zip(known.commands).map(|(new, old)| new.wrapping_sub(old));
-                let run = run.and_then(|run| usize::try_from(run).ok()).unwrap_or(TYPED_MAX);
-                let typed = run + known.lines.max(words.begun_or_run()).max(1) as usize;
+                let run = run.and_then(|run| usize::try_from(run).ok());
+                let aligned = Aligned::of(old.keys, new.keys);
+                let is_same_text = aligned.in_place_of_last(&new).is_some_and(|index| {
+                    let last = shell.last.map(|last| self.strings.get(last.line));
+                    let mut is_same = false;
+                    let (limit, text) = (self.text_bytes, &mut self.text);
+                    let one = index..index + 1;
+                    list::texts(&mut memory, &self.list, one, limit, text, |line, _| {
+                        is_same = Some(line) == last;
+                    });
+                    is_same
+                });
+                let has_no_size = shell.values[SIZE].text().and_then(number) == Some(0);
+                let meanwhile = Meanwhile { replaces, has_no_size, run, is_same_text };
+                let Changed { added, cleared } = compare(&old, &new, &aligned, &meanwhile);
+                let lines = known.lines.max(words.begun_or_run()).max(1) as usize;
+                let typed = run.unwrap_or(TYPED_MAX) + lines;
+                let is_as_long = new.length >= old.length || new.is_full();
                 match cleared {
-                    // What is all another and yet as long was read from the file once more (`history -c; history -r`).
-                    Some(Clearing::All { .. }) if added > typed => (run.min(added), None),
-                    // More than can have been typed was read from a file (`history -r`).
-                    _ if added > typed => (0, cleared),
-                    _ => (added, cleared),
+                    // What is all another and yet as long was read from the file once more (`history -c; history -r`): at its end
+                    // is what was typed last.
+                    Some(Clearing::All { .. }) if added > typed && is_as_long => {
+                        let added = run.unwrap_or(TYPED_MAX).min(added);
+                        (added, added, None)
+                    }
+                    Some(Clearing::All { .. }) if added > typed => (added, 0, cleared),
+                    // More than can have been typed was read from a file (`history -r`), behind what was typed.
+                    _ if added > typed => (added, run.unwrap_or(0).min(added), cleared),
+                    _ => (added, added, cleared),
                 }
             }
         };
@@ -203,13 +225,14 @@ impl History {
             self.tell(shell, telling, What::Cleared(how), (before.since_ns, 2));
         }
         let end = self.list.keys.len();
+        let told_end = end - added + told_max;
         let reader = &mut self.reader;
         let mut memory = Memory { source, reader, space: &kernel.space, root: shell.root };
         let may_wait = shell.data.is_some() && !shell.has_waited(self.scan);
         let mut is_waiting = false;
         let told = {
             let mut first = end - added;
-            let most = first + added.min(COMMANDS_A_SCAN);
+            let most = first + told_max.min(COMMANDS_A_SCAN);
             while first < most {
                 // Each text is told of as it is read.
                 let mut waits = false;
@@ -253,7 +276,7 @@ impl History {
             }
             first
         };
-        let is_behind = told < end && added > 0 && !is_waiting;
+        let is_behind = told < told_end && told_max > 0 && !is_waiting;
         shell.waits_since = is_waiting.then(|| shell.waits_since.unwrap_or(self.scan));
         shell.tries = if is_behind && told == end - added { shell.tries + 1 } else { 0 };
         let keys = if is_behind && shell.tries >= TRIES_MAX {

@@ -63,8 +63,11 @@ const FILES_A_SCAN: u32 = 4;
 const LISTS_A_SCAN: u32 = 16;
 /// A program of which not all could be read is looked at again after so many scans, and after twice as many each time.
 const LATER_SCANS: u32 = 4;
-/// So often that is doubled.
-const LATER_DOUBLINGS: u8 = 6;
+/// So often that is doubled, of a program that may be a bash: pages of which nothing was used yet are not in a process's memory,
+/// and come with the first command.
+const LATER_DOUBLINGS: u8 = 3;
+/// And of one that has nothing that a bash has.
+const SILENT_DOUBLINGS: u8 = 6;
 /// A file is taken for no bash when so many processes of it had nothing in their memory that one has: a single one may be slow
 /// or stopped.
 const SILENT_PROCESSES: u8 = 4;
@@ -357,7 +360,8 @@ impl History {
         (is_new, attempts): (bool, u8),
         files_left: &mut u32,
     ) -> Option<Program> {
-        let later = Program::Later(self.scan.wrapping_add(wait_after(attempts)));
+        let after = |scans| Program::Later(self.scan.wrapping_add(scans));
+        let later = after(wait_after(attempts, LATER_DOUBLINGS));
         let Some(file) = executable_of(snapshot, row) else { return Some(later) };
         let root = kernel.space.linear(mm.pgd).unwrap_or_default();
         let known = self.files.iter().find(|known| known.file == file && known.is_certain());
@@ -376,7 +380,9 @@ impl History {
                 let mut memory = Memory { source, reader, space: &kernel.space, root };
                 let found = match locate(&mut memory, snapshot, mm, &mut self.pointers) {
                     Verdict::Later => return Some(later),
-                    Verdict::Silent if attempts < SILENT_ATTEMPTS => return Some(later),
+                    Verdict::Silent if attempts < SILENT_ATTEMPTS => {
+                        return Some(after(wait_after(attempts, SILENT_DOUBLINGS)));
+                    }
                     Verdict::Silent => {
                         self.note_silent(file);
                         return Some(Program::Other);
@@ -449,7 +455,8 @@ impl History {
             && looked.process == Some(process)
         {
             // It may be typed into later on, if it has only just begun.
-            looked.program = Program::Later(scan.wrapping_add(wait_after(looked.attempts)));
+            let wait = wait_after(looked.attempts, SILENT_DOUBLINGS);
+            looked.program = Program::Later(scan.wrapping_add(wait));
             looked.is_new &= !is_known;
         }
         forget(&mut self.shells, &mut self.strings, at as u32);
@@ -484,8 +491,8 @@ impl KnownFile {
 }
 
 /// After how many scans a program is looked at again that was looked at so often in vain.
-fn wait_after(attempts: u8) -> u32 {
-    LATER_SCANS << attempts.min(LATER_DOUBLINGS)
+fn wait_after(attempts: u8, doublings: u8) -> u32 {
+    LATER_SCANS << attempts.min(doublings)
 }
 
 /// Whether a place is still that of this process's shell.
@@ -521,8 +528,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_looked_at_ever_more_seldom() {
-        assert_eq!(wait_after(0), LATER_SCANS);
-        assert_eq!(wait_after(3), 8 * LATER_SCANS);
-        assert_eq!(wait_after(u8::MAX), LATER_SCANS << LATER_DOUBLINGS);
+        assert_eq!(wait_after(0, SILENT_DOUBLINGS), LATER_SCANS);
+        assert_eq!(wait_after(3, SILENT_DOUBLINGS), 8 * LATER_SCANS);
+        assert_eq!(wait_after(u8::MAX, LATER_DOUBLINGS), LATER_SCANS << LATER_DOUBLINGS);
     }
 }

@@ -1,5 +1,6 @@
 //! What lies around an area whose permissions changed, out of the scan and the process's own memory.
 
+use core::cell::Cell;
 use core::ops::Range;
 
 use panoptes_decoders::kernel::vm_area_struct::{
@@ -33,6 +34,8 @@ pub(super) struct Surroundings<'a, S> {
     pub(super) generators: &'a mut Generators,
     pub(super) source: &'a mut S,
     pub(super) kernel: &'a Kernel,
+    /// How many areas may still be looked at for it, about.
+    pub(super) steps_left: &'a mut u32,
 }
 
 impl<'a, S: MemorySource> Surroundings<'a, S> {
@@ -43,16 +46,14 @@ impl<'a, S: MemorySource> Surroundings<'a, S> {
         Some((areas, at))
     }
 
+    /// Counts areas that are looked at.
+    fn spend(&mut self, areas: usize) {
+        *self.steps_left = self.steps_left.saturating_sub(u32::try_from(areas).unwrap_or(u32::MAX));
+    }
+
     fn parent(&self) -> Option<&'a MmRow> {
-        let snapshot = self.snapshot;
-        let pid = |index: u32| {
-            let process = snapshot.processes.at(index)?;
-            Some(snapshot.leader(process)?.task.tgid)
-        };
-        let wanted = Some(self.parent_pid);
-        let at = snapshot.by_pid.partition_point(|&index| pid(index) < wanted);
-        let index = snapshot.by_pid.get(at).copied().filter(|&index| pid(index) == wanted)?;
-        snapshot.mms.at(snapshot.processes.at(index)?.mm)
+        let parent = self.snapshot.process_by_pid(self.parent_pid)?;
+        self.snapshot.mms.at(parent.mm)
     }
 }
 
@@ -76,13 +77,17 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
             return false;
         }
         let first = at.saturating_sub(NEIGHBOURS_MAX);
+        let looked_at = Cell::new(0);
+        let count = || looked_at.set(looked_at.get() + 1);
         let below = areas[first..at].iter().rev().scan(areas[at].vma.start, |start, row| {
+            count();
             let touches = row.vma.end == *start && is_kept_free(row);
             *start = row.vma.start;
             touches.then_some(row)
         });
         let above =
             areas[at + 1..].iter().take(NEIGHBOURS_MAX).scan(areas[at].vma.end, |end, row| {
+                count();
                 let touches = row.vma.start == *end && is_kept_free(row);
                 *end = row.vma.end;
                 touches.then_some(row)
@@ -96,25 +101,30 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
             return false;
         }
         let mut bytes = 0_u64;
-        below.chain(above).any(|row| {
+        let is_much = below.chain(above).any(|row| {
             bytes = bytes.saturating_add(row.vma.end - row.vma.start);
             bytes >= RESERVED_BYTES
-        })
+        });
+        self.spend(looked_at.get());
+        is_much
     }
 
     fn has_generator(&mut self) -> bool {
         let (Some(mm), Some((areas, _))) = (self.mm, self.areas()) else { return false };
+        self.spend(areas.len());
         let Self { programs, generators, source, kernel, snapshot, .. } = self;
         generators.is_among(programs, *source, kernel, snapshot, mm, areas)
     }
 
     fn file_says(&mut self) -> Says {
         let (Some(mm), Some((areas, at))) = (self.mm, self.areas()) else { return Says::Unknown };
+        self.spend(areas.len());
         self.programs.says(self.source, self.kernel, mm, areas, at)
     }
 
     fn wants_executable_stack(&mut self) -> bool {
         let (Some(mm), Some((areas, _))) = (self.mm, self.areas()) else { return false };
+        self.spend(areas.len());
         self.programs.wants_executable_stack(self.source, self.kernel, mm, areas)
     }
 }

@@ -20,7 +20,7 @@ use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 const SYMBOLS: [&str; 2] = ["__jit_debug_register_code", "luaJIT_setmode"];
 /// Longest of their names with its NUL.
 const NAME_BYTES_MAX: u64 = 32;
-/// Most files of one process that are searched.
+/// Most files of one process that are searched each time; what is known by then is not.
 const FILES_MAX: usize = 64;
 /// Symbols of one chain that are looked at.
 const CHAIN: u32 = 64;
@@ -74,16 +74,16 @@ impl Generators {
                 continue;
             }
             last = row.vma.file;
-            files += 1;
-            if files > FILES_MAX {
-                return false;
-            }
             let Some(mut file) = identity(snapshot, row) else { continue };
             let known = self.known.iter().find(|known| {
                 known.inode == file.inode
                     && known.number == file.number
                     && known.modify_time_ns == file.modify_time_ns
             });
+            files += usize::from(known.is_none());
+            if files > FILES_MAX {
+                return false;
+            }
             let is_generator = known.map(|known| known.is_generator).or_else(|| {
                 let mut object = Object { programs, source, kernel, mm };
                 file.is_generator = object.defines(first.vma.start)?;

@@ -39,6 +39,8 @@ use rule::{Backing, Direction, Seen, Verdict, judge};
 
 /// Most findings of one program, added and removed each.
 const FINDINGS_MAX: u8 = 8;
+/// Most areas that are looked at around changes in one scan, about: of one process, and of all.
+const STEPS_MAX: (u32, u32) = (1 << 18, 1 << 20);
 /// For how many programs that is counted.
 const PROGRAMS: usize = 1024;
 
@@ -87,6 +89,10 @@ pub struct Permissions {
     told: Vec<Told>,
     /// Which entry gives way when all are taken.
     next: usize,
+    /// How many areas may still be looked at in this scan, and for the process whose changes came last.
+    steps_left: u32,
+    of_process: Option<(ProcessKey, u32)>,
+    refused: u64,
 }
 
 impl Permissions {
@@ -98,7 +104,21 @@ impl Permissions {
             generators: Generators::new(),
             told: Vec::with_capacity(PROGRAMS),
             next: 0,
+            steps_left: STEPS_MAX.1,
+            of_process: None,
+            refused: 0,
         }
+    }
+
+    /// Begins to judge the changes of another scan.
+    pub fn begin_scan(&mut self) {
+        self.steps_left = STEPS_MAX.1;
+        self.of_process = None;
+    }
+
+    /// How many changes were not judged, because there was more around them than one scan looks at.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Judges a change, if it is one of the right to execute.
@@ -118,8 +138,14 @@ impl Permissions {
         };
         let seen = seen(&area, before.as_ref())?;
         let told = self.told_of(process).and_then(|at| self.told.get(at));
+        let steps = match self.of_process {
+            Some((key, left)) if key == process.key => left,
+            _ => STEPS_MAX.0,
+        };
+        let steps = steps.min(self.steps_left);
+        self.refused += u64::from(steps == 0);
         // Whoever changes very much costs no more than what is told of it.
-        if told.is_some_and(|told| told.count(seen.direction) >= FINDINGS_MAX) {
+        if steps == 0 || told.is_some_and(|told| told.count(seen.direction) >= FINDINGS_MAX) {
             let verdict = Verdict::Quiet(rule::Why::Enough);
             let (direction, backing) = (seen.direction, seen.backing);
             return Some(Judged {
@@ -135,6 +161,7 @@ impl Permissions {
         let seen = Seen { is_known: told.is_some(), ..seen };
         let part = before.map_or(area.start..area.end, |before| before.start..before.end);
         let row = scene.snapshot.processes.at(process.row());
+        let mut left = steps;
         let mut around = Surroundings {
             snapshot: scene.snapshot,
             parent_pid: row.map_or(0, |row| row.parent_pid),
@@ -145,8 +172,11 @@ impl Permissions {
             generators: &mut self.generators,
             source,
             kernel,
+            steps_left: &mut left,
         };
         let verdict = judge(&seen, &mut around);
+        self.steps_left = self.steps_left.saturating_sub(steps - left);
+        self.of_process = Some((process.key, left));
         let is_last = matches!(verdict, Verdict::Told(_))
             && self.count(process, seen.direction) == FINDINGS_MAX;
         let (direction, backing) = (seen.direction, seen.backing);

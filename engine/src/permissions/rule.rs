@@ -134,7 +134,7 @@ pub enum Why {
     Closed,
     /// The file does not say that it was text.
     NotText,
-    /// More of the same program was told of than anybody reads.
+    /// More of the same program was told of than anybody reads, or there is more around its changes than one scan looks at.
     Enough,
 }
 

@@ -8,6 +8,7 @@ use panoptes_decoders::source::{MemorySource, Outcome, Request};
 
 use super::rule::{Verdict, What, Why};
 use super::{FINDINGS_MAX, Permissions};
+use crate::limits::Limits;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X, empty};
 use crate::state::{Change, Scene, Settings, State};
@@ -37,9 +38,13 @@ struct Watch {
 
 impl Watch {
     fn after(world: &World) -> Self {
+        Self::with(&limits(), world)
+    }
+
+    fn with(limits: &Limits, world: &World) -> Self {
         let mut watch = Self {
-            state: State::new(&limits(), Settings::default(), 7),
-            snapshot: empty(&limits()),
+            state: State::new(limits, Settings::default(), 7),
+            snapshot: empty(limits),
             permissions: Permissions::new(),
             now_ns: 1_795_159_906_905_224_659,
         };
@@ -54,6 +59,7 @@ impl Watch {
         let kernel = Kernel::default();
         let mut told = Vec::new();
         let permissions = &mut self.permissions;
+        permissions.begin_scan();
         self.state.update(
             &self.snapshot,
             self.now_ns,
@@ -107,6 +113,33 @@ fn memory_that_was_written_and_can_be_executed() {
     let back = buffer.written(PAGES);
     let taken_back = Verdict::Told(What::TakenBack);
     assert_eq!(watch.scan(&with_areas(&[back])), [(200, 0x20_1000, 0x20_2000, taken_back)]);
+}
+
+#[test]
+fn whoever_changes_very_much_costs_a_scan_no_more_than_so_much() {
+    const COUNT: u64 = 1000;
+    let library = library();
+    let areas = |flags| {
+        let start = |at| 0x1000_0000 + at * 0x2000;
+        let area = |at| FakeArea::of_file(start(at), start(at) + 0x1000, flags, &library);
+        (0..COUNT).map(area).collect::<Vec<_>>()
+    };
+    let other = |flags| {
+        let mut process = FakeProcess::new(300);
+        process.areas = vec![memory(0x20_0000, 0x20_8000, flags).written(PAGES)];
+        process
+    };
+    let limits = Limits { vmas: 2 * COUNT as u32, ..limits() };
+    let mut watch = Watch::with(&limits, &with_areas(&areas(R | X)).with(other(R | W)));
+    let told = watch.scan(&with_areas(&areas(R | W)).with(other(R | X)));
+    let not_judged = told.iter().filter(|told| told.3 == Verdict::Quiet(Why::Enough)).count();
+    let judged = (super::STEPS_MAX.0 as usize).div_ceil(COUNT as usize);
+    assert_eq!((told.len(), not_judged), (COUNT as usize + 1, COUNT as usize - judged));
+    assert_eq!(watch.permissions.refused(), not_judged as u64);
+    // Another process's are judged none the less, and all are in the next scan.
+    assert!(told.contains(&(300, 0x20_0000, 0x20_8000, WRITTEN)));
+    let told = watch.scan(&with_areas(&areas(R | W)).with(other(R | W)));
+    assert_eq!(told.len(), 1);
 }
 
 #[test]

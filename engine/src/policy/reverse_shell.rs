@@ -50,13 +50,16 @@ impl ReverseShells for Reporter<'_> {
                 descriptors.push(describe::file_descriptor(descriptor));
             }
             for connection in member.connections.iter().take(addresses.remaining_capacity()) {
-                addresses.push(InterfaceAddresses::of_connection(interfaces, connection));
+                addresses.push(InterfaceAddresses::of_connection(interfaces, &connection.facts));
             }
         }
         let mut connections = ArrayVec::<NetworkConnectionDetails<'_>, CONNECTIONS_MAX>::new();
         let all = finding.members.iter().flat_map(|member| member.connections);
         for (connection, address) in all.zip(&addresses) {
-            connections.push(describe::network_connection(connection, address.as_ref()));
+            let mut details = describe::network_connection(&connection.facts, address.as_ref());
+            details.tcp_connection_creation_time_iso_8601_ns =
+                connection.first_seen_ns.map(Timestamp::from_ns);
+            connections.push(details);
         }
         let mut processes = ArrayVec::<ShellProcess<'_>, PROCESSES_MAX>::new();
         let (mut descriptor, mut connection) = (0, 0);
@@ -66,8 +69,11 @@ impl ReverseShells for Reporter<'_> {
             (descriptor, connection) = (held.end, of.end);
             processes.push(ShellProcess {
                 process: Flat(describe::process(&member.process, machine.tsc_khz)),
-                file_descriptor_list: Wrapped(descriptors.get(held).unwrap_or_default()),
-                network_connection_list: Wrapped(connections.get(of).unwrap_or_default()),
+                file_descriptor_list: Wrapped::cut_if(
+                    descriptors.get(held).unwrap_or_default(),
+                    member.is_cut,
+                ),
+                network_connection_list: Wrapped::new(connections.get(of).unwrap_or_default()),
             });
         }
         let mut reason = ArrayString::<REASON_BYTES>::new();
@@ -82,7 +88,8 @@ impl ReverseShells for Reporter<'_> {
             first_seen: Some(Timestamp::from_ns(finding.since_ns)),
             scans_confirmed: Some(finding.scans),
         };
-        let details = ReverseShellDetails { process_list: Wrapped(&processes) };
+        let details =
+            ReverseShellDetails { process_list: Wrapped::cut_if(&processes, finding.is_cut) };
         let mut record = Record::new(activity, Details::ReverseShell(&details));
         record.detection = Some(&detection);
         let Some(shell) = finding.members.last() else { return };

@@ -47,6 +47,8 @@ pub struct Finding<'a> {
     pub scans: u32,
     /// The processes, from the connection's holder to the interpreter.
     pub members: &'a [Member<'a>],
+    /// Whether there are more of them.
+    pub is_cut: bool,
     /// How commands come in, from the connection on: each process, and through what it hands them on.
     pub inward: &'a [Step],
     /// How what the interpreter writes gets out, from that on.
@@ -70,7 +72,18 @@ pub struct Member<'a> {
     /// Its descriptors that belong to the chain.
     pub descriptors: &'a [DescriptorFacts<'a>],
     /// Its connections that do.
-    pub connections: &'a [ConnectionFacts],
+    pub connections: &'a [MemberConnection],
+    /// Whether more of its descriptors or connections do.
+    pub is_cut: bool,
+}
+
+/// A connection of a process of the chain.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberConnection {
+    /// What the scan says of it.
+    pub facts: ConnectionFacts,
+    /// When it was first seen, in nanoseconds since 1970, if it is tracked.
+    pub first_seen_ns: Option<i64>,
 }
 
 /// One process of a way, and through what it hands bytes on.
@@ -117,7 +130,7 @@ impl Shells {
         out: &mut dyn ReverseShells,
     ) -> bool {
         let snapshot = scene.snapshot;
-        let parts = self.parts(snapshot, shell, candidate);
+        let (parts, is_cut) = self.parts(snapshot, shell, candidate);
         let objects = self.objects(snapshot, candidate);
         let mut known: ArrayVec<Option<&Process>, MEMBERS_MAX> = ArrayVec::new();
         known.extend(parts.iter().map(|_| None));
@@ -135,34 +148,37 @@ impl Shells {
         self.name_descriptors(snapshot, &parts, &objects);
         let names = &self.names;
         let mut descriptors = ArrayVec::<DescriptorFacts<'_>, DESCRIPTORS_MAX>::new();
-        let mut connections = ArrayVec::<ConnectionFacts, CONNECTIONS_MAX>::new();
-        let mut ranges = ArrayVec::<(Range<usize>, Range<usize>), MEMBERS_MAX>::new();
+        let mut connections = ArrayVec::<MemberConnection, CONNECTIONS_MAX>::new();
+        let mut ranges = ArrayVec::<(Range<usize>, Range<usize>, bool), MEMBERS_MAX>::new();
         let mut at = 0;
         for &part in &parts {
             let starts = (descriptors.len(), connections.len());
-            each_descriptor(snapshot, part, &objects, |descriptor, threads| {
+            let is_cut = each_descriptor(snapshot, part, &objects, |descriptor, threads| {
                 if descriptors.is_full() {
-                    return;
+                    return false;
                 }
                 let facts = DescriptorFacts::read_unnamed(snapshot, descriptor, threads);
                 let name = next_name(names, &mut at);
                 descriptors.push(DescriptorFacts { name: name.or(facts.name), ..facts });
                 let file = snapshot.files.at(descriptor.file);
-                let facts = file.and_then(|file| connection_of(snapshot, file, descriptor.index));
-                let Some(facts) = facts.filter(|_| !connections.is_full()) else { return };
+                let new =
+                    file.and_then(|file| connection_of(snapshot, state, file, descriptor.index));
+                let Some(new) = new else { return true };
                 // Each once, by its lowest descriptor.
-                if !connections[starts.1..].iter().any(|seen| is_same(seen, &facts)) {
-                    connections.push(facts);
+                if connections[starts.1..].iter().any(|seen| is_same(&seen.facts, &new.facts)) {
+                    return true;
                 }
+                connections.try_push(new).is_ok()
             });
-            ranges.push((starts.0..descriptors.len(), starts.1..connections.len()));
+            ranges.push((starts.0..descriptors.len(), starts.1..connections.len(), is_cut));
         }
         let mut members = ArrayVec::<Member<'_>, MEMBERS_MAX>::new();
-        for (process, (held, connected)) in known.iter().zip(&ranges) {
+        for (process, (held, connected, is_cut)) in known.iter().zip(&ranges) {
             members.push(Member {
                 process: process.map(|process| process.facts(scene.strings)).unwrap_or_default(),
                 descriptors: &descriptors[held.clone()],
                 connections: &connections[connected.clone()],
+                is_cut: *is_cut,
             });
         }
         let inward = steps(snapshot, &parts, &self.inward, candidate.inward, shell);
@@ -195,6 +211,7 @@ impl Shells {
             since_ns: candidate.seen.since_ns,
             scans: candidate.seen.scans,
             members: &members,
+            is_cut,
             inward: &inward,
             outward: &outward,
         };
@@ -204,13 +221,20 @@ impl Shells {
 
     /// The chain's processes: those of the interpreter's line that hold the connection too, then those that commands come
     /// through, then those that only what it writes goes through, then the interpreter.
-    fn parts(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> Parts {
+    /// Whether there are more is said, too.
+    fn parts(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> (Parts, bool) {
         let mut parts = Parts::new();
+        let mut is_cut = false;
         let mut push = |process: u32, table: u32| {
             // The last place is the interpreter's.
             let is_new = !parts.iter().any(|part: &Part| part.process == process);
-            if is_new && process != shell.process && parts.len() + 1 < MEMBERS_MAX {
+            if !is_new || process == shell.process {
+                return;
+            }
+            if parts.len() + 1 < MEMBERS_MAX {
                 parts.push(Part { process, table });
+            } else {
+                is_cut = true;
             }
         };
         let index = |row: *const crate::walk::ProcessRow| {
@@ -241,7 +265,7 @@ impl Shells {
             }
         }
         parts.push(Part { process: shell.process, table: shell.table });
-        parts
+        (parts, is_cut)
     }
 
     /// All ends of the pipes, pairs and connections of a chain.
@@ -268,7 +292,7 @@ impl Shells {
     }
 
     /// Writes the names of the chain's descriptors one after the other, each behind its length.
-    fn name_descriptors(&mut self, snapshot: &Snapshot, parts: &Parts, objects: &Objects) {
+    fn name_descriptors(&mut self, snapshot: &Snapshot, parts: &[Part], objects: &Objects) {
         let (names, buffers) = (&mut self.names, &mut self.buffers);
         names.clear();
         for &part in parts {
@@ -284,17 +308,26 @@ impl Shells {
                     names.extend_from_slice(&(text.len() as u16).to_le_bytes());
                     names.extend_from_slice(text);
                 }
+                true
             });
         }
     }
 }
 
 /// What an open file is a connection of, as a descriptor has it.
-fn connection_of(snapshot: &Snapshot, file: &FileRow, descriptor: u32) -> Option<ConnectionFacts> {
-    match snapshot.connections.at(file.connection) {
-        Some(row) => Some(ConnectionFacts::read(row, Some(descriptor))),
-        None => ConnectionFacts::read_datagram(snapshot.sockets.at(file.socket)?, Some(descriptor)),
-    }
+fn connection_of(
+    snapshot: &Snapshot,
+    state: &State,
+    file: &FileRow,
+    descriptor: u32,
+) -> Option<MemberConnection> {
+    let facts = match snapshot.connections.at(file.connection) {
+        Some(row) => ConnectionFacts::read(row, Some(descriptor)),
+        None => {
+            ConnectionFacts::read_datagram(snapshot.sockets.at(file.socket)?, Some(descriptor))?
+        }
+    };
+    Some(MemberConnection { facts, first_seen_ns: state.first_seen_ns(file.connection) })
 }
 
 fn is_same(one: &ConnectionFacts, other: &ConnectionFacts) -> bool {
@@ -313,20 +346,25 @@ fn next_name<'a>(names: &'a [u8], at: &mut usize) -> Option<FileName<'a>> {
     (!text.is_empty()).then_some(FileName::Text(text))
 }
 
-/// Hands the descriptors of a process that belong to a chain, and its table's threads, to `take`.
+/// Hands the descriptors of a process that belong to a chain, and its table's threads, to `take`, which says whether it
+/// had room; gives whether any were left out.
 fn each_descriptor<'a>(
     snapshot: &'a Snapshot,
     part: Part,
     objects: &Objects,
-    mut take: impl FnMut(&'a crate::walk::DescriptorRow, &'a [u32]),
-) {
-    let Some(table) = snapshot.files_structs.at(part.table) else { return };
+    mut take: impl FnMut(&'a crate::walk::DescriptorRow, &'a [u32]) -> bool,
+) -> bool {
+    let Some(table) = snapshot.files_structs.at(part.table) else { return false };
     let threads = snapshot.files_threads.range(&table.threads);
     let rows = snapshot.descriptors.range(&table.descriptors).iter();
-    let rows = rows.filter(|row| {
+    let mut rows = rows.filter(|row| {
         object_of(snapshot, row.file).is_some_and(|object| objects.contains(&object))
     });
-    rows.take(DESCRIPTORS_OF_ONE).for_each(|row| take(row, threads));
+    let mut had_room = true;
+    for row in rows.by_ref().take(DESCRIPTORS_OF_ONE) {
+        had_room &= take(row, threads);
+    }
+    !had_room || rows.next().is_some()
 }
 
 /// A way's processes from the connection to the interpreter.

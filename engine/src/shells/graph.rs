@@ -207,6 +207,11 @@ impl Graph {
         self.steps
     }
 
+    /// Counts descriptors that were looked at.
+    pub(super) fn spend(&mut self, steps: usize) {
+        self.steps = self.steps.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
+    }
+
     /// Whether more descriptors were to be looked at than one scan may.
     pub fn is_exhausted(&self) -> bool {
         self.steps >= STEPS_MAX
@@ -246,7 +251,7 @@ impl Graph {
     fn has_file(&mut self, table: u32, file: u32) -> bool {
         let mut descriptor = self.first_descriptor.get(file as usize).copied().unwrap_or(NONE);
         while let Some(&next) = self.next_descriptor.get(descriptor as usize) {
-            self.steps = self.steps.saturating_add(1);
+            self.spend(1);
             if self.table_of(descriptor) == Some(table) {
                 return true;
             }
@@ -265,7 +270,7 @@ impl Graph {
         let mut sockets = ArrayVec::<u32, HUB_CONNECTIONS>::new();
         let mut own = ArrayVec::<u32, HUB_CONNECTIONS>::new();
         for row in snapshot.descriptors.range(&row.descriptors) {
-            self.steps = self.steps.saturating_add(1);
+            self.spend(1);
             if self.is_exhausted() {
                 return true;
             }
@@ -352,7 +357,7 @@ impl Graph {
         }
         let mut descriptor = self.first_descriptor.get(file as usize).copied().unwrap_or(NONE);
         while let Some(&next) = self.next_descriptor.get(descriptor as usize) {
-            self.steps = self.steps.saturating_add(1);
+            self.spend(1);
             if self.is_exhausted() {
                 return;
             }
@@ -582,7 +587,7 @@ impl Search {
         };
         let mut is_hub = None;
         for (descriptor, row) in range.clone().zip(snapshot.descriptors.range(&range)) {
-            graph.steps = graph.steps.saturating_add(1);
+            graph.spend(1);
             if graph.is_exhausted() {
                 return;
             }

@@ -118,6 +118,14 @@ fn base_name(path: &[u8]) -> &[u8] {
     name.strip_prefix(b"-").unwrap_or(name)
 }
 
+/// The last component of the path to the script that a shell was given, whose program's file is called `file`.
+pub fn script_name<'a>(file: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
+    let is_box = arguments(line).next().is_some_and(|first| BOXES.contains(&base_name(first)));
+    let first = if is_box && BOXES.contains(&file) { 2 } else { 1 };
+    let path = shell_commands(line, first).1?;
+    path.rsplit(|&byte| byte == b'/').next()
+}
+
 fn arguments(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.strip_suffix(b"\0").unwrap_or(line).split(|&byte| byte == 0)
 }
@@ -144,19 +152,20 @@ fn of_box(line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
 
 /// A shell by its arguments from the `first` on.
 fn shell(line: Option<&[u8]>, first: usize) -> Interpreter {
-    let commands = line.map_or(Commands::Unknown, |line| shell_commands(line, first));
+    let commands = line.map_or(Commands::Unknown, |line| shell_commands(line, first).0);
     Interpreter { kind: Kind::Shell, commands }
 }
 
-fn shell_commands(line: &[u8], first: usize) -> Commands {
+/// Where a shell's commands come from, and its script, if it was given one.
+fn shell_commands(line: &[u8], first: usize) -> (Commands, Option<&[u8]>) {
     let mut all = arguments(line).skip(first);
     let (mut interactive, mut from_input) = (false, false);
-    let input = |interactive| Commands::Input { interactive };
+    let input = |interactive| (Commands::Input { interactive }, None);
     while let Some(argument) = all.next() {
         match argument {
             b"-" | b"--" => {
                 return match all.next() {
-                    Some(file) if !from_input && !is_input(file) => Commands::Script,
+                    Some(file) if !from_input && !is_input(file) => (Commands::Script, Some(file)),
                     _ => input(interactive),
                 };
             }
@@ -167,7 +176,7 @@ fn shell_commands(line: &[u8], first: usize) -> Commands {
             [b'-' | b'+', letters @ ..] => {
                 if argument[0] == b'-' {
                     if letters.contains(&b'c') {
-                        return Commands::Argument;
+                        return (Commands::Argument, None);
                     }
                     interactive |= letters.contains(&b'i');
                     from_input |= letters.contains(&b's');
@@ -179,7 +188,7 @@ fn shell_commands(line: &[u8], first: usize) -> Commands {
             // Arguments of what it reads from its input.
             _ if from_input => return input(interactive),
             file if is_input(file) => return input(interactive),
-            _ => return Commands::Script,
+            file => return (Commands::Script, Some(file)),
         }
     }
     input(interactive)
@@ -273,6 +282,23 @@ mod tests {
         let line = line.replace(' ', "\0") + "\0";
         recognise(file.as_bytes(), Some(line.as_bytes()), b"")
             .map(|interpreter| (interpreter.kind, interpreter.commands))
+    }
+
+    #[test]
+    fn a_script_is_known_by_its_name() {
+        for (file, line, name) in [
+            ("bash", "bash /tmp/x", Some("x")),
+            ("bash", "bash -x x /tmp/f", Some("x")),
+            ("dash", "sh - /tmp/x a", Some("x")),
+            ("busybox", "busybox sh -e /tmp/x", Some("x")),
+            ("busybox", "sh /tmp/x", Some("x")),
+            ("bash", "bash -c /tmp/x", None),
+            ("bash", "bash -s x", None),
+        ] {
+            let line = line.replace(' ', "\0") + "\0";
+            let found = script_name(file.as_bytes(), line.as_bytes());
+            assert_eq!(found, name.map(str::as_bytes), "{line}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Reverse shells: interpreters of commands whose input comes from, and whose output goes to, a peer.
 //!
 //! [`Shells::update`] looks at each process that takes commands ([`interpreter`]) and follows bytes through whatever
-//! processes pass them on ([`graph`]), from its standard input back to where they come from, and from its standard
-//! output and error on to where they go. A connection that both ways lead to is one whose peer can command it; which end
-//! began it says [`direction`], and whether it is worth telling [`judge`].
+//! processes pass them on ([`graph`]), from its standard input, or the FIFO that is its script, back to where they come
+//! from, and from its standard output and error on to where they go. A connection that both ways lead to is one whose
+//! peer can command it; which end began it says [`direction`], and whether it is worth telling [`judge`].
 //!
 //! What is found in one scan is told in that scan: it was all there. Descriptors that had changed by the scan's end, and
 //! processes that did not hold still, are left out until the next. Each connection is told of once.
@@ -18,12 +18,12 @@ pub mod judge;
 mod pending;
 mod rows;
 mod servers;
+mod shell;
 #[cfg(test)]
 mod tests;
 mod told;
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
 
 use crate::limits::Limits;
 use crate::page_cache::Knower;
@@ -35,13 +35,14 @@ use crate::walk::{NONE, ProcessRow, Snapshot};
 
 use direction::{Direction, Directions};
 use graph::{Graph, Hop, Object, Search, Way, object_of};
-use interpreter::{Commands, Interpreter, Kind};
+use interpreter::Interpreter;
 use judge::{At, Case, Reason, Verdict, Why};
 use pending::{Pair, PendingList, Question, Seen, Settled};
-use rows::{holds_at_stdio, line, line_of, name_of, process_by_pid, program_of};
+use rows::{holds_at_stdio, line, line_of, name_of, program_of};
+use shell::Shell;
 use told::ToldOf;
 
-pub use finding::{End, Finding, Member, Step, Through};
+pub use finding::{End, Finding, Member, MemberConnection, Step, Through};
 
 /// Most connections between an interpreter and which there is a way.
 const CANDIDATES_MAX: usize = 32;
@@ -58,18 +59,6 @@ impl<F: FnMut(&Scene<'_>, &Finding<'_>)> ReverseShells for F {
     fn reverse_shell(&mut self, scene: &Scene<'_>, finding: &Finding<'_>) {
         self(scene, finding);
     }
-}
-
-/// A process that takes commands.
-#[derive(Clone, Copy, Debug)]
-struct Shell {
-    /// Index of the process, and of its table of descriptors.
-    process: u32,
-    table: u32,
-    /// What it is; nothing where that is yet to be told by its file.
-    interpreter: Option<Interpreter>,
-    /// Its standard input, output and error, by index.
-    stdio: [u32; 3],
 }
 
 /// A connection between which and an interpreter there are ways.
@@ -164,12 +153,15 @@ impl Shells {
         let begin = if self.first < count { self.first } else { 0 };
         self.first = 0;
         for index in (begin..count).chain(0..begin) {
-            let Some(shell) = shell_of(snapshot, index as u32) else { continue };
+            let Some(shell) = Shell::of(snapshot, index as u32) else { continue };
             if !is_built {
                 self.graph.build(snapshot);
                 is_built = true;
             }
             self.follow(scene, state, shell, files, out);
+            if let Some(shell) = shell.fed_by_script() {
+                self.follow(scene, state, shell, files, out);
+            }
             if self.graph.is_exhausted() {
                 self.usage.cut_short += 1;
                 self.was_cut = true;
@@ -194,11 +186,14 @@ impl Shells {
         self.inward.begin();
         self.inward.begin_at(snapshot, shell.table, input);
         self.inward.run(snapshot, &mut self.graph);
-        let beside = beside(snapshot, shell.table);
+        let beside = beside(snapshot, shell.table, &mut self.graph);
         if beside.is_empty() && ends_of(&self.inward).next().is_none() {
             self.usage.cut_short += u64::from(self.inward.is_full());
             return;
         }
+        // Most of what has a connection is a server, and goes no further.
+        let known = shell.interpreter.or_else(|| of_content(snapshot, shell.process, files));
+        let Some(interpreter) = known else { return };
         self.outward.begin();
         self.outward.begin_at(snapshot, shell.table, output);
         self.outward.begin_at(snapshot, shell.table, error);
@@ -214,8 +209,6 @@ impl Shells {
         if candidates.is_empty() {
             return;
         }
-        let known = shell.interpreter.or_else(|| of_content(snapshot, shell.process, files));
-        let Some(interpreter) = known else { return };
         let shell = &Shell { interpreter: Some(interpreter), ..shell };
         if candidates.iter().any(|candidate| self.told.has(snapshot, candidate.object)) {
             for candidate in &candidates {
@@ -540,10 +533,14 @@ fn ends_of(search: &Search) -> impl Iterator<Item = (Object, u32)> + '_ {
 }
 
 /// The connections that a table holds beside standard input, output and error.
-fn beside(snapshot: &Snapshot, table: u32) -> ArrayVec<Object, 16> {
+fn beside(snapshot: &Snapshot, index: u32, graph: &mut Graph) -> ArrayVec<Object, 16> {
     let mut found = ArrayVec::new();
-    let Some(table) = snapshot.files_structs.at(table) else { return found };
+    let Some(table) = snapshot.files_structs.at(index) else { return found };
     let rows = snapshot.descriptors.range(&table.descriptors);
+    // All tables have no more than the scan has read; but many processes may share one.
+    if graph.processes_of(index).nth(1).is_some() {
+        graph.spend(rows.len());
+    }
     for row in rows.iter().filter(|row| row.index > 2) {
         let object = object_of(snapshot, row.file);
         if let Some(object @ (Object::Connection(_) | Object::Datagram(_))) = object
@@ -558,52 +555,6 @@ fn beside(snapshot: &Snapshot, table: u32) -> ArrayVec<Object, 16> {
 
 fn runs_its_argument(snapshot: &Snapshot, process: &ProcessRow) -> bool {
     interpreter::runs_its_argument(name_of(snapshot, process), line(snapshot, process))
-}
-
-/// A process as an interpreter whose input may come from somewhere, if it is one.
-fn shell_of(snapshot: &Snapshot, index: u32) -> Option<Shell> {
-    let process = snapshot.processes.at(index)?;
-    let leader = snapshot.leader(process)?;
-    if !process.stable || leader.task.exit_state != 0 || leader.task.flags & PF_KTHREAD != 0 {
-        return None;
-    }
-    let name = name_of(snapshot, process);
-    let interpreter = interpreter::recognise(name, line(snapshot, process), leader.task.name());
-    if let Some(Interpreter { kind: Kind::Language, commands }) = interpreter
-        && !matches!(commands, Commands::Input { .. })
-    {
-        return None;
-    }
-    let table = snapshot.files_structs.at(process.files)?;
-    let rows = snapshot.descriptors.range(&table.descriptors);
-    let mut stdio = [NONE; 3];
-    for (row, at) in rows.iter().zip(table.descriptors.start..).take(3) {
-        if let Some(place) = stdio.get_mut(row.index as usize) {
-            *place = at;
-        }
-    }
-    let leads = |at: u32| {
-        let file = snapshot.descriptors.at(at).map_or(NONE, |row| row.file);
-        object_of(snapshot, file).is_some()
-    };
-    let [input, output, error] = stdio.map(leads);
-    let is_fed = input && (output || error);
-    let interpreter = match interpreter {
-        None if is_fed && is_run_by_awk(snapshot, process) => {
-            Some(Interpreter { kind: Kind::Shell, commands: Commands::Argument })
-        }
-        other => other,
-    };
-    // A program that may be a shell is searched into only where that is all that is missing.
-    let is_promising = if interpreter.is_some() { input || output || error } else { is_fed };
-    is_promising.then_some(Shell { process: index, table: process.files, interpreter, stdio })
-}
-
-/// Whether a process is what a program on awk's command line runs: such a program is one for commands, whatever they are.
-fn is_run_by_awk(snapshot: &Snapshot, process: &ProcessRow) -> bool {
-    process_by_pid(snapshot, process.parent_pid).is_some_and(|parent| {
-        interpreter::is_awk_one_liner(name_of(snapshot, parent), line(snapshot, parent))
-    })
 }
 
 /// What a program is by what is in its file, where that is known by now.

@@ -3,7 +3,7 @@
 use panoptes_decoders::address::KernelVa;
 
 use super::graph::{Object, object_of};
-use crate::walk::{DentryRow, ProcessRow, Snapshot};
+use crate::walk::{DentryRow, PathRef, ProcessRow, Snapshot};
 
 /// Most generations that a connection's first holder is looked for in.
 const GENERATIONS_MAX: usize = 16;
@@ -13,22 +13,17 @@ pub(super) fn line_of(snapshot: &Snapshot, process: u32) -> impl Iterator<Item =
     let mut at = snapshot.processes.at(process);
     (0..GENERATIONS_MAX).map_while(move |_| {
         let this = at?;
-        at = process_by_pid(snapshot, this.parent_pid);
+        at = parent_of(snapshot, this);
         Some(this)
     })
 }
 
-pub(super) fn process_by_pid(snapshot: &Snapshot, process_id: u32) -> Option<&ProcessRow> {
-    if process_id == 0 {
-        return None;
-    }
-    let pid = |index: u32| {
-        let row = snapshot.processes.at(index)?;
-        Some(snapshot.leader(row)?.task.tgid)
-    };
-    let at = snapshot.by_pid.partition_point(|&index| pid(index) < Some(process_id));
-    let &index = snapshot.by_pid.get(at)?;
-    snapshot.processes.at(index).filter(|_| pid(index) == Some(process_id))
+/// The parent of a process, if that is one: `init_task` is none.
+pub(super) fn parent_of<'a>(
+    snapshot: &'a Snapshot,
+    process: &ProcessRow,
+) -> Option<&'a ProcessRow> {
+    (process.parent_pid != 0).then(|| snapshot.process_by_pid(process.parent_pid)).flatten()
 }
 
 /// `struct inode *` of the file that a process executes.
@@ -58,15 +53,17 @@ fn descriptors_to(
         .map(|row| row.index)
 }
 
-/// The name of a process's file, if it is short enough to be a program's that we know.
+/// The name of a process's program, if it is short enough to be one's that we know.
 pub(super) fn name_of<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> &'a [u8] {
-    let text = || {
-        let file = snapshot.files.at(snapshot.mms.at(process.mm)?.exe_file)?;
-        let row: &DentryRow = snapshot.dentries.at(file.path.dentry)?;
-        let is_short = row.readable && row.name.long_name.is_null();
-        is_short.then(|| row.text.get(..row.name.length as usize)).flatten()
-    };
-    text().unwrap_or_default()
+    let file = snapshot.mms.at(process.mm).and_then(|mm| snapshot.files.at(mm.exe_file));
+    file.and_then(|file| short_name(snapshot, file.path)).unwrap_or_default()
+}
+
+/// A file's name, without its directories, where it is as short as the kernel keeps in place.
+pub(super) fn short_name(snapshot: &Snapshot, path: PathRef) -> Option<&[u8]> {
+    let row: &DentryRow = snapshot.dentries.at(path.dentry)?;
+    let is_short = row.readable && row.name.long_name.is_null();
+    is_short.then(|| row.text.get(..row.name.length as usize)).flatten()
 }
 
 pub(super) fn line<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> Option<&'a [u8]> {

@@ -229,12 +229,7 @@ impl Watch {
         self.now_ns += 10_000_000;
         let quiet = &mut |_: &Scene<'_>, _: &Change<'_>| ();
         self.state.update(&self.snapshot, self.now_ns, quiet);
-        let scene = Scene {
-            snapshot: &self.snapshot,
-            containers: self.state.containers(),
-            strings: self.state.strings(),
-            now_ns: self.now_ns,
-        };
+        let scene = self.state.scene(&self.snapshot, self.now_ns);
         let mut told = Vec::new();
         let out = &mut |_: &Scene<'_>, finding: &Finding<'_>| told.push(line_of_finding(finding));
         self.shells.update(&scene, &self.state, &mut self.files, out);
@@ -258,10 +253,16 @@ fn line_of_finding(finding: &Finding<'_>) -> String {
         End::Connection(facts) => facts.source_port,
         End::Datagram(ends, _) => ends.source_port,
     };
+    let is_known = |connection: &MemberConnection| connection.first_seen_ns.is_some();
+    assert!(finding.members.iter().flat_map(|member| member.connections).all(is_known));
+    let cut = finding.members.iter().filter(|member| member.is_cut);
+    let cut: Vec<_> = cut.map(|member| member.process.process_id.to_string()).collect();
+    let cut = if cut.is_empty() { String::new() } else { format!(" cut {}", cut.join(",")) };
     format!(
-        "{:?} {port}: {} in {} out {}",
+        "{:?} {port}: {}{} in {} out {}{cut}",
         finding.direction,
         all.join(","),
+        if finding.is_cut { ",.." } else { "" },
         pids(finding.inward),
         pids(finding.outward)
     )
@@ -288,6 +289,18 @@ fn a_shell_on_a_connection_is_told_of_once() {
 }
 
 #[test]
+fn what_finds_no_room_in_its_lists_is_said_to_be_missing() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let files: Vec<_> = (0..9).map(|index| (index, &tcp)).collect();
+    machine.run(20, "bash", "bash -i", &files[..8]);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+    machine.world.processes.clear();
+    machine.run(20, "bash", "bash -i", &files);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20 cut 20"]);
+}
+
+#[test]
 fn a_ring_of_pipes_is_followed_both_ways() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
@@ -298,6 +311,43 @@ fn a_ring_of_pipes_is_followed_both_ways() {
     machine.run(21, "dash", "sh -i", &[(0, &a_read), (1, &b_write), (2, &b_write)]);
     machine.run(22, "nc", "nc A 4444", &[(0, &b_read), (1, &fifo_write), (3, &tcp)]);
     assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 22,20,21 in 22>20>21 out 21>22"]);
+}
+
+#[test]
+fn a_script_from_a_fifo_is_commanded_by_who_writes_into_it() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (fifo_read, fifo_write) = machine.pipe();
+    let (read, write) = machine.pipe();
+    let named = |file: &FakeFile| FakeFile { name: "f".into(), ..file.clone() };
+    let (fifo_read, fifo_write) = (named(&fifo_read), named(&fifo_write));
+    let nc: &[(u32, &FakeFile)] = &[(0, &read), (1, &fifo_write), (3, &tcp)];
+    for (line, descriptor) in [("sh /tmp/f", 10), ("bash -x /tmp/f a", 255)] {
+        machine.world.processes.clear();
+        machine.run(
+            20,
+            "dash",
+            line,
+            &[(0, &null()), (1, &write), (2, &write), (descriptor, &fifo_read)],
+        );
+        machine.run(21, "nc", "nc A 4444", nc);
+        assert_eq!(
+            Watch::new().settle(&machine),
+            ["Outbound 40000: 21,20 in 21>20 out 20>21"],
+            "{line}"
+        );
+    }
+    // One that is not what it was given is read as data: a bot that is a script.
+    machine.world.processes.clear();
+    let descriptors = [(0, &null()), (1, &write), (2, &write), (10, &fifo_read)];
+    machine.run(20, "dash", "sh /tmp/x /tmp/f", &descriptors);
+    machine.run(21, "nc", "nc A 4444", nc);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+    // What it reads beside that counts as ever.
+    machine.world.processes.clear();
+    let descriptors = [(0, &tcp), (1, &tcp), (2, &write), (10, &fifo_read)];
+    machine.run(20, "dash", "sh /tmp/f", &descriptors);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
 }
 
 #[test]
@@ -601,12 +651,7 @@ fn whatever_leads_to_whatever_the_search_ends() {
         for row in snapshot.processes.iter_mut() {
             row.files = random.index(tables);
         }
-        let scene = Scene {
-            snapshot: &watch.snapshot,
-            containers: watch.state.containers(),
-            strings: watch.state.strings(),
-            now_ns: watch.now_ns,
-        };
+        let scene = watch.state.scene(&watch.snapshot, watch.now_ns);
         let out = &mut |_: &Scene<'_>, _: &Finding<'_>| ();
         watch.shells.update(&scene, &watch.state, &mut watch.files, out);
     }

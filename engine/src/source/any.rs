@@ -45,7 +45,9 @@ impl AnySource {
     pub fn is_unlinked(&self) -> bool {
         match self {
             Self::File(source) => source.is_unlinked(),
-            _ => false,
+            Self::Guest(_) => false,
+            #[cfg(feature = "doca")]
+            Self::Doca(_) => false,
         }
     }
 

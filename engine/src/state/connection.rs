@@ -201,9 +201,13 @@ pub(super) struct Connections {
     head: u32,
     /// Whether a row of the scan has been found again or is tracked now, by its index.
     claimed: Box<[bool]>,
+    /// When each row of the scan that is tracked was first seen.
+    first_seen_ns: Box<[Option<i64>]>,
     pub(super) holders: Holders,
     accept_grace_scans: u32,
     pub(super) thresholds: ConnectionThresholds,
+    /// From which connection on statuses are told in the next scan: all before had their turn.
+    statuses_from: Option<Tuple>,
 }
 
 /// What connections are told against.
@@ -230,13 +234,20 @@ impl Connections {
             rows: Chains::new(limits.connections as usize),
             head: END,
             claimed: vec![false; limits.connections_seen_max()].into_boxed_slice(),
+            first_seen_ns: vec![None; limits.connections_seen_max()].into_boxed_slice(),
             holders: Holders::new(limits),
+            statuses_from: None,
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.head = END;
+    }
+
+    /// When a connection of the last scan was first seen, by its index there, if it is tracked.
+    pub(super) fn first_seen_ns(&self, index: u32) -> Option<i64> {
+        self.first_seen_ns.get(index as usize).copied().flatten()
     }
 
     /// Compares all connections with those of the last scan; `quiet` when all that is new was there
@@ -247,6 +258,7 @@ impl Connections {
         let complete = snapshot.losses.unbounded == 0 && snapshot.connections.dropped == 0;
         let news = &snapshot.connections[..snapshot.connections.len().min(self.claimed.len())];
         self.claimed[..news.len()].fill(false);
+        self.first_seen_ns[..news.len()].fill(None);
         let machine = &snapshot.machine;
         let boot_ns = machine.calendar_ns.zip(machine.boot_to_real_ns);
         let boot_ns = boot_ns.map(|(calendar, offset)| calendar.saturating_sub(offset));
@@ -255,6 +267,7 @@ impl Connections {
             clocks: Clocks { now_ns: telling.now_ns, boot_ns },
             thresholds: self.thresholds,
             statuses_left: STATUSES_MAX,
+            statuses_next: None,
             connections: self,
             holding,
             telling,
@@ -270,6 +283,8 @@ impl Connections {
             start += count;
         }
         pass.absent_to_end();
+        let next = pass.statuses_next;
+        self.statuses_from = next;
     }
 }
 
@@ -283,6 +298,8 @@ struct Pass<'a, 't> {
     clocks: Clocks,
     thresholds: ConnectionThresholds,
     statuses_left: u32,
+    /// The first connection that is due and has to wait for the next scan.
+    statuses_next: Option<Tuple>,
 }
 
 impl Pass<'_, '_> {
@@ -409,6 +426,7 @@ impl Pass<'_, '_> {
             old.facts.route_device = route_device;
         }
         old.address = row.address.0;
+        self.connections.first_seen_ns[number] = Some(old.first_seen_ns);
         old.absent_since_ns = None;
         old.absent_scans = 0;
         old.stray = false;
@@ -424,16 +442,24 @@ impl Pass<'_, '_> {
 
     /// Tells of what the row at the cursor has come to, if it was told of itself.
     fn tell_of_measures(&mut self, number: usize) {
+        let from = self.connections.statuses_from;
         let Some(row) = self.connections.rows.row_mut(self.cursor).filter(|row| row.told) else {
             return;
         };
         let all = row.exceed(&self.thresholds, &self.clocks);
-        let is_due = self.statuses_left > 0
+        let tuple = tuple_of(&row.facts);
+        let mut is_due = false;
+        if let Some(period_ns) = self.thresholds.status_period_ns
             && row.is_open()
-            && self
-                .thresholds
-                .status_period_ns
-                .is_some_and(|period| row.measures.is_status_due(period, self.clocks.now_ns));
+            // Those that had to wait come first.
+            && from.is_none_or(|from| tuple >= from)
+        {
+            if self.statuses_left == 0 {
+                self.statuses_next = self.statuses_next.or(Some(tuple));
+            } else {
+                is_due = row.measures.is_status_due(period_ns, self.clocks.now_ns);
+            }
+        }
         for exceeded in all {
             self.tell_of_row(number, Kind::Exceeded(exceeded));
         }
@@ -470,8 +496,12 @@ impl Pass<'_, '_> {
         new.was_there = quiet;
         let exceeded =
             if new.told { new.exceed(&self.thresholds, &self.clocks) } else { ArrayVec::new() };
-        let Connections { rows, head, .. } = &mut *self.connections;
-        if rows.insert(head, &mut self.cursor, new) && new.told && !new.listens() {
+        let Connections { rows, head, first_seen_ns, .. } = &mut *self.connections;
+        if !rows.insert(head, &mut self.cursor, new) {
+            return;
+        }
+        first_seen_ns[number] = Some(new.first_seen_ns);
+        if new.told && !new.listens() {
             if !quiet {
                 self.tell(&new, Some(number), Kind::Created);
             }

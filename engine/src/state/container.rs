@@ -236,7 +236,7 @@ impl Container {
     /// namespace of their own yet.
     fn is_another(&self, snapshot: &Snapshot, row: &ContainerRow) -> bool {
         let machine = of_machine(snapshot, |process| process.pid_namespace);
-        let had_own = self.pid_namespace != 0 && self.pid_namespace != machine;
+        let had_own = self.pid_namespace != 0 && machine != 0 && self.pid_namespace != machine;
         row.oldest_start > self.newest_start && (row.node != self.node || had_own)
     }
 
@@ -303,17 +303,19 @@ impl Container {
     }
 }
 
-/// Number of the machine's own namespace of a kind: that of the first process whose one is known.
+/// Number of the machine's own namespace of a kind, or 0.
 fn of_machine(snapshot: &Snapshot, number: impl Fn(&ProcessRow) -> u32) -> u32 {
-    snapshot.processes.iter().map(number).find(|&number| number != 0).unwrap_or(0)
+    snapshot.init().map_or(0, number)
 }
 
 /// Whether what is in a container has the machine's own namespaces, mounts too, and its first process is busy: as a
 /// runtime that makes it does.
 fn is_runtime_at_work(snapshot: &Snapshot, row: &ContainerRow) -> bool {
     let Some(first) = snapshot.processes.at(row.first) else { return false };
+    let machine = of_machine(snapshot, |process| process.mount_namespace);
     !row.first_is_inside
-        && first.mount_namespace == of_machine(snapshot, |process| process.mount_namespace)
+        && machine != 0
+        && first.mount_namespace == machine
         && snapshot.threads_of(first).any(|thread| thread.task.is_at_work())
 }
 

@@ -15,7 +15,7 @@ use super::facts::{
     DescriptorFacts, FileName, InodeFacts, OpenFlags, is_floating, numbered_kind, open_flags,
 };
 use super::names::is_numbered;
-use super::process::{Process, find_by_pid};
+use super::process::Process;
 use super::strings::{StringId, Strings};
 use super::{Entry, Telling, tell};
 use crate::walk::{DescriptorRow, FilesRow, NONE, ProcessRow, Snapshot};
@@ -166,7 +166,7 @@ fn tell_writer(old: &Descriptor, process: &Process, threads: &[u32], telling: &m
 
 /// Whether the parent of a process that was just made has a file open too: then it was taken over.
 fn is_inherited(snapshot: &Snapshot, process: &ProcessRow, file: u32) -> bool {
-    let parent = find_by_pid(snapshot, process.parent_pid);
+    let parent = snapshot.process_by_pid(process.parent_pid);
     let table = parent.and_then(|parent| snapshot.files_structs.at(parent.files));
     table.is_some_and(|table| {
         snapshot.descriptors.range(&table.descriptors).iter().any(|row| row.file == file)

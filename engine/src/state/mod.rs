@@ -283,14 +283,15 @@ impl State {
         self.arrival = None;
     }
 
-    /// The containers that processes are in.
-    pub fn containers(&self) -> &container::Containers {
-        &self.containers
+    /// What findings of this scan are told against.
+    pub fn scene<'a>(&'a self, snapshot: &'a Snapshot, now_ns: i64) -> Scene<'a> {
+        Scene { snapshot, containers: &self.containers, strings: &self.strings, now_ns }
     }
 
-    /// The names that rows refer to.
-    pub fn strings(&self) -> &Strings {
-        &self.strings
+    /// When a connection of the last scan was first seen, in nanoseconds since 1970, by its index there; nothing where it
+    /// is not tracked.
+    pub fn first_seen_ns(&self, connection: u32) -> Option<i64> {
+        self.connections.first_seen_ns(connection)
     }
 
     /// The processes that the last scan showed and that were told of, or taken in silently.

@@ -441,7 +441,10 @@ impl Process {
             life.hidden_from = still;
             life.hidden_scans = life.hidden_scans.saturating_add(1);
         } else if !before.and(row.unknown).is_empty() || !row.stable {
-            // This scan cannot say.
+            // This scan cannot say, except of a view that shows it again.
+            if row.stable {
+                life.hidden_from = before.and(row.unknown);
+            }
             return None;
         } else {
             life.hidden_from = row.missing;
@@ -470,18 +473,8 @@ fn is_inside_exec(snapshot: &Snapshot, process: &ProcessRow) -> bool {
 
 /// The exec id of a process's parent: equal to its own as long as neither has called exec since the fork.
 fn parent_exec_id(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
-    let parent = find_by_pid(snapshot, process.parent_pid)?;
+    let parent = snapshot.process_by_pid(process.parent_pid)?;
     Some(snapshot.leader(parent)?.task.self_exec_id)
-}
-
-pub(super) fn find_by_pid(snapshot: &Snapshot, process_id: u32) -> Option<&ProcessRow> {
-    let pid = |index: u32| {
-        let process = snapshot.processes.at(index)?;
-        Some(snapshot.leader(process)?.task.tgid)
-    };
-    let at = snapshot.by_pid.partition_point(|&index| pid(index) < Some(process_id));
-    let &index = snapshot.by_pid.get(at)?;
-    (pid(index) == Some(process_id)).then(|| snapshot.processes.at(index)).flatten()
 }
 
 /// Makes a row's text this one, unless it is.

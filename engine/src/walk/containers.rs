@@ -334,12 +334,7 @@ struct Host {
 }
 
 fn host_of(snapshot: &Snapshot) -> Host {
-    // Only init_task is before it.
-    let mut first = snapshot.by_pid.iter().take(2).filter_map(|&at| snapshot.processes.at(at));
-    let is_init = |process: &&ProcessRow| {
-        snapshot.leader(process).is_some_and(|leader| leader.task.tgid == 1)
-    };
-    let init = first.find(is_init);
+    let init = snapshot.init();
     init.map(|init| Host { pid: init.pid_namespace, mount: init.mount_namespace })
         .unwrap_or_default()
 }

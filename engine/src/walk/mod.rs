@@ -15,6 +15,7 @@ mod ends;
 mod files;
 mod interfaces;
 mod kernel;
+mod lookups;
 mod machine;
 mod memory;
 mod names;

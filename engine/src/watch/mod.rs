@@ -232,6 +232,7 @@ impl Watched {
         self.contents.begin_scan();
         let written = &mut self.written;
         let (permissions, kernel) = (&mut self.permissions, &self.kernel);
+        permissions.begin_scan();
         let tell = &mut |scene: &Scene<'_>, change: &Change<'_>| {
             written.note(scene, change);
             reporter.change(scene, change);
@@ -240,8 +241,7 @@ impl Watched {
             }
         };
         self.state.update_with(snapshot, now_ns, &mut self.contents, tell);
-        let (containers, strings) = (self.state.containers(), self.state.strings());
-        let scene = Scene { snapshot, containers, strings, now_ns };
+        let scene = self.state.scene(snapshot, now_ns);
         self.attest.update(&scene, &self.state, &mut self.contents, &mut reporter);
         self.shells.update(&scene, &self.state, &mut self.contents, &mut reporter);
         let contents = &mut self.contents;
@@ -283,6 +283,11 @@ impl Watched {
         self.history.refused()
     }
 
+    /// How many changes of permissions were not judged, because there were too many.
+    pub fn permissions_refused(&self) -> u64 {
+        self.permissions.refused()
+    }
+
     /// How much was left out in the search for reverse shells.
     pub fn shells_usage(&self) -> ShellsUsage {
         self.shells.usage()
@@ -306,9 +311,6 @@ impl Watched {
 }
 
 fn first_of(snapshot: &Snapshot) -> Option<FirstProcess> {
-    // Only init_task is before it.
-    let first = snapshot.by_pid.iter().take(2).filter_map(|&index| snapshot.processes.at(index));
-    let leaders = first.filter_map(|process| snapshot.leader(process));
-    let init = leaders.map(|leader| &leader.task).find(|task| task.tgid == 1)?;
+    let init = &snapshot.leader(snapshot.init()?)?.task;
     Some(FirstProcess { start_ns: init.start_boottime, runs_a_program: !init.mm.is_null() })
 }

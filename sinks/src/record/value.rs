@@ -120,17 +120,40 @@ impl<T: DetailsObject> Scalar for Numbered<'_, T> {
 
 /// A list of `{"<name>_details": {…}}`, as guide §11.8 has its lists.
 #[derive(Clone, Copy, Debug)]
-pub struct Wrapped<'a, T>(pub &'a [T]);
+pub struct Wrapped<'a, T> {
+    items: &'a [T],
+    is_cut: bool,
+}
+
+impl<'a, T> Wrapped<'a, T> {
+    /// All of them.
+    pub const fn new(items: &'a [T]) -> Self {
+        Self { items, is_cut: false }
+    }
+
+    /// What it has.
+    pub const fn items(&self) -> &'a [T] {
+        self.items
+    }
+
+    /// Only some of them, if `is_cut`: the object that the list is in will say `truncated`.
+    pub const fn cut_if(items: &'a [T], is_cut: bool) -> Self {
+        Self { items, is_cut }
+    }
+}
 
 impl<T> Default for Wrapped<'_, T> {
     fn default() -> Self {
-        Self(&[])
+        Self::new(&[])
     }
 }
 
 impl<T: DetailsObject> Scalar for Wrapped<'_, T> {
     fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
-        out.list(self.0, |out, object| {
+        if self.is_cut {
+            out.set_truncated();
+        }
+        out.list(self.items, |out, object| {
             out.raw(b"{")?;
             out.raw(&T::KEY_FRAGMENT.as_bytes()[1..])?;
             out.object(|out| object.append_fields(out))?;

@@ -21,6 +21,7 @@ use crate::kernel::Kernel;
 use crate::qmp::Qmp;
 use crate::setup;
 use crate::spawn;
+use crate::turn::{self, Turn};
 use crate::userland::{self, Userland};
 
 /// What to boot.
@@ -64,8 +65,7 @@ pub struct GuestSpec {
     pub memory_object: Option<String>,
     /// More arguments of QEMU, behind all others, so that they win.
     pub qemu_arguments: Vec<String>,
-    /// Boots beside another guest of the same test. Without this a guest waits until every other
-    /// of this user has ended: emulation is slow, and memory is short.
+    /// Boots beside another guest of the same test. Without this a guest waits for its [turn](crate::turn).
     pub beside_others: bool,
     /// How long it may take until the agent answers.
     pub boot_timeout: Duration,
@@ -109,8 +109,8 @@ pub struct Guest {
     channel: Channel,
     boot_timeout: Duration,
     boot_time: Duration,
-    /// Held while the guest lives; the file itself says nothing.
-    _turn: Option<File>,
+    /// Held while the guest lives.
+    _turn: Option<Turn>,
 }
 
 /// What a kernel takes to have its root on a disk.
@@ -124,8 +124,9 @@ const CONSOLE_TAIL_LINES: usize = 25;
 impl Guest {
     /// Boots a guest and waits until its agent answers.
     pub fn boot(spec: &GuestSpec) -> Result<Self> {
-        let turn = if spec.beside_others { None } else { Some(wait_for_turn()?) };
+        let turn = if spec.beside_others { None } else { Some(Turn::wait()?) };
         let started = Instant::now();
+        let preparing = turn::to_prepare()?;
         let architecture = spec.kernel.flavor().architecture;
         setup::ensure_for(architecture)?;
         let (initramfs, root) = match spec.userland {
@@ -141,6 +142,7 @@ impl Guest {
         let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join("ram"));
         let modules = spec.kernel.modules_on_demand(&spec.modules)?;
         let initramfs = initramfs::with_more(initramfs, &spec.files, &modules, &folder)?;
+        drop(preparing);
         let arguments = qemu_arguments(spec, &initramfs, root.as_deref(), &folder, &ram);
         let mut command = Command::new("setpriv");
         // Ends with us even where we are killed, so no guest is left behind.
@@ -387,22 +389,6 @@ fn qemu_arguments(
     }
     arguments.extend(spec.qemu_arguments.iter().map(Into::into));
     arguments
-}
-
-/// Waits until no other guest of this user runs.
-fn wait_for_turn() -> Result<File> {
-    let path = cache::folder("guests")?.join(".turn");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| Error::io("open", &path, &e))?;
-    if file.try_lock().is_err() {
-        eprintln!("rig: waiting for another guest to end");
-        file.lock().map_err(|e| Error::io("lock", &path, &e))?;
-    }
-    Ok(file)
 }
 
 /// A folder for one guest; those that killed runs left behind are removed.

@@ -33,6 +33,7 @@ pub mod setup;
 mod spawn;
 pub mod standin;
 mod strangers;
+pub mod turn;
 pub mod userland;
 
 pub use compare::{Report, Truth};

@@ -83,11 +83,7 @@ impl Packages {
     /// gives the paths of their files, in the order of their names.
     pub fn closure(&self, suite: &str, packages: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
         let list = self.root.join(format!("{suite}.list"));
-        let all = cache::read(&self.root.join("sources.list"))?;
-        let all = String::from_utf8_lossy(&all).into_owned();
-        let line = all.lines().find(|line| line.contains(&format!(" {suite} ")));
-        let line = line.ok_or_else(|| Error::new(format!("the rig has no suite {suite}")))?;
-        cache::write(&list, format!("{line}\n").as_bytes())?;
+        cache::write(&list, format!("deb {}\n", self.source_of(suite)?).as_bytes())?;
         // As if nothing were installed: apt then finds everything.
         let status = self.root.join("empty-status");
         cache::write(&status, b"")?;
@@ -116,6 +112,45 @@ impl Packages {
         Ok(paths)
     }
 
+    /// Downloads the source of a suite's package, as its authors released it, and unpacks it into `folder`, which holds
+    /// nothing else; gives the folder that it is in. Debian's own patches are not in it.
+    pub(crate) fn source(&self, package: &str, suite: &str, folder: &Path) -> Result<PathBuf> {
+        let list = self.root.join(format!("{suite}-source.list"));
+        let line = format!("deb-src {}\n", self.source_of(suite)?);
+        cache::write(&list, line.as_bytes())?;
+        let lists = self.root.join("source-lists");
+        cache::create(&lists.join("partial"))?;
+        let apt = |words: &[&str]| {
+            let mut apt = self.apt("apt-get");
+            for (setting, path) in [("Dir::Etc::sourcelist", &list), ("Dir::State::lists", &lists)]
+            {
+                apt.arg("-o").arg(format!("{setting}={}", path.display()));
+            }
+            command::output(apt.arg("-q").args(words).current_dir(folder))
+        };
+        apt(&["update"])?;
+        apt(&["source", "--download-only", package])?;
+        let released = find(folder, |path| path.to_string_lossy().contains(".orig.tar."));
+        let released = released.ok_or_else(|| {
+            Error::new(format!(
+                "apt-get source {package} left no .orig.tar in {}",
+                folder.display()
+            ))
+        })?;
+        command::output(Command::new("tar").arg("-C").arg(folder).arg("-xf").arg(&released))?;
+        find(folder, Path::is_dir)
+            .ok_or_else(|| Error::new(format!("{} has no folder in it", released.display())))
+    }
+
+    /// Where a suite is, as a line of a list says it behind `deb`.
+    fn source_of(&self, suite: &str) -> Result<String> {
+        let all = cache::read(&self.root.join("sources.list"))?;
+        let all = String::from_utf8_lossy(&all).into_owned();
+        let line = all.lines().find(|line| line.contains(&format!(" {suite} ")));
+        let line = line.and_then(|line| line.strip_prefix("deb "));
+        line.map(str::to_owned).ok_or_else(|| Error::new(format!("the rig has no suite {suite}")))
+    }
+
     /// apt with every folder of its own replaced by ours.
     fn apt(&self, program: &str) -> Command {
         let root = self.root.display();
@@ -142,10 +177,13 @@ impl Packages {
 
 /// The package file in a folder that holds one.
 fn only_package(folder: &Path) -> Option<PathBuf> {
+    find(folder, |path| path.extension().is_some_and(|e| e == "deb"))
+}
+
+/// Something in a folder.
+fn find(folder: &Path, is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
-    entries
-        .filter_map(|e| e.ok().map(|e| e.path()))
-        .find(|path| path.extension().is_some_and(|e| e == "deb"))
+    entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).find(|path| is_it(path))
 }
 
 /// Unpacks a package file into `target` (it is not installed).

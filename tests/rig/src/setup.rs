@@ -58,6 +58,15 @@ pub(crate) fn ensure_for(architecture: Architecture) -> Result<()> {
     }
 }
 
+/// Installs what builds shells from source, with glibc and with musl.
+pub(crate) fn ensure_for_building() -> Result<()> {
+    install(&[
+        (Need::Program("make"), "make"),
+        (Need::Program("musl-gcc"), "musl-tools"),
+        (Need::File("/usr/include/readline/readline.h"), "libreadline-dev"),
+    ])
+}
+
 /// Installs what makes images of a filesystem.
 pub(crate) fn ensure_for_format(format: Format) -> Result<()> {
     let (program, package) = format.maker();

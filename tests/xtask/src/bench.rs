@@ -11,12 +11,18 @@ use crate::recorded;
 
 pub(crate) const USAGE: &str = "\
   bench [--all]
-        scans loaded, paused guests and compares with copying the pages touched; --all runs the
-        criterion benchmarks of the pieces too
+        scans loaded, paused guests and compares with copying the pages touched, and with each part of
+        watching; --all runs the criterion benchmarks of the pieces too
 ";
 
 /// The loaded guest of PERFORMANCE.md.
 const LOAD: &str = "load processes=300 threads=5 fds=50 areas=100 connections=5";
+
+/// Bashes that wait for what their users type.
+const SHELLS: &str = "run busybox mkfifo /tmp/silent; for i in $(busybox seq 50); do \
+    bash --norc -i <>/tmp/silent >/dev/null 2>&1 & done; sleep 5";
+/// Scans of each way.
+const RUNS: &str = "100";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let all = match arguments {
@@ -27,7 +33,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let text = |e: panoptes_rig::Error| e.to_string();
     setup::ensure().map_err(text)?;
     // Before any guest runs: building takes the processor from it, and it from building.
-    cargo(&["build", "--release", "--package", "panoptes-benches", "--bin", "scan_floor"])?;
+    cargo(&["build", "--release", "--package", "panoptes-benches", "--bins"])?;
     for flavor in [Flavor::V6_1, Flavor::V6_12] {
         let kernel = Kernel::obtain(flavor).map_err(text)?;
         println!("== Linux {}", kernel.release());
@@ -35,7 +41,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         let mut guest = Guest::boot(&spec).map_err(text)?;
         guest.agent(LOAD).map_err(text)?;
         guest.pause().map_err(text)?;
-        scan_floor(guest.ram_path())?;
+        measure("scan_floor", &[], guest.ram_path())?;
+        guest.resume().map_err(text)?;
+        guest.agent(SHELLS).map_err(text)?;
+        guest.pause().map_err(text)?;
+        measure("watch_parts", &["--runs", RUNS], guest.ram_path())?;
     }
     if all {
         recorded::record_all()?;
@@ -44,19 +54,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn scan_floor(ram: &Path) -> Result<(), String> {
+fn measure(program: &str, options: &[&str], ram: &Path) -> Result<(), String> {
     let ram = ram.to_str().ok_or("the guest's memory file has a name that is no text")?;
-    cargo(&[
-        "run",
-        "--release",
-        "--quiet",
-        "--package",
-        "panoptes-benches",
-        "--bin",
-        "scan_floor",
-        "--",
-        ram,
-    ])
+    let package =
+        ["run", "--release", "--quiet", "--package", "panoptes-benches", "--bin", program];
+    cargo(&[&package[..], &["--"], options, &[ram]].concat())
 }
 
 fn cargo(arguments: &[&str]) -> Result<(), String> {

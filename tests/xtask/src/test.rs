@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use panoptes_rig::{Architecture, Flavor, Kernel, gate, initramfs, setup, userland};
+use panoptes_rig::{Architecture, Flavor, Kernel, gate, initramfs, setup, turn, userland};
 
 pub(crate) const USAGE: &str = "\
   test  [ARGUMENTS of cargo test]…
@@ -78,20 +78,25 @@ fn check(what: &str, arguments: &[&str]) -> Result<Count, String> {
 /// All tests of the workspace, guests included.
 fn tests(arguments: &[String]) -> Result<Count, String> {
     println!("== tests: cargo test --workspace");
-    let mut child = cargo()
-        .args(["test", "--workspace", "--no-fail-fast"])
+    let mut command = cargo();
+    // Benchmarks have no tests, but take long to build.
+    command
+        .args(["test", "--workspace", "--exclude", "panoptes-benches", "--no-fail-fast"])
         .args(arguments)
         .env(gate::VARIABLE, "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("cannot start cargo: {e}"))?;
+        // A guest under test mostly waits: on two processors two take little more time than one.
+        .env(turn::VARIABLE, guests_at_once().to_string());
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().map_err(|e| format!("cannot start cargo: {e}"))?;
     let output = child.stdout.take().ok_or("cargo test has no output")?;
     let mut count = Count::default();
+    let mut failures = Failures::default();
     for line in BufReader::new(output).split(b'\n') {
         let line = line.map_err(|e| format!("cannot read from cargo test: {e}"))?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         count.add(result_line(&line).unwrap_or_default());
+        failures.take(&line);
     }
     let status = child.wait().map_err(|e| format!("cannot wait for cargo test: {e}"))?;
     if !status.success() && count.failed == 0 {
@@ -99,7 +104,46 @@ fn tests(arguments: &[String]) -> Result<Count, String> {
         println!("== tests: FAILED without a result ({status})");
         count.failed += 1;
     }
+    if !failures.lines.is_empty() {
+        println!("== what failed, once more");
+        for line in &failures.lines {
+            println!("{line}");
+        }
+    }
     Ok(count)
+}
+
+/// As many guests as there are processors, or a few: each takes up to a GiB of memory.
+fn guests_at_once() -> usize {
+    const GUESTS_MAX: usize = 4;
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(GUESTS_MAX))
+}
+
+/// What failing tests said, which is told again at the end: above it are thousands of lines.
+#[derive(Debug, Default)]
+struct Failures {
+    lines: Vec<String>,
+    /// How many lines of the test that is being told of are kept already.
+    of_this: Option<usize>,
+}
+
+impl Failures {
+    /// So much of each test is told again, as much of each line.
+    const LINES_MAX: usize = 60;
+    const LINE_CHARACTERS_MAX: usize = 2000;
+
+    /// Takes a line of libtest's: `---- NAME stdout ----` begins what a test said, `failures:` ends it.
+    fn take(&mut self, line: &str) {
+        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.of_this = Some(0);
+        } else if line == "failures:" {
+            self.of_this = None;
+        }
+        if let Some(kept) = self.of_this.as_mut().filter(|kept| **kept < Self::LINES_MAX) {
+            *kept += 1;
+            self.lines.push(line.chars().take(Self::LINE_CHARACTERS_MAX).collect());
+        }
+    }
 }
 
 /// The numbers in libtest's `test result: ok. 3 passed; 0 failed; …`.
@@ -122,5 +166,17 @@ mod tests {
         let line = "test result: FAILED. 1 passed; 2 failed; 0 ignored; finished in 0.00s";
         assert_eq!(result_line(line), Some(Count { passed: 1, failed: 2 }));
         assert_eq!(result_line("test some::name ... ok"), None);
+    }
+
+    #[test]
+    fn what_failed_is_told_again_and_no_more() {
+        let mut failures = Failures::default();
+        let said = "test one ... FAILED\n\nfailures:\n\n---- one stdout ----\nleft: 1\n\nfailures:\n    one\n";
+        said.lines().for_each(|line| failures.take(line));
+        assert_eq!(failures.lines, ["---- one stdout ----", "left: 1", ""]);
+        (0..100).for_each(|_| failures.take("---- two stdout ----"));
+        assert_eq!(failures.lines.len(), 3 + 100);
+        (0..100).for_each(|_| failures.take("a"));
+        assert_eq!(failures.lines.len(), 3 + 100 + Failures::LINES_MAX - 1);
     }
 }

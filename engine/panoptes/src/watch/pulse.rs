@@ -27,6 +27,8 @@ pub(super) struct Vital {
     pub(super) losses: Post,
     /// How much of what is typed into shells was left out.
     pub(super) shell_history_refused: SaidOnce,
+    /// How many changes of the right to execute memory were not judged.
+    pub(super) permissions_refused: SaidOnce,
     /// How often there was more to follow to whom shells belong than one scan may.
     pub(super) shells_cut_short: SaidOnce,
     /// How many reverse shells found no room in the list of those that were told of.

@@ -191,6 +191,7 @@ impl Turn {
             vital.losses.put(losses);
         }
         vital.shell_history_refused.note(watched.shell_history_refused());
+        vital.permissions_refused.note(watched.permissions_refused());
         let shells = watched.shells_usage();
         vital.shells_cut_short.note(shells.cut_short);
         vital.shells_untold.note(shells.untold);

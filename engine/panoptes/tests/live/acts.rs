@@ -6,7 +6,7 @@ use std::time::Duration;
 use panoptes_rig::{Flavor, Guest, enabled};
 
 use crate::record::{Life, Record, count, list, only};
-use crate::watcher::{Watch, Watcher, panoptes};
+use crate::watcher::{Watch, Watcher};
 use crate::{inside, laws, measures, reverse_shell};
 
 const PIPE: &str = "/tmp/actor";
@@ -158,11 +158,7 @@ fn an_executable_is_known_by_its_hashes(actor: &mut Actor<'_>) {
     let change = "file_descriptor_file_content_change";
     let records = actor.watcher.records();
     let record = records.iter().rev().find(|record| actor.is(record, change)).unwrap();
-    let ram = actor.guest.ram_path().display().to_string();
-    let output = panoptes(&["scan", &ram, "--only", "processes"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = String::from_utf8(output.stdout).unwrap();
-    let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines = inside::scan(actor.guest, "processes");
     let line = lines.into_iter().find(|line| line["process_id"] == process_id).unwrap();
     for (program, key) in [
         ("sha256sum", "process_hash_sha256"),
@@ -240,20 +236,26 @@ fn a_connection_of_two(actor: &mut Actor<'_>) {
 
 /// The process goes on as another program.
 fn another_program(actor: &mut Actor<'_>) {
-    actor.does("exec sleep 7000");
+    // What it opens itself it opens after exec is done: from then on every scan reads its arguments.
+    actor.does("exec tail -f /etc/passwd");
     actor.watcher.wait_for("the program is mapped", |record| {
         actor.is(record, "new_file_mapped")
             && record.details("process_memory")["is_main_process_executable"] == true
             && record.details("process_memory")["file_path"] == "/bin/busybox"
             // On a slow machine the actor was seen before it called exec, as the busybox that forked it.
-            && record.process_name() == "sleep"
+            && record.process_name() == "tail"
+    });
+    actor.watcher.wait_for("the program's file is opened", |record| {
+        actor.is(record, "file_descriptor_open")
+            && is_in(record, "/etc/passwd")
+            && record.process_name() == "tail"
     });
     inside::run(actor.guest, &format!("kill {}", actor.life.process_id));
     let end =
         actor.watcher.wait_for("the process ends", |record| actor.is(record, "process_terminated"));
-    assert_eq!(end.process_name(), "sleep");
+    assert_eq!(end.process_name(), "tail");
     assert_eq!(end.process()["process_executable_path"], "/bin/busybox");
-    assert_eq!(end.process()["process_command_line_arguments"], "sleep 7000");
+    assert_eq!(end.process()["process_command_line_arguments"], "tail -f /etc/passwd");
     let records = actor.watcher.records();
     let created = only(&records, "its birth", |record| actor.is(record, "process_created"));
     let execs = |record: &Record| record.process()["process_self_exec_id"].as_u64().unwrap();

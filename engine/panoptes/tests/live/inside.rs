@@ -1,6 +1,7 @@
 //! What tests do inside a guest.
 
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
+use serde_json::Value;
 
 use crate::record::Life;
 use crate::watcher::panoptes;
@@ -29,17 +30,21 @@ pub(crate) fn start(guest: &mut Guest, command: &str) -> u64 {
     said[0].parse().unwrap()
 }
 
-/// Every process that a scan of the guest's memory sees, by pid.
-pub(crate) fn processes(guest: &Guest) -> Vec<(Life, String)> {
+/// The lines of a scan of the guest's memory that shows these kinds.
+pub(crate) fn scan(guest: &Guest, kinds: &str) -> Vec<Value> {
     let ram = guest.ram_path().display().to_string();
-    let output = panoptes(&["scan", &ram, "--only", "processes"]);
+    let output = panoptes(&["scan", &ram, "--only", kinds]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();
-    lines
-        .lines()
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Every process that a scan of the guest's memory sees, by pid.
+pub(crate) fn processes(guest: &Guest) -> Vec<(Life, String)> {
+    scan(guest, "processes")
+        .iter()
         .map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            let life = Life::of(&line).expect("the time of its creation is known");
+            let life = Life::of(line).expect("the time of its creation is known");
             (life, line["process_name"].as_str().unwrap_or("").to_owned())
         })
         .collect()

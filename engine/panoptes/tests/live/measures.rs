@@ -6,8 +6,9 @@ use std::time::Duration;
 use panoptes_rig::Guest;
 use serde_json::Value;
 
+use crate::inside;
 use crate::record::{Record, only};
-use crate::watcher::{Watch, Watcher, panoptes};
+use crate::watcher::{Watch, Watcher};
 
 const EXCESSIVE: &str = "tcp_connection_excessive_data";
 const LONG: &str = "tcp_long_lasting_connection";
@@ -55,13 +56,6 @@ impl End<'_> {
     }
 }
 
-fn scan(guest: &Guest, kinds: &str) -> Vec<Value> {
-    let output = panoptes(&["scan", &guest.ram_path().display().to_string(), "--only", kinds]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = String::from_utf8(output.stdout).unwrap();
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 /// Holds the alerts and the status of a connection over which [`SENT`] bytes went to that port, and nothing came back,
 /// against a scan. Nothing goes over it meanwhile.
 pub(crate) fn are_told_by_value(guest: &Guest, watcher: &Watcher, port: u64) {
@@ -70,7 +64,7 @@ pub(crate) fn are_told_by_value(guest: &Guest, watcher: &Watcher, port: u64) {
         watcher.wait_for("much went over it", |record| end.is_of(record, EXCESSIVE));
         watcher.wait_for("it lasts", |record| end.is_of(record, LONG));
     }
-    let lines = scan(guest, "connections,files");
+    let lines = inside::scan(guest, "connections,files");
     // One of what the scan showed, and one more, in case it came at the same time.
     let before = watcher.records().len();
     for end in &ends {

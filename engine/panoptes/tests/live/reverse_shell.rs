@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::inside;
 use crate::record::only;
-use crate::watcher::{Watcher, panoptes};
+use crate::watcher::Watcher;
 
 const PORT: u64 = 7100;
 const DETECTED: &str = "reverse_shell_detected";
@@ -32,14 +32,6 @@ const LATER: [&str; 5] = [
 ];
 /// What a scan's lines have beside the attributes of what they are about: which they are, and whose.
 const OWN: [&str; 4] = ["kind", "process_id", "network_namespace", "system"];
-
-fn scan(guest: &Guest) -> Vec<Value> {
-    let ram = guest.ram_path().display().to_string();
-    let output = panoptes(&["scan", &ram, "--only", "processes,files,connections"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = String::from_utf8(output.stdout).unwrap();
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
 
 /// The one line of this kind and process of which this attribute has this value.
 fn line<'a>(
@@ -86,7 +78,7 @@ pub(crate) fn is_told_by_value(guest: &mut Guest, watcher: &Watcher) {
     inside::run(guest, &script);
     let is_it = |record: &crate::record::Record| record.is(DETECTED);
     watcher.wait_for("the reverse shell", is_it);
-    let lines = scan(guest);
+    let lines = inside::scan(guest, "processes,files,connections");
     let records = watcher.records();
     let record = only(&records, "the reverse shell", is_it);
     let chain = record.details("reverse_shell")["process_list"].as_array().unwrap();
@@ -123,9 +115,15 @@ pub(crate) fn is_told_by_value(guest: &mut Guest, watcher: &Watcher) {
     assert_eq!(connection["destination_port"], PORT);
     let process = &chain[0]["process_details"]["process_id"];
     let key = "source_port";
+    let created = only(&records, "its connection", |record| {
+        let details = record.details("network_connection");
+        record.is("network_connection_created") && details[key] == connection[key]
+    });
+    let begun = "tcp_connection_creation_time_iso_8601_ns";
+    assert_eq!(connection[begun], created.details("network_connection")[begun], "{record}");
     let times = [
         "tcp_connection_overall_duration_ns",
-        "tcp_connection_creation_time_iso_8601_ns",
+        begun,
         "tcp_average_bytes_in",
         "tcp_average_bytes_out",
     ];

@@ -4,8 +4,9 @@
 use panoptes_rig::Guest;
 use serde_json::Value;
 
+use crate::inside;
 use crate::record::{Record, list};
-use crate::watcher::{Watcher, panoptes};
+use crate::watcher::Watcher;
 
 const EXECUTED: &str = "shell_command_executed";
 const CLEARED: &str = "shell_history_cleared";
@@ -124,11 +125,6 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
 
 /// What `panoptes scan` says that a shell remembers.
 fn remembered(guest: &Guest, process_id: u64) -> Vec<Typed> {
-    let ram = guest.ram_path().display().to_string();
-    let output = panoptes(&["scan", &ram, "--only", "shell-history"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = String::from_utf8(output.stdout).unwrap();
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let own = lines.filter(|line| line["process_id"] == process_id);
-    own.map(|line| typed(&line)).collect()
+    let lines = inside::scan(guest, "shell-history");
+    lines.iter().filter(|line| line["process_id"] == process_id).map(typed).collect()
 }

@@ -180,3 +180,20 @@ fn a_crowd_that_is_due_at_once_is_spread() {
         assert_eq!(count, expected, "in scan {scan}");
     }
 }
+
+#[test]
+fn of_a_crowd_that_is_always_due_each_has_its_turn() {
+    let many = crate::limits::Limits { connections: 1000, ..super::watch::limits() };
+    let mut watch = Watch::new(&many, at_once());
+    watch.state.set_thresholds(ConnectionThresholds { status_period_ns: Some(1), ..THRESHOLDS });
+    let crowd: Vec<_> = (0..1000)
+        .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000 + number as u16, ESTABLISHED))
+        .collect();
+    let crowd = world(&crowd);
+    assert_eq!(watch.scan(&crowd), NOTHING);
+    for _ in 0..3 {
+        let told: std::collections::BTreeSet<String> =
+            (0..4).flat_map(|_| watch.scan(&crowd)).collect();
+        assert_eq!(told.len(), 1000);
+    }
+}

@@ -6,16 +6,13 @@
 
 use super::{Expected, Scenario, Stage, record};
 
-/// A script that begins with functions: those of `reverse_shells`, and `port NUMBER`, which waits for a listener.
+/// A script that begins with functions: those of `looks`, and `port NUMBER`, which waits for a listener.
 macro_rules! script {
     ($script:literal) => {
         concat!(
+            looks!(),
             r#"
-set -f
 port() { await "grep -q ':$(printf %04X $1) 0*:0000 0A' /proc/net/tcp /proc/net/tcp6"; }
-who() { await "$1=\$(pgrep -nxf -- '$2') && [ \$$1 -gt $$ ]"; fact $1 "${!1}"; }
-at() { case "$(readlink /proc/$1/fd/$2)" in $3) true;; *) false;; esac; }
-same() { [ "$(readlink /proc/$1/fd/$2)" = "$(readlink /proc/$3/fd/$4)" ]; }
 touch /tmp/hold
 hold() { for i in {1..200}; do [ -e /tmp/hold ] || return 0; sleep 0.1; done; }
 let_go() { rm -f /tmp/hold; gone $1; }

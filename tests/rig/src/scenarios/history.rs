@@ -181,6 +181,28 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     shell("H11b", "twin: a list is made smaller")
         .act(script!("act; types 'echo third' HISTSIZE=2 'echo 5' 'echo 6' 'echo 7'"))
         .expect(&[typed!("echo 7"), commands().times(5)]),
+    shell("H11c", "twin: commands are called up, edited, and run as something else")
+        .act(script!(
+            "act
+             up=$(printf '\\020')
+             types 'echo third' \"$up$up 2\" \"$up$up$up${up}s\" 'echo end'"
+        ))
+        .expect(&[
+            typed!("echo third"),
+            typed!("echo second 2"),
+            typed!("echo firsts"),
+            typed!("echo end"),
+            commands().times(4),
+        ]),
+    shell("H11d", "history -c, and a list of others instead")
+        .act(script!(
+            "act
+             types 'history -c; printf \"a\\nb\\n\" > ~/other; history -r ~/other' 'echo end'"
+        ))
+        .prepare(script!(
+            "terminal; types 'echo 1' 'echo 2' 'echo 3' 'echo 4' 'echo 5' 'echo 6'"
+        ))
+        .expect(&[alert!(CLEARED, "(history -c)"), typed!("echo end"), commands().at_least(1)]),
     shell("H12", "twin: shells into which nobody types keep no history")
         .act(script!(
             "act

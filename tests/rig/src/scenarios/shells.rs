@@ -1,7 +1,10 @@
-//! The rows of shell history once for every bash that people have: Debian's of several releases, dynamic and static.
+//! The rows of shell history once for every bash that people have: Debian's of several releases, one with musl,
+//! dynamic and static, one with the system's readline, and whatever one has the source of.
 //!
 //! Each has a root of its own in a folder of the cache (`shells/NAME`, with `bin/bash` and what it needs), in which it
-//! runs inside. What lies there besides, made by hand, is tried as well: a bash of another make, or with another C library.
+//! runs inside. What lies there besides, made by hand, is tried as well.
+
+mod source;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,8 +56,9 @@ program='chroot /shells/ROOT /bin/bash'
 ";
 
 /// The rows of which the id begins with one of `names`, for the builds of which the name does; all where none is named.
-pub fn choice(flavor: Flavor, names: &[String]) -> Result<Choice> {
-    let (roots, archive) = roots()?;
+/// `sources` are folders with bash's source, to be built and tried, too.
+pub fn choice(flavor: Flavor, names: &[String], sources: &[PathBuf]) -> Result<Choice> {
+    let (roots, archive) = roots(sources)?;
     let rows = history::SCENARIOS.iter().filter(|row| !LEFT_OUT.contains(&row.id));
     let begins = |word: &str, name: &String| word.starts_with(name.as_str());
     let (of_rows, of_roots): (Vec<&String>, Vec<&String>) =
@@ -90,7 +94,7 @@ fn within(row: &Scenario, root: &str) -> &'static Scenario {
 }
 
 /// Makes the roots that are not there yet; gives the names of all, and an archive of them.
-fn roots() -> Result<(Vec<String>, PathBuf)> {
+fn roots(sources: &[PathBuf]) -> Result<(Vec<String>, PathBuf)> {
     let folder = cache::folder("shells")?;
     let mut packages = None;
     for (name, suite, files) in BUILDS {
@@ -102,6 +106,10 @@ fn roots() -> Result<(Vec<String>, PathBuf)> {
             };
             fill(packages, suite, files, &root)?;
         }
+    }
+    source::of_debian(&folder)?;
+    for source in sources {
+        source::from_source(source, &folder)?;
     }
     let failed = |e: std::io::Error| Error::io("list the folder", &folder, &e);
     let mut names = Vec::new();
@@ -131,10 +139,15 @@ fn fill(packages: &Packages, suite: &str, files: &[(&str, &str, &str)], root: &P
         let found = [unpacked.join(path), unpacked.join("usr").join(path)];
         let found = found.iter().find(|path| path.is_file());
         let found = found.ok_or_else(|| Error::new(format!("{package}/{suite} has no {path}")))?;
-        let target = made.join(name);
-        cache::create(target.parent().unwrap_or(&made))?;
-        std::fs::copy(found, &target).map_err(|e| Error::io("copy", found, &e))?;
+        put(found, &made, Path::new(name))?;
     }
     std::fs::rename(&made, root).map_err(|e| Error::io("rename into place", root, &e))?;
     std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
+}
+
+/// Copies a file into a root, to a path below it.
+fn put(file: &Path, root: &Path, path: &Path) -> Result<()> {
+    let target = root.join(path);
+    cache::create(target.parent().unwrap_or(root))?;
+    std::fs::copy(file, &target).map_err(|e| Error::io("copy", file, &e)).map(drop)
 }

@@ -123,6 +123,12 @@ impl Control {
                      found no room or cannot be read (said once)"
                 ));
             }
+            if let Some(refused) = vital.permissions_refused.take() {
+                self.messages.warning(format_args!(
+                    "{name}: changes of permissions may be missed: {refused} times a process changed more of its memory \
+                     in one scan than is looked at (said once)"
+                ));
+            }
             if let Some(scans) = vital.shells_cut_short.take() {
                 self.messages.warning(format_args!(
                     "{name}: reverse shells may be missed or told later: {scans} times there was more between shells \

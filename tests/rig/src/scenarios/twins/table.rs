@@ -255,7 +255,7 @@ echo 'APT::Sandbox::User "root";' > /etc/apt/apt.conf.d/99twins
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -qq --yes --allow-downgrades install twin=1.0
-LD_PRELOAD=/usr/lib/libtwin.so twin 20 & running=$!
+LD_PRELOAD=/usr/lib/libtwin.so twin 300 & running=$!
 apt-get -qq --yes install twin=2.0
 grep -q 'twin.*(deleted)' /proc/$running/maps; kill $running
 dpkg --status twin | grep -q 'Version: 2.0'

@@ -1,0 +1,106 @@
+//! A process as an interpreter of commands: what it is, and where it reads and writes.
+
+use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
+
+use super::graph::{Object, object_of};
+use super::interpreter::{self, Commands, Interpreter, Kind};
+use super::rows::{line, name_of, parent_of, short_name};
+use crate::walk::{DescriptorRow, NONE, ProcessRow, Snapshot};
+
+/// Where shells keep the script that they read: at the first free descriptor from the tenth on or, bash, at the last free one
+/// of these.
+const SCRIPT_DESCRIPTORS: core::ops::Range<u32> = 10..256;
+const INPUT: Commands = Commands::Input { interactive: false };
+
+/// A process that takes commands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shell {
+    /// Index of the process, and of its table of descriptors.
+    pub(super) process: u32,
+    pub(super) table: u32,
+    /// What it is; nothing where that is yet to be told by its file.
+    pub(super) interpreter: Option<Interpreter>,
+    /// Its standard input, output and error, by index.
+    pub(super) stdio: [u32; 3],
+    /// The descriptor by which it reads its script, by index, where that is a FIFO: whoever writes into that commands it.
+    pub(super) script: Option<u32>,
+}
+
+impl Shell {
+    /// A process as an interpreter whose input may come from somewhere, if it is one.
+    pub(super) fn of(snapshot: &Snapshot, index: u32) -> Option<Self> {
+        let process = snapshot.processes.at(index)?;
+        let leader = snapshot.leader(process)?;
+        if !process.stable || leader.task.exit_state != 0 || leader.task.flags & PF_KTHREAD != 0 {
+            return None;
+        }
+        let name = name_of(snapshot, process);
+        let interpreter = interpreter::recognise(name, line(snapshot, process), leader.task.name());
+        if let Some(Interpreter { kind: Kind::Language, commands }) = interpreter
+            && !matches!(commands, Commands::Input { .. })
+        {
+            return None;
+        }
+        let table = snapshot.files_structs.at(process.files)?;
+        let rows = snapshot.descriptors.range(&table.descriptors);
+        let mut stdio = [NONE; 3];
+        for (row, at) in rows.iter().zip(table.descriptors.start..).take(3) {
+            if let Some(place) = stdio.get_mut(row.index as usize) {
+                *place = at;
+            }
+        }
+        let is_script = interpreter.is_some_and(|it| it.commands == Commands::Script);
+        let script = is_script.then(|| fifo_of_script(snapshot, process)).flatten();
+        let leads = |at: u32| {
+            let file = snapshot.descriptors.at(at).map_or(NONE, |row| row.file);
+            object_of(snapshot, file).is_some()
+        };
+        let [input, output, error] = stdio.map(leads);
+        let is_fed = input && (output || error);
+        let interpreter = match interpreter {
+            None if is_fed && is_run_by_awk(snapshot, process) => {
+                Some(Interpreter { kind: Kind::Shell, commands: Commands::Argument })
+            }
+            other => other,
+        };
+        // A program that may be a shell is searched into only where that is all that is missing.
+        let is_promising = if interpreter.is_some() { input || output || error } else { is_fed };
+        is_promising.then_some(Self {
+            process: index,
+            table: process.files,
+            interpreter,
+            stdio,
+            script,
+        })
+    }
+
+    /// The same with its script for input, if that is a FIFO.
+    pub(super) fn fed_by_script(self) -> Option<Self> {
+        let ([_, output, error], input) = (self.stdio, self.script?);
+        let interpreter = self.interpreter.map(|it| Interpreter { commands: INPUT, ..it });
+        Some(Self { interpreter, stdio: [input, output, error], script: None, ..self })
+    }
+}
+
+/// The descriptor by which a shell reads its script, where that is a FIFO by the name that it was given.
+fn fifo_of_script(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
+    let name = interpreter::script_name(name_of(snapshot, process), line(snapshot, process)?)?;
+    let table = snapshot.files_structs.at(process.files)?;
+    let rows = snapshot.descriptors.range(&table.descriptors);
+    let first = rows.partition_point(|row| row.index < SCRIPT_DESCRIPTORS.start);
+    let is_it = |row: &DescriptorRow| {
+        let path = snapshot.files.at(row.file).map(|file| file.path);
+        matches!(object_of(snapshot, row.file), Some(Object::Pipe(_)))
+            && path.and_then(|path| short_name(snapshot, path)) == Some(name)
+    };
+    let rows = rows.iter().zip(table.descriptors.start..).skip(first);
+    let mut rows = rows.take_while(|(row, _)| row.index < SCRIPT_DESCRIPTORS.end);
+    rows.find(|(row, _)| is_it(row)).map(|(_, at)| at)
+}
+
+/// Whether a process is what a program on awk's command line runs: such a program is one for commands, whatever they are.
+fn is_run_by_awk(snapshot: &Snapshot, process: &ProcessRow) -> bool {
+    parent_of(snapshot, process).is_some_and(|parent| {
+        interpreter::is_awk_one_liner(name_of(snapshot, parent), line(snapshot, parent))
+    })
+}

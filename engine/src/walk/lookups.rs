@@ -1,0 +1,63 @@
+//! What is looked up in the rows of a scan: who leads to what.
+
+use core::ops::Range;
+
+use super::snapshot::{FilesRow, ProcessRow, Snapshot, ThreadRow};
+
+impl Snapshot {
+    /// The bytes of a range.
+    pub fn text(&self, range: &Range<u32>) -> &[u8] {
+        self.bytes.range(range)
+    }
+
+    /// A process's threads, ascending.
+    pub fn threads_of(&self, process: &ProcessRow) -> impl Iterator<Item = &ThreadRow> {
+        let tgid = self.leader(process).map_or(0, |leader| leader.task.tgid);
+        let start = self.by_tid.partition_point(|&index| {
+            self.threads.at(index).is_some_and(|row| row.task.tgid < tgid)
+        });
+        self.by_tid[start..]
+            .iter()
+            .filter_map(|&index| self.threads.at(index))
+            .take_while(move |row| row.task.tgid == tgid)
+    }
+
+    /// A process's tables of descriptors: that of most of its threads, and those of threads that do not
+    /// share it, each once, by their lowest thread id.
+    pub fn files_structs_of(&self, process: &ProcessRow) -> impl Iterator<Item = &FilesRow> {
+        let first = process.files;
+        let others = self.threads_of(process).filter_map(move |row| {
+            let table = self.files_structs.at(row.files)?;
+            let lowest = self.files_threads.at(table.threads.start);
+            (row.files != first && lowest == Some(&row.task.pid)).then_some(table)
+        });
+        self.files_structs.at(first).into_iter().chain(others)
+    }
+
+    /// The container that a process is in: the identifier or name that its runtime gave it.
+    pub fn container_of(&self, process: &ProcessRow) -> Option<&[u8]> {
+        let container = self.text(&self.containers.at(process.container)?.id);
+        (!container.is_empty()).then_some(container)
+    }
+
+    /// A process's leader.
+    pub fn leader(&self, process: &ProcessRow) -> Option<&ThreadRow> {
+        self.threads.at(process.leader)
+    }
+
+    /// A process by its number.
+    pub fn process_by_pid(&self, process_id: u32) -> Option<&ProcessRow> {
+        let pid = |index: u32| {
+            let process = self.processes.at(index)?;
+            Some(self.leader(process)?.task.tgid)
+        };
+        let at = self.by_pid.partition_point(|&index| pid(index) < Some(process_id));
+        let &index = self.by_pid.get(at)?;
+        (pid(index) == Some(process_id)).then(|| self.processes.at(index)).flatten()
+    }
+
+    /// Process 1, whose namespaces are the machine's own.
+    pub fn init(&self) -> Option<&ProcessRow> {
+        self.process_by_pid(1)
+    }
+}

@@ -1,0 +1,129 @@
+//! Bashes that no package of Debian's has: built from source, with glibc or musl, dynamic and static, and with the
+//! system's own readline as Arch, Alpine and openSUSE have it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::put;
+use crate::cache;
+use crate::command;
+use crate::error::{Error, Result};
+use crate::packages::Packages;
+use crate::setup;
+
+/// The suite whose source is built, and what the roots of it are called.
+const DEBIANS: (&str, &str) = ("bookworm", "debian-5.2.15");
+
+/// A C library, and how bash is linked with it.
+#[derive(Clone, Copy, Debug)]
+struct Make {
+    compiler: &'static str,
+    option: Option<&'static str>,
+    /// What is put behind the name of the source.
+    suffix: &'static str,
+}
+
+const STATIC: &str = "--enable-static-link";
+const SYSTEMS_READLINE: &str = "--with-installed-readline";
+const GLIBC: &[Make] = &[
+    Make { compiler: "gcc", option: None, suffix: "" },
+    Make { compiler: "gcc", option: Some(STATIC), suffix: "-static" },
+    READLINE,
+];
+const READLINE: Make =
+    Make { compiler: "gcc", option: Some(SYSTEMS_READLINE), suffix: "-readline" };
+const MUSL: &[Make] = &[
+    Make { compiler: MUSL_COMPILER, option: None, suffix: "-musl" },
+    Make { compiler: MUSL_COMPILER, option: Some(STATIC), suffix: "-musl-static" },
+];
+const MUSL_COMPILER: &str = "musl-gcc";
+const MUSL_LOADER: &str = "/lib/ld-musl-x86_64.so.1";
+
+/// Makes the roots of Debian's own source that Debian has no package of, in `folder`.
+pub(super) fn of_debian(folder: &Path) -> Result<()> {
+    let (suite, name) = DEBIANS;
+    let makes = || MUSL.iter().chain([&READLINE]);
+    if makes().all(|make| folder.join(format!("{name}{}", make.suffix)).exists()) {
+        return Ok(());
+    }
+    let scratch = Scratch::new("source")?;
+    let packages = Packages::open(crate::Architecture::Amd64)?;
+    let source = packages.source("bash", suite, &scratch.0)?;
+    makes().try_for_each(|make| build(&source, name, *make, folder))
+}
+
+/// Makes the roots of a folder with bash's source, built with each library, in `folder`; they are called as the folder is.
+pub(super) fn from_source(source: &Path, folder: &Path) -> Result<()> {
+    if !source.join("configure").is_file() {
+        return Err(Error::new(format!("{} has no configure of bash's", source.display())));
+    }
+    let path = source.canonicalize().map_err(|e| Error::io("find", source, &e))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    GLIBC.iter().chain(MUSL).try_for_each(|make| build(&path, &name, *make, folder))
+}
+
+fn build(source: &Path, name: &str, make: Make, folder: &Path) -> Result<()> {
+    let name = format!("{name}{}", make.suffix);
+    let root = folder.join(&name);
+    if root.exists() {
+        return Ok(());
+    }
+    setup::ensure_for_building()?;
+    eprintln!("rig: building {name} (a minute or two, kept in the cache)");
+    let scratch = Scratch::new("build")?;
+    let bash = compile(source, make, &scratch.0)?;
+    let made = scratch.0.join("root");
+    put(&bash, &made, Path::new("bin/bash"))?;
+    for library in libraries(&bash, make)? {
+        put(&library, &made, library.strip_prefix("/").unwrap_or(&library))?;
+    }
+    std::fs::rename(&made, &root).map_err(|e| Error::io("rename into place", &root, &e))
+}
+
+/// Builds a bash out of its source's own folder, and gives its path.
+fn compile(source: &Path, make: Make, folder: &Path) -> Result<PathBuf> {
+    let mut configure = Command::new(source.join("configure"));
+    configure.current_dir(folder).env("CC", make.compiler).env("CFLAGS", "-O2 -w");
+    // bash brings a strtoimax of its own, which musl has.
+    configure.env("LDFLAGS", "-Wl,--allow-multiple-definition");
+    configure.args(["--quiet", "--without-bash-malloc", "--disable-nls"]);
+    configure.args(make.option);
+    command::output(&mut configure)?;
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut build = Command::new("make");
+    command::output(build.current_dir(folder).arg("--silent").arg(format!("--jobs={jobs}")))?;
+    Ok(folder.join("bash"))
+}
+
+/// The libraries that a bash wants, where it looks for them: as the loader lists them.
+fn libraries(bash: &Path, make: Make) -> Result<Vec<PathBuf>> {
+    if make.option == Some(STATIC) {
+        return Ok(Vec::new());
+    }
+    if make.compiler == MUSL_COMPILER {
+        // Loader and library in one.
+        return Ok(vec![MUSL_LOADER.into()]);
+    }
+    let listed = command::output(Command::new("ldd").arg(bash))?;
+    Ok(listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}
+
+/// A folder beside the roots that is removed with this.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(what: &str) -> Result<Self> {
+        let path = cache::folder("shells")?.join(format!(".{what}-{}", std::process::id()));
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(|e| Error::io("remove", &path, &e))?;
+        }
+        cache::create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,121 @@
+//! How many guests run at once on this machine: one, or as many as `PANOPTES_GUESTS` says.
+//!
+//! Emulation is slow and memory short, and what is measured wants a machine for itself; but a guest under test
+//! mostly waits. Each guest holds a [`Turn`]: one that runs alone holds the file `.turn` for itself, those that
+//! may have company share it and hold one of as many places.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cache;
+use crate::error::{Error, Result};
+
+/// The variable with the number of guests that may run at once; `cargo xtask test` sets it.
+pub const VARIABLE: &str = "PANOPTES_GUESTS";
+/// How often who waits for a place looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The right to run a guest, until it is dropped. What is in the files says nothing.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _files: [Option<File>; 2],
+}
+
+impl Turn {
+    /// Waits until another guest of this user may run.
+    pub(crate) fn wait() -> Result<Self> {
+        let places = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+        Self::wait_in(&cache::folder("guests")?, places)
+    }
+
+    fn wait_in(folder: &Path, places: usize) -> Result<Self> {
+        let path = folder.join(".turn");
+        let file = open(&path)?;
+        let alone = places <= 1;
+        if alone {
+            if !is_free(file.try_lock(), &path)? {
+                eprintln!("rig: waiting for another guest to end");
+                file.lock().map_err(|e| Error::io("lock", &path, &e))?;
+            }
+            return Ok(Self { _files: [Some(file), None] });
+        }
+        file.lock_shared().map_err(|e| Error::io("lock", &path, &e))?;
+        loop {
+            for place in 0..places {
+                let path = folder.join(format!(".turn-{place}"));
+                let taken = open(&path)?;
+                if is_free(taken.try_lock(), &path)? {
+                    return Ok(Self { _files: [Some(file), Some(taken)] });
+                }
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+/// The right to make what guests need in the cache: one at a time, until it is dropped.
+pub(crate) fn to_prepare() -> Result<File> {
+    let path = cache::folder("guests")?.join(".preparing");
+    let file = open(&path)?;
+    file.lock().map_err(|e| Error::io("lock", &path, &e))?;
+    Ok(file)
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    options.open(path).map_err(|e| Error::io("open", path, &e))
+}
+
+/// Whether a lock was had, which it is not while somebody else has it.
+fn is_free(result: std::result::Result<(), TryLockError>, path: &Path) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Asks for a turn in a thread of its own.
+    fn ask(folder: &Path, places: usize) -> mpsc::Receiver<Turn> {
+        let (sender, receiver) = mpsc::channel();
+        let folder = folder.to_owned();
+        std::thread::spawn(move || sender.send(Turn::wait_in(&folder, places).unwrap()));
+        receiver
+    }
+
+    const SOON: Duration = Duration::from_millis(300);
+    const LATE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn as_many_have_a_turn_as_there_are_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Turn::wait_in(folder.path(), 2).unwrap();
+        let _second = Turn::wait_in(folder.path(), 2).unwrap();
+        let third = ask(folder.path(), 2);
+        assert!(third.recv_timeout(SOON).is_err());
+        drop(first);
+        assert!(third.recv_timeout(LATE).is_ok());
+    }
+
+    #[test]
+    fn who_runs_alone_has_no_company() {
+        let folder = tempfile::tempdir().unwrap();
+        let company = Turn::wait_in(folder.path(), 2).unwrap();
+        let alone = ask(folder.path(), 1);
+        assert!(alone.recv_timeout(SOON).is_err());
+        drop(company);
+        let alone = alone.recv_timeout(LATE).unwrap();
+        let company = ask(folder.path(), 2);
+        assert!(company.recv_timeout(SOON).is_err());
+        drop(alone);
+        assert!(company.recv_timeout(LATE).is_ok());
+    }
+}
