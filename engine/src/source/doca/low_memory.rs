@@ -131,12 +131,12 @@ fn find_root(probe: &mut impl Probe, last: u64) -> Result<Option<Root>, DocaErro
     }
     let mut levels = 4;
     if !is_level3_kernel_pgt(&page) {
-        // With five levels that is level4_kernel_pgt, whose upper half has the processors' entry areas, and whose last
-        // entry leads to its neighbour.
-        let is_lower_empty = (0..ENTRIES / 2).all(|index| entry(&page, index) == 0);
+        // With five levels that is level4_kernel_pgt, whose last entry leads to its neighbour. Of the others any may be
+        // used: the processors' entry areas have their place there, and vmemmap, which lies anywhere below them
+        // (arch/x86/mm/kaslr.c, `kernel_randomize_memory`), in about one boot of a hundred.
         let below = entry(&page, ENTRIES - 1);
         let is_near = (below & ADDRESS).abs_diff(at) <= ROOT_WITHIN;
-        if !is_lower_empty || !is_static_table(below) || !is_near {
+        if !is_static_table(below) || !is_near {
             return Ok(None);
         }
         if !probe.read(&[below & ADDRESS], &mut page)? || !is_level3_kernel_pgt(&page) {
@@ -415,6 +415,13 @@ mod tests {
     fn memory_is_what_the_direct_map_maps() {
         assert_eq!(Machine::new(4).regions(), REGIONS);
         assert_eq!(Machine::new(5).regions(), REGIONS);
+    }
+
+    #[test]
+    fn vmemmap_may_lie_next_to_the_kernel_where_there_are_five_levels() {
+        let mut machine = Machine::new(5);
+        machine.set(0x200_4000, 77, 0x302_4067);
+        assert_eq!(machine.regions(), REGIONS);
     }
 
     #[test]
