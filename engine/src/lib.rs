@@ -13,6 +13,10 @@
 //!
 //! Start reading at [`walk`].
 
+// So that unit tests can share the machines made by hand of the tests in `tests/`.
+#[cfg(test)]
+extern crate self as panoptes_engine;
+
 pub mod address;
 pub mod attest;
 pub mod containers;

@@ -376,7 +376,6 @@ mod tests {
     use panoptes_decoders::kernel::file::OpenFile;
 
     use super::*;
-    use crate::state::tests::world::empty;
     use crate::walk::FileRow;
 
     fn closing(file: u64, size: u64, written: bool) -> Closing {
@@ -397,7 +396,7 @@ mod tests {
 
     /// A scan that shows these open files.
     fn scan(files: &[u64]) -> Snapshot {
-        let mut snapshot = empty(&Limits::default());
+        let mut snapshot = Snapshot::empty(&Limits::default());
         for &file in files {
             let open = OpenFile { inode: KernelVa(0x9000), ..OpenFile::default() };
             let row = FileRow { address: KernelVa(file), open, ..FileRow::default() };

@@ -21,9 +21,8 @@ use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 
 use limits::Limits;
-use world::{
-    ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X, empty,
-};
+use walk::Snapshot;
+use world::{ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X};
 
 /// Counts and passes on.
 struct Counting;
@@ -161,7 +160,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         let (mut producer, mut consumer) = queue(size, &Waker::default());
         let mut state = State::new(&limits, Settings::default(), 3);
         // The scan sees more than is tracked.
-        let mut snapshot = empty(&roomy);
+        let mut snapshot = Snapshot::empty(&roomy);
         let mut world = World::default();
         let mut random = Random(42);
         let (mut records, mut untracked, mut allocated) = (0, 0, 0);

@@ -101,6 +101,17 @@ impl Reader {
         self.tlb.clear();
     }
 
+    /// Whether the page of an address was found since translations were forgotten.
+    pub(crate) fn knows(&self, root: PhysicalAddress, address: UserVa) -> bool {
+        self.tlb.get(root.0, address.0 / PAGE_BYTES).is_some()
+    }
+
+    /// Takes the page of an address for found where no table leads to it, until translations are forgotten or
+    /// another takes its place.
+    pub(crate) fn learn(&mut self, root: PhysicalAddress, address: UserVa, at: PhysicalAddress) {
+        self.tlb.put(root.0, address.0 / PAGE_BYTES, at.0 & !(PAGE_BYTES - 1));
+    }
+
     /// Empties the batch.
     pub fn clear(&mut self) {
         self.used = 0;

@@ -8,7 +8,7 @@ use super::*;
 use crate::page_cache::{ElfKind, Partial};
 use crate::page_cache::{Known, Traits};
 use crate::state::tests::watch::{at_once, limits};
-use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, World, X, empty};
+use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, World, X};
 use crate::state::{Change, Settings};
 use crate::walk::Snapshot;
 
@@ -103,7 +103,7 @@ impl Watch {
         files.hold(LIBC, 2);
         Self {
             state: State::new(limits, settings, 7),
-            snapshot: empty(limits),
+            snapshot: Snapshot::empty(limits),
             attest: Attest::new(limits, Arc::new(shipped), Images::default(), 9),
             files,
             now_ns: 1_000_000,

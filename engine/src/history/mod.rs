@@ -33,7 +33,7 @@ use panoptes_decoders::source::MemorySource;
 
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
-use crate::page_cache::FileIdentity;
+use crate::page_cache::{AddressSpace, FileIdentity, MappedFiles};
 use crate::state::facts::{ProcessFacts, executable_of};
 use crate::state::process::{Process, ProcessKey};
 use crate::state::strings::Strings;
@@ -203,6 +203,7 @@ pub struct History {
     first_row: u32,
     strings: Strings,
     reader: Reader,
+    mapped: MappedFiles,
     list: list::Scratch,
     text: Vec<u8>,
     pointers: Pointers,
@@ -233,6 +234,7 @@ impl History {
             first_row: 0,
             strings: Strings::new(shells * 256 + 64 * 1024, key.rotate_left(9)),
             reader: Reader::new(if wanted { sizes } else { nothing }),
+            mapped: MappedFiles::new(),
             list: list::Scratch::new(if wanted { KEPT_MAX } else { 0 }),
             text: Vec::with_capacity((text_bytes as usize).max(list::TEXT_ROOM_MIN)),
             pointers: Pointers::new(if wanted { list::POINTERS_MAX } else { 0 }),
@@ -376,8 +378,9 @@ impl History {
             }
             None => {
                 *files_left -= 1;
-                let reader = &mut self.reader;
-                let mut memory = Memory { source, reader, space: &kernel.space, root };
+                let space = AddressSpace { kernel, snapshot, mm };
+                let (reader, files) = (&mut self.reader, &mut self.mapped);
+                let mut memory = Memory::with_files(source, reader, files, space);
                 let found = match locate(&mut memory, snapshot, mm, &mut self.pointers) {
                     Verdict::Later => return Some(later),
                     Verdict::Silent if attempts < SILENT_ATTEMPTS => {

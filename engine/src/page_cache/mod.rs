@@ -6,12 +6,15 @@
 //! Nothing is guessed. A file of which the kernel has every page has [`Hashes`]; of one that lacks pages it is
 //! said how much was there, and a [`Judge`] says which known file the pages that are there are those of.
 //!
+//! [`MappedFiles`] reads a few bytes of a file through the memory of a process that maps it.
+//!
 //! Not here: what a file ought to be, which is the judge's, and whose hashes are wanted.
 
 mod contents;
 mod digest;
 mod identity;
 mod job;
+mod mapped;
 mod opened;
 mod overlay;
 mod pages;
@@ -19,8 +22,13 @@ mod traits;
 mod tree;
 mod workbench;
 
+#[cfg(test)]
+#[path = "../../tests/common/cached.rs"]
+mod cached;
+
 pub use contents::Contents;
 pub use identity::FileIdentity;
+pub use mapped::{AddressSpace, MappedFiles};
 pub use traits::Traits;
 
 /// Largest file that is hashed; of a larger one nothing is known.

@@ -1,6 +1,7 @@
 //! Where in memory the pages of a file are: from the tree's entries through `struct page` to page frames.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::kernel::address_space::Mapping;
 use panoptes_decoders::kernel::page::{CachedPage, head_of};
 use panoptes_decoders::kernel::xarray::CacheSlot;
 use panoptes_decoders::source::MemorySource;
@@ -61,7 +62,7 @@ struct Looked {
 /// Finds the places of pages of one file.
 #[derive(Debug)]
 pub(super) struct Finder {
-    pub(super) tree: Tree,
+    tree: Tree,
     looked: [Looked; WINDOW_PAGES_MAX],
     heads: [Option<CachedPage>; WINDOW_PAGES_MAX],
 }
@@ -73,6 +74,23 @@ impl Finder {
             looked: [Looked::default(); WINDOW_PAGES_MAX],
             heads: [None; WINDOW_PAGES_MAX],
         }
+    }
+
+    /// Reads where a file's tree begins, and goes there.
+    pub(super) fn begin<S: MemorySource>(
+        &mut self,
+        reader: &mut Reader,
+        source: &mut S,
+        kernel: &Kernel,
+        file: &Cached,
+    ) -> Result<(), Broken> {
+        let layout = &kernel.layouts.address_space;
+        reader.clear();
+        reader.push(&kernel.space, file.mapping, &layout.packing);
+        reader.run(source, kernel.space.levels);
+        let mapping = Mapping::decode(layout, reader.object(0).ok_or(Broken)?);
+        self.tree.begin(mapping.head);
+        Ok(())
     }
 
     /// An index from `from` to `end` before which the tree holds nothing, if there is much of that.

@@ -1,6 +1,5 @@
 //! What jobs share: room for a window of a file, where its pages lie and what is in them.
 
-use panoptes_decoders::kernel::address_space::Mapping;
 use panoptes_decoders::source::MemorySource;
 
 use super::pages::{Cached, Finder, Place, WINDOW_PAGES_MAX};
@@ -57,13 +56,7 @@ impl Workbench {
         kernel: &Kernel,
         file: &Cached,
     ) -> Result<(), Broken> {
-        let layout = &kernel.layouts.address_space;
-        self.reader.clear();
-        self.reader.push(&kernel.space, file.mapping, &layout.packing);
-        self.reader.run(source, kernel.space.levels);
-        let mapping = Mapping::decode(layout, self.reader.object(0).ok_or(Broken)?);
-        self.finder.tree.begin(mapping.head);
-        Ok(())
+        self.finder.begin(&mut self.reader, source, kernel, file)
     }
 
     pub(super) fn content(&self) -> Content<'_> {

@@ -11,6 +11,7 @@ use panoptes_decoders::source::MemorySource;
 use super::generator::Generators;
 use super::program::Programs;
 use super::rule::{Around, Says};
+use crate::page_cache::AddressSpace;
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
 /// So much address space is kept free for code at least: V8 takes 128 MiB, HotSpot 48 or 240, SpiderMonkey and
@@ -113,19 +114,21 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
         let (Some(mm), Some((areas, _))) = (self.mm, self.areas()) else { return false };
         self.spend(areas.len());
         let Self { programs, generators, source, kernel, snapshot, .. } = self;
-        generators.is_among(programs, *source, kernel, snapshot, mm, areas)
+        generators.is_among(programs, *source, &AddressSpace { kernel, snapshot, mm }, areas)
     }
 
     fn file_says(&mut self) -> Says {
         let (Some(mm), Some((areas, at))) = (self.mm, self.areas()) else { return Says::Unknown };
         self.spend(areas.len());
-        self.programs.says(self.source, self.kernel, mm, areas, at)
+        let space = AddressSpace { kernel: self.kernel, snapshot: self.snapshot, mm };
+        self.programs.says(self.source, &space, areas, at)
     }
 
     fn wants_executable_stack(&mut self) -> bool {
         let (Some(mm), Some((areas, _))) = (self.mm, self.areas()) else { return false };
         self.spend(areas.len());
-        self.programs.wants_executable_stack(self.source, self.kernel, mm, areas)
+        let space = AddressSpace { kernel: self.kernel, snapshot: self.snapshot, mm };
+        self.programs.wants_executable_stack(self.source, &space, areas)
     }
 }
 

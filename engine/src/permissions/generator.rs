@@ -10,7 +10,8 @@ use panoptes_decoders::user::elf_dynamic::{
 };
 
 use super::program::Programs;
-use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
+use crate::page_cache::AddressSpace;
+use crate::walk::{Snapshot, VmaRow};
 
 /// What only a code generator defines.
 ///
@@ -54,9 +55,7 @@ impl Generators {
         &mut self,
         programs: &mut Programs,
         source: &mut S,
-        kernel: &Kernel,
-        snapshot: &Snapshot,
-        mm: &MmRow,
+        space: &AddressSpace<'_>,
         areas: &[VmaRow],
     ) -> bool {
         programs.forget();
@@ -74,7 +73,7 @@ impl Generators {
                 continue;
             }
             last = row.vma.file;
-            let Some(mut file) = identity(snapshot, row) else { continue };
+            let Some(mut file) = identity(space.snapshot, row) else { continue };
             let known = self.known.iter().find(|known| {
                 known.inode == file.inode
                     && known.number == file.number
@@ -85,7 +84,7 @@ impl Generators {
                 return false;
             }
             let is_generator = known.map(|known| known.is_generator).or_else(|| {
-                let mut object = Object { programs, source, kernel, mm };
+                let mut object = Object { programs, source, space };
                 file.is_generator = object.defines(first.vma.start)?;
                 self.remember(file);
                 Some(file.is_generator)
@@ -123,13 +122,12 @@ fn identity(snapshot: &Snapshot, row: &VmaRow) -> Option<Known> {
 struct Object<'a, S> {
     programs: &'a mut Programs,
     source: &'a mut S,
-    kernel: &'a Kernel,
-    mm: &'a MmRow,
+    space: &'a AddressSpace<'a>,
 }
 
 impl<S: MemorySource> Object<'_, S> {
     fn read(&mut self, address: u64, bytes: u64) -> Option<&[u8]> {
-        self.programs.read_at(self.source, self.kernel, self.mm, address, bytes)
+        self.programs.read_at(self.source, self.space, address, bytes)
     }
 
     /// Whether the object that begins at `start` defines one of the symbols; `None` where not all could be read that

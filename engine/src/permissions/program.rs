@@ -1,4 +1,4 @@
-//! What the files that a process has mapped say of themselves: their program headers, read where they are mapped.
+//! What the files that a process has mapped say of themselves: their program headers, read as the process would read them.
 
 use core::ops::Range;
 
@@ -8,6 +8,7 @@ use panoptes_decoders::user::program_headers::{ProgramHeaders, has_text_relocati
 
 use super::rule::Says;
 use crate::address::{Reader, ReaderSizes};
+use crate::page_cache::{AddressSpace, MappedFiles};
 use crate::walk::{Kernel, MmRow, VmaRow};
 
 /// Bytes of a file's beginning that are read: the program headers are in them.
@@ -22,6 +23,7 @@ const FILES_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Programs {
     reader: Reader,
+    files: MappedFiles,
 }
 
 impl Programs {
@@ -31,7 +33,7 @@ impl Programs {
             arena_bytes: FILES * HEADER_BYTES as usize,
             walks: FILES * 4,
         };
-        Self { reader: Reader::new(sizes) }
+        Self { reader: Reader::new(sizes), files: MappedFiles::new() }
     }
 
     /// Forgets where pages are: before memory of another scan is read.
@@ -43,25 +45,18 @@ impl Programs {
     pub(super) fn read_at<S: MemorySource>(
         &mut self,
         source: &mut S,
-        kernel: &Kernel,
-        mm: &MmRow,
+        space: &AddressSpace<'_>,
         address: u64,
         bytes: u64,
     ) -> Option<&[u8]> {
-        let root = kernel.space.linear(mm.pgd).unwrap_or_default();
-        self.reader.clear();
-        let bytes = u32::try_from(bytes).ok()?;
-        self.reader.push_user(kernel.space.levels, root, UserVa(address), bytes)?;
-        self.reader.run(source, kernel.space.levels);
-        self.reader.object(0)
+        self.files.read(&mut self.reader, source, space, address, bytes)
     }
 
     /// What the file of an area says of it.
     pub(super) fn says<S: MemorySource>(
         &mut self,
         source: &mut S,
-        kernel: &Kernel,
-        mm: &MmRow,
+        space: &AddressSpace<'_>,
         areas: &[VmaRow],
         at: usize,
     ) -> Says {
@@ -72,18 +67,19 @@ impl Programs {
             areas[..=at].iter().rev().find(|row| is_ours(row) && row.vma.page_offset == 0);
         let Some(beginning) = beginning else { return Says::Unknown };
         self.reader.forget_translations();
-        let Some(file) = self.read(source, kernel, mm, beginning, 0, HEADER_BYTES) else {
+        let Some(file) = self.read(source, space, beginning, 0, HEADER_BYTES) else {
             return Says::Unknown;
         };
         let Some(headers) = ProgramHeaders::find(file) else { return Says::Unknown };
-        let executes = headers.executes(area.vma.page_offset.saturating_mul(PAGE_BYTES));
+        let page_bytes = space.kernel.space.levels.page_bytes();
+        let executes = headers.executes(area.vma.page_offset.saturating_mul(page_bytes));
         if let Some((offset, bytes)) = headers.dynamic() {
-            let holds = |row: &&VmaRow| is_ours(row) && within(row, offset).is_some();
+            let holds = |row: &&VmaRow| is_ours(row) && within(row, offset, page_bytes).is_some();
             let bytes = bytes.min(u64::from(DYNAMIC_BYTES)) as u32;
             // Loaded twice where pages are shared by two segments; the last has what the loader sees.
             if let Some(row) = areas.iter().rev().find(holds)
-                && let Some(skip) = within(row, offset)
-                && let Some(section) = self.read(source, kernel, mm, row, skip, bytes)
+                && let Some(skip) = within(row, offset, page_bytes)
+                && let Some(section) = self.read(source, space, row, skip, bytes)
                 && has_text_relocations(section)
             {
                 return Says::Relocations;
@@ -96,10 +92,12 @@ impl Programs {
     pub(super) fn wants_executable_stack<S: MemorySource>(
         &mut self,
         source: &mut S,
-        kernel: &Kernel,
-        mm: &MmRow,
+        space: &AddressSpace<'_>,
         areas: &[VmaRow],
     ) -> bool {
+        let wants = |file: &[u8]| {
+            ProgramHeaders::find(file).is_some_and(|headers| headers.wants_executable_stack())
+        };
         self.reader.forget_translations();
         let mut beginnings = areas
             .iter()
@@ -108,17 +106,25 @@ impl Programs {
             .peekable();
         while beginnings.peek().is_some() {
             self.reader.clear();
-            for row in beginnings.by_ref().take(FILES) {
-                push(&mut self.reader, kernel, mm, row, 0, HEADER_BYTES);
+            let mut rows = [None; FILES];
+            for (place, row) in rows.iter_mut().zip(beginnings.by_ref()) {
+                push(&mut self.reader, space, row, 0, HEADER_BYTES);
+                *place = Some(row);
             }
-            self.reader.run(source, kernel.space.levels);
-            let wants = (0..self.reader.len()).any(|object| {
-                self.reader
-                    .object(object)
-                    .and_then(ProgramHeaders::find)
-                    .is_some_and(|headers| headers.wants_executable_stack())
-            });
-            if wants {
+            self.reader.run(source, space.kernel.space.levels);
+            let mut is_any = false;
+            for (object, row) in rows.iter_mut().enumerate() {
+                if let Some(file) = self.reader.object(object) {
+                    is_any |= wants(file);
+                    *row = None;
+                }
+            }
+            // What the process has not touched, one by one.
+            let mut untouched = rows.into_iter().flatten();
+            is_any = is_any
+                || untouched
+                    .any(|row| self.read(source, space, row, 0, HEADER_BYTES).is_some_and(wants));
+            if is_any {
                 return true;
             }
         }
@@ -147,30 +153,31 @@ impl Programs {
     fn read<S: MemorySource>(
         &mut self,
         source: &mut S,
-        kernel: &Kernel,
-        mm: &MmRow,
+        space: &AddressSpace<'_>,
         row: &VmaRow,
         skip: u64,
         bytes: u32,
     ) -> Option<&[u8]> {
-        self.reader.clear();
-        push(&mut self.reader, kernel, mm, row, skip, bytes);
-        self.reader.run(source, kernel.space.levels);
-        self.reader.object(0)
+        let (address, bytes) = part(row, skip, bytes);
+        self.files.read(&mut self.reader, source, space, address.0, bytes.into())
     }
 }
 
-/// How far behind an area's beginning it has what is at this offset of its file.
-fn within(row: &VmaRow, offset: u64) -> Option<u64> {
-    let first = row.vma.page_offset.checked_mul(PAGE_BYTES)?;
+/// How far behind an area's beginning it has what is at this offset of its file, in a kernel with pages of this size.
+fn within(row: &VmaRow, offset: u64, page_bytes: u64) -> Option<u64> {
+    let first = row.vma.page_offset.checked_mul(page_bytes)?;
     let skip = offset.checked_sub(first)?;
     (skip < row.vma.end - row.vma.start).then_some(skip)
 }
 
-fn push(reader: &mut Reader, kernel: &Kernel, mm: &MmRow, row: &VmaRow, skip: u64, bytes: u32) {
+/// Where bytes of an area lie, and how many of them there are.
+fn part(row: &VmaRow, skip: u64, bytes: u32) -> (UserVa, u32) {
     let left = (row.vma.end - row.vma.start).saturating_sub(skip);
     let bytes = u64::from(bytes).min(left) as u32;
-    let root = kernel.space.linear(mm.pgd).unwrap_or_default();
-    let address = UserVa(row.vma.start.wrapping_add(skip));
-    let _ = reader.push_user(kernel.space.levels, root, address, bytes);
+    (UserVa(row.vma.start.wrapping_add(skip)), bytes)
+}
+
+fn push(reader: &mut Reader, space: &AddressSpace<'_>, row: &VmaRow, skip: u64, bytes: u32) {
+    let (address, bytes) = part(row, skip, bytes);
+    let _ = reader.push_user(space.kernel.space.levels, space.root(), address, bytes);
 }

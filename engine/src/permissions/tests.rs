@@ -10,7 +10,7 @@ use super::rule::{Verdict, What, Why};
 use super::{FINDINGS_MAX, Permissions};
 use crate::limits::Limits;
 use crate::state::tests::watch::limits;
-use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X, empty};
+use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
 use crate::state::{Change, Scene, Settings, State};
 use crate::walk::{Kernel, Snapshot};
 
@@ -44,7 +44,7 @@ impl Watch {
     fn with(limits: &Limits, world: &World) -> Self {
         let mut watch = Self {
             state: State::new(limits, Settings::default(), 7),
-            snapshot: empty(limits),
+            snapshot: Snapshot::empty(limits),
             permissions: Permissions::new(),
             now_ns: 1_795_159_906_905_224_659,
         };

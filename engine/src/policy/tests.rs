@@ -21,7 +21,7 @@ use crate::permissions::Permissions;
 use crate::permissions::tests::Unreadable;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{
-    ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X, empty,
+    ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X,
 };
 use crate::state::{Change, Changes as _, Scene, Settings, State};
 use crate::walk::{AddressList, InterfaceRow, Kernel, Snapshot, view};
@@ -52,7 +52,7 @@ impl Reader {
         let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
         let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
-        let mut snapshot = empty(limits);
+        let mut snapshot = Snapshot::empty(limits);
         snapshot.interfaces.push(eth0());
         Self {
             state: State::new(limits, Settings::default(), 7),
@@ -295,7 +295,7 @@ fn every_limit_has_its_message() {
 
 #[test]
 fn scan_lines_are_in_order_and_fit_the_schema() {
-    let mut snapshot = empty(&limits());
+    let mut snapshot = Snapshot::empty(&limits());
     snapshot.interfaces.push(eth0());
     let mut world = with_shell();
     world.sockets.push(FakeSocket::listener(SOCK + 0x2000, 22));
@@ -350,7 +350,7 @@ fn scan_lines_are_in_order_and_fit_the_schema() {
 
 #[test]
 fn lines_stop_at_the_first_error_of_their_sink() {
-    let mut snapshot = empty(&limits());
+    let mut snapshot = Snapshot::empty(&limits());
     with_shell().show(&mut snapshot);
     let mut count = 0;
     let stopped =

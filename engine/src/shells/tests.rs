@@ -15,7 +15,7 @@ use super::*;
 use crate::page_cache::{FileIdentity, Format, Known, Outcome, Traits};
 use crate::state::Change;
 use crate::state::tests::watch::{at_once, limits};
-use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World, empty};
+use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World};
 use crate::walk::{DentryRow, SocketRow, TerminalRow};
 
 mod exemptions;
@@ -216,7 +216,7 @@ impl Watch {
             files: Files::default(),
             state: State::new(&limits, at_once(), 7),
             shells: Shells::new(&limits, true, 9),
-            snapshot: empty(&limits),
+            snapshot: Snapshot::empty(&limits),
             now_ns: 1_000_000,
         };
         assert_eq!(watch.scan(&Machine::default()), [""; 0]);
@@ -448,7 +448,7 @@ fn what_was_there_before_us_has_no_direction() {
         files: Files::default(),
         state: State::new(&limits, at_once(), 7),
         shells: Shells::new(&limits, true, 9),
-        snapshot: empty(&limits),
+        snapshot: Snapshot::empty(&limits),
         now_ns: 1_000_000,
     };
     assert_eq!(watch.settle(&machine), ["Unknown 40000: 20 in 20 out 20"]);

@@ -11,6 +11,7 @@ mod cgroups;
 mod connections;
 mod containers;
 mod descriptors;
+mod empty;
 mod ends;
 mod files;
 mod interfaces;
@@ -159,15 +160,13 @@ impl Walker {
     pub fn new(limits: &Limits, key: u64) -> Self {
         let threads = limits.threads_seen_max();
         let processes = limits.processes_seen_max();
-        let descriptors = limits.file_descriptors_seen_max();
         let vmas = limits.vmas_seen_max();
         let connections = limits.connections_seen_max();
         let files = limits.files_seen_max();
-        // Names: one a file, and the directories above them.
-        let dentries = files + files / 4;
+        let dentries = empty::dentries_max(limits);
         let list = dentries.max(vmas).max(threads).max(processes).max(connections) + 8192;
         let containers = limits.containers_seen_max();
-        let css_sets = containers.max(CSS_SETS_MAX);
+        let css_sets = empty::css_sets_max(limits);
         let mut salt = key;
         let mut map = |capacity| {
             salt = salt.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key;
@@ -194,38 +193,7 @@ impl Walker {
                 containers: map(containers),
                 visited: map(list),
             },
-            snapshot: Snapshot {
-                machine: Machine::default(),
-                threads: Rows::with_capacity(threads),
-                processes: Rows::with_capacity(processes),
-                by_pid: Rows::with_capacity(processes),
-                by_tid: Rows::with_capacity(threads),
-                files_structs: Rows::with_capacity(processes),
-                files_threads: Rows::with_capacity(threads),
-                descriptors: Rows::with_capacity(descriptors),
-                mms: Rows::with_capacity(processes),
-                vmas: Rows::with_capacity(vmas),
-                files: Rows::with_capacity(files),
-                inodes: Rows::with_capacity(files),
-                dentries: Rows::with_capacity(dentries),
-                mounts: Rows::with_capacity(8192),
-                super_blocks: Rows::with_capacity(4096),
-                names: Rows::with_capacity(4096),
-                nets: Rows::with_capacity(4096),
-                css_sets: Rows::with_capacity(css_sets),
-                css_states: Rows::with_capacity(CGROUPS_MAX),
-                cgroups: Rows::with_capacity(CGROUPS_MAX),
-                kernfs_nodes: Rows::with_capacity(CGROUPS_MAX),
-                containers: Rows::with_capacity(containers),
-                connections: Rows::with_capacity(connections),
-                sockets: Rows::with_capacity(files),
-                terminals: Rows::with_capacity(ends::TERMINALS_MAX),
-                interfaces: Rows::with_capacity(256),
-                bytes: Rows::with_capacity(processes * 256 + (4 << 20)),
-                task_list_closed: false,
-                idr_whole: false,
-                losses: Losses::default(),
-            },
+            snapshot: Snapshot::empty(limits),
             scratch: Scratch {
                 addresses: Vec::with_capacity(list),
                 more: Vec::with_capacity(list),

@@ -19,7 +19,7 @@ use crate::state::container::Containers;
 use crate::state::facts::ProcessFacts;
 use crate::state::strings::Strings;
 use crate::state::tests::watch::limits;
-use crate::state::tests::world::empty;
+use crate::walk::Snapshot;
 
 const HASHES: Hashes = Hashes { sha256: [0xab; 32], sha1: [0xcd; 20], md5: [0xef; 16] };
 
@@ -77,7 +77,7 @@ fn records(alert: &Alert<'_>) -> Vec<Value> {
     let mut policy = Policy::new(&limits, PolicyConfig::default(), header, 1);
     let size = QueueSize { blocks: 2, block_bytes: 1 << 20 };
     let (mut producer, mut consumer) = queue(size, &Waker::default());
-    let (snapshot, strings) = (empty(&limits), Strings::new(1024, 1));
+    let (snapshot, strings) = (Snapshot::empty(&limits), Strings::new(1024, 1));
     let now_ns = 1_795_159_907_905_224_659;
     let containers = Containers::new(&limits, 1);
     let scene = Scene { snapshot: &snapshot, containers: &containers, strings: &strings, now_ns };

@@ -185,7 +185,7 @@ fn what_is_in_containers_for_which_there_is_no_room_is_filtered_by_its_id() {
 
 #[test]
 fn containers_have_lines() {
-    let mut snapshot = empty(&limits());
+    let mut snapshot = Snapshot::empty(&limits());
     let world = World::default()
         .with(FakeProcess::new(52).in_container("b@web-1"))
         .with(FakeProcess::new(51).in_container("a"))

@@ -1,6 +1,6 @@
 //! Takes in scans of a [`World`] and writes down what is told of them, one line a change.
 
-use super::world::{World, empty};
+use super::world::World;
 use crate::limits::Limits;
 use crate::state::facts::FileName;
 use crate::state::process::Process;
@@ -15,7 +15,11 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(limits: &Limits, settings: Settings) -> Self {
-        Self { state: State::new(limits, settings, 7), snapshot: empty(limits), now_ns: 1_000_000 }
+        Self {
+            state: State::new(limits, settings, 7),
+            snapshot: Snapshot::empty(limits),
+            now_ns: 1_000_000,
+        }
     }
 
     /// With small limits, told of what was there when we came only in its changes.

@@ -18,11 +18,10 @@ use panoptes_decoders::kernel::super_block::{Filesystem, magic};
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
-use crate::limits::Limits;
 use crate::walk::{
     ConnectionRow, ContainerRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow,
-    InterfaceRow, Losses, Machine, MmRow, MountRow, NONE, PathRef, ProcessRow, Rows, Snapshot,
-    SuperBlockRow, ThreadRow, Views, VmaRow, view,
+    Losses, MmRow, MountRow, NONE, PathRef, ProcessRow, Snapshot, SuperBlockRow, ThreadRow, Views,
+    VmaRow, view,
 };
 
 pub(crate) use sockets::*;
@@ -292,45 +291,6 @@ pub(crate) const BOOT_NS: i64 = 1_795_000_000_000_000_000;
 /// Where arguments begin.
 const ARGUMENTS: u64 = 0x7ffe_0000_0000;
 const INIT_TASK: KernelVa = KernelVa(0xffff_ffff_8280_0000);
-
-/// An empty scan, allocated for `limits`.
-pub(crate) fn empty(limits: &Limits) -> Snapshot {
-    let threads = limits.threads_seen_max();
-    let processes = limits.processes_seen_max();
-    let files = limits.files_seen_max();
-    Snapshot {
-        machine: Machine::default(),
-        threads: Rows::with_capacity(threads),
-        processes: Rows::with_capacity(processes),
-        by_pid: Rows::with_capacity(processes),
-        by_tid: Rows::with_capacity(threads),
-        files_structs: Rows::with_capacity(processes),
-        files_threads: Rows::with_capacity(threads),
-        descriptors: Rows::with_capacity(limits.file_descriptors_seen_max()),
-        mms: Rows::with_capacity(processes),
-        vmas: Rows::with_capacity(limits.vmas_seen_max()),
-        files: Rows::with_capacity(files),
-        inodes: Rows::with_capacity(files),
-        dentries: Rows::with_capacity(files),
-        mounts: Rows::with_capacity(8),
-        super_blocks: Rows::with_capacity(8),
-        names: Rows::with_capacity(8),
-        css_sets: Rows::with_capacity(8),
-        css_states: Rows::with_capacity(8),
-        cgroups: Rows::with_capacity(8),
-        kernfs_nodes: Rows::with_capacity(8),
-        containers: Rows::with_capacity(64),
-        nets: Rows::with_capacity(8),
-        connections: Rows::with_capacity(limits.connections_seen_max()),
-        sockets: Rows::with_capacity(files),
-        terminals: Rows::with_capacity(64),
-        interfaces: Rows::<InterfaceRow>::with_capacity(8),
-        bytes: Rows::with_capacity(1 << 20),
-        task_list_closed: false,
-        idr_whole: false,
-        losses: Losses::default(),
-    }
-}
 
 fn clear(snapshot: &mut Snapshot) {
     snapshot.threads.clear();
