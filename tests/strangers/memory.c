@@ -18,6 +18,7 @@ __attribute__((aligned(PAGE), used, section(".text.apart"))) static void apart(v
 {
 	__asm__ volatile(".rept 4096\n nop\n .endr");
 }
+extern const char __ehdr_start[];
 static char data[2 * PAGE] __attribute__((aligned(PAGE))) = { 1 };
 
 static void doze(int milliseconds)
@@ -77,16 +78,34 @@ static void written(int settle, int permissions)
 	run(start + PAGE);
 }
 
-static void text(void)
+/* Text is patched; before, the file's beginning is let go of if so it is wanted. */
+static void text(int forget)
 {
 	char *start = (char *)(uintptr_t)apart;
 	doze(300);
 	act(start, PAGE);
+	if (forget) {
+		/* Once before, so that the loader need not look it up again. */
+		protect(start, PAGE, PROT_READ | PROT_EXEC);
+		check(madvise((void *)(uintptr_t)__ehdr_start, PAGE, MADV_DONTNEED), "madvise");
+	}
 	protect(start, PAGE, PROT_READ | PROT_WRITE);
 	memcpy(start, CODE, sizeof CODE);
 	doze(300);
 	protect(start, PAGE, PROT_READ | PROT_EXEC);
 	run(start);
+}
+
+/* The same in a worker, which has touched nothing of the file but what it runs. */
+static void worker(void)
+{
+	pid_t child = fork();
+	if (child == 0) {
+		text(1);
+		doze(500);
+		_exit(0);
+	}
+	waitpid(child, NULL, 0);
 }
 
 static void stack(void)
@@ -239,7 +258,8 @@ int main(int count, char **arguments)
 	else if (!strcmp(what, "written")) written(300, rx);
 	else if (!strcmp(what, "at-once")) written(0, rx);
 	else if (!strcmp(what, "writable")) written(300, rwx);
-	else if (!strcmp(what, "text")) text();
+	else if (!strcmp(what, "text")) text(0);
+	else if (!strcmp(what, "worker")) worker();
 	else if (!strcmp(what, "stack")) stack();
 	else if (!strcmp(what, "heap")) heap();
 	else if (!strcmp(what, "data")) in_data();

@@ -104,6 +104,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("detection.reason", "~4096 bytes of the program itself at $start are text that was written to"),
         ]),
     ]),
+    memory("M03b", "the text of a forked worker is patched", "/opt/memory worker # says @act")
+        .expect(&[
+            at!(
+                REMOVED,
+                "rw-p",
+                "~4096 bytes of the program itself at $start are text by the file's own headers"
+            ),
+            at!(ADDED, "r-xp", "~4096 bytes of the program itself at $start are text that was written to"),
+        ]),
     memory(
         "M03t",
         "twin: a library whose text the loader relocates",
@@ -172,6 +181,37 @@ for (let k = 0; k < 40; k++) {
             1,
         ),
     ]),
+    // A copy, so that nothing is known of its library yet.
+    runtime(
+        "M05f",
+        "twin: a forked worker of luajit compiles, and its parent does not",
+        "mkdir /tmp/m05f
+         cp /usr/lib/*/libluajit-5.1.so.2 /tmp/m05f
+         act
+         LD_BIND_NOW=1 LD_LIBRARY_PATH=/tmp/m05f luajit -e '
+jit.off()
+local ffi = require(\"ffi\")
+ffi.cdef(\"int fork(void); int waitpid(int, int *, int); unsigned sleep(unsigned); void _exit(int);\")
+-- Once before, so that the worker need not look them up in all libraries.
+local sleep, exit = ffi.C.sleep, ffi.C._exit
+local child = ffi.C.fork()
+if child == 0 then
+  jit.on()
+  local s = 0
+  for k = 1, 100 do
+    local f = loadstring(\"local s = 0 for i = 1, 3000 do s = s + i % \" .. k .. \" end return s\")
+    s = s + f() + f()
+  end
+  sleep(1)
+  exit(0)
+end
+print(\"@fact worker \" .. child)
+io.flush()
+ffi.C.waitpid(child, nil, 0)' & fact pid $!
+         wait $pid",
+    )
+    .expect(&[ended(), record("process_terminated").with(&[("process.process_id", "$worker")])])
+    .clean("rm -r /tmp/m05f"),
     runtime(
         "M05c",
         "twin: luajit compiles",
