@@ -261,11 +261,6 @@ impl Walker {
         let routes = &mut self.scratch.results;
         routes.clear();
         routes.resize(whole, KernelVa::NULL);
-        // Which of them are sockets of TCP still, when their counters are read: memory that has been given away since
-        // holds numbers of another kind.
-        let are_tcp = &mut self.scratch.numbers;
-        are_tcp.clear();
-        are_tcp.resize(whole, 0);
         let losses = &mut self.snapshot.losses;
         let Ends {
             socket_files, sockets: held, socks, terminal_files, privates, terminals, ..
@@ -276,8 +271,10 @@ impl Walker {
             source,
             kernel,
             [
-                (&layouts.sock.packing, full),
+                // Counters first, and last whose they are: memory may have been given away since it was met in its bucket.
                 (&layouts.tcp_sock.packing, full),
+                (&layouts.sock.packing, full),
+                (&layouts.sock_common.packing, full),
                 (&layouts.inet_timewait_sock.packing, left),
                 (&layouts.socket.packing, held),
                 (&packings.private, privates),
@@ -287,38 +284,46 @@ impl Walker {
                     losses.unreadable += 1;
                     return;
                 };
-                if group == 3 {
+                if group == 4 {
                     let view = View::new(bytes);
                     if view.pointer(layouts.socket.file) == socket_files[index].1 {
                         socks[index] = view.pointer(layouts.socket.sk);
                     }
-                } else if group == 4 {
+                } else if group == 5 {
                     let Some(layout) = &layouts.tty_file_private else { return };
                     let view = View::new(bytes);
                     if view.pointer(layout.file) == terminal_files[index].1 {
                         terminals[index] = view.pointer(layout.tty);
                     }
-                } else if group == 2 {
+                } else if group == 3 {
                     let view = View::new(bytes);
                     let state = view.unsigned(layouts.inet_timewait_sock.tw_substate) as u8;
                     if state == TCP_FIN_WAIT2 {
                         connections[rows[whole + index] as usize].endpoints.state = state;
                     }
                 } else if group == 0 {
+                    connections[rows[index] as usize].counters =
+                        Some(Counters::decode(&layouts.tcp_sock, bytes));
+                } else if group == 1 {
                     let view = View::new(bytes);
                     let is_tcp = view.unsigned(layouts.sock.sk_type) as u16 == SOCK_STREAM
                         && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;
                     if is_tcp {
-                        are_tcp[index] = 1;
                         sockets[index] = view.pointer(layouts.sock.sk_socket);
                         // What listens sends nothing itself: a route in it would be one from before.
                         if connections[rows[index] as usize].endpoints.state != TCP_LISTEN {
                             routes[index] = view.pointer(layouts.sock.sk_dst_cache);
                         }
+                    } else {
+                        connections[rows[index] as usize].counters = None;
                     }
-                } else if are_tcp[index] == 1 {
-                    connections[rows[index] as usize].counters =
-                        Some(Counters::decode(&layouts.tcp_sock, bytes));
+                } else {
+                    let row = &mut connections[rows[index] as usize];
+                    if !is_still(&row.endpoints, &Endpoints::decode(&layouts.sock_common, bytes)) {
+                        row.counters = None;
+                        sockets[index] = KernelVa::NULL;
+                        routes[index] = KernelVa::NULL;
+                    }
                 }
             },
         );
@@ -456,6 +461,16 @@ impl Walker {
     }
 }
 
+/// Whether a socket is that of the same connection `after` a while. One that was closed meanwhile is: until its memory is
+/// given away it keeps its counters, though not its port (net/ipv4/inet_hashtables.c, `inet_put_port`).
+fn is_still(before: &Endpoints, after: &Endpoints) -> bool {
+    after.family == before.family
+        && after.destination == before.destination
+        && after.destination_port == before.destination_port
+        && after.source == before.source
+        && (after.source_port == before.source_port || after.source_port == 0)
+}
+
 /// Fills `found` with each address once, and `places` with where in it each of `addresses` is; `NONE` for no
 /// address.
 fn distinct(
@@ -488,6 +503,35 @@ fn distinct(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_that_was_given_away_is_another_connections() {
+        let before = Endpoints {
+            family: AF_INET,
+            state: 1,
+            source: [10, 0, 0, 1].into(),
+            source_port: 443,
+            destination: [10, 0, 0, 2].into(),
+            destination_port: 50_000,
+            bound_device: 0,
+            net: KernelVa::NULL,
+            prot: KernelVa::NULL,
+            next: 1,
+        };
+        assert!(is_still(&before, &Endpoints { state: 7, next: 3, ..before }));
+        assert!(is_still(&before, &Endpoints { state: 7, source_port: 0, ..before }));
+        assert!(!is_still(&before, &Endpoints { destination_port: 50_001, ..before }));
+        assert!(!is_still(&before, &Endpoints { source_port: 80, ..before }));
+        let free = Endpoints {
+            family: 0,
+            source: [0; 4].into(),
+            source_port: 0,
+            destination: [0; 4].into(),
+            destination_port: 0,
+            ..before
+        };
+        assert!(!is_still(&before, &free));
+    }
 
     #[test]
     fn sockets_without_a_route_do_not_get_that_of_another() {
