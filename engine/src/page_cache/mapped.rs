@@ -44,8 +44,7 @@ impl AddressSpace<'_> {
         }
         let file = self.snapshot.files.at(row.file)?;
         let mapping = self.snapshot.inodes.at(file.inode)?.attributes.mapping;
-        let page_bytes = self.kernel.space.levels.page_bytes();
-        let first = row.vma.page_offset.checked_mul(page_bytes)?;
+        let first = row.vma.page_offset.checked_mul(PAGE_BYTES)?;
         let offset = first.checked_add(address - row.vma.start)?;
         Some((Cached { mapping, has_holes: false, huge_order: 0 }, offset))
     }

@@ -243,6 +243,7 @@ fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<Seen> {
         is_open: area.flags & OPEN != 0,
         is_written,
         is_same: is_written && before_pages == area.anon_vma,
+        had_other_part: before.is_some_and(|before| before.had_other_part),
         is_known: false,
     })
 }

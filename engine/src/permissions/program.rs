@@ -71,14 +71,13 @@ impl Programs {
             return Says::Unknown;
         };
         let Some(headers) = ProgramHeaders::find(file) else { return Says::Unknown };
-        let page_bytes = space.kernel.space.levels.page_bytes();
-        let executes = headers.executes(area.vma.page_offset.saturating_mul(page_bytes));
+        let executes = headers.executes(area.vma.page_offset.saturating_mul(PAGE_BYTES));
         if let Some((offset, bytes)) = headers.dynamic() {
-            let holds = |row: &&VmaRow| is_ours(row) && within(row, offset, page_bytes).is_some();
+            let holds = |row: &&VmaRow| is_ours(row) && within(row, offset).is_some();
             let bytes = bytes.min(u64::from(DYNAMIC_BYTES)) as u32;
             // Loaded twice where pages are shared by two segments; the last has what the loader sees.
             if let Some(row) = areas.iter().rev().find(holds)
-                && let Some(skip) = within(row, offset, page_bytes)
+                && let Some(skip) = within(row, offset)
                 && let Some(section) = self.read(source, space, row, skip, bytes)
                 && has_text_relocations(section)
             {
@@ -163,9 +162,9 @@ impl Programs {
     }
 }
 
-/// How far behind an area's beginning it has what is at this offset of its file, in a kernel with pages of this size.
-fn within(row: &VmaRow, offset: u64, page_bytes: u64) -> Option<u64> {
-    let first = row.vma.page_offset.checked_mul(page_bytes)?;
+/// How far behind an area's beginning it has what is at this offset of its file.
+fn within(row: &VmaRow, offset: u64) -> Option<u64> {
+    let first = row.vma.page_offset.checked_mul(PAGE_BYTES)?;
     let skip = offset.checked_sub(first)?;
     (skip < row.vma.end - row.vma.start).then_some(skip)
 }

@@ -57,6 +57,8 @@ pub struct Seen {
     pub is_written: bool,
     /// Whether those may be the pages of the last scan.
     pub is_same: bool,
+    /// Whether another part of a file was mapped there before.
+    pub had_other_part: bool,
     /// Whether this program was told of before.
     pub is_known: bool,
 }
@@ -218,6 +220,8 @@ fn removed(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
             generator(around)?;
             Ok(What::TakenBack)
         }
+        // A loader that maps a library whole, and its data over the end of that.
+        Backing::File if seen.had_other_part => Err(Why::MappedAnew),
         Backing::File => match around.file_says() {
             Says::Text => Ok(What::TextOpened),
             Says::Relocations => Err(Why::Relocated),
@@ -283,7 +287,8 @@ mod tests {
         }
     }
 
-    /// A change as `rw-p>r-xp`, what it is, and, by letter: `w` it has pages of its own, `s` the same as before, `k` the program is known. Nothing
+    /// A change as `rw-p>r-xp`, what it is, and, by letter: `w` it has pages of its own, `s` the same as before, `o` there was another part of the
+    /// file, `k` the program is known. Nothing
     /// before `>`: it was not there.
     fn seen(backing: Backing, change: &str, pages: &str) -> Seen {
         let (before, now) = change.split_once('>').unwrap();
@@ -298,6 +303,7 @@ mod tests {
             is_open: now.contains(['r', 'w', 'x']),
             is_written: pages.contains('w'),
             is_same: pages.contains('s'),
+            had_other_part: pages.contains('o'),
             is_known: pages.contains('k'),
         }
     }
@@ -451,6 +457,14 @@ mod tests {
                 "",
                 says(Says::Relocations),
                 Quiet(Why::Relocated),
+            ),
+            (
+                "data over the loader's first map, on a page that ends the text as well",
+                File,
+                "r-xp>rw-p",
+                "o",
+                says(Says::Text),
+                Quiet(Why::MappedAnew),
             ),
             ("the loader's gap", File, "r-xp>---p", "", says(Says::Text), Quiet(Why::Closed)),
             (

@@ -193,6 +193,8 @@ pub struct AreaBefore {
     pub was_executable: bool,
     /// Whether all of the area as it is now was there, in one piece or more.
     pub was_all_there: bool,
+    /// Whether another part of a file was mapped there.
+    pub had_other_part: bool,
 }
 
 /// A file as it was when a descriptor of it was first seen.

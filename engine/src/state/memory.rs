@@ -8,6 +8,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
+use panoptes_decoders::source::PAGE_BYTES;
 
 use super::chains::{Chains, END};
 use super::change::{AreaBefore, Change};
@@ -29,6 +30,8 @@ pub(super) struct Area {
     anon_vma: u64,
     /// The low half of `VM_*`, which has all that /proc shows.
     flags: u32,
+    /// The low half of its offset in its file, in pages.
+    page_offset: u32,
     /// Its file's path or, without a file, its own name.
     name: Option<StringId>,
     /// One of the kernel's own: the vDSO and its kind.
@@ -53,6 +56,7 @@ impl Area {
             file: vma.file.0,
             inode: inode(snapshot, row),
             anon_vma: vma.anon_vma.0,
+            page_offset: vma.page_offset as u32,
             was_executable: vma.flags & VM_EXEC != 0,
             name: None,
             special: vma.file.is_null() && !vma.ops.is_null(),
@@ -105,7 +109,15 @@ impl Area {
             anon_vma: KernelVa(self.anon_vma),
             was_executable: self.was_executable,
             was_all_there: false,
+            had_other_part: self.file != 0
+                && new.file != 0
+                && self.first_page() != new.first_page(),
         }
+    }
+
+    /// The low half of the page that the first byte of its file would be at.
+    fn first_page(&self) -> u32 {
+        ((self.start / PAGE_BYTES) as u32).wrapping_sub(self.page_offset)
     }
 
     fn release(&self, strings: &mut Strings) {

@@ -4,9 +4,9 @@ use core::mem;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::maple_tree::{self, Enode, Entry, MapleNode};
-use panoptes_decoders::kernel::vm_area_struct::{VmAreaStruct, Vma};
+use panoptes_decoders::kernel::vm_area_struct::Vma;
 use panoptes_decoders::layout::View;
-use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use super::snapshot::{FileRow, MmRow, NameKind, Rows, VmaRow};
 use super::{Kernel, Maps, NONE, NameRow, Walker, fetch, row_of};
@@ -105,7 +105,7 @@ impl Walker {
             fetch(&mut self.reader, source, kernel, &layout.packing, areas, |index, bytes| {
                 let owner = owners[index];
                 let mm = &mut mms[owner as usize];
-                let Some(vma) = bytes.and_then(|bytes| area_of(layout, mm, bytes)) else {
+                let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
                     losses.unreadable += 1;
                     mm.complete = false;
                     return;
@@ -213,7 +213,7 @@ impl Walker {
         let maps = &mut self.maps;
         fetch(&mut self.reader, source, kernel, &layout.packing, values, |index, bytes| {
             let mm = &mut mms[owners[index] as usize];
-            let Some(vma) = bytes.and_then(|bytes| area_of(layout, mm, bytes)) else {
+            let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
                 losses.unreadable += 1;
                 mm.complete = false;
                 return;
@@ -235,8 +235,10 @@ impl Walker {
 }
 
 /// The area in `bytes`, if it can be one of that address space.
-fn area_of(layout: &VmAreaStruct, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
-    let vma = Vma::decode(layout, bytes);
+fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
+    let mut vma = Vma::decode(&kernel.layouts.vm_area_struct, bytes);
+    let page_bytes = kernel.space.levels.page_bytes();
+    vma.page_offset = vma.page_offset.wrapping_mul(page_bytes / PAGE_BYTES);
     (vma.mm == mm.address && vma.start < vma.end).then_some(vma)
 }
 

@@ -226,7 +226,7 @@ impl MmRow {
 /// One area of memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VmaRow {
-    /// What its `vm_area_struct` says.
+    /// What its `vm_area_struct` says; the offset in its file in pages of 4 KiB, whatever the kernel's own have.
     pub vma: Vma,
     /// Index of the mapped file.
     pub file: u32,
