@@ -19,6 +19,8 @@ use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 const RESERVED_BYTES: u64 = 8 << 20;
 /// Most areas that are gone over to either side while that is counted.
 const NEIGHBOURS_MAX: usize = 4096;
+/// Most bytes of data among code, where code is written that cannot be executed meanwhile.
+const DATA_BYTES_MAX: u64 = 1 << 20;
 
 /// What lies around one area.
 #[derive(Debug)]
@@ -75,7 +77,9 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
     fn is_reserved(&mut self) -> bool {
         let Some((areas, at)) = self.areas() else { return false };
         if !is_kept_free(&areas[at]) {
-            return false;
+            let (is_inside, looked_at) = is_inside_what_is_closed(areas, at);
+            self.spend(looked_at);
+            return is_inside;
         }
         let first = at.saturating_sub(NEIGHBOURS_MAX);
         let looked_at = Cell::new(0);
@@ -130,6 +134,70 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
         let space = AddressSpace { kernel: self.kernel, snapshot: self.snapshot, mm };
         self.programs.wants_executable_stack(self.source, &space, areas)
     }
+}
+
+/// What lies on one side of an area, as far as one touches the next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Side {
+    /// Whether nothing can reach what is next to it.
+    is_closed: bool,
+    /// Whether much address space is closed behind that, with little data on the way there.
+    is_kept: bool,
+    /// Whether what is closed was mapped as address space that costs nothing.
+    is_marked: bool,
+    looked_at: usize,
+}
+
+impl Side {
+    fn over<'r>(rows: impl Iterator<Item = &'r VmaRow>) -> Self {
+        let mut side = Self::default();
+        let mut data = 0_u64;
+        for row in rows.take(NEIGHBOURS_MAX) {
+            side.looked_at += 1;
+            let bytes = row.vma.end - row.vma.start;
+            if is_closed(row) {
+                side.is_closed |= side.looked_at == 1;
+                side.is_marked |= is_kept_free(row);
+                side.is_kept = bytes >= RESERVED_BYTES;
+                if side.is_kept {
+                    break;
+                }
+            } else if !is_executable(row) {
+                data = data.saturating_add(bytes);
+                if data > DATA_BYTES_MAX {
+                    break;
+                }
+            }
+        }
+        side
+    }
+}
+
+/// Whether an area that is not marked itself lies within much address space that is closed, and how many areas were
+/// looked at for that.
+///
+/// `SpiderMonkey` maps what it opens anew, over a part of what it keeps: that is on both sides. Where memory is never
+/// promised twice (`vm.overcommit_memory`), nothing is marked (mm/mmap.c, `do_mmap`), and V8 begins at the end of what
+/// it keeps: there each page of code lies between two gaps.
+fn is_inside_what_is_closed(areas: &[VmaRow], at: usize) -> (bool, usize) {
+    let area = &areas[at];
+    if !is_anonymous(area) {
+        return (false, 0);
+    }
+    let below = Side::over(areas[..at].iter().rev().scan(area.vma.start, |start, row| {
+        let touches = row.vma.end == *start && is_anonymous(row);
+        *start = row.vma.start;
+        touches.then_some(row)
+    }));
+    let above = Side::over(areas[at + 1..].iter().scan(area.vma.end, |end, row| {
+        let touches = row.vma.start == *end && is_anonymous(row);
+        *end = row.vma.end;
+        touches.then_some(row)
+    }));
+    let is_within = below.is_kept && above.is_kept;
+    let is_between = below.is_closed && above.is_closed && !below.is_marked && !above.is_marked;
+    let is_inside = is_within || is_between && (below.is_kept || above.is_kept);
+    (is_inside, below.looked_at + above.looked_at)
 }
 
 fn is_anonymous(row: &VmaRow) -> bool {

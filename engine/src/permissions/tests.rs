@@ -222,6 +222,62 @@ fn what_was_kept_free_is_for_code_where_much_is_and_no_data_lies_beside_it() {
 }
 
 #[test]
+fn what_is_opened_inside_what_is_closed_is_for_code() {
+    let told = |areas: &dyn Fn(u64) -> Vec<FakeArea>| {
+        let mut watch = Watch::after(&with_areas(&areas(R | W)));
+        let told = watch.scan(&with_areas(&areas(R | X)));
+        told.iter().map(|told| told.3).collect::<Vec<_>>()
+    };
+    let closed = |start, end| memory(start, end, 0);
+    let kept = |start, end| memory(start, end, VM_NORESERVE);
+    let data = |start, end| memory(start, end, R | W).written(PAGES + 64);
+    let code = |start, end, flags| memory(start, end, flags).written(PAGES);
+    let reserved = [Verdict::Quiet(Why::Reserved)];
+    // SpiderMonkey's, beside code that is just being written.
+    let spider_monkey = |flags| {
+        vec![
+            kept(0x1000_0000, 0x2000_0000),
+            code(0x2000_0000, 0x2001_0000, flags),
+            data(0x2001_0000, 0x2002_0000),
+            kept(0x2002_0000, 0x3000_0000),
+        ]
+    };
+    assert_eq!(told(&spider_monkey), reserved);
+    // V8's where nothing is marked: a header, a gap, code, a gap, at the end of it all.
+    let v8 = |flags| {
+        vec![
+            data(0x1000_0000, 0x1000_1000),
+            closed(0x1000_1000, 0x1000_3000),
+            code(0x1000_3000, 0x1003_f000, flags),
+            closed(0x1003_f000, 0x1800_0000),
+        ]
+    };
+    assert_eq!(told(&v8), reserved);
+    // What is mapped between a thread's heap and the stack of another, which are next to each other.
+    let between = |flags| {
+        vec![
+            data(0x1000_0000, 0x1002_0000),
+            kept(0x1002_0000, 0x1400_0000),
+            code(0x1400_0000, 0x1400_4000, flags),
+            closed(0x1400_4000, 0x1400_5000),
+            data(0x1400_5000, 0x1480_5000),
+            data(0x1480_5000, 0x1482_5000),
+            kept(0x1482_5000, 0x1880_5000),
+        ]
+    };
+    assert_eq!(told(&between), [WRITTEN]);
+    // Within a thread's heap, where nothing is marked.
+    let heap = |flags| {
+        vec![
+            data(0x1000_0000, 0x1002_0000),
+            code(0x1002_0000, 0x1002_4000, flags),
+            closed(0x1002_4000, 0x1400_0000),
+        ]
+    };
+    assert_eq!(told(&heap), [WRITTEN]);
+}
+
+#[test]
 fn a_fork_takes_over_what_was_told_of() {
     let code = memory(0x20_0000, 0x20_1000, R | X).written(PAGES);
     let mut watch = Watch::after(&with_areas(std::slice::from_ref(&code)));

@@ -74,6 +74,7 @@ const MORE_PACKAGES: &[&str] = &[
     "expect",
     "gawk",
     "gcc",
+    "gjs", // SpiderMonkey
     "libc6-dev",
     "lighttpd",
     "logrotate",

@@ -165,6 +165,33 @@ for (let k = 0; k < 40; k++) {
     )
     .expect(&[ended()]),
     runtime(
+        "M05g",
+        "twin: node compiles where memory is never promised twice",
+        "echo 400 > /proc/sys/vm/overcommit_ratio
+         echo 2 > /proc/sys/vm/overcommit_memory
+         act
+         node -e '
+for (let k = 0; k < 40; k++) {
+  const f = new Function(\"n\", \"let s = 0; for (let i = 0; i < n; i++) s += i * \" + k + \" % 7; return s\")
+  for (let r = 0; r < 30; r++) f(3000)
+}' & fact pid $!
+         wait $pid",
+    )
+    .expect(&[ended()])
+    .clean("echo 0 > /proc/sys/vm/overcommit_memory"),
+    runtime(
+        "M05h",
+        "twin: gjs compiles",
+        "act
+         gjs -c '
+for (let k = 0; k < 40; k++) {
+  const f = new Function(\"n\", \"let s = 0; for (let i = 0; i < n; i++) s += i * \" + k + \" % 7; return s\")
+  for (let r = 0; r < 30; r++) f(3000)
+}' & fact pid $!
+         wait $pid",
+    )
+    .expect(&[ended()]),
+    runtime(
         "M05b",
         "twin: java compiles",
         "act
