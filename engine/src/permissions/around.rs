@@ -17,6 +17,9 @@ use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 /// So much address space is kept free for code at least: V8 takes 128 MiB, HotSpot 48 or 240, SpiderMonkey and
 /// JavaScriptCore more. It is counted only as far as that.
 const RESERVED_BYTES: u64 = 8 << 20;
+/// So much is closed in one piece for nothing else: threads' heaps have 64 MiB at most (malloc/arena.c of glibc,
+/// `HEAP_MAX_SIZE`), `SpiderMonkey` keeps 2 GiB.
+const MUCH_BYTES: u64 = 512 << 20;
 /// Most areas that are gone over to either side while that is counted.
 const NEIGHBOURS_MAX: usize = 4096;
 /// Most bytes of data among code, where code is written that cannot be executed meanwhile.
@@ -141,8 +144,8 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
 struct Side {
     /// Whether nothing can reach what is next to it.
     is_closed: bool,
-    /// Whether much address space is closed behind that, with little data on the way there.
-    is_kept: bool,
+    /// Bytes of the largest area that is closed, with little data on the way there.
+    closed: u64,
     /// Whether what is closed was mapped as address space that costs nothing.
     is_marked: bool,
     looked_at: usize,
@@ -158,8 +161,8 @@ impl Side {
             if is_closed(row) {
                 side.is_closed |= side.looked_at == 1;
                 side.is_marked |= is_kept_free(row);
-                side.is_kept = bytes >= RESERVED_BYTES;
-                if side.is_kept {
+                side.closed = side.closed.max(bytes);
+                if bytes >= MUCH_BYTES {
                     break;
                 }
             } else if !is_executable(row) {
@@ -176,9 +179,8 @@ impl Side {
 /// Whether an area that is not marked itself lies within much address space that is closed, and how many areas were
 /// looked at for that.
 ///
-/// `SpiderMonkey` maps what it opens anew, over a part of what it keeps: that is on both sides. Where memory is never
-/// promised twice (`vm.overcommit_memory`), nothing is marked (mm/mmap.c, `do_mmap`), and V8 begins at the end of what
-/// it keeps: there each page of code lies between two gaps.
+/// `SpiderMonkey` maps what it opens anew, over a part of what it keeps. Where memory is never promised twice
+/// (`vm.overcommit_memory`), nothing is marked (mm/mmap.c, `do_mmap`): there each page of V8's code lies between two gaps.
 fn is_inside_what_is_closed(areas: &[VmaRow], at: usize) -> (bool, usize) {
     let area = &areas[at];
     if !is_anonymous(area) {
@@ -194,9 +196,9 @@ fn is_inside_what_is_closed(areas: &[VmaRow], at: usize) -> (bool, usize) {
         *end = row.vma.end;
         touches.then_some(row)
     }));
-    let is_within = below.is_kept && above.is_kept;
     let is_between = below.is_closed && above.is_closed && !below.is_marked && !above.is_marked;
-    let is_inside = is_within || is_between && (below.is_kept || above.is_kept);
+    let closed = below.closed.max(above.closed);
+    let is_inside = closed >= if is_between { RESERVED_BYTES } else { MUCH_BYTES };
     (is_inside, below.looked_at + above.looked_at)
 }
 

@@ -236,10 +236,11 @@ fn what_is_opened_inside_what_is_closed_is_for_code() {
     // SpiderMonkey's, beside code that is just being written.
     let spider_monkey = |flags| {
         vec![
-            kept(0x1000_0000, 0x2000_0000),
-            code(0x2000_0000, 0x2001_0000, flags),
-            data(0x2001_0000, 0x2002_0000),
-            kept(0x2002_0000, 0x3000_0000),
+            kept(0x1000_0000, 0x1001_0000),
+            code(0x1001_0000, 0x1002_0000, flags),
+            data(0x1002_0000, 0x1003_0000),
+            memory(0x1003_0000, 0x1004_0000, R | X),
+            kept(0x1004_0000, 0x8fc0_0000),
         ]
     };
     assert_eq!(told(&spider_monkey), reserved);

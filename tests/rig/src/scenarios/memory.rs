@@ -187,7 +187,8 @@ for (let k = 0; k < 40; k++) {
 for (let k = 0; k < 40; k++) {
   const f = new Function(\"n\", \"let s = 0; for (let i = 0; i < n; i++) s += i * \" + k + \" % 7; return s\")
   for (let r = 0; r < 30; r++) f(3000)
-}' & fact pid $!
+}
+imports.system.exit(0)' & fact pid $!
          wait $pid",
     )
     .expect(&[ended()]),
