@@ -400,9 +400,17 @@ pub fn object_of(snapshot: &Snapshot, file: u32) -> Option<Object> {
     is_pipe(snapshot, row).then_some(Object::Pipe(row.inode))
 }
 
-/// Whether bytes can go both ways.
+/// Whether bytes go over a connection, one way at least, or did until one side had said all: what a peer sent before it
+/// closed its side is done all the same, and answered.
 pub fn is_open(connection: &ConnectionRow) -> bool {
-    TcpState::from_number(connection.endpoints.state) == Some(TcpState::Established)
+    let state = TcpState::from_number(connection.endpoints.state);
+    matches!(state, Some(TcpState::Established | TcpState::CloseWait)) || has_said_all(connection)
+}
+
+/// Whether this side has closed its way out.
+fn has_said_all(connection: &ConnectionRow) -> bool {
+    let state = TcpState::from_number(connection.endpoints.state);
+    matches!(state, Some(TcpState::FinWait1 | TcpState::FinWait2))
 }
 
 /// The other end of a connection, where that is on this machine too: the socket with the same addresses and ports the
@@ -525,7 +533,12 @@ impl Search {
     fn passable(&self, snapshot: &Snapshot, row: &DescriptorRow) -> Option<Object> {
         let file = snapshot.files.at(row.file)?;
         let is_open = file.open.mode & self.way.outer_mode() != 0;
-        object_of(snapshot, row.file).filter(|_| is_open)
+        let object = object_of(snapshot, row.file).filter(|_| is_open)?;
+        let is_done = |at| snapshot.connections.at(at).is_some_and(has_said_all);
+        match (object, self.way) {
+            (Object::Connection(at), Way::On) if is_done(at) => None,
+            _ => Some(object),
+        }
     }
 
     fn push(&mut self, hop: Hop) {

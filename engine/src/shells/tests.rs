@@ -289,6 +289,19 @@ fn a_shell_on_a_connection_is_told_of_once() {
 }
 
 #[test]
+fn what_a_peer_said_before_it_closed_its_side_is_done() {
+    let (close_wait, fin_wait_2) = (8, 5);
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    machine.world.sockets[0].state = close_wait;
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+    // Nothing of what it writes arrives.
+    machine.world.sockets[0].state = fin_wait_2;
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
 fn what_finds_no_room_in_its_lists_is_said_to_be_missing() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);

