@@ -82,20 +82,31 @@ impl Shell {
     }
 }
 
-/// The descriptor by which a shell reads its script, where that is a FIFO by the name that it was given.
+/// The descriptor by which a shell reads its script, where that is a pipe or a FIFO.
+///
+/// It has the name that the shell was given; or, by another name (a link, `/dev/fd/63`), it is where shells keep scripts,
+/// and the shell put it there itself, for it closes on exec: bash at the last descriptor, all others at the first, before
+/// they save there what they redirect.
 fn fifo_of_script(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
     let name = interpreter::script_name(name_of(snapshot, process), line(snapshot, process)?)?;
     let table = snapshot.files_structs.at(process.files)?;
     let rows = snapshot.descriptors.range(&table.descriptors);
     let first = rows.partition_point(|row| row.index < SCRIPT_DESCRIPTORS.start);
-    let is_it = |row: &DescriptorRow| {
-        let path = snapshot.files.at(row.file).map(|file| file.path);
-        matches!(object_of(snapshot, row.file), Some(Object::Pipe(_)))
-            && path.and_then(|path| short_name(snapshot, path)) == Some(name)
-    };
     let rows = rows.iter().zip(table.descriptors.start..).skip(first);
-    let mut rows = rows.take_while(|(row, _)| row.index < SCRIPT_DESCRIPTORS.end);
-    rows.find(|(row, _)| is_it(row)).map(|(_, at)| at)
+    let rows = || rows.clone().take_while(|(row, _)| row.index < SCRIPT_DESCRIPTORS.end);
+    let is_pipe =
+        |row: &DescriptorRow| matches!(object_of(snapshot, row.file), Some(Object::Pipe(_)));
+    let is_called_so = |row: &DescriptorRow| {
+        let path = snapshot.files.at(row.file).map(|file| file.path);
+        path.and_then(|path| short_name(snapshot, path)) == Some(name)
+    };
+    let named = rows().find(|(row, _)| is_pipe(row) && is_called_so(row));
+    let kept = || {
+        let last = rows().find(|(row, _)| row.index == SCRIPT_DESCRIPTORS.end - 1);
+        let own = last.or_else(|| rows().find(|(row, _)| row.close_on_exec));
+        own.filter(|(row, _)| row.close_on_exec && is_pipe(row))
+    };
+    named.or_else(kept).map(|(_, at)| at)
 }
 
 /// Whether a process is what a program on awk's command line runs: such a program is one for commands, whatever they are.

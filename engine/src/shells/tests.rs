@@ -34,6 +34,8 @@ struct Machine {
     /// Pairs of files: of AF_UNIX sockets, and of a master and its terminal.
     pairs: Vec<(u64, u64)>,
     terminals: Vec<(u64, u64)>,
+    /// The descriptors that close on exec, of all processes.
+    closed_on_exec: Vec<u32>,
     /// Bytes that were sent over each connection.
     sent: u64,
     next: u64,
@@ -96,6 +98,10 @@ impl Machine {
 
     fn show(&self, snapshot: &mut Snapshot) {
         self.world.show(snapshot);
+        for index in 0..snapshot.descriptors.len() {
+            let row = &mut snapshot.descriptors[index];
+            row.close_on_exec = self.closed_on_exec.contains(&row.index);
+        }
         let mut pipes = HashMap::new();
         let mut sockets = HashMap::new();
         let mut terminals = HashMap::new();
@@ -356,6 +362,22 @@ fn a_script_from_a_fifo_is_commanded_by_who_writes_into_it() {
     machine.run(20, "dash", "sh /tmp/x /tmp/f", &descriptors);
     machine.run(21, "nc", "nc A 4444", nc);
     assert_eq!(Watch::new().settle(&machine), [""; 0]);
+    // Unless it is where the shell keeps its script: that was given by another name.
+    let script = FakeFile::regular(0xffff_8893_0000_0100, 7, "x");
+    machine.closed_on_exec = vec![10, 11, 255];
+    for (line, files, told) in [
+        ("sh /dev/fd/63 a", vec![(10, &fifo_read)], 1),
+        ("bash /dev/fd/63", vec![(255, &fifo_read)], 1),
+        ("sh /tmp/x", vec![(10, &script), (11, &fifo_read)], 0),
+        ("bash /tmp/x", vec![(10, &fifo_read), (255, &script)], 0),
+    ] {
+        machine.world.processes.clear();
+        let own = [(0, &null()), (1, &write), (2, &write)];
+        machine.run(20, "bash", line, &[&own, &files[..]].concat());
+        machine.run(21, "nc", "nc A 4444", nc);
+        assert_eq!(Watch::new().settle(&machine).len(), told, "{line}");
+    }
+    machine.closed_on_exec.clear();
     // What it reads beside that counts as ever.
     machine.world.processes.clear();
     let descriptors = [(0, &tcp), (1, &tcp), (2, &write), (10, &fifo_read)];
