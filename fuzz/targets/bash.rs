@@ -17,9 +17,10 @@ fuzz_target!(|data: &[u8]| {
         let headers = usize::try_from(offset).ok().and_then(|offset| data.get(offset..));
         let segments = headers.and_then(Segments::parse);
         assert!(segments.is_none_or(|segments| segments.first < segments.end));
+        let _ = segments.map(|segments| segments.in_file(address));
     }
     let _ = Segments::parse(data);
-    if let Some(dynamic) = Dynamic::parse(data, address) {
+    if let Some(dynamic) = Dynamic::parse(data) {
         let _ = dynamic.symbol(address as u32);
     }
     if let Some(table) = GnuHash::parse(data, address) {

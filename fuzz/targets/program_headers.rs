@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
     let _ = has_text_relocations(rest);
     let Some(headers) = ProgramHeaders::find(&made) else { return };
     for offset in [0, 0x1000, u64::MAX, u64::from(first) << 12] {
-        let _ = headers.executes(offset);
+        let _ = headers.executes(offset, data.len() as u64);
     }
     let _ = headers.wants_executable_stack();
     if let Some((offset, bytes)) = headers.dynamic() {

@@ -1,8 +1,8 @@
-//! A mapped ELF object's own table of symbols (include/uapi/linux/elf.h; the gABI, chapter 5), for 64-bit objects whose
+//! An ELF object's own table of symbols (include/uapi/linux/elf.h; the gABI, chapter 5), for 64-bit objects whose
 //! lowest byte comes first.
 //!
 //! What is here says where the next bytes lie: headers, then the dynamic section, then the hash table, a chain of it, a
-//! symbol, its name. Whoever asks reads them out of a process's memory and comes back. Everything may be a lie: an
+//! symbol, its name. Whoever asks reads them, out of the file or where it is mapped, and comes back. Everything may be a lie: an
 //! address that comes out of here need not be mapped.
 
 use super::{elf, u32_at, u64_at};
@@ -13,6 +13,8 @@ const CLASS_AND_ORDER: [u8; 2] = [2, 1];
 pub const PROGRAM_HEADER_BYTES: u64 = 56;
 /// Most program headers that are looked at; usual are 9 to 13.
 pub const PROGRAM_HEADERS_MAX: u64 = 32;
+/// Most segments that are loaded of an object; usual are 2 to 5.
+pub const LOADS_MAX: usize = 16;
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
@@ -53,12 +55,15 @@ pub struct Segments {
     pub data: Option<(u64, u64)>,
     /// Whether a loader puts its libraries to it: what is linked statically names none.
     pub has_interpreter: bool,
+    /// What is loaded: addresses, bytes in the file, and where those begin in it.
+    loads: [(u64, u64, u64); LOADS_MAX],
 }
 
 impl Segments {
     /// Reads the program headers; `None` where nothing is loaded.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut found = Self { first: u64::MAX, ..Self::default() };
+        let mut loads = 0;
         for header in bytes.chunks_exact(PROGRAM_HEADER_BYTES as usize) {
             let kind = u32_at(header, 0)?;
             let (address, length) = (u64_at(header, 16)?, u64_at(header, 40)?);
@@ -66,6 +71,9 @@ impl Segments {
                 PT_LOAD => {
                     found.first = found.first.min(address & !0xfff);
                     found.end = found.end.max(address.checked_add(length)?);
+                    *found.loads.get_mut(loads)? =
+                        (address, u64_at(header, 32)?, u64_at(header, 8)?);
+                    loads += 1;
                     if u32_at(header, 4)? & PF_W != 0 {
                         found.data = Some((address, length));
                     }
@@ -77,9 +85,17 @@ impl Segments {
         }
         (found.first < found.end).then_some(found)
     }
+
+    /// Where in the file that lies which is loaded to an address, and how many bytes go on from there.
+    pub fn in_file(&self, address: u64) -> Option<(u64, u64)> {
+        self.loads.iter().find_map(|&(start, bytes, offset)| {
+            let behind = address.checked_sub(start).filter(|&behind| behind < bytes)?;
+            Some((offset.checked_add(behind)?, bytes - behind))
+        })
+    }
 }
 
-/// What the dynamic section says, in the process's addresses.
+/// What the dynamic section says, in the object's own addresses.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Dynamic {
     /// `DT_SYMTAB`
@@ -93,19 +109,17 @@ pub struct Dynamic {
 }
 
 impl Dynamic {
-    /// Reads the dynamic section of an object that lies `bias` above its own addresses. Some loaders write the
-    /// addresses of this process over the object's own (glibc does), some do not (musl).
-    pub fn parse(bytes: &[u8], bias: u64) -> Option<Self> {
-        let placed = |value: u64| if value < bias { value.wrapping_add(bias) } else { value };
+    /// Reads the dynamic section as the file has it: some loaders write a process's addresses over it.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut found = Self::default();
         for entry in bytes.chunks_exact(16) {
             let (tag, value) = (u64_at(entry, 0)?, u64_at(entry, 8)?);
             match tag {
                 0 => break,
-                DT_HASH => found.hash = Some(placed(value)),
-                DT_STRTAB => found.strings = placed(value),
-                DT_SYMTAB => found.symbols = placed(value),
-                DT_GNU_HASH => found.gnu_hash = Some(placed(value)),
+                DT_HASH => found.hash = Some(value),
+                DT_STRTAB => found.strings = value,
+                DT_SYMTAB => found.symbols = value,
+                DT_GNU_HASH => found.gnu_hash = Some(value),
                 _ => {}
             }
         }
@@ -275,9 +289,11 @@ mod tests {
         {
             headers.extend(kind.to_le_bytes());
             headers.extend(flags.to_le_bytes());
-            headers.extend([0; 8]);
+            headers.extend((address - 0x800).to_le_bytes());
             headers.extend(address.to_le_bytes());
-            headers.extend([0; 16]);
+            headers.extend([0; 8]);
+            // Half of it is in the file.
+            headers.extend((length / 2).to_le_bytes());
             headers.extend(length.to_le_bytes());
             headers.extend([0; 8]);
         }
@@ -286,28 +302,26 @@ mod tests {
         assert_eq!(segments.end, 0x3110);
         assert_eq!(segments.dynamic, Some((0x3020, 0x80)));
         assert_eq!(segments.data, Some((0x3010, 0x100)));
+        assert_eq!(segments.in_file(0x1010), Some((0x810, 0x3f0)));
+        assert_eq!(segments.in_file(0x3050), Some((0x2850, 0x40)));
+        assert_eq!(segments.in_file(0x3090), None, "zeros");
+        assert_eq!(segments.in_file(0xfff), None);
         assert_eq!(Segments::parse(&[]), None);
+        let many: Vec<u8> = headers[..56].repeat(LOADS_MAX + 1);
+        assert_eq!(Segments::parse(&many), None);
     }
 
     #[test]
-    fn addresses_of_either_loader_are_placed() {
-        let section = |bias: u64| -> Vec<u8> {
-            [(5, 0x400), (6, 0x200), (0x6fff_fef5, 0x300), (0, 0), (4, 1)]
-                .iter()
-                .flat_map(|&(tag, value): &(u64, u64)| {
-                    [tag.to_le_bytes(), (value + bias).to_le_bytes()].concat()
-                })
-                .collect()
-        };
-        let placed = Dynamic {
-            symbols: 0x5000_0200,
-            strings: 0x5000_0400,
-            gnu_hash: Some(0x5000_0300),
-            hash: None,
-        };
-        assert_eq!(Dynamic::parse(&section(0), 0x5000_0000), Some(placed));
-        assert_eq!(Dynamic::parse(&section(0x5000_0000), 0x5000_0000), Some(placed));
-        assert_eq!(Dynamic::parse(&[], 0), None);
+    fn the_dynamic_section_leads_to_its_tables() {
+        let section: Vec<u8> = [(5, 0x400), (6, 0x200), (0x6fff_fef5, 0x300), (0, 0), (4, 1)]
+            .iter()
+            .flat_map(|&(tag, value): &(u64, u64)| {
+                [tag.to_le_bytes(), value.to_le_bytes()].concat()
+            })
+            .collect();
+        let found = Dynamic { symbols: 0x200, strings: 0x400, gnu_hash: Some(0x300), hash: None };
+        assert_eq!(Dynamic::parse(&section), Some(found));
+        assert_eq!(Dynamic::parse(&[]), None);
     }
 
     #[test]

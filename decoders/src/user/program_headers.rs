@@ -20,9 +20,6 @@ const DT_TEXTREL: u64 = 22;
 const DT_FLAGS: u64 = 30;
 const DF_TEXTREL: u64 = 4;
 
-/// Pages as program headers are rounded to.
-const PAGE_BYTES: u64 = 4096;
-
 /// The program headers of one file.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgramHeaders<'a> {
@@ -64,10 +61,11 @@ impl<'a> ProgramHeaders<'a> {
         })
     }
 
-    /// Whether the file says that its page at this offset, in bytes, is loaded to be executed.
-    pub fn executes(&self, offset: u64) -> bool {
+    /// Whether the file says that its page at this offset, in bytes, is loaded to be executed, by a kernel whose pages have
+    /// `page_bytes`: it loads whole ones.
+    pub fn executes(&self, offset: u64, page_bytes: u64) -> bool {
         self.entries().any(|entry| {
-            let start = entry.offset / PAGE_BYTES * PAGE_BYTES;
+            let start = entry.offset - entry.offset.checked_rem(page_bytes).unwrap_or(0);
             let end = entry.offset.saturating_add(entry.file_bytes);
             entry.kind == PT_LOAD && entry.flags & PF_X != 0 && (start..end).contains(&offset)
         })
@@ -146,8 +144,10 @@ mod tests {
             (PT_GNU_STACK, 6, 0, 0),
         ]);
         let headers = ProgramHeaders::find(&file).unwrap();
-        let executes: Vec<bool> = (0..5).map(|page| headers.executes(page * 0x1000)).collect();
+        let executes: Vec<bool> =
+            (0..5).map(|page| headers.executes(page * 0x1000, 0x1000)).collect();
         assert_eq!(executes, [false, true, true, false, false]);
+        assert!(headers.executes(0, 0x4000), "larger pages begin before");
         assert_eq!(headers.dynamic(), Some((0x2900, 0x1f0)));
         assert!(!headers.wants_executable_stack());
     }

@@ -101,17 +101,6 @@ impl Reader {
         self.tlb.clear();
     }
 
-    /// Whether the page of an address was found since translations were forgotten.
-    pub(crate) fn knows(&self, root: PhysicalAddress, address: UserVa) -> bool {
-        self.tlb.get(root.0, address.0 / PAGE_BYTES).is_some()
-    }
-
-    /// Takes the page of an address for found where no table leads to it, until translations are forgotten or
-    /// another takes its place.
-    pub(crate) fn learn(&mut self, root: PhysicalAddress, address: UserVa, at: PhysicalAddress) {
-        self.tlb.put(root.0, address.0 / PAGE_BYTES, at.0 & !(PAGE_BYTES - 1));
-    }
-
     /// Empties the batch.
     pub fn clear(&mut self) {
         self.used = 0;
@@ -215,6 +204,22 @@ impl Reader {
             self.owners.push(object);
         } else {
             self.fail(object);
+        }
+        Some(object)
+    }
+
+    /// Adds what lies in pieces of physical memory as one object, as [`Reader::push`] does.
+    pub fn push_pieces(&mut self, pieces: &[(PhysicalAddress, u32)]) -> Option<u32> {
+        let length = pieces.iter().try_fold(0_u32, |sum, &(_, length)| sum.checked_add(length))?;
+        let (object, mut target) = self.allot(length, pieces.len())?;
+        for &(address, length) in pieces {
+            if address.0.checked_add(u64::from(length)).is_some() {
+                self.requests.push(Request::new(address, length, target));
+                self.owners.push(object);
+            } else {
+                self.fail(object);
+            }
+            target += length;
         }
         Some(object)
     }

@@ -10,7 +10,7 @@ use super::memory::Memory;
 use super::structure::{CHUNK_BYTES, Pointers};
 use super::words::{Word, Words};
 use crate::address::{Reader, ReaderSizes};
-use crate::page_cache::{AddressSpace, MappedFiles};
+use crate::page_cache::FileReader;
 use crate::walk::{Kernel, Snapshot};
 
 /// Most commands that a list can have and be believed.
@@ -206,7 +206,7 @@ pub fn remembered<S: MemorySource>(
     let objects = POINTERS_MAX.max(2 * KEPT_MAX);
     let arena_bytes = arena_bytes(objects, limit);
     let mut reader = Reader::new(ReaderSizes { objects, arena_bytes, walks: objects * 4 });
-    let mut files = MappedFiles::new();
+    let mut files = FileReader::new();
     let mut scratch = Scratch::new(KEPT_MAX);
     let mut text = Vec::with_capacity((limit as usize).max(TEXT_ROOM_MIN));
     let mut pointers = Pointers::new(POINTERS_MAX);
@@ -216,9 +216,12 @@ pub fn remembered<S: MemorySource>(
         let Some(process) = snapshot.processes.at(index) else { continue };
         let Some(leader) = snapshot.leader(process) else { continue };
         let Some(mm) = snapshot.mms.at(process.mm) else { continue };
-        let space = AddressSpace { kernel, snapshot, mm };
-        let mut memory = Memory::with_files(&mut *source, &mut reader, &mut files, space);
-        let Verdict::Bash(program) = locate(&mut memory, snapshot, mm, &mut pointers) else {
+        let root = kernel.space.linear(mm.pgd).unwrap_or_default();
+        let mut memory =
+            Memory { source: &mut *source, reader: &mut reader, space: &kernel.space, root };
+        let Verdict::Bash(program) =
+            locate(&mut memory, &mut files, kernel, (snapshot, mm), &mut pointers)
+        else {
             continue;
         };
         let Some(places) = program.place(snapshot, mm) else { continue };

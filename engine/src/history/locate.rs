@@ -4,31 +4,17 @@
 
 use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash;
-use panoptes_decoders::user::elf_dynamic::{
-    self, DYNAMIC_BYTES_MAX, Dynamic, GnuHash, HEADER_BYTES, PROGRAM_HEADER_BYTES, SYMBOL_BYTES,
-    Segments, Symbol, SysvHash, candidates, gnu_hash, sysv_hash,
-};
+use panoptes_decoders::user::elf_dynamic::Segments;
 
 use super::memory::Memory;
 use super::structure::{self, Pointers, Shape};
 use super::words::{Word, Words};
-use crate::page_cache::FileIdentity;
+use crate::page_cache::{FileIdentity, FileReader, OpenFile, Symbols, Unread};
 use crate::state::facts::is_main_executable;
-use crate::walk::{MmRow, Snapshot};
+use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
 /// Most libraries of a process that are searched.
 const LIBRARIES_MAX: usize = 16;
-/// Most symbols of one bucket of a hash table, in chunks of [`CHAIN_BYTES`].
-const CHAIN_CHUNKS_MAX: u32 = 4;
-const CHAIN_BYTES: u64 = 64;
-/// Most symbols of one bucket of a `DT_HASH` table.
-const SYSV_CHAIN_MAX: u32 = 64;
-/// Longest name of a symbol that is looked up.
-const NAME_BYTES_MAX: u64 = 32;
-
-/// Something could not be read that may be there later.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Unread;
 
 /// What a program is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,12 +51,11 @@ pub(super) struct Found {
 
 impl Found {
     /// A program that exports nothing, with what was found by its shape.
-    fn by_shape(object: &Object, shape: Shape) -> Option<Self> {
-        let mut found = Self { first: object.segments.first, ..Self::default() };
-        found.data = object.segments.data;
-        found.put(Word::Variables, shape.variables?.wrapping_sub(object.bias), false);
+    fn by_shape(segments: &Segments, bias: u64, shape: Shape) -> Option<Self> {
+        let mut found = Self { first: segments.first, data: segments.data, ..Self::default() };
+        found.put(Word::Variables, shape.variables?.wrapping_sub(bias), false);
         if let Some(history) = shape.history {
-            found.put(Word::TheHistory, history.wrapping_sub(object.bias), false);
+            found.put(Word::TheHistory, history.wrapping_sub(bias), false);
         }
         Some(found)
     }
@@ -114,8 +99,12 @@ impl Found {
 
 /// Where a process's program is mapped.
 fn program_at(snapshot: &Snapshot, mm: &MmRow) -> Option<u64> {
+    program_area(snapshot, mm).map(|area| area.vma.start)
+}
+
+fn program_area<'a>(snapshot: &'a Snapshot, mm: &MmRow) -> Option<&'a VmaRow> {
     let areas = snapshot.vmas.range(&mm.vmas);
-    areas.iter().find(|area| is_main_executable(snapshot, mm, area)).map(|area| area.vma.start)
+    areas.iter().find(|area| is_main_executable(snapshot, mm, area))
 }
 
 fn library_at(snapshot: &Snapshot, mm: &MmRow, file: &FileIdentity) -> Option<u64> {
@@ -140,209 +129,136 @@ fn libraries<'a>(snapshot: &'a Snapshot, mm: &'a MmRow) -> impl Iterator<Item = 
 /// Finds out what the program of a process is.
 pub(super) fn locate<S: MemorySource>(
     memory: &mut Memory<'_, S>,
-    snapshot: &Snapshot,
-    mm: &MmRow,
+    files: &mut FileReader,
+    kernel: &Kernel,
+    (snapshot, mm): (&Snapshot, &MmRow),
     pointers: &mut Pointers,
 ) -> Verdict {
-    let Some(start) = program_at(snapshot, mm) else { return Verdict::Later };
-    match search(memory, snapshot, mm, start, pointers) {
-        Ok(Some(found)) => Verdict::Bash(found),
-        Ok(None) if is_silent(memory, start) => Verdict::Silent,
-        Ok(None) => Verdict::Other,
+    // What is not all known may lack a library.
+    let Some(area) = program_area(snapshot, mm).filter(|_| mm.complete) else {
+        return Verdict::Later;
+    };
+    let found = by_symbols(memory.source, files, kernel, (snapshot, mm), area.file);
+    match found {
+        Ok(Named::Bash(found)) => Verdict::Bash(found),
+        Ok(Named::Other) => Verdict::Other,
+        Ok(Named::Nothing(segments)) => {
+            let bias = area.vma.start.wrapping_sub(segments.first);
+            let Some((address, length)) = segments.data else { return Verdict::Silent };
+            let data = (address.wrapping_add(bias), length);
+            match structure::search(memory, data, pointers) {
+                Ok(shape) => {
+                    Found::by_shape(&segments, bias, shape).map_or(Verdict::Silent, Verdict::Bash)
+                }
+                Err(Unread) => Verdict::Later,
+            }
+        }
         Err(Unread) => Verdict::Later,
     }
 }
 
-/// Whether a program exports nothing because it is linked statically.
-fn is_silent<S: MemorySource>(memory: &mut Memory<'_, S>, start: u64) -> bool {
-    let program = Object::read(memory, start).ok().flatten();
-    program.is_some_and(|program| !program.segments.has_interpreter)
+/// What a program is by the names of its symbols.
+enum Named {
+    Bash(Found),
+    Other,
+    /// It is linked statically, and has no such names.
+    Nothing(Segments),
 }
 
-fn search<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
-    snapshot: &Snapshot,
-    mm: &MmRow,
-    start: u64,
-    pointers: &mut Pointers,
-) -> Result<Option<Found>, Unread> {
-    let Some(program) = Object::read(memory, start)? else { return Ok(None) };
-    let is_silent = program.find(memory, Word::Enabled.symbol())?.is_none();
-    if is_silent && !program.segments.has_interpreter {
-        let Some((address, length)) = program.segments.data else { return Ok(None) };
-        let data = (address.wrapping_add(program.bias), length);
-        let shape = structure::search(memory, data, pointers)?;
-        return Ok(Found::by_shape(&program, shape));
+fn by_symbols<S: MemorySource>(
+    source: &mut S,
+    files: &mut FileReader,
+    kernel: &Kernel,
+    (snapshot, mm): (&Snapshot, &MmRow),
+    file: u32,
+) -> Result<Named, Unread> {
+    if !files.begin(source, kernel, snapshot, file) {
+        return Err(Unread);
     }
-    let mut found = Found { first: program.segments.first, ..Found::default() };
-    // No other program calls anything so.
-    for word in [Word::Enabled, Word::Interactive] {
-        let Some(address) = program.find(memory, word.symbol())? else { return Ok(None) };
-        found.put(word, address, false);
-    }
-    for word in Word::ALL {
-        if !found.has(word)
-            && word != Word::TheHistory
-            && let Some(address) = program.find(memory, word.symbol())?
-        {
-            found.put(word, address, false);
+    let mut open = OpenFile { files: &mut *files, source: &mut *source, kernel };
+    let program = Symbols::read(&mut open)?;
+    let mut found = Found::default();
+    let mut is_it = false;
+    if let Some(program) = &program {
+        found.first = program.segments.first;
+        // No other program calls anything so.
+        is_it = true;
+        for word in [Word::Enabled, Word::Interactive] {
+            match program.find(&mut open, word.symbol())? {
+                Some(address) => found.put(word, address, false),
+                None => is_it = false,
+            }
+        }
+        for word in Word::ALL.into_iter().filter(|_| is_it) {
+            if !found.has(word)
+                && word != Word::TheHistory
+                && let Some(address) = program.find(&mut open, word.symbol())?
+            {
+                found.put(word, address, false);
+            }
+        }
+        if is_it && let Some(address) = the_history(program, &mut open)? {
+            found.put(Word::TheHistory, address, false);
         }
     }
-    if let Some(address) = program.the_history(memory)? {
-        found.put(Word::TheHistory, address, false);
-        return Ok(is_enough(&found));
+    if !open.files.holds(open.source, kernel) {
+        return Err(Unread);
     }
-    for (file, start) in libraries(snapshot, mm).take(LIBRARIES_MAX) {
-        let Some(library) = Object::read(memory, start)? else { continue };
-        let Some(address) = library.the_history(memory)? else { continue };
+    if !is_it {
+        let silent = program.filter(|program| !program.segments.has_interpreter);
+        let is_nameless = !found.has(Word::Enabled);
+        let silent = silent.filter(|_| is_nameless).map(|program| program.segments);
+        return Ok(silent.map_or(Named::Other, Named::Nothing));
+    }
+    if !found.has(Word::TheHistory) {
+        in_libraries(source, files, kernel, (snapshot, mm), &mut found)?;
+    }
+    // Its library may not be there yet.
+    if is_enough(&found) { Ok(Named::Bash(found)) } else { Err(Unread) }
+}
+
+/// Looks for what a bash has in a library.
+fn in_libraries<S: MemorySource>(
+    source: &mut S,
+    files: &mut FileReader,
+    kernel: &Kernel,
+    (snapshot, mm): (&Snapshot, &MmRow),
+    found: &mut Found,
+) -> Result<(), Unread> {
+    for (file, _) in libraries(snapshot, mm).take(LIBRARIES_MAX) {
+        if !files.begin(source, kernel, snapshot, file) {
+            continue;
+        }
+        let mut open = OpenFile { files: &mut *files, source: &mut *source, kernel };
+        let Some(library) = Symbols::read(&mut open)? else { continue };
+        let Some(address) = the_history(&library, &mut open)? else { continue };
         found.put(Word::TheHistory, address, true);
         found.library = FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
         for word in [Word::Length, Word::Base, Word::MaxEntries] {
             if !found.has(word)
-                && let Some(address) = library.find(memory, word.symbol())?
+                && let Some(address) = library.find(&mut open, word.symbol())?
             {
                 found.put(word, address, true);
             }
         }
-        break;
+        return if open.files.holds(open.source, kernel) { Ok(()) } else { Err(Unread) };
     }
-    Ok(is_enough(&found))
+    Ok(())
 }
 
-fn is_enough(found: &Found) -> Option<Found> {
+/// The address of `the_history`, which `history_list` gives.
+fn the_history<S: MemorySource>(
+    object: &Symbols,
+    open: &mut OpenFile<'_, S>,
+) -> Result<Option<u64>, Unread> {
+    let Some(function) = object.find(open, "history_list")? else { return Ok(None) };
+    let code = object.bytes(open, function, bash::CODE_BYTES)?;
+    Ok(code.and_then(|code| bash::operand_of(code, function)))
+}
+
+fn is_enough(found: &Found) -> bool {
     let needed = [Word::TheHistory, Word::Length, Word::Enabled, Word::Interactive];
-    needed.into_iter().all(|word| found.has(word)).then_some(*found)
-}
-
-/// A mapped ELF object.
-struct Object {
-    bias: u64,
-    segments: Segments,
-    dynamic: Option<(Dynamic, Table)>,
-}
-
-/// How an object's symbols are found by their names.
-enum Table {
-    Gnu(GnuHash),
-    Sysv(SysvHash),
-}
-
-impl Object {
-    /// Reads what the object that begins at `start` says of itself; `None` where that is none of ours.
-    fn read<S: MemorySource>(
-        memory: &mut Memory<'_, S>,
-        start: u64,
-    ) -> Result<Option<Self>, Unread> {
-        let header = memory.read(start, HEADER_BYTES).ok_or(Unread)?;
-        let Some((offset, count)) = elf_dynamic::program_headers(header) else { return Ok(None) };
-        let headers = start.wrapping_add(offset);
-        let headers = memory.read(headers, count * PROGRAM_HEADER_BYTES).ok_or(Unread)?;
-        let Some(segments) = Segments::parse(headers) else { return Ok(None) };
-        let bias = start.wrapping_sub(segments.first);
-        let mut object = Self { bias, segments, dynamic: None };
-        let Some((address, length)) = segments.dynamic else { return Ok(Some(object)) };
-        let length = length.min(DYNAMIC_BYTES_MAX);
-        let section = memory.read(address.wrapping_add(bias), length).ok_or(Unread)?;
-        let Some(dynamic) = Dynamic::parse(section, bias) else { return Ok(Some(object)) };
-        let table = match (dynamic.gnu_hash, dynamic.hash) {
-            (Some(place), _) => {
-                let header = memory.read(place, GnuHash::BYTES).ok_or(Unread)?;
-                GnuHash::parse(header, place).map(Table::Gnu)
-            }
-            (None, Some(place)) => {
-                let header = memory.read(place, SysvHash::BYTES).ok_or(Unread)?;
-                SysvHash::parse(header, place).map(Table::Sysv)
-            }
-            (None, None) => None,
-        };
-        object.dynamic = table.map(|table| (dynamic, table));
-        Ok(Some(object))
-    }
-
-    /// The address of a symbol that is defined here, as the object knows it.
-    fn find<S: MemorySource>(
-        &self,
-        memory: &mut Memory<'_, S>,
-        name: &str,
-    ) -> Result<Option<u64>, Unread> {
-        let Some((dynamic, table)) = &self.dynamic else { return Ok(None) };
-        match table {
-            Table::Gnu(table) => find_in_gnu(memory, dynamic, table, name.as_bytes()),
-            Table::Sysv(table) => find_in_sysv(memory, dynamic, table, name.as_bytes()),
-        }
-    }
-
-    /// The address of `the_history`, which `history_list` gives.
-    fn the_history<S: MemorySource>(
-        &self,
-        memory: &mut Memory<'_, S>,
-    ) -> Result<Option<u64>, Unread> {
-        let Some(function) = self.find(memory, "history_list")? else { return Ok(None) };
-        let address = function.wrapping_add(self.bias);
-        let code = memory.read(address, bash::CODE_BYTES).ok_or(Unread)?;
-        Ok(bash::operand_of(code, function))
-    }
-}
-
-fn find_in_gnu<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
-    dynamic: &Dynamic,
-    table: &GnuHash,
-    name: &[u8],
-) -> Result<Option<u64>, Unread> {
-    let hash = gnu_hash(name);
-    let first = memory.half(table.bucket(hash)).ok_or(Unread)?;
-    for chunk in 0..CHAIN_CHUNKS_MAX {
-        let symbol = first.saturating_add(chunk * (CHAIN_BYTES / 4) as u32);
-        let Some(chain) = table.chain(symbol) else { return Ok(None) };
-        let mut words = [0; CHAIN_BYTES as usize];
-        words.copy_from_slice(memory.read(chain, CHAIN_BYTES).ok_or(Unread)?);
-        for at in candidates(&words, hash) {
-            let found = defined(memory, dynamic, symbol.saturating_add(at), name)?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        if words.chunks_exact(4).any(|word| word[0] & 1 != 0) {
-            break;
-        }
-    }
-    Ok(None)
-}
-
-fn find_in_sysv<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
-    dynamic: &Dynamic,
-    table: &SysvHash,
-    name: &[u8],
-) -> Result<Option<u64>, Unread> {
-    let mut symbol = memory.half(table.bucket(sysv_hash(name))).ok_or(Unread)?;
-    for _ in 0..SYSV_CHAIN_MAX {
-        let Some(next) = table.next(symbol).filter(|_| symbol != 0) else { break };
-        let found = defined(memory, dynamic, symbol, name)?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        symbol = memory.half(next).ok_or(Unread)?;
-    }
-    Ok(None)
-}
-
-/// The value of a symbol, if it has this name and is defined here.
-fn defined<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
-    dynamic: &Dynamic,
-    index: u32,
-    name: &[u8],
-) -> Result<Option<u64>, Unread> {
-    let symbol = memory.read(dynamic.symbol(index), SYMBOL_BYTES).and_then(Symbol::parse);
-    let symbol = symbol.ok_or(Unread)?;
-    let place = dynamic.strings.wrapping_add(symbol.name.into());
-    let length = name.len() as u64 + 1;
-    debug_assert!(length <= NAME_BYTES_MAX);
-    let text = memory.read(place, length).ok_or(Unread)?;
-    let is_it = text.strip_suffix(&[0]) == Some(name) && symbol.is_defined;
-    Ok(is_it.then_some(symbol.value))
+    needed.into_iter().all(|word| found.has(word))
 }
 
 impl Words {

@@ -1,6 +1,5 @@
 //! One scan's look at the shells that are known.
 
-use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash::{has_option, wants_more};
 
@@ -30,8 +29,12 @@ impl History {
     /// Reads the words of all shells that the scan has shown, in one batch.
     pub(super) fn read_words<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.reader.clear();
-        let nowhere = PhysicalAddress::default();
-        let mut memory = Memory::new(source, &mut self.reader, &kernel.space, nowhere);
+        let mut memory = Memory {
+            source,
+            reader: &mut self.reader,
+            space: &kernel.space,
+            root: panoptes_decoders::address::PhysicalAddress(0),
+        };
         for shell in self.shells.iter().flatten().filter(|shell| shell.seen == self.scan) {
             memory.root = shell.root;
             Words::push(&mut memory, &shell.places);
@@ -73,8 +76,9 @@ impl History {
                 self.look_at_shape(source, kernel, at, &mut shell, &mut searches_left);
             }
             if shell.seen == self.scan && shell.is_ready() {
+                let reader = &mut self.reader;
                 let mut memory =
-                    Memory::new(&mut *source, &mut self.reader, &kernel.space, shell.root);
+                    Memory { source: &mut *source, reader, space: &kernel.space, root: shell.root };
                 let due = self.scan.wrapping_add(at as u32).is_multiple_of(VARIABLES_EVERY_SCANS);
                 let is_busy = shell.busy_until.wrapping_sub(self.scan) as i32 > 0;
                 let mut fresh = Ways::default();
@@ -109,7 +113,8 @@ impl History {
         shell: &mut Shell,
         telling: &mut Telling<'_, '_>,
     ) {
-        let mut memory = Memory::new(source, &mut self.reader, &kernel.space, shell.root);
+        let reader = &mut self.reader;
+        let mut memory = Memory { source, reader, space: &kernel.space, root: shell.root };
         let words = shell.words;
         let is_unread = shell.places[Word::TheHistory as usize] != 0
             && words.pointer(Word::TheHistory).is_none();
@@ -221,7 +226,8 @@ impl History {
         }
         let end = self.list.keys.len();
         let told_end = end - added + told_max;
-        let mut memory = Memory::new(source, &mut self.reader, &kernel.space, shell.root);
+        let reader = &mut self.reader;
+        let mut memory = Memory { source, reader, space: &kernel.space, root: shell.root };
         let may_wait = shell.data.is_some() && !shell.has_waited(self.scan);
         let mut is_waiting = false;
         let told = {
@@ -319,7 +325,9 @@ impl History {
         shell: &mut Shell,
         searches_left: &mut u32,
     ) {
-        let mut memory = Memory::new(&mut *source, &mut self.reader, &kernel.space, shell.root);
+        let reader = &mut self.reader;
+        let mut memory =
+            Memory { source: &mut *source, reader, space: &kernel.space, root: shell.root };
         if !shell.is_ready() {
             look_at_variables(shell, &mut memory);
             shell.is_interactive |=

@@ -5,47 +5,19 @@ use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::address::Reader;
-use crate::page_cache::{AddressSpace, MappedFiles};
 
 /// The memory of one process.
 pub(super) struct Memory<'a, S> {
-    source: &'a mut S,
+    pub(super) source: &'a mut S,
     pub(super) reader: &'a mut Reader,
-    space: &'a KernelSpace,
+    pub(super) space: &'a KernelSpace,
     /// Its top page table.
     pub(super) root: PhysicalAddress,
-    /// For what [`Memory::read`] does not find there.
-    files: Option<(&'a mut MappedFiles, AddressSpace<'a>)>,
 }
 
-impl<'a, S: MemorySource> Memory<'a, S> {
-    /// What is in the page tables at `root`.
-    pub(super) fn new(
-        source: &'a mut S,
-        reader: &'a mut Reader,
-        space: &'a KernelSpace,
-        root: PhysicalAddress,
-    ) -> Self {
-        Self { source, reader, space, root, files: None }
-    }
-
-    /// The same of one process, with what it has mapped of files and not touched.
-    pub(super) fn with_files(
-        source: &'a mut S,
-        reader: &'a mut Reader,
-        files: &'a mut MappedFiles,
-        space: AddressSpace<'a>,
-    ) -> Self {
-        let root = space.root();
-        let files = Some((files, space));
-        Self { source, reader, space: &space.kernel.space, root, files }
-    }
-
+impl<S: MemorySource> Memory<'_, S> {
     /// Reads so many bytes; `None` where not all of them are in memory.
     pub(super) fn read(&mut self, address: u64, length: u64) -> Option<&[u8]> {
-        if let Some((files, space)) = &mut self.files {
-            return files.read(self.reader, self.source, space, address, length);
-        }
         self.reader.clear();
         self.push(address, length);
         self.run();
@@ -55,11 +27,6 @@ impl<'a, S: MemorySource> Memory<'a, S> {
     /// Reads a number of eight bytes.
     pub(super) fn word(&mut self, address: u64) -> Option<u64> {
         Some(u64::from_le_bytes(self.read(address, 8)?.try_into().ok()?))
-    }
-
-    /// Reads a number of four bytes.
-    pub(super) fn half(&mut self, address: u64) -> Option<u32> {
-        Some(u32::from_le_bytes(self.read(address, 4)?.try_into().ok()?))
     }
 
     /// Begins a batch.

@@ -33,7 +33,7 @@ use panoptes_decoders::source::MemorySource;
 
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
-use crate::page_cache::{AddressSpace, FileIdentity, MappedFiles};
+use crate::page_cache::{FileIdentity, FileReader};
 use crate::state::facts::{ProcessFacts, executable_of};
 use crate::state::process::{Process, ProcessKey};
 use crate::state::strings::Strings;
@@ -63,8 +63,8 @@ const FILES_A_SCAN: u32 = 4;
 const LISTS_A_SCAN: u32 = 16;
 /// A program of which not all could be read is looked at again after so many scans, and after twice as many each time.
 const LATER_SCANS: u32 = 4;
-/// So often that is doubled, of a program that may be a bash: pages of which nothing was used yet are not in a process's memory,
-/// and come with the first command.
+/// So often that is doubled, of a program that may be a bash: its library is not mapped yet, or pages of its file are not in
+/// memory.
 const LATER_DOUBLINGS: u8 = 3;
 /// And of one that has nothing that a bash has.
 const SILENT_DOUBLINGS: u8 = 6;
@@ -203,7 +203,7 @@ pub struct History {
     first_row: u32,
     strings: Strings,
     reader: Reader,
-    mapped: MappedFiles,
+    file_reader: FileReader,
     list: list::Scratch,
     text: Vec<u8>,
     pointers: Pointers,
@@ -234,7 +234,7 @@ impl History {
             first_row: 0,
             strings: Strings::new(shells * 256 + 64 * 1024, key.rotate_left(9)),
             reader: Reader::new(if wanted { sizes } else { nothing }),
-            mapped: MappedFiles::new(),
+            file_reader: FileReader::new(),
             list: list::Scratch::new(if wanted { KEPT_MAX } else { 0 }),
             text: Vec::with_capacity((text_bytes as usize).max(list::TEXT_ROOM_MIN)),
             pointers: Pointers::new(if wanted { list::POINTERS_MAX } else { 0 }),
@@ -378,10 +378,10 @@ impl History {
             }
             None => {
                 *files_left -= 1;
-                let space = AddressSpace { kernel, snapshot, mm };
-                let (reader, files) = (&mut self.reader, &mut self.mapped);
-                let mut memory = Memory::with_files(source, reader, files, space);
-                let found = match locate(&mut memory, snapshot, mm, &mut self.pointers) {
+                let reader = &mut self.reader;
+                let mut memory = Memory { source, reader, space: &kernel.space, root };
+                let (files, pointers) = (&mut self.file_reader, &mut self.pointers);
+                let found = match locate(&mut memory, files, kernel, (snapshot, mm), pointers) {
                     Verdict::Later => return Some(later),
                     Verdict::Silent if attempts < SILENT_ATTEMPTS => {
                         return Some(after(wait_after(attempts, SILENT_DOUBLINGS)));

@@ -8,9 +8,9 @@
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES, Table};
 
-use super::locate::Unread;
 use super::memory::Memory;
 use super::variables::{self, OPTIONS};
+use crate::page_cache::Unread;
 
 /// Most bytes of variables that are searched. bash has 150 KB.
 pub(super) const DATA_BYTES_MAX: u64 = 512 << 10;

@@ -6,18 +6,19 @@
 //! Nothing is guessed. A file of which the kernel has every page has [`Hashes`]; of one that lacks pages it is
 //! said how much was there, and a [`Judge`] says which known file the pages that are there are those of.
 //!
-//! [`MappedFiles`] reads a few bytes of a file through the memory of a process that maps it.
+//! [`FileReader`] reads a few bytes of a file, and [`Symbols`] what an ELF file defines.
 //!
 //! Not here: what a file ought to be, which is the judge's, and whose hashes are wanted.
 
+mod bytes;
 mod contents;
 mod digest;
 mod identity;
 mod job;
-mod mapped;
 mod opened;
 mod overlay;
 mod pages;
+mod symbols;
 mod traits;
 mod tree;
 mod workbench;
@@ -26,9 +27,10 @@ mod workbench;
 #[path = "../../tests/common/cached.rs"]
 mod cached;
 
+pub use bytes::FileReader;
 pub use contents::Contents;
 pub use identity::FileIdentity;
-pub use mapped::{AddressSpace, MappedFiles};
+pub use symbols::{OpenFile, Symbols, Unread};
 pub use traits::Traits;
 
 /// Largest file that is hashed; of a larger one nothing is known.

@@ -1,4 +1,4 @@
-//! What lies around an area whose permissions changed, out of the scan and the process's own memory.
+//! What lies around an area whose permissions changed, out of the scan, the process's page tables and its files.
 
 use core::cell::Cell;
 use core::ops::Range;
@@ -8,17 +8,15 @@ use panoptes_decoders::kernel::vm_area_struct::{
 };
 use panoptes_decoders::source::MemorySource;
 
-use super::generator::Generators;
-use super::program::Programs;
+use super::program::{AddressSpace, Programs};
 use super::rule::{Around, Says};
-use crate::page_cache::AddressSpace;
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
 /// So much address space is kept free for code at least: V8 takes 128 MiB, HotSpot 48 or 240, SpiderMonkey and
 /// JavaScriptCore more. It is counted only as far as that.
 const RESERVED_BYTES: u64 = 8 << 20;
-/// So much is closed in one piece for nothing else: threads' heaps have 64 MiB at most (malloc/arena.c of glibc,
-/// `HEAP_MAX_SIZE`), `SpiderMonkey` keeps 2 GiB.
+/// So much is closed in one piece of what `SpiderMonkey` keeps, and more than of a thread's heap, which has 64 MiB at most
+/// (malloc/arena.c of glibc, `HEAP_MAX_SIZE`).
 const MUCH_BYTES: u64 = 512 << 20;
 /// Most areas that are gone over to either side while that is counted.
 const NEIGHBOURS_MAX: usize = 4096;
@@ -37,7 +35,6 @@ pub(super) struct Surroundings<'a, S> {
     /// What of it has changed.
     pub(super) part: Range<u64>,
     pub(super) programs: &'a mut Programs,
-    pub(super) generators: &'a mut Generators,
     pub(super) source: &'a mut S,
     pub(super) kernel: &'a Kernel,
     /// How many areas may still be looked at for it, about.
@@ -50,6 +47,11 @@ impl<'a, S: MemorySource> Surroundings<'a, S> {
         let areas = self.snapshot.vmas.range(&self.mm?.vmas);
         let at = areas.binary_search_by_key(&self.start, |row| row.vma.start).ok()?;
         Some((areas, at))
+    }
+
+    fn space(&self) -> Option<AddressSpace<'a>> {
+        let areas = self.snapshot.vmas.range(&self.mm?.vmas);
+        Some(AddressSpace { kernel: self.kernel, snapshot: self.snapshot, areas })
     }
 
     /// Counts areas that are looked at.
@@ -118,24 +120,22 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
     }
 
     fn has_generator(&mut self) -> bool {
-        let (Some(mm), Some((areas, _))) = (self.mm, self.areas()) else { return false };
-        self.spend(areas.len());
-        let Self { programs, generators, source, kernel, snapshot, .. } = self;
-        generators.is_among(programs, *source, &AddressSpace { kernel, snapshot, mm }, areas)
+        let Some(space) = self.space() else { return false };
+        self.spend(space.areas.len());
+        self.programs.is_generator_among(self.source, &space, self.steps_left)
     }
 
     fn file_says(&mut self) -> Says {
-        let (Some(mm), Some((areas, at))) = (self.mm, self.areas()) else { return Says::Unknown };
-        self.spend(areas.len());
-        let space = AddressSpace { kernel: self.kernel, snapshot: self.snapshot, mm };
-        self.programs.says(self.source, &space, areas, at)
+        let (Some(space), Some((areas, at))) = (self.space(), self.areas()) else {
+            return Says::Unknown;
+        };
+        self.programs.says(self.source, &space, &areas[at], self.steps_left)
     }
 
     fn wants_executable_stack(&mut self) -> bool {
-        let (Some(mm), Some((areas, _))) = (self.mm, self.areas()) else { return false };
-        self.spend(areas.len());
-        let space = AddressSpace { kernel: self.kernel, snapshot: self.snapshot, mm };
-        self.programs.wants_executable_stack(self.source, &space, areas)
+        let Some(space) = self.space() else { return false };
+        self.spend(space.areas.len());
+        self.programs.wants_executable_stack(self.source, &space, self.steps_left)
     }
 }
 
@@ -144,34 +144,47 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
 struct Side {
     /// Whether nothing can reach what is next to it.
     is_closed: bool,
-    /// Bytes of the largest area that is closed, with little data on the way there.
+    /// Bytes of the largest area that is closed.
     closed: u64,
     /// Whether what is closed was mapped as address space that costs nothing.
     is_marked: bool,
+    /// Bytes that are neither closed nor can be executed.
+    data: u64,
+    /// Whether all of it was gone over, and nothing else touches it.
+    is_apart: bool,
     looked_at: usize,
 }
 
 impl Side {
-    fn over<'r>(rows: impl Iterator<Item = &'r VmaRow>) -> Self {
+    /// What lies from `edge` on; `ends` gives an area's near end and its far one.
+    fn over<'r>(
+        rows: impl Iterator<Item = &'r VmaRow>,
+        mut edge: u64,
+        ends: impl Fn(&VmaRow) -> (u64, u64),
+    ) -> Self {
         let mut side = Self::default();
-        let mut data = 0_u64;
-        for row in rows.take(NEIGHBOURS_MAX) {
+        for row in rows {
+            if side.looked_at == NEIGHBOURS_MAX {
+                return side;
+            }
             side.looked_at += 1;
+            let (near, far) = ends(row);
+            if near != edge {
+                break;
+            }
+            edge = far;
             let bytes = row.vma.end - row.vma.start;
-            if is_closed(row) {
+            if !is_anonymous(row) {
+                return side;
+            } else if is_closed(row) {
                 side.is_closed |= side.looked_at == 1;
                 side.is_marked |= is_kept_free(row);
                 side.closed = side.closed.max(bytes);
-                if bytes >= MUCH_BYTES {
-                    break;
-                }
             } else if !is_executable(row) {
-                data = data.saturating_add(bytes);
-                if data > DATA_BYTES_MAX {
-                    break;
-                }
+                side.data = side.data.saturating_add(bytes);
             }
         }
+        side.is_apart = true;
         side
     }
 }
@@ -179,26 +192,25 @@ impl Side {
 /// Whether an area that is not marked itself lies within much address space that is closed, and how many areas were
 /// looked at for that.
 ///
-/// `SpiderMonkey` maps what it opens anew, over a part of what it keeps. Where memory is never promised twice
-/// (`vm.overcommit_memory`), nothing is marked (mm/mmap.c, `do_mmap`): there each page of V8's code lies between two gaps.
+/// `SpiderMonkey` maps what it opens anew, over a part of the 2 GiB that it keeps somewhere by themselves; Ruby's YJIT opens
+/// its from the beginning on. Where memory is never promised twice (`vm.overcommit_memory`), nothing is marked (mm/mmap.c,
+/// `do_mmap`): there each page of V8's code lies between two gaps.
 fn is_inside_what_is_closed(areas: &[VmaRow], at: usize) -> (bool, usize) {
     let area = &areas[at];
     if !is_anonymous(area) {
         return (false, 0);
     }
-    let below = Side::over(areas[..at].iter().rev().scan(area.vma.start, |start, row| {
-        let touches = row.vma.end == *start && is_anonymous(row);
-        *start = row.vma.start;
-        touches.then_some(row)
-    }));
-    let above = Side::over(areas[at + 1..].iter().scan(area.vma.end, |end, row| {
-        let touches = row.vma.start == *end && is_anonymous(row);
-        *end = row.vma.end;
-        touches.then_some(row)
-    }));
-    let is_between = below.is_closed && above.is_closed && !below.is_marked && !above.is_marked;
+    let (below, above) = (areas[..at].iter().rev(), areas[at + 1..].iter());
+    let below = Side::over(below, area.vma.start, |row| (row.vma.end, row.vma.start));
+    let above = Side::over(above, area.vma.end, |row| (row.vma.start, row.vma.end));
     let closed = below.closed.max(above.closed);
-    let is_inside = closed >= if is_between { RESERVED_BYTES } else { MUCH_BYTES };
+    let data = below.data.saturating_add(above.data);
+    let is_marked = below.is_marked || above.is_marked;
+    let is_between = below.is_closed && above.is_closed && !is_marked;
+    let is_much = closed >= MUCH_BYTES && data <= DATA_BYTES_MAX;
+    let is_codes = closed >= RESERVED_BYTES && data == 0 && !is_marked;
+    let is_apart = below.is_apart && above.is_apart && (is_much || is_codes);
+    let is_inside = is_apart || is_between && closed >= RESERVED_BYTES;
     (is_inside, below.looked_at + above.looked_at)
 }
 

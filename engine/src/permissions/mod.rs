@@ -3,8 +3,8 @@
 //! The state says which areas are new and which have other permissions ([`Change::AreaMapped`],
 //! [`Change::AreaPermissionsChanged`]). Here the facts are gathered on which the [`rule`] decides: whether the area has pages
 //! of its own (`anon_vma`), so that something was written to it; what lies around it; what the program headers of its file
-//! say of it. Those are read out of the process's own memory, and only for changes that the rest does not decide: a
-//! library's mapping costs nothing here.
+//! say of it. Those are read out of the page cache, and only for changes that the rest does not decide: a library's mapping
+//! costs nothing here.
 //!
 //! Memory that is new, can be executed and not written, and has pages of its own, got that right since the last scan: it
 //! was written before it had it, or it could not have been written.
@@ -15,7 +15,6 @@
 //! Not here: areas themselves ([`crate::state`]), and the words of the record (`policy`).
 
 mod around;
-mod generator;
 mod program;
 pub mod rule;
 #[cfg(test)]
@@ -33,7 +32,6 @@ use crate::state::{AreaBefore, Change, Scene};
 use crate::walk::Kernel;
 
 use around::Surroundings;
-use generator::Generators;
 use program::Programs;
 use rule::{Backing, Direction, Seen, Verdict, judge};
 
@@ -85,7 +83,6 @@ impl Told {
 #[derive(Debug)]
 pub struct Permissions {
     programs: Programs,
-    generators: Generators,
     told: Vec<Told>,
     /// Which entry gives way when all are taken.
     next: usize,
@@ -101,7 +98,6 @@ impl Permissions {
     pub fn new() -> Self {
         Self {
             programs: Programs::new(),
-            generators: Generators::new(),
             told: Vec::with_capacity(PROGRAMS),
             next: 0,
             steps_left: STEPS_MAX.1,
@@ -112,6 +108,7 @@ impl Permissions {
 
     /// Begins to judge the changes of another scan.
     pub fn begin_scan(&mut self) {
+        self.programs.begin_scan();
         self.steps_left = STEPS_MAX.1;
         self.of_process = None;
     }
@@ -169,7 +166,6 @@ impl Permissions {
             start: area.start,
             part,
             programs: &mut self.programs,
-            generators: &mut self.generators,
             source,
             kernel,
             steps_left: &mut left,

@@ -187,7 +187,8 @@ impl Graph {
         }
         reset(&mut self.first_process, snapshot.files_structs.len());
         reset(&mut self.next_process, snapshot.processes.len());
-        for (index, process) in snapshot.processes.iter().enumerate() {
+        // The oldest comes first: what is added last.
+        for (index, process) in snapshot.processes.iter().enumerate().rev() {
             chain(&mut self.first_process, &mut self.next_process, process.files, index as u32);
         }
         reset(&mut self.first_sender, snapshot.sockets.len());

@@ -504,7 +504,7 @@ impl Shells {
         if table == shell.table {
             return Some(shell.process);
         }
-        self.graph.processes_of(table).min()
+        self.graph.processes_of(table).next()
     }
 }
 

@@ -271,10 +271,8 @@ impl Walker {
             source,
             kernel,
             [
-                // Counters first, and last whose they are: memory may have been given away since it was met in its bucket.
                 (&layouts.tcp_sock.packing, full),
                 (&layouts.sock.packing, full),
-                (&layouts.sock_common.packing, full),
                 (&layouts.inet_timewait_sock.packing, left),
                 (&layouts.socket.packing, held),
                 (&packings.private, privates),
@@ -282,20 +280,23 @@ impl Walker {
             |group, index, bytes| {
                 let Some(bytes) = bytes else {
                     losses.unreadable += 1;
+                    if group == 1 {
+                        connections[rows[index] as usize].counters = None;
+                    }
                     return;
                 };
-                if group == 4 {
+                if group == 3 {
                     let view = View::new(bytes);
                     if view.pointer(layouts.socket.file) == socket_files[index].1 {
                         socks[index] = view.pointer(layouts.socket.sk);
                     }
-                } else if group == 5 {
+                } else if group == 4 {
                     let Some(layout) = &layouts.tty_file_private else { return };
                     let view = View::new(bytes);
                     if view.pointer(layout.file) == terminal_files[index].1 {
                         terminals[index] = view.pointer(layout.tty);
                     }
-                } else if group == 3 {
+                } else if group == 2 {
                     let view = View::new(bytes);
                     let state = view.unsigned(layouts.inet_timewait_sock.tw_substate) as u8;
                     if state == TCP_FIN_WAIT2 {
@@ -304,7 +305,7 @@ impl Walker {
                 } else if group == 0 {
                     connections[rows[index] as usize].counters =
                         Some(Counters::decode(&layouts.tcp_sock, bytes));
-                } else if group == 1 {
+                } else {
                     let view = View::new(bytes);
                     let is_tcp = view.unsigned(layouts.sock.sk_type) as u16 == SOCK_STREAM
                         && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;
@@ -317,13 +318,6 @@ impl Walker {
                     } else {
                         connections[rows[index] as usize].counters = None;
                     }
-                } else {
-                    let row = &mut connections[rows[index] as usize];
-                    if !is_still(&row.endpoints, &Endpoints::decode(&layouts.sock_common, bytes)) {
-                        row.counters = None;
-                        sockets[index] = KernelVa::NULL;
-                        routes[index] = KernelVa::NULL;
-                    }
                 }
             },
         );
@@ -332,7 +326,9 @@ impl Walker {
     }
 
     /// Reads what the sockets in `scratch.more` and the routes in `scratch.results` lead to: open files and
-    /// devices. The connections are those in the rows of `scratch.owners`, in the same order.
+    /// devices. The connections are those in the rows of `scratch.owners`, in the same order; in `scratch.addresses` are
+    /// their sockets, whose 4-tuples are read once more: memory may have been given away after it was met in its bucket and
+    /// before counters were read.
     fn read_holders_and_routes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layouts = &kernel.layouts;
         let connections = &mut self.snapshot.connections;
@@ -343,11 +339,10 @@ impl Walker {
         let devices = &mut self.scratch.results;
         devices.clear();
         devices.resize(routes.len(), KernelVa::NULL);
-        // Sockets without a file: their rows in the list, and where they lie.
-        let (orphans, orphan_rows) = (&mut self.scratch.addresses, &mut self.scratch.orphans);
-        let sockets = &self.scratch.more;
+        let (full, sockets) = (&mut self.scratch.addresses, &self.scratch.more);
+        // Sockets without a file: which they are.
+        let orphans = &mut self.scratch.orphans;
         orphans.clear();
-        orphan_rows.clear();
         let packings = Packings::of(layouts);
         let (ends, held) = (&mut self.scratch.ends, &mut self.snapshot.sockets);
         let terminals = &mut self.snapshot.terminals;
@@ -361,8 +356,19 @@ impl Walker {
                 (&layouts.sock_common.packing, &ends.socks),
                 (&layouts.sock.packing, &ends.socks),
                 (&packings.terminal, &ends.terminals),
+                (&layouts.sock_common.packing, full),
             ],
             |group, index, bytes| {
+                if group == 5 {
+                    let row = &mut connections[rows[index] as usize];
+                    let after = bytes.map(|bytes| Endpoints::decode(&layouts.sock_common, bytes));
+                    if !after.is_some_and(|after| is_still(&row.endpoints, &after)) {
+                        row.counters = None;
+                        row.file = KernelVa::NULL;
+                        route_of[index] = NONE;
+                    }
+                    return;
+                }
                 let Some(bytes) = bytes else { return };
                 let view = View::new(bytes);
                 match group {
@@ -388,11 +394,13 @@ impl Walker {
                 let file = view.pointer(layouts.socket.file);
                 connections[rows[index] as usize].file = file;
                 if file.is_null() {
-                    orphans.push(sockets[index]);
-                    orphan_rows.push(rows[index]);
+                    orphans.push(index as u32);
                 }
             },
         );
+        let orphan_sockets = full;
+        orphan_sockets.clear();
+        orphan_sockets.extend(orphans.iter().map(|&index| sockets[index as usize]));
         ends.list_unix(layouts, held);
         let device_numbers = &mut self.scratch.numbers;
         device_numbers.clear();
@@ -403,7 +411,7 @@ impl Walker {
             kernel,
             [
                 (&layouts.net_device_index.packing, devices),
-                (&layouts.socket_alloc.packing, orphans),
+                (&layouts.socket_alloc.packing, orphan_sockets),
                 (&packings.unix, &ends.unix),
             ],
             |group, index, bytes| {
@@ -415,7 +423,7 @@ impl Walker {
                     let number = view.unsigned(layouts.net_device_index.ifindex);
                     device_numbers[index] = number as u32;
                 } else {
-                    let connection = &mut connections[orphan_rows[index] as usize];
+                    let connection = &mut connections[rows[orphans[index] as usize] as usize];
                     connection.inode = view.unsigned(layouts.socket_alloc.ino);
                 }
             },

@@ -1,0 +1,235 @@
+//! A few bytes of a file, wherever in it, out of the pages that the kernel has cached.
+//!
+//! What an ELF file says of itself is not asked of those who map it: a page is in a process's page tables only once it was
+//! touched, after a fork not even then (mm/memory.c, `vma_needs_copy`), and in a private mapping anybody may have written
+//! something else. What all that run a file are judged by must be the file's own word.
+//!
+//! Not for files without such pages: those on memory that is mapped directly (DAX), and in huge pages of hugetlbfs.
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::kernel::super_block::magic;
+use panoptes_decoders::source::MemorySource;
+
+use super::pages::{Cached, Finder, Place};
+use crate::address::{Reader, ReaderSizes};
+use crate::walk::{Kernel, Snapshot};
+
+/// Most bytes that are read in one go.
+pub(super) const READ_BYTES_MAX: u64 = 4096;
+/// Most pages of one file that are read from: those of a symbol table and its strings that names lead to are few.
+const PAGES_MAX: usize = 256;
+
+/// Reads files, one after the other, in memory allocated at start.
+#[derive(Debug)]
+pub struct FileReader {
+    /// For what the kernel keeps of pages.
+    reader: Reader,
+    /// For what is in them.
+    bytes: Reader,
+    finder: Box<Finder>,
+    file: Cached,
+    /// Where pages of the file are, by index, ascending.
+    pages: Vec<(u64, PhysicalAddress)>,
+    reads: u32,
+}
+
+impl FileReader {
+    /// Allocates all that it takes.
+    #[expect(clippy::new_without_default, reason = "it allocates")]
+    pub fn new() -> Self {
+        let sizes = |arena_bytes| ReaderSizes { objects: 4, arena_bytes, walks: 64 };
+        Self {
+            reader: Reader::new(sizes(4096)),
+            bytes: Reader::new(sizes(READ_BYTES_MAX as usize + 64)),
+            finder: Box::new(Finder::new()),
+            file: Cached::default(),
+            pages: Vec::with_capacity(PAGES_MAX),
+            reads: 0,
+        }
+    }
+
+    /// Begins to read a file of the scan, by its index; `false` where it has no pages that could be found.
+    pub fn begin<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        snapshot: &Snapshot,
+        file: u32,
+    ) -> bool {
+        self.pages.clear();
+        self.reader.forget_translations();
+        let inode = snapshot.files.at(file).and_then(|file| snapshot.inodes.at(file.inode));
+        let Some(inode) = inode else { return false };
+        let kind = snapshot.super_blocks.at(inode.super_block).map(|row| row.filesystem.magic);
+        if kind == Some(magic::HUGETLBFS) {
+            return false;
+        }
+        let mapping = inode.attributes.mapping;
+        self.file = Cached { mapping, has_holes: false, huge_order: 0 };
+        self.reads += 1;
+        self.finder.begin(&mut self.reader, source, kernel, &self.file).is_ok()
+    }
+
+    /// Reads `length` bytes at an offset; `None` where not all of them are in memory.
+    pub fn read<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        offset: u64,
+        length: u64,
+    ) -> Option<&[u8]> {
+        let end = offset.checked_add(length).filter(|_| length <= READ_BYTES_MAX)?;
+        let page_bytes = kernel.space.levels.page_bytes();
+        let mut pieces = ArrayVec::<(PhysicalAddress, u32), 2>::new();
+        let mut at = offset;
+        while at < end {
+            let page = self.page(source, kernel, at / page_bytes)?;
+            let next = (at / page_bytes + 1).checked_mul(page_bytes)?.min(end);
+            pieces
+                .try_push((PhysicalAddress(page.0 + at % page_bytes), (next - at) as u32))
+                .ok()?;
+            at = next;
+        }
+        self.reads += 1;
+        self.bytes.clear();
+        self.bytes.push_pieces(&pieces)?;
+        self.bytes.run(source, kernel.space.levels);
+        self.bytes.object(0)
+    }
+
+    /// Whether all that was read of the file is where it was: a page may have been given away before it was read.
+    pub fn holds<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) -> bool {
+        let Self { reader, finder, file, pages, .. } = self;
+        self.reads += 1 + pages.len() as u32;
+        reader.forget_translations();
+        finder.begin(reader, source, kernel, file).is_ok()
+            && pages.iter().all(|&(index, page)| {
+                let mut places = [Place::Missing];
+                let found = finder.find(reader, source, kernel, file, index, &mut places);
+                found.is_ok() && places == [Place::At(page)]
+            })
+    }
+
+    /// How often memory was read since this was asked last, about.
+    pub fn take_reads(&mut self) -> u32 {
+        core::mem::take(&mut self.reads)
+    }
+
+    /// Where the page at an index is.
+    fn page<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        index: u64,
+    ) -> Option<PhysicalAddress> {
+        let Self { reader, finder, file, pages, .. } = self;
+        let place = match pages.binary_search_by_key(&index, |&(index, _)| index) {
+            Ok(known) => return pages.get(known).map(|&(_, page)| page),
+            Err(place) => place,
+        };
+        if pages.len() == PAGES_MAX {
+            return None;
+        }
+        self.reads += 1;
+        let mut places = [Place::Missing];
+        finder.find(reader, source, kernel, file, index, &mut places).ok()?;
+        let [Place::At(page)] = places else { return None };
+        pages.insert(place, (index, page));
+        Some(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_decoders::address::KernelVa;
+
+    use super::super::cached::{Cached as Machine, DIRECT_MAP, EXT4, HUGETLBFS, MAPPING, PAGE};
+    use super::*;
+    use crate::limits::Limits;
+    use crate::walk::{FileRow, InodeRow, SuperBlockRow};
+
+    struct World {
+        machine: Machine,
+        snapshot: Snapshot,
+        files: FileReader,
+    }
+
+    impl World {
+        fn new(machine: Machine, magic: u64) -> Self {
+            let limits = Limits { processes: 16, ..Limits::default() };
+            let mut snapshot = Snapshot::empty(&limits);
+            let mut kind = SuperBlockRow::default();
+            kind.filesystem.magic = magic;
+            let super_block = snapshot.super_blocks.push(kind).unwrap();
+            let mut inode = InodeRow { super_block, ..InodeRow::default() };
+            inode.attributes.mapping = KernelVa(DIRECT_MAP + MAPPING);
+            let inode = snapshot.inodes.push(inode).unwrap();
+            snapshot.files.push(FileRow { inode, ..FileRow::default() }).unwrap();
+            Self { machine, snapshot, files: FileReader::new() }
+        }
+
+        fn begin(&mut self) -> bool {
+            let kernel = self.machine.kernel.clone();
+            self.files.begin(&mut self.machine, &kernel, &self.snapshot, 0)
+        }
+
+        fn read(&mut self, offset: u64, length: u64) -> Option<Vec<u8>> {
+            let kernel = self.machine.kernel.clone();
+            let read = self.files.read(&mut self.machine, &kernel, offset, length);
+            read.map(<[u8]>::to_vec)
+        }
+
+        fn holds(&mut self) -> bool {
+            let kernel = self.machine.kernel.clone();
+            self.files.holds(&mut self.machine, &kernel)
+        }
+    }
+
+    fn content(pages: usize) -> Vec<u8> {
+        (0..pages * PAGE).map(|at| (at / 7 + (at >> 12) * 31) as u8).collect()
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_file() {
+        let content = content(80);
+        let mut world = World::new(Machine::whole(&content, EXT4), EXT4);
+        assert!(world.begin());
+        for (offset, length) in [(0, 64), (4090, 13), (70 * PAGE - 1, 2), (79 * PAGE, PAGE)] {
+            let read = world.read(offset as u64, length as u64);
+            assert_eq!(read.unwrap(), content[offset..offset + length], "{offset}");
+        }
+        assert_eq!(world.read(80 * PAGE as u64 - 1, 2), None, "behind its end");
+        assert_eq!(world.read(0, READ_BYTES_MAX + 1), None, "too much at once");
+        assert_eq!(world.read(u64::MAX - 1, 8), None);
+        assert!(world.holds());
+    }
+
+    #[test]
+    fn what_the_kernel_has_not_cached_is_not_there() {
+        let mut machine = Machine::whole(&content(4), EXT4);
+        machine.remove(2);
+        machine.plant();
+        let mut world = World::new(machine, EXT4);
+        assert!(world.begin());
+        assert!(world.read(PAGE as u64, 8).is_some());
+        assert_eq!(world.read(2 * PAGE as u64, 1), None);
+        assert_eq!(world.read(2 * PAGE as u64 - 4, 8), None);
+        assert!(world.read(3 * PAGE as u64, 8).is_some());
+    }
+
+    #[test]
+    fn a_page_that_was_given_away_is_noticed() {
+        let mut world = World::new(Machine::whole(&content(4), EXT4), EXT4);
+        assert!(world.begin() && world.read(0, 8).is_some() && world.read(5000, 8).is_some());
+        assert!(world.holds());
+        world.machine.remove(1);
+        world.machine.plant();
+        assert!(!world.holds());
+    }
+
+    #[test]
+    fn files_in_huge_pages_are_left_alone() {
+        assert!(!World::new(Machine::whole(&content(4), HUGETLBFS), HUGETLBFS).begin());
+    }
+}

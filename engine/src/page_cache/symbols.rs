@@ -1,0 +1,203 @@
+//! What an ELF file defines, by names: out of its own table of symbols, as the file has it.
+//!
+//! All addresses are the object's own, as its program headers give them.
+
+use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::user::elf_dynamic::{
+    DYNAMIC_BYTES_MAX, Dynamic, GnuHash, HEADER_BYTES, PROGRAM_HEADER_BYTES, SYMBOL_BYTES,
+    Segments, Symbol, SysvHash, candidates, gnu_hash, program_headers, sysv_hash,
+};
+
+use super::bytes::FileReader;
+use crate::walk::Kernel;
+
+/// Most symbols of one bucket of a GNU hash table, in chunks of [`CHAIN_BYTES`].
+const CHAIN_CHUNKS_MAX: u32 = 4;
+const CHAIN_BYTES: u64 = 64;
+/// Most symbols of one bucket of a `DT_HASH` table.
+const SYSV_CHAIN_MAX: u32 = 64;
+/// Longest name of a symbol that is looked up.
+const NAME_BYTES_MAX: usize = 32;
+
+/// Something is not in memory that may be there later.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unread;
+
+/// How symbols are found by their names.
+#[derive(Clone, Copy, Debug)]
+enum Table {
+    Gnu(GnuHash),
+    Sysv(SysvHash),
+}
+
+/// What a file says of itself. It goes with the file that the [`FileReader`] has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Symbols {
+    /// What is loaded of it.
+    pub segments: Segments,
+    dynamic: Option<(Dynamic, Table)>,
+}
+
+/// The file that is read.
+#[derive(Debug)]
+pub struct OpenFile<'a, S> {
+    /// Reads it.
+    pub files: &'a mut FileReader,
+    /// Where memory comes from.
+    pub source: &'a mut S,
+    /// Whose page cache it is in.
+    pub kernel: &'a Kernel,
+}
+
+impl<S: MemorySource> OpenFile<'_, S> {
+    fn read(&mut self, offset: u64, length: u64) -> Result<&[u8], Unread> {
+        self.files.read(self.source, self.kernel, offset, length).ok_or(Unread)
+    }
+}
+
+impl Symbols {
+    /// Reads what a file says of itself; `None` where that is none of ours.
+    ///
+    /// # Errors
+    ///
+    /// If not all of it is in memory.
+    pub fn read<S: MemorySource>(file: &mut OpenFile<'_, S>) -> Result<Option<Self>, Unread> {
+        let header = file.read(0, HEADER_BYTES)?;
+        let Some((offset, count)) = program_headers(header) else { return Ok(None) };
+        let headers = file.read(offset, count * PROGRAM_HEADER_BYTES)?;
+        let Some(segments) = Segments::parse(headers) else { return Ok(None) };
+        let mut found = Self { segments, dynamic: None };
+        let Some((address, length)) = segments.dynamic else { return Ok(Some(found)) };
+        let Some((offset, there)) = segments.in_file(address) else { return Ok(Some(found)) };
+        let section = file.read(offset, length.min(there).min(DYNAMIC_BYTES_MAX))?;
+        let Some(dynamic) = Dynamic::parse(section) else { return Ok(Some(found)) };
+        let table = match (dynamic.gnu_hash, dynamic.hash) {
+            (Some(place), _) => {
+                let header = found.bytes(file, place, GnuHash::BYTES)?;
+                header.and_then(|header| GnuHash::parse(header, place)).map(Table::Gnu)
+            }
+            (None, Some(place)) => {
+                let header = found.bytes(file, place, SysvHash::BYTES)?;
+                header.and_then(|header| SysvHash::parse(header, place)).map(Table::Sysv)
+            }
+            (None, None) => None,
+        };
+        found.dynamic = table.map(|table| (dynamic, table));
+        Ok(Some(found))
+    }
+
+    /// The address of a symbol that is defined here.
+    ///
+    /// # Errors
+    ///
+    /// If not all is in memory that says so.
+    pub fn find<S: MemorySource>(
+        &self,
+        file: &mut OpenFile<'_, S>,
+        name: &str,
+    ) -> Result<Option<u64>, Unread> {
+        let Some((dynamic, table)) = &self.dynamic else { return Ok(None) };
+        match table {
+            Table::Gnu(table) => self.find_in_gnu(file, dynamic, table, name.as_bytes()),
+            Table::Sysv(table) => self.find_in_sysv(file, dynamic, table, name.as_bytes()),
+        }
+    }
+
+    /// Bytes that are loaded to an address; `None` where none are.
+    ///
+    /// # Errors
+    ///
+    /// If they are not in memory.
+    pub fn bytes<'f, S: MemorySource>(
+        &self,
+        file: &'f mut OpenFile<'_, S>,
+        address: u64,
+        length: u64,
+    ) -> Result<Option<&'f [u8]>, Unread> {
+        let place = self.segments.in_file(address).filter(|&(_, there)| length <= there);
+        let Some((offset, _)) = place else { return Ok(None) };
+        file.read(offset, length).map(Some)
+    }
+
+    fn half<S: MemorySource>(
+        &self,
+        file: &mut OpenFile<'_, S>,
+        address: u64,
+    ) -> Result<Option<u32>, Unread> {
+        let bytes = self.bytes(file, address, 4)?;
+        Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes))
+    }
+
+    fn find_in_gnu<S: MemorySource>(
+        &self,
+        file: &mut OpenFile<'_, S>,
+        dynamic: &Dynamic,
+        table: &GnuHash,
+        name: &[u8],
+    ) -> Result<Option<u64>, Unread> {
+        let hash = gnu_hash(name);
+        let Some(first) = self.half(file, table.bucket(hash))? else { return Ok(None) };
+        for chunk in 0..CHAIN_CHUNKS_MAX {
+            let symbol = first.saturating_add(chunk * (CHAIN_BYTES / 4) as u32);
+            let Some(chain) = table.chain(symbol) else { return Ok(None) };
+            // The table may end before the chunk does.
+            let there = self.segments.in_file(chain).map_or(0, |(_, there)| there);
+            let mut words = [0; CHAIN_BYTES as usize];
+            let length = there.min(CHAIN_BYTES) as usize / 4 * 4;
+            let Some(bytes) = self.bytes(file, chain, length as u64)? else { return Ok(None) };
+            let words = &mut words[..length];
+            words.copy_from_slice(bytes);
+            for at in candidates(words, hash) {
+                let found = self.defined(file, dynamic, symbol.saturating_add(at), name)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            if words.len() < CHAIN_BYTES as usize
+                || words.chunks_exact(4).any(|word| word[0] & 1 != 0)
+            {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_in_sysv<S: MemorySource>(
+        &self,
+        file: &mut OpenFile<'_, S>,
+        dynamic: &Dynamic,
+        table: &SysvHash,
+        name: &[u8],
+    ) -> Result<Option<u64>, Unread> {
+        let Some(mut symbol) = self.half(file, table.bucket(sysv_hash(name)))? else {
+            return Ok(None);
+        };
+        for _ in 0..SYSV_CHAIN_MAX {
+            let Some(next) = table.next(symbol).filter(|_| symbol != 0) else { break };
+            let found = self.defined(file, dynamic, symbol, name)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            let Some(then) = self.half(file, next)? else { break };
+            symbol = then;
+        }
+        Ok(None)
+    }
+
+    /// The value of a symbol, if it has this name and is defined here.
+    fn defined<S: MemorySource>(
+        &self,
+        file: &mut OpenFile<'_, S>,
+        dynamic: &Dynamic,
+        index: u32,
+        name: &[u8],
+    ) -> Result<Option<u64>, Unread> {
+        let symbol = self.bytes(file, dynamic.symbol(index), SYMBOL_BYTES)?;
+        let Some(symbol) = symbol.and_then(Symbol::parse) else { return Ok(None) };
+        let place = dynamic.strings.wrapping_add(symbol.name.into());
+        debug_assert!(name.len() < NAME_BYTES_MAX);
+        let Some(text) = self.bytes(file, place, name.len() as u64 + 1)? else { return Ok(None) };
+        let is_it = text.strip_suffix(&[0]) == Some(name) && symbol.is_defined;
+        Ok(is_it.then_some(symbol.value))
+    }
+}
