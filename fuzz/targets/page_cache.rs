@@ -3,18 +3,16 @@
 //!
 //! The input is the kind of machine (one byte), then a list of changes, eight bytes each: where (24 bits: 16 bits choose
 //! a word of what is not content), what (8 bits), and 32 bits for it. Hashing must end, and must not take a file for
-//! whole that it has not read; reading through the memory of a process that maps it must end, too.
+//! whole that it has not read; reading a few bytes of it must end, too.
 #![no_main]
 
 use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::vm_area_struct::Vma;
-use panoptes_engine::address::{Reader, ReaderSizes};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::page_cache::{AddressSpace, Contents, MappedFiles, Outcome};
-use panoptes_engine::walk::{FileRow, InodeRow, MmRow, Snapshot, VmaRow};
+use panoptes_engine::page_cache::{Contents, FileReader, Outcome};
+use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
 
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../engine/tests/common/cached.rs"]
@@ -25,13 +23,11 @@ use cached::{Cached, DIRECT_MAP, EXT4, HUGETLBFS, MAPPING, PAGE, TMPFS};
 /// Slices of 64 KiB after which a file of this machine must be done with: four attempts at the largest, and by far.
 const SLICES_MAX: u32 = 4_000_000;
 
-/// Where the file is mapped.
-const START: u64 = 0x5555_0000_0000;
-/// How much of it.
-const MAPPED_PAGES: u64 = 80;
+/// So many pages are read of.
+const READ_PAGES: u64 = 80;
 
 thread_local! {
-    static PROCESS: RefCell<(Snapshot, MmRow, Reader, MappedFiles)> = RefCell::new(process());
+    static READER: RefCell<(Snapshot, FileReader)> = RefCell::new(reader());
     static MACHINES: RefCell<(Vec<Cached>, Contents)> = RefCell::new((machines(), contents()));
 }
 
@@ -96,36 +92,26 @@ fn apply(machine: &mut Cached, change: [u8; 8]) -> (usize, [u8; 8]) {
     (at, old)
 }
 
-/// A process that maps the file and has touched nothing of it.
-fn process() -> (Snapshot, MmRow, Reader, MappedFiles) {
+fn reader() -> (Snapshot, FileReader) {
     let mut snapshot = Snapshot::empty(&Limits { processes: 1, ..Limits::default() });
     let mut inode = InodeRow::default();
     inode.attributes.mapping = KernelVa(DIRECT_MAP + MAPPING);
     let inode = snapshot.inodes.push(inode).expect("there is room");
-    let file = snapshot.files.push(FileRow { inode, ..FileRow::default() }).expect("room");
-    let vma = Vma {
-        start: START,
-        end: START + MAPPED_PAGES * PAGE as u64,
-        file: KernelVa(DIRECT_MAP + 0x9000),
-        ..Vma::default()
-    };
-    let vmas = snapshot.vmas.extend(&[VmaRow { vma, file, ..VmaRow::default() }]).expect("room");
-    // Page tables that lead nowhere: memory that nothing uses.
-    let mm = MmRow { pgd: KernelVa(DIRECT_MAP + 0x4000), vmas, ..MmRow::default() };
-    let sizes = ReaderSizes { objects: 4, arena_bytes: 64 << 10, walks: 64 };
-    (snapshot, mm, Reader::new(sizes), MappedFiles::new())
+    snapshot.files.push(FileRow { inode, ..FileRow::default() }).expect("there is room");
+    (snapshot, FileReader::new())
 }
 
 fn read(machine: &mut Cached) {
-    PROCESS.with_borrow_mut(|(snapshot, mm, reader, files)| {
+    READER.with_borrow_mut(|(snapshot, files)| {
         let kernel = machine.kernel.clone();
-        let space = AddressSpace { kernel: &kernel, snapshot, mm };
-        reader.forget_translations();
-        for page in 0..=MAPPED_PAGES {
-            let address = START + page * PAGE as u64 - 8;
-            let read = files.read(reader, machine, &space, address, 64);
+        if !files.begin(machine, &kernel, snapshot, 0) {
+            return;
+        }
+        for page in 1..=READ_PAGES {
+            let read = files.read(machine, &kernel, page * PAGE as u64 - 8, 64);
             assert!(read.is_none_or(|bytes| bytes.len() == 64), "as much as was asked for");
         }
+        assert!(files.holds(machine, &kernel), "nothing has changed meanwhile");
     });
 }
 

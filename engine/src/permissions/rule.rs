@@ -11,7 +11,7 @@
 //! | shared memory, executable now | it could be written before, but | it could not: the file's own content ([`Why::FilesOwn`]); a code generator |
 //! | a part of a file, executable now | it was written before, but | only the file's own content is there ([`Why::FilesOwn`]); the file needs its text relocated ([`Why::Relocated`]) |
 //! | memory without a file, not executable any more | it cannot be written, or this program was told of before, but | nothing can reach it now ([`Why::Closed`]), and all of the above |
-//! | a part of a file, not executable any more | the file says that it is text, but | it is none ([`Why::NotText`]): the loader laid out the file's parts; it cannot be known; text relocations |
+//! | a part of a file, not executable any more | the file says that it is text, but | it is none ([`Why::NotText`]): the loader laid out the file's parts, also over another part of the same ([`Why::MappedAnew`]); it cannot be known; text relocations |
 
 /// What the area is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -43,4 +43,5 @@ pub use flavor::{Architecture, Build, Flavor, Series};
 pub use gate::enabled;
 pub use guest::{Guest, GuestSpec};
 pub use kernel::Kernel;
+pub use strangers::build as strangers;
 pub use userland::Userland;

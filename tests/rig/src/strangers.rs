@@ -25,7 +25,7 @@ const STRANGERS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Compiles them for x86-64, once for each state of their sources; by the paths that guests know them by.
-pub(crate) fn build() -> Result<Vec<(String, PathBuf)>> {
+pub fn build() -> Result<Vec<(String, PathBuf)>> {
     let folder = cache::folder("strangers")?;
     STRANGERS
         .iter()

@@ -81,6 +81,14 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
     guest.pause().map_err(text)?;
     std::fs::create_dir_all(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
     example("panoptes-profiles", "fuzz_seeds", &[&corpus, guest.ram_path()])?;
+    let symbols = corpus.join("symbols");
+    std::fs::create_dir_all(&symbols).map_err(|e| format!("{}: {e}", symbols.display()))?;
+    for (name, library) in panoptes_rig::strangers().map_err(text)? {
+        if name.ends_with(".so") {
+            std::fs::copy(&library, symbols.join(name.replace('/', "-")))
+                .map_err(|e| format!("{}: {e}", library.display()))?;
+        }
+    }
     let image = recorded::folder()?.join("7.image");
     example("panoptes-engine", "record", &[guest.ram_path(), &image])
 }

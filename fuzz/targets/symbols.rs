@@ -1,0 +1,43 @@
+//! An ELF file in the page cache of a machine made by hand, of whatever bytes: what it says of itself, and which symbols it
+//! defines. Looking one up must end.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use panoptes_decoders::address::KernelVa;
+use panoptes_engine::limits::Limits;
+use panoptes_engine::page_cache::{FileReader, OpenFile, Symbols};
+use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../engine/tests/common/cached.rs"]
+mod cached;
+
+use cached::{Cached, DIRECT_MAP, EXT4, MAPPING};
+
+/// Times that memory is read for two names, at most.
+const READS_MAX: u32 = 4096;
+
+fuzz_target!(|data: &[u8]| {
+    if data.is_empty() || data.len() > 1 << 16 {
+        return;
+    }
+    let mut machine = Cached::whole(data, EXT4);
+    let mut snapshot = Snapshot::empty(&Limits { processes: 1, ..Limits::default() });
+    let mut inode = InodeRow::default();
+    inode.attributes.mapping = KernelVa(DIRECT_MAP + MAPPING);
+    let inode = snapshot.inodes.push(inode).expect("there is room");
+    snapshot.files.push(FileRow { inode, ..FileRow::default() }).expect("there is room");
+    let mut files = FileReader::new();
+    let kernel = machine.kernel.clone();
+    assert!(files.begin(&mut machine, &kernel, &snapshot, 0));
+    let mut open = OpenFile { files: &mut files, source: &mut machine, kernel: &kernel };
+    if let Ok(Some(symbols)) = Symbols::read(&mut open) {
+        for name in ["history_list", "enable_history_list"] {
+            if let Ok(Some(address)) = symbols.find(&mut open, name) {
+                let _ = symbols.bytes(&mut open, address, 64);
+            }
+        }
+    }
+    assert!(files.holds(&mut machine, &kernel));
+    assert!(files.take_reads() < READS_MAX);
+});
