@@ -2,6 +2,7 @@
 //!
 //! What is found is in the object's own addresses, so that it holds for every process that runs the same file.
 
+use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash;
 use panoptes_decoders::user::elf_dynamic::Segments;
@@ -225,25 +226,56 @@ fn in_libraries<S: MemorySource>(
     (snapshot, mm): (&Snapshot, &MmRow),
     found: &mut Found,
 ) -> Result<(), Unread> {
-    for (file, _) in libraries(snapshot, mm).take(LIBRARIES_MAX) {
-        if !files.begin(source, kernel, snapshot, file) {
-            continue;
+    let areas = snapshot.vmas.range(&mm.vmas);
+    let mut before = u32::MAX;
+    // Fonts, locales and their kind are no libraries.
+    let libraries = areas.iter().filter(|area| {
+        area.vma.flags & VM_EXEC != 0
+            && !area.vma.file.is_null()
+            && !is_main_executable(snapshot, mm, area)
+            && core::mem::replace(&mut before, area.file) != area.file
+    });
+    let mut is_all_read = true;
+    for library in libraries.take(LIBRARIES_MAX) {
+        match in_library(source, files, kernel, snapshot, library.file, found) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(Unread) => is_all_read = false,
         }
-        let mut open = OpenFile { files: &mut *files, source: &mut *source, kernel };
-        let Some(library) = Symbols::read(&mut open)? else { continue };
-        let Some(address) = the_history(&library, &mut open)? else { continue };
-        found.put(Word::TheHistory, address, true);
-        found.library = FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
-        for word in [Word::Length, Word::Base, Word::MaxEntries] {
-            if !found.has(word)
-                && let Some(address) = library.find(&mut open, word.symbol())?
-            {
-                found.put(word, address, true);
-            }
-        }
-        return if open.files.holds(open.source, kernel) { Ok(()) } else { Err(Unread) };
     }
-    Ok(())
+    if is_all_read { Ok(()) } else { Err(Unread) }
+}
+
+/// Whether a library has it, and where.
+fn in_library<S: MemorySource>(
+    source: &mut S,
+    files: &mut FileReader,
+    kernel: &Kernel,
+    snapshot: &Snapshot,
+    file: u32,
+    found: &mut Found,
+) -> Result<bool, Unread> {
+    if !files.begin(source, kernel, snapshot, file) {
+        return Err(Unread);
+    }
+    let mut open = OpenFile { files: &mut *files, source: &mut *source, kernel };
+    let Some(library) = Symbols::read(&mut open)? else { return Ok(false) };
+    let Some(address) = the_history(&library, &mut open)? else { return Ok(false) };
+    let mut with = *found;
+    with.put(Word::TheHistory, address, true);
+    with.library = FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
+    for word in [Word::Length, Word::Base, Word::MaxEntries] {
+        if !with.has(word)
+            && let Some(address) = library.find(&mut open, word.symbol())?
+        {
+            with.put(word, address, true);
+        }
+    }
+    if !open.files.holds(open.source, kernel) {
+        return Err(Unread);
+    }
+    *found = with;
+    Ok(true)
 }
 
 /// The address of `the_history`, which `history_list` gives.

@@ -65,7 +65,7 @@ const LISTS_A_SCAN: u32 = 16;
 const LATER_SCANS: u32 = 4;
 /// So often that is doubled, of a program that may be a bash: its library is not mapped yet, or pages of its file are not in
 /// memory.
-const LATER_DOUBLINGS: u8 = 3;
+const LATER_DOUBLINGS: u8 = 6;
 /// And of one that has nothing that a bash has.
 const SILENT_DOUBLINGS: u8 = 6;
 /// A file is taken for no bash when so many processes of it had nothing in their memory that one has: a single one may be slow

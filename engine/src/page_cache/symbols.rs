@@ -2,7 +2,7 @@
 //!
 //! All addresses are the object's own, as its program headers give them.
 
-use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_decoders::user::elf_dynamic::{
     DYNAMIC_BYTES_MAX, Dynamic, GnuHash, HEADER_BYTES, PROGRAM_HEADER_BYTES, SYMBOL_BYTES,
     Segments, Symbol, SysvHash, candidates, gnu_hash, program_headers, sysv_hash,
@@ -11,9 +11,9 @@ use panoptes_decoders::user::elf_dynamic::{
 use super::bytes::FileReader;
 use crate::walk::Kernel;
 
-/// Most symbols of one bucket of a GNU hash table, in chunks of [`CHAIN_BYTES`].
-const CHAIN_CHUNKS_MAX: u32 = 4;
-const CHAIN_BYTES: u64 = 64;
+/// Most symbols of one bucket of a GNU hash table, and how many bytes of its chain are read in one go.
+const CHAIN_MAX: u32 = 64;
+const CHUNK_BYTES: u64 = 64;
 /// Most symbols of one bucket of a `DT_HASH` table.
 const SYSV_CHAIN_MAX: u32 = 64;
 /// Longest name of a symbol that is looked up.
@@ -136,28 +136,31 @@ impl Symbols {
         name: &[u8],
     ) -> Result<Option<u64>, Unread> {
         let hash = gnu_hash(name);
-        let Some(first) = self.half(file, table.bucket(hash))? else { return Ok(None) };
-        for chunk in 0..CHAIN_CHUNKS_MAX {
-            let symbol = first.saturating_add(chunk * (CHAIN_BYTES / 4) as u32);
+        let Some(mut symbol) = self.half(file, table.bucket(hash))? else { return Ok(None) };
+        let mut left = CHAIN_MAX;
+        while left > 0 {
             let Some(chain) = table.chain(symbol) else { return Ok(None) };
-            // The table may end before the chunk does.
-            let there = self.segments.in_file(chain).map_or(0, |(_, there)| there);
-            let mut words = [0; CHAIN_BYTES as usize];
-            let length = there.min(CHAIN_BYTES) as usize / 4 * 4;
-            let Some(bytes) = self.bytes(file, chain, length as u64)? else { return Ok(None) };
+            let Some((offset, there)) = self.segments.in_file(chain) else { return Ok(None) };
+            // As far as its page goes: the next need not be in memory.
+            let in_page = PAGE_BYTES - offset % PAGE_BYTES;
+            let length = there.min(in_page).min(CHUNK_BYTES) as usize / 4 * 4;
+            if length == 0 {
+                return Ok(None);
+            }
+            let mut words = [0; CHUNK_BYTES as usize];
             let words = &mut words[..length];
-            words.copy_from_slice(bytes);
+            words.copy_from_slice(file.read(offset, length as u64)?);
             for at in candidates(words, hash) {
                 let found = self.defined(file, dynamic, symbol.saturating_add(at), name)?;
                 if found.is_some() {
                     return Ok(found);
                 }
             }
-            if words.len() < CHAIN_BYTES as usize
-                || words.chunks_exact(4).any(|word| word[0] & 1 != 0)
-            {
+            if words.chunks_exact(4).any(|word| word[0] & 1 != 0) {
                 break;
             }
+            symbol = symbol.saturating_add(length as u32 / 4);
+            left = left.saturating_sub(length as u32 / 4);
         }
         Ok(None)
     }

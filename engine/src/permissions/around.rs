@@ -82,7 +82,7 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
     fn is_reserved(&mut self) -> bool {
         let Some((areas, at)) = self.areas() else { return false };
         if !is_kept_free(&areas[at]) {
-            let (is_inside, looked_at) = is_inside_what_is_closed(areas, at);
+            let (is_inside, looked_at) = is_inside_what_is_closed(areas, at, &self.part);
             self.spend(looked_at);
             return is_inside;
         }
@@ -199,7 +199,7 @@ impl Side {
 /// `SpiderMonkey` maps what it opens anew, over a part of the 2 GiB that it keeps somewhere by themselves; Ruby's YJIT opens
 /// its from the beginning on or, up to 3.1, has all of it executable and writes a page at a time. Where memory is never promised twice (`vm.overcommit_memory`), nothing is marked (mm/mmap.c,
 /// `do_mmap`): there each page of V8's code lies between two gaps.
-fn is_inside_what_is_closed(areas: &[VmaRow], at: usize) -> (bool, usize) {
+fn is_inside_what_is_closed(areas: &[VmaRow], at: usize, part: &Range<u64>) -> (bool, usize) {
     let area = &areas[at];
     if !is_anonymous(area) {
         return (false, 0);
@@ -214,7 +214,10 @@ fn is_inside_what_is_closed(areas: &[VmaRow], at: usize) -> (bool, usize) {
     let is_much = closed >= MUCH_BYTES && data <= DATA_BYTES_MAX;
     let is_codes = closed >= RESERVED_BYTES && data == 0 && !is_marked;
     let is_apart = below.is_apart && above.is_apart && (is_much || is_codes);
-    let own = if is_executable(area) { area.vma.end - area.vma.start } else { 0 };
+    // What has just changed does not speak for itself.
+    let changed = part.end.min(area.vma.end).saturating_sub(part.start.max(area.vma.start));
+    let rest = (area.vma.end - area.vma.start).saturating_sub(changed);
+    let own = if is_executable(area) { rest } else { 0 };
     let code = own.saturating_add(below.code).saturating_add(above.code);
     let is_inside = is_apart || is_between && closed >= RESERVED_BYTES || code >= RESERVED_BYTES;
     (is_inside, below.looked_at + above.looked_at)

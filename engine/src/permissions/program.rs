@@ -27,10 +27,8 @@ const PAGES_MAX: usize = 64;
 const SYMBOLS: [&str; 2] = ["__jit_debug_register_code", "luaJIT_setmode"];
 /// How many files are remembered.
 const KNOWN: usize = 256;
-/// Most files of one process that are searched each time; what is known by then is not.
-const FILES_MAX: usize = 64;
 /// A file that could not be read is tried again after so many scans.
-const AGAIN_SCANS: u32 = 64;
+const AGAIN_SCANS: u32 = 8;
 /// One time that memory is read counts for so many areas that are looked at.
 pub(super) const STEPS_A_READ: u32 = 4;
 /// And so does going over what is known of files.
@@ -42,18 +40,35 @@ struct Known {
     inode: KernelVa,
     number: u64,
     modify_time_ns: i64,
-    says: Option<FileSays>,
-    /// In which scan it was read.
-    scan: u32,
+    /// By question.
+    answers: [Answer; 2],
 }
 
-/// What a file says of itself.
+/// What a file says, as far as that is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answer {
+    says: Option<bool>,
+    /// In which scan it was asked last.
+    asked: Option<u32>,
+}
+
+/// What files are asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct FileSays {
-    /// It defines what only a code generator does.
-    is_generator: bool,
-    /// It wants a stack that can be executed.
-    wants_executable_stack: bool,
+enum Question {
+    /// Whether it wants a stack that can be executed.
+    Stack,
+    /// Whether it defines what only a code generator does.
+    Generator,
+}
+
+impl Question {
+    /// Most files of one process that are asked each time; what is known by then is not.
+    const fn files_max(self) -> usize {
+        match self {
+            Self::Stack => 1024,
+            Self::Generator => 64,
+        }
+    }
 }
 
 /// The areas of a process in one scan.
@@ -125,12 +140,13 @@ impl Programs {
         let executes = headers.executes(offset, page_bytes);
         let dynamic = headers.dynamic();
         if let Some((offset, bytes)) = dynamic {
-            let section = self.files.read(source, kernel, offset, bytes.min(DYNAMIC_BYTES));
-            if section.is_some_and(has_text_relocations) {
+            let section = self.files.read(source, kernel, offset, bytes.min(DYNAMIC_BYTES))?;
+            if has_text_relocations(section) {
                 return Some(Says::Relocations);
             }
         }
-        Some(if executes { Says::Text } else { Says::NotText })
+        let says = if executes { Says::Text } else { Says::NotText };
+        self.files.holds(source, kernel).then_some(says)
     }
 
     /// Whether any of the programs and libraries that are mapped wants an executable stack.
@@ -140,7 +156,7 @@ impl Programs {
         space: &AddressSpace<'_>,
         steps_left: &mut u32,
     ) -> bool {
-        self.any_file(source, space, steps_left, |says| says.wants_executable_stack)
+        self.any_file(source, space, steps_left, Question::Stack)
     }
 
     /// Whether a code generator is among what is mapped to be executed.
@@ -150,7 +166,7 @@ impl Programs {
         space: &AddressSpace<'_>,
         steps_left: &mut u32,
     ) -> bool {
-        self.any_file(source, space, steps_left, |says| says.is_generator)
+        self.any_file(source, space, steps_left, Question::Generator)
     }
 
     /// Whether one of the files that are mapped to be executed says so. What cannot be read says nothing.
@@ -159,7 +175,7 @@ impl Programs {
         source: &mut S,
         space: &AddressSpace<'_>,
         steps_left: &mut u32,
-        is_it: impl Fn(FileSays) -> bool,
+        question: Question,
     ) -> bool {
         let mut last = KernelVa::NULL;
         let mut files = 0;
@@ -172,25 +188,22 @@ impl Programs {
                 return false;
             }
             *steps_left = steps_left.saturating_sub(STEPS_A_FILE);
-            let Some(mut file) = identity(space.snapshot, row) else { continue };
-            let at = self.known.iter().position(|known| known.is_same(&file));
-            let known = at.and_then(|at| self.known.get(at)).copied();
-            let is_due = |known: &Known| {
-                known.says.is_none() && self.scan.wrapping_sub(known.scan) >= AGAIN_SCANS
-            };
-            let says = match known {
-                Some(known) if !is_due(&known) => known.says,
-                _ if files == FILES_MAX => return false,
-                _ => {
-                    files += 1;
-                    file.scan = self.scan;
-                    file.says = self.read_file(source, space, row.file).ok();
-                    self.spend(steps_left);
-                    self.remember(at, file);
-                    file.says
+            let Some(new) = identity(space.snapshot, row) else { continue };
+            let at = self.known.iter().position(|known| known.is_same(&new));
+            let mut file = at.and_then(|at| self.known.get(at)).copied().unwrap_or(new);
+            let answer = &mut file.answers[question as usize];
+            let is_recent = |asked| self.scan.wrapping_sub(asked) < AGAIN_SCANS;
+            if answer.says.is_none() && !answer.asked.is_some_and(is_recent) {
+                if files == question.files_max() {
+                    return false;
                 }
-            };
-            if says.is_some_and(&is_it) {
+                files += 1;
+                answer.asked = Some(self.scan);
+                answer.says = self.read_file(source, space, row.file, question).ok();
+                self.spend(steps_left);
+                self.remember(at, file);
+            }
+            if file.answers[question as usize].says == Some(true) {
                 return true;
             }
         }
@@ -203,23 +216,30 @@ impl Programs {
         source: &mut S,
         space: &AddressSpace<'_>,
         file: u32,
-    ) -> Result<FileSays, Unread> {
+        question: Question,
+    ) -> Result<bool, Unread> {
         let kernel = space.kernel;
         if !self.files.begin(source, kernel, space.snapshot, file) {
             return Err(Unread);
         }
-        let beginning = self.files.read(source, kernel, 0, HEADER_BYTES).ok_or(Unread)?;
-        let wants_executable_stack =
-            ProgramHeaders::find(beginning).is_some_and(|headers| headers.wants_executable_stack());
-        let mut open = OpenFile { files: &mut self.files, source: &mut *source, kernel };
-        let mut is_generator = false;
-        if let Some(symbols) = Symbols::read(&mut open)? {
-            for name in SYMBOLS {
-                is_generator = is_generator || symbols.find(&mut open, name)?.is_some();
+        let mut answer = false;
+        match question {
+            Question::Stack => {
+                let beginning = self.files.read(source, kernel, 0, HEADER_BYTES).ok_or(Unread)?;
+                let headers = ProgramHeaders::find(beginning);
+                answer = headers.is_some_and(|headers| headers.wants_executable_stack());
+            }
+            Question::Generator => {
+                let files = &mut self.files;
+                let mut open = OpenFile { files, source: &mut *source, kernel };
+                if let Some(symbols) = Symbols::read(&mut open)? {
+                    for name in SYMBOLS {
+                        answer = answer || symbols.find(&mut open, name)?.is_some();
+                    }
+                }
             }
         }
-        let says = FileSays { is_generator, wants_executable_stack };
-        if self.files.holds(source, kernel) { Ok(says) } else { Err(Unread) }
+        if self.files.holds(source, kernel) { Ok(answer) } else { Err(Unread) }
     }
 
     fn remember(&mut self, place: Option<usize>, file: Known) {
@@ -274,7 +294,6 @@ fn identity(snapshot: &Snapshot, row: &VmaRow) -> Option<Known> {
         inode: inode.address,
         number: inode.attributes.ino,
         modify_time_ns: inode.attributes.mtime_ns,
-        says: None,
-        scan: 0,
+        answers: [Answer::default(); 2],
     })
 }

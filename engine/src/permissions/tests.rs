@@ -289,6 +289,8 @@ fn what_is_opened_inside_what_is_closed_is_for_code() {
         ]
     };
     assert_eq!(told(&all_open), reserved);
+    // Much that was written and can be executed now, all at once: a packed program.
+    assert_eq!(told(&|flags| vec![code(0x1000_0000, 0x1400_0000, flags)]), [WRITTEN]);
     // Within a thread's heap, where nothing is marked.
     let heap = |flags| {
         vec![

@@ -405,7 +405,12 @@ pub fn object_of(snapshot: &Snapshot, file: u32) -> Option<Object> {
 /// closed its side is done all the same, and answered.
 pub fn is_open(connection: &ConnectionRow) -> bool {
     let state = TcpState::from_number(connection.endpoints.state);
-    matches!(state, Some(TcpState::Established | TcpState::CloseWait)) || has_said_all(connection)
+    is_established(connection) || state == Some(TcpState::CloseWait) || has_said_all(connection)
+}
+
+/// Whether neither side has closed its way out.
+fn is_established(connection: &ConnectionRow) -> bool {
+    TcpState::from_number(connection.endpoints.state) == Some(TcpState::Established)
 }
 
 /// Whether this side has closed its way out.
@@ -607,6 +612,12 @@ impl Search {
             }
             let Some(object) = self.passable(snapshot, row) else { continue };
             if is_same_link(snapshot, object, inner_object) {
+                continue;
+            }
+            // A server that still holds what an earlier client has left passes nothing on to that one.
+            if let (Object::Connection(at), Object::Connection(_)) = (object, inner_object)
+                && !snapshot.connections.at(at).is_some_and(is_established)
+            {
                 continue;
             }
             // Who serves several terminals does not type into one what another shows.

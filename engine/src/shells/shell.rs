@@ -102,9 +102,10 @@ fn fifo_of_script(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
     };
     let named = rows().find(|(row, _)| is_pipe(row) && is_called_so(row));
     let kept = || {
-        let last = rows().find(|(row, _)| row.index == SCRIPT_DESCRIPTORS.end - 1);
-        let own = last.or_else(|| rows().find(|(row, _)| row.close_on_exec));
-        own.filter(|(row, _)| row.close_on_exec && is_pipe(row))
+        let mut own = rows().filter(|(row, _)| row.close_on_exec);
+        let first = own.clone().next();
+        let last = own.find(|(row, _)| row.index == SCRIPT_DESCRIPTORS.end - 1);
+        last.or(first).filter(|(row, _)| is_pipe(row))
     };
     named.or_else(kept).map(|(_, at)| at)
 }

@@ -458,6 +458,10 @@ fn a_proxy_within_the_machine_leads_to_the_peer_outside() {
     machine.run(21, "bash", "bash -i", &[(0, &near), (1, &near), (2, &near)]);
     let mut watch = Watch::new();
     assert_eq!(watch.settle(&machine), ["Outbound 41000: 20,21 in 20>21 out 21>20"]);
+    // A server that still holds what an earlier client has left is none.
+    machine.world.sockets[0].state = 8;
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 21 in 21 out 21"]);
 }
 
 #[test]

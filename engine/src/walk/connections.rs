@@ -366,6 +366,7 @@ impl Walker {
                         row.counters = None;
                         row.file = KernelVa::NULL;
                         route_of[index] = NONE;
+                        orphans.retain(|&orphan| orphan as usize != index);
                     }
                     return;
                 }
