@@ -82,7 +82,7 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
     fn is_reserved(&mut self) -> bool {
         let Some((areas, at)) = self.areas() else { return false };
         if !is_kept_free(&areas[at]) {
-            let (is_inside, looked_at) = is_inside_what_is_closed(areas, at, &self.part);
+            let (is_inside, looked_at) = is_inside_what_is_closed(areas, at);
             self.spend(looked_at);
             return is_inside;
         }
@@ -148,8 +148,6 @@ struct Side {
     closed: u64,
     /// Whether what is closed was mapped as address space that costs nothing.
     is_marked: bool,
-    /// Bytes that can be executed, with little data on the way there.
-    code: u64,
     /// Bytes that are neither closed nor can be executed.
     data: u64,
     /// Whether all of it was gone over, and nothing else touches it.
@@ -184,8 +182,6 @@ impl Side {
                 side.closed = side.closed.max(bytes);
             } else if !is_executable(row) {
                 side.data = side.data.saturating_add(bytes);
-            } else if side.data <= DATA_BYTES_MAX {
-                side.code = side.code.saturating_add(bytes);
             }
         }
         side.is_apart = true;
@@ -193,13 +189,13 @@ impl Side {
     }
 }
 
-/// Whether an area that is not marked itself lies within much address space that is closed, or executable, and how many
-/// areas were looked at for that.
+/// Whether an area that is not marked itself lies within much address space that is closed, and how many areas were
+/// looked at for that.
 ///
-/// `SpiderMonkey` maps what it opens anew, over a part of the 2 GiB that it keeps somewhere by themselves; Ruby's YJIT opens
-/// its from the beginning on or, up to 3.1, has all of it executable and writes a page at a time. Where memory is never promised twice (`vm.overcommit_memory`), nothing is marked (mm/mmap.c,
-/// `do_mmap`): there each page of V8's code lies between two gaps.
-fn is_inside_what_is_closed(areas: &[VmaRow], at: usize, part: &Range<u64>) -> (bool, usize) {
+/// `SpiderMonkey` maps what it opens anew, over a part of the 2 GiB that it keeps somewhere by themselves. Where memory is
+/// never promised twice (`vm.overcommit_memory`), nothing is marked (mm/mmap.c, `do_mmap`): there each page of V8's code
+/// lies between two gaps.
+fn is_inside_what_is_closed(areas: &[VmaRow], at: usize) -> (bool, usize) {
     let area = &areas[at];
     if !is_anonymous(area) {
         return (false, 0);
@@ -212,14 +208,8 @@ fn is_inside_what_is_closed(areas: &[VmaRow], at: usize, part: &Range<u64>) -> (
     let is_marked = below.is_marked || above.is_marked;
     let is_between = below.is_closed && above.is_closed && !is_marked;
     let is_much = closed >= MUCH_BYTES && data <= DATA_BYTES_MAX;
-    let is_codes = closed >= RESERVED_BYTES && data == 0 && !is_marked;
-    let is_apart = below.is_apart && above.is_apart && (is_much || is_codes);
-    // What has just changed does not speak for itself.
-    let changed = part.end.min(area.vma.end).saturating_sub(part.start.max(area.vma.start));
-    let rest = (area.vma.end - area.vma.start).saturating_sub(changed);
-    let own = if is_executable(area) { rest } else { 0 };
-    let code = own.saturating_add(below.code).saturating_add(above.code);
-    let is_inside = is_apart || is_between && closed >= RESERVED_BYTES || code >= RESERVED_BYTES;
+    let is_apart = below.is_apart && above.is_apart && is_much;
+    let is_inside = is_apart || is_between && closed >= RESERVED_BYTES;
     (is_inside, below.looked_at + above.looked_at)
 }
 

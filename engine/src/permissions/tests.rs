@@ -277,18 +277,6 @@ fn what_is_opened_inside_what_is_closed_is_for_code() {
         ]
     };
     assert_eq!(told(&below), [WRITTEN]);
-    // Ruby's YJIT's.
-    let yjit =
-        |flags| vec![code(0x1000_0000, 0x1001_0000, flags), closed(0x1001_0000, 0x1400_0000)];
-    assert_eq!(told(&yjit), reserved);
-    let all_open = |flags| {
-        vec![
-            memory(0x1000_0000, 0x1001_0000, R | X).written(PAGES),
-            code(0x1001_0000, 0x1001_1000, flags),
-            memory(0x1001_1000, 0x2000_0000, R | X).written(PAGES),
-        ]
-    };
-    assert_eq!(told(&all_open), reserved);
     // Much that was written and can be executed now, all at once: a packed program.
     assert_eq!(told(&|flags| vec![code(0x1000_0000, 0x1400_0000, flags)]), [WRITTEN]);
     // Within a thread's heap, where nothing is marked.

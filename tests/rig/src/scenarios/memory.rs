@@ -193,16 +193,6 @@ imports.system.exit(0)' & fact pid $!
     )
     .expect(&[ended()]),
     runtime(
-        "M05i",
-        "twin: ruby compiles",
-        "act
-         ruby --yjit --yjit-call-threshold=2 -e '
-def f(n) s = 0; i = 0; while i < n; s += i % 7; i += 1; end; s end
-40.times { |k| eval \"def g#{k}(n) f(n) + #{k} end\"; 30.times { send(\"g#{k}\", 300) } }' & fact pid $!
-         wait $pid",
-    )
-    .expect(&[ended()]),
-    runtime(
         "M05b",
         "twin: java compiles",
         "act
