@@ -84,7 +84,7 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
     let symbols = corpus.join("symbols");
     std::fs::create_dir_all(&symbols).map_err(|e| format!("{}: {e}", symbols.display()))?;
     for (name, library) in panoptes_rig::strangers().map_err(text)? {
-        if name.ends_with(".so") {
+        if library.extension().is_some_and(|extension| extension == "so") {
             std::fs::copy(&library, symbols.join(name.replace('/', "-")))
                 .map_err(|e| format!("{}: {e}", library.display()))?;
         }
