@@ -25,6 +25,8 @@ const CHAIN_MAX: u32 = 4096;
 /// Most buckets of all tables together: the largest table four times over. A namespace can have a table of
 /// its own, and many can be made to seem to have one by what is one piece of memory.
 const BUCKETS_MAX: u32 = 4 * EHASH_BUCKETS_MAX;
+/// In place of a route: the socket is another connection's by now.
+const TORN: u32 = NONE - 1;
 /// Bytes of a bucket array that are read at once.
 const SLICE_BYTES: u32 = 1 << 16;
 
@@ -365,8 +367,7 @@ impl Walker {
                     if !after.is_some_and(|after| is_still(&row.endpoints, &after)) {
                         row.counters = None;
                         row.file = KernelVa::NULL;
-                        route_of[index] = NONE;
-                        orphans.retain(|&orphan| orphan as usize != index);
+                        route_of[index] = TORN;
                     }
                     return;
                 }
@@ -399,6 +400,7 @@ impl Walker {
                 }
             },
         );
+        orphans.retain(|&index| route_of[index as usize] != TORN);
         let orphan_sockets = full;
         orphan_sockets.clear();
         orphan_sockets.extend(orphans.iter().map(|&index| sockets[index as usize]));
