@@ -69,7 +69,7 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
             "dd if=/tmp/{name} of=/tmp/turns/file bs=1024k conv=notrunc; usleep {microseconds};"
         )
     };
-    let (one, other) = (write("one", 10_000), write("other", 150_000));
+    let (one, other) = (write("one", 10_000), write("other", 600_000));
     guest.agent(&format!("run (while true; do {one} {other} done) > /dev/null 2>&1 &")).unwrap();
     let mut source = FileSource::open(guest.ram_path()).unwrap();
     let profile = discover(&mut source, &Options::default(), &mut ()).unwrap();

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -120,10 +121,30 @@ const AGENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long QEMU may take to make its sockets.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const CONSOLE_TAIL_LINES: usize = 25;
+/// So often QEMU may crash while one guest boots.
+const CRASHES_MAX: usize = 2;
 
 impl Guest {
     /// Boots a guest and waits until its agent answers.
+    ///
+    /// QEMU 7.2 itself crashes now and then while it emulates the start of several processors (seen twice in some hundred
+    /// boots): that is said, and it is started anew.
     pub fn boot(spec: &GuestSpec) -> Result<Self> {
+        for _ in 0..CRASHES_MAX {
+            match Self::boot_once(spec)? {
+                Ok(guest) => return Ok(guest),
+                Err(signal) => {
+                    eprintln!("rig: QEMU crashed (signal {signal}) while a guest booted; again");
+                }
+            }
+        }
+        Self::boot_once(spec)?.map_err(|signal| {
+            Error::new(format!("QEMU crashes (signal {signal}) whenever the guest boots"))
+        })
+    }
+
+    /// The same, or the signal that ended QEMU before the guest had booted.
+    fn boot_once(spec: &GuestSpec) -> Result<std::result::Result<Self, i32>> {
         let turn = if spec.beside_others { None } else { Some(Turn::wait()?) };
         let started = Instant::now();
         let preparing = turn::to_prepare()?;
@@ -170,9 +191,22 @@ impl Guest {
             boot_time: Duration::ZERO,
             _turn: turn,
         };
-        guest.wait_for_agent()?;
+        if let Err(error) = guest.wait_for_agent() {
+            return guest.crashed().map_or(Err(error), |signal| Ok(Err(signal)));
+        }
         guest.boot_time = started.elapsed();
-        Ok(guest)
+        Ok(Ok(guest))
+    }
+
+    /// The signal that has ended QEMU, if one has; its connections are gone a moment before it is.
+    fn crashed(&mut self) -> Option<i32> {
+        for _ in 0..50 {
+            match self.process.try_wait() {
+                Ok(Some(status)) => return status.signal(),
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        None
     }
 
     /// Sends the agent a command and gives the lines of its answer.
