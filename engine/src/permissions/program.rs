@@ -10,7 +10,7 @@ use panoptes_decoders::user::program_headers::{ProgramHeaders, has_text_relocati
 
 use super::rule::Says;
 use crate::address::{Reader, ReaderSizes};
-use crate::page_cache::{FileReader, OpenFile, Symbols, Unread};
+use crate::page_cache::{FileIdentity, FileReader, OpenFile, Symbols, Unread};
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
 /// Bytes of a file's beginning that are read: the program headers are in them.
@@ -37,9 +37,7 @@ const STEPS_A_FILE: u32 = 4;
 /// What is known of a file.
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    inode: KernelVa,
-    number: u64,
-    modify_time_ns: i64,
+    file: FileIdentity,
     /// By question.
     answers: [Answer; 2],
 }
@@ -138,8 +136,7 @@ impl Programs {
         let page_bytes = kernel.space.levels.page_bytes();
         let offset = area.vma.page_offset.saturating_mul(PAGE_BYTES);
         let executes = headers.executes(offset, page_bytes);
-        let dynamic = headers.dynamic();
-        if let Some((offset, bytes)) = dynamic {
+        if let Some((offset, bytes)) = headers.dynamic() {
             let section = self.files.read(source, kernel, offset, bytes.min(DYNAMIC_BYTES))?;
             if has_text_relocations(section) {
                 return Some(Says::Relocations);
@@ -188,8 +185,9 @@ impl Programs {
                 return false;
             }
             *steps_left = steps_left.saturating_sub(STEPS_A_FILE);
-            let Some(new) = identity(space.snapshot, row) else { continue };
-            let at = self.known.iter().position(|known| known.is_same(&new));
+            let Some(file) = FileIdentity::of(space.snapshot, row.file) else { continue };
+            let at = self.known.iter().position(|known| known.file == file);
+            let new = Known { file, answers: [Answer::default(); 2] };
             let mut file = at.and_then(|at| self.known.get(at)).copied().unwrap_or(new);
             let answer = &mut file.answers[question as usize];
             let is_recent = |asked| self.scan.wrapping_sub(asked) < AGAIN_SCANS;
@@ -277,23 +275,4 @@ impl Programs {
         self.reader.run(source, kernel.space.levels);
         (0..self.reader.len()).all(|page| self.reader.object(page).is_some())
     }
-}
-
-impl Known {
-    fn is_same(&self, other: &Self) -> bool {
-        self.inode == other.inode
-            && self.number == other.number
-            && self.modify_time_ns == other.modify_time_ns
-    }
-}
-
-fn identity(snapshot: &Snapshot, row: &VmaRow) -> Option<Known> {
-    let file = snapshot.files.at(row.file)?;
-    let inode = snapshot.inodes.at(file.inode)?;
-    Some(Known {
-        inode: inode.address,
-        number: inode.attributes.ino,
-        modify_time_ns: inode.attributes.mtime_ns,
-        answers: [Answer::default(); 2],
-    })
 }
