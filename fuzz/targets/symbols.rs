@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::page_cache::{FileReader, OpenFile, Symbols};
+use panoptes_engine::page_cache::{FileBytes, FileReader, Symbols};
 use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
 
 #[allow(dead_code, unreachable_pub)]
@@ -29,15 +29,15 @@ fuzz_target!(|data: &[u8]| {
     snapshot.files.push(FileRow { inode, ..FileRow::default() }).expect("there is room");
     let mut files = FileReader::new();
     let kernel = machine.kernel.clone();
-    assert!(files.begin(&mut machine, &kernel, &snapshot, 0));
-    let mut open = OpenFile { files: &mut files, source: &mut machine, kernel: &kernel };
-    if let Ok(Some(symbols)) = Symbols::read(&mut open) {
+    let from = (&mut machine, &kernel);
+    let _ = FileBytes::read_with(&mut files, from, (&snapshot, 0), |file| {
+        let Some(symbols) = Symbols::read(file)? else { return Ok(()) };
         for name in ["history_list", "enable_history_list"] {
-            if let Ok(Some(address)) = symbols.find(&mut open, name) {
-                let _ = symbols.bytes(&mut open, address, 64);
+            if let Some(address) = symbols.find(file, name)? {
+                symbols.bytes(file, address, 64)?;
             }
         }
-    }
-    assert!(files.holds(&mut machine, &kernel));
+        Ok(())
+    });
     assert!(files.take_reads() < READS_MAX);
 });

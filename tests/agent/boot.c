@@ -110,6 +110,49 @@ static void wait_for_link_local(void)
 	fprintf(stderr, "agent: eth0 got no link-local address\n");
 }
 
+/*
+ * The kernel draws some of its secrets when they are first needed, and then changes its own code so that nobody asks for
+ * them again (net_get_random_once, lib/once.c). QEMU's TCG may run the half-changed code on another CPU, once in some
+ * thousand boots: the guest dies of an int3 in inet_ehashfn. So they are drawn here, while nobody else uses the network.
+ */
+static void draw_secrets(int family)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	} to = { 0 };
+	socklen_t length = family == AF_INET ? sizeof(to.in) : sizeof(to.in6);
+	struct linger at_once = { .l_onoff = 1 };
+
+	to.any.sa_family = (sa_family_t)family;
+	if (family == AF_INET)
+		to.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	else
+		to.in6.sin6_addr = in6addr_loopback;
+	for (int type = SOCK_STREAM; type <= SOCK_DGRAM; type++) {
+		int server = socket(family, type | SOCK_CLOEXEC, 0);
+		int client = socket(family, type | SOCK_CLOEXEC, 0);
+		int accepted = -1;
+
+		if (bind(server, &to.any, length) != 0 || getsockname(server, &to.any, &length) != 0 ||
+		    (type == SOCK_STREAM && listen(server, 1) != 0) || connect(client, &to.any, length) != 0 ||
+		    write(client, "", 1) != 1)
+			fprintf(stderr, "agent: cannot use the network: %m\n");
+		else if (type == SOCK_STREAM)
+			accepted = accept(server, NULL, NULL);
+		/* Nothing of it stays behind. */
+		setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+		close(client);
+		close(accepted);
+		close(server);
+		if (family == AF_INET)
+			to.in.sin_port = 0;
+		else
+			to.in6.sin6_port = 0;
+	}
+}
+
 static void configure_network(void)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -142,6 +185,8 @@ static void configure_network(void)
 	set_up(fd, "dummy0");
 	close(fd);
 	close(fd6);
+	draw_secrets(AF_INET);
+	draw_secrets(AF_INET6);
 	wait_for_link_local();
 }
 

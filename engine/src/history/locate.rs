@@ -10,7 +10,7 @@ use panoptes_decoders::user::elf_dynamic::Segments;
 use super::memory::Memory;
 use super::structure::{self, Pointers, Shape};
 use super::words::{Word, Words};
-use crate::page_cache::{FileIdentity, FileReader, OpenFile, Symbols, Unread};
+use crate::page_cache::{FileBytes, FileIdentity, FileReader, Symbols, Unread};
 use crate::state::facts::is_main_executable;
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
@@ -173,44 +173,35 @@ fn by_symbols<S: MemorySource>(
     (snapshot, mm): (&Snapshot, &MmRow),
     file: u32,
 ) -> Result<Named, Unread> {
-    if !files.begin(source, kernel, snapshot, file) {
-        return Err(Unread);
-    }
-    let mut open = OpenFile { files: &mut *files, source: &mut *source, kernel };
-    let program = Symbols::read(&mut open)?;
-    let mut found = Found::default();
-    let mut is_it = false;
-    if let Some(program) = &program {
-        found.first = program.segments.first;
+    let named = FileBytes::read_with(files, (&mut *source, kernel), (snapshot, file), |open| {
+        let Some(program) = Symbols::read(open)? else { return Ok(Named::Other) };
+        let mut found = Found { first: program.segments.first, ..Found::default() };
         // No other program calls anything so.
-        is_it = true;
+        let mut is_it = true;
         for word in [Word::Enabled, Word::Interactive] {
-            match program.find(&mut open, word.symbol())? {
+            match program.find(open, word.symbol())? {
                 Some(address) => found.put(word, address, false),
                 None => is_it = false,
             }
         }
-        for word in Word::ALL.into_iter().filter(|_| is_it) {
+        if !is_it {
+            let is_silent = !program.segments.has_interpreter && !found.has(Word::Enabled);
+            return Ok(if is_silent { Named::Nothing(program.segments) } else { Named::Other });
+        }
+        for word in Word::ALL {
             if !found.has(word)
                 && word != Word::TheHistory
-                && let Some(address) = program.find(&mut open, word.symbol())?
+                && let Some(address) = program.find(open, word.symbol())?
             {
                 found.put(word, address, false);
             }
         }
-        if is_it && let Some(address) = the_history(program, &mut open)? {
+        if let Some(address) = the_history(&program, open)? {
             found.put(Word::TheHistory, address, false);
         }
-    }
-    if !open.files.holds(open.source, kernel) {
-        return Err(Unread);
-    }
-    if !is_it {
-        let silent = program.filter(|program| !program.segments.has_interpreter);
-        let is_nameless = !found.has(Word::Enabled);
-        let silent = silent.filter(|_| is_nameless).map(|program| program.segments);
-        return Ok(silent.map_or(Named::Other, Named::Nothing));
-    }
+        Ok(Named::Bash(found))
+    })?;
+    let Named::Bash(mut found) = named else { return Ok(named) };
     if !found.has(Word::TheHistory) {
         in_libraries(source, files, kernel, (snapshot, mm), &mut found)?;
     }
@@ -255,33 +246,29 @@ fn in_library<S: MemorySource>(
     file: u32,
     found: &mut Found,
 ) -> Result<bool, Unread> {
-    if !files.begin(source, kernel, snapshot, file) {
-        return Err(Unread);
-    }
-    let mut open = OpenFile { files: &mut *files, source: &mut *source, kernel };
-    let Some(library) = Symbols::read(&mut open)? else { return Ok(false) };
-    let Some(address) = the_history(&library, &mut open)? else { return Ok(false) };
-    let mut with = *found;
-    with.put(Word::TheHistory, address, true);
-    with.library = FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
-    for word in [Word::Length, Word::Base, Word::MaxEntries] {
-        if !with.has(word)
-            && let Some(address) = library.find(&mut open, word.symbol())?
-        {
-            with.put(word, address, true);
+    let with = FileBytes::read_with(files, (source, kernel), (snapshot, file), |open| {
+        let Some(library) = Symbols::read(open)? else { return Ok(None) };
+        let Some(address) = the_history(&library, open)? else { return Ok(None) };
+        let mut with = *found;
+        with.put(Word::TheHistory, address, true);
+        with.library = FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
+        for word in [Word::Length, Word::Base, Word::MaxEntries] {
+            if !with.has(word)
+                && let Some(address) = library.find(open, word.symbol())?
+            {
+                with.put(word, address, true);
+            }
         }
-    }
-    if !open.files.holds(open.source, kernel) {
-        return Err(Unread);
-    }
-    *found = with;
-    Ok(true)
+        Ok(Some(with))
+    })?;
+    *found = with.unwrap_or(*found);
+    Ok(with.is_some())
 }
 
 /// The address of `the_history`, which `history_list` gives.
 fn the_history<S: MemorySource>(
     object: &Symbols,
-    open: &mut OpenFile<'_, S>,
+    open: &mut FileBytes<'_, S>,
 ) -> Result<Option<u64>, Unread> {
     let Some(function) = object.find(open, "history_list")? else { return Ok(None) };
     let code = object.bytes(open, function, bash::CODE_BYTES)?;

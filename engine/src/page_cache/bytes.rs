@@ -20,6 +20,10 @@ pub(super) const READ_BYTES_MAX: u64 = 4096;
 /// Most pages of one file that are read from: those of a symbol table and its strings that names lead to are few.
 const PAGES_MAX: usize = 256;
 
+/// Something is not in memory that may be there later.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unread;
+
 /// Reads files, one after the other, in memory allocated at start.
 #[derive(Debug)]
 pub struct FileReader {
@@ -50,7 +54,7 @@ impl FileReader {
     }
 
     /// Begins to read a file of the scan, by its index; `false` where it has no pages that could be found.
-    pub fn begin<S: MemorySource>(
+    fn begin<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
@@ -72,7 +76,7 @@ impl FileReader {
     }
 
     /// Reads `length` bytes at an offset; `None` where not all of them are in memory.
-    pub fn read<S: MemorySource>(
+    fn read<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
@@ -99,7 +103,7 @@ impl FileReader {
     }
 
     /// Whether all that was read of the file is where it was: a page may have been given away before it was read.
-    pub fn holds<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) -> bool {
+    fn holds<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) -> bool {
         let Self { reader, finder, file, pages, .. } = self;
         self.reads += 1 + pages.len() as u32;
         reader.forget_translations();
@@ -137,6 +141,44 @@ impl FileReader {
         let [Place::At(page)] = places else { return None };
         pages.insert(place, (index, page));
         Some(page)
+    }
+}
+
+/// The file that is read.
+#[derive(Debug)]
+pub struct FileBytes<'a, S> {
+    files: &'a mut FileReader,
+    source: &'a mut S,
+    kernel: &'a Kernel,
+}
+
+impl<'a, S: MemorySource> FileBytes<'a, S> {
+    /// Reads a file of the scan, by its index, as `read` wants it.
+    ///
+    /// # Errors
+    ///
+    /// If not all of it is in memory that `read` wants, or it was not there for so long as it was read.
+    pub fn read_with<T>(
+        files: &'a mut FileReader,
+        (source, kernel): (&'a mut S, &'a Kernel),
+        (snapshot, file): (&Snapshot, u32),
+        read: impl FnOnce(&mut Self) -> Result<T, Unread>,
+    ) -> Result<T, Unread> {
+        if !files.begin(source, kernel, snapshot, file) {
+            return Err(Unread);
+        }
+        let mut open = Self { files, source, kernel };
+        let found = read(&mut open)?;
+        if open.files.holds(open.source, kernel) { Ok(found) } else { Err(Unread) }
+    }
+
+    /// Reads `length` bytes at an offset.
+    ///
+    /// # Errors
+    ///
+    /// If not all of them are in memory.
+    pub fn read(&mut self, offset: u64, length: u64) -> Result<&[u8], Unread> {
+        self.files.read(self.source, self.kernel, offset, length).ok_or(Unread)
     }
 }
 

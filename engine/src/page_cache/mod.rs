@@ -27,10 +27,10 @@ mod workbench;
 #[path = "../../tests/common/cached.rs"]
 mod cached;
 
-pub use bytes::FileReader;
+pub use bytes::{FileBytes, FileReader, Unread};
 pub use contents::Contents;
 pub use identity::FileIdentity;
-pub use symbols::{OpenFile, Symbols, Unread};
+pub use symbols::Symbols;
 pub use traits::Traits;
 
 /// Largest file that is hashed; of a larger one nothing is known.

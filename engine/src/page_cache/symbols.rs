@@ -8,8 +8,7 @@ use panoptes_decoders::user::elf_dynamic::{
     Segments, Symbol, SysvHash, candidates, gnu_hash, program_headers, sysv_hash,
 };
 
-use super::bytes::FileReader;
-use crate::walk::Kernel;
+use super::bytes::{FileBytes, Unread};
 
 /// Most symbols of one bucket of a GNU hash table, and how many bytes of its chain are read in one go.
 const CHAIN_MAX: u32 = 64;
@@ -18,10 +17,6 @@ const CHUNK_BYTES: u64 = 64;
 const SYSV_CHAIN_MAX: u32 = 64;
 /// Longest name of a symbol that is looked up.
 const NAME_BYTES_MAX: usize = 32;
-
-/// Something is not in memory that may be there later.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Unread;
 
 /// How symbols are found by their names.
 #[derive(Clone, Copy, Debug)]
@@ -38,30 +33,13 @@ pub struct Symbols {
     dynamic: Option<(Dynamic, Table)>,
 }
 
-/// The file that is read.
-#[derive(Debug)]
-pub struct OpenFile<'a, S> {
-    /// Reads it.
-    pub files: &'a mut FileReader,
-    /// Where memory comes from.
-    pub source: &'a mut S,
-    /// Whose page cache it is in.
-    pub kernel: &'a Kernel,
-}
-
-impl<S: MemorySource> OpenFile<'_, S> {
-    fn read(&mut self, offset: u64, length: u64) -> Result<&[u8], Unread> {
-        self.files.read(self.source, self.kernel, offset, length).ok_or(Unread)
-    }
-}
-
 impl Symbols {
     /// Reads what a file says of itself; `None` where that is none of ours.
     ///
     /// # Errors
     ///
     /// If not all of it is in memory.
-    pub fn read<S: MemorySource>(file: &mut OpenFile<'_, S>) -> Result<Option<Self>, Unread> {
+    pub fn read<S: MemorySource>(file: &mut FileBytes<'_, S>) -> Result<Option<Self>, Unread> {
         let header = file.read(0, HEADER_BYTES)?;
         let Some((offset, count)) = program_headers(header) else { return Ok(None) };
         let headers = file.read(offset, count * PROGRAM_HEADER_BYTES)?;
@@ -93,7 +71,7 @@ impl Symbols {
     /// If not all is in memory that says so.
     pub fn find<S: MemorySource>(
         &self,
-        file: &mut OpenFile<'_, S>,
+        file: &mut FileBytes<'_, S>,
         name: &str,
     ) -> Result<Option<u64>, Unread> {
         let Some((dynamic, table)) = &self.dynamic else { return Ok(None) };
@@ -110,7 +88,7 @@ impl Symbols {
     /// If they are not in memory.
     pub fn bytes<'f, S: MemorySource>(
         &self,
-        file: &'f mut OpenFile<'_, S>,
+        file: &'f mut FileBytes<'_, S>,
         address: u64,
         length: u64,
     ) -> Result<Option<&'f [u8]>, Unread> {
@@ -121,7 +99,7 @@ impl Symbols {
 
     fn half<S: MemorySource>(
         &self,
-        file: &mut OpenFile<'_, S>,
+        file: &mut FileBytes<'_, S>,
         address: u64,
     ) -> Result<Option<u32>, Unread> {
         let bytes = self.bytes(file, address, 4)?;
@@ -130,7 +108,7 @@ impl Symbols {
 
     fn find_in_gnu<S: MemorySource>(
         &self,
-        file: &mut OpenFile<'_, S>,
+        file: &mut FileBytes<'_, S>,
         dynamic: &Dynamic,
         table: &GnuHash,
         name: &[u8],
@@ -167,7 +145,7 @@ impl Symbols {
 
     fn find_in_sysv<S: MemorySource>(
         &self,
-        file: &mut OpenFile<'_, S>,
+        file: &mut FileBytes<'_, S>,
         dynamic: &Dynamic,
         table: &SysvHash,
         name: &[u8],
@@ -190,7 +168,7 @@ impl Symbols {
     /// The value of a symbol, if it has this name and is defined here.
     fn defined<S: MemorySource>(
         &self,
-        file: &mut OpenFile<'_, S>,
+        file: &mut FileBytes<'_, S>,
         dynamic: &Dynamic,
         index: u32,
         name: &[u8],

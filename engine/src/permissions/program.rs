@@ -10,7 +10,7 @@ use panoptes_decoders::user::program_headers::{ProgramHeaders, has_text_relocati
 
 use super::rule::Says;
 use crate::address::{Reader, ReaderSizes};
-use crate::page_cache::{FileIdentity, FileReader, OpenFile, Symbols, Unread};
+use crate::page_cache::{FileBytes, FileIdentity, FileReader, Symbols, Unread};
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
 /// Bytes of a file's beginning that are read: the program headers are in them.
@@ -24,7 +24,14 @@ const PAGES_MAX: usize = 64;
 /// * GDB's interface for code that is generated at run time ("JIT Compilation Interface", GDB's manual): LLVM has it in
 ///   all its libraries, and so has whatever is built with them (`PostgreSQL`, Mesa, Julia), and Mono.
 /// * `LuaJIT`'s own (src/luajit.h).
-const SYMBOLS: [&str; 2] = ["__jit_debug_register_code", "luaJIT_setmode"];
+/// * What Ruby tells its two when somebody redefines `Integer#+` or its kind (yjit/src/invariants.rs since Ruby 3.2,
+///   zjit/src/invariants.rs).
+const SYMBOLS: [&str; 4] = [
+    "__jit_debug_register_code",
+    "luaJIT_setmode",
+    "rb_yjit_bop_redefined",
+    "rb_zjit_bop_redefined",
+];
 /// How many files are remembered.
 const KNOWN: usize = 256;
 /// A file that could not be read is tried again after so many scans.
@@ -126,24 +133,22 @@ impl Programs {
         source: &mut S,
         space: &AddressSpace<'_>,
         area: &VmaRow,
-    ) -> Option<Says> {
-        let kernel = space.kernel;
-        if !self.files.begin(source, kernel, space.snapshot, area.file) {
-            return None;
-        }
-        let file = self.files.read(source, kernel, 0, HEADER_BYTES)?;
-        let headers = ProgramHeaders::find(file)?;
-        let page_bytes = kernel.space.levels.page_bytes();
-        let offset = area.vma.page_offset.saturating_mul(PAGE_BYTES);
-        let executes = headers.executes(offset, page_bytes);
-        if let Some((offset, bytes)) = headers.dynamic() {
-            let section = self.files.read(source, kernel, offset, bytes.min(DYNAMIC_BYTES))?;
-            if has_text_relocations(section) {
-                return Some(Says::Relocations);
+    ) -> Result<Says, Unread> {
+        let page_bytes = space.kernel.space.levels.page_bytes();
+        let page = area.vma.page_offset.saturating_mul(PAGE_BYTES);
+        let from = (source, space.kernel);
+        FileBytes::read_with(&mut self.files, from, (space.snapshot, area.file), |file| {
+            let Some(headers) = ProgramHeaders::find(file.read(0, HEADER_BYTES)?) else {
+                return Ok(Says::Unknown);
+            };
+            let executes = headers.executes(page, page_bytes);
+            if let Some((offset, bytes)) = headers.dynamic()
+                && has_text_relocations(file.read(offset, bytes.min(DYNAMIC_BYTES))?)
+            {
+                return Ok(Says::Relocations);
             }
-        }
-        let says = if executes { Says::Text } else { Says::NotText };
-        self.files.holds(source, kernel).then_some(says)
+            Ok(if executes { Says::Text } else { Says::NotText })
+        })
     }
 
     /// Whether any of the programs and libraries that are mapped wants an executable stack.
@@ -216,28 +221,22 @@ impl Programs {
         file: u32,
         question: Question,
     ) -> Result<bool, Unread> {
-        let kernel = space.kernel;
-        if !self.files.begin(source, kernel, space.snapshot, file) {
-            return Err(Unread);
-        }
-        let mut answer = false;
-        match question {
+        let from = (source, space.kernel);
+        FileBytes::read_with(&mut self.files, from, (space.snapshot, file), |file| match question {
             Question::Stack => {
-                let beginning = self.files.read(source, kernel, 0, HEADER_BYTES).ok_or(Unread)?;
-                let headers = ProgramHeaders::find(beginning);
-                answer = headers.is_some_and(|headers| headers.wants_executable_stack());
+                let headers = ProgramHeaders::find(file.read(0, HEADER_BYTES)?);
+                Ok(headers.is_some_and(|headers| headers.wants_executable_stack()))
             }
             Question::Generator => {
-                let files = &mut self.files;
-                let mut open = OpenFile { files, source: &mut *source, kernel };
-                if let Some(symbols) = Symbols::read(&mut open)? {
-                    for name in SYMBOLS {
-                        answer = answer || symbols.find(&mut open, name)?.is_some();
+                let Some(symbols) = Symbols::read(file)? else { return Ok(false) };
+                for name in SYMBOLS {
+                    if symbols.find(file, name)?.is_some() {
+                        return Ok(true);
                     }
                 }
+                Ok(false)
             }
-        }
-        if self.files.holds(source, kernel) { Ok(answer) } else { Err(Unread) }
+        })
     }
 
     fn remember(&mut self, place: Option<usize>, file: Known) {
