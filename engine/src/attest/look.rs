@@ -23,7 +23,7 @@ const INCOMPLETE: u64 = u64::MAX - 1;
 const AGAIN_SCANS: u32 = 64;
 /// In so many scans an interpreter's script is looked for: it opens that after it has started, and may close it soon.
 const SCRIPT_SCANS: u8 = 64;
-/// For so long a new process may be inside exec.
+/// For so long a process may be inside exec.
 const EXEC_NS: i64 = 1_000_000_000;
 /// How many execs ago what a process ran before is looked for: some that came between were not seen.
 const EXECS_BEFORE: u32 = 4;
@@ -64,8 +64,8 @@ impl Attest {
         }
         // Nor does a process that is inside exec, until its arguments are there (`create_elf_tables`, fs/binfmt_elf.c);
         // but that does not take long.
-        let age_ns = scene.now_ns.saturating_sub(process.first_seen_ns);
-        if mm.arguments.end == 0 && age_ns < EXEC_NS {
+        let is_brief = |since_ns| scene.now_ns.saturating_sub(since_ns) < EXEC_NS;
+        if process.in_exec_since_ns().is_some_and(is_brief) {
             return;
         }
         let areas = if mm.complete { state.areas_version(id).into() } else { INCOMPLETE };

@@ -242,6 +242,22 @@ fn a_process_that_seems_to_be_inside_exec_for_ever_is_looked_at() {
     assert_eq!(watch.scans(&evil, 100), ["9 foreign program /tmp/evil hashed"]);
 }
 
+#[test]
+fn a_process_of_any_age_is_left_alone_inside_exec() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    // It has run for longer than exec takes.
+    watch.scans(&world().with(process(9, &file(BASH, "bin/bash"))), 200);
+    let mut evil = process(9, &file(20, "tmp/evil"));
+    evil.in_exec = true;
+    // The last program's number still (`exec_mmap`, fs/exec.c, gives the last one's memory back before it is raised).
+    assert_eq!(watch.scans(&world().with(evil.clone()), 3), [""; 0]);
+    evil.exec_id += 1;
+    assert_eq!(watch.scans(&world().with(evil.clone()), 3), [""; 0]);
+    evil.in_exec = false;
+    assert_eq!(watch.scans(&world().with(evil), 3), ["9 foreign program /tmp/evil hashed"]);
+}
+
 /// Bytes of names that process 1 alone has.
 fn names_of_init() -> usize {
     let mut watch = Watch::new();

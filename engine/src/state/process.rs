@@ -54,6 +54,7 @@ pub struct Process {
     pub(super) life: Life,
     name: [u8; 16],
     self_exec_id: u32,
+    in_exec_since_ns: Option<i64>,
     executable: Name,
     executable_size: Option<u64>,
     executable_hashes: Option<Hashes>,
@@ -159,6 +160,7 @@ impl Process {
             life: Life::default(),
             name: task.comm,
             self_exec_id: task.self_exec_id,
+            in_exec_since_ns: None,
             executable: Name::default(),
             executable_size: None,
             executable_hashes: None,
@@ -188,6 +190,12 @@ impl Process {
     /// How often its line of descent called exec.
     pub fn self_exec_id(&self) -> u32 {
         self.self_exec_id
+    }
+
+    /// Since when scans show it inside exec, in nanoseconds since 1970, if they do: its memory is that of the next program,
+    /// `self_exec_id` may still be that of the last.
+    pub(crate) fn in_exec_since_ns(&self) -> Option<i64> {
+        self.in_exec_since_ns
     }
 
     /// Its index among the processes of the scan that was taken in last, or [`NONE`].
@@ -346,6 +354,12 @@ impl Process {
             }
             self.executable.place = place;
         }
+    }
+
+    /// Notes whether the scan shows it inside exec.
+    pub(super) fn watch_exec(&mut self, snapshot: &Snapshot, process: &ProcessRow, now_ns: i64) {
+        let since = self.in_exec_since_ns.unwrap_or(now_ns);
+        self.in_exec_since_ns = is_inside_exec(snapshot, process).then_some(since);
     }
 
     /// Asks for the hashes of what it executes, until they are known: while that runs nobody can write to it.

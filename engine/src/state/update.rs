@@ -234,6 +234,7 @@ impl State {
             let container = self.containers.key(process.container);
             let buffer = &mut self.namer.buffer;
             row.refresh(snapshot, process, container, self.scan, &mut self.strings, buffer);
+            row.watch_exec(snapshot, process, now_ns);
             row.refresh_hashes(snapshot, process, files);
             let grace = self.settings.fork_grace_scans;
             let announce = !row.life.announced && row.is_whole_enough(snapshot, process, grace);
