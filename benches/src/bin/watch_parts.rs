@@ -119,6 +119,7 @@ fn way(name: &'static str, parts: Parts, profile: &Profile) -> Way {
         header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
         identity: Identity::default(),
         profile,
+        login_servers: Vec::new(),
         containers: Arc::new(ContainerConfig::default()),
         shipped: Arc::new(shipped.build()),
     });

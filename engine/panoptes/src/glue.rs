@@ -107,6 +107,13 @@ impl From<&Events> for PolicyConfig {
     }
 }
 
+impl Events {
+    /// The programs that are there to give shells to their peers.
+    pub(crate) fn login_servers(&self) -> Vec<Glob> {
+        self.login_servers.iter().map(|path| Glob::new(&path.0)).collect()
+    }
+}
+
 impl From<&Thresholds> for ConnectionThresholds {
     fn from(thresholds: &Thresholds) -> Self {
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

@@ -178,6 +178,7 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
         key: 1,
         message_ids: 2,
         policy,
+        login_servers: Vec::new(),
         containers: std::sync::Arc::default(),
         report_existing: true,
         header: Header::new(&"NONE".into(), &watcher, text),

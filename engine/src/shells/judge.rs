@@ -17,7 +17,8 @@ pub struct Case {
     pub outward: At,
     /// Who began the connection.
     pub direction: Direction,
-    /// Whether the way from the connection leads through a server of logins that accepted it.
+    /// Whether the way from the connection leads through a server of logins that accepted it, or through one that the user
+    /// names.
     pub by_login: bool,
     /// Whether the connection ends outside of the container that the interpreter is in.
     pub into_container: bool,

@@ -25,6 +25,7 @@ mod told;
 
 use arrayvec::ArrayVec;
 
+use crate::containers::Glob;
 use crate::limits::Limits;
 use crate::page_cache::Knower;
 use crate::path::PathBuffer;
@@ -90,6 +91,8 @@ pub struct ShellsUsage {
 #[derive(Debug)]
 pub struct Shells {
     wanted: bool,
+    /// The servers of logins that the user names.
+    login_servers: Box<[Glob]>,
     graph: Graph,
     inward: Search,
     outward: Search,
@@ -111,6 +114,7 @@ impl Shells {
     pub fn new(limits: &Limits, wanted: bool, seed: u64) -> Self {
         Self {
             wanted,
+            login_servers: Box::default(),
             graph: Graph::new(limits),
             inward: Search::new(Way::Back),
             outward: Search::new(Way::On),
@@ -124,6 +128,14 @@ impl Shells {
             path: PathBuffer::default(),
             names: Vec::with_capacity(finding::NAMES_BYTES),
         }
+    }
+
+    /// Names further servers of logins, by patterns of their programs' paths: sessions through them are not told of,
+    /// whichever end began the connection.
+    #[must_use]
+    pub fn with_login_servers(mut self, paths: Vec<Glob>) -> Self {
+        self.login_servers = paths.into();
+        self
     }
 
     /// How much was left out.
@@ -419,6 +431,9 @@ impl Shells {
             by_login |= matches!(hop.object, Object::Connection(_))
                 && direction != Direction::Outbound
                 && servers::serves_logins(snapshot, process, &mut self.path);
+            // Agents of the user's choice ask their peer for sessions themselves.
+            by_login |= hop.table != shell.table
+                && servers::is_named(&self.login_servers, snapshot, process, &mut self.path);
             one_liner |= hop.table != shell.table && runs_its_argument(snapshot, process);
             outside_of_all |= process.container_known && process.container == NONE;
         }

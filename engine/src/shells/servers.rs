@@ -1,10 +1,11 @@
-//! Servers whose purpose it is to give logins.
+//! Servers whose purpose it is to give logins: those that every system has, and those that the user names.
 //!
 //! They are known by their file's name only where nobody but root could have put it there.
 
 use panoptes_decoders::kernel::inode::mode;
 
 use super::rows::{line, name_of};
+use crate::containers::Glob;
 use crate::path::{PathBuffer, write_path};
 use crate::walk::{ProcessRow, Snapshot};
 
@@ -64,17 +65,35 @@ fn is_applet(snapshot: &Snapshot, process: &ProcessRow) -> bool {
     APPLETS.contains(&first) || BOXES.contains(&first) && APPLETS.contains(&next())
 }
 
-/// Whether a process executes a file of root's that nobody else may write, from where systems keep their programs.
+/// Whether a process is a server that the user names by its path.
+pub(super) fn is_named(
+    named: &[Glob],
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    buffer: &mut PathBuffer,
+) -> bool {
+    let path = if named.is_empty() { None } else { path_of_roots(snapshot, process, buffer) };
+    path.is_some_and(|path| named.iter().any(|glob| glob.matches(path)))
+}
+
+/// Whether a process executes a file of root's from where systems keep their programs.
 fn is_the_systems(snapshot: &Snapshot, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
-    let file = snapshot.mms.at(process.mm).and_then(|mm| snapshot.files.at(mm.exe_file));
-    let Some(file) = file else { return false };
-    let Some(inode) = snapshot.inodes.at(file.inode) else { return false };
-    let attributes = &inode.attributes;
+    path_of_roots(snapshot, process, buffer)
+        .is_some_and(|path| FOLDERS.iter().any(|folder| path.starts_with(folder)))
+}
+
+/// The path of what a process executes, if that is a file of root's that nobody else may write.
+fn path_of_roots<'b>(
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    buffer: &'b mut PathBuffer,
+) -> Option<&'b [u8]> {
+    let file = snapshot.mms.at(process.mm).and_then(|mm| snapshot.files.at(mm.exe_file))?;
+    let attributes = &snapshot.inodes.at(file.inode)?.attributes;
     let is_roots = attributes.uid == 0
         && attributes.mode & 0o022 == 0
         && attributes.mode & mode::S_IFMT == mode::S_IFREG;
     // An upgrade replaces the file of sessions that go on, so a deleted one counts.
-    is_roots
-        && write_path(snapshot, file.path, buffer).is_some()
-        && FOLDERS.iter().any(|folder| buffer.text().starts_with(folder))
+    write_path(snapshot, file.path, buffer).filter(|_| is_roots)?;
+    Some(buffer.text())
 }

@@ -18,7 +18,7 @@ use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::header::Header;
 
 use crate::attest::{Attest, AttestUsage, Shipped};
-use crate::containers::{ContainerConfig, Images};
+use crate::containers::{ContainerConfig, Glob, Images};
 use crate::history::History;
 use crate::limits::Limits;
 use crate::page_cache::Contents;
@@ -55,6 +55,8 @@ pub struct Setup<'a> {
     pub message_ids: u64,
     /// What is reported.
     pub policy: PolicyConfig,
+    /// Further servers of logins, by patterns of their programs' paths ([`Shells::with_login_servers`]).
+    pub login_servers: Vec<Glob>,
     /// Which containers are reported, and which images they have.
     pub containers: Arc<ContainerConfig>,
     /// Whether what is there when we come is reported as if it were new.
@@ -158,7 +160,8 @@ impl Watched {
             state,
             contents,
             attest,
-            shells: Shells::new(&setup.limits, wants_shells, setup.key.rotate_left(5)),
+            shells: Shells::new(&setup.limits, wants_shells, setup.key.rotate_left(5))
+                .with_login_servers(setup.login_servers),
             written: Written::new(&setup.limits, wants_written, setup.key.rotate_left(53)),
             permissions: Permissions::new(),
             history: History::new(

@@ -103,6 +103,7 @@ impl Watcher {
             key: KEY,
             message_ids: 1,
             policy,
+            login_servers: Vec::new(),
             containers: std::sync::Arc::default(),
             report_existing: true,
             header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),

@@ -10,7 +10,7 @@ use panoptes_sinks::activities::{Activity, Severity};
 
 use super::built::reports;
 use super::section::Section;
-use super::value::{ByteSize, Setting, listed};
+use super::value::{ByteSize, Line, Setting, listed};
 
 /// What is said of one activity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,6 +52,26 @@ pub struct Events {
     settings: Vec<EventSetting>,
     /// The thresholds.
     pub thresholds: Thresholds,
+    /// `reverse_shell_detected`: programs that are there to give shells to their peers.
+    pub login_servers: Vec<ProgramPath>,
+}
+
+/// The path of a program in a watched machine, in whose folders `*` and `?` stand for what may be there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProgramPath(pub String);
+
+impl Setting for ProgramPath {
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        let Line(text) = Line::read(text, base)?;
+        let name = text.rsplit_once('/').map(|(_, name)| name).unwrap_or_default();
+        if !text.starts_with('/') || name.is_empty() {
+            return Err("is no path of a program; write it from `/` on".to_owned());
+        }
+        if name.contains(['*', '?']) {
+            return Err("names no program; only folders may be left open by `*` and `?`".to_owned());
+        }
+        Ok(Self(text))
+    }
 }
 
 impl Events {
@@ -80,6 +100,9 @@ impl Events {
                 section.value("enabled", enabled);
                 section.value("severity", &mut setting.severity);
                 thresholds.read(*activity, section);
+                if *activity == Activity::ReverseShellDetected {
+                    section.values("login_servers", &mut self.login_servers);
+                }
             });
             setting.enabled = enabled;
             self.settings[*activity as usize] = setting;
@@ -96,7 +119,7 @@ impl Default for Events {
                 EventSetting { enabled: info.default_on, severity: info.severity }
             })
             .collect();
-        Self { settings, thresholds: Thresholds::default() }
+        Self { settings, thresholds: Thresholds::default(), login_servers: Vec::new() }
     }
 }
 

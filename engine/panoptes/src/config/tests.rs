@@ -199,6 +199,42 @@ fn ranges_are_kept() {
 }
 
 #[test]
+fn servers_of_logins_are_named_by_their_programs_paths() {
+    let configuration = good(
+        "default:\n\
+         \x20 events:\n\
+         \x20   reverse_shell_detected: {login_servers: [/usr/local/bin/teleport, '/snap/a/*/worker']}\n\
+         systems: {a: {system: web.mem, events: {reverse_shell_detected: {login_servers: []}}}}\n",
+    );
+    let paths = |events: &Events| {
+        events.login_servers.iter().map(|path| path.0.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        paths(&configuration.default.events),
+        ["/usr/local/bin/teleport", "/snap/a/*/worker"]
+    );
+    assert_eq!(paths(&configuration.systems[0].settings.events), [""; 0]);
+    let at = |text: &str| {
+        format!("default: {{events: {{reverse_shell_detected: {{login_servers: [{text}]}}}}}}")
+    };
+    let what = "1:61: `default.events.reverse_shell_detected.login_servers`:";
+    check(
+        &at("teleport"),
+        &[&format!("{what} `teleport` is no path of a program; write it from `/` on")],
+    );
+    check(
+        &at("/usr/bin/"),
+        &[&format!("{what} `/usr/bin/` is no path of a program; write it from `/` on")],
+    );
+    check(
+        &at("'/usr/bin/*'"),
+        &[&format!(
+            "{what} `/usr/bin/*` names no program; only folders may be left open by `*` and `?`"
+        )],
+    );
+}
+
+#[test]
 fn a_system_starts_from_the_default() {
     let configuration = good(
         "systems:\n\

@@ -29,6 +29,38 @@ fn a_window_that_a_login_shows_is_quiet() {
 }
 
 #[test]
+fn a_server_of_logins_that_the_user_names_is_quiet_whoever_began_the_connection() {
+    let session = |server: &str| {
+        let mut machine = Machine::default();
+        let tcp = machine.connection(40000, PEER);
+        let (master, slave) = machine.terminal();
+        machine.run(20, server, server, &[(3, &tcp), (4, &master)]);
+        machine.run(21, "bash", "bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+        machine
+    };
+    let named = |paths: &[&str], machine: &Machine| {
+        let mut watch = Watch::new();
+        let globs = paths.iter().map(|path| Glob::new(path)).collect();
+        watch.shells = watch.shells.with_login_servers(globs);
+        watch.settle(machine)
+    };
+    // The machine's one folder is /sbin, and has but one program.
+    let agent = session("sshd");
+    assert_eq!(named(&[], &agent).len(), 1, "sshd does not begin connections");
+    assert_eq!(named(&["/sbin/sshd"], &agent), [""; 0]);
+    assert_eq!(named(&["/opt/other", "/s*/sshd"], &agent), [""; 0]);
+    assert_eq!(named(&["/usr/sbin/sshd", "/sbin/ssh"], &agent).len(), 1, "another path");
+    // A shell does not become a server by its name.
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "sshd", "bash", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    let mut watch = Watch::new();
+    watch.files.0.push(number_of("sshd"));
+    watch.shells = watch.shells.with_login_servers(vec![Glob::new("/sbin/sshd")]);
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+}
+
+#[test]
 fn pairs_that_a_relay_has_with_itself_make_it_no_server_of_many() {
     let relay = |others: bool| {
         let mut machine = Machine::default();

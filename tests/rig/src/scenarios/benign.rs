@@ -121,6 +121,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             let_go $shell"#
         ))
         .clean("kill $server"),
+    equipped("T01e", "twin: an agent that the user names asks its peer for sessions")
+        .prepare(script!(
+            "mkdir -p /opt/sessions/1; cp /usr/bin/socat /opt/sessions/1/agent; serve 4540 3"
+        ))
+        .act(script!(
+            r#"act
+            /opt/sessions/1/agent TCP:127.0.0.1:4540 EXEC:/bin/bash,pty,stderr,setsid,sigint,sane > /dev/null 2>&1 &
+            fact agent $!
+            who shell /bin/bash
+            await 'at $shell 0 /dev/pts/* && at $agent 6 /dev/ptmx && at $agent 5 socket:*'
+            wait $agent"#
+        )),
     equipped("T02", "twin: an ssh client in an interactive shell")
         .prepare(script!("ssh_server 4502; fact server $(pgrep -o sshd)"))
         .act(script!(

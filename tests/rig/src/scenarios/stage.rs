@@ -25,6 +25,11 @@ const LOW_THRESHOLDS: &str = "  events:
     tcp_long_lasting_connection: { duration: 5s }
 ";
 
+/// A program that the user says to be there to give shells to its peers.
+const LOGIN_SERVERS: &str = "  events:
+    reverse_shell_detected: { login_servers: ['/opt/sessions/*/agent'] }
+";
+
 impl Stage {
     /// What is seen before the first scenario, for people.
     pub(super) const fn at_rest(self) -> &'static str {
@@ -51,6 +56,9 @@ pub(super) fn configuration(stage: Stage, program: &Path, folder: &Path) -> Resu
     }
     if stage == Stage::Thresholds {
         text.push_str(LOW_THRESHOLDS);
+    }
+    if stage == Stage::Equipped {
+        text.push_str(LOGIN_SERVERS);
     }
     let path = folder.join(format!("{stage:?}.yaml").to_lowercase());
     cache::write(&path, text.as_bytes())?;

@@ -475,6 +475,7 @@ impl Control {
             key: crate::random::key(),
             message_ids: crate::random::key(),
             policy: PolicyConfig::from(&system.settings.events),
+            login_servers: system.settings.events.login_servers(),
             containers: Arc::new(ContainerConfig::from(&system.settings.containers)),
             header: self.announcer.header_for(system),
             identity: Identity {
