@@ -1,12 +1,13 @@
 //! Looking at a process: which files it runs, and what applies to them.
 
+use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
-use super::Attest;
 use super::arguments::{arguments, base_name};
-use super::program::{Item, ItemKey, NO_ITEM, Program, ProgramKey, Waiting};
+use super::program::{Item, ItemKey, NO_ITEM, Program, ProgramKey, Version, Waiting};
 use super::shipped::Applied;
 use super::verdict::Role;
+use super::{Attest, FIRST_SCAN};
 use crate::page_cache::FileIdentity;
 use crate::path::{top_mount, write_file_name};
 use crate::state::facts::{is_floating, is_main_executable};
@@ -25,6 +26,8 @@ const AGAIN_SCANS: u32 = 64;
 const SCRIPT_SCANS: u8 = 64;
 /// For so long a process may be inside exec.
 const EXEC_NS: i64 = 1_000_000_000;
+/// For so many scans it may not be known of a new process in which container it is.
+const CONTAINER_SCANS: u32 = 4;
 /// How many execs ago what a process ran before is looked for: some that came between were not seen.
 const EXECS_BEFORE: u32 = 4;
 /// Most arguments that are looked at for a program's or a script's name.
@@ -51,12 +54,13 @@ impl Attest {
         process: &Process,
     ) {
         let snapshot = scene.snapshot;
-        let Some(row) = snapshot.processes.at(process.row()) else { return };
         let key = ProgramKey { process: process.key, exec: process.self_exec_id() };
         let known = self.programs.find(&key);
-        if let Some(known) = known {
-            self.programs.see(known, self.scan);
+        // Until the next one is known, what ran before is not forgotten: that is judged by it, too.
+        if let Some(latest) = known.or_else(|| self.before(&key)) {
+            self.programs.see(latest, self.scan);
         }
+        let Some(row) = snapshot.processes.at(process.row()) else { return };
         let Some(mm) = snapshot.mms.at(row.mm).filter(|mm| mm.exe_file != NONE) else { return };
         // What does not belong together says nothing.
         if !row.stable {
@@ -68,6 +72,10 @@ impl Attest {
         if process.in_exec_since_ns().is_some_and(is_brief) {
             return;
         }
+        // Nor does one of which it is not known in which container it is.
+        if known.is_none() && !row.container_known && process.scans_before() < CONTAINER_SCANS {
+            return;
+        }
         let areas = if mm.complete { state.areas_version(id).into() } else { INCOMPLETE };
         let is_known = known.and_then(|known| self.programs.get(known)).is_some_and(|program| {
             let again = program.again;
@@ -77,7 +85,9 @@ impl Attest {
         if is_known {
             return;
         }
-        let Some(program) = known.or_else(|| self.admit(scene, process, row, key)) else { return };
+        let Some(program) = known.or_else(|| self.admit(scene, process, (row, mm), key)) else {
+            return;
+        };
         if known.is_some() {
             // By now it may have another name or directory.
             self.keep(scene, process, program);
@@ -103,7 +113,7 @@ impl Attest {
         &mut self,
         scene: &Scene<'_>,
         process: &Process,
-        row: &ProcessRow,
+        (row, mm): (&ProcessRow, &MmRow),
         key: ProgramKey,
     ) -> Option<RowId> {
         let snapshot = scene.snapshot;
@@ -119,17 +129,15 @@ impl Attest {
             }
             _ => (self.system, false),
         };
-        let before = (1..=EXECS_BEFORE).find_map(|ago| {
-            let exec = key.exec.checked_sub(ago)?;
-            let id = self.programs.find(&ProgramKey { exec, ..key })?;
-            self.programs.get(id)
-        });
+        let before = self.before(&key).and_then(|id| self.programs.get(id));
+        // What was there when we came, or when it was said anew what should run.
+        let was_there = process.program_was_there() || self.scan == FIRST_SCAN;
         let runtime = before.map(|before| before.is_inside && before.runs_outside);
         // The first program of a container's first process that is the container's own.
         let is_entrypoint = is_inside
             && is_from_outside
             && runtime != Some(false)
-            && !process.was_there()
+            && !was_there
             && container.is_some_and(|id| is_first_of(snapshot, row, id));
         // If nothing can have come between the runtime and this.
         let saw_runtime = runtime == Some(true)
@@ -147,6 +155,8 @@ impl Attest {
             first_item: NO_ITEM,
             open: 0,
             kept: KeptProcess::default(),
+            line: None,
+            arguments: mm.arguments.start,
             executable: None,
             before,
             parent,
@@ -156,7 +166,7 @@ impl Attest {
             is_entrypoint,
             saw_runtime,
             runs_outside: false,
-            was_there: process.was_there(),
+            was_there,
             is_gone: false,
             since_ns: scene.now_ns,
         };
@@ -168,11 +178,22 @@ impl Attest {
         id
     }
 
+    /// What ran in a process before, and is not forgotten.
+    fn before(&self, key: &ProgramKey) -> Option<RowId> {
+        (1..=EXECS_BEFORE).find_map(|ago| {
+            let exec = key.exec.checked_sub(ago)?;
+            self.programs.find(&ProgramKey { exec, ..*key })
+        })
+    }
+
     fn keep(&mut self, scene: &Scene<'_>, process: &Process, program: RowId) {
         let facts = process.facts(scene.strings);
         let kept = KeptProcess::new(&facts, &mut self.strings);
-        if let Some(row) = self.programs.get_mut(program) {
-            core::mem::replace(&mut row.kept, kept).release(&mut self.strings);
+        let Some(row) = self.programs.get_mut(program) else { return };
+        core::mem::replace(&mut row.kept, kept).release(&mut self.strings);
+        if row.line.is_none() {
+            let line = facts.command_line.filter(|_| !facts.command_line_cut);
+            row.line = line.and_then(|line| self.strings.intern(line));
         }
     }
 
@@ -298,33 +319,45 @@ impl Attest {
         let Some(identity) = FileIdentity::of_file(snapshot, file) else { return };
         let Some(owner) = self.programs.get(program) else { return };
         let key = ItemKey { serial: owner.serial, inode: identity.inode, number: identity.number };
-        if let Some(item) = self.items.find(&key) {
-            if self.items.get(item).is_some_and(|item| item.is_open) {
+        let version = Version::from(&identity);
+        let known = self.items.find(&key).and_then(|id| Some((id, self.items.get(id)?)));
+        if let Some((_, item)) = known {
+            if item.is_open {
                 self.identify_again(program, &identity);
+                return;
             }
-            return;
+            // Unless somebody wrote to it meanwhile.
+            if item.is_told || item.version == version {
+                return;
+            }
         }
-        let next = owner.first_item;
-        let is_inherited = self.is_inherited(snapshot, row, owner, &identity);
+        let is_inherited = known.is_none() && self.is_inherited(snapshot, row, owner, &identity);
         if !is_inherited && self.waiting.len() == self.waiting.capacity() {
             self.refused += 1;
             return;
         }
-        let Some(item) = self.items.insert(Item { key, next, is_open: !is_inherited }, self.scan)
-        else {
-            self.refused += 1;
-            return;
-        };
-        if is_inherited {
-            if let Some(owner) = self.programs.get_mut(program) {
-                owner.first_item = item.0;
+        let item =
+            Item { key, next: owner.first_item, is_open: !is_inherited, is_told: false, version };
+        let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
+        if let Some((id, _)) = known {
+            if let Some(known) = self.items.get_mut(id) {
+                *known = Item { next: known.next, ..item };
             }
+        } else {
+            let Some(id) = self.items.insert(item, self.scan) else {
+                self.refused += 1;
+                return;
+            };
+            if let Some(owner) = self.programs.get_mut(program) {
+                owner.first_item = id.0;
+            }
+        }
+        if is_inherited {
             return;
         }
         let named = write_file_name(snapshot, file, &mut self.buffer);
         let path = named.and_then(|_| self.strings.intern(self.buffer.text()));
         let is_memfd = is_floating(snapshot, file);
-        let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
         self.waiting.push(Waiting {
             program,
             identity,
@@ -339,7 +372,6 @@ impl Attest {
             due: self.scan,
         });
         if let Some(owner) = self.programs.get_mut(program) {
-            owner.first_item = item.0;
             owner.open += 1;
         }
     }
@@ -359,7 +391,8 @@ impl Attest {
         }
     }
 
-    /// Whether a program has a file from its parent, of which it is a fork: it was looked at there.
+    /// Whether a program has a file from whom it was forked from: it was looked at there. That one may have ended since, as
+    /// those do that leave a daemon behind.
     fn is_inherited(
         &self,
         snapshot: &Snapshot,
@@ -367,14 +400,23 @@ impl Attest {
         program: &Program,
         file: &FileIdentity,
     ) -> bool {
-        let parent = snapshot.process_by_pid(row.parent_pid);
-        let Some(parent) = parent.and_then(|parent| self.program_of(snapshot, parent)) else {
-            return false;
+        let has_it = |parent: &Program| {
+            let key = ItemKey { serial: parent.serial, inode: file.inode, number: file.number };
+            parent.key.exec == program.key.exec
+                && parent.is_inside == program.is_inside
+                && self.items.find(&key).is_some()
         };
-        let key = ItemKey { serial: parent.serial, inode: file.inode, number: file.number };
-        parent.key.exec == program.key.exec
-            && parent.is_inside == program.is_inside
-            && self.items.find(&key).is_some()
+        let parent = snapshot.process_by_pid(row.parent_pid);
+        if parent.and_then(|parent| self.program_of(snapshot, parent)).is_some_and(has_it) {
+            return true;
+        }
+        let is_fork = snapshot.leader(row).is_some_and(|it| it.task.flags & PF_FORKNOEXEC != 0);
+        is_fork
+            && self.programs.ids().filter_map(|id| self.programs.get(id)).any(|other| {
+                other.arguments == program.arguments
+                    && other.key.process.start_boottime < program.key.process.start_boottime
+                    && has_it(other)
+            })
     }
 }
 

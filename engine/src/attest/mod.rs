@@ -5,8 +5,8 @@
 //! and every exec its program, and of every process each file that it has mapped to be executed.
 //!
 //! * What runs when we come is looked at too.
-//! * Every pair of program and file is decided once and told of once. What a fork takes over was looked at in the
-//!   parent.
+//! * Every pair of program and file is told of once, and decided once, unless the file is written to and something of
+//!   the program's memory is new after that. What a fork takes over was looked at in the parent.
 //! * Files are hashed between scans ([`crate::page_cache::Contents`]). Until a file's content is known its pair waits,
 //!   with what its record needs, though the process may have ended meanwhile. Pairs of which not all is known stay
 //!   open, and are looked at now and then, less and less often, for as long as the process runs.
@@ -34,11 +34,12 @@ use crate::limits::Limits;
 use crate::page_cache::{FileIdentity, Format, Hashes, Outcome};
 use crate::path::PathBuffer;
 use crate::state::facts::ProcessFacts;
+use crate::state::process::Process;
 use crate::state::strings::Strings;
 use crate::state::table::{RowId, Table};
 use crate::state::{Scene, State};
 
-use program::{Item, ItemKey, NO_ITEM, Program, Waiting};
+use program::{Item, ItemKey, NO_ITEM, Program, Version, Waiting};
 use shipped::Applied;
 use verdict::{Basis, Finding, Question, Role, Verdict, Wrong};
 
@@ -49,6 +50,8 @@ pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
 const HASHES_NS: i64 = 2_000_000_000;
 /// How long a process that has ended is kept because something is not known of it.
 const ENDED_NS: i64 = 60_000_000_000;
+/// The number of the first scan.
+const FIRST_SCAN: u32 = 1;
 /// The longest that an open pair rests before it is looked at again, in scans.
 const REST_SCANS_MAX: u32 = 64;
 
@@ -117,6 +120,17 @@ pub struct AttestUsage {
     pub open: u32,
     /// How often something found no room, ever.
     pub refused: u64,
+}
+
+/// What came of a pair of program and file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Decided {
+    /// Nothing yet.
+    No,
+    /// It is as it should be, or nothing will ever be known of it.
+    Silently,
+    /// It was told of.
+    Told,
 }
 
 /// What has been looked at, and what is open.
@@ -199,7 +213,7 @@ impl Attest {
         for (id, process) in state.processes() {
             self.look_at(scene, state, id, process);
         }
-        self.let_go();
+        self.let_go(state);
         self.settle(scene, contents, out);
     }
 
@@ -212,9 +226,10 @@ impl Attest {
                 continue;
             }
             let mut is_lost = false;
-            if self.is_decided(&waiting, scene, contents, out, &mut is_lost) {
+            let decided = self.decide(&waiting, scene, contents, out, &mut is_lost);
+            if decided != Decided::No {
                 self.waiting.swap_remove(at);
-                self.forget(&waiting);
+                self.forget(&waiting, decided == Decided::Told);
                 continue;
             }
             if is_lost && let Some(program) = self.programs.get_mut(waiting.program) {
@@ -230,15 +245,17 @@ impl Attest {
     }
 
     /// Decides about one pair if that can be done. Says whether nothing is there of the file as it is known.
-    fn is_decided(
+    fn decide(
         &self,
         waiting: &Waiting,
         scene: &Scene<'_>,
         contents: &mut dyn Knower,
         out: &mut dyn Alerts,
         is_lost: &mut bool,
-    ) -> bool {
-        let Some(program) = self.programs.get(waiting.program) else { return true };
+    ) -> Decided {
+        let Some(program) = self.programs.get(waiting.program) else { return Decided::Silently };
+        let unless_over =
+            || if program.is_over(scene.now_ns) { Decided::Silently } else { Decided::No };
         let known = contents.ask(&waiting.identity);
         *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
         let ask = |file: Option<FileIdentity>, contents: &mut dyn Knower| match contents
@@ -262,8 +279,8 @@ impl Attest {
             // What is compiled while it runs lies in shared memory too: without an ELF header it is no library.
             let format = known.map(|known| known.format);
             match (waiting.role, format) {
-                (Role::Library, Some(Format::Other)) => return true,
-                (Role::Library, Some(Format::Unknown)) => return program.is_over(scene.now_ns),
+                (Role::Library, Some(Format::Other)) => return Decided::Silently,
+                (Role::Library, Some(Format::Unknown)) => return unless_over(),
                 _ => {}
             }
         }
@@ -290,7 +307,9 @@ impl Attest {
             Verdict::Fine => (self.arguments_of(program, waiting, &question), true),
             Verdict::Open { otherwise } => (otherwise.filter(|_| waited), false),
         };
-        let Some(finding) = finding else { return is_last || program.is_over(scene.now_ns) };
+        let Some(finding) = finding else {
+            return if is_last { Decided::Silently } else { unless_over() };
+        };
         let hashes = known.and_then(|known| match known.outcome {
             Outcome::Whole { hashes } => Some(hashes),
             _ => None,
@@ -317,7 +336,7 @@ impl Attest {
             since_ns: waiting.since_ns,
         };
         out.alert(scene, &alert);
-        true
+        Decided::Told
     }
 
     /// Whether a program that is what it should be was run with other arguments than it should be.
@@ -331,8 +350,7 @@ impl Attest {
         if waiting.role != Role::Program || !waiting.is_main_executable || program.was_there {
             return None;
         }
-        let facts = program.kept.facts(&self.strings);
-        let line = facts.command_line.filter(|_| !facts.command_line_cut)?;
+        let line = self.strings.get(program.line?);
         let wrong = |entrypoint| Finding {
             wrong: Wrong::Arguments { entrypoint },
             basis: Basis::CommandLine,
@@ -358,11 +376,13 @@ impl Attest {
     }
 
     /// Lets go of programs that have ended and of which nothing is open.
-    fn let_go(&mut self) {
+    fn let_go(&mut self, state: &State) {
         for number in 0..self.programs.end() {
             let id = RowId(number);
-            let is_there = self.programs.last_seen(id) == Some(self.scan);
+            let was_seen = self.programs.last_seen(id) == Some(self.scan);
             let Some(program) = self.programs.get_mut(id) else { continue };
+            let is_its = |process: &Process| process.self_exec_id() == program.key.exec;
+            let is_there = was_seen || state.missed(&program.key.process).is_some_and(is_its);
             program.is_gone = !is_there;
             if !is_there && program.open == 0 {
                 self.remove(id);
@@ -373,6 +393,9 @@ impl Attest {
     fn remove(&mut self, id: RowId) {
         let Some(program) = self.programs.remove(id) else { return };
         program.kept.release(&mut self.strings);
+        if let Some(line) = program.line {
+            self.strings.release(line);
+        }
         let mut next = program.first_item;
         while next != NO_ITEM {
             let removed = self.items.remove(RowId(next));
@@ -381,7 +404,7 @@ impl Attest {
     }
 
     /// Gives back what a pair took that waits no more.
-    fn forget(&mut self, waiting: &Waiting) {
+    fn forget(&mut self, waiting: &Waiting, is_told: bool) {
         if let Some(id) = waiting.path {
             self.strings.release(id);
         }
@@ -391,6 +414,8 @@ impl Attest {
         let item = self.items.find(&ItemKey { serial: program.serial, inode, number });
         if let Some(item) = item.and_then(|item| self.items.get_mut(item)) {
             item.is_open = false;
+            item.is_told |= is_told;
+            item.version = Version::from(&waiting.identity);
         }
     }
 }

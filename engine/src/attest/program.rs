@@ -52,6 +52,10 @@ pub(super) struct Program {
     /// How many of its files are open.
     pub(super) open: u32,
     pub(super) kept: KeptProcess,
+    /// Its arguments as they were when it was first looked at: programs write over them. All of them, or nothing.
+    pub(super) line: Option<StringId>,
+    /// Where in its memory they begin: at another address after each exec, and at the same after a fork.
+    pub(super) arguments: u64,
     /// The file that it executes.
     pub(super) executable: Option<FileIdentity>,
     /// What ran in the same process before.
@@ -91,7 +95,7 @@ impl Program {
     }
 }
 
-/// A file of a program by what does not change while it is mapped.
+/// A file of a program by what does not change while it is there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct ItemKey {
     /// The program's.
@@ -119,6 +123,25 @@ pub(super) struct Item {
     pub(super) next: u32,
     /// Whether nothing is decided about it yet.
     pub(super) is_open: bool,
+    /// Whether it was told of.
+    pub(super) is_told: bool,
+    /// What it was by then: another one of these may have another content.
+    pub(super) version: Version,
+}
+
+/// When a file was changed last, and its size.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Version {
+    change_time_ns: i64,
+    modify_time_ns: i64,
+    size: u64,
+}
+
+impl From<&FileIdentity> for Version {
+    fn from(file: &FileIdentity) -> Self {
+        let &FileIdentity { change_time_ns, modify_time_ns, size, .. } = file;
+        Self { change_time_ns, modify_time_ns, size }
+    }
 }
 
 impl Row for Item {

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use super::*;
 use crate::page_cache::{ElfKind, Partial};
 use crate::page_cache::{Known, Traits};
+use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
+
 use crate::state::tests::watch::{at_once, limits};
-use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, World, X};
+use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, FileKind, R, World, X};
 use crate::state::{Change, Settings};
 use crate::walk::Snapshot;
 
@@ -303,6 +305,48 @@ fn an_exec_is_looked_at_and_a_fork_is_not() {
 }
 
 #[test]
+fn a_fork_whose_parent_has_ended_goes_on_as_what_that_was() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    let evil = process(9, &file(20, "tmp/evil"));
+    assert_eq!(watch.scans(&world().with(evil), 3).len(), 1);
+    let mut daemon = process(10, &file(20, "tmp/evil"));
+    daemon.flags = PF_FORKNOEXEC;
+    assert_eq!(watch.scans(&world().with(daemon.clone()), 5), [""; 0]);
+    // That one's child, in turn; and somebody else who runs the same.
+    let mut again = process(11, &file(20, "tmp/evil"));
+    again.flags = PF_FORKNOEXEC;
+    let mut other = process(12, &file(20, "tmp/evil"));
+    (other.flags, other.arguments_at) = (PF_FORKNOEXEC, 0x7ffd_0000_1000);
+    let told = watch.scans(&world().with(again).with(other), 5);
+    assert_eq!(told, ["12 foreign program /tmp/evil hashed"]);
+}
+
+#[test]
+fn a_process_that_a_scan_misses_is_not_told_of_again() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    let evil = world().with(process(9, &file(20, "tmp/evil")));
+    assert_eq!(watch.scans(&evil, 3).len(), 1);
+    let torn = World { task_list_closed: false, idr_whole: false, ..world() };
+    assert_eq!(watch.scan(&torn), [""; 0]);
+    assert_eq!(watch.scans(&evil, 3), [""; 0]);
+}
+
+#[test]
+fn a_new_process_waits_for_its_container_to_be_known() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 1);
+    watch.scan(&world());
+    // What was shipped in the container has no library; what the system has, is no program of the container's.
+    let mut inside = process(9, &file(20, "bin/web"));
+    inside.container_known = false;
+    assert_eq!(watch.scans(&world().with(inside.clone()), 2), [""; 0]);
+    let alerts = watch.scans(&world().with(inside), 8);
+    assert_eq!(alerts, ["9 elsewhere program /bin/web hashed"], "it is not waited for for ever");
+}
+
+#[test]
 fn a_library_is_told_of_once_for_each_process_however_often_it_is_mapped() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
@@ -316,6 +360,29 @@ fn a_library_is_told_of_once_for_each_process_however_often_it_is_mapped() {
     assert_eq!(watch.scans(&world().with(twice), 3), [""; 0]);
     assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
     assert_eq!(watch.scans(&world().with(library(bash, &x, 0x5000)), 3), [""; 0]);
+}
+
+#[test]
+fn a_library_that_was_written_over_is_looked_at_again_when_it_is_mapped_again() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 2);
+    let bash = process(9, &file(BASH, "bin/bash"));
+    let x = file(20, "lib/libc.so");
+    let loaded = library(bash.clone(), &x, 0x5000);
+    assert_eq!(watch.scans(&world().with(loaded.clone()), 3), [""; 0]);
+    assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
+    watch.files.hold(20, 9);
+    watch.files.changed.insert(20, 5);
+    let told = watch.scans(&world().with(loaded.clone()), 3);
+    assert_eq!(told, ["9 modified library /lib/libc.so hashed"]);
+    // Whatever becomes of it then.
+    assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
+    watch.files.changed.insert(20, 6);
+    assert_eq!(watch.scans(&world().with(loaded), 3), [""; 0]);
+    assert_eq!(watch.scans(&world().with(bash), 3), [""; 0]);
+    assert_eq!(watch.scans(&world(), 3), [""; 0]);
+    let usage = watch.attest.usage();
+    assert_eq!((usage.programs, usage.files, usage.open), (1, 1, 0));
 }
 
 #[test]
@@ -408,6 +475,69 @@ fn a_container_is_judged_by_its_image_and_its_first_process_by_the_entrypoint() 
     );
     let mut there = Watch::new();
     assert_eq!(there.scans(&world().with(other), 3), [""; 0], "its arguments may be rewritten");
+}
+
+/// A process in a container that should run `bash -i`, with other arguments.
+fn in_web(pid: u32, arguments: &[u8]) -> FakeProcess {
+    let mut web = process(pid, &file(BASH, "bin/bash"));
+    web.container = "web-1".into();
+    web.arguments = arguments.to_vec();
+    web.mount_namespace += 5;
+    web
+}
+
+#[test]
+fn arguments_are_those_of_the_first_look_however_late_the_content_is_known() {
+    let judged = |first: &[u8], later: &[u8]| {
+        let mut watch = Watch::new();
+        watch.scan(&world());
+        watch.files.known.remove(&BASH);
+        let first = in_web(9, first);
+        assert_eq!(watch.scans(&world().with(first.clone()), 2), [""; 0]);
+        // It has written over them by now, and something else of it is new.
+        let mut later = FakeProcess { arguments: later.to_vec(), ..first };
+        later.areas.push(FakeArea::anonymous(0x9000, 0xa000, R));
+        assert_eq!(watch.scans(&world().with(later.clone()), 2), [""; 0]);
+        watch.files.hold(BASH, 1);
+        watch.scans(&world().with(later), 9)
+    };
+    assert_eq!(judged(b"bash\0-i\0", b"bash: idle\0"), [""; 0]);
+    let told = judged(b"bash\0-c\0evil\0", b"bash\0-i\0");
+    assert_eq!(told, ["9 not the entrypoint program /bin/bash hashed"]);
+}
+
+#[test]
+fn what_ran_before_is_known_until_what_comes_next_is() {
+    let mut watch = Watch::new();
+    watch.scan(&world());
+    // A container's runtime, of the machine's own files, becomes something that is not the entrypoint.
+    let mut runtime = in_web(9, b"runc\0init\0");
+    let outside = FakeFile { kind: FileKind::Memfd, ..file(30, "runc") };
+    watch.files.hold(30, 1);
+    runtime.executable = Some(outside.clone());
+    runtime.areas = vec![FakeArea::of_file(0x1000, 0x2000, R | X, &outside)];
+    assert_eq!(watch.scans(&world().with(runtime.clone()), 3), [""; 0]);
+    let mut next = in_web(9, b"other\0-l\0");
+    next.exec_id = runtime.exec_id + 1;
+    next.in_exec = true;
+    assert_eq!(watch.scans(&world().with(next.clone()), 2), [""; 0]);
+    next.in_exec = false;
+    let told = watch.scans(&world().with(next), 3);
+    assert_eq!(told, ["9 not the entrypoint program /bin/bash hashed"]);
+}
+
+#[test]
+fn only_the_program_that_was_there_is_spared_and_again_when_it_is_said_anew_what_should_run() {
+    let mut watch = Watch::new();
+    let there = in_web(9, b"bash\0-c\0title\0");
+    assert_eq!(watch.scans(&world().with(there.clone()), 3), [""; 0]);
+    let began = watch.scans(&world().with(there.clone()).with(in_web(10, b"bash\0-i\0")), 3);
+    assert_eq!(began, [""; 0]);
+    // By now the other one has a title too.
+    let later = world().with(there).with(in_web(10, b"bash: idle\0"));
+    let images = Images::default();
+    watch.attest = Attest::new(&limits(), Arc::new(shipped()), images, 9);
+    assert_eq!(watch.scans(&later, 3), [""; 0]);
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub use change::{AreaBefore, Change, Changes, ConnectionChange, Limit, Opened, S
 pub use coverage::Births;
 use facts::HeapRule;
 pub use measure::{ConnectionThresholds, Exceeded};
-use process::Process;
+use process::{Process, ProcessKey};
 use strings::Strings;
 use table::{RowId, Table};
 
@@ -301,6 +301,12 @@ impl State {
             let life = &process.life;
             (life.announced && !life.ended && process.row() != NONE).then_some((id, process))
         })
+    }
+
+    /// A process that is tracked, although the last scan did not show it.
+    pub(crate) fn missed(&self, key: &ProcessKey) -> Option<&Process> {
+        let process = self.processes.get(self.processes.find(key)?)?;
+        (!process.life.ended && process.row() == NONE).then_some(process)
     }
 
     /// A process that is tracked.

@@ -54,6 +54,8 @@ pub struct Process {
     pub(super) life: Life,
     name: [u8; 16],
     self_exec_id: u32,
+    /// The same when it was first seen.
+    first_exec_id: u32,
     in_exec_since_ns: Option<i64>,
     executable: Name,
     executable_size: Option<u64>,
@@ -160,6 +162,7 @@ impl Process {
             life: Life::default(),
             name: task.comm,
             self_exec_id: task.self_exec_id,
+            first_exec_id: task.self_exec_id,
             in_exec_since_ns: None,
             executable: Name::default(),
             executable_size: None,
@@ -213,6 +216,16 @@ impl Process {
     /// Whether it was there when we came.
     pub(crate) fn was_there(&self) -> bool {
         self.life.existing
+    }
+
+    /// Whether what it runs was there when we came.
+    pub(crate) fn program_was_there(&self) -> bool {
+        self.life.existing && self.first_exec_id == self.self_exec_id
+    }
+
+    /// In how many scans it was seen before this one, up to a few.
+    pub(crate) fn scans_before(&self) -> u32 {
+        self.life.pending_scans.saturating_sub(1)
     }
 
     /// When it was forked, in nanoseconds since 1970.
@@ -317,6 +330,10 @@ impl Process {
             // Another program: nothing of the last one's may stand for what cannot be read of it.
             self.self_exec_id = task.self_exec_id;
             self.forget_program(strings);
+        }
+        // One that has ended while it was read may have given its memory to another, which was read in its place.
+        if !process.stable && self.executable.id.is_some() {
+            return;
         }
         let again = scan.wrapping_add(self.key.process_id).is_multiple_of(REFRESH_SCANS);
         self.refresh_executable(snapshot, process, again, strings, buffer);
@@ -482,7 +499,8 @@ pub(super) fn is_dead(task: &Task) -> bool {
 /// Whether a process's new program is not set up yet: exec raises `self_exec_id` (`begin_new_exec`,
 /// fs/exec.c) before it says where the arguments end (`create_elf_tables`, fs/binfmt_elf.c).
 fn is_inside_exec(snapshot: &Snapshot, process: &ProcessRow) -> bool {
-    snapshot.mms.at(process.mm).is_some_and(|mm| mm.arguments.end == 0)
+    // While it writes them there the end is where the beginning is.
+    snapshot.mms.at(process.mm).is_some_and(|mm| mm.arguments.is_empty())
 }
 
 /// The exec id of a process's parent: equal to its own as long as neither has called exec since the fork.

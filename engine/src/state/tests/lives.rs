@@ -1,7 +1,7 @@
 //! Processes and threads: born once, ended once, whatever the scans make of it.
 
 use super::watch::{Watch, limits};
-use super::world::{FakeProcess, FakeThread, World};
+use super::world::{FakeFile, FakeProcess, FakeThread, World};
 use crate::limits::Limits;
 use crate::state::{Change, Limit, Scene, Settings};
 
@@ -259,6 +259,29 @@ fn a_process_that_never_holds_still_is_told_of_in_the_end() {
     let with = world().with(restless);
     let told: Vec<_> = (0..10).flat_map(|_| watch.scan(&with)).collect();
     assert_eq!(told, ["+process 300 task300"]);
+}
+
+#[test]
+fn what_is_read_of_a_process_that_did_not_hold_still_names_nothing_anew() {
+    let named = |watch: &Watch| {
+        let (_, process) = watch.state.processes().find(|(_, it)| it.process_id() == 300).unwrap();
+        let facts = process.facts(&watch.state.strings);
+        [facts.executable, facts.command_line]
+            .map(|text| String::from_utf8_lossy(text.unwrap_or_default()).into_owned())
+    };
+    let mut watch = Watch::after(&world().with(FakeProcess::new(300)));
+    assert_eq!(named(&watch), ["/bash", "bash\0-i\0"]);
+    // Its memory has gone to another one meanwhile.
+    let mut torn = FakeProcess::new(300);
+    torn.stable = false;
+    torn.executable = Some(FakeFile::regular(0xffff_8881_0000_9000, 99, "other"));
+    torn.arguments = b"other\0".to_vec();
+    watch.scan(&world().with(torn.clone()));
+    assert_eq!(named(&watch), ["/bash", "bash\0-i\0"]);
+    // Another program's names are better than none, and those of the last one.
+    torn.exec_id += 1;
+    watch.scan(&world().with(torn));
+    assert_eq!(named(&watch), ["/other", "other\0"]);
 }
 
 #[test]

@@ -46,6 +46,8 @@ pub(crate) struct FakeFile {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FileKind {
     Regular,
+    /// In no directory.
+    Memfd,
     Socket,
     Pipe,
 }
@@ -117,6 +119,7 @@ pub(crate) struct FakeProcess {
     pub(crate) address: u64,
     pub(crate) name: String,
     pub(crate) exec_id: u32,
+    pub(crate) flags: u32,
     pub(crate) state: u32,
     pub(crate) exit_state: u32,
     pub(crate) on_cpu: bool,
@@ -124,6 +127,8 @@ pub(crate) struct FakeProcess {
     pub(crate) stable: bool,
     pub(crate) executable: Option<FakeFile>,
     pub(crate) arguments: Vec<u8>,
+    /// Where they begin.
+    pub(crate) arguments_at: u64,
     /// Whether it is inside exec, which says last where the arguments end.
     pub(crate) in_exec: bool,
     pub(crate) threads: Vec<FakeThread>,
@@ -155,6 +160,7 @@ impl FakeProcess {
             address: 0xffff_8880_0000_0000 + u64::from(pid) * 0x4000,
             name: format!("task{pid}"),
             exec_id: 2,
+            flags: 0,
             state: 1,
             exit_state: 0,
             on_cpu: false,
@@ -162,6 +168,7 @@ impl FakeProcess {
             stable: true,
             executable: Some(FakeFile::regular(0xffff_8881_0000_0000, 17, "bash")),
             arguments: b"bash\0-i\0".to_vec(),
+            arguments_at: ARGUMENTS,
             in_exec: false,
             threads: Vec::new(),
             files: Vec::new(),
@@ -351,6 +358,7 @@ impl Shown<'_> {
         }
         let (super_block, mode, floating) = match file.kind {
             FileKind::Regular => (0, 0o100_644, false),
+            FileKind::Memfd => (0, 0o100_777, true),
             FileKind::Socket => (1, 0o140_777, true),
             FileKind::Pipe => (2, 0o010_600, true),
         };
@@ -376,7 +384,7 @@ impl Shown<'_> {
         });
         let sock = |row: &ConnectionRow| file.sock != 0 && row.address.0 == file.sock;
         let connection = snapshot.connections.iter().position(sock);
-        let flags = if file.kind == FileKind::Regular { 0 } else { 2 };
+        let flags = if matches!(file.kind, FileKind::Socket | FileKind::Pipe) { 2 } else { 0 };
         let pushed = snapshot.files.push(FileRow {
             address: KernelVa(file.address),
             open: OpenFile { inode, flags, ..OpenFile::default() },
@@ -408,6 +416,7 @@ impl Shown<'_> {
             real_parent: parent.map_or(INIT_TASK, |&parent| KernelVa(parent)),
             start_boottime: process.start,
             self_exec_id: process.exec_id,
+            flags: process.flags,
             sum_exec_runtime: 1000,
             ..Task::default()
         };
@@ -533,7 +542,8 @@ impl Shown<'_> {
         }
         let snapshot = &mut *self.snapshot;
         let text = if process.in_exec { &[][..] } else { &process.arguments[..] };
-        let arguments_end = if process.in_exec { 0 } else { ARGUMENTS + text.len() as u64 };
+        let first = process.arguments_at;
+        let arguments = first..if process.in_exec { 0 } else { first + text.len() as u64 };
         let command_line = snapshot.bytes.extend(text).unwrap_or(0..0);
         let pushed = snapshot.mms.push(MmRow {
             address: KernelVa(process.mm),
@@ -541,7 +551,7 @@ impl Shown<'_> {
             exe_address: KernelVa(executable.map_or(0, |file| file.address)),
             heap: process.brk.0..process.brk.1,
             vmas: start..snapshot.vmas.len() as u32,
-            arguments: ARGUMENTS..arguments_end,
+            arguments,
             command_line,
             has_command_line: !process.in_exec,
             complete: process.mm_complete,
