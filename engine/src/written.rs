@@ -148,7 +148,7 @@ impl Written {
             self.refused += 1;
             return;
         }
-        let facts = process.facts(scene.strings);
+        let facts = process.facts_at_close(descriptor.close_on_exec, scene.strings);
         let name = match descriptor.name {
             Some(FileName::Text(text)) => self.strings.intern(text),
             _ => None,

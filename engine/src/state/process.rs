@@ -52,17 +52,14 @@ pub struct Process {
     /// Its index in the scan that is being taken in, or [`NONE`].
     pub(super) row: u32,
     pub(super) life: Life,
-    name: [u8; 16],
-    self_exec_id: u32,
-    /// The same when it was first seen.
+    runs: Program,
+    /// What it ran before, until a scan in which it held still has shown what exec closed.
+    ran_before: Option<Program>,
+    held_still: bool,
+    /// `self_exec_id` when it was first seen.
     first_exec_id: u32,
     in_exec_since_ns: Option<i64>,
-    executable: Name,
-    executable_size: Option<u64>,
-    executable_hashes: Option<Hashes>,
     directory: Name,
-    command_line: Option<StringId>,
-    command_line_cut: bool,
     container: Option<StringId>,
     container_key: Option<ContainerKey>,
     creation_time_ns: Option<i64>,
@@ -75,6 +72,31 @@ pub struct Process {
     pid_namespace: u32,
     mount_namespace: u32,
     network_namespace: u32,
+}
+
+/// What a process runs: exec makes all of it another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Program {
+    name: [u8; 16],
+    self_exec_id: u32,
+    executable: Name,
+    executable_size: Option<u64>,
+    executable_hashes: Option<Hashes>,
+    command_line: Option<StringId>,
+    command_line_cut: bool,
+}
+
+impl Program {
+    fn new(task: &Task) -> Self {
+        Self { name: task.comm, self_exec_id: task.self_exec_id, ..Self::default() }
+    }
+
+    /// Gives its names back.
+    fn release(&self, strings: &mut Strings) {
+        for id in [self.executable.id, self.command_line].into_iter().flatten() {
+            strings.release(id);
+        }
+    }
 }
 
 /// How far a process has come.
@@ -160,16 +182,12 @@ impl Process {
             first_seen_ns: now_ns,
             row: NONE,
             life: Life::default(),
-            name: task.comm,
-            self_exec_id: task.self_exec_id,
+            runs: Program::new(task),
+            ran_before: None,
+            held_still: false,
             first_exec_id: task.self_exec_id,
             in_exec_since_ns: None,
-            executable: Name::default(),
-            executable_size: None,
-            executable_hashes: None,
             directory: Name::default(),
-            command_line: None,
-            command_line_cut: false,
             container: None,
             container_key: None,
             creation_time_ns: None,
@@ -192,7 +210,7 @@ impl Process {
 
     /// How often its line of descent called exec.
     pub fn self_exec_id(&self) -> u32 {
-        self.self_exec_id
+        self.runs.self_exec_id
     }
 
     /// Since when scans show it inside exec, in nanoseconds since 1970, if they do: its memory is that of the next program,
@@ -220,7 +238,7 @@ impl Process {
 
     /// Whether what it runs was there when we came.
     pub(crate) fn program_was_there(&self) -> bool {
-        self.life.existing && self.first_exec_id == self.self_exec_id
+        self.life.existing && self.first_exec_id == self.runs.self_exec_id
     }
 
     /// In how many scans it was seen before this one, up to a few.
@@ -235,7 +253,7 @@ impl Process {
 
     /// `comm`
     pub fn name(&self) -> &[u8] {
-        c_string(&self.name)
+        c_string(&self.runs.name)
     }
 
     /// `EXIT_*` of its first thread.
@@ -255,17 +273,31 @@ impl Process {
 
     /// All that is known of it.
     pub fn facts<'a>(&'a self, strings: &'a Strings) -> ProcessFacts<'a> {
+        self.facts_of(&self.runs, strings)
+    }
+
+    /// The same as it was when it closed a descriptor: those that close on exec were the last program's.
+    pub fn facts_at_close<'a>(
+        &'a self,
+        close_on_exec: bool,
+        strings: &'a Strings,
+    ) -> ProcessFacts<'a> {
+        let before = self.ran_before.as_ref().filter(|_| close_on_exec);
+        self.facts_of(before.unwrap_or(&self.runs), strings)
+    }
+
+    fn facts_of<'a>(&'a self, runs: &'a Program, strings: &'a Strings) -> ProcessFacts<'a> {
         let text = |id: Option<StringId>| id.map(|id| strings.get(id));
         ProcessFacts {
-            name: self.name(),
+            name: c_string(&runs.name),
             process_id: self.key.process_id,
-            self_exec_id: Some(self.self_exec_id),
-            executable: text(self.executable.id),
-            executable_size: self.executable_size,
-            executable_hashes: self.executable_hashes,
+            self_exec_id: Some(runs.self_exec_id),
+            executable: text(runs.executable.id),
+            executable_size: runs.executable_size,
+            executable_hashes: runs.executable_hashes,
             directory: text(self.directory.id),
-            command_line: text(self.command_line),
-            command_line_cut: self.command_line_cut,
+            command_line: text(runs.command_line),
+            command_line_cut: runs.command_line_cut,
             creation_time_ns: self.creation_time_ns,
             parent_process_id: self.parent,
             ids: self.ids,
@@ -293,7 +325,10 @@ impl Process {
         let Some(leader) = snapshot.leader(process) else { return };
         let task = &leader.task;
         self.address = task.address;
-        self.name = task.comm;
+        let held_still = core::mem::replace(&mut self.held_still, process.stable);
+        if let Some(before) = self.ran_before.take_if(|_| held_still) {
+            before.release(strings);
+        }
         self.state = task.state;
         self.exit_state = task.exit_state;
         self.on_cpu = task.on_cpu;
@@ -326,13 +361,18 @@ impl Process {
         if self.creation_time_ns.is_none() {
             self.creation_time_ns = facts::creation_time_ns(snapshot, leader);
         }
-        if self.self_exec_id != task.self_exec_id {
+        if self.runs.self_exec_id != task.self_exec_id {
             // Another program: nothing of the last one's may stand for what cannot be read of it.
-            self.self_exec_id = task.self_exec_id;
-            self.forget_program(strings);
+            let before = core::mem::replace(&mut self.runs, Program::new(task));
+            if let Some(older) = self.ran_before.replace(before) {
+                older.release(strings);
+            }
         }
-        // One that has ended while it was read may have given its memory to another, which was read in its place.
-        if !process.stable && self.executable.id.is_some() {
+        self.runs.name = task.comm;
+        // One that has ended while it was read may have given its memory to another, which was read in its place; and
+        // inside exec it is the next program's.
+        let is_its_own = process.stable && !is_inside_exec(snapshot, process);
+        if !is_its_own && self.runs.executable.id.is_some() {
             return;
         }
         let again = scan.wrapping_add(self.key.process_id).is_multiple_of(REFRESH_SCANS);
@@ -358,18 +398,18 @@ impl Process {
         let mm = snapshot.mms.at(process.mm);
         let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return };
         if let Some(inode) = snapshot.inodes.at(file.inode) {
-            self.executable_size = Some(inode.attributes.size);
+            self.runs.executable_size = Some(inode.attributes.size);
         }
         if let Some(place) = Place::of(snapshot, file.path)
-            && (place != self.executable.place || again)
+            && (place != self.runs.executable.place || again)
             && write_file_name(snapshot, file, buffer).is_some()
         {
-            set_text(strings, &mut self.executable.id, buffer.text());
-            if place != self.executable.place {
+            set_text(strings, &mut self.runs.executable.id, buffer.text());
+            if place != self.runs.executable.place {
                 // Another file without an exec, by `PR_SET_MM_EXE_FILE`; or the same one, which is known soon again.
-                self.executable_hashes = None;
+                self.runs.executable_hashes = None;
             }
-            self.executable.place = place;
+            self.runs.executable.place = place;
         }
     }
 
@@ -386,10 +426,12 @@ impl Process {
         process: &ProcessRow,
         files: &mut dyn Knower,
     ) {
-        if self.executable_hashes.is_none()
+        if self.runs.executable_hashes.is_none()
+            && process.stable
+            && self.in_exec_since_ns.is_none()
             && let Some(file) = facts::executable_of(snapshot, process)
         {
-            self.executable_hashes = files.ask(&file).and_then(|known| known.hashes());
+            self.runs.executable_hashes = files.ask(&file).and_then(|known| known.hashes());
         }
     }
 
@@ -402,23 +444,18 @@ impl Process {
         let Some(mm) = snapshot.mms.at(process.mm) else { return };
         let Some(text) = facts::command_line(snapshot, mm) else { return };
         let kept = text.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(text);
-        set_text(strings, &mut self.command_line, kept);
-        self.command_line_cut = mm.command_line_cut || kept.len() < text.len();
-    }
-
-    fn forget_program(&mut self, strings: &mut Strings) {
-        for id in [self.executable.id.take(), self.command_line.take()].into_iter().flatten() {
-            strings.release(id);
-        }
-        self.executable = Name::default();
-        self.executable_size = None;
-        self.executable_hashes = None;
-        self.command_line_cut = false;
+        set_text(strings, &mut self.runs.command_line, kept);
+        self.runs.command_line_cut = mm.command_line_cut || kept.len() < text.len();
     }
 
     /// Gives its names back.
     pub(super) fn release(&mut self, strings: &mut Strings) {
-        self.forget_program(strings);
+        self.runs.release(strings);
+        if let Some(before) = self.ran_before.take() {
+            before.release(strings);
+        }
+        let Program { name, self_exec_id, .. } = self.runs;
+        self.runs = Program { name, self_exec_id, ..Program::default() };
         for id in [self.directory.id.take(), self.container.take()].into_iter().flatten() {
             strings.release(id);
         }

@@ -285,6 +285,33 @@ fn what_is_read_of_a_process_that_did_not_hold_still_names_nothing_anew() {
 }
 
 #[test]
+fn what_exec_closes_was_the_last_programs() {
+    let closed_by = |watch: &Watch, on_exec| {
+        let (_, process) = watch.state.processes().find(|(_, it)| it.process_id() == 300).unwrap();
+        let facts = process.facts_at_close(on_exec, &watch.state.strings);
+        let executable = String::from_utf8_lossy(facts.executable.unwrap_or_default()).into_owned();
+        (executable, facts.self_exec_id.unwrap())
+    };
+    let (bash, other) = (("/bash".to_owned(), 2), ("/other".to_owned(), 3));
+    let mut watch = Watch::after(&world().with(FakeProcess::new(300)));
+    let mut next = FakeProcess::new(300);
+    next.executable = Some(FakeFile::regular(0xffff_8881_0000_9000, 99, "other"));
+    next.in_exec = true;
+    // Its memory is the next program's, and the rest the last one's.
+    watch.scan(&world().with(next.clone()));
+    assert_eq!(closed_by(&watch, false), bash);
+    // It is not compared with what it had before until it holds still.
+    (next.in_exec, next.stable, next.exec_id) = (false, false, 3);
+    watch.scan(&world().with(next.clone()));
+    next.stable = true;
+    watch.scan(&world().with(next.clone()));
+    assert_eq!((closed_by(&watch, true), closed_by(&watch, false)), (bash, other.clone()));
+    // What closes from then on was its own.
+    watch.scan(&world().with(next));
+    assert_eq!((closed_by(&watch, true), closed_by(&watch, false)), (other.clone(), other));
+}
+
+#[test]
 fn a_number_that_is_given_out_again_is_another_process() {
     let mut watch = Watch::after(&world());
     let mut other = world();
