@@ -34,6 +34,8 @@ pub(super) struct Surroundings<'a, S> {
     pub(super) start: u64,
     /// What of it has changed.
     pub(super) part: Range<u64>,
+    /// Whether it was told of in whom its process was forked from.
+    pub(super) was_told_before_fork: bool,
     pub(super) programs: &'a mut Programs,
     pub(super) source: &'a mut S,
     pub(super) kernel: &'a Kernel,
@@ -72,6 +74,9 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
     }
 
     fn is_inherited(&mut self) -> bool {
+        if self.was_told_before_fork {
+            return true;
+        }
         let Some(parent) = self.parent() else { return false };
         let areas = self.snapshot.vmas.range(&parent.vmas);
         let behind = areas.partition_point(|row| row.vma.start <= self.start);

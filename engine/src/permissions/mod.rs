@@ -20,7 +20,9 @@ pub mod rule;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_decoders::kernel::vm_area_struct::{
     VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE,
 };
@@ -62,10 +64,14 @@ pub struct Judged<'a> {
 }
 
 /// How much was told of one program.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Told {
     key: ProcessKey,
     self_exec_id: u32,
+    /// Where in its memory its arguments begin: at another address after each exec, and at the same after a fork.
+    arguments: u64,
+    /// Where that began which can be executed.
+    starts: ArrayVec<u64, { FINDINGS_MAX as usize }>,
     added: u8,
     removed: u8,
 }
@@ -76,6 +82,13 @@ impl Told {
             Direction::Added => self.added,
             Direction::Removed => self.removed,
         }
+    }
+
+    /// Whether it was told of an area before a process was forked that has it, too.
+    fn has(&self, process: &Process, arguments: u64, area: &AreaFacts<'_>) -> bool {
+        self.key != process.key
+            && (self.self_exec_id, self.arguments) == (process.self_exec_id(), arguments)
+            && self.starts.iter().any(|start| (area.start..area.end).contains(start))
     }
 }
 
@@ -158,13 +171,21 @@ impl Permissions {
         let seen = Seen { is_known: told.is_some(), ..seen };
         let part = before.map_or(area.start..area.end, |before| before.start..before.end);
         let row = scene.snapshot.processes.at(process.row());
+        let mm = row.and_then(|row| scene.snapshot.mms.at(row.mm));
+        let arguments = mm.map_or(0, |mm| mm.arguments.start);
+        let was_told_before_fork = before.is_none()
+            && row.and_then(|row| scene.snapshot.leader(row)).is_some_and(|leader| {
+                let is_fork = leader.task.flags & PF_FORKNOEXEC != 0;
+                is_fork && self.told.iter().any(|told| told.has(process, arguments, &area))
+            });
         let mut left = steps;
         let mut around = Surroundings {
             snapshot: scene.snapshot,
             parent_pid: row.map_or(0, |row| row.parent_pid),
-            mm: row.and_then(|row| scene.snapshot.mms.at(row.mm)),
+            mm,
             start: area.start,
             part,
+            was_told_before_fork,
             programs: &mut self.programs,
             source,
             kernel,
@@ -174,7 +195,7 @@ impl Permissions {
         self.steps_left = self.steps_left.saturating_sub(steps - left);
         self.of_process = Some((process.key, left));
         let is_last = matches!(verdict, Verdict::Told(_))
-            && self.count(process, seen.direction) == FINDINGS_MAX;
+            && self.count(process, arguments, &seen, area.start) == FINDINGS_MAX;
         let (direction, backing) = (seen.direction, seen.backing);
         Some(Judged { process, area, before, direction, backing, verdict, is_last })
     }
@@ -187,10 +208,11 @@ impl Permissions {
     }
 
     /// Counts a finding of a program, and says how many there were.
-    fn count(&mut self, process: &Process, direction: Direction) -> u8 {
+    fn count(&mut self, process: &Process, arguments: u64, seen: &Seen, start: u64) -> u8 {
         let (key, self_exec_id) = (process.key, process.self_exec_id());
         let at = self.told_of(process).unwrap_or_else(|| {
-            let new = Told { key, self_exec_id, added: 0, removed: 0 };
+            let starts = ArrayVec::new();
+            let new = Told { key, self_exec_id, arguments, starts, added: 0, removed: 0 };
             if self.told.len() < self.told.capacity() {
                 self.told.push(new);
                 return self.told.len() - 1;
@@ -201,8 +223,11 @@ impl Permissions {
             at
         });
         let told = &mut self.told[at];
-        let count = match direction {
-            Direction::Added => &mut told.added,
+        let count = match seen.direction {
+            Direction::Added => {
+                let _ = told.starts.try_push(start);
+                &mut told.added
+            }
             Direction::Removed => &mut told.removed,
         };
         *count = count.saturating_add(1);

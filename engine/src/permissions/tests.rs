@@ -3,6 +3,7 @@
 
 use core::ops::Range;
 
+use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_decoders::kernel::vm_area_struct::VM_NORESERVE;
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 
@@ -307,6 +308,33 @@ fn a_fork_takes_over_what_was_told_of() {
         told,
         [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
     );
+}
+
+#[test]
+fn a_fork_whose_parent_has_ended_takes_over_what_was_told_of() {
+    let code = |start| memory(start, start + 0x1000, R | X).written(start);
+    let process = |pid, parent, areas: &[FakeArea]| {
+        let mut process = FakeProcess::new(pid);
+        process.parent = parent;
+        process.flags = PF_FORKNOEXEC;
+        process.areas = areas.to_vec();
+        process
+    };
+    let mut watch = Watch::after(&World::default());
+    let told = watch.scan(&World::default().with(process(200, 1, &[code(0x20_0000)])));
+    assert_eq!(told, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
+    // It has left a daemon behind, which has made more of that since.
+    let daemon = process(300, 1, &[code(0x20_0000), code(0x40_0000)]);
+    let inherited = Verdict::Quiet(Why::Inherited);
+    assert_eq!(
+        watch.scan(&World::default().with(daemon)),
+        [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
+    );
+    // Another run of the same program.
+    let mut other = process(400, 1, &[code(0x20_0000)]);
+    other.arguments_at += 0x1000;
+    let told = watch.scan(&World::default().with(other));
+    assert_eq!(told, [(400, 0x20_0000, 0x20_1000, WRITTEN)]);
 }
 
 #[test]
