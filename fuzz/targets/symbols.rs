@@ -30,14 +30,21 @@ fuzz_target!(|data: &[u8]| {
     let mut files = FileReader::new();
     let kernel = machine.kernel.clone();
     let from = (&mut machine, &kernel);
-    let _ = FileBytes::read_with(&mut files, from, (&snapshot, 0), |file| {
-        let Some(symbols) = Symbols::read(file)? else { return Ok(()) };
-        for name in ["history_list", "enable_history_list"] {
-            if let Some(address) = symbols.find(file, name)? {
-                symbols.bytes(file, address, 64)?;
+    let mut is_open = false;
+    let mut is_read = false;
+    let read = FileBytes::read_with(&mut files, from, (&snapshot, 0), |file| {
+        is_open = true;
+        if let Some(symbols) = Symbols::read(file)? {
+            for name in ["history_list", "enable_history_list"] {
+                if let Some(address) = symbols.find(file, name)? {
+                    symbols.bytes(file, address, 64)?;
+                }
             }
         }
+        is_read = true;
         Ok(())
     });
+    assert!(is_open, "all of the file is there");
+    assert_eq!(read.is_ok(), is_read, "nothing changes");
     assert!(files.take_reads() < READS_MAX);
 });

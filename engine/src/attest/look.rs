@@ -1,6 +1,5 @@
 //! Looking at a process: which files it runs, and what applies to them.
 
-use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
 use super::arguments::{arguments, base_name};
@@ -157,6 +156,7 @@ impl Attest {
             kept: KeptProcess::default(),
             line: None,
             arguments: mm.arguments.start,
+            relative: None,
             executable: None,
             before,
             parent,
@@ -172,7 +172,10 @@ impl Attest {
         };
         let id = self.programs.insert(program, self.scan);
         match id {
-            Some(id) => self.keep(scene, process, id),
+            Some(id) => {
+                self.keep(scene, process, id);
+                self.find_relative(snapshot, row, id);
+            }
             None => self.refused += 1,
         }
         id
@@ -198,7 +201,7 @@ impl Attest {
     }
 
     /// The program of a process of the scan.
-    fn program_of(&self, snapshot: &Snapshot, row: &ProcessRow) -> Option<&Program> {
+    pub(super) fn program_of(&self, snapshot: &Snapshot, row: &ProcessRow) -> Option<&Program> {
         let task = &snapshot.leader(row)?.task;
         let key = ProgramKey { process: ProcessKey::of(task), exec: task.self_exec_id };
         self.programs.get(self.programs.find(&key)?)
@@ -331,13 +334,17 @@ impl Attest {
                 return;
             }
         }
-        let is_inherited = known.is_none() && self.is_inherited(snapshot, row, owner, &identity);
+        let inherited = match known {
+            None => self.inherited(snapshot, row, owner, &identity),
+            Some(_) => None,
+        };
+        let is_inherited = inherited.is_some();
         if !is_inherited && self.waiting.len() == self.waiting.capacity() {
             self.refused += 1;
             return;
         }
-        let item =
-            Item { key, next: owner.first_item, is_open: !is_inherited, is_told: false, version };
+        let (again, is_told) = (known.is_some(), inherited == Some(true));
+        let item = Item { key, next: owner.first_item, is_open: !is_inherited, is_told, version };
         let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
         if let Some((id, _)) = known {
             if let Some(known) = self.items.get_mut(id) {
@@ -366,6 +373,7 @@ impl Attest {
             is_deleted: named.is_some_and(|named| named.deleted),
             is_memfd,
             is_main_executable: ran.is_main_executable,
+            again,
             by_system,
             since_ns: scene.now_ns,
             since_scan: self.scan,
@@ -389,34 +397,6 @@ impl Attest {
             waiting.identity = *identity;
             waiting.due = self.scan;
         }
-    }
-
-    /// Whether a program has a file from whom it was forked from: it was looked at there. That one may have ended since, as
-    /// those do that leave a daemon behind.
-    fn is_inherited(
-        &self,
-        snapshot: &Snapshot,
-        row: &ProcessRow,
-        program: &Program,
-        file: &FileIdentity,
-    ) -> bool {
-        let has_it = |parent: &Program| {
-            let key = ItemKey { serial: parent.serial, inode: file.inode, number: file.number };
-            parent.key.exec == program.key.exec
-                && parent.is_inside == program.is_inside
-                && self.items.find(&key).is_some()
-        };
-        let parent = snapshot.process_by_pid(row.parent_pid);
-        if parent.and_then(|parent| self.program_of(snapshot, parent)).is_some_and(has_it) {
-            return true;
-        }
-        let is_fork = snapshot.leader(row).is_some_and(|it| it.task.flags & PF_FORKNOEXEC != 0);
-        is_fork
-            && self.programs.ids().filter_map(|id| self.programs.get(id)).any(|other| {
-                other.arguments == program.arguments
-                    && other.key.process.start_boottime < program.key.process.start_boottime
-                    && has_it(other)
-            })
     }
 }
 

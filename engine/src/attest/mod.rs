@@ -20,6 +20,7 @@
 //! (`policy`). Start reading at [`Attest::update`].
 
 pub mod arguments;
+mod forks;
 mod look;
 mod program;
 pub mod shipped;
@@ -50,6 +51,8 @@ pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
 const HASHES_NS: i64 = 2_000_000_000;
 /// How long a process that has ended is kept because something is not known of it.
 const ENDED_NS: i64 = 60_000_000_000;
+/// Most searches for relatives in one scan.
+const SEARCHES_MAX: u32 = 64;
 /// The number of the first scan.
 const FIRST_SCAN: u32 = 1;
 /// The longest that an open pair rests before it is looked at again, in scans.
@@ -148,6 +151,8 @@ pub struct Attest {
     other_buffer: PathBuffer,
     scan: u32,
     serial: u32,
+    /// How many times relatives may still be searched for in this scan.
+    searches_left: u32,
     refused: u64,
 }
 
@@ -173,6 +178,7 @@ impl Attest {
             other_buffer: PathBuffer::default(),
             scan: 0,
             serial: 0,
+            searches_left: 0,
             refused: 0,
         }
     }
@@ -210,6 +216,7 @@ impl Attest {
             return;
         }
         self.scan = self.scan.wrapping_add(1);
+        self.searches_left = SEARCHES_MAX;
         for (id, process) in state.processes() {
             self.look_at(scene, state, id, process);
         }
@@ -301,6 +308,10 @@ impl Attest {
                 if waiting.by_system && waiting.is_memfd && program.is_inside =>
             {
                 // A container's runtime, on its way in.
+                (None, true)
+            }
+            // It was where it belonged: what renames a file changes its time, too.
+            Verdict::Alert(Finding { wrong: Wrong::Elsewhere { .. }, .. }) if waiting.again => {
                 (None, true)
             }
             Verdict::Alert(finding) => (Some(finding), true),

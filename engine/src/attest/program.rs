@@ -56,6 +56,8 @@ pub(super) struct Program {
     pub(super) line: Option<StringId>,
     /// Where in its memory they begin: at another address after each exec, and at the same after a fork.
     pub(super) arguments: u64,
+    /// The serial of whom it comes from by forks, if its parent is not known to be that.
+    pub(super) relative: Option<u32>,
     /// The file that it executes.
     pub(super) executable: Option<FileIdentity>,
     /// What ran in the same process before.
@@ -164,6 +166,8 @@ pub(super) struct Waiting {
     pub(super) is_deleted: bool,
     pub(super) is_memfd: bool,
     pub(super) is_main_executable: bool,
+    /// Whether it was decided about before, and has changed since.
+    pub(super) again: bool,
     /// Whether what applies outside of containers applies, although its process is in one.
     pub(super) by_system: bool,
     pub(super) since_ns: i64,

@@ -323,6 +323,41 @@ fn a_fork_whose_parent_has_ended_goes_on_as_what_that_was() {
 }
 
 #[test]
+fn what_a_fork_takes_over_is_what_was_looked_at() {
+    let mut watch = Watch::new();
+    watch.files.hold(20, 9);
+    watch.files.hold(30, 2);
+    let evil = library(process(9, &file(20, "tmp/evil")), &file(30, "lib/libc.so"), 0x5000);
+    let alone = world().with(evil);
+    assert_eq!(watch.scans(&alone, 3), ["9 foreign program /tmp/evil hashed"]);
+    let mut child = library(process(10, &file(20, "tmp/evil")), &file(30, "lib/libc.so"), 0x5000);
+    (child.parent, child.flags) = (9, PF_FORKNOEXEC);
+    let forked = alone.clone().with(child.clone());
+    assert_eq!(watch.scans(&forked, 3), [""; 0]);
+    // What was told of stays so when it is unlinked, which changes its time.
+    watch.files.changed.insert(20, 5);
+    let heap = FakeArea::anonymous(0x9000, 0xa000, R);
+    assert_eq!(watch.scans(&alone.clone().with(child.clone().with_area(heap)), 3), [""; 0]);
+    // What was written over before the fork was not looked at as that.
+    watch.files.hold(30, 9);
+    watch.files.changed.insert(30, 5);
+    (child.pid, child.start, child.address) = (11, 11_000_000, 0xffff_8880_0000_b000);
+    let told = watch.scans(&alone.with(child), 3);
+    assert_eq!(told, ["11 modified library /lib/libc.so hashed"]);
+}
+
+#[test]
+fn a_running_program_may_be_renamed() {
+    let mut watch = Watch::new();
+    let bash = process(9, &file(BASH, "bin/bash"));
+    assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
+    watch.files.changed.insert(BASH, 5);
+    let mut renamed = process(9, &FakeFile { name: "bin/bash.old".into(), ..file(BASH, "") });
+    renamed.areas.push(FakeArea::anonymous(0x9000, 0xa000, R));
+    assert_eq!(watch.scans(&world().with(renamed), 3), [""; 0]);
+}
+
+#[test]
 fn a_process_that_a_scan_misses_is_not_told_of_again() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);

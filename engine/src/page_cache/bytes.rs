@@ -54,7 +54,7 @@ impl FileReader {
     }
 
     /// Begins to read a file of the scan, by its index; `false` where it has no pages that could be found.
-    fn begin<S: MemorySource>(
+    pub fn begin<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
@@ -76,7 +76,7 @@ impl FileReader {
     }
 
     /// Reads `length` bytes at an offset; `None` where not all of them are in memory.
-    fn read<S: MemorySource>(
+    pub fn read<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
@@ -103,7 +103,7 @@ impl FileReader {
     }
 
     /// Whether all that was read of the file is where it was: a page may have been given away before it was read.
-    fn holds<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) -> bool {
+    pub fn holds<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) -> bool {
         let Self { reader, finder, file, pages, .. } = self;
         self.reads += 1 + pages.len() as u32;
         reader.forget_translations();

@@ -41,6 +41,8 @@ use rule::{Backing, Direction, Seen, Verdict, judge};
 const FINDINGS_MAX: u8 = 8;
 /// Most areas that are looked at around changes in one scan, about: of one process, and of all.
 const STEPS_MAX: (u32, u32) = (1 << 18, 1 << 20);
+/// What a process has from its parent is there in its first scans.
+const FORK_SCANS: u32 = 4;
 /// For how many programs that is counted.
 const PROGRAMS: usize = 1024;
 
@@ -70,6 +72,8 @@ struct Told {
     self_exec_id: u32,
     /// Where in its memory its arguments begin: at another address after each exec, and at the same after a fork.
     arguments: u64,
+    /// When it was told of first, in nanoseconds since 1970.
+    since_ns: i64,
     /// Where that began which can be executed.
     starts: ArrayVec<u64, { FINDINGS_MAX as usize }>,
     added: u8,
@@ -84,9 +88,10 @@ impl Told {
         }
     }
 
-    /// Whether it was told of an area before a process was forked that has it, too.
+    /// Whether it was told of an area before a process was seen that comes from it by forks and has that, too.
     fn has(&self, process: &Process, arguments: u64, area: &AreaFacts<'_>) -> bool {
         self.key != process.key
+            && self.since_ns <= process.first_seen_ns
             && (self.self_exec_id, self.arguments) == (process.self_exec_id(), arguments)
             && self.starts.iter().any(|start| (area.start..area.end).contains(start))
     }
@@ -174,6 +179,7 @@ impl Permissions {
         let mm = row.and_then(|row| scene.snapshot.mms.at(row.mm));
         let arguments = mm.map_or(0, |mm| mm.arguments.start);
         let was_told_before_fork = before.is_none()
+            && process.scans_before() <= FORK_SCANS
             && row.and_then(|row| scene.snapshot.leader(row)).is_some_and(|leader| {
                 let is_fork = leader.task.flags & PF_FORKNOEXEC != 0;
                 is_fork && self.told.iter().any(|told| told.has(process, arguments, &area))
@@ -195,7 +201,7 @@ impl Permissions {
         self.steps_left = self.steps_left.saturating_sub(steps - left);
         self.of_process = Some((process.key, left));
         let is_last = matches!(verdict, Verdict::Told(_))
-            && self.count(process, arguments, &seen, area.start) == FINDINGS_MAX;
+            && self.count(process, arguments, (&seen, area.start), scene.now_ns) == FINDINGS_MAX;
         let (direction, backing) = (seen.direction, seen.backing);
         Some(Judged { process, area, before, direction, backing, verdict, is_last })
     }
@@ -208,11 +214,17 @@ impl Permissions {
     }
 
     /// Counts a finding of a program, and says how many there were.
-    fn count(&mut self, process: &Process, arguments: u64, seen: &Seen, start: u64) -> u8 {
+    fn count(
+        &mut self,
+        process: &Process,
+        arguments: u64,
+        (seen, start): (&Seen, u64),
+        since_ns: i64,
+    ) -> u8 {
         let (key, self_exec_id) = (process.key, process.self_exec_id());
         let at = self.told_of(process).unwrap_or_else(|| {
             let starts = ArrayVec::new();
-            let new = Told { key, self_exec_id, arguments, starts, added: 0, removed: 0 };
+            let new = Told { key, self_exec_id, arguments, since_ns, starts, added: 0, removed: 0 };
             if self.told.len() < self.told.capacity() {
                 self.told.push(new);
                 return self.told.len() - 1;

@@ -330,6 +330,18 @@ fn a_fork_whose_parent_has_ended_takes_over_what_was_told_of() {
         watch.scan(&World::default().with(daemon)),
         [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
     );
+    // One that was there before that was told of has made it itself.
+    let mut watch =
+        Watch::after(&World::default().with(process(200, 1, &[])).with(process(201, 1, &[])));
+    let both = World::default().with(process(200, 1, &[code(0x20_0000)]));
+    assert_eq!(
+        watch.scan(&both.clone().with(process(201, 1, &[]))),
+        [(200, 0x20_0000, 0x20_1000, WRITTEN)]
+    );
+    assert_eq!(
+        watch.scan(&both.with(process(201, 1, &[code(0x20_0000)]))),
+        [(201, 0x20_0000, 0x20_1000, WRITTEN)]
+    );
     // Another run of the same program.
     let mut other = process(400, 1, &[code(0x20_0000)]);
     other.arguments_at += 0x1000;

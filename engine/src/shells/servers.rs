@@ -65,14 +65,19 @@ fn is_applet(snapshot: &Snapshot, process: &ProcessRow) -> bool {
     APPLETS.contains(&first) || BOXES.contains(&first) && APPLETS.contains(&next())
 }
 
-/// Whether a process is a server that the user names by its path.
+/// Whether a process is a server that the user names by its path, where the machine's first process sees the same paths:
+/// elsewhere anybody may be root, or mount one file over another.
 pub(super) fn is_named(
     named: &[Glob],
     snapshot: &Snapshot,
     process: &ProcessRow,
     buffer: &mut PathBuffer,
 ) -> bool {
-    let path = if named.is_empty() { None } else { path_of_roots(snapshot, process, buffer) };
+    let first = snapshot.init().map_or(0, |first| first.mount_namespace);
+    if named.is_empty() || first == 0 || process.mount_namespace != first {
+        return false;
+    }
+    let path = path_of_roots(snapshot, process, buffer);
     path.is_some_and(|path| named.iter().any(|glob| glob.matches(path)))
 }
 

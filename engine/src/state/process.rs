@@ -325,10 +325,8 @@ impl Process {
         let Some(leader) = snapshot.leader(process) else { return };
         let task = &leader.task;
         self.address = task.address;
-        let held_still = core::mem::replace(&mut self.held_still, process.stable);
-        if let Some(before) = self.ran_before.take_if(|_| held_still) {
-            before.release(strings);
-        }
+        self.forget_before(strings);
+        self.held_still = process.stable;
         self.state = task.state;
         self.exit_state = task.exit_state;
         self.on_cpu = task.on_cpu;
@@ -448,6 +446,14 @@ impl Process {
         self.runs.command_line_cut = mm.command_line_cut || kept.len() < text.len();
     }
 
+    /// Forgets what it ran before, if what exec closed was told of.
+    pub(super) fn forget_before(&mut self, strings: &mut Strings) {
+        let held_still = self.held_still;
+        if let Some(before) = self.ran_before.take_if(|_| held_still) {
+            before.release(strings);
+        }
+    }
+
     /// Gives its names back.
     pub(super) fn release(&mut self, strings: &mut Strings) {
         self.runs.release(strings);
@@ -536,8 +542,9 @@ pub(super) fn is_dead(task: &Task) -> bool {
 /// Whether a process's new program is not set up yet: exec raises `self_exec_id` (`begin_new_exec`,
 /// fs/exec.c) before it says where the arguments end (`create_elf_tables`, fs/binfmt_elf.c).
 fn is_inside_exec(snapshot: &Snapshot, process: &ProcessRow) -> bool {
-    // While it writes them there the end is where the beginning is.
-    snapshot.mms.at(process.mm).is_some_and(|mm| mm.arguments.is_empty())
+    // No process can say of itself that they end at 0 (`prctl_set_mm_map`, kernel/sys.c, refuses what is below
+    // `mmap_min_addr`), as it could that they are empty.
+    snapshot.mms.at(process.mm).is_some_and(|mm| mm.arguments.end == 0)
 }
 
 /// The exec id of a process's parent: equal to its own as long as neither has called exec since the fork.

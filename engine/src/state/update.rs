@@ -176,6 +176,7 @@ impl State {
     /// Tells of a process's end and gives back all that it had.
     fn end(&mut self, id: RowId, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         let Some(row) = self.processes.get_mut(id) else { return };
+        row.forget_before(&mut self.strings);
         row.life.ended = true;
         let unannounced = !core::mem::replace(&mut row.life.announced, true);
         let row = &*row;

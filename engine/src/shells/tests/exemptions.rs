@@ -50,6 +50,12 @@ fn a_server_of_logins_that_the_user_names_is_quiet_whoever_began_the_connection(
     assert_eq!(named(&["/sbin/sshd"], &agent), [""; 0]);
     assert_eq!(named(&["/opt/other", "/s*/sshd"], &agent), [""; 0]);
     assert_eq!(named(&["/usr/sbin/sshd", "/sbin/ssh"], &agent).len(), 1, "another path");
+    // Within a container anybody may call anything so.
+    let mut inside = session("sshd");
+    for process in inside.world.processes.iter_mut().skip(1) {
+        process.mount_namespace += 5;
+    }
+    assert_eq!(named(&["/sbin/sshd"], &inside).len(), 1);
     // A shell does not become a server by its name.
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);

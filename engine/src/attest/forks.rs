@@ -1,0 +1,61 @@
+//! What a program has from whom it was forked from: it was looked at there.
+
+use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
+
+use super::Attest;
+use super::program::{ItemKey, Program, Version};
+use crate::page_cache::FileIdentity;
+use crate::state::table::RowId;
+use crate::walk::{ProcessRow, Snapshot};
+
+impl Attest {
+    /// Whether a program has a file from whom it was forked from, as that one had it: it was looked at there. If so, says
+    /// whether it was told of.
+    pub(super) fn inherited(
+        &self,
+        snapshot: &Snapshot,
+        row: &ProcessRow,
+        program: &Program,
+        file: &FileIdentity,
+    ) -> Option<bool> {
+        let item_of = |serial: u32| {
+            let key = ItemKey { serial, inode: file.inode, number: file.number };
+            let item = self.items.get(self.items.find(&key)?)?;
+            let is_the_same = item.is_open || item.is_told || item.version == Version::from(file);
+            is_the_same.then_some(item.is_told)
+        };
+        let parent = snapshot.process_by_pid(row.parent_pid);
+        let parent = parent.and_then(|parent| self.program_of(snapshot, parent));
+        let parent = parent.filter(|parent| is_of_one_exec(parent, program));
+        parent.map(|it| it.serial).and_then(item_of).or_else(|| item_of(program.relative?))
+    }
+
+    /// Looks for whom a program comes from by forks, where its parent is not that: what leaves a daemon behind may end at
+    /// once. Not for more than a few in one scan.
+    pub(super) fn find_relative(&mut self, snapshot: &Snapshot, row: &ProcessRow, id: RowId) {
+        let Some(own) = self.programs.get(id) else { return };
+        let is_fork = snapshot.leader(row).is_some_and(|it| it.task.flags & PF_FORKNOEXEC != 0);
+        let parent = snapshot.process_by_pid(row.parent_pid);
+        let parent = parent.and_then(|parent| self.program_of(snapshot, parent));
+        let has_parent = parent.is_some_and(|parent| is_of_one_exec(parent, own));
+        if !is_fork || has_parent || self.searches_left == 0 {
+            return;
+        }
+        self.searches_left -= 1;
+        let is_relative = |other: &&Program| {
+            is_of_one_exec(other, own)
+                && other.arguments == own.arguments
+                && other.key.process.start_boottime < own.key.process.start_boottime
+        };
+        let others = self.programs.ids().filter_map(|id| self.programs.get(id));
+        let relative = { others }.find(is_relative).map(|other| other.serial);
+        if let Some(own) = self.programs.get_mut(id) {
+            own.relative = relative;
+        }
+    }
+}
+
+/// Whether one program may have been forked from another.
+fn is_of_one_exec(one: &Program, other: &Program) -> bool {
+    (one.key.exec, one.is_inside) == (other.key.exec, other.is_inside)
+}
