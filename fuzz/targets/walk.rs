@@ -61,6 +61,7 @@ impl Target {
             vmas: 1024,
             connections: 128,
             string_length: 256,
+            containers: 16,
         };
         let Machine { name, memory, kernel, .. } = machine;
         eprintln!("walk: {name}, {} pages that a scan reads", pages.len());
