@@ -266,9 +266,7 @@ impl Reporter<'_> {
     ) {
         if self.is_wanted(activity) {
             let subject = Subject::of(scene, process);
-            let is_close = activity == Activity::FileDescriptorClose;
-            let facts = process.facts_at_close(is_close && descriptor.close_on_exec, scene.strings);
-            let process = describe::process(&facts, scene.snapshot.machine.tsc_khz);
+            let process = describe_process(scene, process);
             let details = describe::file_descriptor(descriptor);
             let record = Record::new(activity, Details::FileDescriptor(&details));
             self.write(scene, subject, &record.with_parents(&[Details::Process(&process)]));

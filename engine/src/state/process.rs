@@ -276,7 +276,8 @@ impl Process {
         self.facts_of(&self.runs, strings)
     }
 
-    /// The same as it was when it closed a descriptor: those that close on exec were the last program's.
+    /// The same as it was when it closed a descriptor that it wrote through: those that close on exec were the last
+    /// program's. (Events go by the order in which things are seen: after an exec none is of the program before.)
     pub fn facts_at_close<'a>(
         &'a self,
         close_on_exec: bool,
