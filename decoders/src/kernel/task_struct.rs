@@ -244,6 +244,11 @@ impl Task {
         self.flags & PF_KTHREAD != 0
     }
 
+    /// Whether it was forked, and has not called exec since.
+    pub const fn is_fork(&self) -> bool {
+        self.flags & PF_FORKNOEXEC != 0
+    }
+
     /// Whether it is the first thread of its process.
     pub const fn is_leader(&self) -> bool {
         self.pid == self.tgid

@@ -1,7 +1,5 @@
 //! What a program has from whom it was forked from: it was looked at there.
 
-use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
-
 use super::Attest;
 use super::program::{ItemKey, Program, Version};
 use crate::page_cache::FileIdentity;
@@ -24,20 +22,28 @@ impl Attest {
             let is_the_same = item.is_open || item.is_told || item.version == Version::from(file);
             is_the_same.then_some(item.is_told)
         };
-        let parent = snapshot.process_by_pid(row.parent_pid);
-        let parent = parent.and_then(|parent| self.program_of(snapshot, parent));
-        let parent = parent.filter(|parent| is_of_one_exec(parent, program));
+        let parent = self.forked_by(snapshot, row, program);
         parent.map(|it| it.serial).and_then(item_of).or_else(|| item_of(program.relative?))
+    }
+
+    /// The parent's program, if this one may have been forked from it.
+    fn forked_by(
+        &self,
+        snapshot: &Snapshot,
+        row: &ProcessRow,
+        program: &Program,
+    ) -> Option<&Program> {
+        let parent = snapshot.process_by_pid(row.parent_pid)?;
+        let parent = self.program_of(snapshot, parent)?;
+        is_of_one_exec(parent, program).then_some(parent)
     }
 
     /// Looks for whom a program comes from by forks, where its parent is not that: what leaves a daemon behind may end at
     /// once. Not for more than a few in one scan.
     pub(super) fn find_relative(&mut self, snapshot: &Snapshot, row: &ProcessRow, id: RowId) {
         let Some(own) = self.programs.get(id) else { return };
-        let is_fork = snapshot.leader(row).is_some_and(|it| it.task.flags & PF_FORKNOEXEC != 0);
-        let parent = snapshot.process_by_pid(row.parent_pid);
-        let parent = parent.and_then(|parent| self.program_of(snapshot, parent));
-        let has_parent = parent.is_some_and(|parent| is_of_one_exec(parent, own));
+        let is_fork = snapshot.leader(row).is_some_and(|leader| leader.task.is_fork());
+        let has_parent = self.forked_by(snapshot, row, own).is_some();
         if !is_fork || has_parent || self.searches_left == 0 {
             return;
         }

@@ -121,7 +121,7 @@ impl Attest {
         let parents = parent_row.and_then(|parent| snapshot.container_of(parent));
         let is_from_outside = container.is_some() && parent_row.is_some() && parents != container;
         let (applied, is_inside) = match container {
-            Some(id) if !shares_first_namespace(snapshot, row) => {
+            Some(id) if !snapshot.shares_first_mounts(row) => {
                 let name = None;
                 let image = self.images.image_of(id, name);
                 (self.shipped.of_container(id, name, image), true)
@@ -410,12 +410,6 @@ impl Program {
             is_of_other_root(snapshot, row, file)
         }
     }
-}
-
-/// Whether a process sees the same mounts as process 1.
-fn shares_first_namespace(snapshot: &Snapshot, row: &ProcessRow) -> bool {
-    let first = snapshot.init().map_or(0, |first| first.mount_namespace);
-    first != 0 && row.mount_namespace == first
 }
 
 /// Whether a process is the oldest one in its container.

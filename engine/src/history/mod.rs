@@ -28,7 +28,6 @@ mod variables;
 mod words;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_decoders::source::MemorySource;
 
 use crate::address::{Reader, ReaderSizes};
@@ -306,7 +305,6 @@ impl History {
             {
                 forget(&mut self.shells, &mut self.strings, at);
             }
-            let waits = task.flags & PF_FORKNOEXEC != 0;
             *looked = Looked {
                 process: Some(process.key),
                 self_exec_id: task.self_exec_id,
@@ -314,7 +312,7 @@ impl History {
                 is_new: self.report_existing || is_known || !process.was_there(),
                 attempts: 0,
                 is_refused: false,
-                program: if waits { Program::Other } else { Program::Unknown },
+                program: if task.is_fork() { Program::Other } else { Program::Unknown },
             };
         }
         match looked.program {

@@ -22,7 +22,6 @@ pub(crate) mod tests;
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_decoders::kernel::vm_area_struct::{
     VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE,
 };
@@ -76,14 +75,13 @@ struct Told {
     since_ns: i64,
     /// Where that began which can be executed.
     starts: ArrayVec<u64, { FINDINGS_MAX as usize }>,
-    added: u8,
     removed: u8,
 }
 
 impl Told {
-    const fn count(&self, direction: Direction) -> u8 {
+    fn count(&self, direction: Direction) -> u8 {
         match direction {
-            Direction::Added => self.added,
+            Direction::Added => self.starts.len() as u8,
             Direction::Removed => self.removed,
         }
     }
@@ -181,8 +179,8 @@ impl Permissions {
         let was_told_before_fork = before.is_none()
             && process.scans_before() <= FORK_SCANS
             && row.and_then(|row| scene.snapshot.leader(row)).is_some_and(|leader| {
-                let is_fork = leader.task.flags & PF_FORKNOEXEC != 0;
-                is_fork && self.told.iter().any(|told| told.has(process, arguments, &area))
+                leader.task.is_fork()
+                    && self.told.iter().any(|told| told.has(process, arguments, &area))
             });
         let mut left = steps;
         let mut around = Surroundings {
@@ -224,7 +222,7 @@ impl Permissions {
         let (key, self_exec_id) = (process.key, process.self_exec_id());
         let at = self.told_of(process).unwrap_or_else(|| {
             let starts = ArrayVec::new();
-            let new = Told { key, self_exec_id, arguments, since_ns, starts, added: 0, removed: 0 };
+            let new = Told { key, self_exec_id, arguments, since_ns, starts, removed: 0 };
             if self.told.len() < self.told.capacity() {
                 self.told.push(new);
                 return self.told.len() - 1;
@@ -235,15 +233,12 @@ impl Permissions {
             at
         });
         let told = &mut self.told[at];
-        let count = match seen.direction {
-            Direction::Added => {
-                let _ = told.starts.try_push(start);
-                &mut told.added
-            }
-            Direction::Removed => &mut told.removed,
-        };
-        *count = count.saturating_add(1);
-        *count
+        match seen.direction {
+            // More than there is room for are not judged.
+            Direction::Added => _ = told.starts.try_push(start),
+            Direction::Removed => told.removed = told.removed.saturating_add(1),
+        }
+        told.count(seen.direction)
     }
 }
 

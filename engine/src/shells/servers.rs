@@ -73,8 +73,7 @@ pub(super) fn is_named(
     process: &ProcessRow,
     buffer: &mut PathBuffer,
 ) -> bool {
-    let first = snapshot.init().map_or(0, |first| first.mount_namespace);
-    if named.is_empty() || first == 0 || process.mount_namespace != first {
+    if named.is_empty() || !snapshot.shares_first_mounts(process) {
         return false;
     }
     let path = path_of_roots(snapshot, process, buffer);

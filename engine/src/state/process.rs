@@ -370,7 +370,7 @@ impl Process {
         self.runs.name = task.comm;
         // One that has ended while it was read may have given its memory to another, which was read in its place; and
         // inside exec it is the next program's.
-        let is_its_own = process.stable && !is_inside_exec(snapshot, process);
+        let is_its_own = process.stable && self.in_exec_since_ns.is_none();
         if !is_its_own && self.runs.executable.id.is_some() {
             return;
         }

@@ -234,8 +234,8 @@ impl State {
             let Some(row) = self.processes.get_mut(id) else { continue };
             let container = self.containers.key(process.container);
             let buffer = &mut self.namer.buffer;
-            row.refresh(snapshot, process, container, self.scan, &mut self.strings, buffer);
             row.watch_exec(snapshot, process, now_ns);
+            row.refresh(snapshot, process, container, self.scan, &mut self.strings, buffer);
             row.refresh_hashes(snapshot, process, files);
             let grace = self.settings.fork_grace_scans;
             let announce = !row.life.announced && row.is_whole_enough(snapshot, process, grace);

@@ -60,4 +60,10 @@ impl Snapshot {
     pub fn init(&self) -> Option<&ProcessRow> {
         self.process_by_pid(1)
     }
+
+    /// Whether a process sees the same mounts as process 1.
+    pub fn shares_first_mounts(&self, process: &ProcessRow) -> bool {
+        let first = self.init().map_or(0, |first| first.mount_namespace);
+        first != 0 && process.mount_namespace == first
+    }
 }
