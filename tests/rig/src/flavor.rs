@@ -163,10 +163,18 @@ impl Architecture {
     }
 
     /// The emulator of its machines.
-    pub const fn emulator(self) -> &'static str {
+    pub(crate) const fn emulator(self) -> &'static str {
         match self {
             Self::Amd64 => "qemu-system-x86_64",
             Self::Arm64 => "qemu-system-aarch64",
+        }
+    }
+
+    /// The Debian package of the emulator.
+    pub(crate) const fn emulator_package(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-system-x86",
+            Self::Arm64 => "qemu-system-arm",
         }
     }
 

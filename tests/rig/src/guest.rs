@@ -4,23 +4,26 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cache;
 use crate::channel::{Channel, Failure};
+use crate::death;
 use crate::disk::Disk;
+use crate::emulation::Emulation;
+use crate::emulator::Emulator;
 use crate::error::{Error, Result};
-use crate::flavor::Architecture;
 use crate::initramfs;
 use crate::kernel::Kernel;
+use crate::machine;
 use crate::qmp::Qmp;
 use crate::setup;
+use crate::snapshot::Snapshot;
 use crate::spawn;
 use crate::turn::{self, Turn};
 use crate::userland::{self, Userland};
@@ -94,7 +97,8 @@ impl GuestSpec {
             memory_object: None,
             qemu_arguments: Vec::new(),
             beside_others: false,
-            boot_timeout: Duration::from_secs(90),
+            // A busy machine emulates ten times slower.
+            boot_timeout: Duration::from_mins(5),
         }
     }
 }
@@ -105,13 +109,14 @@ pub struct Guest {
     folder: PathBuf,
     ram: PathBuf,
     ram_bytes: u64,
-    process: Child,
+    emulation: Emulation,
     qmp: Qmp,
     channel: Channel,
     boot_timeout: Duration,
     boot_time: Duration,
     /// Held while the guest lives.
-    _turn: Option<Turn>,
+    #[allow(dead_code, reason = "it is there to be dropped")]
+    turn: Option<Turn>,
 }
 
 /// What a kernel takes to have its root on a disk.
@@ -121,35 +126,63 @@ const AGENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long QEMU may take to make its sockets.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const CONSOLE_TAIL_LINES: usize = 25;
-/// So often QEMU may crash while one guest boots.
-const CRASHES_MAX: usize = 2;
+/// The memory file in a guest's folder.
+const RAM: &str = "ram";
+
+/// What a guest is started from, and where.
+#[derive(Debug)]
+struct Place {
+    emulator: Emulator,
+    initramfs: PathBuf,
+    root: Option<PathBuf>,
+    folder: PathBuf,
+}
+
+/// Why a guest did not start.
+#[derive(Debug)]
+enum Failed {
+    /// It died by itself.
+    Died,
+    /// Anything else.
+    Otherwise(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Otherwise(error)
+    }
+}
 
 impl Guest {
-    /// Boots a guest and waits until its agent answers.
+    /// Boots a guest and waits until its agent answers; where it dies by itself meanwhile, another one.
     ///
-    /// QEMU 7.2 itself crashes now and then while it emulates the start of several processors (seen twice in some hundred
-    /// boots): that is said, and it is started anew.
+    /// A guest that was [saved](crate::snapshot) goes on from there.
     pub fn boot(spec: &GuestSpec) -> Result<Self> {
-        for _ in 0..CRASHES_MAX {
-            match Self::boot_once(spec)? {
-                Ok(guest) => return Ok(guest),
-                Err(signal) => {
-                    eprintln!("rig: QEMU crashed (signal {signal}) while a guest booted; again");
-                }
-            }
-        }
-        Self::boot_once(spec)?.map_err(|signal| {
-            Error::new(format!("QEMU crashes (signal {signal}) whenever the guest boots"))
-        })
-    }
-
-    /// The same, or the signal that ended QEMU before the guest had booted.
-    fn boot_once(spec: &GuestSpec) -> Result<std::result::Result<Self, i32>> {
         let turn = if spec.beside_others { None } else { Some(Turn::wait()?) };
         let started = Instant::now();
+        for _ in 0..death::ATTEMPTS {
+            match Self::start(spec) {
+                Ok(mut guest) => {
+                    (guest.boot_time, guest.turn) = (started.elapsed(), turn);
+                    return Ok(guest);
+                }
+                Err(Failed::Died) => {}
+                Err(Failed::Otherwise(error)) => return Err(error),
+            }
+        }
+        let release = spec.kernel.release();
+        Err(Error::new(format!(
+            "{} guests with Linux {release} died while they booted; the lines above have the cause",
+            death::ATTEMPTS
+        )))
+    }
+
+    /// Boots one guest, or lets a saved one go on.
+    fn start(spec: &GuestSpec) -> std::result::Result<Self, Failed> {
         let preparing = turn::to_prepare()?;
         let architecture = spec.kernel.flavor().architecture;
         setup::ensure_for(architecture)?;
+        let emulator = Emulator::obtain(architecture)?;
         let (initramfs, root) = match spec.userland {
             Userland::Busybox => (initramfs::build(&spec.kernel)?, None),
             Userland::Debian => (userland::build(&spec.kernel)?, None),
@@ -160,53 +193,116 @@ impl Guest {
             }
         };
         let folder = new_folder()?;
-        let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join("ram"));
         let modules = spec.kernel.modules_on_demand(&spec.modules)?;
         let initramfs = initramfs::with_more(initramfs, &spec.files, &modules, &folder)?;
         drop(preparing);
-        let arguments = qemu_arguments(spec, &initramfs, root.as_deref(), &folder, &ram);
-        let mut command = Command::new("setpriv");
-        // Ends with us even where we are killed, so no guest is left behind.
-        command.args(["--pdeathsig", "KILL", architecture.emulator()]).args(arguments);
+        let place = Place { emulator, initramfs, root, folder };
+        let Some(snapshot) = Snapshot::of(spec, &place.initramfs)? else {
+            return Self::cold(spec, &place, &place.folder);
+        };
+        if !snapshot.is_there() {
+            let folder = place.folder.join("saved");
+            cache::create(&folder)?;
+            let spec = GuestSpec { ram_file: None, ..spec.clone() };
+            let mut guest = Self::cold(&spec, &place, &folder)?;
+            let state = folder.join("state");
+            guest.save(&state)?;
+            snapshot.keep(guest.ram_path(), &state)?;
+        }
+        Self::restored(spec, &place, &snapshot)
+    }
+
+    /// Boots a guest.
+    fn cold(spec: &GuestSpec, place: &Place, folder: &Path) -> std::result::Result<Self, Failed> {
+        let mut guest = Self::launch(spec, place, folder, &[])?;
+        guest.wait_for_agent()?;
+        Ok(guest)
+    }
+
+    /// Lets a saved guest go on, with the time of today.
+    fn restored(
+        spec: &GuestSpec,
+        place: &Place,
+        snapshot: &Snapshot,
+    ) -> std::result::Result<Self, Failed> {
+        let ram = spec.ram_file.clone().unwrap_or_else(|| place.folder.join(RAM));
+        snapshot.copy_ram(&ram)?;
+        let waiting = ["-S", "-incoming", "defer"];
+        let mut guest = Self::launch(spec, place, &place.folder, &waiting)?;
+        guest.restore(&snapshot.state())?;
+        guest.wait_for_agent()?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        guest.agent(&format!("run /bin/busybox date -s @{} >/dev/null", now.as_secs()))?;
+        Ok(guest)
+    }
+
+    /// Starts QEMU and connects to it.
+    fn launch(spec: &GuestSpec, place: &Place, folder: &Path, more: &[&str]) -> Result<Self> {
+        let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join(RAM));
+        let mut command = place.emulator.command();
+        command.args(machine::arguments(
+            spec,
+            &place.initramfs,
+            place.root.as_deref(),
+            folder,
+            &ram,
+        ));
+        command.args(more);
         let log = folder.join("qemu.log");
         let file = File::create(&log).map_err(|e| Error::io("create", &log, &e))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let mut process = spawn::spawn(command)?;
-        let (qmp, channel) = match connect(&mut process, &folder) {
+        let (qmp, channel) = match connect(&mut process, folder) {
             Ok(both) => both,
             Err(error) => {
-                end(&mut process);
+                let _ = process.kill();
+                let _ = process.wait();
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
-                return Err(Error::new(format!("{error}; QEMU said: {}", said.trim())));
+                return Err(Error::new(format!("{error}; QEMU printed: {}", said.trim())));
             }
         };
-        let mut guest = Self {
-            folder,
+        let emulation = Emulation::watch(process, spec.kernel.release(), &folder.join("console"));
+        Ok(Self {
+            folder: folder.to_owned(),
             ram,
             ram_bytes: spec.memory_mib << 20,
-            process,
+            emulation,
             qmp,
             channel,
             boot_timeout: spec.boot_timeout,
             boot_time: Duration::ZERO,
-            _turn: turn,
-        };
-        if let Err(error) = guest.wait_for_agent() {
-            return guest.crashed().map_or(Err(error), |signal| Ok(Err(signal)));
-        }
-        guest.boot_time = started.elapsed();
-        Ok(Ok(guest))
+            turn: None,
+        })
     }
 
-    /// The signal that has ended QEMU, if one has; its connections are gone a moment before it is.
-    fn crashed(&mut self) -> Option<i32> {
-        for _ in 0..50 {
-            match self.process.try_wait() {
-                Ok(Some(status)) => return status.signal(),
-                _ => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-        None
+    /// Saves the state of a guest's devices; its memory stays in its file. The guest stands still then.
+    fn save(&mut self, state: &Path) -> Result<()> {
+        self.pause()?;
+        self.qmp.leave_shared_memory_out(true)?;
+        let to = json!({ "uri": format!("file:{}", state.display()) });
+        self.qmp.execute("migrate", Some(&to))?;
+        self.qmp.wait_for_migration()
+    }
+
+    /// Restores what [`save`](Self::save) saved, and lets the guest go on.
+    fn restore(&mut self, state: &Path) -> Result<()> {
+        self.qmp.leave_shared_memory_out(true)?;
+        let from = json!({ "uri": format!("file:{}", state.display()) });
+        self.qmp.execute("migrate-incoming", Some(&from))?;
+        self.qmp.wait_for_migration()?;
+        // A test may save the guest as a whole.
+        self.qmp.leave_shared_memory_out(false)?;
+        self.resume()
+    }
+
+    /// Whether the guest died by itself, or its emulator did. From then on QEMU does not run any more.
+    pub fn has_died(&mut self) -> bool {
+        self.emulation.has_died()
+    }
+
+    /// Takes what happens in the guest from now on for the caller's doing, who writes to its memory.
+    pub fn memory_is_patched(&self) {
+        self.emulation.memory_is_patched();
     }
 
     /// Sends the agent a command and gives the lines of its answer.
@@ -223,8 +319,10 @@ impl Guest {
             Err(Failure::Refused(reason)) => {
                 Err(Error::new(format!("the guest's agent could not `{command}`: {reason}")))
             }
-            Err(Failure::Silent(reason)) => Err(self
-                .with_console(&format!("the guest's agent did not answer `{command}`: {reason}"))),
+            Err(Failure::Silent(reason)) => {
+                let what = format!("the guest's agent did not answer `{command}`: {reason}");
+                Err(self.with_console(&what))
+            }
         }
     }
 
@@ -241,7 +339,10 @@ impl Guest {
     /// Resets the machine, as its button would, and waits until the agent answers again.
     pub fn system_reset(&mut self) -> Result<()> {
         self.qmp.execute("system_reset", None)?;
-        self.wait_for_agent()
+        self.wait_for_agent().map_err(|failed| match failed {
+            Failed::Died => Error::new("the guest died by itself while it booted again"),
+            Failed::Otherwise(error) => error,
+        })
     }
 
     /// Runs any command of QEMU's monitor.
@@ -252,12 +353,8 @@ impl Guest {
     /// Ends the guest (as dropping it does) and says whether that worked.
     pub fn quit(mut self) -> Result<()> {
         self.qmp.execute("quit", None)?;
-        let deadline = Instant::now() + START_TIMEOUT;
-        while Instant::now() < deadline {
-            if let Ok(Some(_)) = self.process.try_wait() {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if self.emulation.wait(START_TIMEOUT).is_some() {
+            return Ok(());
         }
         Err(Error::new("QEMU did not end when told to"))
     }
@@ -275,7 +372,7 @@ impl Guest {
 
     /// QEMU's process id.
     pub fn qemu_pid(&self) -> u32 {
-        self.process.id()
+        self.emulation.process_id()
     }
 
     /// A QMP socket for others; a socket serves one client at a time, so the rig has its own.
@@ -293,12 +390,13 @@ impl Guest {
         self.boot_time
     }
 
-    fn wait_for_agent(&mut self) -> Result<()> {
+    fn wait_for_agent(&mut self) -> std::result::Result<(), Failed> {
         // The port holds back what we send until the agent opens it.
         match self.channel.ask("hello", self.boot_timeout, |_| ()) {
             Ok(()) => Ok(()),
+            Err(_) if self.has_died() => Err(Failed::Died),
             Err(Failure::Refused(reason) | Failure::Silent(reason)) => {
-                Err(self.with_console(&format!("the guest did not boot: {reason}")))
+                Err(self.with_console(&format!("the guest did not boot: {reason}")).into())
             }
         }
     }
@@ -318,14 +416,9 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        end(&mut self.process);
+        self.emulation.end();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
-}
-
-fn end(process: &mut Child) {
-    let _ = process.kill();
-    let _ = process.wait();
 }
 
 /// Waits for QEMU's sockets and connects to both.
@@ -342,87 +435,6 @@ fn connect(process: &mut Child, folder: &Path) -> Result<(Qmp, Channel)> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok((Qmp::connect(&monitor)?, Channel::connect(&agent)?))
-}
-
-fn qemu_arguments(
-    spec: &GuestSpec,
-    initramfs: &Path,
-    root: Option<&Path>,
-    folder: &Path,
-    ram: &Path,
-) -> Vec<std::ffi::OsString> {
-    let (machine, cpu, console) = match spec.kernel.flavor().architecture {
-        Architecture::Amd64 if spec.five_level => ("q35", "max", "ttyS0"),
-        Architecture::Amd64 => ("q35", "max,la57=off", "ttyS0"),
-        Architecture::Arm64 => ("virt", "max", "ttyAMA0"),
-    };
-    let cpu = spec.cpu.as_deref().unwrap_or(cpu);
-    let machine = spec.machine.as_deref().unwrap_or(machine);
-    // panic=0: a guest that panics stands still, with its console kept. no_timer_check: on a busy host an
-    // emulated timer is late, and the kernel would take it for broken.
-    let mut append = format!("console={console} panic=0 loglevel=5 no_timer_check");
-    if spec.numa_nodes > 1 {
-        let _ = write!(append, " numa=fake={}", spec.numa_nodes);
-    }
-    if spec.page_table_isolation {
-        append.push_str(" pti=on");
-    }
-    for argument in &spec.kernel_arguments {
-        let _ = write!(append, " {argument}");
-    }
-    let file = folder.display();
-    let memory = if let Some(object) = &spec.memory_object {
-        object.clone()
-    } else if spec.private_memory {
-        format!("memory-backend-ram,id=m0,size={}M", spec.memory_mib)
-    } else {
-        let (size, path) = (spec.memory_mib, ram.display());
-        format!("memory-backend-file,id=m0,size={size}M,mem-path={path},share=on")
-    };
-    let pairs = [
-        ("-accel", "tcg,thread=multi".to_owned()),
-        ("-cpu", cpu.to_owned()),
-        ("-smp", spec.cpus.to_string()),
-        ("-m", format!("{}M", spec.memory_mib)),
-        ("-machine", format!("{machine},memory-backend=m0")),
-        ("-object", memory),
-        ("-kernel", spec.kernel.image().display().to_string()),
-        ("-initrd", initramfs.display().to_string()),
-        ("-append", append),
-        ("-display", "none".to_owned()),
-        ("-vga", "none".to_owned()),
-        ("-serial", format!("file:{file}/console")),
-        ("-monitor", "none".to_owned()),
-        ("-qmp", format!("unix:{file}/qmp,server=on,wait=off")),
-        ("-qmp", format!("unix:{file}/qmp-guests,server=on,wait=off")),
-        ("-netdev", "user,id=n0,restrict=on".to_owned()),
-        ("-device", "virtio-net-pci,netdev=n0,romfile=".to_owned()),
-        ("-device", "virtio-serial-pci".to_owned()),
-        ("-chardev", format!("socket,id=agent,path={file}/agent,server=on,wait=off")),
-        ("-device", "virtserialport,chardev=agent,name=panoptes.agent".to_owned()),
-    ];
-    let mut arguments = vec!["-nodefaults".into(), "-no-user-config".into()];
-    for (name, value) in pairs {
-        arguments.push(name.into());
-        arguments.push(value.into());
-    }
-    if let Some(root) = root {
-        // What guests write goes into a file that ends with QEMU, so that they can share the image.
-        let drive =
-            format!("if=none,id=root,format=raw,cache=unsafe,snapshot=on,file={}", root.display());
-        arguments.extend(["-drive".into(), drive.into()]);
-        arguments.extend(["-device".into(), "virtio-blk-pci,drive=root".into()]);
-    }
-    for (index, disk) in spec.disks.iter().enumerate() {
-        let (image, lock) = (disk.image.display(), if disk.read_only { "on" } else { "off" });
-        // cache=unsafe: what a guest wrote need not outlive a crash of this machine.
-        let drive =
-            format!("if=none,id=d{index},format=raw,cache=unsafe,readonly={lock},file={image}");
-        arguments.extend(["-drive".into(), drive.into()]);
-        arguments.extend(["-device".into(), format!("virtio-blk-pci,drive=d{index}").into()]);
-    }
-    arguments.extend(spec.qemu_arguments.iter().map(Into::into));
-    arguments
 }
 
 /// A folder for one guest; those that killed runs left behind are removed.

@@ -97,6 +97,12 @@ impl Kernel {
         Ok(Self { flavor, release, folder })
     }
 
+    /// One that is in no cache, for tests that boot nothing.
+    #[cfg(test)]
+    pub(crate) fn unfetched(flavor: Flavor) -> Self {
+        Self { flavor, release: flavor.name(), folder: PathBuf::new() }
+    }
+
     /// What it is one of.
     pub const fn flavor(&self) -> Flavor {
         self.flavor

@@ -29,7 +29,7 @@ struct Mirror {
 }
 
 /// Suites whose packages are wanted: see `flavor::Series`.
-pub(crate) const SUITES: &[&str] = &["bullseye", "bookworm", "trixie", "sid"];
+pub(crate) const SUITES: &[&str] = &["bullseye", "bookworm", "bookworm-backports", "trixie", "sid"];
 
 const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -80,10 +80,14 @@ impl Packages {
     }
 
     /// Downloads packages of a suite with all that they depend on into `folder`, which holds nothing else, and
-    /// gives the paths of their files, in the order of their names.
+    /// gives the paths of their files, in the order of their names. Backports depend on their release, too.
     pub fn closure(&self, suite: &str, packages: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
         let list = self.root.join(format!("{suite}.list"));
-        cache::write(&list, format!("deb {}\n", self.source_of(suite)?).as_bytes())?;
+        let mut sources = format!("deb {}\n", self.source_of(suite)?);
+        if let Some(release) = suite.strip_suffix("-backports") {
+            let _ = writeln!(sources, "deb {}", self.source_of(release)?);
+        }
+        cache::write(&list, sources.as_bytes())?;
         // As if nothing were installed: apt then finds everything.
         let status = self.root.join("empty-status");
         cache::write(&status, b"")?;
@@ -96,6 +100,8 @@ impl Packages {
             format!("Dir::Etc::sourcelist={}", list.display()),
             format!("Dir::State::status={}", status.display()),
             format!("Dir::Cache::archives={}", folder.display()),
+            // Otherwise apt prefers a release to its backports.
+            format!("APT::Default-Release={suite}"),
             "APT::Install-Recommends=false".to_owned(),
         ] {
             apt.arg("-o").arg(setting);
@@ -166,6 +172,8 @@ impl Packages {
             format!("Dir::Cache={root}/cache"),
             // The user `_apt` cannot enter a home folder.
             "APT::Sandbox::User=root".to_owned(),
+            // A mirror that lags a week behind has lists of sid that are out of date. Guests need no fresh ones.
+            "Acquire::Check-Valid-Until=false".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
         ] {

@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 
 /// How long QEMU may take to answer: generous, since a loaded machine is slow, and finite.
 const ANSWER_SECONDS_MAX: u64 = 60;
+/// How long a machine's state may take to be written or read.
+const MIGRATION_MAX: Duration = Duration::from_mins(1);
 /// Events may come before an answer, but not without end.
 const EVENTS_BEFORE_ANSWER_MAX: usize = 10_000;
 
@@ -62,6 +64,31 @@ impl Qmp {
             }
         }
         Err(Error::new(format!("QEMU sent events but no answer to {command}")))
+    }
+
+    /// Whether a migration leaves memory out that is a file, which other programs can read.
+    pub(crate) fn leave_shared_memory_out(&mut self, state: bool) -> Result<()> {
+        let capability = json!([{ "capability": "x-ignore-shared", "state": state }]);
+        let arguments = json!({ "capabilities": capability });
+        self.execute("migrate-set-capabilities", Some(&arguments)).map(drop)
+    }
+
+    /// Waits until the machine's state has come or gone.
+    pub(crate) fn wait_for_migration(&mut self) -> Result<()> {
+        let deadline = Instant::now() + MIGRATION_MAX;
+        loop {
+            let migration = self.execute("query-migrate", None)?;
+            match migration["status"].as_str() {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => {
+                    return Err(Error::new(format!("QEMU cannot migrate: {migration}")));
+                }
+                _ if Instant::now() > deadline => {
+                    return Err(Error::new(format!("QEMU migrates for too long: {migration}")));
+                }
+                _ => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
     }
 
     fn read(&mut self) -> Result<Value> {

@@ -1,6 +1,7 @@
-//! Makes a Debian machine able to run guests: an emulator, a C compiler, an unpacker.
+//! Makes a Debian machine able to run guests: a C compiler, an unpacker.
 //!
-//! As root it installs what is missing and says so; otherwise it says which command would.
+//! As root it installs what is missing and names it; otherwise it prints the command that would. The emulator is
+//! another matter: see `emulator`.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +13,6 @@ use crate::flavor::Architecture;
 
 /// A program or file that must be there, and the package that brings it.
 const NEEDS: &[(Need, &str)] = &[
-    (Need::Program("qemu-system-x86_64"), "qemu-system-x86"),
     (Need::Program("gcc"), "gcc"),
     (Need::File("/usr/lib/x86_64-linux-gnu/libc.a"), "libc6-dev"),
     (Need::File("/usr/include/linux/inet_diag.h"), "linux-libc-dev"),
@@ -23,7 +23,6 @@ const NEEDS: &[(Need, &str)] = &[
 
 /// What guests of another architecture need beside these.
 const ARM64_NEEDS: &[(Need, &str)] = &[
-    (Need::Program("qemu-system-aarch64"), "qemu-system-arm"),
     (Need::Program("aarch64-linux-gnu-gcc"), "gcc-aarch64-linux-gnu"),
     (Need::File("/usr/aarch64-linux-gnu/lib/libc.a"), "libc6-dev-arm64-cross"),
     (Need::File("/usr/aarch64-linux-gnu/include/linux/inet_diag.h"), "linux-libc-dev-arm64-cross"),

@@ -1,0 +1,168 @@
+//! The emulator that guests run in: a QEMU of version 9 or newer.
+//!
+//! Debian 12's QEMU 7.2 crashes guests by itself: on a kernel that provokes it, it lost 7 of 33 boots, and
+//! QEMU 10.0.2 none of 33. The machine's own QEMU serves where it is new enough. Otherwise the rig unpacks Debian's
+//! backports of it, with the libraries that it needs, into the cache. Nothing is installed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use crate::cache;
+use crate::command;
+use crate::error::{Error, Result};
+use crate::flavor::Architecture;
+use crate::packages::{self, Packages};
+
+/// The first major version that guests may run in.
+const MAJOR_MIN: u32 = 9;
+/// The suite with a new enough QEMU, which runs on Debian 12 and all later releases.
+const SUITE: &str = "bookworm-backports";
+/// What the unpacked QEMU takes from the machine: its C library, which goes with the machine's loader.
+const MACHINES_OWN: &str = "libc6_";
+
+/// A program that emulates machines of one architecture.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Emulator {
+    program: PathBuf,
+    /// Where its packages are unpacked, unless it is the machine's own.
+    root: Option<PathBuf>,
+    version: String,
+}
+
+impl Emulator {
+    /// The emulator of an architecture's machines; fetched at the first call where the machine has none.
+    pub fn obtain(architecture: Architecture) -> Result<Self> {
+        static KNOWN: Mutex<Vec<(Architecture, Emulator)>> = Mutex::new(Vec::new());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, emulator)) = known.iter().find(|(of, _)| *of == architecture) {
+            return Ok(emulator.clone());
+        }
+        let emulator = match Self::of_this_machine(architecture) {
+            Some(emulator) => emulator,
+            None => Self::unpacked(architecture)?,
+        };
+        known.push((architecture, emulator.clone()));
+        Ok(emulator)
+    }
+
+    /// Its version: `10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// A command that runs it, and ends it when the thread that started it ends.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        // QEMU ends with us even where we are killed, so no guest is left behind.
+        command.args(["--pdeathsig", "KILL"]).arg(&self.program);
+        if let Some(root) = &self.root {
+            set_environment(&mut command, root);
+            for folder in ["usr/share/qemu", "usr/share/seabios"] {
+                command.arg("-L").arg(root.join(folder));
+            }
+        }
+        command
+    }
+
+    /// The machine's own, if it is new enough.
+    fn of_this_machine(architecture: Architecture) -> Option<Self> {
+        let program = PathBuf::from(architecture.emulator());
+        let version = version(&mut Command::new(&program)).ok()?;
+        is_new_enough(&version).then_some(Self { program, root: None, version })
+    }
+
+    /// The one in the cache, which is made at the first call.
+    fn unpacked(architecture: Architecture) -> Result<Self> {
+        let root = cache::folder("emulators")?.join(architecture.debian());
+        if !root.exists() {
+            unpack(architecture, &root)?;
+        }
+        let program = root.join("usr/bin").join(architecture.emulator());
+        let mut command = Command::new(&program);
+        set_environment(&mut command, &root);
+        let version = version(&mut command)?;
+        if is_new_enough(&version) {
+            return Ok(Self { program, root: Some(root), version });
+        }
+        Err(Error::new(format!(
+            "{} is QEMU {version}, and guests need {MAJOR_MIN} or newer; remove {} to fetch it again",
+            program.display(),
+            root.display()
+        )))
+    }
+}
+
+/// Lets an unpacked program find its libraries and modules.
+fn set_environment(command: &mut Command, root: &Path) {
+    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|f| root.join(f));
+    let libraries = libraries.map(|folder| folder.display().to_string()).join(":");
+    command.env("LD_LIBRARY_PATH", libraries);
+    command.env("QEMU_MODULE_DIR", root.join("usr/lib/x86_64-linux-gnu/qemu"));
+}
+
+/// Fetches an architecture's emulator with all that it needs and unpacks it.
+fn unpack(architecture: Architecture, root: &Path) -> Result<()> {
+    let package = architecture.emulator_package();
+    eprintln!("rig: fetching QEMU from {SUITE} (36 MB, kept in the cache, not installed)");
+    // Rigs run on x86-64, whatever their guests are.
+    let packages = Packages::open(Architecture::Amd64)?;
+    let name = format!("{}-{}", architecture.debian(), std::process::id());
+    let scratch = cache::folder("emulators")?.join(format!(".{name}"));
+    let unpacked = scratch.join("root");
+    for file in packages.closure(SUITE, &[package], &scratch.join("packages"))? {
+        let is_left_out = |name: &str| name.starts_with(MACHINES_OWN);
+        if !file.file_name().is_some_and(|name| is_left_out(&name.to_string_lossy())) {
+            packages::unpack(&file, &unpacked)?;
+        }
+    }
+    // Another run may have made the same one meanwhile: either serves.
+    if !root.exists() {
+        std::fs::rename(&unpacked, root).map_err(|e| Error::io("rename into place", root, &e))?;
+    }
+    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
+}
+
+/// What `--version` prints behind `QEMU emulator version`.
+fn version(command: &mut Command) -> Result<String> {
+    let text = command::output(command.arg("--version"))?;
+    let first = text.lines().next().unwrap_or_default();
+    let version = first.strip_prefix("QEMU emulator version ");
+    version.map(str::to_owned).ok_or_else(|| {
+        let program = command.get_program().display();
+        Error::new(format!("{program} is no QEMU: it prints {first:?}"))
+    })
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let major = version.split('.').next().and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u32| major >= MAJOR_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qemu_of_debian_12_is_too_old() {
+        for (version, is_enough) in [
+            ("7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)", false),
+            ("8.2.2", false),
+            ("9.0.0", true),
+            ("10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)", true),
+            ("", false),
+            ("unknown", false),
+        ] {
+            assert_eq!(is_new_enough(version), is_enough, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_no_qemu_has_no_version() {
+        assert!(version(&mut Command::new("echo")).is_err());
+        let mut qemu = Command::new("printf");
+        // printf takes the option that is added behind for one more argument.
+        qemu.arg("QEMU emulator version 10.0.2 (Debian 1:10)\nCopyright\n");
+        assert_eq!(version(&mut qemu).unwrap(), "10.0.2 (Debian 1:10)");
+    }
+}

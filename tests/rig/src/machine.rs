@@ -1,0 +1,90 @@
+//! The machine that a guest runs on, as arguments of QEMU.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::flavor::Architecture;
+use crate::guest::GuestSpec;
+
+/// All arguments of QEMU for a guest whose sockets and console lie in `folder`.
+pub(crate) fn arguments(
+    spec: &GuestSpec,
+    initramfs: &Path,
+    root: Option<&Path>,
+    folder: &Path,
+    ram: &Path,
+) -> Vec<OsString> {
+    let (machine, cpu, console) = match spec.kernel.flavor().architecture {
+        Architecture::Amd64 if spec.five_level => ("q35", "max", "ttyS0"),
+        Architecture::Amd64 => ("q35", "max,la57=off", "ttyS0"),
+        Architecture::Arm64 => ("virt", "max", "ttyAMA0"),
+    };
+    let cpu = spec.cpu.as_deref().unwrap_or(cpu);
+    let machine = spec.machine.as_deref().unwrap_or(machine);
+    // panic=0: a guest that panics stands still, with its console kept. no_timer_check: on a busy host an
+    // emulated timer is late, and the kernel would take it for broken.
+    let mut append = format!("console={console} panic=0 loglevel=5 no_timer_check");
+    if spec.numa_nodes > 1 {
+        let _ = write!(append, " numa=fake={}", spec.numa_nodes);
+    }
+    if spec.page_table_isolation {
+        append.push_str(" pti=on");
+    }
+    for argument in &spec.kernel_arguments {
+        let _ = write!(append, " {argument}");
+    }
+    let file = folder.display();
+    let memory = if let Some(object) = &spec.memory_object {
+        object.clone()
+    } else if spec.private_memory {
+        format!("memory-backend-ram,id=m0,size={}M", spec.memory_mib)
+    } else {
+        let (size, path) = (spec.memory_mib, ram.display());
+        format!("memory-backend-file,id=m0,size={size}M,mem-path={path},share=on")
+    };
+    let pairs = [
+        ("-accel", "tcg,thread=multi".to_owned()),
+        ("-cpu", cpu.to_owned()),
+        ("-smp", spec.cpus.to_string()),
+        ("-m", format!("{}M", spec.memory_mib)),
+        ("-machine", format!("{machine},memory-backend=m0")),
+        ("-object", memory),
+        ("-kernel", spec.kernel.image().display().to_string()),
+        ("-initrd", initramfs.display().to_string()),
+        ("-append", append),
+        ("-display", "none".to_owned()),
+        ("-vga", "none".to_owned()),
+        ("-serial", format!("file:{file}/console")),
+        ("-monitor", "none".to_owned()),
+        ("-qmp", format!("unix:{file}/qmp,server=on,wait=off")),
+        ("-qmp", format!("unix:{file}/qmp-guests,server=on,wait=off")),
+        ("-netdev", "user,id=n0,restrict=on".to_owned()),
+        ("-device", "virtio-net-pci,netdev=n0,romfile=".to_owned()),
+        ("-device", "virtio-serial-pci".to_owned()),
+        ("-chardev", format!("socket,id=agent,path={file}/agent,server=on,wait=off")),
+        ("-device", "virtserialport,chardev=agent,name=panoptes.agent".to_owned()),
+    ];
+    let mut arguments = vec!["-nodefaults".into(), "-no-user-config".into()];
+    for (name, value) in pairs {
+        arguments.push(name.into());
+        arguments.push(value.into());
+    }
+    if let Some(root) = root {
+        // What guests write goes into a file that ends with QEMU, so that they can share the image.
+        let drive =
+            format!("if=none,id=root,format=raw,cache=unsafe,snapshot=on,file={}", root.display());
+        arguments.extend(["-drive".into(), drive.into()]);
+        arguments.extend(["-device".into(), "virtio-blk-pci,drive=root".into()]);
+    }
+    for (index, disk) in spec.disks.iter().enumerate() {
+        let (image, lock) = (disk.image.display(), if disk.read_only { "on" } else { "off" });
+        // cache=unsafe: what a guest wrote need not outlive a crash of this machine.
+        let drive =
+            format!("if=none,id=d{index},format=raw,cache=unsafe,readonly={lock},file={image}");
+        arguments.extend(["-drive".into(), drive.into()]);
+        arguments.extend(["-device".into(), format!("virtio-blk-pci,drive=d{index}").into()]);
+    }
+    arguments.extend(spec.qemu_arguments.iter().map(Into::into));
+    arguments
+}

@@ -1,0 +1,178 @@
+//! Guests that go on from a saved state instead of booting: a third of a second instead of ten.
+//!
+//! One run of `cargo xtask test` boots each kind of guest once, saves it as soon as its agent answers, and starts all
+//! guests of this kind from there. What is saved ends with the run, so that each run meets other addresses
+//! (KASLR). Without a folder for it ([`Folder`], [`VARIABLE`]) every guest boots.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::cache;
+use crate::command;
+use crate::error::{Error, Result};
+use crate::guest::GuestSpec;
+use crate::userland::Userland;
+
+/// The variable with the folder of saved guests; `cargo xtask test` sets it for tests.
+pub const VARIABLE: &str = "PANOPTES_SNAPSHOTS";
+
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
+/// A folder for saved guests in the cache, gone with this.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folder of this process, and removes those that killed processes left behind.
+    pub fn new() -> Result<Self> {
+        let all = cache::folder("snapshots")?;
+        let entries =
+            std::fs::read_dir(&all).map_err(|e| Error::io("list the folder", &all, &e))?;
+        for entry in entries.filter_map(std::result::Result::ok) {
+            if !Path::new("/proc").join(entry.file_name()).exists() {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let path = all.join(std::process::id().to_string());
+        cache::create(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Lets the guests of this process go on from there, too.
+    pub fn use_here(&self) {
+        // A process has one such folder.
+        let _ = FOLDER.set(self.0.clone());
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next process.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A guest that was saved, or will be.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    folder: PathBuf,
+    /// Held while the guest is saved, and while it is copied.
+    _lock: File,
+}
+
+impl Snapshot {
+    /// The saved guest of this kind; `None` where it has to boot.
+    pub(crate) fn of(spec: &GuestSpec, initramfs: &Path) -> Result<Option<Self>> {
+        let folder = FOLDER.get().cloned().or_else(|| std::env::var_os(VARIABLE).map(Into::into));
+        let Some(folder) = folder.filter(|_| is_plain(spec)) else { return Ok(None) };
+        let folder = folder.join(key(spec, initramfs)?);
+        cache::create(&folder)?;
+        let path = folder.join("lock");
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        let lock = options.open(&path).map_err(|e| Error::io("open", &path, &e))?;
+        lock.lock().map_err(|e| Error::io("lock", &path, &e))?;
+        Ok(Some(Self { folder, _lock: lock }))
+    }
+
+    /// Whether it is saved already.
+    pub(crate) fn is_there(&self) -> bool {
+        self.state().exists()
+    }
+
+    /// The state of its devices.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Keeps the memory and the state of a guest that stands still.
+    pub(crate) fn keep(&self, ram: &Path, state: &Path) -> Result<()> {
+        copy(ram, &self.folder.join("ram"))?;
+        std::fs::rename(state, self.state()).map_err(|e| Error::io("keep", state, &e))
+    }
+
+    /// Makes a guest's memory file.
+    pub(crate) fn copy_ram(&self, to: &Path) -> Result<()> {
+        copy(&self.folder.join("ram"), to)
+    }
+}
+
+/// Copies memory, holes included: what the guest has not touched takes no room.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut cp = Command::new("cp");
+    command::output(cp.args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to)).map(drop)
+}
+
+/// Whether all that such a guest has is in its memory file and in the state of its devices.
+fn is_plain(spec: &GuestSpec) -> bool {
+    !spec.private_memory
+        && spec.memory_object.is_none()
+        && spec.disks.is_empty()
+        && spec.userland != Userland::Equipped
+        && spec.qemu_arguments.is_empty()
+}
+
+/// The same for guests that are the same.
+fn key(spec: &GuestSpec, initramfs: &Path) -> Result<String> {
+    let GuestSpec { memory_mib, cpus, numa_nodes, five_level, page_table_isolation, .. } = spec;
+    let GuestSpec { cpu, machine, userland, kernel_arguments, kernel, .. } = spec;
+    let kind = format!(
+        "{} {memory_mib} {cpus} {numa_nodes} {five_level} {page_table_isolation} {cpu:?} \
+         {machine:?} {userland:?} {kernel_arguments:?}",
+        kernel.release()
+    );
+    let mut hash = Sha256::new();
+    hash.update(kind);
+    hash.update(cache::read(initramfs)?);
+    let hash: [u8; 32] = hash.finalize().into();
+    Ok(format!("{:016x}", u64::from_be_bytes(std::array::from_fn(|at| hash[at]))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Flavor, Kernel};
+
+    #[test]
+    fn guests_that_differ_have_keys_that_differ() {
+        let initramfs = tempfile::NamedTempFile::new().unwrap();
+        let spec = || GuestSpec::new(Kernel::unfetched(Flavor::V6_1));
+        let key = |spec: &GuestSpec| key(spec, initramfs.path()).unwrap();
+        let plain = key(&spec());
+        assert_eq!(key(&GuestSpec { ram_file: Some("/x".into()), ..spec() }), plain);
+        for other in [
+            GuestSpec { memory_mib: 1024, ..spec() },
+            GuestSpec { five_level: true, ..spec() },
+            GuestSpec { numa_nodes: 2, ..spec() },
+            GuestSpec { kernel_arguments: vec!["nokaslr".into()], ..spec() },
+            GuestSpec::new(Kernel::unfetched(Flavor::V6_12)),
+        ] {
+            assert!(is_plain(&other));
+            assert_ne!(key(&other), plain, "{other:?}");
+        }
+        std::fs::write(initramfs.path(), "more").unwrap();
+        assert_ne!(key(&spec()), plain);
+    }
+
+    #[test]
+    fn a_guest_with_more_than_memory_has_to_boot() {
+        let spec = || GuestSpec::new(Kernel::unfetched(Flavor::V6_1));
+        for other in [
+            GuestSpec { private_memory: true, ..spec() },
+            GuestSpec { memory_object: Some("memory-backend-memfd".into()), ..spec() },
+            GuestSpec { userland: Userland::Equipped, ..spec() },
+            GuestSpec { qemu_arguments: vec!["-S".into()], ..spec() },
+        ] {
+            assert!(!is_plain(&other));
+        }
+    }
+}
