@@ -13,7 +13,7 @@
  *                      change that goes on in the background (background.c)
  *   files …            files of all sizes, and which of their pages are in memory (files.c)
  *   shell LINE         types a line to an interactive bash; what its terminal shows (shell.c)
- *   tour               a timed sequence of acts, for a live demonstration (tour.c)
+ *   tour [ACT]         a timed sequence of acts, for a live demonstration, or one of them (tour.c)
  *   kill-all           ends all of that
  *
  * Run by others, `/init memfd NAME PROGRAM ARGUMENTS…` runs a copy of a program that has no file.

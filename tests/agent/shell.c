@@ -1,9 +1,14 @@
 /* An interactive bash on a terminal of its own, to which tests type. */
 #include "workload.h"
 
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+
+#define CHECK_MICROSECONDS 20000
+/* A minute: what is typed need not come to an end. */
+#define CHECKS_MAX 3000
 
 static int terminal = -1;
 static pid_t shell_pid = -1;
@@ -33,25 +38,43 @@ static bool start(void)
 	return shell_pid > 0;
 }
 
-/* What the terminal shows until it has been still for a while. */
-static void show(void)
+/* Whether the last line is a prompt: PS1, or PS2 where a command wants more lines. */
+static bool ends_with_prompt(const char *seen, size_t used)
+{
+	if (used < 2 || seen[used - 1] != ' ' || (seen[used - 2] != '$' && seen[used - 2] != '>'))
+		return false;
+	return used == 2 || seen[used - 3] == '\n';
+}
+
+static bool has_ended(void)
+{
+	siginfo_t info = { 0 };
+
+	/* Who asks again is answered again. */
+	return waitid(P_PID, (id_t)shell_pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+	       info.si_pid == shell_pid;
+}
+
+/* Collects what the terminal shows until the shell asks for the next line, or has ended. */
+static char *read_to_prompt(void)
 {
 	static char seen[1 << 16];
 	size_t used = 0;
 	int waiting;
 
-	for (int still = 0; still < 15 && used < sizeof(seen) - 1; still++) {
-		usleep(20000);
-		if (ioctl(terminal, FIONREAD, &waiting) != 0 || waiting == 0)
+	for (int check = 0; check < CHECKS_MAX && used < sizeof(seen) - 1; check++) {
+		if (ioctl(terminal, FIONREAD, &waiting) == 0 && waiting > 0) {
+			ssize_t got = read(terminal, seen + used, sizeof(seen) - 1 - used);
+
+			used += got > 0 ? (size_t)got : 0;
 			continue;
-		ssize_t got = read(terminal, seen + used, sizeof(seen) - 1 - used);
-		if (got > 0)
-			used += (size_t)got;
-		still = 0;
+		}
+		if (ends_with_prompt(seen, used) || has_ended())
+			break;
+		usleep(CHECK_MICROSECONDS);
 	}
 	seen[used] = '\0';
-	for (char *line = strtok(seen, "\r\n"); line; line = strtok(NULL, "\r\n"))
-		out_say("%s", line);
+	return seen;
 }
 
 void shell_forget(void)
@@ -64,14 +87,19 @@ void shell_forget(void)
 
 const char *shell(const char *line)
 {
-	int status;
-
-	if (shell_pid > 0 && waitpid(shell_pid, &status, WNOHANG) == shell_pid)
+	if (shell_pid > 0 && has_ended()) {
+		waitpid(shell_pid, NULL, 0);
 		shell_forget();
-	if (shell_pid <= 0 && !start())
-		return "no shell could be started";
+	}
+	if (shell_pid <= 0) {
+		if (!start())
+			return "no shell could be started";
+		read_to_prompt();
+	}
 	if (write(terminal, line, strlen(line)) < 0 || write(terminal, "\n", 1) < 0)
 		return strerror(errno);
-	show();
+	char *seen = read_to_prompt();
+	for (char *shown = strtok(seen, "\r\n"); shown; shown = strtok(NULL, "\r\n"))
+		out_say("%s", shown);
 	return NULL;
 }

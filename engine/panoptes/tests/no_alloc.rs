@@ -45,6 +45,12 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// What is full most of the time is said to be full, and then not, again and again.
 const CHANGES: [&str; 2] = ["churn seconds=100000", "storm rate=50 seconds=100000"];
 
+/// What makes more records than [`LOGGED`] bytes, however few scans there are: it stays until they are written.
+const LOAD: &str = "load processes=20 threads=2 fds=20 areas=20 connections=1";
+const LOGGED: u64 = 256 << 10;
+/// How long the service may take for what it has to do.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Passes everything on; remembers what a sealed thread asks for.
 struct Sealing;
 
@@ -306,7 +312,7 @@ fn the_service_allocates_nothing_while_it_watches() {
     if !enabled("the_service_allocates_nothing_while_it_watches") {
         return;
     }
-    let guest = boot();
+    let mut guest = boot();
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let ram = guest.ram_path().display().to_string();
@@ -326,7 +332,18 @@ fn the_service_allocates_nothing_while_it_watches() {
         assert!(begin.elapsed() < Duration::from_mins(2), "{}", said.text());
         sleep(INTERVAL);
     }
+    let logged = || -> u64 {
+        let files = std::fs::read_dir(&log_folder).unwrap();
+        files.filter_map(|file| file.unwrap().metadata().ok()).map(|data| data.len()).sum()
+    };
     SERVICE_SEALED.store(true, Ordering::Relaxed);
+    let (before, begin) = (logged(), Instant::now());
+    guest.agent(LOAD).unwrap();
+    while logged() < before + LOGGED {
+        assert!(begin.elapsed() < PATIENCE, "{} bytes, {}", logged() - before, said.text());
+        sleep(INTERVAL);
+    }
+    // The more scans there are the more it means: their number depends on the machine.
     sleep(INTERVAL * SCANS);
     SERVICE_SEALED.store(false, Ordering::Relaxed);
     // The thread takes signals in by itself; others must not be ended by them.

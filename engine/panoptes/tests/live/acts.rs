@@ -1,53 +1,91 @@
 //! Acts that are easily taken for something else: another file under the same number, another program in
 //! the same process, another process under the same number.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::Instant;
 
 use panoptes_rig::{Flavor, Guest, enabled};
+use serde_json::Value;
 
 use crate::record::{Life, Record, count, list, only};
-use crate::watcher::{Watch, Watcher};
+use crate::watcher::{PATIENCE, Watch, Watcher};
 use crate::{inside, laws, measures, reverse_shell};
 
 const PIPE: &str = "/tmp/actor";
+/// The actor writes into this one when it has done all that it got.
+const DONE: &str = "/tmp/actor-done";
 /// Nobody writes into this one.
 const IDLE: &str = "/tmp/idle";
 /// The descriptor that the actor uses: bash itself works with lower ones.
 const DESCRIPTOR: u64 = 7;
 const PORT: u64 = 7000;
+const CHANGE: &str = "file_descriptor_file_content_change";
+/// For so long a record of changed content waits for the file's hashes.
+const HASHES_NS: i64 = 2_000_000_000;
+/// So often it is tried to start two processes with one number.
+const TRIES: u32 = 20;
 
 /// A bash that does what is written into a pipe.
 struct Actor<'a> {
     guest: &'a mut Guest,
     watcher: &'a Watcher,
     life: Life,
+    /// How many records there were before its last act.
+    seen: usize,
 }
 
 impl<'a> Actor<'a> {
     fn start(guest: &'a mut Guest, watcher: &'a Watcher) -> Self {
-        inside::run(guest, &format!("busybox mkfifo {PIPE}"));
+        inside::run(guest, &format!("busybox mkfifo {PIPE} {DONE}"));
         // Opened for both, the pipe has no end.
         let command = format!("bash --norc <>{PIPE} >/dev/null 2>&1 & echo $!");
         let process_id: u64 = inside::run(guest, &command)[0].parse().unwrap();
         let is_it =
             |record: &Record| record.is("process_created") && record.process_id() == process_id;
         let life = watcher.wait_for("the actor is created", is_it).life().unwrap();
-        Self { guest, watcher, life }
+        Self { guest, watcher, life, seen: 0 }
     }
 
+    /// Has it begin a line; it goes on with the next one when it has done that.
     fn does(&mut self, line: &str) {
+        self.seen = self.watcher.seen();
         inside::run(self.guest, &format!("echo '{line}' >{PIPE}"));
+    }
+
+    /// Waits until it has done its last line, and the watcher has looked at it since.
+    fn has_done(&mut self) {
+        inside::run(self.guest, &format!("echo 'echo >{DONE}' >{PIPE}; read line <{DONE}"));
+        inside::barrier(self.guest, self.watcher);
     }
 
     fn is(&self, record: &Record, name: &str) -> bool {
         record.is(name) && record.life().as_ref() == Some(&self.life)
     }
 
-    /// Waits until it is reported that the actor's descriptor is opened on, or closed from, a file.
+    /// Waits until it is reported that its last line opens the descriptor on a file, or closes it.
+    #[track_caller]
     fn wait_for_descriptor(&self, name: &str, file: &str) {
-        self.watcher.wait_for(&format!("{name} of {file}"), |record| {
+        self.watcher.wait_for_since(self.seen, &format!("{name} of {file}"), |record| {
             self.is(record, name) && is_of(record, file)
         });
+    }
+
+    /// Waits until so many children of its last line are reported, and until they have called exec.
+    fn children(&mut self, count: usize) -> Vec<Life> {
+        let is_child = |record: &&Record| {
+            record.is("process_created")
+                && record.process()["process_parent_process_id"] == self.life.process_id
+        };
+        let children = self.watcher.wait("children of the actor", |all| {
+            let children = all.records[self.seen..].iter().filter(is_child);
+            let children: Vec<Life> = children.filter_map(Record::life).collect();
+            (children.len() == count).then_some(children)
+        });
+        for Life { process_id, .. } in &children {
+            let runs = format!("grep -q ^busybox /proc/{process_id}/cmdline");
+            inside::run(self.guest, &format!("until {runs}; do :; done"));
+        }
+        children
     }
 }
 
@@ -87,8 +125,8 @@ fn files_under_one_number(actor: &mut Actor<'_>) {
 
 /// Files that are written while they are open, and others that only might have been.
 fn written_files(actor: &mut Actor<'_>) {
-    const CHANGE: &str = "file_descriptor_file_content_change";
-    // Told of the file, once, by one of the descriptors that lead to it: while bash writes, its output does, too.
+    // A file's change is reported once, by one of the descriptors that lead to it: while bash
+    // writes, its output does, too.
     let of = |file: &str, record: &Record| record.is(CHANGE) && is_in(record, file);
     let wait_for_change = |actor: &Actor<'_>, file: &str| {
         actor.watcher.wait_for(&format!("{CHANGE} of {file}"), |record| of(file, record));
@@ -101,31 +139,47 @@ fn written_files(actor: &mut Actor<'_>) {
     // Written to after it was seen open.
     does(actor, "exec 7>>/tmp/written", open, "/tmp/written");
     actor.does("echo one >&7");
-    std::thread::sleep(Duration::from_secs(1));
+    actor.has_done();
     does(actor, "exec 7<&-", close, "/tmp/written");
     wait_for_change(actor, "/tmp/written");
     // Not written to: for reading, for both, and only its permissions changed.
     does(actor, "exec 7</tmp/written; read line <&7", open, "/tmp/written");
     does(actor, "exec 7<&-; exec 7<>/tmp/only-opened", open, "/tmp/only-opened");
     does(actor, "exec 7<&-", close, "/tmp/only-opened");
-    std::thread::sleep(Duration::from_secs(1));
+    actor.has_done();
     does(actor, "exec 7<>/tmp/written", open, "/tmp/written");
     does(actor, "chmod 600 /tmp/written; exec 7<&-", close, "/tmp/written");
-    // Written to before it was seen open, and not since.
+    // Written to before it was seen open, and not since, unless the watcher is very fast.
     does(actor, "exec 7>/tmp/at-once; echo two >&7", open, "/tmp/at-once");
+    actor.has_done();
     does(actor, "exec 7<&-", close, "/tmp/at-once");
     wait_for_change(actor, "/tmp/at-once");
     // A log: what runs meanwhile takes it over, and ends.
     does(actor, "exec 7>>/tmp/log", open, "/tmp/log");
-    actor.does("for i in 1 2 3 4; do echo line >&7; busybox sleep 0.3; done");
-    std::thread::sleep(Duration::from_secs(2));
+    for _ in 0..4 {
+        actor.does("echo line >&7; busybox sleep 1000");
+        let child = actor.children(1).remove(0);
+        inside::end(actor.guest, actor.watcher, &child);
+    }
+    actor.has_done();
     let early = actor.watcher.records();
     assert_eq!(early.iter().filter(|record| of("/tmp/log", record)).count(), 0);
     does(actor, "exec 7<&-", close, "/tmp/log");
     wait_for_change(actor, "/tmp/log");
     // A terminal and a pipe.
-    actor.does("exec 7<>/dev/tty0; echo x >&7; exec 7>&-; echo x | busybox cat >/dev/null");
-    std::thread::sleep(Duration::from_secs(1));
+    does(actor, "exec 7<>/dev/tty0; echo x >&7", open, "/dev/tty0");
+    actor.has_done();
+    does(actor, "exec 7>&-", close, "/dev/tty0");
+    actor.does("{ echo x; exec busybox sleep 1000; } | busybox cat >/dev/null");
+    let (children, watcher) = (actor.children(2), actor.watcher);
+    for child in &children {
+        // The second may end by itself when the first does.
+        inside::run(actor.guest, &format!("kill {} || true", child.process_id));
+        watcher.wait_for("the end of a pipe", |record| {
+            record.is("process_terminated") && record.life().as_ref() == Some(child)
+        });
+    }
+    actor.has_done();
 
     let records = actor.watcher.records();
     let changes: Vec<_> = records.iter().filter(|record| record.is(CHANGE)).collect();
@@ -133,31 +187,52 @@ fn written_files(actor: &mut Actor<'_>) {
     for file in ["/tmp/written", "/tmp/at-once", "/tmp/log"] {
         let change = only(&records, file, |record| of(file, record));
         assert_eq!(change.life().as_ref(), Some(&actor.life), "{change}");
-        let details = change.details("file_descriptor");
-        for (program, key) in [
-            ("sha256sum", "file_descriptor_inode_hash_sha256"),
-            ("sha1sum", "file_descriptor_inode_hash_sha1"),
-            ("md5sum", "file_descriptor_inode_hash_md5"),
-        ] {
-            let said = inside::run(actor.guest, &format!("{program} {file}")).concat();
-            let hash = said.split_whitespace().next().unwrap();
-            assert_eq!(details[key], hash, "{change}");
-        }
-        let size = inside::run(actor.guest, &format!("wc -c <{file}")).concat();
-        assert_eq!(
-            details["file_descriptor_inode_size_bytes"].to_string(),
-            size.trim(),
-            "{change}"
-        );
+        let closed = records.iter().rev().find(|record| {
+            let is_its = actor.is(record, close) && is_of(record, file);
+            is_its && record.time() <= change.time()
+        });
+        content_is_true(actor.guest, change, closed.expect("its closing"));
     }
+}
+
+/// Holds what a record says of a file's content against what the guest says of it.
+fn content_is_true(guest: &mut Guest, change: &Record, closed: &Record) {
+    let details = change.details("file_descriptor");
+    let file = details["file_descriptor_name"].as_str().unwrap();
+    // A slow watcher may not know the hashes when it has to report the change.
+    let waited = change.nanoseconds_after(&closed.time().into());
+    for (program, key) in [
+        ("sha256sum", "file_descriptor_inode_hash_sha256"),
+        ("sha1sum", "file_descriptor_inode_hash_sha1"),
+        ("md5sum", "file_descriptor_inode_hash_md5"),
+    ] {
+        let said = inside::run(guest, &format!("{program} {file}")).concat();
+        let hash = said.split_whitespace().next().unwrap();
+        let is_late = details[key].is_null() && waited >= HASHES_NS;
+        assert!(is_late || details[key] == hash, "{key} is {hash}: {change}");
+    }
+    let size = inside::run(guest, &format!("wc -c <{file}")).concat();
+    assert_eq!(details["file_descriptor_inode_size_bytes"].to_string(), size.trim(), "{change}");
 }
 
 /// What a process executes is known by its hashes: in records, and in the lines of a scan.
 fn an_executable_is_known_by_its_hashes(actor: &mut Actor<'_>) {
     let process_id = actor.life.process_id;
-    let change = "file_descriptor_file_content_change";
-    let records = actor.watcher.records();
-    let record = records.iter().rev().find(|record| actor.is(record, change)).unwrap();
+    // Records wait for no hashes of executables: a slow watcher knows them later.
+    let begin = Instant::now();
+    let record = loop {
+        let (open, close) = ("file_descriptor_open", "file_descriptor_close");
+        actor.does("exec 7</etc/group");
+        actor.wait_for_descriptor(open, "/etc/group");
+        actor.does("exec 7<&-");
+        actor.wait_for_descriptor(close, "/etc/group");
+        let records = actor.watcher.records();
+        let record = records.into_iter().rev().find(|record| actor.is(record, open)).unwrap();
+        if record.process()["process_hash_sha256"].is_string() {
+            break record;
+        }
+        assert!(begin.elapsed() < PATIENCE, "its hashes are never known: {record}");
+    };
     let lines = inside::scan(actor.guest, "processes");
     let line = lines.into_iter().find(|line| line["process_id"] == process_id).unwrap();
     for (program, key) in [
@@ -173,15 +248,14 @@ fn an_executable_is_known_by_its_hashes(actor: &mut Actor<'_>) {
 }
 
 /// A connection between two processes, from its beginning to its end.
-fn a_connection_of_two(actor: &mut Actor<'_>) {
+fn a_connection_of_two(actor: &mut Actor<'_>, configuration: &Path) {
     // Nothing waits for a minute after it was closed.
     inside::run(actor.guest, "echo 0 >/proc/sys/net/ipv4/tcp_max_tw_buckets");
     // Its own input never ends, so that it closes only what the client has closed.
     let command =
         format!("busybox mkfifo {IDLE}; nc -l -p {PORT} <>{IDLE} >/dev/null 2>&1 & echo $!");
     let server: u64 = inside::run(actor.guest, &command)[0].parse().unwrap();
-    let listens = format!("until netstat -ltn | grep -q :{PORT}; do sleep 0.1; done");
-    inside::run(actor.guest, &listens);
+    inside::wait_for_listener(actor.guest, actor.watcher, PORT);
     actor.does(&format!("exec 7<>/dev/tcp/10.0.2.15/{PORT}"));
 
     let details = |record: &Record, key: &str| record.details("network_connection")[key].clone();
@@ -193,10 +267,14 @@ fn a_connection_of_two(actor: &mut Actor<'_>) {
     actor.watcher.wait_for("the server's end", |record| is_end(record, created, theirs));
     assert_eq!(mine.life().as_ref(), Some(&actor.life));
     assert_eq!(details(&mine, "source_ip_address"), "10.0.2.15");
-    // Before it is accepted the server's end is nobody's; then it is the server's, which nothing tells.
-    std::thread::sleep(Duration::from_secs(1));
+    // Before it is accepted the server's end is nobody's. No record says when it is the server's.
+    inside::wait_for_scan(actor.guest, "connections", "the server's end as its own", |lines| {
+        let is_it = |line: &Value| line[theirs] == PORT && line["process_id"] == server;
+        lines.iter().any(is_it).then_some(())
+    });
+    inside::barrier(actor.guest, actor.watcher);
     actor.does(&format!("busybox head -c {} /dev/zero >&7", measures::SENT));
-    measures::are_told_by_value(actor.guest, actor.watcher, PORT);
+    measures::are_told_by_value(actor.guest, actor.watcher, configuration, PORT);
     actor.does("exec 7<&-");
     let ended = "network_connection_terminated";
     actor.watcher.wait_for("the client's end is over", |record| is_end(record, ended, ours));
@@ -264,20 +342,36 @@ fn another_program(actor: &mut Actor<'_>) {
 
 /// Two processes, one after the other, with the same number.
 fn one_number_twice(guest: &mut Guest, watcher: &Watcher) {
-    let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & p=$!; wait $p; \
-                  echo $((p-1)) >/proc/sys/kernel/ns_last_pid; \
-                  sleep 1 & q=$!; wait $q; [ $p = $q ] && break; done; echo $p $q";
-    let said = inside::run(guest, script).concat();
-    let (first, second) = said.split_once(' ').unwrap();
-    assert_eq!(first, second, "no number was had twice");
-    let process_id: u64 = first.parse().unwrap();
+    for _ in 0..TRIES {
+        let first = inside::started(guest, watcher, "sleep 1000");
+        let process_id = first.process_id;
+        // Nothing that the script calls makes a process.
+        let script = format!(
+            "kill {process_id}; while [ -e /proc/{process_id} ]; do :; done; \
+             echo $(({process_id} - 1)) >/proc/sys/kernel/ns_last_pid; \
+             sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"
+        );
+        let said = inside::run(guest, &script).concat();
+        if said == process_id.to_string() {
+            return one_number_was_had_twice(guest, watcher, &first);
+        }
+        inside::run(guest, &format!("kill {said}"));
+    }
+    panic!("no number was had twice");
+}
+
+/// What is reported of both.
+fn one_number_was_had_twice(guest: &mut Guest, watcher: &Watcher, first: &Life) {
+    let process_id = first.process_id;
     let of = |all: &[Record], name: &str| -> Vec<Life> {
         let its = all.iter().filter(|r| r.is(name) && r.process_id() == process_id);
         its.filter_map(Record::life).collect()
     };
-    watcher.wait("both have ended", |all| {
-        (of(&all.records, "process_terminated").len() == 2).then_some(())
+    let second = watcher.wait_for("the second one", |record| {
+        let is_created = record.is("process_created") && record.process_id() == process_id;
+        is_created && record.life().as_ref() != Some(first)
     });
+    inside::end(guest, watcher, &second.life().unwrap());
     let records = watcher.records();
     let (created, ended) = (of(&records, "process_created"), of(&records, "process_terminated"));
     assert_eq!(created, ended);
@@ -286,12 +380,15 @@ fn one_number_twice(guest: &mut Guest, watcher: &Watcher) {
 
 fn acts_are_taken_for_what_they_are(flavor: Flavor) {
     let mut guest = inside::boot(flavor);
-    let watcher = measures::with_thresholds(Watch::of(&guest)).attached();
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = measures::with_thresholds(folder.path());
+    let option = format!("--config={}", configuration.display());
+    let watcher = Watch::of(&guest).with(&option).attached();
     let mut actor = Actor::start(&mut guest, &watcher);
     files_under_one_number(&mut actor);
     written_files(&mut actor);
     an_executable_is_known_by_its_hashes(&mut actor);
-    a_connection_of_two(&mut actor);
+    a_connection_of_two(&mut actor, &configuration);
     reverse_shell::is_told_by_value(actor.guest, &watcher);
     another_program(&mut actor);
     one_number_twice(&mut guest, &watcher);

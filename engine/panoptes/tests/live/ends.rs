@@ -1,16 +1,22 @@
 //! How watching ends: when asked, when nobody reads, when the machine goes away.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use panoptes_rig::{Flavor, enabled};
+use panoptes_rig::{Flavor, Guest, enabled};
+use serde_json::Value;
 
-use crate::record::{Record, count, list};
-use crate::watcher::{Ended, Watch};
-use crate::{inside, laws};
+use crate::record::{Life, Record, count, list};
+use crate::watcher::{Ended, Watch, panoptes};
+use crate::{barrier, inside, laws};
 
-/// What is not to be said gets so long to be said.
-const SILENCE: Duration = Duration::from_secs(1);
+/// Makes some hundreds of records: what it starts goes on until all of it is reported.
+const LOAD: &str = "load processes=20 threads=2 fds=20 areas=5 connections=1";
+/// So long a machine that is gone is looked for again, some times. No record is expected meanwhile.
+const RETRIES: Duration = Duration::from_secs(1);
 
 /// The records of one system with their lines, in order: what two outputs agree on.
 fn of_system(records: &[Record], system: &str) -> Vec<String> {
@@ -34,17 +40,17 @@ fn watching_ends_when_it_should() {
     }
     let mut guest = inside::boot(Flavor::V6_1);
     guest.agent("churn seconds=100000").unwrap();
-    stopped_gracefully(&guest);
-    logs_rotate(&guest);
-    nobody_reads(&guest);
-    memory_is_told_of_when_asked(&guest);
+    stopped_gracefully(&mut guest);
+    logs_rotate(&mut guest);
+    nobody_reads(&mut guest);
+    memory_is_told_of_when_asked(&mut guest);
     said_twice_it_ends_at_once(&guest);
 }
 
 /// SIGTERM: all that was seen is written, to both outputs alike, and the last word is said.
-fn stopped_gracefully(guest: &panoptes_rig::Guest) {
+fn stopped_gracefully(guest: &mut Guest) {
     let watcher = Watch::of(guest).with_log().set("service.log_level=debug").attached();
-    std::thread::sleep(SILENCE);
+    barrier::passed(guest, &watcher);
     let ended = watcher.stop();
     assert_graceful(&ended);
     let names: Vec<&str> = ended.records.iter().map(Record::name).collect();
@@ -75,12 +81,13 @@ fn stopped_gracefully(guest: &panoptes_rig::Guest) {
 }
 
 /// The log is put aside at its size; no record is lost or split.
-fn logs_rotate(guest: &panoptes_rig::Guest) {
+fn logs_rotate(guest: &mut Guest) {
     let watcher = Watch::of(guest)
         .with_log()
         .set("output.rotate_size=64KiB")
         .set("output.max_files=3")
         .attached();
+    guest.agent(LOAD).unwrap();
     watcher.wait("enough for several files", |all| (all.records.len() > 300).then_some(()));
     let ended = watcher.stop();
     assert_graceful(&ended);
@@ -96,27 +103,33 @@ fn logs_rotate(guest: &panoptes_rig::Guest) {
 }
 
 /// A reader that goes away is no error.
-fn nobody_reads(guest: &panoptes_rig::Guest) {
-    let ended = Watch::of(guest).closing_after(20).start().ended();
+fn nobody_reads(guest: &mut Guest) {
+    let watcher = Watch::of(guest).closing_after(20).attached();
+    guest.agent(LOAD).unwrap();
+    let ended = watcher.ended();
     assert_eq!(ended.code, Some(0), "{:?}", ended.said);
     let complaints = ended.said.iter().filter(|line| line.contains("error"));
     assert_eq!(complaints.count(), 0, "{:?}", ended.said);
 }
 
 /// Memory areas are off unless asked for.
-fn memory_is_told_of_when_asked(guest: &panoptes_rig::Guest) {
+fn memory_is_told_of_when_asked(guest: &mut Guest) {
     let watcher = Watch::of(guest)
         .set("default.events.process_memory_created.enabled=true")
         .set("default.events.new_file_mapped=false")
         .attached();
+    let life = barrier::started(guest, &watcher, "sleep 7000");
+    let is_its = |record: &Record| {
+        record.is("process_memory_created") && record.life().as_ref() == Some(&life)
+    };
     watcher.wait_for("an area without a file", |record| {
-        record.is("process_memory_created")
-            && record.details("process_memory")["file_path"].is_null()
+        is_its(record) && record.details("process_memory")["file_path"].is_null()
     });
     watcher.wait_for("one with a file", |record| {
-        record.is("process_memory_created")
-            && record.details("process_memory")["file_path"].is_string()
+        is_its(record) && record.details("process_memory")["file_path"].is_string()
     });
+    // Meanwhile others unmap files and other memory.
+    barrier::passed(guest, &watcher);
     let ended = watcher.stop();
     assert_graceful(&ended);
     assert_eq!(count(&ended.records, "process_memory_terminated"), 0);
@@ -124,7 +137,7 @@ fn memory_is_told_of_when_asked(guest: &panoptes_rig::Guest) {
 }
 
 /// Who is in a hurry is not made to wait.
-fn said_twice_it_ends_at_once(guest: &panoptes_rig::Guest) {
+fn said_twice_it_ends_at_once(guest: &Guest) {
     let watcher = Watch::of(guest).attached();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         // It may have ended by the first.
@@ -133,25 +146,41 @@ fn said_twice_it_ends_at_once(guest: &panoptes_rig::Guest) {
     assert_eq!(watcher.ended().code, Some(0));
 }
 
+/// The processes that memory shows whose file has no name any more.
+fn processes_of(memory: &File) -> BTreeSet<Life> {
+    let path = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
+    let output = panoptes(&["scan", &path, "--only", "processes"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| Life::of(&line)).collect()
+}
+
 /// A machine that is gone is no machine where everything ends at once.
 #[test]
 fn a_machine_that_goes_away_is_told_of_and_nothing_else() {
     if !enabled("a_machine_that_goes_away_is_told_of_and_nothing_else") {
         return;
     }
-    let guest = inside::boot(Flavor::V6_12);
+    let mut guest = inside::boot(Flavor::V6_12);
     let watcher = Watch::of(&guest).attached();
-    std::thread::sleep(SILENCE);
-    let before = count(&watcher.records(), "process_terminated");
+    barrier::passed(&mut guest, &watcher);
+    let memory = File::open(guest.ram_path()).unwrap();
     guest.quit().unwrap();
+    let there = processes_of(&memory);
     let lost = watcher.wait_for("it is told of", |record| record.is("details_gathering_failed"));
     println!("{lost}");
-    std::thread::sleep(SILENCE);
+    watcher.wait_for("it is looked for", |record| record.is("host_initialization_failed"));
+    std::thread::sleep(RETRIES);
     let ended = watcher.stop();
     assert_graceful(&ended);
-    let terminated: Vec<&Record> =
-        ended.records.iter().filter(|record| record.is("process_terminated")).collect();
-    assert!(terminated.len() <= before + 2, "{}", list(terminated));
+    // What ran at the end did not end; what had ended before may have been reported late.
+    assert!(there.len() > 10, "{there:?}");
+    let is_wrong = |record: &&Record| {
+        record.is("process_terminated") && record.life().is_some_and(|life| there.contains(&life))
+    };
+    let wrong: Vec<&Record> = ended.records.iter().filter(is_wrong).collect();
+    assert!(wrong.is_empty(), "{}", list(wrong));
     // Said once, however often it is tried again.
     for name in ["details_gathering_failed", "host_initialization_failed"] {
         assert_eq!(count(&ended.records, name), 1, "{name}");
@@ -169,26 +198,17 @@ fn a_reset_is_noticed(arguments: &[&str]) {
         spec.kernel_arguments = arguments.iter().map(|&word| word.to_owned()).collect();
     });
     let watcher = Watch::of(&guest).attached();
-    let is_birth = |record: &Record, process_id| {
-        record.is("process_created") && record.process_id() == process_id
-    };
-    let process_id = inside::start(&mut guest, "sleep 7000");
-    let before = watcher.wait_for("a process", |record| is_birth(record, process_id)).boot();
+    let process_id = barrier::started(&mut guest, &watcher, "sleep 7000").process_id;
+    let is_it = |record: &Record| record.process_id() == process_id;
+    let before = watcher.wait_for("a process", is_it).boot();
     let seen = watcher.records().len();
     guest.system_reset().unwrap();
-    let begin = Instant::now();
     // As soon as the new boot is watched, what happens there is told of.
-    let after = loop {
-        let process_id = inside::start(&mut guest, "sleep 7001");
-        std::thread::sleep(SILENCE);
-        let records = watcher.records();
-        let is_new = |record: &&Record| is_birth(record, process_id) && record.boot() != before;
-        if let Some(record) = records[seen..].iter().find(is_new) {
-            break record.boot();
-        }
-        let last = &records[records.len().saturating_sub(10)..];
-        assert!(begin.elapsed() < Duration::from_mins(3), "never found again:{}", list(last));
-    };
+    let after = barrier::found_again(&mut guest, &watcher, "sleep 7001", |record| {
+        record.process()["process_command_line_argument_list"][1] == "7001"
+            && record.boot() != before
+    });
+    let after = after.boot();
     let ended = watcher.stop();
     for line in &ended.said {
         println!("{line}");

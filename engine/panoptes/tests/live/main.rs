@@ -9,6 +9,7 @@
 
 mod acts;
 mod attestation;
+mod barrier;
 mod containers;
 mod ends;
 mod guests;

@@ -1,14 +1,15 @@
 //! What connections come to, by value: each record against what a scan shows of the same socket, which other tests hold
 //! to what is true inside.
 
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use panoptes_rig::Guest;
 use serde_json::Value;
 
 use crate::inside;
 use crate::record::{Record, only};
-use crate::watcher::{Watch, Watcher};
+use crate::watcher::{PATIENCE, Watcher};
 
 const EXCESSIVE: &str = "tcp_connection_excessive_data";
 const LONG: &str = "tcp_long_lasting_connection";
@@ -29,15 +30,21 @@ const COUNTERS: [&str; 6] = [
     "tcp_average_bytes_out",
 ];
 
-/// With thresholds that one connection of the test comes to.
-pub(crate) fn with_thresholds(watch: Watch) -> Watch {
-    let events = "default.events";
-    watch
-        .set(&format!("{events}.{EXCESSIVE}.bytes_in={}", SENT - 1))
-        .set(&format!("{events}.{EXCESSIVE}.bytes_out={}", SENT - 1))
-        .set(&format!("{events}.{LONG}.duration={}s", LASTS.as_secs()))
-        .set(&format!("{events}.{STATUS}.enabled=true"))
-        .set(&format!("{events}.{STATUS}.period=500ms"))
+/// Writes a configuration with thresholds that one connection of the test exceeds. Only its
+/// duration does not.
+pub(crate) fn with_thresholds(folder: &Path) -> PathBuf {
+    let configuration = folder.join("thresholds.yaml");
+    write_thresholds(&configuration, Duration::from_hours(1));
+    configuration
+}
+
+fn write_thresholds(configuration: &Path, lasts: Duration) {
+    let (bytes, seconds) = (SENT - 1, lasts.as_secs());
+    let text = format!(
+        "default:\n  events:\n    {EXCESSIVE}: {{ bytes_in: {bytes}, bytes_out: {bytes} }}\n    \
+         {LONG}: {{ duration: {seconds}s }}\n    {STATUS}: {{ enabled: true, period: 500ms }}\n"
+    );
+    std::fs::write(configuration, text).unwrap();
 }
 
 /// One end of a connection, by which of its keys is that port.
@@ -56,25 +63,58 @@ impl End<'_> {
     }
 }
 
+/// Scans until nothing more goes over a connection: all bytes were read and acknowledged, and two
+/// scans with a barrier between them agree on what its ends have counted.
+fn settled(guest: &mut Guest, watcher: &Watcher, ends: &[End<'_>], port: u64) -> Vec<Value> {
+    let of = |lines: &[Value]| -> Vec<Value> {
+        let is_it =
+            |line: &&Value| line["kind"] == "connection" && ends.iter().any(|end| end.is_in(line));
+        let mut its: Vec<Value> = lines.iter().filter(is_it).cloned().collect();
+        for line in its.iter_mut().filter_map(Value::as_object_mut) {
+            line.retain(|key, _| !TIMES.contains(&key.as_str()));
+        }
+        its
+    };
+    let begin = Instant::now();
+    loop {
+        // After the protocol: Recv-Q and Send-Q.
+        let queues = format!("netstat -tn | grep :{port} | grep -qv \"^tcp  *0  *0 \"");
+        inside::run(guest, &format!("while {queues}; do sleep 0.1; done"));
+        let before = of(&inside::scan(guest, "connections,files"));
+        inside::barrier(guest, watcher);
+        let lines = inside::scan(guest, "connections,files");
+        if before == of(&lines) {
+            return lines;
+        }
+        assert!(begin.elapsed() < PATIENCE, "it never comes to rest: {before:?}");
+    }
+}
+
 /// Holds the alerts and the status of a connection over which [`SENT`] bytes went to that port, and nothing came back,
 /// against a scan. Nothing goes over it meanwhile.
-pub(crate) fn are_told_by_value(guest: &Guest, watcher: &Watcher, port: u64) {
+pub(crate) fn are_told_by_value(
+    guest: &mut Guest,
+    watcher: &Watcher,
+    configuration: &Path,
+    port: u64,
+) {
     let ends = [End { key: "destination_port", port }, End { key: "source_port", port }];
     for end in &ends {
         watcher.wait_for("much went over it", |record| end.is_of(record, EXCESSIVE));
-        watcher.wait_for("it lasts", |record| end.is_of(record, LONG));
     }
-    let lines = inside::scan(guest, "connections,files");
-    // One of what the scan showed, and one more, in case it came at the same time.
-    let before = watcher.records().len();
+    let lines = settled(guest, watcher, &ends, port);
+    let before = watcher.seen();
+    // The threshold of the duration comes only now: a slow guest may still send bytes after it.
+    assert!(!watcher.records().iter().any(|record| record.is(LONG)));
+    write_thresholds(configuration, LASTS);
+    watcher.reload();
     for end in &ends {
+        watcher.wait_for("it lasts", |record| end.is_of(record, LONG));
+        watcher.wait_for_since(before, "its status", |record| end.is_of(record, STATUS));
         let is_it = |line: &&Value| line["kind"] == "connection" && end.is_in(line);
         let line =
             lines.iter().find(|line| is_it(line) && line["connection_state"] == "ESTABLISHED");
         let line = line.expect("a scan shows it");
-        watcher.wait("its status", |all| {
-            all.records[before..].iter().any(|record| end.is_of(record, STATUS)).then_some(())
-        });
         let records = watcher.records();
         let status = records.iter().rev().find(|record| end.is_of(record, STATUS)).unwrap();
         let excessive = only(&records, "much", |record| end.is_of(record, EXCESSIVE));

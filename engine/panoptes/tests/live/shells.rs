@@ -5,7 +5,7 @@ use panoptes_rig::Guest;
 use serde_json::Value;
 
 use crate::inside;
-use crate::record::{Record, list};
+use crate::record::{Life, Record, list, nanoseconds};
 use crate::watcher::Watcher;
 
 const EXECUTED: &str = "shell_command_executed";
@@ -33,19 +33,9 @@ fn history(guest: &mut Guest) -> Vec<Typed> {
 
 fn typed(command: &Value) -> Typed {
     let time = command["command_execution_time_iso_8601_ns"].as_str().expect("bash keeps times");
-    let time = time.strip_suffix(".000000000+00:00").expect("bash keeps whole seconds");
-    let time = nix_time(time);
-    (command["command_line"].as_str().unwrap().to_owned(), time)
-}
-
-/// Seconds since 1970 of `2025-10-22T07:31:46`.
-fn nix_time(text: &str) -> i64 {
-    let number = |at: core::ops::Range<usize>| text[at].parse::<i64>().unwrap();
-    let (year, month, day) = (number(0..4), number(5..7), number(8..10));
-    // Days from civil: years begin in March.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
-    (days - 719_468) * 86_400 + number(11..13) * 3600 + number(14..16) * 60 + number(17..19)
+    let time = nanoseconds(time);
+    assert_eq!(time % 1_000_000_000, 0, "bash keeps whole seconds");
+    (command["command_line"].as_str().unwrap().to_owned(), time / 1_000_000_000)
 }
 
 fn commands(record: &Record) -> Vec<Typed> {
@@ -59,7 +49,7 @@ fn reason(record: &Record) -> &str {
 
 /// All of this in a guest that is being watched.
 pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
-    let before = watcher.records().len();
+    let before = watcher.seen();
     for line in
         ["echo one", "echo 'two  words'", "for i in 1 2; do", "echo $i", "done", "true", "true"]
     {
@@ -70,8 +60,8 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
     assert_eq!(expected[0].0, "exit");
     assert_eq!(expected.len(), 7, "{expected:?}");
     assert_eq!(expected[3].0, "for i in 1 2; do echo $i; done");
-    let is_last = |record: &Record| record.is(EXECUTED) && commands(record)[0] == expected[6];
-    let last = watcher.wait_for("the last command", is_last);
+    let is_last = |record: &Record| record.is(EXECUTED) && commands(record).contains(&expected[6]);
+    let last = watcher.wait_for_since(before, "the last command", is_last);
     let shell = last.life().unwrap();
     assert_eq!(last.process_name(), "bash");
     let told = |records: &[Record]| -> Vec<Typed> {
@@ -82,14 +72,12 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
     assert_eq!(told(&watcher.records()[before..]), expected[1..]);
     assert_eq!(remembered(guest, shell.process_id), expected);
 
-    // What scripts and subshells do is nobody's history.
-    types(
-        guest,
-        "bash -c 'set +o history; unset HISTFILE; sleep 0.3'; (set +o history; HISTSIZE=0; sleep 0.3)",
-    );
+    scripts_and_subshells_have_none(guest, watcher, &shell);
 
     types(guest, "history -c");
-    watcher.wait_for("the history was cleared", |record| record.is(CLEARED));
+    let is_cleared =
+        |record: &Record, how: &str| record.is(CLEARED) && reason(record).contains(how);
+    watcher.wait_for_since(before, "history -c", |record| is_cleared(record, "(history -c)"));
     assert_eq!(history(guest).len(), 1);
     for (line, how) in [
         ("set +o history", "set +o history"),
@@ -100,8 +88,11 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
         ("HISTSIZE=0", "HISTSIZE=0"),
     ] {
         types(guest, line);
-        watcher.wait_for(how, |record| record.is(DISABLED) && reason(record).ends_with(how));
+        let is_it = |record: &Record| record.is(DISABLED) && reason(record).ends_with(how);
+        watcher.wait_for_since(before, how, is_it);
     }
+    watcher.wait_for_since(before, "it is empty", |record| is_cleared(record, "(HISTSIZE=0)"));
+    inside::barrier(guest, watcher);
     let records = watcher.records();
     let records = &records[before..];
     let of =
@@ -121,6 +112,38 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
     }
     let told = told(records);
     assert!(!told.iter().any(|(line, _)| line.contains("unseen")), "{told:?}");
+}
+
+/// What scripts and subshells do is nobody's history. They stay until the watcher has looked at
+/// them.
+fn scripts_and_subshells_have_none(guest: &mut Guest, watcher: &Watcher, shell: &Life) {
+    let seen = watcher.seen();
+    // With something to do after it, the last command is a child.
+    types(
+        guest,
+        "bash -c 'set +o history; unset HISTFILE; sleep 1000; true' & \
+         (set +o history; HISTSIZE=0; sleep 1000; true) &",
+    );
+    let children = |all: &[Record], parents: &[Life]| -> Vec<Life> {
+        let is_child = |record: &&Record| {
+            let parent = &record.process()["process_parent_process_id"];
+            record.is("process_created") && parents.iter().any(|life| *parent == life.process_id)
+        };
+        all[seen..].iter().filter(is_child).filter_map(Record::life).collect()
+    };
+    let both = watcher.wait("a script and a subshell", |all| {
+        let both = children(&all.records, std::slice::from_ref(shell));
+        (children(&all.records, &both).len() == 2).then_some(both)
+    });
+    inside::barrier(guest, watcher);
+    for child in children(&watcher.records(), &both) {
+        inside::end(guest, watcher, &child);
+    }
+    for life in both {
+        watcher.wait_for("its end", |record| {
+            record.is("process_terminated") && record.life().as_ref() == Some(&life)
+        });
+    }
 }
 
 /// What `panoptes scan` says that a shell remembers.

@@ -2,13 +2,12 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use panoptes_rig::{Flavor, enabled};
 
 use crate::record::{Record, count};
 use crate::watcher::Watch;
-use crate::{inside, laws};
+use crate::{barrier, inside, laws};
 
 /// Memory that costs nothing to write, so that a page that comes to be is seen at once.
 const IN_MEMORY: &str = "/dev/shm";
@@ -36,8 +35,8 @@ fn two_machines_are_told_apart() {
     let mut first = boot(Flavor::V6_1, &one, false);
     let mut second = boot(Flavor::V6_12, &two, true);
     let watcher = Watch::files(&[&one, &two]).attached();
-    let sleeps =
-        [inside::start(&mut first, "sleep 7001"), inside::start(&mut second, "sleep 7002")];
+    let sleeps = [(&mut first, "sleep 7001"), (&mut second, "sleep 7002")]
+        .map(|(guest, command)| barrier::started(guest, &watcher, command).process_id);
     let systems = [("one", "7001", "Linux Kernel 6.1"), ("two", "7002", "Linux Kernel 6.12")];
     for (guest, (system, seconds, _)) in [&mut first, &mut second].into_iter().zip(systems) {
         inside::run(guest, "busybox killall sleep");
@@ -92,9 +91,9 @@ fn memory_does_not_grow_by_being_watched() {
     guest.pause().unwrap();
     let blocks = || std::fs::metadata(&ram).unwrap().blocks();
     let before = blocks();
-    // Cold: from looking for the kernel in all of memory to hundreds of scans.
-    let watcher = Watch::files(&[&ram]).attached();
-    std::thread::sleep(Duration::from_secs(3));
+    // Cold: from looking for the kernel in all of memory to seconds of scans.
+    let watcher = Watch::files(&[&ram]).log_only().set("service.log_level=debug").attached();
+    barrier::stood_still(&watcher);
     let ended = watcher.stop();
     assert_eq!(ended.code, Some(0));
     let after = blocks();

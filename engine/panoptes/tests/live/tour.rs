@@ -1,13 +1,140 @@
 //! The agent's tour of ordinary and hostile acts: each is reported once, as what it was.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use panoptes_rig::{Flavor, enabled};
+use panoptes_rig::{Flavor, Guest, enabled};
+use serde_json::Value;
 
 use crate::record::{Life, Record, count, list, only};
-use crate::watcher::Watch;
+use crate::watcher::{Watch, Watcher};
 use crate::{inside, laws, shells};
+
+const FILE: &str = "/tmp/tour-file";
+/// Where the reverse shell's attacker listens.
+const PORT: u64 = 4444;
+
+/// Who goes on the tour, one act at a time: each goes on until the watcher has reported it.
+struct Tour<'a> {
+    guest: &'a mut Guest,
+    watcher: &'a Watcher,
+    /// How many records there were before the last act.
+    seen: usize,
+}
+
+impl Tour<'_> {
+    fn goes_on(&mut self, act: &str) {
+        self.seen = self.watcher.seen();
+        self.guest.agent_lines(&format!("tour {act}"), |act| println!("{act}")).unwrap();
+    }
+
+    /// Waits for what an act is reported as.
+    #[track_caller]
+    fn sees(&self, name: &str, matches: impl Fn(&Record) -> bool) -> Record {
+        let is_it = |record: &Record| record.is(name) && matches(record);
+        self.watcher.wait_for_since(self.seen, name, is_it)
+    }
+
+    #[track_caller]
+    fn sees_of(&self, name: &str, life: &Life) -> Record {
+        self.sees(name, |record| record.life().as_ref() == Some(life))
+    }
+
+    fn thread_and_file(&mut self) -> Life {
+        self.goes_on("begin");
+        self.goes_on("thread");
+        let life = self.sees("thread_created", |_| true).life().unwrap();
+        self.goes_on("thread-ends");
+        self.sees_of("thread_terminated", &life);
+
+        let is_open =
+            |record: &Record| record.details("file_descriptor")["file_descriptor_name"] == FILE;
+        let is_mapped = |record: &Record| record.details("process_memory")["file_path"] == FILE;
+        self.goes_on("open");
+        self.sees("file_descriptor_open", is_open);
+        self.goes_on("map");
+        self.sees("new_file_mapped", is_mapped);
+        self.goes_on("unmap");
+        self.sees("file_unmapped", is_mapped);
+        self.sees("file_descriptor_close", is_open);
+        life
+    }
+
+    fn memory(&mut self, life: &Life) {
+        for (act, name) in [
+            ("make-executable", "new_executable_anonymous_memory_mapped"),
+            ("make-readable", "executable_permissions_removed"),
+            ("executable-again", "executable_permissions_added"),
+        ] {
+            self.goes_on(act);
+            self.sees_of(name, life);
+        }
+    }
+
+    fn connection(&mut self, life: &Life) {
+        self.goes_on("connect");
+        let is_local = |record: &&Record| ends(record)[0] == "\"127.0.0.1\"";
+        self.watcher.wait("both ends of the connection", |all| {
+            let created = all.records.iter().filter(|r| r.is("network_connection_created"));
+            (created.filter(is_local).count() == 2).then_some(())
+        });
+        // A slow guest may take its time to accept its end, and no record says that it has.
+        inside::wait_for_scan(self.guest, "connections", "both ends as the tour's", |lines| {
+            let is_its = |line: &&Value| {
+                line["source_ip_address"] == "127.0.0.1" && line["process_id"] == life.process_id
+            };
+            (lines.iter().filter(is_its).count() == 2).then_some(())
+        });
+        inside::barrier(self.guest, self.watcher);
+        self.goes_on("disconnect");
+        let state = "connection_state";
+        self.sees("tcp_network_connection_state_change", |record| {
+            is_local(&record) && record.details("network_connection")[state] == "TIME_WAIT"
+        });
+        self.sees("network_connection_terminated", |record| is_local(&record));
+    }
+
+    fn children(&mut self, life: &Life) {
+        self.goes_on("zombie");
+        let zombie = self.sees("process_zombie", |_| true).life().unwrap();
+        self.goes_on("reap");
+        self.sees_of("process_terminated", &zombie);
+
+        // What a program calls it calls with its own arguments.
+        self.goes_on("program");
+        let runs = self.sees("new_file_mapped", |record| {
+            record.details("process_memory")["is_main_process_executable"] == true
+                && record.process_name() == "bash"
+        });
+        let program = runs.life().unwrap();
+        self.sees("process_created", |record| {
+            record.process()["process_parent_process_id"] == program.process_id
+        });
+        inside::barrier(self.guest, self.watcher);
+        self.goes_on("program-ends");
+        self.sees_of("process_terminated", &program);
+        assert_ne!(program, *life);
+    }
+
+    fn reverse_shell(&mut self) {
+        self.goes_on("listen");
+        inside::barrier(self.guest, self.watcher);
+        self.goes_on("reverse-shell");
+        let is_it = |record: &Record| ends(record)[3] == PORT.to_string();
+        let shell = self.sees("network_connection_created", is_it).life().unwrap();
+        self.sees("reverse_shell_detected", |_| true);
+        self.goes_on("look");
+        let typed = "cat /etc/passwd > /dev/null";
+        self.sees("shell_command_executed", |record| {
+            let history = &record.details("shell_history")["shell_command_execution_history"];
+            let commands = history.as_array().unwrap();
+            commands.iter().any(|command| command["command_line"] == typed)
+        });
+        self.goes_on("clear");
+        self.sees("shell_history_cleared", |_| true);
+        self.goes_on("leave");
+        self.sees_of("process_terminated", &shell);
+    }
+}
 
 /// What a record says of one end of a connection, its own first.
 fn ends(record: &Record) -> [String; 4] {
@@ -35,7 +162,7 @@ fn check_file(records: &[Record], life: &Life) {
     let descriptor = |record: &Record, key: &str| record.details("file_descriptor")[key].clone();
     let of_file = |name: &'static str| {
         only(records, name, |record| {
-            its(record, name) && descriptor(record, "file_descriptor_name") == "/tmp/tour-file"
+            its(record, name) && descriptor(record, "file_descriptor_name") == FILE
         })
     };
     let (opened, closed) = (of_file("file_descriptor_open"), of_file("file_descriptor_close"));
@@ -48,9 +175,7 @@ fn check_file(records: &[Record], life: &Life) {
 
     let memory = |record: &Record, key: &str| record.details("process_memory")[key].clone();
     let of_map = |name: &'static str| {
-        only(records, name, |record| {
-            its(record, name) && memory(record, "file_path") == "/tmp/tour-file"
-        })
+        only(records, name, |record| its(record, name) && memory(record, "file_path") == FILE)
     };
     let (mapped, unmapped) = (of_map("new_file_mapped"), of_map("file_unmapped"));
     assert_eq!(memory(mapped, "memory_permissions"), "r--p");
@@ -125,7 +250,7 @@ fn check_connection(records: &[Record], life: &Life) {
     let (one, other) = (ends(created[0]), ends(created[1]));
     assert_eq!([&one[2], &one[3], &one[0], &one[1]], [&other[0], &other[1], &other[2], &other[3]]);
     for record in created {
-        // A slow guest may take its time to accept its end.
+        // One that is not accepted yet is nobody's.
         if record.life().as_ref() == Some(life) {
             let descriptor = &record.details("network_connection")["file_descriptor_id"];
             assert_eq!(*descriptor, record.details("file_descriptor")["file_descriptor_index"]);
@@ -172,7 +297,7 @@ fn check_program(records: &[Record]) {
     let ended = only(records, "the end of bash -c", |record| {
         record.is("process_terminated")
             && arguments(record)[1] == "-c"
-            && arguments(record)[2].as_str().is_some_and(|text| text.starts_with("sleep 2;"))
+            && arguments(record)[2].as_str().is_some_and(|text| text.starts_with("cat; "))
     });
     assert_eq!(ended.process()["process_executable_path"], "/usr/bin/bash");
     let life = ended.life().unwrap();
@@ -182,19 +307,18 @@ fn check_program(records: &[Record]) {
 fn a_tour_is_reported(flavor: Flavor) {
     let mut guest = inside::boot(flavor);
     let watcher = Watch::of(&guest).attached();
-    let before = watcher.records().len();
-    guest.agent_lines("tour", |act| println!("{act}")).unwrap();
-    let visitor = watcher.wait_for("the tour's file is opened", |record| {
-        record.is("file_descriptor_open")
-            && record.details("file_descriptor")["file_descriptor_name"] == "/tmp/tour-file"
-    });
-    let life = visitor.life().unwrap();
-    watcher
-        .wait_for("the tour's process ends", |record| about(&life)(record, "process_terminated"));
+    let before = watcher.seen();
+    let mut tour = Tour { guest: &mut guest, watcher: &watcher, seen: before };
+    let life = tour.thread_and_file();
+    tour.memory(&life);
+    tour.connection(&life);
+    tour.children(&life);
+    tour.reverse_shell();
+    tour.goes_on("end");
+    tour.sees_of("process_terminated", &life);
     if flavor == Flavor::V6_1 {
         shells::are_reported(&mut guest, &watcher);
     }
-    std::thread::sleep(Duration::from_millis(500));
 
     let records = watcher.stop().records;
     let names: BTreeSet<&str> = records[before..].iter().map(Record::name).collect();
@@ -210,7 +334,7 @@ fn a_tour_is_reported(flavor: Flavor) {
     check_zombie(&records, &life);
     check_program(&records);
     let shell = only(&records, "the reverse shell's connection", |record| {
-        record.is("network_connection_created") && ends(record)[3] == "4444"
+        record.is("network_connection_created") && ends(record)[3] == PORT.to_string()
     });
     assert_eq!(shell.process_name(), "bash");
     // Off unless asked for.

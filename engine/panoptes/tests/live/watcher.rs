@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use crate::record::{Record, list};
 
-/// How long anything may take on a machine that is busy with other things: no test fails by being slow.
-const PATIENCE: Duration = Duration::from_mins(3);
+/// How long anything may take on a machine that is busy with other things.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// So many of the last records are shown when something that was waited for did not come.
 const SHOWN: usize = 12;
 
@@ -200,7 +200,18 @@ impl Watcher {
     /// Waits for a record and gives it.
     #[track_caller]
     pub(crate) fn wait_for(&self, what: &str, matches: impl Fn(&Record) -> bool) -> Record {
-        let mut seen = 0;
+        self.wait_for_since(0, what, matches)
+    }
+
+    /// Waits for a record that comes after so many others ([`Self::seen`]) and gives it.
+    #[track_caller]
+    pub(crate) fn wait_for_since(
+        &self,
+        seen: usize,
+        what: &str,
+        matches: impl Fn(&Record) -> bool,
+    ) -> Record {
+        let mut seen = seen;
         self.wait(what, |all| {
             let found = all.records[seen..].iter().find(|record| matches(record)).cloned();
             seen = all.records.len();
@@ -208,9 +219,24 @@ impl Watcher {
         })
     }
 
+    /// How many records there are until now.
+    pub(crate) fn seen(&self) -> usize {
+        self.heard.all.lock().unwrap().records.len()
+    }
+
     /// The records until now.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.heard.all.lock().unwrap().records.clone()
+    }
+
+    /// Has the configuration read again, and waits until that was done.
+    #[track_caller]
+    pub(crate) fn reload(&self) {
+        const DONE: &str = "the configuration was read again";
+        let count = |all: &All| all.said.iter().filter(|line| line.contains(DONE)).count();
+        let before = count(&self.heard.all.lock().unwrap());
+        kill(self.pid(), Signal::SIGHUP).unwrap();
+        self.wait(DONE, |all| (count(all) > before).then_some(()));
     }
 
     pub(crate) fn pid(&self) -> Pid {
