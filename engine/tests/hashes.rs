@@ -23,7 +23,9 @@ mod contents;
 use contents::{Shipped, Types};
 
 /// How long a file that is being written is looked at at most.
-const WRITTEN_MAX: Duration = Duration::from_mins(1);
+const WRITTEN_MAX: Duration = Duration::from_mins(3);
+/// For so long such a file is left alone at first, every other time.
+const ALONE_US: u64 = 600_000;
 
 const PLACES: [Place; 3] = [Place::Ext4, Place::Tmpfs, Place::OverlayMetacopy];
 
@@ -63,13 +65,15 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
         .unwrap();
     let sums = guest.agent("run /bin/busybox sha256sum /tmp/one /tmp/other").unwrap();
     guest.agent("files hold /tmp/turns").unwrap();
-    // Now it is left alone for a moment only, now for long enough to be read whole on a slow machine, too.
+    // Now it is left alone for a moment only, now for long enough to be read whole.
     let write = |name, microseconds| {
         format!(
             "dd if=/tmp/{name} of=/tmp/turns/file bs=1024k conv=notrunc; usleep {microseconds};"
         )
     };
-    let (one, other) = (write("one", 10_000), write("other", 600_000));
+    let (one, other) = (write("one", "10000"), write("other", "$(cat /tmp/alone)"));
+    let mut alone = ALONE_US;
+    guest.agent(&format!("run echo {alone} > /tmp/alone")).unwrap();
     guest.agent(&format!("run (while true; do {one} {other} done) > /dev/null 2>&1 &")).unwrap();
     let mut source = FileSource::open(guest.ram_path()).unwrap();
     let profile = discover(&mut source, &Options::default(), &mut ()).unwrap();
@@ -78,10 +82,15 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
     let (mut walker, mut contents) = (Walker::new(&limits, 1), Contents::new(&limits, 2));
     let (mut path, mut seen) = (PathBuffer::default(), BTreeMap::new());
     let scope = Scope { files: true, memory: false, connections: false, interfaces: false };
-    let begin = Instant::now();
+    let (begin, mut lengthened) = (Instant::now(), Instant::now());
     while begin.elapsed() < time
         || (seen.values().sum::<u32>() < count && begin.elapsed() < WRITTEN_MAX)
     {
+        if lengthened.elapsed() > time {
+            // On a slow machine that was not long enough.
+            (alone, lengthened) = (alone * 2, Instant::now());
+            guest.agent(&format!("run echo {alone} > /tmp/alone")).unwrap();
+        }
         contents.begin_scan();
         let Ok(snapshot) = walker.scan(&mut source, &kernel, scope) else { continue };
         let file = snapshot.files.iter().find(|file| {

@@ -22,9 +22,11 @@ use object::{Key, Objects};
 pub use report::{KindReport, Report};
 use values::Clock;
 
-/// How long a guest is left alone between its truth and its pause, so that what the truth itself
-/// woke (RCU, timers) goes back to sleep.
+/// How long a guest is left alone at first between its truth and its pause, so that what the truth
+/// itself woke (RCU, timers) goes back to sleep. A slow guest takes longer: each time twice as long.
 const SETTLE: Duration = Duration::from_millis(150);
+/// A difference that is there so often in a row is none of moments.
+const REPEATS: usize = 3;
 
 /// The kinds of lines that are judged, in the order of `panoptes scan`.
 pub const KINDS: &[&str] = &[
@@ -116,8 +118,8 @@ pub fn compare_values(before: &Truth, after: &Truth, scan: Vec<Value>) -> Report
 /// to `attempts` times; what still disagrees then is counted as unsettled and not judged.
 ///
 /// The truth is that of two moments, the scan that of a third: what was otherwise only between
-/// (a thread of the kernel's that waited for its disk) is told as a difference. So the first
-/// difference is printed and looked at once more; what a scan says wrong stays wrong.
+/// (a thread of the kernel's that waited for its disk) is a difference, too. So differences are
+/// printed and looked at again; what a scan gets wrong stays wrong.
 pub fn exact(
     guest: &mut Guest,
     kinds: &str,
@@ -125,10 +127,10 @@ pub fn exact(
     mut scan: impl FnMut(&Guest) -> Result<Vec<String>>,
 ) -> Result<Report> {
     let mut last = None;
-    let mut differed = false;
-    for _ in 0..attempts.max(1) {
+    let mut differed: BTreeMap<String, usize> = BTreeMap::new();
+    for attempt in 0..attempts.max(1) {
         let before = Truth::of(guest, kinds)?;
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(SETTLE * 2_u32.saturating_pow(attempt));
         guest.pause()?;
         let seen = scan(guest);
         guest.resume()?;
@@ -136,11 +138,15 @@ pub fn exact(
         let after = Truth::of(guest, kinds)?;
         let report = compare(&before, &after, &seen)?;
         let settled = report.kinds.iter().all(|(_, kind)| kind.unsettled == 0);
-        if settled && (report.is_exact() || differed) {
+        if settled && report.is_exact() {
             return Ok(report);
         }
         if settled {
-            differed = true;
+            let count = |text: &String| differed.get(text).map_or(1, |before| before + 1);
+            differed = report.differences.iter().map(|text| (text.clone(), count(text))).collect();
+            if differed.values().any(|&count| count >= REPEATS) {
+                return Ok(report);
+            }
             println!("looked at once more, because of a difference:\n{report}");
         }
         last = Some(report);

@@ -201,9 +201,9 @@ pub struct Moment {
 pub const HOLDER: &str = "hold";
 
 /// How often it may happen that pages come or go while somebody looks.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 6;
 
-/// How long what was asked of a guest takes to come to rest.
+/// How long what was asked of a guest takes to come to rest; each time twice as long, since a slow one takes longer.
 const SETTLE: Duration = Duration::from_millis(200);
 
 const SEED: u64 = 7;
@@ -334,7 +334,7 @@ impl Course {
         let mut changed = BTreeSet::new();
         self.hold(&folder)?;
         let moment = self.moment(place, Phase::Read, &changed, true)?;
-        seen.push((Phase::Read, self.look_at(&moment, &mut look)?));
+        seen.push((Phase::Read, self.look_at(&moment, SETTLE, &mut look)?));
         if !place.is_memory() {
             self.guest.agent(&format!("files evict {folder} seed=5"))?;
             seen.push((
@@ -354,7 +354,7 @@ impl Course {
             self.guest.agent("kill-all")?;
             self.hold(&folder)?;
             let moment = self.moment(place, Phase::ReadAgain, &changed, true)?;
-            seen.push((Phase::ReadAgain, self.look_at(&moment, &mut look)?));
+            seen.push((Phase::ReadAgain, self.look_at(&moment, SETTLE, &mut look)?));
         }
         if self.presses && place != Place::Hugetlbfs {
             self.guest.agent("kill-all")?;
@@ -538,9 +538,10 @@ impl Course {
     fn look_at<T>(
         &mut self,
         moment: &Moment,
+        settle: Duration,
         look: &mut impl FnMut(&Guest, &Moment, &[Made]) -> Result<T>,
     ) -> Result<T> {
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(settle);
         self.guest.pause()?;
         let seen = look(&self.guest, moment, self.files_of(moment.place));
         self.guest.resume()?;
@@ -555,9 +556,9 @@ impl Course {
         changed: &BTreeSet<String>,
         look: &mut impl FnMut(&Guest, &Moment, &[Made]) -> Result<T>,
     ) -> Result<T> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             let before = self.moment(place, phase, changed, false)?;
-            let seen = self.look_at(&before, look)?;
+            let seen = self.look_at(&before, SETTLE * 2_u32.pow(attempt), look)?;
             let after = self.moment(place, phase, changed, false)?;
             let pages = |moment: &Moment| -> Vec<_> {
                 moment.files.iter().map(|file| file.resident.clone()).collect()
