@@ -1,22 +1,23 @@
-//! Decides whether tests that boot guests run.
-//!
-//! Booting takes an emulator, packages and time, so a plain `cargo test` does without;
-//! `cargo xtask test` sets `PANOPTES_RIG=1`.
+//! Decides whether live tests run that take too long for every day.
 
-use std::io::Write as _;
+/// The variable that lets them run.
+pub const VARIABLE: &str = "PANOPTES_LONG";
 
-/// The variable that lets tests boot guests.
-pub const VARIABLE: &str = "PANOPTES_RIG";
+/// Whether tests run that take long. Prints which test is skipped otherwise, and what it does.
+pub fn is_long_allowed(test: &str, what: &str) -> bool {
+    is_set(VARIABLE, test, what)
+}
 
-/// Whether guests may be booted. Says on stderr which test is skipped otherwise.
-pub fn enabled(test: &str) -> bool {
-    if std::env::var_os(VARIABLE).is_some_and(|value| value == "1") {
-        return true;
+/// The same for tests that emulate arm64, with a variable of their own.
+pub fn is_arm64_allowed(test: &str) -> bool {
+    is_set("PANOPTES_RIG_ARM64", test, "takes a minute")
+}
+
+fn is_set(variable: &str, test: &str, what: &str) -> bool {
+    let is_set = std::env::var_os(variable).is_some_and(|value| value == "1");
+    if !is_set {
+        // `cargo xtask test` looks for this word.
+        println!("skipped: {test} {what}; set {variable}=1");
     }
-    // Written past the test harness, which would swallow the words of a test that passes.
-    let _ = writeln!(
-        std::io::stderr(),
-        "skipped: {test} boots a guest; set {VARIABLE}=1, or run `cargo xtask test`"
-    );
-    false
+    is_set
 }

@@ -46,7 +46,6 @@ pub use disk::Disk;
 pub use emulator::Emulator;
 pub use error::{Error, Result};
 pub use flavor::{Architecture, Build, Flavor, Series};
-pub use gate::enabled;
 pub use guest::{Guest, GuestSpec};
 pub use kernel::Kernel;
 pub use strangers::build as strangers;

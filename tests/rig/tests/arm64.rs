@@ -6,17 +6,13 @@
 
 use std::time::Instant;
 
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, compare, enabled, product};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, compare, gate, product};
 
 /// So often a truth may change while it is looked at before a test gives up.
 const ATTEMPTS: u32 = 5;
 
 fn zoo_is_exact(test: &str, kernel: &str, cpu: &str) {
-    if !enabled(test) {
-        return;
-    }
-    if std::env::var_os("PANOPTES_RIG_ARM64").is_none_or(|value| value != "1") {
-        eprintln!("skipped: {test} takes a minute; set PANOPTES_RIG_ARM64=1");
+    if !gate::is_arm64_allowed(test) {
         return;
     }
     let mut spec = GuestSpec::new(Kernel::obtain(Flavor::from_name(kernel).unwrap()).unwrap());
@@ -36,34 +32,40 @@ fn zoo_is_exact(test: &str, kernel: &str, cpu: &str) {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_of_arm64_6_1_is_scanned_exactly() {
     zoo_is_exact("zoo_of_arm64_6_1_is_scanned_exactly", "6.1-arm64", "max");
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_of_arm64_6_1_cloud_is_scanned_exactly() {
     zoo_is_exact("zoo_of_arm64_6_1_cloud_is_scanned_exactly", "6.1-cloud-arm64", "cortex-a72");
 }
 
 /// Addresses of 52 bits, in virtual and in physical memory.
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_of_arm64_6_12_is_scanned_exactly() {
     zoo_is_exact("zoo_of_arm64_6_12_is_scanned_exactly", "6.12-arm64", "max");
 }
 
 /// The same kernel on a processor that has only 48 bits.
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_of_arm64_6_12_with_48_bits_is_scanned_exactly() {
     zoo_is_exact("zoo_of_arm64_6_12_with_48_bits_is_scanned_exactly", "6.12-arm64", "cortex-a72");
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly() {
     zoo_is_exact("zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly", "6.12-arm64-16k", "max");
 }
 
 /// Of its 52 bits the processor has 48, of which pages of 16 KiB in three levels resolve 47.
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_of_arm64_6_12_with_16_kib_pages_and_47_bits_is_scanned_exactly() {
     zoo_is_exact(
         "zoo_of_arm64_6_12_with_16_kib_pages_and_47_bits_is_scanned_exactly",

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, compare, enabled, product, setup};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, compare, gate, product, setup};
 
 /// So often a truth may change while it is looked at before a test gives up.
 const ATTEMPTS: u32 = 5;
@@ -35,50 +35,45 @@ fn scan_is_exact(guest: &mut Guest, workload: &str) {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_of_the_oldest_kernel_is_scanned_exactly() {
-    if enabled("zoo_of_the_oldest_kernel_is_scanned_exactly") {
-        scan_is_exact(&mut boot(Flavor::V5_10, |_| ()), "zoo");
-    }
+    scan_is_exact(&mut boot(Flavor::V5_10, |_| ()), "zoo");
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_of_the_newest_kernel_is_scanned_exactly() {
-    if enabled("zoo_of_the_newest_kernel_is_scanned_exactly") {
-        let mut guest = boot(Flavor::V7, |spec| {
-            spec.five_level = true;
-            spec.page_table_isolation = true;
-        });
-        scan_is_exact(&mut guest, "zoo");
-    }
+    let mut guest = boot(Flavor::V7, |spec| {
+        spec.five_level = true;
+        spec.page_table_isolation = true;
+    });
+    scan_is_exact(&mut guest, "zoo");
 }
 
 const LOAD: &str = "load processes=300 threads=5 fds=50 areas=100 connections=5";
 
 #[test]
+#[ignore = "boots a guest"]
 fn load_of_5_10_is_scanned_exactly() {
-    if enabled("load_of_5_10_is_scanned_exactly") {
-        scan_is_exact(&mut boot(Flavor::V5_10, |spec| spec.memory_mib = 1024), LOAD);
-    }
+    scan_is_exact(&mut boot(Flavor::V5_10, |spec| spec.memory_mib = 1024), LOAD);
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn load_of_6_12_is_scanned_exactly() {
-    if enabled("load_of_6_12_is_scanned_exactly") {
-        scan_is_exact(&mut boot(Flavor::V6_12, |spec| spec.memory_mib = 1024), LOAD);
-    }
+    scan_is_exact(&mut boot(Flavor::V6_12, |spec| spec.memory_mib = 1024), LOAD);
 }
 
 /// A table of so many descriptors is in vmalloc memory, as are with two nodes the kernel's big tables.
 #[test]
+#[ignore = "boots a guest"]
 fn twenty_thousand_descriptors_on_two_nodes_are_scanned_exactly() {
-    if enabled("twenty_thousand_descriptors_on_two_nodes_are_scanned_exactly") {
-        let change = |spec: &mut GuestSpec| {
-            spec.memory_mib = 1024;
-            spec.numa_nodes = 2;
-        };
-        let many = "fds process=1 count=20000";
-        scan_is_exact(&mut boot(Flavor::V6_1, change), many);
-    }
+    let change = |spec: &mut GuestSpec| {
+        spec.memory_mib = 1024;
+        spec.numa_nodes = 2;
+    };
+    let many = "fds process=1 count=20000";
+    scan_is_exact(&mut boot(Flavor::V6_1, change), many);
 }
 
 /// Guests with a hole below 4 GiB: the file does not show it, the kernel's page tables do.
@@ -91,19 +86,15 @@ fn around_the_hole(machine: &str, memory_mib: u64) {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_around_the_hole_of_q35_is_scanned_exactly() {
-    if enabled("zoo_around_the_hole_of_q35_is_scanned_exactly") {
-        around_the_hole("q35", 3072);
-    }
+    around_the_hole("q35", 3072);
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn zoo_around_the_hole_of_i440fx_is_scanned_exactly() {
-    if !enabled("zoo_around_the_hole_of_i440fx_is_scanned_exactly") {
-        return;
-    }
-    if std::env::var_os("PANOPTES_LONG").is_none() {
-        eprintln!("skipped: zoo_around_the_hole_of_i440fx_is_scanned_exactly; set PANOPTES_LONG=1");
+    if !gate::is_long_allowed("zoo_around_the_hole_of_i440fx", "boots guests of 3 and 4 GiB") {
         return;
     }
     around_the_hole("pc", 3072); // no hole: all of it is low
@@ -113,12 +104,10 @@ fn zoo_around_the_hole_of_i440fx_is_scanned_exactly() {
 /// A kernel whose types are nowhere, and for which there is no profile: its name and why it was refused are
 /// said, with the exit code for a kernel that cannot be read.
 #[test]
+#[ignore = "boots a guest"]
 fn kernel_without_types_is_refused_by_name() {
     /// How BTF begins (include/uapi/linux/btf.h): its magic, its version and no flags.
     const BTF: [u8; 4] = [0x9f, 0xeb, 1, 0];
-    if !enabled("kernel_without_types_is_refused_by_name") {
-        return;
-    }
     let mut guest = boot(Flavor::V7, |_| ());
     guest.pause().unwrap();
     let mut memory = std::fs::read(guest.ram_path()).unwrap();
@@ -148,10 +137,8 @@ const RENAMED: [&str; 2] =
 const RENAMED_MAX: Duration = Duration::from_mins(3);
 
 #[test]
+#[ignore = "boots a guest"]
 fn a_file_that_is_renamed_all_the_time_has_a_path_that_it_had() {
-    if !enabled("a_file_that_is_renamed_all_the_time_has_a_path_that_it_had") {
-        return;
-    }
     let mut guest = boot(Flavor::V6_12, |_| ());
     guest.agent("renames").unwrap();
     let (started, mut scans, mut seen) = (Instant::now(), 0, [0; RENAMED.len()]);

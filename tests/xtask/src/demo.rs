@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, death, setup};
 use serde_json::Value;
 
 use crate::{human, program};
@@ -44,12 +44,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     setup::ensure().map_err(|e| e.to_string())?;
     let kernel = Kernel::obtain(flavor).map_err(|e| e.to_string())?;
     let program = program::build()?;
+    death::survive(|| tour(&kernel, &program, all))
+}
 
+/// Shows a guest that goes on its tour.
+fn tour(kernel: &Kernel, program: &Path, all: bool) -> Result<(), String> {
     eprintln!("demo: booting Linux {} in QEMU …", kernel.release());
     let begin = Instant::now();
-    let mut guest = Guest::boot(&GuestSpec::new(kernel)).map_err(|e| e.to_string())?;
+    let mut guest = Guest::boot(&GuestSpec::new(kernel.clone())).map_err(|e| e.to_string())?;
     let folder = new_folder()?;
-    let mut watcher = Watcher::start(&program, &guest, &folder, all)?;
+    let mut watcher = Watcher::start(program, &guest, &folder, all)?;
     watcher.wait_until_attached()?;
     eprintln!("demo: watching it from the outside; its memory file is all that Panoptes has");
     eprintln!();

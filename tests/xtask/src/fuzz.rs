@@ -8,7 +8,8 @@ use std::process::Command;
 
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 
-use crate::recorded::{self, example};
+use crate::cargo::example;
+use crate::recorded;
 
 pub(crate) const USAGE: &str = "\
   fuzz [--minutes N] [TARGET]…
@@ -80,7 +81,7 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
     guest.agent("zoo").map_err(text)?;
     guest.pause().map_err(text)?;
     std::fs::create_dir_all(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
-    example("panoptes-profiles", "fuzz_seeds", &[&corpus, guest.ram_path()])?;
+    example("fuzz_seeds", &[&corpus, guest.ram_path()])?;
     let symbols = corpus.join("symbols");
     std::fs::create_dir_all(&symbols).map_err(|e| format!("{}: {e}", symbols.display()))?;
     for (name, library) in panoptes_rig::strangers().map_err(text)? {
@@ -90,7 +91,7 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
         }
     }
     let image = recorded::folder()?.join("7.image");
-    example("panoptes-engine", "record", &[guest.ram_path(), &image])
+    example("record", &[guest.ram_path(), &image])
 }
 
 fn run_target(fuzz: &Path, target: &str, minutes: u64) -> Result<bool, String> {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use panoptes_rig::compare::KINDS;
 use panoptes_rig::{
-    Architecture, Build, Flavor, Guest, GuestSpec, Kernel, Report, Series, compare, product, setup,
+    Architecture, Build, Flavor, Guest, GuestSpec, Kernel, Report, Series, compare, death, product,
+    setup,
 };
 use serde_json::Value;
 
@@ -116,7 +117,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
                 flavor.name(),
                 machine.text(flavor.architecture)
             );
-            let outcome = kernel.clone().and_then(|kernel| look(kernel, machine, &program));
+            let outcome = kernel
+                .clone()
+                .and_then(|kernel| death::survive(|| look(kernel.clone(), machine, &program)));
             // A guest of its own, with disks.
             let outcome = outcome.and_then(|outcome| {
                 let words = ["--calm", "--count", HASHED, &flavor.name()].map(str::to_owned);

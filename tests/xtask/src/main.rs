@@ -7,18 +7,26 @@ use std::process::ExitCode;
 
 mod bench;
 mod bindings;
+mod busy;
+mod cargo;
 mod demo;
 mod fuzz;
 mod guest;
 mod hashes;
 mod human;
 mod kernels;
+mod live;
 mod profiles;
 mod program;
 mod recorded;
 mod scenarios;
 mod setup;
 mod shells;
+mod stages;
+#[cfg(feature = "tamper")]
+mod tamper;
+#[cfg(not(feature = "tamper"))]
+#[path = "untampered.rs"]
 mod tamper;
 mod test;
 #[cfg(test)]

@@ -3,9 +3,10 @@
 //! Made on demand from guests of the rig, kept in the user's cache folder, never committed.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, setup};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup};
+
+use crate::cargo::example;
 
 pub(crate) const USAGE: &str = "\
   record
@@ -62,19 +63,10 @@ fn remove_others(folder: &Path) -> Result<(), String> {
 pub(crate) fn record(flavor: Flavor, work: &str, image: &Path) -> Result<(), String> {
     let text = |e: panoptes_rig::Error| e.to_string();
     let kernel = Kernel::obtain(flavor).map_err(text)?;
-    let mut guest = Guest::boot(&GuestSpec::new(kernel)).map_err(text)?;
-    guest.agent(work).map_err(text)?;
-    guest.pause().map_err(text)?;
-    example("panoptes-engine", "record", &[guest.ram_path(), image])
-}
-
-/// Runs an example of one of the crates.
-pub(crate) fn example(package: &str, name: &str, arguments: &[&Path]) -> Result<(), String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["run", "--quiet", "--package", package, "--example", name, "--"])
-        .args(arguments)
-        .status()
-        .map_err(|e| format!("cannot start cargo: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("the example {name} failed ({status})")) }
+    death::survive(|| {
+        let mut guest = Guest::boot(&GuestSpec::new(kernel.clone())).map_err(text)?;
+        guest.agent(work).map_err(text)?;
+        guest.pause().map_err(text)?;
+        example("record", &[guest.ram_path(), image])
+    })
 }

@@ -47,8 +47,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         }
         return Ok(());
     }
+    if let Some(again) = tamper::AGAIN {
+        return again();
+    }
     choice.log_folder = log_folder;
-    choice.host = Some(tamper::act);
+    choice.host = tamper::ACT;
     choice.scenarios =
         choice.scenarios.iter().flat_map(|s| std::iter::repeat_n(*s, repeat)).collect();
     play(choice, &flavors, json)

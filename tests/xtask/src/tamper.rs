@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use panoptes_rig::Guest;
+use panoptes_rig::scenarios::HostAct;
 
 use self::kernel::{From, GuestKernel, Hidden};
 
@@ -16,12 +17,18 @@ type Places = HashMap<(u32, u32), Vec<Hidden>>;
 
 static HIDDEN: Mutex<Option<Places>> = Mutex::new(None);
 
+/// What changes a guest from outside.
+pub(crate) const ACT: Option<HostAct> = Some(act);
+
+/// Runs this same command with the engine: it is there already.
+pub(crate) const AGAIN: Option<fn() -> Result<(), String>> = None;
+
 /// Does one of these:
 ///
 /// `hide PID FROM…`: takes a process out of what these views go by;
 /// `show PID`: puts it back;
 /// `flip PID BITS`: gives its flags other bits, in hexadecimal digits.
-pub(crate) fn act(guest: &mut Guest, what: &str) -> Result<(), String> {
+fn act(guest: &mut Guest, what: &str) -> Result<(), String> {
     let mut words = what.split_whitespace();
     let (verb, pid) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let pid: u32 = pid.parse().map_err(|e| format!("{pid:?} is no process: {e}"))?;

@@ -1,16 +1,27 @@
 //! `cargo xtask test`: everything that must hold, in one command, on a fresh machine.
 //!
-//! Format, lints, then all tests, those that boot guests included. Goes on after a failure, so
-//! that one run tells all; the last line is the sum.
+//! Format, lints, all tests, and a short run of each fuzz target. A failure does not end the run, so that one run shows
+//! all; the last line is the sum.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use panoptes_rig::{Architecture, Flavor, Kernel, gate, initramfs, setup, turn, userland};
+use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, death, initramfs, setup, snapshot};
+use panoptes_rig::{strangers, userland};
+
+use crate::busy::Loops;
+use crate::cargo::{self, Executable, WORKSPACE};
+use crate::live;
+use crate::stages::Stages;
 
 pub(crate) const USAGE: &str = "\
-  test  [ARGUMENTS of cargo test]…
-        format, lints and all tests, with guests; the last line is `N passed, N failed`
+  test
+        format, lints, all tests and a short run of the fuzz targets; the last line is
+        `N passed, N failed`
+  test [--live] [--load N] [--repeat N] [NAME]…
+        the tests with guests alone, or those with NAME in their name, beside N busy loops, N times
 ";
 
 /// How many checks held and how many did not.
@@ -31,61 +42,185 @@ impl Count {
     }
 }
 
+/// What is asked for.
+#[derive(Debug, Eq, PartialEq)]
+struct Options {
+    /// Only the tests with guests.
+    is_live: bool,
+    /// Busy loops beside them.
+    load: usize,
+    /// How often they run.
+    repeat: usize,
+    /// Parts of their names; all where there are none.
+    names: Vec<String>,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut options = Self { is_live: false, load: 0, repeat: 1, names: Vec::new() };
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            let mut number = || {
+                let value =
+                    words.next().ok_or_else(|| format!("{word} needs a number after it"))?;
+                value.parse().map_err(|e| format!("{word} {value}: {e}"))
+            };
+            match word.as_str() {
+                "--live" => {}
+                "--load" => options.load = number()?,
+                "--repeat" => options.repeat = number()?,
+                option if option.starts_with('-') => {
+                    return Err(format!("test has no option {option:?}; see `cargo xtask help`"));
+                }
+                name => options.names.push(name.to_owned()),
+            }
+            options.is_live = true;
+        }
+        Ok(options)
+    }
+}
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    prepare()?;
-    let mut count = Count::default();
-    count.add(check("format", &["fmt", "--all", "--check"])?);
-    let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    count.add(check("lints", &lints)?);
-    crate::recorded::record_all()?;
-    count.add(tests(arguments)?);
+    let options = Options::parse(arguments)?;
+    let begin = Instant::now();
+    let mut stages = Stages::default();
+    let saved = snapshot::Folder::new().map_err(|e| e.to_string())?;
+    let count = if options.is_live {
+        live_alone(&options, &mut stages)?
+    } else {
+        saved.use_here();
+        everything(&mut stages, saved.path())?
+    };
+    for death in death::deaths() {
+        println!("died: a guest outside of tests, {death}");
+    }
+    println!("== stages\n{}", stages.table().trim_end());
+    println!("the slowest stages:\n{}", stages.slowest().trim_end());
+    println!("{:8.1} s  in all", begin.elapsed().as_secs_f64());
     if count.failed > 0 {
         eprintln!("xtask: some checks failed; they are named above");
     }
     println!("{} passed, {} failed", count.passed, count.failed);
-    // The sum stays the last line: there is nothing left to say.
+    // The sum stays the last line.
     if count.failed == 0 { Ok(()) } else { Err(String::new()) }
 }
 
-/// What the tests of real kernels need; fetched before anything runs, so that a machine that
-/// cannot have it says so at once.
-fn prepare() -> Result<(), String> {
-    setup::ensure().map_err(|e| e.to_string())?;
-    for flavor in Flavor::EVERY_DAY {
-        let kernel = Kernel::obtain(*flavor).map_err(|e| e.to_string())?;
-        initramfs::build(&kernel).map_err(|e| e.to_string())?;
-    }
-    userland::debian(Architecture::Amd64).map_err(|e| e.to_string())?;
-    Ok(())
+/// What CI runs.
+fn everything(stages: &mut Stages, saved: &Path) -> Result<Count, String> {
+    let mut count = Count::default();
+    // Fetching waits for the network, building for the processors.
+    let (built, prepared, took) = std::thread::scope(|scope| {
+        let preparing = scope.spawn(|| {
+            let begin = Instant::now();
+            (prepare(), begin.elapsed())
+        });
+        let built = check_and_build(stages, &mut count);
+        let (prepared, took) = preparing.join().unwrap_or_else(|_| {
+            (Err("the thread that fetches kernels panicked".to_owned()), Duration::ZERO)
+        });
+        (built, prepared, took)
+    });
+    stages.note("fetching what guests need, beside the stages before", took);
+    prepared?;
+    let Some(executables) = built? else { return Ok(count) };
+    stages.run("recording", crate::recorded::record_all)?;
+    count.add(stages.run("tests without guests", tests_without_guests)?);
+    let report = stages.run("live tests", || live_tests(&executables, &[], saved, "1"))?;
+    count.add(report);
+    Ok(count)
 }
 
-/// cargo, the one that runs us, with nothing of this run's own environment that changes a build.
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+/// Format and lints, and all programs that tests need; `None` where they do not build.
+fn check_and_build(
+    stages: &mut Stages,
+    count: &mut Count,
+) -> Result<Option<Vec<Executable>>, String> {
+    count.add(stages.run("format", || check(&["fmt", "--all", "--check"]))?);
+    let lints =
+        ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+    count.add(stages.run("lints", || check(&lints))?);
+    let built = stages.run("build", build);
+    if let Err(error) = &built {
+        println!("{error}");
+        count.failed += 1;
+    }
+    Ok(built.ok())
+}
+
+/// All tests, and the programs that they use.
+fn build() -> Result<Vec<Executable>, String> {
+    cargo::build(&[&["test", "--no-run"][..], &WORKSPACE].concat())
+}
+
+/// The tests with guests alone, as often as is asked for.
+fn live_alone(options: &Options, stages: &mut Stages) -> Result<Count, String> {
+    stages.run("fetching what guests need", prepare)?;
+    let executables = stages.run("build", build)?;
+    let mut count = Count::default();
+    let _loops = Loops::start(options.load);
+    for run in 1..=options.repeat {
+        let name = format!("live tests, {run} of {}, {} busy loops", options.repeat, options.load);
+        let saved = snapshot::Folder::new().map_err(|e| e.to_string())?;
+        let names = &options.names;
+        let run = run.to_string();
+        count.add(stages.run(&name, || live_tests(&executables, names, saved.path(), &run))?);
+    }
+    Ok(count)
+}
+
+/// Runs live tests and reports what they came to.
+fn live_tests(
+    executables: &[Executable],
+    names: &[String],
+    saved: &Path,
+    run: &str,
+) -> Result<Count, String> {
+    let tests = live::list(executables, names)?;
+    let report = live::run(tests, saved, &log_folder(run))?;
+    report.print();
+    let count = Count { passed: report.passed(), failed: report.failed() };
+    println!(
+        "live tests: {} passed, {} failed, {} skipped",
+        count.passed,
+        count.failed,
+        report.skipped()
+    );
+    Ok(count)
+}
+
+/// Where the logs of live tests are kept until the next run.
+fn log_folder(run: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/live").join(run)
+}
+
+/// What the tests of real kernels need; a machine that cannot have it is told so before anything runs.
+fn prepare() -> Result<(), String> {
+    let text = |e: panoptes_rig::Error| e.to_string();
+    setup::ensure().map_err(text)?;
+    let emulator = Emulator::obtain(Architecture::Amd64).map_err(text)?;
+    println!("guests run in QEMU {}", emulator.version());
+    for flavor in Flavor::EVERY_DAY {
+        let kernel = Kernel::obtain(*flavor).map_err(text)?;
+        initramfs::build(&kernel).map_err(text)?;
+    }
+    userland::debian(Architecture::Amd64).map_err(text)?;
+    strangers().map(drop).map_err(text)
 }
 
 /// One cargo command that holds or does not.
-fn check(what: &str, arguments: &[&str]) -> Result<Count, String> {
-    println!("== {what}: cargo {}", arguments.join(" "));
-    let status =
-        cargo().args(arguments).status().map_err(|e| format!("cannot start cargo: {e}"))?;
-    if !status.success() {
-        println!("== {what}: FAILED");
+fn check(arguments: &[&str]) -> Result<Count, String> {
+    println!("cargo {}", arguments.join(" "));
+    let held = cargo::succeeds(arguments)?;
+    if !held {
+        println!("== FAILED: cargo {}", arguments.join(" "));
     }
-    Ok(Count::of_one(status.success()))
+    Ok(Count::of_one(held))
 }
 
-/// All tests of the workspace, guests included.
-fn tests(arguments: &[String]) -> Result<Count, String> {
-    println!("== tests: cargo test --workspace");
-    let mut command = cargo();
-    // Benchmarks have no tests, but take long to build.
-    command
-        .args(["test", "--workspace", "--exclude", "panoptes-benches", "--no-fail-fast"])
-        .args(arguments)
-        .env(gate::VARIABLE, "1")
-        // A guest under test mostly waits: on two processors two take little more time than one.
-        .env(turn::VARIABLE, guests_at_once().to_string());
+/// All tests of the workspace but the live ones, which are ignored there.
+fn tests_without_guests() -> Result<Count, String> {
+    let mut command = cargo::command();
+    command.arg("test").args(WORKSPACE).arg("--no-fail-fast");
     let mut child =
         command.stdout(Stdio::piped()).spawn().map_err(|e| format!("cannot start cargo: {e}"))?;
     let output = child.stdout.take().ok_or("cargo test has no output")?;
@@ -101,7 +236,7 @@ fn tests(arguments: &[String]) -> Result<Count, String> {
     let status = child.wait().map_err(|e| format!("cannot wait for cargo test: {e}"))?;
     if !status.success() && count.failed == 0 {
         // A test that does not compile, or a harness that was killed, prints no result.
-        println!("== tests: FAILED without a result ({status})");
+        println!("== FAILED without a result ({status})");
         count.failed += 1;
     }
     if !failures.lines.is_empty() {
@@ -113,26 +248,20 @@ fn tests(arguments: &[String]) -> Result<Count, String> {
     Ok(count)
 }
 
-/// As many guests as there are processors, or a few: each takes up to a GiB of memory.
-fn guests_at_once() -> usize {
-    const GUESTS_MAX: usize = 4;
-    std::thread::available_parallelism().map_or(1, |count| count.get().min(GUESTS_MAX))
-}
-
-/// What failing tests said, which is told again at the end: above it are thousands of lines.
+/// What failing tests printed, which is printed again at the end: above it are thousands of lines.
 #[derive(Debug, Default)]
 struct Failures {
     lines: Vec<String>,
-    /// How many lines of the test that is being told of are kept already.
+    /// How many lines of the present test are kept already.
     of_this: Option<usize>,
 }
 
 impl Failures {
-    /// So much of each test is told again, as much of each line.
+    /// So much of each test is printed again, as much of each line.
     const LINES_MAX: usize = 60;
     const LINE_CHARACTERS_MAX: usize = 2000;
 
-    /// Takes a line of libtest's: `---- NAME stdout ----` begins what a test said, `failures:` ends it.
+    /// Takes a line of libtest's: `---- NAME stdout ----` begins what a test printed, `failures:` ends it.
     fn take(&mut self, line: &str) {
         if line.starts_with("---- ") && line.ends_with(" stdout ----") {
             self.of_this = Some(0);
@@ -169,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_told_again_and_no_more() {
+    fn what_failed_is_printed_again_and_no_more() {
         let mut failures = Failures::default();
         let said = "test one ... FAILED\n\nfailures:\n\n---- one stdout ----\nleft: 1\n\nfailures:\n    one\n";
         said.lines().for_each(|line| failures.take(line));
@@ -178,5 +307,24 @@ mod tests {
         assert_eq!(failures.lines.len(), 3 + 100);
         (0..100).for_each(|_| failures.take("a"));
         assert_eq!(failures.lines.len(), 3 + 100 + Failures::LINES_MAX - 1);
+    }
+
+    #[test]
+    fn options_are_for_the_live_tests_alone() {
+        let parse = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            Options::parse(&words)
+        };
+        let options = |is_live, load, repeat, names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            Ok(Options { is_live, load, repeat, names })
+        };
+        assert_eq!(parse(""), options(false, 0, 1, &[]));
+        assert_eq!(parse("--live"), options(true, 0, 1, &[]));
+        assert_eq!(parse("--load 4 --repeat 5"), options(true, 4, 5, &[]));
+        assert_eq!(parse("acts storm"), options(true, 0, 1, &["acts", "storm"]));
+        for wrong in ["--load", "--load x", "--repeat -1", "--loud 4"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

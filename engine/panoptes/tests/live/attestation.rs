@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use panoptes_rig::{Flavor, Guest, Kernel, enabled, initramfs};
+use panoptes_rig::{Flavor, Guest, Kernel, initramfs};
 use serde_json::Value;
 
 use crate::record::{Record, list};
@@ -235,17 +235,15 @@ fn judged_anew(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn what_was_not_shipped_is_told_of_and_nothing_else_in_6_1() {
-    if enabled("what_was_not_shipped_is_told_of_and_nothing_else_in_6_1") {
-        what_was_not_shipped_is_told_of_and_nothing_else(Flavor::V6_1);
-    }
+    what_was_not_shipped_is_told_of_and_nothing_else(Flavor::V6_1);
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn what_was_not_shipped_is_told_of_and_nothing_else_in_6_12() {
-    if enabled("what_was_not_shipped_is_told_of_and_nothing_else_in_6_12") {
-        what_was_not_shipped_is_told_of_and_nothing_else(Flavor::V6_12);
-    }
+    what_was_not_shipped_is_told_of_and_nothing_else(Flavor::V6_12);
 }
 
 fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use panoptes_rig::{Flavor, Guest, Userland, enabled};
+use panoptes_rig::{Flavor, Guest, Userland};
 use serde_json::{Value, json};
 
 use crate::record::{Record, list, only};
@@ -230,10 +230,8 @@ fn end_wave(guest: &mut Guest, group: &str, wave: &RangeInclusive<u32>) {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn containers_of_real_runtimes_begin_and_end_once() {
-    if !enabled("containers_of_real_runtimes_begin_and_end_once") {
-        return;
-    }
     let is_long = std::env::var_os(LONG).is_some_and(|value| value == "1");
     let storms = if is_long { 200 } else { 20 };
     println!("a storm of {storms} containers ({LONG}=1: 200)");

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use panoptes_rig::{Flavor, Guest, enabled};
+use panoptes_rig::{Flavor, Guest};
 use serde_json::Value;
 
 use crate::record::{Life, Record, count, list};
@@ -34,10 +34,8 @@ fn assert_graceful(ended: &Ended) {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn watching_ends_when_it_should() {
-    if !enabled("watching_ends_when_it_should") {
-        return;
-    }
     let mut guest = inside::boot(Flavor::V6_1);
     guest.agent("churn seconds=100000").unwrap();
     stopped_gracefully(&mut guest);
@@ -158,10 +156,8 @@ fn processes_of(memory: &File) -> BTreeSet<Life> {
 
 /// A machine that is gone is no machine where everything ends at once.
 #[test]
+#[ignore = "boots a guest"]
 fn a_machine_that_goes_away_is_told_of_and_nothing_else() {
-    if !enabled("a_machine_that_goes_away_is_told_of_and_nothing_else") {
-        return;
-    }
     let mut guest = inside::boot(Flavor::V6_12);
     let watcher = Watch::of(&guest).attached();
     barrier::passed(&mut guest, &watcher);
@@ -247,15 +243,13 @@ fn a_reset_is_noticed(arguments: &[&str]) {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn a_machine_that_is_reset_is_found_again() {
-    if enabled("a_machine_that_is_reset_is_found_again") {
-        a_reset_is_noticed(&[]);
-    }
+    a_reset_is_noticed(&[]);
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn a_machine_that_is_reset_to_the_same_addresses_is_found_again() {
-    if enabled("a_machine_that_is_reset_to_the_same_addresses_is_found_again") {
-        a_reset_is_noticed(&["nokaslr"]);
-    }
+    a_reset_is_noticed(&["nokaslr"]);
 }

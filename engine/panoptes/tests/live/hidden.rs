@@ -13,7 +13,7 @@ use panoptes_engine::state::{Change, Scene, Settings, State};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker, view};
 use panoptes_profiles::{Options, discover};
-use panoptes_rig::{Flavor, Guest, enabled};
+use panoptes_rig::{Flavor, Guest, gate};
 
 use crate::kernel::{From, GuestKernel, Hidden};
 use crate::record::{Life, Record, count, list, only};
@@ -246,27 +246,22 @@ fn hiding_is_reported_once(flavor: Flavor) {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn a_hidden_process_of_6_1_is_reported_once() {
-    if enabled("a_hidden_process_of_6_1_is_reported_once") {
-        hiding_is_reported_once(Flavor::V6_1);
-    }
+    hiding_is_reported_once(Flavor::V6_1);
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn a_hidden_process_of_6_12_is_reported_once() {
-    if enabled("a_hidden_process_of_6_12_is_reported_once") {
-        hiding_is_reported_once(Flavor::V6_12);
-    }
+    hiding_is_reported_once(Flavor::V6_12);
 }
 
-/// Set to 1, every kernel is tried.
-const LONG: &str = "PANOPTES_LONG";
-
 #[test]
+#[ignore = "boots a guest"]
 fn a_hidden_process_of_any_kernel_is_reported_once() {
     let name = "a_hidden_process_of_any_kernel_is_reported_once";
-    if !enabled(name) || std::env::var_os(LONG).is_none_or(|value| value != "1") {
-        println!("{LONG}=1: 5.10 and 7");
+    if !gate::is_long_allowed(name, "boots 5.10 and 7") {
         return;
     }
     hiding_is_reported_once(Flavor::V5_10);
@@ -276,10 +271,10 @@ fn a_hidden_process_of_any_kernel_is_reported_once() {
 /// A kernel module of ours, made with the headers of Debian's kernel, takes a process out of the task list and its number's
 /// way to it: told of while the machine runs on.
 #[test]
+#[ignore = "boots a guest"]
 fn a_process_that_a_module_hides_is_reported() {
     let name = "a_process_that_a_module_hides_is_reported";
-    if !enabled(name) || std::env::var_os(LONG).is_none_or(|value| value != "1") {
-        println!("{LONG}=1: makes a kernel module");
+    if !gate::is_long_allowed(name, "makes a kernel module") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -335,10 +330,10 @@ impl MemorySource for Slow {
 
 /// Views that are read long after each other differ by all that happens meanwhile.
 #[test]
+#[ignore = "boots a guest"]
 fn a_storm_that_is_seen_slowly_hides_nobody() {
     let name = "a_storm_that_is_seen_slowly_hides_nobody";
-    if !enabled(name) || std::env::var_os(LONG).is_none_or(|value| value != "1") {
-        println!("{LONG}=1: reads of up to 3 µs");
+    if !gate::is_long_allowed(name, "reads slowly for a minute") {
         return;
     }
     let mut guest = inside::boot(Flavor::V6_12);

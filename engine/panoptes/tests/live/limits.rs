@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nix::sys::signal::{Signal, kill};
-use panoptes_rig::{Flavor, Guest, enabled};
+use panoptes_rig::{Flavor, Guest};
 
 use crate::record::{Life, Record, count, list, only};
 use crate::watcher::{Watch, Watcher};
@@ -80,10 +80,8 @@ fn tracked(records: &[Record]) -> usize {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn a_full_table_of_processes_is_said_once_a_crossing() {
-    if !enabled("a_full_table_of_processes_is_said_once_a_crossing") {
-        return;
-    }
     let mut guest = inside::boot(Flavor::V6_1);
     let capacity = (inside::processes(&guest).len() + ROOM) as u64;
     let watcher = Watch::of(&guest).with(&format!("--limits=processes={capacity}")).attached();
@@ -118,10 +116,8 @@ fn a_full_table_of_processes_is_said_once_a_crossing() {
 }
 
 #[test]
+#[ignore = "boots a guest"]
 fn other_full_tables_are_said_once_and_processes_go_on() {
-    if !enabled("other_full_tables_are_said_once_and_processes_go_on") {
-        return;
-    }
     let mut guest = inside::boot(Flavor::V6_12);
     // Connections that were closed do not wait for a minute in the full table.
     inside::run(&mut guest, "echo 0 >/proc/sys/net/ipv4/tcp_max_tw_buckets");

@@ -1,0 +1,72 @@
+//! How busy this machine is, and how to make it so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Loops that keep processors busy until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Loops {
+    end: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Loops {
+    /// Starts so many.
+    pub(crate) fn start(count: usize) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let spin = || {
+            let end = Arc::clone(&end);
+            std::thread::spawn(move || {
+                while !end.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        };
+        let threads = (0..count).map(|_| spin()).collect();
+        Self { end, threads }
+    }
+}
+
+impl Drop for Loops {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How many processors had nothing to do for some time, which this waits for.
+pub(crate) fn idle_processors(time: Duration) -> f64 {
+    let read = || std::fs::read_to_string("/proc/stat").ok().and_then(|text| ticks(&text));
+    let before = read();
+    std::thread::sleep(time);
+    let (Some(before), Some(after)) = (before, read()) else { return 0.0 };
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let all = after.1.saturating_sub(before.1).max(1);
+    after.0.saturating_sub(before.0) as f64 / all as f64 * count as f64
+}
+
+/// Ticks in which processors were idle, and all, since the machine booted (proc(5), /proc/stat: `cpu`).
+fn ticks(stat: &str) -> Option<(u64, u64)> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Option<Vec<u64>> = line.split_whitespace().map(|word| word.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal; guests' time is in user's.
+    let ticks = ticks.filter(|ticks| ticks.len() >= 8)?;
+    Some((ticks[3] + ticks[4], ticks[..8].iter().sum()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_ticks_are_those_without_work() {
+        let stat = "cpu  10 1 5 100 20 2 3 4 7 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(ticks(stat), Some((120, 145)));
+        assert_eq!(ticks("cpu  1 2 3\n"), None);
+        assert_eq!(ticks(""), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! Runs cargo, and finds what it built.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// All crates but the benchmarks, which have no tests and take long to build. Every command that builds for tests
+/// names the same crates and features: with others cargo would build most of them anew.
+pub(crate) const WORKSPACE: [&str; 4] =
+    ["--workspace", "--exclude", "panoptes-benches", "--all-features"];
+
+/// A program that cargo built.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Executable {
+    /// Its name: of a test's file, an example or a program.
+    pub(crate) name: String,
+    /// `bin`, `example`, `test`, `lib`, …
+    pub(crate) kind: String,
+    /// Whether it is the tests of that.
+    pub(crate) is_test: bool,
+    /// The folder of its package, where cargo runs its tests.
+    pub(crate) folder: PathBuf,
+    /// The file.
+    pub(crate) path: PathBuf,
+}
+
+/// cargo, the one that runs us.
+pub(crate) fn command() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Runs cargo and tells whether it succeeded; what it prints is for people.
+pub(crate) fn succeeds(arguments: &[&str]) -> Result<bool, String> {
+    let status = command().args(arguments).status();
+    Ok(status.map_err(|e| format!("cannot start cargo: {e}"))?.success())
+}
+
+/// Runs a command of cargo's that builds, and gives the programs that it built or found to be current.
+pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Executable>, String> {
+    let output = command()
+        .args(arguments)
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("cannot start cargo: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("`cargo {}` failed; see above", arguments.join(" ")));
+    }
+    let lines = String::from_utf8_lossy(&output.stdout);
+    Ok(lines.lines().filter_map(executable).collect())
+}
+
+/// Builds an example as the tests' build does, and runs it.
+pub(crate) fn example(name: &str, arguments: &[&Path]) -> Result<(), String> {
+    let built = build(&[&["build", "--quiet", "--example", name][..], &WORKSPACE].concat())?;
+    let is_it = |program: &&Executable| program.kind == "example" && program.name == name;
+    let program = built.iter().find(is_it).ok_or_else(|| format!("there is no example {name}"))?;
+    let status = Command::new(&program.path).args(arguments).status();
+    let status = status.map_err(|e| format!("cannot start the example {name}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the example {name} failed ({status})")) }
+}
+
+/// The program in one of cargo's messages (the Cargo Book, External tools: JSON messages), if it is about one.
+fn executable(line: &str) -> Option<Executable> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let target = &message["target"];
+    Some(Executable {
+        name: target["name"].as_str()?.to_owned(),
+        kind: target["kind"][0].as_str()?.to_owned(),
+        is_test: message["profile"]["test"].as_bool()?,
+        folder: Path::new(message["manifest_path"].as_str()?).parent()?.to_owned(),
+        path: message["executable"].as_str()?.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_in_a_message() {
+        let line = r#"{"reason":"compiler-artifact","manifest_path":"/p/rig/Cargo.toml",
+            "target":{"kind":["test"],"name":"scan"},"profile":{"test":true},
+            "executable":"/t/deps/scan-1"}"#;
+        let expected = Executable {
+            name: "scan".into(),
+            kind: "test".into(),
+            is_test: true,
+            folder: "/p/rig".into(),
+            path: "/t/deps/scan-1".into(),
+        };
+        assert_eq!(executable(line), Some(expected));
+        let library = line.replace(r#""/t/deps/scan-1""#, "null");
+        assert_eq!(executable(&library), None);
+        assert_eq!(executable("{}"), None);
+    }
+}

@@ -1,0 +1,381 @@
+//! Live tests: those that boot guests, each in a process of its own.
+//!
+//! A live test is an ignored one (`#[ignore = "boots a guest"]`). Here each runs by itself, one at a time unless the
+//! machine is idle. Where a guest died by itself, the test begins anew. A test that fails gets a second look in a fresh
+//! guest: if it passes then, it is flaky, which is a bug to be fixed.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use panoptes_rig::{death, snapshot, turn};
+
+use crate::busy;
+use crate::cargo::Executable;
+use crate::stages::Stages;
+
+/// More flaky tests than these fail a run.
+const FLAKY_MAX: usize = 2;
+/// A test that takes longer hangs: it waits a minute for each fact.
+const TEST_MAX: Duration = Duration::from_mins(15);
+/// So many guests at once at most: each takes up to a GiB of memory.
+const GUESTS_MAX: usize = 4;
+/// How long the machine is looked at before another test joins those that run.
+const IDLE_FOR: Duration = Duration::from_secs(1);
+/// So many processors must have nothing to do for that.
+const IDLE_MIN: f64 = 0.8;
+/// So many of the last lines of a failed test are shown.
+const LINES_SHOWN: usize = 60;
+/// What a test prints that does nothing here.
+const SKIPPED: &str = "skipped: ";
+
+/// One live test.
+#[derive(Clone, Debug)]
+pub(crate) struct Test {
+    executable: PathBuf,
+    /// Where it runs.
+    folder: PathBuf,
+    /// Its file, and its path there.
+    target: String,
+    name: String,
+}
+
+impl Test {
+    /// For people, and for names of files.
+    fn title(&self) -> String {
+        format!("{}::{}", self.target, self.name)
+    }
+}
+
+/// The live tests among programs; with `names`, those whose title has one of them in it.
+pub(crate) fn list(executables: &[Executable], names: &[String]) -> Result<Vec<Test>, String> {
+    let mut tests = Vec::new();
+    for executable in executables.iter().filter(|executable| executable.is_test) {
+        let output = Command::new(&executable.path)
+            .args(["--list", "--format", "terse", "--ignored"])
+            .current_dir(&executable.folder)
+            .output()
+            .map_err(|e| format!("cannot start {}: {e}", executable.path.display()))?;
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        for name in lines.lines().filter_map(|line| line.strip_suffix(": test")) {
+            tests.push(Test {
+                executable: executable.path.clone(),
+                folder: executable.folder.clone(),
+                target: executable.name.clone(),
+                name: name.to_owned(),
+            });
+        }
+    }
+    if !names.is_empty() {
+        tests.retain(|test| names.iter().any(|name| test.title().contains(name.as_str())));
+    }
+    if tests.is_empty() {
+        return Err(format!("no live test is called {}", names.join(" or ")));
+    }
+    Ok(tests)
+}
+
+/// How a test came out, once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Once {
+    Passed,
+    Skipped,
+    Failed,
+    /// It failed, and a guest of it had died by itself.
+    Died,
+}
+
+/// How a test came out in the end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    Passed,
+    Skipped,
+    /// It failed, and then passed.
+    Flaky,
+    Failed,
+}
+
+/// Runs a test until it is clear how it came out. `run` gets whether it must boot its guests.
+fn look(mut run: impl FnMut(bool) -> Once) -> Outcome {
+    let (mut deaths, mut has_failed) = (0, false);
+    loop {
+        match run(deaths > 0 || has_failed) {
+            Once::Skipped => return Outcome::Skipped,
+            Once::Passed if has_failed => return Outcome::Flaky,
+            Once::Passed => return Outcome::Passed,
+            Once::Died if deaths + 1 < death::ATTEMPTS => deaths += 1,
+            Once::Failed if !has_failed => has_failed = true,
+            Once::Died | Once::Failed => return Outcome::Failed,
+        }
+    }
+}
+
+/// A test that is over.
+#[derive(Debug)]
+struct Done {
+    title: String,
+    outcome: Outcome,
+    took: Duration,
+    logs: Vec<PathBuf>,
+    /// The guests that died in it.
+    deaths: Vec<String>,
+}
+
+/// What all live tests came to.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    done: Vec<Done>,
+}
+
+/// Runs live tests, whose guests are `saved` there; their logs go into `folder`, which is emptied first.
+pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Result<Report, String> {
+    let wrong = |error| format!("cannot empty the folder {}: {error}", folder.display());
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).map_err(wrong)?;
+    }
+    std::fs::create_dir_all(folder).map_err(wrong)?;
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = tests.len();
+    let queue = Queue { waiting: Mutex::new((tests.into(), 0)), door: Mutex::new(()) };
+    let report = Mutex::new(Report::default());
+    std::thread::scope(|scope| {
+        for _ in 0..processors.min(GUESTS_MAX) {
+            scope.spawn(|| {
+                while let Some(test) = queue.next() {
+                    let done = run_one(&test, folder, saved);
+                    queue.leave();
+                    let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                    println!("{:3}/{count} {}", report.done.len() + 1, done.line());
+                    report.done.push(done);
+                }
+            });
+        }
+    });
+    Ok(report.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Tests that wait, and how many run.
+struct Queue {
+    waiting: Mutex<(VecDeque<Test>, usize)>,
+    /// Who looks whether the machine is idle looks alone.
+    door: Mutex<()>,
+}
+
+impl Queue {
+    /// Waits until one more test may run: none does, or the machine has nothing to do.
+    fn next(&self) -> Option<Test> {
+        let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.1 == 0 || waiting.0.is_empty() {
+                let test = waiting.0.pop_front();
+                waiting.1 += usize::from(test.is_some());
+                return test;
+            }
+            drop(waiting);
+            if busy::idle_processors(IDLE_FOR) >= IDLE_MIN {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                waiting.1 += 1;
+                return waiting.0.pop_front();
+            }
+        }
+    }
+
+    fn leave(&self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).1 -= 1;
+    }
+}
+
+/// Runs one test as often as it takes.
+fn run_one(test: &Test, folder: &Path, saved: &Path) -> Done {
+    let begin = Instant::now();
+    let (mut logs, mut deaths) = (Vec::new(), Vec::new());
+    let outcome = look(|must_boot| {
+        let log = folder.join(format!("{}.{}.log", test.title(), logs.len() + 1));
+        let once = attempt(test, &log, (!must_boot).then_some(saved), &mut deaths);
+        logs.push(log);
+        once.unwrap_or_else(|error| {
+            println!("{}: {error}", test.title());
+            Once::Failed
+        })
+    });
+    Done { title: test.title(), outcome, took: begin.elapsed(), logs, deaths }
+}
+
+/// Runs one test once; what it prints goes into a log.
+fn attempt(
+    test: &Test,
+    log: &Path,
+    saved: Option<&Path>,
+    deaths: &mut Vec<String>,
+) -> Result<Once, String> {
+    use std::os::unix::process::CommandExt as _;
+
+    let text = |error: std::io::Error| format!("cannot run it: {error}");
+    let file = std::fs::File::create(log).map_err(text)?;
+    let dead = log.with_extension("deaths");
+    // Ends with us even where we are killed.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(&test.executable);
+    command.args(["--exact", &test.name, "--ignored", "--nocapture", "--test-threads=1"]);
+    command.current_dir(&test.folder).process_group(0);
+    command.stdin(Stdio::null()).stdout(file.try_clone().map_err(text)?).stderr(file);
+    command.env(turn::VARIABLE, GUESTS_MAX.to_string()).env(death::VARIABLE, &dead);
+    match saved {
+        Some(folder) => command.env(snapshot::VARIABLE, folder),
+        None => command.env_remove(snapshot::VARIABLE),
+    };
+    let mut child = command.spawn().map_err(text)?;
+    let group = Pid::from_raw(child.id() as i32);
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(text)? {
+            break Some(status);
+        }
+        if begin.elapsed() > TEST_MAX {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    // What it has started and not ended ends now.
+    let _ = killpg(group, Signal::SIGKILL);
+    let _ = child.wait();
+    let said = std::fs::read(log).map_err(text)?;
+    let said = String::from_utf8_lossy(&said);
+    let died = std::fs::read_to_string(&dead).unwrap_or_default();
+    deaths.extend(died.lines().map(str::to_owned));
+    Ok(match status {
+        Some(status) if status.success() && said.contains(SKIPPED) => Once::Skipped,
+        Some(status) if status.success() => Once::Passed,
+        _ if !died.is_empty() => Once::Died,
+        _ => Once::Failed,
+    })
+}
+
+impl Done {
+    fn line(&self) -> String {
+        let outcome = match self.outcome {
+            Outcome::Passed => "ok",
+            Outcome::Skipped => "skipped",
+            Outcome::Flaky => "FLAKY",
+            Outcome::Failed => "FAILED",
+        };
+        format!("{outcome:<8}{:6.1} s  {}", self.took.as_secs_f64(), self.title)
+    }
+
+    fn log_names(&self) -> String {
+        let names: Vec<String> = self.logs.iter().map(|log| log.display().to_string()).collect();
+        names.join(", ")
+    }
+}
+
+impl Report {
+    fn of(&self, outcome: Outcome) -> impl Iterator<Item = &Done> {
+        self.done.iter().filter(move |done| done.outcome == outcome)
+    }
+
+    /// How many passed, flaky ones among them.
+    pub(crate) fn passed(&self) -> u64 {
+        (self.of(Outcome::Passed).count() + self.of(Outcome::Flaky).count()) as u64
+    }
+
+    /// How many failed; too many flaky ones are one failure more.
+    pub(crate) fn failed(&self) -> u64 {
+        let flaky = self.of(Outcome::Flaky).count();
+        (self.of(Outcome::Failed).count() + usize::from(flaky > FLAKY_MAX)) as u64
+    }
+
+    /// How many did nothing here.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.of(Outcome::Skipped).count() as u64
+    }
+
+    /// Prints what people need to know: ends of logs of what failed, what is flaky, which guests died.
+    pub(crate) fn print(&self) {
+        for done in self.of(Outcome::Failed) {
+            println!("---- {}, the end of {}", done.title, done.log_names());
+            let last = done.logs.last().and_then(|log| std::fs::read(log).ok()).unwrap_or_default();
+            let last = String::from_utf8_lossy(&last).into_owned();
+            let lines: Vec<&str> = last.lines().collect();
+            for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
+                println!("{}", line.chars().take(2000).collect::<String>());
+            }
+        }
+        let mut slowest = Stages::default();
+        self.done.iter().for_each(|done| slowest.note(&done.title, done.took));
+        println!("the slowest live tests:\n{}", slowest.slowest().trim_end());
+        for done in self.of(Outcome::Flaky) {
+            println!("flaky: {} ({})", done.title, done.log_names());
+        }
+        if self.of(Outcome::Flaky).count() > FLAKY_MAX {
+            println!("more than {FLAKY_MAX} flaky tests fail a run");
+        }
+        for done in self.done.iter().filter(|done| !done.deaths.is_empty()) {
+            for death in &done.deaths {
+                println!("died: a guest in {}, {death}", done.title);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How a test comes out that goes these ways in turn, and how often it may use saved guests.
+    fn outcome(ways: &[Once]) -> (Outcome, usize) {
+        let mut ways = ways.iter();
+        let mut saved = 0;
+        let outcome = look(|must_boot| {
+            saved += usize::from(!must_boot);
+            *ways.next().expect("it is over by now")
+        });
+        assert_eq!(ways.next(), None, "it was over before");
+        (outcome, saved)
+    }
+
+    #[test]
+    fn a_test_gets_a_second_look_and_a_dead_guest_two_more() {
+        use Once::{Died, Failed, Passed, Skipped};
+        let cases: &[(&[Once], Outcome)] = &[
+            (&[Passed], Outcome::Passed),
+            (&[Skipped], Outcome::Skipped),
+            (&[Failed, Passed], Outcome::Flaky),
+            (&[Failed, Failed], Outcome::Failed),
+            (&[Died, Passed], Outcome::Passed),
+            (&[Died, Died, Passed], Outcome::Passed),
+            (&[Died, Died, Died], Outcome::Failed),
+            (&[Died, Failed, Passed], Outcome::Flaky),
+            (&[Failed, Died, Passed], Outcome::Flaky),
+            (&[Died, Failed, Died, Failed], Outcome::Failed),
+        ];
+        for (ways, expected) in cases {
+            // Only the first try may use what was saved: the fault may lie there.
+            assert_eq!(outcome(ways), (*expected, 1), "{ways:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_two_flaky_tests_fail_a_run() {
+        let done = |number: u32, outcome| Done {
+            title: number.to_string(),
+            outcome,
+            took: Duration::ZERO,
+            logs: Vec::new(),
+            deaths: Vec::new(),
+        };
+        let mut report = Report::default();
+        report.done.push(done(0, Outcome::Passed));
+        report.done.push(done(1, Outcome::Skipped));
+        report.done.extend((2..4).map(|number| done(number, Outcome::Flaky)));
+        assert_eq!((report.passed(), report.failed(), report.skipped()), (3, 0, 1));
+        report.done.push(done(4, Outcome::Flaky));
+        assert_eq!((report.passed(), report.failed()), (4, 1));
+        report.done.push(done(5, Outcome::Failed));
+        assert_eq!((report.passed(), report.failed()), (4, 2));
+    }
+}
