@@ -10,6 +10,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::outcome::{Facts, Tally, fits};
@@ -156,6 +157,11 @@ impl Pace {
     }
 }
 
+/// Whether a line of a script is a question.
+pub(super) fn is_question(line: &str) -> bool {
+    ["@scanned ", "@seen ", "@come ", "@lacks "].iter().any(|question| line.starts_with(question))
+}
+
 fn socket(folder: &Path) -> PathBuf {
     folder.join("pace")
 }
@@ -170,27 +176,33 @@ pub(super) struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// Waits for what a line asks for and answers; `None` where the line is no question.
-    pub(super) fn to(&mut self, line: &str, facts: &Facts) -> Option<Result<()>> {
-        let (question, rest) = line.split_once(' ')?;
+    /// Waits for what a line asks for and answers.
+    fn to(&mut self, line: &str, facts: &Facts) -> Result<()> {
+        let (question, rest) = line.split_once(' ').unwrap_or((line, ""));
         let (asker, words) = rest.split_once('\t').unwrap_or((rest, ""));
         let words: Vec<&str> = words.split('\t').filter(|word| !word.is_empty()).collect();
         let now = Instant::now();
-        let never = || Error::new(format!("never seen: {}", words.join(" ")));
-        let done = match question {
-            "@scanned" => self.pace.scanned(self.watcher, 1),
-            "@seen" => self.is_seen(&words, now + PATIENCE, facts).then_some(()).ok_or_else(never),
-            // No answer to these two is a failure by itself.
-            "@come" | "@lacks" => {
-                let is_there = self.is_seen(&words, now, facts);
-                let answer = if is_there == (question == "@come") { "yes" } else { "no" };
-                return Some(self.pace.say(&format!("go {asker} {answer}")));
+        let (done, is_so) = match question {
+            "@scanned" => {
+                let scanned = self.pace.scanned(self.watcher, 1);
+                let is_so = scanned.is_ok();
+                (scanned, is_so)
             }
-            _ => return None,
+            "@seen" if !self.is_seen(&words, now + PATIENCE, facts) => {
+                (Err(Error::new(format!("never seen: {}", words.join(" ")))), false)
+            }
+            "@seen" => (Ok(()), true),
+            "@come" => (Ok(()), self.is_seen(&words, now, facts)),
+            _ => (Ok(()), !self.is_seen(&words, now, facts)),
         };
-        let answer = if done.is_ok() { "yes" } else { "no" };
-        let said = self.pace.say(&format!("go {asker} {answer}"));
-        Some(done.and(said))
+        let said = self.pace.say(&format!("go {asker} {}", if is_so { "yes" } else { "no" }));
+        done.and(said)
+    }
+
+    /// Answers, one after the other, until nobody can ask any more; gives what went wrong.
+    pub(super) fn serve(&mut self, questions: &Receiver<(String, Facts)>) -> Vec<String> {
+        let answers = questions.iter().map(|(line, facts)| self.to(&line, &facts));
+        answers.filter_map(|answer| answer.err().map(|error| error.to_string())).collect()
     }
 
     fn is_seen(&self, words: &[&str], deadline: Instant, facts: &Facts) -> bool {

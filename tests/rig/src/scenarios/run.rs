@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::moments::{self, Clock, Sync};
@@ -257,7 +258,7 @@ pub(super) fn script_in(
     script: &str,
     facts: &mut Facts,
     said: &mut Said,
-    mut answers: Option<&mut Answers<'_>>,
+    answers: Option<&mut Answers<'_>>,
 ) -> Result<()> {
     if script.is_empty() {
         return Ok(());
@@ -268,27 +269,33 @@ pub(super) fn script_in(
         "run exec timeout -k 1 {SCRIPT_SECONDS} bash -c \"$(printf %b {})\"",
         escaped(&text)
     );
-    let (mut words, mut answered) = (Vec::new(), Ok(()));
-    let done = guest.agent_lines(&command, |line| {
-        if line == "@act" {
-            said.acted.get_or_insert_with(Instant::now);
-        } else if let Some(number) = line.strip_prefix("@sync ") {
-            said.syncs.extend(number.parse().map(|number| (number, Instant::now())));
-        } else if let Some((name, value)) =
-            line.strip_prefix("@fact ").and_then(|rest| rest.split_once(' '))
-        {
-            facts.insert(name.to_owned(), value.to_owned());
-        } else if let Some(answer) = answers.as_mut().and_then(|a| a.to(line, facts)) {
-            answered = std::mem::replace(&mut answered, Ok(())).and(answer);
-        } else {
-            words.push(line.to_owned());
-        }
+    let mut words = Vec::new();
+    // Lines are heard while others wait for their answers, so that it is known when they came.
+    let done = std::thread::scope(|scope| {
+        let (ask, questions) = mpsc::channel();
+        let serving = answers.map(|answers| scope.spawn(move || answers.serve(&questions)));
+        let done = guest.agent_lines(&command, |line| {
+            if line == "@act" {
+                said.acted.get_or_insert_with(Instant::now);
+            } else if let Some(number) = line.strip_prefix("@sync ") {
+                said.syncs.extend(number.parse().map(|number| (number, Instant::now())));
+            } else if let Some((name, value)) =
+                line.strip_prefix("@fact ").and_then(|rest| rest.split_once(' '))
+            {
+                facts.insert(name.to_owned(), value.to_owned());
+            } else if serving.is_some() && pace::is_question(line) {
+                // The other end is there for as long as this one.
+                let _ = ask.send((line.to_owned(), facts.clone()));
+            } else {
+                words.push(line.to_owned());
+            }
+        });
+        drop(ask);
+        // Why the script went on to fail.
+        words.extend(serving.and_then(|serving| serving.join().ok()).into_iter().flatten());
+        done
     });
     done.map_err(|error| {
-        // Why the script went on to fail.
-        if let Err(why) = &answered {
-            words.push(why.to_string());
-        }
         // The command itself, which stands in the middle, says nothing to people.
         let error = error.to_string();
         let end = error.rsplit("`: ").next().unwrap_or(&error);
