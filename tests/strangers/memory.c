@@ -1,12 +1,14 @@
-/* What programs do with memory, one thing a run: `memory WHAT`. Each says `@act` right before, and where; then sleeps for as
- * long as a watcher needs to see it. */
+/* What programs do with memory, one thing a run: `memory WHAT`. Each says `@act` right before, and where; then waits
+ * until the watcher has scanned it: the rig answers `@scanned` through a FIFO. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,10 +23,27 @@ __attribute__((aligned(PAGE), used, section(".text.apart"))) static void apart(v
 extern const char __ehdr_start[];
 static char data[2 * PAGE] __attribute__((aligned(PAGE))) = { 1 };
 
-static void doze(int milliseconds)
+static void check(int failed, const char *what)
 {
-	struct timespec time = { milliseconds / 1000, milliseconds % 1000 * 1000000L };
-	nanosleep(&time, NULL);
+	if (failed) {
+		perror(what);
+		exit(1);
+	}
+}
+
+/* Waits until the watcher has gone through a whole scan. */
+static void scanned(void)
+{
+	char path[64], answer[8] = "";
+
+	snprintf(path, sizeof path, "/run/pace/%d", getpid());
+	mkfifo(path, 0600);
+	int fifo = open(path, O_RDWR);
+	check(fifo < 0, path);
+	printf("@scanned %d\n", getpid());
+	fflush(stdout);
+	check(read(fifo, answer, sizeof answer) < 1 || answer[0] != 'y', "scanned");
+	close(fifo);
 }
 
 /* Says where, in the form of the records. */
@@ -35,14 +54,6 @@ static void act(const void *start, size_t length)
 	       (unsigned long)start + length);
 	printf("@act\n");
 	fflush(stdout);
-}
-
-static void check(int failed, const char *what)
-{
-	if (failed) {
-		perror(what);
-		exit(1);
-	}
 }
 
 static void protect(void *start, size_t length, int permissions)
@@ -72,7 +83,8 @@ static void written(int settle, int permissions)
 	char *start = pages(PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	memset(start, 0x90, 3 * PAGE);
 	memcpy(start + PAGE, CODE, sizeof CODE);
-	doze(settle);
+	if (settle)
+		scanned();
 	act(start + PAGE, PAGE);
 	protect(start + PAGE, PAGE, permissions);
 	run(start + PAGE);
@@ -82,7 +94,7 @@ static void written(int settle, int permissions)
 static void text(int forget)
 {
 	char *start = (char *)(uintptr_t)apart;
-	doze(300);
+	scanned();
 	act(start, PAGE);
 	if (forget) {
 		/* Once before, so that the loader need not look it up again. */
@@ -91,7 +103,7 @@ static void text(int forget)
 	}
 	protect(start, PAGE, PROT_READ | PROT_WRITE);
 	memcpy(start, CODE, sizeof CODE);
-	doze(300);
+	scanned();
 	protect(start, PAGE, PROT_READ | PROT_EXEC);
 	run(start);
 }
@@ -102,7 +114,7 @@ static void worker(void)
 	pid_t child = fork();
 	if (child == 0) {
 		text(1);
-		doze(500);
+		scanned();
 		_exit(0);
 	}
 	waitpid(child, NULL, 0);
@@ -114,11 +126,11 @@ static void stack(void)
 	char *start = (char *)(((uintptr_t)here + PAGE) & ~(uintptr_t)(PAGE - 1));
 	memset(here, 0, sizeof here);
 	memcpy(start, CODE, sizeof CODE);
-	doze(300);
+	scanned();
 	act(start, PAGE);
 	protect(start, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC);
 	run(start);
-	doze(700);
+	scanned();
 }
 
 static void heap(void)
@@ -126,7 +138,7 @@ static void heap(void)
 	char *start = sbrk(4 * PAGE);
 	start = (char *)(((uintptr_t)start + PAGE) & ~(uintptr_t)(PAGE - 1));
 	memcpy(start, CODE, sizeof CODE);
-	doze(300);
+	scanned();
 	act(start, PAGE);
 	protect(start, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC);
 	run(start);
@@ -135,7 +147,7 @@ static void heap(void)
 static void in_data(void)
 {
 	memcpy(data, CODE, sizeof CODE);
-	doze(300);
+	scanned();
 	act(data, PAGE);
 	protect(data, PAGE, PROT_READ | PROT_EXEC);
 	run(data);
@@ -145,7 +157,7 @@ static void shared(void)
 {
 	char *start = pages(PROT_READ | PROT_WRITE, MAP_SHARED);
 	memcpy(start + PAGE, CODE, sizeof CODE);
-	doze(300);
+	scanned();
 	act(start + PAGE, PAGE);
 	protect(start + PAGE, PAGE, PROT_READ | PROT_EXEC);
 	run(start + PAGE);
@@ -157,13 +169,13 @@ static void hidden(void)
 	char *start = pages(PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	memset(start, 0x90, 3 * PAGE);
 	memcpy(start + PAGE, CODE, sizeof CODE);
-	doze(300);
+	scanned();
 	act(start + PAGE, PAGE);
 	protect(start + PAGE, PAGE, PROT_READ | PROT_EXEC);
 	run(start + PAGE);
-	doze(300);
+	scanned();
 	protect(start + PAGE, PAGE, PROT_READ | PROT_WRITE);
-	doze(300);
+	scanned();
 	protect(start + PAGE, PAGE, PROT_READ | PROT_EXEC);
 }
 
@@ -172,7 +184,7 @@ static void forked(void)
 	written(0, PROT_READ | PROT_EXEC);
 	pid_t child = fork();
 	if (child == 0) {
-		doze(500);
+		scanned();
 		_exit(0);
 	}
 	waitpid(child, NULL, 0);
@@ -228,9 +240,9 @@ static void libraries(const char *path)
 	for (int turn = 0; turn < 5; turn++) {
 		void *library = dlopen(path, RTLD_NOW);
 		check(library == NULL, "dlopen");
-		doze(200);
+		scanned();
 		dlclose(library);
-		doze(200);
+		scanned();
 	}
 }
 
@@ -255,9 +267,9 @@ int main(int count, char **arguments)
 	const int rx = PROT_READ | PROT_EXEC, rwx = rx | PROT_WRITE;
 
 	if (!strcmp(what, "mapped")) mapped();
-	else if (!strcmp(what, "written")) written(300, rx);
+	else if (!strcmp(what, "written")) written(1, rx);
 	else if (!strcmp(what, "at-once")) written(0, rx);
-	else if (!strcmp(what, "writable")) written(300, rwx);
+	else if (!strcmp(what, "writable")) written(1, rwx);
 	else if (!strcmp(what, "text")) text(0);
 	else if (!strcmp(what, "worker")) worker();
 	else if (!strcmp(what, "stack")) stack();
@@ -271,6 +283,6 @@ int main(int count, char **arguments)
 	else if (!strcmp(what, "again")) again(arguments, atoi(more));
 	else if (!strcmp(what, "stay")) act(NULL, 0);
 	else return 3;
-	doze(500);
+	scanned();
 	return 0;
 }

@@ -45,7 +45,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// What is full most of the time is said to be full, and then not, again and again.
 const CHANGES: [&str; 2] = ["churn seconds=100000", "storm rate=50 seconds=100000"];
 
-/// What makes more records than [`LOGGED`] bytes, however few scans there are: it stays until they are written.
+/// Makes more than [`LOGGED`] bytes of records, however few scans there are: it stays until then.
 const LOAD: &str = "load processes=20 threads=2 fds=20 areas=20 connections=1";
 const LOGGED: u64 = 256 << 10;
 /// How long the service may take for what it has to do.

@@ -181,7 +181,7 @@ fn twins(guest: &mut Guest, watcher: &Watcher) {
     inside::run(
         guest,
         "ln -s /bin/busybox /tmp/busybox-link; ln /bin/busybox /opt/busybox-hard; \
-         cp /bin/busybox /opt/busybox-later; printf '#!/bin/sh\nsleep 1000\n' >/tmp/x.sh; \
+         cp /bin/busybox /opt/busybox-later; printf '#!/bin/sh\\nsleep 1000\\n' >/tmp/x.sh; \
          chmod +x /tmp/x.sh; cp /lib/x86_64-linux-gnu/libtinfo.so.6 /tmp/copy.so",
     );
     for command in [

@@ -1,4 +1,7 @@
-//! Facts that can only come later: once they are reported, so is all that came before, however slow the watcher is.
+//! Facts that tests wait for, instead of for some time.
+//!
+//! When such a fact is reported, all that came before it is, however slow the watcher and the
+//! guest are.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,7 @@ use crate::watcher::{All, Watcher};
 
 /// How long a fact may take that does not come by a record.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// The same of a machine whose kernel has to be found anew: between two tries the watcher rests for up to 10 s.
+/// The same where a kernel has to be found anew: the watcher rests for up to 10 s between two tries.
 const PATIENCE_TO_FIND: Duration = Duration::from_mins(3);
 /// How often it is asked whether a fact has come.
 const ASK: Duration = Duration::from_millis(100);
@@ -45,8 +48,8 @@ pub(crate) fn wait_for_end(watcher: &Watcher, life: &Life) {
 
 /// Waits until the watcher has seen all that is true inside by now.
 ///
-/// A process that starts now is reported by a scan that ends later. Its end is reported by a scan that begins after that one:
-/// this scan sees all that was true before.
+/// A scan that ends later reports a process that starts now. The scan that reports its end begins
+/// after that one, so it sees all that was true before.
 #[track_caller]
 pub(crate) fn passed(guest: &mut Guest, watcher: &Watcher) {
     let life = started(guest, watcher, "sleep 7777");
@@ -54,8 +57,9 @@ pub(crate) fn passed(guest: &mut Guest, watcher: &Watcher) {
     wait_for_end(watcher, &life);
 }
 
-/// Waits until the watcher has scanned a paused guest for 5 s: then it notices that the clock in there stands still.
-/// It logs that once, at the level `debug`.
+/// Waits until the watcher has scanned a paused guest for 5 s.
+///
+/// It logs then that the clock in there stands still: once, at the level `debug`.
 #[track_caller]
 pub(crate) fn stood_still(watcher: &Watcher) {
     watcher.wait("the paused guest's clock stands still", |all| {
@@ -63,7 +67,7 @@ pub(crate) fn stood_still(watcher: &Watcher) {
     });
 }
 
-/// Starts processes until one is reported that fits: when the watcher finds a machine again, nothing inside shows.
+/// Starts processes until one is reported that fits: nobody inside knows when the machine is found.
 #[track_caller]
 pub(crate) fn found_again(
     guest: &mut Guest,

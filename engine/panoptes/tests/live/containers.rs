@@ -196,8 +196,9 @@ fn stormy(number: u32) -> String {
     format!("{number:064x}")
 }
 
-/// Many that come and go, with namespaces of their own: faster than a runtime can be emulated. While one wave of them comes
-/// the last one goes.
+/// Many that come and go, with namespaces of their own: faster than a runtime can be emulated.
+///
+/// While one wave of them comes the last one goes.
 fn storm(guest: &mut Guest, both: &Both, containers: u32) {
     let group = "d=/sys/fs/cgroup/docker/$(printf %064x $i)";
     let one = "mkdir -p $d; sh -c \"echo \\$\\$ >$d/cgroup.procs; exec unshare -p -m -u -f sleep 4714\" \

@@ -64,7 +64,8 @@ fn a_guest_with_private_memory_is_watched() {
     assert_eq!(system["memory_bytes"], 3072_u64 << 20);
     assert_eq!(system["can_be_watched"], true);
 
-    // The whole of it, and seconds of scans: nothing comes to be in QEMU. What its threads free meanwhile goes.
+    // The whole of it, and seconds of scans: nothing comes to be in QEMU. It may free something
+    // by itself meanwhile.
     let before = resident(&guest);
     let scanned = scan(&guest, &[]);
     let watcher = Watch::process(&guest).log_only().set("service.log_level=debug").attached();

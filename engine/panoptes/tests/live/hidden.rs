@@ -20,7 +20,7 @@ use crate::record::{Life, Record, count, list, only};
 use crate::watcher::{Watch, Watcher};
 use crate::{barrier, inside, laws, module};
 
-/// What is in doubt is reported in the 12th scan that shows it. So many times the watcher proves that it goes on scanning.
+/// The 12th scan that shows something doubtful reports it. A barrier takes two scans or more.
 const BARRIERS: u32 = 6;
 
 /// What hides a process from one view, and what the record calls that.
@@ -115,7 +115,7 @@ fn expect(guest: &mut Guest, watcher: &Watcher, cases: &[Case], is_exact: bool) 
     }
 }
 
-/// Pauses a guest in a moment of rest. Every view shows every process then, so that one of which that is not so stands out.
+/// Pauses a guest at rest, when every view shows every process: one that a view lacks stands out.
 fn pause_at_rest(guest: &mut Guest, kernel: &mut GuestKernel) {
     let begin = Instant::now();
     loop {

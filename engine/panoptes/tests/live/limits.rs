@@ -12,10 +12,10 @@ use crate::{barrier, inside, laws};
 /// The load, and how many of each it has.
 const LOAD: &str = "load processes=30 threads=4 fds=20 areas=20 connections=3";
 const PROCESSES: usize = 30;
-/// The load of which not all processes fit, how many it has, and how many fit beside those that are there. The kernel
-/// starts and ends some of its own meanwhile: fewer than would make a difference.
+/// The load of which not all processes fit, and how many it has.
 const MANY: &str = "load processes=60 threads=1 fds=5 areas=2 connections=0";
 const MANY_PROCESSES: usize = 60;
+/// So many of them fit. The kernel starts and ends fewer of its own meanwhile.
 const ROOM: usize = 25;
 /// The message, the limit's key and how many fit: all fewer than the load has.
 const LIMITS: [(&str, &str, u64); 4] = [
@@ -52,8 +52,10 @@ fn lives(records: &[Record], name: &str) -> Vec<Life> {
     records.iter().filter(|record| record.is(name)).filter_map(Record::life).collect()
 }
 
-/// Has the agent do something while the watcher stands still, which then meets the outcome only. Tables cross their
-/// limits once then: on the way there a slow guest may go to and fro.
+/// Has the agent do something while the watcher stands still, so that it sees the outcome only.
+///
+/// Tables cross their limits once then. In a slow guest they may go to and fro on the way there:
+/// listeners close when they have their connection, and processes end one after the other.
 fn unseen(guest: &mut Guest, watcher: &Watcher, command: &str) {
     kill(watcher.pid(), Signal::SIGSTOP).unwrap();
     guest.agent(command).unwrap();

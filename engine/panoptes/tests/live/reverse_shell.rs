@@ -75,10 +75,9 @@ pub(crate) fn is_told_by_value(guest: &mut Guest, watcher: &Watcher) {
     inside::wait_for_listener(guest, watcher, PORT);
     // The connection comes last. A shell that starts has other descriptors, too. When it asks for
     // its first command, it has only those that it keeps.
-    let relay = format!(
-        "until read -r line && [ \"$line\" = ready ]; do :; done; exec nc 10.0.2.15 {PORT}"
-    );
-    let shell = "PS1='ready\\n$ ' bash --norc -i";
+    let ready = "while read -r line; do case $line in *ready*) break; esac; done";
+    let relay = format!("{ready}; exec nc 10.0.2.15 {PORT}");
+    let shell = "TERM=dumb PS1='ready\\n$ ' bash --norc -i";
     let script = format!("({shell} </tmp/relay 2>&1 | ({relay}) >/tmp/relay) >/dev/null 2>&1 &");
     inside::run(guest, &script);
     let is_it = |record: &crate::record::Record| record.is(DETECTED);

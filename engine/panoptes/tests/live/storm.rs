@@ -121,8 +121,9 @@ fn wait_for_storm(guest: &mut Guest, forks: u64) {
     }
 }
 
-/// Waits until those who were there or came, and have not gone, by the records, are those who are there. A process that
-/// was missed or made up stays so for ever.
+/// Waits until the records leave those who are there: who was there or came, and has not gone.
+///
+/// A process that was missed, or made up, stays so for ever.
 fn wait_until_same(guest: &Guest, watcher: &Watcher, first: &BTreeSet<Life>) {
     let begin = Instant::now();
     loop {

@@ -6,24 +6,23 @@
 
 use super::{Expected, Scenario, Stage, record};
 
-/// A script that begins with functions: those of `looks`, and `port NUMBER`, which waits for a listener.
+/// A script that begins with functions: those of `looks`; `port NUMBER`, which waits for a listener; and `let_go PID`,
+/// which ends what holds once the watcher has scanned it, and waits for that process's end.
 macro_rules! script {
     ($script:literal) => {
         concat!(
             looks!(),
             r#"
 port() { await "grep -q ':$(printf %04X $1) 0*:0000 0A' /proc/net/tcp /proc/net/tcp6"; }
-touch /tmp/hold
-hold() { for i in {1..200}; do [ -e /tmp/hold ] || return 0; sleep 0.1; done; }
-let_go() { rm -f /tmp/hold; gone $1; }
+let_go() { scanned; let_all; gone $1; }
 gone() { await "! [ -e /proc/$1 ]"; }
 serve() {
   python3 -c '
-import socket, sys, time
+import os, socket, sys, time
 server = socket.create_server(("", int(sys.argv[1])))
 connection, _ = server.accept()
-time.sleep(float(sys.argv[2]))
-' $1 ${2:-3} > /dev/null 2>&1 &
+while os.path.exists(os.environ["hold"]): time.sleep(0.1)
+' $1 > /dev/null 2>&1 &
   port $1
 }
 answer() {
@@ -100,11 +99,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .prepare(script!("ssh_server 4502; fact server $(pgrep -o sshd)"))
         .act(script!(
             r#"act
-            ssh -p 4502 root@127.0.0.1 'sleep 1.5; true' < /dev/null > /dev/null 2>&1 &
-            who shell 'bash -c sleep 1.5; true'
+            ssh -p 4502 root@127.0.0.1 "hold=$hold; $pause; true" < /dev/null > /dev/null 2>&1 &
+            who shell 'bash -c hold=.*; true'
             (hold; echo exit) | ssh -p 4502 root@127.0.0.1 bash -s > /dev/null 2>&1 &
             who second 'bash -s'
-            gone $shell; let_go $second"#
+            let_go $second; gone $shell"#
         ))
         .expect(BOTH)
         .clean("kill $server"),
@@ -123,7 +122,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .clean("kill $server"),
     equipped("T01e", "twin: an agent that the user names asks its peer for sessions")
         .prepare(script!(
-            "mkdir -p /opt/sessions/1; cp /usr/bin/socat /opt/sessions/1/agent; serve 4540 3"
+            "mkdir -p /opt/sessions/1; cp /usr/bin/socat /opt/sessions/1/agent; serve 4540"
         ))
         .act(script!(
             r#"act
@@ -131,18 +130,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             fact agent $!
             who shell /bin/bash
             await 'at $shell 0 /dev/pts/* && at $agent 6 /dev/ptmx && at $agent 5 socket:*'
-            wait $agent"#
+            let_go $shell"#
         )),
     equipped("T02", "twin: an ssh client in an interactive shell")
         .prepare(script!("ssh_server 4502; fact server $(pgrep -o sshd)"))
         .act(script!(
             r#"act
-            (sleep 0.5; echo 'ssh -p 4502 root@127.0.0.1 sleep 1'; hold; echo exit) | script -qc 'bash --norc -i' /dev/null > /dev/null 2>&1 &
-            who shell 'bash --norc -i'; who client 'ssh -p 4502 root@127.0.0.1 sleep 1'
+            (sleep 0.5; echo 'ssh -p 4502 root@127.0.0.1 sleep 6000'; hold; echo exit) | script -qc 'bash --norc -i' /dev/null > /dev/null 2>&1 &
+            who shell 'bash --norc -i'; who client 'ssh -p 4502 root@127.0.0.1 sleep 6000'
             await 'at $client 0 /dev/pts/* && at $shell 0 /dev/pts/*'
-            gone $client; let_go $shell"#
+            scanned; kill $client; gone $client; let_go $shell"#
         ))
-        .clean("kill $server"),
+        .clean("kill $server; pkill -xf 'sleep 6000' || true"),
     twin("T03", "twin: a shell in a container, by its runtime")
         .prepare(script!(
             r#"
@@ -159,7 +158,7 @@ JSON
             cat > /run/t03/server.py <<'PYTHON'
 # As a container's manager does it: one process has the connection, another the terminal, FIFOs between them.
 import os, select, socket, subprocess, sys, time
-end = time.monotonic() + 20
+end = time.monotonic() + 600
 def relay(pairs):
     while time.monotonic() < end:
         ready, _, _ = select.select([source for source, _ in pairs], [], [], 0.2)
@@ -211,30 +210,30 @@ PYTHON
         .clean("kill $server"),
     equipped("T05b", "twin: a socket service that is a script")
         .prepare(script!(
-            "printf '#!/bin/sh\\nread line\\necho got $line\\nsleep 1.5\\n' > /tmp/t05.sh; chmod 755 /tmp/t05.sh
+            "printf '#!/bin/sh\\nread line\\necho got $line\\n%s\\n' \"hold=$hold; $pause\" > /tmp/t05.sh; chmod 755 /tmp/t05.sh
              systemd-socket-activate --accept --inetd -l 4506 /tmp/t05.sh > /dev/null 2>&1 & fact server $!; port 4506"
         ))
         .act(script!(
             r#"act
-            (echo hello; sleep 2.5) | nc.openbsd -N 127.0.0.1 4506 > /dev/null 2>&1 &
+            (echo hello; hold) | nc.openbsd -N 127.0.0.1 4506 > /dev/null 2>&1 &
             who shell '/bin/sh /tmp/t05.sh'
             await 'at $shell 0 socket:* && same $shell 0 $shell 1'
-            gone $shell"#
+            let_go $shell"#
         ))
         .clean("kill $server; rm /tmp/t05.sh"),
     equipped("T05c", "twin: a command for each connection")
         .prepare(script!(
-            "socat TCP-LISTEN:4524,reuseaddr 'SYSTEM:read line; echo got $line; sleep 1.5' > /dev/null 2>&1 & fact server $!; port 4524"
+            "socat TCP-LISTEN:4524,reuseaddr 'SYSTEM:read line; echo got $line; read -r _ < $hold || true' > /dev/null 2>&1 & fact server $!; port 4524"
         ))
         .act(script!(
             r#"act
-            (echo hello; sleep 2.5) | nc.openbsd -N 127.0.0.1 4524 > /dev/null 2>&1 &
+            (echo hello; hold) | nc.openbsd -N 127.0.0.1 4524 > /dev/null 2>&1 &
             who shell 'sh -c read line; .*'
-            gone $shell"#
+            let_go $shell"#
         )),
     twin("T06", "twin: an agent fetches jobs and runs their scripts")
         .prepare(script!(
-            "printf 'echo one\\nsleep 1.5\\necho two\\n' > /tmp/t06.sh; serve 4507 6"
+            "printf 'echo one\\n%s\\necho two\\n' \"$pause\" > /tmp/t06.sh; serve 4507"
         ))
         .act(script!(
             r#"act
@@ -246,40 +245,40 @@ for line in job.stdout: s.sendall(line)
 job.wait()' < /dev/null > /dev/null 2>&1 & fact agent $!
             who shell 'bash -e /tmp/t06.sh'
             await 'at $shell 0 pipe:* && at $shell 1 pipe:* && at $agent 3 socket:*'
-            gone $shell"#
+            let_go $shell"#
         ))
         .clean("rm /tmp/t06.sh"),
     twin("T06b", "twin: an agent gives a shell its script as input, and closes that")
-        .prepare(script!("serve 4508 6"))
+        .prepare(script!("serve 4508"))
         .act(script!(
             r#"act
             python3 -c '
 import socket, subprocess
 s = socket.create_connection(("127.0.0.1", 4508))
 job = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-job.stdin.write(b"echo one\nsleep 1.5\necho two\n"); job.stdin.close()
+job.stdin.write(b"echo one\nread -r _ < $hold || true\necho two\n"); job.stdin.close()
 for line in job.stdout: s.sendall(line)
 job.wait()' < /dev/null > /dev/null 2>&1 & fact agent $!
             who shell bash
             await 'at $shell 0 pipe:* && at $shell 1 pipe:* && at $agent 3 socket:*'
-            gone $shell"#
+            let_go $shell"#
         )),
     twin("T06c", "twin: an agent runs commands, and nothing comes in")
-        .prepare(script!("serve 4509 6"))
+        .prepare(script!("serve 4509"))
         .act(script!(
             r#"act
             python3 -c '
 import socket, subprocess
 s = socket.create_connection(("127.0.0.1", 4509))
-job = subprocess.Popen("echo one; sleep 1.5; echo two", shell=True, stdin=subprocess.DEVNULL, stdout=s, stderr=s)
+job = subprocess.Popen("echo one; read -r _ < $hold || true; echo two", shell=True, stdin=subprocess.DEVNULL, stdout=s, stderr=s)
 job.wait()' < /dev/null > /dev/null 2>&1 &
             who shell '/bin/sh -c echo one.*'
             await 'at $shell 0 /dev/null && at $shell 1 socket:*'
-            gone $shell"#
+            let_go $shell"#
         )),
     twin("T07", "twin: a script that is fetched and piped into a shell")
         .prepare(script!(
-            "mkdir -p /tmp/t07; echo 'sleep 1.5' > /tmp/t07/x
+            "mkdir -p /tmp/t07; echo \"$pause\" > /tmp/t07/x
              busybox httpd -f -p 4510 -h /tmp/t07 > /dev/null 2>&1 & fact server $!; port 4510"
         ))
         .act(script!(
@@ -287,17 +286,19 @@ job.wait()' < /dev/null > /dev/null 2>&1 &
             (busybox wget -q -O- http://127.0.0.1:4510/x | sh) < /dev/null > /dev/null 2>&1 &
             who shell sh
             await 'at $shell 0 pipe:*'
-            gone $shell"#
+            let_go $shell"#
         ))
         .clean("kill $server; rm -r /tmp/t07"),
     equipped("T07b", "twin: curl into bash, slowly")
         .prepare(script!(
             r#"python3 -c '
-import socket, time
+import os, socket, time
 server = socket.create_server(("", 4511))
 connection, _ = server.accept()
 connection.recv(4096)
-connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nsleep 0.5\n"); time.sleep(1.5); connection.sendall(b"true\n")' > /dev/null 2>&1 &
+connection.sendall(b"HTTP/1.0 200 OK\r\n\r\ntrue\n")
+while os.path.exists(os.environ["hold"]): time.sleep(0.1)
+connection.sendall(b"true\n")' > /dev/null 2>&1 &
             port 4511"#
         ))
         .act(script!(
@@ -305,27 +306,27 @@ connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nsleep 0.5\n"); time.sleep(1.5); conn
             (curl -sN http://127.0.0.1:4511/x | bash) < /dev/null > /dev/null 2>&1 &
             who shell bash; who curl 'curl -sN .*'
             await 'at $shell 0 pipe:* && same $shell 0 $curl 1'
-            gone $shell"#
+            let_go $shell"#
         )),
     twin("T08", "twin: a web server runs a script for a request")
         .prepare(script!(
             r#"mkdir -p /tmp/t08/cgi-bin
-            printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\nread line\nsleep 1.5\necho done\n' > /tmp/t08/cgi-bin/x
+            printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\nread line\n%s\necho done\n' "hold=$hold; $pause" > /tmp/t08/cgi-bin/x
             chmod 755 /tmp/t08/cgi-bin/x
             busybox httpd -f -p 4512 -h /tmp/t08 > /dev/null 2>&1 & fact server $!; port 4512"#
         ))
         .act(script!(
             r#"act
-            (printf 'POST /cgi-bin/x HTTP/1.0\r\nContent-Length: 50\r\n\r\nhello\n'; sleep 3) | busybox nc 127.0.0.1 4512 > /dev/null 2>&1 &
+            (printf 'POST /cgi-bin/x HTTP/1.0\r\nContent-Length: 50\r\n\r\nhello\n'; hold) | busybox nc 127.0.0.1 4512 > /dev/null 2>&1 &
             await 'shell=$(pgrep -nf "^/bin/sh .*x$")' && fact shell $shell
             await 'at $shell 0 pipe:* && at $shell 1 pipe:*'
-            gone $shell"#
+            let_go $shell"#
         ))
         .clean("kill $server; rm -r /tmp/t08"),
     equipped("T08b", "twin: lighttpd runs a script for a request")
         .prepare(script!(
             r#"mkdir -p /tmp/t08b
-            printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\nread line\nsleep 1.5\necho done\n' > /tmp/t08b/x.sh
+            printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\nread line\n%s\necho done\n' "hold=$hold; $pause" > /tmp/t08b/x.sh
             chmod 755 /tmp/t08b/x.sh
             printf 'server.modules=("mod_cgi")\nserver.document-root="/tmp/t08b"\nserver.port=4513\ncgi.assign=(".sh"=>"/bin/sh")\n' > /tmp/t08b/conf
             lighttpd -D -f /tmp/t08b/conf > /dev/null 2>&1 & fact server $!; port 4513"#
@@ -335,7 +336,7 @@ connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nsleep 0.5\n"); time.sleep(1.5); conn
             curl -s --data hello http://127.0.0.1:4513/x.sh > /dev/null 2>&1 &
             who shell '/bin/sh /tmp/t08b/x.sh'
             await '[ -e /proc/$shell/fd/0 ]'
-            gone $shell"#
+            let_go $shell"#
         ))
         .clean("kill $server; rm -r /tmp/t08b"),
     equipped("T10", "twin: a shell out of a database client")
@@ -364,7 +365,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             r#"act
             (hold; echo exit) | script -qc 'bash --norc -i' /dev/null > /dev/null 2>&1 &
             who shell 'bash --norc -i'
-            expect -c 'spawn bash --norc; sleep 3; send "exit\r"; expect eof' < /dev/null > /dev/null 2>&1 &
+            expect -c 'spawn bash --norc; while {[file exists $env(hold)]} {sleep 0.1}; send "exit\r"; expect eof' < /dev/null > /dev/null 2>&1 &
             who second 'bash --norc'
             await 'at $shell 0 /dev/pts/* && at $second 0 /dev/pts/*'
             let_go $shell; gone $second"#
@@ -372,7 +373,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
         .expect(BOTH),
     equipped("T12", "twin: tunnels have no shell")
         .prepare(script!(
-            "ssh_server 4502; fact server $(pgrep -o sshd); serve 4515 3; serve 4516 3
+            "ssh_server 4502; fact server $(pgrep -o sshd); serve 4515; serve 4516
              socat TCP-LISTEN:4517 TCP:127.0.0.1:4515 > /dev/null 2>&1 &
              port 4517"
         ))
@@ -380,9 +381,10 @@ connection.recv(4096)' > /dev/null 2>&1 &
             r#"act
             ssh -N -L 4518:127.0.0.1:4516 -p 4502 root@127.0.0.1 > /dev/null 2>&1 & fact tunnel $!
             port 4518
-            sleep 2 | nc.openbsd 127.0.0.1 4517 > /dev/null 2>&1 & fact shell $!
-            sleep 2 | nc.openbsd 127.0.0.1 4518 > /dev/null 2>&1 &
-            gone $shell
+            hold | nc.openbsd 127.0.0.1 4517 > /dev/null 2>&1 & fact shell $!
+            hold | nc.openbsd 127.0.0.1 4518 > /dev/null 2>&1 &
+            await 'grep -q ":11A3 01" /proc/net/tcp && grep -q ":11A4 01" /proc/net/tcp'
+            let_go $shell
             kill $tunnel"#
         ))
         .clean("kill $server"),
@@ -403,7 +405,8 @@ connection.recv(4096)' > /dev/null 2>&1 &
         ))
         .act(script!(
             r#"act
-            rsync -a --bwlimit=150 -e 'ssh -p 4502' /tmp/t14/a root@127.0.0.1:/tmp/t14/b < /dev/null > /dev/null 2>&1 & fact client $!
+            (scanned; exec rsync -a --bwlimit=30 -e 'ssh -p 4502' /tmp/t14/a root@127.0.0.1:/tmp/t14/b < /dev/null > /dev/null 2>&1) &
+            fact client $!
             who shell 'rsync --server .*'
             gone $client
             cmp /tmp/t14/a /tmp/t14/b"#
@@ -411,28 +414,28 @@ connection.recv(4096)' > /dev/null 2>&1 &
         .expect(&[ended(&[("process.process_id", "$client")])])
         .clean("kill $server; rm -r /tmp/t14"),
     twin("T15", "twin: a health check speaks on a descriptor of its own")
-        .prepare(script!("serve 4519 2"))
+        .prepare(script!("serve 4519"))
         .act(script!(
             r#"act
             bash -c 'exec 3<>/dev/tcp/127.0.0.1/4519; printf "GET / HTTP/1.0\r\n\r\n" >&3; cat <&3 | grep -q UP; true' < /dev/null > /dev/null 2>&1 &
             fact shell $!
             await 'at $shell 3 socket:* && at $shell 0 /dev/null'
-            gone $shell"#
+            let_go $shell"#
         )),
     twin("T15b", "twin: a script speaks on a descriptor of its own")
         .prepare(script!(
-            "serve 4520 2
+            "serve 4520
              printf 'exec 3<>/dev/tcp/127.0.0.1/4520\\necho hello >&3\\nwhile read -r line <&3; do echo $line; done\\n' > /tmp/t15.sh"
         ))
         .act(script!(
             r#"act
             bash /tmp/t15.sh < /dev/null > /dev/null 2>&1 & fact shell $!
             await 'at $shell 3 socket:*'
-            gone $shell"#
+            let_go $shell"#
         ))
         .clean("rm /tmp/t15.sh"),
     equipped("T15c", "twin: a shell on a terminal has a connection at another descriptor")
-        .prepare(script!("serve 4521 4"))
+        .prepare(script!("serve 4521"))
         .act(script!(
             r#"act
             (sleep 0.5; echo 'exec 3<>/dev/tcp/127.0.0.1/4521'; hold; echo exit) | script -qc 'bash --norc -i' /dev/null > /dev/null 2>&1 &
@@ -447,7 +450,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             for i in {1..40}; do
               bash -c 'exec 3<>/dev/tcp/127.0.0.1/4522; printf "GET / HTTP/1.0\r\n\r\n" >&3; cat <&3 | grep -q UP; true' < /dev/null > /dev/null 2>&1
             done
-            sleep 0.5 & fact shell $!; wait $shell"#
+            sleep 600 & fact shell $!; scanned; over $shell"#
         )),
     twin("T15e", "twin: forty health checks that read a line themselves")
         .prepare(script!("answer 4523 40"))
@@ -456,22 +459,21 @@ connection.recv(4096)' > /dev/null 2>&1 &
             for i in {1..40}; do
               bash -c 'exec 3<>/dev/tcp/127.0.0.1/4523; printf "GET / HTTP/1.0\r\n\r\n" >&3; read -r line <&3; [[ $line = *UP* ]]' < /dev/null > /dev/null 2>&1
             done
-            sleep 0.5 & fact shell $!; wait $shell"#
+            sleep 600 & fact shell $!; scanned; over $shell"#
         )),
     twin("T20", "twin: a terminal by datagrams from whoever knows the key")
         .act(script!(
             r#"act
             python3 -c '
-import os, pty, socket
+import os, pty, socket, time
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("", 4525))
 pid, terminal = pty.fork()
 if pid == 0: os.execv("/bin/bash", ["bash", "--norc", "-i"])
-server.settimeout(2)
-try: server.recv(4096)
-except OSError: os.write(terminal, b"exit\n"); os.waitpid(pid, 0)' < /dev/null > /dev/null 2>&1 & fact server $!
+while os.path.exists(os.environ["hold"]): time.sleep(0.1)
+os.write(terminal, b"exit\n"); os.waitpid(pid, 0)' < /dev/null > /dev/null 2>&1 & fact server $!
             who shell 'bash --norc -i'
             await 'at $shell 0 /dev/pts/*'
-            gone $shell"#
+            let_go $shell"#
         )),
     equipped("T22", "twin: a terminal of an editor, through a login by ssh")
         .prepare(script!(
@@ -504,7 +506,6 @@ PYTHON
             (hold; echo exit) | nc.openbsd 127.0.0.1 4527 > /dev/null 2>&1 &
             who shell 'bash --norc -i'
             await 'at $shell 0 /dev/pts/*'
-            sleep 0.5
             let_go $shell"#
         ))
         .clean("kill $server; rm /tmp/t22.py"),

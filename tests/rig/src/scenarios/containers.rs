@@ -20,7 +20,7 @@ const WRITTEN: &[Expected] =
 const OTHER_ENTRYPOINT: &[Expected] = &[
     WRITTEN[0],
     record(MOVED).with(&[
-        ("process.process_command_line_arguments", "/bin/sh -c /app/other 1; true"),
+        ("process.process_command_line_arguments", "/bin/sh -c /app/other 600; true"),
         ("process.process_container_id", "$id"),
     ]),
 ];
@@ -54,6 +54,8 @@ JSON
   fact id $id
 }
 run_crun() { crun --cgroup-manager=cgroupfs run --no-pivot --bundle $bundle $id < /dev/null; }
+# Its programs run until the expected records have come.
+meets() { seen ${1:-1}; scanned; pkill -KILL -f '^/app/(serve|other) ' || true; wait; }
 run_runc() { runc run --no-pivot --bundle $bundle $id < /dev/null; }
 "#,
             $script
@@ -72,8 +74,8 @@ const LIFE: [Expected; 2] = [
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("P14", "a container of crun, its image known")
-        .prepare(script!("container p14 a1 '\"/app/serve\",\"2\"'"))
-        .act(script!("bundle=/run/bundles/p14\nact\nrun_crun"))
+        .prepare(script!("container p14 a1 '\"/app/serve\",\"600\"'"))
+        .act(script!("bundle=/run/bundles/p14\nact\nrun_crun & meets"))
         .expect(&[
             record(STARTED).with(&[
                 ("container.container_id", "$id"),
@@ -85,8 +87,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .besides(WRITTEN)
         .clean(CLEAN),
     Scenario::new("P14b", "a container of runc, its image known")
-        .prepare(script!("container p14b a1 '\"/app/serve\",\"2\"'"))
-        .act(script!("bundle=/run/bundles/p14b\nact\nrun_runc"))
+        .prepare(script!("container p14b a1 '\"/app/serve\",\"600\"'"))
+        .act(script!("bundle=/run/bundles/p14b\nact\nrun_runc & meets"))
         .expect(&LIFE)
         .besides(WRITTEN)
         .clean(CLEAN),
@@ -99,8 +101,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .act(
             "act
              (echo 0 > /sys/fs/cgroup/system.slice/docker-$id.scope/cgroup.procs
-              exec unshare --mount --pid --uts --fork chroot /run/shop/base /bin/sleep 2) & fact pid $!
-             wait $pid",
+              exec unshare --mount --pid --uts --fork chroot /run/shop/base /bin/sleep 600) & pid=$!
+             seen 1; scanned; pkill -KILL -xf '/bin/sleep 600'; wait $pid || true",
         )
         .expect(&LIFE)
         .clean("rmdir /sys/fs/cgroup/system.slice/docker-$id.scope"),
@@ -109,21 +111,21 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .act(
             "act
              for group in system.slice/ssh.service user.slice/user-1000.slice; do
-               (echo 0 > /sys/fs/cgroup/$group/cgroup.procs; exec sleep 1) & fact pid $!
+               (echo 0 > /sys/fs/cgroup/$group/cgroup.procs; exec sleep 600) & fact pid $!; runs $pid sleep; kept $pid
              done
-             wait $pid",
+             scanned; over $pid",
         )
         .expect(&[
             record("process_terminated").with(&[
                 ("process.process_id", "$pid"),
-                ("process.process_command_line_arguments", "sleep 1"),
+                ("process.process_command_line_arguments", "sleep 600"),
             ]),
             record(STARTED).times(0),
         ])
         .clean("rmdir /sys/fs/cgroup/system.slice/ssh.service /sys/fs/cgroup/user.slice/user-1000.slice"),
     Scenario::new("P16", "a shipped program under another root")
         .prepare("mkdir -p /tmp/p16/bin; cp /bin/busybox /tmp/p16/bin/")
-        .act("act\nchroot /tmp/p16 /bin/busybox sleep 1 & fact pid $!; wait $pid")
+        .act("act\nchroot /tmp/p16 /bin/busybox sleep 600 & fact pid $!; seen; over $pid")
         .expect(&[record(MOVED).with(&[
             ("elf_file.elf_file_path", "/tmp/p16/bin/busybox"),
             ("process.process_id", "$pid"),
@@ -133,12 +135,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .clean("rm -r /tmp/p16"),
     Scenario::new("C01", "a foreign program in a container whose image is known")
         .prepare(script!(
-            "container c01 a1 '\"/app/serve\",\"2\"'
+            "container c01 a1 '\"/app/serve\",\"600\"'
              cp /opt/stranger $bundle/rootfs/app/other; printf x >> $bundle/rootfs/app/other
-             sed -i 's#\"/app/serve\",\"2\"#\"/bin/sh\",\"-c\",\"/app/other 1; true\"#' $bundle/config.json
+             sed -i 's#\"/app/serve\",\"600\"#\"/bin/sh\",\"-c\",\"/app/other 600; true\"#' $bundle/config.json
              fact sha256 $(sha256sum < $bundle/rootfs/app/other | cut -d' ' -f1)"
         ))
-        .act(script!("bundle=/run/bundles/c01\nact\nrun_crun"))
+        .act(script!("bundle=/run/bundles/c01\nact\nrun_crun & meets 2"))
         .expect(&[
             record(FOREIGN).with(&[
                 ("elf_file.elf_file_path", "/app/other"),
@@ -151,12 +153,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .besides(OTHER_ENTRYPOINT)
         .clean(CLEAN),
     Scenario::new("C02", "a container's program with other arguments than the image's")
-        .prepare(script!("container c02 a1 '\"/app/serve\",\"3\"'"))
-        .act(script!("bundle=/run/bundles/c02\nact\nrun_crun"))
+        .prepare(script!("container c02 a1 '\"/app/serve\",\"601\"'"))
+        .act(script!("bundle=/run/bundles/c02\nact\nrun_crun & meets 2"))
         .expect(&[
             record(MOVED).with(&[
                 ("elf_file.elf_file_path", "/app/serve"),
-                ("process.process_command_line_arguments", "/app/serve 3"),
+                ("process.process_command_line_arguments", "/app/serve 601"),
                 ("process.process_container_id", "$id"),
             ]),
             LIFE[0],
@@ -165,19 +167,19 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .besides(WRITTEN)
         .clean(CLEAN),
     Scenario::new("C03", "twin: a container whose image is not known")
-        .prepare(script!("container c03 b2 '\"/app/serve\",\"2\"'"))
-        .act(script!("bundle=/run/bundles/c03\nact\nrun_crun"))
+        .prepare(script!("container c03 b2 '\"/app/serve\",\"600\"'"))
+        .act(script!("bundle=/run/bundles/c03\nact\nrun_crun & meets"))
         .expect(&LIFE)
         .besides(WRITTEN)
         .clean(CLEAN),
     Scenario::new("C04", "twin: ten containers that share their image's layers")
-        .prepare(script!("for i in 0 1 2 3 4 5 6 7 8 9; do container c04-$i a1 '\"/app/serve\",\"2\"'; done"))
+        .prepare(script!("for i in 0 1 2 3 4 5 6 7 8 9; do container c04-$i a1 '\"/app/serve\",\"600\"'; done"))
         .act(script!(
             "act
              for i in 0 1 2 3 4 5 6 7 8 9; do
                bundle=/run/bundles/c04-$i; id=a1$(echo c04-$i | sha256sum | cut -c1-62); run_crun &
              done
-             wait"
+             meets"
         ))
         .expect(&[record(STARTED).times(10), record(TERMINATED).times(10)])
         .besides(WRITTEN)
@@ -186,11 +188,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .prepare(script!("image"))
         .act(
             "act
-             for i in {1..200}; do
-               (id=b2$(printf %062x $i); group=/sys/fs/cgroup/docker/$id; mkdir -p $group
-                (echo 0 > $group/cgroup.procs; exec unshare --mount chroot /run/shop/base /bin/sleep 0.1)
-                rmdir $group) &
-               [ $((i % 4)) != 0 ] || wait
+             group() { printf /sys/fs/cgroup/docker/b2%062x $1; }
+             for i in {1..200..4}; do
+               for n in 0 1 2 3; do
+                 mkdir -p $(group $((i + n)))
+                 (echo 0 > $(group $((i + n)))/cgroup.procs
+                  exec unshare --mount chroot /run/shop/base /bin/sleep 600) & runs[n]=$!
+               done
+               for pid in ${runs[@]}; do await 'begins $pid /bin/sleep'; done
+               scanned; over ${runs[@]}
+               for n in 0 1 2 3; do rmdir $(group $((i + n))); done
              done",
         )
         .expect(&[record(STARTED).times(200), record(TERMINATED).times(200)]),

@@ -22,7 +22,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("F12", "a file is written and closed")
         .prepare("echo before > /tmp/f12")
         .act(
-            "(exec 7>>/tmp/f12; sleep 1; echo after >&7; sleep 0.5; act; exec 7>&-; sleep 0.5) & fact pid $!
+            "(exec 7>>/tmp/f12; scanned; echo after >&7; scanned; act; exec 7>&-; scanned) & fact pid $!
              wait $pid
              fact sha256 $(sha256sum < /tmp/f12 | cut -d' ' -f1); fact md5 $(md5sum < /tmp/f12 | cut -d' ' -f1)
              fact sha1 $(sha1sum < /tmp/f12 | cut -d' ' -f1); fact inode $(stat -c %i /tmp/f12)",
@@ -48,7 +48,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("F12b", "a file is overwritten in place, its size as before")
         .prepare("echo before > /tmp/f12b")
         .act(
-            "(exec 7<>/tmp/f12b; sleep 1; echo behind >&7; sleep 0.5; act; exec 7>&-; sleep 0.5) & fact pid $!
+            "(exec 7<>/tmp/f12b; scanned; echo behind >&7; scanned; act; exec 7>&-; scanned) & fact pid $!
              wait $pid
              fact sha256 $(sha256sum < /tmp/f12b | cut -d' ' -f1)",
         )
@@ -63,11 +63,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .prepare("echo same > /tmp/f12t")
         .act(
             "act
-             (exec 7</tmp/f12t; read line <&7; sleep 1; exec 7<&-; sleep 0.3) & fact reader $!
-             (exec 7<>/tmp/f12t; sleep 1; exec 7<&-; sleep 0.3) & fact idle $!
-             (exec 7<>/tmp/f12t; chmod 600 /tmp/f12t; sleep 1; exec 7<&-; sleep 0.3) & fact mode $!
-             (exec 7<>/dev/ptmx; echo x >&7; sleep 1) & fact terminal $!
-             (echo x; sleep 1) | (exec 7<&0; read line <&7; sleep 1) & fact pipe $!
+             (exec 7</tmp/f12t; read line <&7; scanned; exec 7<&-; scanned) & fact reader $!
+             (exec 7<>/tmp/f12t; scanned; exec 7<&-; scanned) & fact idle $!
+             (exec 7<>/tmp/f12t; chmod 600 /tmp/f12t; scanned; exec 7<&-; scanned) & fact mode $!
+             (exec 7<>/dev/ptmx; echo x >&7; scanned) & fact terminal $!
+             { (echo x; scanned >&8) | (exec 7<&0; read line <&7; scanned); } 8>&1 & fact pipe $!
              wait",
         )
         .expect(&[
@@ -84,21 +84,25 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .clean("rm /tmp/f12t"),
     Scenario::new("F13", "twin: a log that grows and is never closed")
         .prepare(
-            "(exec 7>>/tmp/f13; for i in {1..60}; do echo line >&7; sleep 0.4; done) \
-             >/dev/null 2>&1 & fact pid $!; sleep 0.5",
+            "(exec 7>>/tmp/f13; while sleep 0.4; do echo line >&7; done) \
+             >/dev/null 2>&1 & fact pid $!; kept $pid; await '[ -s /tmp/f13 ]'",
         )
-        .act("act\nsleep 1; fact size $(stat -c %s /tmp/f13); (exec 8</etc/hostname; sleep 1) & fact mark $!; sleep 0.5")
+        .act(
+            "act
+             size=$(stat -c %s /tmp/f13); scanned; await '[ $(stat -c %s /tmp/f13) -gt $size ]'
+             (exec 8</etc/hostname; stay) & fact mark $!; seen; over $mark",
+        )
         .expect(&[opened(&[
             ("process.process_id", "$mark"),
             ("file_descriptor.file_descriptor_index", "8"),
             ("file_descriptor.file_descriptor_name", "/etc/hostname"),
         ])])
-        .clean("kill $pid; rm /tmp/f13"),
+        .clean("rm /tmp/f13"),
     Scenario::new("F13b", "a writer that is killed")
         .prepare("echo before > /tmp/f13b")
         .act(
-            "(exec 7>>/tmp/f13b; sleep 1; echo line >&7; exec sleep 60) & fact pid $!
-             sleep 2; act; kill -9 $!; wait || true",
+            "(exec 7>>/tmp/f13b; scanned; echo line >&7; exec sleep 600) & fact pid $!
+             await '[ $(stat -c %s /tmp/f13b) = 12 ]'; scanned; act; over $pid",
         )
         .expect(&[changed(&[
             ("file_descriptor.file_descriptor_name", "/tmp/f13b"),
@@ -109,7 +113,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("F14", "one number, another file")
         .act(
             "act
-             (exec 7</etc/passwd; sleep 0.5; exec 7<&-; exec 7</etc/group; sleep 0.5) & fact pid $!
+             (exec 7</etc/passwd; scanned; exec 7<&-; exec 7</etc/group; scanned) & fact pid $!
              wait $pid",
         )
         .expect(&[
@@ -131,7 +135,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ]),
     Scenario::new("F15", "dup2 over an open file")
         .act(
-            "(exec 7</etc/passwd 8</etc/group; sleep 0.5; act; exec 7<&8; sleep 0.5) & fact pid $!
+            "(exec 7</etc/passwd 8</etc/group; scanned; act; exec 7<&8; scanned) & fact pid $!
              wait $pid",
         )
         .expect(&[
@@ -150,10 +154,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .prepare("echo x > /tmp/f16")
         .act(
             "python3 -c '
-import time
+import pace
 print(\"@act\", flush=True)
 files = [open(\"/tmp/f16\") for i in range(10000)]
-time.sleep(2)' & fact pid $!
+pace.scanned()' & fact pid $!
              wait $pid",
         )
         .expect(&[
@@ -172,8 +176,8 @@ time.sleep(2)' & fact pid $!
     Scenario::new("F17", "a temporary file that has no name any more")
         .act(
             "act
-             (exec 7<>/tmp/f17; rm /tmp/f17; sleep 1) & fact pid $!
-             wait $pid",
+             (exec 7<>/tmp/f17; rm /tmp/f17; stay) & fact pid $!
+             seen; over $pid",
         )
         .expect(&[opened(&[
             ("process.process_id", "$pid"),
@@ -186,8 +190,8 @@ time.sleep(2)' & fact pid $!
 import os, time
 print(\"@act\", flush=True)
 fd = os.open(\"/tmp\", os.O_TMPFILE | os.O_RDWR)
-time.sleep(1)' & fact pid $!
-             wait $pid",
+time.sleep(600)' & fact pid $!
+             seen; over $pid",
         )
         .expect(&[opened(&[
             ("process.process_id", "$pid"),
@@ -201,7 +205,7 @@ time.sleep(1)' & fact pid $!
              echo layer > /tmp/f20/lower/file
              mount -t overlay overlay -o lowerdir=/tmp/f20/lower,upperdir=/tmp/f20/upper,workdir=/tmp/f20/work /mnt/f20",
         )
-        .act("act\n(exec 7</mnt/f20/file; sleep 1) & fact pid $!; wait $pid")
+        .act("act\n(exec 7</mnt/f20/file; stay) & fact pid $!; seen; scanned; over $pid")
         .expect(&[
             opened(&[
                 ("process.process_id", "$pid"),
@@ -218,7 +222,7 @@ time.sleep(1)' & fact pid $!
             "name=$(printf 'n%.0s' {1..200}); deep=/tmp/f21$(printf '/folder%.0s' {1..40})
              mkdir -p $deep; echo x > $deep/$name; fact path $deep/$name",
         )
-        .act("act\n(exec 7<$path; sleep 1) & fact pid $!; wait $pid")
+        .act("act\n(exec 7<$path; stay) & fact pid $!; seen; over $pid")
         .expect(&[opened(&[
             ("process.process_id", "$pid"),
             ("file_descriptor.file_descriptor_index", "7"),
@@ -231,9 +235,10 @@ time.sleep(1)' & fact pid $!
         )
         .act(
             "act
-             (exec 7</mnt/f22/file; sleep 1) & fact bind $!
-             unshare --mount bash -c 'mount -t tmpfs tmpfs /mnt; echo y > /mnt/inner; exec 7</mnt/inner; sleep 1' & fact inner $!
-             wait",
+             (exec 7</mnt/f22/file; stay) & fact bind $!
+             unshare --mount bash -c 'mount -t tmpfs tmpfs /mnt; echo y > /mnt/inner; exec 7</mnt/inner
+               read -r _ <> /run/pace/never' & fact inner $!
+             seen; over $bind $inner",
         )
         .expect(&[
             opened(&[

@@ -3,7 +3,8 @@
 use super::{Expected, Scenario, Stage, record};
 
 /// A process that sleeps: `$pid`.
-const SLEEPER: &str = "sleep 60.8 < /dev/null > /dev/null 2>&1 & fact pid $!; disown";
+const SLEEPER: &str = "sleep 6000.8 < /dev/null > /dev/null 2>&1 & fact pid $!; disown
+await '[ /proc/$pid/exe -ef /usr/bin/sleep ]'";
 /// Its end, once nothing hides it any more.
 const END: &str = "kill $pid; await '[ ! -e /proc/$pid ]'";
 
@@ -21,7 +22,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .host(&["hide $pid task-list"])
         .expect(&[hidden(&[
             ("process.process_id", "$pid"),
-            ("process.process_command_line_arguments", "sleep 60.8"),
+            ("process.process_command_line_arguments", "sleep 6000.8"),
             ("detection.reason", "~ is not in the task list, but in the pid IDR, "),
         ])]),
     scenario("P08b", "a process is taken out of its parent's children")
@@ -59,6 +60,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("P10", "a flag marks a process for a module that hides it where /proc is listed")
         .host(&["flip $pid 10000000"])
         .undo(&["flip $pid 10000000"])
-        .act("act; sleep 0.62 & fact after $!; wait $after")
+        .act("act; sleep 600 & fact after $!; scanned; over $after")
         .expect(&[record("process_terminated").with(&[("process.process_id", "$after")])]),
 ];

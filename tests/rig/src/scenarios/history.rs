@@ -60,6 +60,8 @@ types() {
     printf '%s\n' "$line" > /tmp/typed/in
     typed=$((typed + 1))
     await '[ "$(cat /tmp/typed/typed 2>/dev/null)" = $typed ]'
+    # The next line may take this one away again.
+    scanned
   done
   fact typed $typed
 }
@@ -206,8 +208,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     shell("H12", "twin: shells into which nobody types keep no history")
         .act(script!(
             "act
-             bash -c 'unset HISTFILE; HISTSIZE=0; set +o history; sleep 0.5'
-             echo 'set -o history; set +o history; sleep 0.5' > /tmp/typed/script; bash /tmp/typed/script
+             bash -c 'unset HISTFILE; HISTSIZE=0; set +o history; touch /tmp/typed/1; read -r _ <> /run/pace/never' & one=$!
+             echo 'set -o history; set +o history; touch /tmp/typed/2; read -r _ <> /run/pace/never' > /tmp/typed/script
+             bash /tmp/typed/script & two=$!
+             await '[ -e /tmp/typed/1 ] && [ -e /tmp/typed/2 ]'; scanned; over $one $two
              types 'echo end'"
         ))
         .expect(&[typed!("echo end"), commands()]),
@@ -215,9 +219,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .act(script!(
             "act
              types '(sleep 0.4; echo in a subshell)' 'exec bash'
-             sleep 0.5; types 'echo become' 'bash'
-             sleep 0.5; types 'echo inner' exit 'setpriv --reuid 1000 --regid 1000 --clear-groups bash'
-             sleep 0.5; types 'echo other' exit 'echo last'"
+             types 'echo become' 'bash'
+             types 'echo inner' exit 'setpriv --reuid 1000 --regid 1000 --clear-groups bash'
+             types 'echo other' exit 'echo last'"
         ))
         .expect(&[
             typed!("(sleep 0.4; echo in a subshell)"),

@@ -26,7 +26,7 @@ pub(super) fn layout(busybox: &Path, program: &Path, folder: &Path) -> Result<Pa
     let configuration = json!({
         "architecture": "amd64",
         "os": "linux",
-        "config": { "Entrypoint": ["/app/serve"], "Cmd": ["2"], "Env": ["PATH=/bin"] },
+        "config": { "Entrypoint": ["/app/serve"], "Cmd": ["600"], "Env": ["PATH=/bin"] },
         // The layers are not packed, so they are their own contents.
         "rootfs": { "type": "layers", "diff_ids": [base["digest"], own["digest"]] },
     });

@@ -27,8 +27,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 import ctypes, time
 print(\"@act\", flush=True)
 ctypes.CDLL(\"/tmp/f08.so\")
-time.sleep(1)' & fact pid $!
-             wait $pid",
+time.sleep(600)' & fact pid $!
+             seen; over $pid",
         )
         .expect(&[
             hashed(FOREIGN),
@@ -44,7 +44,7 @@ time.sleep(1)' & fact pid $!
             "cp /opt/stranger.so /tmp/f08b.so; fact path /tmp/f08b.so
              fact sha256 $(sha256sum < /tmp/f08b.so | cut -d' ' -f1)",
         )
-        .act("act\nLD_PRELOAD=/tmp/f08b.so sleep 1 & fact pid $!; wait $pid")
+        .act("act\nLD_PRELOAD=/tmp/f08b.so sleep 600 & fact pid $!; seen; over $pid")
         .expect(&[hashed(FOREIGN)])
         .clean("rm /tmp/f08b.so"),
     Scenario::new("F08c", "a shipped library with bytes appended")
@@ -58,8 +58,8 @@ time.sleep(1)' & fact pid $!
 import ctypes, time
 print(\"@act\", flush=True)
 ctypes.CDLL(\"libyajl.so.2\")
-time.sleep(1)' & fact pid $!
-             wait $pid",
+time.sleep(600)' & fact pid $!
+             seen; over $pid",
         )
         .expect(&[hashed(FOREIGN_SIZE), hashed(FOREIGN)])
         .besides(&[record(super::CONTENT_CHANGE)
@@ -75,8 +75,8 @@ time.sleep(1)' & fact pid $!
 import ctypes, time
 print(\"@act\", flush=True)
 ctypes.CDLL(\"libyajl.so.2\")
-time.sleep(1)' & fact pid $!
-             wait $pid",
+time.sleep(600)' & fact pid $!
+             seen; over $pid",
         )
         .expect(&[record(FOREIGN).with(&[
             ("elf_file.elf_file_path", "/tmp/f08d/libyajl.so.2"),
@@ -92,8 +92,8 @@ import ctypes, mmap, time
 ctypes.CDLL(\"libyajl.so.2\")
 files = [open(\"/tmp/f08t.so\", \"rb\"), open(\"/etc/passwd\", \"rb\")]
 maps = [mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) for file in files]
-time.sleep(1)' & fact pid $!
-             wait $pid",
+time.sleep(600)' & fact pid $!
+             seen; scanned; over $pid",
         )
         .expect(&[
             record(MAPPED).with(&[
@@ -114,12 +114,12 @@ time.sleep(1)' & fact pid $!
              cp -p $library $library.new",
         )
         .act(
-            "python3 -c 'import zlib, time; time.sleep(4)' & fact old $!
-             sleep 1
+            "python3 -c 'import zlib, time; time.sleep(600)' & fact old $!
+             await 'grep -q $library /proc/$old/maps'; scanned
              act
              mv $library.new $library
-             python3 -c 'import zlib, time; time.sleep(2)' & fact new $!
-             wait",
+             python3 -c 'import zlib, time; time.sleep(600)' & fact new $!
+             seen; scanned; over $old $new",
         )
         .besides(&[record(super::CONTENT_CHANGE)
             .with(&[("file_descriptor.file_descriptor_name", "$library.new")])])

@@ -156,11 +156,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "M05",
         "twin: node compiles",
         "act
-         node -e '
+         (scanned; exec node -e '
 for (let k = 0; k < 40; k++) {
   const f = new Function(\"n\", \"let s = 0; for (let i = 0; i < n; i++) s += i * \" + k + \" % 7; return s\")
   for (let r = 0; r < 30; r++) f(3000)
-}' & fact pid $!
+}') & fact pid $!
          wait $pid",
     )
     .expect(&[ended()]),
@@ -170,11 +170,11 @@ for (let k = 0; k < 40; k++) {
         "echo 400 > /proc/sys/vm/overcommit_ratio
          echo 2 > /proc/sys/vm/overcommit_memory
          act
-         node -e '
+         (scanned; exec node -e '
 for (let k = 0; k < 40; k++) {
   const f = new Function(\"n\", \"let s = 0; for (let i = 0; i < n; i++) s += i * \" + k + \" % 7; return s\")
   for (let r = 0; r < 30; r++) f(3000)
-}' & fact pid $!
+}') & fact pid $!
          wait $pid",
     )
     .expect(&[ended()])
@@ -183,12 +183,12 @@ for (let k = 0; k < 40; k++) {
         "M05h",
         "twin: gjs compiles",
         "act
-         gjs -c '
+         (scanned; exec gjs -c '
 for (let k = 0; k < 40; k++) {
   const f = new Function(\"n\", \"let s = 0; for (let i = 0; i < n; i++) s += i * \" + k + \" % 7; return s\")
   for (let r = 0; r < 30; r++) f(3000)
 }
-imports.system.exit(0)' & fact pid $!
+imports.system.exit(0)') & fact pid $!
          wait $pid",
     )
     .expect(&[ended()]),
@@ -196,8 +196,12 @@ imports.system.exit(0)' & fact pid $!
         "M05b",
         "twin: java compiles",
         "act
-         java -Xcomp -version > /dev/null 2>&1 & fact pid $!
-         wait $pid",
+         # It may end before a slow watcher finds its code: then there is another one.
+         until ((SECONDS > 60)); do
+           (scanned; exec java -Xcomp -version > /dev/null 2>&1) & fact pid $!
+           wait $pid; scanned
+           if come; then break; fi
+         done",
     )
     .expect(&[
         ended(),
@@ -216,7 +220,7 @@ imports.system.exit(0)' & fact pid $!
         "mkdir /tmp/m05f
          cp /usr/lib/*/libluajit-5.1.so.2 /tmp/m05f
          act
-         LD_BIND_NOW=1 LD_LIBRARY_PATH=/tmp/m05f luajit -e '
+         (scanned; export LD_BIND_NOW=1 LD_LIBRARY_PATH=/tmp/m05f; exec luajit -e '
 jit.off()
 local ffi = require(\"ffi\")
 ffi.cdef(\"int fork(void); int waitpid(int, int *, int); unsigned sleep(unsigned); void _exit(int);\")
@@ -230,13 +234,14 @@ if child == 0 then
     local f = loadstring(\"local s = 0 for i = 1, 3000 do s = s + i % \" .. k .. \" end return s\")
     s = s + f() + f()
   end
-  sleep(1)
+  io.open(\"/tmp/m05f/done\", \"w\"):close()
+  sleep(600)
   exit(0)
 end
 print(\"@fact worker \" .. child)
 io.flush()
-ffi.C.waitpid(child, nil, 0)' & fact pid $!
-         wait $pid",
+ffi.C.waitpid(child, nil, 0)') & fact pid $!
+         await '[ -e /tmp/m05f/done ]'; scanned; pkill -KILL -P $pid; wait $pid",
     )
     .expect(&[ended(), record("process_terminated").with(&[("process.process_id", "$worker")])])
     .clean("rm -r /tmp/m05f"),
@@ -244,12 +249,12 @@ ffi.C.waitpid(child, nil, 0)' & fact pid $!
         "M05c",
         "twin: luajit compiles",
         "act
-         luajit -e '
+         (scanned; exec luajit -e '
 local s = 0
 for k = 1, 100 do
   local f = loadstring(\"local s = 0 for i = 1, 3000 do s = s + i % \" .. k .. \" end return s\")
   s = s + f() + f()
-end' & fact pid $!
+end') & fact pid $!
          wait $pid",
     )
     .expect(&[ended()]),
@@ -259,7 +264,7 @@ end' & fact pid $!
         "act
          for n in $(seq 40); do grep -P '^(root|user)[a-z0-9:]+(x|y)*' /etc/passwd > /dev/null; done
          grep -P 'nothing' /dev/zero & fact pid $!
-         sleep 0.5; kill $pid; wait $pid || true",
+         seen new_executable_anonymous_memory_mapped process.process_id=$pid; over $pid",
     )
     .expect(&[
         ended(),
@@ -272,13 +277,14 @@ end' & fact pid $!
         "M05e",
         "twin: python's functions are called from C, and its processes multiply",
         "cat > /tmp/m05e.py <<'EOF'
-import ctypes, multiprocessing, os, sys, time
+import ctypes, multiprocessing, os, pace, sys
 def work(n):
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
     return kind(lambda x: x + n)(1)
 if __name__ == '__main__':
     print('@fact pid', os.getpid(), flush=True)
     print('@act', flush=True)
+    pace.scanned()
     for how in 'fork', 'spawn', 'forkserver':
         context = multiprocessing.get_context(how)
         children = [context.Process(target=work, args=(n,)) for n in range(3)]
@@ -322,11 +328,11 @@ EOF
         "a program with 60,000 areas of memory: there is room for them",
         "act
          python3 -c '
-import mmap, time
+import mmap, pace
 kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 areas = [mmap.mmap(-1, 4096, kind, mmap.PROT_READ | (i % 2) * mmap.PROT_WRITE) for i in range(60000)]
 assert sum(1 for line in open(\"/proc/self/maps\")) > 60000
-time.sleep(1)' & fact pid $!
+pace.scanned()' & fact pid $!
          wait $pid",
     )
     .expect(&[ended()]),

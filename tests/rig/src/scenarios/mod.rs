@@ -10,11 +10,16 @@
 //! Start reading at [`Scenario`]; [`run`] is what does it; the tables are in `files`, `libraries`, ….
 
 /// Functions that scripts begin with: `who NAME PATTERN` finds a process, `at PID FD PATTERN` and `same PID FD PID FD`
-/// look at descriptors. No word is a pattern of file names any more.
+/// look at descriptors. No word is a pattern of file names any more. `hold` lasts until the scenario is over, or until
+/// `let_all`, in this script and in those that it starts; a shell elsewhere does `$pause`, a program looks for `$hold`.
 macro_rules! looks {
     () => {
         r#"
 set -f
+[ -n "${hold:-}" ] || { fact hold /tmp/hold-$$; mkfifo $hold; }
+export hold
+pause='read -r _ < $hold || true'
+hold() { eval "$pause"; }
 who() { await "$1=\$(pgrep -nxf -- '$2') && [ \$$1 -gt $$ ]"; fact $1 "${!1}"; }
 at() { case "$(readlink /proc/$1/fd/$2)" in $3) true;; *) false;; esac; }
 same() { [ "$(readlink /proc/$1/fd/$2)" = "$(readlink /proc/$3/fd/$4)" ]; }
@@ -34,6 +39,7 @@ mod libraries;
 mod memory;
 mod moments;
 mod outcome;
+mod pace;
 mod processes;
 mod reverse_shells;
 mod run;
@@ -62,7 +68,8 @@ pub struct Scenario {
     /// What is done outside, to the machine, after `prepare` and before `act`: words, in which `$NAME` stands for a fact.
     /// `pause MILLISECONDS` lets the machine stand still for so long; anything else is for [`Choice::host`].
     pub host: &'static [&'static str],
-    /// bash; says `act` right before what is to be seen, unless that is done outside.
+    /// bash; says `act` right before what is to be seen, unless that is done outside. What must be seen lives until it
+    /// was: `pace` has the words for that.
     pub act: &'static str,
     /// What is done outside, to the machine, when everything was seen or waited for in vain; before `clean`.
     pub undo: &'static [&'static str],
@@ -83,7 +90,7 @@ pub enum Stage {
     Upgraded,
     /// Nothing, so that nothing is foreign: what processes do counts, not what they are. Files may be written.
     Behaviour,
-    /// The same, where connections are long after five seconds, and large from one mebibyte on.
+    /// The same, where connections are long after fifteen seconds, and large from one mebibyte on.
     Thresholds,
     /// The same as `Behaviour`, in a guest with many more programs.
     Equipped,

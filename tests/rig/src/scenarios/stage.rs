@@ -22,7 +22,7 @@ pub(super) fn files() -> Result<Vec<(String, PathBuf)>> {
 /// Thresholds that a scenario reaches in seconds.
 const LOW_THRESHOLDS: &str = "  events:
     tcp_connection_excessive_data: { bytes_in: 1MiB, bytes_out: 1MiB }
-    tcp_long_lasting_connection: { duration: 5s }
+    tcp_long_lasting_connection: { duration: 15s }
 ";
 
 /// A program that the user says to be there to give shells to its peers.

@@ -20,17 +20,17 @@ const WRITTEN: &[Expected] = &[record(CONTENT_CHANGE)];
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("F09", "a library is upgraded to one that nobody shipped")
         .prepare(
-            "python3 -c 'import time; time.sleep(60)' > /dev/null 2>&1 & fact old $!
-             sleep 0.5; library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library
-             grep -q $library /proc/$!/maps",
+            "python3 -c 'import time; time.sleep(6000)' > /dev/null 2>&1 & fact old $!; kept $old
+             library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library
+             await 'grep -q $library /proc/$old/maps'",
         )
         .act(
             "dpkg -i /opt/zlib1g-newer.deb
              grep -q 'libz.*deleted' /proc/$old/maps
              fact sha256 $(sha256sum < $library | cut -d' ' -f1)
              act
-             python3 -c 'import time; time.sleep(1)' & fact new $!
-             wait $new",
+             python3 -c 'import time; time.sleep(600)' & fact new $!
+             seen; over $new",
         )
         .expect(&[
             record("foreign_library_loaded_file_size_mismatch").with(&[
@@ -45,14 +45,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ]),
         ])
         .besides(WRITTEN)
-        .clean("kill $old; dpkg -i /opt/zlib1g-older.deb 2>&1"),
+        .clean("dpkg -i /opt/zlib1g-older.deb 2>&1"),
     Scenario::new("F09b", "twin: libraries are upgraded to newer ones that were shipped too")
         .stage(Stage::Upgraded)
         .prepare(
-            "python3 -c 'import time; time.sleep(60)' > /dev/null 2>&1 & fact old $!
-             sleep 60 > /dev/null 2>&1 & fact sleeper $!
-             sleep 0.5; library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library
-             grep -q $library /proc/$old/maps",
+            "python3 -c 'import time; time.sleep(6000)' > /dev/null 2>&1 & fact old $!
+             sleep 6000 > /dev/null 2>&1 & fact sleeper $!; kept $old $sleeper
+             library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library
+             await 'grep -q $library /proc/$old/maps && grep -q libc.so /proc/$sleeper/maps'",
         )
         .act(
             "dpkg -i /opt/zlib1g-newer.deb /opt/libc6-newer.deb
@@ -60,18 +60,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
              grep -q 'libc.so.*deleted' /proc/$sleeper/maps
              fact inode $(stat -c %i $library)
              act
-             python3 -c 'import time; time.sleep(1)' & fact new $!
-             wait $new",
+             python3 -c 'import time; time.sleep(600)' & fact new $!
+             seen; scanned; over $new",
         )
-        .expect(&[
-            record("new_file_mapped").with(&[
-                ("process_memory.file_path", "$library"),
-                ("process_memory.memory_permissions", "r-xp"),
-                ("process.process_id", "$new"),
-            ]),
-        ])
+        .expect(&[record("new_file_mapped").with(&[
+            ("process_memory.file_path", "$library"),
+            ("process_memory.memory_permissions", "r-xp"),
+            ("process.process_id", "$new"),
+        ])])
         .besides(WRITTEN)
-        .clean("kill $old $sleeper; dpkg -i /opt/zlib1g-older.deb /opt/libc6-older.deb 2>&1"),
+        .clean("dpkg -i /opt/zlib1g-older.deb /opt/libc6-older.deb 2>&1"),
 ];
 
 /// The packages as they were shipped, and newer ones; by the paths that guests know them by.

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::guest::Guest;
 
 /// How long it may take until the guest's kernel is found.
-const ATTACH_TIMEOUT: Duration = Duration::from_mins(1);
+const ATTACH_TIMEOUT: Duration = Duration::from_mins(3);
 /// So many of the last lines that it said are shown when it fails.
 const SHOWN: usize = 12;
 
@@ -179,20 +179,18 @@ impl Watcher {
         }
     }
 
-    /// Waits until `holds` of the records from a place on, at most until `deadline`.
+    /// Looks at each record from a place on, once, until `is_it`, at most until `deadline`.
     pub(super) fn wait_for(
         &self,
         from: usize,
         deadline: Instant,
-        mut holds: impl FnMut(&[Arrival]) -> bool,
+        mut is_it: impl FnMut(&Arrival) -> bool,
     ) -> bool {
-        let mut seen = usize::MAX;
+        let mut next = from;
         self.wait(deadline, |heard| {
-            let arrivals = &heard.arrivals[from..];
-            // Other words than records wake this up, too.
-            let news = seen != arrivals.len();
-            seen = arrivals.len();
-            news && holds(arrivals)
+            let found = heard.arrivals[next..].iter().position(&mut is_it);
+            next = heard.arrivals.len();
+            found.is_some()
         })
     }
 

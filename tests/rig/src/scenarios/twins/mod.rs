@@ -93,7 +93,7 @@ pub fn run(choice: &TwinChoice, program: &Path, mut said: impl FnMut(&str)) -> R
     setup::ensure()?;
     let kernel = Kernel::obtain(choice.flavor)?;
     let folder = Folder::new()?;
-    let mut guest = boot(&kernel, Stage::Equipped.userland(), MEMORY_MIB, &[])?;
+    let mut guest = boot(&kernel, Stage::Equipped.userland(), MEMORY_MIB, &[], &folder.0)?;
     let configuration = stage::configuration(Stage::Equipped, program, &folder.0)?;
     let log = choice.log_folder.as_deref();
     let mut watcher =
@@ -158,12 +158,8 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Twin>> {
 
 /// Runs a script inside to its end.
 fn script(guest: &mut Guest, text: &str) -> Result<()> {
-    script_in(
-        guest,
-        &format!("{}{text}", table::FUNCTIONS),
-        &mut Facts::new(),
-        &mut Said::default(),
-    )
+    let text = format!("{}{text}", table::FUNCTIONS);
+    script_in(guest, &text, &mut Facts::new(), &mut Said::default(), None)
 }
 
 /// Starts the lanes.

@@ -1,0 +1,238 @@
+//! Lets scripts and the watcher wait for each other, however slow either is.
+//!
+//! A script inside asks, by a line that it prints, and goes on when the answer has come: `seen` asks for records,
+//! `scanned` for a whole scan that began after the question. The answers go in by a port of their own, since the agent
+//! takes no command while a script runs.
+//!
+//! Nothing outside shows when a scan begins or ends. So a helper inside starts markers, processes that do nothing: a
+//! scan that finds a marker ends after the marker began, and the next scan begins after that.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use super::outcome::{Facts, Tally, fits};
+use super::run::{escaped, quoted};
+use super::watcher::Watcher;
+use super::{Expected, Scenario};
+use crate::error::{Error, Result};
+use crate::guest::Guest;
+
+/// How long a record that must come may take: longer than anything on a busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+/// The port's name, inside.
+const PORT: &str = "panoptes.pace";
+/// What scripts ask by.
+///
+/// `seen` asks for all expected records, `seen N` for the first N of them, and `seen ACTIVITY FIELD=VALUE…` for any
+/// record like that; `come` says whether all expected records are there already, without waiting, and `lacks
+/// ACTIVITY FIELD=VALUE…` that there is no such record yet. `stay` never ends by
+/// itself, and starts no process; `runs PID NAME` waits until a process has become a program, and
+/// `begins PID WORD` says whether its command line begins so. `kept PID…` has processes live on until the scenario is over; `over PID…` ends them.
+pub(super) const PRELUDE: &str = r#"
+kept() { fact kept "${kept:-} $*"; }
+over() {
+  local each
+  kill -KILL "$@" 2> /dev/null || true
+  for each; do wait $each 2> /dev/null || true; await "[ ! -e /proc/$each ]"; done
+}
+let_all() {
+  local gate
+  exec {gate}<> $hold
+  rm -f $hold; printf '\n%.0s' {1..50} >&$gate
+  # One that is just about to open it finds it open.
+  sleep 1 > /dev/null 2>&1 &
+  exec {gate}>&-
+}
+ask() {
+  local answer= here= fifo=/run/pace/$BASHPID words
+  [ -p $fifo ] || mkfifo $fifo
+  printf -v words '\t%s' "${@:2}"
+  exec {here}<> $fifo
+  echo "@$1 $BASHPID$words"
+  read -r answer <&$here
+  exec {here}>&-
+  [ "$answer" = yes ]
+}
+scanned() { ask scanned; }
+seen() { ask seen "$@"; }
+come() { ask come; }
+lacks() { ask lacks "$@"; }
+runs() { await "[ /proc/$1/exe -ef /usr/bin/$2 ]"; }
+begins() { [[ $(tr '\0' ' ' < /proc/$1/cmdline) == "$2 "* ]]; }
+stay() { read -r _ <> /run/pace/never; }
+"#;
+/// The same for python: `import pace`.
+const MODULE: &str = r#"
+import os, sys
+def ask(*words):
+    sys.stdout.flush()
+    path = "/run/pace/%d" % os.getpid()
+    if not os.path.exists(path): os.mkfifo(path)
+    fifo = os.open(path, os.O_RDWR)
+    os.write(1, ("@%s %d%s\n" % (words[0], os.getpid(), "".join("\t%s" % word for word in words[1:]))).encode())
+    answer = os.read(fifo, 100)
+    os.close(fifo)
+    assert answer == b"yes\n", "never " + " ".join(words)
+def scanned(): ask("scanned")
+def seen(*words): ask("seen", *words)
+"#;
+/// The helper inside; `PORT` is replaced.
+const HELPER: &str = r"
+cd /run/pace; exec 3<> /dev/PORT
+while read -r -u 3 word number answer; do
+  case $word in
+    mark) (exec 3>&-; read -r answer <> never) & echo $! >&3;;
+    end) kill -KILL $number; wait $number;;
+    go) echo $answer 1<> $number;;
+  esac
+done
+";
+
+/// The line to the helper in one guest.
+#[derive(Debug)]
+pub(super) struct Pace {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+}
+
+impl Pace {
+    /// What QEMU needs to have the port.
+    pub(super) fn arguments(folder: &Path) -> Vec<String> {
+        let socket = socket(folder);
+        let socket = format!("socket,id=pace,path={},server=on,wait=off", socket.display());
+        let device = format!("virtserialport,chardev=pace,name={PORT}");
+        ["-chardev", &socket, "-device", &device].map(str::to_owned).to_vec()
+    }
+
+    /// Starts the helper in a guest that was booted with those arguments.
+    pub(super) fn start(guest: &mut Guest, folder: &Path) -> Result<Self> {
+        let socket = socket(folder);
+        let failed = |e| Error::io("connect to", &socket, &e);
+        let writer = UnixStream::connect(&socket).map_err(failed)?;
+        writer.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        let reader = BufReader::new(writer.try_clone().map_err(failed)?);
+        let port = guest.agent(&format!(
+            "run cd /sys/class/virtio-ports; basename $(dirname $(grep -lx {PORT} */name))"
+        ))?;
+        let helper = HELPER.replace("PORT", &port.concat());
+        for (file, text) in [("helper", helper.as_str()), ("pace.py", MODULE)] {
+            let text = escaped(text);
+            guest.agent(&format!("run mkdir -p /run/pace; printf %b {text} > /run/pace/{file}"))?;
+        }
+        guest.agent(
+            "run cd /run/pace; mkfifo never; \
+             setsid bash /run/pace/helper < /dev/null > /dev/null 2>&1 &",
+        )?;
+        Ok(Self { reader, writer })
+    }
+
+    fn say(&mut self, line: &str) -> Result<()> {
+        let failed = |e| Error::new(format!("cannot reach the helper inside: {e}"));
+        self.writer.write_all(format!("{line}\n").as_bytes()).map_err(failed)
+    }
+
+    /// Waits until the watcher has gone through so many whole scans that begin after this call.
+    pub(super) fn scanned(&mut self, watcher: &Watcher, scans: usize) -> Result<()> {
+        // The scan that finds the first marker may have begun before.
+        for _ in 0..=scans {
+            let from = watcher.count();
+            self.say("mark")?;
+            let mut marker = String::new();
+            let failed = |e| Error::new(format!("the helper inside does not answer: {e}"));
+            self.reader.read_line(&mut marker).map_err(failed)?;
+            let marker = marker.trim();
+            let fields = [("process.process_id", marker)];
+            let is_there = watcher.wait_for(from, Instant::now() + PATIENCE, |arrival| {
+                fits(&arrival.record, "process_created", fields, &Facts::new())
+            });
+            self.say(&format!("end {marker}"))?;
+            if !is_there {
+                return Err(Error::new("the watcher does not see a new process"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a line of a script is a question.
+pub(super) fn is_question(line: &str) -> bool {
+    ["@scanned ", "@seen ", "@come ", "@lacks "].iter().any(|question| line.starts_with(question))
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("pace")
+}
+
+/// Answers the scripts of one scenario.
+pub(super) struct Answers<'a> {
+    pub(super) pace: &'a mut Pace,
+    pub(super) watcher: &'a Watcher,
+    pub(super) scenario: &'static Scenario,
+    /// The place of the first record that counts.
+    pub(super) from: usize,
+}
+
+impl Answers<'_> {
+    /// Waits for what a line asks for and answers.
+    fn to(&mut self, line: &str, facts: &Facts) -> Result<()> {
+        let (question, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let (asker, words) = rest.split_once('\t').unwrap_or((rest, ""));
+        let words: Vec<&str> = words.split('\t').filter(|word| !word.is_empty()).collect();
+        let now = Instant::now();
+        let (done, is_so) = match question {
+            "@scanned" => {
+                let scanned = self.pace.scanned(self.watcher, 1);
+                let is_so = scanned.is_ok();
+                (scanned, is_so)
+            }
+            "@seen" if !self.is_seen(&words, now + PATIENCE, facts) => {
+                (Err(Error::new(format!("never seen: {}", words.join(" ")))), false)
+            }
+            "@seen" => (Ok(()), true),
+            "@come" => (Ok(()), self.is_seen(&words, now, facts)),
+            _ => (Ok(()), !self.is_seen(&words, now, facts)),
+        };
+        let said = self.pace.say(&format!("go {asker} {}", if is_so { "yes" } else { "no" }));
+        done.and(said)
+    }
+
+    /// Answers, one after the other, until nobody can ask any more; gives what went wrong.
+    pub(super) fn serve(&mut self, questions: &Receiver<(String, Facts)>) -> Vec<String> {
+        let answers = questions.iter().map(|(line, facts)| self.to(&line, &facts));
+        answers.filter_map(|answer| answer.err().map(|error| error.to_string())).collect()
+    }
+
+    fn is_seen(&self, words: &[&str], deadline: Instant, facts: &Facts) -> bool {
+        let expect = self.scenario.expect;
+        let Some((first, fields)) = words.split_first() else {
+            return self.all_come(expect, deadline, facts);
+        };
+        if let Ok(count) = first.parse() {
+            return self.all_come(&expect[..expect.len().min(count)], deadline, facts);
+        }
+        let fields: Vec<(&str, &str)> =
+            fields.iter().filter_map(|field| field.split_once('=')).collect();
+        self.watcher.wait_for(self.from, deadline, |arrival| {
+            fits(&arrival.record, first, fields.iter().copied(), facts)
+        })
+    }
+
+    /// Waits until there are as many of each as there must be.
+    pub(super) fn all_come(&self, wanted: &[Expected], deadline: Instant, facts: &Facts) -> bool {
+        let mut tally = Tally::new(wanted);
+        tally.is_enough()
+            || self.watcher.wait_for(self.from, deadline, |arrival| {
+                tally.count(&arrival.record, facts);
+                tally.is_enough()
+            })
+    }
+}
+
+/// What runs a script in bash, with its facts before it.
+pub(super) fn with_facts(script: &str, facts: &Facts) -> String {
+    let facts = facts.iter().map(|(name, value)| format!("{name}={}\n", quoted(value)));
+    format!("{}{script}", facts.collect::<String>())
+}
