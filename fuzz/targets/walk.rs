@@ -5,16 +5,16 @@
 //! word of it (9 bits), what (7 bits: a number, a bit, an address in another page or in its own, another
 //! word's content, a page of zeros or of another's content), and 32 bits for it. `PANOPTES_RECORDED` names
 //! the image. Now and then the target says how much it still decodes; nothing at all is a failure.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::cell::RefCell;
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::source::Replay;
 use panoptes_engine::walk::{Kernel, Scope};
+use panoptes_fuzz::fuzz_target;
 
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../engine/tests/common/mod.rs"]
