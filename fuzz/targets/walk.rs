@@ -111,7 +111,7 @@ impl Target {
             3 => old.wrapping_add(u64::from(value & 0xffff)).wrapping_sub(0x8000),
             4 => direct_map + page.0 + u64::from(value & 0xfff),
             5 => self.word(PhysicalAddress(other.0 & !7)),
-            6 => self.kernel.space.image.start + u64::from(value),
+            6 => self.kernel.space.image.start.wrapping_add(value.into()),
             7 => return self.put(page, &[0; PAGE]),
             8 => {
                 let mut bytes = [0; PAGE];
