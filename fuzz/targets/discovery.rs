@@ -12,7 +12,6 @@ use panoptes_decoders::source::MemorySource as _;
 use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::{Options, discover};
 
-#[allow(dead_code)]
 #[path = "../../profiles/tests/common/mod.rs"]
 mod common;
 
@@ -36,7 +35,7 @@ thread_local! {
 fuzz_target!(|data: &[u8]| {
     let Some((&road, changes)) = data.split_first() else { return };
     GUESTS.with_borrow_mut(|guests| {
-        change_and_discover(&mut guests[usize::from(road & 3)], road, changes)
+        change_and_discover(&mut guests[usize::from(road & 3)], road, changes);
     });
 });
 

@@ -14,7 +14,6 @@ use panoptes_engine::page_cache::{Contents, FileReader, Outcome};
 use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
 use panoptes_fuzz::fuzz_target;
 
-#[allow(dead_code, unreachable_pub)]
 #[path = "../../engine/tests/common/cached.rs"]
 mod cached;
 

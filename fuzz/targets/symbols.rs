@@ -8,7 +8,6 @@ use panoptes_engine::page_cache::{FileBytes, FileReader, Symbols};
 use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
 use panoptes_fuzz::fuzz_target;
 
-#[allow(dead_code, unreachable_pub)]
 #[path = "../../engine/tests/common/cached.rs"]
 mod cached;
 

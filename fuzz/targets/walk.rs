@@ -16,7 +16,6 @@ use panoptes_engine::source::Replay;
 use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_fuzz::fuzz_target;
 
-#[allow(dead_code, unreachable_pub)]
 #[path = "../../engine/tests/common/mod.rs"]
 mod common;
 
