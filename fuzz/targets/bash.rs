@@ -1,7 +1,6 @@
 //! What bash has in its memory, and the table of symbols that leads there: each decoder, on whatever bytes.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::user::bash::{
     Bucket, Entry, Table, Variable, has_option, ignores_everything, ignores_spaces, operand_of,
     timestamp, wants_more,
@@ -9,6 +8,7 @@ use panoptes_decoders::user::bash::{
 use panoptes_decoders::user::elf_dynamic::{
     Dynamic, GnuHash, Segments, Symbol, SysvHash, candidates, gnu_hash, program_headers, sysv_hash,
 };
+use panoptes_fuzz::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let address = data.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));

@@ -4,11 +4,11 @@
 //! many bytes of types and the names, and the header is made here, so that not all is lost in its checks. By its
 //! second bit those are a module's, which go on from a small kernel's; without a header made, the second half of
 //! the bytes are the module's.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::Members;
+use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::btf::{Btf, merged};
 
 /// A kernel's types: an integer and a structure of one.

@@ -1,12 +1,12 @@
 //! Names of control groups: what they say of containers, and systemd's escapes.
 //!
 //! Bytes above 0x7f stand for what runtimes write, which chance would not find: identifiers are long.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::container::{
     CONTAINER_BYTES_MAX, POD_UID_BYTES_MAX, container_of, pod_uid, unescape,
 };
+use panoptes_fuzz::fuzz_target;
 
 const PARTS: [&str; 24] = [
     "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc",

@@ -1,7 +1,7 @@
 //! Debian packages: what is read of one is sound.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_reference::build::fuzz_deb;
 
 fuzz_target!(|data: &[u8]| {

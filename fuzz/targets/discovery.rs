@@ -3,16 +3,15 @@
 //! The input is a list of changes, seven bytes each: where (24 bits: any word), what (a byte chooses: a
 //! number, a bit, an address in the image or the direct map), and 24 bits for it. The first byte of all
 //! chooses the road.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::cell::RefCell;
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::paging::aarch64::Granule;
 use panoptes_decoders::source::MemorySource as _;
+use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::{Options, discover};
 
-#[allow(dead_code)]
 #[path = "../../profiles/tests/common/mod.rs"]
 mod common;
 
@@ -36,7 +35,7 @@ thread_local! {
 fuzz_target!(|data: &[u8]| {
     let Some((&road, changes)) = data.split_first() else { return };
     GUESTS.with_borrow_mut(|guests| {
-        change_and_discover(&mut guests[usize::from(road & 3)], road, changes)
+        change_and_discover(&mut guests[usize::from(road & 3)], road, changes);
     });
 });
 

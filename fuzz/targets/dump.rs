@@ -3,15 +3,16 @@
 //! The first byte of the input chooses the dump; two more, how much of its end is cut off; then come changes, six
 //! bytes each: where (24 bits), how, and 16 bits for it. What was opened is swept over and read, and so is what lies
 //! beside it.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
+#![allow(clippy::unwrap_used, reason = "what fails there is the machine, not the input")]
 
 use std::cell::RefCell;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_engine::source::{FileFormat, FileSource, MemorySource, PAGE_BYTES, Request};
+use panoptes_fuzz::fuzz_target;
 use panoptes_rig::dump::{self, Packing};
 
 /// A little more than the megabyte that dumps leave out.

@@ -1,9 +1,9 @@
 //! A source of any kind that is a file: archives of container images, packages, lists.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::io::Write;
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_reference::build::{Options, build};
 
 fuzz_target!(|data: &[u8]| {

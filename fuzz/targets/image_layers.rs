@@ -1,9 +1,9 @@
 //! Layers of container images: packed in every way, laid over each other, cut where the input says.
 //!
 //! The first byte says into how many layers the rest is cut.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_reference::build::fuzz_layers;
 
 fuzz_target!(|data: &[u8]| {

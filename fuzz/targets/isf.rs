@@ -1,9 +1,9 @@
 //! Volatility 3's symbols and every look-up of the layouts.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::io::Cursor;
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::import::{Wanted, from_kernel};
 
 fuzz_target!(|data: &[u8]| {

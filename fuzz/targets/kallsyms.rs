@@ -3,10 +3,10 @@
 //! The input is: count of symbols (32 bits), size of the token table (16 bits), the index of tokens (512
 //! bytes), the token table, the names. A count of zero says that the rest is a piece of a kernel's image, in
 //! which the tables are to be found.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::address::KernelVa;
+use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::Symbols;
 use panoptes_profiles::kallsyms::search::{DIGITS, at_digits};
 use panoptes_profiles::kallsyms::{Kallsyms, Scheme, TOKEN_INDEX_BYTES};

@@ -1,11 +1,11 @@
 //! Files of kernels: packed in every way, ELF, types as BTF and as DWARF, plain images.
 //!
 //! The input is the file, but for its first byte: odd asks for DWARF also where there is BTF.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::io::Cursor;
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::import::{Wanted, from_kernel};
 
 fuzz_target!(|data: &[u8]| {

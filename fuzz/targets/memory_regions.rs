@@ -1,7 +1,7 @@
 //! Files that say where a machine has memory.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::memory_regions::{REGIONS_MAX, parse};
 
 fuzz_target!(|data: &[u8]| {

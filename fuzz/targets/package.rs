@@ -1,9 +1,9 @@
 //! Packages of distributions: what is taken out of one is no longer than it may be.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::io;
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::import::package;
 
 fuzz_target!(|data: &[u8]| {

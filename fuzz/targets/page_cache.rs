@@ -4,17 +4,16 @@
 //! The input is the kind of machine (one byte), then a list of changes, eight bytes each: where (24 bits: 16 bits choose
 //! a word of what is not content), what (8 bits), and 32 bits for it. Hashing must end, and must not take a file for
 //! whole that it has not read; reading a few bytes of it must end, too.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::cell::RefCell;
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileReader, Outcome};
 use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
+use panoptes_fuzz::fuzz_target;
 
-#[allow(dead_code, unreachable_pub)]
 #[path = "../../engine/tests/common/cached.rs"]
 mod cached;
 

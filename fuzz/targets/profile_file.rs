@@ -1,7 +1,7 @@
 //! Profile files: what is read and written again is the same.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::ProfileFile;
 
 fuzz_target!(|data: &[u8]| {

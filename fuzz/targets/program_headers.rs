@@ -1,10 +1,10 @@
 //! The program headers of an ELF file, and its dynamic section, both anywhere in the input.
 //!
 //! The first byte chooses: odd, a header is made here that leads to the rest; even, the rest is the file as it is.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::user::program_headers::{ProgramHeaders, has_text_relocations};
+use panoptes_fuzz::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&first, rest)) = data.split_first() else { return };

@@ -1,7 +1,7 @@
 //! Bills of materials of every format that is read; what is written of one is read as the same.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_reference::{format, load};
 
 fuzz_target!(|data: &[u8]| {

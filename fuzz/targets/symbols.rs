@@ -1,14 +1,13 @@
 //! An ELF file in the page cache of a machine made by hand, of whatever bytes: what it says of itself, and which symbols it
 //! defines. Looking one up must end.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{FileBytes, FileReader, Symbols};
 use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
+use panoptes_fuzz::fuzz_target;
 
-#[allow(dead_code, unreachable_pub)]
 #[path = "../../engine/tests/common/cached.rs"]
 mod cached;
 

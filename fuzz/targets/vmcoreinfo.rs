@@ -1,7 +1,7 @@
 //! VMCOREINFO: the parser and every kind of line.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use panoptes_fuzz::fuzz_target;
 use panoptes_profiles::vmcoreinfo::{RELEASE_BYTES_MAX, Vmcoreinfo};
 
 fuzz_target!(|data: &[u8]| {

@@ -5,18 +5,17 @@
 //! word of it (9 bits), what (7 bits: a number, a bit, an address in another page or in its own, another
 //! word's content, a page of zeros or of another's content), and 32 bits for it. `PANOPTES_RECORDED` names
 //! the image. Now and then the target says how much it still decodes; nothing at all is a failure.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::cell::RefCell;
 
-use libfuzzer_sys::fuzz_target;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::source::Replay;
 use panoptes_engine::walk::{Kernel, Scope};
+use panoptes_fuzz::fuzz_target;
 
-#[allow(dead_code, unreachable_pub)]
 #[path = "../../engine/tests/common/mod.rs"]
 mod common;
 
@@ -111,7 +110,7 @@ impl Target {
             3 => old.wrapping_add(u64::from(value & 0xffff)).wrapping_sub(0x8000),
             4 => direct_map + page.0 + u64::from(value & 0xfff),
             5 => self.word(PhysicalAddress(other.0 & !7)),
-            6 => self.kernel.space.image.start + u64::from(value),
+            6 => self.kernel.space.image.start.wrapping_add(value.into()),
             7 => return self.put(page, &[0; PAGE]),
             8 => {
                 let mut bytes = [0; PAGE];

@@ -1,39 +1,55 @@
-//! `cargo xtask fuzz`: every fuzz target for some minutes each.
+//! `cargo xtask fuzz`: every fuzz target for some minutes, or for a number of executions.
 //!
-//! A campaign of its own, not part of `cargo xtask test`. The targets and how to look into a crash:
-//! fuzz/README.md.
+//! Minutes are a campaign of its own, on seeds out of a real kernel. [`smoke`] is the part of
+//! `cargo xtask test`: it shows that each target compiles, starts and gets into its code. It boots
+//! no guest. The targets and how to look into a crash: fuzz/README.md.
 
-use std::path::Path;
-use std::process::Command;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 
-use crate::cargo::example;
+use crate::cargo::{self, WORKSPACE, example};
 use crate::recorded;
+
+mod seeds;
 
 pub(crate) const USAGE: &str = "\
   fuzz [--minutes N] [TARGET]…
         runs the fuzz targets, N minutes each (1 by default), on seeds out of a real kernel's memory
+  fuzz --executions N [TARGET]…
+        runs the fuzz targets, N executions each, on seeds that need no guest
 ";
 
+/// Executions of each target in `cargo xtask test`.
+const SMOKE_EXECUTIONS: u64 = 1000;
+/// How long the executions of one target may take: far more than any needs.
+const EXECUTIONS_MAX: Duration = Duration::from_mins(5);
+/// Lines of a failed target's output that are shown.
+const LINES_SHOWN: usize = 40;
+
+/// How long each target runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Length {
+    Minutes(u64),
+    Executions(u64),
+}
+
+/// What came of each target.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) passed: Vec<String>,
+    pub(crate) failed: Vec<String>,
+}
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let mut minutes = 1_u64;
-    let mut wanted = Vec::new();
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--minutes" => {
-                let value = words.next().ok_or("--minutes needs a number after it")?;
-                minutes = value.parse().map_err(|e| format!("--minutes {value}: {e}"))?;
-            }
-            option if option.starts_with('-') => {
-                return Err(format!("fuzz has no option {option:?}; see `cargo xtask help`"));
-            }
-            target => wanted.push(target.to_owned()),
-        }
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let fuzz = root.join("fuzz");
+    let (length, mut wanted) = parse(arguments)?;
+    let fuzz = folder();
     let known = targets(&fuzz)?;
     if let Some(unknown) = wanted.iter().find(|target| !known.contains(target)) {
         return Err(format!("no fuzz target {unknown:?}; there are {}", known.join(", ")));
@@ -41,19 +57,59 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if wanted.is_empty() {
         wanted = known;
     }
-    make_seeds(&fuzz)?;
-    let mut failed = Vec::new();
-    for target in &wanted {
-        if !run_target(&fuzz, target, minutes)? {
-            failed.push(target.as_str());
+    let failed = match length {
+        Length::Minutes(minutes) => campaign(&fuzz, &wanted, minutes)?,
+        Length::Executions(executions) => execute(&fuzz, &wanted, executions)?.failed,
+    };
+    if !failed.is_empty() {
+        return Err(format!("{} failed; see fuzz/artifacts and fuzz/README.md", failed.join(", ")));
+    }
+    println!("fuzz: {} targets ran and found nothing", wanted.len());
+    Ok(())
+}
+
+/// Compiles all targets and executes each a thousand times.
+///
+/// The image that `walk` needs must be recorded already. An error means that a target did not
+/// compile, or that nothing could be run at all.
+pub(crate) fn smoke() -> Result<Outcome, String> {
+    let fuzz = folder();
+    execute(&fuzz, &targets(&fuzz)?, SMOKE_EXECUTIONS)
+}
+
+fn parse(arguments: &[String]) -> Result<(Length, Vec<String>), String> {
+    let mut length = None;
+    let mut wanted = Vec::new();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--minutes" | "--executions" => {
+                let value =
+                    words.next().ok_or_else(|| format!("{word} needs a number after it"))?;
+                let number = value.parse().map_err(|e| format!("{word} {value}: {e}"))?;
+                // libFuzzer takes a zero for "without end".
+                if number == 0 {
+                    return Err(format!("{word} needs at least 1"));
+                }
+                let given = match word.as_str() {
+                    "--minutes" => Length::Minutes(number),
+                    _ => Length::Executions(number),
+                };
+                if length.replace(given).is_some() {
+                    return Err("fuzz needs one of --minutes and --executions, once".to_owned());
+                }
+            }
+            option if option.starts_with('-') => {
+                return Err(format!("fuzz has no option {option:?}; see `cargo xtask help`"));
+            }
+            target => wanted.push(target.to_owned()),
         }
     }
-    if failed.is_empty() {
-        println!("fuzz: {} targets ran {minutes} min each and found nothing", wanted.len());
-        Ok(())
-    } else {
-        Err(format!("{} found something; see fuzz/artifacts and fuzz/README.md", failed.join(", ")))
-    }
+    Ok((length.unwrap_or(Length::Minutes(1)), wanted))
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
 /// The targets by the files that they are in.
@@ -65,6 +121,19 @@ fn targets(fuzz: &Path) -> Result<Vec<String>, String> {
         .collect();
     names.sort();
     Ok(names)
+}
+
+/// Runs targets one after the other for some minutes each; gives those that failed.
+fn campaign(fuzz: &Path, wanted: &[String], minutes: u64) -> Result<Vec<String>, String> {
+    make_seeds(fuzz)?;
+    let made = seeds::make(fuzz)?;
+    let mut failed = Vec::new();
+    for target in wanted {
+        if !run_target(fuzz, &made, target, minutes)? {
+            failed.push(target.clone());
+        }
+    }
+    Ok(failed)
 }
 
 /// Cuts seeds, and records the image that the walk is fuzzed on, out of a guest that has everything.
@@ -90,29 +159,236 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
                 .map_err(|e| format!("{}: {e}", library.display()))?;
         }
     }
-    let image = recorded::folder()?.join("7.image");
-    example("record", &[guest.ram_path(), &image])
+    example("record", &[guest.ram_path(), &image()?])
 }
 
-fn run_target(fuzz: &Path, target: &str, minutes: u64) -> Result<bool, String> {
+/// The image that the walk is fuzzed on.
+fn image() -> Result<PathBuf, String> {
+    Ok(recorded::folder()?.join("7.image"))
+}
+
+fn run_target(fuzz: &Path, made: &Path, target: &str, minutes: u64) -> Result<bool, String> {
     println!("== fuzz: {target}, {minutes} min");
     let corpus = fuzz.join("corpus").join(target);
-    for folder in [&corpus, &fuzz.join("artifacts")] {
-        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    }
-    let status = cargo(fuzz)
-        .args(["run", "--release", "--quiet", "--bin", target, "--"])
-        .arg(&corpus)
+    make_folder(&corpus)?;
+    // The folder's own `.cargo/config.toml` counts there.
+    let status = cargo::command()
+        .current_dir(fuzz)
+        .args(["run", "--profile", "fuzz", "--quiet", "--bin", target, "--"])
+        // libFuzzer keeps what it finds in the first folder.
+        .args([&corpus, &made.join(target)])
         .arg(format!("-max_total_time={}", minutes * 60))
-        .args(["-max_len=8192", "-artifact_prefix=artifacts/", "-print_final_stats=1"])
+        .args(["-max_len=8192", "-print_final_stats=1"])
+        .arg(artifact_prefix(fuzz, target)?)
         .status()
         .map_err(|e| format!("cannot start cargo: {e}"))?;
     Ok(status.success())
 }
 
-/// cargo in a folder, whose own `.cargo/config.toml` then counts.
-fn cargo(folder: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(folder);
-    command
+/// Compiles targets all at once and executes each so many times.
+fn execute(fuzz: &Path, wanted: &[String], executions: u64) -> Result<Outcome, String> {
+    let image = image()?;
+    if wanted.iter().any(|target| target == "walk") && !image.exists() {
+        return Err(format!("{} is not there; `cargo xtask record` makes it", image.display()));
+    }
+    let programs = build(wanted)?;
+    let made = seeds::make(fuzz)?;
+    // The slowest happen to be late in the alphabet, and should not begin when all others are done.
+    let queue = Mutex::new(wanted.iter().rev());
+    let outcome = Mutex::new(Outcome::default());
+    let next = || queue.lock().ok()?.next();
+    let work = || -> Result<(), String> {
+        while let Some(target) = next() {
+            let program = programs.get(target).ok_or_else(|| format!("no program of {target}"))?;
+            let run = Run { fuzz, target, executions };
+            let failure =
+                run.finish(Command::new(program).env("PANOPTES_RECORDED", &image), &made)?;
+            let mut outcome = outcome.lock().map_err(|e| e.to_string())?;
+            if let Some(story) = failure {
+                println!("{story}");
+                outcome.failed.push(target.clone());
+            } else {
+                outcome.passed.push(target.clone());
+            }
+        }
+        Ok(())
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().map_err(|_| "a thread of fuzz panicked".to_owned())?
+        })
+    })?;
+    let mut outcome = outcome.into_inner().map_err(|e| e.to_string())?;
+    outcome.passed.sort();
+    outcome.failed.sort();
+    Ok(outcome)
+}
+
+/// Compiles targets with one command; their programs by their names.
+fn build(wanted: &[String]) -> Result<BTreeMap<String, PathBuf>, String> {
+    // Goes on after an error, so that one run names every target that does not compile. With a test among what is
+    // built, dependencies are the same as for `cargo test`, and are not compiled again.
+    let mut arguments = vec!["build", "--quiet", "--keep-going", "--test", "fuzz_inputs"];
+    arguments.extend(WORKSPACE);
+    arguments.extend(wanted.iter().flat_map(|target| ["--bin", target]));
+    let built = cargo::build(&arguments)?;
+    Ok(built.into_iter().map(|program| (program.name, program.path)).collect())
+}
+
+/// One target's executions.
+struct Run<'a> {
+    fuzz: &'a Path,
+    target: &'a str,
+    executions: u64,
+}
+
+impl Run<'_> {
+    /// Runs the target to its end: what is to be told of a failure, if it failed.
+    fn finish(&self, program: &mut Command, made: &Path) -> Result<Option<String>, String> {
+        let artifacts = self.fuzz.join("artifacts").join(self.target);
+        make_folder(&artifacts)?;
+        let (input, log) = (artifacts.join("input"), made.join(format!("{}.log", self.target)));
+        let wrong = |e| format!("{}: {e}", log.display());
+        let file = File::create(&log).map_err(wrong)?;
+        let began = Instant::now();
+        let status = wait(
+            program
+                .arg(self.executions.to_string())
+                .args([&made.join(self.target), &input])
+                .stdin(Stdio::null())
+                .stdout(file.try_clone().map_err(wrong)?)
+                .stderr(file),
+        )
+        .map_err(|e| format!("cannot run the fuzz target {}: {e}", self.target))?;
+        let text = std::fs::read(&log).map_err(wrong)?;
+        let text = String::from_utf8_lossy(&text);
+        let done = executed(&text).unwrap_or(0);
+        let problem = match status {
+            Some(status) if status.success() && done == self.executions => {
+                let seconds = began.elapsed().as_secs_f64();
+                println!("fuzz: {}: {done} executions in {seconds:.1} s", self.target);
+                return Ok(None);
+            }
+            Some(status) => format!("it ended with {status}"),
+            None => format!("it did not end in {EXECUTIONS_MAX:?}"),
+        };
+        let kept = keep(&input)?.map_or("none".to_owned(), |path| path.display().to_string());
+        let target = self.target;
+        Ok(Some(format!("{}\n== fuzz: {target} FAILED: {problem}; artifact: {kept}", end(&text))))
+    }
+}
+
+/// Waits for a program, but not for ever: `None` if it was ended.
+fn wait(program: &mut Command) -> std::io::Result<Option<ExitStatus>> {
+    let mut child = program.spawn()?;
+    let deadline = Instant::now() + EXECUTIONS_MAX;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The number in the last line that the driver prints.
+fn executed(text: &str) -> Option<u64> {
+    text.lines().next_back()?.strip_prefix("executed ")?.parse().ok()
+}
+
+/// The end of an output.
+fn end(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
+}
+
+/// Gives the input of a failed execution a name of its own, which later runs do not write to.
+fn keep(input: &Path) -> Result<Option<PathBuf>, String> {
+    if !input.exists() {
+        return Ok(None);
+    }
+    let wrong = |e| format!("{}: {e}", input.display());
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(input).map_err(wrong)?.hash(&mut hasher);
+    let kept = input.with_file_name(format!("crash-{:016x}", hasher.finish()));
+    std::fs::rename(input, &kept).map_err(wrong)?;
+    Ok(Some(kept.canonicalize().unwrap_or(kept)))
+}
+
+/// libFuzzer's option that keeps artifacts in a folder for each target, as cargo-fuzz does.
+fn artifact_prefix(fuzz: &Path, target: &str) -> Result<String, String> {
+    let folder = fuzz.join("artifacts").join(target);
+    make_folder(&folder)?;
+    let folder = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+    Ok(format!("-artifact_prefix={}/", folder.display()))
+}
+
+fn make_folder(folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<(Length, Vec<String>), String> {
+        parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn arguments_are_read() {
+        assert_eq!(parsed(&[]), Ok((Length::Minutes(1), vec![])));
+        let targets = vec!["btf".to_owned(), "walk".to_owned()];
+        assert_eq!(
+            parsed(&["btf", "--executions", "1000", "walk"]),
+            Ok((Length::Executions(1000), targets))
+        );
+        assert_eq!(parsed(&["--minutes", "5"]), Ok((Length::Minutes(5), vec![])));
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        for words in [
+            &["--executions"][..],
+            &["--executions", "many"],
+            &["--executions", "0"],
+            &["--minutes", "1", "--executions", "1"],
+            &["--hours", "1"],
+        ] {
+            assert!(parsed(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_line_is_read() {
+        assert_eq!(executed("walk: 1 runs\nexecuted 1000\n"), Some(1000));
+        assert_eq!(executed("executed 1000\nthe target panicked"), None);
+        assert_eq!(executed(""), None);
+    }
+
+    #[test]
+    fn the_end_of_an_output_is_shown() {
+        let lines: Vec<String> = (0..100).map(|line| line.to_string()).collect();
+        assert_eq!(end(&lines.join("\n")), lines[100 - LINES_SHOWN..].join("\n"));
+        assert_eq!(end("one"), "one");
+    }
+
+    #[test]
+    fn every_target_is_a_program() {
+        let fuzz = folder();
+        let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+        let listed = manifest.matches("[[bin]]").count();
+        let targets = targets(&fuzz).unwrap();
+        for target in &targets {
+            assert!(manifest.contains(&format!("path = \"targets/{target}.rs\"")), "{target}");
+        }
+        assert_eq!(targets.len(), listed);
+    }
 }

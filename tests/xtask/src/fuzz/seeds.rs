@@ -1,0 +1,352 @@
+//! Seeds for the fuzz targets that need no guest: small inputs that get past the first checks.
+//!
+//! Text lies in fuzz/seeds. What is not text is made here, because a reader of the repository should
+//! see what it is: by hand, or by gcc and xz, which the tests of real kernels need anyway.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::make_folder;
+
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+#[path = "../../../../profiles/tests/common/btf_writer.rs"]
+mod btf_writer;
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+#[path = "../../../../profiles/tests/common/kallsyms_writer.rs"]
+mod kallsyms_writer;
+
+use btf_writer::{Writer, kind};
+
+/// Makes all seeds anew: a folder that has one folder for each target.
+pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
+    let seeds = Seeds { into: fuzz.join("../target/fuzz-seeds") };
+    if seeds.into.exists() {
+        fs::remove_dir_all(&seeds.into).map_err(|e| wrong(&seeds.into, &e))?;
+    }
+    for target in super::targets(fuzz)? {
+        make_folder(&seeds.into.join(target))?;
+    }
+    seeds.copy_texts(fuzz)?;
+    seeds.tables()?;
+    seeds.objects(fuzz)?;
+    seeds.archives()?;
+    seeds.changes()?;
+    Ok(seeds.into)
+}
+
+fn wrong(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|e| wrong(path, &e))
+}
+
+/// The entries of a folder in the order of their names.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(folder).map_err(|e| wrong(folder, &e))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Where seeds go.
+struct Seeds {
+    into: PathBuf,
+}
+
+impl Seeds {
+    fn write(&self, target: &str, name: &str, parts: &[&[u8]]) -> Result<(), String> {
+        let path = self.into.join(target).join(name);
+        fs::write(&path, parts.concat()).map_err(|e| wrong(&path, &e))
+    }
+
+    /// What lies in fuzz/seeds, and one of the built-in profiles.
+    fn copy_texts(&self, fuzz: &Path) -> Result<(), String> {
+        for folder in entries(&fuzz.join("seeds"))?.iter().filter(|path| path.is_dir()) {
+            let target = folder.file_name().unwrap_or_default().to_string_lossy();
+            for path in entries(folder)? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                self.write(&target, &name, &[&read(&path)?])?;
+            }
+        }
+        let tables = entries(&fuzz.join("../profiles/tables"))?;
+        let table = tables.first().ok_or("there is no built-in profile")?;
+        self.write("profile_file", "built-in", &[&read(table)?])
+    }
+
+    /// Tables of types and of symbols, and names.
+    fn tables(&self) -> Result<(), String> {
+        let btf = btf();
+        self.write("btf", "whole", &[&[0], &btf])?;
+        self.write("btf", "module", &[&[2], &btf, &btf])?;
+        // Behind a header that the target makes: bytes of types, then types and names.
+        let types = u32::from_le_bytes(btf[12..16].try_into().expect("four bytes")) as usize;
+        let length = (types as u16).to_le_bytes();
+        self.write("btf", "made", &[&[1], &length, &btf[24..]])?;
+
+        let names = ["Ainit_task", "Tinit_uts_ns", "T_stext", "Dkallsyms_names", "T_etext"];
+        let tables = kallsyms_writer::compress(&names);
+        let (count, length) = (names.len() as u32, tables.token_table.len() as u16);
+        let index = &tables.token_index[..];
+        let head = [&count.to_le_bytes()[..], &length.to_le_bytes()].concat();
+        self.write("kallsyms", "names", &[&head, index, &tables.token_table, &tables.names])?;
+        self.write("kallsyms", "image", &[&[0; 4], &kallsyms_image(count, &tables)])?;
+
+        // Bytes from 0x80 on stand for the target's own parts of names.
+        let lists: [&[u8]; 4] =
+            [b"/\x90/\x91\x92/\x93\x80", b"/\x81\x80\x83", b"/\x87a\\x2d\x8e", b"/\x88a\x82/\x84"];
+        for (index, list) in lists.iter().enumerate() {
+            self.write("container", &index.to_string(), &[list])?;
+        }
+        Ok(())
+    }
+
+    /// ELF files.
+    fn objects(&self, fuzz: &Path) -> Result<(), String> {
+        let btf_path = self.into.join("btf.bin");
+        fs::write(&btf_path, btf()).map_err(|e| wrong(&btf_path, &e))?;
+        let compile = |options: &[&str]| -> Result<Vec<u8>, String> {
+            let out = self.into.join("object");
+            let status = Command::new("gcc")
+                .args(["-nostdlib", "-Wl,-z,noseparate-code,--build-id,--hash-style=both"])
+                .args(options)
+                .arg("-o")
+                .args([&out, &fuzz.join("seeds/object.c")])
+                .status()
+                .map_err(|e| format!("cannot start gcc: {e}"))?;
+            if status.success() { read(&out) } else { Err(format!("gcc failed ({status})")) }
+        };
+        let library = compile(&["-shared", "-fPIC", "-O1", "-s"])?;
+        self.write("symbols", "library", &[&library])?;
+        self.write("program_headers", "library", &[&[0], &library])?;
+        self.write("program_headers", "headers", &[&[1], &library[64..]])?;
+        // Each decoder of this target reads from the beginning.
+        self.write("bash", "library", &[&library])?;
+        self.write("bash", "headers", &[&library[64..]])?;
+        self.write("bash", "timestamp", &[b"#1700000000\0"])?;
+        self.write("bash", "words", &[&[0, 0x50, 0, 0, 0, 0x7f, 0, 0, 64, 0, 0, 0].repeat(8)])?;
+        self.write("bash", "code", &[b"\xf3\x0f\x1e\xfa\x48\x8b\x05\0\x10\0\0\xc3", &[0; 16]])?;
+        self.write("bash", "options", &[b"braceexpand:history:ignorespace\0"])?;
+
+        let program = ["-static", "-O1", "-Wl,-e,_stext"];
+        let dwarf = compile(&[&program[..], &["-gdwarf-5"]].concat())?;
+        let define = format!("-DBTF=\"{}\"", btf_path.display());
+        let btf = compile(&[&program[..], &[define.as_str()]].concat())?;
+        self.write("kernel_file", "dwarf", &[&[1], &dwarf])?;
+        self.write("kernel_file", "btf", &[&[0], &btf])?;
+        let mut image = [0; 128];
+        image[0x38..0x3c].copy_from_slice(b"ARM\x64");
+        image[64..100].copy_from_slice(b"Linux version 6.1.0-50-arm64 (debian");
+        self.write("kernel_file", "image", &[&[0], &image])?;
+        self.write("kernel_file", "packed", &[&[0], &xz(&self.into, &image)?])
+    }
+
+    /// Packages and images of containers.
+    fn archives(&self) -> Result<(), String> {
+        let files = tar(&[
+            ("./boot/vmlinux-6.1", b"the kernel"),
+            ("./usr/bin/app", b"text"),
+            ("./usr/bin/.wh.gone", b""),
+        ]);
+        let control = tar(&[
+            ("./control", b"Package: app\nVersion: 1.2-3\nArchitecture: all\n"),
+            ("./md5sums", b"1cb251ec0d568de6a929b520c4aed8d1  usr/bin/app\n"),
+        ]);
+        let deb = |suffix: &str, control: &[u8], data: &[u8]| {
+            let (control_name, data_name) =
+                (format!("control.tar{suffix}"), format!("data.tar{suffix}"));
+            ar(&[("debian-binary", b"2.0\n"), (&control_name, control), (&data_name, data)])
+        };
+        let plain = deb("", &control, &files);
+        let packed = deb(".xz", &xz(&self.into, &control)?, &xz(&self.into, &files)?);
+        for target in ["debian_package", "package", "image"] {
+            self.write(target, "plain.deb", &[&plain])?;
+            self.write(target, "packed.deb", &[&packed])?;
+        }
+        self.write("package", "kernel.rpm", &[&rpm("boot/vmlinux-6.1", b"the kernel")])?;
+
+        self.write("image_layers", "one", &[&[0], &files])?;
+        self.write("image_layers", "two", &[&[1], &files, &control])?;
+        self.write("image_layers", "packed", &[&[0], &xz(&self.into, &files)?])?;
+        let manifest = br#"[{"Config":"c.json","RepoTags":["app:1"],"Layers":["l/layer.tar"]}]"#;
+        let config = br#"{"architecture":"amd64","os":"linux","config":{"Entrypoint":["/bin/app"],
+            "Env":["A=b"]},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let layer = tar(&[("usr/bin/app", b"text")]);
+        let image =
+            tar(&[("manifest.json", manifest), ("c.json", config), ("l/layer.tar", &layer)]);
+        self.write("image", "saved.tar", &[&image])
+    }
+
+    /// Lists of changes to what a target makes itself.
+    fn changes(&self) -> Result<(), String> {
+        let mut random = Random(1);
+        for number in 0..16_u8 {
+            let name = number.to_string();
+            self.write("discovery", &name, &[&[number], &random.bytes(7 * 4)])?;
+            self.write("page_cache", &name, &[&[number], &random.bytes(8 * 4)])?;
+            self.write("walk", &name, &[&random.bytes(8 * 8)])?;
+            // The two bytes behind the dump's number cut nothing off.
+            self.write("dump", &name, &[&[number, 0, 0], &random.bytes(6 * 2)])?;
+        }
+        Ok(())
+    }
+}
+
+/// Types of each kind, with the paths that the target asks for.
+fn btf() -> Vec<u8> {
+    let mut types = Writer::new();
+    let long = types.int("long", 8);
+    let byte = types.int("char", 1);
+    let own = types.pointer(5);
+    let comm = types.array(byte, 16);
+    let list = types.structure(
+        kind::STRUCT,
+        false,
+        "list_head",
+        16,
+        &[("next", own, 0), ("prev", own, 64)],
+    );
+    let either =
+        types.structure(kind::UNION, false, "", 8, &[("compound_head", long, 0), ("x", byte, 0)]);
+    types.structure(kind::STRUCT, false, "page", 16, &[("flags", long, 0), ("", either, 64)]);
+    let tagged = types.modifier(kind::TYPE_TAG, "rcu", long);
+    let constant = types.modifier(kind::CONST, "", tagged);
+    let defined = types.modifier(kind::TYPEDEF, "word", constant);
+    let members = [("tasks", list, 0), ("comm", comm, 128), ("flags", defined, 5 << 24 | 256)];
+    types.structure(kind::STRUCT, true, "task_struct", 48, &members);
+    let names = ["PIDTYPE_PID", "PIDTYPE_TGID"].map(|name| types.name(name));
+    types.add("pid_type", kind::ENUM << 24 | 2, 4, &[names[0], 0, names[1], 1]);
+    types.finish()
+}
+
+/// The tables as a kernel's image has them.
+fn kallsyms_image(count: u32, tables: &kallsyms_writer::Tables) -> Vec<u8> {
+    let parts: [&[u8]; 6] = [
+        &count.to_le_bytes(),
+        &tables.names,
+        &[0; 4],
+        &tables.token_table,
+        &tables.token_index,
+        &[0; 256],
+    ];
+    let mut image = vec![0; 8];
+    for part in parts {
+        image.extend(part);
+        image.resize(image.len().next_multiple_of(8), 0);
+    }
+    image
+}
+
+/// An archive in the ustar format.
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, content) in files {
+        let mut header = [0; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        let size = format!("{:011o}", content.len());
+        let fields: [(usize, &[u8]); 6] = [
+            (100, b"0000755"),
+            (124, size.as_bytes()),
+            (136, b"00000000000"),
+            (148, b"        "),
+            (156, b"0"),
+            (257, b"ustar\x0000"),
+        ];
+        for (at, field) in fields {
+            header[at..at + field.len()].copy_from_slice(field);
+        }
+        let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        archive.extend(header);
+        archive.extend(*content);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+    archive.resize(archive.len() + 1024, 0);
+    archive
+}
+
+/// An archive as `.deb` is one.
+fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = b"!<arch>\n".to_vec();
+    for (name, content) in members {
+        let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 0, content.len());
+        archive.extend(header.bytes());
+        archive.extend(*content);
+        archive.resize(archive.len().next_multiple_of(2), b'\n');
+    }
+    archive
+}
+
+/// A package of the other kind: a lead, two empty headers, and a cpio archive of one file.
+fn rpm(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\xed\xab\xee\xdb".to_vec();
+    bytes.resize(96, 0);
+    for _ in 0..2 {
+        bytes.extend([0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0]);
+        bytes.extend([0; 8]);
+    }
+    for (name, content) in [(name, content), ("TRAILER!!!", b"")] {
+        let at = bytes.len();
+        bytes.extend(b"070701");
+        let numbers = [1, 0o100_644, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0];
+        bytes.extend(numbers.iter().flat_map(|number| format!("{number:08x}").into_bytes()));
+        for part in [&[name.as_bytes(), &[0]].concat()[..], content] {
+            bytes.extend(part);
+            bytes.resize(at + (bytes.len() - at).next_multiple_of(4), 0);
+        }
+    }
+    bytes
+}
+
+/// Packs bytes with xz.
+fn xz(folder: &Path, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let path = folder.join("packed");
+    fs::write(&path, bytes).map_err(|e| wrong(&path, &e))?;
+    let output = Command::new("xz")
+        .args(["-0", "--stdout", "--check=crc32"])
+        .arg(&path)
+        .output()
+        .map_err(|e| format!("cannot start xz: {e}"))?;
+    if output.status.success() { Ok(output.stdout) } else { Err("xz failed".to_owned()) }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): the same seeds on every machine.
+struct Random(u64);
+
+impl Random {
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while bytes.len() < count {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = self.0;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            bytes.extend((mixed ^ (mixed >> 31)).to_le_bytes());
+        }
+        bytes.truncate(count);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_are_whole() {
+        let archive = tar(&[("a", b"text"), ("b", b"")]);
+        assert_eq!(archive.len(), 512 * 3 + 1024);
+        assert_eq!(&archive[512..516], b"text");
+        let package = ar(&[("a", b"odd"), ("b", b"even")]);
+        assert_eq!(package.len(), 8 + 60 + 4 + 60 + 4);
+    }
+
+    #[test]
+    fn random_bytes_are_the_same_again() {
+        assert_eq!(Random(1).bytes(9), Random(1).bytes(9));
+        assert_eq!(Random(1).bytes(9).len(), 9);
+        assert_ne!(Random(1).bytes(8), Random(2).bytes(8));
+    }
+}
