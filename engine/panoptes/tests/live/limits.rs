@@ -139,7 +139,7 @@ fn other_full_tables_are_said_once_and_processes_go_on() {
         (created.count() == PROCESSES && is_full).then_some(())
     });
     barrier::passed(&mut guest, &watcher);
-    // As much was told of as there was room for, and no more; what ends makes room for others.
+    // As much was reported as there was room for, and no more; what ends makes room for others.
     let full = watcher.records();
     let (threads, connections) =
         (count(&full, "thread_created"), count(&full, "network_connection_created"));

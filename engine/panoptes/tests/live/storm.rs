@@ -91,16 +91,16 @@ fn check(ended: &Ended, first: &BTreeSet<Life>, forks: &Forks, asked: u64) {
         let reports = records.iter().filter(|record| record.is("coverage_report"));
         reports.map(|record| record.details("system_activity")[key].as_u64().unwrap()).sum()
     };
-    let told = (created.len() + count(records, "thread_created")) as u64;
+    let seen = (created.len() + count(records, "thread_created")) as u64;
     let unseen = reported("processes_unseen");
     let Forks { before, known, after } = *forks;
-    println!("{} forks by the kernel's count, {told} told of, {unseen} missed", after - before);
+    println!("{} forks by the kernel's count, {seen} reported, {unseen} missed", after - before);
     assert!(known - before > asked, "the storm was none");
     // Both are the same unless the kernel itself has just started something.
-    let counted = before + told + unseen;
+    let counted = before + seen + unseen;
     assert!(
         (known..=after).contains(&counted),
-        "{before} forks, then {told} told of, {unseen} missed, {known} to {after} in the end"
+        "{before} forks, then {seen} reported, {unseen} missed, {known} to {after} in the end"
     );
     assert_eq!(reported("processes_born"), reported("processes_seen") + unseen);
 }
