@@ -115,9 +115,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .act(
             "act
              for group in system.slice/ssh.service user.slice/user-1000.slice; do
-               (echo 0 > /sys/fs/cgroup/$group/cgroup.procs; exec sleep 600) & fact pid $!; runs $pid sleep; kept $pid
+               (echo 0 > /sys/fs/cgroup/$group/cgroup.procs; exec sleep 600) & fact pid $!; runs $pid sleep; all=\"${all:-} $pid\"
              done
-             scanned; over $pid",
+             scanned; over $all",
         )
         .expect(&[
             record("process_terminated").with(&[
