@@ -28,7 +28,8 @@ const FOREIGN: &str = "foreign_binary_executed";
 const MOVED: &str = "binary_executed_not_as_intended";
 
 /// A script that begins with functions: `image` puts the image's layers together; `container NAME PREFIX ARGUMENTS`
-/// makes `$bundle` and `$id`, a container over an overlay of those layers, with its arguments as JSON.
+/// makes `$bundle` and `$id`, a container over an overlay of those layers, with its arguments as JSON; `meets RECORDS
+/// CONTAINERS` waits until so many containers run and so many of the expected records have come, then ends them.
 macro_rules! script {
     ($script:literal) => {
         concat!(
@@ -54,8 +55,11 @@ JSON
   fact id $id
 }
 run_crun() { crun --cgroup-manager=cgroupfs run --no-pivot --bundle $bundle $id < /dev/null; }
-# Its programs run until the expected records have come.
-meets() { seen ${1:-1}; scanned; pkill -KILL -f '^/app/(serve|other) ' || true; wait; }
+meets() {
+  local programs='^/app/(serve|other) '
+  await "[ \$(pgrep -cf '$programs') = ${2:-1} ]"
+  seen ${1:-1}; scanned; pkill -KILL -f "$programs"; wait
+}
 run_runc() { runc run --no-pivot --bundle $bundle $id < /dev/null; }
 "#,
             $script
@@ -111,9 +115,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .act(
             "act
              for group in system.slice/ssh.service user.slice/user-1000.slice; do
-               (echo 0 > /sys/fs/cgroup/$group/cgroup.procs; exec sleep 600) & fact pid $!; runs $pid sleep; kept $pid
+               (echo 0 > /sys/fs/cgroup/$group/cgroup.procs; exec sleep 600) & fact pid $!; runs $pid sleep; all=\"${all:-} $pid\"
              done
-             scanned; over $pid",
+             scanned; over $all",
         )
         .expect(&[
             record("process_terminated").with(&[
@@ -179,7 +183,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
              for i in 0 1 2 3 4 5 6 7 8 9; do
                bundle=/run/bundles/c04-$i; id=a1$(echo c04-$i | sha256sum | cut -c1-62); run_crun &
              done
-             meets"
+             meets 1 10"
         ))
         .expect(&[record(STARTED).times(10), record(TERMINATED).times(10)])
         .besides(WRITTEN)

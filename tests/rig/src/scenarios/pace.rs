@@ -30,7 +30,8 @@ const PORT: &str = "panoptes.pace";
 /// record like that; `come` says whether all expected records are there already, without waiting, and `lacks
 /// ACTIVITY FIELD=VALUE…` that there is no such record yet. `stay` never ends by
 /// itself, and starts no process; `runs PID NAME` waits until a process has become a program, and
-/// `begins PID WORD` says whether its command line begins so. `kept PID…` has processes live on until the scenario is over; `over PID…` ends them.
+/// `begins PID WORD` says whether its command line begins so. `kept PID…` has processes, whose output goes
+/// elsewhere, live on until the scenario is over; `over PID…` ends them.
 pub(super) const PRELUDE: &str = r#"
 kept() { fact kept "${kept:-} $*"; }
 over() {
