@@ -333,7 +333,6 @@ fn make_folder(folder: &Path) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

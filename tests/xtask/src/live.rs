@@ -54,7 +54,9 @@ impl Test {
 /// The live tests among programs; with `names`, those whose title has one of them in it.
 pub(crate) fn list(executables: &[Executable], names: &[String]) -> Result<Vec<Test>, String> {
     let mut tests = Vec::new();
-    for executable in executables.iter().filter(|executable| executable.is_test) {
+    // Ignored tests beside the code are other things: measurements.
+    let of_files = |executable: &&Executable| executable.is_test && executable.kind == "test";
+    for executable in executables.iter().filter(of_files) {
         let output = Command::new(&executable.path)
             .args(["--list", "--format", "terse", "--ignored"])
             .current_dir(&executable.folder)

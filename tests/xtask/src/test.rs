@@ -125,6 +125,7 @@ fn everything(stages: &mut Stages, saved: &Path) -> Result<Count, String> {
     let Some(executables) = built? else { return Ok(count) };
     stages.run("recording", crate::recorded::record_all)?;
     count.add(stages.run("tests without guests", tests_without_guests)?);
+    count.add(stages.run("fuzz targets", fuzz_targets)?);
     let report = stages.run("live tests", || live_tests(&executables, &[], saved, "1"))?;
     count.add(report);
     Ok(count)
@@ -150,6 +151,14 @@ fn check_and_build(
 /// All tests, and the programs that they use.
 fn build() -> Result<Vec<Executable>, String> {
     cargo::build(&[&["test", "--no-run"][..], &WORKSPACE].concat())
+}
+
+/// A thousand executions of each fuzz target.
+fn fuzz_targets() -> Result<Count, String> {
+    let outcome = crate::fuzz::smoke()?;
+    let count = |names: &[String]| names.len() as u64;
+    println!("fuzz targets: {} passed, failed: {:?}", outcome.passed.len(), outcome.failed);
+    Ok(Count { passed: count(&outcome.passed), failed: count(&outcome.failed) })
 }
 
 /// The tests with guests alone, as often as is asked for.
