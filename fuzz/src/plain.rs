@@ -1,7 +1,8 @@
 //! A driver for targets without libFuzzer: it executes seeds, and then seeds changed at random.
 //!
 //! It does not see what an input reaches, so it is for a thousand executions, not for a million. It
-//! needs neither a C++ compiler nor instrumented dependencies, and it does the same on every machine.
+//! needs neither a C++ compiler nor instrumented dependencies, and it does the same on every
+//! machine.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

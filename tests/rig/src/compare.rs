@@ -23,7 +23,8 @@ pub use report::{KindReport, Report};
 use values::Clock;
 
 /// How long a guest is left alone at first between its truth and its pause, so that what the truth
-/// itself woke (RCU, timers) goes back to sleep. A slow guest takes longer: each time twice as long.
+/// itself woke (RCU, timers) goes back to sleep. A slow guest takes longer: each time twice as
+/// long.
 const SETTLE: Duration = Duration::from_millis(150);
 /// A difference that is there so often in a row is none of moments.
 const REPEATS: usize = 3;

@@ -1,13 +1,15 @@
 //! Guests that die by themselves: the emulator's failure, never a finding.
 //!
-//! Nobody writes to a guest's memory, apart from tests that patch it on purpose. So a kernel that reports an oops on its
-//! own console fell victim to the emulator. Whoever used the guest begins anew with another one.
+//! Nobody writes to a guest's memory, apart from tests that patch it on purpose. So a kernel that
+//! reports an oops on its own console fell victim to the emulator. Whoever used the guest begins
+//! anew with another one.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// The variable with the file that gets a line for each guest that died; `cargo xtask test` sets it.
+/// The variable with the file that gets a line for each guest that died; `cargo xtask test` sets
+/// it.
 pub const VARIABLE: &str = "PANOPTES_GUEST_DEATHS";
 /// How often something is tried in a guest, the first time included.
 pub const ATTEMPTS: u32 = 3;
@@ -21,7 +23,8 @@ pub(crate) enum Sign<'a> {
     Stalled(&'a str),
 }
 
-/// Words of a kernel that stood still for a while (kernel/watchdog.c, kernel/rcu/tree_stall.h, kernel/hung_task.c).
+/// Words of a kernel that stood still for a while (kernel/watchdog.c, kernel/rcu/tree_stall.h,
+/// kernel/hung_task.c).
 const STALLS: &[&str] = &[
     "soft lockup",
     "hard LOCKUP",
@@ -35,7 +38,8 @@ const STALLS: &[&str] = &[
 /// Words of a kernel that is broken (kernel/panic.c, lib/bug.c, arch/*/mm/fault.c).
 const ENDS: &[&str] = &["Kernel panic - not syncing", "kernel BUG at", "BUG: ", "Oops: "];
 
-/// The first line that shows that a kernel is broken, else the first that shows that it stood still.
+/// The first line that shows that a kernel is broken, else the first that shows that it stood
+/// still.
 pub(crate) fn sign(console: &str) -> Option<Sign<'_>> {
     let is_stall = |line: &&str| STALLS.iter().any(|words| line.contains(words));
     let is_end = |line: &&str| {
@@ -45,7 +49,8 @@ pub(crate) fn sign(console: &str) -> Option<Sign<'_>> {
     dead.or_else(|| console.lines().find(is_stall).map(|line| Sign::Stalled(line.trim_end())))
 }
 
-/// Whether a line ends as all those of `die` do: `int3: 0000 [#1] PREEMPT SMP` (arch/*/kernel/dumpstack.c, traps.c).
+/// Whether a line ends as all those of `die` do: `int3: 0000 [#1] PREEMPT SMP`
+/// (arch/*/kernel/dumpstack.c, traps.c).
 fn has_die_counter(line: &str) -> bool {
     let Some((_, counter)) = line.split_once(" [#") else { return false };
     let digits = counter.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -68,7 +73,8 @@ pub(crate) fn record(kernel: &str, cause: &str) {
     DEATHS.lock().unwrap_or_else(PoisonError::into_inner).push(line);
 }
 
-/// The guests that died since this process began, a line each: the kernel and what its console showed.
+/// The guests that died since this process began, a line each: the kernel and what its console
+/// showed.
 pub fn deaths() -> Vec<String> {
     DEATHS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

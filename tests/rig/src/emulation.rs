@@ -91,10 +91,12 @@ impl Emulation {
         self.shared.is_patched.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the guest's kernel or QEMU itself has failed; asked by those to whom the guest does not answer.
+    /// Whether the guest's kernel or QEMU itself has failed; asked by those to whom the guest does
+    /// not answer.
     pub(crate) fn has_died(&self) -> bool {
         let console = self.shared.console();
-        // A processor that stands still for long is as good as dead to those who wait for an answer.
+        // A processor that stands still for long is as good as dead to those who wait for an
+        // answer.
         let sign = self.shared.sign(&console);
         if let Some(Sign::Dead(line) | Sign::Stalled(line)) = sign {
             self.shared.die(&self.kernel, line);

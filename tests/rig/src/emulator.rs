@@ -1,8 +1,9 @@
 //! The emulator that guests run in: a QEMU of version 9 or newer.
 //!
-//! Debian 12's QEMU 7.2 crashes guests by itself: on a kernel that provokes it, it lost 7 of 33 boots, and
-//! QEMU 10.0.2 none of 33. The machine's own QEMU serves where it is new enough. Otherwise the rig unpacks Debian's
-//! backports of it, with the libraries that it needs, into the cache. Nothing is installed.
+//! Debian 12's QEMU 7.2 crashes guests by itself: on a kernel that provokes it, it lost 7 of 33
+//! boots, and QEMU 10.0.2 none of 33. The machine's own QEMU serves where it is new enough.
+//! Otherwise the rig unpacks Debian's backports of it, with the libraries that it needs, into the
+//! cache. Nothing is installed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +19,8 @@ use crate::packages::{self, Packages};
 const MAJOR_MIN: u32 = 9;
 /// The suite with a new enough QEMU, which runs on Debian 12 and all later releases.
 const SUITE: &str = "bookworm-backports";
-/// What the unpacked QEMU takes from the machine: its C library, which goes with the machine's loader.
+/// What the unpacked QEMU takes from the machine: its C library, which goes with the machine's
+/// loader.
 const MACHINES_OWN: &str = "libc6_";
 
 /// A program that emulates machines of one architecture.
@@ -31,7 +33,8 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// The emulator of an architecture's machines; fetched at the first call where the machine has none.
+    /// The emulator of an architecture's machines; fetched at the first call where the machine has
+    /// none.
     pub fn obtain(architecture: Architecture) -> Result<Self> {
         static KNOWN: Mutex<Vec<(Architecture, Emulator)>> = Mutex::new(Vec::new());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

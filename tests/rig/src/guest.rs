@@ -154,7 +154,8 @@ impl From<Error> for Failed {
 }
 
 impl Guest {
-    /// Boots a guest and waits until its agent answers; where it dies by itself meanwhile, another one.
+    /// Boots a guest and waits until its agent answers; where it dies by itself meanwhile, another
+    /// one.
     ///
     /// A guest that was [saved](crate::snapshot) goes on from there.
     pub fn boot(spec: &GuestSpec) -> Result<Self> {
@@ -275,7 +276,8 @@ impl Guest {
         })
     }
 
-    /// Saves the state of a guest's devices; its memory stays in its file. The guest stands still then.
+    /// Saves the state of a guest's devices; its memory stays in its file. The guest stands still
+    /// then.
     fn save(&mut self, state: &Path) -> Result<()> {
         self.pause()?;
         self.qmp.leave_shared_memory_out(true)?;
@@ -295,12 +297,14 @@ impl Guest {
         self.resume()
     }
 
-    /// Whether the guest died by itself, or its emulator did. From then on QEMU does not run any more.
+    /// Whether the guest died by itself, or its emulator did. From then on QEMU does not run any
+    /// more.
     pub fn has_died(&mut self) -> bool {
         self.emulation.has_died()
     }
 
-    /// Takes what happens in the guest from now on for the caller's doing, who writes to its memory.
+    /// Takes what happens in the guest from now on for the caller's doing, who writes to its
+    /// memory.
     pub fn memory_is_patched(&self) {
         self.emulation.memory_is_patched();
     }

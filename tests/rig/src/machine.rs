@@ -22,8 +22,8 @@ pub(crate) fn arguments(
     };
     let cpu = spec.cpu.as_deref().unwrap_or(cpu);
     let machine = spec.machine.as_deref().unwrap_or(machine);
-    // panic=0: a guest that panics stands still, with its console kept. no_timer_check: on a busy host an
-    // emulated timer is late, and the kernel would take it for broken.
+    // panic=0: a guest that panics stands still, with its console kept. no_timer_check: on a busy
+    // host an emulated timer is late, and the kernel would take it for broken.
     let mut append = format!("console={console} panic=0 loglevel=5 no_timer_check");
     if spec.numa_nodes > 1 {
         let _ = write!(append, " numa=fake={}", spec.numa_nodes);

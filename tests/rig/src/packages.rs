@@ -79,8 +79,9 @@ impl Packages {
         })
     }
 
-    /// Downloads packages of a suite with all that they depend on into `folder`, which holds nothing else, and
-    /// gives the paths of their files, in the order of their names. Backports depend on their release, too.
+    /// Downloads packages of a suite with all that they depend on into `folder`, which holds
+    /// nothing else, and gives the paths of their files, in the order of their names. Backports
+    /// depend on their release, too.
     pub fn closure(&self, suite: &str, packages: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
         let list = self.root.join(format!("{suite}.list"));
         let mut sources = format!("deb {}\n", self.source_of(suite)?);
@@ -172,7 +173,8 @@ impl Packages {
             format!("Dir::Cache={root}/cache"),
             // The user `_apt` cannot enter a home folder.
             "APT::Sandbox::User=root".to_owned(),
-            // A mirror that lags a week behind has lists of sid that are out of date. Guests need no fresh ones.
+            // A mirror that lags a week behind has lists of sid that are out of date. Guests need
+            // no fresh ones.
             "Acquire::Check-Valid-Until=false".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),

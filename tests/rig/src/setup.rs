@@ -1,7 +1,7 @@
 //! Makes a Debian machine able to run guests: a C compiler, an unpacker.
 //!
-//! As root it installs what is missing and names it; otherwise it prints the command that would. The emulator is
-//! another matter: see `emulator`.
+//! As root it installs what is missing and names it; otherwise it prints the command that would.
+//! The emulator is another matter: see `emulator`.
 
 use std::path::Path;
 use std::process::Command;
@@ -64,6 +64,11 @@ pub(crate) fn ensure_for_building() -> Result<()> {
         (Need::Program("musl-gcc"), "musl-tools"),
         (Need::File("/usr/include/readline/readline.h"), "libreadline-dev"),
     ])
+}
+
+/// Installs what compiles libFuzzer.
+pub fn ensure_for_fuzzing() -> Result<()> {
+    install(&[(Need::Program("g++"), "g++")])
 }
 
 /// Installs what makes images of a filesystem.

@@ -1,8 +1,9 @@
 //! Guests that go on from a saved state instead of booting: a third of a second instead of ten.
 //!
-//! One run of `cargo xtask test` boots each kind of guest once, saves it as soon as its agent answers, and starts all
-//! guests of this kind from there. What is saved ends with the run, so that each run meets other addresses
-//! (KASLR). Without a folder for it ([`Folder`], [`VARIABLE`]) every guest boots.
+//! One run of `cargo xtask test` boots each kind of guest once, saves it as soon as its agent
+//! answers, and starts all guests of this kind from there. What is saved ends with the run, so that
+//! each run meets other addresses (KASLR). Without a folder for it ([`Folder`], [`VARIABLE`]) every
+//! guest boots.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -123,8 +123,8 @@ fn utc(seconds: i64, nanoseconds: i64) -> String {
 /// So often something may come or go while the truth is taken.
 const ATTEMPTS: u32 = 5;
 
-/// Takes the truth twice and holds the first, as a scan, against both; again while something comes or goes, since
-/// what was started takes long to come to rest on a busy machine.
+/// Takes the truth twice and holds the first, as a scan, against both; again while something comes
+/// or goes, since what was started takes long to come to rest on a busy machine.
 fn repeat(guest: &mut Guest) -> (Truth, Report) {
     for attempt in 0..ATTEMPTS {
         let (truth, report) = repeat_once(guest);

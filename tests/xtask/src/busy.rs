@@ -49,7 +49,8 @@ pub(crate) fn idle_processors(time: Duration) -> f64 {
     after.0.saturating_sub(before.0) as f64 / all as f64 * count as f64
 }
 
-/// Ticks in which processors were idle, and all, since the machine booted (proc(5), /proc/stat: `cpu`).
+/// Ticks in which processors were idle, and all, since the machine booted (proc(5), /proc/stat:
+/// `cpu`).
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let ticks: Option<Vec<u64>> = line.split_whitespace().map(|word| word.parse().ok()).collect();

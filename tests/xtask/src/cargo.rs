@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// All crates but the benchmarks, which have no tests and take long to build. Every command that builds for tests
-/// names the same crates and features: with others cargo would build most of them anew.
+/// All crates but the benchmarks, which have no tests and take long to build. Every command that
+/// builds for tests names the same crates and features: with others cargo would build most of them
+/// anew.
 pub(crate) const WORKSPACE: [&str; 4] =
     ["--workspace", "--exclude", "panoptes-benches", "--all-features"];
 
@@ -36,7 +37,8 @@ pub(crate) fn succeeds(arguments: &[&str]) -> Result<bool, String> {
     Ok(status.map_err(|e| format!("cannot start cargo: {e}"))?.success())
 }
 
-/// Runs a command of cargo's that builds, and gives the programs that it built or found to be current.
+/// Runs a command of cargo's that builds, and gives the programs that it built or found to be
+/// current.
 pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Executable>, String> {
     let output = command()
         .args(arguments)
@@ -61,7 +63,8 @@ pub(crate) fn example(name: &str, arguments: &[&Path]) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("the example {name} failed ({status})")) }
 }
 
-/// The program in one of cargo's messages (the Cargo Book, External tools: JSON messages), if it is about one.
+/// The program in one of cargo's messages (the Cargo Book, External tools: JSON messages), if it is
+/// about one.
 fn executable(line: &str) -> Option<Executable> {
     let message: Value = serde_json::from_str(line).ok()?;
     let target = &message["target"];

@@ -125,6 +125,7 @@ fn targets(fuzz: &Path) -> Result<Vec<String>, String> {
 
 /// Runs targets one after the other for some minutes each; gives those that failed.
 fn campaign(fuzz: &Path, wanted: &[String], minutes: u64) -> Result<Vec<String>, String> {
+    setup::ensure_for_fuzzing().map_err(|e| e.to_string())?;
     make_seeds(fuzz)?;
     let made = seeds::make(fuzz)?;
     let mut failed = Vec::new();
@@ -228,8 +229,9 @@ fn execute(fuzz: &Path, wanted: &[String], executions: u64) -> Result<Outcome, S
 
 /// Compiles targets with one command; their programs by their names.
 fn build(wanted: &[String]) -> Result<BTreeMap<String, PathBuf>, String> {
-    // Goes on after an error, so that one run names every target that does not compile. With a test among what is
-    // built, dependencies are the same as for `cargo test`, and are not compiled again.
+    // Goes on after an error, so that one run names every target that does not compile. With a test
+    // among what is built, dependencies are the same as for `cargo test`, and are not compiled
+    // again.
     let mut arguments = vec!["build", "--quiet", "--keep-going", "--test", "fuzz_inputs"];
     arguments.extend(WORKSPACE);
     arguments.extend(wanted.iter().flat_map(|target| ["--bin", target]));
@@ -245,7 +247,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs the target to its end: what is to be told of a failure, if it failed.
+    /// Runs the target to its end: what people need to know of a failure, if it failed.
     fn finish(&self, program: &mut Command, made: &Path) -> Result<Option<String>, String> {
         let artifacts = self.fuzz.join("artifacts").join(self.target);
         make_folder(&artifacts)?;

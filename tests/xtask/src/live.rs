@@ -1,8 +1,9 @@
 //! Live tests: those that boot guests, each in a process of its own.
 //!
-//! A live test is an ignored one (`#[ignore = "boots a guest"]`). Here each runs by itself, one at a time unless the
-//! machine is idle. Where a guest died by itself, the test begins anew. A test that fails gets a second look in a fresh
-//! guest: if it passes then, it is flaky, which is a bug to be fixed.
+//! A live test is an ignored one (`#[ignore = "boots a guest"]`). Here each runs by itself, one at
+//! a time unless the machine is idle. Where a guest died by itself, the test begins anew. A test
+//! that fails gets a second look in a fresh guest: if it passes then, it is flaky, which is a bug
+//! to be fixed.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -133,7 +134,8 @@ pub(crate) struct Report {
     done: Vec<Done>,
 }
 
-/// Runs live tests, whose guests are `saved` there; their logs go into `folder`, which is emptied first.
+/// Runs live tests, whose guests are `saved` there; their logs go into `folder`, which is emptied
+/// first.
 pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Result<Report, String> {
     let wrong = |error| format!("cannot empty the folder {}: {error}", folder.display());
     if folder.exists() {
@@ -296,7 +298,8 @@ impl Report {
         self.of(Outcome::Skipped).count() as u64
     }
 
-    /// Prints what people need to know: ends of logs of what failed, what is flaky, which guests died.
+    /// Prints what people need to know: ends of logs of what failed, what is flaky, which guests
+    /// died.
     pub(crate) fn print(&self) {
         for done in self.of(Outcome::Failed) {
             println!("---- {}, the end of {}", done.title, done.log_names());

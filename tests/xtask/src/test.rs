@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold, in one command, on a fresh machine.
 //!
-//! Format, lints, all tests, and a short run of each fuzz target. A failure does not end the run, so that one run shows
-//! all; the last line is the sum.
+//! Format, lints, all tests, and a short run of each fuzz target. A failure does not end the run,
+//! so that one run shows all; the last line is the sum.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -202,7 +202,8 @@ fn log_folder(run: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/live").join(run)
 }
 
-/// What the tests of real kernels need; a machine that cannot have it is told so before anything runs.
+/// Fetches what the tests of real kernels need. A machine that cannot have it fails before anything
+/// runs.
 fn prepare() -> Result<(), String> {
     let text = |e: panoptes_rig::Error| e.to_string();
     setup::ensure().map_err(text)?;
@@ -270,7 +271,8 @@ impl Failures {
     const LINES_MAX: usize = 60;
     const LINE_CHARACTERS_MAX: usize = 2000;
 
-    /// Takes a line of libtest's: `---- NAME stdout ----` begins what a test printed, `failures:` ends it.
+    /// Takes a line of libtest's: `---- NAME stdout ----` begins what a test printed, `failures:`
+    /// ends it.
     fn take(&mut self, line: &str) {
         if line.starts_with("---- ") && line.ends_with(" stdout ----") {
             self.of_this = Some(0);

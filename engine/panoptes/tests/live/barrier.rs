@@ -13,7 +13,8 @@ use crate::watcher::{All, Watcher};
 
 /// How long a fact may take that does not come by a record.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// The same where a kernel has to be found anew: the watcher rests for up to 10 s between two tries.
+/// The same where a kernel has to be found anew: the watcher rests for up to 10 s between two
+/// tries.
 const PATIENCE_TO_FIND: Duration = Duration::from_mins(3);
 /// How often it is asked whether a fact has come.
 const ASK: Duration = Duration::from_millis(100);

@@ -170,7 +170,8 @@ fn permanent(scanned: &str) -> BTreeSet<Life> {
     processes(scanned).filter(is_program).filter_map(|line| Life::of(&line)).collect()
 }
 
-/// A machine that is gone is no machine where everything ends at once: what ran there before did not end.
+/// A machine that is gone is no machine where everything ends at once: what ran there before did
+/// not end.
 #[track_caller]
 fn assert_no_end(records: &[Record], there: &BTreeSet<Life>) {
     let is_wrong = |record: &&Record| {

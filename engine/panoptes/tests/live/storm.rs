@@ -49,7 +49,8 @@ fn a_storm_of_processes_is_reported_without_a_mistake() {
     guest.agent(&format!("storm rate={FORKS_PER_SECOND} seconds={seconds}")).unwrap();
     wait_for_storm(&mut guest, asked);
     let took = begin.elapsed();
-    // The first scan after the one that shows the marker counts all forks until then. Its end forks nothing.
+    // The first scan after the one that shows the marker counts all forks until then. Its end forks
+    // nothing.
     let known = forks() + FORKS_OF_MARKER;
     let marker = barrier::started(&mut guest, &watcher, "sleep 7000");
     guest.agent("kill-all").unwrap();

@@ -203,7 +203,8 @@ pub const HOLDER: &str = "hold";
 /// How often it may happen that pages come or go while somebody looks.
 const ATTEMPTS: u32 = 6;
 
-/// How long what was asked of a guest takes to come to rest; each time twice as long, since a slow one takes longer.
+/// How long what was asked of a guest takes to come to rest; each time twice as long, since a slow
+/// one takes longer.
 const SETTLE: Duration = Duration::from_millis(200);
 
 const SEED: u64 = 7;

@@ -6,8 +6,9 @@
 
 use super::{Expected, Scenario, Stage, record};
 
-/// A script that begins with functions: those of `looks`; `port NUMBER`, which waits for a listener; and `let_go PID`,
-/// which ends what holds once the watcher has scanned it, and waits for that process's end.
+/// A script that begins with functions: those of `looks`; `port NUMBER`, which waits for a
+/// listener; and `let_go PID`, which ends what holds once the watcher has scanned it, and waits for
+/// that process's end.
 macro_rules! script {
     ($script:literal) => {
         concat!(

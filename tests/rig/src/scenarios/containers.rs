@@ -27,9 +27,10 @@ const OTHER_ENTRYPOINT: &[Expected] = &[
 const FOREIGN: &str = "foreign_binary_executed";
 const MOVED: &str = "binary_executed_not_as_intended";
 
-/// A script that begins with functions: `image` puts the image's layers together; `container NAME PREFIX ARGUMENTS`
-/// makes `$bundle` and `$id`, a container over an overlay of those layers, with its arguments as JSON; `meets RECORDS
-/// CONTAINERS` waits until so many containers run and so many of the expected records have come, then ends them.
+/// A script that begins with functions: `image` puts the image's layers together; `container NAME
+/// PREFIX ARGUMENTS` makes `$bundle` and `$id`, a container over an overlay of those layers, with
+/// its arguments as JSON; `meets RECORDS CONTAINERS` waits until so many containers run and so many
+/// of the expected records have come, then ends them.
 macro_rules! script {
     ($script:literal) => {
         concat!(

@@ -132,7 +132,8 @@ time.sleep(600)' &
         .clean("rm /tmp/f04"),
     Scenario::new("F04b", "a foreign program that ends within a tenth of a second")
         .prepare("cp /opt/stranger /tmp/f04b; fact sha256 $(sha256sum < /tmp/f04b | cut -d' ' -f1)")
-        // A slow watcher misses most of such programs: there is one after the other until it finds one.
+        // A slow watcher misses most of such programs: there is one after the other until it finds
+        // one.
         .act("act\nuntil come || ((SECONDS > 60)); do timeout 0.1 /tmp/f04b 2 || true; done")
         .expect(&[record(FOREIGN)
             .with(&[

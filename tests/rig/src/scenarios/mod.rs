@@ -9,9 +9,10 @@
 //!
 //! Start reading at [`Scenario`]; [`run`] is what does it; the tables are in `files`, `libraries`, ….
 
-/// Functions that scripts begin with: `who NAME PATTERN` finds a process, `at PID FD PATTERN` and `same PID FD PID FD`
-/// look at descriptors. No word is a pattern of file names any more. `hold` lasts until the scenario is over, or until
-/// `let_all`, in this script and in those that it starts; a shell elsewhere does `$pause`, a program looks for `$hold`.
+/// Functions that scripts begin with: `who NAME PATTERN` finds a process, `at PID FD PATTERN` and
+/// `same PID FD PID FD` look at descriptors. No word is a pattern of file names any more. `hold`
+/// lasts until the scenario is over, or until `let_all`, in this script and in those that it
+/// starts; a shell elsewhere does `$pause`, a program looks for `$hold`.
 macro_rules! looks {
     () => {
         r#"
@@ -68,8 +69,8 @@ pub struct Scenario {
     /// What is done outside, to the machine, after `prepare` and before `act`: words, in which `$NAME` stands for a fact.
     /// `pause MILLISECONDS` lets the machine stand still for so long; anything else is for [`Choice::host`].
     pub host: &'static [&'static str],
-    /// bash; says `act` right before what is to be seen, unless that is done outside. What must be seen lives until it
-    /// was: `pace` has the words for that.
+    /// bash; says `act` right before what is to be seen, unless that is done outside. What must be
+    /// seen lives until it was: `pace` has the words for that.
     pub act: &'static str,
     /// What is done outside, to the machine, when everything was seen or waited for in vain; before `clean`.
     pub undo: &'static [&'static str],

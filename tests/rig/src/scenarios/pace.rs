@@ -1,11 +1,12 @@
 //! Lets scripts and the watcher wait for each other, however slow either is.
 //!
-//! A script inside asks, by a line that it prints, and goes on when the answer has come: `seen` asks for records,
-//! `scanned` for a whole scan that began after the question. The answers go in by a port of their own, since the agent
-//! takes no command while a script runs.
+//! A script inside asks, by a line that it prints, and goes on when the answer has come: `seen`
+//! asks for records, `scanned` for a whole scan that began after the question. The answers go in by
+//! a port of their own, since the agent takes no command while a script runs.
 //!
-//! Nothing outside shows when a scan begins or ends. So a helper inside starts markers, processes that do nothing: a
-//! scan that finds a marker ends after the marker began, and the next scan begins after that.
+//! Nothing outside shows when a scan begins or ends. So a helper inside starts markers, processes
+//! that do nothing: a scan that finds a marker ends after the marker began, and the next scan
+//! begins after that.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -26,12 +27,13 @@ pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const PORT: &str = "panoptes.pace";
 /// What scripts ask by.
 ///
-/// `seen` asks for all expected records, `seen N` for the first N of them, and `seen ACTIVITY FIELD=VALUE…` for any
-/// record like that; `come` says whether all expected records are there already, without waiting, and `lacks
-/// ACTIVITY FIELD=VALUE…` that there is no such record yet. `stay` never ends by
-/// itself, and starts no process; `runs PID NAME` waits until a process has become a program, and
-/// `begins PID WORD` says whether its command line begins so. `kept PID…` has processes, whose output goes
-/// elsewhere, live on until the scenario is over; `over PID…` ends them.
+/// `seen` asks for all expected records, `seen N` for the first N of them, and `seen ACTIVITY
+/// FIELD=VALUE…` for any record like that; `come` says whether all expected records are there
+/// already, without waiting, and `lacks ACTIVITY FIELD=VALUE…` that there is no such record yet.
+/// `stay` never ends by itself, and starts no process; `runs PID NAME` waits until a process has
+/// become a program, and `begins PID WORD` says whether its command line begins so. `kept PID…` has
+/// processes, whose output goes elsewhere, live on until the scenario is over; `over PID…` ends
+/// them.
 pub(super) const PRELUDE: &str = r#"
 kept() { fact kept "${kept:-} $*"; }
 over() {

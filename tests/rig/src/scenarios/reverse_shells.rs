@@ -5,8 +5,9 @@
 
 use super::{Expected, Scenario, Stage, record};
 
-/// A script that begins with functions: those of `looks`, and `peer PORT`, which accepts a connection and closes it when
-/// the scenario is over (`peer6`: of either family; `knock PORT` connects instead).
+/// A script that begins with functions: those of `looks`, and `peer PORT`, which accepts a
+/// connection and closes it when the scenario is over (`peer6`: of either family; `knock PORT`
+/// connects instead).
 macro_rules! script {
     ($script:literal) => {
         concat!(

@@ -42,7 +42,8 @@ pub type HostAct = fn(&mut Guest, &str) -> std::result::Result<(), String>;
 const MEMORY_MIB: u64 = 1024;
 /// A script that takes longer hangs; it is ended with all that it started.
 const SCRIPT_SECONDS: u32 = 280;
-/// How many scans what must not come may take: what a scan finds may wait for others, to be confirmed or hashed.
+/// How many scans what must not come may take: what a scan finds may wait for others, to be
+/// confirmed or hashed.
 const SCANS: usize = 3;
 /// What all scripts begin with.
 pub(super) const PRELUDE: &str = "\
@@ -189,7 +190,8 @@ impl Play<'_> {
         self.answers.pace.scanned(self.answers.watcher, SCANS)
     }
 
-    /// Ends what was kept, then cleans up, and waits until no record of it can count for the next scenario.
+    /// Ends what was kept, then cleans up, and waits until no record of it can count for the next
+    /// scenario.
     fn clean(&mut self, facts: &mut Facts) -> Result<()> {
         let ends = [("hold", "[ ! -e $hold ] || let_all\n"), ("kept", "over $kept\n")];
         let ends = ends.map(|(fact, end)| if facts.contains_key(fact) { end } else { "" });

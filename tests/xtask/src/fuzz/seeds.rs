@@ -1,7 +1,7 @@
 //! Seeds for the fuzz targets that need no guest: small inputs that get past the first checks.
 //!
-//! Text lies in fuzz/seeds. What is not text is made here, because a reader of the repository should
-//! see what it is: by hand, or by gcc and xz, which the tests of real kernels need anyway.
+//! Text lies in fuzz/seeds. What is not text is made here, because a reader of the repository
+//! should see what it is: by hand, or by gcc and xz, which the tests of real kernels need anyway.
 
 use std::fs;
 use std::path::{Path, PathBuf};
