@@ -104,6 +104,11 @@ impl Emulation {
         } else if let Some(signal) = self.wait(END_TIMEOUT).and_then(|status| status.signal()) {
             self.shared.die(&self.kernel, &format!("QEMU ended by signal {signal}"));
         }
+        self.is_dead()
+    }
+
+    /// Whether the guest's death was met already.
+    pub(crate) fn is_dead(&self) -> bool {
         self.shared.is_dead.load(Ordering::Relaxed)
     }
 

@@ -303,6 +303,11 @@ impl Guest {
         self.emulation.has_died()
     }
 
+    /// Whether its death was met already; asks nobody.
+    pub fn is_dead(&self) -> bool {
+        self.emulation.is_dead()
+    }
+
     /// Takes what happens in the guest from now on for the caller's doing, who writes to its
     /// memory.
     pub fn memory_is_patched(&self) {

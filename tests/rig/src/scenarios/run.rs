@@ -1,6 +1,6 @@
 //! Boots a guest and goes through scenarios in it, one after the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use super::pace::{self, Answers, PATIENCE, Pace};
 use super::watcher::{Keep, Watcher};
 use super::{Scenario, Stage, all, stage};
 use crate::cache;
+use crate::death;
 use crate::error::{Error, Result};
 use crate::flavor::Flavor;
 use crate::guest::{Guest, GuestSpec};
@@ -77,7 +78,8 @@ impl Choice {
     }
 }
 
-/// Runs scenarios in one guest after the other, one for each userland; `said` is told of each when it is done.
+/// Runs scenarios in one guest after the other, one for each userland; `said` gets each outcome.
+/// Where a guest dies by itself, its scenario is played again in another one.
 pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> Result<Report> {
     setup::ensure()?;
     let kernel = Kernel::obtain(choice.flavor)?;
@@ -88,20 +90,68 @@ pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> R
         activities: std::collections::BTreeMap::new(),
     };
     let stages: BTreeSet<Stage> = choice.scenarios.iter().map(|scenario| scenario.stage).collect();
-    let mut guest: Option<(Userland, Guest, Clock, Pace)> = None;
+    let mut machine: Option<Machine> = None;
     for stage in stages {
-        let userland = stage.userland();
-        // One guest at a time.
-        drop(guest.take_if(|(there, ..)| *there != userland));
-        let (_, guest, clock, pace) = match &mut guest {
-            Some(there) => there,
-            none => {
-                let mut guest = boot(&kernel, userland, MEMORY_MIB, &choice.files, &folder.0)?;
-                let clock = Clock::start(&mut guest)?;
-                let pace = Pace::start(&mut guest, &folder.0)?;
-                none.insert((userland, guest, clock, pace))
+        let mut left: VecDeque<&'static Scenario> =
+            choice.scenarios.iter().copied().filter(|scenario| scenario.stage == stage).collect();
+        let mut attempt = 1;
+        while !left.is_empty() {
+            // One guest at a time.
+            drop(machine.take_if(|machine| machine.userland != stage.userland()));
+            let machine_now = match &mut machine {
+                Some(machine) => machine,
+                none => none.insert(Machine::boot(&kernel, stage.userland(), choice, &folder)?),
+            };
+            let show = Show { choice, program, folder: &folder, stage };
+            let is_whole = show.play(machine_now, &mut left, &mut report, &mut said)?;
+            if !is_whole {
+                machine = None;
+                attempt += 1;
+                if attempt > death::ATTEMPTS {
+                    return Err(Error::new("guests die by themselves again and again"));
+                }
             }
-        };
+        }
+    }
+    Ok(report)
+}
+
+/// A guest for the scenarios of one userland.
+struct Machine {
+    userland: Userland,
+    guest: Guest,
+    clock: Clock,
+    pace: Pace,
+}
+
+impl Machine {
+    fn boot(kernel: &Kernel, userland: Userland, choice: &Choice, folder: &Folder) -> Result<Self> {
+        let mut guest = boot(kernel, userland, MEMORY_MIB, &choice.files, &folder.0)?;
+        let clock = Clock::start(&mut guest)?;
+        let pace = Pace::start(&mut guest, &folder.0)?;
+        Ok(Self { userland, guest, clock, pace })
+    }
+}
+
+/// The scenarios of a stage, with one watcher.
+struct Show<'a> {
+    choice: &'a Choice,
+    program: &'a Path,
+    folder: &'a Folder,
+    stage: Stage,
+}
+
+impl Show<'_> {
+    /// Plays the scenarios that are left, and gives whether the guest lived until their end.
+    fn play(
+        &self,
+        machine: &mut Machine,
+        left: &mut VecDeque<&'static Scenario>,
+        report: &mut Report,
+        said: &mut impl FnMut(&Outcome),
+    ) -> Result<bool> {
+        let Self { choice, program, folder, stage } = *self;
+        let Machine { guest, clock, pace, .. } = machine;
         let log = choice
             .log_folder
             .as_ref()
@@ -110,9 +160,13 @@ pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> R
         let mut watcher =
             Watcher::start(program, guest, &configuration, &folder.0, log.as_deref(), Keep::All)?;
         report.outcomes.push(at_rest(stage, &watcher, pace, choice.quiet)?);
-        for scenario in choice.scenarios.iter().filter(|scenario| scenario.stage == stage) {
+        while let Some(&scenario) = left.front() {
             let answers = Answers { pace, watcher: &watcher, scenario, from: watcher.count() };
             let outcome = Play { guest, answers, choice, scenario, clock: *clock }.play();
+            if guest.is_dead() {
+                return Ok(false);
+            }
+            left.pop_front();
             watcher.check()?;
             said(&outcome);
             report.outcomes.push(outcome);
@@ -120,8 +174,8 @@ pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> R
         for (name, count) in watcher.activities() {
             *report.activities.entry(name).or_insert(0) += count;
         }
+        Ok(true)
     }
-    Ok(report)
 }
 
 /// Boots a guest for scenarios.
