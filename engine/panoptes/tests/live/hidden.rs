@@ -156,16 +156,12 @@ fn is_at_rest(kernel: &mut GuestKernel) -> Result<(), String> {
     Ok(())
 }
 
-fn hiding_is_reported_once(flavor: Flavor) {
-    let mut guest = inside::boot(flavor);
-    let mut kernel = GuestKernel::of(&guest);
-    let watcher = Watch::of(&guest).attached();
-    // Those at the ends of lists are not hidden: their neighbours would be the heads.
-    let first = barrier::started(&mut guest, &watcher, "setsid sleep 7000");
+/// Starts the processes that are hidden: one from each view, then three from all of them.
+fn start_cases(guest: &mut Guest, watcher: &Watcher) -> Vec<Case> {
     let mut cases: Vec<Case> = EACH
         .iter()
         .map(|&(from, name)| Case {
-            life: barrier::started(&mut guest, &watcher, "sleep 7000"),
+            life: barrier::started(guest, watcher, "sleep 7000"),
             from: vec![from],
             missing: name.to_owned(),
             shown: EACH.iter().map(|&(_, name)| name).filter(|&other| other != name).collect(),
@@ -183,7 +179,7 @@ fn hiding_is_reported_once(flavor: Flavor) {
         // Its child leads to it.
         ("sh -c 'sleep 7000; :'", vec!["its thread group", "name as parent"]),
     ] {
-        let life = barrier::started(&mut guest, &watcher, command);
+        let life = barrier::started(guest, watcher, command);
         cases.push(Case {
             life,
             from: ALL.to_vec(),
@@ -192,6 +188,20 @@ fn hiding_is_reported_once(flavor: Flavor) {
             hidden: vec![],
         });
     }
+    let parent = cases.last().unwrap().life.process_id;
+    watcher.wait_for("the child of the last", |record| {
+        record.is("process_created") && record.process()["process_parent_process_id"] == parent
+    });
+    cases
+}
+
+fn hiding_is_reported_once(flavor: Flavor) {
+    let mut guest = inside::boot(flavor);
+    let mut kernel = GuestKernel::of(&guest);
+    let watcher = Watch::of(&guest).attached();
+    // Those at the ends of lists are not hidden: their neighbours would be the heads.
+    let first = barrier::started(&mut guest, &watcher, "setsid sleep 7000");
+    let mut cases = start_cases(&mut guest, &watcher);
     let last = barrier::started(&mut guest, &watcher, "sleep 7000");
 
     pause_at_rest(&mut guest, &mut kernel);

@@ -48,6 +48,15 @@ fn origin(ended: &Ended) -> &str {
     only(&ended.records, "a candidate", |record| record.is("loading_profile_candidate")).reason()
 }
 
+/// A kernel that is not running says the same of itself as its memory does.
+fn is_the_same_offline(own: &Path, offline: &Path) {
+    let kernel = Kernel::obtain(Flavor::V6_1).unwrap();
+    let image = kernel.image().display().to_string();
+    let output = panoptes(&["profile", "build", &image, "-o", &offline.display().to_string()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read(offline).unwrap(), std::fs::read(own).unwrap());
+}
+
 #[test]
 #[ignore = "boots a guest"]
 fn a_profile_serves_its_kernel_and_no_other() {
@@ -89,12 +98,7 @@ fn a_profile_serves_its_kernel_and_no_other() {
     assert!(said.contains("\"fits\":false"), "{said}");
     guest.resume().unwrap();
 
-    // A kernel that is not running says the same of itself as its memory does.
-    let (offline, kernel) = (path("vmlinuz.json"), Kernel::obtain(Flavor::V6_1).unwrap());
-    let image = kernel.image().display().to_string();
-    let output = panoptes(&["profile", "build", &image, "-o", &offline.display().to_string()]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(std::fs::read(&offline).unwrap(), std::fs::read(&own).unwrap());
+    is_the_same_offline(&own, &path("vmlinuz.json"));
 
     let ended = watch(&mut guest, &[&of_profile(&own), "profile_generation=false"]);
     println!("{}", origin(&ended));
