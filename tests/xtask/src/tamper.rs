@@ -36,6 +36,7 @@ fn act(guest: &mut Guest, what: &str) -> Result<(), String> {
     // Finding the kernel takes a while; the guest goes on meanwhile.
     let mut kernel = GuestKernel::of(guest);
     guest.pause().map_err(|e| e.to_string())?;
+    guest.memory_is_patched();
     let done = change(&mut kernel, guest.qemu_pid(), verb, pid, &rest);
     guest.resume().map_err(|e| e.to_string())?;
     done

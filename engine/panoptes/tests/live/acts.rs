@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::record::{Life, Record, count, list, only};
 use crate::watcher::{PATIENCE, Watch, Watcher};
-use crate::{inside, laws, measures, reverse_shell};
+use crate::{barrier, inside, laws, measures, reverse_shell};
 
 const PIPE: &str = "/tmp/actor";
 /// The actor writes into this one when it has done all that it got.
@@ -55,7 +55,7 @@ impl<'a> Actor<'a> {
     /// Waits until it has done its last line, and the watcher has looked at it since.
     fn has_done(&mut self) {
         inside::run(self.guest, &format!("echo 'echo >{DONE}' >{PIPE}; read line <{DONE}"));
-        inside::barrier(self.guest, self.watcher);
+        barrier::passed(self.guest, self.watcher);
     }
 
     fn is(&self, record: &Record, name: &str) -> bool {
@@ -159,7 +159,7 @@ fn written_files(actor: &mut Actor<'_>) {
     for _ in 0..4 {
         actor.does("echo line >&7; busybox sleep 1000");
         let child = actor.children(1).remove(0);
-        inside::end(actor.guest, actor.watcher, &child);
+        barrier::end(actor.guest, actor.watcher, &child);
     }
     actor.has_done();
     let early = actor.watcher.records();
@@ -255,7 +255,7 @@ fn a_connection_of_two(actor: &mut Actor<'_>, configuration: &Path) {
     let command =
         format!("busybox mkfifo {IDLE}; nc -l -p {PORT} <>{IDLE} >/dev/null 2>&1 & echo $!");
     let server: u64 = inside::run(actor.guest, &command)[0].parse().unwrap();
-    inside::wait_for_listener(actor.guest, actor.watcher, PORT);
+    barrier::wait_for_listener(actor.guest, actor.watcher, PORT);
     actor.does(&format!("exec 7<>/dev/tcp/10.0.2.15/{PORT}"));
 
     let details = |record: &Record, key: &str| record.details("network_connection")[key].clone();
@@ -268,11 +268,11 @@ fn a_connection_of_two(actor: &mut Actor<'_>, configuration: &Path) {
     assert_eq!(mine.life().as_ref(), Some(&actor.life));
     assert_eq!(details(&mine, "source_ip_address"), "10.0.2.15");
     // Before it is accepted the server's end is nobody's. No record says when it is the server's.
-    inside::wait_for_scan(actor.guest, "connections", "the server's end as its own", |lines| {
+    barrier::wait_for_scan(actor.guest, "connections", "the server's end as its own", |lines| {
         let is_it = |line: &Value| line[theirs] == PORT && line["process_id"] == server;
         lines.iter().any(is_it).then_some(())
     });
-    inside::barrier(actor.guest, actor.watcher);
+    barrier::passed(actor.guest, actor.watcher);
     actor.does(&format!("busybox head -c {} /dev/zero >&7", measures::SENT));
     measures::are_told_by_value(actor.guest, actor.watcher, configuration, PORT);
     actor.does("exec 7<&-");
@@ -343,7 +343,7 @@ fn another_program(actor: &mut Actor<'_>) {
 /// Two processes, one after the other, with the same number.
 fn one_number_twice(guest: &mut Guest, watcher: &Watcher) {
     for _ in 0..TRIES {
-        let first = inside::started(guest, watcher, "sleep 1000");
+        let first = barrier::started(guest, watcher, "sleep 1000");
         let process_id = first.process_id;
         // Nothing that the script calls makes a process.
         let script = format!(
@@ -371,7 +371,7 @@ fn one_number_was_had_twice(guest: &mut Guest, watcher: &Watcher, first: &Life) 
         let is_created = record.is("process_created") && record.process_id() == process_id;
         is_created && record.life().as_ref() != Some(first)
     });
-    inside::end(guest, watcher, &second.life().unwrap());
+    barrier::end(guest, watcher, &second.life().unwrap());
     let records = watcher.records();
     let (created, ended) = (of(&records, "process_created"), of(&records, "process_terminated"));
     assert_eq!(created, ended);

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::record::{Record, list};
 use crate::watcher::{Watch, Watcher, panoptes};
-use crate::{inside, laws};
+use crate::{barrier, inside, laws};
 
 const ACTIVITIES: [&str; 5] = [
     "foreign_binary_executed",
@@ -168,9 +168,9 @@ fn before(guest: &mut Guest) -> BTreeMap<&'static str, Value> {
 /// Runs a program, waits until an alert was reported of it and until it has ended again.
 #[track_caller]
 fn reported(guest: &mut Guest, watcher: &Watcher, name: &str, command: &str, path: &str) -> Record {
-    let life = inside::started(guest, watcher, command);
+    let life = barrier::started(guest, watcher, command);
     let record = wait_for(watcher, name, path);
-    inside::end(guest, watcher, &life);
+    barrier::end(guest, watcher, &life);
     record
 }
 
@@ -191,7 +191,7 @@ fn twins(guest: &mut Guest, watcher: &Watcher) {
         "/tmp/x.sh",
         &format!("LD_PRELOAD=/tmp/copy.so bash -c 'read x <>{IDLE}'"),
     ] {
-        inside::started(guest, watcher, command);
+        barrier::started(guest, watcher, command);
     }
     inside::run(guest, "ls -R /proc/self >/dev/null 2>&1");
 }
@@ -230,7 +230,7 @@ fn judged_anew(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
     });
     // The same once more changes nothing.
     watcher.reload();
-    inside::barrier(guest, watcher);
+    barrier::passed(guest, watcher);
     assert_eq!(watcher.records().iter().filter(lasts).count(), 2);
 }
 

@@ -6,15 +6,13 @@
 use std::time::{Duration, Instant};
 
 use panoptes_rig::Guest;
+use serde_json::Value;
 
 use crate::inside;
 use crate::record::{Life, Record};
-use crate::watcher::{All, Watcher};
+use crate::watcher::{All, PATIENCE, Watcher};
 
-/// How long a fact may take that does not come by a record.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// The same where a kernel has to be found anew: the watcher rests for up to 10 s between two
-/// tries.
+/// How long a kernel may take to be found anew: the watcher rests for up to 10 s between two tries.
 const PATIENCE_TO_FIND: Duration = Duration::from_mins(3);
 /// How often it is asked whether a fact has come.
 const ASK: Duration = Duration::from_millis(100);
@@ -29,12 +27,10 @@ pub(crate) fn now<T>(watcher: &Watcher, take: impl Fn(&All) -> T) -> T {
 /// Starts a command that goes on, and waits until its process is reported.
 #[track_caller]
 pub(crate) fn started(guest: &mut Guest, watcher: &Watcher, command: &str) -> Life {
-    let before = now(watcher, |all| all.records.len());
+    let seen = watcher.seen();
     let process_id = inside::start(guest, command);
-    let is_it =
-        |record: &&Record| record.is("process_created") && record.process_id() == process_id;
-    let created = watcher.wait(&format!("the start of {command}"), |all| {
-        all.records[before..].iter().find(is_it).cloned()
+    let created = watcher.wait_for_since(seen, &format!("the start of {command}"), |record| {
+        record.is("process_created") && record.process_id() == process_id
     });
     created.life().unwrap()
 }
@@ -47,6 +43,13 @@ pub(crate) fn wait_for_end(watcher: &Watcher, life: &Life) {
     });
 }
 
+/// Ends a process, and waits until its end is reported.
+#[track_caller]
+pub(crate) fn end(guest: &mut Guest, watcher: &Watcher, life: &Life) {
+    inside::run(guest, &format!("kill {}", life.process_id));
+    wait_for_end(watcher, life);
+}
+
 /// Waits until the watcher has seen all that is true inside by now.
 ///
 /// A scan that ends later reports a process that starts now. The scan that reports its end begins
@@ -54,8 +57,33 @@ pub(crate) fn wait_for_end(watcher: &Watcher, life: &Life) {
 #[track_caller]
 pub(crate) fn passed(guest: &mut Guest, watcher: &Watcher) {
     let life = started(guest, watcher, "sleep 7777");
-    inside::run(guest, &format!("kill {}", life.process_id));
-    wait_for_end(watcher, &life);
+    end(guest, watcher, &life);
+}
+
+/// Waits until something listens at a port, and the watcher has seen that. Which end began a
+/// connection follows from it.
+#[track_caller]
+pub(crate) fn wait_for_listener(guest: &mut Guest, watcher: &Watcher, port: u64) {
+    inside::run(guest, &format!("until netstat -ltn | grep -q :{port}; do sleep 0.1; done"));
+    passed(guest, watcher);
+}
+
+/// Scans the guest's memory until the lines show what is looked for.
+#[track_caller]
+pub(crate) fn wait_for_scan<T>(
+    guest: &Guest,
+    kinds: &str,
+    what: &str,
+    found: impl Fn(&[Value]) -> Option<T>,
+) -> T {
+    let begin = Instant::now();
+    loop {
+        let lines = inside::scan(guest, kinds);
+        if let Some(found) = found(&lines) {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "no scan shows {what}: {lines:#?}");
+    }
 }
 
 /// Waits until the watcher has scanned a paused guest for 5 s.

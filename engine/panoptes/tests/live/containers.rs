@@ -12,7 +12,7 @@ use panoptes_rig::{Flavor, Guest, Userland};
 use serde_json::{Value, json};
 
 use crate::record::{Record, list, only};
-use crate::watcher::{Watch, Watcher};
+use crate::watcher::{PATIENCE, Watch, Watcher};
 use crate::{barrier, inside, laws};
 
 /// Set to 1, the storm has all of its 200 containers.
@@ -161,7 +161,7 @@ fn by_runc_in_a_pod(guest: &mut Guest, both: &Both) {
     let record = loop {
         let second = execute(guest, "runc", ID);
         let record = wait_for_second(watcher, second, ID);
-        if !context(&record)["pod_ip_address"].is_null() || begin.elapsed() > barrier::PATIENCE {
+        if !context(&record)["pod_ip_address"].is_null() || begin.elapsed() > PATIENCE {
             break record;
         }
         assert_eq!(*context(&record), expected, "{record}");

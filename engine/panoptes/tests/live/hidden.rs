@@ -17,7 +17,7 @@ use panoptes_rig::{Flavor, Guest, gate};
 
 use crate::kernel::{From, GuestKernel, Hidden};
 use crate::record::{Life, Record, count, list, only};
-use crate::watcher::{Watch, Watcher};
+use crate::watcher::{PATIENCE, Watch, Watcher};
 use crate::{barrier, inside, laws, module};
 
 /// The 12th scan that shows something doubtful reports it. A barrier takes two scans or more.
@@ -68,6 +68,7 @@ fn wait_for_scans(guest: &mut Guest, watcher: &Watcher) {
 /// Changes memory while the guest stands still.
 fn while_paused(guest: &mut Guest, change: impl FnOnce()) {
     guest.pause().unwrap();
+    guest.memory_is_patched();
     change();
     guest.resume().unwrap();
 }
@@ -122,7 +123,7 @@ fn pause_at_rest(guest: &mut Guest, kernel: &mut GuestKernel) {
         guest.pause().unwrap();
         let Err(unrest) = is_at_rest(kernel) else { return };
         // The pause came while the kernel changed its lists.
-        assert!(begin.elapsed() < barrier::PATIENCE, "{unrest}");
+        assert!(begin.elapsed() < PATIENCE, "{unrest}");
         guest.resume().unwrap();
     }
 }

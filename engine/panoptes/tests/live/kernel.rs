@@ -55,7 +55,6 @@ pub(crate) enum Hidden {
 
 impl GuestKernel {
     pub(crate) fn of(guest: &Guest) -> Self {
-        guest.memory_is_patched();
         let mut source = FileSource::open(guest.ram_path()).unwrap();
         let profile = discover(&mut source, &Options::default(), &mut ()).unwrap();
         let memory = File::options().read(true).write(true).open(guest.ram_path()).unwrap();

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use panoptes_rig::Guest;
 use serde_json::Value;
 
-use crate::inside;
 use crate::record::{Record, only};
 use crate::watcher::{PATIENCE, Watcher};
+use crate::{barrier, inside};
 
 const EXCESSIVE: &str = "tcp_connection_excessive_data";
 const LONG: &str = "tcp_long_lasting_connection";
@@ -81,7 +81,7 @@ fn settled(guest: &mut Guest, watcher: &Watcher, ends: &[End<'_>], port: u64) ->
         let queues = format!("netstat -tn | grep :{port} | grep -qv \"^tcp  *0  *0 \"");
         inside::run(guest, &format!("while {queues}; do sleep 0.1; done"));
         let before = of(&inside::scan(guest, "connections,files"));
-        inside::barrier(guest, watcher);
+        barrier::passed(guest, watcher);
         let lines = inside::scan(guest, "connections,files");
         if before == of(&lines) {
             return lines;

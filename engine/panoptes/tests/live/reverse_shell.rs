@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use panoptes_rig::Guest;
 use serde_json::Value;
 
-use crate::inside;
 use crate::record::only;
 use crate::watcher::Watcher;
+use crate::{barrier, inside};
 
 const PORT: u64 = 7100;
 const DETECTED: &str = "reverse_shell_detected";
@@ -72,7 +72,7 @@ fn same(said: &Value, line: &Value, except: &[&str]) {
 pub(crate) fn is_told_by_value(guest: &mut Guest, watcher: &Watcher) {
     let server = format!("nc -l -p {PORT} <>/tmp/silent >/dev/null 2>&1 &");
     inside::run(guest, &format!("busybox mkfifo /tmp/relay /tmp/silent; {server}"));
-    inside::wait_for_listener(guest, watcher, PORT);
+    barrier::wait_for_listener(guest, watcher, PORT);
     // The connection comes last. A shell that starts has other descriptors, too. When it asks for
     // its first command, it has only those that it keeps.
     let ready = "while read -r line; do case $line in *ready*) break; esac; done";

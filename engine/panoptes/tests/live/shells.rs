@@ -4,9 +4,9 @@
 use panoptes_rig::Guest;
 use serde_json::Value;
 
-use crate::inside;
 use crate::record::{Life, Record, list, nanoseconds};
 use crate::watcher::Watcher;
+use crate::{barrier, inside};
 
 const EXECUTED: &str = "shell_command_executed";
 const CLEARED: &str = "shell_history_cleared";
@@ -92,7 +92,7 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
         watcher.wait_for_since(before, how, is_it);
     }
     watcher.wait_for_since(before, "it is empty", |record| is_cleared(record, "(HISTSIZE=0)"));
-    inside::barrier(guest, watcher);
+    barrier::passed(guest, watcher);
     let records = watcher.records();
     let records = &records[before..];
     let of =
@@ -135,9 +135,9 @@ fn scripts_and_subshells_have_none(guest: &mut Guest, watcher: &Watcher, shell: 
         let both = children(&all.records, std::slice::from_ref(shell));
         (children(&all.records, &both).len() == 2).then_some(both)
     });
-    inside::barrier(guest, watcher);
+    barrier::passed(guest, watcher);
     for child in children(&watcher.records(), &both) {
-        inside::end(guest, watcher, &child);
+        barrier::end(guest, watcher, &child);
     }
     for life in both {
         watcher.wait_for("its end", |record| {

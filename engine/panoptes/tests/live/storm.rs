@@ -7,7 +7,7 @@ use panoptes_rig::{Flavor, Guest};
 
 use crate::kernel::GuestKernel;
 use crate::record::{Life, Record, count, list};
-use crate::watcher::{Ended, Watch, Watcher};
+use crate::watcher::{Ended, PATIENCE, Watch, Watcher};
 use crate::{barrier, inside, laws};
 
 /// Set to 1, the storm lasts its full minute.
@@ -117,7 +117,7 @@ fn wait_for_storm(guest: &mut Guest, forks: u64) {
         if forked != last {
             (last, since) = (forked, Instant::now());
         }
-        assert!(since.elapsed() < barrier::PATIENCE, "{forked} of {forks} forks");
+        assert!(since.elapsed() < PATIENCE, "{forked} of {forks} forks");
         std::thread::sleep(ASK);
     }
 }
@@ -134,7 +134,7 @@ fn wait_until_same(guest: &Guest, watcher: &Watcher, first: &BTreeSet<Life>) {
         }
         let extra: Vec<_> = left.difference(&there).collect();
         let missing: Vec<_> = there.difference(&left).collect();
-        let is_late = begin.elapsed() > barrier::PATIENCE;
+        let is_late = begin.elapsed() > PATIENCE;
         assert!(!is_late, "gone: {extra:?}, not created: {missing:?}");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::record::{Life, Record, count, list, only};
 use crate::watcher::{Watch, Watcher};
-use crate::{inside, laws, shells};
+use crate::{barrier, inside, laws, shells};
 
 const FILE: &str = "/tmp/tour-file";
 /// Where the reverse shell's attacker listens.
@@ -78,13 +78,13 @@ impl Tour<'_> {
             (created.filter(is_local).count() == 2).then_some(())
         });
         // A slow guest may take its time to accept its end, and no record says that it has.
-        inside::wait_for_scan(self.guest, "connections", "both ends as the tour's", |lines| {
+        barrier::wait_for_scan(self.guest, "connections", "both ends as the tour's", |lines| {
             let is_its = |line: &&Value| {
                 line["source_ip_address"] == "127.0.0.1" && line["process_id"] == life.process_id
             };
             (lines.iter().filter(is_its).count() == 2).then_some(())
         });
-        inside::barrier(self.guest, self.watcher);
+        barrier::passed(self.guest, self.watcher);
         self.goes_on("disconnect");
         let state = "connection_state";
         self.sees("tcp_network_connection_state_change", |record| {
@@ -109,7 +109,7 @@ impl Tour<'_> {
         self.sees("process_created", |record| {
             record.process()["process_parent_process_id"] == program.process_id
         });
-        inside::barrier(self.guest, self.watcher);
+        barrier::passed(self.guest, self.watcher);
         self.goes_on("program-ends");
         self.sees_of("process_terminated", &program);
         assert_ne!(program, *life);
@@ -117,7 +117,7 @@ impl Tour<'_> {
 
     fn reverse_shell(&mut self) {
         self.goes_on("listen");
-        inside::barrier(self.guest, self.watcher);
+        barrier::passed(self.guest, self.watcher);
         self.goes_on("reverse-shell");
         let is_it = |record: &Record| ends(record)[3] == PORT.to_string();
         let shell = self.sees("network_connection_created", is_it).life().unwrap();
