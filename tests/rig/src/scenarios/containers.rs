@@ -194,15 +194,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .act(
             "act
              group() { printf /sys/fs/cgroup/docker/b2%062x $1; }
-             for i in {1..200..4}; do
-               for n in 0 1 2 3; do
-                 mkdir -p $(group $((i + n)))
-                 (echo 0 > $(group $((i + n)))/cgroup.procs
-                  exec unshare --mount chroot /run/shop/base /bin/sleep 600) & runs[n]=$!
+             for first in {1..200..20}; do
+               runs=
+               for i in $(seq $first $((first + 19))); do
+                 mkdir -p $(group $i)
+                 (echo 0 > $(group $i)/cgroup.procs
+                  exec unshare --mount chroot /run/shop/base /bin/sleep 600) & runs=\"$runs $!\"
                done
-               for pid in ${runs[@]}; do await 'begins $pid /bin/sleep'; done
-               scanned; over ${runs[@]}
-               for n in 0 1 2 3; do rmdir $(group $((i + n))); done
+               for pid in $runs; do await 'begins $pid /bin/sleep'; done
+               scanned; over $runs
+               for i in $(seq $first $((first + 19))); do rmdir $(group $i); done
              done",
         )
         .expect(&[record(STARTED).times(200), record(TERMINATED).times(200)]),
