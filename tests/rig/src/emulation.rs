@@ -17,6 +17,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long QEMU's end may come after its connections' end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Signals of a program that fails by itself: ILL, TRAP, ABRT, FPE, SEGV. Others come from people,
+/// or from a machine that has no memory or no room left.
+const CRASHES: [i32; 5] = [4, 5, 6, 8, 11];
+
 /// QEMU's process and what is known of its guest's health.
 #[derive(Debug)]
 pub(crate) struct Emulation {
@@ -32,6 +36,8 @@ struct Shared {
     console: PathBuf,
     /// Somebody writes to the guest's memory: its death may be their doing.
     is_patched: AtomicBool,
+    /// A test makes the guest die: nobody needs to know.
+    is_meant_to_die: AtomicBool,
     /// The guest's death was met and recorded.
     is_dead: AtomicBool,
     is_over: AtomicBool,
@@ -43,12 +49,25 @@ impl Shared {
         if self.is_patched.load(Ordering::Relaxed) { None } else { death::sign(console) }
     }
 
+    /// The console's whole lines: half a line may look like another one.
     fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+        let bytes = std::fs::read(&self.console).unwrap_or_default();
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    }
+
+    /// Records that QEMU itself crashed, if it did.
+    fn check_status(&self, kernel: &str, status: Option<ExitStatus>) {
+        if let Some(signal) = status.and_then(|status| status.signal())
+            && CRASHES.contains(&signal)
+        {
+            self.die(kernel, &format!("QEMU ended by signal {signal}"));
+        }
     }
 
     fn die(&self, kernel: &str, cause: &str) {
-        if !self.is_dead.swap(true, Ordering::Relaxed) {
+        let is_known = self.is_dead.swap(true, Ordering::Relaxed);
+        if !is_known && !self.is_meant_to_die.load(Ordering::Relaxed) {
             death::record(kernel, cause);
         }
     }
@@ -74,6 +93,7 @@ impl Emulation {
             process: Mutex::new(process),
             console: console.to_owned(),
             is_patched: AtomicBool::new(false),
+            is_meant_to_die: AtomicBool::new(false),
             is_dead: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
@@ -91,6 +111,11 @@ impl Emulation {
         self.shared.is_patched.store(true, Ordering::Relaxed);
     }
 
+    /// The guest's death is the caller's purpose.
+    pub(crate) fn is_meant_to_die(&self) {
+        self.shared.is_meant_to_die.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the guest's kernel or QEMU itself has failed; asked by those to whom the guest does
     /// not answer.
     pub(crate) fn has_died(&self) -> bool {
@@ -101,8 +126,9 @@ impl Emulation {
         if let Some(Sign::Dead(line) | Sign::Stalled(line)) = sign {
             self.shared.die(&self.kernel, line);
             self.shared.kill();
-        } else if let Some(signal) = self.wait(END_TIMEOUT).and_then(|status| status.signal()) {
-            self.shared.die(&self.kernel, &format!("QEMU ended by signal {signal}"));
+        } else {
+            let status = self.wait(END_TIMEOUT);
+            self.shared.check_status(&self.kernel, status);
         }
         self.is_dead()
     }
@@ -126,9 +152,7 @@ impl Emulation {
 
     /// Ends QEMU; a death that nobody asked about is recorded.
     pub(crate) fn end(&mut self) {
-        if let Some(signal) = self.shared.status().and_then(|status| status.signal()) {
-            self.shared.die(&self.kernel, &format!("QEMU ended by signal {signal}"));
-        }
+        self.shared.check_status(&self.kernel, self.shared.status());
         self.shared.is_over.store(true, Ordering::Relaxed);
         self.shared.kill();
         let _ = self.shared.lock().wait();

@@ -14,6 +14,7 @@ use crate::command;
 use crate::error::{Error, Result};
 use crate::flavor::Architecture;
 use crate::packages::{self, Packages};
+use crate::spawn;
 
 /// The first major version that guests may run in.
 const MAJOR_MIN: u32 = 9;
@@ -56,9 +57,7 @@ impl Emulator {
 
     /// A command that runs it, and ends it when the thread that started it ends.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new("setpriv");
-        // QEMU ends with us even where we are killed, so no guest is left behind.
-        command.args(["--pdeathsig", "KILL"]).arg(&self.program);
+        let mut command = spawn::tied(&self.program);
         if let Some(root) = &self.root {
             set_environment(&mut command, root);
             for folder in ["usr/share/qemu", "usr/share/seabios"] {
@@ -78,20 +77,25 @@ impl Emulator {
     /// The one in the cache, which is made at the first call.
     fn unpacked(architecture: Architecture) -> Result<Self> {
         let root = cache::folder("emulators")?.join(architecture.debian());
-        if !root.exists() {
-            unpack(architecture, &root)?;
+        if let Ok(emulator) = Self::in_cache(architecture, &root) {
+            return Ok(emulator);
         }
+        // There is none yet, or one that does not run here any more.
+        unpack(architecture, &root)?;
+        Self::in_cache(architecture, &root)
+    }
+
+    /// The one that lies in this folder, if it runs.
+    fn in_cache(architecture: Architecture, root: &Path) -> Result<Self> {
         let program = root.join("usr/bin").join(architecture.emulator());
         let mut command = Command::new(&program);
-        set_environment(&mut command, &root);
+        set_environment(&mut command, root);
         let version = version(&mut command)?;
         if is_new_enough(&version) {
-            return Ok(Self { program, root: Some(root), version });
+            return Ok(Self { program, root: Some(root.to_owned()), version });
         }
         Err(Error::new(format!(
-            "{} is QEMU {version}, and guests need {MAJOR_MIN} or newer; remove {} to fetch it again",
-            program.display(),
-            root.display()
+            "{SUITE} has QEMU {version}, and guests need {MAJOR_MIN} or newer; install one"
         )))
     }
 }
@@ -110,8 +114,12 @@ fn unpack(architecture: Architecture, root: &Path) -> Result<()> {
     eprintln!("rig: fetching QEMU from {SUITE} (36 MB, kept in the cache, not installed)");
     // Rigs run on x86-64, whatever their guests are.
     let packages = Packages::open(Architecture::Amd64)?;
-    let name = format!("{}-{}", architecture.debian(), std::process::id());
-    let scratch = cache::folder("emulators")?.join(format!(".{name}"));
+    // One at a time: who comes later finds it there, or what a killed run has left.
+    let folder = cache::folder("emulators")?;
+    let scratch = folder.join(format!(".{}", architecture.debian()));
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
+    }
     let unpacked = scratch.join("root");
     for file in packages.closure(SUITE, &[package], &scratch.join("packages"))? {
         let is_left_out = |name: &str| name.starts_with(MACHINES_OWN);
@@ -119,10 +127,10 @@ fn unpack(architecture: Architecture, root: &Path) -> Result<()> {
             packages::unpack(&file, &unpacked)?;
         }
     }
-    // Another run may have made the same one meanwhile: either serves.
-    if !root.exists() {
-        std::fs::rename(&unpacked, root).map_err(|e| Error::io("rename into place", root, &e))?;
+    if root.exists() {
+        std::fs::remove_dir_all(root).map_err(|e| Error::io("remove", root, &e))?;
     }
+    std::fs::rename(&unpacked, root).map_err(|e| Error::io("rename into place", root, &e))?;
     std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
 }
 

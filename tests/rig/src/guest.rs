@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -124,7 +124,7 @@ const ROOT_ON_DISK: [&str; 2] = ["disk", "ext4"];
 /// How long the agent may be silent within one answer.
 const AGENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long QEMU may take to make its sockets.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 const CONSOLE_TAIL_LINES: usize = 25;
 /// The memory file in a guest's folder.
 const RAM: &str = "ram";
@@ -161,9 +161,10 @@ impl Guest {
     pub fn boot(spec: &GuestSpec) -> Result<Self> {
         let turn = if spec.beside_others { None } else { Some(Turn::wait()?) };
         let started = Instant::now();
-        for _ in 0..death::ATTEMPTS {
+        for attempt in 0..death::ATTEMPTS {
             match Self::start(spec) {
                 Ok(mut guest) => {
+                    death::overcome(attempt as usize);
                     (guest.boot_time, guest.turn) = (started.elapsed(), turn);
                     return Ok(guest);
                 }
@@ -207,10 +208,18 @@ impl Guest {
             let spec = GuestSpec { ram_file: None, ..spec.clone() };
             let mut guest = Self::cold(&spec, &place, &folder)?;
             let state = folder.join("state");
-            guest.save(&state)?;
+            guest.or_died(|guest| guest.save(&state))?;
+            // Nobody goes on from a broken kernel.
+            if guest.has_died() {
+                return Err(Failed::Died);
+            }
             snapshot.keep(guest.ram_path(), &state)?;
         }
-        Self::restored(spec, &place, &snapshot)
+        let restored = Self::restored(spec, &place, &snapshot);
+        if matches!(restored, Err(Failed::Died)) {
+            snapshot.forget();
+        }
+        restored
     }
 
     /// Boots a guest.
@@ -230,15 +239,21 @@ impl Guest {
         snapshot.copy_ram(&ram)?;
         let waiting = ["-S", "-incoming", "defer"];
         let mut guest = Self::launch(spec, place, &place.folder, &waiting)?;
-        guest.restore(&snapshot.state())?;
+        guest.or_died(|guest| guest.restore(&snapshot.state()))?;
         guest.wait_for_agent()?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        guest.agent(&format!("run /bin/busybox date -s @{} >/dev/null", now.as_secs()))?;
+        let set_clock = format!("run /bin/busybox date -s @{} >/dev/null", now.as_secs());
+        guest.or_died(|guest| guest.agent(&set_clock))?;
         Ok(guest)
     }
 
     /// Starts QEMU and connects to it.
-    fn launch(spec: &GuestSpec, place: &Place, folder: &Path, more: &[&str]) -> Result<Self> {
+    fn launch(
+        spec: &GuestSpec,
+        place: &Place,
+        folder: &Path,
+        more: &[&str],
+    ) -> std::result::Result<Self, Failed> {
         let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join(RAM));
         let mut command = place.emulator.command();
         command.args(machine::arguments(
@@ -252,17 +267,19 @@ impl Guest {
         let log = folder.join("qemu.log");
         let file = File::create(&log).map_err(|e| Error::io("create", &log, &e))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        let mut process = spawn::spawn(command)?;
-        let (qmp, channel) = match connect(&mut process, folder) {
+        let process = spawn::spawn(command)?;
+        let console = folder.join("console");
+        let mut emulation = Emulation::watch(process, spec.kernel.release(), &console);
+        let (qmp, channel) = match connect(&emulation, folder) {
             Ok(both) => both,
+            Err(_) if emulation.has_died() => return Err(Failed::Died),
             Err(error) => {
-                let _ = process.kill();
-                let _ = process.wait();
+                emulation.end();
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
-                return Err(Error::new(format!("{error}; QEMU printed: {}", said.trim())));
+                let message = format!("{error}; QEMU printed: {}", said.trim());
+                return Err(Error::new(message).into());
             }
         };
-        let emulation = Emulation::watch(process, spec.kernel.release(), &folder.join("console"));
         Ok(Self {
             folder: folder.to_owned(),
             ram,
@@ -274,6 +291,17 @@ impl Guest {
             boot_time: Duration::ZERO,
             turn: None,
         })
+    }
+
+    /// Does something that only a guest that died can spoil.
+    fn or_died<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> std::result::Result<T, Failed> {
+        match work(self) {
+            Err(_) if self.has_died() => Err(Failed::Died),
+            done => Ok(done?),
+        }
     }
 
     /// Saves the state of a guest's devices; its memory stays in its file. The guest stands still
@@ -306,6 +334,11 @@ impl Guest {
     /// Whether its death was met already; asks nobody.
     pub fn is_dead(&self) -> bool {
         self.emulation.is_dead()
+    }
+
+    /// Keeps the guest's death out of the report: the caller makes it die.
+    pub fn is_meant_to_die(&self) {
+        self.emulation.is_meant_to_die();
     }
 
     /// Takes what happens in the guest from now on for the caller's doing, who writes to its
@@ -431,11 +464,11 @@ impl Drop for Guest {
 }
 
 /// Waits for QEMU's sockets and connects to both.
-fn connect(process: &mut Child, folder: &Path) -> Result<(Qmp, Channel)> {
+fn connect(emulation: &Emulation, folder: &Path) -> Result<(Qmp, Channel)> {
     let (monitor, agent) = (folder.join("qmp"), folder.join("agent"));
     let deadline = Instant::now() + START_TIMEOUT;
     while !(monitor.exists() && agent.exists()) {
-        if let Ok(Some(status)) = process.try_wait() {
+        if let Some(status) = emulation.wait(Duration::ZERO) {
             return Err(Error::new(format!("QEMU ended at once ({status})")));
         }
         if Instant::now() > deadline {

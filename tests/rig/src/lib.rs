@@ -48,5 +48,6 @@ pub use error::{Error, Result};
 pub use flavor::{Architecture, Build, Flavor, Series};
 pub use guest::{Guest, GuestSpec};
 pub use kernel::Kernel;
+pub use spawn::tied;
 pub use strangers::build as strangers;
 pub use userland::Userland;

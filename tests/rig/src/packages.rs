@@ -29,7 +29,7 @@ struct Mirror {
 }
 
 /// Suites whose packages are wanted: see `flavor::Series`.
-pub(crate) const SUITES: &[&str] = &["bullseye", "bookworm", "bookworm-backports", "trixie", "sid"];
+pub(crate) const SUITES: &[&str] = &["bullseye", "bookworm", "trixie", "sid"];
 
 const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -84,11 +84,15 @@ impl Packages {
     /// depend on their release, too.
     pub fn closure(&self, suite: &str, packages: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
         let list = self.root.join(format!("{suite}.list"));
+        let mut lists = self.root.join("lists");
         let mut sources = format!("deb {}\n", self.source_of(suite)?);
         if let Some(release) = suite.strip_suffix("-backports") {
             let _ = writeln!(sources, "deb {}", self.source_of(release)?);
+            // Apart from the others: its kernels are not those of a release.
+            lists = self.root.join(format!("{suite}-lists"));
         }
         cache::write(&list, sources.as_bytes())?;
+        cache::create(&lists.join("partial"))?;
         // As if nothing were installed: apt then finds everything.
         let status = self.root.join("empty-status");
         cache::write(&status, b"")?;
@@ -96,19 +100,25 @@ impl Packages {
             std::fs::remove_dir_all(folder).map_err(|e| Error::io("remove", folder, &e))?;
         }
         cache::create(&folder.join("partial"))?;
-        let mut apt = self.apt("apt-get");
-        for setting in [
-            format!("Dir::Etc::sourcelist={}", list.display()),
-            format!("Dir::State::status={}", status.display()),
-            format!("Dir::Cache::archives={}", folder.display()),
-            // Otherwise apt prefers a release to its backports.
-            format!("APT::Default-Release={suite}"),
-            "APT::Install-Recommends=false".to_owned(),
-        ] {
-            apt.arg("-o").arg(setting);
+        let apt = |words: &[&str]| {
+            let mut apt = self.apt("apt-get");
+            for setting in [
+                format!("Dir::Etc::sourcelist={}", list.display()),
+                format!("Dir::State::lists={}", lists.display()),
+                format!("Dir::State::status={}", status.display()),
+                format!("Dir::Cache::archives={}", folder.display()),
+                // Otherwise apt prefers a release to its backports.
+                format!("APT::Default-Release={suite}"),
+                "APT::Install-Recommends=false".to_owned(),
+            ] {
+                apt.arg("-o").arg(setting);
+            }
+            command::output(apt.arg("-q").args(words))
+        };
+        if lists != self.root.join("lists") {
+            apt(&["update"])?;
         }
-        apt.args(["-q", "--yes", "--download-only", "install"]).args(packages);
-        command::output(&mut apt)?;
+        apt(&[&["--yes", "--download-only", "install"][..], packages].concat())?;
         let entries =
             std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
         let mut paths: Vec<PathBuf> = entries
@@ -151,11 +161,13 @@ impl Packages {
 
     /// Where a suite is, as a line of a list says it behind `deb`.
     fn source_of(&self, suite: &str) -> Result<String> {
+        let release = suite.strip_suffix("-backports").unwrap_or(suite);
         let all = cache::read(&self.root.join("sources.list"))?;
         let all = String::from_utf8_lossy(&all).into_owned();
-        let line = all.lines().find(|line| line.contains(&format!(" {suite} ")));
+        let line = all.lines().find(|line| line.contains(&format!(" {release} ")));
         let line = line.and_then(|line| line.strip_prefix("deb "));
-        line.map(str::to_owned).ok_or_else(|| Error::new(format!("the rig has no suite {suite}")))
+        line.map(|line| line.replace(&format!(" {release} "), &format!(" {suite} ")))
+            .ok_or_else(|| Error::new(format!("the rig has no suite {suite}")))
     }
 
     /// apt with every folder of its own replaced by ours.

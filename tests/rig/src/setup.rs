@@ -72,7 +72,7 @@ pub fn ensure_for_fuzzing() -> Result<()> {
 }
 
 /// Installs what makes images of a filesystem.
-pub(crate) fn ensure_for_format(format: Format) -> Result<()> {
+pub fn ensure_for_format(format: Format) -> Result<()> {
     let (program, package) = format.maker();
     install(&[(Need::Program(program), package)])
 }

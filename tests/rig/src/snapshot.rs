@@ -39,6 +39,8 @@ impl Folder {
             }
         }
         let path = all.join(std::process::id().to_string());
+        // One of an earlier process with this number has other guests.
+        let _ = std::fs::remove_dir_all(&path);
         cache::create(&path)?;
         Ok(Self(path))
     }
@@ -101,6 +103,11 @@ impl Snapshot {
         std::fs::rename(state, self.state()).map_err(|e| Error::io("keep", state, &e))
     }
 
+    /// Lets the next guest of this kind boot.
+    pub(crate) fn forget(&self) {
+        let _ = std::fs::remove_file(self.state());
+    }
+
     /// Makes a guest's memory file.
     pub(crate) fn copy_ram(&self, to: &Path) -> Result<()> {
         copy(&self.folder.join("ram"), to)
@@ -124,8 +131,31 @@ fn is_plain(spec: &GuestSpec) -> bool {
 
 /// The same for guests that are the same.
 fn key(spec: &GuestSpec, initramfs: &Path) -> Result<String> {
-    let GuestSpec { memory_mib, cpus, numa_nodes, five_level, page_table_isolation, .. } = spec;
-    let GuestSpec { cpu, machine, userland, kernel_arguments, kernel, .. } = spec;
+    // All fields are named, so that nobody forgets a new one.
+    let GuestSpec {
+        kernel,
+        memory_mib,
+        cpus,
+        numa_nodes,
+        five_level,
+        page_table_isolation,
+        cpu,
+        machine,
+        userland,
+        // These are in the initramfs.
+        files: _,
+        modules: _,
+        kernel_arguments,
+        // A plain guest has none of these.
+        disks: _,
+        private_memory: _,
+        memory_object: _,
+        qemu_arguments: _,
+        // These are other for each guest.
+        ram_file: _,
+        beside_others: _,
+        boot_timeout: _,
+    } = spec;
     let kind = format!(
         "{} {memory_mib} {cpus} {numa_nodes} {five_level} {page_table_isolation} {cpu:?} \
          {machine:?} {userland:?} {kernel_arguments:?}",
@@ -141,7 +171,7 @@ fn key(spec: &GuestSpec, initramfs: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Flavor, Kernel};
+    use crate::{Disk, Flavor, Kernel};
 
     #[test]
     fn guests_that_differ_have_keys_that_differ() {
@@ -172,6 +202,7 @@ mod tests {
             GuestSpec { memory_object: Some("memory-backend-memfd".into()), ..spec() },
             GuestSpec { userland: Userland::Equipped, ..spec() },
             GuestSpec { qemu_arguments: vec!["-S".into()], ..spec() },
+            GuestSpec { disks: vec![Disk { image: "/d".into(), read_only: true }], ..spec() },
         ] {
             assert!(!is_plain(&other));
         }

@@ -3,11 +3,20 @@
 //! The kernel sends the parent-death signal when the *thread* that forked ends. A guest made by one
 //! test's thread and used by another's would die with the first, so this thread forks for all.
 
+use std::ffi::OsStr;
 use std::process::{Child, Command};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock};
 
 use crate::error::{Error, Result};
+
+/// A command that runs a program, and ends it when the thread that started it ends. So nothing is
+/// left behind even where we are killed.
+pub fn tied(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
 
 type Request = (Command, Sender<std::io::Result<Child>>);
 

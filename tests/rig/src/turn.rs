@@ -55,7 +55,7 @@ impl Turn {
 }
 
 /// The right to make what guests need in the cache: one at a time, until it is dropped.
-pub(crate) fn to_prepare() -> Result<File> {
+pub fn to_prepare() -> Result<File> {
     let path = cache::folder("guests")?.join(".preparing");
     let file = open(&path)?;
     file.lock().map_err(|e| Error::io("lock", &path, &e))?;

@@ -111,6 +111,31 @@ fn several_numa_nodes_are_seen_inside() {
     assert!(tables.contains("vmalloc"), "{tables}");
 }
 
+/// Who waits for a guest whose kernel panics learns it at once, not when time is up.
+#[test]
+#[ignore = "boots a guest"]
+fn guest_that_panics_is_dead() {
+    let mut guest = Guest::boot(&spec(Flavor::V6_1)).unwrap();
+    assert!(!guest.is_dead());
+    guest.is_meant_to_die();
+    let started = Instant::now();
+    guest.agent("run echo c >/proc/sysrq-trigger").unwrap_err();
+    assert!(guest.has_died() && guest.is_dead());
+    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
+    assert!(guest.pause().is_err(), "QEMU goes on");
+}
+
+/// The same where somebody else may have broken the kernel: the guest is left as it is.
+#[test]
+#[ignore = "boots a guest"]
+fn guest_whose_memory_is_patched_does_not_die_by_itself() {
+    let mut guest = Guest::boot(&spec(Flavor::V6_1)).unwrap();
+    guest.memory_is_patched();
+    guest.agent("run echo 'Oops: 0000 [#1] SMP' >/dev/kmsg; sleep 1").unwrap();
+    assert!(!guest.has_died());
+    guest.agent("run true").unwrap();
+}
+
 #[test]
 #[ignore = "boots a guest"]
 fn dropped_guest_leaves_nothing_behind() {

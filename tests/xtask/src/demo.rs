@@ -94,7 +94,7 @@ fn new_folder() -> Result<PathBuf, String> {
 /// `panoptes watch`, and a thread that shows what it says.
 struct Watcher {
     child: Child,
-    reader: JoinHandle<BTreeMap<String, u64>>,
+    reader: Option<JoinHandle<BTreeMap<String, u64>>>,
     attached: Arc<Mutex<bool>>,
 }
 
@@ -113,7 +113,7 @@ impl Watcher {
         let attached = Arc::new(Mutex::new(false));
         let seen = Arc::clone(&attached);
         let reader = std::thread::spawn(move || show(BufReader::new(stdout), &seen, all));
-        Ok(Self { child, reader, attached })
+        Ok(Self { child, reader: Some(reader), attached })
     }
 
     fn wait_until_attached(&mut self) -> Result<(), String> {
@@ -140,7 +140,8 @@ impl Watcher {
         let begin = Instant::now();
         while begin.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
-                let counts = self.reader.join().map_err(|_| "the reader failed")?;
+                let reader = self.reader.take().ok_or("there is no reader")?;
+                let counts = reader.join().map_err(|_| "the reader failed")?;
                 return if status.success() {
                     Ok(counts)
                 } else {
@@ -151,6 +152,14 @@ impl Watcher {
         }
         let _ = self.child.kill();
         Err("panoptes did not stop when asked".into())
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // It has ended where all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

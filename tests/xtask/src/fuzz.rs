@@ -179,6 +179,7 @@ fn run_target(fuzz: &Path, made: &Path, target: &str, minutes: u64) -> Result<bo
         // libFuzzer keeps what it finds in the first folder.
         .args([&corpus, &made.join(target)])
         .arg(format!("-max_total_time={}", minutes * 60))
+        .env("PANOPTES_RECORDED", image()?)
         .args(["-max_len=8192", "-print_final_stats=1"])
         .arg(artifact_prefix(fuzz, target)?)
         .status()
@@ -192,6 +193,8 @@ fn execute(fuzz: &Path, wanted: &[String], executions: u64) -> Result<Outcome, S
     if wanted.iter().any(|target| target == "walk") && !image.exists() {
         return Err(format!("{} is not there; `cargo xtask record` makes it", image.display()));
     }
+    // Some seeds are compiled and packed.
+    setup::ensure().map_err(|e| e.to_string())?;
     let programs = build(wanted)?;
     let made = seeds::make(fuzz)?;
     // The slowest happen to be late in the alphabet, and should not begin when all others are done.

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -23,22 +23,22 @@ use crate::stages::Stages;
 const FLAKY_MAX: usize = 2;
 /// A test that takes longer hangs: it waits a minute for each fact.
 const TEST_MAX: Duration = Duration::from_mins(15);
-/// So many guests at once at most: each takes up to a GiB of memory.
+/// The most guests that run at once: each takes up to a GiB of memory.
 const GUESTS_MAX: usize = 4;
-/// How long the machine is looked at before another test joins those that run.
+/// The machine must be idle for so long before another test starts.
 const IDLE_FOR: Duration = Duration::from_secs(1);
-/// So many processors must have nothing to do for that.
+/// The processors that must have had nothing to do in that time.
 const IDLE_MIN: f64 = 0.8;
 /// So many of the last lines of a failed test are shown.
 const LINES_SHOWN: usize = 60;
-/// What a test prints that does nothing here.
+/// How a line begins that a test prints which does nothing here.
 const SKIPPED: &str = "skipped: ";
 
 /// One live test.
 #[derive(Clone, Debug)]
 pub(crate) struct Test {
     executable: PathBuf,
-    /// Where it runs.
+    /// Where it runs: the folder of its package.
     folder: PathBuf,
     /// Its file, and its path there.
     target: String,
@@ -48,7 +48,8 @@ pub(crate) struct Test {
 impl Test {
     /// For people, and for names of files.
     fn title(&self) -> String {
-        format!("{}::{}", self.target, self.name)
+        let package = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        format!("{package}.{}::{}", self.target, self.name)
     }
 }
 
@@ -63,6 +64,13 @@ pub(crate) fn list(executables: &[Executable], names: &[String]) -> Result<Vec<T
             .current_dir(&executable.folder)
             .output()
             .map_err(|e| format!("cannot start {}: {e}", executable.path.display()))?;
+        if !output.status.success() {
+            return Err(format!(
+                "{} lists no tests ({})",
+                executable.path.display(),
+                output.status
+            ));
+        }
         let lines = String::from_utf8_lossy(&output.stdout).into_owned();
         for name in lines.lines().filter_map(|line| line.strip_suffix(": test")) {
             tests.push(Test {
@@ -73,11 +81,12 @@ pub(crate) fn list(executables: &[Executable], names: &[String]) -> Result<Vec<T
             });
         }
     }
-    if !names.is_empty() {
-        tests.retain(|test| names.iter().any(|name| test.title().contains(name.as_str())));
+    let is_called = |test: &Test, name: &String| test.title().contains(name.as_str());
+    if let Some(name) = names.iter().find(|name| !tests.iter().any(|test| is_called(test, name))) {
+        return Err(format!("no live test has {name:?} in its name"));
     }
-    if tests.is_empty() {
-        return Err(format!("no live test is called {}", names.join(" or ")));
+    if !names.is_empty() {
+        tests.retain(|test| names.iter().any(|name| is_called(test, name)));
     }
     Ok(tests)
 }
@@ -107,12 +116,12 @@ fn look(mut run: impl FnMut(bool) -> Once) -> Outcome {
     let (mut deaths, mut has_failed) = (0, false);
     loop {
         match run(deaths > 0 || has_failed) {
-            Once::Skipped => return Outcome::Skipped,
+            Once::Skipped if !has_failed => return Outcome::Skipped,
             Once::Passed if has_failed => return Outcome::Flaky,
             Once::Passed => return Outcome::Passed,
             Once::Died if deaths + 1 < death::ATTEMPTS => deaths += 1,
             Once::Failed if !has_failed => has_failed = true,
-            Once::Died | Once::Failed => return Outcome::Failed,
+            Once::Died | Once::Failed | Once::Skipped => return Outcome::Failed,
         }
     }
 }
@@ -136,15 +145,10 @@ pub(crate) struct Report {
 
 /// Runs live tests, whose guests are `saved` there; their logs go into `folder`, which is emptied
 /// first.
-pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Result<Report, String> {
-    let wrong = |error| format!("cannot empty the folder {}: {error}", folder.display());
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).map_err(wrong)?;
-    }
-    std::fs::create_dir_all(folder).map_err(wrong)?;
+pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Report {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = tests.len();
-    let queue = Queue { waiting: Mutex::new((tests.into(), 0)), door: Mutex::new(()) };
+    let queue = Queue::new(tests);
     let report = Mutex::new(Report::default());
     std::thread::scope(|scope| {
         for _ in 0..processors.min(GUESTS_MAX) {
@@ -159,38 +163,50 @@ pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Result<Repor
             });
         }
     });
-    Ok(report.into_inner().unwrap_or_else(PoisonError::into_inner))
+    report.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tests that wait, and how many run.
 struct Queue {
-    waiting: Mutex<(VecDeque<Test>, usize)>,
-    /// Who looks whether the machine is idle looks alone.
+    state: Mutex<State>,
+    /// Held by the thread that looks whether the machine is idle.
     door: Mutex<()>,
 }
 
+#[derive(Default)]
+struct State {
+    tests: VecDeque<Test>,
+    running: usize,
+}
+
 impl Queue {
+    fn new(tests: Vec<Test>) -> Self {
+        Self { state: Mutex::new(State { tests: tests.into(), running: 0 }), door: Mutex::new(()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until one more test may run: none does, or the machine has nothing to do.
     fn next(&self) -> Option<Test> {
         let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.1 == 0 || waiting.0.is_empty() {
-                let test = waiting.0.pop_front();
-                waiting.1 += usize::from(test.is_some());
+            let state = self.lock();
+            let may_run = state.running == 0 || state.tests.is_empty();
+            drop(state);
+            // Others only leave meanwhile: nobody else enters by the door.
+            if may_run || busy::idle_processors(IDLE_FOR) >= IDLE_MIN {
+                let mut state = self.lock();
+                let test = state.tests.pop_front();
+                state.running += usize::from(test.is_some());
                 return test;
-            }
-            drop(waiting);
-            if busy::idle_processors(IDLE_FOR) >= IDLE_MIN {
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                waiting.1 += 1;
-                return waiting.0.pop_front();
             }
         }
     }
 
     fn leave(&self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).1 -= 1;
+        self.lock().running -= 1;
     }
 }
 
@@ -222,9 +238,7 @@ fn attempt(
     let text = |error: std::io::Error| format!("cannot run it: {error}");
     let file = std::fs::File::create(log).map_err(text)?;
     let dead = log.with_extension("deaths");
-    // Ends with us even where we are killed.
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).arg(&test.executable);
+    let mut command = panoptes_rig::tied(&test.executable);
     command.args(["--exact", &test.name, "--ignored", "--nocapture", "--test-threads=1"]);
     command.current_dir(&test.folder).process_group(0);
     command.stdin(Stdio::null()).stdout(file.try_clone().map_err(text)?).stderr(file);
@@ -250,14 +264,19 @@ fn attempt(
     let _ = child.wait();
     let said = std::fs::read(log).map_err(text)?;
     let said = String::from_utf8_lossy(&said);
-    let died = std::fs::read_to_string(&dead).unwrap_or_default();
-    deaths.extend(died.lines().map(str::to_owned));
+    let (died, open) = death::read(&std::fs::read_to_string(&dead).unwrap_or_default());
+    deaths.extend(died);
     Ok(match status {
-        Some(status) if status.success() && said.contains(SKIPPED) => Once::Skipped,
+        Some(status) if status.success() && is_skipped(&said) => Once::Skipped,
         Some(status) if status.success() => Once::Passed,
-        _ if !died.is_empty() => Once::Died,
+        _ if open > 0 => Once::Died,
         _ => Once::Failed,
     })
+}
+
+/// Whether a test did nothing; its own name stands before the word where it prints to a terminal.
+fn is_skipped(said: &str) -> bool {
+    said.lines().any(|line| line.starts_with(SKIPPED) || line.contains(&format!("... {SKIPPED}")))
 }
 
 impl Done {
@@ -351,6 +370,7 @@ mod tests {
             (&[Skipped], Outcome::Skipped),
             (&[Failed, Passed], Outcome::Flaky),
             (&[Failed, Failed], Outcome::Failed),
+            (&[Failed, Skipped], Outcome::Failed),
             (&[Died, Passed], Outcome::Passed),
             (&[Died, Died, Passed], Outcome::Passed),
             (&[Died, Died, Died], Outcome::Failed),

@@ -37,7 +37,7 @@ mod twins;
 struct Command {
     name: &'static str,
     usage: &'static str,
-    /// An error without words is one that was told already.
+    /// An error without words is one that was printed already.
     run: fn(&[String]) -> Result<(), String>,
 }
 
@@ -72,7 +72,11 @@ fn main() -> ExitCode {
         eprintln!("xtask: no command {name:?}; `cargo xtask help` lists them");
         return ExitCode::from(2);
     };
-    match (command.run)(rest) {
+    let done = (command.run)(rest);
+    for death in panoptes_rig::death::deaths() {
+        eprintln!("died: a guest with {death}");
+    }
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             if !message.is_empty() {

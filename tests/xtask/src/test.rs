@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, death, initramfs, setup, snapshot};
-use panoptes_rig::{strangers, userland};
+use panoptes_rig::disk::Format;
+use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, initramfs, setup, snapshot};
+use panoptes_rig::{strangers, turn, userland};
 
 use crate::busy::Loops;
 use crate::cargo::{self, Executable, WORKSPACE};
@@ -60,7 +61,7 @@ impl Options {
         let mut options = Self { is_live: false, load: 0, repeat: 1, names: Vec::new() };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
-            let mut number = || {
+            let mut number = || -> Result<usize, String> {
                 let value =
                     words.next().ok_or_else(|| format!("{word} needs a number after it"))?;
                 value.parse().map_err(|e| format!("{word} {value}: {e}"))
@@ -76,6 +77,9 @@ impl Options {
             }
             options.is_live = true;
         }
+        if options.repeat == 0 {
+            return Err("--repeat needs at least 1".to_owned());
+        }
         Ok(options)
     }
 }
@@ -84,16 +88,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let options = Options::parse(arguments)?;
     let begin = Instant::now();
     let mut stages = Stages::default();
-    let saved = snapshot::Folder::new().map_err(|e| e.to_string())?;
-    let count = if options.is_live {
-        live_alone(&options, &mut stages)?
-    } else {
-        saved.use_here();
-        everything(&mut stages, saved.path())?
-    };
-    for death in death::deaths() {
-        println!("died: a guest outside of tests, {death}");
-    }
+    let count =
+        if options.is_live { live_alone(&options, &mut stages)? } else { everything(&mut stages)? };
     println!("== stages\n{}", stages.table().trim_end());
     println!("the slowest stages:\n{}", stages.slowest().trim_end());
     println!("{:8.1} s  in all", begin.elapsed().as_secs_f64());
@@ -106,8 +102,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 /// What CI runs.
-fn everything(stages: &mut Stages, saved: &Path) -> Result<Count, String> {
+fn everything(stages: &mut Stages) -> Result<Count, String> {
     let mut count = Count::default();
+    let saved = snapshot::Folder::new().map_err(|e| e.to_string())?;
+    saved.use_here();
     // Fetching waits for the network, building for the processors.
     let (built, prepared, took) = std::thread::scope(|scope| {
         let preparing = scope.spawn(|| {
@@ -123,12 +121,21 @@ fn everything(stages: &mut Stages, saved: &Path) -> Result<Count, String> {
     stages.note("fetching what guests need, beside the stages before", took);
     prepared?;
     let Some(executables) = built? else { return Ok(count) };
-    stages.run("recording", crate::recorded::record_all)?;
-    count.add(stages.run("tests without guests", tests_without_guests)?);
-    count.add(stages.run("fuzz targets", fuzz_targets)?);
-    let report = stages.run("live tests", || live_tests(&executables, &[], saved, "1"))?;
-    count.add(report);
+    let record = || crate::recorded::record_all().map(|()| Count::default());
+    let live = || live_tests(&executables, &[], saved.path());
+    count.add(part(stages, "recording", record));
+    count.add(part(stages, "tests without guests", tests_without_guests));
+    count.add(part(stages, "fuzz targets", fuzz_targets));
+    count.add(part(stages, "live tests", live));
     Ok(count)
+}
+
+/// One stage; where it cannot be done, that is one failure, and the next stages go on.
+fn part(stages: &mut Stages, name: &str, work: impl FnOnce() -> Result<Count, String>) -> Count {
+    stages.run(name, work).unwrap_or_else(|error| {
+        println!("== FAILED: {name}: {error}");
+        Count::of_one(false)
+    })
 }
 
 /// Format and lints, and all programs that tests need; `None` where they do not build.
@@ -171,21 +178,17 @@ fn live_alone(options: &Options, stages: &mut Stages) -> Result<Count, String> {
         let name = format!("live tests, {run} of {}, {} busy loops", options.repeat, options.load);
         let saved = snapshot::Folder::new().map_err(|e| e.to_string())?;
         let names = &options.names;
-        let run = run.to_string();
-        count.add(stages.run(&name, || live_tests(&executables, names, saved.path(), &run))?);
+        count.add(stages.run(&name, || live_tests(&executables, names, saved.path()))?);
     }
     Ok(count)
 }
 
 /// Runs live tests and reports what they came to.
-fn live_tests(
-    executables: &[Executable],
-    names: &[String],
-    saved: &Path,
-    run: &str,
-) -> Result<Count, String> {
+fn live_tests(executables: &[Executable], names: &[String], saved: &Path) -> Result<Count, String> {
     let tests = live::list(executables, names)?;
-    let report = live::run(tests, saved, &log_folder(run))?;
+    let folder = new_log_folder()?;
+    println!("logs: {}", folder.display());
+    let report = live::run(tests, saved, &folder);
     report.print();
     let count = Count { passed: report.passed(), failed: report.failed() };
     println!(
@@ -197,16 +200,26 @@ fn live_tests(
     Ok(count)
 }
 
-/// Where the logs of live tests are kept until the next run.
-fn log_folder(run: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/live").join(run)
+/// A new folder for the logs of one run of the live tests.
+fn new_log_folder() -> Result<PathBuf, String> {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/live");
+    let wrong = |e: std::io::Error| format!("cannot make a folder in {}: {e}", all.display());
+    std::fs::create_dir_all(&all).map_err(wrong)?;
+    let all = all.canonicalize().map_err(wrong)?;
+    let is_made = |folder: &PathBuf| std::fs::create_dir(folder).is_ok();
+    (1..10_000)
+        .map(|number| all.join(format!("{number:04}")))
+        .find(is_made)
+        .ok_or_else(|| format!("{} is full of folders", all.display()))
 }
 
-/// Fetches what the tests of real kernels need. A machine that cannot have it fails before anything
+/// Fetches what the tests of real kernels need. A machine that cannot have it fails before any test
 /// runs.
 fn prepare() -> Result<(), String> {
     let text = |e: panoptes_rig::Error| e.to_string();
+    let _preparing = turn::to_prepare().map_err(text)?;
     setup::ensure().map_err(text)?;
+    setup::ensure_for_format(Format::Ext4).map_err(text)?;
     let emulator = Emulator::obtain(Architecture::Amd64).map_err(text)?;
     println!("guests run in QEMU {}", emulator.version());
     for flavor in Flavor::EVERY_DAY {
@@ -334,7 +347,7 @@ mod tests {
         assert_eq!(parse("--live"), options(true, 0, 1, &[]));
         assert_eq!(parse("--load 4 --repeat 5"), options(true, 4, 5, &[]));
         assert_eq!(parse("acts storm"), options(true, 0, 1, &["acts", "storm"]));
-        for wrong in ["--load", "--load x", "--repeat -1", "--loud 4"] {
+        for wrong in ["--load", "--load x", "--repeat -1", "--repeat 0", "--loud 4"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -105,7 +105,7 @@ impl Watcher {
         log: Option<&Path>,
         keep: Keep,
     ) -> Result<Self> {
-        let mut command = Command::new(program);
+        let mut command = crate::tied(program);
         command
             .arg("watch")
             .arg(format!("file:{}", guest.ram_path().display()))
