@@ -325,7 +325,7 @@ pub(super) fn script_in(
         "run exec timeout -k 1 {SCRIPT_SECONDS} bash -c \"$(printf %b {})\"",
         escaped(&text)
     );
-    let mut words = Vec::new();
+    let (mut words, mut unanswered) = (Vec::new(), Vec::new());
     // Lines are heard while others wait for their answers, so that it is known when they came.
     let done = std::thread::scope(|scope| {
         let (ask, questions) = mpsc::channel();
@@ -347,16 +347,24 @@ pub(super) fn script_in(
             }
         });
         drop(ask);
-        // Why the script went on to fail.
-        words.extend(serving.and_then(|serving| serving.join().ok()).into_iter().flatten());
+        unanswered = serving.map_or_else(Vec::new, |serving| {
+            let gone = |_| vec!["nobody answers the script any more".to_owned()];
+            serving.join().unwrap_or_else(gone)
+        });
         done
     });
     done.map_err(|error| {
         // The command itself, which stands in the middle, says nothing to people.
         let error = error.to_string();
         let end = error.rsplit("`: ").next().unwrap_or(&error);
+        let words: Vec<String> = words.into_iter().chain(unanswered.iter().cloned()).collect();
         Error::new(format!("{end}; the script said: {}", words.join(" / ")))
-    })
+    })?;
+    if unanswered.is_empty() {
+        return Ok(());
+    }
+    // A part of the script that nothing waits for may have asked in vain.
+    Err(Error::new(unanswered.join(" / ")))
 }
 
 pub(super) fn quoted(value: &str) -> String {
