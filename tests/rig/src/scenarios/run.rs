@@ -382,9 +382,22 @@ pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
     pub(super) fn new() -> Result<Self> {
-        let path = cache::folder("scenarios")?.join(std::process::id().to_string());
+        let all = cache::folder("scenarios")?;
+        remove_left_behind(&all);
+        let path = all.join(std::process::id().to_string());
         cache::create(&path)?;
         Ok(Self(path))
+    }
+}
+
+/// Removes the folders of processes that were killed, which could not do so themselves.
+fn remove_left_behind(all: &Path) {
+    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let is_process = name.parse::<u32>().is_ok();
+        if is_process && !Path::new("/proc").join(&name).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
