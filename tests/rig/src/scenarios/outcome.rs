@@ -266,6 +266,17 @@ impl Report {
         self.outcomes.iter().all(Outcome::is_good)
     }
 
+    /// Adds what came before a stage's first scenario: once a stage, however often it is played.
+    pub(super) fn add_rest(&mut self, rest: Outcome) {
+        let known = self.outcomes.iter_mut().find(|o| (o.id, o.name) == (rest.id, rest.name));
+        match known {
+            // What is wrong in one guest is wrong, whatever others showed.
+            Some(known) if known.is_good() => *known = rest,
+            Some(_) => {}
+            None => self.outcomes.push(rest),
+        }
+    }
+
     /// One line a scenario, and under each that is not good what was wrong.
     pub fn table(&self) -> String {
         let mut out = format!("Linux {}\n", self.kernel);
