@@ -81,6 +81,7 @@ def ask(*words):
     assert answer == b"yes\n", "never " + " ".join(words)
 def scanned(): ask("scanned")
 def seen(*words): ask("seen", *words)
+def lacks(*words): ask("lacks", *words)
 "#;
 /// The helper inside; `PORT` is replaced.
 const HELPER: &str = r"
