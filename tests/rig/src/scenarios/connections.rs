@@ -1,6 +1,7 @@
 //! Connections: how they come and go, how long they last, and how much goes through them.
 //!
-//! Both ends of most of them are in the same guest, so that there are two sockets of each, and both are told of.
+//! Both ends of most of them are in the same guest: it has two sockets of each, and records name
+//! both.
 
 use super::{Expected, Scenario, Stage, record};
 
