@@ -1,5 +1,6 @@
 //! What a comparison found, as a table for people and as numbers for tests.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// So many differences are told in words for each kind; the rest are counted.
@@ -29,6 +30,8 @@ pub struct Report {
     pub kinds: Vec<(String, KindReport)>,
     /// The first differences, in words.
     pub differences: Vec<String>,
+    /// All objects that differ, by kind and identity, without what differs.
+    pub(super) differing: BTreeSet<String>,
     /// Kernel workers that were left out on both sides.
     pub kworkers: usize,
 }

@@ -29,6 +29,7 @@ fn what_is_missing_is_named() {
     let report = check(&[BASH], &[]);
     assert_eq!(report.kind("process").missing, 1);
     assert!(report.differences[0].starts_with("missing process 5"), "{report}");
+    assert!(report.differing.contains("process 5"), "{report}");
 }
 
 #[test]

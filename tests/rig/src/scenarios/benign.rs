@@ -7,7 +7,7 @@
 use super::{Expected, Scenario, Stage, record};
 
 /// A script that begins with functions: those of `looks`; `port NUMBER`, which waits for a
-/// listener; and `let_go PID`, which ends what holds once the watcher has scanned it, and waits for
+/// listener; and `finish PID`, which ends what holds once the watcher has scanned it, and waits for
 /// that process's end.
 macro_rules! script {
     ($script:literal) => {
@@ -15,7 +15,7 @@ macro_rules! script {
             looks!(),
             r#"
 port() { await "grep -q ':$(printf %04X $1) 0*:0000 0A' /proc/net/tcp /proc/net/tcp6"; }
-let_go() { scanned; let_all; gone $1; }
+finish() { scanned; let_all; gone $1; }
 gone() { await "! [ -e /proc/$1 ]"; }
 serve() {
   python3 -c '
@@ -83,7 +83,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             (sleep 1; echo 'ls /'; hold; echo exit) | busybox telnet 127.0.0.1 4501 > /dev/null 2>&1 &
             await 'shell=$(pgrep -n -P $server)' && fact shell $shell
             await 'at $shell 0 /dev/pts/* && at $server 4 socket:* && at $server 5 /dev/ptmx'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server"),
     equipped("T01b", "twin: somebody logs in by ssh")
@@ -93,7 +93,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             (hold; echo exit) | TERM=dumb ssh -tt -p 4502 root@127.0.0.1 > /dev/null 2>&1 &
             who shell '-bash'
             await 'at $shell 0 /dev/pts/*'; [ "$(cat /proc/$shell/loginuid)" = 0 ]
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server"),
     equipped("T01c", "twin: commands by ssh without a terminal, and to a shell's input")
@@ -104,7 +104,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             who shell 'bash -c hold=.*; true'
             (hold; echo exit) | ssh -p 4502 root@127.0.0.1 bash -s > /dev/null 2>&1 &
             who second 'bash -s'
-            let_go $second; gone $shell"#
+            finish $second; gone $shell"#
         ))
         .expect(BOTH)
         .clean("kill $server"),
@@ -118,7 +118,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             (hold; echo exit) | TERM=dumb ssh -tt -p 4503 root@127.0.0.1 > /dev/null 2>&1 &
             who shell '-bash'
             await 'at $shell 0 /dev/pts/*'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server"),
     equipped("T01e", "twin: an agent that the user names asks its peer for sessions")
@@ -131,7 +131,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             fact agent $!
             who shell /bin/bash
             await 'at $shell 0 /dev/pts/* && at $agent 6 /dev/ptmx && at $agent 5 socket:*'
-            let_go $shell"#
+            finish $shell"#
         )),
     equipped("T02", "twin: an ssh client in an interactive shell")
         .prepare(script!("ssh_server 4502; fact server $(pgrep -o sshd)"))
@@ -140,7 +140,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             (sleep 0.5; echo 'ssh -p 4502 root@127.0.0.1 sleep 6000'; hold; echo exit) | script -qc 'bash --norc -i' /dev/null > /dev/null 2>&1 &
             who shell 'bash --norc -i'; who client 'ssh -p 4502 root@127.0.0.1 sleep 6000'
             await 'at $client 0 /dev/pts/* && at $shell 0 /dev/pts/*'
-            scanned; kill $client; gone $client; let_go $shell"#
+            scanned; kill $client; gone $client; finish $shell"#
         ))
         .clean("kill $server; pkill -xf 'sleep 6000' || true"),
     twin("T03", "twin: a shell in a container, by its runtime")
@@ -196,7 +196,7 @@ PYTHON
             # It may have been there before anybody connected.
             await 'shell=$(pgrep -nxf -- /bin/sh)'; fact shell $shell
             await 'at $shell 0 "*/[0-9]"'; grep -q docker/$id /proc/$shell/cgroup
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("crun --cgroup-manager=cgroupfs delete --force $id; pkill -f '^python3 /run/t03/server.py' || true; rm -rf /run/t03"),
     equipped("T05", "twin: a service that is started for each connection is no shell")
@@ -206,7 +206,7 @@ PYTHON
             hold | nc.openbsd -N 127.0.0.1 4505 > /dev/null 2>&1 &
             who shell cat
             await 'at $shell 0 socket:* && same $shell 0 $shell 1'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server"),
     equipped("T05b", "twin: a socket service that is a script")
@@ -219,7 +219,7 @@ PYTHON
             (echo hello; hold) | nc.openbsd -N 127.0.0.1 4506 > /dev/null 2>&1 &
             who shell '/bin/sh /tmp/t05.sh'
             await 'at $shell 0 socket:* && same $shell 0 $shell 1'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server; rm /tmp/t05.sh"),
     equipped("T05c", "twin: a command for each connection")
@@ -230,7 +230,7 @@ PYTHON
             r#"act
             (echo hello; hold) | nc.openbsd -N 127.0.0.1 4524 > /dev/null 2>&1 &
             who shell 'sh -c read line; .*'
-            let_go $shell"#
+            finish $shell"#
         )),
     twin("T06", "twin: an agent fetches jobs and runs their scripts")
         .prepare(script!(
@@ -246,7 +246,7 @@ for line in job.stdout: s.sendall(line)
 job.wait()' < /dev/null > /dev/null 2>&1 & fact agent $!
             who shell 'bash -e /tmp/t06.sh'
             await 'at $shell 0 pipe:* && at $shell 1 pipe:* && at $agent 3 socket:*'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("rm /tmp/t06.sh"),
     twin("T06b", "twin: an agent gives a shell its script as input, and closes that")
@@ -262,7 +262,7 @@ for line in job.stdout: s.sendall(line)
 job.wait()' < /dev/null > /dev/null 2>&1 & fact agent $!
             who shell bash
             await 'at $shell 0 pipe:* && at $shell 1 pipe:* && at $agent 3 socket:*'
-            let_go $shell"#
+            finish $shell"#
         )),
     twin("T06c", "twin: an agent runs commands, and nothing comes in")
         .prepare(script!("serve 4509"))
@@ -275,7 +275,7 @@ job = subprocess.Popen("echo one; read -r _ < $hold || true; echo two", shell=Tr
 job.wait()' < /dev/null > /dev/null 2>&1 &
             who shell '/bin/sh -c echo one.*'
             await 'at $shell 0 /dev/null && at $shell 1 socket:*'
-            let_go $shell"#
+            finish $shell"#
         )),
     twin("T07", "twin: a script that is fetched and piped into a shell")
         .prepare(script!(
@@ -287,7 +287,7 @@ job.wait()' < /dev/null > /dev/null 2>&1 &
             (busybox wget -q -O- http://127.0.0.1:4510/x | sh) < /dev/null > /dev/null 2>&1 &
             who shell sh
             await 'at $shell 0 pipe:*'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server; rm -r /tmp/t07"),
     equipped("T07b", "twin: curl into bash, slowly")
@@ -307,7 +307,7 @@ connection.sendall(b"true\n")' > /dev/null 2>&1 &
             (curl -sN http://127.0.0.1:4511/x | bash) < /dev/null > /dev/null 2>&1 &
             who shell bash; who curl 'curl -sN .*'
             await 'at $shell 0 pipe:* && same $shell 0 $curl 1'
-            let_go $shell"#
+            finish $shell"#
         )),
     twin("T08", "twin: a web server runs a script for a request")
         .prepare(script!(
@@ -321,7 +321,7 @@ connection.sendall(b"true\n")' > /dev/null 2>&1 &
             (printf 'POST /cgi-bin/x HTTP/1.0\r\nContent-Length: 50\r\n\r\nhello\n'; hold) | busybox nc 127.0.0.1 4512 > /dev/null 2>&1 &
             await 'shell=$(pgrep -nf "^/bin/sh .*x$")' && fact shell $shell
             await 'at $shell 0 pipe:* && at $shell 1 pipe:*'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server; rm -r /tmp/t08"),
     equipped("T08b", "twin: lighttpd runs a script for a request")
@@ -337,7 +337,7 @@ connection.sendall(b"true\n")' > /dev/null 2>&1 &
             curl -s --data hello http://127.0.0.1:4513/x.sh > /dev/null 2>&1 &
             who shell '/bin/sh /tmp/t08b/x.sh'
             await '[ -e /proc/$shell/fd/0 ]'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server; rm -r /tmp/t08b"),
     equipped("T10", "twin: a shell out of a database client")
@@ -358,7 +358,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
               script -qc 'psql -X -h 127.0.0.1 -p 4514 -U u d' /dev/null > /dev/null 2>&1 &
             who shell '/bin/sh'
             await 'at $shell 0 /dev/pts/*'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("pkill psql || true"),
     equipped("T11", "twin: terminals without a connection")
@@ -369,7 +369,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             expect -c 'spawn bash --norc; while {[file exists $env(hold)]} {sleep 0.1}; send "exit\r"; expect eof' < /dev/null > /dev/null 2>&1 &
             who second 'bash --norc'
             await 'at $shell 0 /dev/pts/* && at $second 0 /dev/pts/*'
-            let_go $shell; gone $second"#
+            finish $shell; gone $second"#
         ))
         .expect(BOTH),
     equipped("T12", "twin: tunnels have no shell")
@@ -385,7 +385,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             hold | nc.openbsd 127.0.0.1 4517 > /dev/null 2>&1 & fact shell $!
             hold | nc.openbsd 127.0.0.1 4518 > /dev/null 2>&1 &
             await 'grep -q ":11A3 01" /proc/net/tcp && grep -q ":11A4 01" /proc/net/tcp'
-            let_go $shell
+            finish $shell
             kill $tunnel"#
         ))
         .clean("kill $server"),
@@ -396,7 +396,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             (hold; echo exit) | TERM=xterm ssh -tt -p 4502 root@127.0.0.1 'tmux -L t13 new-session "bash --norc"' > /dev/null 2>&1 &
             who shell 'bash --norc'
             await 'at $shell 0 /dev/pts/*'; pgrep tmux > /dev/null
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server; tmux -L t13 kill-server 2> /dev/null || true"),
     equipped("T14", "twin: rsync over ssh")
@@ -421,7 +421,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             bash -c 'exec 3<>/dev/tcp/127.0.0.1/4519; printf "GET / HTTP/1.0\r\n\r\n" >&3; cat <&3 | grep -q UP; true' < /dev/null > /dev/null 2>&1 &
             fact shell $!
             await 'at $shell 3 socket:* && at $shell 0 /dev/null'
-            let_go $shell"#
+            finish $shell"#
         )),
     twin("T15b", "twin: a script speaks on a descriptor of its own")
         .prepare(script!(
@@ -432,7 +432,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             r#"act
             bash /tmp/t15.sh < /dev/null > /dev/null 2>&1 & fact shell $!
             await 'at $shell 3 socket:*'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("rm /tmp/t15.sh"),
     equipped("T15c", "twin: a shell on a terminal has a connection at another descriptor")
@@ -442,7 +442,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             (sleep 0.5; echo 'exec 3<>/dev/tcp/127.0.0.1/4521'; hold; echo exit) | script -qc 'bash --norc -i' /dev/null > /dev/null 2>&1 &
             who shell 'bash --norc -i'
             await 'at $shell 0 /dev/pts/* && at $shell 3 socket:*'
-            let_go $shell"#
+            finish $shell"#
         )),
     twin("T15d", "twin: forty health checks, one after the other")
         .prepare(script!("answer 4522 40"))
@@ -474,7 +474,7 @@ while os.path.exists(os.environ["hold"]): time.sleep(0.1)
 os.write(terminal, b"exit\n"); os.waitpid(pid, 0)' < /dev/null > /dev/null 2>&1 & fact server $!
             who shell 'bash --norc -i'
             await 'at $shell 0 /dev/pts/*'
-            let_go $shell"#
+            finish $shell"#
         )),
     equipped("T22", "twin: a terminal of an editor, through a login by ssh")
         .prepare(script!(
@@ -507,7 +507,7 @@ PYTHON
             (hold; echo exit) | nc.openbsd 127.0.0.1 4527 > /dev/null 2>&1 &
             who shell 'bash --norc -i'
             await 'at $shell 0 /dev/pts/*'
-            let_go $shell"#
+            finish $shell"#
         ))
         .clean("kill $server; rm /tmp/t22.py"),
 ];

@@ -140,7 +140,8 @@ time.sleep(600)' &
                 ("elf_file.elf_file_path", "/tmp/f04b"),
                 ("elf_file.elf_file_hash_sha256", "$sha256"),
             ])
-            .at_least(1)])
+            .at_least(1)
+            .distinct("process.process_id")])
         .clean("rm /tmp/f04b"),
     Scenario::new("F04c", "a foreign program, linked dynamically")
         .prepare("cp /opt/stranger-dynamic /tmp/f04c")

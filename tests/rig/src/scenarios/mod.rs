@@ -121,6 +121,8 @@ pub struct Expected {
     pub fields: &'static [(&'static str, &'static str)],
     /// How often.
     pub count: Count,
+    /// A field that no two of them share, if any.
+    pub distinct: Option<&'static str>,
 }
 
 /// How often a record must come.
@@ -193,7 +195,7 @@ impl Scenario {
 
 /// A record that must come once.
 const fn record(activity: &'static str) -> Expected {
-    Expected { activity, fields: &[], count: Count::Exactly(1) }
+    Expected { activity, fields: &[], count: Count::Exactly(1), distinct: None }
 }
 
 impl Expected {
@@ -210,6 +212,11 @@ impl Expected {
 
     const fn at_least(self, count: usize) -> Self {
         Self { count: Count::AtLeast(count), ..self }
+    }
+
+    /// No two of them have the same value there: where nobody knows how many come.
+    const fn distinct(self, field: &'static str) -> Self {
+        Self { distinct: Some(field), ..self }
     }
 }
 

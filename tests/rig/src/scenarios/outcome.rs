@@ -168,6 +168,9 @@ impl Expected {
                 None => _ = write!(line, " {key}={}", filled(pattern, facts)),
             }
         }
+        if let Some(field) = self.distinct {
+            let _ = write!(line, ", no two with the same {field}");
+        }
         line
     }
 }
@@ -201,8 +204,13 @@ pub(super) fn judge(
         .expect
         .iter()
         .map(|expected| {
-            let all = arrivals.iter().filter(|a| expected.matches(&a.record, facts)).count();
-            Seen { what: expected.as_text(facts), count: all, met: expected.is_met(all) }
+            let all = || arrivals.iter().filter(|a| expected.matches(&a.record, facts));
+            let mut values = BTreeSet::new();
+            let is_new = |a: &Arrival| {
+                expected.distinct.is_none_or(|of| values.insert(field(&a.record, of)))
+            };
+            let met = expected.is_met(all().count()) && all().all(is_new);
+            Seen { what: expected.as_text(facts), count: all().count(), met }
         })
         .collect();
     let extra = arrivals
@@ -264,6 +272,17 @@ impl Report {
     /// Whether everything was as it had to be.
     pub fn is_good(&self) -> bool {
         self.outcomes.iter().all(Outcome::is_good)
+    }
+
+    /// Adds what came before a stage's first scenario: once a stage, however often it is played.
+    pub(super) fn add_rest(&mut self, rest: Outcome) {
+        let known = self.outcomes.iter_mut().find(|o| (o.id, o.name) == (rest.id, rest.name));
+        match known {
+            // What is wrong in one guest is wrong, whatever others showed.
+            Some(known) if known.is_good() => *known = rest,
+            Some(_) => {}
+            None => self.outcomes.push(rest),
+        }
     }
 
     /// One line a scenario, and under each that is not good what was wrong.
@@ -408,6 +427,23 @@ mod tests {
         let facts = Facts::from([("pid".to_owned(), "7".to_owned())]);
         let outcome = judge(&SCENARIO, arrivals, None, &facts);
         (outcome.expected[0].count, outcome.extra.len(), outcome.is_good())
+    }
+
+    #[test]
+    fn what_is_distinct_comes_once_for_each_value() {
+        static MANY: Scenario = Scenario::new("T2", "a test").act("act\n/tmp/t").expect(&[record(
+            "foreign_binary_executed",
+        )
+        .at_least(2)
+        .distinct("process.process_id")]);
+        let check = |pids: &[u64]| {
+            let arrival = |pid: &u64| arrival("foreign_binary_executed", "/tmp/t", *pid);
+            let all: Vec<Arrival> = pids.iter().map(arrival).collect();
+            judge(&MANY, &all, None, &Facts::new()).is_good()
+        };
+        assert!(check(&[7, 8, 9]));
+        assert!(!check(&[7]));
+        assert!(!check(&[7, 8, 7]));
     }
 
     #[test]

@@ -81,13 +81,14 @@ def ask(*words):
     assert answer == b"yes\n", "never " + " ".join(words)
 def scanned(): ask("scanned")
 def seen(*words): ask("seen", *words)
+def lacks(*words): ask("lacks", *words)
 "#;
 /// The helper inside; `PORT` is replaced.
 const HELPER: &str = r"
 cd /run/pace; exec 3<> /dev/PORT
 while read -r -u 3 word number answer; do
   case $word in
-    mark) (exec 3>&-; read -r answer <> never) & echo $! >&3;;
+    mark) (exec 3>&-; read -r answer <> never) & echo $number $! >&3;;
     end) kill -KILL $number; wait $number;;
     go) echo $answer 1<> $number;;
   esac
@@ -99,6 +100,8 @@ done
 pub(super) struct Pace {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
+    /// How many markers there were.
+    marks: u64,
 }
 
 impl Pace {
@@ -129,7 +132,7 @@ impl Pace {
             "run cd /run/pace; mkfifo never; \
              setsid bash /run/pace/helper < /dev/null > /dev/null 2>&1 &",
         )?;
-        Ok(Self { reader, writer })
+        Ok(Self { reader, writer, marks: 0 })
     }
 
     fn say(&mut self, line: &str) -> Result<()> {
@@ -142,12 +145,8 @@ impl Pace {
         // The scan that finds the first marker may have begun before.
         for _ in 0..=scans {
             let from = watcher.count();
-            self.say("mark")?;
-            let mut marker = String::new();
-            let failed = |e| Error::new(format!("the helper inside does not answer: {e}"));
-            self.reader.read_line(&mut marker).map_err(failed)?;
-            let marker = marker.trim();
-            let fields = [("process.process_id", marker)];
+            let marker = self.mark()?;
+            let fields = [("process.process_id", marker.as_str())];
             let is_there = watcher.wait_for(from, Instant::now() + PATIENCE, |arrival| {
                 fits(&arrival.record, "process_created", fields, &Facts::new())
             });
@@ -157,6 +156,25 @@ impl Pace {
             }
         }
         Ok(())
+    }
+
+    /// Has the helper start a marker, and gives its process id.
+    fn mark(&mut self) -> Result<String> {
+        self.marks += 1;
+        self.say(&format!("mark {}", self.marks))?;
+        loop {
+            let mut line = String::new();
+            let failed = |e| Error::new(format!("the helper inside does not answer: {e}"));
+            if self.reader.read_line(&mut line).map_err(failed)? == 0 {
+                return Err(Error::new("the helper inside has ended"));
+            }
+            let Some((number, marker)) = line.trim().split_once(' ') else { continue };
+            if number.parse() == Ok(self.marks) {
+                return Ok(marker.to_owned());
+            }
+            // The answer to a question that nobody waits for any more.
+            self.say(&format!("end {marker}"))?;
+        }
     }
 }
 

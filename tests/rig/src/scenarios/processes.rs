@@ -335,7 +335,10 @@ with open('/proc/$pid/mem', 'r+b', buffering=0) as memory:
             ended(&[
                 ("process.process_id", "$login"),
                 ("process.process_executable_path", "/usr/bin/bash"),
-                ("process.process_command_line_arguments", "-bash --norc -c read -r _ <> /run/pace/never"),
+                (
+                    "process.process_command_line_arguments",
+                    "-bash --norc -c read -r _ <> /run/pace/never",
+                ),
             ]),
             ended(&[
                 ("process.process_id", "$server"),

@@ -517,7 +517,9 @@ while True:
             done"#
         ))
         // A slow watcher misses some of such shells: there are more until it has found ten.
-        .expect(&[told(&[("detection.reason", "~outbound")]).at_least(10)]),
+        .expect(&[told(&[("detection.reason", "~outbound")])
+            .at_least(10)
+            .distinct("reverse_shell.process_list.0.process_id")]),
     equipped("R22", "a shell through a proxy that connects when it is asked")
         .prepare(script!(
             "peer 4431

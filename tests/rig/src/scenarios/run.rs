@@ -98,12 +98,14 @@ pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> R
         while !left.is_empty() {
             // One guest at a time.
             drop(machine.take_if(|machine| machine.userland != stage.userland()));
-            let machine_now = match &mut machine {
-                Some(machine) => machine,
-                none => none.insert(Machine::boot(&kernel, stage.userland(), choice, &folder)?),
-            };
+            if machine.is_none() {
+                machine = Machine::boot(&kernel, stage.userland(), choice, &folder)?;
+            }
             let show = Show { choice, program, folder: &folder, stage };
-            let is_whole = show.play(machine_now, &mut left, &mut report, &mut said)?;
+            let is_whole = match &mut machine {
+                Some(machine) => show.play(machine, &mut left, &mut report, &mut said)?,
+                None => false,
+            };
             if !is_whole {
                 machine = None;
                 attempt += 1;
@@ -125,11 +127,21 @@ struct Machine {
 }
 
 impl Machine {
-    fn boot(kernel: &Kernel, userland: Userland, choice: &Choice, folder: &Folder) -> Result<Self> {
+    /// Boots a guest; none where it died by itself before all was ready.
+    fn boot(
+        kernel: &Kernel,
+        userland: Userland,
+        choice: &Choice,
+        folder: &Folder,
+    ) -> Result<Option<Self>> {
         let mut guest = boot(kernel, userland, MEMORY_MIB, &choice.files, &folder.0)?;
-        let clock = Clock::start(&mut guest)?;
-        let pace = Pace::start(&mut guest, &folder.0)?;
-        Ok(Self { userland, guest, clock, pace })
+        let ready = Clock::start(&mut guest)
+            .and_then(|clock| Ok((clock, Pace::start(&mut guest, &folder.0)?)));
+        match ready {
+            Ok((clock, pace)) => Ok(Some(Self { userland, guest, clock, pace })),
+            Err(_) if guest.has_died() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -150,6 +162,20 @@ impl Show<'_> {
         report: &mut Report,
         said: &mut impl FnMut(&Outcome),
     ) -> Result<bool> {
+        match self.play_in(machine, left, report, said) {
+            // Whatever failed then, failed because of that.
+            Err(_) if machine.guest.has_died() => Ok(false),
+            done => done,
+        }
+    }
+
+    fn play_in(
+        &self,
+        machine: &mut Machine,
+        left: &mut VecDeque<&'static Scenario>,
+        report: &mut Report,
+        said: &mut impl FnMut(&Outcome),
+    ) -> Result<bool> {
         let Self { choice, program, folder, stage } = *self;
         let Machine { guest, clock, pace, .. } = machine;
         let log = choice
@@ -159,15 +185,20 @@ impl Show<'_> {
         let configuration = stage::configuration(stage, program, &folder.0)?;
         let mut watcher =
             Watcher::start(program, guest, &configuration, &folder.0, log.as_deref(), Keep::All)?;
-        report.outcomes.push(at_rest(stage, &watcher, pace, choice.quiet)?);
+        let rest = at_rest(stage, &watcher, pace, choice.quiet)?;
+        if !rest.is_good() && guest.has_died() {
+            return Ok(false);
+        }
+        report.add_rest(rest);
         while let Some(&scenario) = left.front() {
             let answers = Answers { pace, watcher: &watcher, scenario, from: watcher.count() };
             let outcome = Play { guest, answers, choice, scenario, clock: *clock }.play();
-            if guest.is_dead() {
+            // A death may show only in what did not come.
+            if guest.is_dead() || (!outcome.is_good() && guest.has_died()) {
                 return Ok(false);
             }
-            left.pop_front();
             watcher.check()?;
+            left.pop_front();
             said(&outcome);
             report.outcomes.push(outcome);
         }
@@ -325,7 +356,7 @@ pub(super) fn script_in(
         "run exec timeout -k 1 {SCRIPT_SECONDS} bash -c \"$(printf %b {})\"",
         escaped(&text)
     );
-    let mut words = Vec::new();
+    let (mut words, mut unanswered) = (Vec::new(), Vec::new());
     // Lines are heard while others wait for their answers, so that it is known when they came.
     let done = std::thread::scope(|scope| {
         let (ask, questions) = mpsc::channel();
@@ -347,16 +378,24 @@ pub(super) fn script_in(
             }
         });
         drop(ask);
-        // Why the script went on to fail.
-        words.extend(serving.and_then(|serving| serving.join().ok()).into_iter().flatten());
+        unanswered = serving.map_or_else(Vec::new, |serving| {
+            let gone = |_| vec!["nobody answers the script any more".to_owned()];
+            serving.join().unwrap_or_else(gone)
+        });
         done
     });
     done.map_err(|error| {
         // The command itself, which stands in the middle, says nothing to people.
         let error = error.to_string();
         let end = error.rsplit("`: ").next().unwrap_or(&error);
+        let words: Vec<String> = words.into_iter().chain(unanswered.iter().cloned()).collect();
         Error::new(format!("{end}; the script said: {}", words.join(" / ")))
-    })
+    })?;
+    if unanswered.is_empty() {
+        return Ok(());
+    }
+    // A part of the script that nothing waits for may have asked in vain.
+    Err(Error::new(unanswered.join(" / ")))
 }
 
 pub(super) fn quoted(value: &str) -> String {
@@ -374,9 +413,22 @@ pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
     pub(super) fn new() -> Result<Self> {
-        let path = cache::folder("scenarios")?.join(std::process::id().to_string());
+        let all = cache::folder("scenarios")?;
+        remove_left_behind(&all);
+        let path = all.join(std::process::id().to_string());
         cache::create(&path)?;
         Ok(Self(path))
+    }
+}
+
+/// Removes the folders of processes that were killed, which could not do so themselves.
+fn remove_left_behind(all: &Path) {
+    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let is_process = name.parse::<u32>().is_ok();
+        if is_process && !Path::new("/proc").join(&name).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
