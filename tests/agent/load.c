@@ -170,7 +170,9 @@ const char *load(const char *arguments)
 
 	workload_end(load_pid);
 	load_pid = workload_start("load", many, &amounts);
-	workload_wait_quiet();
+	/* Beside work in the background no check finds the guest at rest: rest=0 waits for none. */
+	if (workload_number(arguments, "rest", 1))
+		workload_wait_quiet();
 	return load_pid < 0 ? "the load died" : NULL;
 }
 

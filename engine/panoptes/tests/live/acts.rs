@@ -7,7 +7,7 @@ use std::time::Instant;
 use panoptes_rig::{Flavor, Guest};
 use serde_json::Value;
 
-use crate::record::{Life, Record, count, list, only};
+use crate::record::{HASHES_NS, Life, Record, count, list, only};
 use crate::watcher::{PATIENCE, Watch, Watcher};
 use crate::{barrier, inside, laws, measures, reverse_shell};
 
@@ -20,8 +20,6 @@ const IDLE: &str = "/tmp/idle";
 const DESCRIPTOR: u64 = 7;
 const PORT: u64 = 7000;
 const CHANGE: &str = "file_descriptor_file_content_change";
-/// For so long a record of changed content waits for the file's hashes.
-const HASHES_NS: i64 = 2_000_000_000;
 /// So often it is tried to start two processes with one number.
 const TRIES: u32 = 20;
 

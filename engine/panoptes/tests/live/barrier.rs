@@ -1,7 +1,7 @@
 //! Facts that tests wait for, instead of for some time.
 //!
-//! When such a fact is reported, all that came before it is, however slow the watcher and the
-//! guest are.
+//! When such a fact is reported, all earlier facts are reported, too, however slow the watcher and
+//! the guest are.
 
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,12 @@ use serde_json::Value;
 
 use crate::inside;
 use crate::record::{Life, Record};
-use crate::watcher::{All, PATIENCE, Watcher};
+use crate::watcher::{PATIENCE, PATIENCE_TO_FIND, Watcher};
 
-/// How long a kernel may take to be found anew: the watcher rests for up to 10 s between two tries.
-const PATIENCE_TO_FIND: Duration = Duration::from_mins(3);
-/// How often it is asked whether a fact has come.
+/// A test asks so often whether a fact has come.
 const ASK: Duration = Duration::from_millis(100);
-/// So often it is asked whether a process is reported before another one is started.
+/// A test asks so often for the report of a process before it starts another one.
 const ASKED_PER_START: u32 = 10;
-
-/// Something of what was heard until now, without waiting.
-pub(crate) fn now<T>(watcher: &Watcher, take: impl Fn(&All) -> T) -> T {
-    watcher.wait("nothing", |all| Some(take(all)))
-}
 
 /// Starts a command that goes on, and waits until its process is reported.
 #[track_caller]
@@ -96,7 +89,10 @@ pub(crate) fn stood_still(watcher: &Watcher) {
     });
 }
 
-/// Starts processes until one is reported that fits: nobody inside knows when the machine is found.
+/// Starts processes until one of them is reported that fits: nobody inside knows when the watcher
+/// finds the machine.
+///
+/// Their numbers tell them, and not their arguments: a scan may see one before it calls exec.
 #[track_caller]
 pub(crate) fn found_again(
     guest: &mut Guest,
@@ -104,19 +100,21 @@ pub(crate) fn found_again(
     command: &str,
     is_it: impl Fn(&Record) -> bool,
 ) -> Record {
-    let begin = Instant::now();
-    let is_it = |record: &&Record| record.is("process_created") && is_it(record);
+    let (begin, seen) = (Instant::now(), watcher.seen());
+    let mut ids = Vec::new();
     loop {
-        inside::start(guest, command);
+        ids.push(inside::start(guest, command));
+        let is_one = |record: &&Record| {
+            record.is("process_created") && ids.contains(&record.process_id()) && is_it(record)
+        };
         for _ in 0..ASKED_PER_START {
-            let found = now(watcher, |all| all.records.iter().rev().find(is_it).cloned());
+            let found = watcher.look(|all| all.records[seen..].iter().find(is_one).cloned());
             if let Some(record) = found {
                 return record;
             }
             std::thread::sleep(ASK);
         }
-        if begin.elapsed() > PATIENCE_TO_FIND {
-            return watcher.wait_for("it is found again", |record| is_it(&record));
-        }
+        let is_late = begin.elapsed() > PATIENCE_TO_FIND;
+        assert!(!is_late, "it is never found again; {}", watcher.last());
     }
 }

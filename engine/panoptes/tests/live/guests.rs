@@ -6,7 +6,7 @@ use std::io::Write as _;
 use panoptes_rig::{Flavor, Guest};
 use serde_json::{Value, json};
 
-use crate::record::{Life, Record, count, list};
+use crate::record::{Life, Record, assert_no_end, count, list};
 use crate::watcher::{Watch, panoptes};
 use crate::{barrier, inside};
 
@@ -107,7 +107,7 @@ fn guests_are_found_as_they_come_and_go() {
     let system = listed(&guest);
     println!("{system}");
     assert_eq!((&system["name"], &system["memory"]), (&"found".into(), &"shared".into()));
-    watcher.wait("it is found", |all| {
+    watcher.wait_to_find("it is found", |all| {
         all.said
             .iter()
             .any(|line| line.contains("found: Linux 6.12") && line.contains("is being watched"))
@@ -127,7 +127,7 @@ fn guests_are_found_as_they_come_and_go() {
     guest.qmp("object-add", Some(&memory)).unwrap();
     guest.qmp("device_add", Some(&json!({"driver": "pc-dimm", "memdev": "m1"}))).unwrap();
     assert_eq!(listed(&guest)["memory_bytes"], 768_u64 << 20);
-    watcher.wait("it is taken in anew", |all| {
+    watcher.wait_to_find("it is taken in anew", |all| {
         let watched = all
             .said
             .iter()
@@ -168,15 +168,4 @@ fn processes(scanned: &str) -> impl Iterator<Item = Value> {
 fn permanent(scanned: &str) -> BTreeSet<Life> {
     let is_program = |line: &Value| line["process_executable_path"].is_string();
     processes(scanned).filter(is_program).filter_map(|line| Life::of(&line)).collect()
-}
-
-/// A machine that is gone is no machine where everything ends at once: what ran there before did
-/// not end.
-#[track_caller]
-fn assert_no_end(records: &[Record], there: &BTreeSet<Life>) {
-    let is_wrong = |record: &&Record| {
-        record.is("process_terminated") && record.life().is_some_and(|life| there.contains(&life))
-    };
-    let wrong: Vec<&Record> = records.iter().filter(is_wrong).collect();
-    assert!(wrong.is_empty(), "{}", list(wrong));
 }

@@ -1,8 +1,12 @@
 //! One record, as a reader of the log sees it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
+
+/// A record that rests on a file's size, or on its changed content, waits so long for its hashes.
+pub(crate) const HASHES_NS: i64 = 2_000_000_000;
 
 /// One record.
 #[derive(Clone, Debug)]
@@ -127,6 +131,16 @@ pub(crate) fn only<'a>(
     let found: Vec<&Record> = records.iter().filter(|record| matches(record)).collect();
     assert_eq!(found.len(), 1, "{what} is reported once:{}", list(found.iter().copied()));
     found[0]
+}
+
+/// None of these processes is reported to have ended.
+#[track_caller]
+pub(crate) fn assert_no_end(records: &[Record], lives: &BTreeSet<Life>) {
+    let is_wrong = |record: &&Record| {
+        record.is("process_terminated") && record.life().is_some_and(|life| lives.contains(&life))
+    };
+    let wrong: Vec<&Record> = records.iter().filter(is_wrong).collect();
+    assert!(wrong.is_empty(), "{}", list(wrong));
 }
 
 /// How many records there are of an activity.

@@ -1,12 +1,13 @@
 //! Machines that are saved and restored: the boot goes on, at the time at which it was saved.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use panoptes_rig::{Flavor, Guest};
 use serde_json::json;
 
-use crate::record::{Record, count, list};
+use crate::record::{Record, assert_no_end, count};
 use crate::watcher::Watch;
 use crate::{barrier, inside, laws};
 
@@ -49,40 +50,31 @@ fn watch_a_restored_machine(goes_on: bool) {
     let saved = folder.path().join("saved");
     let mut before = guest(folder.path(), None);
     let watcher = Watch::of(&before).attached();
-    let kept = barrier::started(&mut before, &watcher, "sleep 7000").process_id;
-    let boot = watcher.wait_for("a process", |record| record.process_id() == kept).boot();
+    let kept = barrier::started(&mut before, &watcher, "sleep 7000");
+    let is_kept = |record: &Record| record.life().as_ref() == Some(&kept);
+    let boot = watcher.wait_for("a process", is_kept).boot();
+    // Those that will never have been.
+    let mut undone = BTreeSet::new();
     save(&mut before, &saved);
     if goes_on {
         before.resume().unwrap();
         for _ in 0..10 {
-            // One that will never have been.
-            barrier::started(&mut before, &watcher, "sleep 7001");
+            undone.insert(barrier::started(&mut before, &watcher, "sleep 7001"));
         }
     }
     before.quit().unwrap();
 
     let mut after = guest(folder.path(), Some(&saved));
-    let found = barrier::found_again(&mut after, &watcher, "sleep 7002", |record| {
-        record.process()["process_command_line_argument_list"][1] == "7002"
-    });
+    let found = barrier::found_again(&mut after, &watcher, "sleep 7002", |_| true);
     assert_eq!(found.boot(), boot, "it is the same boot");
-    // What it had when it was saved has only ended now.
-    inside::run(&mut after, &format!("kill {kept}"));
-    watcher.wait_for("its end", |record| {
-        record.is("process_terminated") && record.process_id() == kept
-    });
+    // What it had when it was saved ends only now.
+    barrier::end(&mut after, &watcher, &kept);
     let ended = watcher.stop();
     for line in &ended.said {
         println!("{line}");
     }
     assert_eq!(ended.code, Some(0));
-    let ends: Vec<&Record> = ended
-        .records
-        .iter()
-        .filter(|record| record.is("process_terminated"))
-        .filter(|record| record.process()["process_command_line_argument_list"][1] == "7001")
-        .collect();
-    assert!(ends.is_empty(), "{}", list(ends));
+    assert_no_end(&ended.records, &undone);
     assert_eq!(count(&ended.records, "process_hidden"), 0);
     let told = count(&ended.records, "details_gathering_failed");
     assert_eq!(told, usize::from(goes_on), "{:?}", ended.said);

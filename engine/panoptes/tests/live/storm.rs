@@ -18,7 +18,7 @@ const ASK: Duration = Duration::from_secs(1);
 /// What the shell and the program of a marker are for the kernel's count.
 const FORKS_OF_MARKER: u64 = 2;
 
-/// What the kernel's own count of forks was, read from memory, so that asking for it forks nothing.
+/// The kernel's own count of forks. The test reads it from memory, which forks nothing.
 struct Forks {
     before: u64,
     /// Of those until then the watcher must know.
@@ -84,6 +84,8 @@ fn check(ended: &Ended, first: &BTreeSet<Life>, forks: &Forks, asked: u64) {
     let lives = |name: &str| -> BTreeSet<Life> {
         records.iter().filter(|record| record.is(name)).filter_map(Record::life).collect()
     };
+    let is_drop = |r: &Record| r.is("process_created") && r.process_name() == "drop";
+    assert!(records.iter().any(is_drop), "no process of the storm was reported");
     let (created, terminated) = (lives("process_created"), lives("process_terminated"));
     let born: BTreeSet<Life> = first.union(&created).cloned().collect();
     assert!(terminated.is_subset(&born), "{:?}", terminated.difference(&born).collect::<Vec<_>>());
@@ -106,7 +108,7 @@ fn check(ended: &Ended, first: &BTreeSet<Life>, forks: &Forks, asked: u64) {
     assert_eq!(reported("processes_born"), reported("processes_seen") + unseen);
 }
 
-/// Waits until the storm is over; it has to get on all the time.
+/// Waits until the storm is over. It has to make progress all the time.
 fn wait_for_storm(guest: &mut Guest, forks: u64) {
     let (mut last, mut since) = (0, Instant::now());
     loop {
@@ -141,7 +143,7 @@ fn wait_until_same(guest: &Guest, watcher: &Watcher, first: &BTreeSet<Life>) {
 
 /// Those who were there or came, and have not gone, by the records.
 fn left(watcher: &Watcher, first: &BTreeSet<Life>) -> BTreeSet<Life> {
-    barrier::now(watcher, |all| {
+    watcher.look(|all| {
         let lives = |name: &'static str| {
             all.records.iter().filter(move |record| record.is(name)).filter_map(Record::life)
         };

@@ -10,6 +10,8 @@ use crate::watcher::{Watch, Watcher};
 use crate::{barrier, inside, laws, shells};
 
 const FILE: &str = "/tmp/tour-file";
+/// The process that the tour is about. Its thread has another name, which no record holds.
+const VISITOR: &str = "tour";
 /// Where the reverse shell's attacker listens.
 const PORT: u64 = 4444;
 
@@ -42,7 +44,8 @@ impl Tour<'_> {
     fn thread_and_file(&mut self) -> Life {
         self.goes_on("begin");
         self.goes_on("thread");
-        let life = self.sees("thread_created", |_| true).life().unwrap();
+        let is_visitor = |record: &Record| record.process_name() == VISITOR;
+        let life = self.sees("thread_created", is_visitor).life().unwrap();
         self.goes_on("thread-ends");
         self.sees_of("thread_terminated", &life);
 
@@ -95,7 +98,10 @@ impl Tour<'_> {
 
     fn children(&mut self, life: &Life) {
         self.goes_on("zombie");
-        let zombie = self.sees("process_zombie", |_| true).life().unwrap();
+        let zombie = self.sees("process_zombie", |record| {
+            record.process()["process_parent_process_id"] == life.process_id
+        });
+        let zombie = zombie.life().unwrap();
         self.goes_on("reap");
         self.sees_of("process_terminated", &zombie);
 

@@ -16,6 +16,9 @@ use crate::record::{Record, list};
 
 /// How long anything may take on a machine that is busy with other things.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// How long the watcher may take to find a kernel, first or anew. After a try it rests for up to
+/// 10 s.
+pub(crate) const PATIENCE_TO_FIND: Duration = Duration::from_mins(3);
 /// So many of the last records are shown when something that was waited for did not come.
 const SHOWN: usize = 12;
 
@@ -129,7 +132,7 @@ impl Watch {
     pub(crate) fn attached(self) -> Watcher {
         let watcher = self.start();
         let systems = watcher.systems;
-        watcher.wait("every system is watched", |all| {
+        watcher.wait_to_find("every system is watched", |all| {
             let attached = all.said.iter().filter(|line| line.contains(" is being watched, found"));
             (attached.count() == systems).then_some(())
         });
@@ -184,14 +187,30 @@ pub(crate) struct Ended {
 impl Watcher {
     /// Waits until `found` finds what it looks for.
     #[track_caller]
-    pub(crate) fn wait<T>(&self, what: &str, mut found: impl FnMut(&All) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, what: &str, found: impl FnMut(&All) -> Option<T>) -> T {
+        self.wait_within(PATIENCE, what, found)
+    }
+
+    /// Waits for something that takes the watcher to find a kernel.
+    #[track_caller]
+    pub(crate) fn wait_to_find<T>(&self, what: &str, found: impl FnMut(&All) -> Option<T>) -> T {
+        self.wait_within(PATIENCE_TO_FIND, what, found)
+    }
+
+    #[track_caller]
+    fn wait_within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut found: impl FnMut(&All) -> Option<T>,
+    ) -> T {
         let begin = Instant::now();
         let mut all = self.heard.all.lock().unwrap();
         loop {
             if let Some(found) = found(&all) {
                 return found;
             }
-            let left = PATIENCE.saturating_sub(begin.elapsed());
+            let left = patience.saturating_sub(begin.elapsed());
             assert!(!left.is_zero(), "never came: {what}; {}", last(&all));
             all = self.heard.more.wait_timeout(all, left).unwrap().0;
         }
@@ -219,14 +238,19 @@ impl Watcher {
         })
     }
 
+    /// Takes something out of what was heard until now, without waiting.
+    pub(crate) fn look<T>(&self, take: impl FnOnce(&All) -> T) -> T {
+        take(&self.heard.all.lock().unwrap())
+    }
+
     /// How many records there are until now.
     pub(crate) fn seen(&self) -> usize {
-        self.heard.all.lock().unwrap().records.len()
+        self.look(|all| all.records.len())
     }
 
     /// The records until now.
     pub(crate) fn records(&self) -> Vec<Record> {
-        self.heard.all.lock().unwrap().records.clone()
+        self.look(|all| all.records.clone())
     }
 
     /// Has the configuration read again, and waits until that was done.
@@ -234,7 +258,7 @@ impl Watcher {
     pub(crate) fn reload(&self) {
         const DONE: &str = "the configuration was read again";
         let count = |all: &All| all.said.iter().filter(|line| line.contains(DONE)).count();
-        let before = count(&self.heard.all.lock().unwrap());
+        let before = self.look(count);
         kill(self.pid(), Signal::SIGHUP).unwrap();
         self.wait(DONE, |all| (count(all) > before).then_some(()));
     }
@@ -271,8 +295,9 @@ impl Watcher {
         Ended { code: status.code(), records, said: all.said, log }
     }
 
-    fn last(&self) -> String {
-        last(&self.heard.all.lock().unwrap())
+    /// What it said and reported last, for the message of an assertion.
+    pub(crate) fn last(&self) -> String {
+        self.look(last)
     }
 }
 
