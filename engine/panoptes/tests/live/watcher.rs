@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use panoptes_rig::Guest;
+use panoptes_rig::{Guest, tied};
 use tempfile::TempDir;
 
 use crate::record::{Record, list};
@@ -98,7 +98,7 @@ impl Watch {
 
     pub(crate) fn start(self) -> Watcher {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_panoptes"));
+        let mut command = tied(env!("CARGO_BIN_EXE_panoptes"));
         command.arg("watch").args(&self.systems).args(&self.options);
         command.arg(format!("--set=service.state_dir={}", folder.path().join("state").display()));
         command.arg(format!("--set=output.stdout={}", self.to_stdout));

@@ -31,7 +31,7 @@ pub struct Report {
     /// The first differences, in words.
     pub differences: Vec<String>,
     /// All objects that differ, by kind and identity, without what differs.
-    pub(super) differing: BTreeSet<String>,
+    pub differing: BTreeSet<String>,
     /// Kernel workers that were left out on both sides.
     pub kworkers: usize,
 }
