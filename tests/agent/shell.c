@@ -50,7 +50,7 @@ static bool has_ended(void)
 {
 	siginfo_t info = { 0 };
 
-	/* Who asks again is answered again. */
+	/* WNOWAIT keeps the status for the next call. */
 	return waitid(P_PID, (id_t)shell_pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
 	       info.si_pid == shell_pid;
 }

@@ -228,7 +228,7 @@ static const struct act {
 	/* `tour WORD` is this one alone. */
 	const char *word;
 	const char *what;
-	/* Either of both. */
+	/* An act is a function, or else a signal to the visitor. */
 	const char *(*run)(void);
 	enum visit visit;
 	/* How long somebody who watches may look at it, in milliseconds. */

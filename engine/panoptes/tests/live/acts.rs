@@ -20,6 +20,12 @@ const IDLE: &str = "/tmp/idle";
 const DESCRIPTOR: u64 = 7;
 const PORT: u64 = 7000;
 const CHANGE: &str = "file_descriptor_file_content_change";
+/// What counts each hash inside, and what records call it.
+const HASHES: [(&str, &str); 3] = [
+    ("sha256sum", "file_descriptor_inode_hash_sha256"),
+    ("sha1sum", "file_descriptor_inode_hash_sha1"),
+    ("md5sum", "file_descriptor_inode_hash_md5"),
+];
 /// So often it is tried to start two processes with one number.
 const TRIES: u32 = 20;
 
@@ -44,7 +50,7 @@ impl<'a> Actor<'a> {
         Self { guest, watcher, life, seen: 0 }
     }
 
-    /// Has it begin a line; it goes on with the next one when it has done that.
+    /// Makes it begin a line. It begins the next one when it has done this one.
     fn does(&mut self, line: &str) {
         self.seen = self.watcher.seen();
         inside::run(self.guest, &format!("echo '{line}' >{PIPE}"));
@@ -52,7 +58,11 @@ impl<'a> Actor<'a> {
 
     /// Waits until it has done its last line, and the watcher has looked at it since.
     fn has_done(&mut self) {
-        inside::run(self.guest, &format!("echo 'echo >{DONE}' >{PIPE}; read line <{DONE}"));
+        // Opened for both, the pipe keeps nobody waiting for longer than `read` does.
+        let seconds = PATIENCE.as_secs();
+        let read = format!("read -t {seconds} line <>{DONE} || echo late");
+        let late = inside::run(self.guest, &format!("echo 'echo >{DONE}' >{PIPE}; {read}"));
+        assert!(late.is_empty(), "the actor never comes to the end of its line: {late:?}");
         barrier::passed(self.guest, self.watcher);
     }
 
@@ -80,8 +90,7 @@ impl<'a> Actor<'a> {
             (children.len() == count).then_some(children)
         });
         for Life { process_id, .. } in &children {
-            let runs = format!("grep -q ^busybox /proc/{process_id}/cmdline");
-            inside::run(self.guest, &format!("until {runs}; do :; done"));
+            inside::until(self.guest, &format!("grep -q ^busybox /proc/{process_id}/cmdline"));
         }
         children
     }
@@ -173,9 +182,7 @@ fn written_files(actor: &mut Actor<'_>) {
     for child in &children {
         // The second may end by itself when the first does.
         inside::run(actor.guest, &format!("kill {} || true", child.process_id));
-        watcher.wait_for("the end of a pipe", |record| {
-            record.is("process_terminated") && record.life().as_ref() == Some(child)
-        });
+        barrier::wait_for_end(watcher, child);
     }
     actor.has_done();
 
@@ -184,33 +191,54 @@ fn written_files(actor: &mut Actor<'_>) {
     assert_eq!(changes.len(), 3, "{}", list(changes.iter().copied()));
     for file in ["/tmp/written", "/tmp/at-once", "/tmp/log"] {
         let change = only(&records, file, |record| of(file, record));
-        assert_eq!(change.life().as_ref(), Some(&actor.life), "{change}");
-        let closed = records.iter().rev().find(|record| {
-            let is_its = actor.is(record, close) && is_of(record, file);
-            is_its && record.time() <= change.time()
-        });
-        content_is_true(actor.guest, change, closed.expect("its closing"));
+        content_is_true(actor, change);
     }
 }
 
-/// Holds what a record says of a file's content against what the guest says of it.
-fn content_is_true(guest: &mut Guest, change: &Record, closed: &Record) {
+/// Changed content is reported with its hashes, as soon as the watcher is fast enough for once.
+fn changes_have_hashes(actor: &mut Actor<'_>) {
+    let begin = Instant::now();
+    let mut tries = 0;
+    loop {
+        let file = format!("/tmp/hashed-{tries}");
+        actor.does(&format!("exec 7>>{file}"));
+        actor.wait_for_descriptor("file_descriptor_open", &file);
+        actor.does("echo one >&7");
+        actor.has_done();
+        actor.does("exec 7<&-");
+        actor.wait_for_descriptor("file_descriptor_close", &file);
+        let is_its = |record: &Record| record.is(CHANGE) && is_in(record, &file);
+        let change = actor.watcher.wait_for(&format!("{CHANGE} of {file}"), is_its);
+        if content_is_true(actor, &change) {
+            return;
+        }
+        tries += 1;
+        assert!(begin.elapsed() < PATIENCE, "no record has hashes, of {tries}: {change}");
+    }
+}
+
+/// Holds what a record says of a file's content against what the guest says of it; gives whether
+/// it says the hashes.
+fn content_is_true(actor: &mut Actor<'_>, change: &Record) -> bool {
+    assert_eq!(change.life().as_ref(), Some(&actor.life), "{change}");
     let details = change.details("file_descriptor");
     let file = details["file_descriptor_name"].as_str().unwrap();
+    let records = actor.watcher.records();
+    let closed = records.iter().rev().find(|record| {
+        let is_its = actor.is(record, "file_descriptor_close") && is_of(record, file);
+        is_its && record.time() <= change.time()
+    });
     // A slow watcher may not know the hashes when it has to report the change.
-    let waited = change.nanoseconds_after(&closed.time().into());
-    for (program, key) in [
-        ("sha256sum", "file_descriptor_inode_hash_sha256"),
-        ("sha1sum", "file_descriptor_inode_hash_sha1"),
-        ("md5sum", "file_descriptor_inode_hash_md5"),
-    ] {
-        let said = inside::run(guest, &format!("{program} {file}")).concat();
+    let waited = change.nanoseconds_after(&closed.expect("its closing").time().into());
+    let is_late = waited >= HASHES_NS && HASHES.iter().all(|(_, key)| details[*key].is_null());
+    for (program, key) in HASHES {
+        let said = inside::run(actor.guest, &format!("{program} {file}")).concat();
         let hash = said.split_whitespace().next().unwrap();
-        let is_late = details[key].is_null() && waited >= HASHES_NS;
         assert!(is_late || details[key] == hash, "{key} is {hash}: {change}");
     }
-    let size = inside::run(guest, &format!("wc -c <{file}")).concat();
+    let size = inside::run(actor.guest, &format!("wc -c <{file}")).concat();
     assert_eq!(details["file_descriptor_inode_size_bytes"].to_string(), size.trim(), "{change}");
+    !is_late
 }
 
 /// What a process executes is known by its hashes: in records, and in the lines of a scan.
@@ -344,12 +372,17 @@ fn one_number_twice(guest: &mut Guest, watcher: &Watcher) {
         let first = barrier::started(guest, watcher, "sleep 1000");
         let process_id = first.process_id;
         // Nothing that the script calls makes a process.
+        let uptime = "read uptime rest </proc/uptime; uptime=${uptime%.*}";
+        let patience = PATIENCE.as_secs();
         let script = format!(
-            "kill {process_id}; while [ -e /proc/{process_id} ]; do :; done; \
+            "kill {process_id}; {uptime}; end=$((uptime + {patience})); \
+             while [ -e /proc/{process_id} ]; do \
+             {uptime}; [ $uptime -lt $end ] || {{ echo late; exit; }}; done; \
              echo $(({process_id} - 1)) >/proc/sys/kernel/ns_last_pid; \
              sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"
         );
         let said = inside::run(guest, &script).concat();
+        assert_ne!(said, "late", "process {process_id} does not end");
         if said == process_id.to_string() {
             return one_number_was_had_twice(guest, watcher, &first);
         }
@@ -385,6 +418,7 @@ fn acts_are_taken_for_what_they_are(flavor: Flavor) {
     let mut actor = Actor::start(&mut guest, &watcher);
     files_under_one_number(&mut actor);
     written_files(&mut actor);
+    changes_have_hashes(&mut actor);
     an_executable_is_known_by_its_hashes(&mut actor);
     a_connection_of_two(&mut actor, &configuration);
     reverse_shell::is_told_by_value(actor.guest, &watcher);

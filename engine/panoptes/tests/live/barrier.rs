@@ -3,17 +3,15 @@
 //! When such a fact is reported, all earlier facts are reported, too, however slow the watcher and
 //! the guest are.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use panoptes_rig::Guest;
 use serde_json::Value;
 
 use crate::inside;
 use crate::record::{Life, Record};
-use crate::watcher::{PATIENCE, PATIENCE_TO_FIND, Watcher};
+use crate::watcher::{ASK, PATIENCE, PATIENCE_TO_FIND, Watcher};
 
-/// A test asks so often whether a fact has come.
-const ASK: Duration = Duration::from_millis(100);
 /// A test asks so often for the report of a process before it starts another one.
 const ASKED_PER_START: u32 = 10;
 
@@ -57,7 +55,7 @@ pub(crate) fn passed(guest: &mut Guest, watcher: &Watcher) {
 /// connection follows from it.
 #[track_caller]
 pub(crate) fn wait_for_listener(guest: &mut Guest, watcher: &Watcher, port: u64) {
-    inside::run(guest, &format!("until netstat -ltn | grep -q :{port}; do sleep 0.1; done"));
+    inside::until(guest, &format!("netstat -ltn | grep -q :{port}"));
     passed(guest, watcher);
 }
 

@@ -37,7 +37,8 @@ struct Both {
 }
 
 impl Both {
-    /// Waits until both have reported that of a container. What one reports is what is asked for.
+    /// Waits until both have reported it of a container, and gives what the watcher of everything
+    /// reports.
     fn wait_for(&self, name: &str, id: &str) -> Record {
         wait_for(&self.without, name, id);
         wait_for(&self.all, name, id)
@@ -223,11 +224,14 @@ fn storm(guest: &mut Guest, both: &Both, containers: u32) {
 }
 
 fn end_wave(guest: &mut Guest, group: &str, wave: &RangeInclusive<u32>) {
-    let end = "echo 1 >$d/cgroup.kill; until rmdir $d 2>/dev/null; do sleep 0.1; done";
+    let (first, last) = (wave.start(), wave.end());
     run(
         guest,
-        &format!("for i in $(seq {} {}); do {group}; {end}; done", wave.start(), wave.end()),
+        &format!("for i in $(seq {first} {last}); do {group}; echo 1 >$d/cgroup.kill; done"),
     );
+    for number in wave.clone() {
+        inside::until(guest, &format!("i={number}; {group}; rmdir $d 2>/dev/null"));
+    }
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::{barrier, inside, laws};
 /// Makes some hundreds of records: what it starts stays until the watcher has reported all of it.
 /// Beside the churn the guest is never at rest, so the agent does not wait for that.
 const LOAD: &str = "load processes=20 threads=2 fds=20 areas=5 connections=1 rest=0";
-/// So long a machine that is gone is looked for again, some times. No record is expected meanwhile.
+/// The watcher looks so long for a machine that is gone, a few times unless it is slow. No log or
+/// record shows a try, so this waits for none. What the test asserts after it holds at any pace.
 const RETRIES: Duration = Duration::from_secs(1);
 
 /// The records of one system with their lines, in order: what two outputs agree on.
@@ -98,7 +99,7 @@ fn logs_rotate(guest: &mut Guest) {
     let logged: Vec<Record> = ended.log.concat().lines().map(Record::parse).collect();
     let (logged, all) = (of_system(&logged, "ram"), of_system(&ended.records, "ram"));
     assert!(all.ends_with(&logged), "what is kept is the end of what was said");
-    assert!(logged.len() < all.len(), "the oldest were let go");
+    assert!(logged.len() < all.len(), "the oldest are gone");
 }
 
 /// A reader that goes away is no error.
@@ -165,7 +166,7 @@ fn a_machine_that_goes_away_is_told_of_and_nothing_else() {
     let memory = File::open(guest.ram_path()).unwrap();
     guest.quit().unwrap();
     let there = processes_of(&memory);
-    let lost = watcher.wait_for("it is told of", |record| record.is("details_gathering_failed"));
+    let lost = watcher.wait_for("its loss", |record| record.is("details_gathering_failed"));
     println!("{lost}");
     watcher.wait_for("it is looked for", |record| record.is("host_initialization_failed"));
     std::thread::sleep(RETRIES);

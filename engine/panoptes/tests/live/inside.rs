@@ -1,10 +1,12 @@
 //! What tests do inside a guest.
 
+use std::time::Instant;
+
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 use serde_json::Value;
 
 use crate::record::Life;
-use crate::watcher::panoptes;
+use crate::watcher::{ASK, PATIENCE, panoptes};
 
 /// Boots a guest as the rig has them.
 pub(crate) fn boot(flavor: Flavor) -> Guest {
@@ -22,6 +24,18 @@ pub(crate) fn boot_with(flavor: Flavor, change: impl FnOnce(&mut GuestSpec)) -> 
 /// Runs a shell command inside and gives what it printed.
 pub(crate) fn run(guest: &mut Guest, command: &str) -> Vec<String> {
     guest.agent(&format!("run {command}")).unwrap()
+}
+
+/// Waits until a shell condition holds inside.
+#[track_caller]
+pub(crate) fn until(guest: &mut Guest, condition: &str) {
+    let begin = Instant::now();
+    let command = format!("if {condition}; then echo yes; fi");
+    // What the condition prints comes before the answer.
+    while run(guest, &command).last().is_none_or(|answer| answer != "yes") {
+        assert!(begin.elapsed() < PATIENCE, "it never holds inside: {condition}");
+        std::thread::sleep(ASK);
+    }
 }
 
 /// Lets a simple shell command go on inside and gives its pid; it must not want any input.

@@ -79,7 +79,7 @@ fn settled(guest: &mut Guest, watcher: &Watcher, ends: &[End<'_>], port: u64) ->
     loop {
         // After the protocol: Recv-Q and Send-Q.
         let queues = format!("netstat -tn | grep :{port} | grep -qv \"^tcp  *0  *0 \"");
-        inside::run(guest, &format!("while {queues}; do sleep 0.1; done"));
+        inside::until(guest, &format!("! {queues}"));
         let before = of(&inside::scan(guest, "connections,files"));
         barrier::passed(guest, watcher);
         let lines = inside::scan(guest, "connections,files");

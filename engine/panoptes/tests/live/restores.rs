@@ -53,7 +53,7 @@ fn watch_a_restored_machine(goes_on: bool) {
     let kept = barrier::started(&mut before, &watcher, "sleep 7000");
     let is_kept = |record: &Record| record.life().as_ref() == Some(&kept);
     let boot = watcher.wait_for("a process", is_kept).boot();
-    // Those that will never have been.
+    // The restored machine knows nothing of these.
     let mut undone = BTreeSet::new();
     save(&mut before, &saved);
     if goes_on {

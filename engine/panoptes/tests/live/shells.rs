@@ -140,9 +140,7 @@ fn scripts_and_subshells_have_none(guest: &mut Guest, watcher: &Watcher, shell: 
         barrier::end(guest, watcher, &child);
     }
     for life in both {
-        watcher.wait_for("its end", |record| {
-            record.is("process_terminated") && record.life().as_ref() == Some(&life)
-        });
+        barrier::wait_for_end(watcher, &life);
     }
 }
 

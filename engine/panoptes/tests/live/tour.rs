@@ -15,7 +15,7 @@ const VISITOR: &str = "tour";
 /// Where the reverse shell's attacker listens.
 const PORT: u64 = 4444;
 
-/// Who goes on the tour, one act at a time: each goes on until the watcher has reported it.
+/// Takes the tour act by act. The next act begins after the watcher has reported the last one.
 struct Tour<'a> {
     guest: &'a mut Guest,
     watcher: &'a Watcher,
@@ -105,7 +105,7 @@ impl Tour<'_> {
         self.goes_on("reap");
         self.sees_of("process_terminated", &zombie);
 
-        // What a program calls it calls with its own arguments.
+        // Its child shows that exec is done: later scans read the program's own arguments.
         self.goes_on("program");
         let runs = self.sees("new_file_mapped", |record| {
             record.details("process_memory")["is_main_process_executable"] == true

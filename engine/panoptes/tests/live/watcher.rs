@@ -19,6 +19,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the watcher may take to find a kernel, first or anew. After a try it rests for up to
 /// 10 s.
 pub(crate) const PATIENCE_TO_FIND: Duration = Duration::from_mins(3);
+/// A test asks so often whether a fact has come.
+pub(crate) const ASK: Duration = Duration::from_millis(100);
 /// So many of the last records are shown when something that was waited for did not come.
 const SHOWN: usize = 12;
 
