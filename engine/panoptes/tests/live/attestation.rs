@@ -1,4 +1,5 @@
-//! What runs is told of if it was not shipped so, and only then: programs, libraries, scripts, with and without files.
+//! Alerts about what runs and was not shipped so, and about nothing else: programs, libraries,
+//! scripts, with and without files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +20,8 @@ const ACTIVITIES: [&str; 5] = [
 ];
 /// Nobody writes into this one.
 const IDLE: &str = "/tmp/idle";
+/// A program that ends soon opens this one.
+const OPENED: &str = "/etc/passwd";
 /// A byte of an ELF header that nobody looks at who runs the file (`e_shstrndx`).
 const UNUSED_BYTE: u32 = 62;
 /// Where the guest connects to itself.
@@ -190,8 +193,8 @@ fn reported(guest: &mut Guest, watcher: &Watcher, name: &str, command: &str, pat
 
 /// Runs a program and ends it as soon as the watcher has seen its file, then waits for the alert.
 ///
-/// The watcher knows all that an alert needs by then, though the process may have ended before it
-/// knows the content.
+/// The program opens a file, which it does after exec: the scan that sees this looks at the
+/// program, too. The process may end before the watcher knows the content.
 #[track_caller]
 fn reported_after_its_end(
     guest: &mut Guest,
@@ -201,12 +204,18 @@ fn reported_after_its_end(
     path: &str,
 ) -> Record {
     let life = barrier::started(guest, watcher, command);
+    let is_its = |record: &Record| record.life().as_ref() == Some(&life);
     watcher.wait_for(&format!("{path} is mapped"), |record| {
         let memory = record.details("process_memory");
         record.is("new_file_mapped")
-            && record.life().as_ref() == Some(&life)
+            && is_its(record)
             && memory["is_main_process_executable"] == true
             && memory["file_path"] == path
+    });
+    watcher.wait_for(&format!("{OPENED} is opened"), |record| {
+        record.is("file_descriptor_open")
+            && is_its(record)
+            && record.details("file_descriptor")["file_descriptor_name"] == OPENED
     });
     barrier::end(guest, watcher, &life);
     wait_for(watcher, name, path)
@@ -241,8 +250,8 @@ fn connects(guest: &mut Guest) {
     inside::run(guest, &format!("nc 10.0.2.15 {PORT} <>{IDLE} >/dev/null 2>&1 &"));
 }
 
-/// SBOMs are read again: as long as they say the same nothing is told twice. When two of the three foreign files that
-/// are still in use are approved, only the third is told of once more.
+/// The watcher reads SBOMs again. As long as they say the same it reports nothing twice. Two of the
+/// three foreign files in use are approved then, and it reports only the third once more.
 fn judged_anew(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
     watcher.reload();
     let approved = ["/tmp/x.so", "/tmp/bash-foreign"]
@@ -259,7 +268,7 @@ fn judged_anew(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
         record.is(ACTIVITIES[0])
             && record.details("elf_file")["elf_file_path"] == "/tmp/busybox-gone (deleted)"
     };
-    watcher.wait("it is told of once more", |all| {
+    watcher.wait("it is reported once more", |all| {
         (all.records.iter().filter(is_gone).count() == 2).then_some(())
     });
     let lasts = |record: &&Record| record.is("tcp_long_lasting_connection");
@@ -270,6 +279,23 @@ fn judged_anew(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
     watcher.reload();
     barrier::passed(guest, watcher);
     assert_eq!(watcher.records().iter().filter(lasts).count(), 2);
+}
+
+/// Files that are no programs by themselves: they run on until they are judged anew.
+fn libraries(guest: &mut Guest, watcher: &Watcher) {
+    let (foreign, library) = (ACTIVITIES[0], ACTIVITIES[3]);
+    // F08: a library, loaded by force.
+    flipped(guest, "/lib/x86_64-linux-gnu/libtinfo.so.6", "/tmp/x.so");
+    let expected = truth(guest, "/tmp/x.so");
+    inside::start(guest, &format!("LD_PRELOAD=/tmp/x.so bash -c 'read x <>{IDLE}'"));
+    is_true(&wait_for(watcher, library, "/tmp/x.so"), &expected, "SHARED_OBJECT");
+
+    // The loader's program.
+    flipped(guest, "/usr/bin/bash", "/tmp/bash-foreign");
+    let expected = truth(guest, "/tmp/bash-foreign");
+    let loader = "/lib64/ld-linux-x86-64.so.2 /tmp/bash-foreign";
+    inside::start(guest, &format!("{loader} -c 'read x <>{IDLE}'"));
+    is_true(&wait_for(watcher, foreign, "/tmp/bash-foreign"), &expected, "SHARED_OBJECT");
 }
 
 #[test]
@@ -292,7 +318,7 @@ fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
     let gone = before(&mut guest);
     let watcher = Watch::configured(&configuration, 1).attached();
 
-    let (foreign, library) = (ACTIVITIES[0], ACTIVITIES[3]);
+    let foreign = ACTIVITIES[0];
     let record = wait_for(&watcher, foreign, "/tmp/busybox-gone (deleted)");
     is_true(&record, &gone, "EXECUTABLE");
     twins(&mut guest, &watcher);
@@ -302,8 +328,8 @@ fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
     let path = "/tmp/busybox-foreign";
     flipped(&mut guest, "/bin/busybox", path);
     let expected = truth(&mut guest, path);
-    let command = "/tmp/busybox-foreign sleep 1000";
-    let record = reported_after_its_end(&mut guest, &watcher, foreign, command, path);
+    let command = format!("{path} tail -f {OPENED}");
+    let record = reported_after_its_end(&mut guest, &watcher, foreign, &command, path);
     is_true(&record, &expected, "EXECUTABLE");
 
     // F06: one that was shipped, with one byte changed.
@@ -340,18 +366,7 @@ fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
     let command = "/init memfd copy /bin/busybox sleep 1000";
     reported(&mut guest, &watcher, ACTIVITIES[2], command, copy);
 
-    // F08: a library, loaded by force.
-    flipped(&mut guest, "/lib/x86_64-linux-gnu/libtinfo.so.6", "/tmp/x.so");
-    let expected = truth(&mut guest, "/tmp/x.so");
-    inside::start(&mut guest, &format!("LD_PRELOAD=/tmp/x.so bash -c 'read x <>{IDLE}'"));
-    is_true(&wait_for(&watcher, library, "/tmp/x.so"), &expected, "SHARED_OBJECT");
-
-    // The loader's program.
-    flipped(&mut guest, "/usr/bin/bash", "/tmp/bash-foreign");
-    let expected = truth(&mut guest, "/tmp/bash-foreign");
-    let loader = "/lib64/ld-linux-x86-64.so.2 /tmp/bash-foreign";
-    inside::start(&mut guest, &format!("{loader} -c 'read x <>{IDLE}'"));
-    is_true(&wait_for(&watcher, foreign, "/tmp/bash-foreign"), &expected, "SHARED_OBJECT");
+    libraries(&mut guest, &watcher);
 
     let told = alerts(&watcher.records());
     assert_eq!(told.len(), 10, "nothing else, and nothing twice:{}", list(&told));

@@ -281,8 +281,8 @@ fn a_hidden_process_of_any_kernel_is_reported_once() {
     hiding_is_reported_once(Flavor::V7);
 }
 
-/// A kernel module of ours, made with the headers of Debian's kernel, takes a process out of the task list and its number's
-/// way to it: told of while the machine runs on.
+/// A kernel module of ours, made with the headers of Debian's kernel, takes a process out of the
+/// task list and of the list of its number. The watcher reports it while the machine runs on.
 #[test]
 #[ignore = "boots a guest"]
 fn a_process_that_a_module_hides_is_reported() {
