@@ -46,9 +46,11 @@ const SCRIPT_SECONDS: u32 = 280;
 /// How many scans what must not come may take: what a scan finds may wait for others, to be
 /// confirmed or hashed.
 const SCANS: usize = 3;
-/// What all scripts begin with.
+/// What all scripts begin with. What a script that fails has started ends with it: the answer waits
+/// for all that could still print.
 pub(super) const PRELUDE: &str = "\
 set -e
+trap '[ $? = 0 ] || kill $(jobs -p) 2> /dev/null' EXIT
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/run/pace
 fact() { printf -v \"$1\" %s \"$2\"; echo \"@fact $1 $2\"; }
 await() {
