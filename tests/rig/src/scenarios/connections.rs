@@ -228,15 +228,15 @@ pace.scanned()' & fact pid $!
         .stage(Stage::Thresholds)
         .prepare(NO_WAITING)
         .act(
-            "python3 -c 'import socket, time
+            "python3 -c 'import pace, socket, time
 server = socket.create_server((\"127.0.0.1\", 7106))
 client = socket.create_connection((\"127.0.0.1\", 7106))
 peer, _ = server.accept()
 print(\"@fact port\", client.getsockname()[1], flush=True)
 time.sleep(15)
 print(\"@act\", flush=True)
-time.sleep(600)' & fact pid $!
-             seen; over $pid",
+pace.seen()' & fact pid $!
+             wait $pid",
         )
         .clean(WAITING)
         .expect(&[
