@@ -35,7 +35,7 @@ sync_some() {
   done
 }
 act() { sync_some; echo @act; }
-trap sync_some EXIT
+trap 'ended=$?; sync_some; end_all $ended' EXIT
 "#;
 /// What gives what was noted, the last of it.
 const READ: &str = "run tail -n 3000 /sys/kernel/tracing/trace 2> /dev/null; true";

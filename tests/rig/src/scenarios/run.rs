@@ -46,11 +46,15 @@ const SCRIPT_SECONDS: u32 = 280;
 /// How many scans what must not come may take: what a scan finds may wait for others, to be
 /// confirmed or hashed.
 const SCANS: usize = 3;
-/// What all scripts begin with. What a script that fails has started ends with it: the answer waits
-/// for all that could still print.
+/// Where a script fails, all that it started ends with it. The agent waits for each process that
+/// holds the script's output.
+const GUARD: &str = "\
+end_all() { (($1 == 0)) || kill -KILL 0; }
+trap 'end_all $?' EXIT
+";
+/// What all scripts begin with.
 pub(super) const PRELUDE: &str = "\
 set -e
-trap '[ $? = 0 ] || kill $(jobs -p) 2> /dev/null' EXIT
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/run/pace
 fact() { printf -v \"$1\" %s \"$2\"; echo \"@fact $1 $2\"; }
 await() {
@@ -353,7 +357,7 @@ pub(super) fn script_in(
         return Ok(());
     }
     // A command is one line; bash's own quoting makes one of many.
-    let text = format!("{PRELUDE}{}{}", pace::PRELUDE, pace::with_facts(script, facts));
+    let text = format!("{GUARD}{PRELUDE}{}{}", pace::PRELUDE, pace::with_facts(script, facts));
     let command = format!(
         "run exec timeout -k 1 {SCRIPT_SECONDS} bash -c \"$(printf %b {})\"",
         escaped(&text)
