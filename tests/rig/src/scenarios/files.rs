@@ -255,12 +255,13 @@ time.sleep(600)' &
             .with(&[("elf_file.elf_file_path", "/usr/bin/ldd"), ("process.process_id", "$pid")])])
         .clean("cp -p /tmp/f10b /usr/bin/ldd; rm /tmp/f10b"),
     Scenario::new("F10t", "twin: a shipped script as it is")
-        // It waits for a reader before it ends, so that the watcher finds it.
+        // Its output is full, so that it waits in its first write until the watcher found it.
         .act(
-            "rm -f /tmp/f10t; mkfifo /tmp/f10t
+            "rm -f /tmp/f10t; mkfifo /tmp/f10t; exec 8<> /tmp/f10t
+             dd if=/dev/zero of=/tmp/f10t bs=4096 count=16 oflag=nonblock 2> /dev/null
              act
-             /usr/bin/ldd /usr/bin/python3.11 > /tmp/f10t & fact pid $!
-             seen; exec 8< /tmp/f10t; scanned; cat <&8 > /dev/null; wait $pid",
+             /usr/bin/ldd /usr/bin/python3.11 >&8 & fact pid $!
+             seen; scanned; head -c 65536 <&8 > /dev/null; wait $pid; exec 8>&-",
         )
         .clean("rm /tmp/f10t")
         .expect(&[runs(&[("process.process_id", "$pid")])]),
