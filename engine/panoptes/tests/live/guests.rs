@@ -148,7 +148,7 @@ fn guests_are_found_as_they_come_and_go() {
     guest.qmp("object-add", Some(&memory)).unwrap();
     guest.qmp("device_add", Some(&json!({"driver": "pc-dimm", "memdev": "m1"}))).unwrap();
     assert_eq!(listed(&guest)["memory_bytes"], 768_u64 << 20);
-    watcher.wait_to_find("it is taken in anew", |all| {
+    watcher.wait_to_find("it is watched anew", |all| {
         let watched = all
             .said
             .iter()
