@@ -116,6 +116,7 @@ fn way(name: &'static str, parts: Parts, profile: &Profile) -> Way {
         message_ids: 1,
         policy,
         report_existing: false,
+        waits_for_clock: false,
         header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
         identity: Identity::default(),
         profile,

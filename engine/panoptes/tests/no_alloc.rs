@@ -188,6 +188,7 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
         login_servers: Vec::new(),
         containers: std::sync::Arc::default(),
         report_existing: true,
+        waits_for_clock: false,
         header: Header::new(&"NONE".into(), &watcher, text),
         identity: Identity { name: "guest".to_owned(), ..Identity::default() },
         profile: &profile,

@@ -7,6 +7,7 @@
 //!
 //! Not here: threads, intervals, finding the kernel, or what becomes of the records.
 
+mod clock;
 mod workload;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::system::kernel_of;
 use crate::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
 use crate::written::Written;
 
+use clock::{Clock, Motion};
 use workload::WorkloadTracker;
 
 /// By what records call a machine.
@@ -61,6 +63,9 @@ pub struct Setup<'a> {
     pub containers: Arc<ContainerConfig>,
     /// Whether what is there when we come is reported as if it were new.
     pub report_existing: bool,
+    /// Whether nothing is reported before the machine's clock was seen to go: QEMU may still load the memory of a
+    /// machine that was saved. What happens until then counts as there before.
+    pub waits_for_clock: bool,
     /// The constant parts of its records.
     pub header: Header,
     /// By what records call it.
@@ -116,17 +121,9 @@ pub struct Watched {
     init_start_ns: Option<u64>,
     /// How many forks its kernel had counted, which only grow.
     forks: Option<u64>,
-    /// Its clock, and since when that says so.
-    ticks: Option<u64>,
-    ticked_ns: i64,
-    /// How often the clock was seen to go on, up to a few.
-    ticks_seen: u8,
+    clock: Clock,
 }
 
-/// After so long without a tick a machine is idle, or does not run: a busy one's come every 10 ms at most.
-const STILL_NS: i64 = 100_000_000;
-/// So often a clock must have gone on before its standing still means anything.
-const TICKS_SEEN: u8 = 3;
 /// Bytes of files that are hashed in a scan that asked for some: what is small is known at once, and what is not goes
 /// on being hashed however little time there is between scans.
 pub const SLICE_BYTES: usize = 256 << 10;
@@ -175,9 +172,7 @@ impl Watched {
             kernel,
             init_start_ns: None,
             forks: None,
-            ticks: None,
-            ticked_ns: 0,
-            ticks_seen: 0,
+            clock: Clock::new(setup.waits_for_clock),
         }
     }
 
@@ -208,26 +203,30 @@ impl Watched {
         out: &mut Producer,
     ) -> Result<(), ScanError> {
         let snapshot = self.walker.scan(source, &self.kernel, Scope::ALL)?;
+        let first = first_of(snapshot).map(|first| first.start_ns);
+        let motion = self.clock.read(snapshot.machine.ticks, now_ns);
+        let is_other_boot =
+            self.init_start_ns.is_some_and(|before| first.is_some_and(|now| before != now));
+        if is_other_boot {
+            return Err(ScanError::OtherBoot);
+        }
+        if motion == Motion::NotSeenYet {
+            self.init_start_ns = self.init_start_ns.or(first);
+            self.state.arrive(snapshot);
+            return Ok(());
+        }
         // Before a new kernel is up the old one's memory is overwritten bit by bit: what is not there any more
         // did not end.
-        match (self.init_start_ns, first_of(snapshot).map(|first| first.start_ns)) {
-            (Some(_), None) => return Err(ScanError::NoFirstProcess),
-            (Some(before), Some(now)) if before != now => return Err(ScanError::OtherBoot),
-            (_, init) => self.init_start_ns = init,
+        if self.init_start_ns.is_some() && first.is_none() {
+            return Err(ScanError::NoFirstProcess);
         }
+        self.init_start_ns = first;
         // One that was saved before and is restored now: what has happened since did not end, it never was.
         match (self.forks, snapshot.machine.total_forks) {
             (Some(before), Some(now)) if now < before => return Err(ScanError::WentBack),
             (before, now) => self.forks = now.or(before),
         }
-        // Nor does anything happen in a machine whose clock stands still. One that was reset, or loads another kernel,
-        // has its memory overwritten meanwhile.
-        let ticks = snapshot.machine.ticks;
-        if ticks.is_none() || ticks != self.ticks {
-            // A clock that was never seen to go says nothing by standing still.
-            self.ticks_seen = self.ticks_seen.saturating_add(u8::from(ticks.is_some()));
-            (self.ticks, self.ticked_ns) = (ticks, now_ns);
-        } else if self.ticks_seen > TICKS_SEEN && now_ns.saturating_sub(self.ticked_ns) > STILL_NS {
+        if motion == Motion::StandsStill {
             return Ok(());
         }
         self.workload.update(snapshot, self.policy.header_mut());

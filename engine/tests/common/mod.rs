@@ -93,6 +93,11 @@ fn one_hash() -> Shipped {
 impl Watcher {
     /// Reports everything that can be, what is there at the start too.
     pub(crate) fn new(limits: &Limits, profile: &Profile) -> Self {
+        Self::with_clock(limits, profile, false)
+    }
+
+    /// The same; with `waits_for_clock`, only once the clock was seen to go.
+    pub(crate) fn with_clock(limits: &Limits, profile: &Profile, waits_for_clock: bool) -> Self {
         let mut policy = PolicyConfig::default();
         for &activity in Activity::ALL {
             policy.set_enabled(activity, true);
@@ -106,6 +111,7 @@ impl Watcher {
             login_servers: Vec::new(),
             containers: std::sync::Arc::default(),
             report_existing: true,
+            waits_for_clock,
             header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
             identity: Identity::default(),
             profile,

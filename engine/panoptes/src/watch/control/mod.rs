@@ -61,6 +61,8 @@ struct Candidate {
     pause: Duration,
     /// Whether its failure was told: once is enough until it works again.
     told: bool,
+    /// Whether it was tried before: what comes later may be a saved machine that QEMU still loads.
+    tried: bool,
     /// Whether it was found rather than named: it is let go when it ends.
     found: bool,
     /// Whether it was let go; its place can be taken.
@@ -80,6 +82,7 @@ impl Candidate {
             due: Some(now),
             pause: RETRY_FIRST,
             told: false,
+            tried: false,
             found,
             gone: false,
             scanned: None,
@@ -329,6 +332,7 @@ impl Control {
     fn try_system(&mut self, index: usize) {
         let system = self.candidates[index].system.clone();
         let told = self.candidates[index].told;
+        let is_retry = std::mem::replace(&mut self.candidates[index].tried, true);
         if !told {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
@@ -336,7 +340,7 @@ impl Control {
         }
         // One that is still starting does not know its own clock yet; one that hides it gets no longer.
         let is_patient = self.candidates[index].pause < RETRY_MOST;
-        match self.attach(&system, told, is_patient) {
+        match self.attach(&system, told, is_patient, is_retry) {
             Ok((assigned, found)) => {
                 let candidate = &mut self.candidates[index];
                 candidate.due = None;
@@ -388,6 +392,7 @@ impl Control {
         system: &System,
         quiet: bool,
         is_patient: bool,
+        is_retry: bool,
     ) -> Result<(Assigned, Found), Failure> {
         let begin = Instant::now();
         let known = KnownProfiles::of(system, &self.request.configuration, &self.messages)?;
@@ -437,7 +442,7 @@ impl Control {
         };
         // What is in none of it is found by its surroundings.
         modules::bind(&mut source, &mut profile);
-        let (watched, has_begun) = self.prepare(system, &profile, &mut source);
+        let (watched, has_begun) = self.prepare(system, &profile, &mut source, is_retry);
         if !has_begun && is_patient {
             let release = &profile.release;
             let message = format!("{}: Linux {release} is still starting", system.name);
@@ -469,6 +474,7 @@ impl Control {
         system: &System,
         profile: &Profile,
         source: &mut AnySource,
+        is_retry: bool,
     ) -> (Watched, bool) {
         let mut watched = Watched::new(Setup {
             limits: Limits::from(&system.settings.limits),
@@ -484,6 +490,7 @@ impl Control {
                 boot_uuid: [0; 16],
             },
             report_existing: false,
+            waits_for_clock: is_retry,
             profile,
             shipped: self.sboms.of(&system.settings.sbom),
         });
