@@ -143,8 +143,7 @@ pub(crate) struct Report {
     done: Vec<Done>,
 }
 
-/// Runs live tests, whose guests are `saved` there; their logs go into `folder`, which is emptied
-/// first.
+/// Runs live tests, whose guests are `saved` there; their logs go into `folder`.
 pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Report {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = tests.len();
