@@ -64,7 +64,7 @@ pub struct Setup<'a> {
     /// Whether what is there when we come is reported as if it were new.
     pub report_existing: bool,
     /// Whether nothing is reported before the machine's clock was seen to go: QEMU may still load the memory of a
-    /// machine that was saved. What happens until then counts as there before.
+    /// machine that was saved.
     pub waits_for_clock: bool,
     /// The constant parts of its records.
     pub header: Header,
@@ -180,6 +180,7 @@ impl Watched {
     pub fn first_process<S: MemorySource>(&mut self, source: &mut S) -> Option<FirstProcess> {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
         let snapshot = self.walker.scan(source, &self.kernel, scope).ok()?;
+        self.clock.read(&snapshot.machine, 0);
         self.state.arrive(snapshot);
         first_of(snapshot)
     }
@@ -204,15 +205,17 @@ impl Watched {
     ) -> Result<(), ScanError> {
         let snapshot = self.walker.scan(source, &self.kernel, Scope::ALL)?;
         let first = first_of(snapshot).map(|first| first.start_ns);
-        let motion = self.clock.read(snapshot.machine.ticks, now_ns);
+        let motion = self.clock.read(&snapshot.machine, now_ns);
         let is_other_boot =
             self.init_start_ns.is_some_and(|before| first.is_some_and(|now| before != now));
         if is_other_boot {
             return Err(ScanError::OtherBoot);
         }
-        if motion == Motion::NotSeenYet {
+        if let Motion::Unproven { went_forward } = motion {
             self.init_start_ns = self.init_start_ns.or(first);
-            self.state.arrive(snapshot);
+            if !went_forward {
+                self.state.arrive(snapshot);
+            }
             return Ok(());
         }
         // Before a new kernel is up the old one's memory is overwritten bit by bit: what is not there any more
