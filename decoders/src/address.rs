@@ -1,4 +1,4 @@
-//! Addresses are types: a guest's word for where something lies is only a claim until it is read.
+//! Addresses are types: an address that a guest supplies is only a claim until it is read.
 
 use core::fmt;
 
@@ -18,14 +18,13 @@ macro_rules! address {
                 self.0 == 0
             }
 
-            /// This address plus `bytes`, wrapping as the machine's own arithmetic does; the sum is
-            /// checked when it is read.
+            /// This address plus `bytes`. The sum wraps, as on the machine; the read checks it.
             #[must_use]
             pub const fn plus(self, bytes: u64) -> Self {
                 Self(self.0.wrapping_add(bytes))
             }
 
-            /// This address minus `bytes`, as `container_of` does it.
+            /// This address minus `bytes`, as in `container_of`.
             #[must_use]
             pub const fn minus(self, bytes: u64) -> Self {
                 Self(self.0.wrapping_sub(bytes))
@@ -55,14 +54,14 @@ address! {
     KernelVa
 }
 address! {
-    /// A virtual address in some process of the guest; means nothing without that process's page tables.
+    /// A virtual address in a process of the guest, meaningless without the process's page tables.
     UserVa
 }
 
 impl KernelVa {
-    /// Whether the address lies in the upper half, where every kernel address of x86-64 and arm64 does
-    /// (Documentation/arch/x86/x86_64/mm.rst, Documentation/arch/arm64/memory.rst), and not in the last
-    /// page, where `ERR_PTR` puts errors (include/linux/err.h).
+    /// Whether the address is in the upper half, as every kernel address of x86-64 and arm64 is
+    /// (Documentation/arch/x86/x86_64/mm.rst, Documentation/arch/arm64/memory.rst), and not in the
+    /// last page, which `ERR_PTR` uses for errors (include/linux/err.h).
     pub const fn is_plausible(self) -> bool {
         self.0 >> 63 == 1 && self.0 < 0xffff_ffff_ffff_f000
     }

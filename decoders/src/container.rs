@@ -1,69 +1,73 @@
-//! What the names of control groups say of containers.
+//! Finds containers by the names of control groups.
 //!
-//! The kernel knows no containers. Runtimes leave their names in the control groups that they make, so a
-//! process's container is read off the way from its control group up to the root: the innermost group that
-//! says something decides, those above it name the containers around it. [`said`] has what is known of
-//! runtimes, one name at a time; [`container_of`] reads a whole path.
+//! The kernel has no notion of containers, but runtimes name the control groups that they create.
+//! The container of a process follows from the path of its control group: the innermost group that
+//! names a container decides, and the groups above it name the enclosing containers. [`said`]
+//! classifies one name, [`container_of`] reads a whole path.
 //!
 //! | runtime | control group |
 //! |---|---|
 //! | Docker | `docker/ID`, `docker-ID.scope`, `…:docker:ID` |
-//! | its builder, BuildKit | `docker/buildkit/ID`, `buildkit/ID`, `docker-ID.scope`, with an ID of 25 characters |
-//! | containerd, under Kubernetes | `kubepods/…/podUID/ID`, `cri-containerd-ID.scope`, `…slice:cri-containerd:ID` |
-//! | containerd by its own tools | `default/NAME`, `default/ID`, `k8s.io/ID`, `nerdctl-ID.scope` |
-//! | CRI-O | `crio-ID`, `crio-ID.scope`; its monitor, outside, in `crio-conmon-ID.scope` |
-//! | Podman | `libpod-ID`, `libpod-ID.scope`, `libpod-payload-ID`; its monitor, outside, in `libpod-conmon-ID.scope` |
-//! | crun, runc, youki, by themselves | with systemd `crun-NAME.scope`; without it, `NAME` at the top or in a slice |
-//! | LXC, LXD, Incus | `lxc/NAME`, `lxc.payload/NAME`, `lxc.payload.NAME`; its monitor, outside, in `lxc.monitor…` |
-//! | systemd-nspawn | `machine-NAME.scope`, `systemd-nspawn@NAME.service`; itself, outside, in `supervisor` below |
-//! | libvirt's LXC | `machine-lxc-NUMBER-NAME.scope`; a virtual machine is in `machine-qemu-…` |
+//! | BuildKit (IDs of 25 characters) | `docker/buildkit/ID`, `buildkit/ID`, `docker-ID.scope` |
+//! | containerd, in Kubernetes | `kubepods/…/podUID/ID`, `cri-containerd-ID.scope` |
+//! | | `…slice:cri-containerd:ID` |
+//! | containerd, its own tools | `default/NAME`, `default/ID`, `k8s.io/ID`, `nerdctl-ID.scope` |
+//! | CRI-O | `crio-ID`, `crio-ID.scope` |
+//! | CRI-O's monitor (outside) | `crio-conmon-ID.scope` |
+//! | Podman | `libpod-ID`, `libpod-ID.scope`, `libpod-payload-ID` |
+//! | Podman's monitor (outside) | `libpod-conmon-ID.scope` |
+//! | crun, runc, youki, with systemd | `crun-NAME.scope` |
+//! | crun, runc, youki, without it | `NAME`, at the top or in a slice |
+//! | LXC, LXD, Incus | `lxc/NAME`, `lxc.payload/NAME`, `lxc.payload.NAME` |
+//! | LXC's monitor (outside) | `lxc.monitor…` |
+//! | systemd-nspawn | `machine-NAME.scope`, `systemd-nspawn@NAME.service` |
+//! | nspawn itself (outside) | `supervisor`, below these |
+//! | libvirt's LXC | `machine-lxc-NUMBER-NAME.scope`; virtual machines have `machine-qemu-…` |
 //!
-//! A `NAME` alone says little: anybody may make such a group. It is taken for a container's only where the
-//! process has namespaces of its own ([`Found::is_plain`]), which the caller has to see to.
+//! A `NAME` alone proves little: anybody can create such a group. It counts as a container only if
+//! the process has its own namespaces ([`Found::is_plain`]); the caller checks that.
 //!
-//! Groups of pods: `kubepods[-QOS]-podUID.slice` with `_` for each `-`, `kubepods/QOS/podUID` ([`pod_uid`]).
+//! Control groups of pods: `kubepods[-QOS]-podUID.slice` with `_` for each `-`,
+//! `kubepods/QOS/podUID` ([`pod_uid`]).
 
-/// Digits of an identifier that most runtimes give: 32 random bytes in hexadecimal.
+/// Digits of the identifiers of most runtimes: 32 random bytes in hexadecimal.
 pub const ID_DIGITS: usize = 64;
 
-/// Characters of an identifier of BuildKit's: 128 random bits to the base of 36.
+/// Characters of BuildKit's identifiers: 128 random bits in base 36.
 const BUILD_ID_DIGITS: usize = 25;
 
-/// Longest name of a container that is kept, in bytes: as long as any file name.
+/// Longest name of a container that is kept, in bytes: the limit of file names.
 pub const CONTAINER_BYTES_MAX: usize = 255;
 
-/// Longest uid of a pod that is kept, in bytes: a UUID has 36.
+/// Longest UID of a pod that is kept, in bytes: a UUID has 36.
 pub const POD_UID_BYTES_MAX: usize = 64;
 
-/// What made a container.
+/// The software that created a container.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Runtime {
-    /// BuildKit, for a step of a build.
+    /// BuildKit, for one step of a build.
     BuildKit,
-    /// containerd, for Kubernetes or by its own tools.
+    /// containerd, for Kubernetes or with its own tools.
     Containerd,
-    /// CRI-O.
     CriO,
-    /// crun by itself.
+    /// crun, called directly.
     Crun,
-    /// Docker.
     Docker,
-    /// libvirt's driver for LXC.
+    /// libvirt's LXC driver.
     LibvirtLxc,
-    /// LXC, and what is built on it: LXD, Incus, Proxmox.
+    /// LXC, and what builds on it: LXD, Incus, Proxmox.
     Lxc,
-    /// Podman.
     Podman,
-    /// runc by itself.
+    /// runc, called directly.
     Runc,
-    /// systemd-nspawn, or somebody else who registers with systemd-machined.
+    /// systemd-nspawn, or another program that registers with systemd-machined.
     SystemdNspawn,
-    /// youki by itself.
+    /// youki, called directly.
     Youki,
 }
 
 impl Runtime {
-    /// What people call it.
+    /// The name that records use.
     pub const fn name(self) -> &'static str {
         match self {
             Self::BuildKit => "buildkit",
@@ -81,23 +85,25 @@ impl Runtime {
     }
 }
 
-/// What the name of one control group says of the processes in it and below.
+/// What the name of one control group means for the processes in it and below.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Said<'a> {
-    /// Nothing: ask the group above.
+    /// No information: check the group above.
     Nothing,
-    /// They are outside of what it names: part of the runtime.
+    /// The processes are outside the named container: they are part of the runtime.
     Outside,
-    /// They are in the container of this identifier.
+    /// The processes are in the container with this identifier.
     Id(&'a [u8], Option<Runtime>),
-    /// They are in the container of this name, of which some bytes may be written as `\x2d`
-    /// ([`unescape`] undoes that).
+    /// The processes are in the container with this name, in which some bytes may be escaped as
+    /// `\x2d` ([`unescape`]).
     Name(&'a [u8], Runtime),
 }
 
-/// What a control group's name says, given that of the group above (empty at the top).
+/// Classifies the name of a control group; `above` is the name of the group above, empty at the
+/// top.
 pub fn said<'a>(name: &'a [u8], above: &[u8]) -> Said<'a> {
-    // Slices hold groups, never processes: a Podman pod's has an identifier in its name, too.
+    // Slices hold groups, never processes. The slice of a Podman pod has an identifier in its name,
+    // too.
     if name.ends_with(b".slice") {
         return Said::Nothing;
     }
@@ -131,12 +137,12 @@ pub fn said<'a>(name: &'a [u8], above: &[u8]) -> Said<'a> {
     nspawn(name).map_or(Said::Nothing, |(name, runtime)| named(name, runtime))
 }
 
-/// What a name says that has an identifier in it, behind `prefix`.
+/// Classifies a name that has an identifier in it, after `prefix`.
 fn identified<'a>(prefix: &[u8], id: &'a [u8], name: &[u8], above: &[u8]) -> Said<'a> {
     if contains(prefix, b"conmon-") {
         return Said::Outside;
     }
-    // The group of a Podman pod, without systemd.
+    // A Podman pod's group, without systemd.
     if contains(prefix, b"libpod_pod_") || (above == b"libpod_parent" && id == name) {
         return Said::Nothing;
     }
@@ -174,13 +180,13 @@ fn named(name: &[u8], runtime: Runtime) -> Said<'_> {
     if name.is_empty() { Said::Nothing } else { Said::Name(name, runtime) }
 }
 
-/// The name of what systemd's machined or nspawn's template unit keeps here.
+/// The container's name in a unit of systemd-machined or in an instance of nspawn's template unit.
 fn nspawn(name: &[u8]) -> Option<(&[u8], Runtime)> {
     let unit = name
         .strip_prefix(b"machine-")
         .and_then(|name| name.strip_suffix(b".scope"))
         .or_else(|| name.strip_prefix(b"systemd-nspawn@")?.strip_suffix(b".service"))?;
-    // libvirt calls its own machines by kind, number and name; `-` is written as `\x2d`.
+    // libvirt names its machines by kind, number and name, with `-` written as `\x2d`.
     if unit.starts_with(b"qemu\\x2d") {
         return None;
     }
@@ -194,7 +200,7 @@ fn nspawn(name: &[u8]) -> Option<(&[u8], Runtime)> {
     }
 }
 
-/// The identifier that BuildKit gave a step of a build.
+/// The identifier of a step of a BuildKit build.
 fn build_id<'a>(name: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
     let id = if above == b"buildkit" {
         name
@@ -212,7 +218,8 @@ fn build_id<'a>(name: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
     (id.len() == BUILD_ID_DIGITS && id.iter().all(is_digit)).then_some(id)
 }
 
-/// The first run of hexadecimal digits that is exactly as long as an identifier, and what is before it.
+/// The first run of exactly [`ID_DIGITS`] hexadecimal digits, and the text before it: (prefix,
+/// identifier).
 fn identifier(name: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut start = 0;
     while start < name.len() {
@@ -233,23 +240,25 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// A container that a path names.
+/// A container that a path of control groups names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Found<'a> {
-    /// The place of its own group in the path.
+    /// Index of its control group in the path.
     pub at: usize,
-    /// Its identifier or name; a name may have escapes in it ([`unescape`]).
+    /// Its identifier or name; a name may have escapes ([`unescape`]).
     pub id: &'a [u8],
-    /// Whether that is a name that somebody chose.
+    /// Whether `id` is a name that a user chose.
     pub is_name: bool,
-    /// What made it, if that can be told.
+    /// What created it, if known.
     pub runtime: Option<Runtime>,
-    /// Whether nothing but a bare name speaks for it: processes without namespaces of their own are in none.
+    /// Whether a bare name is the only evidence: processes without their own namespaces are then in
+    /// no container.
     pub is_plain: bool,
 }
 
-/// The innermost container that the path of a control group names; `path` has the names from the top down,
-/// without the root's. The one around it is what the path above [`Found::at`] names.
+/// The innermost container that the path of a control group names. `path` has the names from the
+/// top down, without the root's. The part of the path above [`Found::at`] names the enclosing
+/// container.
 pub fn container_of<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
     let mut is_outside = false;
     let mut at = path.len();
@@ -260,7 +269,7 @@ pub fn container_of<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
             Said::Nothing => at = here,
             Said::Outside => {
                 is_outside = true;
-                // nspawn itself: outside of what the group above is named after.
+                // nspawn itself: outside the container that the group above names.
                 at = if path[here] == b"supervisor" { here.saturating_sub(1) } else { here };
             }
             Said::Id(id, runtime) => return Some(Found { id, runtime, ..found }),
@@ -272,9 +281,10 @@ pub fn container_of<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
     if is_outside { None } else { plain(path) }
 }
 
-/// What crun and runc make where they are told nothing of control groups (`make_cgroup_path` of crun, `defaultDirPath`
-/// of runc): a group by the container's name at the top, or beside the session of whoever called.
-/// containerd's `ctr` puts a folder named after its namespace above.
+/// The control group that crun and runc create when their configuration names none
+/// (`make_cgroup_path` of crun, `defaultDirPath` of runc): one with the container's name, at the
+/// top or beside the caller's session. containerd's `ctr` puts a directory with the name of its
+/// namespace above.
 fn plain<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
     let mut at = path.iter().position(|name| !name.ends_with(b".slice"))?;
     let mut runtime = None;
@@ -292,7 +302,7 @@ fn plain<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
     Some(Found { at, id, is_name: true, runtime, is_plain: true })
 }
 
-/// How systemd's units end (`unit_type_table` of systemd).
+/// Suffixes of systemd's units (`unit_type_table` of systemd).
 const UNITS: [&[u8]; 11] = [
     b".service",
     b".scope",
@@ -329,10 +339,11 @@ const OTHERS: [&[u8]; 18] = [
     b"user",
 ];
 
-/// The uid of the Kubernetes pod that a path is in, written to `out`: its length, or 0 when it is in none.
+/// Writes the UID of the Kubernetes pod that a path is in to `out` and returns its length, 0 if the
+/// path is in no pod.
 pub fn pod_uid(path: &[&[u8]], out: &mut [u8; POD_UID_BYTES_MAX]) -> usize {
     for (at, name) in path.iter().enumerate().rev() {
-        // `…slice:cri-containerd:ID` has the slice of its pod in it.
+        // `…slice:cri-containerd:ID` contains the slice of its pod.
         let name = name.split(|&byte| byte == b':').next().unwrap_or(name);
         let is_in_pods = || path[..at].iter().any(|above| contains(above, b"kubepods"));
         let uid = match name.strip_suffix(b".slice") {
@@ -349,19 +360,20 @@ pub fn pod_uid(path: &[&[u8]], out: &mut [u8; POD_UID_BYTES_MAX]) -> usize {
     0
 }
 
-/// What follows the last `mark`.
+/// The text after the last `mark`.
 fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
     let at = text.windows(mark.len()).rposition(|window| window == mark)?;
     text.get(at + mark.len()..)
 }
 
-/// Whether it can be the uid of a pod: a UUID, or the hash of a static pod's manifest.
+/// Whether `text` can be the UID of a pod: a UUID, or the hash of a static pod's manifest.
 fn is_uid(text: &[u8]) -> bool {
     (8..=POD_UID_BYTES_MAX).contains(&text.len())
         && text.iter().all(|&byte| is_hex_digit(byte) || matches!(byte, b'-' | b'_'))
 }
 
-/// Writes `name` with systemd's escapes (`\x2d`) undone, as much as fits, and gives the length.
+/// Writes `name` to `out` with systemd's escapes (`\x2d`) undone, cut where `out` ends, and returns
+/// the length.
 pub fn unescape(name: &[u8], out: &mut [u8; CONTAINER_BYTES_MAX]) -> usize {
     let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
     let (mut at, mut length) = (0, 0);

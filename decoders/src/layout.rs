@@ -1,71 +1,72 @@
-//! Layouts: which fields of which structures the decoders use, and where a given kernel has them.
+//! Layouts: the fields of kernel structures that the decoders use, and their offsets in a given
+//! kernel.
 //!
-//! A decoder declares what it needs once, with [`layout!`](crate::layout!); a profile binds the declaration to a
-//! kernel. Names are the kernel's, dotted through embedded structures (`se.sum_exec_runtime`; anonymous
-//! structs and unions are transparent), newest first where a field was renamed.
+//! A decoder declares its fields once, with [`layout!`](crate::layout!); a profile binds the
+//! declaration to a kernel. Names are the kernel's, dotted through embedded structures
+//! (`se.sum_exec_runtime`; anonymous structs and unions are transparent). The newest name of a
+//! renamed field comes first.
 //!
-//! A bound layout also says which bytes must be fetched: its fields are gathered into at most
-//! [`SPANS_MAX`] *spans*, and an object is read *packed*, span after span, so that 30 fields of a 9.7 KB
-//! `task_struct` cost a few hundred bytes. [`Field::packed`] is the offset in those bytes,
-//! [`Field::offset`] the kernel's own (for `container_of`).
+//! A bound layout also determines which bytes to fetch. Its fields are gathered into at most
+//! [`SPANS_MAX`] *spans*, and an object is read *packed*, span after span, so that 30 fields of a
+//! 9.7 KB `task_struct` cost a few hundred bytes. [`Field::packed`] is the offset in the packed
+//! copy, [`Field::offset`] the offset in the kernel's structure (for `container_of`).
 
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 
-/// Most spans that a packed object is read in.
+/// Maximum number of spans of a packed object.
 pub const SPANS_MAX: usize = 12;
 
-/// Fields nearer to each other than this many bytes are fetched in one span: about two cache lines cost
-/// less than one more request (performance figures: 5 ns a line, 10 ns and more a request).
+/// Fields closer to each other than this many bytes are fetched in one span: about two cache lines
+/// cost less than another request (measured: 5 ns a line, 10 ns and more a request).
 const SPAN_GAP_BYTES: u32 = 128;
 
-/// Largest structure that a layout is bound to, in bytes: `task_struct` has about 10 KiB, and what says it
-/// is larger is no kernel's.
+/// Largest structure that a layout is bound to, in bytes. `task_struct` has about 10 KiB, so a
+/// larger size is corrupt.
 pub const STRUCTURE_BYTES_MAX: u32 = 64 << 10;
 
-/// Most bytes of a packed object.
+/// Maximum size of a packed object in bytes.
 pub const PACKED_BYTES_MAX: u32 = 8 << 10;
 
-/// Most bytes a field can have and still be fetched with its object.
+/// Maximum size of a field in bytes: larger ones are not fetched with their object.
 pub const FIELD_BYTES_MAX: u32 = 4096;
 
-/// Where one field lies.
+/// The position of one field.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Field {
     /// Byte offset in the kernel's structure.
     pub offset: u32,
-    /// Size in bytes.
     pub size: u32,
     /// Byte offset in the packed copy.
     pub packed: u32,
 }
 
-/// What a profile knows of a field before packing.
+/// The position of a field in the kernel's structure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Member {
     /// Byte offset in the structure.
     pub offset: u32,
-    /// Size in bytes.
     pub size: u32,
 }
 
-/// Something that knows a kernel's structures: BTF, an ISF file, a built-in table.
+/// A description of a kernel's structures: BTF, an ISF file, a built-in table.
 pub trait Members {
-    /// The offset and size of `path` (dotted) in `structure`, or `None` if either is not there.
-    /// `structure` is a tag (`task_struct`) or, where there is no such tag, a typedef's name. Of an enumeration the
-    /// members are its enumerators: the value of one, which is not negative, is its offset, and its size is 0.
+    /// The offset and size of `path` (dotted) in `structure`, or `None` if either is missing.
+    ///
+    /// `structure` is a tag (`task_struct`) or, without such a tag, the name of a typedef. The
+    /// members of an enumeration are its enumerators: the offset is the value, if not negative, and
+    /// the size is 0.
     fn member(&self, structure: &str, path: &str) -> Option<Member>;
 
-    /// The size of `structure`, or of the enumeration of that tag, in bytes.
+    /// The size of `structure`, or of the enumeration with that tag, in bytes.
     fn size_of(&self, structure: &str) -> Option<u32>;
 }
 
-/// A structure or field that a decoder cannot do without and the profile does not have.
+/// A structure or field that a decoder needs and the profile lacks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Missing {
-    /// The structure.
     pub structure: &'static str,
-    /// The field's newest name; empty when the structure itself is missing.
+    /// The field's newest name; empty if the structure itself is missing.
     pub field: &'static str,
 }
 
@@ -81,12 +82,11 @@ impl core::fmt::Display for Missing {
 
 impl core::error::Error for Missing {}
 
-/// A run of bytes of the kernel's structure that is fetched in one request.
+/// A run of bytes of the kernel's structure that one request fetches.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Span {
     /// Offset in the kernel's structure.
     pub offset: u32,
-    /// Count of bytes.
     pub length: u32,
     /// Offset in the packed copy.
     pub packed: u32,
@@ -111,13 +111,12 @@ impl Packing {
         self.bytes
     }
 
-    /// Gathers fields into spans; the layouts' `bind` calls it. Sorting is by insertion: layouts are
-    /// short and this runs once a kernel.
+    /// Gathers fields into spans; `bind` of the layouts calls it.
     pub fn of(fields: &[Field]) -> Self {
         let mut packing = Self::default();
         let mut covered = 0;
         loop {
-            // The lowest field that begins at or after what is covered: no allocation, no sorting.
+            // The start of the lowest bytes not covered yet: no allocation, no sorting.
             let next = fields
                 .iter()
                 .filter(|field| field.size > 0 && field.offset + field.size > covered)
@@ -152,7 +151,7 @@ impl Packing {
         }
     }
 
-    /// Fills `field.packed` in from the span that covers the field.
+    /// Sets `field.packed` by the span that covers the field.
     pub fn place(&self, field: &mut Field) {
         for span in self.spans() {
             if field.offset >= span.offset && field.offset < span.offset + span.length {
@@ -167,14 +166,18 @@ pub trait Layout: Sized {
     /// The structure's name in the kernel.
     const STRUCTURE: &'static str;
 
-    /// Fills every field in from `members`.
+    /// Looks up every field in `members`.
+    ///
+    /// # Errors
+    ///
+    /// A required field is missing, or the structure is missing or too large.
     fn bind(members: &dyn Members) -> Result<Self, Missing>;
 
-    /// What to fetch.
+    /// The spans to fetch.
     fn packing(&self) -> &Packing;
 }
 
-/// Looks one field up under its names, newest first; for [`layout!`](crate::layout!).
+/// Looks up one field by its names, newest first; for [`layout!`](crate::layout!).
 pub fn look_up(members: &dyn Members, structure: &str, names: &[&str]) -> Option<Field> {
     let member = names.iter().find_map(|name| members.member(structure, name))?;
     let end = member.offset.checked_add(member.size)?;
@@ -185,8 +188,8 @@ pub fn look_up(members: &dyn Members, structure: &str, names: &[&str]) -> Option
     })
 }
 
-/// Declares a layout: `name: ["newest", "older"]` for a field that must be there, `name?: [...]` for
-/// one that some kernels lack.
+/// Declares a layout: `name: ["newest", "older"]` is a required field, `name?: [...]` is a field
+/// that some kernels lack.
 ///
 /// ```
 /// panoptes_decoders::layout! {
@@ -225,7 +228,7 @@ macro_rules! layout {
         pub struct $layout {
             /// Size of the kernel's structure in bytes.
             pub size: u32,
-            /// What to fetch.
+            /// The spans to fetch.
             pub packing: $crate::layout::Packing,
             $( $(#[$field_doc])* pub $field: $crate::layout::Field, )*
             $( $(#[$opt_doc])* pub $opt: Option<$crate::layout::Field>, )*
@@ -271,9 +274,9 @@ macro_rules! layout {
     };
 }
 
-/// A packed object's bytes, read through its layout's fields.
+/// Reads fields from the bytes of a packed object.
 ///
-/// A field that does not lie in the bytes (which a bound layout and a whole copy exclude) reads as zero.
+/// A field outside the bytes reads as zero. A bound layout and a complete copy exclude that.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     bytes: &'a [u8],
@@ -292,7 +295,7 @@ impl<'a> View<'a> {
         self.bytes.get(start..start + field.size as usize).unwrap_or(&[])
     }
 
-    /// A little-endian number of one to eight bytes, by the field's own size.
+    /// A little-endian unsigned number of the field's size, 1, 2, 4 or 8 bytes.
     #[inline]
     pub fn unsigned(self, field: Field) -> u64 {
         let bytes = self.bytes(field);
@@ -304,13 +307,12 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The number in an optional field.
     #[inline]
     pub fn optional(self, field: Option<Field>) -> Option<u64> {
         field.map(|field| self.unsigned(field))
     }
 
-    /// A little-endian signed number, by the field's own size (4 or 8 bytes).
+    /// A little-endian signed number of the field's size, 4 or 8 bytes.
     #[inline]
     pub fn signed(self, field: Field) -> i64 {
         if field.size == 4 {
@@ -320,7 +322,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A pointer into the kernel.
+    /// A kernel pointer.
     #[inline]
     pub fn pointer(self, field: Field) -> crate::address::KernelVa {
         crate::address::KernelVa(self.u64_at(field, 0))
@@ -337,7 +339,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// The little-endian 64-bit number at `offset` of `bytes`; zero where there is none.
+/// The little-endian 64-bit number at `offset` of `bytes`; zero outside of them.
 #[inline]
 pub fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     bytes
@@ -346,7 +348,7 @@ pub fn u64_at(bytes: &[u8], offset: usize) -> u64 {
         .map_or(0, |(n, _)| n.get())
 }
 
-/// The little-endian 32-bit number at `offset` of `bytes`; zero where there is none.
+/// The little-endian 32-bit number at `offset` of `bytes`; zero outside of them.
 #[inline]
 pub fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     bytes
@@ -355,7 +357,7 @@ pub fn u32_at(bytes: &[u8], offset: usize) -> u32 {
         .map_or(0, |(n, _)| n.get())
 }
 
-/// `text` up to its first NUL, as C has it.
+/// `text` up to its first NUL.
 pub fn c_string(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
     &text[..end]
@@ -388,15 +390,10 @@ mod tests {
     crate::layout! {
         /// A test structure.
         pub struct S("s") {
-            /// a
             a: ["a"],
-            /// c
             c: ["b.c"],
-            /// gone
             gone?: ["nope"],
-            /// renamed
             renamed?: ["new", "old"],
-            /// far
             far: ["far"],
         }
     }
@@ -433,9 +430,7 @@ mod tests {
     #[test]
     fn a_missing_field_is_named() {
         crate::layout! {
-            /// Cannot be bound.
             pub struct T("s") {
-                /// x
                 x: ["newest", "older"],
             }
         }

@@ -1,4 +1,4 @@
-//! Paths as runtimes make them, and as others do.
+//! Paths of control groups as runtimes make them, and as other programs do.
 
 use std::format;
 use std::string::{String, ToString};
@@ -15,7 +15,7 @@ const UID: &str = "6aa3c8f5-ab1c-4e0a-9c59-2b3f8e3b6a10";
 const POD: &str = "kubepods-burstable-pod6aa3c8f5_ab1c_4e0a_9c59_2b3f8e3b6a10.slice";
 const PODS: &str = "kubepods.slice/kubepods-burstable.slice";
 
-/// What a path is found to name, innermost first, as `runtime id`, with `?` where only a bare name speaks for it.
+/// The containers that a path names, innermost first, as `runtime id`, with `?` after a bare name.
 fn containers(path: &str) -> Vec<String> {
     let names: Vec<&[u8]> = path.split('/').filter(|n| !n.is_empty()).map(str::as_bytes).collect();
     let mut rest = &names[..];
@@ -51,7 +51,7 @@ fn paths_of_runtimes_name_their_containers() {
         text.replace("OTHER", OTHER).replace("BUILD", BUILD).replace("ID", ID)
     };
     for (path, expected) in [
-        // Docker, with cgroupfs and with systemd, and what runs inside by itself.
+        // Docker, with cgroupfs and with systemd, and nested control groups.
         ("/docker/ID", &["docker ID"][..]),
         ("/system.slice/docker-ID.scope", &["docker ID"]),
         ("/system.slice/docker-ID.scope/init.scope", &["docker ID"]),
@@ -97,7 +97,7 @@ fn paths_of_runtimes_name_their_containers() {
             "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope",
             &["podman ID"],
         ),
-        // OCI runtimes by themselves.
+        // OCI runtimes, called directly.
         ("/system.slice/crun-web.scope", &["crun web"]),
         ("/system.slice/crun-web.scope/container", &["crun web"]),
         ("/user.slice/user-0.slice/runc-a-b.scope", &["runc a-b"]),
@@ -145,20 +145,20 @@ fn paths_of_others_name_none() {
         "/openrc.sshd",
         "/elogind",
         "/kubepods",
-        // Monitors, and what runs virtual machines.
+        // Monitors, and virtual machines.
         "/machine.slice/libpod-conmon-ID.scope",
         "/PODS/POD/crio-conmon-ID.scope",
         "/lxc.monitor.web-1",
         "/lxc.monitor/db",
         "/machine.slice/machine-my\\x2dbox.scope/supervisor",
         "/machine.slice/machine-qemu\\x2d1\\x2ddebian.scope/libvirt/emulator",
-        // Too many digits, too few.
+        // Too many and too few digits.
         "/system.slice/ID0.service",
         "/system.slice/docker-4f1c0de5a7b3.scope",
     ] {
         assert_eq!(containers(&fill(path)), [""; 0], "{path}");
     }
-    // The monitor of one container inside of another is in that one.
+    // The monitor of a nested container is in the outer container.
     let path = fill("/lxc.payload.web/machine.slice/libpod-conmon-ID.scope");
     assert_eq!(containers(&path), ["lxc web"]);
     let path = fill("/lxc.payload.web/machine.slice/machine-a.scope/supervisor");
@@ -186,14 +186,14 @@ fn pods_have_their_uid_in_the_path() {
 }
 
 #[test]
-fn escapes_are_undone_within_the_room_there_is() {
+fn unescape_stops_where_the_buffer_ends() {
     let mut out = [0; CONTAINER_BYTES_MAX];
     let length = unescape(b"my\\x2dbox\\x5f\\xzz\\x", &mut out);
     assert_eq!(&out[..length], b"my-box_\\xzz\\x");
     assert_eq!(unescape(&[b'a'; 300], &mut out), CONTAINER_BYTES_MAX);
 }
 
-/// Pieces of names that mean something, and some that do not.
+/// Concatenated pieces of names, with and without a meaning.
 fn name() -> impl Strategy<Value = String> {
     let word = prop::sample::select(
         &[
@@ -241,11 +241,12 @@ proptest! {
         while let Some(found) = container_of(rest) {
             prop_assert!(!found.id.is_empty());
             prop_assert!(contains(rest[found.at], found.id));
-            // One that is called as LXC calls the folder of its containers: what is below is taken for theirs.
+            // A container with the name of LXC's directory: a group below it counts as an LXC
+            // container.
             if matches!(rest[found.at], b"lxc" | b"lxc.payload") {
                 break;
             }
-            // Whatever is below belongs to it, unless that says something itself.
+            // A group below belongs to the container unless its own name has a meaning.
             let below = [&rest[..=found.at], &[&b"payload"[..]][..]].concat();
             let again = container_of(&below).map(|found| (found.at, found.id));
             prop_assert_eq!(again, Some((found.at, found.id)));

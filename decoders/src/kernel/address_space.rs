@@ -1,4 +1,4 @@
-//! `struct address_space` (include/linux/fs.h): the pages that the kernel has of a file.
+//! `struct address_space` (include/linux/fs.h): the cached pages of a file.
 
 use crate::address::KernelVa;
 use crate::layout::View;
@@ -6,29 +6,28 @@ use crate::layout::View;
 crate::layout! {
     /// `struct address_space` (include/linux/fs.h).
     pub struct AddressSpace("address_space") {
-        /// The inode that it is of.
+        /// `struct inode *` of the file.
         host: ["host"],
         /// Root pointer of the xarray of its pages.
         xa_head: ["i_pages.xa_head"],
-        /// How many pages there are; of hugetlbfs in huge pages until Linux commit a08c7193e4f1
-        /// ("mm/filemap: remove hugetlb special casing in filemap.c") (in v6.7).
+        /// Number of pages. Until Linux commit a08c7193e4f1 ("mm/filemap: remove hugetlb special
+        /// casing in filemap.c") (in v6.7), hugetlbfs counts huge pages.
         nrpages: ["nrpages"],
     }
 }
 
-/// What a `struct address_space` says.
+/// The decoded fields of a `struct address_space`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Mapping {
     /// `struct inode *`
     pub host: KernelVa,
     /// Root pointer of the xarray of its pages.
     pub head: u64,
-    /// How many pages there are.
     pub pages: u64,
 }
 
 impl Mapping {
-    /// Decodes the packed copy of an address space.
+    /// Decodes the packed copy of a `struct address_space`.
     pub fn decode(layout: &AddressSpace, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         Self {

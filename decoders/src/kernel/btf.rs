@@ -1,4 +1,4 @@
-//! `struct btf_module` and `struct btf` (kernel/bpf/btf.c, v5.11): the types that modules carry of themselves.
+//! `struct btf_module` and `struct btf` (kernel/bpf/btf.c, v5.11): the types that modules carry.
 
 use crate::address::KernelVa;
 use crate::layout::{View, c_string};
@@ -6,7 +6,7 @@ use crate::layout::{View, c_string};
 crate::layout! {
     /// `struct btf_module` (kernel/bpf/btf.c): an entry of the list `btf_modules`.
     pub struct BtfModule("btf_module") {
-        /// The next one's.
+        /// Link to the next entry.
         list: ["list.next"],
         /// `struct btf *`
         btf: ["btf"],
@@ -16,9 +16,8 @@ crate::layout! {
 crate::layout! {
     /// `struct btf` (kernel/bpf/btf.c).
     pub struct BtfObject("btf") {
-        /// The BTF itself, with its header; in vmalloc memory when it is large.
+        /// Address of the BTF data with its header; in vmalloc memory if it is large.
         data: ["data"],
-        /// How many bytes that has.
         data_size: ["data_size"],
         /// The module's name.
         name?: ["name"],
@@ -28,14 +27,13 @@ crate::layout! {
 /// The types of one module.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ModuleTypes {
-    /// Where they lie.
+    /// Address of the BTF data.
     pub data: KernelVa,
-    /// How many bytes they have.
     pub bytes: u64,
 }
 
 impl ModuleTypes {
-    /// Decodes the packed copy of a `struct btf`: where its types lie, and the module's name.
+    /// Decodes the packed copy of a `struct btf`: its types and the module's name.
     pub fn decode<'a>(layout: &BtfObject, bytes: &'a [u8]) -> (Self, &'a [u8]) {
         let view = View::new(bytes);
         let types =

@@ -1,4 +1,4 @@
-//! `struct cred` (include/linux/cred.h): who a task acts as.
+//! `struct cred` (include/linux/cred.h): the user and the groups of a task.
 
 crate::layout! {
     /// `struct cred` (include/linux/cred.h).

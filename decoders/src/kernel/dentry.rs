@@ -8,19 +8,20 @@ crate::layout! {
     pub struct Dentry("dentry") {
         /// `DCACHE_*`
         d_flags: ["d_flags"],
-        /// `seqcount_spinlock_t`: odd while somebody changes it, renames it above all (`__d_move`, fs/dcache.c).
+        /// `seqcount_spinlock_t`: odd during a change, above all a rename (`__d_move`,
+        /// fs/dcache.c).
         d_seq?: ["d_seq"],
-        /// Where it hangs in the hash table of names; null when it was unlinked.
+        /// Link in the hash table of names; null after an unlink.
         d_hash_pprev: ["d_hash.pprev"],
-        /// The directory; itself at a root.
+        /// `struct dentry *` of the directory; the dentry itself at a root.
         d_parent: ["d_parent"],
-        /// Where the name lies: inside the dentry when it is short.
+        /// Address of the name: inside the dentry if the name is short.
         d_name_name: ["d_name.name"],
         /// The name's length in bytes.
         d_name_len: ["d_name.len"],
         /// `struct inode *`; null for a name that does not exist.
         d_inode: ["d_inode"],
-        /// Short names. Since v6.14 a union `d_shortname`.
+        /// Buffer of short names. Since v6.14 a union `d_shortname`.
         d_iname: ["d_iname", "d_shortname.string", "d_shortname"],
         /// `const struct dentry_operations *`
         d_op: ["d_op"],
@@ -32,10 +33,9 @@ crate::layout! {
 /// Longest name of a directory entry in bytes (`NAME_MAX`, include/uapi/linux/limits.h).
 pub const NAME_BYTES_MAX: usize = 255;
 
-/// What a `struct dentry` says, but for its name.
+/// The decoded fields of a `struct dentry`, except its name.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Name {
-    /// Where it lies.
     pub address: KernelVa,
     /// `struct dentry *` of the directory.
     pub parent: KernelVa,
@@ -45,18 +45,18 @@ pub struct Name {
     pub super_block: KernelVa,
     /// `const struct dentry_operations *`
     pub op: KernelVa,
-    /// Whether nothing can find it by name any more (`d_unlinked`: unhashed and no root).
+    /// Whether no lookup can find it any more (`d_unlinked`: unhashed and not a root).
     pub unlinked: bool,
-    /// Where the name lies, when it is too long to lie in the dentry.
+    /// Address of the name if it is too long for the dentry, else null.
     pub long_name: KernelVa,
     /// The name's length in bytes.
     pub length: u32,
-    /// Whether it was being changed, so that its name and its directory may not belong together.
+    /// Whether a change was in progress: name and directory may not belong together.
     pub changing: bool,
 }
 
 impl Name {
-    /// Decodes the packed copy of the dentry at `address`, and its name if it lies inside.
+    /// Decodes the packed copy of the dentry at `address`, and its name if the dentry holds it.
     pub fn decode<'a>(layout: &Dentry, address: KernelVa, bytes: &'a [u8]) -> (Self, &'a [u8]) {
         let view = View::new(bytes);
         let parent = view.pointer(layout.d_parent);

@@ -1,9 +1,9 @@
-//! `struct dma_buf` (include/linux/dma-buf.h): memory that devices share.
+//! `struct dma_buf` (include/linux/dma-buf.h): a buffer that devices share.
 
 crate::layout! {
     /// `struct dma_buf` (include/linux/dma-buf.h).
     pub struct DmaBuf("dma_buf") {
-        /// A C string that a user gave it; null until then.
+        /// A C string that a user process set; null until then.
         name: ["name"],
     }
 }

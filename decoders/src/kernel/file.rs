@@ -18,15 +18,16 @@ crate::layout! {
         f_mode: ["f_mode"],
         /// `O_*`
         f_flags: ["f_flags"],
-        /// For sockets their `struct socket`.
+        /// `struct socket *` for sockets.
         private_data: ["private_data"],
     }
 }
 
 crate::layout! {
-    /// `struct backing_file` (fs/file_table.c): what a filesystem made of layers maps and reads through. Since
-    /// Linux commit def3ae83da02 ("fs: store real path instead of fake path in backing file f_path") (in v6.7)
-    /// its own path is that of the layer, and the one that users know stands behind it.
+    /// `struct backing_file` (fs/file_table.c): the file that a stacked filesystem maps and reads
+    /// through. Since Linux commit def3ae83da02 ("fs: store real path instead of fake path in
+    /// backing file f_path") (in v6.7), `f_path` is the path on the layer, and the path that users
+    /// know follows `struct file`.
     pub struct BackingFile("backing_file") {
         /// `struct vfsmount *`
         user_path_mnt?: ["user_path.mnt", "user_path_file.f_path.mnt"],
@@ -35,19 +36,20 @@ crate::layout! {
     }
 }
 
-/// `FMODE_READ` (include/linux/fs.h): it can be read.
+/// `FMODE_READ` (include/linux/fs.h): open for reading.
 pub const FMODE_READ: u32 = 1;
-/// `FMODE_WRITE`: it can be written.
+/// `FMODE_WRITE`: open for writing.
 pub const FMODE_WRITE: u32 = 2;
-/// `FMODE_PATH`: it was opened by `O_PATH` and can be neither.
+/// `FMODE_PATH`: opened with `O_PATH`, for neither.
 pub const FMODE_PATH: u32 = 0x4000;
 
-/// `FMODE_BACKING` (include/linux/fs.h, v6.5): the file is a `struct backing_file`. Bit 25 at first; the patch
-/// "fsnotify: opt-in for permission events at file open time" (v6.14, and stable kernels: seen in Debian's
-/// 6.12.107) made it bit 24. The other one means something else then, and nothing in a kernel says which it is.
+/// `FMODE_BACKING` (include/linux/fs.h, v6.5): the file is a `struct backing_file`. It was bit 25
+/// at first. The patch "fsnotify: opt-in for permission events at file open time" (v6.14, and
+/// stable kernels such as Debian's 6.12.107) made it bit 24. The other bit then has another
+/// meaning, and nothing in a kernel shows which of the two applies.
 pub const FMODE_BACKING_MAYBE: u32 = 0x0300_0000;
 
-/// What a `struct file` says.
+/// The decoded fields of a `struct file`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct OpenFile {
     /// `struct inode *`
@@ -60,14 +62,14 @@ pub struct OpenFile {
     pub op: KernelVa,
     /// `FMODE_*`
     pub mode: u32,
-    /// `O_*` of the generic ABI (include/uapi/asm-generic/fcntl.h), which is x86-64's too.
+    /// `O_*` of the generic ABI (include/uapi/asm-generic/fcntl.h), which x86-64 uses too.
     pub flags: u32,
     /// `void *`
     pub private_data: KernelVa,
 }
 
 impl OpenFile {
-    /// Decodes the packed copy of a file.
+    /// Decodes the packed copy of a `struct file`.
     pub fn decode(layout: &File, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         Self {
@@ -81,9 +83,10 @@ impl OpenFile {
         }
     }
 
-    /// The same with the flags of an arm64 kernel brought to the generic ABI: it has `O_DIRECTORY`,
-    /// `O_NOFOLLOW`, `O_DIRECT` and `O_LARGEFILE` at bits 14 to 17, in that order, where the generic one has
-    /// `O_DIRECT`, `O_LARGEFILE`, `O_DIRECTORY`, `O_NOFOLLOW` (arch/arm64/include/uapi/asm/fcntl.h).
+    /// Converts the flags of an arm64 kernel to the generic ABI. Bits 14 to 17 of arm64 are
+    /// `O_DIRECTORY`, `O_NOFOLLOW`, `O_DIRECT` and `O_LARGEFILE`, in that order; those of the
+    /// generic ABI are `O_DIRECT`, `O_LARGEFILE`, `O_DIRECTORY` and `O_NOFOLLOW`
+    /// (arch/arm64/include/uapi/asm/fcntl.h).
     #[must_use]
     pub const fn of_arm64(self) -> Self {
         const LOW: u32 = 0b11 << 14;

@@ -1,9 +1,10 @@
-//! `struct files_struct` and `struct fdtable` (include/linux/fdtable.h): a process's open files.
+//! `struct files_struct` and `struct fdtable` (include/linux/fdtable.h): the open files of a
+//! process.
 
 crate::layout! {
     /// `struct files_struct` (include/linux/fdtable.h).
     pub struct FilesStruct("files_struct") {
-        /// The table in use.
+        /// `struct fdtable *` in use.
         fdt: ["fdt"],
     }
 }
@@ -15,9 +16,9 @@ crate::layout! {
         max_fds: ["max_fds"],
         /// Array of `struct file *`.
         fd: ["fd"],
-        /// Bitmap of those that close on exec.
+        /// Bitmap of the descriptors that are closed on exec.
         close_on_exec: ["close_on_exec"],
-        /// Bitmap of those in use.
+        /// Bitmap of the descriptors in use.
         open_fds: ["open_fds"],
     }
 }

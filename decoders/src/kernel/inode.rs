@@ -1,4 +1,4 @@
-//! `struct inode` (include/linux/fs.h): a file itself, whatever it is called.
+//! `struct inode` (include/linux/fs.h): a file, independent of its names.
 
 use crate::address::KernelVa;
 use crate::layout::View;
@@ -8,67 +8,66 @@ crate::layout! {
     pub struct Inode("inode") {
         /// Type and permissions.
         i_mode: ["i_mode"],
-        /// Owner.
         i_uid: ["i_uid.val", "i_uid"],
-        /// Group.
         i_gid: ["i_gid.val", "i_gid"],
-        /// Number.
+        /// Inode number.
         i_ino: ["i_ino"],
-        /// Links; zero when unlinked.
+        /// Number of links; zero after the last unlink.
         i_nlink: ["i_nlink"],
         /// Size in bytes.
         i_size: ["i_size"],
-        /// Device that a device file stands for.
+        /// Device number of a device file.
         i_rdev: ["i_rdev"],
         /// `struct super_block *`
         i_sb: ["i_sb"],
-        /// `struct address_space *`: where its pages are.
+        /// `struct address_space *` of its pages.
         i_mapping: ["i_mapping"],
-        /// Size of its blocks, as a power of two; of hugetlbfs that of its pages.
+        /// Block size as a power of two; for hugetlbfs the page size.
         i_blkbits: ["i_blkbits"],
-        /// Access time. Seconds since Linux commit 3aa63a569c64 ("fs: switch timespec64 fields in inode to
-        /// discrete integers") (in v6.11); before that a `timespec64`.
+        /// Access time, seconds. A field of its own since Linux commit 3aa63a569c64 ("fs: switch
+        /// timespec64 fields in inode to discrete integers") (in v6.11); before that in a
+        /// `timespec64`.
         atime_sec: ["i_atime_sec", "__i_atime.tv_sec", "i_atime.tv_sec"],
-        /// Its nanoseconds.
         atime_nsec: ["i_atime_nsec", "__i_atime.tv_nsec", "i_atime.tv_nsec"],
         /// Modification time.
         mtime_sec: ["i_mtime_sec", "__i_mtime.tv_sec", "i_mtime.tv_sec"],
-        /// Its nanoseconds.
         mtime_nsec: ["i_mtime_nsec", "__i_mtime.tv_nsec", "i_mtime.tv_nsec"],
         /// Change time.
         ctime_sec: ["i_ctime_sec", "__i_ctime.tv_sec", "i_ctime.tv_sec"],
-        /// Its nanoseconds; the kernel may keep a flag in the top bit (`I_CTIME_QUERIED`, v6.13).
+        /// The kernel may keep a flag in the top bit (`I_CTIME_QUERIED`, v6.13).
         ctime_nsec: ["i_ctime_nsec", "__i_ctime.tv_nsec", "i_ctime.tv_nsec"],
-        /// The change time under the name that it had before Linux commit 13bc24457850 ("fs: rename
-        /// i_ctime field to __i_ctime") (in v6.6): says that a kernel is older than that.
+        /// The name of the change time before Linux commit 13bc24457850 ("fs: rename i_ctime field
+        /// to __i_ctime") (in v6.6): present only in older kernels.
         i_ctime?: ["i_ctime"],
     }
 }
 
 crate::layout! {
-    /// What few inodes are asked for, far from the rest of `struct inode`.
+    /// A field that is read of few inodes only, far from the rest of `struct inode`.
     pub struct InodePrivate("inode") {
-        /// What a filesystem keeps: for a namespace file its `struct ns_common`.
+        /// Private data of the filesystem: a `struct ns_common *` for a namespace file.
         i_private: ["i_private"],
     }
 }
 
 crate::layout! {
-    /// Who holds an inode's lock: whoever writes to a file holds it alone, from before the first byte until after the
-    /// last (`generic_file_write_iter`, mm/filemap.c, and what filesystems have in its place).
+    /// The lock of an inode. A writer holds it exclusively from before the first byte until after
+    /// the last (`generic_file_write_iter`, mm/filemap.c, and the filesystems' replacements of it).
     pub struct InodeLock("inode") {
         /// `struct rw_semaphore` (include/linux/rwsem.h).
         count?: ["i_rwsem.count.counter"],
-        /// The same of real-time kernels (include/linux/rwbase_rt.h).
+        /// The same in real-time kernels (include/linux/rwbase_rt.h).
         readers?: ["i_rwsem.rwbase.readers.counter"],
     }
 }
 
 impl InodeLock {
-    /// Whether somebody holds it alone, by the packed copy of the inode; `false` where that is not known.
+    /// Whether a writer holds the lock, by the packed copy of the inode; `false` if that is
+    /// unknown.
     pub fn is_written(&self, bytes: &[u8]) -> bool {
         let view = View::new(bytes);
-        // `RWSEM_WRITER_LOCKED` (kernel/locking/rwsem.c, v5.10 to v7.2), `WRITER_BIAS` (include/linux/rwbase_rt.h).
+        // `RWSEM_WRITER_LOCKED` (kernel/locking/rwsem.c, v5.10 to v7.2), `WRITER_BIAS`
+        // (include/linux/rwbase_rt.h).
         view.optional(self.count).is_some_and(|count| count & 1 != 0)
             || view.optional(self.readers).is_some_and(|readers| readers == 1 << 30)
     }
@@ -94,7 +93,7 @@ pub mod mode {
     pub const S_IFIFO: u16 = 0o010_000;
 }
 
-/// What a `struct inode` says.
+/// The decoded fields of a `struct inode`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Attributes {
     /// Type and permissions.
@@ -103,19 +102,19 @@ pub struct Attributes {
     pub uid: u32,
     /// Group, in the initial user namespace.
     pub gid: u32,
-    /// Number.
+    /// Inode number.
     pub ino: u64,
-    /// Links.
+    /// Number of links.
     pub nlink: u32,
     /// Size in bytes.
     pub size: u64,
-    /// Device that a device file stands for, as the kernel encodes it (`major << 20 | minor`).
+    /// Device number of a device file, in the kernel's encoding (`major << 20 | minor`).
     pub rdev: u32,
     /// `struct super_block *`
     pub super_block: KernelVa,
     /// `struct address_space *`
     pub mapping: KernelVa,
-    /// Size of its blocks, as a power of two.
+    /// Block size as a power of two.
     pub block_bits: u8,
     /// Access time in nanoseconds since 1970.
     pub atime_ns: i64,
@@ -126,7 +125,7 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// Decodes the packed copy of an inode.
+    /// Decodes the packed copy of a `struct inode`.
     pub fn decode(layout: &Inode, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         let time = |sec, nsec| {
@@ -150,13 +149,13 @@ impl Attributes {
         }
     }
 
-    /// The type bits of the mode.
+    /// The type bits of the mode (`S_IFMT`).
     pub const fn kind(&self) -> u16 {
         self.mode & mode::S_IFMT
     }
 }
 
-/// The kernel's own `dev_t` as (major, minor) (include/linux/kdev_t.h).
+/// Splits the kernel's internal `dev_t` into (major, minor) (include/linux/kdev_t.h).
 pub const fn device_numbers(device: u32) -> (u32, u32) {
     (device >> 20, device & 0xf_ffff)
 }

@@ -1,11 +1,11 @@
-//! The maple tree (include/linux/maple_tree.h, lib/maple_tree.c), in which an address space keeps its
-//! areas since v6.1.
+//! The maple tree (include/linux/maple_tree.h, lib/maple_tree.c): it holds the areas of an address
+//! space since v6.1.
 
 use crate::address::KernelVa;
 use crate::layout::View;
 
 crate::layout! {
-    /// `struct maple_node`: 256 bytes, of one of four shapes.
+    /// `struct maple_node`: 256 bytes, in one of four formats.
     pub struct MapleNode("maple_node") {
         /// Upper ends of the ranges of a `range_64` or `leaf_64` node.
         range_pivot: ["mr64.pivot"],
@@ -15,7 +15,7 @@ crate::layout! {
         arange_pivot: ["ma64.pivot"],
         /// Its children.
         arange_slot: ["ma64.slot"],
-        /// Parent, which also says which slot of it this node is.
+        /// Parent, and the slot of this node in it.
         parent: ["parent"],
     }
 }
@@ -25,21 +25,21 @@ const MAPLE_LEAF_64: u64 = 1;
 const MAPLE_RANGE_64: u64 = 2;
 const MAPLE_ARANGE_64: u64 = 3;
 
-/// Most levels that a tree of 64-bit keys and ten children a node can have (`MAPLE_HEIGHT_MAX` is 31).
+/// Maximum depth of a tree of 64-bit keys with ten children a node (`MAPLE_HEIGHT_MAX` is 31).
 pub const DEPTH_MAX: u32 = 31;
 
-/// A pointer to a node, whose low bits say what it is (`mte_node_type`).
+/// A pointer to a node, with the node's type in the low bits (`mte_node_type`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Enode(pub u64);
 
 /// What a slot or a root holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Entry {
-    /// Nothing, or something that is no pointer.
+    /// Nothing, or not a pointer.
     Empty,
     /// A node further down.
     Node(Enode),
-    /// What the tree is for: here a `vm_area_struct`.
+    /// A stored value: here a `vm_area_struct`.
     Value(KernelVa),
 }
 
@@ -60,8 +60,8 @@ impl Enode {
     }
 }
 
-/// What the root pointer of a tree holds: a node (`xa_is_node`: low bits 10, beyond 4096), one value, or
-/// nothing.
+/// Decodes the root pointer of a tree: a node (`xa_is_node`: low bits 10, above 4096), one value,
+/// or nothing.
 pub const fn root(pointer: u64) -> Entry {
     match pointer {
         0 => Entry::Empty,
@@ -71,9 +71,9 @@ pub const fn root(pointer: u64) -> Entry {
     }
 }
 
-/// Calls `each` with every child or value of the node that `bytes` (packed) holds, in order, where the
-/// node covers the keys up to `max`. Slots past the last one in use may hold leftovers: the pivots say
-/// where to stop (`ma_data_end`). Each call gets the child's own upper end.
+/// Calls `each` with every child or value of a node, in order, and the upper end of its range.
+/// `bytes` is the packed copy of the node, which covers the keys up to `max`. Slots after the last
+/// one in use may hold leftovers: the pivots show where to stop (`ma_data_end`).
 pub fn for_each_entry(
     layout: &MapleNode,
     node: Enode,
@@ -92,7 +92,7 @@ pub fn for_each_entry(
     let mut previous = 0;
     for index in 0..slots {
         let end = if index < pivots { view.u64_at(pivot, index) } else { max };
-        // A pivot of zero after the first slot marks the end: the slot before it went up to `max`.
+        // A pivot of zero after the first slot marks the end: the slot reaches `max`.
         let end = if end == 0 && index > 0 { max } else { end.min(max) };
         if index > 0 && previous >= max {
             return;
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_gives_its_values_and_stops_where_its_pivots_do() {
+    fn a_leaf_returns_its_values_and_stops_where_its_pivots_end() {
         let mut bytes = [0u8; 256];
         let mut put = |offset: usize, value: u64| {
             bytes[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
         };
         put(8, 0xfff);
         put(16, 0x1fff);
-        // Pivot 2 is zero: slot 2 reaches to max; slot 3 is a leftover.
+        // Pivot 2 is zero: slot 2 reaches `max`, and slot 3 is a leftover.
         put(128 + 8, 0xffff_8880_0000_1000);
         put(128 + 16, 0xffff_8880_0000_2000);
         put(128 + 24, 0xffff_8880_dead_0000);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_are_told_apart() {
+    fn roots_are_classified() {
         assert_eq!(root(0), Entry::Empty);
         assert_eq!(root(0xffff_8880_0000_0000), Entry::Value(KernelVa(0xffff_8880_0000_0000)));
         assert!(matches!(root(0xffff_8880_0000_001e), Entry::Node(_)));

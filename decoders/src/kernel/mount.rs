@@ -10,7 +10,7 @@ crate::layout! {
         mnt: ["mnt"],
         /// `struct dentry *` of the mounted tree's root.
         mnt_root: ["mnt.mnt_root"],
-        /// `struct mount *` that it is mounted on; itself at the top.
+        /// `struct mount *` that it is mounted on; the mount itself at the top.
         mnt_parent: ["mnt_parent"],
         /// `struct dentry *` that it covers.
         mnt_mountpoint: ["mnt_mountpoint"],
@@ -19,7 +19,7 @@ crate::layout! {
     }
 }
 
-/// What a `struct mount` says.
+/// The decoded fields of a `struct mount`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Mounted {
     /// `struct dentry *`
@@ -31,7 +31,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Decodes the packed copy of a mount.
+    /// Decodes the packed copy of a `struct mount`.
     pub fn decode(layout: &Mount, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         Self {

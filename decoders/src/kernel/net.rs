@@ -7,8 +7,9 @@ crate::layout! {
         inum: ["ns.inum"],
         /// Head of the list of devices.
         dev_base_head: ["dev_base_head"],
-        /// `struct inet_hashinfo *`: the table of this namespace's TCP sockets. Since Linux commit
-        /// d1e5e6408b30 ("tcp: Introduce optional per-netns ehash") (in v6.1) it may be its own.
+        /// `struct inet_hashinfo *`: the table of the namespace's TCP sockets. Since Linux commit
+        /// d1e5e6408b30 ("tcp: Introduce optional per-netns ehash") (in v6.1), a namespace may have
+        /// its own.
         hashinfo: ["ipv4.tcp_death_row.hashinfo", "ipv4.tcp_death_row->hashinfo"],
     }
 }

@@ -1,5 +1,5 @@
-//! `struct net_device` (include/linux/netdevice.h) and its addresses: `struct in_device`, `in_ifaddr`
-//! (include/linux/inetdevice.h), `inet6_dev`, `inet6_ifaddr` (include/net/if_inet6.h).
+//! `struct net_device` (include/linux/netdevice.h) and its addresses: `struct in_device`,
+//! `in_ifaddr` (include/linux/inetdevice.h), `inet6_dev`, `inet6_ifaddr` (include/net/if_inet6.h).
 
 crate::layout! {
     /// `struct net_device` (include/linux/netdevice.h).
@@ -8,11 +8,10 @@ crate::layout! {
         name: ["name"],
         /// Link in `net.dev_base_head`.
         dev_list: ["dev_list"],
-        /// Number.
         ifindex: ["ifindex"],
         /// Pointer to the hardware address.
         dev_addr: ["dev_addr"],
-        /// Its length in bytes.
+        /// Length of the hardware address in bytes.
         addr_len: ["addr_len"],
         /// `struct in_device *`; null without IPv4.
         ip_ptr: ["ip_ptr"],
@@ -22,9 +21,8 @@ crate::layout! {
 }
 
 crate::layout! {
-    /// What a route's device is asked for.
+    /// The field that is read of a route's device.
     pub struct NetDeviceIndex("net_device") {
-        /// Number.
         ifindex: ["ifindex"],
     }
 }
@@ -40,9 +38,9 @@ crate::layout! {
 crate::layout! {
     /// `struct in_ifaddr` (include/linux/inetdevice.h).
     pub struct InIfaddr("in_ifaddr") {
-        /// Next one.
+        /// The next `struct in_ifaddr`.
         ifa_next: ["ifa_next"],
-        /// The address, as on the wire.
+        /// The address, in network byte order.
         ifa_local: ["ifa_local"],
     }
 }
@@ -58,12 +56,11 @@ crate::layout! {
 crate::layout! {
     /// `struct inet6_ifaddr` (include/net/if_inet6.h).
     pub struct Inet6Ifaddr("inet6_ifaddr") {
-        /// The address.
         addr: ["addr"],
         /// Link in `inet6_dev.addr_list`.
         if_list: ["if_list"],
     }
 }
 
-/// Longest hardware address that is read, in bytes: an Ethernet one's.
+/// Length of an Ethernet address in bytes. Hardware addresses of other lengths are not read.
 pub const MAC_BYTES: usize = 6;

@@ -1,4 +1,5 @@
-//! `struct nsproxy` (include/linux/nsproxy.h): a task's namespaces, and what namespaces have in common.
+//! `struct nsproxy` (include/linux/nsproxy.h): the namespaces of a task, and the common part of
+//! namespaces.
 
 crate::layout! {
     /// `struct nsproxy` (include/linux/nsproxy.h).
@@ -31,7 +32,7 @@ crate::layout! {
 crate::layout! {
     /// `struct proc_ns_operations` (include/linux/proc_ns.h).
     pub struct ProcNsOperations("proc_ns_operations") {
-        /// A C string in the kernel: `net`.
+        /// A C string in kernel memory, such as `net`.
         name: ["name"],
     }
 }

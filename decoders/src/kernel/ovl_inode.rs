@@ -1,8 +1,9 @@
-//! `struct ovl_inode` (fs/overlayfs/ovl_entry.h): a file of an overlay, and where its content really is.
+//! `struct ovl_inode` (fs/overlayfs/ovl_entry.h): a file of an overlay, and the file with its
+//! content.
 //!
-//! An overlay's own inode has no pages. Its content is that of a file on one of the layers: the upper one, once
-//! it was copied there with its data, else one below (`ovl_inode_realdata`, fs/overlayfs/util.c). Overlayfs is
-//! mostly a module, so the types are those of a module.
+//! An overlay's own inode has no pages. The content is that of a file on one of the layers: on the
+//! upper layer after the data was copied there, else on a lower one (`ovl_inode_realdata`,
+//! fs/overlayfs/util.c). Overlayfs is usually a module, so the types are those of a module.
 
 use crate::address::KernelVa;
 use crate::layout::View;
@@ -10,21 +11,23 @@ use crate::layout::View;
 crate::layout! {
     /// `struct ovl_inode` (fs/overlayfs/ovl_entry.h).
     pub struct OvlInode("ovl_inode") {
-        /// The embedded inode's filesystem; tells where that inode begins.
+        /// `struct super_block *` of the embedded inode: gives the offset of that inode.
         i_sb: ["vfs_inode.i_sb"],
         /// `OVL_*` bits.
         flags: ["flags"],
         /// `struct dentry *` on the upper layer, or null.
         upperdentry: ["__upperdentry"],
-        /// `struct inode *` below that has the data, where it is not the first one below. Until Linux commit
-        /// 41665644cdf7 ("ovl: replace lowerdata inode reference with lowerdata redirect") (in v6.5).
+        /// `struct inode *` on the lower layer that has the data, if it is not the first lower one.
+        /// Until Linux commit 41665644cdf7 ("ovl: replace lowerdata inode reference with lowerdata
+        /// redirect") (in v6.5).
         lowerdata?: ["lowerdata"],
-        /// `struct inode *` below; until Linux commit ffa5723c6d25 ("ovl: store lower path in ovl_inode") (in v6.0).
+        /// `struct inode *` on a lower layer. Until Linux commit ffa5723c6d25 ("ovl: store lower
+        /// path in ovl_inode") (in v6.0).
         lower?: ["lower"],
-        /// `struct dentry *` below; from that commit until the next one.
+        /// `struct dentry *` on a lower layer, from that commit until the next.
         lowerpath_dentry?: ["lowerpath.dentry"],
-        /// `struct ovl_entry *`: all that is below. Since Linux commit 0af950f57fef ("ovl: move ovl_entry into
-        /// ovl_inode") (in v6.5).
+        /// `struct ovl_entry *`: all lower layers. Since Linux commit 0af950f57fef ("ovl: move
+        /// ovl_entry into ovl_inode") (in v6.5).
         oe?: ["oe"],
     }
 }
@@ -32,9 +35,10 @@ crate::layout! {
 crate::layout! {
     /// `struct ovl_entry` (fs/overlayfs/ovl_entry.h).
     pub struct OvlEntry("ovl_entry") {
-        /// How many layers below have the file: more than one where one has only its attributes.
+        /// Number of lower layers that have the file: more than one if some have only its
+        /// attributes.
         numlower: ["__numlower", "numlower"],
-        /// So many `struct ovl_path`; the last has the data.
+        /// Array of `numlower` `struct ovl_path`; the last one has the data.
         lowerstack: ["__lowerstack", "lowerstack"],
     }
 }
@@ -42,30 +46,28 @@ crate::layout! {
 crate::layout! {
     /// `struct ovl_path` (fs/overlayfs/ovl_entry.h).
     pub struct OvlPath("ovl_path") {
-        /// `struct dentry *`; null where nobody has looked for it yet.
+        /// `struct dentry *`; null before the first lookup.
         dentry: ["dentry"],
     }
 }
 
-/// `OVL_UPPERDATA` (fs/overlayfs/overlayfs.h): the upper layer has the data too, not only the attributes. The
-/// fourth of an enumeration since Linux commit 0c2888749363 ("ovl: Add mechanism to create a chain of origin
-/// inodes"; v4.19).
+/// `OVL_UPPERDATA` (fs/overlayfs/overlayfs.h): the upper layer has the data, not only the
+/// attributes. The fourth enumerator since Linux commit 0c2888749363 ("ovl: Add mechanism to create
+/// a chain of origin inodes") (in v4.19).
 pub const OVL_UPPERDATA: u64 = 1 << 3;
 
-/// Most layers below that the kernel allows (`OVL_MAX_STACK`, fs/overlayfs/super.c).
+/// Maximum number of lower layers (`OVL_MAX_STACK`, fs/overlayfs/super.c).
 pub const LAYERS_MAX: u64 = 500;
 
-/// Where to look next for the inode that has the data.
+/// The next step towards the inode that has the data.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Real {
-    /// Nowhere: it is not known.
     #[default]
     Unknown,
-    /// It is this `struct inode`.
     Inode(KernelVa),
-    /// It is the inode of this `struct dentry`.
+    /// The inode of this `struct dentry`.
     Dentry(KernelVa),
-    /// It is behind this `struct ovl_entry`.
+    /// An inode that this `struct ovl_entry` leads to.
     Entry(KernelVa),
 }
 
@@ -91,14 +93,16 @@ impl Real {
 }
 
 impl OvlInode {
-    /// Where the `struct ovl_inode` begins that embeds an inode, by the offset of `i_sb` in that.
+    /// Address of the `struct ovl_inode` that embeds `inode`; `i_sb` is the offset of that field in
+    /// `struct inode`.
     pub const fn around(&self, inode: KernelVa, i_sb: u32) -> KernelVa {
         inode.plus(i_sb as u64).minus(self.i_sb.offset as u64)
     }
 }
 
 impl OvlEntry {
-    /// Where the `struct ovl_path` lies that has the data, by the packed copy of the entry at `address`.
+    /// Address of the `struct ovl_path` that has the data, by the packed copy of the entry at
+    /// `address`.
     pub fn data(&self, path: &OvlPath, address: KernelVa, bytes: &[u8]) -> Option<KernelVa> {
         let count = View::new(bytes).unsigned(self.numlower);
         let last = count.checked_sub(1).filter(|&last| last < LAYERS_MAX)?;

@@ -1,57 +1,59 @@
-//! `struct page` (include/linux/mm_types.h): one page of memory and what it is for.
+//! `struct page` (include/linux/mm_types.h): one page of memory and its use.
 //!
-//! What the kernel keeps for several pages in a row that belong together (a compound page, since v5.16 a folio)
-//! stands in the first one's `struct page`, the head.
+//! For consecutive pages that belong together (a compound page, since v5.16 a folio), the kernel
+//! keeps the common data in the `struct page` of the first one, the head.
 
 use crate::address::KernelVa;
 use crate::layout::View;
 
 crate::layout! {
-    /// `struct page` (include/linux/mm_types.h). `struct folio` lies over it, with the same fields.
+    /// `struct page` (include/linux/mm_types.h). `struct folio` overlays it, with the same fields.
     pub struct Page("page") {
-        /// `PG_*` bits; since Linux commit 53fbef56e07d ("mm: introduce memdesc_flags_t") (in v6.18) inside a
-        /// structure of their own.
+        /// `PG_*` bits. In a structure of their own since Linux commit 53fbef56e07d ("mm: introduce
+        /// memdesc_flags_t") (in v6.18).
         flags: ["flags"],
-        /// Whether and of which head this is a later page. Renamed by Linux commit e0c7a3dd3ba1 ("mm: rename the
-        /// 'compound_head' field in the 'struct page' to 'compound_info'") (in v7.1).
+        /// Whether this is a later page, and of which head. Renamed by Linux commit e0c7a3dd3ba1
+        /// ("mm: rename the 'compound_head' field in the 'struct page' to 'compound_info'") (in
+        /// v7.1).
         compound_head: ["compound_info", "compound_head"],
-        /// `struct address_space *` of a file's page.
+        /// `struct address_space *` if the page belongs to a file.
         mapping: ["mapping"],
-        /// Its place in the file, in pages.
+        /// Position in the file, in pages.
         index: ["__folio_index", "index"],
     }
 }
 
 crate::layout! {
-    /// `enum pageflags` (include/linux/page-flags.h): numbers of bits, as a layout shows enumerators.
+    /// `enum pageflags` (include/linux/page-flags.h): bit numbers. A layout shows an enumerator as
+    /// a field whose offset is its value.
     pub struct PageFlags("pageflags") {
-        /// Whether the page has the file's content: not so while it is being read.
+        /// The page has the file's content: clear while it is being read.
         uptodate?: ["PG_uptodate"],
     }
 }
 
 impl PageFlags {
-    /// The bit that says that a page has the file's content, where it is known.
+    /// Mask of `PG_uptodate`, if its number is known.
     pub fn uptodate_bit(&self) -> Option<u64> {
         self.uptodate.and_then(|field| 1_u64.checked_shl(field.offset))
     }
 }
 
-/// What a `struct page` says, of a file's page.
+/// The decoded fields of a `struct page` that belongs to a file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CachedPage {
     /// `PG_*` bits.
     pub flags: u64,
-    /// As it is; for [`head_of`].
+    /// The raw value, for [`head_of`].
     pub compound_info: u64,
     /// `struct address_space *`
     pub mapping: KernelVa,
-    /// Its place in the file, in pages; of hugetlbfs in huge pages until v6.7.
+    /// Position in the file in pages; until v6.7, hugetlbfs counts huge pages.
     pub index: u64,
 }
 
 impl CachedPage {
-    /// Decodes the packed copy of a page.
+    /// Decodes the packed copy of a `struct page`.
     pub fn decode(layout: &Page, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         Self {
@@ -63,12 +65,12 @@ impl CachedPage {
     }
 }
 
-/// The head of the pages that the one at `page` belongs to: the page itself when it belongs to no others, or is
-/// the first.
+/// The head of the pages that the one at `page` belongs to: `page` itself if it is alone or the
+/// first.
 ///
-/// The lowest bit marks the later pages: it is added to the head's address or, by Linux commit 8c846c879e22 ("mm:
-/// rework compound_head() for power-of-2 sizeof(struct page)"), to a mask that makes the head's address
-/// (`compound_head`, include/linux/page-flags.h).
+/// The lowest bit marks later pages. The rest is the address of the head or, since Linux commit
+/// 8c846c879e22 ("mm: rework compound_head() for power-of-2 sizeof(struct page)"), a mask that
+/// yields the head's address (`compound_head`, include/linux/page-flags.h).
 pub const fn head_of(page: KernelVa, compound_info: u64) -> KernelVa {
     if compound_info & 1 == 0 {
         return page;
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_told_by_address_and_by_mask() {
+    fn heads_are_found_by_address_and_by_mask() {
         let head = KernelVa(0xffff_ea00_0400_8000);
         let tail = head.plus(5 * 64);
         assert_eq!(head_of(head, 0), head);

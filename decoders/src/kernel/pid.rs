@@ -8,7 +8,7 @@ crate::layout! {
         level: ["level"],
         /// Heads of the lists of tasks, by `enum pid_type`; the first is `PIDTYPE_PID`.
         tasks: ["tasks"],
-        /// One `struct upid` for each namespace it is seen in, outermost first.
+        /// One `struct upid` for each namespace that can see it, outermost first.
         numbers: ["numbers"],
     }
 }
@@ -16,9 +16,8 @@ crate::layout! {
 crate::layout! {
     /// `struct upid` (include/linux/pid.h).
     pub struct Upid("upid") {
-        /// The number.
         nr: ["nr"],
-        /// `struct pid_namespace *` in which it is that.
+        /// `struct pid_namespace *` that the number belongs to.
         ns: ["ns"],
     }
 }
@@ -33,5 +32,5 @@ crate::layout! {
     }
 }
 
-/// Deepest nesting of pid namespaces (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
+/// Maximum depth of pid namespaces (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
 pub const LEVEL_MAX: u32 = 32;

@@ -1,17 +1,18 @@
-//! `struct rq` and `struct cfs_rq` (kernel/sched/sched.h): what a processor runs, and what waits to.
+//! `struct rq` and `struct cfs_rq` (kernel/sched/sched.h): the running task of a processor, and the
+//! waiting ones.
 
 use crate::address::KernelVa;
 use crate::layout::View;
 
 crate::layout! {
-    /// `struct rq` (kernel/sched/sched.h): one processor's.
+    /// `struct rq` (kernel/sched/sched.h): the run queue of one processor.
     pub struct RunQueue("rq") {
         /// `struct task_struct *` that runs now.
         curr?: ["curr"],
-        /// `struct task_struct *` that runs when nothing else wants to; in no list of tasks.
+        /// `struct task_struct *` of the idle task, which is in no list of tasks.
         idle?: ["idle"],
-        /// Head of the list of fair tasks that want to run, linked by `task_struct.se.group_node`; the one that
-        /// runs is in it too (`account_entity_enqueue`, kernel/sched/fair.c).
+        /// Head of the list of runnable fair tasks, linked by `task_struct.se.group_node`. It
+        /// includes the running one (`account_entity_enqueue`, kernel/sched/fair.c).
         cfs_tasks?: ["cfs_tasks"],
     }
 }
@@ -24,19 +25,19 @@ crate::layout! {
     }
 }
 
-/// What a `struct rq` says.
+/// The decoded fields of a `struct rq`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Running {
     /// `struct task_struct *` that runs now.
     pub current: KernelVa,
     /// `struct task_struct *` of the idle task.
     pub idle: KernelVa,
-    /// First fair task: the address of its `se.group_node`, or of the list's head where there is none.
+    /// First fair task: the address of its `se.group_node`, or of the list's head if there is none.
     pub first_fair: KernelVa,
 }
 
 impl Running {
-    /// Decodes the packed copy of a run queue.
+    /// Decodes the packed copy of a `struct rq`.
     pub fn decode(layout: &RunQueue, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         let pointer = |field: Option<_>| KernelVa(view.optional(field).unwrap_or(0));

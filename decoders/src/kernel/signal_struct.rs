@@ -1,13 +1,13 @@
-//! `struct signal_struct` (include/linux/sched/signal.h): what the threads of a process share.
+//! `struct signal_struct` (include/linux/sched/signal.h): the shared state of a process's threads.
 
 crate::layout! {
     /// `struct signal_struct` (include/linux/sched/signal.h).
     pub struct SignalStruct("signal_struct") {
         /// Head of the list of threads, linked by `task_struct.thread_node`.
         thread_head: ["thread_head"],
-        /// How many threads there are.
+        /// Number of threads.
         nr_threads: ["nr_threads"],
-        /// Nanoseconds that its ended threads ran.
+        /// Run time of its ended threads in nanoseconds.
         sum_sched_runtime: ["sum_sched_runtime"],
     }
 }

@@ -1,6 +1,7 @@
-//! `struct sock_common`, `struct sock` (include/net/sock.h) and `struct tcp_sock` (include/linux/tcp.h).
+//! `struct sock_common`, `struct sock` (include/net/sock.h) and `struct tcp_sock`
+//! (include/linux/tcp.h).
 //!
-//! Sockets in TIME_WAIT and NEW_SYN_RECV are smaller structures that share only the `sock_common`.
+//! Sockets in TIME_WAIT and NEW_SYN_RECV are smaller structures that share only `sock_common`.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,19 +11,19 @@ use crate::layout::View;
 crate::layout! {
     /// `struct sock_common` (include/net/sock.h).
     pub struct SockCommon("sock_common") {
-        /// Peer's IPv4 address, as on the wire.
+        /// Peer's IPv4 address, in network byte order.
         skc_daddr: ["skc_daddr"],
-        /// Own IPv4 address, as on the wire.
+        /// Own IPv4 address, in network byte order.
         skc_rcv_saddr: ["skc_rcv_saddr"],
-        /// Peer's port, as on the wire.
+        /// Peer's port, in network byte order.
         skc_dport: ["skc_dport"],
-        /// Own port, as the machine keeps numbers.
+        /// Own port, in the machine's byte order.
         skc_num: ["skc_num"],
         /// `AF_*`
         skc_family: ["skc_family"],
         /// `TCP_*`
         skc_state: ["skc_state"],
-        /// Device that it is bound to, or zero.
+        /// Index of the device that it is bound to, or zero.
         skc_bound_dev_if: ["skc_bound_dev_if"],
         /// `struct proto *`
         skc_prot: ["skc_prot"],
@@ -40,21 +41,21 @@ crate::layout! {
 crate::layout! {
     /// `struct sock` (include/net/sock.h).
     pub struct Sock("sock") {
-        /// `struct socket *`; null when no process holds it.
+        /// `struct socket *`; null if no process holds the socket.
         sk_socket: ["sk_socket"],
         /// `SOCK_*`
         sk_type: ["sk_type"],
         /// `IPPROTO_*`
         sk_protocol: ["sk_protocol"],
-        /// `struct dst_entry *`: the route that its packets took last.
+        /// `struct dst_entry *`: the route of its last packets.
         sk_dst_cache: ["sk_dst_cache"],
     }
 }
 
 crate::layout! {
-    /// `struct dst_entry` (include/net/dst.h): a route that was found.
+    /// `struct dst_entry` (include/net/dst.h): a cached route.
     pub struct DstEntry("dst_entry") {
-        /// `struct net_device *` that it leaves through.
+        /// `struct net_device *` of the outgoing device.
         dev: ["dev"],
     }
 }
@@ -66,19 +67,18 @@ crate::layout! {
         bytes_received: ["bytes_received"],
         /// Bytes sent, retransmissions included.
         bytes_sent: ["bytes_sent"],
-        /// Segments received.
         segs_in: ["segs_in"],
-        /// Segments sent.
         segs_out: ["segs_out"],
-        /// Segments with data received.
+        /// Segments received that carried data.
         data_segs_in: ["data_segs_in"],
-        /// Segments with data sent.
+        /// Segments sent that carried data.
         data_segs_out: ["data_segs_out"],
     }
 }
 
 crate::layout! {
-    /// `struct inet_timewait_sock` (include/net/inet_timewait_sock.h): what a closed connection leaves.
+    /// `struct inet_timewait_sock` (include/net/inet_timewait_sock.h): the rest of a closed
+    /// connection.
     pub struct InetTimewaitSock("inet_timewait_sock") {
         /// `TCP_TIME_WAIT`, or `TCP_FIN_WAIT2` while the peer has not closed.
         tw_substate: ["tw_substate"],
@@ -124,7 +124,7 @@ pub enum TcpState {
 }
 
 impl TcpState {
-    /// From the kernel's number; `None` for one that no TCP socket has.
+    /// Converts the kernel's number; `None` if no TCP socket can have it.
     pub const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::Established,
@@ -142,7 +142,7 @@ impl TcpState {
         })
     }
 
-    /// The name that records carry.
+    /// The name in records.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Established => "ESTABLISHED",
@@ -160,20 +160,16 @@ impl TcpState {
     }
 }
 
-/// What a `struct sock_common` says.
+/// The decoded fields of a `struct sock_common`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Endpoints {
     /// `AF_*`
     pub family: u16,
-    /// `TCP_*` as the kernel has it: 12 is a request socket, whose structure is smaller, as is 6's.
+    /// `TCP_*` as in the kernel. In states 6 and 12 (request sockets) the structure is smaller.
     pub state: u8,
-    /// Own address.
     pub source: IpAddr,
-    /// Own port.
     pub source_port: u16,
-    /// Peer's address.
     pub destination: IpAddr,
-    /// Peer's port.
     pub destination_port: u16,
     /// Index of the device that it is bound to, or zero.
     pub bound_device: u32,
@@ -181,12 +177,12 @@ pub struct Endpoints {
     pub net: KernelVa,
     /// `struct proto *`
     pub prot: KernelVa,
-    /// Next in its bucket; the lowest bit marks the list's end.
+    /// Next socket in the bucket; the lowest bit marks the end of the list.
     pub next: u64,
 }
 
 impl Endpoints {
-    /// Decodes the packed copy of a `sock_common`.
+    /// Decodes the packed copy of a `struct sock_common`.
     pub fn decode(layout: &SockCommon, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         let family = view.unsigned(layout.skc_family) as u16;
@@ -223,22 +219,19 @@ impl Endpoints {
 /// Counters of a TCP connection since it began.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counters {
-    /// Bytes received.
     pub bytes_in: u64,
     /// Bytes sent, retransmissions included.
     pub bytes_out: u64,
-    /// Segments received.
     pub segments_in: u32,
-    /// Segments sent.
     pub segments_out: u32,
-    /// Segments with data received.
+    /// Segments received that carried data.
     pub data_segments_in: u32,
-    /// Segments with data sent.
+    /// Segments sent that carried data.
     pub data_segments_out: u32,
 }
 
 impl Counters {
-    /// Decodes the packed copy of a `tcp_sock`.
+    /// Decodes the packed copy of a `struct tcp_sock`.
     pub fn decode(layout: &TcpSock, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         Self {

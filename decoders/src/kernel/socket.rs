@@ -1,9 +1,9 @@
-//! `struct socket` (include/linux/net.h): what a socket's descriptor leads to.
+//! `struct socket` (include/linux/net.h): the object that a socket's descriptor leads to.
 
 crate::layout! {
     /// `struct socket` (include/linux/net.h).
     pub struct Socket("socket") {
-        /// `struct file *`, back.
+        /// `struct file *` of the socket.
         file: ["file"],
         /// `struct sock *`
         sk: ["sk"],
@@ -11,10 +11,11 @@ crate::layout! {
 }
 
 crate::layout! {
-    /// `struct socket_alloc` (include/net/sock.h): a socket with its inode.
+    /// `struct socket_alloc` (include/net/sock.h): a socket and its inode.
     pub struct SocketAlloc("socket_alloc") {
-        /// The inode's number. A subflow of Multipath TCP that has a socket of its own, which no descriptor
-        /// leads to, has that of the connection's (`mptcp_subflow_create_socket`, net/mptcp/subflow.c).
+        /// Inode number. A subflow of Multipath TCP with a socket of its own, which no descriptor
+        /// leads to, has the number of its connection (`mptcp_subflow_create_socket`,
+        /// net/mptcp/subflow.c).
         ino: ["vfs_inode.i_ino"],
     }
 }

@@ -6,7 +6,7 @@ use crate::layout::View;
 crate::layout! {
     /// `struct super_block` (include/linux/fs.h).
     pub struct SuperBlock("super_block") {
-        /// Device number, as the kernel encodes it.
+        /// Device number, in the kernel's encoding.
         s_dev: ["s_dev"],
         /// `*_SUPER_MAGIC`
         s_magic: ["s_magic"],
@@ -18,20 +18,20 @@ crate::layout! {
 crate::layout! {
     /// `struct file_system_type` (include/linux/fs.h).
     pub struct FileSystemType("file_system_type") {
-        /// A C string in the kernel: `ext4`.
+        /// A C string in kernel memory, such as `ext4`.
         name: ["name"],
         /// `FS_*`
         fs_flags: ["fs_flags"],
     }
 }
 
-/// `FS_REQUIRES_DEV` (include/linux/fs.h): such filesystems lie on a disk, or on something like one.
+/// `FS_REQUIRES_DEV` (include/linux/fs.h): the filesystem is on a disk or a similar device.
 pub const FS_REQUIRES_DEV: u64 = 1;
 
-/// What a `struct super_block` says.
+/// The decoded fields of a `struct super_block`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Filesystem {
-    /// Device number, as the kernel encodes it.
+    /// Device number, in the kernel's encoding.
     pub dev: u32,
     /// `*_SUPER_MAGIC`
     pub magic: u64,
@@ -40,7 +40,7 @@ pub struct Filesystem {
 }
 
 impl Filesystem {
-    /// Decodes the packed copy of a super block.
+    /// Decodes the packed copy of a `struct super_block`.
     pub fn decode(layout: &SuperBlock, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         Self {
@@ -52,14 +52,14 @@ impl Filesystem {
 }
 
 impl Filesystem {
-    /// Whether files live in memory alone, so that what the page cache lacks of them is zeros.
+    /// Whether the files exist in memory only: pages that the page cache lacks are then zeros.
     pub const fn lives_in_memory(&self) -> bool {
         matches!(self.magic, magic::TMPFS | magic::RAMFS | magic::HUGETLBFS)
     }
 }
 
-/// Whether what is written to the files of a filesystem is an order to the kernel, and no content that they keep
-/// (include/uapi/linux/magic.h; configfs: fs/configfs/mount.c).
+/// Whether writes to the files of a filesystem are commands to the kernel, not content that the
+/// files keep (include/uapi/linux/magic.h; configfs: fs/configfs/mount.c).
 pub fn takes_orders(magic: u32) -> bool {
     const ORDERS: &[u32] = &[
         0x9fa0,      // proc
@@ -80,27 +80,26 @@ pub fn takes_orders(magic: u32) -> bool {
     ORDERS.contains(&magic)
 }
 
-/// Magic numbers by which a descriptor's kind is known (include/uapi/linux/magic.h).
+/// Magic numbers that identify the kind of a descriptor (include/uapi/linux/magic.h).
 pub mod magic {
     /// Sockets.
     pub const SOCKFS: u64 = 0x534f_434b;
     /// Pipes.
     pub const PIPEFS: u64 = 0x5049_5045;
-    /// eventfd, epoll and their kind.
+    /// eventfd, epoll and similar.
     pub const ANON_INODE: u64 = 0x0904_1934;
     /// Namespaces.
     pub const NSFS: u64 = 0x6e73_6673;
-    /// tmpfs, and the kernel's own unnamed one (memfd, shared anonymous memory).
+    /// tmpfs, including the kernel's internal mount (memfd, shared anonymous memory).
     pub const TMPFS: u64 = 0x0102_1994;
     /// Buffers shared between devices.
     pub const DMA_BUF: u64 = 0x444d_4142;
     /// pidfds, since v6.9.
     pub const PID_FS: u64 = 0x5049_4446;
-    /// hugetlbfs.
     pub const HUGETLBFS: u64 = 0x9584_58f6;
-    /// Layers that look like one filesystem.
+    /// overlayfs: several layers that appear as one filesystem.
     pub const OVERLAYFS: u64 = 0x794c_7630;
-    /// What an initial ramdisk is unpacked into where that is no tmpfs.
+    /// ramfs: the root of an initial ramdisk where that is not a tmpfs.
     pub const RAMFS: u64 = 0x8584_58f6;
     /// Pseudoterminals.
     pub const DEVPTS: u64 = 0x1cd1;

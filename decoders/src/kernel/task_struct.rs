@@ -8,77 +8,80 @@ crate::layout! {
     pub struct TaskStruct("task_struct") {
         /// Link in the list of all thread group leaders, whose head is `init_task`.
         tasks: ["tasks"],
-        /// Thread id.
         pid: ["pid"],
-        /// Thread group id, what people call the process id.
+        /// Thread group id: the process id of user space.
         tgid: ["tgid"],
         /// Name, 16 bytes with its NUL.
         comm: ["comm"],
         /// `PF_*`.
         flags: ["flags"],
-        /// Since Linux commit 2f064a59a11f ("sched: Change task_struct::state") (in v5.14) `__state`, 32
-        /// bits; before that `state`, 64 bits.
+        /// Since Linux commit 2f064a59a11f ("sched: Change task_struct::state") (in v5.14)
+        /// `__state`, 32 bits; before that `state`, 64 bits.
         state: ["__state", "state"],
         /// `EXIT_*`.
         exit_state: ["exit_state"],
-        /// Whether it runs on a processor now.
+        /// Nonzero while it runs on a processor.
         on_cpu?: ["on_cpu"],
-        /// Address space; null for kernel threads and after exit.
+        /// `struct mm_struct *`; null for kernel threads and after exit.
         mm: ["mm"],
-        /// Open files; null after exit.
+        /// `struct files_struct *`; null after exit.
         files: ["files"],
-        /// Root and current directory; null after exit.
+        /// `struct fs_struct *`; null after exit.
         fs: ["fs"],
-        /// What the threads of a process share.
+        /// `struct signal_struct *`: the shared state of the process's threads.
         signal: ["signal"],
-        /// Namespaces; null after exit.
+        /// `struct nsproxy *`: its namespaces; null after exit.
         nsproxy: ["nsproxy"],
         /// `struct css_set *`: its control groups.
         cgroups?: ["cgroups"],
         /// Link in the list of tasks of its `css_set`.
         cg_list?: ["cg_list"],
-        /// Credentials as others see them.
+        /// `const struct cred *`: its objective credentials, which others see.
         real_cred: ["real_cred"],
-        /// Who is told of its end.
+        /// `struct task_struct *` that is notified of its end.
         real_parent: ["real_parent"],
         /// Head of the list of its children, linked by their `sibling`.
         children?: ["children"],
-        /// Link in its `real_parent`'s list of children; a process's first thread alone is in one.
+        /// Link in its `real_parent`'s list of children. Only the first thread of a process is in
+        /// one.
         sibling?: ["sibling"],
-        /// First thread of its process.
+        /// `struct task_struct *` of the first thread of its process.
         group_leader: ["group_leader"],
-        /// Its `struct pid`; null after it was unhashed.
+        /// `struct pid *`; null after it was unhashed.
         thread_pid: ["thread_pid"],
         /// Links in `struct pid`'s lists, by `enum pid_type`.
         pid_links: ["pid_links"],
         /// Link in `signal->thread_head`.
         thread_node: ["thread_node"],
-        /// Nanoseconds from boot to its creation, suspend included. Since Linux commit cf25e24db61c
-        /// ("time: Rename tsk->real_start_time to ->start_boottime") (in v5.5).
+        /// Nanoseconds from boot to its creation, including suspend. Named so since Linux commit
+        /// cf25e24db61c ("time: Rename tsk->real_start_time to ->start_boottime") (in v5.5).
         start_boottime: ["start_boottime", "real_start_time"],
-        /// Inherited at fork, one more at each exec.
+        /// Inherited at fork, incremented at each exec.
         self_exec_id: ["self_exec_id"],
-        /// Nanoseconds that it ran.
+        /// Run time in nanoseconds.
         sum_exec_runtime: ["se.sum_exec_runtime"],
-        /// Link in its run queue's list of fair tasks while it is on that.
+        /// Link in its run queue's list of fair tasks while it is queued there.
         group_node?: ["se.group_node"],
-        /// `struct cfs_rq *`: the queue of its control group on its processor, whether it is queued or not
-        /// (`set_task_rq`, kernel/sched/sched.h). Only with `CONFIG_FAIR_GROUP_SCHED`.
+        /// `struct cfs_rq *`: the queue of its control group on its processor, whether the task is
+        /// queued or not (`set_task_rq`, kernel/sched/sched.h). Only with
+        /// `CONFIG_FAIR_GROUP_SCHED`.
         cfs_rq?: ["se.cfs_rq"],
-        /// Who logged in, for audit (`CONFIG_AUDIT`); it is handed down at fork and outlives changes of user.
+        /// User id of the login, for audit (`CONFIG_AUDIT`). It is inherited at fork and survives
+        /// changes of user.
         loginuid?: ["loginuid.val", "loginuid"],
         /// Number of that login.
         sessionid?: ["sessionid"],
     }
 }
 
-/// `PF_FORKNOEXEC` (include/linux/sched.h): forked, and has not called exec since.
+/// `PF_FORKNOEXEC` (include/linux/sched.h): forked, without an exec since.
 pub const PF_FORKNOEXEC: u32 = 0x40;
 /// `PF_KTHREAD` (include/linux/sched.h): a thread of the kernel itself.
 pub const PF_KTHREAD: u32 = 0x0020_0000;
-/// `PF_EXITING` (include/linux/sched.h): it is ending (`exit_signals`, kernel/signal.c).
+/// `PF_EXITING` (include/linux/sched.h): exiting (`exit_signals`, kernel/signal.c).
 pub const PF_EXITING: u32 = 0x4;
-/// `TASK_NEW` (include/linux/sched.h): it is being made and in some lists already (`sched_fork`, kernel/sched/core.c).
+/// `TASK_NEW` (include/linux/sched.h): under construction, but already in some lists (`sched_fork`,
+/// kernel/sched/core.c).
 pub const TASK_NEW: u32 = 0x800;
 /// `PIDTYPE_PGID` (include/linux/pid_types.h): the list of a process group's processes.
 pub const PIDTYPE_PGID: usize = 2;
@@ -89,16 +92,15 @@ pub const EXIT_DEAD: u32 = 0x10;
 /// `EXIT_ZOMBIE` (include/linux/sched.h).
 pub const EXIT_ZOMBIE: u32 = 0x20;
 
-/// What a `task_struct` says.
+/// The decoded fields of a `struct task_struct`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Task {
-    /// Where it lies.
     pub address: KernelVa,
     /// Thread id in the initial pid namespace.
     pub pid: u32,
     /// Thread group id in the initial pid namespace.
     pub tgid: u32,
-    /// Name as it is, NUL-padded.
+    /// Name, padded with NULs.
     pub comm: [u8; 16],
     /// `PF_*`.
     pub flags: u32,
@@ -106,13 +108,13 @@ pub struct Task {
     pub state: u32,
     /// `EXIT_*`.
     pub exit_state: u32,
-    /// Whether it runs on a processor.
     pub on_cpu: bool,
-    /// Next in the task list: the address of its `tasks`.
+    /// Next in the task list: the address of that task's `tasks`.
     pub tasks_next: KernelVa,
-    /// Previous in the task list.
+    /// Previous in the task list: the address of that task's `tasks`.
     pub tasks_prev: KernelVa,
-    /// Next in the thread group: the address of its `thread_node`, or of `signal->thread_head`.
+    /// Next in the thread group: the address of that task's `thread_node`, or of
+    /// `signal->thread_head`.
     pub thread_next: KernelVa,
     /// `struct mm_struct *`
     pub mm: KernelVa,
@@ -130,11 +132,11 @@ pub struct Task {
     pub real_cred: KernelVa,
     /// `struct task_struct *`
     pub real_parent: KernelVa,
-    /// First of its children: the address of its `sibling`, or of this task's `children` where there is none.
+    /// First child: the address of its `sibling`, or of this task's `children` if there is none.
     pub first_child: KernelVa,
-    /// Next among its parent's children, in the same way.
+    /// Next child of the same parent: the address of its `sibling`, or of the parent's `children`.
     pub sibling_next: KernelVa,
-    /// Next task of its `css_set`: the address of its `cg_list`.
+    /// Next task of the same `css_set`: the address of its `cg_list`.
     pub cg_next: KernelVa,
     /// Next in its process group: the address of its `pid_links[PIDTYPE_PGID]`; null at the end.
     pub process_group_next: KernelVa,
@@ -150,18 +152,19 @@ pub struct Task {
     pub thread_pid: KernelVa,
     /// Nanoseconds from boot to creation.
     pub start_boottime: u64,
-    /// Execs counted along its line of descent.
+    /// Number of execs along its line of ancestors.
     pub self_exec_id: u32,
-    /// Nanoseconds that it ran.
+    /// Run time in nanoseconds.
     pub sum_exec_runtime: u64,
-    /// The login that it comes from, where the kernel keeps account of logins and there was one.
+    /// The login that it belongs to, if there was one and the kernel records logins.
     pub login: Option<Login>,
 }
 
-/// A login as the kernel's audit has it (`audit_set_loginuid`, kernel/auditsc.c; kernel/audit.c since v5.17).
+/// A login as recorded for audit (`audit_set_loginuid`, kernel/auditsc.c; kernel/audit.c since
+/// v5.17).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Login {
-    /// Who logged in, in the initial user namespace.
+    /// User id in the initial user namespace.
     pub uid: u32,
     /// Number of the login since boot.
     pub session: u32,
@@ -204,7 +207,7 @@ impl Task {
             first_child: link(layout.children, 0),
             sibling_next: link(layout.sibling, 0),
             cg_next: link(layout.cg_list, 0),
-            // Each is a `struct hlist_node` of two pointers.
+            // Each link is a `struct hlist_node` of two pointers.
             process_group_next: link(Some(layout.pid_links), 2 * PIDTYPE_PGID),
             session_next: link(Some(layout.pid_links), 2 * PIDTYPE_SID),
             run_queue_next: link(layout.group_node, 0),
@@ -223,28 +226,28 @@ impl Task {
         }
     }
 
-    /// Whether it has been made and has not ended, so that it is in the lists of processes that it belongs to: it leaves
-    /// them after it has got an exit state (`release_task`, kernel/exit.c).
+    /// Whether the task is complete and has not ended, and so is in all its lists of processes. It
+    /// leaves them only after its exit state is set (`release_task`, kernel/exit.c).
     pub const fn is_settled(&self) -> bool {
         self.exit_state == 0 && self.state & TASK_NEW == 0
     }
 
-    /// Whether it is on its way out: from then on it may leave its control groups.
+    /// Whether it is exiting: from then on it may leave its control groups.
     pub const fn is_exiting(&self) -> bool {
         self.flags & PF_EXITING != 0
     }
 
-    /// Its name up to the NUL.
+    /// The name up to the NUL.
     pub fn name(&self) -> &[u8] {
         c_string(&self.comm)
     }
 
-    /// Whether it is the kernel's own.
+    /// Whether it is a kernel thread.
     pub const fn is_kernel_thread(&self) -> bool {
         self.flags & PF_KTHREAD != 0
     }
 
-    /// Whether it was forked, and has not called exec since.
+    /// Whether it was forked and has not called exec since.
     pub const fn is_fork(&self) -> bool {
         self.flags & PF_FORKNOEXEC != 0
     }
@@ -254,22 +257,23 @@ impl Task {
         self.pid == self.tgid
     }
 
-    /// Whether another copy is the same thread: neither the pid nor the address alone says so.
+    /// Whether `other` is a copy of the same thread: neither the pid nor the address alone proves
+    /// it.
     pub const fn is_same_thread(&self, other: &Self) -> bool {
         self.pid == other.pid
             && self.start_boottime == other.start_boottime
             && self.address.0 == other.address.0
     }
 
-    /// Whether it runs, could run, or waits for what comes soon of itself (a page from a disk), and for nobody to tell it
-    /// something.
+    /// Whether it runs, can run, or waits for something that arrives soon without anyone's action
+    /// (a page from a disk), rather than for an event.
     pub const fn is_at_work(&self) -> bool {
         self.exit_state == 0
             && (self.state & TASK_REPORT == 0
                 || self.state & (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE) == TASK_UNINTERRUPTIBLE)
     }
 
-    /// The state as /proc/PID/status prints it.
+    /// The state as printed in /proc/PID/status.
     pub const fn state_text(&self) -> &'static str {
         state_text(self.state, self.exit_state)
     }
@@ -280,7 +284,7 @@ const TASK_INTERRUPTIBLE: u32 = 0x1;
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 const TASK_REPORT: u32 = 0x7f;
 
-/// The text of a state, as `get_task_state` has it (fs/proc/array.c) by way of `task_state_index`
+/// The text of a state, as `get_task_state` (fs/proc/array.c) prints it, via `task_state_index`
 /// (include/linux/sched.h).
 pub const fn state_text(state: u32, exit_state: u32) -> &'static str {
     const TASK_NOLOAD: u32 = 0x400;
@@ -303,8 +307,8 @@ pub const fn state_text(state: u32, exit_state: u32) -> &'static str {
     if state & TASK_IDLE == TASK_IDLE {
         reported = TASK_REPORT_IDLE;
     }
-    // A frozen task counts since Linux commit f718faf3940e ("freezer, sched: Report frozen tasks as 'D'
-    // instead of 'R'") (in v6.13, and in stable kernels).
+    // Frozen tasks count since Linux commit f718faf3940e ("freezer, sched: Report frozen tasks as
+    // 'D' instead of 'R'") (in v6.13, and in stable kernels).
     if state & (TASK_RTLOCK_WAIT | TASK_FROZEN) != 0 {
         reported = TASK_UNINTERRUPTIBLE;
     }
@@ -317,10 +321,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_works_waits_for_nobody() {
+    fn a_task_at_work_waits_for_no_event() {
         let at_work =
             |state, exit_state| Task { state, exit_state, ..Task::default() }.is_at_work();
-        // Running, newly made, asleep till a disk answers; not: asleep till told, stopped, traced, dead.
+        // At work: running, new, waiting for a disk. Not: sleeping, stopped, traced, dead.
         assert_eq!([0, 0x800, 2].map(|state| at_work(state, 0)), [true; 3]);
         assert_eq!([1, 4, 8, 0x101].map(|state| at_work(state, 0)), [false; 4]);
         assert!(!at_work(0, 0x20));

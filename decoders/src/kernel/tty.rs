@@ -1,11 +1,11 @@
 //! `struct tty_struct` and `struct tty_file_private` (include/linux/tty.h): terminals.
 
 crate::layout! {
-    /// `struct tty_file_private` (include/linux/tty.h): what the open file of a terminal leads to.
+    /// `struct tty_file_private` (include/linux/tty.h): connects an open file to its terminal.
     pub struct TtyFilePrivate("tty_file_private") {
         /// `struct tty_struct *`
         tty: ["tty"],
-        /// `struct file *`, back.
+        /// `struct file *` that it belongs to.
         file: ["file"],
     }
 }
@@ -13,9 +13,9 @@ crate::layout! {
 crate::layout! {
     /// `struct tty_struct` (include/linux/tty.h): one terminal, or one end of a pseudoterminal.
     pub struct TtyStruct("tty_struct") {
-        /// `struct tty_struct *`: of a pseudoterminal its other end.
+        /// `struct tty_struct *`: the other end of a pseudoterminal.
         link: ["link"],
-        /// Its number among those of its driver.
+        /// Number among the terminals of its driver.
         index: ["index"],
     }
 }

@@ -3,7 +3,7 @@
 crate::layout! {
     /// `struct unix_sock` (include/net/af_unix.h).
     pub struct UnixSock("unix_sock") {
-        /// `struct sock *`: whom it is connected to.
+        /// `struct sock *` that it is connected to.
         peer: ["peer"],
     }
 }

@@ -1,4 +1,4 @@
-//! `struct uts_namespace` (include/linux/utsname.h): names of the machine and the kernel.
+//! `struct uts_namespace` (include/linux/utsname.h): the host name and the kernel release.
 
 crate::layout! {
     /// `struct uts_namespace` (include/linux/utsname.h).

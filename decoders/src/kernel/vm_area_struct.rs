@@ -12,52 +12,53 @@ crate::layout! {
         vm_end: ["vm_end"],
         /// `VM_*`.
         vm_flags: ["vm_flags"],
-        /// The address space that it belongs to.
+        /// `struct mm_struct *` that it belongs to.
         vm_mm: ["vm_mm"],
-        /// The mapped file; null when anonymous.
+        /// `struct file *`; null for anonymous areas.
         vm_file: ["vm_file"],
         /// Offset in the file, in pages.
         vm_pgoff: ["vm_pgoff"],
-        /// Operations; null when anonymous.
+        /// `const struct vm_operations_struct *`; null for anonymous areas.
         vm_ops: ["vm_ops"],
-        /// `struct anon_vma *`: by what the kernel finds the pages of its own again, which it gets with the first one
-        /// that is written to (`__anon_vma_prepare`, mm/rmap.c).
+        /// `struct anon_vma *`: finds the area's private pages for the kernel. Allocated with the
+        /// first private page that is written (`__anon_vma_prepare`, mm/rmap.c).
         anon_vma: ["anon_vma"],
-        /// For special mappings their `struct vm_special_mapping`.
+        /// `struct vm_special_mapping *` for special mappings.
         vm_private_data: ["vm_private_data"],
-        /// `struct anon_vma_name *`, where the kernel is built with it.
+        /// `struct anon_vma_name *`, if the kernel is built with it.
         anon_name?: ["anon_name"],
-        /// Link in the red-black tree of areas, before there was a maple tree: an `rb_node` of the area with
-        /// lower addresses.
+        /// `rb_node` of the child with lower addresses, in the red-black tree of areas that
+        /// preceded the maple tree.
         rb_left?: ["vm_rb.rb_left"],
-        /// The same of the one with higher addresses.
+        /// `rb_node` of the child with higher addresses.
         rb_right?: ["vm_rb.rb_right"],
-        /// The `rb_node` itself.
+        /// The area's own `rb_node`.
         vm_rb?: ["vm_rb"],
-        /// Where an area of a file hangs in that file's tree. Until Linux commit d09e8ca6cb93 ("mm: anonymous
-        /// shared memory naming") (in v6.2) it shared its place with `anon_name`.
+        /// Link of a file's area in the tree of that file. Until Linux commit d09e8ca6cb93 ("mm:
+        /// anonymous shared memory naming") (in v6.2), it shared its place with `anon_name`.
         shared?: ["shared"],
     }
 }
 
 crate::layout! {
-    /// `struct vm_special_mapping` (include/linux/mm_types.h): what the vDSO and its kind are.
+    /// `struct vm_special_mapping` (include/linux/mm_types.h): describes the vDSO and similar
+    /// mappings.
     pub struct VmSpecialMapping("vm_special_mapping") {
-        /// A C string in the kernel: `[vdso]`.
+        /// A C string in kernel memory, such as `[vdso]`.
         name: ["name"],
     }
 }
 
 crate::layout! {
-    /// `struct anon_vma_name` (include/linux/mm_types.h), whose text follows it.
+    /// `struct anon_vma_name` (include/linux/mm_types.h); the text follows it.
     pub struct AnonVmaName("anon_vma_name") {
-        /// How often it is used.
+        /// Reference count.
         kref: ["kref"],
     }
 }
 
 impl VmAreaStruct {
-    /// Whether areas of files can have names of their own.
+    /// Whether areas of files can have names, too.
     fn names_shared(&self) -> bool {
         self.anon_name.is_some_and(|name| {
             self.shared.is_none_or(|shared| {
@@ -67,7 +68,8 @@ impl VmAreaStruct {
     }
 }
 
-/// Longest name of an anonymous area in bytes with its NUL (`ANON_VMA_NAME_MAX_LEN`, kernel/sys.c).
+/// Longest name of an anonymous area in bytes, with its NUL (`ANON_VMA_NAME_MAX_LEN`,
+/// kernel/sys.c).
 pub const ANON_VMA_NAME_BYTES_MAX: usize = 80;
 
 /// `VM_READ` (include/linux/mm.h).
@@ -76,15 +78,15 @@ pub const VM_READ: u64 = 0x1;
 pub const VM_WRITE: u64 = 0x2;
 /// `VM_EXEC`
 pub const VM_EXEC: u64 = 0x4;
-/// `VM_MAYSHARE`: what /proc shows as `s`.
+/// `VM_MAYSHARE`: printed as `s` in /proc/PID/maps.
 pub const VM_MAYSHARE: u64 = 0x80;
-/// `VM_GROWSDOWN`: a stack that grows by itself, on machines where stacks grow down.
+/// `VM_GROWSDOWN`: a stack that grows by itself, on architectures where stacks grow down.
 pub const VM_GROWSDOWN: u64 = 0x100;
-/// `VM_NORESERVE`: mapped with `MAP_NORESERVE`, as address space that is only kept free is. Permissions may change, this
-/// does not.
+/// `VM_NORESERVE`: mapped with `MAP_NORESERVE`, as reserved address space is. Unlike the
+/// permissions, it never changes.
 pub const VM_NORESERVE: u64 = 0x20_0000;
 
-/// What a `vm_area_struct` says.
+/// The decoded fields of a `struct vm_area_struct`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Vma {
     /// First address.
@@ -99,7 +101,7 @@ pub struct Vma {
     pub file: KernelVa,
     /// Offset in the file, in pages.
     pub page_offset: u64,
-    /// `struct anon_vma *`; null until a page of its own was written.
+    /// `struct anon_vma *`; null until a private page is written.
     pub anon_vma: KernelVa,
     /// `const struct vm_operations_struct *`
     pub ops: KernelVa,
@@ -107,12 +109,12 @@ pub struct Vma {
     pub private_data: KernelVa,
     /// `struct anon_vma_name *`
     pub anon_name: KernelVa,
-    /// Areas below it in a red-black tree, lower addresses first; null where there is none, or no such tree.
+    /// Children in the red-black tree, lower addresses first; null without a child or a tree.
     pub children: [KernelVa; 2],
 }
 
 impl Vma {
-    /// Decodes the packed copy of an area.
+    /// Decodes the packed copy of a `struct vm_area_struct`.
     pub fn decode(layout: &VmAreaStruct, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         let child = |link| match (view.optional(link), layout.vm_rb) {
@@ -136,13 +138,13 @@ impl Vma {
         }
     }
 
-    /// The permissions as /proc/PID/maps prints them: `r-xp`.
+    /// The permissions as printed in /proc/PID/maps, such as `r-xp`.
     pub const fn permissions(&self) -> &'static str {
         permissions(self.flags)
     }
 }
 
-/// `VM_*` as /proc/PID/maps prints them (`show_vma_header_prefix`, fs/proc/task_mmu.c).
+/// Formats `VM_*` as /proc/PID/maps does (`show_vma_header_prefix`, fs/proc/task_mmu.c).
 pub const fn permissions(flags: u64) -> &'static str {
     const TEXTS: [&str; 16] = [
         "---p", "r--p", "-w-p", "rw-p", "--xp", "r-xp", "-wxp", "rwxp", //

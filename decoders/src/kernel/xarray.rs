@@ -6,9 +6,10 @@ use crate::layout::View;
 crate::layout! {
     /// `struct idr` (include/linux/idr.h).
     pub struct Idr("idr") {
-        /// The tree's root pointer. Since v4.20 an xarray; `radix_tree_root` is the same by a `#define`.
+        /// The tree's root pointer. An xarray since v4.20; `radix_tree_root` is a `#define` of the
+        /// same.
         xa_head: ["idr_rt.xa_head"],
-        /// Next number to be tried.
+        /// Next number to try.
         idr_next: ["idr_next"],
     }
 }
@@ -16,31 +17,31 @@ crate::layout! {
 crate::layout! {
     /// `struct xa_node` (include/linux/xarray.h).
     pub struct XaNode("xa_node") {
-        /// Bits of the index below this node's: zero at a leaf.
+        /// Number of index bits below this node: zero at a leaf.
         shift: ["shift"],
-        /// How many slots are in use.
+        /// Number of slots in use.
         count: ["count"],
         /// 64 children or entries (16 with `CONFIG_BASE_SMALL`).
         slots: ["slots"],
     }
 }
 
-/// Deepest tree of 64-bit indexes with 64 slots a node.
+/// Maximum depth of a tree of 64-bit indexes with 64 slots a node.
 pub const DEPTH_MAX: u32 = 11;
 
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Slot {
-    /// Nothing, or an internal entry that means nothing here.
+    /// Nothing, or an entry that is neither a node nor a pointer.
     Empty,
     /// A node further down.
     Node(KernelVa),
-    /// What the tree is for.
+    /// A stored entry.
     Entry(KernelVa),
 }
 
-/// Tells a slot's pointer apart: the low bits 10 mark an internal entry (`xa_is_internal`), which is a
-/// node when it is beyond 4096 (`xa_is_node`).
+/// Decodes a slot's pointer: low bits 10 mark an internal entry (`xa_is_internal`), which is a node
+/// if it is above 4096 (`xa_is_node`).
 pub const fn slot(pointer: u64) -> Slot {
     match pointer & 3 {
         2 if pointer > 4096 => Slot::Node(KernelVa(pointer - 2)),
@@ -49,7 +50,7 @@ pub const fn slot(pointer: u64) -> Slot {
     }
 }
 
-/// Calls `each` with every child or entry of the packed node.
+/// Calls `each` with the index of every child or entry of the packed node.
 pub fn for_each_slot(layout: &XaNode, bytes: &[u8], mut each: impl FnMut(usize, Slot)) {
     let view = View::new(bytes);
     for index in 0..(layout.slots.size / 8) as usize {
@@ -63,24 +64,23 @@ pub fn for_each_slot(layout: &XaNode, bytes: &[u8], mut each: impl FnMut(usize, 
 /// What a slot of a page cache's tree holds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum CacheSlot {
-    /// Nothing.
     #[default]
     Empty,
     /// A node further down.
     Node(KernelVa),
-    /// The `struct page` of a head.
+    /// The `struct page` of a head page.
     Page(KernelVa),
-    /// What the slot of that number in the same node holds, which is several slots wide (`xa_is_sibling`).
+    /// Part of an entry of several slots, which is in this slot of the same node (`xa_is_sibling`).
     Sibling(usize),
-    /// No page now: a trace of one that was thrown out, its place in swap, a page of a device (`xa_is_value`), or
-    /// what stands there while the tree is being changed.
+    /// No page: a shadow of an evicted page, a swap entry, a page of a device (`xa_is_value`), or a
+    /// placeholder during a change of the tree.
     Gone,
 }
 
 /// Largest internal entry that is a sibling: `xa_mk_sibling(XA_CHUNK_SIZE - 2)`.
 const SIBLING_MAX: u64 = 62 << 2 | 2;
 
-/// Tells the slots of a page cache's tree apart (`xa_is_value`, `xa_is_sibling`, `xa_is_node`).
+/// Decodes a slot of a page cache's tree (`xa_is_value`, `xa_is_sibling`, `xa_is_node`).
 pub const fn cache_slot(pointer: u64) -> CacheSlot {
     match pointer & 3 {
         0 if pointer == 0 => CacheSlot::Empty,
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_of_a_page_cache_are_told_apart() {
+    fn slots_of_a_page_cache_are_classified() {
         assert_eq!(cache_slot(0), CacheSlot::Empty);
         assert_eq!(
             cache_slot(0xffff_ea00_0000_0040),

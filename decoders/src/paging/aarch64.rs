@@ -1,25 +1,22 @@
 //! Page-table descriptors of arm64 (Arm ARM, DDI 0487, chapter D8: VMSAv8-64 translation tables).
 //!
-//! The granule (4, 16 or 64 KiB) says how large a page and a table are, the size of the address how many
-//! levels there are, 2 to 5. Arm counts levels down to 3, and begins with -1 where there are five; here
-//! the lowest is 1, as everywhere in this crate: Arm's level n is 4 - n.
+//! The granule (4, 16 or 64 KiB) determines the size of pages and tables; the address size
+//! determines the number of levels, 2 to 5. Arm counts levels down to 3 and begins with -1 if there
+//! are five. In this crate the lowest level is always 1: Arm's level n is 4 - n.
 
 use super::Step;
 use crate::address::PhysicalAddress;
 
-/// The size of a page: of what the lowest level maps, and of a whole table.
+/// The size of a page: the lowest level maps pages, and a complete table fills one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Granule {
-    /// 4096 bytes.
     Kib4,
-    /// 16,384 bytes.
     Kib16,
-    /// 65,536 bytes.
     Kib64,
 }
 
 impl Granule {
-    /// The granule whose pages have so many bytes.
+    /// The granule with pages of `bytes`.
     pub const fn of_page_bytes(bytes: u64) -> Option<Self> {
         match bytes {
             0x1000 => Some(Self::Kib4),
@@ -29,7 +26,7 @@ impl Granule {
         }
     }
 
-    /// Bits of an address within a page.
+    /// Number of address bits within a page.
     const fn bits(self) -> u32 {
         match self {
             Self::Kib4 => 12,
@@ -38,47 +35,45 @@ impl Granule {
         }
     }
 
-    /// Bits of an address that one whole table resolves: a table is a page of 8-byte entries.
+    /// Number of address bits that a complete table resolves: a table is a page of 8-byte entries.
     const fn index_bits(self) -> u32 {
         self.bits() - 3
     }
 }
 
-/// How many bits of an address the tables can resolve, least and most: 2 levels of 64 KiB pages have at
-/// least 36 as Linux uses them (`CONFIG_ARM64_VA_BITS_36`, with 16 KiB pages), and `FEAT_LVA` and
-/// `FEAT_LPA2` bring at most 52.
+/// Number of address bits that the tables can resolve. Linux uses at least 36
+/// (`CONFIG_ARM64_VA_BITS_36`, two levels with 16 KiB pages); `FEAT_LVA` and `FEAT_LPA2` allow at
+/// most 52.
 const ADDRESS_BITS: core::ops::RangeInclusive<u32> = 36..=52;
 
-/// Valid.
 const VALID: u64 = 1;
-/// At the lowest level a page, above a table; without it a block.
+/// A page at the lowest level, a table at the others; without this bit a block.
 const TABLE_OR_PAGE: u64 = 1 << 1;
-/// `PTE_PROT_NONE` (arch/arm64/include/asm/pgtable-prot.h, to v6.10): a page that is in memory but that
-/// nobody may touch (`PROT_NONE`, NUMA balancing); such an entry is not valid but has bit 1.
+/// `PTE_PROT_NONE` (arch/arm64/include/asm/pgtable-prot.h, to v6.10): a page in memory without
+/// access rights (`PROT_NONE`, NUMA balancing). Such an entry is not valid but has bit 1.
 const PROT_NONE: u64 = 1 << 58;
-/// `PTE_PRESENT_INVALID` (the same file, from v6.11): the same by another bit.
+/// `PTE_PRESENT_INVALID` (the same file, from v6.11): the same, with another bit.
 const PRESENT_INVALID: u64 = 1 << 11;
 
-/// The levels of an arm64 machine's page tables.
+/// The page-table levels of an arm64 machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Levels {
     granule: Granule,
-    /// Bits of an address that the tables resolve.
+    /// Number of address bits that the tables resolve.
     address_bits: u8,
     /// Whether physical addresses have 52 bits with 4 or 16 KiB pages (`TCR_EL1.DS`, `FEAT_LPA2`).
     lpa2: bool,
 }
 
 impl Levels {
-    /// The tables of a kernel that was built for addresses of `built_bits` (`VA_BITS`) and has
-    /// `actual_bits` (64 less `TCR_EL1.T1SZ`), as the processor lacks the rest; `None` for what no
-    /// kernel has.
+    /// The tables of a kernel built for addresses of `built_bits` (`VA_BITS`) on a processor that
+    /// supports `actual_bits` (64 minus `TCR_EL1.T1SZ`); `None` for impossible combinations.
     ///
-    /// With 64 KiB pages the top table stays as wide as it was built, and only its end is used
-    /// (`TTBR1_BADDR_4852_OFFSET`, arch/arm64/include/asm/pgtable-hwdef.h); with smaller ones it is
-    /// left out (`pgtable_l5_enabled`, `pgtable_l4_enabled`, arch/arm64/include/asm/pgtable.h, v6.9).
-    /// Addresses of more than 48 bits with 4 or 16 KiB pages exist with `FEAT_LPA2` only, and Linux
-    /// turns that on for no others.
+    /// With 64 KiB pages the top table keeps the width that was built, and only its end is used
+    /// (`TTBR1_BADDR_4852_OFFSET`, arch/arm64/include/asm/pgtable-hwdef.h). With smaller pages the
+    /// top level is omitted (`pgtable_l5_enabled`, `pgtable_l4_enabled`,
+    /// arch/arm64/include/asm/pgtable.h, v6.9). Addresses of more than 48 bits with 4 or 16 KiB
+    /// pages need `FEAT_LPA2`, and Linux enables that for no others.
     pub const fn new(granule: Granule, built_bits: u32, actual_bits: u32) -> Option<Self> {
         if built_bits < *ADDRESS_BITS.start()
             || built_bits > *ADDRESS_BITS.end()
@@ -93,12 +88,11 @@ impl Levels {
         Some(Self { granule, address_bits: bits as u8, lpa2 })
     }
 
-    /// The size of a page.
     pub const fn granule(self) -> Granule {
         self.granule
     }
 
-    /// Bits of an address that the tables resolve.
+    /// Number of address bits that the tables resolve.
     pub const fn address_bits(self) -> u32 {
         self.address_bits as u32
     }
@@ -109,15 +103,15 @@ impl Levels {
         levels(self.granule, self.address_bits())
     }
 
-    /// Whether all bits above the resolved ones are equal: clear for user addresses (`TTBR0_EL1`), set for
-    /// the kernel's (`TTBR1_EL1`).
+    /// Whether all bits above the resolved ones are equal: clear in user addresses (`TTBR0_EL1`),
+    /// set in kernel addresses (`TTBR1_EL1`).
     #[inline]
     pub const fn is_canonical(self, address: u64) -> bool {
         let above = address >> self.address_bits;
         above == 0 || above == u64::MAX >> self.address_bits
     }
 
-    /// How many bytes an entry of `level` maps.
+    /// Number of bytes that an entry of `level` maps.
     #[inline]
     pub const fn bytes(self, level: u32) -> u64 {
         1 << self.shift(level)
@@ -125,14 +119,14 @@ impl Levels {
 
     const fn shift(self, level: u32) -> u32 {
         let lower = level.saturating_sub(1);
-        // No level that exists comes near the limit; one that does not must not overflow either.
+        // Levels that exist stay below the limit; others must not overflow.
         let shift =
             self.granule.bits() + self.granule.index_bits() * if lower > 4 { 4 } else { lower };
         if shift > 63 { 63 } else { shift }
     }
 
     /// Physical address of the entry for `virtual_address` in the table at `table` of `level` (1 is
-    /// lowest). The top table may be smaller than a page, and need not begin at one.
+    /// the lowest). The top table may be smaller than a page and need not be page-aligned.
     #[inline]
     pub const fn entry_address(
         self,
@@ -146,7 +140,7 @@ impl Levels {
         table.plus(index * 8)
     }
 
-    /// What `entry`, read at `level` for `virtual_address`, leads to.
+    /// Decodes `entry`, read at `level` for `virtual_address`.
     #[inline]
     pub const fn step(self, entry: u64, virtual_address: u64, level: u32) -> Step {
         let offset_mask = self.bytes(level) - 1;
@@ -163,9 +157,10 @@ impl Levels {
         }
     }
 
-    /// Whether an entry of this level can be a block: with 4 KiB pages 2 MiB and 1 GiB, with 16 KiB
-    /// 32 MiB, with 64 KiB 512 MiB; one level higher (512 GiB, 64 GiB, 4 TiB) where physical addresses
-    /// have 52 bits (D8.3.1). With 64 KiB pages that is not known here, and nothing else would be valid.
+    /// Whether an entry of this level can be a block: 2 MiB and 1 GiB with 4 KiB pages, 32 MiB with
+    /// 16 KiB, 512 MiB with 64 KiB. With 52-bit physical addresses also one level higher: 512 GiB,
+    /// 64 GiB, 4 TiB (D8.3.1). With 64 KiB pages the address size is unknown here, so that level is
+    /// always accepted: without 52 bits its blocks are not valid anyway.
     const fn has_blocks(self, level: u32) -> bool {
         match self.granule {
             Granule::Kib4 => level == 2 || level == 3 || (level == 4 && self.lpa2),
@@ -174,24 +169,24 @@ impl Levels {
         }
     }
 
-    /// The address that an entry gives: of a table or of a page; a block's lower bits are to be masked
-    /// away. The contiguous bit changes nothing: each entry of the run gives its own address.
+    /// The address in an entry, of a table or of a page; the caller masks the lower bits of a block
+    /// away. The contiguous bit has no effect: each entry of a run has its own address.
     const fn output(self, entry: u64) -> u64 {
-        /// Bits 47 to 12, 49 to 12.
+        /// Bits 12 to 47, and 12 to 49.
         const TO_47: u64 = 0x0000_ffff_ffff_f000;
         const TO_49: u64 = 0x0003_ffff_ffff_f000;
         let page_mask = !((1_u64 << self.granule.bits()) - 1);
         match self.granule {
             // FEAT_LPA: bits 51 to 48 are in 15 to 12, which are zero without it.
             Granule::Kib64 => (entry & TO_47 & page_mask) | ((entry & 0xf000) << 36),
-            // FEAT_LPA2: bits 51 and 50 are in 9 and 8, where others keep the shareability.
+            // FEAT_LPA2: bits 51 and 50 are in 9 and 8, which otherwise hold the shareability.
             _ if self.lpa2 => (entry & TO_49 & page_mask) | ((entry & 0x300) << 42),
             _ => entry & TO_47 & page_mask,
         }
     }
 }
 
-/// How many levels resolve `bits` of an address.
+/// Number of levels that resolve `bits` of an address.
 const fn levels(granule: Granule, bits: u32) -> u32 {
     (bits - granule.bits()).div_ceil(granule.index_bits())
 }

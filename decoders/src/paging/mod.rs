@@ -1,4 +1,4 @@
-//! Page tables: from an entry's bits to the next step of a walk. Reading the entries is the engine's.
+//! Page tables: decodes an entry to the next step of a walk. The engine reads the entries.
 
 pub mod aarch64;
 pub mod x86_64;
@@ -7,25 +7,23 @@ use core::ops::Range;
 
 use crate::address::{KernelVa, PhysicalAddress};
 
-/// What one entry leads to.
+/// The result of decoding one entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// The next lower table's physical address.
+    /// Physical address of the next lower table.
     Table(PhysicalAddress),
-    /// The address is translated.
+    /// The translated physical address.
     Page(PhysicalAddress),
-    /// Nothing is mapped there now (never was, or swapped out).
+    /// Nothing is mapped now: never mapped, or swapped out.
     NotPresent,
 }
 
-/// The levels of a machine's page tables: how many there are, and how their entries are read.
+/// The page-table levels of a machine: their number, and the encoding of their entries.
 ///
-/// Levels count up from 1, the lowest, whatever the architecture calls them.
+/// Levels count up from 1, the lowest, on all architectures.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Levels {
-    /// Those of x86-64.
     X86_64(x86_64::Levels),
-    /// Those of arm64.
     Aarch64(aarch64::Levels),
 }
 
@@ -45,7 +43,7 @@ impl Levels {
         }
     }
 
-    /// Whether these tables can translate `address` at all.
+    /// Whether these tables can translate `address`.
     #[inline]
     pub const fn is_canonical(self, address: u64) -> bool {
         match self {
@@ -68,7 +66,7 @@ impl Levels {
         }
     }
 
-    /// What `entry`, read at `level` for `virtual_address`, leads to.
+    /// Decodes `entry`, read at `level` for `virtual_address`.
     #[inline]
     pub const fn step(self, entry: u64, virtual_address: u64, level: u32) -> Step {
         match self {
@@ -77,7 +75,7 @@ impl Levels {
         }
     }
 
-    /// How many bytes an entry of `level` maps: at level 1 the size of a page.
+    /// Number of bytes that an entry of `level` maps: the size of a page at level 1.
     #[inline]
     pub const fn bytes(self, level: u32) -> u64 {
         match self {
@@ -93,27 +91,26 @@ impl Levels {
     }
 }
 
-/// How a kernel's own addresses translate: two linear ranges by arithmetic, all else by its page tables.
+/// How kernel addresses translate: two linear ranges by arithmetic, all others by the page tables.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KernelSpace {
-    /// The levels of its page tables.
     pub levels: Levels,
-    /// Physical address of its top table (`swapper_pg_dir`).
+    /// Physical address of the top table (`swapper_pg_dir`).
     pub root: PhysicalAddress,
-    /// The direct map: virtual addresses of all physical memory, in order.
+    /// The direct map: the virtual addresses of all physical memory, in order.
     pub direct_map: Range<u64>,
-    /// Physical address of the direct map's first byte: 0 on x86-64, where memory begins on arm64.
+    /// Physical address of the direct map's first byte: 0 on x86-64, the start of memory on arm64.
     pub direct_map_physical: PhysicalAddress,
     /// Virtual addresses of the kernel's image (`_text` to `_end`).
     pub image: Range<u64>,
     /// Physical address of the image's first byte.
     pub image_physical: PhysicalAddress,
-    /// Address of the `struct page` of page frame 0; zero where it is not known.
+    /// Address of the `struct page` of page frame 0; zero if unknown.
     pub vmemmap_base: u64,
 }
 
 impl KernelSpace {
-    /// The physical address of an address in one of the two linear ranges; `None` for all others.
+    /// Translates an address in one of the two linear ranges; `None` for all others.
     #[inline]
     pub const fn linear(&self, address: KernelVa) -> Option<PhysicalAddress> {
         if address.0 >= self.direct_map.start && address.0 < self.direct_map.end {

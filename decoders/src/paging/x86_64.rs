@@ -7,11 +7,11 @@ use crate::address::PhysicalAddress;
 const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
 const PRESENT: u64 = 1;
 const LARGE: u64 = 1 << 7;
-/// `_PAGE_PROTNONE` (arch/x86/include/asm/pgtable_types.h): a page that is in memory but that nobody
-/// may touch (`PROT_NONE`, NUMA balancing). Bit 8, meaningful only while `PRESENT` is clear.
+/// `_PAGE_PROTNONE` (arch/x86/include/asm/pgtable_types.h): a page in memory without access rights
+/// (`PROT_NONE`, NUMA balancing). Bit 8, meaningful only while `PRESENT` is clear.
 const PROTNONE: u64 = 1 << 8;
 
-/// How many levels the tables have.
+/// The number of page-table levels.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Levels {
     /// 48-bit addresses.
@@ -30,7 +30,7 @@ impl Levels {
         }
     }
 
-    /// Whether `address` is sign-extended as the hardware demands.
+    /// Whether `address` is sign-extended as the hardware requires.
     pub const fn is_canonical(self, address: u64) -> bool {
         let shift = match self {
             Self::Four => 16,
@@ -40,7 +40,8 @@ impl Levels {
     }
 }
 
-/// Physical address of the entry for `virtual_address` in the table at `table` of `level` (1 is lowest).
+/// Physical address of the entry for `virtual_address` in the table at `table` of `level` (1 is the
+/// lowest).
 pub const fn entry_address(
     table: PhysicalAddress,
     virtual_address: u64,
@@ -50,11 +51,12 @@ pub const fn entry_address(
     PhysicalAddress((table.0 & ADDRESS_MASK) | (index * 8))
 }
 
-/// What `entry`, read at `level` for `virtual_address`, leads to.
+/// Decodes `entry`, read at `level` for `virtual_address`.
 pub const fn step(entry: u64, virtual_address: u64, level: u32) -> Step {
     if entry & PRESENT == 0 {
         if level == 1 && entry & PROTNONE != 0 {
-            // Its frame number is stored inverted, against L1TF (arch/x86/include/asm/pgtable-invert.h).
+            // The frame number is stored inverted, against L1TF
+            // (arch/x86/include/asm/pgtable-invert.h).
             let base = !entry & ADDRESS_MASK;
             return Step::Page(PhysicalAddress(base | (virtual_address & 0xfff)));
         }
@@ -63,7 +65,8 @@ pub const fn step(entry: u64, virtual_address: u64, level: u32) -> Step {
     if level == 1 || (level <= 3 && entry & LARGE != 0) {
         let page_bits = 12 + 9 * (level - 1);
         let offset_mask = (1_u64 << page_bits) - 1;
-        // Bit 12 of a large entry is its PAT bit: below the page's own address bits, so masked away.
+        // Bit 12 of a large entry is its PAT bit: it is below the page's address bits, so it is
+        // masked away.
         let base = entry & ADDRESS_MASK & !offset_mask;
         return Step::Page(PhysicalAddress(base | (virtual_address & offset_mask)));
     }

@@ -1,30 +1,31 @@
-//! What bash keeps in its memory of the commands that were typed into it (bash 5.0 to 5.3: lib/readline/history.h, hashlib.h,
-//! variables.h), on machines of 64 bits whose lowest byte comes first.
+//! The data structures in which bash keeps its command history and its variables (bash 5.0 to 5.3:
+//! lib/readline/history.h, hashlib.h, variables.h), on little-endian 64-bit machines.
 //!
-//! History is an array of pointers to [`Entry`], which the variable `the_history` points to. It is local to its file; the
-//! function `history_list` does nothing but give it, so its first instruction says where it is ([`operand_of`]).
-//! Variables of the shell hang in a hash table of names ([`Table`], [`Bucket`], [`Variable`]).
+//! The history is an array of pointers to [`Entry`], and the variable `the_history` points to it.
+//! That variable is static, so it has no dynamic symbol. The function `history_list` only returns
+//! it, so the function's first instruction shows its address ([`operand_of`]). Shell variables are
+//! in a hash table by name ([`Table`], [`Bucket`], [`Variable`]).
 
 use super::{u32_at, u64_at};
 
-/// Bytes of an [`Entry`].
+/// Size of an [`Entry`] in bytes.
 pub const ENTRY_BYTES: u64 = 24;
-/// Bytes of a timestamp that are looked at: `#`, up to 20 digits, and the NUL.
+/// Bytes of a timestamp that are read: `#`, up to 20 digits, and the NUL.
 pub const TIMESTAMP_BYTES: u64 = 24;
 /// Bytes of code that [`operand_of`] needs.
 pub const CODE_BYTES: u64 = 24;
 
-/// `HIST_ENTRY`: a command that was typed.
+/// `HIST_ENTRY`: one command of the history.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Entry {
     /// `char *line`
     pub line: u64,
-    /// `char *timestamp`: [`timestamp`].
+    /// `char *timestamp`, for [`timestamp`].
     pub timestamp: u64,
 }
 
 impl Entry {
-    /// Reads an entry; `None` where it cannot be one.
+    /// Parses an entry; `None` if it cannot be one.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let entry = Self { line: u64_at(bytes, 0)?, timestamp: u64_at(bytes, 8)? };
         (is_plausible(entry.line) && (entry.timestamp == 0 || is_plausible(entry.timestamp)))
@@ -32,12 +33,12 @@ impl Entry {
     }
 }
 
-/// Whether something of a process may lie there.
+/// Whether `address` can be in a process's memory.
 pub const fn is_plausible(address: u64) -> bool {
     address >= 0x1000 && address >> 56 == 0
 }
 
-/// Seconds since 1970 of a timestamp: `#` and digits up to the NUL.
+/// Parses a timestamp, `#` and digits up to the NUL, as seconds since 1970.
 pub fn timestamp(bytes: &[u8]) -> Option<i64> {
     let end = bytes.iter().position(|&byte| byte == 0)?;
     let digits = bytes.get(..end)?.strip_prefix(b"#")?;
@@ -50,8 +51,9 @@ pub fn timestamp(bytes: &[u8]) -> Option<i64> {
     })
 }
 
-/// Which variable a function gives that does nothing else: `mov variable(%rip), %rax; ret` or, on arm64, `adrp` and `ldr`
-/// into `x0`; a landing pad for indirect branches may come first. `address` is the code's own.
+/// Address of the variable that a function returns, if it does nothing else: `mov variable(%rip),
+/// %rax; ret`, or on arm64 `adrp` and `ldr` into `x0`. A landing pad for indirect branches may come
+/// first. `address` is the address of the code.
 pub fn operand_of(code: &[u8], address: u64) -> Option<u64> {
     operand_x86_64(code, address).or_else(|| operand_aarch64(code, address))
 }
@@ -77,7 +79,7 @@ fn operand_aarch64(code: &[u8], address: u64) -> Option<u64> {
         && (ldr >> 5) & 0x1f == adrp & 0x1f
         && ldr & 0x1f == 0;
     let pages = ((adrp >> 5 & 0x7_ffff) << 2) | (adrp >> 29 & 3);
-    // Of 21 bits, signed.
+    // 21 bits, signed.
     let pages = i64::from((pages << 11) as i32 >> 11);
     let page = address.wrapping_add(at as u64) & !0xfff;
     is_it.then(|| {
@@ -98,10 +100,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// Bytes of it.
+    /// Size in bytes.
     pub const BYTES: u64 = 16;
 
-    /// Reads a table; `None` where it cannot be one: bash makes them with a power of two of buckets.
+    /// Parses a table; `None` if it cannot be one: bash always uses a power of two of buckets.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let table = Self { buckets: u64_at(bytes, 0)?, count: u32_at(bytes, 8)? };
         let entries = u32_at(bytes, 12)?;
@@ -112,17 +114,17 @@ impl Table {
         is_sound.then_some(table)
     }
 
-    /// Where the pointer to the first bucket of a name lies.
+    /// Address of the pointer to the first bucket of a name.
     pub fn slot(&self, name: &[u8]) -> u64 {
         let mask = self.count.wrapping_sub(1);
         self.buckets.wrapping_add(u64::from(hash(name) & mask) * 8)
     }
 }
 
-/// The hash of a name (`hash_string`, hashlib.c): FNV-1, 32 bits.
+/// Hash of a name (`hash_string`, hashlib.c): FNV-1, 32 bits.
 pub fn hash(name: &[u8]) -> u32 {
     name.iter().fold(2_166_136_261, |hash: u32, &byte| {
-        // bash's characters have signs.
+        // The characters are signed in bash.
         hash.wrapping_mul(16_777_619) ^ i32::from(byte as i8) as u32
     })
 }
@@ -134,15 +136,15 @@ pub struct Bucket {
     pub next: u64,
     /// `SHELL_VAR *`
     pub data: u64,
-    /// What the key hashes to.
+    /// Hash of the key.
     pub hash: u32,
 }
 
 impl Bucket {
-    /// Bytes of it.
+    /// Size in bytes.
     pub const BYTES: u64 = 32;
 
-    /// Reads a bucket; `None` where it cannot be one.
+    /// Parses a bucket; `None` if it cannot be one.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let bucket =
             Self { next: u64_at(bytes, 0)?, data: u64_at(bytes, 16)?, hash: u32_at(bytes, 24)? };
@@ -156,19 +158,19 @@ impl Bucket {
 pub struct Variable {
     /// `char *name`
     pub name: u64,
-    /// `char *value`; 0 where it has none.
+    /// `char *value`; 0 without a value.
     pub value: u64,
-    /// Whether it is there in name only, as after `declare NAME`.
+    /// Whether it is declared only, as after `declare NAME`.
     pub is_invisible: bool,
-    /// Whether its value is no text: an array or a function.
+    /// Whether its value is not text: an array or a function.
     pub is_no_text: bool,
 }
 
 impl Variable {
-    /// Bytes of it.
+    /// Size in bytes.
     pub const BYTES: u64 = 48;
 
-    /// Reads a variable; `None` where it cannot be one.
+    /// Parses a variable; `None` if it cannot be one.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         // `att_invisible`; `att_array`, `att_function`, `att_assoc`.
         const INVISIBLE: u32 = 0x1000;
@@ -186,21 +188,21 @@ impl Variable {
     }
 }
 
-/// Whether a list of options, as SHELLOPTS has it, has one.
+/// Whether a list of options in the format of SHELLOPTS contains `option`.
 pub fn has_option(options: &[u8], option: &[u8]) -> bool {
     options.split(|&byte| byte == b':').any(|own| own == option)
 }
 
-/// Whether more lines must follow for a command to be one, as far as its text shows: it ends inside quotes, with an operator
-/// that wants more or with a backslash, or begins a construction that it does not end. It is no more than a guess: here-documents
-/// are not known. Where the shell itself says so, nobody needs this.
+/// Guesses from the text of a command whether more lines must follow: it ends inside quotes, with
+/// an operator that needs an operand or with a backslash, or has a construction without its end.
+/// Here-documents are not recognized. Only needed if the shell's own state does not show it.
 pub fn wants_more(line: &[u8]) -> bool {
     let mut quote = None;
     let mut is_escaped = false;
-    // Constructions, parentheses and `${` that are open.
+    // Open constructions, parentheses and `${`.
     let (mut depth, mut parentheses, mut expansions) = (0_i32, 0_u32, 0_u32);
     let mut word_start = 0;
-    // Whether a keyword would be one here: where a command may begin.
+    // Whether a command may begin here, so that a keyword counts as one.
     let mut is_command = true;
     let mut comment = None;
     for (at, &byte) in line.iter().enumerate() {
@@ -258,7 +260,7 @@ pub fn wants_more(line: &[u8]) -> bool {
     quote.is_some() || is_escaped || is_open || wants_operand
 }
 
-/// What a word does to the depth of constructions, where a command may begin.
+/// How a word, where a command may begin, changes the depth of constructions.
 fn construction(word: &[u8]) -> i32 {
     match word {
         b"if" | b"case" | b"for" | b"while" | b"until" | b"select" | b"{" => 1,
@@ -267,7 +269,7 @@ fn construction(word: &[u8]) -> i32 {
     }
 }
 
-/// Whether a command may begin after this word, if it is one of the shell's own.
+/// Whether the word is a keyword after which a command may begin.
 fn is_keyword(word: &[u8]) -> bool {
     const BEFORE_COMMANDS: [&[u8]; 14] = [
         b"if", b"then", b"elif", b"else", b"while", b"until", b"do", b"time", b"!", b"{", b"}",
@@ -276,13 +278,13 @@ fn is_keyword(word: &[u8]) -> bool {
     BEFORE_COMMANDS.contains(&word)
 }
 
-/// Whether a value of HISTCONTROL keeps what begins with a space out of the history.
+/// Whether this value of HISTCONTROL keeps lines that begin with a space out of the history.
 pub fn ignores_spaces(control: &[u8]) -> bool {
     has_option(control, b"ignorespace") || has_option(control, b"ignoreboth")
 }
 
-/// Whether a value of HISTIGNORE keeps everything out of the history: one of its patterns, which are separated by colons,
-/// fits whatever may be typed. Tried are a few lines that have nothing in common.
+/// Whether this value of HISTIGNORE keeps every line out of the history: one of its patterns,
+/// separated by colons, matches any line. The test uses a few lines that have nothing in common.
 pub fn ignores_everything(patterns: &[u8]) -> bool {
     const LINES: [&[u8]; 4] = [b"ls -l /tmp", b"X=1 true", b"cd", b"(exec 3<>/dev/null)"];
     patterns
@@ -290,10 +292,11 @@ pub fn ignores_everything(patterns: &[u8]) -> bool {
         .any(|pattern| !pattern.is_empty() && LINES.iter().all(|line| fits(pattern, line)))
 }
 
-/// Whether a pattern of `*`, `?` and plain characters fits a line; one with more (brackets, lists) does not.
+/// Matches a line against a pattern of `*`, `?` and plain characters. A pattern with brackets or
+/// lists does not match.
 fn fits(pattern: &[u8], line: &[u8]) -> bool {
     let (mut at, mut place) = (0, 0);
-    // Where the last star was, and what it has eaten up to.
+    // The place in the pattern after the last star, and the end of the text that the star matched.
     let mut star = None;
     while let Some(&byte) = line.get(place) {
         match pattern.get(at) {
@@ -331,8 +334,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_instruction_says_which_variable() {
-        // Debian 12's bash: e8ce0: mov 0x56a61(%rip),%rax; ret. By objdump it is 13f748.
+    fn the_first_instruction_shows_the_variable() {
+        // Debian 12's bash: e8ce0: mov 0x56a61(%rip),%rax; ret. objdump shows the address 13f748.
         let code = [0x48, 0x8b, 0x05, 0x61, 0x6a, 0x05, 0x00, 0xc3];
         assert_eq!(operand_of(&code, 0xe8ce0), Some(0x13_f748));
         let landing = [&[0xf3, 0x0f, 0x1e, 0xfa], &code[..]].concat();
@@ -359,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wants_more_lines_is_known_by_its_text() {
+    fn unfinished_commands_are_recognized_by_their_text() {
         for unfinished in [
             &b"for i in 1 2; do"[..],
             b"echo 'one",
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_fits_everything_ignores_everything() {
+    fn only_a_pattern_that_matches_every_line_ignores_everything() {
         for all in [&b"*"[..], b"ls:*", b"**", b"?*", b"&:*", b"*?*"] {
             assert!(ignores_everything(all), "{all:?}");
         }

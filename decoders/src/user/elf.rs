@@ -1,4 +1,4 @@
-//! ELF files (include/uapi/linux/elf.h): what kind of file its first bytes say it is.
+//! ELF files (include/uapi/linux/elf.h): the file type, from the first bytes.
 
 /// `ELFMAG`
 pub const MAGIC: [u8; 4] = *b"\x7fELF";
@@ -11,13 +11,13 @@ pub const ET_DYN: u16 = 3;
 /// `ET_CORE`
 pub const ET_CORE: u16 = 4;
 
-/// `ELFDATA2MSB`, at `EI_DATA`: numbers have their highest byte first.
+/// `ELFDATA2MSB`, at `EI_DATA`: big-endian.
 const ELFDATA2MSB: u8 = 2;
 const EI_DATA: usize = 5;
-/// Offset of `e_type` in either class's header.
+/// Offset of `e_type` in the headers of both classes.
 const E_TYPE: usize = 16;
 
-/// `e_type` of a file that begins with `bytes`; `None` where that is no ELF file.
+/// `e_type` of a file that begins with `bytes`; `None` if it is not an ELF file.
 pub fn kind(bytes: &[u8]) -> Option<u16> {
     if !bytes.starts_with(&MAGIC) {
         return None;
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_type_is_read_in_either_order() {
+    fn the_type_is_read_in_either_byte_order() {
         let mut header = [0; 64];
         header[..4].copy_from_slice(&MAGIC);
         header[4..7].copy_from_slice(&[2, 1, 1]);

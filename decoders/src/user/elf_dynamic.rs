@@ -1,9 +1,9 @@
-//! An ELF object's own table of symbols (include/uapi/linux/elf.h; the gABI, chapter 5), for 64-bit objects whose
-//! lowest byte comes first.
+//! The dynamic symbol table of an ELF object (include/uapi/linux/elf.h; the gABI, chapter 5), for
+//! little-endian 64-bit objects.
 //!
-//! What is here says where the next bytes lie: headers, then the dynamic section, then the hash table, a chain of it, a
-//! symbol, its name. Whoever asks reads them, out of the file or where it is mapped, and comes back. Everything may be a lie: an
-//! address that comes out of here need not be mapped.
+//! Each function returns the address of the next bytes to read: headers, the dynamic section, the
+//! hash table, one of its chains, a symbol, its name. The caller reads them from the file or from
+//! its mapping. All input is untrusted: a returned address need not be mapped.
 
 use super::{elf, u32_at, u64_at};
 
@@ -11,19 +11,19 @@ use super::{elf, u32_at, u64_at};
 const CLASS_AND_ORDER: [u8; 2] = [2, 1];
 /// `sizeof(Elf64_Phdr)`
 pub const PROGRAM_HEADER_BYTES: u64 = 56;
-/// Most program headers that are looked at; usual are 9 to 13.
+/// Maximum number of program headers; usual are 9 to 13.
 pub const PROGRAM_HEADERS_MAX: u64 = 32;
-/// Most segments that are loaded of an object; usual are 2 to 5.
+/// Maximum number of loaded segments of an object; usual are 2 to 5.
 pub const LOADS_MAX: usize = 16;
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
-/// `PF_W`: the segment can be written.
+/// `PF_W`: the segment is writable.
 const PF_W: u32 = 2;
 
-/// Bytes of the file's header.
+/// Size of the file header in bytes.
 pub const HEADER_BYTES: u64 = 64;
-/// Bytes of the dynamic section that are looked at, at most.
+/// Maximum number of bytes of the dynamic section that are read.
 pub const DYNAMIC_BYTES_MAX: u64 = 4096;
 /// `sizeof(Elf64_Sym)`
 pub const SYMBOL_BYTES: u64 = 24;
@@ -33,7 +33,8 @@ const DT_STRTAB: u64 = 5;
 const DT_SYMTAB: u64 = 6;
 const DT_GNU_HASH: u64 = 0x6fff_fef5;
 
-/// Where the program headers lie, as `offset` in the file and count; `None` where `bytes` begin no object of this kind.
+/// File offset and number of the program headers; `None` if `bytes` do not begin an object of this
+/// kind.
 pub fn program_headers(bytes: &[u8]) -> Option<(u64, u64)> {
     let is_ours = bytes.starts_with(&elf::MAGIC) && bytes.get(4..6)? == CLASS_AND_ORDER;
     let size = u64::from(u32_at(bytes, 54)? & 0xffff);
@@ -42,25 +43,26 @@ pub fn program_headers(bytes: &[u8]) -> Option<(u64, u64)> {
     (is_ours && is_sound).then_some((u64_at(bytes, 32)?, count))
 }
 
-/// What the program headers say, in the object's own addresses.
+/// The result of the program headers, in the object's own addresses.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Segments {
-    /// Address of the first byte that is loaded, page-aligned.
+    /// Address of the first loaded byte, page-aligned.
     pub first: u64,
-    /// Address behind the last byte that is loaded.
+    /// Address after the last loaded byte.
     pub end: u64,
-    /// Where the dynamic section lies, and its bytes.
+    /// Address and size in bytes of the dynamic section.
     pub dynamic: Option<(u64, u64)>,
-    /// The segment that can be written: its address and bytes in memory. The last, if there are several.
+    /// Address and size in memory, in bytes, of the writable segment; the last one if there are
+    /// several.
     pub data: Option<(u64, u64)>,
-    /// Whether a loader puts its libraries to it: what is linked statically names none.
+    /// Whether a loader loads its libraries: statically linked objects name none.
     pub has_interpreter: bool,
-    /// What is loaded: addresses, bytes in the file, and where those begin in it.
+    /// Loaded segments: address, bytes in the file, and file offset.
     loads: [(u64, u64, u64); LOADS_MAX],
 }
 
 impl Segments {
-    /// Reads the program headers; `None` where nothing is loaded.
+    /// Parses the program headers; `None` if no segment is loaded or there are too many.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut found = Self { first: u64::MAX, ..Self::default() };
         let mut loads = 0;
@@ -86,7 +88,8 @@ impl Segments {
         (found.first < found.end).then_some(found)
     }
 
-    /// Where in the file that lies which is loaded to an address, and how many bytes go on from there.
+    /// File offset of the byte that is loaded at `address`, and the number of bytes from there to
+    /// the end of the segment's part in the file.
     pub fn in_file(&self, address: u64) -> Option<(u64, u64)> {
         self.loads.iter().find_map(|&(start, bytes, offset)| {
             let behind = address.checked_sub(start).filter(|&behind| behind < bytes)?;
@@ -95,7 +98,7 @@ impl Segments {
     }
 }
 
-/// What the dynamic section says, in the object's own addresses.
+/// The result of the dynamic section, in the object's own addresses.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Dynamic {
     /// `DT_SYMTAB`
@@ -109,7 +112,8 @@ pub struct Dynamic {
 }
 
 impl Dynamic {
-    /// Reads the dynamic section as the file has it: some loaders write a process's addresses over it.
+    /// Parses the dynamic section as it is in the file: some loaders overwrite it in memory with a
+    /// process's addresses.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut found = Self::default();
         for entry in bytes.chunks_exact(16) {
@@ -126,13 +130,13 @@ impl Dynamic {
         (found.symbols != 0 && found.strings != 0).then_some(found)
     }
 
-    /// Where a symbol lies.
+    /// Address of a symbol.
     pub const fn symbol(&self, index: u32) -> u64 {
         self.symbols.wrapping_add(index as u64 * SYMBOL_BYTES)
     }
 }
 
-/// The header of a GNU hash table, and where it lies.
+/// A GNU hash table: its address and its header.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct GnuHash {
     address: u64,
@@ -142,10 +146,10 @@ pub struct GnuHash {
 }
 
 impl GnuHash {
-    /// Bytes of the header.
+    /// Size of the header in bytes.
     pub const BYTES: u64 = 16;
 
-    /// Reads the header of the table at `address`.
+    /// Parses the header of the table at `address`.
     pub fn parse(bytes: &[u8], address: u64) -> Option<Self> {
         let table = Self {
             address,
@@ -156,12 +160,13 @@ impl GnuHash {
         (table.buckets != 0).then_some(table)
     }
 
-    /// Where the bucket of a name lies: four bytes, the index of the first symbol of its chain, 0 where there is none.
+    /// Address of the bucket for a hash: four bytes, the index of the first symbol of the chain, or
+    /// 0 for none.
     pub fn bucket(&self, hash: u32) -> u64 {
         self.buckets_at().wrapping_add(u64::from(hash.checked_rem(self.buckets).unwrap_or(0)) * 4)
     }
 
-    /// Where the chain's word of a symbol lies; those of the next symbols follow.
+    /// Address of a symbol's word in its chain; the words of the next symbols follow.
     pub fn chain(&self, symbol: u32) -> Option<u64> {
         let place = u64::from(symbol.checked_sub(self.first)?);
         Some(self.buckets_at().wrapping_add(u64::from(self.buckets) * 4).wrapping_add(place * 4))
@@ -172,7 +177,7 @@ impl GnuHash {
     }
 }
 
-/// The header of a `DT_HASH` table (System V's), and where it lies.
+/// A `DT_HASH` table (System V's): its address and its header.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SysvHash {
     address: u64,
@@ -181,22 +186,22 @@ pub struct SysvHash {
 }
 
 impl SysvHash {
-    /// Bytes of the header.
+    /// Size of the header in bytes.
     pub const BYTES: u64 = 8;
 
-    /// Reads the header of the table at `address`.
+    /// Parses the header of the table at `address`.
     pub fn parse(bytes: &[u8], address: u64) -> Option<Self> {
         let table = Self { address, buckets: u32_at(bytes, 0)?, symbols: u32_at(bytes, 4)? };
         (table.buckets != 0).then_some(table)
     }
 
-    /// Where the bucket of a name lies: four bytes, the index of a symbol, 0 where there is none.
+    /// Address of the bucket for a hash: four bytes, the index of a symbol, or 0 for none.
     pub fn bucket(&self, hash: u32) -> u64 {
         let bucket = hash.checked_rem(self.buckets).unwrap_or(0);
         self.address.wrapping_add(Self::BYTES).wrapping_add(u64::from(bucket) * 4)
     }
 
-    /// Where the index of the symbol lies that follows one in its chain.
+    /// Address of the index of the next symbol in a symbol's chain.
     pub fn next(&self, symbol: u32) -> Option<u64> {
         let chains = self.bucket(0).wrapping_add(u64::from(self.buckets) * 4);
         (symbol < self.symbols).then(|| chains.wrapping_add(u64::from(symbol) * 4))
@@ -217,8 +222,8 @@ pub fn sysv_hash(name: &[u8]) -> u32 {
     })
 }
 
-/// Which symbols of a chain may be of this hash: as offsets from the chain's first, whose words `bytes` begins with. A
-/// chain ends with a word whose lowest bit is set.
+/// The symbols of a chain that may have this hash, as offsets from the first symbol of the chain.
+/// `bytes` begins with the chain's words. A chain ends with a word whose lowest bit is set.
 pub fn candidates(bytes: &[u8], hash: u32) -> impl Iterator<Item = u32> + '_ {
     let mut is_over = false;
     bytes.chunks_exact(4).zip(0..).filter_map(move |(word, at)| {
@@ -229,19 +234,18 @@ pub fn candidates(bytes: &[u8], hash: u32) -> impl Iterator<Item = u32> + '_ {
     })
 }
 
-/// One symbol.
+/// One entry of the symbol table.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Symbol {
-    /// Where its name lies in the strings.
+    /// Offset of its name in the strings.
     pub name: u32,
-    /// Its address as the object knows it.
+    /// Its address, relative to the object.
     pub value: u64,
-    /// Whether it is defined here, and not only used.
+    /// Whether the object defines it, rather than only uses it.
     pub is_defined: bool,
 }
 
 impl Symbol {
-    /// Reads a symbol.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let section = u32_at(bytes, 4)? >> 16;
         Some(Self {
@@ -261,7 +265,7 @@ mod tests {
 
     #[test]
     fn hashes_are_those_of_the_tables() {
-        // binutils' own examples, and two that `readelf --histogram` places.
+        // binutils' own examples, and two whose places `readelf --histogram` shows.
         assert_eq!(gnu_hash(b""), 0x1505);
         assert_eq!(gnu_hash(b"printf"), 0x156b_2bb8);
         assert_eq!(gnu_hash(b"exit"), 0x7c96_7e3f);
@@ -292,7 +296,7 @@ mod tests {
             headers.extend((address - 0x800).to_le_bytes());
             headers.extend(address.to_le_bytes());
             headers.extend([0; 8]);
-            // Half of it is in the file.
+            // Half of the segment is in the file.
             headers.extend((length / 2).to_le_bytes());
             headers.extend(length.to_le_bytes());
             headers.extend([0; 8]);
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_ends_where_it_says() {
+    fn a_chain_ends_at_its_last_word() {
         let words = [0x10_u32, 0x20, 0x31, 0x30];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         assert_eq!(candidates(&bytes, 0x21).collect::<Vec<_>>(), [1]);
@@ -339,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_table_has_its_places() {
+    fn addresses_in_the_older_table_are_right() {
         let table = SysvHash::parse(&[3, 0, 0, 0, 7, 0, 0, 0], 0x100).unwrap();
         assert_eq!(table.bucket(5), 0x100 + 8 + 8);
         assert_eq!(table.next(6), Some(0x100 + 8 + 12 + 24));

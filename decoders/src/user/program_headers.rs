@@ -1,5 +1,6 @@
-//! The program headers of an ELF file (include/uapi/linux/elf.h; the gABI, chapter 5): what its author said of each part of
-//! it, be it read, written or executed, and of the stack. For 64-bit files whose lowest byte comes first.
+//! The program headers of a little-endian 64-bit ELF file (include/uapi/linux/elf.h; the gABI,
+//! chapter 5): which parts of the file are to be read, written or executed, and whether the stack
+//! is to be executable.
 
 use super::elf;
 
@@ -7,7 +8,7 @@ use super::elf;
 const CLASS_AND_ORDER: [u8; 2] = [2, 1];
 /// `sizeof(Elf64_Phdr)`
 const ENTRY_BYTES: usize = 56;
-/// Most entries that are looked at; usual are 9 to 14.
+/// Maximum number of entries; usual are 9 to 14.
 const ENTRIES_MAX: usize = 64;
 
 const PT_LOAD: u32 = 1;
@@ -26,7 +27,7 @@ pub struct ProgramHeaders<'a> {
     table: &'a [u8],
 }
 
-/// One program header, as far as it is needed.
+/// The fields of a program header that are used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Entry {
     kind: u32,
@@ -36,7 +37,8 @@ struct Entry {
 }
 
 impl<'a> ProgramHeaders<'a> {
-    /// Finds them in the first bytes of a file; `None` where it is no such file, or they lie farther behind.
+    /// Finds the program headers in the first bytes of a file; `None` if it is not such a file, or
+    /// if they are further on.
     pub fn find(file: &'a [u8]) -> Option<Self> {
         if !file.starts_with(&elf::MAGIC) || file.get(4..6)? != CLASS_AND_ORDER {
             return None;
@@ -61,8 +63,8 @@ impl<'a> ProgramHeaders<'a> {
         })
     }
 
-    /// Whether the file says that its page at this offset, in bytes, is loaded to be executed, by a kernel whose pages have
-    /// `page_bytes`: it loads whole ones.
+    /// Whether the page at this file offset, in bytes, is loaded as executable by a kernel with
+    /// pages of `page_bytes`: the kernel loads whole pages.
     pub fn executes(&self, offset: u64, page_bytes: u64) -> bool {
         self.entries().any(|entry| {
             let start = entry.offset - entry.offset.checked_rem(page_bytes).unwrap_or(0);
@@ -71,23 +73,24 @@ impl<'a> ProgramHeaders<'a> {
         })
     }
 
-    /// Whether the file wants a stack that can be executed, or says nothing about it, which the loader of glibc takes for
-    /// the same (`DEFAULT_STACK_PERMS`, sysdeps/generic/stackinfo.h and elf/dl-load.c).
+    /// Whether the file requests an executable stack or has no `PT_GNU_STACK`, which glibc's loader
+    /// treats the same (`DEFAULT_STACK_PERMS`, sysdeps/generic/stackinfo.h and elf/dl-load.c).
     pub fn wants_executable_stack(&self) -> bool {
         self.entries()
             .find(|entry| entry.kind == PT_GNU_STACK)
             .is_none_or(|entry| entry.flags & PF_X != 0)
     }
 
-    /// Where in the file its dynamic section lies, and how many bytes it has.
+    /// File offset and size in bytes of the dynamic section.
     pub fn dynamic(&self) -> Option<(u64, u64)> {
         let entry = self.entries().find(|entry| entry.kind == PT_DYNAMIC)?;
         Some((entry.offset, entry.file_bytes))
     }
 }
 
-/// Whether a dynamic section says that the loader must write to what else is only read: it makes text writable, puts
-/// addresses in, and gives it its permissions back (`_dl_relocate_object`, glibc's elf/dl-reloc.c).
+/// Whether a dynamic section requires the loader to write to read-only segments: the loader makes
+/// text writable, relocates it, and restores its permissions (`_dl_relocate_object`, glibc's
+/// elf/dl-reloc.c).
 pub fn has_text_relocations(section: &[u8]) -> bool {
     section
         .chunks_exact(16)
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn each_page_is_for_what_its_segment_says() {
+    fn pages_are_executable_by_their_segment() {
         let file = file(&[
             (PT_LOAD, 4, 0, 0x800),
             (PT_LOAD, 5, 0x1000, 0x1800),
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_is_to_be_executed_where_nothing_else_is_said() {
+    fn the_stack_is_executable_without_a_header_for_it() {
         let wants =
             |entries: &[_]| ProgramHeaders::find(&file(entries)).unwrap().wants_executable_stack();
         assert!(wants(&[(PT_GNU_STACK, 7, 0, 0)]));
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_has_none() {
+    fn other_files_have_no_program_headers() {
         let good = file(&[(PT_LOAD, 5, 0, 0x1000)]);
         assert!(ProgramHeaders::find(&good).is_some());
         for end in 0..good.len() {
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn text_relocations_are_said_in_either_way() {
+    fn text_relocations_are_found_in_both_forms() {
         let section = |entries: &[(u64, u64)]| -> Vec<u8> {
             let pair = |&(tag, value): &(u64, u64)| [tag.to_le_bytes(), value.to_le_bytes()];
             entries.iter().flat_map(pair).flatten().collect()

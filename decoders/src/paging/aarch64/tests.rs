@@ -1,4 +1,4 @@
-//! The facts of the Arm ARM, and a simple model.
+//! Cases from the Arm ARM, and a simple model.
 
 use std::collections::BTreeMap;
 use std::vec;
@@ -43,11 +43,11 @@ fn levels_follow_from_granule_and_address() {
 }
 
 #[test]
-fn what_the_processor_lacks_takes_levels_or_the_beginning_of_the_top_table() {
+fn missing_address_bits_remove_levels_or_the_start_of_the_top_table() {
     assert_eq!(of(Granule::Kib4, 52, 48), of(Granule::Kib4, 48, 48));
     assert_eq!(of(Granule::Kib16, 52, 47), of(Granule::Kib16, 47, 47));
     let narrow = of(Granule::Kib64, 52, 48);
-    // 1024 entries, of which the last 64 lead to the addresses of 48 bits.
+    // Of 1024 entries, the last 64 map the addresses of 48 bits.
     let first = narrow.entry_address(PhysicalAddress(0), 0xffff_0000_0000_0000, 3);
     assert_eq!(first.0, (1024 - 64) * 8);
     assert_eq!(narrow.entry_address(PhysicalAddress(0), 0x0000_ffff_ffff_ffff, 3).0, 63 * 8);
@@ -75,7 +75,7 @@ fn four_kib_entries_lead_down_to_pages_of_three_sizes() {
     assert_eq!(levels.step(0x0068_0000_4000_0711, va, 3), page(0x4000_0000 | 0x1234_5678));
     assert_eq!(levels.step(0x0068_0000_4120_0711, va, 2), page(0x4120_0000 | 0x14_5678));
     assert_eq!(levels.step(0x0078_0000_4123_4713, va, 1), page(0x4123_4678));
-    // A block at the top, or a block's form at the bottom, is reserved.
+    // A block at the top level and the encoding of a block at the lowest level are reserved.
     assert_eq!(levels.step(0x4000_0711, va, 4), Step::NotPresent);
     assert_eq!(levels.step(0x4000_0711, va, 1), Step::NotPresent);
     assert_eq!(levels.step(0, va, 1), Step::NotPresent);
@@ -93,7 +93,7 @@ fn contiguous_entries_and_no_translation_bits_change_no_address() {
 }
 
 #[test]
-fn pages_nobody_may_touch_are_there_and_swapped_ones_are_not() {
+fn pages_without_access_rights_are_present_and_swapped_ones_are_not() {
     let levels = of(Granule::Kib4, 48, 48);
     assert_eq!(levels.step(0x4123_4002 | PROT_NONE, 0xabc, 1), page(0x4123_4abc));
     assert_eq!(levels.step(0x4123_4002 | PRESENT_INVALID, 0xabc, 1), page(0x4123_4abc));
@@ -112,17 +112,17 @@ fn physical_addresses_have_52_bits_in_two_forms() {
     let lpa2 = of(Granule::Kib4, 52, 52);
     assert_eq!(lpa2.step(0x0003_1234_5678_9703, 0xfff, 1), page(0xf_1234_5678_9fff));
     assert_eq!(lpa2.step(0x0003_1234_5678_9103, 0, 5), table(0x7_1234_5678_9000));
-    // Without it bits 9 and 8 are the shareability.
+    // Without FEAT_LPA2, bits 9 and 8 are the shareability.
     let plain = of(Granule::Kib4, 48, 48);
     assert_eq!(plain.step(0x0000_1234_5678_9703, 0xfff, 1), page(0x1234_5678_9fff));
 }
 
-/// A machine that maps pages into tables of its own, as the Arm ARM's pseudocode walks them: by
+/// Maps pages into its own tables and walks them as the Arm ARM's pseudocode does, by
 /// `addrselecttop` and `addrselectbottom` (`AArch64.S1Walk`).
 struct Model {
     levels: Levels,
     entries: BTreeMap<(u64, u64), u64>,
-    /// The table that each such entry leads to.
+    /// The table that each entry leads to.
     children: BTreeMap<(u64, u64), u64>,
 }
 
@@ -202,8 +202,8 @@ proptest! {
         let output_bits = if wide { 52 } else { 48 };
         let mut mapped = Vec::new();
         for (index, (va, physical, kernel, offset)) in pages.into_iter().take(8).enumerate() {
-            // Every other one is a block. Each has its eighth of the addresses, the kernel's and the
-            // users' alike: both index the model's one root.
+            // Every other one is a block. Each has its own eighth of the addresses, for kernel and
+            // user addresses alike: both index the model's one root.
             let bytes = levels.bytes(1 + index as u32 % 2);
             let eighth = levels.address_bits() - 3;
             let low = (va & ((1 << eighth) - 1)) | (index as u64) << eighth;
