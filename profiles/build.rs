@@ -1,5 +1,5 @@
-//! Turns the profiles in `tables/` into constant tables: one list of names for all kernels, and for each
-//! kernel its numbers in the same order. `src/builtin.rs` reads them.
+//! Converts the profiles in `tables/` to constant tables: one list of names for all kernels, and
+//! for each kernel its numbers in the same order. `src/builtin.rs` reads them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-/// What `src/builtin.rs` takes for "the kernel has no such thing" and for "nobody asked".
+/// The markers of `src/builtin.rs` for "the kernel lacks it" and "not recorded".
 const ABSENT: u32 = u32::MAX;
 const UNASKED: u32 = u32::MAX - 1;
 
@@ -50,17 +50,17 @@ fn main() {
         );
     }
     code.push_str("];\n");
-    let folder = env::var_os("OUT_DIR").expect("cargo sets it");
+    let folder = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
     let target = Path::new(&folder).join("tables.rs");
-    fs::write(target, code).expect("cargo's folder can be written");
+    fs::write(target, code).expect("OUT_DIR is writable");
 }
 
-/// A set as an array.
+/// Formats a set as an array.
 fn list<T: std::fmt::Debug>(set: &BTreeSet<T>) -> String {
     format!("{:?}", set.iter().collect::<Vec<_>>())
 }
 
-/// All profiles, in the order of their names.
+/// Reads all profiles, in the order of their names.
 fn read(folder: &Path) -> Vec<Profile> {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)
         .into_iter()
@@ -85,7 +85,7 @@ impl Profile {
         self.content[key].as_str().unwrap_or_else(|| self.refuse(key))
     }
 
-    /// Names and distances.
+    /// Names of symbols, and their distances from the image's first byte.
     fn symbols(&self) -> impl Iterator<Item = (&str, u32)> {
         let symbols = self.content["symbols"].as_object();
         let symbols = symbols.unwrap_or_else(|| self.refuse("symbols"));

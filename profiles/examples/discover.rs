@@ -1,8 +1,11 @@
-//! Prints all that discovery finds in a file of raw physical memory, with the time of each stage.
+//! Prints everything that discovery finds in a file of raw physical memory, with the time of each
+//! stage.
 //!
-//!     cargo run --release -p panoptes-profiles --example discover -- RAM [no-kallsyms] [no-vmcoreinfo] [first] [profile=FILE] [write=FILE]
+//!     cargo run --release -p panoptes-profiles --example discover -- RAM [OPTION…]
 //!
-//! The file's offset is the physical address (x86 guests below 2.75 GiB).
+//! Options: `no-kallsyms`, `no-vmcoreinfo`, `first`, `profile=FILE`, `write=FILE`.
+//!
+//! The file offset is the physical address (x86 guests below 2.75 GiB).
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,9 +1,9 @@
-//! Cuts seeds for the fuzz targets out of the memory of real kernels.
+//! Cuts seeds for the fuzz targets from the memory of real kernels.
 //!
 //!     cargo run --release -p panoptes-profiles --example fuzz_seeds -- fuzz/corpus RAM…
 //!
-//! Whole tables have megabytes, and a fuzzer needs thousands of runs a second: each seed is the beginning
-//! of a table, made whole again.
+//! Complete tables have megabytes, but a fuzzer needs thousands of runs a second. So each seed is
+//! the beginning of a table, fixed up to be complete.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,7 +21,7 @@ mod raw_file;
 
 use raw_file::RawFile;
 
-/// How many types and names a seed has.
+/// Number of types and names in each seed.
 const TYPES: [usize; 3] = [20, 100, 300];
 const NAMES: [u32; 3] = [20, 100, 300];
 
@@ -64,7 +64,7 @@ fn cut(corpus: &Path, image: &Path) -> Result<(), Box<dyn Error>> {
         write("btf", format!("{count}-types"), &seed)?;
     }
 
-    // Kernels before v6.0 do not name the tables; the others have the same form.
+    // Kernels before v6.0 do not name the tables; the later ones have the same format.
     let at = |name: &str| info.symbol(name).map(KernelVa);
     let (Some(names), Some(index), Some(table)) =
         (at("kallsyms_names"), at("kallsyms_token_index"), at("kallsyms_token_table"))
@@ -86,12 +86,13 @@ fn cut(corpus: &Path, image: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Where so many names end.
+/// End of the first `count` names.
 fn names_end(names: &[u8], count: u32) -> usize {
     (0..count).fold(0, |end, _| end + usize::from(names[end]) + 1)
 }
 
-/// The tables as an image has them, with the first names only, behind a count of zero that tells the target.
+/// The tables in the layout of an image, with the first names only, after a count of zero that
+/// selects the image input of the target.
 fn kallsyms_image(names: &[u8], table: &[u8], index: &[u8]) -> Vec<u8> {
     const COUNT: u32 = 300;
     let last = index.last_chunk().map_or(0, |bytes| usize::from(u16::from_le_bytes(*bytes)));
@@ -109,7 +110,7 @@ fn kallsyms_image(names: &[u8], table: &[u8], index: &[u8]) -> Vec<u8> {
     seed
 }
 
-/// The first `count` types, with only the names that they use.
+/// The first `count` types, with only their names.
 fn cut_btf(btf: &[u8], count: usize) -> Option<Vec<u8>> {
     let word = |at: usize| btf.get(at..)?.first_chunk().copied().map(u32::from_le_bytes);
     let (header, strings) = (word(4)? as usize, word(16)? as usize);
@@ -119,7 +120,7 @@ fn cut_btf(btf: &[u8], count: usize) -> Option<Vec<u8>> {
     for _ in 0..count {
         let info = word(at + 4)?;
         let (kind, members) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
-        // Words after the type, and how many of them make one member that begins with its name.
+        // Words after the type, and words per member that begins with a name.
         let (words, step) = match kind {
             1 | 14 | 17 => (1, 0),
             3 => (3, 0),

@@ -1,13 +1,15 @@
-//! kallsyms (scripts/kallsyms.c, kernel/kallsyms.c): the kernel's own compressed table of its symbols.
+//! kallsyms (scripts/kallsyms.c, kernel/kallsyms.c): the kernel's own compressed symbol table.
 //!
-//! For: the addresses of a few symbols known by name. Not for: listing all of them. Where the tables lie
-//! VMCOREINFO says since Linux commit 5fd8fea935a1 ("vmcoreinfo: include kallsyms symbols") (in v6.0);
-//! elsewhere [`search`] finds them. Start at [`Kallsyms::new`], then [`Kallsyms::find`].
+//! For: the addresses of a few symbols known by name. Not for: listing all symbols. VMCOREINFO has
+//! the addresses of the tables since Linux commit 5fd8fea935a1 ("vmcoreinfo: include kallsyms
+//! symbols") (in v6.0); otherwise [`search`] finds them. Start reading at [`Kallsyms::new`], then
+//! [`Kallsyms::find`].
 //!
-//! A name is a length (one byte, or two in ULEB128 since commit 73bbb94466fd ("kallsyms: support \"big\"
-//! kernel symbols") (in v6.1)) and that many token numbers; a token is a piece of text. The first
-//! character is the symbol's type. Addresses are kept in one of four ways ([`Scheme`]); nothing in memory
-//! says in which, so the caller tries them against symbols whose addresses it knows otherwise.
+//! A name is a length (one byte, or two in ULEB128 since commit 73bbb94466fd ("kallsyms: support
+//! \"big\" kernel symbols") (in v6.1)) and that many token numbers; a token is a piece of text. The
+//! first character is the symbol's type. Addresses have one of four encodings ([`Scheme`]). Nothing
+//! in memory shows which, so the caller tries them with symbols whose addresses are known from
+//! elsewhere.
 
 pub mod search;
 
@@ -16,7 +18,7 @@ use core::fmt;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::u32_at;
 
-/// Most symbols: generic kernels have 95,000 to 250,000.
+/// Maximum number of symbols: generic kernels have 95,000 to 250,000.
 pub const SYMBOLS_MAX: u32 = 1 << 20;
 
 /// Longest name with its type (`KSYM_NAME_LEN`, include/linux/kallsyms.h, since v6.1).
@@ -25,34 +27,34 @@ pub const NAME_BYTES_MAX: usize = 512;
 /// Longest encoded name: as many token numbers as a ULEB128 of two bytes can count.
 pub const ENCODED_NAME_BYTES_MAX: usize = 0x3fff + 2;
 
-/// Largest table of tokens that is read: 256 short texts make about 1 KB.
+/// Maximum size of the token table that is read: 256 short texts make about 1 KB.
 pub const TOKEN_TABLE_BYTES_MAX: usize = 64 << 10;
 
-/// Size of the index of the tokens: 256 numbers of 16 bits.
+/// Size of the token index: 256 numbers of 16 bits.
 pub const TOKEN_INDEX_BYTES: usize = 512;
 
-/// How addresses are kept.
+/// The encoding of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Scheme {
-    /// 64-bit addresses: without `CONFIG_KALLSYMS_BASE_RELATIVE`, which could be left out until Linux
+    /// 64-bit addresses: without `CONFIG_KALLSYMS_BASE_RELATIVE`, which was optional until Linux
     /// commit 64e166099b69 ("kallsyms: get rid of code for absolute kallsyms").
     Absolute,
-    /// 32-bit offsets: those not negative are values (of per-CPU symbols), the others count down from the
-    /// base less one. x86-64 with SMP until Linux commit 01157ddc58dc ("kallsyms: Remove
+    /// 32-bit offsets: non-negative ones are values (of per-CPU symbols), the others count down
+    /// from the base minus one. x86-64 with SMP until Linux commit 01157ddc58dc ("kallsyms: Remove
     /// KALLSYMS_ABSOLUTE_PERCPU") (in v6.15).
     AbsolutePerCpu,
     /// Unsigned 32-bit offsets from the base (arm64; x86-64 since v6.15).
     Relative,
-    /// Signed 32-bit offsets, each from the place where it lies (seen in v7.x).
+    /// Signed 32-bit offsets, each from its own address (v7.x).
     SelfRelative,
 }
 
 impl Scheme {
-    /// All of them, in the order in which they are tried: the likeliest first.
+    /// All encodings, in the order in which they are tried: the likeliest first.
     pub const ALL: [Self; 4] =
         [Self::AbsolutePerCpu, Self::Relative, Self::SelfRelative, Self::Absolute];
 
-    /// The address of the symbol at `index`, where `offsets` lie at `at` in the kernel.
+    /// The address of the symbol at `index`; `offsets` are at `at` in the kernel.
     pub fn address(self, offsets: &[u8], at: KernelVa, base: u64, index: u32) -> Option<KernelVa> {
         let position = (index as usize).checked_mul(4)?;
         if self == Self::Absolute {
@@ -71,29 +73,17 @@ impl Scheme {
     }
 }
 
-/// Why some bytes are no table of names.
+/// Why bytes are not a table of names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Error {
-    /// There are no symbols, or more than can be.
-    Count {
-        /// What was claimed.
-        symbols: u32,
-    },
-    /// A token does not lie in the table, or is not text.
-    Token {
-        /// Its number.
-        token: u32,
-    },
-    /// The names end before as many symbols as were claimed.
-    Truncated {
-        /// How many there were.
-        symbols: u32,
-    },
+    /// No symbols, or more than possible.
+    Count { symbols: u32 },
+    /// A token is outside the table or not text.
+    Token { token: u32 },
+    /// The names end before the claimed number of symbols.
+    Truncated { symbols: u32 },
     /// A name of length zero, or longer than the kernel allows.
-    Name {
-        /// Which one.
-        symbol: u32,
-    },
+    Name { symbol: u32 },
 }
 
 impl fmt::Display for Error {
@@ -120,7 +110,8 @@ pub struct Kallsyms<'a> {
 }
 
 impl<'a> Kallsyms<'a> {
-    /// Checks the tokens; names are checked as they are read. `names` may go on after the last name.
+    /// Checks the tokens; [`Self::find`] checks the names. `names` may continue after the last
+    /// name.
     pub fn new(
         symbols: u32,
         names: &'a [u8],
@@ -145,11 +136,14 @@ impl<'a> Kallsyms<'a> {
         Ok(Self { names, symbols, tokens })
     }
 
-    /// The index of each wanted name's first symbol, in one pass over all names. An error says that the
-    /// table is damaged; what was found before that is lost with it, as none of it can be trusted.
+    /// The index of the first symbol of each wanted name, found in one pass over all names.
+    ///
+    /// # Errors
+    ///
+    /// The table is damaged, so nothing found in it can be trusted.
     pub fn find(&self, wanted: &[&str]) -> Result<Vec<Option<u32>>, Error> {
         let mut found = vec![None; wanted.len()];
-        // Most names are told apart by their length and first character; only the rest is compared.
+        // Length and first character exclude most names; only the others are compared.
         let mut filter = [0_u64; 256];
         for name in wanted {
             if let Some(&first) = name.as_bytes().first() {
@@ -181,7 +175,7 @@ impl<'a> Kallsyms<'a> {
         Ok(found)
     }
 
-    /// The character at a position of an expanded name; the type is at 0.
+    /// The character at a position of an expanded name; the type is at position 0.
     fn character(&self, encoded: &[u8], position: usize) -> u8 {
         let mut before = 0;
         for &token in encoded {
@@ -194,14 +188,15 @@ impl<'a> Kallsyms<'a> {
         0
     }
 
-    /// Whether an encoded name, less its type, is `name`; their lengths are equal.
+    /// Whether an encoded name without its type is `name`; the caller checks that the lengths are
+    /// equal.
     fn is(&self, encoded: &[u8], name: &str) -> bool {
         let expanded = encoded.iter().flat_map(|&token| self.tokens[usize::from(token)]).skip(1);
         expanded.eq(name.as_bytes())
     }
 }
 
-/// Splits the first encoded name off.
+/// Splits off the first encoded name.
 fn encoded_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&low, rest) = bytes.split_first()?;
     if low & 0x80 == 0 {
@@ -211,7 +206,7 @@ fn encoded_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(low & 0x7f) | usize::from(high) << 7)
 }
 
-/// The count of symbols that lies at `kallsyms_num_syms`.
+/// The number of symbols at `kallsyms_num_syms`.
 pub fn symbol_count(bytes: &[u8]) -> u32 {
     u32_at(bytes, 0)
 }
@@ -229,7 +224,7 @@ mod tests {
     use super::kallsyms_writer::compress;
 
     #[test]
-    fn wanted_names_are_found_by_one_pass() {
+    fn wanted_names_are_found_in_one_pass() {
         let big = format!("t{}", "x".repeat(300));
         let tables = compress(&["T_stext", &big, "Dinit_task", "dinit_net", "Dinit_task"]);
         let table =
@@ -239,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_tables_are_told_apart() {
+    fn damaged_tables_have_different_errors() {
         let tables = compress(&["T_stext"]);
         let new =
             |count, names| Kallsyms::new(count, names, &tables.token_table, &tables.token_index);
@@ -254,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_kept_in_four_ways() {
+    fn addresses_have_four_encodings() {
         let at = KernelVa(0xffff_ffff_8200_0000);
         let base = 0xffff_ffff_8100_0000;
         let address = |scheme: Scheme, word: i32| {

@@ -1,16 +1,16 @@
 //! Finds a kernel in raw memory and binds the decoders' layouts to it.
 //!
-//! For: everything between "here is a machine's physical memory" and "its tasks are listed there, in this
-//! form". What is here: finding the kernel ([`discovery`]), its types ([`btf`]), symbols ([`kallsyms`])
-//! and notes ([`vmcoreinfo`]), checking all of it against the memory ([`verify`]), and writing a profile
-//! down for the next time ([`profile_file`]).
+//! What is here: finding the kernel ([`discovery`]), its types ([`btf`]), symbols ([`kallsyms`])
+//! and notes ([`vmcoreinfo`]), verifying all of them against the memory ([`verify`]), and storing a
+//! profile for later ([`profile_file`]).
 //!
-//! What is not here: scanning (the engine does that, in batches, with the [`profile::Profile`] that comes
-//! from here), and any reading but through the [`MemorySource`](panoptes_decoders::source::MemorySource)
-//! that is handed in. This is cold code: it allocates, and runs once a boot.
+//! What is not here: scanning (the engine does that, in batches, with the [`profile::Profile`] from
+//! here), and any access to memory other than the caller's
+//! [`MemorySource`](panoptes_decoders::source::MemorySource). This is cold code: it allocates, and
+//! runs once a boot.
 //!
-//! All input is hostile: memory, files, and every number in them. Nothing panics, loops without a bound
-//! or allocates what a number says without checking it; failures are values that say what and where.
+//! All input is hostile: memory, files, and every number in them. Nothing panics, loops without a
+//! bound or allocates an unchecked size. Errors state what failed and where.
 //!
 //! Start reading at [`discovery::discover`].
 #![forbid(unsafe_code)]

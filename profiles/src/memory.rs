@@ -1,8 +1,8 @@
-//! A kernel's memory by its own addresses, for cold paths: every read walks the page tables.
+//! Reads a kernel's memory by virtual addresses, for cold paths: every read walks the page tables.
 //!
-//! Not for scanning: the engine translates in batches. Walks are bounded by the number of levels, and
-//! nothing is believed but what the tables say: the linear ranges that later make translation arithmetic
-//! are derived from here.
+//! Not for scanning: the engine translates in batches. Walks are bounded by the number of levels,
+//! and rely on the page tables only: the linear ranges that later simplify translation are derived
+//! from here.
 
 use core::fmt;
 
@@ -13,23 +13,18 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 /// Why an address could not be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
-    /// No such address can be, with as many levels as there are.
-    NotCanonical {
-        /// The address.
-        address: KernelVa,
-    },
-    /// The page tables have nothing there.
+    /// The address is invalid with this number of levels.
+    NotCanonical { address: KernelVa },
+    /// The page tables do not map the address.
     NotMapped {
-        /// The address.
         address: KernelVa,
-        /// Level of the entry that is empty; 1 is the lowest.
+        /// Level of the empty entry; 1 is the lowest.
         level: u32,
     },
     /// The physical memory could not be read.
     NotRead {
-        /// The address.
         address: KernelVa,
-        /// What it, or a page table on the way to it, is at.
+        /// Physical address of the memory or of a page table on the way to it.
         physical: PhysicalAddress,
     },
 }
@@ -50,44 +45,43 @@ impl fmt::Display for Fault {
 
 impl core::error::Error for Fault {}
 
-/// Where an address lies.
+/// The result of translating an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Translation {
-    /// The address's own physical address.
+    /// The physical address.
     pub physical: PhysicalAddress,
-    /// First address of the page, of whatever size, that it lies in.
+    /// First address of its page, of whatever size.
     pub page: KernelVa,
-    /// Size of that page in bytes.
+    /// Size of the page in bytes.
     pub page_bytes: u64,
 }
 
-/// A source seen through a kernel's page tables.
+/// The memory of a source, addressed by a kernel's page tables.
 #[derive(Debug)]
 pub struct KernelMemory<'s, S: ?Sized> {
     source: &'s mut S,
     root: PhysicalAddress,
     levels: Levels,
-    /// The last page translated: reads mostly stay near.
+    /// The last translated page: consecutive reads are usually close together.
     last: Option<(KernelVa, u64, PhysicalAddress)>,
 }
 
 impl<'s, S: MemorySource + ?Sized> KernelMemory<'s, S> {
-    /// The memory under the tables at `root`.
+    /// The memory that the page tables at `root` map.
     pub const fn new(source: &'s mut S, root: PhysicalAddress, levels: Levels) -> Self {
         Self { source, root, levels, last: None }
     }
 
-    /// The source below.
+    /// The source of the memory.
     pub const fn source(&mut self) -> &mut S {
         self.source
     }
 
-    /// The levels of the tables.
     pub const fn levels(&self) -> Levels {
         self.levels
     }
 
-    /// Walks the page tables.
+    /// Translates an address by walking the page tables.
     pub fn translate(&mut self, address: KernelVa) -> Result<Translation, Fault> {
         if !self.levels.is_canonical(address.0) {
             return Err(Fault::NotCanonical { address });
@@ -121,7 +115,7 @@ impl<'s, S: MemorySource + ?Sized> KernelMemory<'s, S> {
         Err(Fault::NotMapped { address, level: 1 })
     }
 
-    /// Reads `bytes` from `address` on, page after page.
+    /// Fills `bytes` from `address` on, page by page.
     pub fn read(&mut self, address: KernelVa, bytes: &mut [u8]) -> Result<(), Fault> {
         let (done, fault) = self.read_up_to(address, bytes);
         match fault {
@@ -137,7 +131,8 @@ impl<'s, S: MemorySource + ?Sized> KernelMemory<'s, S> {
         Ok(bytes)
     }
 
-    /// Reads as much of `length` bytes as there is, where a table's length is known only from itself.
+    /// Reads up to `length` bytes, for tables whose length only their content shows; an error if
+    /// none can be read.
     pub fn read_prefix(&mut self, address: KernelVa, length: usize) -> Result<Vec<u8>, Fault> {
         let mut bytes = vec![0; length];
         let (done, fault) = self.read_up_to(address, &mut bytes);
@@ -148,26 +143,27 @@ impl<'s, S: MemorySource + ?Sized> KernelMemory<'s, S> {
         }
     }
 
-    /// A 64-bit number.
+    /// Reads a little-endian 64-bit number.
     pub fn read_u64(&mut self, address: KernelVa) -> Result<u64, Fault> {
         let mut bytes = [0; 8];
         self.read(address, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// A pointer.
+    /// Reads a pointer.
     pub fn read_pointer(&mut self, address: KernelVa) -> Result<KernelVa, Fault> {
         self.read_u64(address).map(KernelVa)
     }
 
-    /// A 32-bit number.
+    /// Reads a little-endian 32-bit number.
     pub fn read_u32(&mut self, address: KernelVa) -> Result<u32, Fault> {
         let mut bytes = [0; 4];
         self.read(address, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
-    /// Reads until all is read or a page cannot be: how many bytes, and why no more.
+    /// Reads until `bytes` is full or a page cannot be read: the number of bytes read, and the
+    /// fault.
     fn read_up_to(&mut self, address: KernelVa, bytes: &mut [u8]) -> (usize, Option<Fault>) {
         let mut done = 0;
         while done < bytes.len() {
@@ -180,7 +176,7 @@ impl<'s, S: MemorySource + ?Sized> KernelMemory<'s, S> {
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - done);
             let target = &mut bytes[done..done + length];
             if !self.source.read_exact(found.physical, target) {
-                // One of several pages may be missing: what lies before it still counts.
+                // One of several pages may be missing: the pages before it still count.
                 let small = length.min((PAGE_BYTES - at.0 % PAGE_BYTES) as usize);
                 if small == length || !self.source.read_exact(found.physical, &mut target[..small])
                 {

@@ -1,56 +1,48 @@
-//! Where a machine has memory, as a file says it that was made on that machine.
+//! Reads the memory regions of a machine from a file that was created on that machine.
 //!
-//! Two kinds are read: App Shield's `mem_regions.json`, which NVIDIA's `doca_apsh_config.py --files memregions` makes,
-//! and a copy of `/proc/iomem` itself, from which that is made.
+//! Two formats are supported: App Shield's `mem_regions.json`, which NVIDIA's `doca_apsh_config.py
+//! --files memregions` creates, and a copy of `/proc/iomem`, its origin.
 //!
-//! The JSON is `{"allowed_regions": {"0": {"length": N, "start": N}, …}}` in decimal. As that program (DOCA 2.6) writes
-//! it, it is not quite JSON: there is a comma after each last member. And its lengths are one short, since it
-//! subtracts the first address from the last one of a line of `/proc/iomem` ("00001000-0009fbff : System RAM"). Both are
-//! put right here. (Files for Windows machines have whole pages as lengths, which stay as they are.)
+//! The JSON is `{"allowed_regions": {"0": {"length": N, "start": N}, …}}` in decimal. The output of
+//! that program (DOCA 2.6) has two defects. There is a comma after each last member, which is
+//! invalid JSON. And lengths are one too small, because the program subtracts the first address
+//! from the last one of a line of `/proc/iomem` ("00001000-0009fbff : System RAM"). The parser
+//! corrects both. (Files for Windows machines have whole pages as lengths, which remain unchanged.)
 //!
-//! Not for: reading the memory. What the file says is a claim of the watched machine.
+//! Not for: reading the memory. The file's content is a claim of the watched machine.
 
 use std::fmt;
 use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-/// The largest file that is read; a machine has some dozens of regions.
+/// Maximum size of a file in bytes; a machine has some dozens of regions.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
-/// Regions at most.
+/// Maximum number of regions.
 pub const REGIONS_MAX: usize = 1024;
 /// Physical addresses have at most 52 bits on x86-64 and arm64.
 const ADDRESS_END: u64 = 1 << 52;
 
-/// Why a file says no regions.
+/// Why a file has no usable regions.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RegionsError {
-    /// It is far too large.
+    /// Larger than a list of regions can be.
     TooLarge,
-    /// It is neither of the two kinds.
+    /// Neither of the two formats.
     Unknown,
-    /// It begins as JSON and is none.
+    /// It begins like JSON but is invalid.
     Json(serde_json::Error),
-    /// It has no object `allowed_regions`.
+    /// No object `allowed_regions`.
     Missing,
-    /// A region lacks its start or length, or they are no numbers.
-    Member {
-        /// Its name.
-        name: String,
-    },
-    /// A region is empty, reaches beyond any address, or overlaps another.
-    Region {
-        /// Its first address.
-        start: u64,
-    },
-    /// All addresses of a copy of `/proc/iomem` are zero.
+    /// A region without a start or length that is a number.
+    Member { name: String },
+    /// A region that is empty, exceeds all addresses, or overlaps another.
+    Region { start: u64 },
+    /// A copy of `/proc/iomem` whose addresses are all zero.
     Hidden,
-    /// There is none, or there are too many.
-    Count {
-        /// How many.
-        count: usize,
-    },
+    /// No regions, or too many.
+    Count { count: usize },
 }
 
 impl fmt::Display for RegionsError {
@@ -83,7 +75,7 @@ impl fmt::Display for RegionsError {
 
 impl std::error::Error for RegionsError {}
 
-/// The regions that a file says, ascending. They need not begin and end with pages.
+/// The regions in a file, ascending. They need not be page-aligned.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(RegionsError::TooLarge);
@@ -124,13 +116,13 @@ fn from_json(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
         };
         let end = start.checked_add(length).filter(|end| *end < ADDRESS_END);
         let end = end.ok_or(RegionsError::Region { start })?;
-        // The last byte's address, if it is odd: memory comes in more than single bytes.
+        // An odd end is the address of the last byte: memory is not measured in single bytes.
         regions.push(start..end + end % 2);
     }
     Ok(regions)
 }
 
-/// A copy in which no comma stands before a closing bracket, strings left alone.
+/// Copies `bytes` and removes commas before closing brackets, except in strings.
 fn without_last_commas(bytes: &[u8]) -> Vec<u8> {
     let mut copy: Vec<u8> = Vec::with_capacity(bytes.len());
     let mut comma = None;
@@ -159,8 +151,8 @@ fn without_last_commas(bytes: &[u8]) -> Vec<u8> {
     copy
 }
 
-/// The lines of `/proc/iomem` for memory that the kernel uses (kernel/resource.c, `r_show`): "start-end : System RAM",
-/// both in hex and inclusive, those below others indented.
+/// Parses the lines of `/proc/iomem` for memory that the kernel uses (kernel/resource.c, `r_show`):
+/// "start-end : System RAM", both in hex and inclusive, nested ones indented.
 fn from_iomem(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
     let text = std::str::from_utf8(bytes).map_err(|_| RegionsError::Unknown)?;
     let mut regions = Vec::new();
@@ -174,7 +166,7 @@ fn from_iomem(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
         };
         lines += 1;
         let is_top = !line.starts_with(char::is_whitespace);
-        // Memory that was plugged in carries its driver's name in brackets ("System RAM (virtio_mem)").
+        // Hotplugged memory has its driver's name in parentheses ("System RAM (virtio_mem)").
         if is_top && (name == "System RAM" || name.starts_with("System RAM (")) {
             if regions.len() > REGIONS_MAX {
                 return Err(RegionsError::Count { count: regions.len() });
@@ -198,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// As doca_apsh_config.py prints it for the lines below, commas and all.
+    /// Output of doca_apsh_config.py for the lines below, including its extra commas.
     const JSON: &str = "{\n   \"allowed_regions\" : {\n      \"0\" : {\n         \"length\" : 650238,\n         \
         \"start\" : 4096\n      },\n      \"1\" : {\n         \"length\" : 2146304,\n         \
         \"start\" : 1048576\n      },\n   }\n}\n";
@@ -224,10 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn what_app_shield_writes_is_read() {
+    fn the_file_of_app_shield_is_read() {
         let (first, second) = (4096 + 650_238, 1_048_576 + 2_146_304);
         check(JSON, &[4096..first, 1_048_576..second]);
-        // One short of 0x9fc00, as the line "00001000-0009fbff" makes it.
+        // One short of 0x9fc00, from the line "00001000-0009fbff".
         let short = r#"{"allowed_regions": {"0": {"length": 650239, "start": 4096}}}"#;
         check(short, &[0x1000..0x9_fc00]);
         let regions = r#"{"allowed_regions": {"0": {"start": 8192, "length": 4096},
@@ -242,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told() {
+    fn errors_state_the_reason() {
         check_refused("", "neither");
         check_refused("hello", "neither");
         check_refused("{", "JSON");

@@ -1,8 +1,8 @@
-//! Types that are not the kernel's but a module's: bound late, once the module is there.
+//! Binds the types of modules: late, after the module is loaded.
 //!
-//! A kernel keeps the types that its modules carry in a list (`btf_modules`, since v5.11), each as BTF that goes on
-//! where the kernel's own ends. Where the list is not known (no data symbols, a kernel without it), what a module
-//! has is not bound, and whoever would use it says what it does instead.
+//! The kernel keeps the types of its modules in a list (`btf_modules`, since v5.11), each as BTF
+//! that continues the kernel's own. Without the list (no data symbols, or an older kernel), the
+//! types of modules are not bound, and their users document what they do instead.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::btf::ModuleTypes;
@@ -15,17 +15,17 @@ use crate::object::read_object;
 use crate::profile::Profile;
 use crate::report::Origin;
 
-/// Most modules that are looked at.
+/// Maximum number of modules that are read.
 const MODULES_MAX: usize = 4096;
 
-/// Most bytes of one module's types: the largest have some hundred KB.
+/// Maximum size of a module's types in bytes: the largest have some hundred KB.
 const MODULE_BTF_BYTES_MAX: u64 = 16 << 20;
 
-/// The module that overlayfs is.
+/// Name of the module with overlayfs.
 const OVERLAY: &[u8] = b"overlay";
 
-/// Binds what is only in modules, as far as they are loaded and their types are found: layouts of overlayfs. Reads
-/// nothing where that is built in or bound already, and little where the module is not loaded.
+/// Binds the layouts of overlayfs, if its module is loaded and its types are found. Reads nothing
+/// if overlayfs is built in or already bound, and little if the module is not loaded.
 pub fn bind<S: MemorySource + ?Sized>(source: &mut S, profile: &mut Profile) {
     if profile.layouts.ovl_inode.is_some() {
         return;
@@ -37,7 +37,7 @@ pub fn bind<S: MemorySource + ?Sized>(source: &mut S, profile: &mut Profile) {
     let Ok(btf) = Btf::parse(&both) else { return };
     let layouts = &mut profile.layouts;
     layouts.ovl_inode = Layout::bind(&btf).ok();
-    // Kernels before v6.5 do without.
+    // Not needed for kernels before v6.5.
     layouts.ovl_entry = Layout::bind(&btf).ok();
     layouts.ovl_path = Layout::bind(&btf).ok();
 }
@@ -69,7 +69,7 @@ fn find<S: MemorySource + ?Sized>(
     None
 }
 
-/// The kernel's own BTF: where its symbols say, or where it was found.
+/// The kernel's own BTF, by its symbols or where discovery found it.
 fn base_types<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     profile: &Profile,

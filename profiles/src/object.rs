@@ -1,4 +1,4 @@
-//! Reading one kernel object packed, as its layout wants it, on cold paths.
+//! Reads one packed kernel object according to its layout, on cold paths.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::Layout;

@@ -1,4 +1,4 @@
-//! [`Profile`]: what discovery hands to the engine.
+//! [`Profile`]: the result of discovery, for the engine.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
@@ -11,41 +11,41 @@ use crate::symbols::Symbols;
 /// A kernel that was found, bound and verified.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// Where its structures have their fields.
+    /// Offsets of the fields of its structures.
     pub layouts: Layouts,
-    /// How its addresses translate.
+    /// How kernel addresses translate.
     pub space: KernelSpace,
-    /// Where it has what is known by name. `init_task`, `init_pid_ns` and `init_net` are always known.
+    /// Addresses of its symbols. `init_task`, `init_pid_ns` and `init_net` are always known.
     pub symbols: Symbols,
-    /// Its `struct timekeeper`, if it is known where.
+    /// Its `struct timekeeper`, if found.
     pub timekeeper: Option<KernelVa>,
-    /// The rate of the processor's counter in kHz, where no symbol has it: on arm64.
+    /// The rate of the processor's counter in kHz, if no symbol has it: on arm64.
     pub counter_khz: Option<u32>,
-    /// Calendar time by it, in seconds since 1970.
+    /// The timekeeper's calendar time at discovery, in seconds since 1970.
     pub calendar_seconds: Option<u64>,
-    /// Its release: `6.1.0-37-amd64`.
+    /// The kernel release, such as `6.1.0-37-amd64`.
     pub release: String,
-    /// Its build id in lower-case hex, if it says so.
+    /// The build id in lower-case hex, if known.
     pub build_id: Option<String>,
-    /// How far KASLR moved its image.
+    /// Distance by which KASLR moved the image.
     pub kernel_offset: u64,
-    /// By what it was noticed.
+    /// What led to the kernel.
     pub trace: Trace,
-    /// Where that lies.
+    /// Physical address of that trace.
     pub found_at: PhysicalAddress,
-    /// Where the layouts come from.
+    /// The source of the layouts.
     pub origin: Origin,
-    /// What was checked.
+    /// The checks of the verification.
     pub checks: Vec<Check>,
-    /// Whether whoever looked the symbols up had the kernel's whole table.
+    /// Whether the symbols come from the kernel's complete table.
     pub(crate) all_symbols: bool,
-    /// All that the layouts were bound from, for a profile file.
+    /// Everything that the layouts were bound from, for a profile file.
     pub(crate) members: RecordedMembers,
 }
 
 impl Profile {
-    /// What of it holds for every boot of the same kernel, to be written down; `None` without a build id,
-    /// as nothing could say later which kernel it is for.
+    /// The parts that are the same for every boot of this kernel, to be stored; `None` without a
+    /// build id, because nothing could later identify the kernel.
     pub fn to_file(&self) -> Option<ProfileFile> {
         let build_id = self.build_id.clone()?;
         Some(ProfileFile::new(

@@ -1,11 +1,12 @@
-//! Profile files: what binding needs of a kernel, written down as JSON, so that a later scan of the same
-//! build needs neither its BTF nor its kallsyms.
+//! Profile files: everything that binding needs of a kernel, stored as JSON, so that a later scan
+//! of the same build needs neither its BTF nor its kallsyms.
 //!
-//! A file is input like any other: sizes are bounded, and what it says is verified against the memory
-//! like any profile. Symbols are kept as distances from the image's beginning, as KASLR moves it.
+//! Files are untrusted: sizes are bounded, and a stored profile is verified against the memory like
+//! any other. Symbols are stored as distances from the image's first byte, because KASLR moves the
+//! image.
 //!
-//! What the kernel was found not to have is written down too, as `null`: so a file that is silent about
-//! something is known to be older than the question, and what it could have said is asked of the memory.
+//! Members that the kernel lacks are stored too, as `null`. So a file without an entry is older
+//! than the code that needs it, and discovery reads that entry from memory.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,27 +18,21 @@ use serde::{Deserialize, Serialize};
 use crate::stored::{Answer, Answers};
 use crate::symbols::Symbols;
 
-/// Version of the format; another one is refused.
+/// Version of the format; others are refused.
 pub const FORMAT: u32 = 2;
 
-/// Largest file that is read: a real one has about 20 KB.
+/// Maximum size of a file in bytes: a real one has about 20 KB.
 pub const FILE_BYTES_MAX: usize = 4 << 20;
 
-/// Why a file is no profile.
+/// Why a file is not a profile.
 #[derive(Debug)]
 pub enum Error {
-    /// It is larger than a profile can be.
-    TooLarge {
-        /// Its size in bytes.
-        bytes: usize,
-    },
-    /// It is not the JSON that it should be.
+    /// Larger than a profile can be.
+    TooLarge { bytes: usize },
+    /// Invalid or unexpected JSON.
     Json(serde_json::Error),
-    /// It is of another version of the format.
-    Format {
-        /// Which.
-        found: u32,
-    },
+    /// Another version of the format.
+    Format { found: u32 },
 }
 
 impl core::fmt::Display for Error {
@@ -57,23 +52,24 @@ impl core::fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// Fields by structure and path, and structures' sizes, as far as somebody asked for them.
+/// Fields by structure and path, and sizes of structures, as far as they were looked up.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct RecordedMembers {
-    /// Offset and size by structure and dotted path; the empty path is the structure itself. `None` is what
-    /// the kernel does not have.
+    /// Offset and size by structure and dotted path; the empty path is the structure itself. `None`
+    /// if the kernel lacks it.
     structures: BTreeMap<String, BTreeMap<String, Option<(u32, u32)>>>,
 }
 
 impl RecordedMembers {
-    /// What is known about a path.
+    /// The recorded answer for a path.
     pub(crate) fn answer(&self, structure: &str, path: &str) -> Answer<Member> {
         let written = self.structures.get(structure).and_then(|paths| paths.get(path)).copied();
         Answer::of(written.map(|field| field.map(|(offset, size)| Member { offset, size })))
     }
 
-    /// All that is known, by structure and path, both in ascending order.
+    /// All recorded answers, by structure and path, both in ascending order. `None` if the kernel
+    /// lacks it.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Option<Member>)> {
         self.structures.iter().flat_map(|(structure, paths)| {
             paths.iter().map(move |(path, answer)| {
@@ -99,7 +95,7 @@ impl Members for RecordedMembers {
     }
 }
 
-/// Hands look-ups on and writes down what came of them.
+/// Passes look-ups on and records their results.
 pub(crate) struct Recorder<'m> {
     members: &'m dyn Members,
     record: RefCell<RecordedMembers>,
@@ -130,7 +126,7 @@ impl Members for Recorder<'_> {
     }
 }
 
-/// Hands look-ups on and notes the first one that was never answered.
+/// Passes look-ups on and records the first one without a stored answer.
 pub(crate) struct Completeness<'a> {
     answers: &'a dyn Answers,
     unanswered: RefCell<Option<String>>,
@@ -141,7 +137,7 @@ impl<'a> Completeness<'a> {
         Self { answers, unanswered: RefCell::default() }
     }
 
-    /// What was asked first of all that it is silent about.
+    /// The first look-up without a stored answer.
     pub(crate) fn unanswered(&self) -> Option<String> {
         self.unanswered.borrow().clone()
     }
@@ -168,24 +164,23 @@ impl Members for Completeness<'_> {
     }
 }
 
-/// A kernel's profile, for every boot of it.
+/// The profile of a kernel, valid for every boot of it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileFile {
     format: u32,
     /// The kernel's build id in lower-case hex.
     pub build_id: String,
-    /// Its release.
     pub release: String,
-    /// Distances of symbols from the image's beginning, by name; `None` is what the kernel does not name.
+    /// Distances of symbols from the image's first byte, by name; `None` if the kernel lacks the
+    /// symbol.
     symbols: BTreeMap<String, Option<u64>>,
-    /// Fields and sizes.
     members: RecordedMembers,
 }
 
 impl ProfileFile {
-    /// A profile from a kernel's symbols and members. `all_symbols` says that whoever looked them up had the
-    /// kernel's whole table, so that what is missing is not there.
+    /// A profile from a kernel's symbols and members. `all_symbols`: the symbols come from the
+    /// kernel's complete table, so that a missing symbol does not exist.
     pub(crate) fn new(
         build_id: String,
         release: String,
@@ -197,7 +192,7 @@ impl ProfileFile {
         let symbols = symbols
             .iter()
             .filter_map(|(name, address)| {
-                // What lies elsewhere (found by following pointers) moves from boot to boot.
+                // Other addresses (found by following pointers) differ from boot to boot.
                 let range = image.start..=image.end;
                 let inside = address.filter(|address| range.contains(&address.0));
                 let distance = inside.map(|address| address.0 - image.start);
@@ -207,9 +202,9 @@ impl ProfileFile {
         Self { format: FORMAT, build_id, release, symbols, members }
     }
 
-    /// Reads a file's bytes.
+    /// Parses the bytes of a file.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        /// What every version of the format has.
+        /// The part that every version of the format has.
         #[derive(Deserialize)]
         struct Any {
             format: u32,
@@ -224,25 +219,25 @@ impl ProfileFile {
         serde_json::from_slice(bytes).map_err(Error::Json)
     }
 
-    /// The file's bytes, ending in a line feed.
+    /// The bytes of the file, with a line feed at the end.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.push(b'\n');
         bytes
     }
 
-    /// Distances of symbols from the image's beginning by name, in ascending order of names; `None` is what
-    /// the kernel does not name.
+    /// Distances of symbols from the image's first byte, in ascending order of names; `None` if the
+    /// kernel lacks the symbol.
     pub fn symbols(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
         self.symbols.iter().map(|(name, distance)| (name.as_str(), *distance))
     }
 
-    /// What is known of one symbol.
+    /// The stored answer for a symbol.
     pub(crate) fn distance(&self, name: &str) -> Answer<u64> {
         Answer::of(self.symbols.get(name).copied())
     }
 
-    /// All that is known of structures.
+    /// The recorded members of structures.
     pub fn members(&self) -> &RecordedMembers {
         &self.members
     }

@@ -1,4 +1,4 @@
-//! What discovery says: as it goes along ([`Progress`]) and when it fails ([`DiscoveryError`]).
+//! The reports of discovery: its events ([`Progress`]) and its errors ([`DiscoveryError`]).
 
 use core::fmt;
 
@@ -9,33 +9,26 @@ use crate::memory::Fault;
 use crate::profile_file::ProfileFile;
 use crate::{btf, vmcoreinfo};
 
-/// Most refused candidates that an error names; the count goes on.
+/// Maximum number of refused candidates that an error names; all are counted.
 pub const ATTEMPTS_NAMED_MAX: usize = 16;
 
-/// Most profile files that a refusal names.
+/// Maximum number of profile files that a refusal names.
 const OTHER_FILES_NAMED_MAX: usize = 4;
 
-/// Most characters of a release or build id out of a file that a refusal tells.
+/// Maximum number of characters of a file's release or build id in a refusal.
 const OTHER_TEXT_MAX: usize = 64;
 
-/// Where the layouts come from.
+/// The source of the layouts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Origin {
-    /// A profile file for that build id.
-    File {
-        /// Its build id.
-        build_id: String,
-    },
-    /// A table that is built in, for that build id.
-    BuiltIn {
-        /// Its build id.
-        build_id: &'static str,
-    },
-    /// The kernel's own BTF in its memory.
+    /// A profile file with that build id.
+    File { build_id: String },
+    /// A built-in table with that build id.
+    BuiltIn { build_id: &'static str },
+    /// The kernel's own BTF in memory.
     Btf {
-        /// Where it lies.
         at: PhysicalAddress,
-        /// Size in bytes.
+        /// Its size.
         bytes: u64,
     },
 }
@@ -50,7 +43,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// By what a kernel was noticed.
+/// What led to a kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Trace {
     /// A VMCOREINFO text.
@@ -68,68 +61,62 @@ impl fmt::Display for Trace {
     }
 }
 
-/// A step of discovery; the next one's beginning is its end.
+/// A step of discovery; it ends when the next one begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
-    /// Looking at the beginnings of all pages.
+    /// Searching the beginnings of all pages.
     SweepPageBeginnings,
-    /// Looking at all of memory.
+    /// Searching all of memory.
     SweepEverything,
-    /// Looking for page tables.
+    /// Searching for page tables.
     SweepPageTables,
-    /// Proving that a candidate's page tables are its kernel's.
+    /// Verifying a candidate's page tables.
     ProvePageTables,
-    /// Reading the table of symbols.
+    /// Reading the symbol table.
     Kallsyms,
     /// Finding and parsing types.
     Btf,
-    /// Filling the layouts in.
+    /// Binding the layouts.
     Bind,
-    /// Finding the direct map and the rest.
+    /// Finding the direct map and other derived addresses.
     Derive,
-    /// Checking all of it against memory.
+    /// Verifying everything against memory.
     Verify,
-    /// Nothing more.
+    /// Discovery has ended.
     Done,
 }
 
-/// What happens on the way.
+/// An event during discovery.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// A stage begins.
     Stage(Stage),
-    /// Something in memory says what kernel this may be.
+    /// Memory has the trace of a possible kernel.
     OsIdentifierFound {
-        /// By what.
         trace: Trace,
-        /// Where.
         at: PhysicalAddress,
-        /// The kernel's release.
         release: &'a str,
-        /// Its build id, if it says so.
+        /// The kernel's build id, if known.
         build_id: Option<&'a str>,
     },
-    /// The usual place had nothing that held: the search goes on elsewhere.
-    OsIdentifierDiscoveryExtended {
-        /// How.
-        to: Stage,
-    },
+    /// The usual place had no valid candidate: the search continues elsewhere.
+    OsIdentifierDiscoveryExtended { to: Stage },
     /// A candidate was tried and refused.
     CandidateRefused(&'a Attempt),
     /// Layouts are about to be bound.
     LoadingProfileCandidate(&'a Origin),
-    /// They hold.
+    /// The bound layouts passed verification.
     ProfileVerificationSuccessful(&'a [Check]),
 }
 
-/// Whoever wants to know.
+/// Receives the events of discovery.
 pub trait Progress {
-    /// Called as things happen.
+    /// Called for each event.
     fn event(&mut self, event: Event<'_>);
 }
 
-/// Nobody wants to know.
+/// Ignores all events.
 impl Progress for () {
     fn event(&mut self, _: Event<'_>) {}
 }
@@ -143,20 +130,17 @@ impl<F: FnMut(Event<'_>)> Progress for F {
 /// One check of a profile against memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Check {
-    /// What is checked.
     pub name: &'static str,
-    /// What came out.
     pub outcome: CheckOutcome,
 }
 
-/// What came out of a check.
+/// The result of a check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CheckOutcome {
-    /// It holds.
     Passed,
-    /// It does not, and how.
+    /// The check failed, and how.
     Failed(String),
-    /// It could not be made here, and why.
+    /// The check is impossible here, and why.
     Skipped(&'static str),
 }
 
@@ -174,50 +158,47 @@ impl fmt::Display for Check {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Its text says too little.
+    /// The VMCOREINFO text is invalid.
     Vmcoreinfo(vmcoreinfo::Error),
-    /// It lacks a value that is needed.
+    /// A required value is missing.
     Lacks(&'static str),
-    /// Its memory is encrypted.
+    /// The guest's memory is encrypted.
     Encrypted,
-    /// Its page tables do not lead where they must.
+    /// The page tables do not lead to the expected address.
     PageTables {
-        /// What was to be reached.
+        /// The object that was to be reached.
         what: &'static str,
-        /// How that went wrong; `None` where they lead elsewhere.
+        /// The failure; `None` if they lead elsewhere.
         fault: Option<Fault>,
     },
-    /// The kernel in memory gives another release.
-    Release {
-        /// What it gives.
-        found: String,
-    },
-    /// Neither a file nor a built-in table nor the kernel has layouts.
+    /// The kernel in memory has another release.
+    Release { found: String },
+    /// No layouts: neither in a file nor in a built-in table nor in the kernel.
     NoProfile {
-        /// Which kernels the files are for.
+        /// The kernels of the profile files.
         files: OtherFiles,
     },
-    /// Neither a file nor a built-in table is for this build, and no profile may be made.
+    /// No file or built-in table for this build, and generation is off.
     NotGenerated {
-        /// Its build id, if it says one.
+        /// The kernel's build id, if known.
         build_id: Option<String>,
-        /// Which kernels the files are for.
+        /// The kernels of the profile files.
         files: OtherFiles,
     },
-    /// A profile was made before something was asked that today's decoders ask.
+    /// A stored profile lacks an answer that the current decoders need.
     Incomplete {
-        /// What it is silent about.
+        /// The first missing answer.
         what: String,
     },
-    /// There is BTF, and it cannot be parsed.
+    /// BTF that cannot be parsed.
     Btf(btf::Error),
-    /// A structure or field that the decoders need is not in it.
+    /// A structure or field that the decoders need is missing.
     Missing(Missing),
     /// The first task was not found.
     NoInitTask,
     /// The direct map was not found.
     NoDirectMap,
-    /// Checks failed.
+    /// The failed and the other checks.
     Verification(Vec<Check>),
 }
 
@@ -263,7 +244,7 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// How far the candidate came: of several failures the one that came furthest is told.
+    /// How far the candidate came: the error reports the candidates that came furthest.
     const fn progress(&self) -> u8 {
         match self {
             Self::Vmcoreinfo(_) | Self::Lacks(_) | Self::Encrypted => 0,
@@ -275,18 +256,18 @@ impl Refusal {
     }
 }
 
-/// Profile files for other kernels, as a reason for a refusal names them.
+/// Profile files for other kernels, as named in a refusal.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct OtherFiles {
     /// Release and build id (empty in an ISF) of the first ones.
     named: Vec<(String, String)>,
-    /// How many there are.
+    /// Number of all files.
     count: usize,
 }
 
 impl OtherFiles {
     pub(crate) fn of(files: &[ProfileFile]) -> Self {
-        // Whoever wrote the file chose how long they are.
+        // The author of the file chose their lengths.
         let short = |text: &str| text.chars().take(OTHER_TEXT_MAX).collect::<String>();
         let named = files
             .iter()
@@ -298,7 +279,7 @@ impl OtherFiles {
 }
 
 impl fmt::Display for OtherFiles {
-    /// Nothing where there are none, otherwise a clause that goes on.
+    /// Writes a clause that continues a sentence, or nothing without files.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (release, build_id)) in self.named.iter().enumerate() {
             f.write_str(if index == 0 { "; the profile files are for " } else { ", " })?;
@@ -317,15 +298,14 @@ impl fmt::Display for OtherFiles {
 /// A candidate that was tried and refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Attempt {
-    /// By what it was noticed.
+    /// What led to it.
     pub trace: Trace,
-    /// Where.
+    /// Address of that trace.
     pub at: PhysicalAddress,
-    /// Its release, if it says one.
+    /// Its release; empty if unknown.
     pub release: String,
-    /// Its build id, if it says one.
+    /// Its build id, if known.
     pub build_id: Option<String>,
-    /// Why it was refused.
     pub refusal: Refusal,
 }
 
@@ -339,17 +319,17 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// What was tried before giving up.
+/// The refused candidates.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attempts {
-    /// Those that came furthest, the furthest first.
+    /// The candidates that came furthest, the furthest first.
     pub named: Vec<Attempt>,
-    /// How many there were.
+    /// Number of all candidates.
     pub count: u64,
 }
 
 impl Attempts {
-    /// Whether the one that came furthest is a kernel that lacks nothing but a profile.
+    /// Whether the candidate that came furthest is a kernel that lacks only a profile.
     pub(crate) fn lack_profile(&self) -> bool {
         self.named.first().is_some_and(|first| matches!(first.refusal.progress(), 2 | 3))
     }
@@ -365,21 +345,21 @@ impl Attempts {
     }
 }
 
-/// Why no kernel can be watched here; each is a system activity of the contract.
+/// Why the kernel cannot be watched; each is a system activity of the contract.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DiscoveryError {
-    /// Nothing in memory is a kernel that we know, with page tables that hold.
+    /// No supported kernel with valid page tables is in memory.
     UnableToDetermineTargetOs(Attempts),
-    /// There is a kernel, but nobody knows its layouts.
+    /// There is a kernel, but no layouts for it.
     NoMatchingProfileFound(Attempts),
-    /// There are layouts, but they are damaged or lack something.
+    /// There are layouts, but they are damaged or incomplete.
     ProfileParsingFailed(Attempts),
-    /// There are layouts, and they do not fit the memory: above all, no process was found.
+    /// There are layouts, but they do not fit the memory: usually no process was found.
     ProfileVerificationFailed(Attempts),
 }
 
 impl DiscoveryError {
-    /// From what was tried: the candidate that came furthest decides.
+    /// Creates the error from the attempts: the candidate that came furthest decides.
     pub(crate) fn from_attempts(attempts: Attempts) -> Self {
         match attempts.named.first().map(|attempt| attempt.refusal.progress()) {
             Some(2) => Self::NoMatchingProfileFound(attempts),
@@ -389,7 +369,7 @@ impl DiscoveryError {
         }
     }
 
-    /// What was tried.
+    /// The refused candidates.
     pub const fn attempts(&self) -> &Attempts {
         match self {
             Self::UnableToDetermineTargetOs(attempts)
@@ -399,7 +379,7 @@ impl DiscoveryError {
         }
     }
 
-    /// The system activity's name.
+    /// The name of the system activity.
     pub const fn activity(&self) -> &'static str {
         match self {
             Self::UnableToDetermineTargetOs(_) => "unable_to_determine_target_os",
@@ -456,8 +436,8 @@ mod tests {
             format!("{plain}; the profile files are for 6.1.0-9-amd64 (build id cd34), 6.12.1")
         );
         let many = vec![file(&"x\\n".repeat(100), "cd34"); 6];
-        let told = text(&many);
-        assert!(told.ends_with(" and 2 more") && told.len() < 1000, "{told}");
-        assert!(!told.contains('\n'), "{told}");
+        let text = text(&many);
+        assert!(text.ends_with(" and 2 more") && text.len() < 1000, "{text}");
+        assert!(!text.contains('\n'), "{text}");
     }
 }

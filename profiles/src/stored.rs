@@ -1,4 +1,4 @@
-//! What files and built-in tables have in common: a kernel's numbers, written down before.
+//! The common part of profile files and built-in tables: stored answers about a kernel.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::Member;
@@ -6,14 +6,13 @@ use panoptes_decoders::layout::Member;
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 
-/// What is known about something.
+/// A stored answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Answer<T> {
-    /// Nothing: nobody asked when it was written down.
+    /// Not recorded when the profile was stored.
     Unasked,
-    /// The kernel does not have it.
+    /// The kernel lacks it.
     Absent,
-    /// The kernel has it.
     Known(T),
 }
 
@@ -25,8 +24,8 @@ impl<T> Answer<T> {
         }
     }
 
-    /// From what was written down, if anything was.
-    #[allow(clippy::option_option, reason = "this is where it ends")]
+    /// Converts a stored entry, if there is one.
+    #[allow(clippy::option_option, reason = "the only place that converts it")]
     pub(crate) fn of(written: Option<Option<T>>) -> Self {
         match written {
             None => Self::Unasked,
@@ -36,15 +35,15 @@ impl<T> Answer<T> {
     }
 }
 
-/// Knows some answers and, of the others, that it does not know them.
+/// Stored answers about structures, which may be incomplete.
 pub(crate) trait Answers {
-    /// What is known about a path in a structure; the empty path is the structure itself.
+    /// The answer for a path in a structure; the empty path is the structure itself.
     fn answer(&self, structure: &str, path: &str) -> Answer<Member>;
 }
 
-/// A kernel's profile that was made before.
+/// A stored profile of a kernel.
 pub(crate) trait Stored: Answers {
-    /// How far from the image's beginning a symbol lies.
+    /// Distance of a symbol from the image's first byte.
     fn symbol(&self, name: &str) -> Answer<u64>;
 }
 
@@ -60,7 +59,8 @@ impl Stored for ProfileFile {
     }
 }
 
-/// Fills in every symbol that is stored, for an image that begins at `start`; the first name that is not.
+/// Sets every stored symbol, for an image that begins at `start`; returns the first name without an
+/// answer.
 pub(crate) fn place_symbols(
     stored: &dyn Stored,
     start: u64,

@@ -1,7 +1,7 @@
-//! Sweeps over all physical memory, resumable: each call goes on until the next find.
+//! Sweeps over all physical memory, resumable: each call continues to the next match.
 //!
-//! Two of them, because they cost so differently: [`PageBeginnings`] touches one cache line a page and
-//! finds what the kernel puts at a page's beginning; [`EveryByte`] reads everything.
+//! There are two, with very different costs: [`PageBeginnings`] reads one cache line a page and
+//! finds what the kernel puts at the beginning of a page; [`EveryByte`] reads everything.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,23 +10,25 @@ use memchr::memmem;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
 
-/// How much of a page's beginning is read: an ELF note's header, its name and the text's first word.
+/// Number of bytes read at the beginning of a page: an ELF note's header, its name and the text's
+/// first word.
 const BEGINNING_BYTES: u32 = 40;
 
-/// Pages in one batch.
+/// Number of pages in a batch.
 const BATCH_PAGES: usize = 4096;
 
-/// Bytes in one read of everything.
+/// Number of bytes in one read of a complete sweep.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Longest text that is looked for; so many bytes of a chunk are looked at again with the next.
+/// Maximum length of a text to search for; it bounds the overlap of chunks.
 const NEEDLE_BYTES_MAX: usize = 32;
 
-/// Where VMCOREINFO lies in a page: the kernel's data at 0, its note behind an ELF note's header of 12
-/// bytes and its padded name `VMCOREINFO` (kernel/crash_core.c, `update_vmcoreinfo_note`).
+/// Possible offsets of VMCOREINFO in a page: 0 for the kernel's data; after an ELF note's header of
+/// 12 bytes and its padded name `VMCOREINFO` for the note (kernel/crash_core.c,
+/// `update_vmcoreinfo_note`).
 const VMCOREINFO_OFFSETS: [u64; 2] = [0, 24];
 
-/// Finds pages that begin with a text, or have it where a VMCOREINFO note has it.
+/// Finds pages with a text at their beginning or at the offset of a VMCOREINFO note.
 #[derive(Debug)]
 pub(crate) struct PageBeginnings {
     needle: &'static [u8],
@@ -48,7 +50,7 @@ impl PageBeginnings {
         }
     }
 
-    /// The next find; `None` at the end of memory.
+    /// The next match; `None` at the end of memory.
     pub(crate) fn next<S: MemorySource + ?Sized>(
         &mut self,
         source: &mut S,
@@ -100,7 +102,7 @@ pub(crate) struct EveryByte {
 }
 
 impl EveryByte {
-    /// Looks for `needle` in a range of physical addresses.
+    /// Searches for `needle` in a range of physical addresses.
     pub(crate) fn new(needle: &'static [u8], range: Range<u64>) -> Self {
         assert!(needle.len() <= NEEDLE_BYTES_MAX, "the overlap of chunks would be too small");
         Self {
@@ -112,7 +114,7 @@ impl EveryByte {
         }
     }
 
-    /// The next find; `None` at the end of memory.
+    /// The next match; `None` at the end of the range.
     pub(crate) fn next<S: MemorySource + ?Sized>(
         &mut self,
         source: &mut S,
@@ -125,15 +127,15 @@ impl EveryByte {
             let found = self.finder.find_iter(bytes).map(|offset| start + offset as u64);
             self.found.extend(found.map(PhysicalAddress));
             if bytes.len() == CHUNK_BYTES {
-                // The end is looked at again with what follows: a text may lie across. A whole one fits
-                // into no overlap, so none is found twice.
+                // Chunks overlap, because a text may cross the border. The overlap is shorter than
+                // the text, so no match is found twice.
                 self.at -= self.finder.needle().len() as u64 - 1;
             }
         }
     }
 }
 
-/// A buffer through which memory is read in large pieces.
+/// A buffer for reading memory in large pieces.
 pub(crate) struct Chunk {
     bytes: Vec<u8>,
 }
@@ -143,8 +145,8 @@ impl Chunk {
         Self { bytes: vec![0; CHUNK_BYTES] }
     }
 
-    /// Reads the next piece at or after `at`, below `end`, and moves `at` behind it. What cannot be read
-    /// is zeros.
+    /// Reads the next piece at or after `at` and below `end`, and moves `at` after it. Unreadable
+    /// memory reads as zeros.
     pub(crate) fn next<S: MemorySource + ?Sized>(
         &mut self,
         source: &mut S,
@@ -167,7 +169,7 @@ impl Chunk {
     }
 }
 
-/// Reads page by page, with zeros for what cannot be read.
+/// Reads page by page; unreadable memory reads as zeros.
 fn read_pages<S: MemorySource + ?Sized>(source: &mut S, start: u64, bytes: &mut [u8]) {
     let end = start + bytes.len() as u64;
     let mut requests = Vec::new();
@@ -186,8 +188,8 @@ fn read_pages<S: MemorySource + ?Sized>(source: &mut S, start: u64, bytes: &mut 
     }
 }
 
-/// A range that a source gave, if it holds anything at or after `at`: a source that did not move on must
-/// not make the sweep endless.
+/// The part of a source's range at or after `at`, if there is any: a source that does not advance
+/// must not make the sweep endless.
 fn advancing(range: &Range<u64>, at: u64) -> Option<(u64, u64)> {
     let start = range.start.max(at);
     // No machine has memory beyond 52 bits of address (Intel SDM vol. 3A §4.1.4).

@@ -1,26 +1,26 @@
-//! The kernel's symbols that the engine or discovery uses, by name.
+//! The kernel's symbols that discovery and the engine use.
 
 use panoptes_decoders::address::KernelVa;
 
 macro_rules! symbols {
     ($( $(#[$doc:meta])* $field:ident : $name:literal ),* $(,)?) => {
-        /// Where a kernel has what we know by name; `None` where it has no such symbol, or nothing says
-        /// where. What discovery reaches by another way is filled in too.
+        /// The addresses of a kernel's symbols, or of the same objects found in other ways; `None`
+        /// if the kernel lacks the symbol or its address is unknown.
         #[derive(Clone, Debug, Default, Eq, PartialEq)]
         pub struct Symbols {
             $( $(#[$doc])* pub $field: Option<KernelVa>, )*
         }
 
         impl Symbols {
-            /// The kernel's names of all fields, in order.
+            /// The kernel's names of all fields, in the order of the fields.
             pub const NAMES: &'static [&'static str] = &[$($name),*];
 
-            /// Fields and their addresses, in the order of [`Self::NAMES`].
+            /// Names and their addresses, in the order of [`Self::NAMES`].
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, Option<KernelVa>)> {
                 [$( ($name, self.$field) ),*].into_iter()
             }
 
-            /// The field for a kernel's name.
+            /// The field for a symbol name.
             pub fn field_mut(&mut self, name: &str) -> Option<&mut Option<KernelVa>> {
                 match name {
                     $( $name => Some(&mut self.$field), )*
@@ -42,7 +42,7 @@ symbols! {
     end: "_end",
     /// First byte of the kernel's BTF (include/asm-generic/vmlinux.lds.h).
     start_btf: "__start_BTF",
-    /// First byte after it.
+    /// First byte after the BTF.
     stop_btf: "__stop_BTF",
     /// Text of the kernel's version (init/version.c).
     linux_banner: "linux_banner",
@@ -56,48 +56,48 @@ symbols! {
     init_uts_ns: "init_uts_ns",
     /// The kernel's own address space (mm/init-mm.c).
     init_mm: "init_mm",
-    /// The top page table (arch/x86/kernel/head_64.S); `swapper_pg_dir` is the same by a `#define`.
+    /// The top page table (arch/x86/kernel/head_64.S); `swapper_pg_dir` is a `#define` of it.
     init_top_pgt: "init_top_pgt",
-    /// Holds where the direct map begins (arch/x86/kernel/head64.c).
+    /// Holds the start of the direct map (arch/x86/kernel/head64.c).
     page_offset_base: "page_offset_base",
-    /// Holds where vmalloc addresses begin.
+    /// Holds the start of the vmalloc addresses.
     vmalloc_base: "vmalloc_base",
-    /// Holds where the array of `struct page` begins.
+    /// Holds the start of the array of `struct page`.
     vmemmap_base: "vmemmap_base",
-    /// Time since the machine's start (kernel/time/timekeeping.c): a sequence counter, then a
-    /// `struct timekeeper`.
+    /// The kernel's clock (kernel/time/timekeeping.c): a sequence counter, then a `struct
+    /// timekeeper`.
     tk_core: "tk_core",
-    /// The same in v7.x: an array, by clock.
+    /// The same in v7.x: an array with one element per clock.
     timekeeper_data: "timekeeper_data",
-    /// The boot identity, 16 bytes; zero until somebody inside has read it (drivers/char/random.c).
+    /// The boot id, 16 bytes; zero until a program in the guest reads it (drivers/char/random.c).
     sysctl_bootid: "sysctl_bootid",
-    /// The area of the vsyscall page, in no process's own tree (arch/x86/entry/vsyscall).
+    /// The area of the vsyscall page, which is in no process's tree (arch/x86/entry/vsyscall).
     gate_vma: "gate_vma",
-    /// The time stamp counter's frequency (arch/x86/kernel/tsc.c).
+    /// The frequency of the time stamp counter in kHz (arch/x86/kernel/tsc.c).
     tsc_khz: "tsc_khz",
-    /// Forks since boot (kernel/fork.c).
+    /// Number of forks since boot (kernel/fork.c).
     total_forks: "total_forks",
-    /// Where TCP sockets hang (net/ipv4/tcp_ipv4.c).
+    /// The hash tables of TCP sockets (net/ipv4/tcp_ipv4.c).
     tcp_hashinfo: "tcp_hashinfo",
-    /// All loaded modules (kernel/module/main.c).
+    /// List of all loaded modules (kernel/module/main.c).
     modules: "modules",
-    /// The types that modules carry of themselves (kernel/bpf/btf.c).
+    /// List of the types of modules (kernel/bpf/btf.c).
     btf_modules: "btf_modules",
-    /// All sets of control groups, by hash (kernel/cgroup/cgroup.c): an array of heads of lists.
+    /// Hash table of all sets of control groups (kernel/cgroup/cgroup.c): an array of list heads.
     css_set_table: "css_set_table",
-    /// All network namespaces (net/core/net_namespace.c).
+    /// List of all network namespaces (net/core/net_namespace.c).
     net_namespace_list: "net_namespace_list",
-    /// Where each processor's own variables lie (mm/percpu.c).
+    /// Offsets of each processor's own variables (mm/percpu.c).
     per_cpu_offset: "__per_cpu_offset",
-    /// How many processors there can be (kernel/smp.c).
+    /// Maximum number of processors (kernel/smp.c).
     nr_cpu_ids: "nr_cpu_ids",
-    /// Ticks since a little before boot (kernel/time/timer.c).
+    /// Ticks since shortly before boot (kernel/time/timer.c).
     jiffies_64: "jiffies_64",
-    /// The command line that the kernel was started with (init/main.c).
+    /// The kernel's command line (init/main.c).
     saved_command_line: "saved_command_line",
-    /// Operations of a socket's file (net/socket.c).
+    /// File operations of sockets (net/socket.c).
     socket_file_ops: "socket_file_ops",
-    /// Operations of a pipe's file (fs/pipe.c).
+    /// File operations of pipes (fs/pipe.c).
     pipefifo_fops: "pipefifo_fops",
 }
 

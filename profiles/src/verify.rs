@@ -1,7 +1,7 @@
-//! Checks of a bound profile against the memory, before it is trusted.
+//! Verifies a bound profile against the memory, before it is trusted.
 //!
-//! Each has a name and an outcome. They touch what the walk rests on: the first task, the list of tasks,
-//! the numbers' tree, process 1, and that what they point to translates.
+//! Each check has a name and an outcome. The checks cover the foundations of the walk: the first
+//! task, the list of tasks, the tree of pids, process 1, and that the pointers of these translate.
 
 use std::collections::HashSet;
 
@@ -18,17 +18,17 @@ use crate::object::read_object;
 use crate::report::{Check, CheckOutcome};
 use crate::symbols::Symbols;
 
-/// Most tasks of the list that are walked; a longer list counts as closing.
+/// Maximum number of tasks that are walked; a longer list passes.
 const TASKS_MAX: usize = 1 << 16;
 
-/// Of so many links one may disagree with its neighbour: tasks come and go while a live list is walked.
-/// With a wrong layout none agrees.
+/// One of so many links may be inconsistent, because a live list changes during the walk. With a
+/// wrong layout all are.
 const LINKS_FOR_ONE_BROKEN: usize = 8;
 
-/// A check's outcome: `Ok(None)` passed, `Ok(Some(why))` skipped, `Err(how)` failed.
+/// The outcome of a check: `Ok(None)` passed, `Ok(Some(why))` skipped, `Err(how)` failed.
 type Outcome = Result<Option<&'static str>, String>;
 
-/// Makes all checks.
+/// Runs all checks. The profile is valid if none has failed.
 pub fn verify<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     layouts: &Layouts,
@@ -96,7 +96,7 @@ fn uts_release<S: MemorySource + ?Sized>(
     Err(format!("it is \"{}\"", found.escape_ascii()))
 }
 
-/// Walks the list of tasks; each must point back at the one before.
+/// Walks the list of tasks; each task must point back to the previous one.
 fn task_list<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     layouts: &Layouts,
@@ -113,7 +113,7 @@ fn task_list<S: MemorySource + ?Sized>(
     loop {
         let bytes = read_object(memory, layout, at).map_err(|fault| fault.to_string())?;
         let task = Task::decode(layout, at, &bytes);
-        // The first one is looked at again at the end, when the last one is known.
+        // The first task is read again at the end, when the last one is known.
         broken += usize::from(!last.is_null() && task.tasks_prev != last);
         if tasks.len() >= TASKS_MAX || (at == init_task && !last.is_null()) {
             break;
@@ -131,7 +131,8 @@ fn task_list<S: MemorySource + ?Sized>(
     Ok(tasks)
 }
 
-/// Looks pid 1 up as the kernel does: in the initial namespace's tree, then the task of that `struct pid`.
+/// Looks up pid 1 like the kernel: in the initial namespace's tree, then the task of that `struct
+/// pid`.
 fn pid_one<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     layouts: &Layouts,
@@ -152,7 +153,7 @@ fn pid_one<S: MemorySource + ?Sized>(
     }
 }
 
-/// The entry of an index in the tree under `root`.
+/// The entry at an index in the tree under `root`.
 fn entry<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     layouts: &Layouts,
@@ -178,7 +179,8 @@ fn entry<S: MemorySource + ?Sized>(
     Err(format!("its tree has no entry for {index}"))
 }
 
-/// Process 1's address space and files must be there, unless it has none (it is ending).
+/// Process 1 must have readable structures of its address space and files. Skipped if it has none,
+/// because it is exiting.
 fn reach<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     layouts: &Layouts,

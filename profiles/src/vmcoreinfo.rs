@@ -1,17 +1,17 @@
-//! VMCOREINFO (kernel/crash_core.c, since v6.9 kernel/vmcore_info.c): the text that a kernel keeps for
-//! whoever reads its memory after a crash.
+//! VMCOREINFO (kernel/crash_core.c, since v6.9 kernel/vmcore_info.c): a text in the kernel's memory
+//! for programs that analyze it after a crash.
 //!
-//! For: release, build id, a few symbols' addresses (with KASLR already in them) and numbers. Not for:
-//! trusting it. Anybody can write such a text into memory, the kernel's own format strings look like one,
-//! and several true ones lie about; `discovery` verifies what it says against the memory.
+//! For: release, build id, the addresses of a few symbols (KASLR included) and numbers. Not for:
+//! trusting them. Anybody can write such a text to memory, the kernel's own format strings resemble
+//! one, and several genuine ones exist; `discovery` verifies their content against the memory.
 
 use core::fmt;
 
-/// Most bytes that are read of it: `VMCOREINFO_BYTES` (include/linux/vmcore_info.h, v6.12) is one page, and
-/// this leaves room for it to grow.
+/// Maximum number of bytes that are read: `VMCOREINFO_BYTES` (include/linux/vmcore_info.h, v6.12)
+/// is one page, and this leaves room for growth.
 pub const VMCOREINFO_BYTES_MAX: usize = 8192;
 
-/// How it begins.
+/// The beginning of the text.
 pub const BEGINNING: &[u8] = b"OSRELEASE=";
 
 /// Longest release (`__NEW_UTS_LEN`, include/uapi/linux/utsname.h).
@@ -23,12 +23,12 @@ pub struct Vmcoreinfo {
     text: String,
 }
 
-/// Why some bytes are none.
+/// Why bytes are not a VMCOREINFO text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Error {
-    /// They do not begin with `OSRELEASE=` and something like a release.
+    /// The text does not begin with `OSRELEASE=` and a plausible release.
     Release,
-    /// Nothing follows but the release: a fragment, or a format string.
+    /// The text has only a release: a fragment, or a format string.
     Fragment,
 }
 
@@ -44,13 +44,14 @@ impl fmt::Display for Error {
 impl core::error::Error for Error {}
 
 impl Vmcoreinfo {
-    /// Takes the text that `bytes` begin with: lines of printable ASCII, up to whatever is none.
+    /// Parses the text at the beginning of `bytes`: lines of printable ASCII, up to the first other
+    /// byte.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let bytes = bytes.get(..VMCOREINFO_BYTES_MAX).unwrap_or(bytes);
         let is_text = |byte: &u8| *byte == b'\n' || (0x20..0x7f).contains(byte);
         let length = bytes.iter().position(|byte| !is_text(byte)).unwrap_or(bytes.len());
         let text = bytes.get(..length).unwrap_or(&[]);
-        // A last line without its end was cut off where the kernel's page was full.
+        // A last line without a line feed was cut where the kernel's page was full.
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
         let text = text.get(..whole).and_then(|text| str::from_utf8(text).ok()).unwrap_or("");
         let parsed = Self { text: text.to_owned() };
@@ -64,12 +65,12 @@ impl Vmcoreinfo {
         Ok(parsed)
     }
 
-    /// The kernel's release: `6.1.0-37-amd64`.
+    /// The kernel release, such as `6.1.0-37-amd64`.
     pub fn release(&self) -> &str {
         self.value("OSRELEASE").unwrap_or("")
     }
 
-    /// The build id in lower-case hex, where the kernel says it (seen from v5.10 on).
+    /// The build id in lower-case hex, if the text has one (v5.10 and later).
     pub fn build_id(&self) -> Option<&str> {
         let id = self.value("BUILD-ID")?;
         let plausible = (2..=128).contains(&id.len())
@@ -77,7 +78,7 @@ impl Vmcoreinfo {
         plausible.then_some(id)
     }
 
-    /// How far KASLR moved the image (`KERNELOFFSET`, hexadecimal without a prefix).
+    /// Distance by which KASLR moved the image (`KERNELOFFSET`, hexadecimal without a prefix).
     pub fn kernel_offset(&self) -> Option<u64> {
         u64::from_str_radix(self.value("KERNELOFFSET")?, 16).ok()
     }
@@ -111,7 +112,7 @@ impl Vmcoreinfo {
         self.bracketed("SIZE", structure)?.parse().ok()
     }
 
-    /// All of it.
+    /// The complete text.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -127,8 +128,8 @@ impl Vmcoreinfo {
     }
 }
 
-/// Whether a text can be a release: a number, a dot, a number, then anything short without blanks. The
-/// kernel's format string (`OSRELEASE=%s`) is not.
+/// Whether a text can be a release: a number, a dot, a number, then a short text without blanks.
+/// The kernel's format string (`OSRELEASE=%s`) is not one.
 pub(crate) fn is_release(text: &str) -> bool {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let major = digits(text);
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn text_ends_where_it_is_none() {
+    fn text_ends_at_the_first_other_byte() {
         let mut bytes = b"OSRELEASE=6.1.0\nPAGESIZE=4096\n".to_vec();
         bytes.extend(b"\0SYMBOL(_stext)=1\n");
         let info = Vmcoreinfo::parse(&bytes).unwrap();

@@ -1,4 +1,4 @@
-//! Discovery on the memory of real kernels: every `*.raw` in the folder that `PANOPTES_IMAGES` names.
+//! Discovery on the memory of real kernels: every `*.raw` in the folder `PANOPTES_IMAGES`.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn find(image: &Path, options: &Options<'_>) -> Profile {
 }
 
 #[test]
-fn every_road_gives_the_same_kernel() {
+fn every_method_finds_the_same_kernel() {
     for image in images() {
         let first = find(&image, &Options::default());
         assert!(first.timekeeper.is_some() && first.symbols.sysctl_bootid.is_some());
@@ -56,20 +56,20 @@ fn every_road_gives_the_same_kernel() {
             assert!(other.space.image.end >= first.space.image.end);
             assert_eq!(other.space.image_physical, first.space.image_physical);
             assert_eq!(other.kernel_offset, first.kernel_offset);
-            for (mine, theirs) in [
+            for (actual, expected) in [
                 (other.symbols.init_task, first.symbols.init_task),
                 (other.symbols.init_pid_ns, first.symbols.init_pid_ns),
                 (other.symbols.init_net, first.symbols.init_net),
                 (other.symbols.init_uts_ns, first.symbols.init_uts_ns),
                 (other.symbols.tcp_hashinfo, first.symbols.tcp_hashinfo),
             ] {
-                assert_eq!(mine, theirs);
+                assert_eq!(actual, expected);
             }
         }
     }
 }
 
-/// Memory of which every so many pages are zeros or noise, the same ones at every read.
+/// Memory in which one page of `one_in` is zeros or noise, the same pages at every read.
 struct Damaged {
     source: RawFile,
     seed: u64,
@@ -104,7 +104,7 @@ impl MemorySource for Damaged {
 }
 
 #[test]
-fn damaged_memory_gives_a_kernel_or_an_error() {
+fn damaged_memory_yields_a_kernel_or_an_error() {
     for image in images() {
         for (seed, one_in) in [(1, 4), (2, 32), (3, 256), (4, 2048), (5, 16384)] {
             let source = RawFile::open(&image).expect("the image can be opened");
@@ -118,7 +118,7 @@ fn damaged_memory_gives_a_kernel_or_an_error() {
 }
 
 #[test]
-fn a_file_cut_short_gives_a_kernel_or_an_error() {
+fn a_truncated_file_yields_a_kernel_or_an_error() {
     for image in images() {
         for part in [1, 2, 3, 5, 7] {
             let mut source = RawFile::open(&image).expect("the image can be opened");
@@ -132,9 +132,9 @@ fn a_file_cut_short_gives_a_kernel_or_an_error() {
 }
 
 #[test]
-fn this_machines_own_types_bind() {
+fn types_of_the_running_kernel_bind() {
     let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else {
-        eprintln!("skipped: this machine's kernel shows no BTF");
+        eprintln!("skipped: the running kernel exports no BTF");
         return;
     };
     let btf = Btf::parse(&bytes).expect("it parses");

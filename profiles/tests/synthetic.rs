@@ -1,4 +1,4 @@
-//! Discovery on small machines made by hand: every road, forgeries, and damage.
+//! Discovery on small synthetic machines: every method, forgeries, and damage.
 
 mod common;
 
@@ -23,13 +23,13 @@ fn without_kallsyms() -> Options<'static> {
 }
 
 #[test]
-fn every_road_leads_to_the_same_kernel() {
+fn every_method_leads_to_the_same_kernel() {
     for five_levels in [false, true] {
         for vmcoreinfo in [Some(0xf0_0000), Some(0xf0_0018), Some(0xf0_0123), None] {
             for options in [Options::default(), without_kallsyms(), without_vmcoreinfo()] {
                 let mut guest = Guest::new(Kind { five_levels, vmcoreinfo, ..Kind::default() });
                 let direct_map = guest.direct_map();
-                let profile = find(&mut guest, &options).expect("it is found");
+                let profile = find(&mut guest, &options).expect("the kernel is found");
                 assert_eq!(profile.release, RELEASE);
                 assert_eq!(profile.layouts, guest.layouts);
                 let levels = if five_levels { x86_64::Levels::Five } else { x86_64::Levels::Four };
@@ -58,7 +58,7 @@ const fn arm64(granule: Granule, built_bits: u32, actual_bits: u32, beginning: u
 }
 
 #[test]
-fn arm64_kernels_are_found_and_where_their_memory_begins() {
+fn arm64_kernels_and_the_start_of_their_memory_are_found() {
     for kind in [
         arm64(Granule::Kib4, 48, 48, 0x4000_0000),
         arm64(Granule::Kib4, 52, 48, 0),
@@ -83,7 +83,7 @@ fn arm64_kernels_are_found_and_where_their_memory_begins() {
             let init_task = profile.symbols.init_task.unwrap();
             let physical = space.linear(init_task).unwrap();
             assert_eq!(physical.0, kind.beginning + guest.init_task);
-            // Once more, where the memory has its place already.
+            // Again, with the memory at its address already.
             let again = find(&mut guest, &options).unwrap();
             assert_eq!(again.space, profile.space);
             assert_eq!(guest.regions()[0].start, kind.beginning);
@@ -92,7 +92,7 @@ fn arm64_kernels_are_found_and_where_their_memory_begins() {
 }
 
 #[test]
-fn memory_that_knows_its_place_is_not_moved() {
+fn memory_with_known_addresses_is_not_moved() {
     let kind = arm64(Granule::Kib4, 48, 48, 0x4000_0000);
     let mut guest = Guest::new(Kind { arm64: Some(kind), ..Kind::default() });
     guest.movable = false;
@@ -101,7 +101,7 @@ fn memory_that_knows_its_place_is_not_moved() {
     assert_eq!(guest.regions()[0].start, 0);
 }
 
-/// Somebody in an x86-64 guest writes the texts and tables of an arm64 kernel.
+/// An attacker in an x86-64 guest writes the texts and tables of an arm64 kernel.
 #[test]
 fn a_forgery_of_another_architecture_moves_nothing() {
     let forged = arm64(Granule::Kib4, 48, 48, 0x4000_0000);
@@ -146,10 +146,10 @@ fn forged_texts_are_refused_and_the_true_one_found() {
 }
 
 #[test]
-fn a_text_that_lies_about_the_release_is_refused() {
+fn a_text_with_a_wrong_release_is_refused() {
     let mut guest = Guest::new(Kind::default());
     guest.text(0xf0_0018 + 10, "9.9.9-test\nBUILD-ID=00\n");
-    // The rest of the text still follows: nothing but the release and the build id differ.
+    // The rest of the text still follows: only the release and the build id differ.
     let end = 0xf0_0018 + 10 + "9.9.9-test\nBUILD-ID=00\n".len();
     guest.memory[end] = b'\n';
     let mut first = None;
@@ -162,7 +162,7 @@ fn a_text_that_lies_about_the_release_is_refused() {
 }
 
 #[test]
-fn after_a_warm_reboot_the_kernel_that_runs_is_taken() {
+fn after_a_warm_reboot_the_running_kernel_is_used() {
     for (first, second) in [(1_750_000_000, 1_750_000_900), (1_750_000_900, 1_750_000_000)] {
         let mut guest = Guest::empty();
         guest.boot(Kind { calendar_seconds: first, ..Kind::default() }, 2 << 20);
@@ -180,7 +180,7 @@ fn after_a_warm_reboot_the_kernel_that_runs_is_taken() {
 }
 
 #[test]
-fn memory_without_a_kernel_says_so() {
+fn memory_without_a_kernel_is_an_error() {
     let error = find(&mut Guest::empty(), &Options::default()).unwrap_err();
     assert_eq!(error.activity(), "unable_to_determine_target_os");
     assert_eq!(error.attempts().count, 0);
@@ -203,11 +203,11 @@ fn damaged_types_are_a_profile_that_cannot_be_parsed() {
     assert_eq!(error.activity(), "profile_parsing_failed");
 }
 
-/// What a machine without a single process must give: an error, never an empty list.
+/// A machine without a usable process yields an error, never an empty list.
 fn check_verification_fails(damage: impl FnOnce(&mut Guest), expected: &str) {
     let mut guest = Guest::new(Kind::default());
     damage(&mut guest);
-    let error = find(&mut guest, &Options::default()).expect_err("nothing may be found");
+    let error = find(&mut guest, &Options::default()).expect_err("no profile is valid");
     assert_eq!(error.activity(), "profile_verification_failed", "{error}");
     let Refusal::Verification(checks) = &error.attempts().named[0].refusal else {
         panic!("{error}");
@@ -256,7 +256,7 @@ fn a_wrong_parent_is_an_error() {
 }
 
 #[test]
-fn a_tree_of_numbers_that_leads_elsewhere_is_an_error() {
+fn a_tree_of_pids_that_leads_elsewhere_is_an_error() {
     check_verification_fails(
         |guest| {
             let tree = u64::from(
@@ -274,7 +274,7 @@ fn a_profile_file_serves_every_boot_of_its_kernel() {
     let profile = find(&mut guest, &Options::default()).unwrap();
     let bytes = profile.to_file().unwrap().to_bytes();
     let file = [ProfileFile::parse(&bytes).unwrap()];
-    // Another boot: other levels, another place, and no types in memory.
+    // Another boot: other levels, another address, and no types in memory.
     let mut guest = Guest::empty();
     guest.boot(Kind { five_levels: true, btf: false, ..Kind::default() }, 10 << 20);
     let options = Options { files: &file, generate: false, ..Options::default() };
@@ -289,7 +289,7 @@ fn a_profile_file_serves_every_boot_of_its_kernel() {
 }
 
 #[test]
-fn a_profile_file_that_does_not_fit_gives_way_to_the_memory() {
+fn the_memory_replaces_a_profile_file_that_does_not_fit() {
     let mut guest = Guest::new(Kind::default());
     let profile = find(&mut guest, &Options::default()).unwrap();
     let text = String::from_utf8(profile.to_file().unwrap().to_bytes()).unwrap();
@@ -305,14 +305,14 @@ fn a_profile_file_that_does_not_fit_gives_way_to_the_memory() {
 }
 
 #[test]
-fn a_profile_file_older_than_a_question_gives_way_to_the_memory() {
+fn the_memory_replaces_an_outdated_profile_file() {
     let mut guest = Guest::new(Kind::default());
     let profile = find(&mut guest, &Options::default()).unwrap();
     let text = String::from_utf8(profile.to_file().unwrap().to_bytes()).unwrap();
-    // An optional field that nobody asked for when it was made; and one that the kernel does not have.
+    // An optional field without a stored answer, and one that the kernel lacks.
     for (old, origin_is_file) in [(text.replacen("\"lhash2_mask\"", "\"other\"", 1), false), {
-        let at = text.find("\"lhash2_mask\":[").expect("it is there");
-        let end = at + text[at..].find(']').expect("it ends") + 1;
+        let at = text.find("\"lhash2_mask\":[").expect("the field is in the file");
+        let end = at + text[at..].find(']').expect("the field has an end") + 1;
         (format!("{}\"lhash2_mask\":null{}", &text[..at], &text[end..]), true)
     }] {
         assert_ne!(old, text);
@@ -330,7 +330,7 @@ fn a_profile_file_older_than_a_question_gives_way_to_the_memory() {
             refused.iter().any(|line| line.contains("inet_hashinfo.lhash2_mask")),
             !origin_is_file
         );
-        // Where nothing else may be asked, it is better than nothing.
+        // Without generation, an outdated profile is better than none.
         let found = find(&mut guest, &Options { generate: false, ..options }).unwrap();
         assert!(matches!(found.origin, Origin::File { .. }));
         assert_eq!(found.layouts.inet_hashinfo.lhash2_mask, None);
@@ -338,7 +338,7 @@ fn a_profile_file_older_than_a_question_gives_way_to_the_memory() {
 }
 
 #[test]
-fn profile_files_are_input_like_any_other() {
+fn invalid_profile_files_are_refused() {
     for text in [
         "",
         "[]",
@@ -355,7 +355,7 @@ fn profile_files_are_input_like_any_other() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Damage anywhere that matters gives a profile or an error, never a panic or a hang.
+    /// Damage to the kernel's data yields a profile or an error, never a panic or a hang.
     #[test]
     fn damage_never_panics(
         five_levels: bool,
@@ -368,7 +368,7 @@ proptest! {
             guest.word(0x20_0000 + at as u64 * 8, value);
         }
         for (at, bit) in near {
-            // A flipped bit in the tables and tasks themselves.
+            // A flipped bit in the tables and tasks.
             guest.memory[at * 8 + bit as usize] ^= 1 << bit;
         }
         if let Some(page) = page {

@@ -1,4 +1,4 @@
-//! From a structure's name and a dotted path to an offset and a size.
+//! Resolves the name of a structure and a dotted path to an offset and a size.
 
 use panoptes_decoders::layout::{Member, Members, u32_at};
 
@@ -23,7 +23,7 @@ impl Members for Btf<'_> {
             if names.peek().is_none() {
                 return Some(Member { offset, size: self.type_bytes(id, DEPTH_MAX)? });
             }
-            // A dot goes on only into a structure that is embedded, never through a pointer.
+            // A dot continues into an embedded structure only, never through a pointer.
             inside = self.resolve(id)?;
         }
     }
@@ -35,13 +35,13 @@ impl Members for Btf<'_> {
 }
 
 impl Btf<'_> {
-    /// The structure or union with a tag, or what a typedef of that name stands for.
+    /// The structure or union with a tag, or the target of a typedef of that name.
     fn structure(&self, name: &str) -> Option<Type> {
         let id = self.tags.get(name.as_bytes()).or_else(|| self.typedefs.get(name.as_bytes()))?;
         self.resolve(*id).filter(|found| matches!(found.kind(), kind::STRUCT | kind::UNION))
     }
 
-    /// Follows modifiers and typedefs down to a type of its own.
+    /// Follows modifiers and typedefs to the type behind them.
     fn resolve(&self, mut id: u32) -> Option<Type> {
         for _ in 0..DEPTH_MAX {
             let r#type = self.get(id)?;
@@ -55,7 +55,7 @@ impl Btf<'_> {
         None
     }
 
-    /// Looks `name` up in a structure and in the anonymous ones inside it: its offset in bits, and its
+    /// Finds `name` in a structure and in the anonymous ones inside it: its offset in bits, and its
     /// type. Bit-fields are not found: a decoder reads whole bytes.
     fn find(
         &self,
@@ -82,8 +82,8 @@ impl Btf<'_> {
             };
             let Some(bits) = base.checked_add(bits) else { continue };
             if member_name == 0 {
-                // Anonymous: only a structure or union itself, which `resolve` would also reach through
-                // a typedef, but C does not allow that without an extension the kernel leaves off.
+                // Anonymous: C allows only a structure or union itself here. `resolve` also follows
+                // a typedef, which needs an extension that the kernel does not enable.
                 let found =
                     self.resolve(id).and_then(|inner| self.find(inner, name, bits, depth, visits));
                 if found.is_some() {
@@ -96,8 +96,8 @@ impl Btf<'_> {
         None
     }
 
-    /// Whether an integer type is narrower than its bytes: how structures without the kind flag, which
-    /// older pahole wrote, say bit-field (`BTF_INT_BITS`).
+    /// Whether an integer type is narrower than its bytes: that marks a bit-field in structures
+    /// without the kind flag, which older pahole wrote (`BTF_INT_BITS`).
     fn is_bit_field(&self, id: u32) -> bool {
         self.resolve(id).is_some_and(|found| {
             found.kind() == kind::INT
@@ -105,7 +105,6 @@ impl Btf<'_> {
         })
     }
 
-    /// The size of a type in bytes.
     fn type_bytes(&self, id: u32, depth: u32) -> Option<u32> {
         let depth = depth.checked_sub(1)?;
         let r#type = self.resolve(id)?;

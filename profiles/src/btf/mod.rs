@@ -1,12 +1,14 @@
-//! BTF (include/uapi/linux/btf.h, v6.12): the types that a kernel carries of itself.
+//! BTF (include/uapi/linux/btf.h, v6.12): the type information that a kernel carries.
 //!
-//! For: where a field lies ([`Members`](panoptes_decoders::layout::Members)), how large a structure is, what an enumerator is worth. Not for:
-//! functions, variables' addresses (kallsyms has those) and modules' split BTF, which refers to a base.
-//! Start at [`Btf::parse`], which accepts only what parses whole: a header whose lengths look right also
-//! lies in the kernel's own `struct btf`, followed by something else.
+//! For: offsets of fields ([`Members`](panoptes_decoders::layout::Members)), sizes of structures,
+//! values of enumerators. Not for: functions, addresses of variables (kallsyms has them) and
+//! modules' split BTF, which refers to a base.
 //!
-//! Contract: after `parse`, every type's own bytes lie in the input, so look-ups cannot fail on bounds;
-//! type ids and name offsets inside are still only claims and are checked where they are followed.
+//! Start reading at [`Btf::parse`]. It accepts only data that parses completely: a header with
+//! plausible lengths also occurs in the kernel's own `struct btf`, followed by something else.
+//!
+//! Contract: after `parse`, every type's own bytes are inside the input, so look-ups stay in
+//! bounds. Type ids and name offsets are untrusted and are checked where they are followed.
 
 mod members;
 mod split;
@@ -21,24 +23,24 @@ use panoptes_decoders::layout::u32_at;
 /// First bytes of every BTF: magic, version 1, no flags.
 pub const MAGIC: [u8; 4] = [0x9f, 0xeb, 1, 0];
 
-/// Size of the header that every version has.
+/// Size of the header of every version.
 pub const HEADER_BYTES: usize = 24;
 
-/// Most bytes of BTF that are read: generic kernels have 4 to 6 MB, the format ends at 16 MiB of names
-/// (`BTF_MAX_NAME_OFFSET`).
+/// Maximum size of BTF that is read: generic kernels have 4 to 6 MB, and the format allows 16 MiB
+/// of names (`BTF_MAX_NAME_OFFSET`).
 pub const BTF_BYTES_MAX: usize = 64 << 20;
 
-/// Most types (`BTF_MAX_TYPE`, 1 Mi ids).
+/// Maximum number of types (`BTF_MAX_TYPE`, 1 Mi ids).
 pub const TYPES_MAX: usize = 1 << 20;
 
-/// Deepest chain of modifiers, typedefs and nested anonymous structures that is followed.
+/// Maximum depth of modifiers, typedefs and nested anonymous structures that is followed.
 const DEPTH_MAX: u32 = 32;
 
-/// Most members that one look-up visits: structures that hold each other anonymously could otherwise
-/// keep it busy for ever. The largest of the kernel's own have some hundreds.
+/// Maximum number of members that one look-up visits: structures that contain each other
+/// anonymously would otherwise never end it. The kernel's largest structures have some hundreds.
 const VISITS_MAX: u32 = 1 << 20;
 
-/// Sizes and lengths that a header claims.
+/// The sizes and offsets in a header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
     own_bytes: u32,
@@ -49,7 +51,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads and checks the header that `bytes` begin with, as `btf_parse_hdr` (kernel/bpf/btf.c) does.
+    /// Parses and checks the header at the beginning of `bytes`, like `btf_parse_hdr`
+    /// (kernel/bpf/btf.c).
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() < HEADER_BYTES {
             return Err(Error::Truncated { at: 0 });
@@ -74,32 +77,27 @@ impl Header {
         if plausible { Ok(header) } else { Err(Error::Header) }
     }
 
-    /// Size of the whole: header, types and names.
+    /// Total size: header, types and names.
     pub const fn total_bytes(&self) -> u64 {
         self.own_bytes as u64 + self.string_offset as u64 + self.string_bytes as u64
     }
 }
 
-/// Why some bytes are no BTF.
+/// Why bytes are not BTF.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Error {
-    /// They do not begin with BTF's magic number.
+    /// The magic number is missing.
     Magic,
-    /// The header's numbers do not fit together.
+    /// The header's numbers are inconsistent.
     Header,
-    /// They end before what the header or a type claims.
+    /// The bytes end before the data that the header or a type claims.
     Truncated {
-        /// Offset of what should have been there.
+        /// Offset of the missing data.
         at: usize,
     },
-    /// A type of no known kind, or one whose own numbers cannot be.
-    Type {
-        /// Its id.
-        id: u32,
-        /// Its kind.
-        kind: u32,
-    },
-    /// There are more types than the format allows.
+    /// A type of an unknown kind, or with impossible numbers.
+    Type { id: u32, kind: u32 },
+    /// More types than the format allows.
     TooManyTypes,
     /// The names do not begin and end with a NUL.
     Names,
@@ -143,14 +141,14 @@ pub(crate) mod kind {
     pub(crate) const ENUM64: u32 = 19;
 }
 
-/// `struct btf_type`, as it lies there.
+/// `struct btf_type`
 #[derive(Clone, Copy, Debug)]
 struct Type {
     name: u32,
     info: u32,
     /// The size, or another type's id.
     value: u32,
-    /// Offset of what follows it.
+    /// Offset of the data after it.
     body: usize,
 }
 
@@ -167,7 +165,7 @@ impl Type {
         self.info >> 31 == 1
     }
 
-    /// Bytes that follow the type; `None` for a kind that nobody knows.
+    /// Number of bytes after the type; `None` for an unknown kind.
     const fn body_bytes(self) -> Option<usize> {
         Some(match self.kind() {
             kind::INT | kind::VAR | kind::DECL_TAG => 4,
@@ -188,7 +186,7 @@ impl Type {
     }
 }
 
-/// A kernel's types, over borrowed bytes.
+/// The types of a kernel, over borrowed bytes.
 pub struct Btf<'a> {
     bytes: &'a [u8],
     /// Offset of type `index + 1`; type 0 is `void`.
@@ -212,7 +210,7 @@ impl fmt::Debug for Btf<'_> {
 }
 
 impl<'a> Btf<'a> {
-    /// Parses all of it, from the header to the last type. Bytes after its end are ignored.
+    /// Parses everything from the header to the last type. Bytes after the end are ignored.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let header = Header::parse(bytes)?;
         let start = header.own_bytes as usize + header.type_offset as usize;
@@ -257,7 +255,7 @@ impl<'a> Btf<'a> {
                 kind::TYPEDEF => {
                     btf.typedefs.entry(btf.name(r#type.name)).or_insert(id);
                 }
-                // One without enumerators is only declared.
+                // An enumeration without enumerators is a forward declaration.
                 kind::ENUM | kind::ENUM64 if r#type.name != 0 && r#type.count() > 0 => {
                     btf.enums.entry(btf.name(r#type.name)).or_insert(id);
                 }
@@ -268,12 +266,11 @@ impl<'a> Btf<'a> {
         Ok(btf)
     }
 
-    /// How many types there are, `void` not counted.
+    /// Number of types, without `void`.
     pub fn type_count(&self) -> usize {
         self.types.len()
     }
 
-    /// The value of an enumerator of `enumeration`.
     pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<i64> {
         let r#type = self.get(*self.enums.get(enumeration.as_bytes())?)?;
         let step = if r#type.kind() == kind::ENUM { 8 } else { 12 };
@@ -288,7 +285,7 @@ impl<'a> Btf<'a> {
         })
     }
 
-    /// The type with that id; `None` for `void` and for ids that do not exist.
+    /// The type with an id; `None` for `void` and for missing ids.
     fn get(&self, id: u32) -> Option<Type> {
         let at = *self.types.get((id as usize).checked_sub(1)?)?;
         Some(self.type_at(at as usize))
@@ -303,7 +300,7 @@ impl<'a> Btf<'a> {
         }
     }
 
-    /// The name at an offset; empty where there is none.
+    /// The name at an offset; empty if there is none.
     fn name(&self, offset: u32) -> &'a [u8] {
         let rest = self.names.get(offset as usize..).unwrap_or(&[]);
         let length = memchr::memchr(0, rest).unwrap_or(0);

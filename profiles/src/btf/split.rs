@@ -1,10 +1,11 @@
-//! A module's BTF, which goes on where the kernel's ends: its first type has the id after the kernel's last, and
-//! its first name the offset after the kernel's last byte of names (`btf_parse_module`, kernel/bpf/btf.c, v5.11).
+//! A module's BTF continues the kernel's: its first type has the id after the kernel's last, and
+//! its first name the offset after the kernel's last byte of names (`btf_parse_module`,
+//! kernel/bpf/btf.c, v5.11).
 
 use super::{BTF_BYTES_MAX, Error, HEADER_BYTES, Header, MAGIC};
 
-/// One BTF of a kernel's and a module's types, with all ids and offsets as the module has them: to be parsed like
-/// any other.
+/// Merges the types of a kernel and of a module into one BTF, with the ids and offsets of the
+/// module unchanged. The result can be parsed like any other.
 pub fn merged(base: &[u8], module: &[u8]) -> Result<Vec<u8>, Error> {
     let (base_types, base_names) = parts(base)?;
     let (module_types, module_names) = parts(module)?;
@@ -25,7 +26,6 @@ pub fn merged(base: &[u8], module: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(merged)
 }
 
-/// The types and the names.
 fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     let header = Header::parse(bytes)?;
     let part = |offset: u32, length: u32| {

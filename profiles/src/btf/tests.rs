@@ -1,4 +1,4 @@
-//! What is read back from small BTF.
+//! Parses small BTF data and reads it back.
 
 use panoptes_decoders::layout::{Member, Members};
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ mod btf_writer;
 
 use btf_writer::Writer;
 
-/// What the tests look things up in: one of everything that C allows.
+/// The BTF that the tests read: one of every construct of C.
 fn sample() -> Vec<u8> {
     let mut w = Writer::new();
     let int = w.int("int", 4);
@@ -60,7 +60,7 @@ fn sample() -> Vec<u8> {
     w.finish()
 }
 
-/// The id of a type that does not exist.
+/// An id without a type.
 const ABSENT_TYPE: u32 = 9999;
 
 fn check(structure: &str, path: &str, expected: Option<(u32, u32)>) {
@@ -83,7 +83,7 @@ fn paths_lead_through_embedded_and_anonymous_structures() {
 }
 
 #[test]
-fn what_is_not_whole_bytes_or_not_there_is_not_offered() {
+fn bit_fields_and_missing_members_are_not_offered() {
     check("outer", "bits", None);
     check("outer", "flag", None);
     check("old", "bits", None);
@@ -111,7 +111,7 @@ fn sizes_and_enumerators_are_known() {
     assert_eq!(btf.enumerator("signs", "MINUS"), Some(-1));
     assert_eq!(btf.enumerator("huge", "HUGE"), Some(0x2_0000_0001));
     assert_eq!(btf.enumerator("letters", "C"), None);
-    // As members: of a value that no offset has there is none.
+    // As members: a negative or too large value has no offset.
     assert_eq!(btf.member("letters", "B"), Some(Member { offset: 7, size: 0 }));
     assert_eq!(btf.size_of("letters"), Some(4));
     for (enumeration, name) in
@@ -139,7 +139,7 @@ fn endless_types_end() {
 fn structures_that_hold_each_other_anonymously_end() {
     let mut w = Writer::new();
     let int = w.int("int", 4);
-    // Each level has the one below it 300 times: 300 to the 20th members in all.
+    // Each level contains the one below it 300 times: 300 to the 20th members in total.
     let mut inner = int;
     for _ in 0..20 {
         inner = w.structure(kind::STRUCT, false, "s", 4, &[("", inner, 0); 300]);
@@ -182,7 +182,7 @@ proptest! {
     }
 }
 
-/// The types of a kernel, and how a module's go on from there.
+/// The types of a kernel, of a module on top of it, and of both.
 fn kernel_and_module() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let kernel = |w: &mut Writer| {
         let long = w.int("long", 8);
@@ -209,14 +209,14 @@ fn kernel_and_module() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_modules_types_go_on_where_the_kernels_end() {
+fn a_modules_types_continue_the_kernels() {
     let (kernel, module, both) = kernel_and_module();
     let merged = merged(&kernel, &module).unwrap();
     assert_eq!(merged, both);
     let btf = Btf::parse(&merged).unwrap();
     assert_eq!(btf.member("ovl_inode", "vfs_inode.i_sb"), Some(Member { offset: 16, size: 8 }));
     assert_eq!(btf.member("ovl_inode", "upper"), Some(Member { offset: 24, size: 8 }));
-    // By itself it is nothing: its names and types are not there.
+    // Alone it cannot be parsed: the kernel's names and types are missing.
     assert!(Btf::parse(&module).is_err());
 }
 

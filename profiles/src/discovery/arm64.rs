@@ -1,9 +1,11 @@
-//! What is different on arm64: how VMCOREINFO says where things are, and where memory begins.
+//! The parts of discovery that differ on arm64: the addresses in VMCOREINFO, and the start of
+//! memory.
 //!
-//! A raw file of memory says nothing of addresses. x86-64's memory begins at 0; an arm64 machine's begins
-//! wherever its maker put it (QEMU's `virt` at 1 GiB), and all page tables count from there. So the source
-//! is moved (`MemorySource::move_by`) by likely distances, and when none holds, by the one between where
-//! `init_uts_ns` is found and where VMCOREINFO says it is.
+//! A raw memory file has no addresses. The memory of x86-64 begins at 0. That of an arm64 machine
+//! begins at an address that the manufacturer chose (QEMU's `virt`: 1 GiB), and all page tables
+//! count from there. So discovery moves the source (`MemorySource::move_by`) by likely distances.
+//! If none fits, it uses the distance between the place of `init_uts_ns` in the file and its
+//! address in VMCOREINFO.
 
 use std::ops::Range;
 
@@ -18,22 +20,22 @@ use crate::report::Refusal;
 use crate::sweep::EveryByte;
 use crate::vmcoreinfo::Vmcoreinfo;
 
-/// Sections of the image begin at multiples of this (`SEGMENT_ALIGN`, arch/arm64/include/asm/memory.h).
+/// Alignment of the image's sections (`SEGMENT_ALIGN`, arch/arm64/include/asm/memory.h).
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 10;
 
-/// Largest image that is believed; 30 to 50 MB were seen.
+/// Largest image that is accepted; usual are 30 to 50 MB.
 pub(crate) const IMAGE_BYTES_MAX: u64 = 256 << 20;
 
-/// Where memory begins on machines that are often seen: QEMU's `virt` and many boards; others.
+/// Usual starts of memory: QEMU's `virt` and many boards; others.
 const USUAL_BEGINNINGS: [u64; 2] = [0x4000_0000, 0x8000_0000];
 
-/// How `struct new_utsname` begins (`UTS_SYSNAME`, include/linux/uts.h).
+/// The beginning of `struct new_utsname` (`UTS_SYSNAME`, include/linux/uts.h).
 const SYSNAME: &[u8] = b"Linux\0";
 
-/// Most places of that name that are tried, of those that agree with VMCOREINFO's address.
+/// Maximum number of places with that name and the right release that are tried.
 const PLACES_MAX: usize = 64;
 
-/// The levels of the page tables: `VA_BITS`, `TCR_EL1_T1SZ` and the page's size say them.
+/// The page-table levels, by `VA_BITS`, `TCR_EL1_T1SZ` and the page size.
 pub(crate) fn levels(info: &Vmcoreinfo) -> Result<Levels, Refusal> {
     let number = |name: &str| info.number(name).and_then(|number| u32::try_from(number).ok());
     let built = number("VA_BITS").ok_or(Refusal::Lacks("VA_BITS"))?;
@@ -50,19 +52,19 @@ pub(crate) fn levels(info: &Vmcoreinfo) -> Result<Levels, Refusal> {
         .ok_or(Refusal::Lacks("a size of pages and addresses that can be"))
 }
 
-/// Where the image begins: before the code there is one segment with its head (`_text`, `.head.text`,
+/// Start of the image: one segment with the head precedes the code (`_text`, `.head.text`,
 /// arch/arm64/kernel/vmlinux.lds.S).
 pub(crate) const fn image_start(stext: u64) -> u64 {
     stext.saturating_sub(SEGMENT_BYTES)
 }
 
-/// How far a source that does not know its addresses may have to be moved, the most likely first.
+/// Distances to move a source that does not know its addresses, the most likely first.
 pub(crate) fn usual_moves() -> impl Iterator<Item = u64> {
     USUAL_BEGINNINGS.into_iter()
 }
 
-/// How far a source must be moved so that a `struct new_utsname` with the release lies where VMCOREINFO
-/// says; sweeps all of memory.
+/// Distances to move a source such that a `struct new_utsname` with the release is at the address
+/// in VMCOREINFO. Sweeps all of memory.
 pub(crate) fn search_moves<S: MemorySource + ?Sized>(
     source: &mut S,
     info: &Vmcoreinfo,
@@ -91,8 +93,8 @@ pub(crate) fn search_moves<S: MemorySource + ?Sized>(
     moves
 }
 
-/// The direct map of memory in `regions`, where an address is `distance` above its physical address: it
-/// lies below the image (arch/arm64/include/asm/memory.h, since v5.4).
+/// The direct map of the memory in `regions`, whose addresses are `distance` above the physical
+/// ones. It is below the image (arch/arm64/include/asm/memory.h, since v5.4).
 pub(crate) fn direct_map(
     regions: &[Range<u64>],
     distance: u64,
@@ -105,8 +107,8 @@ pub(crate) fn direct_map(
     (start >> 63 == 1 && start < end).then_some((start..end, PhysicalAddress(first)))
 }
 
-/// Where the `struct page` of page frame 0 would be: `VMEMMAP_START` has that of the frame at
-/// `PHYS_OFFSET` (`vmemmap`, arch/arm64/include/asm/pgtable.h).
+/// Address that the `struct page` of page frame 0 would have. `VMEMMAP_START` is that of the frame
+/// at `PHYS_OFFSET` (`vmemmap`, arch/arm64/include/asm/pgtable.h).
 pub(crate) fn vmemmap(info: &Vmcoreinfo, levels: aarch64::Levels, page_bytes: u64) -> Option<u64> {
     let start = info.number("VMEMMAP_START")? as u64;
     // `memstart_addr` is signed: KASLR can move it below 0.

@@ -1,6 +1,6 @@
-//! A kernel that VMCOREINFO claims, and the proof that its page tables are where it says.
+//! A kernel that VMCOREINFO claims, and the proof that its page tables are at the claimed address.
 //!
-//! What is the same for all architectures, and x86-64; [`super::arm64`] has arm64.
+//! Here are the parts for all architectures and for x86-64; [`super::arm64`] has those for arm64.
 
 use std::ops::Range;
 
@@ -15,25 +15,25 @@ use crate::report::{Attempt, Refusal, Trace};
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::Vmcoreinfo;
 
-/// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h): where the image's addresses begin.
+/// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h): the lowest address of the image.
 pub(crate) const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
-/// `KERNEL_IMAGE_SIZE` (arch/x86/include/asm/page_64_types.h): the image's addresses end after 1 GiB at
-/// the most, where those of modules begin.
+/// `KERNEL_IMAGE_SIZE` (arch/x86/include/asm/page_64_types.h): the image ends after at most 1 GiB,
+/// where the modules begin.
 pub(crate) const KERNEL_IMAGE_BYTES: u64 = 1 << 30;
 
-/// The image is mapped by pages of this size, and moved by multiples of it (`PMD_SIZE`).
+/// Size of the image's pages, and alignment of its start (`PMD_SIZE`).
 pub(crate) const LARGE_PAGE_BYTES: u64 = 2 << 20;
 
-/// Longest hole that the image's mapping may have: what was needed only to start is unmapped afterwards
-/// when page tables are isolated (`free_kernel_image_pages`, arch/x86/mm/init.c).
+/// Longest hole in the image's mapping that is accepted. With page-table isolation, the kernel
+/// unmaps its start-up parts (`free_kernel_image_pages`, arch/x86/mm/init.c).
 const HOLE_BYTES_MAX: u64 = 32 << 20;
 
-/// `struct new_utsname` (include/uapi/linux/utsname.h) has six texts of 65 bytes; the third is the
-/// release.
+/// Offset of the release in `struct new_utsname` (include/uapi/linux/utsname.h): the third of six
+/// texts of 65 bytes.
 pub(crate) const UTS_RELEASE_OFFSET: u64 = 2 * 65;
 
-/// `struct uts_namespace` began with a `struct kref`.
+/// Size of the `struct kref` at the start of older `struct uts_namespace`.
 const UTS_KREF_BYTES: u64 = 4;
 
 /// A kernel in memory, as far as it is known.
@@ -46,44 +46,44 @@ pub(crate) struct Candidate {
     pub(crate) kernel_offset: u64,
     pub(crate) root: PhysicalAddress,
     pub(crate) levels: Levels,
-    /// How far the source was moved for it (see [`MemorySource::move_by`]).
+    /// Distance by which the source was moved for it (see [`MemorySource::move_by`]).
     pub(crate) moved: u64,
-    /// The image's addresses; the end is the highest possible until [`Self::refine_image`].
+    /// The image's addresses; until [`Self::refine_image`], the end is the highest possible.
     pub(crate) image: Range<u64>,
     pub(crate) image_physical: PhysicalAddress,
     pub(crate) vmcoreinfo: Option<Vmcoreinfo>,
     pub(crate) symbols: Symbols,
-    /// Whether whoever filled them in had the kernel's whole table.
+    /// Whether the symbols come from the kernel's complete table.
     pub(crate) all_symbols: bool,
 }
 
-/// What a VMCOREINFO text claims of its kernel's addresses, on any architecture.
+/// The addresses that a VMCOREINFO text claims for its kernel, on any architecture.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) swapper: u64,
     pub(crate) stext: u64,
-    /// Where the first byte of `init_uts_ns.name` can be.
+    /// Possible addresses of `init_uts_ns.name`.
     pub(crate) uts_names: [u64; 2],
-    /// What an address in the image is above its physical address (wrapping).
+    /// Distance of an address in the image from its physical address (wrapping).
     pub(crate) image_distance: u64,
     pub(crate) levels: Levels,
-    /// Where the image begins, and where it ends at the most.
+    /// Start of the image; `image_limit` is its highest possible end.
     pub(crate) image_start: u64,
     pub(crate) image_limit: u64,
 }
 
 impl Claim {
-    /// Reads the claim out of a text.
+    /// Extracts the claim from a text.
     pub(crate) fn of(info: &Vmcoreinfo) -> Result<Self, Refusal> {
         let needed = |name: &str, what| info.symbol(name).ok_or(Refusal::Lacks(what));
         let swapper = needed("swapper_pg_dir", "where swapper_pg_dir is")?;
         let stext = needed("_stext", "where _stext is")?;
         let uts = needed("init_uts_ns", "where init_uts_ns is")?;
-        // Where VMCOREINFO does not say where the names lie they are behind the structure's first field: a
-        // reference count of four bytes or, since v5.11, the names themselves.
-        let said = info.offset("uts_namespace.name");
-        let uts_names = said
-            .map_or([0, UTS_KREF_BYTES], |said| [said; 2])
+        // Without the offset in VMCOREINFO, the names follow the structure's first field, a
+        // reference count of four bytes, or since v5.11 are the first field.
+        let offset = info.offset("uts_namespace.name");
+        let uts_names = offset
+            .map_or([0, UTS_KREF_BYTES], |offset| [offset; 2])
             .map(|offset| uts.wrapping_add(offset));
         if let Some(distance) = info.number("kimage_voffset") {
             return Ok(Self {
@@ -123,8 +123,8 @@ impl Claim {
     }
 }
 
-/// Walks the claimed page tables: they must map themselves and the image where VMCOREINFO says, and
-/// the kernel that they map must give the same release.
+/// Verifies a claim by the claimed page tables: they must map themselves and the image to the
+/// claimed addresses, and the kernel that they map must have the same release.
 pub(crate) fn prove<S: MemorySource + ?Sized>(
     source: &mut S,
     at: PhysicalAddress,
@@ -172,7 +172,7 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
     })
 }
 
-/// How far an image at `start` was moved, if it was linked where nearly all are: at 16 MiB
+/// Distance by which an image at `start` was moved, if it was linked at 16 MiB as nearly all are
 /// (`CONFIG_PHYSICAL_START`).
 pub(crate) const fn kernel_offset(start: u64) -> u64 {
     start.wrapping_sub(START_KERNEL_MAP + (16 << 20))
@@ -192,7 +192,7 @@ fn leads<S: MemorySource + ?Sized>(
 }
 
 impl Candidate {
-    /// The attempt that ended with a refusal.
+    /// The record of an attempt that ended with a refusal.
     pub(crate) fn attempt(&self, refusal: Refusal) -> Attempt {
         Attempt {
             trace: self.trace,
@@ -203,8 +203,8 @@ impl Candidate {
         }
     }
 
-    /// Settles where the image begins and ends: by its symbols if they are known and mapped as one piece,
-    /// else as far as the page tables map it as one piece.
+    /// Sets the end of the image: `_end` if that symbol is known and in range, else the end of what
+    /// the page tables map at the image's distance.
     pub(crate) fn refine_image<S: MemorySource + ?Sized>(
         &mut self,
         memory: &mut KernelMemory<'_, S>,
@@ -221,7 +221,7 @@ impl Candidate {
                 Ok(found) if found.physical == self.physical(KernelVa(at)) => {
                     end = (at & !(step - 1)) + step;
                 }
-                // Mapped elsewhere: no longer the image.
+                // Mapped elsewhere: not the image any more.
                 Ok(_) => break,
                 Err(_) => {}
             }

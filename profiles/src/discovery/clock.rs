@@ -1,7 +1,8 @@
 //! The kernel's clock: its `struct timekeeper`, and the rate of the counter that it reads.
 //!
-//! A kernel whose kallsyms lack data (Debian's arm64 kernels up to 6.1) does not say where the timekeeper is.
-//! But what it holds agrees with itself: of the distance between the clocks it keeps both signs.
+//! If kallsyms lacks data (Debian's arm64 kernels up to 6.1), the address of the timekeeper is
+//! unknown. The search recognizes it because it stores the distance between the clocks with both
+//! signs.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
@@ -13,21 +14,21 @@ use crate::discovery::image::ImagePieces;
 use crate::memory::KernelMemory;
 use crate::object::read_object;
 
-/// Calendar times in seconds that a running machine can have: 2010 to 2150.
+/// Plausible calendar times of a running machine, in seconds: 2010 to 2150.
 const CALENDAR_SECONDS: core::ops::Range<u64> = 1_262_304_000..5_680_281_600;
 
-/// Most places in one image that may hold such a time and are looked at more closely.
+/// Maximum number of places in an image with such a time that are checked further.
 const PLACES_MAX: u32 = 1 << 14;
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
 
-/// The clock source of arm64's processors (drivers/clocksource/arm_arch_timer.c).
+/// Name of the clock source of arm64 processors (drivers/clocksource/arm_arch_timer.c).
 const ARM64_COUNTER: &[u8] = b"arch_sys_counter";
 
-/// Where the clock has what discovery looks at.
+/// Offsets of the clock's fields that discovery reads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClockFields {
-    /// Of the timekeeper in what holds it.
+    /// Offset of the timekeeper in the object of the symbol.
     timekeeper: u64,
     search: Option<SearchFields>,
     source: Option<SourceFields>,
@@ -41,7 +42,8 @@ struct SearchFields {
     raw_source: u64,
 }
 
-/// Of `struct clocksource` (include/linux/clocksource.h), and where the timekeeper points at one.
+/// Offsets in `struct clocksource` (include/linux/clocksource.h); `clock` is the pointer to it in
+/// the timekeeper.
 #[derive(Clone, Copy, Debug)]
 struct SourceFields {
     clock: u64,
@@ -51,9 +53,10 @@ struct SourceFields {
 }
 
 impl ClockFields {
-    /// The timekeeper lies in the `struct tk_data` that has a name since v6.13, before that behind a sequence
-    /// counter (kernel/time/timekeeping.c): four bytes and their padding or, with `PREEMPT_RT`, a pointer to
-    /// its lock too (`SEQCOUNT_LOCKNAME`, include/linux/seqlock.h).
+    /// Looks the fields up. Since v6.13 the timekeeper is in a `struct tk_data`. Before, that
+    /// structure had no name, and the timekeeper follows a sequence counter
+    /// (kernel/time/timekeeping.c): four bytes and padding or, with `PREEMPT_RT`, also a pointer to
+    /// its lock (`SEQCOUNT_LOCKNAME`, include/linux/seqlock.h).
     pub(crate) fn bind(members: &dyn Members) -> Self {
         let offset = |structure: &str, path: &str| {
             members.member(structure, path).map(|member| u64::from(member.offset))
@@ -86,7 +89,7 @@ impl ClockFields {
     }
 }
 
-/// The clock's `struct timekeeper` and the seconds of calendar time that it tells, if they can be.
+/// The clock's `struct timekeeper` and its calendar time in seconds, if plausible.
 pub(crate) fn timekeeper<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &mut Candidate,
@@ -114,8 +117,8 @@ fn seconds<S: MemorySource + ?Sized>(
     CALENDAR_SECONDS.contains(&seconds).then_some(seconds)
 }
 
-/// Finds the timekeeper in the image. Its like there is the one in which the next state is made
-/// (`shadow_timekeeper`), which is uninitialised data and so comes later.
+/// Finds the timekeeper in the image. A similar one, in which the kernel prepares the next state
+/// (`shadow_timekeeper`), is uninitialised data and so comes later.
 fn search<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
@@ -143,8 +146,9 @@ fn search<S: MemorySource + ?Sized>(
     None
 }
 
-/// Whether calendar time is as far from monotonic time forth (`offs_real`) as back (`wall_to_monotonic`;
-/// `tk_set_wall_to_mono`, kernel/time/timekeeping.c), and both clocks read one source.
+/// Whether the distances from monotonic to calendar time (`offs_real`) and back
+/// (`wall_to_monotonic`; `tk_set_wall_to_mono`, kernel/time/timekeeping.c) agree, and both clocks
+/// read the same source.
 fn is_timekeeper<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     layouts: &Layouts,
@@ -165,9 +169,9 @@ fn is_timekeeper<S: MemorySource + ?Sized>(
     agrees.then_some(())
 }
 
-/// The rate in kHz of arm64's counter, by how the kernel turns its ticks into nanoseconds
-/// (`ns = ticks * mult >> shift`). It is the same as `arch_timer_rate` to far less than a kHz: `mult` has
-/// more than 20 bits.
+/// The rate of arm64's counter in kHz, from the factors by which the kernel converts its ticks to
+/// nanoseconds (`ns = ticks * mult >> shift`). It differs from `arch_timer_rate` by far less than a
+/// kHz: `mult` has more than 20 bits.
 pub(crate) fn arm64_counter_khz<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     fields: &ClockFields,

@@ -1,4 +1,4 @@
-//! What no table names: the direct map, vmemmap, and the roots that are reached through `init_task`.
+//! Derives what no table names: the direct map, vmemmap, and the roots that `init_task` leads to.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
@@ -14,10 +14,10 @@ use crate::memory::KernelMemory;
 use crate::object::read_object;
 use crate::report::Refusal;
 
-/// KASLR moves the direct map and vmemmap by multiples of this (`PUD_SIZE`, arch/x86/mm/kaslr.c).
+/// Granularity by which KASLR moves the direct map and vmemmap (`PUD_SIZE`, arch/x86/mm/kaslr.c).
 pub(crate) const REGION_ALIGNMENT: u64 = 1 << 30;
 
-/// Fills in how addresses translate, and the roots of the walk among the symbols.
+/// Determines how addresses translate, and adds the roots of the walk to the symbols.
 pub(crate) fn space<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &mut Candidate,
@@ -56,7 +56,8 @@ pub(crate) fn space<S: MemorySource + ?Sized>(
     Ok(space)
 }
 
-/// `init_task` lives in the initial namespaces, so they can be reached from it.
+/// Adds the initial namespaces and the TCP hash table: `init_task` is in the initial namespaces and
+/// leads to them.
 fn reach_roots<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &mut Candidate,
@@ -94,9 +95,9 @@ fn read_plausible<S: MemorySource + ?Sized>(
     memory.read_pointer(at).ok().filter(|pointer| pointer.is_plausible())
 }
 
-/// What an address in the direct map is above its physical address (wrapping): what `page_offset_base`
-/// holds, else the distance between a slab object's address and its place. Either must map the top page
-/// table too.
+/// Distance of an address in the direct map from its physical address (wrapping): the value of
+/// `page_offset_base`, else derived from the virtual and physical address of a slab object. Either
+/// must map the top page table, too.
 fn direct_map_base<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,

@@ -1,4 +1,4 @@
-//! What lies in the kernel's image: its types, its first task; its symbols are beside, in `symbols`.
+//! Finds the kernel's types and its first task in the image. `symbols` finds the symbols.
 
 use memchr::memmem;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
@@ -12,24 +12,24 @@ use crate::memory::{Fault, KernelMemory};
 use crate::object::read_object;
 use crate::report::{OtherFiles, Refusal};
 
-/// Smallest BTF that is a kernel's own: modules' have some KB, kernels' megabytes.
+/// Smallest size of a kernel's own BTF: that of modules has some KB, that of kernels megabytes.
 const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
 
-/// Most headers of such BTF in one image that are tried: there is one.
+/// Maximum number of headers of such BTF in an image that are tried: an image has one.
 const BTF_TRIES_MAX: u32 = 8;
 
-/// Most places in one image that are looked at for a header, or for the first task: few are seen, but a
-/// forged image can be nothing else.
+/// Maximum number of places in an image that are checked for a header or for the first task. There
+/// are few, but a forged image may consist of nothing else.
 const PLACES_MAX: u32 = 1 << 14;
 
-/// How `init_task.comm` begins (`INIT_TASK_COMM`, include/linux/init_task.h); with SMP `init_idle`
-/// (kernel/sched/core.c) adds the processor's number.
+/// Beginning of `init_task.comm` (`INIT_TASK_COMM`, include/linux/init_task.h); with SMP,
+/// `init_idle` (kernel/sched/core.c) appends the processor's number.
 const INIT_TASK_COMM: &[u8] = b"swapper";
 
-/// All of it, with and without SMP.
+/// The complete names, with and without SMP.
 const INIT_TASK_NAMES: [&[u8]; 2] = [b"swapper/0", b"swapper"];
 
-/// Reads the kernel's BTF where its symbols say.
+/// Reads the kernel's BTF at the address of its symbols.
 pub(crate) fn named_btf<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
@@ -44,7 +44,7 @@ pub(crate) fn named_btf<S: MemorySource + ?Sized>(
     Some((memory.translate(start).ok()?.physical, bytes))
 }
 
-/// Reads the first BTF anywhere in the image that is a kernel's and parses.
+/// Reads the first BTF in the image that has the size of a kernel's and parses.
 pub(crate) fn search_btf<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
@@ -87,8 +87,7 @@ fn read_header<S: MemorySource + ?Sized>(
     memory.read(at, &mut header).map(|()| header)
 }
 
-/// Finds `init_task` by what it looks like: its name, its number, and that it is its own leader and
-/// parent.
+/// Finds `init_task` by its name, its number, and because it is its own leader and parent.
 pub(crate) fn find_init_task<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
@@ -112,7 +111,6 @@ pub(crate) fn find_init_task<S: MemorySource + ?Sized>(
     None
 }
 
-/// Whether the task at an address is the first one.
 pub(crate) fn is_init_task<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     layouts: &Layouts,
@@ -130,7 +128,8 @@ pub(crate) fn is_init_task<S: MemorySource + ?Sized>(
         && task.tasks_prev.is_plausible()
 }
 
-/// The image, large page by large page, each with the beginning of the next so that nothing is cut.
+/// Iterates over the image in large pages, each with the first bytes of the next so that no match
+/// is cut.
 pub(super) struct ImagePieces {
     at: u64,
     end: u64,
@@ -152,7 +151,7 @@ impl ImagePieces {
             let wanted = length as usize + 16;
             if let Ok(mut piece) = memory.read_prefix(address, wanted) {
                 if piece.len() < length as usize {
-                    // A hole: go on behind its page.
+                    // A hole: continue after its page.
                     self.at = (address.0 + piece.len() as u64 + 1).next_multiple_of(4096);
                 }
                 piece.truncate(wanted);

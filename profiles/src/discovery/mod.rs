@@ -1,17 +1,17 @@
-//! From raw physical memory to a verified [`Profile`]: which kernel this is, how its addresses
-//! translate, and where its structures have their fields.
+//! Discovery: finds the kernel in raw physical memory, its address translation and the offsets of
+//! its fields, and returns a verified [`Profile`].
 //!
-//! Three roads lead to the page tables, each longer than the one before: VMCOREINFO at the beginning of a
-//! page, where every kernel puts it; VMCOREINFO anywhere; and the shape of the kernel's own page tables,
-//! when no such text holds. Symbols come from kallsyms, whose tables VMCOREINFO names or their own structure
-//! gives away; without it the few that are needed are reached through `init_task`, which has a signature.
-//! Layouts come from a profile file or a built-in table for the same build id, else from the BTF in the
-//! kernel's image.
+//! Three methods find the page tables, each slower than the one before: VMCOREINFO at the beginning
+//! of a page, where every kernel puts it; VMCOREINFO anywhere; and the shape of the kernel's own
+//! page tables, if no such text is valid. Symbols come from kallsyms, whose tables are named by
+//! VMCOREINFO or recognized by their structure. Without kallsyms, the few required symbols are
+//! derived from `init_task`, which has a signature. Layouts come from a profile file or a built-in
+//! table with the same build id, else from the BTF in the kernel's image.
 //!
-//! Every candidate is proven before it is believed: anybody in the guest can write such texts. The
-//! architecture follows from the text; the third road is x86-64's alone. Not for: scanning.
+//! Every candidate is verified before it is trusted: anybody in the guest can write such texts. The
+//! architecture follows from the text; the third method supports x86-64 only. Not for: scanning.
 //!
-//! Start at [`discover`].
+//! Start reading at [`discover`].
 
 mod arm64;
 mod candidate;
@@ -51,34 +51,34 @@ use clock::ClockFields;
 pub(crate) use image::is_init_task;
 pub use regions::mapped_share;
 
-/// Most kernels, of those whose page tables hold, that are tried to the end: each costs milliseconds.
+/// Maximum number of kernels with valid page tables that are fully tried: each costs milliseconds.
 const PROVEN_MAX: usize = 16;
 
-/// Most texts of arm64 kernels for which all memory is swept for where it begins.
+/// Maximum number of arm64 texts for which all memory is swept to find where it begins.
 const BEGINNINGS_SEARCHED_MAX: u32 = 4;
 
-/// How often a profile is verified before it is refused: a live kernel changes under the checks.
+/// How often a profile is verified before it is refused: a live kernel changes during the checks.
 const VERIFICATIONS_MAX: u32 = 5;
 
-/// What discovery may use.
+/// Sources and methods that discovery may use.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent switches, not states")]
 pub struct Options<'a> {
-    /// Profiles that were built before; one whose build id is the kernel's is taken.
+    /// Existing profiles; one with the kernel's build id is used.
     pub files: &'a [ProfileFile],
-    /// Whether the tables that are built in are looked at. Off unless somebody asks for it: what finds a
-    /// kernel in its memory must not come to rest on tables.
+    /// Whether built-in tables are used. Off by default: finding a kernel by its memory alone must
+    /// not depend on tables.
     pub use_builtin: bool,
-    /// Whether a profile may be made from the BTF in memory.
+    /// Whether a profile may be generated from the BTF in memory.
     pub generate: bool,
-    /// Whether symbols are read from kallsyms; without it they are reached by other ways.
+    /// Whether symbols are read from kallsyms; without it they are derived in other ways.
     pub use_kallsyms: bool,
-    /// Whether VMCOREINFO is looked for; without it page tables are found by their shape.
+    /// Whether VMCOREINFO is searched; without it page tables are found by their shape.
     pub use_vmcoreinfo: bool,
-    /// Whether the search goes on after the first kernel that verifies, for one that runs later: after a
-    /// warm reboot the one before still lies in memory. Costs one look at every page.
+    /// Whether the search continues after the first verified kernel, for a newer one: after a warm
+    /// reboot the previous kernel is still in memory. Costs one check of every page.
     pub look_for_newer: bool,
-    /// Whether all of memory is searched when no kernel is in the usual place.
+    /// Whether all of memory is searched if no kernel is in the usual place.
     pub everywhere: bool,
 }
 
@@ -98,7 +98,11 @@ impl Default for Options<'_> {
 
 /// Finds the kernel in a machine's memory, binds the layouts to it and verifies them.
 ///
-/// A source that does not know where its memory begins is moved to where the kernel's page tables say.
+/// A source that does not know where its memory begins is moved to fit the kernel's page tables.
+///
+/// # Errors
+///
+/// No kernel was found, or none could be verified; the error has all attempts.
 pub fn discover<S: MemorySource + ?Sized>(
     source: &mut S,
     options: &Options<'_>,
@@ -121,20 +125,20 @@ pub fn discover<S: MemorySource + ?Sized>(
     Ok(profile)
 }
 
-/// What a candidate says it is (release and build id), and why it was refused.
+/// A candidate's claimed release and build id, and why it was refused.
 type Refused = (String, Option<String>, Refusal);
 
 struct Search<'o, 'p> {
     options: &'o Options<'o>,
     progress: &'p mut dyn Progress,
     attempts: Attempts,
-    /// Top page tables of the kernels that were tried to the end: each has several texts.
+    /// Top page tables of the kernels that were fully tried: a kernel has several texts.
     roots: Vec<PhysicalAddress>,
-    /// The kernel that is believed so far, and how far the source has to be moved for it.
+    /// The best kernel so far, and the distance by which the source must be moved for it.
     best: Option<(Profile, u64)>,
-    /// The sweep that goes on when a candidate is done with.
+    /// The sweep that continues after a candidate.
     sweep: Stage,
-    /// How often memory was swept for where it begins.
+    /// How often memory was swept to find where it begins.
     searched: u32,
 }
 
@@ -149,7 +153,7 @@ impl Search<'_, '_> {
                     return;
                 }
             }
-            // A kernel that is there but has no profile will have none elsewhere either.
+            // A kernel without a profile here has none elsewhere either.
             let found = self.best.is_some() || self.attempts.lack_profile();
             if found || !self.options.everywhere {
                 return;
@@ -158,7 +162,8 @@ impl Search<'_, '_> {
             let mut sweep = EveryByte::new(BEGINNING, 0..u64::MAX);
             let mut last_page = None;
             while let Some(at) = sweep.next(source) {
-                // One text a page, as the kernel has it; those at its beginning were tried already.
+                // One text a page, as in a kernel; those at the beginning of a page were already
+                // tried.
                 let page = at.0 / PAGE_BYTES;
                 if last_page == Some(page) || matches!(at.0 % PAGE_BYTES, 0 | 24) {
                     continue;
@@ -184,15 +189,15 @@ impl Search<'_, '_> {
         let outcome = match Vmcoreinfo::parse(&read_text(source, at)) {
             Ok(info) => {
                 self.stage(Stage::ProvePageTables);
-                let said = (info.release().to_owned(), info.build_id().map(str::to_owned));
-                self.prove(source, at, &info).map_err(|refusal| (said.0, said.1, refusal))
+                let claimed = (info.release().to_owned(), info.build_id().map(str::to_owned));
+                self.prove(source, at, &info).map_err(|refusal| (claimed.0, claimed.1, refusal))
             }
             Err(error) => Err((String::new(), None, Refusal::Vmcoreinfo(error))),
         };
         self.go_on(source, Trace::Vmcoreinfo, at, outcome);
     }
 
-    /// Proves what a text claims; the source is moved as the candidate says.
+    /// Verifies the claim of a text; moves the source as far as the candidate requires.
     fn prove<S: MemorySource + ?Sized>(
         &mut self,
         source: &mut S,
@@ -217,7 +222,7 @@ impl Search<'_, '_> {
         if let Some(candidate) = arm64::usual_moves().find_map(|moved| try_at(source, moved)) {
             return Ok(candidate);
         }
-        // Zero bytes tell whether the source can be moved at all.
+        // Moving by zero bytes shows whether the source can be moved at all.
         if self.searched >= BEGINNINGS_SEARCHED_MAX || !source.move_by(0) {
             return Err(refusal);
         }
@@ -226,7 +231,8 @@ impl Search<'_, '_> {
         moves.into_iter().find_map(|moved| try_at(source, moved)).ok_or(refusal)
     }
 
-    /// Goes on with a candidate whose page tables hold; keeps what it gives, or why it was refused.
+    /// Continues with a candidate whose page tables are valid; keeps its profile or the reason of
+    /// its refusal.
     fn go_on<S: MemorySource + ?Sized>(
         &mut self,
         source: &mut S,
@@ -240,17 +246,17 @@ impl Search<'_, '_> {
                 return Ok(None);
             }
             self.roots.push(candidate.root);
-            let said = (candidate.release.clone(), candidate.build_id.clone());
+            let claimed = (candidate.release.clone(), candidate.build_id.clone());
             self.try_candidate(source, &candidate)
                 .map(Some)
-                .map_err(|refusal| (said.0, said.1, refusal))
+                .map_err(|refusal| (claimed.0, claimed.1, refusal))
         });
-        // The sweep goes on by the addresses that it began with.
+        // The sweep continues with its original addresses.
         move_source(source, moved.wrapping_neg());
         match outcome {
             Ok(Some(found)) => {
-                // A warm reboot leaves the kernel before in memory, and it may still verify: the one whose
-                // clock went furthest is the one that runs.
+                // After a warm reboot the previous kernel is still in memory and may verify, too.
+                // The running one has the latest clock.
                 let newer =
                     |best: &(Profile, u64)| found.calendar_seconds > best.0.calendar_seconds;
                 if self.best.as_ref().is_none_or(newer) {
@@ -282,7 +288,7 @@ impl Search<'_, '_> {
             build_id: candidate.build_id.as_deref(),
         });
         let mut memory = KernelMemory::new(source, candidate.root, candidate.levels);
-        // What somebody named comes before what is built in.
+        // Files that the user named take precedence over built-in tables.
         let build_id = candidate.build_id.as_deref();
         let file = self.options.files.iter().find(|file| {
             // An ISF has no build id.
@@ -324,7 +330,7 @@ impl Search<'_, '_> {
             Err(refused.unwrap_or(Refusal::NotGenerated { build_id, files }))
         };
         match (outcome, older) {
-            // Better without what it is silent about than not at all.
+            // An incomplete profile is better than none.
             (Err(_), Some((origin, stored))) => {
                 self.bind_stored(&mut memory, candidate, origin, stored, true)
             }
@@ -332,7 +338,7 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Binds and verifies what was stored. Unless `accept_older`, it must answer all that is asked.
+    /// Binds and verifies a stored profile. Unless `accept_older`, it must answer every question.
     fn bind_stored<S: MemorySource + ?Sized>(
         &mut self,
         memory: &mut KernelMemory<'_, S>,
@@ -347,7 +353,7 @@ impl Search<'_, '_> {
         candidate.refine_image(memory);
         let members = Completeness::of(stored);
         if !accept_older {
-            // Asked before anything is read: a table that the code has outgrown costs nothing.
+            // Checked before anything is read: an outdated table costs nothing.
             ask_all(&members).map_err(Refusal::Missing)?;
             let what = members.unanswered().or(unknown.map(|name| format!("the symbol {name}")));
             if let Some(what) = what {
@@ -357,7 +363,7 @@ impl Search<'_, '_> {
         self.bind(memory, candidate, origin, &members)
     }
 
-    /// Makes a profile from the kernel's own types in its memory.
+    /// Generates a profile from the kernel's own types in memory.
     fn generate<S: MemorySource + ?Sized>(
         &mut self,
         memory: &mut KernelMemory<'_, S>,
@@ -450,12 +456,13 @@ impl Search<'_, '_> {
     }
 }
 
-/// Moves a source, if that is more than nothing.
+/// Moves a source unless the distance is zero; `false` if the source cannot be moved.
 fn move_source<S: MemorySource + ?Sized>(source: &mut S, moved: u64) -> bool {
     moved == 0 || source.move_by(moved)
 }
 
-/// Asks for all that is ever asked of a profile's members, and tells what is needed and missing.
+/// Asks every question that a profile's members must answer; the error is the first required one
+/// that is missing.
 pub(crate) fn ask_all(members: &dyn Members) -> Result<(), Missing> {
     Layouts::bind(members)?;
     let _ = ClockFields::bind(members);
@@ -467,7 +474,7 @@ const fn holds(check: &Check) -> bool {
     !matches!(check.outcome, CheckOutcome::Failed(_))
 }
 
-/// Reads as much of a text as there may be: page by page, as the next one may not be there.
+/// Reads up to the maximum length of a text, page by page because the next page may be missing.
 fn read_text<S: MemorySource + ?Sized>(source: &mut S, at: PhysicalAddress) -> Vec<u8> {
     let mut text = Vec::with_capacity(VMCOREINFO_BYTES_MAX);
     while text.len() < VMCOREINFO_BYTES_MAX {

@@ -1,9 +1,9 @@
-//! The third road: a kernel's page tables by their shape, when no VMCOREINFO holds.
+//! The third method: finds a kernel's page tables by their shape, if no VMCOREINFO is valid.
 //!
-//! In `level3_kernel_pgt` (arch/x86/kernel/head_64.S) all but the last two of 512 entries are empty: entry
-//! 510 leads to the image's own table of large pages, 511 to the fixmap's. The tables above lie near, in
-//! the same image, and lead down by their last entries. So one sweep for these shapes finds the image,
-//! and the image the rest.
+//! In `level3_kernel_pgt` (arch/x86/kernel/head_64.S) all but the last two of 512 entries are
+//! empty: entry 510 leads to the image's own table of large pages, 511 to the fixmap's. The tables
+//! above are near it in the same image, and their last entries lead down to it. So one sweep for
+//! these shapes finds the image, and the image leads to the rest.
 
 use std::collections::HashMap;
 
@@ -21,37 +21,37 @@ use crate::sweep::Chunk;
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::is_release;
 
-/// Most pages of the lower table's shape that are tried: one kernel has one, a rebooted machine a few.
+/// Maximum number of pages with the lower table's shape that are tried: a kernel has one, a
+/// rebooted machine a few.
 const IMAGES_MAX: usize = 256;
 
-/// Most pages that may be upper tables: every process has one, so there are thousands on busy machines.
+/// Maximum number of possible upper tables: every process has one, so busy machines have thousands.
 const PARENTS_MAX: usize = 1 << 20;
 
-/// Largest distance of the top table from `level3_kernel_pgt`: both lie in the image's data.
+/// Largest distance of the top table from `level3_kernel_pgt`: both are in the image's data.
 const DISTANCE_MAX: u64 = 64 << 20;
 
-/// How much of an image is searched for its banner, which lies in its constants.
+/// Bytes of an image that are searched for its banner, which is among the constants.
 const BANNER_BYTES_MAX: u64 = 128 << 20;
 
-/// `_KERNPG_TABLE` (arch/x86/include/asm/pgtable_types.h), and the same for user tables: present,
-/// writable, accessed, dirty.
+/// `_KERNPG_TABLE` (arch/x86/include/asm/pgtable_types.h) and its equivalent for user tables:
+/// present, writable, accessed, dirty.
 const TABLE_FLAGS: u64 = 0x63;
 
-/// Bits of an entry that may differ between tables: user, and whatever the hardware ignores.
+/// Bits of an entry that may differ between tables: user, and those that the hardware ignores.
 const TABLE_FLAGS_ANY: u64 = 0x4 | 0xe00;
 
-/// How the kernel's version begins (init/version.c, `linux_banner`).
+/// Beginning of the kernel's version (init/version.c, `linux_banner`).
 const BANNER: &[u8] = b"Linux version ";
 
-/// A page's bytes.
 type Page = [u8; PAGE_BYTES as usize];
 
-/// What a sweep for page tables found.
+/// The result of a sweep for page tables.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Pages shaped like `level3_kernel_pgt`, and where their entry 510 leads.
+    /// Pages with the shape of `level3_kernel_pgt`, and the target of their entry 510.
     pub(crate) images: Vec<(PhysicalAddress, PhysicalAddress)>,
-    /// Pages whose last entry leads to a table, by that table.
+    /// Pages by the table that their last entry leads to.
     parents: HashMap<PhysicalAddress, Vec<PhysicalAddress>>,
 }
 
@@ -80,8 +80,8 @@ pub(crate) fn find<S: MemorySource + ?Sized>(source: &mut S) -> Found {
     found
 }
 
-/// Finds the tables above and the image below one of the pages found, and reads the kernel's release
-/// from the image.
+/// Finds the tables above and the image below one of the found pages, and reads the kernel's
+/// release from the image.
 pub(crate) fn prove<S: MemorySource + ?Sized>(
     source: &mut S,
     found: &Found,
@@ -121,14 +121,14 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
 }
 
 impl Found {
-    /// The table at the top above `level3`: the one whose last entry leads there with four levels; with
-    /// five that one's parent.
+    /// The top table above `level3`: with four levels the page whose last entry leads to `level3`,
+    /// with five the parent of that page.
     fn top<S: MemorySource + ?Sized>(
         &self,
         source: &mut S,
         level3: PhysicalAddress,
     ) -> Option<(PhysicalAddress, Levels)> {
-        // With five levels `level4_kernel_pgt` lies in the image too and has a parent there.
+        // With five levels `level4_kernel_pgt` is in the image too and has a parent there.
         for parent in self.parents_near(level3) {
             let above = self.parents_near(parent);
             for grandparent in above.filter(|&grandparent| grandparent != parent) {
@@ -142,7 +142,7 @@ impl Found {
             .map(|parent| (parent, Levels::Four))
     }
 
-    /// Pages near `child` whose last entry leads to it, the nearest few.
+    /// Pages near `child` whose last entry leads to it, the 16 nearest.
     fn parents_near(&self, child: PhysicalAddress) -> impl Iterator<Item = PhysicalAddress> {
         let all = self.parents.get(&child).map_or(&[][..], Vec::as_slice);
         let near = move |parent: &PhysicalAddress| parent.0.abs_diff(child.0) <= DISTANCE_MAX;
@@ -153,7 +153,7 @@ impl Found {
     }
 }
 
-/// The first large page that the image's table maps: its virtual and its physical address.
+/// Virtual and physical address of the first large page that the image's table maps.
 fn image_start<S: MemorySource + ?Sized>(
     source: &mut S,
     level2: PhysicalAddress,
@@ -163,7 +163,7 @@ fn image_start<S: MemorySource + ?Sized>(
         let address = START_KERNEL_MAP + index * LARGE_PAGE_BYTES;
         let physical = match step(entry(&page, index as usize), address, 2) {
             Step::Page(physical) => physical,
-            // Split into small pages, for their permissions: the first says where.
+            // Split into small pages, for their permissions: the first one has the address.
             Step::Table(level1) => match step(entry(&*read_page(source, level1)?, 0), address, 1) {
                 Step::Page(physical) => physical,
                 _ => return None,
@@ -174,13 +174,13 @@ fn image_start<S: MemorySource + ?Sized>(
     })
 }
 
-/// Whether a table has entries in the upper half besides the last: the direct map and its kind. Only
-/// the kernel's own top table lies in the image, but an early one, without them, lies there too.
+/// Whether a table has entries in the upper half besides the last: the direct map and similar. Of
+/// the processes' tables none is in the image, but an early table without these entries is.
 fn has_direct_map<S: MemorySource + ?Sized>(source: &mut S, at: PhysicalAddress) -> bool {
     read_page(source, at).is_some_and(|page| (256..511).any(|index| table(&page, index).is_some()))
 }
 
-/// The release that the image's banner gives.
+/// The release in the image's banner.
 fn release<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
@@ -189,12 +189,12 @@ fn release<S: MemorySource + ?Sized>(
     let end = candidate.image.end.min(address + BANNER_BYTES_MAX);
     while address < end {
         let length = LARGE_PAGE_BYTES.min(end - address) as usize;
-        // A banner across the border is read with the piece before it.
+        // A banner across the border is read with the previous piece.
         let piece = memory.read_prefix(KernelVa(address), length + 128).unwrap_or_default();
         for offset in memchr::memmem::find_iter(&piece, BANNER) {
             let text = &piece[offset + BANNER.len()..];
             let end = memchr::memchr(b' ', text).unwrap_or(0);
-            // The kernel's format strings have the same beginning and then no release.
+            // The kernel's format strings have the same beginning, but then no release.
             if let Ok(text) = str::from_utf8(&text[..end])
                 && is_release(text)
             {
@@ -215,7 +215,7 @@ fn entry(page: &Page, index: usize) -> u64 {
     page.as_chunks().0.get(index).copied().map_or(0, u64::from_le_bytes)
 }
 
-/// Where the table that an entry leads to lies; `None` for what is no such entry.
+/// The table that an entry leads to; `None` for other entries.
 fn table(page: &Page, index: usize) -> Option<PhysicalAddress> {
     let entry = entry(page, index);
     if entry & 0xfff & !TABLE_FLAGS_ANY != TABLE_FLAGS {

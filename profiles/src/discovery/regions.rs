@@ -1,7 +1,7 @@
-//! Whether a machine's memory is where a source says that it is: a kernel maps all of it, and nothing else, in its
-//! direct map.
+//! Checks whether a machine's memory is at the addresses that a source assumes: a kernel's direct
+//! map maps all memory and nothing else.
 //!
-//! For sources that had to guess. Not for: finding the layout; whoever guesses tries.
+//! For sources that have to guess. Not for: finding the layout; the caller tries layouts.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::paging::Levels;
@@ -10,15 +10,16 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use crate::memory::KernelMemory;
 use crate::profile::Profile;
 
-/// Places looked at in each region.
+/// Number of places checked in each region.
 const PLACES: u64 = 64;
 
-/// Of the places in the region that is mapped worst, what share the kernel maps to themselves: 1 where the layout is
-/// right, but for what the firmware keeps for itself, or where the kernel was told to use less (`mem=`).
+/// The share of places that the kernel maps to themselves, in the region with the lowest share,
+/// from 0 to 1. It is 1 if the layout is right, except for memory that the firmware reserves or
+/// that the kernel may not use (`mem=`).
 pub fn mapped_share<S: MemorySource + ?Sized>(source: &mut S, profile: &Profile) -> f64 {
     let space = &profile.space;
     if !matches!(space.levels, Levels::X86_64(_)) {
-        return 1.0; // the beginning of arm64's memory is found and proven by discovery itself
+        return 1.0; // discovery itself finds and verifies where arm64's memory begins
     }
     let regions = source.regions().to_vec();
     let mut memory = KernelMemory::new(source, space.root, space.levels);

@@ -1,4 +1,4 @@
-//! The kernel's symbols, out of the table in its own image.
+//! Reads the kernel's symbols from the table in its own image.
 
 use memchr::memmem;
 use panoptes_decoders::address::KernelVa;
@@ -13,18 +13,18 @@ use crate::kallsyms::{
 use crate::memory::KernelMemory;
 use crate::symbols::Symbols;
 
-/// Most places in one image that are looked at for tokens: one is seen, but a forged image can be nothing
-/// else, and each costs three MB of reading.
+/// Maximum number of places in an image that are checked for tokens. There is one, but a forged
+/// image may consist of nothing else, and each costs three MB of reading.
 const PLACES_MAX: u32 = 64;
 
-/// Most tables in one image that are tried: each can cost a pass over a million names.
+/// Maximum number of tables in an image that are tried: each can cost a pass over a million names.
 const TABLES_MAX: u32 = 4;
 
-/// Bytes that a name takes on average, generously: 10 to 13 were seen in v5.10 to v7.2.
+/// Generous estimate of the average bytes per name: 10 to 13 in v5.10 to v7.2.
 const NAME_BYTES_GUESS: usize = 16;
 
-/// Fills in every symbol that kallsyms has. What cannot be read, or does not agree with the addresses that
-/// are known otherwise, leaves them unknown: there is another road.
+/// Sets every symbol that kallsyms has. Symbols remain unknown if they cannot be read or contradict
+/// addresses known from elsewhere; discovery then derives them in other ways.
 pub(crate) fn read_kallsyms<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &mut Candidate,
@@ -62,7 +62,7 @@ fn named_tables<S: MemorySource + ?Sized>(
     })
 }
 
-/// The symbols of the first tables in the image that hold.
+/// The symbols of the first valid tables in the image.
 fn searched_symbols<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
@@ -90,7 +90,7 @@ fn searched_symbols<S: MemorySource + ?Sized>(
     None
 }
 
-/// The wanted symbols by the tables; none where those do not agree with what is known.
+/// The required symbols from the tables; `None` if they contradict known addresses.
 fn symbols<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
@@ -127,8 +127,8 @@ fn symbols<S: MemorySource + ?Sized>(
     None
 }
 
-/// The symbols that a way of keeping addresses gives. The ways differ by kernel: the right one gives what is
-/// known otherwise.
+/// The symbols that one encoding of addresses yields. The encodings differ by kernel: only the
+/// right one agrees with known addresses.
 fn agreeing(
     candidate: &Candidate,
     indexes: &[Option<u32>],
@@ -150,7 +150,7 @@ fn agreeing(
     agrees.then_some(symbols)
 }
 
-/// Looks the wanted names up. How long the names are all together is known only from reading them.
+/// Looks up the required names. Reading the names is the only way to learn their total length.
 fn indexes<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     names_at: KernelVa,

@@ -1,8 +1,8 @@
-//! Where the array of `struct page` begins.
+//! Finds the start of the array of `struct page`.
 //!
-//! `vmemmap_base` holds it, and VMCOREINFO says it since v6.9 (on arm64 since v6.0, in other words). When neither is known: some mapped GiB of
-//! the kernel's half begins it, and the right one has, for the page of any task, a `struct page` whose
-//! slab cache has a name.
+//! `vmemmap_base` holds it, and VMCOREINFO has it since v6.9 (on arm64 since v6.0, by other names).
+//! If neither is known: the array begins at some mapped GiB of the kernel's half. With the right
+//! one, the page of any task has a `struct page` whose slab cache has a name.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::layout::{Members, c_string};
@@ -14,17 +14,17 @@ use crate::discovery::candidate::Candidate;
 use crate::discovery::derive::REGION_ALIGNMENT;
 use crate::memory::KernelMemory;
 
-/// Size of a `struct page` where nothing says it.
+/// Size of a `struct page` if it is unknown.
 const PAGE_STRUCT_BYTES: u64 = 64;
 
-/// Most tables of the third level that are read: the kernel's half has few, but a direct map of 512 GiB
-/// each.
+/// Maximum number of third-level tables that are read: the kernel's half has few, besides one for
+/// each 512 GiB of the direct map.
 const TABLES_MAX: u32 = 4096;
 
-/// Longest name of a slab cache that is believed.
+/// Longest accepted name of a slab cache.
 const CACHE_NAME_BYTES: usize = 32;
 
-/// Where a slab page says what it is for.
+/// Offsets of the fields that identify a slab page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlabFields {
     page_bytes: u64,
@@ -34,15 +34,16 @@ pub(crate) struct SlabFields {
 }
 
 impl SlabFields {
-    /// `struct slab` since Linux commit d122019bf061 ("mm: Split slab into its own type") (in v5.17);
-    /// before that a part of `struct page`.
+    /// Looks the fields up. `struct slab` exists since Linux commit d122019bf061 ("mm: Split slab
+    /// into its own type") (in v5.17); before that it was a part of `struct page`.
     pub(crate) fn bind(members: &dyn Members) -> Option<Self> {
         let offset = |structure: &str, path: &str| {
             members.member(structure, path).map(|member| u64::from(member.offset))
         };
         Some(Self {
             page_bytes: u64::from(members.size_of("page")?).max(1),
-            // Renamed in v7.1, when it became a mask where that suffices.
+            // Renamed in v7.1, when it became a mask if the size of `struct page` is a power of
+            // two.
             compound_head: offset("page", "compound_info")
                 .or_else(|| offset("page", "compound_head"))?,
             slab_cache: offset("slab", "slab_cache").or_else(|| offset("page", "slab_cache"))?,
@@ -51,7 +52,7 @@ impl SlabFields {
     }
 }
 
-/// Finds the array's beginning; zero where nothing tells it.
+/// Finds the start of the array; zero if it remains unknown.
 pub(crate) fn base<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     candidate: &Candidate,
@@ -66,25 +67,25 @@ pub(crate) fn base<S: MemorySource + ?Sized>(
         .filter(|bytes| (32..=256).contains(bytes))
         .unwrap_or(PAGE_STRUCT_BYTES);
     let named = candidate.symbols.vmemmap_base.and_then(|at| memory.read_u64(at).ok());
-    let said = info.and_then(|info| match space.levels {
+    let claimed = info.and_then(|info| match space.levels {
         Levels::X86_64(_) => info.symbol("vmemmap").filter(|&base| is_aligned(base)),
         Levels::Aarch64(levels) => arm64::vmemmap(info, levels, page_bytes),
     });
     let named = named.filter(|&base| is_aligned(base));
     let frame = candidate.root.0 / space.levels.page_bytes();
-    let told = [named, said].into_iter().flatten().find(|&base| {
+    let known = [named, claimed].into_iter().flatten().find(|&base| {
         let page = KernelVa(base.wrapping_add(frame * page_bytes));
         page.0 >> 63 == 1 && memory.translate(page).is_ok()
     });
-    told.or_else(|| search(memory, space, fields?, task)).unwrap_or(0)
+    known.or_else(|| search(memory, space, fields?, task)).unwrap_or(0)
 }
 
 const fn is_aligned(base: u64) -> bool {
     base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT)
 }
 
-/// Tries every mapped GiB behind the direct map. On arm64 page frame 0 has no `struct page` to be found:
-/// there VMCOREINFO says it, or nothing does.
+/// Tries every mapped GiB after the direct map. On arm64 page frame 0 has no `struct page` to find,
+/// so only VMCOREINFO can have the address.
 fn search<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     space: &KernelSpace,
@@ -100,7 +101,7 @@ fn search<S: MemorySource + ?Sized>(
         .find(|&base| is_slab_page(memory, fields, base, frame).is_some())
 }
 
-/// Whether the `struct page` of a frame, in an array at `base`, belongs to a slab cache with a name.
+/// Whether a frame's `struct page`, in an array at `base`, belongs to a slab cache with a name.
 fn is_slab_page<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     fields: SlabFields,
@@ -109,9 +110,9 @@ fn is_slab_page<S: MemorySource + ?Sized>(
 ) -> Option<()> {
     let at = KernelVa(base.wrapping_add(frame.checked_mul(fields.page_bytes)?));
     let head = memory.read_u64(at.plus(fields.compound_head)).ok()?;
-    // The lowest bit marks the later pages of several: it is added to the first one's address or, by Linux
-    // commit 8c846c879e22 ("mm: rework compound_head() for power-of-2 sizeof(struct page)"), to a mask that
-    // makes the first one's address (`compound_head`, include/linux/page-flags.h).
+    // The lowest bit marks later pages. The rest is the address of the first page or, since Linux
+    // commit 8c846c879e22 ("mm: rework compound_head() for power-of-2 sizeof(struct page)"), a mask
+    // that yields that address (`compound_head`, include/linux/page-flags.h).
     let page = match head & !1 {
         _ if head & 1 == 0 => at,
         mask if mask.leading_ones() + mask.trailing_zeros() == u64::BITS => KernelVa(at.0 & mask),
@@ -129,7 +130,7 @@ fn is_slab_page<S: MemorySource + ?Sized>(
         .then_some(())
 }
 
-/// Every GiB of the kernel's half that has anything mapped, ascending.
+/// Every GiB of the kernel's half with a mapping, ascending.
 fn mapped_regions<S: MemorySource + ?Sized>(
     memory: &mut KernelMemory<'_, S>,
     space: &KernelSpace,
@@ -160,7 +161,7 @@ fn mapped_regions<S: MemorySource + ?Sized>(
                 Step::Page(_) => {}
             }
         }
-        // A stack: what lies lower is to be read first.
+        // A stack: lower addresses are read first.
         tables.extend(below.into_iter().rev());
     }
     regions

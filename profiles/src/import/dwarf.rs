@@ -1,8 +1,8 @@
-//! DWARF (versions 2 to 5): what compilers say of types, for kernels without BTF.
+//! DWARF (versions 2 to 5): the compiler's type information, for kernels without BTF.
 //!
-//! Gives the same answers as [`Btf`](crate::btf::Btf) for the same kernel: the first definition of a name
-//! counts, anonymous structures are transparent, bit-fields are not found. Numbers in it are claims: what is
-//! followed is bounded, and what does not lead anywhere is not there.
+//! Returns the same answers as [`Btf`](crate::btf::Btf) for the same kernel: the first definition
+//! of a name counts, anonymous structures are transparent, bit-fields are not found. All numbers
+//! are untrusted: chains are followed to a limit only, and invalid references count as absent.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,18 +15,18 @@ use panoptes_decoders::layout::{Member, Members};
 
 use super::Error;
 
-/// Deepest chain of modifiers, typedefs and nested anonymous structures that is followed.
+/// Maximum depth of modifiers, typedefs and nested anonymous structures that is followed.
 const DEPTH_MAX: u32 = 32;
 
-/// Most entries that one look-up visits.
+/// Maximum number of entries that one look-up visits.
 const VISITS_MAX: u32 = 1 << 20;
 
-/// Most units: a kernel has about one for each of its source files, some thousands.
+/// Maximum number of units: a kernel has about one for each of its source files, some thousands.
 const UNITS_MAX: usize = 1 << 16;
 
 type Slice<'d> = EndianSlice<'d, LittleEndian>;
 
-/// The sections that are read; others say nothing of types.
+/// The sections that are read; others have no types.
 pub(super) const SECTIONS: [&str; 6] = [
     ".debug_info",
     ".debug_abbrev",
@@ -36,19 +36,18 @@ pub(super) const SECTIONS: [&str; 6] = [
     ".debug_str_offsets",
 ];
 
-/// A kernel's types.
 pub(super) struct Dwarf<'d> {
     sections: gimli::Dwarf<Slice<'d>>,
-    /// All units, in the order in which they lie there.
+    /// All units, in the order of the file.
     units: Vec<UnitHeader<Slice<'d>>>,
-    /// The first structure or union of each tag that is defined, and the first typedef of each name.
+    /// The first defined structure or union of each tag, and the first typedef of each name.
     tags: HashMap<&'d [u8], DebugInfoOffset>,
     typedefs: HashMap<&'d [u8], DebugInfoOffset>,
-    /// The first enumeration of each tag that is defined.
+    /// The first defined enumeration of each tag.
     enums: HashMap<&'d [u8], DebugInfoOffset>,
 }
 
-/// What is wanted of an entry.
+/// The required attributes of an entry.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts<'d> {
     tag: Option<DwTag>,
@@ -57,7 +56,7 @@ struct Facts<'d> {
     bytes: Option<u64>,
     location: Option<u64>,
     count: Option<u64>,
-    /// The value of an enumerator that is not negative.
+    /// The value of an enumerator, if not negative.
     value: Option<u64>,
     is_bit_field: bool,
     is_declaration: bool,
@@ -68,7 +67,7 @@ fn refused(error: gimli::Error) -> Error {
 }
 
 impl<'d> Dwarf<'d> {
-    /// Goes over all entries once and notes where each name is first defined.
+    /// Visits all entries once and records the first definition of each name.
     pub(super) fn parse(sections: &HashMap<&str, &'d [u8]>) -> Result<Self, Error> {
         let load = |id: gimli::SectionId| -> Result<Slice<'d>, gimli::Error> {
             let bytes = sections.get(id.name()).copied().unwrap_or(&[]);
@@ -97,7 +96,7 @@ impl<'d> Dwarf<'d> {
         Ok(parsed)
     }
 
-    /// Notes what a unit defines at its top.
+    /// Records the top-level definitions of a unit.
     fn note(&mut self, unit: &gimli::Unit<Slice<'d>>) -> Result<(), gimli::Error> {
         let mut entries = unit.entries_raw(None)?;
         while !entries.is_empty() {
@@ -135,7 +134,7 @@ impl<'d> Dwarf<'d> {
         Ok(())
     }
 
-    /// Takes what is wanted of an attribute.
+    /// Stores an attribute in `facts` if it is required.
     fn take(
         &self,
         unit: &gimli::Unit<Slice<'d>>,
@@ -156,7 +155,7 @@ impl<'d> Dwarf<'d> {
             }
             dw::DW_AT_byte_size => facts.bytes = attribute.udata_value(),
             dw::DW_AT_data_member_location => {
-                // In DWARF 2 it was a program that adds a constant.
+                // In DWARF 2 this was a program that adds a constant.
                 let program = attribute.exprloc_value();
                 facts.location = attribute.udata_value().or_else(|| {
                     match program?.operations(unit.encoding()).next() {
@@ -167,7 +166,7 @@ impl<'d> Dwarf<'d> {
             }
             dw::DW_AT_const_value => facts.value = attribute.udata_value(),
             dw::DW_AT_count => facts.count = attribute.udata_value(),
-            // The last index; a length that is not known while compiling is none.
+            // The last index. A length that is unknown at compile time has none.
             dw::DW_AT_upper_bound => {
                 facts.count = attribute.udata_value().and_then(|last| last.checked_add(1));
             }
@@ -202,7 +201,7 @@ impl Members for Dwarf<'_> {
                 let size = u32::try_from(self.type_bytes(r#type, DEPTH_MAX)?).ok()?;
                 return Some(Member { offset: u32::try_from(offset).ok()?, size });
             }
-            // A dot goes on only into a structure that is embedded, never through a pointer.
+            // A dot continues into an embedded structure only, never through a pointer.
             inside = self.resolve(r#type)?.0;
         }
     }
@@ -219,13 +218,13 @@ const fn is_structure(facts: &Facts<'_>) -> bool {
 }
 
 impl<'d> Dwarf<'d> {
-    /// The structure or union with a tag, or what a typedef of that name stands for.
+    /// The structure or union with a tag, or the target of a typedef of that name.
     fn structure(&self, name: &str) -> Option<(DebugInfoOffset, Facts<'d>)> {
         let at = self.tags.get(name.as_bytes()).or_else(|| self.typedefs.get(name.as_bytes()))?;
         self.resolve(*at).filter(|(_, facts)| is_structure(facts))
     }
 
-    /// The unit in which an entry lies.
+    /// The unit of an entry.
     fn unit(&self, at: DebugInfoOffset) -> Option<gimli::Unit<Slice<'d>>> {
         let after = self
             .units
@@ -233,7 +232,7 @@ impl<'d> Dwarf<'d> {
         self.sections.unit(*self.units.get(after.checked_sub(1)?)?).ok()
     }
 
-    /// An entry and, where `children`, those directly below it.
+    /// An entry and, if `children` is set, the entries directly below it.
     fn entries(
         &self,
         at: DebugInfoOffset,
@@ -248,7 +247,7 @@ impl<'d> Dwarf<'d> {
             *visits = visits.checked_sub(1)?;
             let depth = entries.next_depth();
             let Some(abbreviation) = entries.read_abbreviation().ok()? else {
-                // The end of somebody's children; when it is the first entry's, all is said.
+                // The end of a list of children: of the first entry's own at depth 1 or less.
                 if depth <= 1 {
                     break;
                 }
@@ -278,7 +277,7 @@ impl<'d> Dwarf<'d> {
         Some((own?, below))
     }
 
-    /// Follows modifiers and typedefs down to a type of its own.
+    /// Follows modifiers and typedefs to the type behind them.
     fn resolve(&self, mut at: DebugInfoOffset) -> Option<(DebugInfoOffset, Facts<'d>)> {
         for _ in 0..DEPTH_MAX {
             let facts = self.entries(at, false, &mut VISITS_MAX.clone())?.0;
@@ -294,7 +293,8 @@ impl<'d> Dwarf<'d> {
         None
     }
 
-    /// Looks `name` up in a structure and in the anonymous ones inside it: its offset in bytes, and its type.
+    /// Finds `name` in a structure and in the anonymous ones inside it: its offset in bytes, and
+    /// its type.
     fn find(
         &self,
         inside: DebugInfoOffset,
@@ -310,7 +310,7 @@ impl<'d> Dwarf<'d> {
         }
         for member in members.iter().filter(|facts| facts.tag == Some(dw::DW_TAG_member)) {
             let Some(r#type) = member.r#type else { continue };
-            // In a union it may be left out.
+            // A union may omit it.
             let Some(at) = base.checked_add(member.location.unwrap_or(0)) else { continue };
             match member.name {
                 None => {
@@ -328,7 +328,6 @@ impl<'d> Dwarf<'d> {
         None
     }
 
-    /// The size of a type in bytes.
     fn type_bytes(&self, at: DebugInfoOffset, depth: u32) -> Option<u64> {
         let depth = depth.checked_sub(1)?;
         let (at, facts) = self.resolve(at)?;

@@ -1,7 +1,7 @@
-//! A kernel's ELF file: `vmlinux`, with all its sections or stripped as `vmlinuz` has it.
+//! A kernel's ELF file: `vmlinux`, with all sections or stripped as in `vmlinuz`.
 //!
-//! Types come from `.BTF`, symbols from `.symtab` or, where that was stripped, from kallsyms; the build id
-//! is in `.notes`, the release in the text of `linux_banner`.
+//! Types come from `.BTF`, symbols from `.symtab`, or from kallsyms if that was stripped. The build
+//! id is in `.notes`, the release in the text of `linux_banner`.
 
 use std::collections::HashMap;
 
@@ -24,23 +24,23 @@ use crate::symbols::Symbols;
 
 type File<'d, R> = ElfFile<'d, FileHeader64<LittleEndian>, R>;
 
-/// Most bytes of all that is loaded.
+/// Maximum size of all loaded segments in bytes.
 const LOADED_BYTES_MAX: u64 = 512 << 20;
 
-/// Most DWARF that is read, unpacked: a generic kernel's `.debug_info` has about 300 MB.
+/// Maximum size of the unpacked DWARF in bytes: a generic kernel's `.debug_info` has about 300 MB.
 const DWARF_BYTES_MAX: u64 = 4 << 30;
 
-/// How many times longer than what is packed a section may say it is, and as many KB may be added: kernels'
-/// are packed to a fifth. Memory is taken for as much as is said.
+/// Maximum ratio of the claimed size of a section to its packed size, and allowance in KiB.
+/// Kernels' sections are packed to a fifth. The unpacker allocates the claimed size.
 const DWARF_RATIO_MAX: u64 = 64;
 
-/// Most parts that are loaded: kernels have one to five.
+/// Maximum number of loaded segments: kernels have one to five.
 const SEGMENTS_MAX: usize = 64;
 
-/// Most bytes of notes: a kernel's have some hundred.
+/// Maximum size of notes in bytes: a kernel's have some hundred.
 const NOTES_BYTES_MAX: u64 = 16 << 20;
 
-/// Makes a profile from an ELF file.
+/// Generates a profile from an ELF file.
 pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<ProfileFile, Error> {
     let file = File::parse(data).map_err(refused)?;
     let machine = file.elf_header().e_machine(LittleEndian);
@@ -95,7 +95,8 @@ pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<Pro
     facts(&btf).into_file()
 }
 
-/// Bounds what is read in search of the build id: notes may overlap in the file, each as long as that.
+/// Bounds what the search for the build id reads: notes may overlap in the file, so that each can
+/// be as long as the file.
 fn check_notes<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Result<(), Error> {
     let sections = file.elf_section_table().iter();
     let sections = sections
@@ -116,7 +117,7 @@ fn refused(error: object::Error) -> Error {
     Error::Elf(error.to_string())
 }
 
-/// The parts that are loaded, with the addresses where they are linked.
+/// The loaded segments, with their link addresses.
 fn pieces<'d, R: ReadRef<'d>>(file: &File<'d, R>, data: R) -> Result<Vec<(u64, &'d [u8])>, Error> {
     let mut pieces = Vec::new();
     let mut room = LOADED_BYTES_MAX;
@@ -124,7 +125,7 @@ fn pieces<'d, R: ReadRef<'d>>(file: &File<'d, R>, data: R) -> Result<Vec<(u64, &
         if segment.p_type(LittleEndian) != object::elf::PT_LOAD {
             continue;
         }
-        // Segments may overlap in the file, so its size alone bounds nothing.
+        // Segments may overlap in the file, so the file's size alone bounds nothing.
         room = room
             .checked_sub(segment.p_filesz(LittleEndian))
             .filter(|_| pieces.len() < SEGMENTS_MAX)
@@ -137,7 +138,7 @@ fn pieces<'d, R: ReadRef<'d>>(file: &File<'d, R>, data: R) -> Result<Vec<(u64, &
     Ok(pieces)
 }
 
-/// Symbols from `.symtab`, if there is one that names the kernel's beginning.
+/// Symbols from `.symtab`, if it has the kernel's `_stext`.
 fn named<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Option<Symbols> {
     let places: HashMap<&[u8], usize> =
         Symbols::NAMES.iter().enumerate().map(|(index, name)| (name.as_bytes(), index)).collect();
@@ -155,7 +156,7 @@ fn named<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Option<Symbols> {
         let Some(&index) = symbol.name_bytes().ok().and_then(|name| places.get(name)) else {
             continue;
         };
-        // kallsyms is in the order of addresses, and what comes first there is taken.
+        // kallsyms is in the order of addresses, and its first match counts.
         let lowest = found[index].is_none_or(|other| symbol.address() < other);
         if lowest && (section != SHN_ABS || symbol.address() != 0) {
             found[index] = Some(symbol.address());

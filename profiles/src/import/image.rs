@@ -1,4 +1,4 @@
-//! arm64's plain image: the kernel as it lies in memory, without names for its parts.
+//! arm64's plain image: the kernel as in memory, without names for its parts.
 
 use memchr::memmem;
 use panoptes_decoders::layout::{u32_at, u64_at};
@@ -10,22 +10,22 @@ use crate::profile_file::ProfileFile;
 /// Smallest BTF that is a kernel's own.
 const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
 
-/// Most places that are looked into for each thing that is searched.
+/// Maximum number of places that are checked for each search.
 const PLACES_MAX: usize = 1 << 14;
 
-/// Most pieces that begin like BTF and are parsed.
+/// Maximum number of pieces with a header of BTF that are parsed.
 const BTF_TRIES_MAX: u32 = 8;
 
 /// A note of type 3 (`NT_GNU_BUILD_ID`) with 20 bytes, by the name "GNU".
 const BUILD_ID_NOTE: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
 
-/// Bytes of the build id in it.
+/// Size of the build id in the note, in bytes.
 const BUILD_ID_BYTES: usize = 20;
 
-/// Largest program that lies within the image: vDSOs have some KB.
+/// Maximum size of a program inside the image: vDSOs have some KB.
 const INNER_BYTES_MAX: usize = 1 << 20;
 
-/// Makes a profile from an image that begins at `_text`.
+/// Generates a profile from an image that begins at `_text`.
 pub(super) fn profile(image: &[u8]) -> Result<ProfileFile, Error> {
     let release = find_release(image).ok_or(Error::NoRelease)?.to_owned();
     let symbols = kallsyms_search::search(image, 0).ok_or(Error::NoSymbols)?;
@@ -57,7 +57,8 @@ fn types(image: &[u8]) -> Result<Btf<'_>, Error> {
     Err(refusal)
 }
 
-/// The kernel's own build id: the image also holds vDSOs, which are ELF files with build ids of their own.
+/// The kernel's own build id: the image also contains vDSOs, which are ELF files with their own
+/// build ids.
 fn build_id(image: &[u8]) -> Option<String> {
     let inner: Vec<_> = memmem::find_iter(image, b"\x7fELF")
         .take(PLACES_MAX)
@@ -70,8 +71,8 @@ fn build_id(image: &[u8]) -> Option<String> {
         .map(hex)
 }
 
-/// How long an ELF file is: up to the end of its headers of sections, which linkers put last. There is a vDSO of
-/// 32 bits too (`CONFIG_COMPAT_VDSO`).
+/// The length of an ELF file, up to the end of its section headers, which linkers put last. One of
+/// the vDSOs has 32 bits (`CONFIG_COMPAT_VDSO`).
 fn elf_bytes(elf: &[u8]) -> Option<usize> {
     // `e_shoff`, then `e_shentsize` and `e_shnum`; both classes little-endian, version 1.
     let (headers, sizes) = match elf.get(4..7)? {
@@ -91,7 +92,8 @@ mod tests {
     #[test]
     fn the_build_id_of_a_program_inside_is_not_the_kernels() {
         let mut image = vec![0; 64];
-        // Programs of 0x140 bytes, of either class: their one header of 64 bytes lies at 0x100.
+        // Programs of 0x140 bytes, one of each class: their only section header, of 64 bytes, is at
+        // 0x100.
         for (class, headers, sizes) in [(2, 0x28, 0x3a), (1, 0x20, 0x2e)] {
             let mut inner = [b"\x7fELF", &[class, 1, 1][..]].concat();
             inner.resize(0x140, 0);

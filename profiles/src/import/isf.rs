@@ -1,13 +1,13 @@
-//! Volatility 3's intermediate symbol format (ISF): the JSON that dwarf2json makes of a kernel with debug
-//! symbols, and that App Shield's tools take as a system's symbols.
+//! Volatility 3's intermediate symbol format (ISF): the JSON that dwarf2json generates from a
+//! kernel with debug symbols, and that App Shield's tools take as a system's symbols.
 //!
-//! The format is its own JSON schema (volatility3/schemas, 4.0.0 to 6.2.0): `base_types`, `enums`,
-//! `user_types` and `symbols`, objects by name. A field has an offset and a type; a type has a `kind` and,
-//! by that, a name, a `count` or a `subtype`. Fields of anonymous structures are marked `anonymous`.
-//! It has no build id: the profile is for whatever kernel says the release of `linux_banner`, whose text
-//! stands in it.
+//! The JSON schema defines the format (volatility3/schemas, 4.0.0 to 6.2.0): `base_types`, `enums`,
+//! `user_types` and `symbols` are objects by name. A field has an offset and a type. A type has a
+//! `kind` and, depending on that, a name, a `count` or a `subtype`. Fields of anonymous structures
+//! are marked `anonymous`. There is no build id: the profile applies to any kernel with the release
+//! in `linux_banner`, whose text the file contains.
 //!
-//! Files have tens of megabytes: they are read into a tape (simd-json), over which look-ups go.
+//! Files have tens of megabytes, so they are parsed to a tape (simd-json), on which look-ups work.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{Member, Members};
@@ -18,19 +18,19 @@ use super::{Architecture, Error, Facts, release_of_banner};
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 
-/// Most bytes of a file, unpacked: those of generic kernels have 20 to 60 MB. The tape takes eight times as
-/// much where every second byte is a value.
+/// Maximum size of an unpacked file in bytes: those of generic kernels have 20 to 60 MB. The tape
+/// takes eight times as much if every second byte is a value.
 pub(super) const FILE_BYTES_MAX: u64 = 128 << 20;
 
-/// Deepest chain of typedefs, arrays and anonymous structures that is followed.
+/// Maximum depth of typedefs, arrays and anonymous structures that is followed.
 const DEPTH_MAX: u32 = 32;
 
-/// Most fields that one look-up visits.
+/// Maximum number of fields that one look-up visits.
 const VISITS_MAX: u32 = 1 << 20;
 
 type Value<'t, 'i> = tape::Value<'t, 'i>;
 
-/// Makes a profile from a file's bytes, unpacked.
+/// Generates a profile from the unpacked bytes of a file.
 pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, Error> {
     let tape = simd_json::to_tape(bytes).map_err(|error| Error::Isf(error.to_string()))?;
     let root = tape.as_value();
@@ -54,15 +54,15 @@ pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, Error> {
     for name in Symbols::NAMES {
         let address = symbols_part.get(*name).and_then(|symbol| symbol.get("address")?.as_u64());
         if let Some(field) = symbols.field_mut(name) {
-            // Volatility leaves the upper 16 bits out in some versions of the schema.
+            // Some versions of the schema lack the upper 16 bits.
             *field = address.filter(|&at| at != 0).map(|at| KernelVa(canonical(at)));
         }
     }
-    // `__START_KERNEL_map` is x86-64's alone.
+    // Only x86-64 has `__START_KERNEL_map`.
     let stext = symbols.stext.ok_or(Error::NoSymbols)?.0;
     let architecture =
         if stext >= 0xffff_ffff_8000_0000 { Architecture::X86_64 } else { Architecture::Aarch64 };
-    // Without a build id the release must do.
+    // Without a build id the release must suffice.
     let build_id = String::new();
     Facts { build_id, release, symbols, members: &isf, architecture }.into_file()
 }
@@ -71,7 +71,7 @@ const fn canonical(address: u64) -> u64 {
     if address >> 47 == 1 { address | 0xffff << 48 } else { address }
 }
 
-/// A kernel's types, as they stand in the file.
+/// The types in the file.
 struct Isf<'t, 'i> {
     base_types: Value<'t, 'i>,
     user_types: Value<'t, 'i>,
@@ -105,7 +105,7 @@ impl Members for Isf<'_, '_> {
 }
 
 impl<'t, 'i> Isf<'t, 'i> {
-    /// The structure or union that a type is.
+    /// The structure or union that a type refers to.
     fn structure(&self, r#type: Value<'t, 'i>) -> Option<Value<'t, 'i>> {
         let kind = r#type.get("kind")?.into_string()?;
         let name = r#type.get("name")?.into_string()?;
@@ -124,7 +124,7 @@ impl<'t, 'i> Isf<'t, 'i> {
         let fields = inside.get("fields")?;
         if let Some(field) = fields.get(name) {
             let r#type = field.get("type")?;
-            // A bit-field is none for a decoder that reads whole bytes.
+            // Bit-fields are not found: a decoder reads whole bytes.
             if r#type.get("kind")?.as_str()? == "bitfield" {
                 return None;
             }
@@ -196,7 +196,7 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// As dwarf2json writes it, shortened.
+    /// A shortened example of dwarf2json's output.
     const SAMPLE: &str = r#"{
         "metadata": {"linux": {"symbols": [], "types": []}, "producer": {"name": "dwarf2json", "version": "0.9.0"}, "format": "6.2.0"},
         "base_types": {
@@ -248,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
-        // A whole one lacks nothing but the structures of a kernel.
+    fn missing_parts_are_reported() {
+        // The complete sample lacks only the kernel's structures.
         let error = profile(&mut SAMPLE.as_bytes().to_vec()).unwrap_err();
         assert!(matches!(error, Error::NoSymbols | Error::Missing(_)), "{error}");
         for text in ["{", "[]", "{\"user_types\":{}}", "{\"user_types\":[],\"symbols\":1}"] {

@@ -1,8 +1,9 @@
-//! Symbols out of a kernel's image that is not running, where nothing names kallsyms' tables.
+//! Finds symbols in the image of a kernel that is not running, where nothing names the tables of
+//! kallsyms.
 //!
-//! For: images that are at hand whole (`vmlinuz`), whose VMCOREINFO is not filled in yet. Where the tables lie
-//! [`search`](mod@crate::kallsyms::search) tells, as in memory; which of its places holds the addresses, and
-//! how they are kept, is told by whether the image's own bounds come out of them.
+//! For: complete images (`vmlinuz`), whose VMCOREINFO is not filled in yet.
+//! [`search`](mod@crate::kallsyms::search) finds the tables, as in memory. Several places and
+//! encodings of the addresses are possible: the right ones yield the image's own bounds.
 
 use std::ops::Range;
 
@@ -14,20 +15,20 @@ use crate::kallsyms::search::{self, DIGITS, Tables};
 use crate::kallsyms::{Kallsyms, Scheme, TOKEN_INDEX_BYTES};
 use crate::symbols::Symbols;
 
-/// Most places that look like the digits and are looked into: one is seen.
+/// Maximum number of places with the digits that are checked: there is one.
 const PLACES_MAX: usize = 64;
 
-/// Most tables that are tried: each can cost a pass over a million names.
+/// Maximum number of tables that are tried: each can cost a pass over a million names.
 const TABLES_MAX: usize = 4;
 
-/// The image begins at a multiple of this, and `_text` and `_stext` are less apart.
+/// Alignment of the image's start; `_text` and `_stext` are closer together than this.
 const IMAGE_ALIGNMENT: u64 = 2 << 20;
 
-/// Largest image.
+/// Largest size of an image in bytes.
 const IMAGE_BYTES_MAX: u64 = 1 << 30;
 
-/// Looks for the tables in `piece`, which lies at `start` in the kernel. `None` if they are not there, or do
-/// not hold together.
+/// Searches for the tables in `bytes`, which begin at address `start` of the kernel. `None` if the
+/// tables are missing or inconsistent.
 pub(crate) fn search(bytes: &[u8], start: u64) -> Option<Symbols> {
     let piece = Piece { bytes, range: start..start.checked_add(bytes.len() as u64)? };
     memmem::find_iter(bytes, DIGITS)
@@ -43,12 +44,12 @@ pub(crate) fn search(bytes: &[u8], start: u64) -> Option<Symbols> {
 /// A part of a kernel.
 struct Piece<'a> {
     bytes: &'a [u8],
-    /// Where it lies.
+    /// Its addresses.
     range: Range<u64>,
 }
 
 impl Piece<'_> {
-    /// So many bytes from an address on, or as many as there are.
+    /// Up to `length` bytes from an address on.
     fn prefix(&self, at: KernelVa, length: usize) -> &[u8] {
         let start =
             at.0.checked_sub(self.range.start).and_then(|start| usize::try_from(start).ok());
@@ -56,7 +57,7 @@ impl Piece<'_> {
         &rest[..length.min(rest.len())]
     }
 
-    /// All wanted symbols' addresses, kept in the first way that makes sense.
+    /// The addresses of all required symbols, in the first plausible encoding.
     fn symbols(&self, tables: &Tables) -> Option<Symbols> {
         let names = self.prefix(tables.names, self.bytes.len());
         let token_table = self.prefix(tables.token_table, self.bytes.len());
@@ -77,7 +78,7 @@ impl Piece<'_> {
         })
     }
 
-    /// The symbols that a way of keeping addresses gives, if the image's bounds are such.
+    /// The symbols that one encoding of addresses yields, if the image's bounds are plausible.
     fn holding(
         &self,
         indexes: &[Option<u32>],
@@ -96,8 +97,8 @@ impl Piece<'_> {
         // Without `CONFIG_KALLSYMS_ALL` there are only functions.
         let etext = symbols.etext.map_or(stext.saturating_add(1), |at| at.0);
         let end = symbols.end.map_or(etext.saturating_add(1), |at| at.0);
-        // Both begin sections, so they lie at beginnings of pages. Other tables of ascending numbers pass for
-        // the addresses until then (seen on Debian's arm64 6.12 and 7.2).
+        // Both are at the start of sections, so they are page-aligned. Without this check, other
+        // tables of ascending numbers pass for the addresses (on Debian's arm64 6.12 and 7.2).
         let begins_page = |at: KernelVa| at.0.is_multiple_of(PAGE_BYTES);
         let holds = begins_page(KernelVa(stext))
             && symbols.text.is_none_or(begins_page)
@@ -106,13 +107,13 @@ impl Piece<'_> {
             && stext < etext
             && etext < end
             && end - text < IMAGE_BYTES_MAX
-            // The image is as large as what was given of it, or larger: it ends in what is zero.
+            // The image is at least as large as the part given: its end is zeros.
             && (symbols.end.is_none() || end - text >= tables.names.0 - self.range.start);
         if !holds {
             return None;
         }
-        // An image that is relocated when it starts may not say where it was linked: what counts is how
-        // far symbols are from its beginning.
+        // The link address of an image that is relocated when it starts may be absent. Only the
+        // distances of symbols from its beginning count.
         let image_start = self.range.start & !(IMAGE_ALIGNMENT - 1);
         let moved = image_start.wrapping_sub(text & !(IMAGE_ALIGNMENT - 1));
         for name in Symbols::NAMES {

@@ -1,37 +1,36 @@
-//! Bootable kernels: what lies compressed in a `vmlinuz`.
+//! Bootable kernels: unpacks the kernel in a `vmlinuz`.
 //!
 //! For: x86's bzImage (Documentation/arch/x86/boot.rst), arm64's Image
-//! (Documentation/arch/arm64/booting.rst) and the EFI image that unpacks itself
-//! (drivers/firmware/efi/libstub/zboot-header.S). What comes out is an ELF file on x86, the plain image on
-//! arm64.
+//! (Documentation/arch/arm64/booting.rst) and the self-extracting EFI image
+//! (drivers/firmware/efi/libstub/zboot-header.S). The result is an ELF file on x86, the plain image
+//! on arm64.
 
 use super::Error;
 use super::unpack::unpack;
 use panoptes_decoders::layout::u32_at;
 
-/// Most bytes of an unpacked kernel: generic ones have 50 to 80 MB.
+/// Maximum size of an unpacked kernel in bytes: generic ones have 50 to 80 MB.
 pub(crate) const IMAGE_BYTES_MAX: u64 = 512 << 20;
 
-/// Layers of packing that are opened, one in the other: an Image in gzip is two.
+/// Maximum number of nested formats that are opened: an Image in gzip has two.
 const LAYERS_MAX: u32 = 3;
 
-/// What a bootable file holds.
+/// The content of a bootable file.
 #[derive(Debug)]
 pub(crate) enum Kernel {
-    /// An ELF file.
     Elf(Vec<u8>),
-    /// arm64's Image, as it lies in memory from `_text` on, without what is zero at the start.
+    /// arm64's Image, as in memory from `_text` on, without the parts that are zero at the start.
     Image(Vec<u8>),
-    /// No kernel, but JSON that was compressed like one.
+    /// JSON that was compressed like a kernel.
     Json(Vec<u8>),
 }
 
-/// Whether a file that begins like this is one of those that [`open`] takes.
+/// Whether [`open`] accepts a file with this beginning.
 pub(crate) fn is_bootable(beginning: &[u8]) -> bool {
     beginning.starts_with(b"MZ") || is_arm64_image(beginning)
 }
 
-/// The kernel in a bootable file's bytes.
+/// Unpacks the kernel in the bytes of a bootable file.
 pub(crate) fn open(file: Vec<u8>) -> Result<Kernel, Error> {
     let mut bytes = file;
     for _ in 0..LAYERS_MAX {
@@ -59,12 +58,12 @@ pub(crate) fn open(file: Vec<u8>) -> Result<Kernel, Error> {
     Err(Error::Image("it is packed too many times over"))
 }
 
-/// `MZ` when it is an EFI program too, and always "ARM\x64" at 0x38.
+/// Always "ARM\x64" at 0x38; begins with `MZ` if it is an EFI program, too.
 fn is_arm64_image(bytes: &[u8]) -> bool {
     bytes.get(0x38..0x3c) == Some(b"ARM\x64")
 }
 
-/// Where the compressed kernel lies: `setup_sects`, `payload_offset` and `payload_length` of the boot
+/// The compressed kernel, by `setup_sects`, `payload_offset` and `payload_length` of the boot
 /// protocol 2.08 and later.
 fn bz_image_payload(bytes: &[u8]) -> Option<&[u8]> {
     let version = u16::from_le_bytes([*bytes.get(0x206)?, *bytes.get(0x207)?]);

@@ -1,6 +1,7 @@
-//! The kernel that this machine runs, by what it shows of itself.
+//! A profile of the running kernel, from the information that it exports.
 //!
-//! For: `/sys/kernel/btf/vmlinux`, `/proc/kallsyms` and `/sys/kernel/notes`, whose contents are handed in.
+//! For: `/sys/kernel/btf/vmlinux`, `/proc/kallsyms` and `/sys/kernel/notes`, whose contents the
+//! caller passes.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
@@ -13,13 +14,17 @@ use crate::btf::Btf;
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 
-/// Longest line of `/proc/kallsyms` that is looked at: an address, a type, a name, a module.
+/// Maximum length of a line of `/proc/kallsyms` that is read: an address, a type, a name, a module.
 const LINE_BYTES_MAX: u64 = 1024;
 
 /// `NT_GNU_BUILD_ID` (elf.h).
 const BUILD_ID: u32 = 3;
 
-/// Makes a profile of the running kernel from what it shows of itself; `release` is that of `uname`.
+/// Generates a profile of the running kernel; `release` is that of `uname`.
+///
+/// # Errors
+///
+/// A part is missing or damaged, or `/proc/kallsyms` hides the addresses.
 pub fn from_running(
     btf: &[u8],
     kallsyms: impl Read,
@@ -33,8 +38,8 @@ pub fn from_running(
         .into_file()
 }
 
-/// The build id in a row of notes: three numbers (lengths of name and content, type), name, content, each
-/// padded to four bytes (elf.h, `Elf64_Nhdr`).
+/// The build id in a list of notes: three numbers (lengths of name and content, type), name,
+/// content, each padded to four bytes (elf.h, `Elf64_Nhdr`).
 fn build_id(notes: &[u8]) -> Option<String> {
     let mut rest = notes;
     while rest.len() >= 12 {
@@ -69,7 +74,7 @@ fn symbols(kallsyms: impl Read) -> Result<Symbols, Error> {
         else {
             continue;
         };
-        // What follows is the module that it is in.
+        // A fourth word is the module of the symbol.
         if words.next().is_some() {
             continue;
         }
@@ -94,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn symbols_are_read_and_hidden_ones_noticed() {
+    fn symbols_are_read_and_hidden_ones_are_an_error() {
         let text = b"0000000000000000 A fixed_percpu_data\nffffffff81000000 T _stext\n\
             ffffffff82000000 D init_task\nffffffff82000100 d init_task\n\
             ffffffffc0000000 t _etext\t[module]\n";

@@ -1,11 +1,11 @@
-//! Profiles from files: bootable kernels, ELF files of kernels, and what other tools write down.
+//! Profiles from files: bootable kernels, ELF files of kernels, and the formats of other tools.
 //!
-//! For: making a [`ProfileFile`] without the memory of a machine that runs the kernel. Not for: memory
-//! ([`discover`](crate::discover)). This is the coldest code of all: it runs when a person asks for it, and
-//! its dependencies serve nothing else.
+//! For: generating a [`ProfileFile`] without the memory of a machine that runs the kernel. Not for:
+//! memory ([`discover`](crate::discover)). This code runs only on request, and its dependencies
+//! serve nothing else.
 //!
-//! Every file is hostile: sizes are bounded before anything is allocated, and whatever does not fit is an
-//! [`Error`]. Start at [`from_kernel`].
+//! Every file is hostile: sizes are bounded before anything is allocated, and invalid data is an
+//! [`Error`]. Start reading at [`from_kernel`].
 
 mod dwarf;
 mod elf;
@@ -28,56 +28,56 @@ use crate::profile_file::{ProfileFile, Recorder};
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::is_release;
 
-/// Bytes of a file that tell what it is.
+/// Number of bytes that identify a file's kind.
 const BEGINNING_BYTES: usize = 4096;
 
-/// How the text of a kernel's version begins (`linux_banner`, init/version.c).
+/// Beginning of the text of a kernel's version (`linux_banner`, init/version.c).
 const BANNER: &[u8] = b"Linux version ";
 
-/// Why no profile can be made from a file.
+/// Why no profile can be generated from a file.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// It cannot be read.
+    /// Reading failed.
     Io(io::Error),
-    /// It is nothing that profiles are made from.
+    /// Not a kind of file that profiles are generated from.
     Unknown,
     /// Compressed data is damaged.
     Compressed(String),
-    /// Something is larger than it can be.
+    /// Something exceeds its maximum size.
     TooLarge {
-        /// What.
+        /// The part that is too large.
         what: &'static str,
-        /// Most bytes that it may have.
+        /// Its maximum size in bytes.
         bytes_max: u64,
     },
-    /// A bootable image is not as it should be.
+    /// An invalid bootable image.
     Image(&'static str),
-    /// An ELF file is not as it should be.
+    /// An invalid ELF file.
     Elf(String),
-    /// The kernel is for a machine that is not known here.
+    /// The kernel's architecture is not supported.
     Architecture(String),
-    /// There is no build id, so nothing could tell later which kernel the profile is for.
+    /// No build id: nothing could later identify the kernel of the profile.
     NoBuildId,
-    /// There is no release.
+    /// No release.
     NoRelease,
-    /// There are no symbols, neither a table of them nor kallsyms.
+    /// No symbols: neither a symbol table nor kallsyms.
     NoSymbols,
-    /// There are no types.
+    /// No types.
     NoTypes,
-    /// There are types, and they cannot be parsed.
+    /// Types that cannot be parsed.
     Btf(btf::Error),
-    /// The same, of DWARF.
+    /// Invalid DWARF.
     Dwarf(String),
-    /// Volatility 3's JSON is not as it should be.
+    /// Invalid JSON of Volatility 3.
     Isf(String),
-    /// JSON that is no profile.
+    /// JSON that is not a profile.
     Profile(crate::profile_file::Error),
-    /// A package is not as it should be.
+    /// An invalid package.
     Package(&'static str),
-    /// A structure or field that the decoders need is not there.
+    /// A structure or field that the decoders need is missing.
     Missing(Missing),
-    /// The running kernel does not show what is needed.
+    /// The running kernel hides required information.
     Hidden(&'static str),
 }
 
@@ -125,22 +125,21 @@ impl From<io::Error> for Error {
     }
 }
 
-/// What a file is, by how it begins.
+/// The kind of a file, by its beginning.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A kernel as a boot loader takes it, or compressed.
+    /// A kernel for a boot loader, or a compressed file.
     Bootable,
-    /// An ELF file that is no memory dump.
+    /// An ELF file other than a memory dump.
     Elf,
-    /// A package of a distribution: [`package::unpack`] takes the kernel out of it.
+    /// A package of a distribution: [`package::unpack`] extracts the kernel.
     Package,
-    /// JSON.
     Json,
 }
 
 impl Kind {
-    /// What a file that begins like this is; `None` where it may be memory.
+    /// The kind of a file with this beginning; `None` if it may be memory.
     pub fn of(beginning: &[u8]) -> Option<Self> {
         if package::is_package(beginning) {
             return Some(Self::Package);
@@ -151,20 +150,20 @@ impl Kind {
         if kernel_image::is_bootable(beginning) || unpack::Compression::of(beginning).is_some() {
             return Some(Self::Bootable);
         }
-        // `ET_CORE` is a dump of memory (elf.h).
+        // `ET_CORE` is a memory dump (elf.h).
         let core = beginning.get(16..18) == Some(&[4, 0]);
         (beginning.starts_with(b"\x7fELF") && !core).then_some(Self::Elf)
     }
 }
 
-/// Which types are taken.
+/// Which types to use.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Wanted {
-    /// DWARF also where there is BTF.
+    /// DWARF even if there is BTF.
     pub dwarf: bool,
 }
 
-/// Tells what a file is.
+/// Reads the beginning of a file and returns its kind; `None` if it may be memory.
 pub fn kind<R: Read + Seek>(file: &mut R) -> Result<Option<Kind>, Error> {
     let mut beginning = Vec::with_capacity(BEGINNING_BYTES);
     file.seek(SeekFrom::Start(0))?;
@@ -173,8 +172,8 @@ pub fn kind<R: Read + Seek>(file: &mut R) -> Result<Option<Kind>, Error> {
     Ok(Kind::of(&beginning))
 }
 
-/// Makes a profile from a kernel's file (`vmlinuz`, `vmlinux`, or arm64's `Image`, also compressed), or reads
-/// one from JSON (a profile, or an ISF, also compressed).
+/// Generates a profile from a kernel's file (`vmlinuz`, `vmlinux`, or arm64's `Image`, also
+/// compressed), or reads one from JSON (a profile, or an ISF, also compressed).
 pub fn from_kernel<R: Read + Seek>(file: &mut R, wanted: Wanted) -> Result<ProfileFile, Error> {
     match kind(file)?.ok_or(Error::Unknown)? {
         Kind::Package => Err(Error::Unknown),
@@ -210,7 +209,7 @@ fn from_json(mut bytes: Vec<u8>) -> Result<ProfileFile, Error> {
     ProfileFile::parse(&bytes).map_err(Error::Profile)
 }
 
-/// All that a file says of a kernel.
+/// The required information from a file.
 struct Facts<'m> {
     build_id: String,
     release: String,
@@ -219,7 +218,6 @@ struct Facts<'m> {
     architecture: Architecture,
 }
 
-/// What the kernel is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Architecture {
     X86_64,
@@ -227,7 +225,7 @@ enum Architecture {
 }
 
 impl Architecture {
-    /// Where an image begins whose code begins at `stext`; discovery in memory says the same.
+    /// Start of an image whose code begins at `stext`, as in discovery.
     const fn image_start(self, stext: u64) -> u64 {
         match self {
             Self::X86_64 => stext & !(LARGE_PAGE_BYTES - 1),
@@ -235,7 +233,7 @@ impl Architecture {
         }
     }
 
-    /// What this program itself runs on.
+    /// The architecture that Panoptes itself runs on.
     const fn own() -> Self {
         if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
     }
@@ -262,14 +260,14 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The release in a text like `linux_banner`'s.
+/// The release in a text with the format of `linux_banner`.
 fn release_of_banner(text: &[u8]) -> Option<&str> {
     let rest = text.strip_prefix(BANNER)?;
     let end = rest.iter().take(128).position(|&byte| byte == b' ')?;
     str::from_utf8(&rest[..end]).ok().filter(|release| is_release(release))
 }
 
-/// The first release that a piece of an image gives.
+/// The first release in a piece of an image.
 fn find_release(piece: &[u8]) -> Option<&str> {
     memchr::memmem::find_iter(piece, BANNER).find_map(|at| release_of_banner(piece.get(at..)?))
 }
@@ -279,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_told_apart_by_how_they_begin() {
+    fn files_are_recognized_by_their_beginning() {
         let elf = |kind: u8| {
             let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
             bytes.resize(16, 0);
@@ -296,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_told_from_a_format_string() {
+    fn a_release_is_distinguished_from_a_format_string() {
         let piece = b"..Linux version %s (..Linux version 6.1.0-50-amd64 (debian..";
         assert_eq!(find_release(piece), Some("6.1.0-50-amd64"));
         assert_eq!(find_release(b"Linux version 6.1.0"), None);

@@ -1,38 +1,39 @@
-//! Packages of distributions, out of which a kernel's file is taken: Debian's and Ubuntu's `.deb`, and
-//! `.rpm`.
+//! Extracts the kernel from packages of distributions: `.deb` of Debian and Ubuntu, and `.rpm`.
 //!
-//! They are read once from front to back, and nothing of them is held: a package with debug symbols unpacks
-//! to gigabytes. Formats: deb(5); the header structure of RPM v3 and v4 packages; cpio "newc".
+//! Packages are read once from front to back and never held in memory: a package with debug symbols
+//! unpacks to gigabytes. Formats: deb(5); the header structure of RPM v3 and v4 packages; cpio
+//! "newc".
 
 use std::io::{self, BufReader, Read, Write};
 
 use super::Error;
 use super::unpack::Compression;
 
-/// First bytes of an `ar` archive, which a `.deb` is.
+/// First bytes of an `ar` archive, the format of `.deb`.
 const AR: &[u8] = b"!<arch>\n";
 
-/// First bytes of a package of RPM.
+/// First bytes of an RPM package.
 const RPM: &[u8] = &[0xed, 0xab, 0xee, 0xdb];
 
-/// Size of RPM's lead, which only tells that it is one.
+/// Size of RPM's lead, which only identifies the format.
 const RPM_LEAD_BYTES: u64 = 96;
 
-/// Most members of an archive that are looked at.
+/// Maximum number of members of an archive that are read.
 const MEMBERS_MAX: u32 = 1 << 20;
 
-/// Most bytes of a header of RPM, and of a name in cpio.
+/// Maximum sizes of an RPM header and of a name in cpio, in bytes.
 const HEADER_BYTES_MAX: u64 = 256 << 20;
 const NAME_BYTES_MAX: u64 = 4096;
 
-/// Largest kernel file that is taken out.
+/// Maximum size of the extracted kernel in bytes.
 const KERNEL_BYTES_MAX: u64 = 8 << 30;
 
 pub(super) fn is_package(beginning: &[u8]) -> bool {
     beginning.starts_with(AR) || beginning.starts_with(RPM)
 }
 
-/// Takes the kernel out of a package (`vmlinux`, else `vmlinuz`), and gives its path in there.
+/// Extracts the kernel from a package (`vmlinux` or `vmlinuz`, the first one) and returns its path
+/// in the package.
 pub fn unpack(package: impl Read, out: &mut dyn Write) -> Result<String, Error> {
     let mut package = BufReader::with_capacity(1 << 20, package);
     let mut magic = [0; 4];
@@ -60,7 +61,7 @@ fn copy(mut file: impl Read, size: u64, out: &mut dyn Write) -> Result<(), Error
 
 const NONE: Error = Error::Package("it holds no vmlinux and no vmlinuz");
 
-/// `magic` was read already.
+/// Reads a `.deb` after its first four bytes.
 fn from_deb(package: &mut impl Read, out: &mut dyn Write) -> Result<String, Error> {
     const BAD: Error = Error::Package("it is no ar archive as deb(5) has it");
     let mut rest = [0; 4];
@@ -86,7 +87,7 @@ fn from_deb(package: &mut impl Read, out: &mut dyn Write) -> Result<String, Erro
     Err(NONE)
 }
 
-/// The rest of `input`, unpacked in whichever way it was packed.
+/// The rest of `input`, unpacked by the compression that its beginning shows.
 fn unpacked<'r>(mut input: impl Read + 'r) -> Result<Box<dyn Read + 'r>, Error> {
     let mut beginning = [0; 8];
     input.read_exact(&mut beginning)?;
@@ -100,7 +101,8 @@ fn unpacked<'r>(mut input: impl Read + 'r) -> Result<Box<dyn Read + 'r>, Error> 
 fn from_tar(member: &mut dyn Read, out: &mut dyn Write) -> Result<String, Error> {
     let mut archive = tar::Archive::new(unpacked(member)?);
     let damaged = |error: io::Error| Error::Compressed(error.to_string());
-    // Raw: names that need a member of their own are read whole, however long, and no kernel has one.
+    // Raw: otherwise names in a member of their own are read completely, however long; no kernel
+    // has one.
     for entry in archive.entries().map_err(damaged)?.raw(true).take(MEMBERS_MAX as usize) {
         let entry = entry.map_err(damaged)?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
@@ -115,14 +117,14 @@ fn from_tar(member: &mut dyn Read, out: &mut dyn Write) -> Result<String, Error>
 
 fn from_rpm(package: &mut impl Read, out: &mut dyn Write) -> Result<String, Error> {
     io::copy(&mut package.take(RPM_LEAD_BYTES - 4), &mut io::sink())?;
-    // Signatures, padded to eight bytes, then the header.
+    // The signatures, padded to eight bytes, then the header.
     let signatures = skip_rpm_header(package)?;
     io::copy(&mut package.take(signatures.next_multiple_of(8) - signatures), &mut io::sink())?;
     skip_rpm_header(package)?;
     from_cpio(&mut *unpacked(package)?, out)
 }
 
-/// Skips a header: 16 bytes, an index of 16 bytes an entry, and data; its size.
+/// Skips a header (16 bytes, an index of 16 bytes an entry, and data) and returns its size.
 fn skip_rpm_header(package: &mut impl Read) -> Result<u64, Error> {
     const BAD: Error = Error::Package("it has no header as RPM writes it");
     let mut beginning = [0; 16];
@@ -154,7 +156,8 @@ fn from_cpio(archive: &mut dyn Read, out: &mut dyn Write) -> Result<String, Erro
         if !text.starts_with("070701") && !text.starts_with("070702") {
             return Err(BAD);
         }
-        // Thirteen numbers of eight hexadecimal digits; mode, size and length of the name are three of them.
+        // Thirteen numbers of eight hexadecimal digits; mode, size and length of the name are among
+        // them.
         let number = |index: usize| {
             let digits = text.get(6 + index * 8..14 + index * 8).ok_or(BAD)?;
             u64::from_str_radix(digits, 16).map_err(|_| BAD)
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_taken_out_of_either_package() {
+    fn the_kernel_is_extracted_from_either_package() {
         let files: [(&str, &[u8]); 3] = [
             ("usr/lib/vmlinuxes", b"no"),
             ("boot/vmlinux-6.1", b"the kernel"),
@@ -244,7 +247,7 @@ mod tests {
             assert!(is_package(&package));
             assert_eq!(unpack(package.as_slice(), &mut out).unwrap(), "boot/vmlinux-6.1");
             assert_eq!(out, b"the kernel");
-            // Cut short it gives an error, or all of the kernel.
+            // A truncated package yields an error, or the complete kernel.
             for length in 0..package.len() {
                 let mut out = Vec::new();
                 let cut = unpack(&package[..length], &mut out);

@@ -1,21 +1,23 @@
-//! Compressed data, told apart by how it begins: gzip, xz, lzma, zstd, lz4 (the old frame that kernels use).
+//! Unpacks compressed data, recognized by its beginning: gzip, xz, lzma, zstd, lz4 (the old frame
+//! that kernels use).
 //!
-//! Every way out is bounded by the caller, who reads no more than he wants; what follows the compressed
-//! data is left alone.
+//! The caller bounds all output by reading no more than required. Data after the compressed data is
+//! ignored.
 
 use std::io::{self, Read};
 
 use super::Error;
 
-/// Most memory that one decoder of xz or lzma may take, in KiB, which it takes as the data says: `xz -9e` wants
-/// 64 MiB, and newer kernels are packed with dictionaries of 128 MiB (scripts/xz_wrap.sh).
+/// Maximum memory of an xz or lzma decoder, in KiB. The decoder allocates what the data requests:
+/// `xz -9e` needs 64 MiB, and newer kernels are packed with dictionaries of 128 MiB
+/// (scripts/xz_wrap.sh).
 const LZMA_KIB_MAX: u32 = 160 << 10;
 
-/// A block of the old lz4 frame holds so many bytes when unpacked (`LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`,
+/// Unpacked size of a block of the old lz4 frame (`LZ4_DEFAULT_UNCOMPRESSED_CHUNK_SIZE`,
 /// lib/decompress_unlz4.c).
 const LZ4_BLOCK_BYTES: usize = 8 << 20;
 
-/// A way of compressing.
+/// A compression format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Compression {
     Gzip,
@@ -26,7 +28,7 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    /// How data that begins like this is compressed, if it is.
+    /// The format of data with this beginning, if it is compressed.
     pub(crate) fn of(beginning: &[u8]) -> Option<Self> {
         let known: [(&[u8], Self); 6] = [
             (&[0x1f, 0x8b, 8], Self::Gzip),
@@ -39,7 +41,7 @@ impl Compression {
         known.into_iter().find(|(magic, _)| beginning.starts_with(magic)).map(|(_, way)| way)
     }
 
-    /// What comes out of `input`, to be read.
+    /// A reader of the unpacked data of `input`.
     pub(crate) fn reader<'r>(self, input: impl Read + 'r) -> Result<Box<dyn Read + 'r>, Error> {
         let refused = |error: &dyn std::fmt::Display| Error::Compressed(error.to_string());
         Ok(match self {
@@ -57,7 +59,7 @@ impl Compression {
     }
 }
 
-/// Unpacks all of `bytes`, at most `bytes_max`; `None` if they are not compressed in a way that is known.
+/// Unpacks all of `bytes` to at most `bytes_max`; `None` if their format is unknown.
 pub(crate) fn unpack(bytes: &[u8], bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
     let Some(way) = Compression::of(bytes) else { return Ok(None) };
     let mut unpacked = Vec::new();
@@ -85,7 +87,7 @@ impl<R: Read> Lz4Legacy<R> {
         Self { input, started: false, block: Vec::new(), at: 0 }
     }
 
-    /// The next length, if another block follows.
+    /// The length of the next block, if there is one.
     fn length(&mut self) -> io::Result<Option<usize>> {
         let mut length = [0; 4];
         let mut read = 0;
@@ -101,18 +103,18 @@ impl<R: Read> Lz4Legacy<R> {
     fn next_block(&mut self) -> io::Result<bool> {
         if !self.started {
             self.started = true;
-            // The magic number, which was looked at already.
+            // The magic number, already checked.
             let _ = self.length()?;
         }
         let bound = lz4_flex::block::get_maximum_output_size(LZ4_BLOCK_BYTES);
         let Some(length) = self.length()?.filter(|length| (1..=bound).contains(length)) else {
-            // What follows the data (the kernel's build appends its size) is no block.
+            // Data after the last block (the kernel's build appends its size).
             return Ok(false);
         };
         let mut packed = Vec::new();
         let read = (&mut self.input).take(length as u64).read_to_end(&mut packed)?;
         if read < length {
-            // The size that is appended looks like a length behind which nothing comes.
+            // The appended size looks like a length without data after it.
             return if read == 0 { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
         }
         self.block.resize(LZ4_BLOCK_BYTES, 0);
@@ -146,13 +148,13 @@ mod tests {
     const TEXT: &[u8] = b"a kernel, a kernel, my kingdom for a kernel";
 
     fn unpacked(mut packed: Vec<u8>) -> Vec<u8> {
-        // As the kernel's build does, something is appended.
+        // The kernel's build appends the size.
         packed.extend((TEXT.len() as u32).to_le_bytes());
-        unpack(&packed, 1000).unwrap().expect("it is known to be compressed")
+        unpack(&packed, 1000).unwrap().expect("the format is known")
     }
 
     #[test]
-    fn each_way_is_unpacked_and_what_follows_left_alone() {
+    fn each_format_is_unpacked_and_data_after_it_ignored() {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(TEXT).unwrap();
         assert_eq!(unpacked(gzip.finish().unwrap()), TEXT);

@@ -1,14 +1,17 @@
-//! Finds the tables by their structure, where nothing names them: VMCOREINFO does not before v6.0.
+//! Finds the tables of kallsyms by their structure, if nothing names them: VMCOREINFO lacks them
+//! before v6.0.
 //!
-//! The tokens give themselves away: characters that names use stand for themselves, so the texts of tokens 48
-//! to 57 are the digits. Behind the tokens lies their index, which must agree with them; before them the
-//! markers (where every 256th name begins) and the names, which must agree with each other; before or behind
-//! those, by the kernel's age, the addresses. Between markers and tokens can lie the order of names
-//! (`kallsyms_seqs_of_names`), from Linux commit 60443c88f3a8 ("kallsyms: Improve the performance of
-//! kallsyms_lookup_name()") (in v6.2 and later stable releases of v6.1) until commit 404bad70fcf7
-//! ("scripts/kallsyms: change the output order") (in v6.4), which put it and the addresses behind all. What
-//! lies where was read off `write_src` (scripts/kallsyms.c) and seen in Debian's 5.10, 6.1, 6.12 and 7.2, of
-//! which 6.1 has that order. Each table begins at a multiple of eight (`ALGN`), in 7.2 of four.
+//! The tokens are recognizable: characters of names stand for themselves, so the texts of tokens 48
+//! to 57 are the digits. After the tokens is their index, which must match them. Before the tokens
+//! are the markers (the offset of every 256th name) and the names, which must match each other.
+//! Before or after all these, depending on the kernel's version, are the addresses.
+//!
+//! Between markers and tokens there can be the order of names (`kallsyms_seqs_of_names`), from
+//! Linux commit 60443c88f3a8 ("kallsyms: Improve the performance of kallsyms_lookup_name()") (in
+//! v6.2 and later stable releases of v6.1) until commit 404bad70fcf7 ("scripts/kallsyms: change the
+//! output order") (in v6.4), which moved it and the addresses to the end. The layout is from
+//! `write_src` (scripts/kallsyms.c), and was checked on Debian's 5.10, 6.1, 6.12 and 7.2, of which
+//! 6.1 has that order. Each table is aligned to eight bytes (`ALGN`), in 7.2 to four.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -17,38 +20,38 @@ use panoptes_decoders::layout::{u32_at, u64_at};
 
 use super::{NAME_BYTES_MAX, SYMBOLS_MAX, TOKEN_INDEX_BYTES, encoded_name};
 
-/// Texts of the tokens that stand for the first eight digits.
+/// Texts of the tokens for the first eight digits.
 pub const DIGITS: &[u8; 16] = b"0\x001\x002\x003\x004\x005\x006\x007\x00";
 
-/// The token that stands for `0`.
+/// The token for `0`.
 const ZERO: usize = b'0' as usize;
 
-/// Longest table of tokens that is believed: 256 short texts make about 1 KB.
+/// Maximum size of the token table that is accepted: 256 short texts make about 1 KB.
 const TOKENS_BYTES_MAX: u64 = 8 << 10;
 
-/// How many symbols share a marker.
+/// Number of symbols per marker.
 const SYMBOLS_A_MARKER: u32 = 256;
 
-/// Most markers.
+/// Maximum number of markers.
 const MARKERS_MAX: u64 = (SYMBOLS_MAX / SYMBOLS_A_MARKER) as u64;
 
-/// Most bytes of names between two markers: each has a length of two bytes at the most before it.
+/// Maximum size of the names between two markers: each name follows a length of at most two bytes.
 const MARKED_BYTES_MAX: u32 = SYMBOLS_A_MARKER * (NAME_BYTES_MAX as u32 + 2);
 
-/// Most numbers that are tried for the count of symbols: the right one is the first that can be, but for
-/// chance.
+/// Maximum number of values that are tried as the number of symbols: the first possible one is
+/// right, except by coincidence.
 const COUNTS_MAX: u32 = 8;
 
-/// How tables are aligned: v7.x does with what their numbers need, before it was twice that.
+/// Alignment of tables: v7.x aligns to the size of their numbers, earlier kernels to twice that.
 const ALIGNMENT: u64 = 4;
 
-/// Reads so many bytes from an address on, or as many as there are.
+/// Reads up to so many bytes from an address on.
 pub type Read<'r> = dyn FnMut(KernelVa, usize) -> Vec<u8> + 'r;
 
-/// Where the tables lie.
+/// The addresses of the tables.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tables {
-    /// How many symbols there are.
+    /// Number of symbols.
     pub symbols: u32,
     /// `kallsyms_names`
     pub names: KernelVa,
@@ -56,22 +59,22 @@ pub struct Tables {
     pub token_table: KernelVa,
     /// `kallsyms_token_index`
     pub token_index: KernelVa,
-    /// Where the addresses can lie: which of these is right only the addresses themselves tell.
+    /// Possible places of the addresses: only the addresses themselves show which one is right.
     pub addresses: [Addresses; 4],
 }
 
-/// A place where addresses can lie.
+/// A possible place of the addresses.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Addresses {
-    /// First of them.
+    /// The first address.
     pub at: KernelVa,
     /// Size of each in bytes: 4 for an offset, 8 for an address.
     pub width: u32,
-    /// `kallsyms_relative_base`, the number from which offsets count; zero where there is none.
+    /// `kallsyms_relative_base`, the base of the offsets; zero without one.
     pub base: u64,
 }
 
-/// Tries a place in the image where [`DIGITS`] lie.
+/// Tries a place in the image that contains [`DIGITS`].
 pub fn at_digits(digits: KernelVa, image: &Range<u64>, read: &mut Read<'_>) -> Option<Tables> {
     let (token_table, token_index) = tokens(digits, image, read)?;
     let (symbols, names) = names(token_table, image, read)?;
@@ -82,17 +85,17 @@ pub fn at_digits(digits: KernelVa, image: &Range<u64>, read: &mut Read<'_>) -> O
     let count = names.minus(8);
     let behind = token_index.plus(TOKEN_INDEX_BYTES as u64);
     tables.addresses = [
-        // Until v6.3 before the count: offsets and their base, or addresses.
+        // Until v6.3 before the number of symbols: offsets and their base, or addresses.
         Addresses { at: count.minus(8 + offsets), width: 4, base: number(count.minus(8)) },
         Addresses { at: count.minus(words), width: 8, base: 0 },
-        // Since v6.4 behind the tokens.
+        // Since v6.4 after the tokens.
         Addresses { at: behind, width: 4, base: number(behind.plus(offsets)) },
         Addresses { at: behind, width: 8, base: 0 },
     ];
     Some(tables)
 }
 
-/// The table of tokens around `digits` and its index behind it.
+/// The token table around `digits`, and the token index after it.
 fn tokens(
     digits: KernelVa,
     image: &Range<u64>,
@@ -114,8 +117,8 @@ fn tokens(
         let table = before.checked_sub(usize::from(number(ZERO)));
         let found = number(0) == 0
             && table.is_some_and(|table| {
-                // Every token but the first begins behind the NUL of the one before; the last one ends where
-                // the index begins, but for padding.
+                // Every token but the first begins after the NUL of the previous one. The last one
+                // ends where the index begins, except for padding.
                 let ends = (1..256).all(|token| {
                     let offset = usize::from(number(token));
                     offset > usize::from(number(token - 1))
@@ -135,19 +138,18 @@ fn tokens(
     }
 }
 
-/// The markers: where each 256th name begins.
+/// The markers: the offset of every 256th name.
 struct Markers {
-    /// Where they lie.
+    /// Their address.
     at: u64,
-    /// The one behind the first, which is zero.
+    /// The marker after the first, which is zero.
     second: u32,
-    /// The last one.
     last: u32,
-    /// How many symbols there can be, by their number and by what lies behind them.
+    /// The possible numbers of symbols, by the number of markers and the data after them.
     symbols: RangeInclusive<u32>,
 }
 
-/// How many symbols there are and where their names begin: by the markers before the tokens.
+/// The number of symbols and the address of their names, by the markers before the tokens.
 fn names(
     token_table: KernelVa,
     image: &Range<u64>,
@@ -163,7 +165,7 @@ fn names(
     {
         return Some(found);
     }
-    // Every symbol has a number of three bytes in the order of names.
+    // The order of names has a number of three bytes for every symbol.
     let room = token_table.0.checked_sub(image.start)?;
     let room = room.min(order_bytes(SYMBOLS_MAX) + MARKERS_MAX * 4 + 8) & !7;
     let bytes = read(token_table.minus(room), room as usize);
@@ -184,15 +186,15 @@ fn names(
     None
 }
 
-/// How many bytes the order of names has (`kallsyms_seqs_of_names`), with padding.
+/// Size in bytes of the order of names (`kallsyms_seqs_of_names`), with padding.
 const fn order_bytes(symbols: u32) -> u64 {
     (symbols as u64 * 3).next_multiple_of(8)
 }
 
-/// The markers that `bytes`, up to the tokens, end in.
+/// The markers at the end of `bytes`, which the tokens follow.
 fn markers_at_end(bytes: &[u8], token_table: KernelVa) -> Option<Markers> {
     let marker = |index: usize| u32_at(bytes, index * 4);
-    // Backwards from the last one, behind which there may be padding, to the first, which is zero.
+    // Backwards from the last one, after which there may be padding, to the first, which is zero.
     let mut last = (bytes.len() / 4).checked_sub(1)?;
     if marker(last) == 0 {
         last = last.checked_sub(1)?;
@@ -206,7 +208,7 @@ fn markers_at_end(bytes: &[u8], token_table: KernelVa) -> Option<Markers> {
     }
     let count = (last - first + 1) as u32;
     let at = token_table.0 - bytes.len() as u64 + first as u64 * 4;
-    // A kernel has more symbols than one marker's worth.
+    // A kernel has more symbols than one marker covers.
     if count < 2 || !at.is_multiple_of(ALIGNMENT) {
         return None;
     }
@@ -215,11 +217,12 @@ fn markers_at_end(bytes: &[u8], token_table: KernelVa) -> Option<Markers> {
     Some(Markers { at, second: marker(first + 1), last: marker(last), symbols })
 }
 
-/// The markers behind which lie `gap` bytes of the order of names, and then the tokens, where `bytes` end.
+/// The markers that are followed by `gap` bytes of the order of names, and then by the tokens at
+/// the end of `bytes`.
 fn markers_before_order(bytes: &[u8], token_table: KernelVa, gap: u64) -> Option<Markers> {
     let most = u32::try_from(gap / 3).ok()?;
     let least = u32::try_from((gap - 8) / 3 + 1).ok()?;
-    // There may be one marker more or less at the edge of 256 symbols: the last of these has the most.
+    // At a multiple of 256 symbols, two numbers of markers are possible: this is the higher one.
     let count = most.div_ceil(SYMBOLS_A_MARKER);
     let least = least.max((count - 1) * SYMBOLS_A_MARKER + 1);
     if count < 2 {
@@ -238,21 +241,21 @@ fn markers_before_order(bytes: &[u8], token_table: KernelVa, gap: u64) -> Option
     })
 }
 
-/// Whether 256 names can lie between two markers.
+/// Whether 256 names fit between two markers.
 fn follows(before: u32, marker: u32) -> bool {
     let between = marker.checked_sub(before);
     between.is_some_and(|bytes| (2 * SYMBOLS_A_MARKER..=MARKED_BYTES_MAX).contains(&bytes))
 }
 
-/// How many symbols there are and where their names begin, which end before the markers.
+/// The number of symbols and the address of their names, which end before the markers.
 fn names_before(
     markers: &Markers,
     image: &Range<u64>,
     read: &mut Read<'_>,
 ) -> Option<(u32, KernelVa)> {
     let end = markers.at.checked_sub(u64::from(markers.last))?;
-    // The names of the last marker fill what lies between, so the names begin so much earlier, and the count
-    // of symbols, padded to eight bytes or not, lies before them.
+    // The names of the last marker fill the space between, so the names begin that much earlier.
+    // The number of symbols, padded to eight bytes or not, is before the names.
     let end = end & !(ALIGNMENT - 1);
     let slack = u64::from(MARKED_BYTES_MAX).min(end.checked_sub(image.start)?) & !(ALIGNMENT - 1);
     let window_at = end - slack;
@@ -265,12 +268,12 @@ fn names_before(
             Some(both) => (number(both.last_chunk()), number(both.first_chunk())),
             None => (number(before.last_chunk()), None),
         };
-        let told = if near == Some(0) { far } else { near };
-        let Some(told) = told.filter(|told| markers.symbols.contains(told)) else { continue };
+        let count = if near == Some(0) { far } else { near };
+        let Some(count) = count.filter(|count| markers.symbols.contains(count)) else { continue };
         tries += 1;
         let at = KernelVa(end - back);
-        if agree(at, told, markers, read) {
-            return Some((told, at));
+        if agree(at, count, markers, read) {
+            return Some((count, at));
         }
         if tries == COUNTS_MAX {
             break;
@@ -279,8 +282,8 @@ fn names_before(
     None
 }
 
-/// Whether as many names as were told begin at `names`: the first 256 end at the second marker, and the last
-/// ones where the markers lie, but for padding.
+/// Whether `symbols` names begin at `names`: the first 256 end at the second marker, and the last
+/// ones at the markers, except for padding.
 fn agree(names: KernelVa, symbols: u32, markers: &Markers, read: &mut Read<'_>) -> bool {
     let first = read(names, markers.second as usize);
     if skip(&first, SYMBOLS_A_MARKER) != Some(markers.second as usize) {
@@ -290,11 +293,11 @@ fn agree(names: KernelVa, symbols: u32, markers: &Markers, read: &mut Read<'_>) 
     let Some(room) = (markers.at - names.0).checked_sub(last) else { return false };
     let rest = read(names.plus(last), room as usize);
     let left = (symbols - 1) % SYMBOLS_A_MARKER + 1;
-    // What is left behind the last name is padding.
+    // The rest after the last name is padding.
     skip(&rest, left).is_some_and(|length| rest.len() as u64 == room && rest.len() - length < 8)
 }
 
-/// How many bytes so many names take.
+/// Size in bytes of so many names.
 fn skip(bytes: &[u8], names: u32) -> Option<usize> {
     let mut rest = bytes;
     for _ in 0..names {
@@ -317,16 +320,16 @@ mod tests {
 
     const BASE: u64 = 0xffff_ffff_8200_0000;
 
-    /// Which order the tables have.
+    /// The order of the tables.
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     enum Order {
         /// Until v6.1.
         AddressesFirst,
-        /// v6.2 and v6.3: the order of names lies before the tokens.
+        /// v6.2 and v6.3: the order of names is before the tokens.
         NamesOrdered,
         /// Since v6.4.
         AddressesLast,
-        /// v7.x: the same, at multiples of four and without a base.
+        /// v7.x: the same, aligned to four bytes and without a base.
         Narrow,
     }
 
@@ -345,7 +348,7 @@ mod tests {
     }
 
     impl Image {
-        /// An image with tables of so many symbols, some of them long.
+        /// An image with the tables of so many symbols, some of them long.
         fn new(symbols: u32, order: Order) -> Self {
             let names: Vec<String> = (0..symbols)
                 .map(|at| format!("Tinit_task{}{at}", "x".repeat(at as usize * 7 % 150)))
@@ -381,7 +384,7 @@ mod tests {
             }
             put(&markers);
             if order == Order::NamesOrdered {
-                // Big-endian numbers, as `write_src` puts them.
+                // Big-endian numbers, as written by `write_src`.
                 let numbers =
                     (0..symbols).rev().flat_map(|at| at.to_be_bytes().into_iter().skip(1));
                 put(&numbers.collect::<Vec<u8>>());
@@ -432,7 +435,7 @@ mod tests {
                 assert_eq!(found.token_index, expected.token_index);
                 let right = expected.addresses[0];
                 let holds = |place: &Addresses| {
-                    // There is no base where offsets count from themselves.
+                    // Self-relative offsets have no base.
                     let same_base = order == Order::Narrow || place.base == right.base;
                     (place.at, place.width) == (right.at, right.width) && same_base
                 };
@@ -448,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_do_not_agree_are_none() {
+    fn inconsistent_tables_are_refused() {
         let whole = Image::new(600, Order::AddressesFirst);
         let at = |address: KernelVa| (address.0 - BASE) as usize;
         let expected = whole.expected;

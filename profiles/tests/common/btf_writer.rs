@@ -1,4 +1,4 @@
-//! Writes small BTF, type by type, as pahole does for a kernel.
+//! Writes small BTF, type by type, like pahole for a kernel.
 
 /// `BTF_KIND_*` (include/uapi/linux/btf.h).
 pub(crate) mod kind {
@@ -63,7 +63,7 @@ impl Writer {
         self.add("", kind::ARRAY << 24, 0, &[of, of, count])
     }
 
-    /// Members are (name, type, position as it is written).
+    /// Members are (name, type, position as encoded).
     pub(crate) fn structure(
         &mut self,
         kind: u32,

@@ -1,6 +1,6 @@
-//! A machine of 16 MiB with the little of a kernel that discovery looks at: page tables, a VMCOREINFO, a
-//! table of symbols, types, and two tasks. Of arm64 it has the page tables, the VMCOREINFO, and that its memory
-//! does not begin at 0; the addresses that it uses exist on both.
+//! A machine of 16 MiB with the parts of a kernel that discovery reads: page tables, a VMCOREINFO,
+//! a symbol table, types, and two tasks. An arm64 machine has its own page tables and VMCOREINFO,
+//! and its memory does not begin at 0; the addresses are valid on both architectures.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -24,11 +24,11 @@ pub(crate) const VMEMMAP: u64 = 0xffff_ea00_4000_0000;
 
 const MEMORY_BYTES: usize = 16 << 20;
 const IMAGE_BYTES: u64 = 4 << 20;
-/// Where the image lies in a guest that has only one.
+/// Physical address of the image in a guest with only one.
 const IMAGE_PHYSICAL: u64 = 2 << 20;
 const IMAGE: u64 = 0xffff_ffff_8000_0000 + (38 << 20);
 
-/// Places in the image.
+/// Offsets in the image.
 mod at {
     pub(super) const ROOT: u64 = 0x1_0000;
     pub(super) const LEVEL4: u64 = 0x1_1000;
@@ -52,11 +52,11 @@ mod at {
     pub(super) const CACHE_NAME: u64 = 0x3_b000;
     pub(super) const SYMBOLS: u64 = 0x4_0000;
     pub(super) const BTF: u64 = 0x10_0000;
-    /// arm64's tables, from here on one every 64 KiB; the first is the root.
+    /// arm64's tables, one every 64 KiB from here on; the first is the root.
     pub(super) const ARM64_TABLES: u64 = 0x20_0000;
 }
 
-/// Places behind the image: tasks and what belongs to them, reached by the direct map.
+/// Offsets after the image: tasks and their objects, addressed by the direct map.
 mod slab {
     pub(super) const TASK: u64 = 0x10_0000;
     pub(super) const PID: u64 = 0x10_4000;
@@ -68,25 +68,25 @@ mod slab {
     pub(super) const PAGES: u64 = 0x20_0000;
 }
 
-/// What the guest is like.
+/// The properties of the guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
     pub(crate) five_levels: bool,
     pub(crate) arm64: Option<Arm64>,
-    /// Physical address of the VMCOREINFO; none without.
+    /// Physical address of the VMCOREINFO, if there is one.
     pub(crate) vmcoreinfo: Option<u64>,
     pub(crate) btf: bool,
     pub(crate) calendar_seconds: u64,
 }
 
-/// What an arm64 guest is like.
+/// The properties of an arm64 guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arm64 {
     pub(crate) granule: Granule,
-    /// Bits of addresses, as built (`VA_BITS`) and as the processor has them.
+    /// Address bits, as built (`VA_BITS`) and as the processor supports.
     pub(crate) built_bits: u32,
     pub(crate) actual_bits: u32,
-    /// Where memory begins.
+    /// Start of memory.
     pub(crate) beginning: u64,
 }
 
@@ -108,7 +108,6 @@ impl Default for Kind {
     }
 }
 
-/// The machine.
 #[derive(Clone)]
 pub(crate) struct Guest {
     pub(crate) memory: Vec<u8>,
@@ -119,7 +118,7 @@ pub(crate) struct Guest {
     /// Physical address of process 1's task.
     pub(crate) task: u64,
     image_physical: u64,
-    /// Whether it can be told where its memory begins.
+    /// Whether the source can be moved.
     pub(crate) movable: bool,
 }
 
@@ -130,11 +129,11 @@ impl Guest {
         guest
     }
 
-    /// A machine without anything.
+    /// A machine with empty memory.
     pub(crate) fn empty() -> Self {
         let btf = kernel_btf();
-        let layouts = Btf::parse(&btf).expect("our own BTF parses");
-        let layouts = Layouts::bind(&layouts).expect("and has every field");
+        let layouts = Btf::parse(&btf).expect("the generated BTF parses");
+        let layouts = Layouts::bind(&layouts).expect("the generated BTF has every field");
         Self {
             memory: vec![0; MEMORY_BYTES],
             region: 0..MEMORY_BYTES as u64,
@@ -146,7 +145,7 @@ impl Guest {
         }
     }
 
-    /// Puts a kernel at a physical address; one that lies elsewhere stays, as after a warm reboot.
+    /// Puts a kernel at a physical address; one at another address remains, as after a warm reboot.
     pub(crate) fn boot(&mut self, kind: Kind, image_physical: u64) {
         self.image_physical = image_physical;
         match kind.arm64 {
@@ -158,7 +157,7 @@ impl Guest {
         let layouts = self.layouts.clone();
         let uts = layouts.uts_namespace;
         self.text(self.image(at::UTS) + u64::from(uts.release.offset), RELEASE);
-        // VMCOREINFO's way to it: the third text of 65 bytes.
+        // The offset that VMCOREINFO has: the third text of 65 bytes.
         self.text(self.image(at::UTS) + u64::from(uts.release.offset) + 256 + 130, RELEASE);
         self.text(self.image(at::UTS) + u64::from(uts.release.offset) + 256, "Linux");
         self.text(self.image(at::BANNER), &format!("Linux version {RELEASE} (builder) #1"));
@@ -177,7 +176,7 @@ impl Guest {
         }
     }
 
-    /// Physical address of a place in the image.
+    /// Physical address of an offset in the image.
     pub(crate) fn image(&self, at: u64) -> u64 {
         self.image_physical + at
     }
@@ -201,7 +200,7 @@ impl Guest {
         self.memory[physical as usize..physical as usize + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Physical address of a place behind the image.
+    /// Physical address of an offset after the image.
     const fn behind(&self, at: u64) -> u64 {
         self.image_physical + IMAGE_BYTES - (1 << 20) + at
     }
@@ -226,7 +225,8 @@ impl Guest {
             let index = ((IMAGE >> 21) & 511) + page;
             self.entry(level2, index, (self.image_physical + (page << 21)) | 0xe3);
         }
-        // The direct map: a page of 1 GiB. The array of pages: one of 4 KiB at the right place.
+        // The direct map: a page of 1 GiB. The array of pages: one page of 2 MiB at the right
+        // address.
         let index = |address: u64, level: u64| (address >> (12 + 9 * (level - 1))) & 511;
         if five_levels {
             let upper = image(at::UPPER);
@@ -244,7 +244,7 @@ impl Guest {
         self.entry(image(at::VMEMMAP_LOW), 0, pages | 0xe3);
     }
 
-    /// The image and the array of pages by pages, the direct map by blocks.
+    /// Maps the image and the array of pages by pages, the direct map by blocks.
     fn arm64_page_tables(&mut self, arm64: Arm64) {
         let levels = arm64.levels();
         let page = levels.bytes(1);
@@ -262,7 +262,7 @@ impl Guest {
         assert!(tables <= 16, "the tables fit");
     }
 
-    /// Maps an address to an offset in memory, making what tables it takes.
+    /// Maps an address to an offset in memory, and adds the tables that it needs.
     fn arm64_map(&mut self, arm64: Arm64, tables: &mut u64, (va, offset): (u64, u64), level: u32) {
         let levels = arm64.levels();
         let mut table = self.image(at::ARM64_TABLES);
@@ -324,7 +324,7 @@ impl Guest {
         self.put(nsproxy, layouts.nsproxy.net_ns, in_image(at::NET));
         self.put(nsproxy, layouts.nsproxy.uts_ns, in_image(at::UTS));
         self.put(self.image(at::NET), layouts.net.hashinfo, in_image(at::HASHINFO));
-        // The tree of numbers: one node, with the `struct pid` of process 1.
+        // The tree of pids: one node, with the `struct pid` of process 1.
         let idr = u64::from(layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset);
         self.word(self.image(at::PID_NS) + idr, node_va + 2);
         let node = self.behind(slab::NODE);
@@ -334,7 +334,7 @@ impl Guest {
         self.put(self.behind(slab::MM), layouts.mm_struct.pgd, pgd_va);
         self.put(self.behind(slab::FILES), layouts.files_struct.fdt, fdt);
         self.put(self.behind(slab::FDT), layouts.fdtable.max_fds, 64);
-        // The `struct page` of the task's page, and its slab cache: fields lie at 8, sizes are 16.
+        // The `struct page` of the task's page, and its slab cache: fields are at offset 8.
         let pages = self.behind(slab::PAGES) & !((2 << 20) - 1);
         let page = pages + (task >> 12) * PAGE_STRUCT_BYTES;
         self.word(page + 8, cache_va);
@@ -342,7 +342,7 @@ impl Guest {
         self.text(self.image(at::CACHE_NAME), "task_struct");
     }
 
-    /// Where the direct map of this guest's page tables begins.
+    /// Start of the direct map in this guest's page tables.
     pub(crate) fn direct_map(&self) -> u64 {
         let root = self.image(at::ROOT) as usize;
         let five =
@@ -350,7 +350,7 @@ impl Guest {
         if five { DIRECT_MAP_FIVE } else { DIRECT_MAP }
     }
 
-    /// Writes the table of symbols; VMCOREINFO's lines for it.
+    /// Writes the symbol table; returns the lines of VMCOREINFO for it.
     fn symbols(&mut self, btf: bool, arm64: bool) -> String {
         let btf_end = at::BTF + kernel_btf().len() as u64;
         let mut symbols = vec![
@@ -373,7 +373,7 @@ impl Guest {
         let tables = compress(&names);
         let mut offsets = Vec::new();
         for (_, at) in &symbols {
-            // Negative: counted down from the base less one.
+            // Negative: counted down from the base minus one.
             offsets.extend((-1 - *at as i32).to_le_bytes());
         }
         let base = IMAGE.to_le_bytes();
@@ -429,13 +429,13 @@ impl Guest {
     }
 }
 
-/// Where the direct map begins with five levels.
+/// Start of the direct map with five levels.
 const DIRECT_MAP_FIVE: u64 = 0xff11_0001_4000_0000;
 
-/// Before arm64's code there is the image's head.
+/// Size of the image's head, before arm64's code.
 const ARM64_HEAD_BYTES: u64 = 64 << 10;
 
-/// Size of the `struct page` that `types` makes.
+/// Size of the `struct page` in the BTF of `types`.
 const PAGE_STRUCT_BYTES: u64 = 64;
 
 impl MemorySource for Guest {

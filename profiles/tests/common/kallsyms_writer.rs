@@ -1,6 +1,6 @@
-//! Writes tables of symbols as scripts/kallsyms.c does.
+//! Writes symbol tables like scripts/kallsyms.c.
 
-/// Tables as scripts/kallsyms.c writes them, with a few tokens of several characters.
+/// Tables in the format of scripts/kallsyms.c, with a few tokens of several characters.
 pub(crate) struct Tables {
     pub(crate) names: Vec<u8>,
     pub(crate) token_table: Vec<u8>,

@@ -1,4 +1,4 @@
-//! A file of raw physical memory, read with pread: its offset is the physical address.
+//! A file of raw physical memory, read with pread: the file offset is the physical address.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 
-/// The file, and what was read of it.
+/// The file, and counters of the reads.
 pub(crate) struct RawFile {
     file: File,
     pub(crate) region: Range<u64>,

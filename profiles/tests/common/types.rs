@@ -1,4 +1,4 @@
-//! BTF for a kernel that has exactly the fields that the decoders want, each under its newest name.
+//! BTF for a kernel with exactly the fields that the decoders look up, each under its newest name.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use panoptes_decoders::layout::{Member, Members};
 
 use super::btf_writer::{Writer, kind};
 
-/// Writes down what is asked for.
+/// Records all look-ups.
 #[derive(Default)]
 struct Asked {
     structures: RefCell<BTreeMap<String, Tree>>,
@@ -33,10 +33,10 @@ impl Members for Asked {
     }
 }
 
-/// Sizes of the fields that are not eight bytes.
+/// Sizes of the fields that do not have eight bytes.
 fn bytes_of(name: &str) -> u32 {
     match name {
-        // With its other fields and the padding a `struct page` has 64 bytes.
+        // With its other fields and the padding, `struct page` has 64 bytes.
         "comm" | "padding" => 16,
         "nodename" | "release" => 72,
         "slots" => 512,
@@ -47,10 +47,10 @@ fn bytes_of(name: &str) -> u32 {
     }
 }
 
-/// The BTF, with names enough that it is as large as a kernel's must be.
+/// The BTF, with enough names to reach the minimum size of a kernel's.
 pub(crate) fn kernel_btf() -> Vec<u8> {
     let asked = Asked::default();
-    Layouts::bind(&asked).expect("everything is there");
+    Layouts::bind(&asked).expect("every look-up succeeds");
     for (structure, path) in [
         ("page", "compound_head"),
         ("page", "padding"),
@@ -67,10 +67,10 @@ pub(crate) fn kernel_btf() -> Vec<u8> {
     writer.finish()
 }
 
-/// Writes a structure after those inside it; its id and its size.
+/// Writes a structure after the structures inside it; returns its id and size.
 fn structure(writer: &mut Writer, name: &str, tree: &Tree) -> (u32, u32) {
     let mut members = Vec::new();
-    // A first word that belongs to nobody, so that no field is at zero by accident.
+    // An unused first word, so that no field is at zero by coincidence.
     let mut bytes = 8;
     for (field, inside) in &tree.0 {
         let (id, size) = if inside.0.is_empty() {

@@ -1,4 +1,4 @@
-//! DWARF that a compiler wrote: the machine's C compiler, if there is one.
+//! Reads DWARF written by the host's C compiler, if it has one.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -75,7 +75,7 @@ fn check(members: &Dwarf<'_>) {
 }
 
 #[test]
-fn what_a_compiler_writes_is_read() {
+fn output_of_a_compiler_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let (source, object) = (folder.path().join("t.c"), folder.path().join("t.o"));
     std::fs::write(&source, SOURCE).unwrap();
@@ -97,7 +97,7 @@ fn what_a_compiler_writes_is_read() {
     }
 }
 
-/// A section with its relocations applied, as a linker would do.
+/// A section with its relocations applied, as by a linker.
 fn relocated(file: &object::File<'_>, name: &str) -> Option<Vec<u8>> {
     use object::ObjectSymbol as _;
     let section = file.section_by_name(name)?;
