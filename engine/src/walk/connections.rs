@@ -109,8 +109,8 @@ impl Walker {
         self.follow_chains(source, kernel, socks);
     }
 
-    /// Collects the first socket of every bucket of the array `(address, count)`, whose buckets have
-    /// `(size, offset of the pointer)`.
+    /// Collects the first socket of every bucket. `(array, count)` is the array of buckets; `stride`
+    /// is the size of a bucket and `offset` that of its pointer.
     fn read_buckets<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -234,7 +234,8 @@ impl Walker {
     /// Reads counters and holders of the sockets that are full `tcp_sock`s, and the state of those
     /// in TIME_WAIT.
     fn read_sockets<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        /// An `inet_timewait_sock`, not a `tcp_sock`.
+        // Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
+        // `request_sock`s.
         const TCP_TIME_WAIT: u8 = 6;
         const TCP_NEW_SYN_RECV: u8 = 12;
         const TCP_FIN_WAIT2: u8 = 5;

@@ -93,7 +93,7 @@ impl core::fmt::Display for ScanError {
 
 impl core::error::Error for ScanError {}
 
-/// Reads scans. Owns everything that a scan writes to, allocated once.
+/// Scans a kernel. Owns everything that a scan writes to, allocated once.
 #[derive(Debug)]
 pub struct Walker {
     pub(crate) reader: Reader,

@@ -33,7 +33,7 @@ pub(super) struct Clock {
     ticked_ns: i64,
     /// The machine's own time, and its forks: both only grow while it runs.
     progress: (Option<i64>, Option<u64>),
-    /// Number of changes seen, up to a few.
+    /// Number of different values seen, saturating.
     seen: u8,
     must_be_seen: bool,
 }

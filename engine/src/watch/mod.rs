@@ -224,7 +224,7 @@ impl Watched {
             return Err(ScanError::NoFirstProcess);
         }
         self.init_start_ns = first;
-        // A saved machine was restored: whatever happened since the save did not end but never was.
+        // A saved state was restored. What began after the save did not end: it never was.
         match (self.forks, snapshot.machine.total_forks) {
             (Some(before), Some(now)) if now < before => return Err(ScanError::WentBack),
             (before, now) => self.forks = now.or(before),

@@ -338,8 +338,8 @@ fn a_writer_of_a_regular_file_is_reported_when_it_closes() {
         ]
     );
     assert_eq!(show_writable(&mut watch, &more, 1300, 1500), ["+fd 100/1 /passwd"]);
-    // Writers that ended with their process are reported too. Nothing shows that a baseline file was
-    // written. Pipes are not reported.
+    // Writers that ended with their process are reported too. Nothing shows that a baseline file
+    // was written. Pipes are not reported.
     assert_eq!(
         show_writable(&mut watch, &World::default(), 0, 1600),
         [

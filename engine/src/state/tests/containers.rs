@@ -113,8 +113,8 @@ fn a_short_life_is_reported_and_a_misreading_is_not() {
     watch.scan(&World::default());
     let changes = about(watch.scan(&World::default()));
     assert_eq!(changes, ["+container a of 0", "-container a of 50"]);
-    // The same holds with the machine's pid namespace and own mounts, but not for processes that only
-    // pass through.
+    // The same holds with the machine's pid namespace and own mounts, but not for processes that
+    // only pass through.
     let mut own_mounts = runtime(50, "a");
     own_mounts.mount_namespace += 1;
     for (process, expected) in
