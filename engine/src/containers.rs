@@ -1,37 +1,36 @@
-//! What a user says of containers: which are reported, and which image each has.
+//! Container configuration: which containers are reported, and which image each one has.
 //!
-//! Everything here is made once, from the configuration, and asked without allocating.
+//! Everything here is built once from the configuration and queried without allocating.
 //!
-//! Not for: finding containers ([`crate::walk`]), or remembering them ([`crate::state`]).
+//! Not here: finding containers ([`crate::walk`]) and tracking them ([`crate::state`]).
 
-/// What a container can be called by; what is not known is left out.
+/// The names of a container; unknown ones are left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Names<'a> {
     /// The 64-hex id, or the runtime's name for it.
     pub id: &'a [u8],
-    /// Its name, where a runtime's name is one.
+    /// The name of the container, where the runtime uses names.
     pub name: Option<&'a [u8]>,
-    /// The name of its Kubernetes pod.
     pub pod_name: Option<&'a [u8]>,
-    /// The uid of its Kubernetes pod.
     pub pod_uid: Option<&'a [u8]>,
-    /// Its image, as far as something names it.
+    /// Its image, as far as it is known.
     pub image: Image<'a>,
 }
 
-/// A pattern for names: `*` stands for any characters, `?` for one; 12 or more hexadecimal digits and nothing
-/// else stand for every id that begins with them, as runtimes show ids.
+/// A pattern for names: `*` matches any characters, `?` matches one.
+///
+/// A pattern of 12 or more hexadecimal digits and nothing else matches every id that begins with
+/// them, as runtimes show ids.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Glob {
     pattern: Box<[u8]>,
     is_short_id: bool,
 }
 
-/// Digits of an id that runtimes show, and that are enough for it to be meant.
+/// Length of the shortened ids that runtimes show.
 const SHORT_ID_DIGITS: usize = 12;
 
 impl Glob {
-    /// A pattern.
     pub fn new(pattern: &str) -> Self {
         let pattern: Box<[u8]> = pattern.as_bytes().into();
         let is_short_id = pattern.len() >= SHORT_ID_DIGITS
@@ -39,11 +38,11 @@ impl Glob {
         Self { pattern, is_short_id }
     }
 
-    /// Whether all of `text` is like the pattern.
+    /// Whether the pattern matches all of `text`.
     pub fn matches(&self, text: &[u8]) -> bool {
         let pattern = &self.pattern;
         let (mut at, mut text_at) = (0, 0);
-        // Where the last `*` stands, and up to where it reaches so far.
+        // Where the last `*` is, and how far it reaches so far.
         let mut star: Option<(usize, usize)> = None;
         while let Some(&byte) = text.get(text_at) {
             match (pattern.get(at), star) {
@@ -66,14 +65,14 @@ impl Glob {
         pattern.get(at..).is_some_and(|rest| rest.iter().all(|&byte| byte == b'*'))
     }
 
-    /// Whether it means the container of that id or name.
+    /// Whether the pattern matches the container of that id or name.
     pub(crate) fn means(&self, id: &[u8], name: Option<&[u8]>) -> bool {
         self.matches(id)
             || name.is_some_and(|name| self.matches(name))
             || (self.is_short_id && id.starts_with(&self.pattern))
     }
 
-    /// Whether it means a container by any of what it is called.
+    /// Whether the pattern matches any name of a container.
     fn means_any(&self, names: &Names<'_>) -> bool {
         let image = [names.image.name, names.image.digest].map(|part| part.map(str::as_bytes));
         let others = [names.pod_name, names.pod_uid].into_iter().chain(image);
@@ -81,17 +80,16 @@ impl Glob {
     }
 }
 
-/// An image as people write it: `registry/name:tag`, `sha256:…`, or both with an `@` between.
+/// An image reference: `registry/name:tag`, `sha256:…`, or both joined by `@`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Image<'a> {
-    /// Its name, with the tag if there is one.
+    /// The name, with the tag if there is one.
     pub name: Option<&'a str>,
-    /// Its digest.
     pub digest: Option<&'a str>,
 }
 
 impl<'a> Image<'a> {
-    /// Takes name and digest apart.
+    /// Splits an image reference into name and digest.
     pub fn new(image: &'a str) -> Self {
         let is_digest = |text: &str| {
             ["sha256:", "sha384:", "sha512:"].iter().any(|kind| text.starts_with(kind))
@@ -106,43 +104,42 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Which image each container has, as far as somebody said.
+/// The image of each container, as configured.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Images {
     entries: Box<[(Glob, Box<str>)]>,
 }
 
 impl Images {
-    /// From patterns of ids or names and the images of what they mean; the first that fits counts.
+    /// Pairs of a pattern for ids or names and an image; the first match counts.
     pub fn new<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let entry = |(glob, image): (&str, &str)| (Glob::new(glob), Box::from(image));
         Self { entries: entries.into_iter().map(entry).collect() }
     }
 
-    /// The image of a container, by its id or name: name, digest or both ([`Image`]).
+    /// The image of a container, found by its id or name: name, digest or both ([`Image`]).
     pub fn image_of(&self, id: &[u8], name: Option<&[u8]>) -> Option<&str> {
         self.get(self.find(id, name)?)
     }
 
-    /// The number of a container's image.
+    /// Index of a container's image, for [`Images::get`].
     pub fn find(&self, id: &[u8], name: Option<&[u8]>) -> Option<usize> {
         self.entries.iter().position(|(glob, _)| glob.means(id, name))
     }
 
-    /// The image of that number.
+    /// The image at an index from [`Images::find`].
     pub fn get(&self, number: usize) -> Option<&str> {
         self.entries.get(number).map(|(_, image)| &**image)
     }
 }
 
-/// What is wanted of containers.
+/// Which containers to report, and their images.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ContainerConfig {
-    /// Only these, where there are any.
+    /// Report only these; all if empty.
     pub include: Vec<Glob>,
-    /// Not these.
+    /// Do not report these.
     pub exclude: Vec<Glob>,
-    /// Which image each has.
     pub images: Images,
 }
 
@@ -196,7 +193,7 @@ mod tests {
         ] {
             assert!(!matches(pattern, text), "{pattern} {text}");
         }
-        // Nothing to go back and forth on for ever.
+        // Backtracking stays bounded.
         assert!(!matches(&"*a".repeat(500), &"a".repeat(499)));
     }
 
@@ -239,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_excluded_is_not_reported_though_it_is_included() {
+    fn exclude_wins_over_include() {
         let globs = |patterns: &[&str]| patterns.iter().map(|p| Glob::new(p)).collect();
         let mut config = ContainerConfig::default();
         let web = Names { id: ID, pod_name: Some(b"web-0"), ..Names::default() };

@@ -1,19 +1,21 @@
-//! The engine: it reads a machine's memory, decodes the kernel's structures, remembers what it saw, and
-//! says what changed.
+//! The engine: reads a machine's memory, decodes the kernel's structures, tracks them from scan to
+//! scan, and reports what changed.
 //!
-//! In the order in which bytes travel: [`source`] (where memory comes from), [`address`] (translation and
-//! batches), [`walk`] (one scan: bytes to a [`walk::Snapshot`]), [`path`] (names of files), [`page_cache`] (what
-//! files hold), [`state`] (what was there before), [`attest`] (whether what runs is what was shipped), [`history`] (what is
-//! typed into shells), [`permissions`] (who may execute memory), [`shells`] (who is commanded from outside), [`policy`]
-//! (what is worth saying) and [`watch`], which joins them. [`limits`] fixes every capacity,
-//! [`containers`] has what a user says of containers.
+//! In the order in which data flows: [`source`] (access to memory), [`address`] (translation and
+//! batches), [`walk`] (one scan: bytes to a [`walk::Snapshot`]), [`path`] (names of files),
+//! [`page_cache`] (file contents), [`state`] (comparison with earlier scans), [`attest`] (running
+//! code checked against an SBOM), [`history`] (shell commands), [`permissions`] (executable
+//! memory), [`shells`] (shells controlled from outside), [`written`] (changed files), [`policy`]
+//! (what is reported) and [`watch`], which joins them. [`limits`] sets every capacity, and
+//! [`containers`] has the configuration of containers.
 //!
-//! What is not here: configuration, command line, threads (`panoptes`), and the format of what goes out
-//! (`panoptes-sinks`). Time, memory and randomness are arguments, so that any run can be replayed.
+//! Not here: configuration, command line and threads (`panoptes`), and the output format
+//! (`panoptes-sinks`). Time, memory and randomness are arguments, so that every run can be
+//! replayed.
 //!
 //! Start reading at [`walk`].
 
-// So that unit tests can share the machines made by hand of the tests in `tests/`.
+// Lets unit tests share the hand-made machines of the tests in `tests/`.
 #[cfg(test)]
 extern crate self as panoptes_engine;
 

@@ -1,22 +1,27 @@
-//! Files that were written: what is told of when a descriptor closes by which a regular file could be written.
+//! Files that were written: detects changed content when a descriptor that could write a regular
+//! file closes.
 //!
-//! The state says which descriptors have closed, and what their files were when they were first seen
-//! ([`Change::WriterClosed`]). Here it is decided whether the content may be another now:
+//! The state reports which descriptors closed, and what their files were when they were first seen
+//! ([`Change::WriterClosed`]). This module decides whether the content may have changed:
 //!
-//! * Nothing has closed as long as the `struct file` is still there, under another descriptor, in another process, or
-//!   mapped: what children take over from their parents does not count at each child's end. What the file was when the
-//!   first of them saw it is remembered until the last one closes: a shell moves its descriptors out of the way.
-//! * The inode is read once more after the closing. If its size or its modification time is another than when the
-//!   descriptor was first seen, or if it was modified between that and the scan before, the content may have changed.
-//!   What changes nothing but the change time (permissions, names) is not told of.
-//! * What is written to the files of proc, sysfs, control groups and their kind is an order to the kernel, and changes no
-//!   content.
-//! * A file that has no name any more is gone with its last descriptor, and not told of.
-//! * The record has the hashes of the file as it is now. They are waited for, but not for long.
+//! * A file is not closed while its `struct file` still exists: under another descriptor, in
+//!   another process, or mapped. A child's end thus does not count for descriptors inherited from
+//!   its parent. The file's first known attributes are kept until the last descriptor closes, since
+//!   a shell moves its descriptors.
+//! * The inode is read again after the close. The content may have changed if size or modification
+//!   time differ from when the descriptor was first seen, or if the file was modified between that
+//!   and the scan before.
+//! * A change of only the change time (permissions, names) is not reported.
+//! * Writes to files of proc, sysfs, control groups and similar filesystems are commands to the
+//!   kernel and change no content.
+//! * A file without a name disappears with its last descriptor and is not reported.
+//! * The record has the hashes of the file's current content. They are waited for, up to two
+//!   seconds.
 //!
-//! What was open when we come counts from then on. A descriptor that no scan sees is not known.
+//! Descriptors that exist when watching starts count from then on. A descriptor that no scan sees
+//! is missed.
 //!
-//! Not here: hashing ([`crate::page_cache`]) and the words of the record (`policy`).
+//! Not here: hashing ([`crate::page_cache`]) and the wording of the record (`policy`).
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
@@ -31,33 +36,33 @@ use crate::state::strings::{StringId, Strings};
 use crate::state::{Change, Opened, Scene};
 use crate::walk::{Kernel, Snapshot};
 
-/// How long hashes are waited for.
+/// How long to wait for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
-/// Most closings that wait at a time; of more it is not looked whether content has changed.
+/// Maximum number of closed descriptors that wait at a time; further ones are counted and ignored.
 const WAITING_MAX: usize = 2048;
-/// Inodes that are read in one go.
+/// Inodes read in one batch.
 const INODES: usize = 64;
 
 /// The content of a file may have changed while it was open.
 #[derive(Clone, Copy, Debug)]
 pub struct ContentChange<'a> {
-    /// Who had it open, as it was when it closed it.
+    /// The process that had it open, as it was at the close.
     pub process: ProcessFacts<'a>,
     /// The descriptor, with the file as it is now.
     pub descriptor: DescriptorFacts<'a>,
     /// The file as it was when the descriptor was first seen.
     pub opened: Opened,
-    /// The hashes of the file as it is now, where all of it is known.
+    /// The hashes of the file as it is now, if all of it is known.
     pub hashes: Option<Hashes>,
-    /// How much of it is in memory, where that is not all.
+    /// How much of the file is in memory, if not all.
     pub partial: Option<Partial>,
-    /// When the descriptor was seen to be closed, in nanoseconds since 1970.
+    /// When a scan found the descriptor closed, in nanoseconds since 1970.
     pub since_ns: i64,
 }
 
-/// Whoever is told of content that has changed.
+/// Receives changes of content.
 pub trait ContentChanges {
-    /// The content of a file may have changed.
+    /// Called once for each file whose content may have changed.
     fn content_changed(&mut self, scene: &Scene<'_>, change: &ContentChange<'_>);
 }
 
@@ -67,18 +72,17 @@ impl<F: FnMut(&Scene<'_>, &ContentChange<'_>)> ContentChanges for F {
     }
 }
 
-/// How far a closing has come.
+/// The progress of a closed descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// It was only just told of.
+    /// Closed in this scan.
     New,
-    /// It is no news, or it was told of.
+    /// Nothing to report, or already reported.
     Over,
-    /// The content may have changed; its hashes are waited for.
+    /// The content may have changed; its hashes are pending.
     Waiting,
 }
 
-/// A descriptor that has closed.
 #[derive(Clone, Copy, Debug)]
 struct Closing {
     stage: Stage,
@@ -94,7 +98,7 @@ struct Closing {
     since_ns: i64,
 }
 
-/// An open file of which a descriptor has closed, and others have not.
+/// An open file with a closed descriptor and at least one that is still open.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     file: KernelVa,
@@ -103,12 +107,12 @@ struct Held {
     is_there: bool,
 }
 
-/// Descriptors that have closed, until it is known what of it.
+/// Closed descriptors, until each is reported or ignored.
 #[derive(Debug)]
 pub struct Written {
     wanted: bool,
     closings: Vec<Closing>,
-    /// By address, each once.
+    /// Sorted by address; each file once.
     held: Vec<Held>,
     strings: Strings,
     reader: Reader,
@@ -116,7 +120,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// Allocates for `limits`. Unless it is `wanted`, nothing is noted.
+    /// Allocates for `limits`. Unless `wanted`, nothing is noted.
     pub fn new(limits: &Limits, wanted: bool, key: u64) -> Self {
         let bytes = (WAITING_MAX * 256).min(limits.processes as usize * 512);
         Self {
@@ -133,12 +137,12 @@ impl Written {
         }
     }
 
-    /// How many closings found no room.
+    /// Number of closed descriptors that found no room.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Takes note of a change, if it is a descriptor's closing.
+    /// Notes a change if it is the closing of a descriptor.
     pub fn note(&mut self, scene: &Scene<'_>, change: &Change<'_>) {
         let Change::WriterClosed { process, descriptor, file, inode, opened } = *change else {
             return;
@@ -168,8 +172,8 @@ impl Written {
         });
     }
 
-    /// Finds out what of the scan's closings are news, and tells of those whose hashes are known or have been waited
-    /// for.
+    /// Decides which of the scan's closed descriptors to report, and reports those whose hashes are
+    /// known or overdue.
     pub fn update<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -185,7 +189,7 @@ impl Written {
         self.settle(scene, files, out);
     }
 
-    /// Tells of those whose hashes have become known, or have been waited for.
+    /// Reports the files whose hashes are known or overdue.
     pub fn settle(
         &mut self,
         scene: &Scene<'_>,
@@ -202,7 +206,7 @@ impl Written {
                 continue;
             }
             closing.stage = Stage::Over;
-            closing.tell(&self.strings, scene, known.as_ref(), out);
+            closing.report(&self.strings, scene, known.as_ref(), out);
         }
         let strings = &mut self.strings;
         self.closings.retain(|closing| {
@@ -217,7 +221,8 @@ impl Written {
         });
     }
 
-    /// Leaves out what is still open, or mapped. Sorted, so that the scan's files are gone over once.
+    /// Removes files that are still open or mapped. Sorts the list, so that one pass over the
+    /// scan's files suffices.
     fn drop_open(&mut self, snapshot: &Snapshot) {
         self.closings.sort_unstable_by_key(|closing| {
             (closing.file.0, !closing.opened.written, closing.opened.modify_time_ns)
@@ -246,7 +251,8 @@ impl Written {
             }
         }
         self.held.retain(|held| held.is_there);
-        // Of several descriptors of one file, closed at once, one tells of it: whoever saw it longest unchanged.
+        // If several descriptors of one file close at once, one reports it: the first in the sort
+        // order, with the earliest known attributes.
         let mut at = 0;
         while at < self.closings.len() {
             let file = self.closings[at].file;
@@ -263,7 +269,7 @@ impl Written {
         }
     }
 
-    /// Reads the inodes of those that are new, and decides.
+    /// Reads the inodes of newly closed files and decides on each.
     fn read_inodes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layout = &kernel.layouts.inode;
         self.reader.forget_translations();
@@ -290,14 +296,14 @@ impl Written {
                     object += 1;
                 }
             }
-            // A packed inode that finds no room in an empty reader cannot be.
+            // A packed inode always fits an empty reader.
             done = at.max(done + 1);
         }
     }
 }
 
-/// Remembers what a file was when a descriptor was first seen that has closed, while others have not. The first one to
-/// close says it; where there is no room, each speaks for itself.
+/// Remembers the first known attributes of a file that is still open under another descriptor. The
+/// first descriptor to close sets them. If there is no room, each descriptor uses its own.
 fn hold(all: &mut Vec<Held>, closing: &Closing) {
     let Closing { file, inode, opened, .. } = *closing;
     let held = Held { file, inode, opened, is_there: true };
@@ -309,7 +315,7 @@ fn hold(all: &mut Vec<Held>, closing: &Closing) {
 }
 
 impl Closing {
-    /// Decides whether the content may have changed. `now` is what lies where the inode was.
+    /// Decides whether the content may have changed. `now` is read from the inode's old address.
     fn decide(&mut self, now: Option<Attributes>) {
         let now = now.filter(|now| {
             now.ino == self.attributes.number && now.mode & mode::S_IFMT == mode::S_IFREG
@@ -322,7 +328,7 @@ impl Closing {
             self.attributes = self.attributes.with(&now);
         }
         let (is, was) = (&self.attributes, &self.opened);
-        // A file that was only just made is as old as its last access; nothing was written to it.
+        // A newly made file has equal access and modification times; nothing was written to it.
         let is_new = is.size == 0 && was.size == 0 && is.access_time_ns == is.modify_time_ns;
         let has_changed = was.written && !is_new
             || is.size != was.size
@@ -341,7 +347,7 @@ impl Closing {
         }
     }
 
-    fn tell(
+    fn report(
         &self,
         strings: &Strings,
         scene: &Scene<'_>,
@@ -406,19 +412,19 @@ mod tests {
     }
 
     #[test]
-    fn the_last_descriptor_to_close_speaks_for_the_first_to_see_the_file() {
+    fn the_last_descriptor_to_close_keeps_the_first_known_attributes() {
         let mut written = Written::new(&Limits::default(), true, 1);
-        // A shell moves its descriptor out of the way: the file is still open.
+        // A shell moves its descriptor: the file is still open.
         written.closings.push(closing(0x1000, 4, true));
         written.drop_open(&scan(&[0x1000, 0x2000]));
         assert_eq!(written.closings[0].stage, Stage::Over);
         written.closings.clear();
-        // Others close meanwhile.
+        // Another file closes meanwhile.
         written.closings.push(closing(0x3000, 1, false));
         written.drop_open(&scan(&[0x1000, 0x2000]));
         assert_eq!(written.closings[0].opened.size, 1);
         written.closings.clear();
-        // Then the last one closes, which has seen nothing but what is there.
+        // The last descriptor closes, which has seen only the current attributes.
         written.closings.push(closing(0x1000, 9, false));
         written.drop_open(&scan(&[0x2000]));
         assert_eq!(written.closings[0].stage, Stage::New);

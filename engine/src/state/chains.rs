@@ -1,21 +1,22 @@
-//! Lists of rows, all out of one pool of fixed size.
+//! Lists of rows, all from one pool of fixed size.
 //!
-//! What belongs to a process (threads, descriptors, areas) is compared with the last scan in the order that
-//! the scan has it in, side by side. So it is kept in lists: unchanged rows cost no hashing and no search, in
-//! memory that was mostly handed out in that order too, and a process's rows are given back at once when it
-//! ends.
+//! The children of a process (threads, descriptors, areas) are compared with the new scan side by
+//! side, in the scan's order. They are kept in lists for that: unchanged rows cost no hashing and
+//! no search, their memory is mostly in the same order, and a process's rows are freed at once when
+//! it ends.
 
 /// The end of a list.
 pub(super) const END: u32 = u32::MAX;
 
-/// A place in a list: between a row and the one before it.
+/// A position in a list: between a row and the one before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor {
     before: u32,
     at: u32,
 }
 
-/// Rows in lists. A list is known by its first row, which its owner keeps ([`END`] for an empty one).
+/// Rows in lists. A list is identified by its first row, which its owner keeps ([`END`] for an
+/// empty list).
 #[derive(Debug)]
 pub(super) struct Chains<T> {
     rows: Box<[T]>,
@@ -26,7 +27,7 @@ pub(super) struct Chains<T> {
 }
 
 impl<T: Clone + Default> Chains<T> {
-    /// Room for `capacity` rows in all lists together.
+    /// Allocates for `capacity` rows in all lists together.
     pub(super) fn new(capacity: usize) -> Self {
         let mut chains = Self {
             rows: vec![T::default(); capacity].into_boxed_slice(),
@@ -44,19 +45,19 @@ impl<T: Clone + Default> Chains<T> {
         Cursor { before: END, at: head }
     }
 
-    /// The row at a place.
+    /// The row at a position.
     #[inline]
     pub(super) fn row(&self, cursor: Cursor) -> Option<&T> {
         self.rows.get(cursor.at as usize)
     }
 
-    /// The row at a place.
+    /// The row at a position.
     #[inline]
     pub(super) fn row_mut(&mut self, cursor: Cursor) -> Option<&mut T> {
         self.rows.get_mut(cursor.at as usize)
     }
 
-    /// Goes on to the next row.
+    /// Moves on to the next row.
     #[inline]
     pub(super) fn advance(&self, cursor: &mut Cursor) {
         if cursor.at != END {
@@ -64,7 +65,8 @@ impl<T: Clone + Default> Chains<T> {
         }
     }
 
-    /// Puts a row at a place and goes on behind it; `false`, and counted, when there is no room.
+    /// Inserts a row and moves on behind it. If there is no room, counts the row and returns
+    /// `false`.
     pub(super) fn insert(&mut self, head: &mut u32, cursor: &mut Cursor, row: T) -> bool {
         let number = self.free;
         if number == END {
@@ -78,7 +80,7 @@ impl<T: Clone + Default> Chains<T> {
         true
     }
 
-    /// Takes the row at a place out; the place is then that of the row after it.
+    /// Removes the row at a position; the position is then that of the next row.
     pub(super) fn remove(&mut self, head: &mut u32, cursor: &mut Cursor) -> Option<T> {
         let number = cursor.at;
         let row = self.rows.get_mut(number as usize).map(core::mem::take)?;
@@ -89,36 +91,37 @@ impl<T: Clone + Default> Chains<T> {
         Some(row)
     }
 
-    /// Whether another row fits; counts one that does not, so that nothing need be prepared for it.
+    /// Whether another row fits. Counts a row that does not fit, so that callers need not prepare
+    /// one.
     pub(super) fn has_room(&mut self) -> bool {
         let has_room = self.free != END;
         self.refused = self.refused.saturating_add(u32::from(!has_room));
         has_room
     }
 
-    /// The number of the row at a place, by which it can be put into a list again.
+    /// The number of the row at a position, for [`Chains::attach`].
     pub(super) fn number(cursor: Cursor) -> u32 {
         cursor.at
     }
 
-    /// The row of a number.
+    /// The row with a number.
     pub(super) fn at(&self, number: u32) -> &T {
         &self.rows[number as usize]
     }
 
-    /// The row of a number.
+    /// The row with a number.
     pub(super) fn at_mut(&mut self, number: u32) -> &mut T {
         &mut self.rows[number as usize]
     }
 
-    /// Puts a row that is in no list at a place and goes on behind it.
+    /// Inserts a row that is in no list and moves on behind it.
     pub(super) fn attach(&mut self, head: &mut u32, cursor: &mut Cursor, number: u32) {
         self.next[number as usize] = cursor.at;
         *self.link(head, cursor.before) = number;
         cursor.before = number;
     }
 
-    /// Gives a row back that is in no list.
+    /// Frees a row that is in no list.
     pub(super) fn give_back(&mut self, number: u32) {
         self.rows[number as usize] = T::default();
         self.next[number as usize] = self.free;
@@ -130,17 +133,17 @@ impl<T: Clone + Default> Chains<T> {
         if before == END { head } else { &mut self.next[before as usize] }
     }
 
-    /// How many rows there are in all lists.
+    /// Number of rows in all lists.
     pub(super) fn len(&self) -> usize {
         self.used as usize
     }
 
-    /// How many fit.
+    /// Number of rows that fit.
     pub(super) fn capacity(&self) -> usize {
         self.rows.len()
     }
 
-    /// How many rows found no room since this was last asked.
+    /// Number of rows that found no room since the last call.
     pub(super) fn take_refused(&mut self) -> u32 {
         core::mem::take(&mut self.refused)
     }

@@ -1,6 +1,6 @@
-//! What the state says of the difference between two scans.
+//! The changes that the state reports between two scans.
 //!
-//! Facts only: which of these is worth a record, and how severe it is, the policy decides.
+//! Changes are facts only; the policy decides which ones become records, and how severe they are.
 
 use panoptes_decoders::address::KernelVa;
 
@@ -14,22 +14,22 @@ use super::process::Process;
 use super::strings::Strings;
 use crate::walk::{Snapshot, Views};
 
-/// What a change is told against.
+/// The context of a change.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
-    /// The scan that showed it.
+    /// The scan that showed the change.
     pub snapshot: &'a Snapshot,
-    /// The containers that processes are in.
+    /// The tracked containers.
     pub containers: &'a Containers,
-    /// The names that rows refer to.
+    /// The strings that rows refer to.
     pub strings: &'a Strings,
-    /// When it was seen, in nanoseconds since 1970.
+    /// Time of the scan, in nanoseconds since 1970.
     pub now_ns: i64,
 }
 
-/// Whoever is told of changes, in the order in which they were found.
+/// Receives changes, in the order in which they were found.
 pub trait Changes {
-    /// One thing has changed.
+    /// Called once for each change.
     fn change(&mut self, scene: &Scene<'_>, change: &Change<'_>);
 }
 
@@ -42,62 +42,38 @@ impl<F: FnMut(&Scene<'_>, &Change<'_>)> Changes for F {
 /// One difference between two scans.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
-    /// A process is there that was not.
+    /// A process is new.
     ProcessCreated(&'a Process),
-    /// A process has gone.
+    /// A process has ended.
     ProcessTerminated(&'a Process),
-    /// A process has ended and nobody has asked for its exit code, in `scans` scans in a row.
-    ProcessZombie {
-        /// The process.
-        process: &'a Process,
-        /// In how many.
-        scans: u32,
-    },
-    /// A process is missing from views of the kernel's processes that show every one, as far as nobody takes it out.
+    /// A process has ended, and in `scans` scans in a row nothing has collected its exit code.
+    ProcessZombie { process: &'a Process, scans: u32 },
+    /// A process is missing from kernel views that must show every process.
     ProcessHidden {
-        /// The process.
         process: &'a Process,
-        /// Whole views that do not show it and should.
+        /// Complete views that must show it but do not.
         missing: Views,
-        /// Views that show it.
         shown: Views,
-        /// In how many scans in a row.
+        /// Number of scans in a row.
         scans: u32,
-        /// When the first of them was, in nanoseconds since 1970.
+        /// When the first of these scans was, in nanoseconds since 1970.
         since_ns: i64,
     },
-    /// A thread that is not its process's first is there that was not.
-    ThreadCreated {
-        /// Its process.
-        process: &'a Process,
-        /// The thread.
-        thread: ThreadFacts,
-    },
-    /// Such a thread has gone while its process goes on.
-    ThreadTerminated {
-        /// Its process.
-        process: &'a Process,
-        /// The thread.
-        thread: ThreadFacts,
-    },
-    /// A descriptor is open that was not.
-    DescriptorOpened {
-        /// Its process.
-        process: &'a Process,
-        /// The descriptor.
-        descriptor: DescriptorFacts<'a>,
-    },
-    /// A descriptor is closed, or leads elsewhere, while its process goes on.
+    /// A thread other than its process's leader is new.
+    ThreadCreated { process: &'a Process, thread: ThreadFacts },
+    /// Such a thread has ended while its process goes on.
+    ThreadTerminated { process: &'a Process, thread: ThreadFacts },
+    /// A descriptor is new.
+    DescriptorOpened { process: &'a Process, descriptor: DescriptorFacts<'a> },
+    /// A descriptor was closed, or leads elsewhere, while its process goes on.
     DescriptorClosed {
-        /// Its process.
         process: &'a Process,
         /// The descriptor as it was last seen.
         descriptor: DescriptorFacts<'a>,
     },
-    /// A descriptor by which a regular file can be written is closed, or its process has ended. The file may still be
-    /// open by others.
+    /// A descriptor that can write a regular file was closed, or its process has ended. Other
+    /// descriptors may still have the file open.
     WriterClosed {
-        /// Its process.
         process: &'a Process,
         /// The descriptor as it was last seen.
         descriptor: DescriptorFacts<'a>,
@@ -108,90 +84,75 @@ pub enum Change<'a> {
         /// The file when the descriptor was first seen.
         opened: Opened,
     },
-    /// Memory is mapped where nothing of the kind was.
-    AreaMapped {
-        /// Its process.
-        process: &'a Process,
-        /// The area.
-        area: AreaFacts<'a>,
-    },
+    /// Memory was mapped where nothing of the kind was.
+    AreaMapped { process: &'a Process, area: AreaFacts<'a> },
     /// Nothing is left of an area while its process and address space go on.
     AreaUnmapped {
-        /// Its process.
         process: &'a Process,
         /// The area as it was last seen.
         area: AreaFacts<'a>,
     },
     /// An area's permissions have changed.
     AreaPermissionsChanged {
-        /// Its process.
         process: &'a Process,
         /// The area as it is now.
         area: AreaFacts<'a>,
-        /// The area, or what has become a part of it, as it was.
+        /// The area, or a part of it, as it was.
         before: AreaBefore,
     },
-    /// A connection is there that was not.
+    /// A connection is new.
     ConnectionCreated(ConnectionChange<'a>),
-    /// A connection has gone, its TIME_WAIT too.
+    /// A connection has ended, including its TIME_WAIT.
     ConnectionTerminated(ConnectionChange<'a>),
-    /// A connection is in another state.
+    /// A connection changed its state.
     ConnectionStateChanged(ConnectionChange<'a>),
-    /// A connection has come to more than a threshold says, for the first time.
-    ConnectionExceeded {
-        /// The connection.
-        change: ConnectionChange<'a>,
-        /// Which threshold.
-        exceeded: Exceeded,
-    },
-    /// A connection is open; told once in each period.
+    /// A connection exceeded a threshold for the first time.
+    ConnectionExceeded { change: ConnectionChange<'a>, exceeded: Exceeded },
+    /// A connection is open; reported once in each period.
     ConnectionStatus(ConnectionChange<'a>),
-    /// A container is there that was not.
+    /// A container is new.
     ContainerStarted {
-        /// The container.
         container: &'a Container,
         /// Its first process, if that is tracked.
         process: Option<&'a Process>,
     },
-    /// No living process is left in a container.
+    /// A container has no living process any more.
     ContainerTerminated {
         /// The container as it was last seen.
         container: &'a Container,
     },
-    /// Of what was born since this was last told, not all was seen.
+    /// Scans missed processes or threads that lived only between two scans.
     BirthsMissed(Births),
-    /// There is no more room in a table.
+    /// A table is full.
     LimitReached {
-        /// Which.
         limit: Limit,
-        /// How much fits.
+        /// Capacity of the table.
         capacity: u64,
-        /// How many found no room in this scan.
+        /// Entries that found no room in this scan.
         untracked: u64,
     },
-    /// There is room again.
+    /// A table has room again.
     LimitCleared {
-        /// Where.
         limit: Limit,
-        /// How much fits.
+        /// Capacity of the table.
         capacity: u64,
     },
 }
 
-/// What an area, or a part of one, was in the last scan.
+/// An area, or a part of one, as it was in the last scan.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct AreaBefore {
-    /// Where what has changed begins.
+    /// Start of the part that has changed.
     pub start: u64,
-    /// Where it ends.
+    /// End of the part that has changed.
     pub end: u64,
-    /// `VM_*` as they were.
+    /// `VM_*` before the change.
     pub flags: u64,
-    /// `struct anon_vma *` as it was; null where it had no pages of its own.
+    /// `struct anon_vma *` before the change; null where the area had no pages of its own.
     pub anon_vma: KernelVa,
-    /// Whether anything of it could be executed at some time.
+    /// Whether any of it was executable at some time.
     pub was_executable: bool,
-    /// Whether all of the area as it is now was there, in one piece or more.
+    /// Whether all of the present area was mapped before, in one piece or more.
     pub was_all_there: bool,
     /// Whether another part of a file was mapped there.
     pub had_other_part: bool,
@@ -200,49 +161,41 @@ pub struct AreaBefore {
 /// A file as it was when a descriptor of it was first seen.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Opened {
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// When it was modified last, in nanoseconds since 1970.
+    /// Time of the last modification, in nanoseconds since 1970.
     pub modify_time_ns: i64,
-    /// Whether that was after the scan before, in which the descriptor was not open yet: so it was written after it was
-    /// opened, or just before.
+    /// Whether that was after the previous scan, in which the descriptor was not open yet: so the
+    /// file was written after it was opened, or just before.
     pub written: bool,
 }
 
-/// A connection and who holds it.
+/// A connection and its holders.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionChange<'a> {
-    /// The connection.
     pub connection: &'a Connection,
     /// Its owner, if that is tracked and alive.
     pub process: Option<&'a Process>,
     /// The owner's descriptor, if that is open.
     pub descriptor: Option<DescriptorFacts<'a>>,
-    /// All who hold it by the scan, the owner first.
+    /// All holders by this scan, the owner first.
     pub holders: &'a [Holder],
 }
 
-/// What has a limit.
+/// A limited table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Limit {
-    /// `processes`
     Processes,
-    /// `threads`
     Threads,
-    /// `file_descriptors`
     Descriptors,
-    /// `vmas`
     Areas,
-    /// `connections`
     Connections,
-    /// `containers`
     Containers,
     /// Bytes of names.
     Strings,
 }
 
 impl Limit {
-    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Processes,
         Self::Threads,

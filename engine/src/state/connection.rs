@@ -1,16 +1,18 @@
-//! Tracked TCP sockets, one row for each connection all through its life.
+//! Tracked TCP sockets, one row for each connection for all of its life.
 //!
-//! A connection is a socket's address and its 4-tuple; the sockets that the kernel puts in its place keep the
-//! 4-tuple: the request socket before it (SYN_RECEIVED) and the one that waits after it (TIME_WAIT). Both
-//! lists, ours and the scan's, are ordered by 4-tuple, so they are compared side by side.
+//! A connection is a socket's address and its 4-tuple. The sockets that the kernel puts in its
+//! place keep the 4-tuple: the request socket before it (SYN_RECEIVED) and the timewait socket
+//! after it (TIME_WAIT). Both lists, the tracked one and the scan's, are ordered by 4-tuple, so
+//! they are compared side by side.
 //!
-//! A scan follows chains that change under it and can miss a socket, so one that is absent once is waited
-//! for; it is *terminated*, as of its first absence, when the next scan does not see it either. Nor are
-//! chains read at one moment: a scan may show a socket and the small one that took its place, which is no
-//! connection of its own.
+//! A scan follows chains that change meanwhile and can miss a socket. A connection that is absent
+//! once is kept; if the next scan does not show it either, it is *terminated* as of its first
+//! absence. Chains are not read at one moment either: a scan may show a socket and the small one
+//! that replaced it, which is no connection of its own.
 //!
-//! A connection that comes in is nobody's until it is accepted, so one that nobody holds yet is told of a
-//! scan later, with who has it by then; and never before its process is.
+//! An incoming connection has no holder until it is accepted. A connection without a holder is
+//! therefore reported a scan later, with the holder that it has by then, and never before its
+//! process.
 
 use core::cmp::Ordering;
 use core::net::{IpAddr, Ipv4Addr};
@@ -33,47 +35,45 @@ use crate::walk::ConnectionRow;
 
 /// One tracked connection, or socket that listens.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is another thing about it")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
 pub struct Connection {
-    /// What the last scan that saw it says.
+    /// Facts from the last scan that showed it.
     pub facts: ConnectionFacts,
     /// When it was first seen, in nanoseconds since 1970.
     pub first_seen_ns: i64,
     /// When it was first absent, if it is.
     pub absent_since_ns: Option<i64>,
-    /// Who held it last.
+    /// The last process that held it.
     pub owner: Option<Owner>,
-    /// Whether it was there when we came, so that it began at an unknown time before `first_seen_ns`.
+    /// Whether it existed when watching started, so that it began at an unknown time before
+    /// `first_seen_ns`.
     pub was_there: bool,
     measures: Measures,
     address: u64,
     absent_scans: u32,
-    /// Whether it was told of, or taken in silently.
-    told: bool,
-    /// In how many scans it was seen before that.
-    untold_scans: u32,
-    /// Whether its socket is the small one that waits when the connection is over for its process.
+    /// Whether it was reported, or recorded as baseline.
+    reported: bool,
+    /// Number of scans that showed it before that.
+    unreported_scans: u32,
+    /// Whether its socket is a timewait socket: the connection is over for its process.
     waits: bool,
-    /// Whether its group's pass has not met it yet.
+    /// Whether its group's pass has not found it yet.
     stray: bool,
 }
 
-/// Who holds a connection: the lowest descriptor of the lowest process, when there are several.
+/// The holder of a connection: the lowest descriptor of the lowest process, if there are several.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
-    /// Which process.
     pub process: ProcessKey,
-    /// The row that it had.
+    /// The process's row.
     row: RowId,
-    /// Which of its descriptors.
     pub descriptor: u32,
-    /// The container that it is in.
+    /// The process's container.
     pub container: Option<ContainerKey>,
     name: [u8; 16],
 }
 
 impl Owner {
-    /// What it was called.
     pub fn name(&self) -> &[u8] {
         c_string(&self.name)
     }
@@ -103,21 +103,21 @@ impl Default for Connection {
             measures: Measures::default(),
             address: 0,
             absent_scans: 0,
-            told: false,
-            untold_scans: 0,
+            reported: false,
+            unreported_scans: 0,
             waits: false,
             stray: false,
         }
     }
 }
 
-/// In how many scans in a row a connection must be absent to be gone.
+/// Number of scans in a row from which a connection must be absent to be over.
 const ABSENT_SCANS_MAX: u32 = 2;
-/// Among how many sockets of one 4-tuple the one that a small socket stands for is looked for: they are one
-/// or two in each network namespace, and a crowd of them costs no more than its number.
+/// Number of sockets with one 4-tuple that are searched for the one that a small socket stands for.
+/// There are one or two in each network namespace; the bound keeps a crowd of them cheap.
 const TWINS_MAX: usize = 64;
-/// Of how many connections one scan tells the status: of a crowd that is due at once the rest follow in the next
-/// scans, so that the records find room on their way out, and are spread for good.
+/// Maximum number of statuses reported in one scan. If more are due at once, the rest follow in the
+/// next scans. That gives the output time to drain, and spreads them from then on.
 const STATUSES_MAX: u32 = 256;
 
 type Tuple = (IpAddr, u16, IpAddr, u16);
@@ -135,13 +135,15 @@ fn listens(row: &ConnectionRow) -> bool {
     TcpState::from_number(row.endpoints.state) == Some(TcpState::Listen)
 }
 
-/// Whether a socket is an `inet_timewait_sock`: those have no counters, and say FIN_WAIT_2 or TIME_WAIT.
+/// Whether a socket is an `inet_timewait_sock`: those have no counters, and are in FIN_WAIT_2 or
+/// TIME_WAIT.
 fn waits(facts: &ConnectionFacts) -> bool {
     facts.state == TcpState::TimeWait
         || facts.state == TcpState::FinWait2 && facts.counters.is_none()
 }
 
-/// Whether a socket of the scan is one of the small ones that stand for a full one before and after it.
+/// Whether a socket of the scan is one of the small ones that stand for a full one before and after
+/// it.
 fn is_small(row: &ConnectionRow) -> bool {
     let state = TcpState::from_number(row.endpoints.state);
     row.counters.is_none()
@@ -153,12 +155,12 @@ impl Connection {
         self.facts.state == TcpState::Listen
     }
 
-    /// Whether something can still go over it; what waits when it is over does not count.
+    /// Whether data can still go over it; a timewait socket does not count.
     fn is_open(&self) -> bool {
         is_open(self.facts.state) && !self.waits
     }
 
-    /// What it has come to that was not told yet.
+    /// The exceeded thresholds that were not reported yet.
     fn exceed(
         &mut self,
         thresholds: &ConnectionThresholds,
@@ -171,8 +173,8 @@ impl Connection {
         self.measures.exceed(thresholds, self.facts.counters, is_open, clocks)
     }
 
-    /// Whether a socket of the same 4-tuple at another address is this connection's next.
-    fn goes_on_as(&self, next: &ConnectionFacts) -> bool {
+    /// Whether a socket of the same 4-tuple at another address continues this connection.
+    fn continues_as(&self, next: &ConnectionFacts) -> bool {
         self.facts.network_namespace == next.network_namespace
             && !self.listens()
             && next.state != TcpState::Listen
@@ -180,7 +182,8 @@ impl Connection {
             && (waits(next) || self.facts.state == TcpState::SynReceived)
     }
 
-    /// Whether the socket at this address is another connection: it begins again, or has counted less.
+    /// Whether the socket at this address is another connection: it starts again, or its counters
+    /// have dropped.
     fn was_replaced_by(&self, next: &ConnectionFacts) -> bool {
         let begins = |state| matches!(state, TcpState::SynSent | TcpState::SynReceived);
         let restarted = begins(next.state) && !begins(self.facts.state) && !self.listens();
@@ -194,23 +197,24 @@ impl Connection {
     }
 }
 
-/// All connections, and what is needed to compare them, in memory allocated at start.
+/// All connections, and the lists to compare them, in memory allocated at start.
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) rows: Chains<Connection>,
     head: u32,
-    /// Whether a row of the scan has been found again or is tracked now, by its index.
+    /// Whether each row of the scan belongs to a tracked connection, by its index.
     claimed: Box<[bool]>,
-    /// When each row of the scan that is tracked was first seen.
+    /// When each tracked row of the scan was first seen.
     first_seen_ns: Box<[Option<i64>]>,
     pub(super) holders: Holders,
     accept_grace_scans: u32,
     pub(super) thresholds: ConnectionThresholds,
-    /// From which connection on statuses are told in the next scan: all before had their turn.
+    /// The first connection whose status may be reported in the next scan: all before had their
+    /// turn.
     statuses_from: Option<Tuple>,
 }
 
-/// What connections are told against.
+/// The processes that connections refer to.
 pub(super) struct Holding<'a> {
     pub(super) processes: &'a Table<Process>,
     /// Row of each process of the scan.
@@ -218,7 +222,7 @@ pub(super) struct Holding<'a> {
 }
 
 impl Holding<'_> {
-    /// Whether a process is tracked that was not told of yet.
+    /// Whether a process is tracked but not reported yet.
     fn is_unannounced(&self, owner: &Owner) -> bool {
         self.processes
             .get(owner.row)
@@ -250,8 +254,8 @@ impl Connections {
         self.first_seen_ns.get(index as usize).copied().flatten()
     }
 
-    /// Compares all connections with those of the last scan; `quiet` when all that is new was there
-    /// before we came.
+    /// Compares all connections with those of the last scan; `quiet` if everything new belongs to
+    /// the baseline.
     pub(super) fn update(&mut self, holding: &Holding<'_>, quiet: bool, telling: &mut Telling<'_>) {
         let snapshot = telling.snapshot;
         self.holders.find(snapshot);
@@ -298,7 +302,7 @@ struct Pass<'a, 't> {
     clocks: Clocks,
     thresholds: ConnectionThresholds,
     statuses_left: u32,
-    /// The first connection that is due and has to wait for the next scan.
+    /// The first due connection that has to wait for the next scan.
     statuses_next: Option<Tuple>,
 }
 
@@ -319,8 +323,8 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Compares the sockets of one 4-tuple: one, nearly always. `first` is the index of the first of
-    /// `news` in the scan; they are ordered by address.
+    /// Compares the sockets of one 4-tuple, nearly always one. `first` is the index of the first of
+    /// `news` in the scan; `news` is ordered by address.
     fn group(&mut self, tuple: &Tuple, first: usize, news: &[ConnectionRow]) {
         let start = self.cursor;
         let mut strays = false;
@@ -351,8 +355,8 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Whether the connection of a small socket is tracked under another one that is still there; when
-    /// that has gone, the next scan finds this one in its place.
+    /// Whether the connection of a small socket is tracked under another one that still exists. If
+    /// that one is gone, the next scan finds this one in its place.
     fn stands_for_another(
         &self,
         small: &ConnectionRow,
@@ -364,7 +368,8 @@ impl Pass<'_, '_> {
         })
     }
 
-    /// Finds the row at the cursor among `news` by its address, and goes on; `false` when it is not there.
+    /// Finds the row at the cursor in `news` by its address, and moves on; `false` if it is not
+    /// there.
     fn find_by_address(&mut self, first: usize, news: &[ConnectionRow]) -> bool {
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return true };
         let found = news
@@ -373,13 +378,14 @@ impl Pass<'_, '_> {
             .filter(|&number| !old.was_replaced_by(&ConnectionFacts::read(&news[number], None)));
         old.stray = found.is_none();
         match found {
-            Some(number) => self.go_on(first + number, &news[number]),
+            Some(number) => self.update_row(first + number, &news[number]),
             None => self.connections.rows.advance(&mut self.cursor),
         }
         found.is_some()
     }
 
-    /// Finds what a stray row at the cursor goes on as, and goes on; else it is absent.
+    /// Finds the socket that continues a stray row at the cursor, and moves on; if there is none,
+    /// the row is absent.
     fn find_next_life(
         &mut self,
         first: usize,
@@ -396,31 +402,32 @@ impl Pass<'_, '_> {
             let number = first + *next;
             *next += 1;
             if !self.connections.claimed[number]
-                && old.goes_on_as(&ConnectionFacts::read(row, None))
+                && old.continues_as(&ConnectionFacts::read(row, None))
             {
                 *unclaimed -= 1;
-                self.go_on(number, row);
+                self.update_row(number, row);
                 return;
             }
         }
-        // Two connections never have the same 4-tuple: where there is another, this one is over.
+        // Two connections never have the same 4-tuple: if there is another one, this one is over.
         if *unclaimed > 0 && !old.listens() { self.terminate() } else { self.absent() }
     }
 
-    /// Takes in what the scan says now of the row at the cursor, and goes on.
-    fn go_on(&mut self, number: usize, row: &ConnectionRow) {
+    /// Updates the row at the cursor from the scan, and moves on.
+    fn update_row(&mut self, number: usize, row: &ConnectionRow) {
         self.connections.claimed[number] = true;
         let mut owner = self.owner(number);
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
-        if old.told && owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
-            // It is adopted when it has been told of: a table that was full may have room for it only now.
+        if old.reported && owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
+            // The owner is set once its process has been reported: a full table may have room for
+            // it only now.
             owner = None;
         }
         let before = old.facts.state;
         let (counters, route_device) = (old.facts.counters, old.facts.route_device);
         old.facts = ConnectionFacts::read(row, owner.map(|owner| owner.descriptor));
         old.waits = waits(&old.facts);
-        // What waits has no counters: those of the connection stay.
+        // A timewait socket has no counters; those of the connection stay.
         old.facts.counters = old.facts.counters.or(counters);
         if old.facts.route_device == 0 {
             old.facts.route_device = route_device;
@@ -431,19 +438,21 @@ impl Pass<'_, '_> {
         old.absent_scans = 0;
         old.stray = false;
         old.owner = owner.or(old.owner);
-        if !old.told {
-            self.tell_of_new(number);
+        if !old.reported {
+            self.report_new(number);
         } else if before != old.facts.state {
-            self.tell_of_row(number, Kind::StateChanged);
+            self.report_row(number, Kind::StateChanged);
         }
-        self.tell_of_measures(number);
+        self.report_measures(number);
         self.connections.rows.advance(&mut self.cursor);
     }
 
-    /// Tells of what the row at the cursor has come to, if it was told of itself.
-    fn tell_of_measures(&mut self, number: usize) {
+    /// Reports exceeded thresholds and the status of the row at the cursor, if the row itself was
+    /// reported.
+    fn report_measures(&mut self, number: usize) {
         let from = self.connections.statuses_from;
-        let Some(row) = self.connections.rows.row_mut(self.cursor).filter(|row| row.told) else {
+        let Some(row) = self.connections.rows.row_mut(self.cursor).filter(|row| row.reported)
+        else {
             return;
         };
         let all = row.exceed(&self.thresholds, &self.clocks);
@@ -461,11 +470,11 @@ impl Pass<'_, '_> {
             }
         }
         for exceeded in all {
-            self.tell_of_row(number, Kind::Exceeded(exceeded));
+            self.report_row(number, Kind::Exceeded(exceeded));
         }
         if is_due {
             self.statuses_left -= 1;
-            self.tell_of_row(number, Kind::Status);
+            self.report_row(number, Kind::Status);
         }
     }
 
@@ -482,67 +491,67 @@ impl Pass<'_, '_> {
             measures: Measures::new(self.clocks),
             address: row.address.0,
             absent_scans: 0,
-            told: true,
-            untold_scans: 0,
+            reported: true,
+            unreported_scans: 0,
             waits: waits(&facts),
             stray: false,
         };
-        // Whoever came later than we cannot have had it before.
+        // A process that started after watching did cannot have had the connection before.
         let existed = |owner: &Owner| {
             self.holding.processes.get(owner.row).is_none_or(|process| process.life.existing)
         };
         let quiet = self.quiet && new.owner.as_ref().is_none_or(existed);
-        new.told = quiet || new.listens() || self.can_be_told(&new);
+        new.reported = quiet || new.listens() || self.can_be_reported(&new);
         new.was_there = quiet;
         let exceeded =
-            if new.told { new.exceed(&self.thresholds, &self.clocks) } else { ArrayVec::new() };
+            if new.reported { new.exceed(&self.thresholds, &self.clocks) } else { ArrayVec::new() };
         let Connections { rows, head, first_seen_ns, .. } = &mut *self.connections;
         if !rows.insert(head, &mut self.cursor, new) {
             return;
         }
         first_seen_ns[number] = Some(new.first_seen_ns);
-        if new.told && !new.listens() {
+        if new.reported && !new.listens() {
             if !quiet {
-                self.tell(&new, Some(number), Kind::Created);
+                self.report(&new, Some(number), Kind::Created);
             }
             for exceeded in exceeded {
-                self.tell(&new, Some(number), Kind::Exceeded(exceeded));
+                self.report(&new, Some(number), Kind::Exceeded(exceeded));
             }
         }
     }
 
-    /// Tells of the row at the cursor, which is new, unless that waits for another scan.
-    fn tell_of_new(&mut self, number: usize) {
+    /// Reports the new row at the cursor, unless that waits for another scan.
+    fn report_new(&mut self, number: usize) {
         let Some(row) = self.connections.rows.row_mut(self.cursor) else { return };
-        row.untold_scans = row.untold_scans.saturating_add(1);
+        row.unreported_scans = row.unreported_scans.saturating_add(1);
         let copy = *row;
-        if self.can_be_told(&copy) {
+        if self.can_be_reported(&copy) {
             if let Some(row) = self.connections.rows.row_mut(self.cursor) {
-                row.told = true;
+                row.reported = true;
             }
-            self.tell(&copy, Some(number), Kind::Created);
+            self.report(&copy, Some(number), Kind::Created);
         }
     }
 
-    /// Whether it is known whose a new connection is, or not to be expected any more. One that is not
-    /// accepted yet is nobody's; whoever holds it is told of first.
-    fn can_be_told(&self, new: &Connection) -> bool {
+    /// Whether the holder of a new connection is known or no longer expected. A connection has no
+    /// holder until it is accepted; a holder is reported before it.
+    fn can_be_reported(&self, new: &Connection) -> bool {
         match &new.owner {
-            None => new.untold_scans >= self.connections.accept_grace_scans,
+            None => new.unreported_scans >= self.connections.accept_grace_scans,
             Some(owner) => !self.holding.is_unannounced(owner),
         }
     }
 
-    /// Goes past a row that the scan does not show.
+    /// Handles a row that the scan does not show, and moves on.
     fn absent(&mut self) {
         let now_ns = self.telling.now_ns;
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
         if self.complete {
             old.absent_scans += 1;
             old.absent_since_ns.get_or_insert(now_ns);
-            // One that ended before its process was told of waits for that.
-            let is_early =
-                !old.told && old.owner.as_ref().is_some_and(|it| self.holding.is_unannounced(it));
+            // A connection that ended before its process was reported waits for that.
+            let is_early = !old.reported
+                && old.owner.as_ref().is_some_and(|it| self.holding.is_unannounced(it));
             if old.absent_scans >= ABSENT_SCANS_MAX && !is_early {
                 self.terminate();
                 return;
@@ -551,19 +560,19 @@ impl Pass<'_, '_> {
         self.connections.rows.advance(&mut self.cursor);
     }
 
-    /// Takes the row at the cursor out.
+    /// Removes the row at the cursor.
     fn terminate(&mut self) {
         let Connections { rows, head, .. } = &mut *self.connections;
         let Some(mut old) = rows.remove(head, &mut self.cursor) else { return };
         old.absent_since_ns.get_or_insert(self.telling.now_ns);
-        if !old.told {
-            self.tell(&old, None, Kind::Created);
+        if !old.reported {
+            self.report(&old, None, Kind::Created);
             for exceeded in old.exceed(&self.thresholds, &self.clocks) {
-                self.tell(&old, None, Kind::Exceeded(exceeded));
+                self.report(&old, None, Kind::Exceeded(exceeded));
             }
         }
         if !old.listens() {
-            self.tell(&old, None, Kind::Terminated);
+            self.report(&old, None, Kind::Terminated);
         }
     }
 
@@ -579,15 +588,15 @@ impl Pass<'_, '_> {
         })
     }
 
-    fn tell_of_row(&mut self, number: usize, kind: Kind) {
+    fn report_row(&mut self, number: usize, kind: Kind) {
         if let Some(&row) = self.connections.rows.row(self.cursor) {
-            self.tell(&row, Some(number), kind);
+            self.report(&row, Some(number), kind);
         }
     }
 
-    /// Tells of a connection with what is known of its owner, unless that was not told of itself. `number` is the
-    /// connection's index in the scan.
-    fn tell(&mut self, connection: &Connection, number: Option<usize>, kind: Kind) {
+    /// Reports a connection with its owner, unless the owner itself was not reported yet. `number`
+    /// is the connection's index in the scan.
+    fn report(&mut self, connection: &Connection, number: Option<usize>, kind: Kind) {
         let snapshot = self.telling.snapshot;
         let mut connection = *connection;
         if connection.owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {

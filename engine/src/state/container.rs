@@ -1,7 +1,8 @@
-//! Tracked containers: which there are, what is known of each, and where it is in its life.
+//! Tracked containers: their attributes and their progress.
 //!
-//! A container is there as long as a living process is in it, or in one inside of it. It is known by the path of its
-//! control group; what comes under the same path when all that was in it has gone is another one.
+//! A container exists as long as it, or a container inside it, has a living process. It is
+//! identified by the path of its control group. If the path is reused after all its processes
+//! ended, that is another container.
 
 use core::net::IpAddr;
 
@@ -16,8 +17,7 @@ use super::table::{Key, Row, RowId, Table};
 use crate::limits::Limits;
 use crate::walk::{ContainerRow, NONE, ProcessRow, Snapshot};
 
-/// By what a container is found again: a hash of its control group's path with the key of this run, which nobody else
-/// knows.
+/// Identifies a container: a hash of its control group's path with this run's secret key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ContainerKey(u64);
 
@@ -27,17 +27,17 @@ impl Key for ContainerKey {
     }
 }
 
-/// In how many scans in a row a container must be absent: what a scan reads of a process's control groups can be
-/// torn while the process goes on.
+/// Number of scans in a row from which a container must be absent: what a scan reads of a process's
+/// control groups can be torn while the process goes on.
 const ABSENT_SCANS: u32 = 2;
-/// The same where no scan is whole.
+/// The same if no scan is complete.
 const UNSEEN_SCANS_MAX: u32 = 8;
-/// A container whose first process is not told of is told of after so many scans all the same.
+/// Number of scans after which a container is reported although its first process was not.
 const PENDING_SCANS_MAX: u32 = 8;
-/// The same where all that was seen in it may be its runtime, which is there first.
+/// The same if all processes seen in it may belong to its runtime, which comes first.
 const PENDING_OUTSIDE_SCANS_MAX: u32 = 32;
-/// For so long what works in the machine's own places is taken for a runtime that is not done: on a busy machine that takes
-/// its time.
+/// For this long, a busy process with the machine's own namespaces counts as a runtime that still
+/// works. On a busy machine that takes time.
 const WORKING_NS_MAX: i64 = 5_000_000_000;
 
 /// One tracked container.
@@ -47,26 +47,24 @@ pub struct Container {
     key: ContainerKey,
     /// `struct kernfs_node *` of its control group.
     node: KernelVa,
-    /// Its index in the scan that is being taken in, or [`NONE`].
+    /// Its index in the current scan, or [`NONE`].
     row: u32,
-    /// Its first process.
     first: ProcessKey,
     first_is_inside: bool,
-    /// Whether any scan showed a process in it that cannot be its runtime.
+    /// Whether any scan showed a process in it that cannot belong to its runtime.
     was_inside: bool,
-    /// When the newest process in it began, by the last scan that showed it.
+    /// Start of its newest process in the last scan that showed it.
     newest_start: u64,
-    /// Whether it was reported, or taken in silently.
+    /// Whether it was reported, or recorded as baseline.
     announced: bool,
-    /// Whether another one has come in its place.
+    /// Whether another container has taken its place.
     replaced: bool,
-    /// In how many scans it was seen before it was reported.
+    /// Number of scans that showed it before it was reported.
     pending_scans: u32,
-    /// When it was first seen.
     begun_ns: i64,
     absent_scans: u32,
     unseen_scans: u32,
-    /// Grows with each change of what it is called by.
+    /// Grows with each change of its names.
     version: u32,
     id: Option<StringId>,
     is_name: bool,
@@ -88,22 +86,20 @@ impl Row for Container {
     }
 }
 
-/// What is known of a container, whether it comes from a scan or from a table.
+/// The attributes of a container, from a scan or from a table.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ContainerFacts<'a> {
-    /// Its identifier, or the name that its runtime has for it.
+    /// Its identifier, or the name from its runtime.
     pub id: &'a [u8],
-    /// Whether that is a name that somebody chose.
+    /// Whether `id` is a name that a user chose.
     pub is_name: bool,
-    /// What made it.
+    /// The runtime that made it.
     pub runtime: Option<Runtime>,
-    /// Path of its control group.
     pub path: Option<&'a [u8]>,
-    /// Identifier or name of the container around it.
+    /// Identifier or name of the enclosing container.
     pub parent: Option<&'a [u8]>,
-    /// The uid of its Kubernetes pod.
     pub pod_uid: Option<&'a [u8]>,
-    /// Its host name, where that is its own.
+    /// Its host name, if that is not the machine's.
     pub host_name: Option<&'a [u8]>,
     /// Number of its first process's pid namespace, or 0.
     pub pid_namespace: u32,
@@ -116,7 +112,7 @@ pub struct ContainerFacts<'a> {
 }
 
 impl<'a> ContainerFacts<'a> {
-    /// What a scan says of a container.
+    /// Reads the facts about a container from a scan.
     pub fn read(snapshot: &'a Snapshot, row: &'a ContainerRow) -> Self {
         let text = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(bytes);
         let first = snapshot.processes.at(row.first);
@@ -137,18 +133,18 @@ impl<'a> ContainerFacts<'a> {
         }
     }
 
-    /// Its name, where its runtime knows it by one.
+    /// Its name, if its runtime identifies it by a name.
     pub fn name(&self) -> Option<&'a [u8]> {
         self.is_name.then_some(self.id)
     }
 
-    /// The name of its Kubernetes pod, which is the host name in it.
+    /// The name of its Kubernetes pod, which is the host name inside it.
     pub fn pod_name(&self) -> Option<&'a [u8]> {
         self.host_name.filter(|_| self.pod_uid.is_some())
     }
 
-    /// The address of its Kubernetes pod, by the interfaces that the last scan knows: the first in its network
-    /// namespace that is reached from outside of it.
+    /// The address of its Kubernetes pod, by the interfaces that the scan read: the first address
+    /// in its network namespace that is reachable from outside.
     pub fn pod_address(&self, snapshot: &Snapshot) -> Option<IpAddr> {
         let machine = snapshot.nets.first().map_or(0, |net| net.inum);
         let own = self.network_namespace;
@@ -198,22 +194,19 @@ impl Container {
         })
     }
 
-    /// By what it is found.
     pub const fn key(&self) -> ContainerKey {
         self.key
     }
 
-    /// Its first process.
     pub fn first(&self) -> ProcessKey {
         self.first
     }
 
-    /// Grows with each change of what it is called by.
+    /// Grows with each change of its names.
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// All that is known of it.
     pub fn facts<'a>(&self, strings: &'a Strings) -> ContainerFacts<'a> {
         let text = |id: Option<StringId>| id.map(|id| strings.get(id));
         ContainerFacts {
@@ -231,26 +224,27 @@ impl Container {
         }
     }
 
-    /// Whether all that is in it came after all that was in it, so that it ended between. Where one runtime puts
-    /// several processes of its own into the group one after another, the group stays, and they have no pid
-    /// namespace of their own yet.
+    /// Whether all its processes started after all known ones, so that the container ended in
+    /// between. If one runtime puts several processes of its own into the group one after another,
+    /// the group stays, and they have no own pid namespace yet.
     fn is_another(&self, snapshot: &Snapshot, row: &ContainerRow) -> bool {
         let machine = of_machine(snapshot, |process| process.pid_namespace);
         let had_own = self.pid_namespace != 0 && machine != 0 && self.pid_namespace != machine;
         row.oldest_start > self.newest_start && (row.node != self.node || had_own)
     }
 
-    /// Whether its first process has mounts of its own, as what only passes through its control group on the way to
-    /// another place has not.
+    /// Whether its first process has its own mounts. A process that only passes through its control
+    /// group on the way to another place has not.
     fn has_own_mounts(&self, snapshot: &Snapshot) -> bool {
         let machine = of_machine(snapshot, |process| process.mount_namespace);
         self.mount_namespace != 0 && machine != 0 && self.mount_namespace != machine
     }
 
-    /// Takes in what the scan says of it.
+    /// Updates it from the scan.
     fn refresh(&mut self, snapshot: &Snapshot, row: &ContainerRow, strings: &mut Strings) {
         let facts = ContainerFacts::read(snapshot, row);
-        // Once it is told of, its first process is the one that it began with, though others may outlive that.
+        // Once it is reported, its first process stays, though other processes may outlive that
+        // one.
         if !self.announced
             && let Some(first) = first_of(snapshot, row)
         {
@@ -259,7 +253,7 @@ impl Container {
         self.node = row.node;
         self.first_is_inside = row.first_is_inside;
         if row.first_is_inside && !core::mem::replace(&mut self.was_inside, true) {
-            // Its own first process gets as long to be told of as any.
+            // Its own first process gets as many scans to be reported as any other.
             self.pending_scans = self.pending_scans.min(2);
         }
         self.newest_start = row.newest_start;
@@ -308,8 +302,8 @@ fn of_machine(snapshot: &Snapshot, number: impl Fn(&ProcessRow) -> u32) -> u32 {
     snapshot.init().map_or(0, number)
 }
 
-/// Whether what is in a container has the machine's own namespaces, mounts too, and its first process is busy: as a
-/// runtime that makes it does.
+/// Whether all processes of a container have the machine's own namespaces, including mounts, and
+/// the first one is busy. A runtime that sets up a container looks like this.
 fn is_runtime_at_work(snapshot: &Snapshot, row: &ContainerRow) -> bool {
     let Some(first) = snapshot.processes.at(row.first) else { return false };
     let machine = of_machine(snapshot, |process| process.mount_namespace);
@@ -324,13 +318,13 @@ fn first_of(snapshot: &Snapshot, row: &ContainerRow) -> Option<ProcessKey> {
     Some(ProcessKey::of(&leader.task))
 }
 
-/// What is to be said of a container that has gone.
+/// What to report about a container that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone {
     pub(super) id: RowId,
-    /// Whether its beginning is to be told first.
+    /// Whether to report its start first.
     pub(super) unannounced: bool,
-    /// Whether its end is to be told.
+    /// Whether to report its end.
     pub(super) is_news: bool,
 }
 
@@ -338,7 +332,7 @@ pub(super) struct Gone {
 #[derive(Debug)]
 pub struct Containers {
     pub(super) table: Table<Container>,
-    /// The key of each container of the scan that is being taken in.
+    /// The key of each container of the current scan.
     keys: Vec<ContainerKey>,
     /// The row of each, if it has one.
     rows: Vec<Option<RowId>>,
@@ -356,18 +350,18 @@ impl Containers {
         }
     }
 
-    /// The container of that key, and the number of its row.
+    /// The container with that key, and the number of its row.
     pub fn find(&self, key: ContainerKey) -> Option<(RowId, &Container)> {
         let id = self.table.find(&key)?;
         Some((id, self.table.get(id)?))
     }
 
-    /// The container that a process is in.
+    /// The container of a process.
     pub fn of(&self, process: &Process) -> Option<(RowId, &Container)> {
         self.find(process.container_key()?)
     }
 
-    /// The key of a container of the scan that is being taken in.
+    /// The key of a container of the current scan.
     pub(super) fn key(&self, row: u32) -> Option<ContainerKey> {
         self.keys.get(row as usize).copied()
     }
@@ -376,7 +370,7 @@ impl Containers {
         self.table.clear();
     }
 
-    /// Finds those that the scan shows.
+    /// Finds the tracked containers that the scan shows.
     pub(super) fn match_rows(&mut self, snapshot: &Snapshot, scan: u32) {
         self.keys.clear();
         self.rows.clear();
@@ -397,7 +391,7 @@ impl Containers {
         ContainerKey(xxh3_64_with_seed(path, self.seed))
     }
 
-    /// Notes that the scan shows a container; `false` when what it shows is another one.
+    /// Notes that the scan shows a container; `false` if the scan shows another one in its place.
     fn see(
         &mut self,
         id: RowId,
@@ -421,7 +415,7 @@ impl Containers {
         true
     }
 
-    /// The next one from `from` on that has gone; it is to be removed.
+    /// The next ended container from `from` on, which the caller must remove.
     pub(super) fn next_gone(
         &mut self,
         from: u32,
@@ -447,9 +441,9 @@ impl Containers {
                     continue;
                 }
             }
-            // What was seen once only, of a process that goes on outside of it, was misread.
+            // A container seen only once, whose process goes on outside of it, was misread.
             let was_there = container.pending_scans > 1 || !is_alive(&container.first);
-            // One that shares the machine's processes may have ended before it was told of.
+            // A container with the machine's pid namespace may have ended before it was reported.
             let was_one = container.was_inside || container.has_own_mounts(snapshot);
             let unannounced = !container.announced && was_one && was_there;
             return Some(Gone { id, unannounced, is_news: container.announced || unannounced });
@@ -463,8 +457,8 @@ impl Containers {
         }
     }
 
-    /// Gives newcomers rows and takes in what the scan says of every container. `existing` says whether one
-    /// whose first process is this was there when we came.
+    /// Adds rows for new containers and updates all from the scan. `existing` decides by its first
+    /// process whether a container belongs to the baseline.
     pub(super) fn take_in(
         &mut self,
         snapshot: &Snapshot,
@@ -489,7 +483,7 @@ impl Containers {
             self.rows[index] = id;
             let Some(container) = id.and_then(|id| self.table.get_mut(id)) else { continue };
             if container.row == index as u32 {
-                // Our clock may be set back.
+                // The host's clock may be set back.
                 container.begun_ns = container.begun_ns.min(now_ns);
                 let is_being_made = container.pending_scans >= 2
                     && now_ns - container.begun_ns < WORKING_NS_MAX
@@ -502,11 +496,12 @@ impl Containers {
         }
     }
 
-    /// The container that begins with a process which is told of now or was before, if it is to be told of.
+    /// The container that begins with a process that is reported, if the container is due to be
+    /// reported.
     pub(super) fn begins_with(&mut self, row: u32, process: &ProcessKey) -> Option<RowId> {
         let id = (*self.rows.get(row as usize)?)?;
         let container = self.table.get_mut(id)?;
-        // Seen twice, so that it is not what was misread of a process that goes on elsewhere.
+        // Seen twice, so it is not misread from a process that goes on elsewhere.
         let is_due =
             container.first_is_inside || container.pending_scans > PENDING_OUTSIDE_SCANS_MAX;
         if container.announced
@@ -520,7 +515,8 @@ impl Containers {
         Some(id)
     }
 
-    /// The next one from `from` on that has waited long enough for its first process to be told of.
+    /// The next container from `from` on that has waited long enough for its first process to be
+    /// reported.
     pub(super) fn next_overdue(&mut self, from: u32) -> Option<RowId> {
         for number in from..self.table.end() {
             let id = RowId(number);

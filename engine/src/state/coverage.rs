@@ -1,58 +1,57 @@
-//! How many births there were, by the kernel's own count, and how many of them were seen.
+//! Compares the kernel's own count of births with the number of births that scans saw.
 //!
-//! The kernel counts every fork, of processes and of threads (`total_forks`, kernel/fork.c). What was born
-//! and has gone between two scans is seen by none; this says how much that was: when a burst of them is over, and
-//! once a minute for as long as it goes on.
+//! The kernel counts every fork, of processes and of threads (`total_forks`, kernel/fork.c). No
+//! scan sees what lives only between two scans; this module counts these births. It reports them
+//! when a burst is over, and once a minute while a burst goes on.
 
 /// Births over some time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Births {
-    /// How many, by the kernel's count.
+    /// Number of births by the kernel's count.
     pub born: u64,
-    /// How many of them a scan saw.
+    /// Number of these that a scan saw.
     pub seen: u64,
 }
 
 impl Births {
-    /// How many came and went between two scans.
+    /// Number of births that no scan saw.
     pub fn unseen(&self) -> u64 {
         self.born.saturating_sub(self.seen)
     }
 }
 
-/// A burst is over when so long nothing more was missed; so long, too, it takes at most until what was born at its end
-/// has been taken in.
+/// A burst is over after this time without a miss. It also covers the time until the last births of
+/// a burst are scanned.
 const QUIET_NS: i64 = 1_000_000_000;
-/// So long there is from one report to the next, and while a burst goes on.
+/// Minimum time between two reports; `BURST_NS` is the time between reports of one burst.
 const APART_NS: i64 = 5_000_000_000;
 const BURST_NS: i64 = 60_000_000_000;
 
-/// Counts births.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Coverage {
     last: Option<u64>,
     births: Births,
-    /// Most that were unseen since the last report, since when there are any, and when that grew last.
+    /// Highest number unseen since the last report, when the first was missed, and when the number
+    /// last grew.
     unseen_max: u64,
     since_ns: i64,
     grew_ns: i64,
-    /// When the last report was.
     reported_ns: Option<i64>,
 }
 
 impl Coverage {
-    /// Takes in one scan; `total` is the kernel's count as the scan began.
+    /// Adds one scan; `total` is the kernel's count at the scan's start.
     pub(super) fn update(&mut self, total: Option<u64>, seen: u64) {
         let Some(total) = total else { return };
         if let Some(last) = self.last {
-            // The count is the guest's word.
+            // The guest controls this count.
             self.births.born = self.births.born.saturating_add(total.saturating_sub(last));
             self.births.seen = self.births.seen.saturating_add(seen);
         }
         self.last = Some(total);
     }
 
-    /// What is to be reported as of now, if anything was missed.
+    /// Births to report as of now, if any were missed.
     pub(super) fn report(&mut self, now_ns: i64) -> Option<Births> {
         let unseen = self.births.unseen();
         if unseen > self.unseen_max {
@@ -61,7 +60,7 @@ impl Coverage {
             }
             (self.unseen_max, self.grew_ns) = (unseen, now_ns);
         }
-        // A clock that was set back keeps nothing back for longer.
+        // A clock that was set back must not delay a report.
         let is_past = |since: i64, time: i64| {
             let passed = now_ns.saturating_sub(since);
             passed < 0 || passed >= time
@@ -75,17 +74,18 @@ impl Coverage {
         self.take()
     }
 
-    /// What is still to be reported at the end.
+    /// Births still to be reported at the end.
     pub(super) fn rest(&mut self) -> Option<Births> {
         self.take().filter(|births| births.unseen() > 0)
     }
 
-    /// The births since this was last asked; nothing where the kernel's count is not known.
+    /// The births since the last call; `None` if the kernel's count is unknown.
     pub(super) fn take(&mut self) -> Option<Births> {
         self.last?;
         (self.unseen_max, self.since_ns, self.grew_ns) = (0, 0, 0);
         let births = core::mem::take(&mut self.births);
-        // Those seen that the count, read first, did not have yet: they are in the next.
+        // A scan reads the count first, so it can show tasks that the count lacks: they belong to
+        // the next births.
         self.births.seen = births.seen.saturating_sub(births.born);
         Some(Births { born: births.born, seen: births.seen.min(births.born) })
     }
@@ -100,19 +100,20 @@ mod tests {
         let mut coverage = Coverage::default();
         assert_eq!(coverage.take(), None);
         coverage.update(Some(1000), 300);
-        assert_eq!(coverage.take(), Some(Births::default()), "what was there before is no birth");
+        assert_eq!(coverage.take(), Some(Births::default()), "earlier forks are no births");
         coverage.update(Some(1100), 68);
         let births = coverage.take().unwrap();
         assert_eq!(births, Births { born: 100, seen: 68 });
         assert_eq!(births.unseen(), 32);
     }
 
-    /// Reports of scans every 10 ms for `seconds`; `missed` says how many births each missed, by its number.
+    /// Reports of scans every 10 ms for `seconds`. `missed` returns the number of births that a
+    /// scan missed, by the scan's number.
     fn reports(seconds: u64, missed: impl Fn(u64) -> u64) -> Vec<(u64, u64)> {
         let mut coverage = Coverage::default();
         let (mut total, mut all) = (1000, Vec::new());
         for scan in 0..seconds * 100 {
-            // One more, which is seen.
+            // One more birth, which is seen.
             total += 1 + missed(scan);
             coverage.update(Some(total), 1);
             if let Some(births) = coverage.report(scan as i64 * 10_000_000) {
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_only_late_to_be_seen_is_not_reported() {
+    fn a_birth_that_is_seen_late_is_not_reported() {
         let mut coverage = Coverage::default();
         coverage.update(Some(10), 0);
         for scan in 1..300 {

@@ -1,9 +1,9 @@
-//! Tracked descriptors: which open file each number of each process's table leads to.
+//! Tracked descriptors: the open file of each number in each process's table.
 //!
-//! A descriptor is its number, the address of the open file and the inode: the address alone would not do,
-//! because a file that is closed and another that is opened can lie at the same place, under the same
-//! number. A process has one table, nearly always; a thread may have one of its own, and what such a one
-//! took over from its process's is not reported again.
+//! A descriptor is its number, the address of the open file and the inode. The address alone does
+//! not suffice: a closed file and a newly opened one can have the same address, under the same
+//! number. Nearly every process has one table. A thread may have its own; descriptors that such a
+//! table copied from its process's are not reported again.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::mode::{S_IFMT, S_IFREG};
@@ -23,7 +23,7 @@ use crate::walk::{DescriptorRow, FilesRow, NONE, ProcessRow, Snapshot};
 /// One tracked descriptor.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Descriptor {
-    /// 0 in the process's table; where a thread's own table lies.
+    /// 0 in the process's table; the address of a thread's own table.
     table: u64,
     index: u32,
     name: Option<StringId>,
@@ -38,7 +38,6 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// What is known of it.
     pub(super) fn facts<'a>(
         &self,
         strings: &'a Strings,
@@ -66,7 +65,7 @@ impl Descriptor {
         (self.table, self.index)
     }
 
-    /// Whether a regular file can be written by it that will still be there when it is closed.
+    /// Whether it can write a regular file that will still exist after the close.
     fn is_writer(&self) -> bool {
         let keeps_content =
             self.attributes.mode & S_IFMT == S_IFREG && !takes_orders(self.attributes.magic);
@@ -80,7 +79,7 @@ impl Descriptor {
     }
 }
 
-/// Most tables of its threads that a process is compared by; more are left alone.
+/// Maximum number of threads' own tables compared for one process; further ones are ignored.
 const OWN_TABLES_MAX: usize = 8;
 
 /// Compares a process's descriptors with those of the last scan. `group` has its threads.
@@ -111,7 +110,8 @@ pub(super) fn update(
     entry.children.descriptors_taken |= main.complete;
 }
 
-/// Finds the tables of threads that do not share their process's, by address; gives their number.
+/// Finds the tables of threads that do not share their process's, sorted by address; returns their
+/// number.
 fn own_tables(
     snapshot: &Snapshot,
     main: u32,
@@ -131,18 +131,18 @@ fn own_tables(
     count
 }
 
-/// Files are modified at the time of the last tick, which comes every 4 ms as Debian's kernels are built
-/// (`CONFIG_HZ_250`), every 10 ms at least.
+/// Modification times are those of the last tick. Ticks come every 4 ms in Debian's kernels
+/// (`CONFIG_HZ_250`), and at least every 10 ms.
 const TICK_NS: i64 = 4_000_000;
 
-/// Whether a file can be written by how it is open.
+/// Whether a file is open for writing.
 fn is_writable(open: OpenFlags) -> bool {
     /// `FMODE_WRITE` (include/linux/fs.h)
     const FMODE_WRITE: u32 = 0x2;
     open.mode & FMODE_WRITE != 0
 }
 
-/// Tells of the descriptors of a process that has ended by which files could be written.
+/// Reports the writable descriptors of a process that has ended.
 pub(super) fn tell_writers(
     descriptors: &Chains<Descriptor>,
     head: u32,
@@ -151,12 +151,12 @@ pub(super) fn tell_writers(
 ) {
     let mut cursor = Chains::<Descriptor>::start(head);
     while let Some(old) = descriptors.row(cursor) {
-        tell_writer(old, process, &[], telling);
+        report_writer(old, process, &[], telling);
         descriptors.advance(&mut cursor);
     }
 }
 
-fn tell_writer(old: &Descriptor, process: &Process, threads: &[u32], telling: &mut Telling<'_>) {
+fn report_writer(old: &Descriptor, process: &Process, threads: &[u32], telling: &mut Telling<'_>) {
     if old.is_writer() {
         let descriptor = old.facts(telling.strings, threads);
         let (file, inode, opened) = (KernelVa(old.file), KernelVa(old.inode), old.opened);
@@ -164,7 +164,7 @@ fn tell_writer(old: &Descriptor, process: &Process, threads: &[u32], telling: &m
     }
 }
 
-/// Whether the parent of a process that was just made has a file open too: then it was taken over.
+/// Whether a new process inherited a file: its parent has it open too.
 fn is_inherited(snapshot: &Snapshot, process: &ProcessRow, file: u32) -> bool {
     let parent = snapshot.process_by_pid(process.parent_pid);
     let table = parent.and_then(|parent| snapshot.files_structs.at(parent.files));
@@ -173,7 +173,7 @@ fn is_inherited(snapshot: &Snapshot, process: &ProcessRow, file: u32) -> bool {
     })
 }
 
-/// Gives back all descriptors of a process that has ended.
+/// Frees all descriptors of a process that has ended.
 pub(super) fn release_all(
     descriptors: &mut Chains<Descriptor>,
     head: &mut u32,
@@ -194,7 +194,7 @@ struct Merge<'a, 'e, 't> {
 }
 
 impl Merge<'_, '_, '_> {
-    /// Compares one table. `copied` has what a thread's own table began as a copy of.
+    /// Compares one table. `copied` has the descriptors that a thread's own table began with.
     fn table(&mut self, key: u64, table: &FilesRow, copied: &[DescriptorRow]) {
         let snapshot = self.telling.snapshot;
         let threads = snapshot.files_threads.range(&table.threads);
@@ -202,7 +202,7 @@ impl Merge<'_, '_, '_> {
             self.pass(key, row.index, table.complete, threads);
             let file = snapshot.files.at(row.file);
             let Some((file, open)) = file.and_then(|file| Some((file, open_flags(file)?))) else {
-                // Not readable this time: whatever was there is still there.
+                // Not readable this time: keep the old descriptor.
                 if self.here(key, row.index) {
                     self.descriptors.advance(&mut self.cursor);
                 }
@@ -234,13 +234,13 @@ impl Merge<'_, '_, '_> {
         self.pass(key, u32::MAX, table.complete, threads);
     }
 
-    /// Whether the place is at this descriptor.
+    /// Whether the cursor is at this descriptor.
     fn here(&self, table: u64, index: u32) -> bool {
         self.descriptors.row(self.cursor).is_some_and(|row| row.key() == (table, index))
     }
 
-    /// Goes past all rows before a descriptor: those of this table are closed if the scan has all of it,
-    /// those of others ended with them.
+    /// Moves past all rows before a descriptor. Rows of this table are closed if the scan has all
+    /// of it; other tables have ended, and so have their rows.
     fn pass(&mut self, table: u64, index: u32, complete: bool, threads: &[u32]) {
         while let Some(old) = self.descriptors.row(self.cursor)
             && old.key() < (table, index)
@@ -278,7 +278,7 @@ impl Merge<'_, '_, '_> {
         let is_first = !self.entry.children.descriptors_taken;
         let is_taken_over =
             || is_copy || is_first && is_inherited(snapshot, self.entry.row, row.file);
-        // What a new process has open it has opened since it was made, some scans ago.
+        // A new process opened its files after its creation, which may be some scans ago.
         let since_ns = if is_first {
             let creation = self.entry.process.creation_time_ns();
             creation.map(|creation| creation.saturating_sub(TICK_NS))
@@ -323,16 +323,16 @@ impl Merge<'_, '_, '_> {
         let process = self.entry.process;
         let descriptor = old.facts(self.telling.strings, threads);
         tell!(self.telling, Change::DescriptorClosed { process, descriptor });
-        tell_writer(&old, process, threads, self.telling);
+        report_writer(&old, process, threads, self.telling);
         old.release(self.telling.strings);
     }
 
-    /// Gives a row back without a word; `false` at the end.
+    /// Frees a row without reporting a close, except of a writer; `false` at the end.
     fn drop_row(&mut self) -> bool {
         let head = &mut self.entry.children.descriptors;
         let old = self.descriptors.remove(head, &mut self.cursor);
         if let Some(old) = old {
-            tell_writer(&old, self.entry.process, &[], self.telling);
+            report_writer(&old, self.entry.process, &[], self.telling);
             old.release(self.telling.strings);
         }
         old.is_some()

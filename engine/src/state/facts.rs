@@ -1,9 +1,9 @@
-//! What is known of one object, whether it comes from a scan or from a table.
+//! The attributes of one object, from a scan or from a table.
 //!
-//! Everything that is written about an object, as a record or as a line of `panoptes scan`, goes through
-//! one of these structs. They borrow: names from a [`NameBuffers`] or from the string arena.
+//! Everything written about an object, as a record or as a line of `panoptes scan`, goes through
+//! one of these structs. They borrow names from a [`NameBuffers`] or from the string arena.
 //!
-//! Not for deciding anything, and not for wording: `policy/describe.rs` turns facts into details objects.
+//! Not here: decisions and wording; `policy/describe.rs` turns facts into details objects.
 
 use core::net::IpAddr;
 
@@ -21,20 +21,16 @@ use crate::walk::{
     ThreadRow, VmaRow,
 };
 
-/// Space for the names of one object while it is being described.
+/// Buffers for the names of one object while it is described.
 #[derive(Debug, Default)]
 pub struct NameBuffers {
-    /// A process's executable.
     executable: PathBuffer,
-    /// A process's current directory.
     directory: PathBuffer,
-    /// An open or mapped file.
     file: PathBuffer,
     /// The name of an area without a file.
     area: AreaName,
 }
 
-/// One process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessFacts<'a> {
     /// `comm`
@@ -45,25 +41,25 @@ pub struct ProcessFacts<'a> {
     pub self_exec_id: Option<u32>,
     /// Path of the executable.
     pub executable: Option<&'a [u8]>,
-    /// Its size.
+    /// Size of the executable in bytes.
     pub executable_size: Option<u64>,
-    /// The hashes of its content, where all of it is known.
+    /// The hashes of the executable, if all of its content is known.
     pub executable_hashes: Option<Hashes>,
     /// Path of the current directory.
     pub directory: Option<&'a [u8]>,
-    /// Arguments, each ended by NUL.
+    /// Arguments, each terminated by NUL.
     pub command_line: Option<&'a [u8]>,
-    /// Whether that is only its beginning.
+    /// Whether `command_line` is only the beginning.
     pub command_line_cut: bool,
-    /// When it was forked, in nanoseconds since 1970.
+    /// Time of its fork, in nanoseconds since 1970.
     pub creation_time_ns: Option<i64>,
-    /// The tgid of the real parent; 0 for those that the kernel itself started.
+    /// The tgid of the real parent; 0 for processes that the kernel itself started.
     pub parent_process_id: Option<u32>,
-    /// Users and groups.
+    /// User and group ids.
     pub ids: Option<Ids>,
-    /// `TASK_*` and `EXIT_*` of the first thread.
+    /// `TASK_*` and `EXIT_*` of the leader.
     pub state: Option<(u32, u32)>,
-    /// How long all its threads ran, the ended ones too.
+    /// CPU time of all its threads, including ended ones, in nanoseconds.
     pub cpu_time_ns: Option<u64>,
     /// Number of the pid namespace, or 0.
     pub pid_namespace: u32,
@@ -71,14 +67,14 @@ pub struct ProcessFacts<'a> {
     pub mount_namespace: u32,
     /// Number of the network namespace, or 0.
     pub network_namespace: u32,
-    /// The container that it is in.
+    /// Identifier or name of its container.
     pub container: Option<&'a [u8]>,
-    /// By what that is found among those that are tracked.
+    /// Key of its container among the tracked ones.
     pub container_key: Option<ContainerKey>,
 }
 
 impl<'a> ProcessFacts<'a> {
-    /// What a scan says of a process.
+    /// Reads the facts about a process from a scan.
     pub fn read(
         snapshot: &'a Snapshot,
         process: &ProcessRow,
@@ -119,8 +115,8 @@ impl<'a> ProcessFacts<'a> {
     }
 }
 
-/// The file that a process executes: the one that is mapped, which on an overlay is the real one and has the pages;
-/// where areas were not read, the open one.
+/// The file that a process executes: the mapped one, which on an overlay is the real file with the
+/// pages; if areas were not read, the open one.
 pub fn executable_of(snapshot: &Snapshot, process: &ProcessRow) -> Option<FileIdentity> {
     let mm = snapshot.mms.at(process.mm)?;
     let areas = snapshot.vmas.range(&mm.vmas);
@@ -128,7 +124,6 @@ pub fn executable_of(snapshot: &Snapshot, process: &ProcessRow) -> Option<FileId
     FileIdentity::of(snapshot, area.map_or(mm.exe_file, |area| area.file))
 }
 
-/// `comm` up to its NUL.
 fn name_of(leader: &ThreadRow) -> &[u8] {
     leader.task.name()
 }
@@ -139,13 +134,13 @@ pub(super) fn command_line<'a>(snapshot: &'a Snapshot, mm: &MmRow) -> Option<&'a
     (mm.has_command_line && !text.is_empty()).then_some(text)
 }
 
-/// When a thread was made, by the machine's own calendar as it stands now.
+/// When a thread was created, by the machine's present calendar, in nanoseconds since 1970.
 pub(super) fn creation_time_ns(snapshot: &Snapshot, thread: &ThreadRow) -> Option<i64> {
     let offset = snapshot.machine.boot_to_real_ns?;
     i64::try_from(thread.task.start_boottime).ok()?.checked_add(offset)
 }
 
-/// The tgid of the real parent. 0 is an answer only where the parent is the kernel's own first task.
+/// The tgid of the real parent. 0 is valid only if the parent is `init_task`.
 pub(super) fn parent(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
     let leader = snapshot.leader(process)?;
     let is_init_task =
@@ -153,24 +148,22 @@ pub(super) fn parent(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
     (process.parent_pid != 0 || is_init_task()).then_some(process.parent_pid)
 }
 
-/// How long all threads of a process ran.
+/// CPU time of all threads of a process, in nanoseconds.
 pub(super) fn cpu_time_ns(process: &ProcessRow) -> u64 {
     process.ended_runtime_ns.saturating_add(process.threads_runtime_ns)
 }
 
-/// One thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadFacts {
-    /// The tid.
     pub thread_id: u32,
     /// Grows with every exec.
     pub self_exec_id: u32,
-    /// `EXIT_*`, when it is known.
+    /// `EXIT_*`, if known.
     pub exit_state: Option<u32>,
 }
 
 impl ThreadFacts {
-    /// What a scan says of a thread.
+    /// Reads the facts about a thread from a scan.
     pub fn read(thread: &ThreadRow) -> Self {
         let task = &thread.task;
         Self {
@@ -181,7 +174,7 @@ impl ThreadFacts {
     }
 }
 
-/// What `fstat` would say of an open file.
+/// The attributes of an open file, as `fstat` returns them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct InodeFacts {
     /// `st_ino`
@@ -202,7 +195,7 @@ pub struct InodeFacts {
     pub device: u32,
     /// `st_rdev` as the kernel encodes it.
     pub special_device: u32,
-    /// Which kind of filesystem it is in: the low half of `s_magic`, which is all of any magic.
+    /// The kind of its filesystem: the low half of `s_magic`, which holds every known magic.
     pub magic: u32,
     /// `st_mode`
     pub mode: u16,
@@ -225,13 +218,13 @@ impl InodeFacts {
         }
     }
 
-    /// The same inode as it is now.
+    /// The same inode with new attributes.
     #[must_use]
     pub fn with(&self, attributes: &Attributes) -> Self {
         Self::new(attributes, self.device, self.magic.into())
     }
 
-    /// What a scan says of an open file's inode.
+    /// Reads the attributes of an open file's inode from a scan.
     pub(super) fn read(snapshot: &Snapshot, file: &FileRow) -> Option<Self> {
         let inode = snapshot.inodes.at(file.inode)?;
         let super_block = snapshot.super_blocks.at(inode.super_block)?;
@@ -240,7 +233,6 @@ impl InodeFacts {
     }
 }
 
-/// One descriptor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DescriptorFacts<'a> {
     /// Its number.
@@ -249,29 +241,28 @@ pub struct DescriptorFacts<'a> {
     pub name: Option<FileName<'a>>,
     /// Whether that name ends in ` (deleted)` because the file was unlinked.
     pub deleted: bool,
-    /// Whether the file lies in no directory: its name is made up by its filesystem.
+    /// Whether the file is in no directory: its filesystem makes up its name.
     pub floating: bool,
     /// Whether it closes on exec.
     pub close_on_exec: bool,
-    /// `O_*` and `FMODE_*`, when the open file could be read.
+    /// `O_*` and `FMODE_*`, if the open file could be read.
     pub open: Option<OpenFlags>,
-    /// What `fstat` would say.
     pub inode: Option<InodeFacts>,
-    /// Threads that share the table, ascending; empty when that is not known.
+    /// Threads that share the table, ascending; empty if unknown.
     pub threads: &'a [u32],
 }
 
 /// The name of an open file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FileName<'a> {
-    /// A path, or whatever its filesystem calls it.
+    /// A path, or the name that its filesystem makes up.
     Text(&'a [u8]),
     /// A kind and a number: `socket:[13731]`.
     Numbered(&'static str, u64),
 }
 
-/// The kind that files of a filesystem are called by, where their names are only numbers
-/// (`sockfs_dname`, net/socket.c; `pipefs_dname`, fs/pipe.c).
+/// The kind in the names of a filesystem's files, where names are only numbers (`sockfs_dname`,
+/// net/socket.c; `pipefs_dname`, fs/pipe.c).
 pub(super) fn numbered_kind(magic: u32) -> Option<&'static str> {
     const SOCKFS: u32 = magic::SOCKFS as u32;
     const PIPEFS: u32 = magic::PIPEFS as u32;
@@ -292,7 +283,7 @@ pub struct OpenFlags {
 }
 
 impl<'a> DescriptorFacts<'a> {
-    /// What a scan says of a descriptor.
+    /// Reads the facts about a descriptor from a scan.
     pub fn read(
         snapshot: &'a Snapshot,
         descriptor: &DescriptorRow,
@@ -319,7 +310,8 @@ impl<'a> DescriptorFacts<'a> {
 }
 
 impl<'a> DescriptorFacts<'a> {
-    /// What a scan says of a descriptor, but for the name of its file, unless that is only a number.
+    /// Reads the facts about a descriptor from a scan, without the name of its file, unless that is
+    /// a number.
     pub(crate) fn read_unnamed(
         snapshot: &'a Snapshot,
         descriptor: &DescriptorRow,
@@ -341,7 +333,7 @@ impl<'a> DescriptorFacts<'a> {
         }
     }
 
-    /// What a scan says of a socket's descriptor: its name is only a number.
+    /// Reads the facts about a socket's descriptor from a scan; its name is a number.
     pub(super) fn read_socket(
         snapshot: &'a Snapshot,
         descriptor: &DescriptorRow,
@@ -368,7 +360,7 @@ pub(super) fn open_flags(file: &FileRow) -> Option<OpenFlags> {
     (!open.inode.is_null()).then_some(OpenFlags { flags: open.flags, mode: open.mode })
 }
 
-/// Whether a file lies in no directory and is no mount's root (`d_path`, fs/d_path.c, then asks the
+/// Whether a file is in no directory and is no mount's root (`d_path`, fs/d_path.c, then asks the
 /// filesystem for a name).
 pub(crate) fn is_floating(snapshot: &Snapshot, file: &FileRow) -> bool {
     let dentry = snapshot.dentries.at(file.path.dentry);
@@ -378,7 +370,6 @@ pub(crate) fn is_floating(snapshot: &Snapshot, file: &FileRow) -> bool {
     })
 }
 
-/// One memory area.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AreaFacts<'a> {
     /// The tgid.
@@ -393,19 +384,19 @@ pub struct AreaFacts<'a> {
     pub is_main_executable: bool,
     /// Path of the mapped file.
     pub file: Option<&'a [u8]>,
-    /// `[heap]`, `[vdso]`, `[anon:…]` of an area without a file; `[anon_shmem:…]` of shared anonymous memory,
-    /// which has one.
+    /// `[heap]`, `[vdso]`, `[anon:…]` of an area without a file; `[anon_shmem:…]` of shared
+    /// anonymous memory, which has a file.
     pub name: Option<&'a [u8]>,
     /// Whether it maps a file, named or not.
     pub has_file: bool,
-    /// Whether it is one of the kernel's own: the vDSO and its kind.
+    /// Whether it is a special mapping of the kernel, such as the vDSO.
     pub special: bool,
-    /// `struct anon_vma *`: whether it has pages of its own, which were written, and which.
+    /// `struct anon_vma *`: not null if it has its own pages, which were written.
     pub anon_vma: KernelVa,
 }
 
 impl<'a> AreaFacts<'a> {
-    /// What a scan says of an area.
+    /// Reads the facts about an area from a scan.
     pub fn read(
         snapshot: &'a Snapshot,
         process_id: u32,
@@ -435,8 +426,8 @@ impl<'a> AreaFacts<'a> {
         Self { name: names.area.write(snapshot, mm, area, heap), ..facts }
     }
 
-    /// The area that the kernel adds to the list of every process that may use it
-    /// (`get_gate_vma`, arch/x86/entry/vsyscall/vsyscall_64.c).
+    /// The area that the kernel adds to the list of every process that may use it (`get_gate_vma`,
+    /// arch/x86/entry/vsyscall/vsyscall_64.c).
     pub fn gate(process_id: u32, gate: &Vma) -> Self {
         Self {
             process_id,
@@ -450,20 +441,20 @@ impl<'a> AreaFacts<'a> {
     }
 }
 
-/// Whether an area that only touches the heap is called `[heap]` too.
+/// Whether an area that only touches the heap is also called `[heap]`.
 ///
-/// `show_map_vma` (fs/proc/task_mmu.c) had it so up to v6.5; later kernels ask
-/// `vma_is_initial_heap` (include/linux/mm.h), which wants them to overlap.
+/// `show_map_vma` (fs/proc/task_mmu.c) did so up to v6.5. Later kernels use `vma_is_initial_heap`
+/// (include/linux/mm.h), which requires an overlap.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum HeapRule {
     /// They must overlap.
     #[default]
     Overlaps,
-    /// It is enough that they touch.
+    /// Touching is enough.
     Touches,
 }
 
-/// Room for the longest name of an area without a file: `[anon:…]` around 80 bytes.
+/// Buffer for the longest name of an area without a file: `[anon:…]` around 80 bytes.
 #[derive(Debug)]
 pub(super) struct AreaName([u8; AREA_NAME_BYTES]);
 
@@ -486,8 +477,8 @@ impl AreaName {
         self.0.get(..length).filter(|name| !name.is_empty())
     }
 
-    /// Names an area of shared anonymous memory, which has a file, as /proc/PID/maps does when its process
-    /// has given it a name.
+    /// Names an area of shared anonymous memory, which has a file, as /proc/PID/maps does if its
+    /// process named it.
     fn write_shared(&mut self, snapshot: &Snapshot, area: &VmaRow) -> Option<&[u8]> {
         let name = snapshot.names.at(area.name)?.text();
         if name.is_empty() {
@@ -510,7 +501,7 @@ impl AreaName {
 
 const AREA_NAME_BYTES: usize = 96;
 
-/// Gives the name's length, 0 when the area has none.
+/// Returns the name's length; 0 if the area has none.
 fn write_area_name(
     snapshot: &Snapshot,
     mm: &MmRow,
@@ -542,10 +533,10 @@ fn write_area_name(
     }
 }
 
-/// Whether an area maps the same file as the process executes.
+/// Whether an area maps the file that the process executes.
 ///
-/// That is, the same inode; but what is mapped of a file on an overlay is the real file underneath
-/// (`ovl_mmap`, fs/overlayfs/file.c), which only its path tells.
+/// That is usually the same inode. Of a file on an overlay, the real file underneath is mapped
+/// (`ovl_mmap`, fs/overlayfs/file.c), so only the path can match.
 pub(crate) fn is_main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow) -> bool {
     if area.vma.file.is_null() {
         return false;
@@ -564,26 +555,23 @@ pub(crate) fn is_main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow)
         || (on_overlay() == Some(true) && is_same_path(snapshot, mapped.path, executable.path))
 }
 
-/// One connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionFacts {
     /// `IPPROTO_*` (include/uapi/linux/in.h).
     pub protocol: u16,
-    /// Where in its life it is.
+    /// Its TCP state, or the matching state of another protocol.
     pub state: TcpState,
-    /// Own address.
     pub source: IpAddr,
-    /// Own port.
     pub source_port: u16,
-    /// Peer's address.
+    /// Address of the peer.
     pub destination: IpAddr,
-    /// Peer's port.
+    /// Port of the peer.
     pub destination_port: u16,
     /// Number of the device that it is bound to, or 0.
     pub bound_device: u32,
     /// Number of the device that its route leaves through, or 0.
     pub route_device: u32,
-    /// Counters, where the socket has any.
+    /// Counters, if the socket has any.
     pub counters: Option<Counters>,
     /// Number of its network namespace, or 0.
     pub network_namespace: u32,
@@ -592,7 +580,7 @@ pub struct ConnectionFacts {
 }
 
 impl ConnectionFacts {
-    /// What a scan says of a connection, as the holder of `descriptor` has it.
+    /// Reads the facts about a connection from a scan, for the holder of `descriptor`.
     pub fn read(row: &ConnectionRow, descriptor: Option<u32>) -> Self {
         let ends = &row.endpoints;
         Self {
@@ -610,12 +598,13 @@ impl ConnectionFacts {
         }
     }
 
-    /// What a scan says of a socket of another protocol of IP that sends to somebody; `None` of any other socket.
+    /// Reads the facts about an IP socket of another protocol; `None` for any other socket.
     pub fn read_datagram(row: &SocketRow, descriptor: Option<u32>) -> Option<Self> {
         let ends = row.endpoints.filter(|ends| matches!(ends.family, AF_INET | AF_INET6))?;
         Some(Self {
             protocol: row.protocol,
-            // Sockets of all protocols say in TCP's words whether they have a peer (`udp4_seq_show`, net/ipv4/udp.c).
+            // Sockets of all protocols use TCP's states for whether they have a peer
+            // (`udp4_seq_show`, net/ipv4/udp.c).
             state: TcpState::from_number(ends.state).unwrap_or_default(),
             source: ends.source,
             source_port: ends.source_port,

@@ -1,4 +1,4 @@
-//! Whether a table is full, said once for each time that it gets so.
+//! Reports once each time that a table gets full, and once when it has room again.
 
 /// The state of one limit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -6,21 +6,21 @@ pub(super) struct Gauge {
     over: bool,
 }
 
-/// What is to be said of a limit.
+/// A change in the state of a limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Crossing {
-    /// It was reached.
+    /// The table is full.
     Reached,
-    /// There is room again.
+    /// The table has room again.
     Cleared,
 }
 
-/// The part of a table that must be free before there is room again, so that one that stands at its limit
-/// does not say so at every turn.
+/// The fraction of a table that must be free before it counts as having room again, so that a table
+/// near its limit does not report at every scan.
 const ROOM_PART: u64 = 16;
 
 impl Gauge {
-    /// Takes in one scan: `used` of `capacity`, and how many found no room.
+    /// Updates from one scan: `used` of `capacity`, and the number of entries that found no room.
     pub(super) fn update(&mut self, used: u64, capacity: u64, untracked: u64) -> Option<Crossing> {
         if untracked > 0 {
             let first = !self.over;
@@ -41,13 +41,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_said_once_a_crossing_and_does_not_flap() {
+    fn a_limit_is_reported_once_a_crossing_and_does_not_flap() {
         let mut gauge = Gauge::default();
         let mut update = |used, untracked| gauge.update(used, 160, untracked);
         assert_eq!(update(160, 0), None);
         assert_eq!(update(160, 3), Some(Crossing::Reached));
         assert_eq!(update(160, 5), None);
-        assert_eq!(update(159, 0), None, "still too near");
+        assert_eq!(update(159, 0), None, "still too near the limit");
         assert_eq!(update(160, 1), None);
         assert_eq!(update(150, 0), Some(Crossing::Cleared));
         assert_eq!(update(100, 0), None);

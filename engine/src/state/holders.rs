@@ -1,20 +1,19 @@
-//! Which descriptors of which processes hold which connections.
+//! The descriptors that hold connections.
 //!
-//! Found anew in every scan, from the descriptors, into a list allocated at start.
+//! Every scan builds this list anew from its descriptors, in memory allocated at start.
 
 use core::ops::Range;
 
 use crate::limits::Limits;
 use crate::walk::{NONE, Snapshot};
 
-/// One descriptor that leads to a TCP socket.
+/// One descriptor of a TCP socket.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Holder {
     /// Index of the connection in the snapshot.
     pub connection: u32,
     /// The tgid.
     pub process_id: u32,
-    /// The descriptor.
     pub descriptor: u32,
     /// Index of the process in the snapshot.
     pub process: u32,
@@ -26,12 +25,12 @@ pub struct Holder {
 #[derive(Debug)]
 pub struct Holders {
     list: Vec<Holder>,
-    /// How many did not fit.
+    /// Number of holders that did not fit.
     pub dropped: u32,
 }
 
 impl Holders {
-    /// Room for as many as one scan can see.
+    /// Allocates for as many holders as one scan can read.
     pub fn new(limits: &Limits) -> Self {
         Self { list: Vec::with_capacity(limits.file_descriptors_seen_max()), dropped: 0 }
     }
@@ -75,7 +74,7 @@ impl Holders {
         }
     }
 
-    /// The holders of one connection, lowest process and descriptor first: that one is the owner.
+    /// The holders of one connection, lowest process and descriptor first; the first is the owner.
     pub fn of(&self, connection: u32) -> &[Holder] {
         let start = self.list.partition_point(|holder| holder.connection < connection);
         let count =
@@ -83,13 +82,12 @@ impl Holders {
         &self.list[start..start + count]
     }
 
-    /// All of them.
     pub fn all(&self) -> &[Holder] {
         &self.list
     }
 
-    /// Sorts by process, then by connection and descriptor, as a scan prints them. [`Holders::of`] must
-    /// not be asked after that.
+    /// Sorts by process, then by connection and descriptor, as a scan prints them. [`Holders::of`]
+    /// must not be called after that.
     pub fn sort_by_process(&mut self) {
         self.list.sort_unstable_by_key(|holder| {
             (holder.process_id, holder.process, holder.connection, holder.descriptor)

@@ -1,16 +1,17 @@
 //! From a hash to the number of a row: open addressing with backward-shift deletion.
 //!
-//! The slots are made once, twice as many as rows can be at least, so that runs stay short; what is
-//! removed leaves no gravestone, so that they stay short for ever. The rows themselves lie elsewhere and
-//! never move: the caller says by a closure which of them it means.
+//! The slots are allocated once, at least twice as many as rows, so that runs stay short. Removal
+//! leaves no tombstones, so they stay short. The rows are stored elsewhere and never move; the
+//! caller identifies them by a closure.
 //!
-//! Keys are the guest's, so they must be hashed with a key of this run, and probes are bounded.
+//! The guest chooses the keys, so the hash must use a secret key of this run, and probes are
+//! bounded.
 
-/// Longest distance of an entry from where its hash puts it. At half load a run of 64 is beyond chance;
-/// only a guest that guesses the key could make one, and then it is told that there is no room.
+/// Maximum distance of an entry from its home slot. At half load, a run of 64 does not occur by
+/// chance. Only a guest that guesses the key could make one, and then `insert` finds no room.
 const PROBES_MAX: usize = 64;
 
-/// A row's number that no row has.
+/// A row number that no row has.
 const EMPTY: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +22,6 @@ struct Slot {
 
 const EMPTY_SLOT: Slot = Slot { tag: 0, row: EMPTY };
 
-/// Finds rows by hash.
 #[derive(Debug)]
 pub(super) struct Index {
     slots: Box<[Slot]>,
@@ -29,13 +29,13 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// For at most `capacity` rows at a time.
+    /// Allocates for at most `capacity` rows at a time.
     pub(super) fn new(capacity: usize) -> Self {
         let slots = (capacity.max(8) * 2).next_power_of_two();
         Self { slots: vec![EMPTY_SLOT; slots].into_boxed_slice(), mask: slots - 1 }
     }
 
-    /// The row with this hash that `is` it.
+    /// The row with this hash for which `is` returns true.
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = tag(hash);
@@ -53,7 +53,7 @@ impl Index {
         None
     }
 
-    /// Adds a row that is not there yet; `false` when there is no room near its place.
+    /// Adds a row that is not in the index; `false` if there is no room near its home slot.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, row: u32) -> bool {
         debug_assert!(row != EMPTY, "no row has this number");
@@ -69,7 +69,7 @@ impl Index {
         false
     }
 
-    /// Removes a row; `false` when it is not there.
+    /// Removes a row; `false` if it is not in the index.
     pub(super) fn remove(&mut self, hash: u64, row: u32) -> bool {
         let mut at = tag(hash) as usize & self.mask;
         let mut probes = 0;
@@ -81,7 +81,7 @@ impl Index {
             at = (at + 1) & self.mask;
         }
         let mut hole = at;
-        // Ends at an empty slot: half of them are.
+        // Ends at an empty slot: half of them are empty.
         loop {
             at = (at + 1) & self.mask;
             let slot = self.slots[at];
@@ -89,7 +89,7 @@ impl Index {
                 break;
             }
             let home = slot.tag as usize & self.mask;
-            // It may move back into the hole unless that is before its home.
+            // It may move back into the hole unless the hole is before its home.
             if at.wrapping_sub(home) & self.mask >= at.wrapping_sub(hole) & self.mask {
                 self.slots[hole] = slot;
                 hole = at;
@@ -99,13 +99,12 @@ impl Index {
         true
     }
 
-    /// Removes all rows.
     pub(super) fn clear(&mut self) {
         self.slots.fill(EMPTY_SLOT);
     }
 }
 
-/// What is kept of a hash.
+/// The part of a hash that is kept.
 const fn tag(hash: u64) -> u32 {
     (hash ^ hash >> 32) as u32
 }

@@ -1,4 +1,5 @@
-//! What is kept of a process for as long as something is not decided about it: it may have gone by then.
+//! A process's attributes, kept while a detector decides something about it: the process may have
+//! ended by then.
 
 use super::container::ContainerKey;
 use super::facts::ProcessFacts;
@@ -6,7 +7,7 @@ use super::strings::{StringId, Strings};
 use crate::page_cache::Hashes;
 use crate::walk::Ids;
 
-/// A process as it was described when it was looked at, with names in an arena of ours.
+/// A process as it was described at one time, with names in the caller's arena.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct KeptProcess {
     name: [u8; 16],
@@ -32,7 +33,7 @@ pub(crate) struct KeptProcess {
 }
 
 impl KeptProcess {
-    /// Keeps what is known of a process. Names that find no room are left out.
+    /// Keeps the facts about a process. Names that find no room are left out.
     pub(crate) fn new(facts: &ProcessFacts<'_>, strings: &mut Strings) -> Self {
         let mut keep = |text: Option<&[u8]>| text.and_then(|text| strings.intern(text));
         let mut name = [0; 16];
@@ -62,7 +63,6 @@ impl KeptProcess {
         }
     }
 
-    /// All that is known of it.
     pub(crate) fn facts<'a>(&'a self, strings: &'a Strings) -> ProcessFacts<'a> {
         let text = |id: Option<StringId>| id.map(|id| strings.get(id));
         ProcessFacts {
@@ -88,7 +88,7 @@ impl KeptProcess {
         }
     }
 
-    /// Gives its names back.
+    /// Releases its names.
     pub(crate) fn release(&self, strings: &mut Strings) {
         let names = [self.executable, self.directory, self.command_line, self.container];
         for id in names.into_iter().flatten() {

@@ -1,26 +1,26 @@
-//! What a connection has come to: how much went over it, how long it lasts, and when its status was told last.
+//! Measures of a connection: its bytes, its duration, and the time of its last status.
 //!
-//! The kernel counts bytes since a connection began, so what went over it before we came counts too. How long it has
-//! lasted is known from its first sight only: no socket keeps when it was made.
+//! The kernel counts bytes since a connection began, so bytes from before watching count too. The
+//! duration is known only from the first scan that showed it: no socket keeps its creation time.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::{Counters, TcpState};
 
-/// What a connection must come to for it to be told.
+/// Thresholds beyond which connections are reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ConnectionThresholds {
-    /// More bytes than this came in.
+    /// Bytes received.
     pub bytes_in: u64,
-    /// More bytes than this went out, retransmissions included.
+    /// Bytes sent, retransmissions included.
     pub bytes_out: u64,
-    /// It has lasted longer than this, in nanoseconds.
+    /// Duration in nanoseconds.
     pub duration_ns: u64,
-    /// From one telling of its status to the next, in nanoseconds; none where nobody wants it.
+    /// Time between two reports of a status, in nanoseconds; `None` for no reports.
     pub status_period_ns: Option<u64>,
 }
 
 impl Default for ConnectionThresholds {
-    /// 100 MiB either way and an hour; no status.
+    /// 100 MiB each way and an hour; no status.
     fn default() -> Self {
         Self {
             bytes_in: 100 << 20,
@@ -31,28 +31,17 @@ impl Default for ConnectionThresholds {
     }
 }
 
-/// A threshold that a connection has gone beyond.
+/// A threshold that a connection exceeded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exceeded {
-    /// Bytes that came in.
-    BytesIn {
-        /// How many.
-        bytes: u64,
-        /// The threshold.
-        threshold: u64,
-    },
-    /// Bytes that went out.
-    BytesOut {
-        /// How many.
-        bytes: u64,
-        /// The threshold.
-        threshold: u64,
-    },
-    /// How long it has lasted since it was first seen.
+    /// Bytes received.
+    BytesIn { bytes: u64, threshold: u64 },
+    /// Bytes sent.
+    BytesOut { bytes: u64, threshold: u64 },
+    /// Duration since it was first seen.
     Duration {
-        /// Nanoseconds, by our clock and by the machine's own: the smaller of the two.
+        /// Nanoseconds, by the host's clock or the machine's, whichever gives less.
         lasted_ns: u64,
-        /// The threshold.
         threshold_ns: u64,
     },
 }
@@ -60,38 +49,40 @@ pub enum Exceeded {
 /// The time of one scan.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Clocks {
-    /// Ours, in nanoseconds since 1970. It may be set.
+    /// The host's clock, in nanoseconds since 1970. It may be set.
     pub(super) now_ns: i64,
-    /// The machine's own, in nanoseconds from its boot, if that is known. It may be made up.
+    /// The machine's own clock, in nanoseconds since its boot, if known. The guest may forge it.
     pub(super) boot_ns: Option<i64>,
 }
 
 impl Clocks {
-    /// How long ago the other was: by both clocks, so that neither alone makes it longer by being set.
+    /// Time since `first`: the smaller of both clocks, so that setting one alone does not make it
+    /// longer.
     fn since(&self, first: &Self) -> u64 {
-        let ours = self.now_ns.saturating_sub(first.now_ns);
+        let host = self.now_ns.saturating_sub(first.now_ns);
         let own = self.boot_ns.zip(first.boot_ns).map(|(now, first)| now.saturating_sub(first));
-        u64::try_from(own.map_or(ours, |own| own.min(ours))).unwrap_or(0)
+        u64::try_from(own.map_or(host, |own| own.min(host))).unwrap_or(0)
     }
 }
 
-/// What one connection has come to, and what was told of it.
+/// The measures of one connection, and which were reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measures {
     first: Clocks,
     status_ns: i64,
-    told_bytes_in: bool,
-    told_bytes_out: bool,
-    told_duration: bool,
+    reported_bytes_in: bool,
+    reported_bytes_out: bool,
+    reported_duration: bool,
 }
 
 impl Measures {
-    /// Those of a connection that is seen first.
+    /// Measures of a connection that is seen for the first time.
     pub(super) fn new(clocks: Clocks) -> Self {
         Self { first: clocks, status_ns: clocks.now_ns, ..Self::default() }
     }
 
-    /// What it has come to that was not told yet: each once, whatever becomes of the thresholds.
+    /// The exceeded thresholds that were not reported yet: each once, even if the thresholds
+    /// change.
     pub(super) fn exceed(
         &mut self,
         thresholds: &ConnectionThresholds,
@@ -101,30 +92,30 @@ impl Measures {
     ) -> ArrayVec<Exceeded, 3> {
         let mut all = ArrayVec::new();
         if let Some(Counters { bytes_in, bytes_out, .. }) = counters {
-            if bytes_in > thresholds.bytes_in && !self.told_bytes_in {
-                self.told_bytes_in = true;
+            if bytes_in > thresholds.bytes_in && !self.reported_bytes_in {
+                self.reported_bytes_in = true;
                 all.push(Exceeded::BytesIn { bytes: bytes_in, threshold: thresholds.bytes_in });
             }
-            if bytes_out > thresholds.bytes_out && !self.told_bytes_out {
-                self.told_bytes_out = true;
+            if bytes_out > thresholds.bytes_out && !self.reported_bytes_out {
+                self.reported_bytes_out = true;
                 all.push(Exceeded::BytesOut { bytes: bytes_out, threshold: thresholds.bytes_out });
             }
         }
         let threshold_ns = thresholds.duration_ns;
-        if is_open && !self.told_duration {
+        if is_open && !self.reported_duration {
             let lasted_ns = clocks.since(&self.first);
             if lasted_ns > threshold_ns {
-                self.told_duration = true;
+                self.reported_duration = true;
                 all.push(Exceeded::Duration { lasted_ns, threshold_ns });
             }
         }
         all
     }
 
-    /// Whether its status is to be told now; then it has been.
+    /// Whether its status is due now; notes it as reported if so.
     pub(super) fn is_status_due(&mut self, period_ns: u64, now_ns: i64) -> bool {
         let since = now_ns.saturating_sub(self.status_ns);
-        // A clock that was set back must not keep it silent.
+        // A clock that was set back must not suppress the status.
         let is_due = since < 0 || u64::try_from(since).is_ok_and(|since| since >= period_ns);
         if is_due {
             self.status_ns = now_ns;
@@ -133,7 +124,7 @@ impl Measures {
     }
 }
 
-/// Whether something can go over a connection in this state, at least one way, or still has to.
+/// Whether data can, or still has to, go over a connection in this state, at least one way.
 pub(super) fn is_open(state: TcpState) -> bool {
     match state {
         TcpState::Established
@@ -178,10 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn each_direction_and_the_duration_are_told_once() {
+    fn each_direction_and_the_duration_are_reported_once() {
         let mut measures = Measures::new(at(5));
         assert_eq!(exceed(&mut measures, None, at(5)), []);
-        assert_eq!(exceed(&mut measures, counted(1000, 500), at(105)), [], "as much is not more");
+        assert_eq!(
+            exceed(&mut measures, counted(1000, 500), at(105)),
+            [],
+            "the threshold itself is not exceeded"
+        );
         assert_eq!(
             exceed(&mut measures, counted(1001, 500), at(105)),
             [Exceeded::BytesIn { bytes: 1001, threshold: 1000 }]
@@ -196,7 +191,7 @@ mod tests {
         assert_eq!(exceed(&mut measures, counted(u64::MAX, u64::MAX), at(i64::MAX)), []);
         let other = ConnectionThresholds { bytes_in: 10_000, ..THRESHOLDS };
         let all = measures.exceed(&other, Some(counted(20_000, 0)), true, &at(200));
-        assert!(all.is_empty(), "nor when the threshold is another");
+        assert!(all.is_empty(), "nor under another threshold");
     }
 
     #[test]
@@ -218,7 +213,7 @@ mod tests {
             assert_eq!(exceed(&mut measures, None, far), [], "{far:?}");
             assert_eq!(exceed(&mut measures, None, at(101)).len(), 1);
         }
-        // Where the machine's own is not known there is only ours.
+        // If the machine's own clock is unknown, only the host's counts.
         let mut measures = Measures::new(Clocks { now_ns: 0, boot_ns: None });
         assert_eq!(exceed(&mut measures, None, at(101)).len(), 1);
     }

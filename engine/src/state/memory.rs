@@ -1,10 +1,11 @@
-//! Tracked memory areas: what is mapped where in each process.
+//! Tracked memory areas: the mappings of each process.
 //!
-//! The kernel's areas are not what people think of as mappings: they grow, split where permissions change,
-//! and merge with their neighbours. So an area goes on as long as anything of it, mapping the same file or
-//! nothing, is left where it was: a heap that grows, a stack, a library whose pages get other permissions
-//! one by one say nothing. Something is *mapped* where nothing of the kind was, and *unmapped* when nothing
-//! is left of it. A new address space (exec) begins anew: what was in the old one ended with it.
+//! The kernel's areas differ from what users think of as mappings: they grow, split where
+//! permissions change, and merge with their neighbours. An area therefore goes on as long as any of
+//! it is left where it was, mapping the same file or none. A growing heap, a stack, or a library
+//! whose pages get other permissions one by one is neither mapped nor unmapped. An area is *mapped*
+//! where nothing of the kind was, and *unmapped* when nothing of it is left. A new address space
+//! (exec) starts anew: the areas of the old one ended with it.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
@@ -34,16 +35,16 @@ pub(super) struct Area {
     page_offset: u32,
     /// Its file's path or, without a file, its own name.
     name: Option<StringId>,
-    /// One of the kernel's own: the vDSO and its kind.
+    /// Whether it is a special mapping of the kernel, such as the vDSO.
     special: bool,
     is_main_executable: bool,
-    /// Whether anything of it could be executed at some time.
+    /// Whether any of it was executable at some time.
     was_executable: bool,
 }
 
-/// The permissions, as /proc shows them.
+/// The permissions that /proc shows.
 const PERMISSIONS: u32 = (VM_READ | VM_WRITE | VM_EXEC | VM_MAYSHARE) as u32;
-/// The one that is told of where areas become one.
+/// The permission that is reported if areas merge.
 const EXECUTE: u32 = VM_EXEC as u32;
 
 impl Area {
@@ -64,7 +65,7 @@ impl Area {
         }
     }
 
-    /// Whether it is, unchanged, what the scan shows.
+    /// Whether the scan shows it unchanged.
     #[inline]
     fn is(&self, snapshot: &Snapshot, row: &VmaRow) -> bool {
         let vma = &row.vma;
@@ -75,12 +76,11 @@ impl Area {
             && self.inode == inode(snapshot, row)
     }
 
-    /// Whether both map the same.
+    /// Whether both map the same object.
     fn is_like(&self, other: &Self) -> bool {
         self.file == other.file && self.inode == other.inode && self.special == other.special
     }
 
-    /// What is known of it.
     fn facts<'a>(&self, process_id: u32, strings: &'a Strings) -> AreaFacts<'a> {
         let name = self.name.map(|id| strings.get(id));
         let has_file = self.file != 0;
@@ -98,9 +98,9 @@ impl Area {
         }
     }
 
-    /// What it was, as far as `new` takes its place.
+    /// The part of it that `new` replaces, as it was.
     ///
-    /// How much more of that was there only all old areas together say.
+    /// `was_all_there` needs all old areas, so callers set it.
     fn before(&self, new: &Self) -> AreaBefore {
         AreaBefore {
             start: self.start.max(new.start),
@@ -115,7 +115,7 @@ impl Area {
         }
     }
 
-    /// The low half of the page that the first byte of its file would be at.
+    /// The low half of the page at which the first byte of its file would be.
     fn first_page(&self) -> u32 {
         ((self.start / PAGE_BYTES) as u32).wrapping_sub(self.page_offset)
     }
@@ -145,31 +145,32 @@ fn inode(snapshot: &Snapshot, row: &VmaRow) -> u64 {
     snapshot.files.at(row.file).map_or(0, |file| file.open.inode.0)
 }
 
-/// An area of the last scan, while it is looked for in this one.
+/// An area of the last scan, while it is searched in this one.
 #[derive(Clone, Copy, Debug)]
 struct Old {
     /// Its row, which is in no list meanwhile.
     number: u32,
-    /// Whether a new one goes on as this one.
+    /// Whether a new area continues it.
     claimed: bool,
-    /// Whether something of it is left.
+    /// Whether any of it is left.
     touched: bool,
 }
 
-/// What a new area is.
+/// The origin of a new area.
 #[derive(Clone, Copy, Debug)]
 enum Origin {
-    /// It goes on as the old one in this row, which was this; and has taken in of another what could be executed and
-    /// cannot any more, or the other way round.
+    /// It continues the old area in this row, whose state before is given. It may also have merged
+    /// with another one that was executable and is not any more, or the other way round.
     Claims(u32, AreaBefore, Option<AreaBefore>),
-    /// It is a part of one that was this and goes on as another.
+    /// It is a part of an old area that continues as another one.
     Part(AreaBefore),
     /// Nothing of the kind was there.
     New,
 }
 
 impl Origin {
-    /// The same where one more old area, which `claim` says it can go on as, is in its place.
+    /// The origin when one more old area overlaps; `claim` is that area's row if the new area can
+    /// continue it.
     fn with(self, claim: Option<u32>, before: AreaBefore, new: &Area) -> Self {
         let differs = |before: &AreaBefore| (before.flags as u32 ^ new.flags) & EXECUTE != 0;
         match (self, claim) {
@@ -185,8 +186,8 @@ impl Origin {
         }
     }
 
-    /// Takes note that nothing of it is new.
-    fn all_was_there(&mut self) {
+    /// Notes that all of it was mapped before.
+    fn set_all_mapped_before(&mut self) {
         match self {
             Self::Claims(_, whole, other) => {
                 whole.was_all_there = true;
@@ -199,8 +200,8 @@ impl Origin {
         }
     }
 
-    /// What it was, if anything was there: where only a part could be executed and cannot now, or the other way round,
-    /// that part.
+    /// Its state before, if anything was there. If only a part became executable or stopped being
+    /// so, that part.
     fn before(&self, new: &Area) -> Option<AreaBefore> {
         match *self {
             Self::Claims(_, whole, other) => {
@@ -234,7 +235,7 @@ impl Areas {
         }
     }
 
-    /// Compares a process's areas with those of the last scan, if this one has them all.
+    /// Compares a process's areas with those of the last scan, if this scan has them all.
     pub(super) fn update(&mut self, entry: &mut Entry<'_>, telling: &mut Telling<'_>) {
         let snapshot = telling.snapshot;
         let Some(mm) = snapshot.mms.at(entry.row.mm).filter(|mm| mm.complete) else { return };
@@ -269,7 +270,8 @@ impl Areas {
         entry.children.areas_taken = true;
     }
 
-    /// Whether the areas have got no pages of their own since the last scan, if nothing else about them has changed.
+    /// Returns `None` if the areas have changed, and otherwise whether their `anon_vma`s are the
+    /// same.
     fn is_unchanged(&self, head: u32, snapshot: &Snapshot, news: &[VmaRow]) -> Option<bool> {
         let mut cursor = Chains::<Area>::start(head);
         let mut same_pages = true;
@@ -281,7 +283,7 @@ impl Areas {
         self.rows.row(cursor).is_none().then_some(same_pages)
     }
 
-    /// Takes note of which areas have pages of their own: nothing else about them has changed.
+    /// Updates the `anon_vma`s of areas in which nothing else has changed.
     fn note_pages(&mut self, head: u32, news: &[VmaRow]) {
         let mut cursor = Chains::<Area>::start(head);
         for row in news {
@@ -293,8 +295,8 @@ impl Areas {
         }
     }
 
-    /// Says of every new area what it is. Both lists are in order and none overlaps another in its own, so
-    /// one pass over both is enough.
+    /// Finds the origin of every new area. Both lists are sorted and neither has overlaps, so one
+    /// pass is enough.
     fn find_origins(&mut self, snapshot: &Snapshot, mm: &MmRow, news: &[VmaRow]) {
         self.origins.clear();
         let mut first = 0;
@@ -322,13 +324,13 @@ impl Areas {
                 old.claimed |= matches!(origin, Origin::Claims(number, ..) if number == old.number);
             }
             if covered == new.end - new.start {
-                origin.all_was_there();
+                origin.set_all_mapped_before();
             }
             self.origins.push(origin);
         }
     }
 
-    /// Lets go of the old areas that nothing goes on as.
+    /// Removes the old areas that no new area continues.
     fn unmap(&mut self, entry: &Entry<'_>, telling: &mut Telling<'_>) {
         let process = entry.process;
         for old in self.old.iter().filter(|old| !old.claimed) {
@@ -365,7 +367,7 @@ impl Areas {
                     area.name = old.name;
                     area.was_executable |= old.was_executable;
                     if area.file == 0 && (area.start, area.end) != (old.start, old.end) {
-                        // It may have become the heap, or stopped to be it.
+                        // It may have become the heap, or stopped being it.
                         let name = self.area_name.write(snapshot, mm, row, self.heap);
                         set_name(telling.strings, &mut area.name, name);
                     }
@@ -400,7 +402,7 @@ impl Areas {
         }
     }
 
-    /// Gives back all areas of an address space that has ended.
+    /// Frees all areas of an address space that has ended.
     pub(super) fn release_all(&mut self, head: &mut u32, strings: &mut Strings) {
         let mut cursor = Chains::<Area>::start(*head);
         while let Some(old) = self.rows.remove(head, &mut cursor) {

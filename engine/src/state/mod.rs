@@ -1,32 +1,36 @@
-//! What was there before, and what is different now.
+//! Tracks what exists on a machine and reports what changes between scans.
 //!
-//! [`State::update`] takes in one scan and tells whoever listens of every [`Change`], in the order in which
-//! they were found: processes that have gone, then those that are new; of each process its threads,
-//! descriptors and areas; connections; limits; in between, containers. Facts only: what is worth a record, the policy decides.
+//! [`State::update`] compares one scan with the state and reports every [`Change`], in the order in
+//! which it finds them: ended processes, then new ones; of each process its threads, descriptors
+//! and areas; connections; limits. Containers come in between. Changes are facts only; the policy
+//! decides which ones become records.
 //!
-//! All memory is allocated at start, by the limits. What finds no room is not tracked, and counted; nothing
-//! else changes.
+//! All memory is allocated at start, by the limits. What finds no room is counted and not tracked;
+//! nothing else changes.
 //!
-//! What counts as what:
+//! The rules:
 //!
-//! * A process is its number and when it began ([`process::ProcessKey`]); one *created*, one *terminated*.
-//!   What is there when we come is taken in silently, unless [`Settings::report_existing`]; its end is told.
-//!   One that was only just forked gets a scan to call exec before it is told of
-//!   ([`Settings::fork_grace_scans`]), because until then it looks like its parent; one that has gone by
-//!   then is told of all the same. It has ended when no whole view shows it or any thread of it; where
-//!   views are never whole, when none has shown any of that for several scans.
-//! * Threads are all but each process's first, which is the process itself.
-//! * What a process has when it is first seen is told of: descriptors that it took over, libraries.
-//!   What ends with its process is not told of one by one, nor what an exec leaves behind of memory:
-//!   *terminated* and the new program say it all. Connections end by themselves, not with their holders.
-//! * A container is there as long as a living process is in it ([`container`]). It is told of behind its first process,
-//!   and its end behind theirs.
-//! * Memory areas go on as long as anything of them is left ([`memory`]), connections under every socket
-//!   that has their 4-tuple ([`connection`]).
-//! * A process that changed while it was read (`stable`), a table or address space that was not read whole
-//!   (`complete`), are left as they were: nothing is concluded from what such a scan does not show.
+//! * A process is its process id and its start ([`process::ProcessKey`]). It is *created* once and
+//!   *terminated* once. Processes that exist when watching starts are recorded as baseline, unless
+//!   [`Settings::report_existing`]; their end is reported. A forked process gets a scan to call
+//!   exec before it is reported ([`Settings::fork_grace_scans`]), since until then it looks like
+//!   its parent. A process that ends before that is reported all the same. A process has ended when
+//!   no complete view shows it or any of its threads; if views are never complete, when none has
+//!   shown any of these for several scans.
+//! * Threads are all but each process's leader, which is the process itself.
+//! * Everything that a new process already has is reported: inherited descriptors, libraries. What
+//!   ends with its process is not reported separately, nor the memory that an exec drops:
+//!   *terminated* and the new program imply it. Connections end by themselves, not with their
+//!   holders.
+//! * A container exists as long as it has a living process ([`container`]). Its start is reported
+//!   after its first process, and its end after the end of its processes.
+//! * Memory areas go on as long as anything of them is left ([`memory`]); connections go on under
+//!   every socket with their 4-tuple ([`connection`]).
+//! * A process that changed while it was read (`stable`), and a table or address space that was not
+//!   read completely (`complete`), keep their old state: absence from such a scan proves nothing.
 //!
-//! Not for words, severities or what is on or off (`policy`). Start reading at [`State::update`].
+//! Not here: wording, severities, and what is enabled (`policy`). Start reading at
+//! [`State::update`].
 
 mod chains;
 pub mod change;
@@ -63,16 +67,17 @@ use process::{Process, ProcessKey};
 use strings::Strings;
 use table::{RowId, Table};
 
-/// How differences are taken.
+/// How scans are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Whether what is there when we come is told of as if it were new.
+    /// Whether to report objects that exist when watching starts as if they were new.
     pub report_existing: bool,
-    /// How many more scans a process gets to call exec after its fork was seen.
+    /// Number of additional scans that a process gets to call exec after its fork was seen.
     pub fork_grace_scans: u32,
-    /// How many more scans a connection that nobody holds gets to be accepted.
+    /// Number of additional scans that a connection without a holder gets to be accepted.
     pub accept_grace_scans: u32,
-    /// In how many scans in a row a view must hide a process, and a zombie stay one. At least two.
+    /// Number of scans in a row in which a view must hide a process, or a process must be a zombie.
+    /// At least two.
     pub confirm_scans: u32,
     /// Which areas are called `[heap]`.
     pub heap: HeapRule,
@@ -90,23 +95,21 @@ impl Default for Settings {
     }
 }
 
-/// How much is tracked.
+/// How full a table is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Usage {
-    /// How much is in use.
     pub used: u64,
-    /// How much fits.
     pub capacity: u64,
-    /// How much found no room in the last scan.
+    /// Entries that found no room in the last scan.
     pub untracked: u64,
 }
 
-/// Everything that is tracked of one watched machine.
+/// The tracked state of one watched machine.
 #[derive(Debug)]
 pub struct State {
     settings: Settings,
     processes: Table<Process>,
-    /// What hangs on each process, by the number of its row.
+    /// Threads, descriptors and areas of each process, by the number of its row.
     children: Box<[Children]>,
     threads: chains::Chains<thread::Thread>,
     descriptors: chains::Chains<descriptor::Descriptor>,
@@ -115,28 +118,28 @@ pub struct State {
     containers: container::Containers,
     strings: Strings,
     namer: names::Namer,
-    /// The row of each process of the scan that is being taken in.
+    /// The row of each process of the current scan.
     rows: Vec<Option<RowId>>,
-    /// Where the threads of each process of the scan are in its `by_tid`.
+    /// Range of each process's threads in `by_tid` of the current scan.
     groups: Vec<(u32, u32)>,
     gauges: [gauge::Gauge; Limit::ALL.len()],
     untracked: [u64; Limit::ALL.len()],
     coverage: coverage::Coverage,
-    /// Counts the scans that were taken in.
+    /// Number of scans so far.
     scan: u32,
-    /// The machine's own calendar time at the last of them.
+    /// The machine's calendar time at the last scan.
     clock_ns: Option<i64>,
-    /// Whether all that is there has been taken in once, or as much of it as can be seen.
+    /// Whether the baseline is complete, or as complete as scans allow.
     settled: bool,
-    /// How many scans there were until then.
+    /// Number of scans until then.
     beginning_scans: u32,
-    /// When the newest process began that was there then, if some of them found no room.
+    /// Start of the newest baseline process, if some of them found no room.
     late_start: u64,
-    /// When the newest process began that was there when we came, if that is known ([`State::arrive`]).
+    /// Start of the newest process when watching started, if known ([`State::arrive`]).
     arrival: Option<u64>,
 }
 
-/// What hangs on one process.
+/// The threads, descriptors and areas of one process.
 #[derive(Clone, Copy, Debug)]
 struct Children {
     threads: u32,
@@ -144,7 +147,7 @@ struct Children {
     areas: u32,
     /// Grows with every change of the areas.
     areas_version: u32,
-    /// The address space that the areas are of: where it lies, and after how many execs.
+    /// The address space of the areas: its address, and `self_exec_id`.
     space: (KernelVa, u32),
     threads_taken: bool,
     descriptors_taken: bool,
@@ -171,20 +174,21 @@ struct Entry<'a> {
     process: &'a Process,
     row: &'a ProcessRow,
     children: &'a mut Children,
-    /// Whether what it had when it was first seen is no news.
+    /// Whether the children found with it belong to the baseline.
     silent: bool,
-    /// The machine's own calendar time at the scan before.
+    /// The machine's calendar time at the previous scan.
     clock_ns: Option<i64>,
 }
 
 impl Entry<'_> {
-    /// Whether what is new of one kind is no news; `taken` when its first was taken in before.
+    /// Whether new children of one kind belong to the baseline; `taken` if the first of that kind
+    /// were recorded before.
     fn quiet(&self, taken: bool) -> bool {
         self.silent && !taken
     }
 }
 
-/// What is needed to tell of a change.
+/// Everything needed to report a change.
 struct Telling<'a> {
     snapshot: &'a Snapshot,
     containers: &'a container::Containers,
@@ -194,7 +198,7 @@ struct Telling<'a> {
     out: &'a mut dyn Changes,
 }
 
-/// Tells of a change that may borrow the names.
+/// Reports a change that may borrow the names.
 macro_rules! tell {
     ($telling:expr, $change:expr) => {{
         let scene = $crate::state::change::Scene {
@@ -208,7 +212,7 @@ macro_rules! tell {
 }
 use tell;
 
-/// A [`Telling`] of a state's own parts, which leaves the others free.
+/// Borrows the parts of a state that a [`Telling`] needs, and leaves the others free.
 macro_rules! telling {
     ($state:expr, $snapshot:expr, $now_ns:expr, $out:expr) => {
         $crate::state::Telling {
@@ -252,18 +256,20 @@ impl State {
         }
     }
 
-    /// Says from when on connections are told of for what they have come to. What was told is not told again.
+    /// Sets the thresholds for connections. What was reported is not reported again.
     pub fn set_thresholds(&mut self, thresholds: ConnectionThresholds) {
         self.connections.thresholds = thresholds;
     }
 
-    /// Takes note of what is there now, before the first scan that is taken in: what begins later is news, however
-    /// long that scan lets itself be waited for. A scan that is not whole may miss the newest and says nothing.
+    /// Records which processes exist before the first scan that counts: anything that starts later
+    /// is new, however late that scan is. An incomplete scan may miss the newest processes, so it
+    /// sets nothing.
     pub fn arrive(&mut self, snapshot: &Snapshot) {
         self.arrival = update::newest_of_all(snapshot);
     }
 
-    /// Forgets everything, as if nothing had ever been seen: the machine was lost, or has another boot.
+    /// Forgets everything, as if nothing had ever been seen: the machine was lost, or has another
+    /// boot.
     pub fn forget(&mut self) {
         self.processes.clear();
         self.children.fill(Children::default());
@@ -283,18 +289,18 @@ impl State {
         self.arrival = None;
     }
 
-    /// What findings of this scan are told against.
+    /// The context for findings of this scan.
     pub fn scene<'a>(&'a self, snapshot: &'a Snapshot, now_ns: i64) -> Scene<'a> {
         Scene { snapshot, containers: &self.containers, strings: &self.strings, now_ns }
     }
 
-    /// When a connection of the last scan was first seen, in nanoseconds since 1970, by its index there; nothing where it
-    /// is not tracked.
+    /// When a connection of the last scan was first seen, in nanoseconds since 1970. `connection`
+    /// is its index in that scan; `None` if it is not tracked.
     pub fn first_seen_ns(&self, connection: u32) -> Option<i64> {
         self.connections.first_seen_ns(connection)
     }
 
-    /// The processes that the last scan showed and that were told of, or taken in silently.
+    /// The processes in the last scan that were reported or recorded as baseline.
     pub fn processes(&self) -> impl Iterator<Item = (RowId, &Process)> {
         self.processes.ids().filter_map(|id| {
             let process = self.processes.get(id)?;
@@ -303,23 +309,23 @@ impl State {
         })
     }
 
-    /// A process that is tracked, although the last scan did not show it.
+    /// A tracked process that the last scan did not show.
     pub(crate) fn missed(&self, key: &ProcessKey) -> Option<&Process> {
         let process = self.processes.get(self.processes.find(key)?)?;
         (!process.life.ended && process.row() == NONE).then_some(process)
     }
 
-    /// A process that is tracked.
+    /// A tracked process.
     pub fn process(&self, id: RowId) -> Option<&Process> {
         self.processes.get(id)
     }
 
-    /// A number that is another one after every change of a process's areas.
+    /// A number that changes with every change of a process's areas.
     pub fn areas_version(&self, process: RowId) -> u32 {
         self.children.get(process.0 as usize).map_or(0, |children| children.areas_version)
     }
 
-    /// How much of a limit is in use.
+    /// How full the table of a limit is.
     pub fn usage(&self, limit: Limit) -> Usage {
         let (used, capacity) = match limit {
             Limit::Processes => (self.processes.len(), self.processes.capacity()),
@@ -338,9 +344,9 @@ impl State {
     }
 }
 
-/// Bytes of names: a command line and three paths a process, and the paths of open and mapped files, which
-/// are shared by far (sockets and pipes need none). A loaded machine of 350 processes with 19,000
-/// descriptors and 35,000 areas took 125 KB.
+/// Bytes for names: a command line and three paths per process, and the paths of open and mapped
+/// files, most of which are shared (sockets and pipes need none). A loaded machine of 350 processes
+/// with 19,000 descriptors and 35,000 areas took 125 KB.
 fn strings_bytes(limits: &Limits) -> usize {
     let (processes, descriptors) = (limits.processes as usize, limits.file_descriptors as usize);
     (processes * 512 + descriptors * 16 + limits.vmas as usize * 4).max(64 * 1024)

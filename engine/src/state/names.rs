@@ -1,4 +1,4 @@
-//! Names of files on their way from a scan into the arena: each is made once a scan at most.
+//! Interns the names of files from a scan; each name is made at most once in a scan.
 
 use super::facts::is_floating;
 use super::strings::{StringId, Strings};
@@ -9,20 +9,20 @@ use crate::walk::Snapshot;
 /// A file's name.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FileName {
-    /// The name, counted for whoever asked; nothing where it could not be read or found no room.
+    /// The interned name, counted for the caller; `None` if it could not be read or found no room.
     pub(super) id: Option<StringId>,
     /// Whether it ends in ` (deleted)`.
     pub(super) deleted: bool,
-    /// Whether it found no room and is only in the [`Namer::buffer`], until that is asked again.
+    /// Whether it found no room, so that it is only in [`Namer::buffer`], until the next name is
+    /// made.
     pub(super) in_buffer: bool,
 }
 
-/// Makes names.
 #[derive(Debug)]
 pub(super) struct Namer {
     pub(super) buffer: PathBuffer,
-    /// By the file's index in the snapshot. Every name in it counts as used until the scan ends, so that
-    /// none can go and come back as another one meanwhile.
+    /// Names by the file's index in the snapshot. Every name in it counts as used until the scan
+    /// ends, so that no id is freed and reused meanwhile.
     memo: Box<[Option<FileName>]>,
     touched: Vec<u32>,
 }

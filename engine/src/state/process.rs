@@ -1,4 +1,4 @@
-//! Tracked processes: who they are, what is known of them, and where they are in their life.
+//! Tracked processes: their identity, their attributes and their progress.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::{EXIT_DEAD, EXIT_ZOMBIE, Task};
@@ -13,10 +13,10 @@ use crate::page_cache::{Hashes, Knower};
 use crate::path::{PathBuffer, write_file_name, write_path};
 use crate::walk::{Ids, NONE, PathRef, ProcessRow, Snapshot, Views, view};
 
-/// What tells one process from all others, before and after it: its number and when it began.
+/// Identifies a process: its process id and its start time.
 ///
-/// The address of its `task_struct` is not part of it: when a thread other than the first calls exec, it
-/// takes the first one's place with both of these (`de_thread`, fs/exec.c), and the process goes on.
+/// The address of its `task_struct` is not part of the key: if a thread other than the leader calls
+/// exec, it takes over both from the leader (`de_thread`, fs/exec.c), and the process goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProcessKey {
     /// The tgid.
@@ -40,20 +40,19 @@ impl Key for ProcessKey {
     }
 }
 
-/// One tracked process.
 #[derive(Debug)]
 pub struct Process {
-    /// Who it is.
     pub key: ProcessKey,
-    /// Where its first thread's `task_struct` lies.
+    /// Address of its leader's `task_struct`.
     pub address: KernelVa,
     /// When it was first seen, in nanoseconds since 1970.
     pub first_seen_ns: i64,
-    /// Its index in the scan that is being taken in, or [`NONE`].
+    /// Its index in the current scan, or [`NONE`].
     pub(super) row: u32,
     pub(super) life: Life,
     runs: Program,
-    /// What it ran before, until a scan in which it held still has shown what exec closed.
+    /// The previous program, kept until a scan with stable data has shown which descriptors exec
+    /// closed.
     ran_before: Option<Program>,
     held_still: bool,
     /// `self_exec_id` when it was first seen.
@@ -74,7 +73,7 @@ pub struct Process {
     network_namespace: u32,
 }
 
-/// What a process runs: exec makes all of it another.
+/// The program of a process; exec replaces all of it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Program {
     name: [u8; 16],
@@ -91,7 +90,7 @@ impl Program {
         Self { name: task.comm, self_exec_id: task.self_exec_id, ..Self::default() }
     }
 
-    /// Gives its names back.
+    /// Releases its names.
     fn release(&self, strings: &mut Strings) {
         for id in [self.executable.id, self.command_line].into_iter().flatten() {
             strings.release(id);
@@ -99,34 +98,34 @@ impl Program {
     }
 }
 
-/// How far a process has come.
+/// The progress of a process.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a thing said once")]
+#[expect(clippy::struct_excessive_bools, reason = "independent one-shot flags")]
 pub(super) struct Life {
-    /// Whether it was there when we came, and so is not news.
+    /// Whether it existed when watching started, so that its creation is not reported.
     pub(super) existing: bool,
-    /// Whether it was reported, or taken in silently.
+    /// Whether it was reported, or recorded as baseline.
     pub(super) announced: bool,
-    /// In how many scans it was seen before that.
+    /// Number of scans that showed it before that.
     pub(super) pending_scans: u32,
-    /// Whether its end was reported; it stays until the scan does not see it any more.
+    /// Whether its end was reported; the row stays until no scan shows the process any more.
     pub(super) ended: bool,
-    /// In how many whole scans in a row it was absent.
+    /// Number of complete scans in a row from which it was absent.
     pub(super) absent_scans: u32,
-    /// In how many scans in a row, whole or not, neither it nor any thread of it was seen.
+    /// Number of scans in a row, complete or not, that showed neither it nor any of its threads.
     pub(super) unseen_scans: u32,
-    /// In how many scans in a row the same views did not show it that should, which they are, and since when.
+    /// Number of scans in a row in which the same views hid it; below, which views, and since when.
     pub(super) hidden_scans: u32,
     pub(super) hidden_from: Views,
     pub(super) hidden_task: KernelVa,
     pub(super) hidden_since_ns: i64,
     pub(super) hidden_reported: bool,
-    /// In how many scans in a row it was a zombie.
+    /// Number of scans in a row in which it was a zombie.
     pub(super) zombie_scans: u32,
     pub(super) zombie_reported: bool,
 }
 
-/// A path, and the place that it was made from.
+/// A path, and the objects that it was made from.
 #[derive(Clone, Copy, Debug, Default)]
 struct Name {
     id: Option<StringId>,
@@ -152,17 +151,18 @@ impl Place {
     }
 }
 
-/// Bytes of a command line that are kept for when its process has gone.
+/// Bytes of a command line that are kept.
 const COMMAND_LINE_BYTES_MAX: usize = 4096;
-/// A path is made anew when its file or directory is another one, and every so many scans, because a
+/// A path is made again if its file or directory has changed, and every this many scans, because a
 /// directory above it may have been renamed.
 const REFRESH_SCANS: u32 = 64;
-/// A process that is new and never holds still is reported after so many scans all the same.
+/// Number of scans after which a new process is reported although its data was never stable.
 const PENDING_SCANS_MAX: u32 = 4;
-/// One that is seen inside exec gets so many scans more than its grace to come out of it.
+/// Number of scans, in addition to the grace, that a process inside exec gets to come out of it.
 const EXEC_SCANS_MAX: u32 = 2;
-/// A view that lacks a process for a moment while the kernel moves it (`css_set_move_task`, kernel/cgroup/cgroup.c) must
-/// lack it for so many scans more: a processor of a guest can stand still for long, in the middle of that.
+/// Number of additional scans in which a view must hide a process if the kernel removes it from
+/// that view for a moment (`css_set_move_task`, kernel/cgroup/cgroup.c). A guest's processor can
+/// stand still for long in the middle of that.
 const DOUBT_SCANS: u32 = 10;
 
 impl Row for Process {
@@ -203,50 +203,49 @@ impl Process {
         }
     }
 
-    /// Its number.
     pub fn process_id(&self) -> u32 {
         self.key.process_id
     }
 
-    /// How often its line of descent called exec.
+    /// Number of execs in its line of descent.
     pub fn self_exec_id(&self) -> u32 {
         self.runs.self_exec_id
     }
 
-    /// Since when scans show it inside exec, in nanoseconds since 1970, if they do: its memory is that of the next program,
-    /// `self_exec_id` may still be that of the last.
+    /// Since when scans show it inside exec, in nanoseconds since 1970. Its memory is already that
+    /// of the next program, while `self_exec_id` may still be that of the last.
     pub(crate) fn in_exec_since_ns(&self) -> Option<i64> {
         self.in_exec_since_ns
     }
 
-    /// Its index among the processes of the scan that was taken in last, or [`NONE`].
+    /// Its index among the processes of the last scan, or [`NONE`].
     pub(crate) fn row(&self) -> u32 {
         self.row
     }
 
-    /// The threads of the scan that share its table of descriptors.
+    /// The threads of the scan that share its descriptor table.
     pub(super) fn threads_of_table<'a>(&self, snapshot: &'a Snapshot) -> &'a [u32] {
         let row = snapshot.processes.at(self.row);
         let table = row.and_then(|row| snapshot.files_structs.at(row.files));
         table.map_or(&[], |table| snapshot.files_threads.range(&table.threads))
     }
 
-    /// Whether it was there when we came.
+    /// Whether it existed when watching started.
     pub(crate) fn was_there(&self) -> bool {
         self.life.existing
     }
 
-    /// Whether what it runs was there when we came.
+    /// Whether its program already ran when watching started.
     pub(crate) fn program_was_there(&self) -> bool {
         self.life.existing && self.first_exec_id == self.runs.self_exec_id
     }
 
-    /// In how many scans it was seen before this one, up to a few.
+    /// Number of scans that showed it before this one, up to a few.
     pub(crate) fn scans_before(&self) -> u32 {
         self.life.pending_scans.saturating_sub(1)
     }
 
-    /// When it was forked, in nanoseconds since 1970.
+    /// Time of its fork, in nanoseconds since 1970.
     pub(super) fn creation_time_ns(&self) -> Option<i64> {
         self.creation_time_ns
     }
@@ -256,28 +255,28 @@ impl Process {
         c_string(&self.runs.name)
     }
 
-    /// `EXIT_*` of its first thread.
+    /// `EXIT_*` of its leader.
     pub fn exit_state(&self) -> u32 {
         self.exit_state
     }
 
-    /// By what the container is found that it is in.
+    /// Key of its container.
     pub fn container_key(&self) -> Option<ContainerKey> {
         self.container_key
     }
 
-    /// Identifier or name of that container.
+    /// Identifier or name of its container.
     pub fn container<'a>(&self, strings: &'a Strings) -> Option<&'a [u8]> {
         self.container.map(|id| strings.get(id))
     }
 
-    /// All that is known of it.
     pub fn facts<'a>(&'a self, strings: &'a Strings) -> ProcessFacts<'a> {
         self.facts_of(&self.runs, strings)
     }
 
-    /// The same as it was when it closed a descriptor that it wrote through: those that close on exec were the last
-    /// program's. (Events go by the order in which things are seen: after an exec none is of the program before.)
+    /// Its facts when it closed a descriptor that it wrote through: descriptors that close on exec
+    /// belong to the previous program. (Records follow the order of observation: after an exec, no
+    /// other record is about the previous program.)
     pub fn facts_at_close<'a>(
         &'a self,
         close_on_exec: bool,
@@ -312,8 +311,8 @@ impl Process {
         }
     }
 
-    /// Takes in what the scan says of it now. What the scan does not know stays as it was, so that a
-    /// process that has given everything back can still be described.
+    /// Updates it from the scan. What the scan could not read stays, so that a process that has
+    /// released everything can still be described.
     pub(super) fn refresh(
         &mut self,
         snapshot: &Snapshot,
@@ -348,7 +347,7 @@ impl Process {
                 set_text(strings, &mut self.container, id);
                 self.container_key = container;
             }
-            // Out of it again; but what has ended stays where it was.
+            // It left its container; but an ended process keeps its last one.
             None if task.exit_state == 0 && process.container_known => {
                 self.container_key = None;
                 if let Some(id) = self.container.take() {
@@ -361,15 +360,15 @@ impl Process {
             self.creation_time_ns = facts::creation_time_ns(snapshot, leader);
         }
         if self.runs.self_exec_id != task.self_exec_id {
-            // Another program: nothing of the last one's may stand for what cannot be read of it.
+            // Another program: nothing of the last one may stand for what cannot be read of it.
             let before = core::mem::replace(&mut self.runs, Program::new(task));
             if let Some(older) = self.ran_before.replace(before) {
                 older.release(strings);
             }
         }
         self.runs.name = task.comm;
-        // One that has ended while it was read may have given its memory to another, which was read in its place; and
-        // inside exec it is the next program's.
+        // If it ended while it was read, its memory may already have belonged to another process.
+        // Inside exec, its memory is the next program's.
         let is_its_own = process.stable && self.in_exec_since_ns.is_none();
         if !is_its_own && self.runs.executable.id.is_some() {
             return;
@@ -405,7 +404,8 @@ impl Process {
         {
             set_text(strings, &mut self.runs.executable.id, buffer.text());
             if place != self.runs.executable.place {
-                // Another file without an exec, by `PR_SET_MM_EXE_FILE`; or the same one, which is known soon again.
+                // Another file without an exec, by `PR_SET_MM_EXE_FILE`; or the same file, whose
+                // hashes are soon known again.
                 self.runs.executable_hashes = None;
             }
             self.runs.executable.place = place;
@@ -418,7 +418,8 @@ impl Process {
         self.in_exec_since_ns = is_inside_exec(snapshot, process).then_some(since);
     }
 
-    /// Asks for the hashes of what it executes, until they are known: while that runs nobody can write to it.
+    /// Asks for the hashes of its executable until they are known: while it runs, nothing can write
+    /// to it.
     pub(super) fn refresh_hashes(
         &mut self,
         snapshot: &Snapshot,
@@ -447,7 +448,7 @@ impl Process {
         self.runs.command_line_cut = mm.command_line_cut || kept.len() < text.len();
     }
 
-    /// Forgets what it ran before, if what exec closed was told of.
+    /// Forgets the previous program, once the descriptors that exec closed were reported.
     pub(super) fn forget_before(&mut self, strings: &mut Strings) {
         let held_still = self.held_still;
         if let Some(before) = self.ran_before.take_if(|_| held_still) {
@@ -455,7 +456,7 @@ impl Process {
         }
     }
 
-    /// Gives its names back.
+    /// Releases its names.
     pub(super) fn release(&mut self, strings: &mut Strings) {
         self.runs.release(strings);
         if let Some(before) = self.ran_before.take() {
@@ -468,16 +469,16 @@ impl Process {
         }
     }
 
-    /// Whether it has ended and only its exit code is left. One that still runs is a zombie only until
-    /// it has found out that nobody wants to know (`exit_notify`, kernel/exit.c), however long the machine
-    /// lets it wait there.
+    /// Whether it has ended and only its exit code is left. A task that still runs is a zombie only
+    /// until it has found out that no parent waits for it (`exit_notify`, kernel/exit.c), however
+    /// long its processor lets it wait there.
     pub(super) fn is_zombie(&self) -> bool {
         self.exit_state & EXIT_ZOMBIE != 0 && !self.on_cpu
     }
 
-    /// Whether a new process can be reported: it holds still, and it is what it was made to be. One that
-    /// was only just forked may be about to exec, and then says wrong things about itself, so it gets
-    /// `grace` more scans for that, and one that is inside exec a few more, to have arguments.
+    /// Whether a new process can be reported: its data is stable and complete. A forked process may
+    /// be about to exec, and its attributes are still its parent's, so it gets `grace` more scans.
+    /// A process inside exec gets a few more, to have arguments.
     pub(super) fn is_whole_enough(
         &self,
         snapshot: &Snapshot,
@@ -497,8 +498,8 @@ impl Process {
                     || parent_exec_id(snapshot, process) != Some(task.self_exec_id)))
     }
 
-    /// Counts the scans in a row in which the same views do not show it that should; gives those views once that is no
-    /// coincidence, which it is not in `confirm_scans`.
+    /// Counts the scans in a row in which the same views hide it. Returns these views once that
+    /// cannot be a coincidence, after `confirm_scans`.
     pub(super) fn watch_views(
         &mut self,
         row: &ProcessRow,
@@ -507,7 +508,7 @@ impl Process {
     ) -> Option<Views> {
         let life = &mut self.life;
         if life.hidden_task != self.address {
-            // Another task in its place is not hidden because the one before was.
+            // Another task in its place does not inherit the count.
             (life.hidden_task, life.hidden_scans) = (self.address, 0);
         }
         let before = if life.hidden_scans == 0 { Views::NONE } else { life.hidden_from };
@@ -516,7 +517,7 @@ impl Process {
             life.hidden_from = still;
             life.hidden_scans = life.hidden_scans.saturating_add(1);
         } else if !before.and(row.unknown).is_empty() || !row.stable {
-            // This scan cannot say, except of a view that shows it again.
+            // Nothing is known from this scan, except that some views show it again.
             if row.stable {
                 life.hidden_from = before.and(row.unknown);
             }
@@ -535,31 +536,32 @@ impl Process {
     }
 }
 
-/// Whether the scan shows a task that is done for good: it only waits for its memory to be given back.
+/// Whether the scan shows a task that has ended for good and only waits for its memory to be freed.
 pub(super) fn is_dead(task: &Task) -> bool {
     task.exit_state == EXIT_DEAD
 }
 
 /// Whether a process's new program is not set up yet: exec raises `self_exec_id` (`begin_new_exec`,
-/// fs/exec.c) before it says where the arguments end (`create_elf_tables`, fs/binfmt_elf.c).
+/// fs/exec.c) before it sets the end of the arguments (`create_elf_tables`, fs/binfmt_elf.c).
 fn is_inside_exec(snapshot: &Snapshot, process: &ProcessRow) -> bool {
-    // No process can say of itself that they end at 0 (`prctl_set_mm_map`, kernel/sys.c, refuses what is below
-    // `mmap_min_addr`), as it could that they are empty.
+    // No process can set this end to 0 (`prctl_set_mm_map`, kernel/sys.c, refuses addresses below
+    // `mmap_min_addr`), though it could make the arguments empty.
     snapshot.mms.at(process.mm).is_some_and(|mm| mm.arguments.end == 0)
 }
 
-/// The exec id of a process's parent: equal to its own as long as neither has called exec since the fork.
+/// The exec id of a process's parent: equal to its own as long as neither has called exec since the
+/// fork.
 fn parent_exec_id(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
     let parent = snapshot.process_by_pid(process.parent_pid)?;
     Some(snapshot.leader(parent)?.task.self_exec_id)
 }
 
-/// Makes a row's text this one, unless it is.
+/// Sets a row's text, unless it is the same.
 pub(super) fn set_text(strings: &mut Strings, place: &mut Option<StringId>, text: &[u8]) {
     if place.is_some_and(|id| strings.get(id) == text) {
         return;
     }
-    // The new one first: what they have in common is not given up between.
+    // Intern the new text first: if both share an entry, it must not be freed in between.
     let new = strings.intern(text);
     if let Some(old) = core::mem::replace(place, new) {
         strings.release(old);

@@ -1,9 +1,9 @@
-//! Names, kept once each in one arena of fixed size.
+//! Names, each kept once in one arena of fixed size.
 //!
-//! Paths, command lines and names of areas are interned: rows hold a [`StringId`] and are counted, so that
-//! what has gone can still be named. New strings are appended; when the end is reached the arena is pushed
-//! together in place, which changes where a string lies but not its id. A string that finds no room even
-//! then is counted and has no id: its row goes without a name.
+//! Paths, command lines and names of areas are interned: rows hold a counted [`StringId`], so that
+//! ended objects can still be named. New strings are appended. When the arena is full, it is
+//! compacted in place, which changes the offset of a string but not its id. A string that does not
+//! fit even then is counted and has no id: its row has no name.
 
 use core::num::NonZeroU32;
 
@@ -28,22 +28,22 @@ impl StringId {
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     hash: u64,
-    /// Where its header lies, or the number of the next free entry.
+    /// Offset of its header, or the number of the next free entry.
     offset: u32,
     length: u32,
     uses: u32,
 }
 
-/// Longest string that is kept.
+/// Length of the longest string that is kept, in bytes.
 pub const STRING_BYTES_MAX: usize = 16 * 1024;
 
-/// Before each string: whose it is, and how long.
+/// Header before each string: its entry and its length.
 const HEADER_BYTES: usize = 8;
-/// An owner that nobody is: the string was given up.
-const NOBODY: u32 = u32::MAX;
-/// Mean length that strings are counted on to have, for how many there can be.
+/// The entry number of a released string.
+const NO_ENTRY: u32 = u32::MAX;
+/// Assumed mean length of strings, which sets their maximum number.
 const MEAN_BYTES: usize = 32;
-/// Pushing together must give at least this part of the arena, else it would happen at every string.
+/// Compaction must free at least this fraction of the arena, or it would run at every string.
 const GARBAGE_PART: usize = 16;
 
 /// An arena of interned, counted strings.
@@ -61,7 +61,7 @@ pub struct Strings {
 }
 
 impl Strings {
-    /// Room for `capacity` bytes, headers included; `seed` is random and secret from the guests.
+    /// Allocates `capacity` bytes, headers included; `seed` is random and secret from the guests.
     pub fn new(capacity: usize, seed: u64) -> Self {
         let capacity = capacity.min(u32::MAX as usize);
         let entries = (capacity / MEAN_BYTES).max(8);
@@ -70,7 +70,7 @@ impl Strings {
             end: 0,
             garbage: 0,
             entries: vec![Entry::default(); entries].into_boxed_slice(),
-            free: NOBODY,
+            free: NO_ENTRY,
             used: 0,
             index: Index::new(entries),
             seed,
@@ -80,7 +80,7 @@ impl Strings {
         strings
     }
 
-    /// Keeps a string, or counts one more use of it; `None`, and counted, when there is no room.
+    /// Adds a string, or one more use of it. If there is no room, counts it and returns `None`.
     pub fn intern(&mut self, text: &[u8]) -> Option<StringId> {
         let hash = xxh3_64_with_seed(text, self.seed);
         if let Some(entry) = self.index.find(hash, |entry| self.text(entry) == text) {
@@ -96,14 +96,14 @@ impl Strings {
 
     fn append(&mut self, text: &[u8], hash: u64) -> Option<StringId> {
         let needed = HEADER_BYTES + text.len();
-        if text.len() > STRING_BYTES_MAX || self.free == NOBODY {
+        if text.len() > STRING_BYTES_MAX || self.free == NO_ENTRY {
             return None;
         }
         if needed > self.bytes.len() - self.end {
             if self.garbage < needed.max(self.bytes.len() / GARBAGE_PART) {
                 return None;
             }
-            self.push_together();
+            self.compact();
         }
         let number = self.free;
         let offset = self.end;
@@ -122,12 +122,12 @@ impl Strings {
         StringId::new(number)
     }
 
-    /// Counts one more use of a string.
+    /// Adds one more use of a string.
     pub fn retain(&mut self, id: StringId) {
         self.entries[id.entry() as usize].uses += 1;
     }
 
-    /// Counts one use less; with the last one the string is gone.
+    /// Removes one use of a string, and the string with its last use.
     pub fn release(&mut self, id: StringId) {
         let number = id.entry();
         let entry = &mut self.entries[number as usize];
@@ -142,11 +142,10 @@ impl Strings {
         self.used -= 1;
         let removed = self.index.remove(hash, number);
         debug_assert!(removed, "every string is in the index");
-        self.bytes[offset as usize..offset as usize + 4].copy_from_slice(&NOBODY.to_le_bytes());
+        self.bytes[offset as usize..offset as usize + 4].copy_from_slice(&NO_ENTRY.to_le_bytes());
         self.garbage += HEADER_BYTES + length as usize;
     }
 
-    /// A string.
     #[inline]
     pub fn get(&self, id: StringId) -> &[u8] {
         self.text(id.entry())
@@ -158,13 +157,13 @@ impl Strings {
         &self.bytes[start..start + length as usize]
     }
 
-    /// Moves every string down over what was given up before it.
-    fn push_together(&mut self) {
+    /// Moves every string down over the released ones before it.
+    fn compact(&mut self) {
         let (mut from, mut to) = (0, 0);
         while from < self.end {
             let number = u32_at(&self.bytes, from);
             let length = HEADER_BYTES + u32_at(&self.bytes, from + 4) as usize;
-            if number != NOBODY {
+            if number != NO_ENTRY {
                 self.bytes.copy_within(from..from + length, to);
                 self.entries[number as usize].offset = to as u32;
                 to += length;
@@ -175,32 +174,31 @@ impl Strings {
         self.garbage = 0;
     }
 
-    /// How many strings there are.
+    /// Number of strings.
     pub fn len(&self) -> usize {
         self.used as usize
     }
 
-    /// Whether there are none.
+    /// Whether there are no strings.
     pub fn is_empty(&self) -> bool {
         self.used == 0
     }
 
-    /// How many bytes they take.
+    /// Bytes in use, headers included.
     pub fn used_bytes(&self) -> usize {
         self.end - self.garbage
     }
 
-    /// How many bytes there are.
+    /// Size of the arena in bytes.
     pub fn capacity(&self) -> usize {
         self.bytes.len()
     }
 
-    /// How many strings found no room since this was last asked.
+    /// Number of strings that found no room since the last call.
     pub fn take_refused(&mut self) -> u32 {
         core::mem::take(&mut self.refused)
     }
 
-    /// Forgets all strings.
     pub fn clear(&mut self) {
         self.end = 0;
         self.garbage = 0;
@@ -210,7 +208,7 @@ impl Strings {
         self.free = 0;
         let last = self.entries.len() - 1;
         for (number, entry) in self.entries.iter_mut().enumerate() {
-            let next = if number == last { NOBODY } else { number as u32 + 1 };
+            let next = if number == last { NO_ENTRY } else { number as u32 + 1 };
             *entry = Entry { offset: next, ..Entry::default() };
         }
     }
@@ -270,7 +268,7 @@ mod tests {
                         }
                         (Some(id), None) => { model.insert(text, (id, 1)); }
                         (None, row) => {
-                            prop_assert!(row.is_none(), "what is there needs no room");
+                            prop_assert!(row.is_none(), "a known string needs no room");
                             refused += 1;
                         }
                     },

@@ -1,23 +1,21 @@
-//! Rows of fixed number, found by key.
+//! A fixed number of rows, found by key.
 //!
-//! Rows are allocated at start and never move, so a row's number is good as long as the row is there. Every
-//! row knows the scan that last saw it. A newcomer for whom there is no room is counted, and the table never
-//! grows.
+//! Rows are allocated at start and never move, so a row's number is valid as long as the row
+//! exists. Every row knows the last scan that saw it. A new row that finds no room is counted; the
+//! table never grows.
 
 use super::index::Index;
 
-/// What a row is found by.
 pub trait Key: Copy + Eq {
-    /// Hashes it with the key of this run.
+    /// Hashes the key with this run's secret seed.
     fn hash(&self, seed: u64) -> u64;
 }
 
 /// A row of a [`Table`].
 pub trait Row {
-    /// What it is found by.
     type Key: Key;
 
-    /// Its key, which must not change while it is in the table.
+    /// Its key, which must not change while the row is in the table.
     fn key(&self) -> Self::Key;
 }
 
@@ -31,13 +29,13 @@ struct Slot<R> {
     last_seen: u32,
 }
 
-/// Rows of fixed number, found by key.
+/// A fixed number of rows, found by key.
 #[derive(Debug)]
 pub struct Table<R> {
     slots: Box<[Option<Slot<R>>]>,
     /// Numbers of the empty slots below `fresh`.
     free: Vec<u32>,
-    /// The first slot that has never been used.
+    /// The first slot that was never used.
     fresh: u32,
     index: Index,
     seed: u64,
@@ -45,7 +43,7 @@ pub struct Table<R> {
 }
 
 impl<R: Row> Table<R> {
-    /// Room for `capacity` rows; `seed` is random and secret from the guests.
+    /// Allocates for `capacity` rows; `seed` is random and secret from the guests.
     pub fn new(capacity: usize, seed: u64) -> Self {
         Self {
             slots: core::iter::repeat_with(|| None).take(capacity).collect(),
@@ -64,7 +62,8 @@ impl<R: Row> Table<R> {
         self.index.find(key.hash(self.seed), is).map(RowId)
     }
 
-    /// Adds a row whose key is not there yet, seen in `scan`; counts a newcomer when there is no room.
+    /// Adds a row whose key is not in the table, seen in `scan`. If there is no room, counts the
+    /// row and returns `None`.
     pub fn insert(&mut self, row: R, scan: u32) -> Option<RowId> {
         let hash = row.key().hash(self.seed);
         let number = match self.free.last() {
@@ -86,7 +85,6 @@ impl<R: Row> Table<R> {
         Some(RowId(number))
     }
 
-    /// Removes a row.
     pub fn remove(&mut self, id: RowId) -> Option<R> {
         let slot = self.slots.get_mut(id.0 as usize)?.take()?;
         let removed = self.index.remove(slot.row.key().hash(self.seed), id.0);
@@ -95,19 +93,17 @@ impl<R: Row> Table<R> {
         Some(slot.row)
     }
 
-    /// A row.
     #[inline]
     pub fn get(&self, id: RowId) -> Option<&R> {
         self.slots.get(id.0 as usize)?.as_ref().map(|slot| &slot.row)
     }
 
-    /// A row.
     #[inline]
     pub fn get_mut(&mut self, id: RowId) -> Option<&mut R> {
         self.slots.get_mut(id.0 as usize)?.as_mut().map(|slot| &mut slot.row)
     }
 
-    /// Notes that `scan` saw a row; `false` when it had noted that before.
+    /// Notes that `scan` saw a row; `false` if that was noted before.
     pub fn see(&mut self, id: RowId, scan: u32) -> bool {
         match self.slots.get_mut(id.0 as usize) {
             Some(Some(slot)) => core::mem::replace(&mut slot.last_seen, scan) != scan,
@@ -115,42 +111,41 @@ impl<R: Row> Table<R> {
         }
     }
 
-    /// The scan that last saw a row.
+    /// The last scan that saw a row.
     pub fn last_seen(&self, id: RowId) -> Option<u32> {
         self.slots.get(id.0 as usize)?.as_ref().map(|slot| slot.last_seen)
     }
 
-    /// One more than the highest number that any row has.
+    /// One more than the highest row number ever used.
     pub fn end(&self) -> u32 {
         self.fresh
     }
 
-    /// Every row's number, ascending.
+    /// The numbers of all rows, ascending.
     pub fn ids(&self) -> impl Iterator<Item = RowId> + '_ {
         (0..self.fresh).map(RowId).filter(|&id| self.get(id).is_some())
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.fresh as usize - self.free.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many rows fit.
+    /// Number of rows that fit.
     pub fn capacity(&self) -> usize {
         self.slots.len()
     }
 
-    /// How many newcomers found no room since this was last asked.
+    /// Number of new rows that found no room since the last call.
     pub fn take_newcomers(&mut self) -> u32 {
         core::mem::take(&mut self.newcomers)
     }
 
-    /// Removes all rows.
     pub fn clear(&mut self) {
         for slot in &mut self.slots {
             *slot = None;
@@ -174,7 +169,7 @@ mod tests {
     struct Number(u16);
 
     impl Key for Number {
-        /// Bad on purpose: long runs are where deletion goes wrong.
+        /// Bad on purpose: deletion goes wrong in long runs.
         fn hash(&self, seed: u64) -> u64 {
             seed.wrapping_add(u64::from(self.0 / 8))
         }

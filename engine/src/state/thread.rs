@@ -1,4 +1,4 @@
-//! Tracked threads: all but each process's first, which is the process itself.
+//! Tracked threads: all but each process's leader, which is the process itself.
 
 use panoptes_decoders::kernel::task_struct::Task;
 
@@ -9,7 +9,6 @@ use super::process::{Process, is_dead};
 use super::{Entry, Telling, tell};
 use crate::walk::Snapshot;
 
-/// One tracked thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Thread {
     number: u32,
@@ -38,7 +37,7 @@ impl Thread {
             && self.address == task.address.0
     }
 
-    /// What is known of it; how it ended can only be known of one that is still there.
+    /// Its facts. The exit state is known only while the thread is still there.
     fn facts(&self, there: bool) -> ThreadFacts {
         ThreadFacts {
             thread_id: self.number,
@@ -48,15 +47,15 @@ impl Thread {
     }
 }
 
-/// How many of a process's threads have not ended.
+/// Number of a process's threads that have not ended.
 pub(super) fn living(snapshot: &Snapshot, group: &[u32]) -> u32 {
     let tasks = group.iter().filter_map(|&index| snapshot.threads.at(index));
     tasks.filter(|row| row.task.exit_state == 0).count() as u32
 }
 
-/// Compares a process's threads with those of the last scan. `group` has them all, ascending;
-/// `absent_scans_max` says in how many scans in a row one must be absent to be gone, or nothing when
-/// absence from this scan means nothing.
+/// Compares a process's threads with those of the last scan, and returns the number of new ones.
+/// `group` has them all, ascending. `absent_scans_max` is the number of scans in a row from which a
+/// thread must be absent to have ended; `None` if absence from this scan proves nothing.
 pub(super) fn update(
     threads: &mut Chains<Thread>,
     entry: &mut Entry<'_>,
@@ -93,7 +92,7 @@ pub(super) fn update(
                 continue;
             }
             Some(old) if old.number == task.pid => {
-                // The number is another thread's now.
+                // Another thread has the number now.
                 let thread = old.facts(false);
                 threads.remove(&mut entry.children.threads, &mut cursor);
                 tell!(telling, Change::ThreadTerminated { process, thread });
@@ -115,7 +114,7 @@ pub(super) fn update(
     born
 }
 
-/// Goes past a thread that the scan did not see.
+/// Handles a thread that the scan did not show, and moves on.
 fn miss(
     threads: &mut Chains<Thread>,
     process: &Process,

@@ -1,4 +1,4 @@
-//! Taking in a scan: the order of things.
+//! Updates the state from a scan, in a fixed order.
 
 use super::change::{Change, Changes, Limit};
 use super::connection::Holding;
@@ -9,21 +9,23 @@ use super::{Children, Entry, State, descriptor, tell, telling, thread};
 use crate::page_cache::Knower;
 use crate::walk::{NONE, Snapshot, ThreadRow, Views};
 
-/// In how many scans in a row something must be absent that was absent from a scan with unreadable parts.
+/// Number of scans in a row from which an object must be absent if scans have unreadable parts.
 const ABSENT_SCANS_MAX: u32 = 2;
-/// In how many scans in a row no view may show a process or any thread of it for it to be gone although no
-/// scan was whole: views may never be, and what tears them for a moment is over by then.
+/// Number of scans in a row, complete or not, that must show neither a process nor any of its
+/// threads for it to have ended. Views may never be complete, and whatever tears them for a moment
+/// is over by then.
 const UNSEEN_SCANS_MAX: u32 = 8;
-/// After how many scans what is there is taken for what was there when we came, although none was whole.
+/// Number of scans after which the baseline ends although no scan was complete.
 const BEGINNING_SCANS_MAX: u32 = 16;
 
 impl State {
-    /// Takes in one scan and tells `out` of every difference to the last. Allocates nothing.
+    /// Compares one scan with the last and reports every difference to `out`. Allocates nothing.
     pub fn update(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         self.update_with(snapshot, now_ns, &mut (), out);
     }
 
-    /// The same, where somebody knows what files hold: what processes execute is asked for.
+    /// The same as [`State::update`], with a source of file contents: asks for the hashes of
+    /// executables.
     pub fn update_with(
         &mut self,
         snapshot: &Snapshot,
@@ -33,16 +35,16 @@ impl State {
     ) {
         self.scan = self.scan.wrapping_add(1);
         let whole = views_are_whole(snapshot);
-        // What is there at the first whole scan, and before it, was there when we came, if there is one and nothing
-        // better is known.
+        // The first complete scan, and the scans before it, show the baseline, unless `arrival` is
+        // known.
         let quiet = !self.settled && !self.settings.report_existing;
         self.match_processes(snapshot);
         self.containers.match_rows(snapshot, self.scan);
-        self.let_go(snapshot, whole, now_ns, out);
-        self.let_go_of_containers(snapshot, whole.is_some(), now_ns, out);
-        self.take_in_containers(snapshot, quiet, now_ns);
-        let mut born = self.take_in(snapshot, quiet, now_ns, files, out);
-        self.tell_of_overdue_containers(snapshot, now_ns, out);
+        self.remove_ended(snapshot, whole, now_ns, out);
+        self.remove_ended_containers(snapshot, whole.is_some(), now_ns, out);
+        self.update_containers(snapshot, quiet, now_ns);
+        let mut born = self.update_processes(snapshot, quiet, now_ns, files, out);
+        self.report_overdue_containers(snapshot, now_ns, out);
         self.group_threads(snapshot);
         born += self.compare_children(snapshot, whole, now_ns, out);
         let holding = Holding { processes: &self.processes, rows: &self.rows };
@@ -61,7 +63,7 @@ impl State {
         }
     }
 
-    /// Tells of what would have been told later: there is no next scan.
+    /// Reports what would have been reported later: there is no next scan.
     pub fn finish(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         if let Some(births) = self.coverage.rest() {
             let telling = telling!(self, snapshot, now_ns, out);
@@ -69,7 +71,7 @@ impl State {
         }
     }
 
-    /// Ends the beginning, if this scan does.
+    /// Ends the baseline if this scan completes it.
     fn settle(&mut self, snapshot: &Snapshot, whole: Option<u32>, quiet: bool) {
         self.beginning_scans += 1;
         self.settled = whole.is_some() || self.beginning_scans >= BEGINNING_SCANS_MAX;
@@ -92,8 +94,8 @@ impl State {
         }
     }
 
-    /// Notes that the scan shows a process, as the row of that index; `false` when it has ended or another
-    /// index of the same scan is better.
+    /// Notes that the scan shows a process, as the row of that index; `false` if it has ended or if
+    /// another index of the same scan fits better.
     fn see(&mut self, id: RowId, index: usize, snapshot: &Snapshot) -> bool {
         let first = self.processes.see(id, self.scan);
         let Some(row) = self.processes.get_mut(id) else { return false };
@@ -105,7 +107,7 @@ impl State {
             let leader = process.and_then(|process| snapshot.leader(process));
             leader.is_some_and(|leader| leader.task.exit_state == 0)
         };
-        // While a thread takes its leader's place both may be seen as first threads.
+        // While a thread takes its leader's place, a scan may show both as leaders.
         if !first {
             if living(row.row) || !living(index as u32) {
                 return false;
@@ -118,8 +120,8 @@ impl State {
         true
     }
 
-    /// Lets go of processes that have ended.
-    fn let_go(
+    /// Reports and removes processes that have ended.
+    fn remove_ended(
         &mut self,
         snapshot: &Snapshot,
         whole: Option<u32>,
@@ -138,15 +140,15 @@ impl State {
                     continue;
                 }
                 match whose(snapshot, row.process_id()) {
-                    // Its first thread is being replaced, or was read at a bad time.
+                    // Its leader is being replaced, or was read at a bad time.
                     Whose::ItsThreads => {
                         row.life.unseen_scans = 0;
                         continue;
                     }
                     Whose::Another => {}
-                    Whose::Nobodys => {
+                    Whose::NoThread => {
                         row.life.absent_scans += u32::from(whole.is_some());
-                        // A scan that shows no process at all shows nothing.
+                        // A scan without any process proves nothing.
                         row.life.unseen_scans += u32::from(!snapshot.processes.is_empty());
                         if whole.is_none_or(|max| row.life.absent_scans < max)
                             && row.life.unseen_scans < UNSEEN_SCANS_MAX
@@ -165,7 +167,8 @@ impl State {
             if !row.life.ended && leader.is_some_and(|leader| process::is_dead(&leader.task)) {
                 let index = row.row as usize;
                 self.end(id, snapshot, now_ns, out);
-                // It stays until no scan shows it, so that it is not taken for new.
+                // Keep the row until no scan shows the process, so that the process does not count
+                // as new.
                 if let Some(place) = self.rows.get_mut(index) {
                     *place = None;
                 }
@@ -173,7 +176,7 @@ impl State {
         }
     }
 
-    /// Tells of a process's end and gives back all that it had.
+    /// Reports a process's end and frees all that it had.
     fn end(&mut self, id: RowId, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         let Some(row) = self.processes.get_mut(id) else { return };
         row.forget_before(&mut self.strings);
@@ -211,9 +214,9 @@ impl State {
         self.areas.release_all(&mut children.areas, strings);
     }
 
-    /// Gives newcomers rows, takes in what is known of every process, and tells of what it is. Gives how
-    /// many are new.
-    fn take_in(
+    /// Adds rows for new processes, updates all of them and reports changes. Returns the number of
+    /// new ones.
+    fn update_processes(
         &mut self,
         snapshot: &Snapshot,
         quiet: bool,
@@ -265,8 +268,8 @@ impl State {
         born
     }
 
-    /// Lets go of containers in which nothing is left.
-    fn let_go_of_containers(
+    /// Reports and removes containers without living processes.
+    fn remove_ended_containers(
         &mut self,
         snapshot: &Snapshot,
         whole: bool,
@@ -293,15 +296,15 @@ impl State {
         }
     }
 
-    fn take_in_containers(&mut self, snapshot: &Snapshot, quiet: bool, now_ns: i64) {
+    fn update_containers(&mut self, snapshot: &Snapshot, quiet: bool, now_ns: i64) {
         let (arrival, late_start) = (self.arrival, self.late_start);
         self.containers.take_in(snapshot, (self.scan, now_ns), &mut self.strings, |first| {
-            was_there(first.start_boottime, quiet, arrival, late_start)
+            is_baseline(first.start_boottime, quiet, arrival, late_start)
         });
     }
 
-    /// Tells of containers whose first process cannot be told of.
-    fn tell_of_overdue_containers(
+    /// Reports containers whose first process cannot be reported.
+    fn report_overdue_containers(
         &mut self,
         snapshot: &Snapshot,
         now_ns: i64,
@@ -319,7 +322,7 @@ impl State {
         }
     }
 
-    /// Gives a process a row, if it is new and there is room.
+    /// Adds a row for a process, if it is new and there is room.
     fn admit(
         &mut self,
         index: usize,
@@ -333,7 +336,7 @@ impl State {
         }
         let mut new = Process::new(&leader.task, now_ns);
         new.row = index as u32;
-        new.life.existing = was_there(key.start_boottime, quiet, self.arrival, self.late_start);
+        new.life.existing = is_baseline(key.start_boottime, quiet, self.arrival, self.late_start);
         new.life.announced = new.life.existing;
         let id = self.processes.insert(new, self.scan)?;
         self.rows[index] = Some(id);
@@ -341,7 +344,7 @@ impl State {
         Some(id)
     }
 
-    /// Finds where each process's threads are.
+    /// Finds the threads of each process.
     fn group_threads(&mut self, snapshot: &Snapshot) {
         self.groups.clear();
         self.groups.resize(self.rows.len(), (0, 0));
@@ -360,7 +363,7 @@ impl State {
         }
     }
 
-    /// Compares what hangs on each process; gives how many threads are new.
+    /// Compares the children of each process; returns the number of new threads.
     fn compare_children(
         &mut self,
         snapshot: &Snapshot,
@@ -402,8 +405,8 @@ impl State {
         born
     }
 
-    /// Counts the scans in a row in which a process is a zombie, and tells of it once; `alone` when none of
-    /// its threads goes on. Gives whether it is one.
+    /// Counts the scans in a row in which a process is a zombie, and reports that once. `alone` if
+    /// none of its threads goes on. Returns whether it is a zombie.
     fn watch_zombie(
         &mut self,
         id: RowId,
@@ -416,8 +419,8 @@ impl State {
         let is_zombie = alone && row.is_zombie();
         row.life.zombie_scans = if is_zombie { row.life.zombie_scans.saturating_add(1) } else { 0 };
         let scans = row.life.zombie_scans;
-        let told = scans >= self.settings.confirm_scans.max(2) && row.life.announced;
-        if told && !core::mem::replace(&mut row.life.zombie_reported, true) {
+        let is_due = scans >= self.settings.confirm_scans.max(2) && row.life.announced;
+        if is_due && !core::mem::replace(&mut row.life.zombie_reported, true) {
             let process = &*row;
             let telling = telling!(self, snapshot, now_ns, out);
             tell!(telling, Change::ProcessZombie { process, scans });
@@ -425,7 +428,7 @@ impl State {
         is_zombie
     }
 
-    /// Tells of limits that were reached, and of those that were and are not any more.
+    /// Reports limits that were reached, and those that have room again.
     fn check_limits(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         let unseen = |dropped: u32| u64::from(dropped);
         self.untracked = [
@@ -450,15 +453,15 @@ impl State {
     }
 }
 
-/// Whether what began then was there when we came, if all that this scan shows was (`quiet`) or it found no room until
-/// now.
-fn was_there(start_boottime: u64, quiet: bool, arrival: Option<u64>, late_start: u64) -> bool {
+/// Whether a process belongs to the baseline: all that this scan shows does (`quiet`), except later
+/// arrivals, or it found no room until now.
+fn is_baseline(start_boottime: u64, quiet: bool, arrival: Option<u64>, late_start: u64) -> bool {
     let came_later = arrival.is_some_and(|arrival| start_boottime > arrival);
     quiet && !came_later || start_boottime <= late_start
 }
 
-/// In how many scans in a row something must be absent to be gone, as of this scan: in one, if it could
-/// read everything; nothing at all if a view of it is not whole.
+/// Number of scans in a row from which an object must be absent to have ended, as of this scan: one
+/// if the scan read everything; `None` if a view is incomplete.
 fn views_are_whole(snapshot: &Snapshot) -> Option<u32> {
     let whole = snapshot.task_list_closed
         && snapshot.idr_whole
@@ -467,24 +470,24 @@ fn views_are_whole(snapshot: &Snapshot) -> Option<u32> {
     whole.then_some(if snapshot.losses.unreadable == 0 { 1 } else { ABSENT_SCANS_MAX })
 }
 
-/// When the newest process began, if the scan shows them all.
+/// Start of the newest process, if the scan shows all processes.
 pub(super) fn newest_of_all(snapshot: &Snapshot) -> Option<u64> {
     views_are_whole(snapshot).map(|_| newest(snapshot))
 }
 
-/// When the newest process of a scan began.
+/// Start of the newest process of a scan.
 fn newest(snapshot: &Snapshot) -> u64 {
     let leaders = snapshot.processes.iter().filter_map(|process| snapshot.leader(process));
     leaders.map(|leader| leader.task.start_boottime).max().unwrap_or(0)
 }
 
-/// Whose a number is that no process of the scan has which had it before.
+/// Who uses a process id whose process the scan does not show.
 enum Whose {
-    /// No thread's.
-    Nobodys,
-    /// That of threads without their first.
+    /// No thread.
+    NoThread,
+    /// Threads without their leader.
     ItsThreads,
-    /// Another process's.
+    /// Another process.
     Another,
 }
 
@@ -497,7 +500,7 @@ fn whose(snapshot: &Snapshot, process_id: u32) -> Whose {
         .take_while(|row| row.task.tgid == process_id)
         .peekable();
     if threads.peek().is_none() {
-        Whose::Nobodys
+        Whose::NoThread
     } else if threads.any(|row| row.task.is_leader() && !process::is_dead(&row.task)) {
         Whose::Another
     } else {

@@ -1,12 +1,12 @@
 //! One watched machine: from a profile to a kernel that can be walked.
 //!
-//! Not here: finding the kernel (`panoptes-profiles` does) and walking it ([`crate::walk`]).
+//! Not here: finding the kernel (`panoptes-profiles`) and walking it ([`crate::walk`]).
 
 use panoptes_profiles::Profile;
 
 use crate::walk::{Kernel, Roots};
 
-/// What the walk needs of a profile.
+/// The parts of a profile that the walk needs.
 pub fn kernel_of(profile: &Profile) -> Kernel {
     let symbols = &profile.symbols;
     Kernel {

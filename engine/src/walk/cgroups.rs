@@ -1,6 +1,6 @@
-//! Control groups: from what each task's `css_set` names up to the root of every hierarchy.
+//! Control groups: from each task's `css_set` up to the root of every hierarchy.
 //!
-//! They are read in the rounds in which files' names are, level by level.
+//! They are read level by level, in the same rounds as the names of files.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
@@ -11,10 +11,10 @@ use panoptes_decoders::source::MemorySource;
 use super::snapshot::{CgroupRow, CssSetRow, CssStateRow, KernfsRow, NONE, Rows, Snapshot};
 use super::{Kernel, Maps, Walker, row_of};
 
-/// Kinds of structures that lead to a control group's name.
+/// Number of kinds of structures that lead to a control group's name.
 pub(super) const KINDS: usize = 4;
 
-/// What each kind is fetched by; nothing where the kernel has no control groups.
+/// The packing of each kind; empty where the kernel has no control groups.
 pub(super) fn packings(layouts: &Layouts) -> [Packing; KINDS] {
     [
         layouts.css_set.map(|layout| layout.packing),
@@ -25,7 +25,7 @@ pub(super) fn packings(layouts: &Layouts) -> [Packing; KINDS] {
     .map(Option::unwrap_or_default)
 }
 
-/// How many rows of each kind there are.
+/// The number of rows of each kind.
 pub(super) fn counts(snapshot: &Snapshot) -> [usize; KINDS] {
     [
         snapshot.css_sets.len(),
@@ -35,7 +35,7 @@ pub(super) fn counts(snapshot: &Snapshot) -> [usize; KINDS] {
     ]
 }
 
-/// Lists what has come of each kind since `from`.
+/// Lists the rows of each kind added since `from`.
 pub(super) fn list_new(
     snapshot: &Snapshot,
     from: [usize; KINDS],
@@ -49,7 +49,7 @@ pub(super) fn list_new(
     nodes.extend(snapshot.kernfs_nodes[from[3]..].iter().map(|row| row.address));
 }
 
-/// The rows of control groups, to be filled in while others are.
+/// The rows of control groups, borrowed apart from the other rows.
 pub(super) struct Groups<'a> {
     pub(super) sets: &'a mut Rows<CssSetRow>,
     pub(super) states: &'a mut Rows<CssStateRow>,
@@ -58,7 +58,7 @@ pub(super) struct Groups<'a> {
 }
 
 impl Groups<'_> {
-    /// Takes in one packed structure of a kind, into its row.
+    /// Decodes one packed structure of `kind` into its row.
     pub(super) fn take_in(
         &mut self,
         layouts: &Layouts,
@@ -149,7 +149,6 @@ impl Walker {
     }
 }
 
-/// A `css_set` of no control groups.
 impl Default for CssSetRow {
     fn default() -> Self {
         Self {

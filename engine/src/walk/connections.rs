@@ -1,5 +1,7 @@
-//! TCP sockets: from the hash tables, which network namespaces share, bucket by bucket, all chains at once;
-//! then each full socket's counters and the open file that holds it.
+//! TCP sockets: from the hash tables, bucket by bucket, all chains at once; then the counters and
+//! the open file of each full socket.
+//!
+//! Network namespaces share hash tables.
 
 use core::mem;
 
@@ -19,26 +21,27 @@ use super::snapshot::{ConnectionRow, NetRow};
 use super::{Kernel, NONE, Walker, fetch, fetch_groups, row_of};
 use crate::address::{AddressMap, Insertion};
 
-/// Longest chain of a bucket that is followed. The kernel's tables keep chains at a few; an attacker who
-/// floods one bucket makes it longer.
+/// Maximum number of entries followed in a bucket's chain. The kernel's tables keep chains at a
+/// few; an attacker who floods one bucket makes its chain longer.
 const CHAIN_MAX: u32 = 4096;
-/// Most buckets of all tables together: the largest table four times over. A namespace can have a table of
-/// its own, and many can be made to seem to have one by what is one piece of memory.
+/// Maximum number of buckets in all tables together: four times the largest table. A namespace can
+/// have its own table, and a guest can present one piece of memory as the tables of many
+/// namespaces.
 const BUCKETS_MAX: u32 = 4 * EHASH_BUCKETS_MAX;
-/// In place of a route: the socket is another connection's by now.
+/// Replaces a route index where the socket now belongs to another connection.
 const TORN: u32 = NONE - 1;
 /// Bytes of a bucket array that are read at once.
 const SLICE_BYTES: u32 = 1 << 16;
 
 impl Walker {
-    /// Fills `connections` in.
+    /// Fills `connections`.
     pub(super) fn read_connections<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let mut socks = mem::take(&mut self.scratch.addresses);
         self.maps.visited.clear();
         let mut buckets_left = BUCKETS_MAX;
         for index in 0..self.snapshot.nets.len() {
             let hashinfo = self.snapshot.nets[index].hashinfo;
-            // Namespaces share one table, but for those that were told to have their own.
+            // Namespaces share one table, except those configured with their own.
             let shared = self.snapshot.nets[..index].iter().any(|net| net.hashinfo == hashinfo);
             if !shared && !hashinfo.is_null() {
                 self.read_table(source, kernel, hashinfo, &mut buckets_left, &mut socks);
@@ -106,8 +109,8 @@ impl Walker {
         self.follow_chains(source, kernel, socks);
     }
 
-    /// Collects the first socket of every bucket of the array `(address, count)`, whose buckets have
-    /// `(size, offset of the pointer)`.
+    /// Collects the first socket of every bucket. `(array, count)` is the array of buckets; `stride`
+    /// is the size of a bucket and `offset` that of its pointer.
     fn read_buckets<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -152,7 +155,7 @@ impl Walker {
         }
     }
 
-    /// Reads sockets and, round after round, the next in each chain.
+    /// Reads sockets and, round after round, the next one in each chain.
     fn follow_chains<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -184,13 +187,13 @@ impl Walker {
                     next.push(KernelVa(endpoints.next).minus(link));
                 }
                 let is_tcp = matches!(endpoints.family, AF_INET | AF_INET6)
-                    // A closed socket is in no table: this one left while we were on our way to it.
+                    // A closed socket is in no table: it left the table during this scan.
                     && !matches!(
                         TcpState::from_number(endpoints.state),
                         None | Some(TcpState::Closed)
                     );
                 if is_tcp {
-                    // The row's index for now; its number when that has been read.
+                    // The row index for now; `name_namespaces` replaces it with the number.
                     let net = endpoints.net;
                     let network_namespace = row_of(net_map, nets, net, || NetRow::new(net));
                     let file = KernelVa::NULL;
@@ -210,7 +213,7 @@ impl Walker {
         self.snapshot.losses.unbounded += 1;
     }
 
-    /// Gives every socket its namespace's number; a namespace that no process is in is read only now.
+    /// Sets the namespace number of every socket. A namespace without processes is read only now.
     fn name_namespaces<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let unread = self.snapshot.nets.iter().position(|net| net.inum == 0);
         if let Some(unread) = unread {
@@ -228,10 +231,11 @@ impl Walker {
         }
     }
 
-    /// Reads counters and holders of the sockets that are whole `tcp_sock`s, and what state those are in
-    /// that are not.
+    /// Reads counters and holders of the sockets that are full `tcp_sock`s, and the state of those
+    /// in TIME_WAIT.
     fn read_sockets<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        /// Not a `tcp_sock` but an `inet_timewait_sock` or a `request_sock`.
+        // Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
+        // `request_sock`s.
         const TCP_TIME_WAIT: u8 = 6;
         const TCP_NEW_SYN_RECV: u8 = 12;
         const TCP_FIN_WAIT2: u8 = 5;
@@ -313,7 +317,8 @@ impl Walker {
                         && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;
                     if is_tcp {
                         sockets[index] = view.pointer(layouts.sock.sk_socket);
-                        // What listens sends nothing itself: a route in it would be one from before.
+                        // A route in a listening socket would be an old one: it sends nothing
+                        // itself.
                         if connections[rows[index] as usize].endpoints.state != TCP_LISTEN {
                             routes[index] = view.pointer(layouts.sock.sk_dst_cache);
                         }
@@ -327,22 +332,24 @@ impl Walker {
         self.read_holders_and_routes(source, kernel);
     }
 
-    /// Reads what the sockets in `scratch.more` and the routes in `scratch.results` lead to: open files and
-    /// devices. The connections are those in the rows of `scratch.owners`, in the same order; in `scratch.addresses` are
-    /// their sockets, whose 4-tuples are read once more: memory may have been given away after it was met in its bucket and
-    /// before counters were read.
+    /// Reads the open files and devices behind the sockets in `scratch.more` and the routes in
+    /// `scratch.results`.
+    ///
+    /// The connections are the rows in `scratch.owners`, in the same order. `scratch.addresses` has
+    /// their sockets, whose 4-tuples are read again: the kernel may have reused the memory between
+    /// reading the bucket and reading the counters.
     fn read_holders_and_routes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layouts = &kernel.layouts;
         let connections = &mut self.snapshot.connections;
         let rows = &self.scratch.owners;
-        // Connections share routes, so each is read once.
+        // Connections share routes, so each route is read once.
         let (routes, route_of) = (&mut self.scratch.extra, &mut self.scratch.more_owners);
         distinct(&mut self.maps.visited, &self.scratch.results, routes, route_of);
         let devices = &mut self.scratch.results;
         devices.clear();
         devices.resize(routes.len(), KernelVa::NULL);
         let (full, sockets) = (&mut self.scratch.addresses, &self.scratch.more);
-        // Sockets without a file: which they are.
+        // Indexes of the sockets without a file.
         let orphans = &mut self.scratch.orphans;
         orphans.clear();
         let packings = Packings::of(layouts);
@@ -437,7 +444,7 @@ impl Walker {
         }
     }
 
-    /// Gives the sockets without a file of their own that of the socket whose inode number they bear.
+    /// Gives each socket without its own file the file of the socket with the same inode number.
     fn adopt(&mut self) {
         let snapshot = &mut self.snapshot;
         if !snapshot.connections.iter().any(|row| row.inode != 0) {
@@ -458,7 +465,7 @@ impl Walker {
         }
     }
 
-    /// Tells every open file of a socket which connection it holds.
+    /// Sets `connection` in every open file of a connection's socket.
     fn link_files(&mut self) {
         for (index, row) in self.snapshot.connections.iter().enumerate() {
             if row.file.is_null() {
@@ -472,8 +479,9 @@ impl Walker {
     }
 }
 
-/// Whether a socket is that of the same connection `after` a while. One that was closed meanwhile is: until its memory is
-/// given away it keeps its counters, though not its port (net/ipv4/inet_hashtables.c, `inet_put_port`).
+/// Whether a socket still belongs to the same connection. A socket that was closed meanwhile does:
+/// until its memory is reused it keeps its counters, though not its port
+/// (net/ipv4/inet_hashtables.c, `inet_put_port`).
 fn is_still(before: &Endpoints, after: &Endpoints) -> bool {
     after.family == before.family
         && after.destination == before.destination
@@ -482,8 +490,8 @@ fn is_still(before: &Endpoints, after: &Endpoints) -> bool {
         && (after.source_port == before.source_port || after.source_port == 0)
 }
 
-/// Fills `found` with each address once, and `places` with where in it each of `addresses` is; `NONE` for no
-/// address.
+/// Fills `found` with each address once, and `places` with the index in `found` of each of
+/// `addresses`; `NONE` for a null address.
 fn distinct(
     seen: &mut AddressMap,
     addresses: &[KernelVa],

@@ -1,8 +1,8 @@
-//! Containers: what control groups say of them, and which processes are in them.
+//! Containers: found by their control groups, and the processes in them.
 //!
-//! [`panoptes_decoders::container`] knows what runtimes call their groups. Here the paths come from, and what
-//! only the processes can say is added: whether a group with a bare name is a container's, and which process is
-//! the container's first.
+//! [`panoptes_decoders::container`] knows how runtimes name their groups. This module provides the
+//! paths and adds what only processes show: whether a group with a bare name belongs to a
+//! container, and which process is the container's first.
 
 use core::ops::Range;
 
@@ -17,14 +17,14 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::snapshot::{NONE, ProcessRow, Snapshot};
 use super::{Kernel, Walker, fetch, row_of};
 
-/// Deepest control group that is followed; a container's is three or so deep.
+/// Maximum depth of a control group; a container's is about three deep.
 const DEPTH_MAX: usize = 64;
-/// Longest path of a control group that is kept, in bytes; a pod's is some 250 long.
+/// Maximum length of a control group's path, in bytes; a pod's has about 250.
 const PATH_BYTES_MAX: usize = 1024;
 /// Bytes of a host name with its NUL (`__NEW_UTS_LEN`, include/uapi/linux/utsname.h).
 pub const HOST_NAME_BYTES: usize = 65;
 
-/// One container, by the control group that its runtime made for it.
+/// One container, identified by the control group that its runtime made for it.
 #[derive(Clone, Debug)]
 pub struct ContainerRow {
     /// `struct kernfs_node *` of its control group.
@@ -33,25 +33,27 @@ pub struct ContainerRow {
     pub path: Range<u32>,
     /// Its identifier or name, as a range of [`Snapshot::bytes`].
     pub id: Range<u32>,
-    /// Whether that is a name that somebody chose.
+    /// Whether `id` is a name that a user chose.
     pub is_name: bool,
-    /// What made it, if that can be told.
+    /// The runtime that made it, if known.
     pub runtime: Option<Runtime>,
-    /// Whether nothing but a bare name speaks for it, so that only processes with namespaces of their own are in it.
+    /// Whether a bare name is the only evidence for it, so that only processes with their own
+    /// namespaces are in it.
     pub is_plain: bool,
-    /// Index of the container around it.
+    /// Index of the enclosing container.
     pub parent: u32,
-    /// The uid of its Kubernetes pod, as a range of [`Snapshot::bytes`]; empty when it is in none.
+    /// The uid of its Kubernetes pod, as a range of [`Snapshot::bytes`]; empty outside of pods.
     pub pod_uid: Range<u32>,
-    /// Index of the oldest living process in it, or in containers inside of it; [`NONE`] where all have ended.
+    /// Index of the oldest living process in it or in containers inside it, preferring one that is
+    /// certainly inside; [`NONE`] if all have ended.
     pub first: u32,
-    /// Whether that is inside for sure: in pid and mount namespaces that are not the machine's.
+    /// Whether `first` is certainly inside: its pid and mount namespaces are not the machine's.
     pub first_is_inside: bool,
-    /// Nanoseconds from boot to the beginning of the oldest living process.
+    /// Start of the oldest living process, in nanoseconds since boot.
     pub oldest_start: u64,
-    /// Nanoseconds from boot to the beginning of the newest living process.
+    /// Start of the newest living process, in nanoseconds since boot.
     pub newest_start: u64,
-    /// The node name of its first process's UTS namespace, NUL-padded; empty where that is the machine's.
+    /// Node name of the UTS namespace of `first`, NUL-padded; empty where that is the machine's.
     pub host_name: [u8; HOST_NAME_BYTES],
 }
 
@@ -76,12 +78,12 @@ impl Default for ContainerRow {
 }
 
 impl ContainerRow {
-    /// Whether a living process is in it.
+    /// Whether it has a living process.
     pub const fn is_alive(&self) -> bool {
         self.first != NONE
     }
 
-    /// Takes in a living process, after all that are older.
+    /// Adds a living process; callers add older processes first.
     pub fn take_in(&mut self, process: u32, start: u64, is_inside: bool) {
         if !self.is_alive() {
             self.oldest_start = start;
@@ -93,32 +95,32 @@ impl ContainerRow {
     }
 }
 
-/// The directories from a control group up, without the root.
-struct Way {
+/// The directories from the top down to a control group, without the root.
+struct GroupPath {
     nodes: [u32; DEPTH_MAX],
     length: usize,
 }
 
-impl Way {
+impl GroupPath {
     /// `None` where a name could not be read.
     fn up_from(snapshot: &Snapshot, group: u32) -> Option<Self> {
         let mut at = snapshot.cgroups.at(group)?.node;
-        let mut way = Self { nodes: [NONE; DEPTH_MAX], length: 0 };
+        let mut group_path = Self { nodes: [NONE; DEPTH_MAX], length: 0 };
         loop {
             let node = snapshot.kernfs_nodes.at(at)?;
             node.text.as_ref()?;
             if node.parent == NONE {
-                way.nodes[..way.length].reverse();
-                return Some(way);
+                group_path.nodes[..group_path.length].reverse();
+                return Some(group_path);
             }
-            *way.nodes.get_mut(way.length)? = at;
-            way.length += 1;
+            *group_path.nodes.get_mut(group_path.length)? = at;
+            group_path.length += 1;
             at = node.parent;
         }
     }
 
     /// Calls `look` with the names of the first `length` directories from the top down.
-    fn look<T>(
+    fn with_names<T>(
         &self,
         snapshot: &Snapshot,
         length: usize,
@@ -132,7 +134,7 @@ impl Way {
     }
 }
 
-/// A container that a way leads to, copied out of the names.
+/// A container found in a path of control groups, copied out of the names.
 struct Claim {
     at: usize,
     id: [u8; CONTAINER_BYTES_MAX],
@@ -156,35 +158,36 @@ impl Claim {
     }
 }
 
-/// What is known of a `css_set`.
-enum Said {
-    /// Part of it could not be read.
+/// The container of a `css_set`'s tasks.
+enum Membership {
+    /// Part of the `css_set` could not be read.
     Unknown,
-    /// Its tasks are in none.
+    /// The tasks are in no container.
     Nothing,
-    /// They are in the container of that row.
+    /// The tasks are in the container of that row.
     Container(u32),
 }
 
 impl Walker {
-    /// Finds every container, and the one that each process is in.
+    /// Finds every container, and the container of each process.
     pub(super) fn find_containers<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.read_group_names(source, kernel);
         for index in 0..self.snapshot.css_sets.len() {
-            let said = self.container_of_set(index);
+            let membership = self.container_of_set(index);
             let set = &mut self.snapshot.css_sets[index];
-            set.known = !matches!(said, Said::Unknown);
-            set.container = if let Said::Container(row) = said { row } else { NONE };
+            set.known = !matches!(membership, Membership::Unknown);
+            set.container = if let Membership::Container(row) = membership { row } else { NONE };
         }
         self.place_processes();
         self.read_host_names(source, kernel);
     }
 
-    /// Finds the container of the tasks of a `css_set`, in the version 2 hierarchy or else in the others.
-    fn container_of_set(&mut self, index: usize) -> Said {
+    /// Finds the container of the tasks of a `css_set`, in the version 2 hierarchy or else in the
+    /// others.
+    fn container_of_set(&mut self, index: usize) -> Membership {
         let set = &self.snapshot.css_sets[index];
         if set.unified == NONE {
-            return Said::Unknown;
+            return Membership::Unknown;
         }
         let (unified, states) = (set.unified, set.states);
         let mut last = NONE;
@@ -201,50 +204,57 @@ impl Walker {
                 continue;
             }
             last = group;
-            let Some(way) = Way::up_from(&self.snapshot, group) else { return Said::Unknown };
-            match self.claim(&way, way.length) {
-                Some(claim) if claim.is_plain => plain = plain.or(Some((way, claim))),
-                Some(claim) => return self.row_of_claim(&way, claim),
+            let Some(group_path) = GroupPath::up_from(&self.snapshot, group) else {
+                return Membership::Unknown;
+            };
+            match self.claim(&group_path, group_path.length) {
+                Some(claim) if claim.is_plain => plain = plain.or(Some((group_path, claim))),
+                Some(claim) => return self.row_of_claim(&group_path, claim),
                 None => {}
             }
         }
-        plain.map_or(Said::Nothing, |(way, claim)| self.row_of_claim(&way, claim))
+        plain.map_or(Membership::Nothing, |(group_path, claim)| {
+            self.row_of_claim(&group_path, claim)
+        })
     }
 
-    fn claim(&self, way: &Way, length: usize) -> Option<Claim> {
-        way.look(&self.snapshot, length, |path| container_of(path).as_ref().map(Claim::new))?
+    fn claim(&self, group_path: &GroupPath, length: usize) -> Option<Claim> {
+        group_path.with_names(&self.snapshot, length, |path| {
+            container_of(path).as_ref().map(Claim::new)
+        })?
     }
 
-    /// Gives a container its row, and those around it theirs.
-    fn row_of_claim(&mut self, way: &Way, claim: Claim) -> Said {
+    /// Gives a container and its enclosing containers rows.
+    fn row_of_claim(&mut self, group_path: &GroupPath, claim: Claim) -> Membership {
         let mut innermost = NONE;
         let mut inner = NONE;
         let mut claim = Some(claim);
         while let Some(found) = claim {
             let before = self.snapshot.containers.len();
-            let row = self.container_row(way, &found);
+            let row = self.container_row(group_path, &found);
             if innermost == NONE {
                 innermost = row;
             }
             if let Some(inner) = self.snapshot.containers.get_mut(inner as usize) {
                 inner.parent = row;
             }
-            // One that was there before has all those around it.
+            // An existing row already has all its enclosing containers.
             if row == NONE || self.snapshot.containers.len() == before {
                 break;
             }
             inner = row;
-            claim = self.claim(way, found.at);
+            claim = self.claim(group_path, found.at);
         }
-        if innermost == NONE { Said::Unknown } else { Said::Container(innermost) }
+        if innermost == NONE { Membership::Unknown } else { Membership::Container(innermost) }
     }
 
-    fn container_row(&mut self, way: &Way, claim: &Claim) -> u32 {
+    fn container_row(&mut self, group_path: &GroupPath, claim: &Claim) -> u32 {
         let snapshot = &mut self.snapshot;
-        let node = way.nodes.get(claim.at).and_then(|&node| snapshot.kernfs_nodes.at(node));
+        let node = group_path.nodes.get(claim.at).and_then(|&node| snapshot.kernfs_nodes.at(node));
         let Some(node) = node.map(|node| node.address) else { return NONE };
         let mut path = [0; PATH_BYTES_MAX];
-        let length = way.look(snapshot, claim.at + 1, |names| write_path(names, &mut path));
+        let length =
+            group_path.with_names(snapshot, claim.at + 1, |names| write_path(names, &mut path));
         let path = &path[..length.unwrap_or_default()];
         // The same path in two hierarchies is one container.
         let place = match path {
@@ -264,7 +274,8 @@ impl Walker {
             return row;
         }
         let mut uid = [0; POD_UID_BYTES_MAX];
-        let uid_length = way.look(snapshot, claim.at + 1, |names| pod_uid(names, &mut uid));
+        let uid_length =
+            group_path.with_names(snapshot, claim.at + 1, |names| pod_uid(names, &mut uid));
         let uid_length = uid_length.unwrap_or_default();
         let id = snapshot.bytes.extend(&claim.id[..claim.id_length]).unwrap_or_default();
         let path = snapshot.bytes.extend(path).unwrap_or_default();
@@ -275,7 +286,7 @@ impl Walker {
         row
     }
 
-    /// Says of every process in which container it is, and of every container which process is its first.
+    /// Sets the container of every process, and the first process of every container.
     fn place_processes(&mut self) {
         let host = host_of(&self.snapshot);
         for index in 0..self.snapshot.processes.len() as u32 {
@@ -291,7 +302,8 @@ impl Walker {
             let mut at = row;
             for _ in 0..DEPTH_MAX {
                 let Some(container) = snapshot.containers.get_mut(at as usize) else { break };
-                // What is inside of one does not say that a bare name above is one's.
+                // A process in an inner container does not prove that a bare name above it is a
+                // container.
                 if at == row || !container.is_plain {
                     container.take_in(index, start, is_inside);
                 }
@@ -339,7 +351,7 @@ fn host_of(snapshot: &Snapshot) -> Host {
         .unwrap_or_default()
 }
 
-/// The container that a process is in, or [`NONE`], and whether that could be found out.
+/// The container of a process, or [`NONE`], and whether that is known.
 fn place(snapshot: &Snapshot, process: &ProcessRow, host: Host) -> (u32, bool) {
     let Some(set) = snapshot.css_sets.at(process.css_set).filter(|set| set.known) else {
         return (NONE, false);
@@ -348,21 +360,21 @@ fn place(snapshot: &Snapshot, process: &ProcessRow, host: Host) -> (u32, bool) {
     if !row.is_plain {
         return (set.container, true);
     }
-    // Who ends has no namespaces any more.
+    // An exiting process has no namespaces any more.
     if process.pid_namespace == 0 || process.mount_namespace == 0 {
         return (NONE, false);
     }
     (if has_own_namespaces(process, host) { set.container } else { NONE }, true)
 }
 
-/// Whether a process has namespaces that a runtime's own processes never have both of: runc's have mounts of their own
-/// before there is a pid namespace.
+/// Whether both namespaces of a process are its own. A runtime's own processes never have both:
+/// runc's have their own mounts before there is a pid namespace.
 fn has_own_namespaces(process: &ProcessRow, host: Host) -> bool {
     let is_own = |number, machine| number != 0 && number != machine;
     is_own(process.pid_namespace, host.pid) && is_own(process.mount_namespace, host.mount)
 }
 
-/// Nanoseconds from boot to a process's beginning, if any thread of it lives.
+/// Start of a process in nanoseconds since boot, if any of its threads lives.
 fn living_since(snapshot: &Snapshot, process: &ProcessRow) -> Option<u64> {
     let leader = snapshot.leader(process)?;
     let lives = leader.task.exit_state == 0
@@ -371,7 +383,7 @@ fn living_since(snapshot: &Snapshot, process: &ProcessRow) -> Option<u64> {
     lives.then_some(leader.task.start_boottime)
 }
 
-/// Writes names as a path; nothing where it is too long.
+/// Writes names as a path and returns its length; 0 if it is too long.
 fn write_path(names: &[&[u8]], out: &mut [u8; PATH_BYTES_MAX]) -> usize {
     let mut length = 0;
     for name in names {

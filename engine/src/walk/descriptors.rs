@@ -1,4 +1,4 @@
-//! Descriptors: from each table to the open files in it.
+//! Descriptors: from each table to its open files.
 
 use core::mem;
 
@@ -10,17 +10,17 @@ use super::snapshot::{DescriptorRow, FileRow, FilesRow};
 use super::{Kernel, NONE, Walker, fetch, row_of};
 use crate::address::Reader;
 
-/// Largest table that is read. The kernel's own most for a process is `fs.nr_open`, 1 Mi by default.
+/// Largest table that is read. The kernel's maximum for a process is `fs.nr_open`, 1 Mi by default.
 const TABLE_MAX: u32 = 1 << 24;
 
-/// Most places of a table that are read at once: half a MiB.
+/// Maximum number of slots of a table read at once: half a MiB.
 const SLICE_PLACES: u32 = 1 << 16;
 
-/// Most slices of tables in one batch.
+/// Maximum number of table slices in one batch.
 pub(super) const SLICES_MAX: usize = 16_384;
 
-/// A part of a table: so many places from the first on. When places are checked, `table` is the number of
-/// the first descriptor's row, and `count` is one of rows.
+/// A part of a table: `count` slots from `first` on. In `check_descriptors`, `table` is the index
+/// of the first descriptor's row, and `count` counts rows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slice {
     table: u32,
@@ -28,12 +28,12 @@ pub(super) struct Slice {
     count: u32,
 }
 
-/// Most places in all tables together that are looked at: half a GiB of pointers. Many processes can be made
-/// to seem to have large tables by what is one piece of memory.
+/// Maximum number of slots read from all tables together: half a GiB of pointers. A guest can
+/// present one piece of memory as the large tables of many processes.
 const PLACES_MAX: u64 = 1 << 26;
 
 impl Walker {
-    /// Fills `descriptors` in, and each table's range of them.
+    /// Fills `descriptors`, and each table's range of them.
     pub(super) fn read_descriptors<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.read_fdtables(source, kernel);
         self.read_fd_arrays(source, kernel);
@@ -107,7 +107,7 @@ impl Walker {
                 }
             }
             if slices.is_empty() {
-                // Nothing is left, or one slice that the reader has no room for at all.
+                // Nothing is left, or a slice that never fits the reader.
                 if let Some(table) = self.snapshot.files_structs.get_mut(next.table as usize) {
                     table.complete = false;
                     self.snapshot.losses.dropped += 1;
@@ -123,7 +123,7 @@ impl Walker {
         self.scratch.slices = slices;
     }
 
-    /// Takes in the places of one slice, which are objects `object` and the one after of the batch.
+    /// Adds the descriptors of one slice, read as objects `object` and `object + 1` of the batch.
     fn take_slice(&mut self, object: usize, slice: &Slice) {
         let snapshot = &mut self.snapshot;
         let Some(table) = snapshot.files_structs.get_mut(slice.table as usize) else { return };
@@ -160,11 +160,11 @@ impl Walker {
         table.descriptors.end = snapshot.descriptors.len() as u32;
     }
 
-    /// Reads every table's places again when the files that they lead to have been read.
+    /// Reads every table's slots again after their files were read.
     ///
-    /// A file that was closed meanwhile may have become another process's: since Linux commit 0ede61d8589c
-    /// ("file: convert to SLAB_TYPESAFE_BY_RCU") (in v6.7) its memory is given out again at once. Where a
-    /// place leads elsewhere by now, what was read behind it may not be what was there.
+    /// Since Linux commit 0ede61d8589c ("file: convert to SLAB_TYPESAFE_BY_RCU") (in v6.7), the
+    /// kernel reuses the memory of a closed file at once, even for another process. If a slot has
+    /// changed, what was read through it may belong to another file.
     pub(super) fn check_descriptors<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let mut slices = mem::take(&mut self.scratch.slices);
         let (mut table, mut row) = (0, 0);
@@ -193,7 +193,7 @@ impl Walker {
                 row += count as u32;
             }
             if slices.is_empty() {
-                // Nothing is left, or a place that nothing can be read from.
+                // Nothing is left, or a slot that cannot be read.
                 table += 1;
                 row = 0;
                 continue;
@@ -218,8 +218,8 @@ impl Walker {
     /// Lists each table's threads: all that share it, ascending.
     fn group_files_threads(&mut self) {
         let snapshot = &mut self.snapshot;
-        // Counting sort: how many, where they begin, put them there. by_tid is ascending only within a
-        // process, so each group is sorted at the end.
+        // Counting sort: count, compute starts, place. `by_tid` is ascending only within a process,
+        // so each group is sorted at the end.
         for table in snapshot.files_structs.iter_mut() {
             table.threads = 0..0;
         }
@@ -257,8 +257,7 @@ impl Walker {
     }
 }
 
-/// Adds a slice of a table to the batch: its places and which of them close on exec; `false` when the batch
-/// is full.
+/// Adds a slice's slots and their close-on-exec bits to the batch; `false` when the batch is full.
 fn push_slice(reader: &mut Reader, kernel: &Kernel, table: &FilesRow, slice: &Slice) -> bool {
     let before = reader.len();
     let array = table.fd.plus(u64::from(slice.first) * 8);

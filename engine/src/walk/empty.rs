@@ -1,17 +1,17 @@
-//! A scan that has seen nothing yet: how much of everything there is room for.
+//! Capacities of an empty snapshot.
 
 use super::rows::Rows;
 use super::snapshot::{Losses, Machine, Snapshot};
 use super::{CGROUPS_MAX, CSS_SETS_MAX, ends};
 use crate::limits::Limits;
 
-/// Names in directories: one a file, and the directories above them.
+/// Maximum number of names in directories: one for each file, and the directories above them.
 pub(super) fn dentries_max(limits: &Limits) -> usize {
     let files = limits.files_seen_max();
     files + files / 4
 }
 
-/// Sets of control groups.
+/// Maximum number of sets of control groups.
 pub(super) fn css_sets_max(limits: &Limits) -> usize {
     limits.containers_seen_max().max(CSS_SETS_MAX)
 }

@@ -1,8 +1,8 @@
-//! What descriptors of sockets and terminals lead to: the two ends of each pair find each other.
+//! Sockets and terminals behind descriptors, with the two ends of each pair joined.
 //!
-//! Read beside the TCP sockets, in the same three batches ([`super::connections`]): the `struct socket` or
-//! `tty_file_private` behind the open file, then the `struct sock` or `tty_struct` behind that, then whom an AF_UNIX
-//! socket is connected to.
+//! They are read beside the TCP sockets, in the same three batches ([`super::connections`]): the
+//! `struct socket` or `tty_file_private` behind the open file, then the `struct sock` or
+//! `tty_struct` behind that, then the peer of an AF_UNIX socket.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
@@ -17,7 +17,8 @@ use super::snapshot::{Rows, Snapshot};
 use super::{NONE, row_of};
 use crate::address::AddressMap;
 
-/// Most terminals in one scan: the kernel makes 4096 pseudoterminals at most (`kernel.pty.max`), each with two ends.
+/// Maximum number of terminals in one scan. The kernel makes at most 4096 pseudoterminals
+/// (`kernel.pty.max`), each with two ends.
 pub(super) const TERMINALS_MAX: usize = 16_384;
 
 /// One socket that a descriptor leads to.
@@ -27,7 +28,8 @@ pub struct SocketRow {
     pub address: KernelVa,
     /// Index of its open file.
     pub file: u32,
-    /// Family, state, network namespace and, of IPv4 and IPv6, addresses and ports; `None` where that could not be read.
+    /// Family, state, network namespace and, for IPv4 and IPv6, addresses and ports; `None` if
+    /// unreadable.
     pub endpoints: Option<Endpoints>,
     /// `SOCK_*`
     pub kind: u16,
@@ -35,55 +37,57 @@ pub struct SocketRow {
     pub protocol: u16,
     /// `struct sock *` of the AF_UNIX socket that it is connected to.
     pub peer_address: KernelVa,
-    /// Index of that socket, when a descriptor leads to it.
+    /// Index of the peer socket, if a descriptor leads to it.
     pub peer: u32,
     /// Number of its network namespace, or 0.
     pub network_namespace: u32,
 }
 
 impl SocketRow {
-    /// `AF_*`, or 0 where it could not be read.
+    /// `AF_*`, or 0 if it could not be read.
     pub fn family(&self) -> u16 {
         self.endpoints.map_or(0, |endpoints| endpoints.family)
     }
 }
 
-/// One terminal that a descriptor leads to: a whole one, or one end of a pseudoterminal.
+/// One terminal that a descriptor leads to: a real one, or one end of a pseudoterminal.
 #[derive(Clone, Copy, Debug)]
 pub struct TerminalRow {
     /// `struct tty_struct *`
     pub address: KernelVa,
     /// `struct tty_struct *` of a pseudoterminal's other end.
     pub link_address: KernelVa,
-    /// Index of that end, when a descriptor leads to it.
+    /// Index of the other end, if a descriptor leads to it.
     pub link: u32,
-    /// Its number among those of its driver.
+    /// Number within its driver.
     pub number: u32,
-    /// Whether it is the end of a pseudoterminal from which that is served (`/dev/ptmx`).
+    /// Whether it is the master end of a pseudoterminal (`/dev/ptmx`).
     pub is_master: bool,
 }
 
-/// Lists that the three batches hand to each other, each as long as the one before it.
+/// Lists that the three batches pass on; the lists of a pair run in parallel.
 #[derive(Debug)]
 pub(super) struct Ends {
-    /// Open files of sockets: their index, and where they lie.
+    /// Open files of sockets: row index and address.
     pub(super) socket_files: Vec<(u32, KernelVa)>,
     /// `struct socket` of each.
     pub(super) sockets: Vec<KernelVa>,
-    /// Open files of terminals: their index, and where they lie.
+    /// Open files of terminals: row index and address.
     pub(super) terminal_files: Vec<(u32, KernelVa)>,
     /// `struct tty_file_private` of each.
     pub(super) privates: Vec<KernelVa>,
-    /// The `struct sock` of each socket; after the first batch, of each row of [`Snapshot::sockets`].
+    /// The `struct sock` of each socket; after the first batch, of each row of
+    /// [`Snapshot::sockets`].
     pub(super) socks: Vec<KernelVa>,
-    /// The `struct tty_struct` of each terminal's file; after the first batch, of each row of [`Snapshot::terminals`].
+    /// The `struct tty_struct` of each terminal's file; after the first batch, of each row of
+    /// [`Snapshot::terminals`].
     pub(super) terminals: Vec<KernelVa>,
-    /// Rows of AF_UNIX sockets, and where those lie.
+    /// Rows of AF_UNIX sockets; `unix` has their addresses.
     pub(super) unix_rows: Vec<u32>,
     pub(super) unix: Vec<KernelVa>,
 }
 
-/// What the layouts of terminals and AF_UNIX sockets fetch; nothing where a kernel has none.
+/// The packings of terminals and AF_UNIX sockets; empty where a kernel has no such layout.
 pub(super) struct Packings {
     pub(super) private: Packing,
     pub(super) terminal: Packing,
@@ -100,19 +104,21 @@ impl Packings {
     }
 }
 
-/// Whether a character device is one of terminals: virtual consoles and serial lines (4), /dev/tty, /dev/console and
-/// /dev/ptmx (5), pseudoterminals (2, 3, 136 to 143) (Documentation/admin-guide/devices.txt).
+/// Whether a character device belongs to terminals: virtual consoles and serial lines (4),
+/// /dev/tty, /dev/console and /dev/ptmx (5), pseudoterminals (2, 3, 136 to 143)
+/// (Documentation/admin-guide/devices.txt).
 fn may_be_terminal(device: u32) -> bool {
     matches!(device_numbers(device).0, 2..=5 | 136..=143)
 }
 
-/// Whether a device is the end from which a pseudoterminal is served: /dev/ptmx, or one of the old kind.
+/// Whether a device is the master end of a pseudoterminal: /dev/ptmx, or a BSD-style master (major
+/// 2).
 fn serves(device: u32) -> bool {
     matches!(device_numbers(device), (5, 2) | (2, _))
 }
 
 impl Ends {
-    /// Room for so many files.
+    /// Allocates for `files` open files.
     pub(super) fn new(files: usize) -> Self {
         Self {
             socket_files: Vec::with_capacity(files),
@@ -135,7 +141,7 @@ impl Ends {
         let with_terminals = layouts.tty_file_private.is_some() && layouts.tty_struct.is_some();
         for (index, file) in snapshot.files.iter().enumerate() {
             let Some(inode) = snapshot.inodes.at(file.inode) else { continue };
-            // What was opened to be named only (`O_PATH`) leads to nothing.
+            // A file opened with `O_PATH` leads to nothing.
             let behind = file.open.private_data;
             if behind.is_null() || file.open.mode & FMODE_PATH != 0 {
                 continue;
@@ -167,7 +173,7 @@ impl Ends {
         self.terminals.resize(self.privates.len(), KernelVa::NULL);
     }
 
-    /// Gives each socket and each terminal that the first batch has found a row.
+    /// Adds a row for each socket and terminal that the first batch found.
     pub(super) fn make_rows(&mut self, snapshot: &mut Snapshot, seen: &mut AddressMap) {
         let (sockets, terminals) = (&mut snapshot.sockets, &mut snapshot.terminals);
         for (&address, &(file, _)) in self.socks.iter().zip(&self.socket_files) {
@@ -198,7 +204,7 @@ impl Ends {
         self.terminals.extend(terminals.iter().map(|row| row.address));
     }
 
-    /// Lists the AF_UNIX sockets that the second batch has found, if it is known what they look like.
+    /// Lists the AF_UNIX sockets that the second batch found, if their layout is known.
     pub(super) fn list_unix(&mut self, layouts: &Layouts, sockets: &Rows<SocketRow>) {
         self.unix_rows.clear();
         self.unix.clear();

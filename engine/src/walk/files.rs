@@ -1,4 +1,4 @@
-//! Open files, inodes, names, mounts, filesystems: everything that the rounds before have named.
+//! Open files, inodes, names, mounts and filesystems that the earlier rounds found.
 
 use core::mem;
 
@@ -21,19 +21,19 @@ use super::snapshot::{
 };
 use super::{Kernel, Maps, NONE, NameRow, Walker, fetch, fetch_groups, row_of};
 
-/// Most directories above each other that are followed: a path has at most 4096 bytes (`PATH_MAX`), so
-/// 2048 of them, but a tree can be deeper than a path is long.
+/// Maximum number of directory levels followed. A path has at most 4096 bytes (`PATH_MAX`), so 2048
+/// levels, but a tree can be deeper than a path is long.
 const DEPTH_MAX: u32 = 4096;
 
-/// Most mapped files of filesystems of layers in one scan; of more the paths are those on the layers.
+/// Maximum number of mapped files of layered filesystems in one scan; further files keep their
+/// paths on the layers.
 pub(super) const USER_PATHS_MAX: usize = 65_536;
 
-/// How often names are read again that were being changed; a change takes less than a microsecond, unless its
-/// processor is stopped in it.
+/// Maximum number of rereads of changing names. A change takes less than a microsecond, unless its
+/// processor is stopped during the change.
 const ATTEMPTS_MAX: u32 = 8;
 
 impl FileRow {
-    /// A file to be read.
     pub(super) fn new(address: KernelVa) -> Self {
         Self {
             address,
@@ -47,21 +47,19 @@ impl FileRow {
 }
 
 impl DentryRow {
-    /// A name to be read.
     pub(super) fn new(address: KernelVa) -> Self {
         Self { name: Name { address, ..Name::default() }, ..Self::default() }
     }
 }
 
 impl MountRow {
-    /// A mount to be read.
     pub(super) fn new(address: KernelVa) -> Self {
         Self { address, mounted: Mounted::default(), root: NONE, parent: NONE, mountpoint: NONE }
     }
 }
 
 impl Walker {
-    /// Reads every file that has a row, then all that it leads to.
+    /// Reads every file that has a row, then everything that it leads to.
     pub(super) fn read_files<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.read_open_files(source, kernel);
         self.read_user_paths(source, kernel);
@@ -80,7 +78,7 @@ impl Walker {
                 break;
             }
             if done {
-                // Names that were being changed: once more, and then what they lead to.
+                // Read the changing names again, and then what they lead to.
                 self.read_torn_names(source, kernel);
                 attempts += 1;
                 if attempts == ATTEMPTS_MAX {
@@ -159,8 +157,8 @@ impl Walker {
         });
     }
 
-    /// Reads the paths by which users know the files that a filesystem of layers maps for them. Which files
-    /// those are is only known when what seems to be their paths has been read: [`Self::take_user_paths`].
+    /// Reads the paths that users know for files mapped through a layered filesystem.
+    /// [`Self::take_user_paths`] later decides which of these really are paths.
     fn read_user_paths<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.scratch.user_paths.clear();
         let Some(layout) = &kernel.layouts.backing_file else { return };
@@ -184,8 +182,7 @@ impl Walker {
         });
     }
 
-    /// Takes what was found behind files for their paths where it is one: a name on the filesystem that its
-    /// mount is of, and another place than that of the layer.
+    /// Accepts a user path if its name is on the filesystem of its mount.
     fn take_user_paths(&mut self) {
         let snapshot = &mut self.snapshot;
         for &(file, path) in &self.scratch.user_paths {
@@ -199,8 +196,8 @@ impl Walker {
         }
     }
 
-    /// Reads the dentries, mounts, inodes and filesystems that have come since `from`, and what leads to the
-    /// names of control groups that has come since `groups_from`.
+    /// Reads the dentries, mounts, inodes and filesystems added since `from`, and the control-group
+    /// structures added since `groups_from`.
     fn read_places<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -306,7 +303,7 @@ impl Walker {
         );
     }
 
-    /// Reads the names again that were being changed when they were read; those that still are stay listed.
+    /// Reads again the names that were changing; those that still change stay listed.
     fn read_torn_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layouts = &kernel.layouts;
         let rows = &mut self.scratch.owners;
@@ -331,7 +328,7 @@ impl Walker {
         });
     }
 
-    /// Reads the names that do not lie in their dentries.
+    /// Reads the names that are stored outside of their dentries.
     fn read_long_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let mut todo = mem::take(&mut self.scratch.owners);
         todo.clear();
@@ -369,7 +366,7 @@ impl Walker {
         self.scratch.owners = todo;
     }
 
-    /// Gives the inodes of buffers shared between devices the names that users gave them, to be read.
+    /// Adds name rows for the inodes of buffers shared between devices.
     fn name_buffers(&mut self, kernel: &Kernel) {
         if kernel.layouts.dma_buf.is_none() {
             return;
@@ -387,7 +384,7 @@ impl Walker {
         }
     }
 
-    /// Gives the inodes of namespace files the name of their namespace's kind, to be read.
+    /// Adds name rows for the inodes of namespace files: the name of the namespace's kind.
     fn name_namespace_files<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let snapshot = &mut self.snapshot;
         let (todo, addresses) = (&mut self.scratch.owners, &mut self.scratch.addresses);
@@ -418,7 +415,8 @@ impl Walker {
     }
 }
 
-/// Takes in a packed dentry, into its row; `false`, and nothing, when it was being changed.
+/// Decodes a packed dentry into its row. Returns `false`, and changes nothing, if the name was
+/// changing.
 fn take_dentry(
     layouts: &Layouts,
     maps: &mut Maps,

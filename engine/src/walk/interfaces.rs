@@ -12,17 +12,16 @@ use super::{Kernel, Walker};
 use crate::address::Insertion;
 
 impl NetRow {
-    /// A namespace to be read.
     pub(super) fn new(address: KernelVa) -> Self {
         Self { address, ..Self::default() }
     }
 }
 
-/// Longest list of addresses of one interface that is followed.
+/// Maximum number of addresses read for one interface.
 const ADDRESSES_MAX: u32 = 256;
 
 impl Walker {
-    /// Fills `interfaces` in: a list is followed entry by entry, so this costs a round for each.
+    /// Fills `interfaces`. Lists are followed entry by entry, so this costs a round for each entry.
     pub(super) fn read_interfaces<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.snapshot.interfaces.clear();
         self.maps.visited.clear();
@@ -142,13 +141,12 @@ impl Walker {
         }
     }
 
-    /// Whether a list comes to an entry for the first time: each costs a round, so a list that somebody made
-    /// to come back to itself must not be followed to the longest that a list may be.
+    /// Whether this is the first visit of a list entry. Each entry costs a round, so a forged ring
+    /// must not be followed up to the maximum length of a list.
     fn is_first_visit(&mut self, at: KernelVa) -> bool {
         self.maps.visited.insert(at.0, 0) == Insertion::New
     }
 
-    /// Reads one structure.
     fn one<S: MemorySource, T>(
         &mut self,
         source: &mut S,

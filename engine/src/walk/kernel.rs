@@ -1,10 +1,10 @@
-//! One bound kernel: what the walk needs to know of the machine that it reads.
+//! One bound kernel: what the walk must know about the machine that it reads.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::paging::KernelSpace;
 
-/// Where a walk begins. Addresses that are not known are null, and what hangs on them is left out.
+/// Where a walk begins. Unknown addresses are null, and what depends on them is left out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Roots {
     /// `init_task`, head of the task list.
@@ -32,19 +32,16 @@ pub struct Roots {
 /// A kernel that is ready to be walked.
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
-    /// Where its fields lie.
     pub layouts: Layouts,
-    /// How its addresses translate.
     pub space: KernelSpace,
-    /// Where to begin.
     pub roots: Roots,
-    /// The rate of the processor's counter in kHz, where it is not to be read at `tsc_khz`.
+    /// The rate of the processor's counter in kHz, used where `tsc_khz` cannot be read.
     pub counter_khz: Option<u32>,
 }
 
 impl Kernel {
-    /// Whether /proc calls an area `[heap]` that only touches the heap: so up to v6.5. Its next of kin
-    /// among what a layout shows is the inode's change time, renamed in v6.6.
+    /// Whether /proc shows an area as `[heap]` that only touches the heap, as kernels up to v6.5
+    /// do. Inferred from the inode's change time, whose field was renamed in v6.6.
     pub const fn heap_may_touch(&self) -> bool {
         self.layouts.inode.i_ctime.is_some()
     }

@@ -1,16 +1,16 @@
-//! What is looked up in the rows of a scan: who leads to what.
+//! Lookups in the rows of a scan.
 
 use core::ops::Range;
 
 use super::snapshot::{FilesRow, ProcessRow, Snapshot, ThreadRow};
 
 impl Snapshot {
-    /// The bytes of a range.
+    /// The bytes in a range of [`Snapshot::bytes`].
     pub fn text(&self, range: &Range<u32>) -> &[u8] {
         self.bytes.range(range)
     }
 
-    /// A process's threads, ascending.
+    /// A process's threads, ascending by thread id.
     pub fn threads_of(&self, process: &ProcessRow) -> impl Iterator<Item = &ThreadRow> {
         let tgid = self.leader(process).map_or(0, |leader| leader.task.tgid);
         let start = self.by_tid.partition_point(|&index| {
@@ -22,8 +22,8 @@ impl Snapshot {
             .take_while(move |row| row.task.tgid == tgid)
     }
 
-    /// A process's tables of descriptors: that of most of its threads, and those of threads that do not
-    /// share it, each once, by their lowest thread id.
+    /// A process's tables of descriptors, each once: first the main table, then the tables of
+    /// threads with their own, by their lowest thread id.
     pub fn files_structs_of(&self, process: &ProcessRow) -> impl Iterator<Item = &FilesRow> {
         let first = process.files;
         let others = self.threads_of(process).filter_map(move |row| {
@@ -34,18 +34,17 @@ impl Snapshot {
         self.files_structs.at(first).into_iter().chain(others)
     }
 
-    /// The container that a process is in: the identifier or name that its runtime gave it.
+    /// The container of a process: the identifier or name that its runtime gave it.
     pub fn container_of(&self, process: &ProcessRow) -> Option<&[u8]> {
         let container = self.text(&self.containers.at(process.container)?.id);
         (!container.is_empty()).then_some(container)
     }
 
-    /// A process's leader.
     pub fn leader(&self, process: &ProcessRow) -> Option<&ThreadRow> {
         self.threads.at(process.leader)
     }
 
-    /// A process by its number.
+    /// A process by its process id.
     pub fn process_by_pid(&self, process_id: u32) -> Option<&ProcessRow> {
         let pid = |index: u32| {
             let process = self.processes.at(index)?;
@@ -61,7 +60,7 @@ impl Snapshot {
         self.process_by_pid(1)
     }
 
-    /// Whether a process sees the same mounts as process 1.
+    /// Whether a process has the mount namespace of process 1.
     pub fn shares_first_mounts(&self, process: &ProcessRow) -> bool {
         let first = self.init().map_or(0, |first| first.mount_namespace);
         first != 0 && process.mount_namespace == first

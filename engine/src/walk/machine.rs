@@ -11,16 +11,16 @@ use super::{Kernel, Walker};
 /// `VSYSCALL_ADDR` (arch/x86/include/uapi/asm/vsyscall.h).
 const VSYSCALL_ADDRESS: u64 = 0xffff_ffff_ff60_0000;
 
-/// A timekeeper begins with `tkr_mono`, what its clock is read by, which every tick brings up to date
+/// A timekeeper begins with `tkr_mono`, the read base of its clock, which every tick updates
 /// (include/linux/timekeeper_internal.h, 5.10 to 7.2).
 const READ_BASE_BYTES: u32 = 48;
 
-/// `css_set_table` has `1 << CSS_SET_HASH_BITS` heads of lists (kernel/cgroup/cgroup.c, 5.10 to 7.2).
+/// `css_set_table` has `1 << CSS_SET_HASH_BITS` list heads (kernel/cgroup/cgroup.c, 5.10 to 7.2).
 pub(super) const CSS_SET_HEADS: usize = 1 << 7;
 const CSS_SET_TABLE_BYTES: u32 = CSS_SET_HEADS as u32 * 8;
 
 impl Walker {
-    /// Reads what the machine says of itself, in one batch. What is not known is left out.
+    /// Reads the machine's own facts in one batch. Unknown facts are left out.
     pub(super) fn read_machine<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let (layouts, space, roots) = (&kernel.layouts, &kernel.space, &kernel.roots);
         let reader = &mut self.reader;
@@ -48,7 +48,7 @@ impl Walker {
         }
         if let Some(view) = reader.object(1).map(View::new) {
             let timekeeper = &layouts.timekeeper;
-            // What does not look like a clock is none: after 2000, before 2200.
+            // A value outside of the years 2000 to 2199 is not a clock.
             machine.calendar_seconds = Some(view.signed(timekeeper.xtime_sec))
                 .filter(|seconds| (946_684_800..7_258_118_400).contains(seconds));
             let fraction = timekeeper.coarse_nsec.map_or_else(
@@ -83,8 +83,8 @@ impl Walker {
             .object(5)
             .map(|bytes| Vma::decode(&layouts.vm_area_struct, bytes))
             .filter(|gate| gate.start == VSYSCALL_ADDRESS && gate.end == gate.start + PAGE_BYTES)
-            // Only `vsyscall=xonly` takes reading away; `none` leaves the area as it was declared and,
-            // unlike `emulate`, maps no page there (`map_vsyscall`, vsyscall_64.c).
+            // Only `vsyscall=xonly` removes read permission. `none` leaves the area as declared
+            // and, unlike `emulate`, maps no page there (`map_vsyscall`, vsyscall_64.c).
             .filter(|gate| gate.flags & VM_READ == 0 || reader.object(6).is_some());
         self.snapshot.machine = machine;
     }

@@ -1,4 +1,4 @@
-//! Memory areas: down every address space's tree at once, be it a maple tree or a red-black one.
+//! Memory areas: reads the trees of all address spaces at once, maple trees or red-black trees.
 
 use core::mem;
 
@@ -12,11 +12,11 @@ use super::snapshot::{FileRow, MmRow, NameKind, Rows, VmaRow};
 use super::{Kernel, Maps, NONE, NameRow, Walker, fetch, row_of};
 use crate::address::Insertion;
 
-/// Deepest red-black tree: twice the logarithm of as many areas as a process may have (`vm.max_map_count`, an
-/// int).
+/// Maximum depth of a red-black tree: twice the logarithm of the number of areas that a process may
+/// have (`vm.max_map_count`, an int).
 const RED_BLACK_DEPTH_MAX: u32 = 64;
 
-/// A node of a maple tree that is to be read.
+/// A node of a maple tree to be read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     mm: u32,
@@ -25,7 +25,7 @@ pub(super) struct Node {
 }
 
 impl Walker {
-    /// Fills `vmas` in, and each address space's range of them.
+    /// Fills `vmas`, and each address space's range of them.
     pub(super) fn read_areas<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         for mm in self.snapshot.mms.iter_mut() {
             mm.vmas = 0..0;
@@ -36,7 +36,7 @@ impl Walker {
             None => self.read_red_black_trees(source, kernel),
         }
         for mm in self.snapshot.mms.iter_mut() {
-            // A tree that was changing while we read it, or that somebody made up.
+            // The counts differ if the tree changed while it was read, or was forged.
             mm.complete &= mm.vmas.len() == mm.map_count as usize;
         }
     }
@@ -80,7 +80,7 @@ impl Walker {
         self.scratch.owners = owners;
     }
 
-    /// Reads the trees whose nodes are the areas themselves, a level of all of them in each round.
+    /// Reads the trees whose nodes are the areas themselves, one level of all trees in each round.
     fn read_red_black_trees<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layout = &kernel.layouts.vm_area_struct;
         let scratch = &mut self.scratch;
@@ -141,7 +141,8 @@ impl Walker {
         }
     }
 
-    /// Reads one level of all trees: `nodes` becomes the next, and areas go to `values` with their owners.
+    /// Reads one level of all trees. `nodes` becomes the next level; areas go to `values` with
+    /// their owners.
     fn read_nodes<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -171,8 +172,8 @@ impl Walker {
                     *complete = false;
                     return;
                 };
-                // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c). One that was
-                // met before would make ten of each on every level.
+                // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c). A
+                // node visited twice would be multiplied by ten on every level.
                 let parent = View::new(bytes).unsigned(layout.parent);
                 let is_dead = parent & !0xff == node.address().0;
                 if is_dead || visited.insert(node.address().0, 0) != Insertion::New {
@@ -223,8 +224,8 @@ impl Walker {
             if mm.vmas.is_empty() {
                 mm.vmas = start..start;
             }
-            // All areas of an address space are at the same depth, so its rows are neighbours; in a tree
-            // that somebody made up they need not be.
+            // All areas of an address space are at the same depth, so its rows are contiguous. In a
+            // forged tree they may not be.
             if mm.vmas.end != start || vmas.push(row).is_none() {
                 mm.complete = false;
                 return;
@@ -234,7 +235,7 @@ impl Walker {
     }
 }
 
-/// The area in `bytes`, if it can be one of that address space.
+/// The area in `bytes`, if it can belong to that address space.
 fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
     let mut vma = Vma::decode(&kernel.layouts.vm_area_struct, bytes);
     let page_bytes = kernel.space.levels.page_bytes();
@@ -242,13 +243,13 @@ fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
     (vma.mm == mm.address && vma.start < vma.end).then_some(vma)
 }
 
-/// An area's row; its file and its name get theirs.
+/// Makes an area's row, and rows for its file and its name.
 fn row(maps: &mut Maps, files: &mut Rows<FileRow>, names: &mut Rows<NameRow>, vma: Vma) -> VmaRow {
     let file = row_of(&mut maps.files, files, vma.file, || FileRow::new(vma.file));
     if let Some(file) = files.get_mut(file as usize) {
         file.mapped = true;
     }
-    // An area without a file but with operations is one of the kernel's own special mappings.
+    // An area without a file but with operations is one of the kernel's special mappings.
     let (name, kind) = if vma.file.is_null() && !vma.ops.is_null() {
         (vma.private_data, NameKind::SpecialMapping)
     } else {
@@ -259,7 +260,7 @@ fn row(maps: &mut Maps, files: &mut Rows<FileRow>, names: &mut Rows<NameRow>, vm
 }
 
 impl VmaRow {
-    /// Whether the area has a name of its own.
+    /// Whether the area has its own name.
     pub fn has_name(&self) -> bool {
         self.name != NONE
     }

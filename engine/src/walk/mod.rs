@@ -1,11 +1,12 @@
 //! One scan: breadth first, in rounds, from a kernel's roots to a [`Snapshot`].
 //!
-//! All tasks, then all that they point to, then all that that points to … Each round is one batch for the
-//! [`Reader`], so the count of batches is that of the levels, not of the objects. [`Walker::scan`] has the
-//! order; the files beside this one have a round or a few each, one an entity.
+//! A scan reads all tasks, then everything they point to, then everything those point to, and so
+//! on. Each round is one batch for the [`Reader`], so the number of batches follows the levels, not
+//! the objects. [`Walker::scan`] has the order; each file beside this one has the rounds of one
+//! entity.
 //!
-//! Nothing here decides what is worth saying. What is remembered from one scan to the next is only where to look:
-//! network interfaces, run queues, tasks that no list shows.
+//! Not here: deciding what is reported. From one scan to the next, the walk remembers only where to
+//! look: network interfaces, run queues and tasks that no list shows.
 
 mod cgroups;
 mod connections;
@@ -43,22 +44,18 @@ use self::views::Hearsay;
 use crate::address::{AddressMap, Insertion, Reader, ReaderSizes};
 use crate::limits::Limits;
 
-/// Which entities a scan is to look at; processes and threads always are.
+/// Which entities a scan reads; it always reads processes and threads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[allow(clippy::struct_excessive_bools, reason = "independent choices, one a kind")]
 pub struct Scope {
-    /// Descriptors.
     pub files: bool,
     /// Memory areas.
     pub memory: bool,
-    /// Connections.
     pub connections: bool,
-    /// Network interfaces.
     pub interfaces: bool,
 }
 
 impl Scope {
-    /// Everything.
     pub const ALL: Self = Self { files: true, memory: true, connections: true, interfaces: true };
 }
 
@@ -66,13 +63,13 @@ impl Scope {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ScanError {
-    /// The kernel's own first task could not be read: the machine is gone, or it runs another kernel.
+    /// `init_task` cannot be read: the machine is gone, or it runs another kernel.
     NoInitTask,
-    /// No process was found. That is never true of a running machine, so it is an error.
+    /// No process was found. Every running machine has processes, so this is an error.
     NoProcess,
-    /// Process 1 is not there any more, which no running kernel survives.
+    /// Process 1 is gone, which no running kernel survives.
     NoFirstProcess,
-    /// Process 1 is another than before: the machine has rebooted.
+    /// Process 1 is not the same as before: the machine has rebooted.
     OtherBoot,
     /// The kernel has counted fewer forks than before: this is an earlier time of the same boot.
     WentBack,
@@ -96,7 +93,7 @@ impl core::fmt::Display for ScanError {
 
 impl core::error::Error for ScanError {}
 
-/// Everything that a scan writes to, allocated once.
+/// Scans a kernel. Owns everything that a scan writes to, allocated once.
 #[derive(Debug)]
 pub struct Walker {
     pub(crate) reader: Reader,
@@ -105,11 +102,11 @@ pub struct Walker {
     scratch: Scratch,
     hearsay: Hearsay,
     interface_age: u32,
-    /// Paths are hashed with it: random, secret from the guests.
+    /// Seed for hashes of paths: random, secret from the guests.
     seed: u64,
 }
 
-/// Which addresses were seen in this scan, and in which row they are.
+/// Maps from the addresses read in this scan to their rows.
 #[derive(Debug)]
 struct Maps {
     tasks: AddressMap,
@@ -129,11 +126,11 @@ struct Maps {
     cgroups: AddressMap,
     kernfs_nodes: AddressMap,
     containers: AddressMap,
-    /// Anything that is only to be visited once in its round.
+    /// Set of the addresses visited in a round.
     visited: AddressMap,
 }
 
-/// Lists that rounds hand to each other.
+/// Lists that one round passes to the next.
 #[derive(Debug)]
 struct Scratch {
     addresses: Vec<KernelVa>,
@@ -143,13 +140,13 @@ struct Scratch {
     owners: Vec<u32>,
     more_owners: Vec<u32>,
     groups: [Vec<KernelVa>; cgroups::KINDS],
-    /// Names that were being changed when they were read.
+    /// Names that were changing when they were read.
     torn: Vec<u32>,
     numbers: Vec<u32>,
     orphans: Vec<u32>,
     ends: ends::Ends,
     slices: Vec<descriptors::Slice>,
-    /// Files and what may be the paths by which users know them.
+    /// Files, and what may be the paths that users know them by.
     user_paths: Vec<(u32, PathRef)>,
     nodes: Vec<memory::Node>,
     more_nodes: Vec<memory::Node>,
@@ -217,12 +214,12 @@ impl Walker {
         }
     }
 
-    /// What the last scan saw.
+    /// The result of the last scan.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 
-    /// Scans once. Allocates nothing.
+    /// Scans once, without allocating.
     pub fn scan<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -249,8 +246,8 @@ impl Walker {
             self.read_connections(source, kernel);
         }
         if scope.interfaces {
-            // A device is found through the one before it, so a machine with many costs many rounds:
-            // they are read at the first scan and then now and then.
+            // A device is found through the one before it, so a machine with many devices costs
+            // many rounds. The first scan reads them, and then every `INTERFACES_EVERY_SCANS`-th.
             if self.interface_age == 0 {
                 self.read_interfaces(source, kernel);
             }
@@ -265,7 +262,7 @@ impl Walker {
         Ok(&self.snapshot)
     }
 
-    /// The next scan reads everything anew, as if it were the first.
+    /// Drops what earlier scans remembered, so that the next scan runs as if it were the first.
     pub fn forget(&mut self) {
         self.interface_age = 0;
         self.hearsay.forget();
@@ -385,23 +382,23 @@ impl Walker {
             snapshot.bytes.dropped,
         ]
         .iter()
-        // On top of what the rounds themselves had no room for.
+        // Added to what the rounds themselves dropped.
         .fold(snapshot.losses.dropped, |sum, &dropped| sum.saturating_add(dropped));
     }
 }
 
-/// Most names in one scan that are read again because they were being changed.
+/// Maximum number of names that one scan reads again because they were changing.
 const TORN_MAX: usize = 4096;
-/// Most sets of control groups: as many as there are containers and services with processes.
+/// Maximum number of sets of control groups: one for each container or service with processes.
 const CSS_SETS_MAX: usize = 8192;
-/// Most control groups, and most of what leads to them.
+/// Maximum number of control groups, and of each kind of structure that leads to them.
 const CGROUPS_MAX: usize = 32_768;
 
-/// How many scans the list of network interfaces is good for.
+/// Number of scans for which the list of network interfaces is valid.
 const INTERFACES_EVERY_SCANS: u32 = 128;
 
-/// Reads the structure at each of `addresses`, in as few batches as the reader's size allows, and hands
-/// each packed copy, or `None`, to `decode` with its place in the list.
+/// Reads the structure at each of `addresses`, in as few batches as the reader's size allows. Calls
+/// `decode` with each index in `addresses` and the packed copy, or `None` if it cannot be read.
 fn fetch<S: MemorySource>(
     reader: &mut Reader,
     source: &mut S,
@@ -431,8 +428,8 @@ fn fetch<S: MemorySource>(
     }
 }
 
-/// Reads structures of several kinds in the same batches: `groups` has what to fetch and where, and
-/// `decode` gets the group and the place in it.
+/// Reads structures of several kinds in the same batches. `groups` has packings and addresses;
+/// `decode` gets the group, the index in it and the packed copy.
 fn fetch_groups<S: MemorySource, const N: usize>(
     reader: &mut Reader,
     source: &mut S,
@@ -471,7 +468,7 @@ fn fetch_groups<S: MemorySource, const N: usize>(
     }
 }
 
-/// Gives `address` a row of its own unless it has one: the index of the row either way, or [`NONE`].
+/// Returns the index of the row of `address`, adding a row if there is none, or [`NONE`].
 fn row_of<T>(
     map: &mut AddressMap,
     rows: &mut Rows<T>,

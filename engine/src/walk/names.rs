@@ -1,5 +1,5 @@
-//! Short names that are not files': of special mappings (`[vdso]`), of anonymous areas that a process
-//! named, of kinds of namespaces, of buffers shared between devices.
+//! Short names other than file names: of special mappings (`[vdso]`), of anonymous areas named by a
+//! process, of kinds of namespaces, of buffers shared between devices.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, c_string};
@@ -12,7 +12,6 @@ use super::{Kernel, Walker, fetch};
 const TEXT_BYTES: u32 = 80;
 
 impl NameRow {
-    /// A name to be read.
     pub(super) fn new(address: KernelVa, kind: NameKind) -> Self {
         Self { address, kind, length: 0, text: [0; TEXT_BYTES as usize] }
     }
@@ -31,7 +30,8 @@ impl Walker {
         if todo.is_empty() {
             return;
         }
-        // Where each text lies: behind one pointer for a mapping, two for a namespace, none for an area.
+        // The address of each text: behind one pointer for a mapping or a buffer, two for a
+        // namespace, none for an area.
         texts.clear();
         texts.extend(todo.iter().map(|&index| {
             let name = &names[index as usize];

@@ -1,4 +1,4 @@
-//! Processes: threads grouped, and what each process points to.
+//! Processes: threads grouped, and the structures that each process points to.
 
 use core::mem;
 
@@ -15,15 +15,15 @@ use super::snapshot::{
 use super::{DentryRow, Kernel, NONE, Walker, fetch, fetch_groups, row_of};
 use crate::address::AddressMap;
 
-/// Most bytes of a command line that are read.
+/// Maximum number of bytes read of a command line.
 const COMMAND_LINE_BYTES_MAX: u64 = 16_384;
-/// What `/proc/PID/cmdline` reads of a title that a process wrote over its arguments
+/// Bytes that `/proc/PID/cmdline` returns of a title that a process wrote over its arguments
 /// (`get_mm_proctitle`, fs/proc/base.c): one page.
 const TITLE_BYTES_MAX: u64 = 4096;
 
 impl Walker {
-    /// Makes a row for each process, oldest first, so that when there is no room it is the newcomers who
-    /// find none; and sorts threads and processes for whoever prints them.
+    /// Makes a row for each process, oldest first, so that the newest ones are dropped when there
+    /// is no room. Also sorts threads and processes by id.
     pub(super) fn group_threads(&mut self) {
         let snapshot = &mut self.snapshot;
         let threads = &mut snapshot.threads;
@@ -88,8 +88,8 @@ impl Walker {
         }
     }
 
-    /// Reads what every process points to: credentials, namespaces, directories, address space, table of
-    /// descriptors, command line.
+    /// Reads what every process points to: credentials, namespaces, directories, address space,
+    /// descriptor table, command line.
     pub(super) fn read_processes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.name_parents();
         self.snapshot.nets.clear();
@@ -119,7 +119,8 @@ impl Walker {
         }
     }
 
-    /// Reads the processes from `start` on, up to `end` or as many as there is room for: where it ended.
+    /// Reads the processes in `start..end`, or as many of them as fit one batch. Returns the end of
+    /// those read.
     fn read_chunk<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -150,11 +151,11 @@ impl Walker {
                 break;
             }
         }
-        // Five always fit into an empty batch.
+        // The five objects of one process always fit an empty batch.
         let end = start + (reader.len() / 5).max(1);
         reader.run(source, space.levels);
 
-        // Addresses of the namespaces: the next round's. Two lists, one entry each a process.
+        // Addresses for the next round: two lists, each with one entry per process.
         let mut mnts = mem::take(&mut self.scratch.more);
         let mut pids = mem::take(&mut self.scratch.extra);
         mnts.clear();
@@ -197,10 +198,11 @@ impl Walker {
             mnts.push(pointer(layouts.nsproxy.mnt_ns));
             process.uts_namespace = pointer(layouts.nsproxy.uts_ns);
             let net = pointer(layouts.nsproxy.net_ns);
-            // The row's index for now; its number when that has been read.
+            // The row index for now; `read_nets` replaces it with the number.
             process.network_namespace =
                 row_of(&mut self.maps.nets, &mut snapshot.nets, net, || NetRow::new(net));
-            // The number by which a task knows itself is its struct pid's deepest: numbers[level].
+            // A task's number in its own namespace is the deepest of its `struct pid`:
+            // `numbers[level]`.
             let pid = object(4, task.thread_pid);
             process.first_of_pid = pid.map(|view| KernelVa(view.u64_at(layouts.pid.tasks, 0)));
             let level = pid
@@ -250,10 +252,11 @@ impl Walker {
         end
     }
 
-    /// Gives every table of descriptors a row: nearly always one a process, but a thread can have its own.
+    /// Gives every descriptor table a row: nearly always one per process, but a thread can have its
+    /// own.
     fn find_files_structs(&mut self) {
         let snapshot = &mut self.snapshot;
-        // Oldest processes first, so that when there is no room it is the newcomers who find none.
+        // Oldest processes first, so that the newest ones are dropped when there is no room.
         for process in snapshot.processes.iter_mut() {
             let leader = snapshot.threads[process.leader as usize].task;
             process.files = row_of(
@@ -278,7 +281,7 @@ impl Walker {
         }
     }
 
-    /// Reads the network namespaces that have a row, and gives each process its namespace's number.
+    /// Reads the network namespaces that have a row, and sets each process's namespace number.
     fn read_nets<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.read_nets_from(source, kernel, 0);
         let snapshot = &mut self.snapshot;
@@ -350,8 +353,8 @@ impl Walker {
         });
     }
 
-    /// Reads command lines as `/proc/PID/cmdline` gives them (`get_mm_cmdline`, fs/proc/base.c): the
-    /// arguments or, when the process wrote a title over their last NUL, that title up to its NUL.
+    /// Reads command lines as `/proc/PID/cmdline` does (`get_mm_cmdline`, fs/proc/base.c): the
+    /// arguments or, if the process wrote a title over their last NUL, that title up to its NUL.
     fn read_command_lines<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let mut next = 0;
         while next < self.snapshot.mms.len() {
@@ -383,7 +386,7 @@ impl Walker {
                     }),
                     _ => all,
                 };
-                // Arguments that end where nothing is mapped are read up to there.
+                // Arguments that continue into unmapped memory are read up to there.
                 let text = whole.or(first_page);
                 mm.command_line_cut = whole.is_none();
                 let Some(range) = text.and_then(|text| snapshot.bytes.extend(text)) else {
@@ -396,8 +399,8 @@ impl Walker {
         }
     }
 
-    /// Reads every process's leader once more: where it is not the same any more, what was read of the
-    /// process in this scan may not belong together.
+    /// Reads every process's leader again. If it has changed, this scan's data about the process
+    /// may be inconsistent.
     pub(super) fn check_stability<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layout = &kernel.layouts.task_struct;
         let snapshot = &mut self.snapshot;
@@ -415,8 +418,8 @@ impl Walker {
             let leader = &mut threads[process.leader as usize].task;
             let before = *leader;
             let after = bytes.map(|bytes| Task::decode(layout, before.address, bytes));
-            // A task is copied piece by piece: its name can be from before an exec whose number is there
-            // already. The later name is the one that goes with what was read of it since.
+            // A task is copied piece by piece, so its name can be from before an exec whose exec id
+            // was already read. The later name matches the data that was read since.
             if let Some(after) = after.filter(|after| after.is_same_thread(&before)) {
                 leader.comm = after.comm;
             }
@@ -431,16 +434,16 @@ impl Walker {
     }
 }
 
-/// Processes whose first round is one batch: five objects each, which the reader has room for where they
-/// lie in the direct map, as they do unless somebody made them up.
+/// Processes whose first round is one batch: five objects each. The reader has room for them if
+/// they are in the direct map, as all but forged ones are.
 const CHUNK: usize = 4096;
 
 /// Pieces in which a command line is read.
 const PIECES: usize = 4;
 
-/// Adds an address space's pieces of command line; `false` when the batch is full.
+/// Adds the pieces of an address space's command line to the batch; `false` when the batch is full.
 fn push_arguments(reader: &mut crate::address::Reader, space: &KernelSpace, mm: &MmRow) -> bool {
-    // A process's tables are reached through the direct map.
+    // The kernel reaches page tables through the direct map.
     let root = space.linear(mm.pgd).unwrap_or_default();
     let valid = !mm.arguments.is_empty() && !root.is_null();
     let length = mm.arguments.end.saturating_sub(mm.arguments.start);
@@ -471,7 +474,7 @@ fn push_arguments(reader: &mut crate::address::Reader, space: &KernelSpace, mm: 
     true
 }
 
-/// The place of a file, with rows for its mount and its name.
+/// The path of a file, with rows for its mount and its name.
 pub(super) fn path_of(
     mount_map: &mut AddressMap,
     mounts: &mut Rows<MountRow>,

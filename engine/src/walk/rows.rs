@@ -1,22 +1,22 @@
-//! A list of rows whose room is given at start: what does not fit is counted.
+//! Lists of rows allocated at start; rows that do not fit are counted.
 
 use core::ops::{Deref, DerefMut, Range};
 
-/// Rows of one kind in memory allocated at start.
+/// Rows of one kind, in memory allocated at start.
 #[derive(Debug)]
 pub struct Rows<T> {
     rows: Vec<T>,
-    /// How many more there were than fit.
+    /// Number of rows that did not fit.
     pub dropped: u32,
 }
 
 impl<T> Rows<T> {
-    /// Room for `capacity` rows.
+    /// Allocates for `capacity` rows.
     pub fn with_capacity(capacity: usize) -> Self {
         Self { rows: Vec::with_capacity(capacity), dropped: 0 }
     }
 
-    /// Adds a row and gives its index; counts it and gives `None` when there is no room.
+    /// Adds a row and returns its index. If there is no room, counts the row and returns `None`.
     #[inline]
     pub fn push(&mut self, row: T) -> Option<u32> {
         if self.rows.len() == self.rows.capacity() {
@@ -27,7 +27,7 @@ impl<T> Rows<T> {
         Some(self.rows.len() as u32 - 1)
     }
 
-    /// Adds all of `rows` or, when they do not fit, none, and counts that.
+    /// Adds all of `rows`. If they do not fit, adds none and counts that once.
     pub fn extend(&mut self, rows: &[T]) -> Option<Range<u32>>
     where
         T: Copy,
@@ -41,7 +41,6 @@ impl<T> Rows<T> {
         Some(start as u32..self.rows.len() as u32)
     }
 
-    /// Removes all rows.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.dropped = 0;
@@ -52,18 +51,17 @@ impl<T> Rows<T> {
         self.rows.truncate(length);
     }
 
-    /// The row that an index refers to.
+    /// The row at an index; `None` for an index out of range.
     #[inline]
     pub fn at(&self, index: u32) -> Option<&T> {
         self.rows.get(index as usize)
     }
 
-    /// The rows of a range of indexes; none where the range is not all there.
+    /// The rows of a range of indexes; empty if any of the range is missing.
     pub fn range(&self, range: &Range<u32>) -> &[T] {
         self.rows.get(range.start as usize..range.end as usize).unwrap_or(&[])
     }
 
-    /// How many rows fit.
     pub fn capacity(&self) -> usize {
         self.rows.capacity()
     }

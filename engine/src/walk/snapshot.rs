@@ -1,7 +1,7 @@
-//! What one scan saw: facts in rows, referring to each other by index.
+//! The result of one scan: facts in rows that refer to each other by index.
 //!
-//! All rows are allocated at start. A row that does not fit is counted in [`Rows::dropped`], and whatever
-//! refers to it says [`NONE`].
+//! All rows are allocated at start. A row that does not fit is counted in [`Rows::dropped`], and
+//! references to it are [`NONE`].
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
@@ -23,28 +23,26 @@ pub use super::ends::{SocketRow, TerminalRow};
 pub use super::rows::Rows;
 pub use super::views::{Views, view};
 
-/// An index that refers to nothing: there is none, or it could not be read.
+/// An index that refers to nothing: the object does not exist, or could not be read.
 pub const NONE: u32 = u32::MAX;
 
 /// One thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadRow {
-    /// What its `task_struct` says.
+    /// Decoded `task_struct`.
     pub task: Task,
-    /// Where it was seen: [`view`].
+    /// The views that show it: bits of [`view`].
     pub views: u16,
     /// Index of its process.
     pub process: u32,
-    /// Index of its table of descriptors.
+    /// Index of its descriptor table.
     pub files: u32,
 }
 
-/// A file's place: on which mount, under which name.
+/// A file's path: a mount and a name on it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PathRef {
-    /// Index of the mount.
     pub mount: u32,
-    /// Index of the dentry.
     pub dentry: u32,
 }
 
@@ -54,27 +52,22 @@ impl Default for PathRef {
     }
 }
 
-/// Users and groups of a process.
+/// User and group ids of a process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Ids {
-    /// Real user.
     pub uid: u32,
-    /// Real group.
     pub gid: u32,
-    /// Effective user.
     pub euid: u32,
-    /// Effective group.
     pub egid: u32,
 }
 
-/// One process: a thread group, shown by its leader.
+/// One process: a thread group, represented by its leader.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessRow {
     /// Index of the leader's thread row.
     pub leader: u32,
-    /// Process id of the parent.
     pub parent_pid: u32,
-    /// Users and groups, when they could be read.
+    /// User and group ids, if they could be read.
     pub ids: Option<Ids>,
     /// Number of the pid namespace, or 0.
     pub pid_namespace: u32,
@@ -86,31 +79,31 @@ pub struct ProcessRow {
     pub uts_namespace: KernelVa,
     /// Index of the container that it is in.
     pub container: u32,
-    /// Whether that could be found out, so that none means none.
+    /// Whether the container is known; if so, [`NONE`] means that it is in no container.
     pub container_known: bool,
-    /// Current directory.
     pub cwd: PathRef,
     /// Index of its address space.
     pub mm: u32,
     /// Index of its leader's control groups.
     pub css_set: u32,
-    /// Index of its leader's table of descriptors; of another thread's when the leader has ended.
+    /// Index of its leader's descriptor table, or of another thread's if the leader has ended.
     pub files: u32,
-    /// Nanoseconds that its ended threads ran.
+    /// CPU time of its ended threads, in nanoseconds.
     pub ended_runtime_ns: u64,
-    /// Nanoseconds that its living threads ran.
+    /// CPU time of its living threads, in nanoseconds.
     pub threads_runtime_ns: u64,
-    /// How many living threads were seen.
+    /// Number of living threads.
     pub thread_count: u32,
-    /// Whether it was still the same at the end of the scan, so that what was read belongs together.
+    /// Whether its leader was unchanged at the end of the scan, so that the data is consistent.
     pub stable: bool,
-    /// First of its signal's list of threads, if that could be read: the address of its `thread_node`.
+    /// First entry of its signal's list of threads, if readable: the address of a `thread_node`.
     pub first_thread: Option<KernelVa>,
-    /// First of its `struct pid`'s list of tasks, if that could be read: the address of its `pid_links`.
+    /// First entry of its `struct pid`'s list of tasks, if readable: the address of its
+    /// `pid_links`.
     pub first_of_pid: Option<KernelVa>,
-    /// Views that would show it if nobody had taken it out, that were whole, and that do not show it: [`view`].
+    /// Views that must show it, were read completely and do not show it: [`view`].
     pub missing: Views,
-    /// Views that would, of which this scan cannot say.
+    /// Views that must show it but were not read completely in this scan.
     pub unknown: Views,
 }
 
@@ -142,7 +135,7 @@ impl Default for ProcessRow {
     }
 }
 
-/// One table of descriptors, which several processes may share.
+/// One descriptor table, which several processes may share.
 #[derive(Clone, Debug, Default)]
 pub struct FilesRow {
     /// `struct files_struct *`
@@ -166,13 +159,12 @@ pub struct FilesRow {
 /// One descriptor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DescriptorRow {
-    /// Its number.
     pub index: u32,
     /// Index of the open file.
     pub file: u32,
     /// Whether it closes on exec.
     pub close_on_exec: bool,
-    /// Whether it led elsewhere when its file had been read, so that nothing is known of it in this scan.
+    /// Whether it led elsewhere after its file was read, so that this scan has no data about it.
     pub moved: bool,
 }
 
@@ -185,19 +177,19 @@ pub struct MmRow {
     pub pgd: KernelVa,
     /// Root of the maple tree; zero where the kernel has none.
     pub ma_root: u64,
-    /// The area at the root of the red-black tree, where the kernel has that instead.
+    /// The area at the root of the red-black tree, on kernels without maple trees.
     pub mm_rb: KernelVa,
     /// Index of the executable's open file.
     pub exe_file: u32,
     /// `struct file *` of the executable.
     pub exe_address: KernelVa,
-    /// How many areas the kernel counts.
+    /// Number of areas by the kernel's count.
     pub map_count: u32,
-    /// Where arguments begin and end.
+    /// Address range of the arguments.
     pub arguments: Range<u64>,
-    /// Where the environment begins and ends.
+    /// Address range of the environment.
     pub environment: Range<u64>,
-    /// Where the heap begins and ends.
+    /// Address range of the heap.
     pub heap: Range<u64>,
     /// An address in the initial stack.
     pub start_stack: u64,
@@ -205,11 +197,11 @@ pub struct MmRow {
     pub context_flags: u64,
     /// Its areas, ascending.
     pub vmas: Range<u32>,
-    /// The command line, as a range of [`Snapshot::bytes`]; empty when there is none.
+    /// The command line, as a range of [`Snapshot::bytes`]; empty if there is none.
     pub command_line: Range<u32>,
     /// Whether the command line could be read.
     pub has_command_line: bool,
-    /// Whether that is only its beginning: the rest is not resident, or not even mapped.
+    /// Whether only its beginning was read: the rest is not resident, or not mapped.
     pub command_line_cut: bool,
     /// Whether all its areas are in the rows.
     pub complete: bool,
@@ -223,14 +215,15 @@ impl MmRow {
     }
 }
 
-/// One area of memory.
+/// One memory area.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VmaRow {
-    /// What its `vm_area_struct` says; the offset in its file in pages of 4 KiB, whatever the kernel's own have.
+    /// Decoded `vm_area_struct`. The file offset is in pages of 4 KiB, whatever the kernel's page
+    /// size.
     pub vma: Vma,
     /// Index of the mapped file.
     pub file: u32,
-    /// Index of its name, if it has one of its own (`[vdso]`, `[anon:…]`).
+    /// Index of its own name, if it has one (`[vdso]`, `[anon:…]`).
     pub name: u32,
 }
 
@@ -239,11 +232,9 @@ pub struct VmaRow {
 pub struct FileRow {
     /// `struct file *`
     pub address: KernelVa,
-    /// What it says.
     pub open: OpenFile,
     /// Index of its inode.
     pub inode: u32,
-    /// Its place.
     pub path: PathRef,
     /// Whether an area maps it.
     pub mapped: bool,
@@ -260,12 +251,11 @@ pub struct FileRow {
 pub struct InodeRow {
     /// `struct inode *`
     pub address: KernelVa,
-    /// What it says.
     pub attributes: Attributes,
     /// Index of its filesystem.
     pub super_block: u32,
-    /// Index in [`Snapshot::names`] of what its filesystem calls it by: for a namespace the kind's name
-    /// (`net`), for a buffer shared between devices the one that its users gave it.
+    /// Index in [`Snapshot::names`] of the name from its filesystem: for a namespace the kind
+    /// (`net`), for a buffer shared between devices the name that users gave it.
     pub own_name: u32,
 }
 
@@ -274,23 +264,22 @@ pub struct InodeRow {
 pub struct SuperBlockRow {
     /// `struct super_block *`
     pub address: KernelVa,
-    /// What it says.
     pub filesystem: Filesystem,
 }
 
-/// Bytes of a name that are kept in the row itself.
+/// Bytes of a name that fit the row itself.
 pub(super) const NAME_INLINE_BYTES: usize = 40;
 
 /// One name in a directory.
 #[derive(Clone, Copy, Debug)]
 pub struct DentryRow {
-    /// What its dentry says.
+    /// Decoded dentry.
     pub name: Name,
-    /// Index of the directory's row; its own at a root.
+    /// Index of the directory's row; a root refers to itself.
     pub parent: u32,
-    /// The name when it is short.
+    /// The name, if it is short.
     pub text: [u8; NAME_INLINE_BYTES],
-    /// Where the name is in [`Snapshot::bytes`] when it is long.
+    /// Start of the name in [`Snapshot::bytes`], if it is long.
     pub long: u32,
     /// Whether the name could be read.
     pub readable: bool,
@@ -313,11 +302,10 @@ impl Default for DentryRow {
 pub struct MountRow {
     /// `struct mount *`
     pub address: KernelVa,
-    /// What it says.
     pub mounted: Mounted,
     /// Index of the dentry of its root.
     pub root: u32,
-    /// Index of the mount that it is on; its own at the top.
+    /// Index of the mount that it is on; the top mount refers to itself.
     pub parent: u32,
     /// Index of the dentry that it covers.
     pub mountpoint: u32,
@@ -326,13 +314,12 @@ pub struct MountRow {
 /// A short name: of a special mapping, an anonymous area, a kind of namespace, a buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct NameRow {
-    /// Where it was read.
+    /// Address of the named object.
     pub address: KernelVa,
-    /// What kind of object lay there.
+    /// Kind of the named object.
     pub kind: NameKind,
-    /// Count of bytes.
+    /// Length of the text in bytes.
     pub length: u8,
-    /// The bytes.
     pub text: [u8; 80],
 }
 
@@ -345,41 +332,40 @@ pub enum NameKind {
     AnonVma,
     /// A kind of namespace: `net`.
     Namespace,
-    /// A buffer shared between devices, by what its users call it.
+    /// A buffer shared between devices, by the name that its users gave it.
     DmaBuf,
 }
 
 impl NameRow {
-    /// The name.
     pub fn text(&self) -> &[u8] {
         self.text.get(..usize::from(self.length)).unwrap_or(&[])
     }
 }
 
-/// The control groups of a task, one in each hierarchy; tasks share them.
+/// The control groups of a task, one in each hierarchy. Tasks share them.
 #[derive(Clone, Debug)]
 pub struct CssSetRow {
     /// `struct css_set *`
     pub address: KernelVa,
     /// Index of the control group in the version 2 hierarchy.
     pub unified: u32,
-    /// By controller, the index of its part of a control group.
+    /// By controller, the index of its state in a control group.
     pub states: [u32; SUBSYS_MAX],
-    /// Index of the container that they are of.
+    /// Index of the container that the groups belong to.
     pub container: u32,
-    /// Whether that could be found out.
+    /// Whether the container is known.
     pub known: bool,
-    /// Whether a task that was seen has them; otherwise only the kernel's table of them does.
+    /// Whether a scanned task uses it; otherwise it was found only through the kernel's table.
     pub is_used: bool,
-    /// First of its tasks: the address of its `cg_list`, or of the list's head.
+    /// First of its tasks: the address of a `cg_list`, or of the list head.
     pub first_task: KernelVa,
-    /// First of its tasks that are being moved, in the same way.
+    /// First of the tasks that are being moved, in the same form.
     pub first_moving: KernelVa,
-    /// Whether the list of its tasks could be followed to its end.
+    /// Whether its lists of tasks could be followed to the end.
     pub closed: bool,
 }
 
-/// A controller's part of a control group.
+/// The state of one controller in a control group.
 #[derive(Clone, Copy, Debug)]
 pub struct CssStateRow {
     /// `struct cgroup_subsys_state *`
@@ -402,9 +388,9 @@ pub struct CgroupRow {
 pub struct KernfsRow {
     /// `struct kernfs_node *`
     pub address: KernelVa,
-    /// Index of the directory above.
+    /// Index of the parent directory.
     pub parent: u32,
-    /// Where its name lies.
+    /// Address of its name.
     pub name: KernelVa,
     /// Its name, as a range of [`Snapshot::bytes`], if it could be read.
     pub text: Option<Range<u32>>,
@@ -421,11 +407,11 @@ impl Default for KernfsRow {
 pub struct NetRow {
     /// `struct net *`
     pub address: KernelVa,
-    /// Its number, or 0 while it is not known.
+    /// Its number, or 0 while unknown.
     pub inum: u32,
     /// `struct inet_hashinfo *`: the table of its TCP sockets.
     pub hashinfo: KernelVa,
-    /// Link of its first network device.
+    /// List link of its first network device.
     pub first_device: KernelVa,
 }
 
@@ -434,13 +420,12 @@ pub struct NetRow {
 pub struct ConnectionRow {
     /// `struct sock *`
     pub address: KernelVa,
-    /// Addresses, ports, state.
     pub endpoints: Endpoints,
     /// Counters; sockets in TIME_WAIT and SYN_RECEIVED have none.
     pub counters: Option<Counters>,
-    /// `struct file *` of its descriptor; null when nobody holds it.
+    /// `struct file *` of its descriptor; null if no process holds it.
     pub file: KernelVa,
-    /// Inode number of a socket that has no file; 0 where it has one, or there is none.
+    /// Inode number of a socket without a file, or 0.
     pub inode: u64,
     /// Number of the device that its route leaves through, or 0.
     pub route_device: u32,
@@ -453,15 +438,12 @@ pub struct ConnectionRow {
 pub struct InterfaceRow {
     /// Name, NUL-padded.
     pub name: [u8; 16],
-    /// Number.
     pub index: u32,
     /// Hardware address.
     pub mac: [u8; MAC_BYTES],
-    /// How many bytes of it there are: 0 or 6.
+    /// Length of `mac` in bytes: 0 or 6.
     pub mac_length: u8,
-    /// IPv4 addresses.
     pub ipv4: AddressList<Ipv4Addr>,
-    /// IPv6 addresses.
     pub ipv6: AddressList<Ipv6Addr>,
     /// Number of its network namespace.
     pub network_namespace: u32,
@@ -472,7 +454,7 @@ pub struct InterfaceRow {
 pub struct AddressList<T> {
     addresses: [Option<T>; 16],
     count: u8,
-    /// Whether there were more than fit.
+    /// Whether there were more addresses than fit.
     pub truncated: bool,
 }
 
@@ -483,7 +465,7 @@ impl<T: Copy> Default for AddressList<T> {
 }
 
 impl<T: Copy> AddressList<T> {
-    /// Adds an address.
+    /// Adds an address, or sets `truncated` if the list is full.
     pub fn push(&mut self, address: T) {
         match self.addresses.get_mut(usize::from(self.count)) {
             Some(free) => {
@@ -500,16 +482,15 @@ impl<T: Copy> AddressList<T> {
     }
 }
 
-/// What could not be read or did not fit, by kind.
+/// Numbers of objects that a scan could not read or had no room for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Losses {
-    /// Objects that a list or table names and that could not be read.
+    /// Objects that a list or table names but that could not be read.
     pub unreadable: u32,
-    /// Lists or trees that did not close within their bound.
+    /// Lists or trees that did not end within their bound.
     pub unbounded: u32,
-    /// Objects that did not fit.
     pub dropped: u32,
-    /// Attributes that are not resident (user memory swapped or never touched).
+    /// Attributes that are not resident (user memory swapped out or never touched).
     pub not_resident: u32,
 }
 
@@ -518,23 +499,23 @@ pub struct Losses {
 pub struct Machine {
     /// Host name, NUL-padded.
     pub hostname: [u8; 65],
-    /// Nanoseconds from boot time to calendar time, when known.
+    /// Calendar time minus time since boot, in nanoseconds, if known.
     pub boot_to_real_ns: Option<i64>,
-    /// Calendar time by its own clock, in seconds since 1970, when known.
+    /// The machine's calendar time in seconds since 1970, if known.
     pub calendar_seconds: Option<i64>,
-    /// The same in nanoseconds, as of the last tick: the clock by which files are modified (`tk_xtime`,
-    /// kernel/time/timekeeping.c).
+    /// Calendar time in nanoseconds since 1970, as of the last tick: the clock of file modification
+    /// times (`tk_xtime`, kernel/time/timekeeping.c).
     pub calendar_ns: Option<i64>,
-    /// A number that every tick of its clock makes another, when known. It stands still in a machine that is idle, and in one
-    /// that does not run.
+    /// A number that every tick changes, if known. It stands still while the machine is idle or
+    /// stopped.
     pub ticks: Option<u64>,
-    /// Rate of the processor's clock in kHz, when known.
+    /// Rate of the processor's clock in kHz, if known.
     pub tsc_khz: Option<u32>,
-    /// The kernel's random id of this boot; all zeros until something in the guest asked for it.
+    /// The kernel's random id of this boot; zeros until something in the guest reads it.
     pub boot_id: [u8; 16],
-    /// Forks since boot, when known.
+    /// Forks since boot, if known.
     pub total_forks: Option<u64>,
-    /// The vsyscall page's area, if the kernel offers it: /proc shows it in every process that
+    /// The vsyscall page's area, if the kernel has one. /proc shows it in every process that
     /// [`MmRow::has_gate`].
     pub gate: Option<Vma>,
 }
@@ -555,12 +536,11 @@ impl Default for Machine {
     }
 }
 
-/// What one scan saw.
+/// The result of one scan.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The machine itself.
     pub machine: Machine,
-    /// Threads; leaders too.
+    /// Threads, including leaders.
     pub threads: Rows<ThreadRow>,
     /// Processes, oldest first.
     pub processes: Rows<ProcessRow>,
@@ -568,37 +548,30 @@ pub struct Snapshot {
     pub by_pid: Rows<u32>,
     /// Indexes of [`Snapshot::threads`], by process id and thread id; without `init_task`.
     pub by_tid: Rows<u32>,
-    /// Tables of descriptors.
     pub files_structs: Rows<FilesRow>,
     /// Thread ids, grouped by table of descriptors.
     pub files_threads: Rows<u32>,
     /// Descriptors, grouped by table.
     pub descriptors: Rows<DescriptorRow>,
-    /// Address spaces.
     pub mms: Rows<MmRow>,
     /// Areas, grouped by address space.
     pub vmas: Rows<VmaRow>,
-    /// Open files.
     pub files: Rows<FileRow>,
-    /// Inodes.
     pub inodes: Rows<InodeRow>,
     /// Names in directories.
     pub dentries: Rows<DentryRow>,
-    /// Mounts.
     pub mounts: Rows<MountRow>,
-    /// Filesystems.
     pub super_blocks: Rows<SuperBlockRow>,
-    /// Names of areas and namespaces.
+    /// Names of areas, namespaces and buffers.
     pub names: Rows<NameRow>,
-    /// Control groups of tasks.
+    /// Sets of control groups of tasks.
     pub css_sets: Rows<CssSetRow>,
-    /// Controllers' parts of control groups.
+    /// Controllers' states in control groups.
     pub css_states: Rows<CssStateRow>,
-    /// Control groups.
     pub cgroups: Rows<CgroupRow>,
     /// Directories of control groups.
     pub kernfs_nodes: Rows<KernfsRow>,
-    /// Containers, and those around them.
+    /// Containers, including enclosing ones.
     pub containers: Rows<ContainerRow>,
     /// Network namespaces; the initial one first.
     pub nets: Rows<NetRow>,
@@ -606,16 +579,15 @@ pub struct Snapshot {
     pub connections: Rows<ConnectionRow>,
     /// Sockets that descriptors lead to, of every family.
     pub sockets: Rows<SocketRow>,
-    /// Terminals that descriptors lead to, and the other ends of those.
+    /// Terminals that descriptors lead to, and their other ends.
     pub terminals: Rows<TerminalRow>,
-    /// Network interfaces.
     pub interfaces: Rows<InterfaceRow>,
-    /// Long names and command lines.
+    /// Long names, command lines and other texts.
     pub bytes: Rows<u8>,
-    /// Whether the task list could be followed all around, so that absence from it means something.
+    /// Whether the task list was followed all around, so that absence from it is meaningful.
     pub task_list_closed: bool,
-    /// Whether the pid IDR was read whole.
+    /// Whether the pid IDR was read completely.
     pub idr_whole: bool,
-    /// What could not be read or did not fit.
+    /// Objects that could not be read or did not fit.
     pub losses: Losses,
 }

@@ -1,9 +1,9 @@
-//! Threads, through three views: the pid IDR, the task list, the thread groups.
+//! Threads, through three views: the pid IDR, the task list and the thread groups.
 //!
-//! The IDR reaches all `struct pid` in about four rounds; each leads to its task. The two lists are
-//! then followed over what was already read; only a task that they name and the IDR does not is read in
-//! addition. The difference between the views is itself a finding, so each row says where it was seen;
-//! what else leads to tasks is in `views`.
+//! About four rounds read all `struct pid`s of the IDR; each leads to its task. The two lists are
+//! then followed over the tasks already read; a task that is only in a list is read in addition.
+//! Differences between the views reveal hidden processes, so each row has the views that show it.
+//! Other ways to tasks are in `views`.
 
 use core::mem;
 
@@ -17,14 +17,14 @@ use super::snapshot::{ThreadRow, view};
 use super::{Kernel, NONE, ScanError, Walker, fetch, fetch_groups};
 use crate::address::Insertion;
 
-/// How many rounds of tasks that only a list names are read in one scan: one for those born meanwhile,
-/// the rest for a chain of hidden ones.
+/// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
+/// newborn tasks, the rest for a chain of hidden ones.
 const EXTRA_ROUNDS_MAX: u32 = 64;
-/// The same, of tasks that neither the IDR nor a list names.
+/// The same for tasks that neither the IDR nor a list shows.
 const HEARSAY_ROUNDS_MAX: u32 = 8;
 
 impl Walker {
-    /// Fills `threads` in.
+    /// Fills `threads`.
     pub(super) fn read_tasks<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -45,10 +45,10 @@ impl Walker {
         self.fetch_tasks(source, kernel, &found, view::IDR | view::PID_LIST, &numbers);
         self.scratch.owners = numbers;
 
-        // A task of the tree that could not be read, or looks like none, takes itself out of the view.
+        // The view is incomplete if a task of the tree is unreadable or does not look like a task.
         self.hearsay.idr_trusted = self.snapshot.idr_whole && self.snapshot.losses.unreadable == 0;
 
-        // A tree that somebody made up must not leave the lists without room.
+        // Makes room for the lists in case a forged tree filled the set.
         self.maps.visited.clear();
         self.follow_lists(source, kernel, &mut found);
         for _ in 0..HEARSAY_ROUNDS_MAX {
@@ -63,7 +63,7 @@ impl Walker {
         Ok(())
     }
 
-    /// Follows the task list and the thread groups, and reads the tasks that only they name.
+    /// Follows the task list and the thread groups, and reads the tasks that only they show.
     fn follow_lists<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -101,7 +101,7 @@ impl Walker {
 
         let mut pids = mem::take(&mut self.scratch.more);
         pids.clear();
-        // The frontier of nodes is kept in `found`: tasks come only later.
+        // `found` holds the frontier of nodes; tasks follow later.
         match xarray::slot(head) {
             Slot::Node(node) => found.push(node),
             Slot::Entry(pid) => pids.push(pid),
@@ -154,9 +154,9 @@ impl Walker {
             found.clear();
             mem::swap(found, children);
         }
-        // From each struct pid to the one task whose thread id it is: the first of tasks[PIDTYPE_PID]. Its number
-        // in the initial namespace is numbers[0], read by itself: newer kernels have a flexible array there,
-        // which has no size.
+        // Each `struct pid` leads to the one task with its thread id: the first of
+        // tasks[PIDTYPE_PID]. Its number in the initial namespace is numbers[0]. That is read
+        // separately, since newer kernels have a flexible array there, which has no size.
         found.clear();
         let link = u64::from(layouts.task_struct.pid_links.offset);
         let first_number = u64::from(layouts.pid.numbers.offset);
@@ -194,9 +194,11 @@ impl Walker {
                 }
                 hearsay.take_group_heads(view, layouts.pid.tasks);
                 let first = view.u64_at(layouts.pid.tasks, 0);
-                // A struct pid outlives its thread while a process group or session bears its number.
+                // A `struct pid` outlives its thread while a process group or session has its
+                // number.
                 if first != 0 {
-                    // All numbers were read before: those of tasks move up to their tasks' places.
+                    // All numbers have been read; those of tasks move to the indexes of their
+                    // tasks.
                     numbers[found.len()] = numbers[index];
                     found.push(KernelVa(first).minus(link));
                 }
@@ -207,8 +209,8 @@ impl Walker {
         self.scratch.more = pids;
     }
 
-    /// Reads tasks and gives each a row, unless it has one or is no task. `numbers` are the thread ids that
-    /// the way to each says it has, where it says one.
+    /// Reads tasks and adds a row for each new one. `numbers` are the expected thread ids, where
+    /// known.
     fn fetch_tasks<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -227,7 +229,7 @@ impl Walker {
                 return;
             };
             let task = Task::decode(layout, address, bytes);
-            // Whoever edits a task to look like none cannot change the number under which the IDR has it.
+            // An attacker who makes a task look like none cannot change its number in the IDR.
             let is_numbered = numbers.get(index).is_some_and(|&nr| nr != 0 && nr == task.pid);
             if !is_numbered && !is_sane(&task, kernel) {
                 losses.unreadable += 1;
@@ -235,7 +237,7 @@ impl Walker {
             }
             match tasks.insert(address.0, threads.len() as u32) {
                 Insertion::New => {
-                    // One that does not fit counts itself.
+                    // `push` counts a row that does not fit.
                     threads.push(ThreadRow { task, views: seen_in, process: NONE, files: NONE });
                 }
                 Insertion::Old(row) => {
@@ -248,7 +250,7 @@ impl Walker {
         });
     }
 
-    /// Follows the task list over the rows; pushes the first task that has none.
+    /// Follows the task list over the rows; adds the first task without a row to `unknown`.
     fn follow_task_list(&mut self, kernel: &Kernel, unknown: &mut Vec<KernelVa>) {
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         let head = kernel.roots.init_task;
@@ -273,17 +275,17 @@ impl Walker {
         self.snapshot.losses.unbounded += 1;
     }
 
-    /// Follows each process's list of threads over the rows; pushes tasks that have none.
+    /// Follows each process's list of threads over the rows; adds tasks without a row to `unknown`.
     fn follow_thread_groups(&mut self, kernel: &Kernel, unknown: &mut Vec<KernelVa>) {
         let layouts = &kernel.layouts;
         let node = u64::from(layouts.task_struct.thread_node.offset);
         let head_offset = u64::from(layouts.signal_struct.thread_head.offset);
         let threads = &mut self.snapshot.threads;
-        // Row 0 is init_task, which is in no list.
+        // Row 0 is `init_task`, which is in no list.
         for leader in 1..threads.len() {
             let first = threads[leader].task;
             if !first.is_leader() {
-                // A thread leads to its process's first, whoever took that out of the lists.
+                // A thread leads to its process's leader, even if that was taken out of the lists.
                 let known = self.maps.tasks.get(first.group_leader.0).is_some();
                 if !known
                     && first.group_leader.is_plausible()
@@ -322,7 +324,8 @@ impl Walker {
     }
 }
 
-/// Whether the bytes that a list led to can be a task: what is no task at all must not become one by chance.
+/// Whether the bytes that a list led to can be a task, so that arbitrary memory does not pass as
+/// one.
 pub(super) fn is_sane(task: &Task, kernel: &Kernel) -> bool {
     /// `PID_MAX_LIMIT` (include/linux/threads.h).
     const PID_MAX_LIMIT: u32 = 4 << 20;

@@ -1,8 +1,10 @@
-//! Who shows a process: what else than the IDR and the lists leads to tasks, and which view lacks one that it should show.
+//! Views of processes: other ways to tasks than the IDR and the lists, and which view lacks a
+//! process that it must show.
 //!
-//! Most of these lists run through `task_struct`s that are read anyhow, so following them costs no read. A task that
-//! only they name is read in addition; it is held to more than one of the IDR's, for these lists are followed while
-//! they change: a wrong turn must not make a process.
+//! Most of these lists run through `task_struct`s that are read anyway, so following them costs no
+//! read. Tasks that only these lists show are read in addition. They must pass stricter checks than
+//! tasks of the IDR: the lists change while they are followed, and a wrong turn must not create a
+//! process.
 
 use core::mem;
 
@@ -17,7 +19,7 @@ use super::snapshot::{CssSetRow, NONE, ProcessRow, ThreadRow};
 use super::tasks::is_sane;
 use super::{AddressMap, Insertion, Kernel, Walker, fetch, row_of};
 
-/// The views in which a thread is seen, as bits.
+/// The views that show a thread, as bits.
 pub mod view {
     /// Its `struct pid` is in the pid IDR.
     pub const IDR: u16 = 1;
@@ -35,69 +37,72 @@ pub mod view {
     pub const PROCESS_GROUP: u16 = 1 << 6;
     /// The list of a session (processes only).
     pub const SESSION: u16 = 1 << 7;
-    /// A run queue, in this scan or, as long as no list shows it, in one before.
+    /// A run queue, in this scan or, as long as no list shows the task, in an earlier one.
     pub const RUN_QUEUE: u16 = 1 << 8;
-    /// Another task names it as its parent or first thread; only noted where neither the IDR nor the task list shows it.
+    /// Another task names it as its parent or leader; only noted if neither the IDR nor the task
+    /// list shows it.
     pub const NAMED: u16 = 1 << 9;
-    /// It lies where it lay in the scan before; only noted where neither the IDR nor the task list shows it.
+    /// It is still where the previous scan found it; only noted if neither the IDR nor the task
+    /// list shows it.
     pub const REMEMBERED: u16 = 1 << 10;
-    /// Not a view: its own list of children could be followed to its end.
+    /// Not a view: its own list of children was followed to its end.
     pub(super) const CHILDREN_CLOSED: u16 = 1 << 15;
-    /// Those that show every process that has been made and has not ended.
+    /// The views that show every process from its creation to its end.
     pub const CERTAIN: u16 = IDR | TASK_LIST | THREAD_GROUP | PID_LIST | CHILDREN;
 }
 
-/// A set of views: [`view`].
+/// A set of views: bits of [`view`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Views(pub u16);
 
 impl Views {
-    /// No view.
     pub const NONE: Self = Self(0);
 
-    /// Whether there is none.
+    /// Whether the set has no view.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those of both.
+    /// The views in both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether one of these [`view`]s is among them.
+    /// Whether the set has one of these [`view`]s.
     pub const fn has(self, views: u16) -> bool {
         self.0 & views != 0
     }
 }
 
-/// Most run queues: one a processor.
+/// Maximum number of run queues: one per processor.
 const RUN_QUEUES_MAX: usize = 1024;
-/// Most queues of control groups that are read to find run queues: each group has one on each processor.
+/// Maximum number of control groups' queues read to find run queues: each group has one per
+/// processor.
 const CFS_RUN_QUEUES_MAX: usize = 8192;
-/// Most tasks that the next scan is told to look at, beside all that are known.
+/// Maximum number of hints for the next scan, beside one for each known process.
 const HINTS_MAX: usize = 1024;
-/// How many scans the list of run queues is good for: processors are plugged in seldom.
+/// Number of scans for which the list of run queues is valid: processors are rarely hot-plugged.
 const RUN_QUEUES_EVERY_SCANS: u32 = 128;
 
-/// Where a task lies that the next scan is to look at, and what showed it.
+/// Address of a task for the next scan to check, and the views that showed it.
 #[derive(Clone, Copy, Debug)]
 struct Hint {
     task: KernelVa,
     views: u16,
 }
 
-/// What leads to tasks beside the IDR and the lists. Addresses only: what they lead to is read anew in each scan.
+/// Ways to tasks beside the IDR and the lists. These are only addresses; each scan reads the tasks
+/// anew.
 #[derive(Debug)]
 pub(super) struct Hearsay {
-    /// Whether the IDR was read whole and all its tasks were, so that absence from it means something.
+    /// Whether the IDR and all its tasks were read, so that absence from it is meaningful.
     pub(super) idr_trusted: bool,
-    /// `struct rq *`, one a processor; kept from scan to scan.
+    /// `struct rq *`, one per processor; kept from scan to scan.
     pub(super) run_queues: Vec<KernelVa>,
     run_queues_age: u32,
     running: Vec<(KernelVa, Running)>,
-    /// First entries of process groups' and sessions' lists, and which of them it is.
+    /// First entries of the lists of process groups and sessions, each with its `PIDTYPE_*`.
     groups: Vec<(KernelVa, usize)>,
     /// Heads of the lists of `css_set_table`.
     pub(super) css_sets: Vec<KernelVa>,
@@ -128,7 +133,7 @@ impl Hearsay {
         self.next_hints.clear();
     }
 
-    /// Forgets what was kept from one scan to the next.
+    /// Drops what was kept from earlier scans.
     pub(super) fn forget(&mut self) {
         self.run_queues.clear();
         self.run_queues_age = 0;
@@ -136,13 +141,13 @@ impl Hearsay {
         self.next_hints.clear();
     }
 
-    /// Takes in what a run queue says; one that cannot be read is left out.
+    /// Decodes a run queue; ignores an unreadable one.
     pub(super) fn take_run_queue(&mut self, kernel: &Kernel, at: KernelVa, bytes: Option<&[u8]>) {
         let Some((layout, bytes)) = kernel.layouts.rq.as_ref().zip(bytes) else { return };
         push(&mut self.running, (at, Running::decode(layout, bytes)));
     }
 
-    /// Takes in what a `struct pid` says of the process group and the session that bear its number.
+    /// Notes the process group and the session that have the number of a `struct pid`.
     pub(super) fn take_group_heads(&mut self, pid: View<'_>, tasks: Field) {
         for kind in [PIDTYPE_PGID, PIDTYPE_SID] {
             let first = KernelVa(pid.u64_at(tasks, kind));
@@ -164,13 +169,13 @@ fn push<T>(list: &mut Vec<T>, entry: T) {
     }
 }
 
-/// Who is looked for beside the rows: each once in a scan.
-struct Unknown<'a> {
+/// Tasks to read that have no row: each once in a scan.
+struct Candidates<'a> {
     visited: &'a mut AddressMap,
     found: &'a mut Vec<KernelVa>,
 }
 
-impl Unknown<'_> {
+impl Candidates<'_> {
     fn add(&mut self, task: KernelVa) {
         if task.is_plausible()
             && self.found.len() < self.found.capacity()
@@ -182,11 +187,12 @@ impl Unknown<'_> {
 }
 
 impl Walker {
-    /// Follows all that leads to tasks beside the IDR and the two lists, over the rows; collects tasks without one.
+    /// Follows every way to tasks other than the IDR and the two lists, over the rows; collects
+    /// tasks without a row.
     pub(super) fn follow_hearsay(&mut self, kernel: &Kernel, found: &mut Vec<KernelVa>) {
         let layout = &kernel.layouts.task_struct;
         let (tasks, threads) = (&self.maps.tasks, &mut self.snapshot.threads);
-        let mut unknown = Unknown { visited: &mut self.maps.visited, found };
+        let mut candidates = Candidates { visited: &mut self.maps.visited, found };
         for row in threads.iter_mut() {
             row.views &= view::IDR | view::TASK_LIST | view::THREAD_GROUP | view::PID_LIST;
         }
@@ -194,22 +200,23 @@ impl Walker {
             match tasks.get(hint.task.0).and_then(|at| threads.get_mut(at as usize)) {
                 Some(row) if row.views & (view::IDR | view::TASK_LIST) != 0 => {}
                 Some(row) => row.views |= hint.views,
-                None => unknown.add(hint.task),
+                None => candidates.add(hint.task),
             }
         }
         if let (Some(children), Some(sibling)) = (layout.children, layout.sibling) {
             let offsets = (children.offset.into(), sibling.offset.into());
             for parent in 0..threads.len() {
-                follow_children(tasks, threads, parent, offsets, &mut unknown);
+                follow_children(tasks, threads, parent, offsets, &mut candidates);
             }
         }
         for &(first, kind) in &self.hearsay.groups {
-            follow_group(tasks, threads, layout.pid_links, first, kind, &mut unknown);
+            follow_group(tasks, threads, layout.pid_links, first, kind, &mut candidates);
         }
         let fair = kernel.layouts.rq.as_ref().and_then(|layout| layout.cfs_tasks);
         let offsets = layout.group_node.zip(fair);
         let offsets = offsets.map(|(node, head)| (u64::from(node.offset), u64::from(head.offset)));
-        // Every list together has no more than all tasks, however somebody ties them.
+        // All lists together have at most as many entries as there are tasks; forged lists may be
+        // longer.
         let mut steps = threads.len();
         for (queue, running) in &self.hearsay.running {
             let mut see = |task: KernelVa| {
@@ -217,7 +224,7 @@ impl Walker {
                 match row {
                     _ if task == running.idle => {}
                     Some(row) => row.views |= view::RUN_QUEUE,
-                    None => unknown.add(task),
+                    None => candidates.add(task),
                 }
                 tasks.get(task.0).map(|at| threads[at as usize].task.run_queue_next)
             };
@@ -227,7 +234,7 @@ impl Walker {
             while steps > 0 && link.minus(head) != *queue {
                 steps -= 1;
                 let known = tasks.get(link.minus(node).0);
-                // A task that went to another processor leads to the end of another list.
+                // A task that moved to another processor leads to the end of another list.
                 if known.is_none() && self.hearsay.run_queues.contains(&link.minus(head)) {
                     break;
                 }
@@ -244,13 +251,14 @@ impl Walker {
                     Some(row) if row.views & (view::IDR | view::TASK_LIST) != 0 => {}
                     Some(row) if named != task.address => row.views |= view::NAMED,
                     Some(_) => {}
-                    None => unknown.add(named),
+                    None => candidates.add(named),
                 }
             }
         }
     }
 
-    /// Reads tasks that only hearsay leads to and gives each that is one beyond doubt a row; whether there was one.
+    /// Reads tasks found only through hearsay and adds a row for each that is certainly one.
+    /// Returns whether it added any.
     pub(super) fn fetch_hearsay<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -283,7 +291,8 @@ impl Walker {
         threads.len() > before
     }
 
-    /// Gives every set of control groups that the kernel's table begins a list with a row; the others follow.
+    /// Adds a row for every set of control groups at the head of a list in the kernel's table. The
+    /// sets behind it follow.
     pub(super) fn list_css_sets(&mut self, kernel: &Kernel) {
         let Some(hlist) = kernel.layouts.css_set.and_then(|layout| layout.hlist) else { return };
         for &first in &self.hearsay.css_sets {
@@ -296,7 +305,8 @@ impl Walker {
         }
     }
 
-    /// Follows the lists of tasks of control groups over the rows; the next scan looks at tasks that have none.
+    /// Follows the control groups' lists of tasks over the rows; the next scan checks tasks without
+    /// a row.
     pub(super) fn follow_control_groups(&mut self, kernel: &Kernel) {
         let Some(layout) = &kernel.layouts.css_set else { return };
         let (Some(node), Some(tasks), Some(moving)) =
@@ -339,8 +349,8 @@ impl Walker {
         }
     }
 
-    /// Finds the run queue of each processor, now and then: every task names the queue of its control group on its
-    /// processor, and each processor has tasks of its own.
+    /// Finds the run queue of each processor, once in `RUN_QUEUES_EVERY_SCANS` scans. Every task
+    /// names its control group's queue on its processor, and each processor has tasks of its own.
     pub(super) fn find_run_queues<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let age = self.hearsay.run_queues_age;
         self.hearsay.run_queues_age = (age + 1) % RUN_QUEUES_EVERY_SCANS;
@@ -371,11 +381,12 @@ impl Walker {
         });
     }
 
-    /// Notes which views lack a process that they should show, and tells the next scan of tasks that no list shows.
+    /// Notes which views lack a process that they must show, and records hints for tasks that no
+    /// list shows.
     pub(super) fn note_missing(&mut self, kernel: &Kernel) {
         let snapshot = &mut self.snapshot;
         let threads = &mut snapshot.threads;
-        // A task that goes from all lists and lives on is still where it was.
+        // A task that leaves all lists but lives on stays at its address.
         for row in threads.iter().skip(1) {
             let is_unlisted = row.views & (view::IDR | view::TASK_LIST) == 0;
             if (is_unlisted || row.task.is_leader()) && row.task.is_settled() {
@@ -392,7 +403,8 @@ impl Walker {
         for process in snapshot.processes.iter_mut() {
             let Some(leader) = threads.get_mut(process.leader as usize) else { continue };
             let task = leader.task;
-            // One that takes its first thread's place is in the lists when it is its own leader (`de_thread`, fs/exec.c).
+            // A thread that replaces its leader is in the lists once it is its own leader
+            // (`de_thread`, fs/exec.c).
             if !task.is_settled() || task.group_leader != task.address {
                 continue;
             }
@@ -410,50 +422,50 @@ impl Walker {
             }
             let parent = self.maps.tasks.get(task.real_parent.0).and_then(|at| threads.at(at));
             let set = snapshot.css_sets.at(process.css_set);
-            let mut judge =
+            let mut check =
                 |bit: u16, is_whole: bool, shows: bool| match (is_whole && process.stable, shows) {
                     (_, true) => {}
                     (true, false) => process.missing.0 |= bit,
                     (false, false) => process.unknown.0 |= bit,
                 };
             let sees = |bit: u16| views & bit != 0;
-            judge(view::TASK_LIST, snapshot.task_list_closed, sees(view::TASK_LIST));
-            judge(view::IDR, self.hearsay.idr_trusted, sees(view::IDR));
-            judge(view::PID_LIST, process.first_of_pid.is_some(), sees(view::PID_LIST));
-            judge(view::THREAD_GROUP, group.is_some(), group == Some(true));
+            check(view::TASK_LIST, snapshot.task_list_closed, sees(view::TASK_LIST));
+            check(view::IDR, self.hearsay.idr_trusted, sees(view::IDR));
+            check(view::PID_LIST, process.first_of_pid.is_some(), sees(view::PID_LIST));
+            check(view::THREAD_GROUP, group.is_some(), group == Some(true));
             if has_families {
                 let closed = parent.is_some_and(|row| row.views & view::CHILDREN_CLOSED != 0);
-                judge(view::CHILDREN, closed, sees(view::CHILDREN));
+                check(view::CHILDREN, closed, sees(view::CHILDREN));
             }
             if has_groups && !task.is_exiting() {
                 let closed = set.is_some_and(|set| set.closed);
-                judge(view::CONTROL_GROUP, closed, sees(view::CONTROL_GROUP));
+                check(view::CONTROL_GROUP, closed, sees(view::CONTROL_GROUP));
             }
         }
     }
 }
 
-/// Follows a list of children over the rows; it is whole where it ends at its own head.
+/// Follows a list of children over the rows; it is complete if it ends at its own head.
 fn follow_children(
     tasks: &AddressMap,
     threads: &mut [ThreadRow],
     parent: usize,
     (children, sibling): (u64, u64),
-    unknown: &mut Unknown<'_>,
+    candidates: &mut Candidates<'_>,
 ) {
     let head = threads[parent].task.address.plus(children);
     let mut link = threads[parent].task.first_child;
     while link != head {
         let child = link.minus(sibling);
         let Some(at) = tasks.get(child.0) else {
-            // A child that went to another parent leads to the end of another list.
+            // A child that moved to another parent leads to the end of another list.
             if tasks.get(link.minus(children).0).is_none() {
-                unknown.add(child);
+                candidates.add(child);
             }
             return;
         };
         let Some(row) = threads.get_mut(at as usize) else { return };
-        // Each is in one list only, so this also ends a list that somebody made a ring.
+        // A child is in one list only, so this also ends a forged ring.
         if row.views & view::CHILDREN != 0 {
             return;
         }
@@ -470,7 +482,7 @@ fn follow_group(
     pid_links: Field,
     first: KernelVa,
     kind: usize,
-    unknown: &mut Unknown<'_>,
+    candidates: &mut Candidates<'_>,
 ) {
     let bit = if kind == PIDTYPE_PGID { view::PROCESS_GROUP } else { view::SESSION };
     let offset = u64::from(pid_links.offset) + kind as u64 * 16;
@@ -478,7 +490,7 @@ fn follow_group(
     while !link.is_null() {
         let member = link.minus(offset);
         let Some(at) = tasks.get(member.0) else {
-            unknown.add(member);
+            candidates.add(member);
             return;
         };
         let Some(row) = threads.get_mut(at as usize).filter(|row| row.views & bit == 0) else {
@@ -492,7 +504,7 @@ fn follow_group(
     }
 }
 
-/// Whether a process's list of threads has its first one, if it can be followed.
+/// Whether a process's list of threads contains its leader; `None` if the list cannot be followed.
 fn group_shows(
     tasks: &AddressMap,
     threads: &[ThreadRow],
@@ -517,7 +529,7 @@ fn group_shows(
     }
 }
 
-/// Whether what hearsay led to is a living task beyond doubt.
+/// Whether a task found through hearsay is certainly a living task.
 fn is_living(task: &Task, kernel: &Kernel) -> bool {
     let has_groups = kernel.layouts.task_struct.cgroups.is_some();
     is_sane(task, kernel)

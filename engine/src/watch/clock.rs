@@ -1,25 +1,26 @@
-//! Whether a machine runs, by its clock.
+//! Detects from a machine's clock whether the machine runs.
 //!
-//! Nothing happens in a machine whose clock stands still. Its memory may change all the same: a reset or another
-//! kernel overwrites it, and QEMU loads a saved machine into it.
+//! Nothing happens in a machine whose clock stands still. Its memory may change all the same: a
+//! reset or another kernel overwrites it, and QEMU loads a saved machine into it.
 
 use crate::walk::Machine;
 
-/// A machine is idle, or does not run, after so long without a tick: a busy one's come every 10 ms at most.
+/// A machine is idle or stopped after this time without a tick: a busy machine's ticks come at
+/// least every 10 ms.
 const STILL_NS: i64 = 100_000_000;
-/// A clock must have been read with more values than these before it counts as running.
+/// Number of changes, beside the first value, after which a clock counts as running.
 const TICKS_SEEN: u8 = 3;
 
-/// What a clock shows.
+/// The state of a clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Motion {
-    /// It goes, or nothing is known that contradicts that.
+    /// It goes, or nothing proves the opposite.
     Goes,
     /// It went before and stands still now.
     StandsStill,
     /// It was not seen to go often enough.
     Unproven {
-        /// Whether it went forward since the last scan: what has begun since is news.
+        /// Whether it went forward since the last scan: anything that started since then is new.
         went_forward: bool,
     },
 }
@@ -27,23 +28,24 @@ pub(super) enum Motion {
 /// A machine's clock, as scans have seen it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
-    /// Another number after every tick.
+    /// Changes with every tick.
     ticks: Option<u64>,
     ticked_ns: i64,
     /// The machine's own time, and its forks: both only grow while it runs.
     progress: (Option<i64>, Option<u64>),
-    /// How often it was seen to go on, up to a few.
+    /// Number of different values seen, saturating.
     seen: u8,
     must_be_seen: bool,
 }
 
 impl Clock {
-    /// With `must_be_seen`, the clock counts as running only after it was seen to go on a few times.
+    /// With `must_be_seen`, the clock counts as running only after it was seen to change a few
+    /// times.
     pub(super) const fn new(must_be_seen: bool) -> Self {
         Self { ticks: None, ticked_ns: 0, progress: (None, None), seen: 0, must_be_seen }
     }
 
-    /// Takes note of what a scan read; `now_ns` is the watcher's own time.
+    /// Updates from a scan; `now_ns` is the host's time.
     pub(super) fn read(&mut self, machine: &Machine, now_ns: i64) -> Motion {
         if machine.ticks.is_none() {
             return Motion::Goes;
@@ -116,7 +118,7 @@ mod tests {
             let motion = clock.read(&at(ticks, forks), scan as i64 * 200 * MS);
             assert_eq!(motion, Motion::Unproven { went_forward: false }, "{scan}");
         }
-        // It runs: by its forks within a tick, by its clock at the next.
+        // It runs: its forks show that within a tick, its clock at the next.
         let forward = Motion::Unproven { went_forward: true };
         assert_eq!(clock.read(&at(2, 31), 1300 * MS), forward);
         assert_eq!(clock.read(&at(3, 31), 1310 * MS), forward);
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_not_known_is_not_waited_for() {
+    fn an_unknown_clock_is_not_waited_for() {
         assert_eq!(Clock::new(true).read(&Machine::default(), 0), Motion::Goes);
     }
 }

@@ -1,11 +1,13 @@
-//! One machine, watched: scan, difference, records; again and again.
+//! One watched machine: scan, compare, report; again and again.
 //!
-//! [`Watched`] joins what the modules before it have: the [`crate::walk`], the [`crate::state`], [`crate::attest`], the
-//! [`crate::policy`]. After it is made nothing here allocates. Time and memory are arguments.
+//! [`Watched`] joins the modules: [`crate::walk`], [`crate::state`], [`crate::attest`], the other
+//! detectors and [`crate::policy`]. After construction nothing here allocates. Time and memory are
+//! arguments.
 //!
-//! Files are hashed beside all this, a slice at a time ([`Watched::work`]): in a scan only as much as one slice.
+//! Files are hashed in slices ([`Watched::work`]), mostly between scans; one scan hashes at most
+//! one slice.
 //!
-//! Not here: threads, intervals, finding the kernel, or what becomes of the records.
+//! Not here: threads, intervals, finding the kernel, and what happens to the records.
 
 mod clock;
 mod workload;
@@ -35,49 +37,48 @@ use crate::written::Written;
 use clock::{Clock, Motion};
 use workload::WorkloadTracker;
 
-/// By what records call a machine.
+/// How records identify a machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identity {
     /// Its name in the configuration.
     pub name: String,
     /// `Linux Kernel 6.1`
     pub os_version: String,
-    /// Ours, the same for the whole boot.
+    /// Panoptes' own id for this boot.
     pub boot_uuid: [u8; 16],
 }
 
-/// What watching a machine takes.
+/// Everything needed to watch a machine.
 #[derive(Debug)]
 pub struct Setup<'a> {
-    /// Capacities.
     pub limits: Limits,
     /// Random, secret from the guests: tables hash with it.
     pub key: u64,
     /// Random, for this machine's message ids.
     pub message_ids: u64,
-    /// What is reported.
+    /// What to report.
     pub policy: PolicyConfig,
-    /// Further servers of logins, by patterns of their programs' paths ([`Shells::with_login_servers`]).
+    /// Further login servers, by patterns of their programs' paths
+    /// ([`Shells::with_login_servers`]).
     pub login_servers: Vec<Glob>,
-    /// Which containers are reported, and which images they have.
+    /// Which containers to report, and their images.
     pub containers: Arc<ContainerConfig>,
-    /// Whether what is there when we come is reported as if it were new.
+    /// Whether to report objects that exist when watching starts as if they were new.
     pub report_existing: bool,
-    /// Whether nothing is reported before the machine's clock was seen to go: QEMU may still load the memory of a
-    /// machine that was saved.
+    /// Whether to report nothing until the machine's clock was seen to go: QEMU may still be
+    /// loading the memory of a saved machine.
     pub waits_for_clock: bool,
     /// The constant parts of its records.
     pub header: Header,
-    /// By what records call it.
+    /// How records identify it.
     pub identity: Identity,
-    /// Its kernel.
     pub profile: &'a Profile,
-    /// What should run there; nothing is attested where that is empty.
+    /// The SBOM contents that running files are checked against; attestation is off if empty.
     pub shipped: Arc<Shipped>,
 }
 
-/// What judges the files that run, and what it knows of them. The two belong together: what is known of a file that is
-/// not all in memory is by its place in the index of what was shipped.
+/// The check of running files, and the file contents known so far. The two belong together: partly
+/// known files refer to their place in the index of shipped files.
 #[derive(Debug)]
 pub struct Attestation {
     contents: Contents,
@@ -85,7 +86,7 @@ pub struct Attestation {
 }
 
 impl Attestation {
-    /// Allocates all that it takes. `key` is random and secret from the guests.
+    /// Allocates everything. `key` is random and secret from the guests.
     pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, key: u64) -> Self {
         Self {
             contents: Contents::new(limits, key.rotate_left(29)),
@@ -94,16 +95,15 @@ impl Attestation {
     }
 }
 
-/// Process 1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FirstProcess {
-    /// Nanoseconds from boot to its beginning, which no other boot has the same.
+    /// Its start in nanoseconds since boot, which differs in every boot.
     pub start_ns: u64,
-    /// Whether it is a program by now: before that the kernel is still starting.
+    /// Whether it runs a program yet; until then the kernel is still starting.
     pub runs_a_program: bool,
 }
 
-/// One machine that is watched.
+/// One watched machine.
 #[derive(Debug)]
 pub struct Watched {
     kernel: Kernel,
@@ -117,19 +117,19 @@ pub struct Watched {
     history: History,
     policy: Policy,
     workload: WorkloadTracker,
-    /// When process 1 began, which is so as long as the machine runs.
+    /// Start of process 1, which is constant as long as the machine runs.
     init_start_ns: Option<u64>,
-    /// How many forks its kernel had counted, which only grow.
+    /// The kernel's count of forks, which only grows.
     forks: Option<u64>,
     clock: Clock,
 }
 
-/// Bytes of files that are hashed in a scan that asked for some: what is small is known at once, and what is not goes
-/// on being hashed however little time there is between scans.
+/// Bytes of files hashed in a scan that asked for some. Small files are known at once, and larger
+/// ones make progress however little time there is between scans.
 pub const SLICE_BYTES: usize = 256 << 10;
 
 impl Watched {
-    /// Allocates all that watching takes.
+    /// Allocates everything that watching needs.
     pub fn new(setup: Setup<'_>) -> Self {
         let kernel = kernel_of(setup.profile);
         let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
@@ -176,7 +176,7 @@ impl Watched {
         }
     }
 
-    /// Looks for the first process; `None` where it cannot be read just now. What begins after this is news.
+    /// Reads process 1; `None` if it cannot be read now. Anything that starts after this is new.
     pub fn first_process<S: MemorySource>(&mut self, source: &mut S) -> Option<FirstProcess> {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
         let snapshot = self.walker.scan(source, &self.kernel, scope).ok()?;
@@ -185,18 +185,18 @@ impl Watched {
         first_of(snapshot)
     }
 
-    /// Says which boot this is.
+    /// Sets the id of the present boot.
     pub fn set_boot_uuid(&mut self, boot_uuid: [u8; 16]) {
         self.workload.set_boot_uuid(boot_uuid);
     }
 
-    /// Says which containers are reported from now on, and which images they have.
+    /// Sets which containers are reported from now on, and their images.
     pub fn set_containers(&mut self, containers: Arc<ContainerConfig>) {
         self.attest.set_images(containers.images.clone());
         self.policy.set_containers(containers);
     }
 
-    /// Scans once and puts a record of every difference into `out`.
+    /// Scans once and writes a record of every difference into `out`.
     pub fn scan<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -218,13 +218,13 @@ impl Watched {
             }
             return Ok(());
         }
-        // Before a new kernel is up the old one's memory is overwritten bit by bit: what is not there any more
+        // Before a new kernel is up, it overwrites the old one's memory bit by bit: missing objects
         // did not end.
         if self.init_start_ns.is_some() && first.is_none() {
             return Err(ScanError::NoFirstProcess);
         }
         self.init_start_ns = first;
-        // One that was saved before and is restored now: what has happened since did not end, it never was.
+        // A saved state was restored. What began after the save did not end: it never was.
         match (self.forks, snapshot.machine.total_forks) {
             (Some(before), Some(now)) if now < before => return Err(ScanError::WentBack),
             (before, now) => self.forks = now.or(before),
@@ -238,14 +238,14 @@ impl Watched {
         let written = &mut self.written;
         let (permissions, kernel) = (&mut self.permissions, &self.kernel);
         permissions.begin_scan();
-        let tell = &mut |scene: &Scene<'_>, change: &Change<'_>| {
+        let on_change = &mut |scene: &Scene<'_>, change: &Change<'_>| {
             written.note(scene, change);
             reporter.change(scene, change);
-            if let Some(judged) = permissions.judge(source, kernel, scene, change) {
-                reporter.permissions(scene, &judged);
+            if let Some(finding) = permissions.judge(source, kernel, scene, change) {
+                reporter.permissions(scene, &finding);
             }
         };
-        self.state.update_with(snapshot, now_ns, &mut self.contents, tell);
+        self.state.update_with(snapshot, now_ns, &mut self.contents, on_change);
         let scene = self.state.scene(snapshot, now_ns);
         self.attest.update(&scene, &self.state, &mut self.contents, &mut reporter);
         self.shells.update(&scene, &self.state, &mut self.contents, &mut reporter);
@@ -265,50 +265,52 @@ impl Watched {
         self.contents.has_work()
     }
 
-    /// Hashes files that scans asked for, as far as about `bytes` bytes to be read: between two scans, as long as there
-    /// is time. What comes to be known is told of by the next scan.
+    /// Hashes files that scans asked for, reading about `bytes` bytes. Call it between scans while
+    /// there is time. The next scan reports the results.
     pub fn work<S: MemorySource>(&mut self, source: &mut S, bytes: usize) {
         self.contents.work(source, &self.kernel, bytes, self.attest.shipped().as_ref());
     }
 
-    /// Judges all that runs anew, by what was shipped now; what judged it until now comes back.
+    /// Checks everything that runs again, with the SBOM contents in `attestation`; swaps the
+    /// previous ones into it.
     pub fn attest_anew(&mut self, attestation: &mut Attestation) {
         std::mem::swap(&mut self.contents, &mut attestation.contents);
         std::mem::swap(&mut self.attest, &mut attestation.attest);
         self.policy.set_shipped(Arc::clone(self.attest.shipped()));
     }
 
-    /// How much is attested.
+    /// The usage of attestation's tables.
     pub fn attest_usage(&self) -> AttestUsage {
         self.attest.usage()
     }
 
-    /// How many shells, or commands typed into them, were left out: for want of room, or because they could not be read.
+    /// Number of shells and shell commands that were skipped, since there was no room or they could
+    /// not be read.
     pub fn shell_history_refused(&self) -> u64 {
         self.history.refused()
     }
 
-    /// How many changes of permissions were not judged, because there were too many.
+    /// Number of permission changes that were not checked because there were too many.
     pub fn permissions_refused(&self) -> u64 {
         self.permissions.refused()
     }
 
-    /// How much was left out in the search for reverse shells.
+    /// How much the search for reverse shells skipped.
     pub fn shells_usage(&self) -> ShellsUsage {
         self.shells.usage()
     }
 
-    /// What the last scan saw.
+    /// The result of the last scan.
     pub fn snapshot(&self) -> &Snapshot {
         self.walker.snapshot()
     }
 
-    /// Says from when on connections are reported for what they have come to.
+    /// Sets the thresholds beyond which connections are reported.
     pub fn set_thresholds(&mut self, thresholds: ConnectionThresholds) {
         self.state.set_thresholds(self.policy.config().wanted(thresholds));
     }
 
-    /// Puts the last records into `out`: nothing is scanned any more.
+    /// Writes the last records into `out`: no scan follows.
     pub fn finish(&mut self, now_ns: i64, out: &mut Producer) {
         let mut reporter = self.policy.reporter(out);
         self.state.finish(self.walker.snapshot(), now_ns, &mut reporter);

@@ -1,4 +1,5 @@
-//! `workload_information`: which machine a record is about, laid down anew when that changes.
+//! `workload_information`: the machine that a record is about, written into the header when it
+//! changes.
 
 use panoptes_sinks::json::text::Text;
 use panoptes_sinks::record::header::Header;
@@ -9,17 +10,17 @@ use super::Identity;
 use crate::policy::describe::InterfaceAddresses;
 use crate::walk::{InterfaceRow, Snapshot};
 
-/// Most interfaces that a record names.
+/// Maximum number of interfaces in a record.
 const INTERFACES_MAX: usize = 32;
 
-/// What of a machine stands in its records' header.
+/// The facts about a machine that its records' header has.
 #[derive(Debug)]
 pub(super) struct WorkloadTracker {
     identity: Identity,
     hostname: [u8; 65],
     boot_id: [u8; 16],
     interfaces: Vec<InterfaceRow>,
-    /// Whether the header says all this.
+    /// Whether the header is up to date.
     written: bool,
 }
 
@@ -39,7 +40,7 @@ impl WorkloadTracker {
         self.written = false;
     }
 
-    /// Brings the header up to date with what a scan saw.
+    /// Updates the header from a scan.
     pub(super) fn update(&mut self, snapshot: &Snapshot, header: &mut Header) {
         // Interfaces of the initial network namespace: those of containers are not the machine's.
         let namespace = snapshot.nets.first().map_or(0, |net| net.inum);

@@ -48,7 +48,7 @@ fn the_same_address_under_the_same_number_can_be_another_file() {
 }
 
 #[test]
-fn a_table_that_was_not_read_whole_closes_nothing() {
+fn an_incompletely_read_table_closes_nothing() {
     let mut watch = Watch::after(&world());
     let mut torn = world();
     torn.process(100).files_complete = false;
@@ -70,11 +70,11 @@ fn a_descriptor_that_moved_while_it_was_read_is_neither_closed_nor_opened() {
 }
 
 #[test]
-fn a_thread_can_have_descriptors_of_its_own() {
+fn a_thread_can_have_its_own_descriptors() {
     let mut with = world();
     with.process(100).threads.push(FakeThread::new(101));
     let mut watch = Watch::after(&with);
-    // It takes over its process's table as a copy, and goes on by itself.
+    // It starts with a copy of its process's table and then changes on its own.
     let mut apart = with.clone();
     let mut own = apart.process(100).files.clone();
     own.push((9, passwd()));
@@ -91,7 +91,7 @@ fn a_thread_can_have_descriptors_of_its_own() {
 }
 
 #[test]
-fn a_process_that_changed_while_it_was_read_is_left_as_it_was() {
+fn a_process_that_changed_while_it_was_read_keeps_its_state() {
     let with =
         world().with(
             FakeProcess::new(200)
@@ -111,7 +111,7 @@ fn a_process_that_changed_while_it_was_read_is_left_as_it_was() {
 }
 
 #[test]
-fn what_ends_with_its_process_is_not_told_of_one_by_one() {
+fn what_ends_with_its_process_is_not_reported_separately() {
     let mut watch = Watch::after(&world());
     let with =
         world().with(
@@ -138,21 +138,21 @@ fn what_ends_with_its_process_is_not_told_of_one_by_one() {
 }
 
 #[test]
-fn a_full_table_of_descriptors_says_so_once() {
+fn a_full_table_of_descriptors_is_reported_once() {
     let small = Limits { file_descriptors: 3, ..limits() };
     let mut watch = Watch::new(&small, Settings::default());
     assert_eq!(watch.scan(&world()), NOTHING);
     let mut more = world();
     more.process(100).files.push((4, passwd()));
     more.process(100).files.push((5, libc()));
-    let told = watch.scan(&more);
-    assert_eq!(told, ["+fd 100/4 /passwd", "limit Descriptors 3 1"]);
+    let changes = watch.scan(&more);
+    assert_eq!(changes, ["+fd 100/4 /passwd", "limit Descriptors 3 1"]);
     assert_eq!(watch.scan(&more), NOTHING);
     assert_eq!(watch.scan(&world()), ["-fd 100/4 /passwd", "cleared Descriptors 3"]);
 }
 
 #[test]
-fn a_name_that_finds_no_room_is_told_of_once_and_missing_later() {
+fn a_name_that_finds_no_room_is_reported_once_and_missing_later() {
     let mut watch = Watch::after(&world());
     // Names fill the smallest arena, of 64 KiB.
     let mut more = world();
@@ -163,15 +163,15 @@ fn a_name_that_finds_no_room_is_told_of_once_and_missing_later() {
             &format!("{number:030}"),
         )
     };
-    let mut told = Vec::new();
+    let mut changes = Vec::new();
     for round in 0..60_u64 {
         more.processes[1].arguments = vec![b'a' + (round % 26) as u8; 1000 + round as usize];
         more.processes.push(FakeProcess::new(1000 + round as u32));
         let arguments = vec![b'0' + (round % 10) as u8; 1500 + round as usize];
         more.processes.last_mut().unwrap().arguments = arguments;
-        told.extend(watch.scan(&more));
+        changes.extend(watch.scan(&more));
     }
-    assert_eq!(told.iter().filter(|line| line.starts_with("limit Strings")).count(), 1);
+    assert_eq!(changes.iter().filter(|line| line.starts_with("limit Strings")).count(), 1);
     more.process(100).files.push((9, long(1)));
     let opened = watch.scan(&more);
     assert!(opened.contains(&format!("+fd 100/9 /{:030}", 1)), "{opened:?}");
@@ -210,7 +210,7 @@ fn with_areas(areas: &[FakeArea]) -> World {
 }
 
 #[test]
-fn what_grows_splits_or_merges_says_nothing() {
+fn areas_that_grow_split_or_merge_are_not_reported() {
     let heap = |end| FakeArea::anonymous(0x10_0000, end, R | W);
     let stack = |start| FakeArea::anonymous(start, 0x80_0000, R | W);
     let whole = FakeArea::of_file(0x20_0000, 0x20_8000, R | W, &libc());
@@ -224,9 +224,9 @@ fn what_grows_splits_or_merges_says_nothing() {
     assert_eq!(watch.scan(&grown), NOTHING);
     let merged = with_areas(&[heap(0x10_2000), whole, stack(0x7e_0000)]);
     assert_eq!(watch.scan(&merged), NOTHING);
-    let told = watch.scan(&with_areas(&[]));
+    let changes = watch.scan(&with_areas(&[]));
     assert_eq!(
-        told,
+        changes,
         [
             "-area 200 100000-102000 [heap]",
             "-area 200 200000-208000 /libc.so.6",
@@ -236,7 +236,7 @@ fn what_grows_splits_or_merges_says_nothing() {
 }
 
 #[test]
-fn a_part_that_gets_other_permissions_is_that_and_nothing_else() {
+fn a_part_with_new_permissions_is_only_a_change_of_permissions() {
     let whole = FakeArea::anonymous(0x20_0000, 0x20_8000, R | W);
     let parts = [
         FakeArea::anonymous(0x20_0000, 0x20_1000, R | W),
@@ -252,12 +252,12 @@ fn a_part_that_gets_other_permissions_is_that_and_nothing_else() {
 fn another_file_at_the_same_place_is_another_mapping() {
     let at = |file: FakeFile| FakeArea::of_file(0x20_0000, 0x20_8000, R, &file);
     let mut watch = Watch::after(&with_areas(&[at(libc())]));
-    let told = watch.scan(&with_areas(&[at(passwd())]));
-    assert_eq!(told, ["-area 200 200000-208000 /libc.so.6", "+area 200 200000-208000 /passwd"]);
+    let changes = watch.scan(&with_areas(&[at(passwd())]));
+    assert_eq!(changes, ["-area 200 200000-208000 /libc.so.6", "+area 200 200000-208000 /passwd"]);
 }
 
 #[test]
-fn an_exec_begins_a_new_address_space() {
+fn an_exec_starts_a_new_address_space() {
     let old = with_areas(&[FakeArea::of_file(0x20_0000, 0x20_8000, R, &passwd())]);
     let mut watch = Watch::after(&old);
     let mut new = with_areas(&[FakeArea::of_file(0x30_0000, 0x30_8000, R, &libc())]);
@@ -267,7 +267,7 @@ fn an_exec_begins_a_new_address_space() {
 }
 
 #[test]
-fn an_address_space_that_was_not_read_whole_is_left_as_it_was() {
+fn an_incompletely_read_address_space_keeps_its_areas() {
     let whole = with_areas(&[FakeArea::of_file(0x20_0000, 0x20_8000, R, &libc())]);
     let mut watch = Watch::after(&whole);
     let mut torn = with_areas(&[]);
@@ -277,14 +277,14 @@ fn an_address_space_that_was_not_read_whole_is_left_as_it_was() {
         FakeArea::anonymous(0x30_0000, 0x30_8000, R),
         FakeArea::anonymous(0x20_0000, 0x20_8000, R),
     ]);
-    assert_eq!(watch.scan(&wild), NOTHING, "no tree is like that");
+    assert_eq!(watch.scan(&wild), NOTHING, "areas of no tree overlap");
     wild.process(200).areas[1] = FakeArea::anonymous(0x30_7000, 0x40_0000, R);
-    assert_eq!(watch.scan(&wild), NOTHING, "nor like that");
+    assert_eq!(watch.scan(&wild), NOTHING, "nor in this way");
     assert_eq!(watch.scan(&whole), NOTHING);
 }
 
 #[test]
-fn a_full_table_of_areas_keeps_those_that_are_tracked() {
+fn a_full_table_of_areas_keeps_the_tracked_ones() {
     let small = Limits { vmas: 2, ..limits() };
     let area = |start| FakeArea::anonymous(start, start + 0x1000, R);
     let mut watch = Watch::new(&small, Settings::default());
@@ -303,11 +303,12 @@ fn special_mappings_are_marked_as_such() {
     let mut vdso = FakeArea::anonymous(0x7000, 0x8000, R | X);
     vdso.special = true;
     let mut watch = Watch::after(&with_areas(&[]));
-    let told = watch.scan(&with_areas(&[vdso, FakeArea::anonymous(0x9000, 0xa000, R | X)]));
-    assert_eq!(told, ["+area 200 7000-8000 special", "+area 200 9000-a000 -"]);
+    let changes = watch.scan(&with_areas(&[vdso, FakeArea::anonymous(0x9000, 0xa000, R | X)]));
+    assert_eq!(changes, ["+area 200 7000-8000 special", "+area 200 9000-a000 -"]);
 }
 
-/// Shows a world in which all files are open for both, modified at a time by a clock.
+/// Shows a world in which all files are open for reading and writing, with a modification time and
+/// a calendar time.
 fn show_writable(watch: &mut Watch, world: &World, modified_ns: i64, clock_ns: i64) -> Vec<String> {
     world.show(&mut watch.snapshot);
     for file in watch.snapshot.files.iter_mut() {
@@ -321,13 +322,14 @@ fn show_writable(watch: &mut Watch, world: &World, modified_ns: i64, clock_ns: i
 }
 
 #[test]
-fn what_could_write_to_a_regular_file_is_told_of_when_it_closes() {
+fn a_writer_of_a_regular_file_is_reported_when_it_closes() {
     let mut watch = Watch::quiet();
     assert_eq!(show_writable(&mut watch, &world(), 500, 1000), NOTHING);
     let mut more = world();
     more.process(100).files.insert(1, (1, passwd()));
     assert_eq!(show_writable(&mut watch, &more, 1100, 1200), ["+fd 100/1 /passwd"]);
-    // Modified after the scan in which it was not open yet: so by whoever opened it, or just before.
+    // Modified after the scan in which it was not open yet: by the process that opened it, or just
+    // before.
     assert_eq!(
         show_writable(&mut watch, &world(), 1300, 1400),
         [
@@ -336,8 +338,8 @@ fn what_could_write_to_a_regular_file_is_told_of_when_it_closes() {
         ]
     );
     assert_eq!(show_writable(&mut watch, &more, 1300, 1500), ["+fd 100/1 /passwd"]);
-    // What ended with its process is told of too; what was there when we came was not written as far as is known. Of
-    // a pipe there is nothing to tell.
+    // Writers that ended with their process are reported too. Nothing shows that a baseline file
+    // was written. Pipes are not reported.
     assert_eq!(
         show_writable(&mut watch, &World::default(), 0, 1600),
         [
@@ -349,7 +351,7 @@ fn what_could_write_to_a_regular_file_is_told_of_when_it_closes() {
 }
 
 #[test]
-fn what_a_process_takes_over_from_its_parent_was_not_written_by_it() {
+fn an_inherited_file_was_not_written_by_the_child() {
     let mut watch = Watch::quiet();
     let mut forked = world();
     let child = FakeProcess::new(101)
@@ -359,13 +361,13 @@ fn what_a_process_takes_over_from_its_parent_was_not_written_by_it() {
     let born = BOOT_NS + forked.process(101).start as i64;
     let before = born - 1_000_000_000;
     assert_eq!(show_writable(&mut watch, &world(), before, before), NOTHING);
-    // It is taken in when it has had the time to call exec.
+    // The child is reported after it had time to call exec.
     let modified = born + 1_000_000;
     show_writable(&mut watch, &forked, modified, modified + 1);
     show_writable(&mut watch, &forked, modified, modified + 10_000_000);
-    let told = show_writable(&mut watch, &world(), modified, modified + 20_000_000);
-    let writers: Vec<_> = told.iter().filter(|line| line.starts_with("writer")).collect();
-    assert_eq!(writers.len(), 2, "{told:?}");
+    let changes = show_writable(&mut watch, &world(), modified, modified + 20_000_000);
+    let writers: Vec<_> = changes.iter().filter(|line| line.starts_with("writer")).collect();
+    assert_eq!(writers.len(), 2, "{changes:?}");
     assert!(writers[0].starts_with("writer 101/2") && writers[0].ends_with("written: true }"));
     assert!(writers[1].starts_with("writer 101/3") && writers[1].ends_with("written: false }"));
 }

@@ -1,4 +1,4 @@
-//! Connections: one for each 4-tuple and life, whatever sockets stand for it.
+//! Connections: one for each 4-tuple and life, under all sockets that stand for it.
 
 use super::watch::{Watch, at_once, limits};
 use super::world::{
@@ -48,7 +48,7 @@ fn a_connection_lives_and_ends_with_all_its_sockets() {
 }
 
 #[test]
-fn a_half_closed_connection_is_handed_to_a_small_socket_and_goes_on() {
+fn a_half_closed_connection_goes_on_in_a_small_socket() {
     let half = FakeSocket::new(SOCK, 58848, FIN_WAIT_2);
     let mut watch = Watch::after(&world(&[half], None));
     let small = FakeSocket { address: SOCK + 0x5000, bytes_in: None, ..half };
@@ -64,7 +64,7 @@ fn a_half_closed_connection_is_handed_to_a_small_socket_and_goes_on() {
 
 #[test]
 fn any_connection_goes_on_as_a_small_socket_in_fin_wait_2() {
-    // Which lies before the full one in memory, or behind it.
+    // The small socket is before the full one in memory, or behind it.
     for (state, address) in [(ESTABLISHED, SOCK + 0x5000), (FIN_WAIT_1, SOCK - 0x5000)] {
         let full = FakeSocket { bytes_in: Some(5000), ..FakeSocket::new(SOCK, 58848, state) };
         let small = FakeSocket { bytes_in: None, ..FakeSocket::new(address, 58848, FIN_WAIT_2) };
@@ -94,7 +94,7 @@ fn a_socket_and_its_small_one_in_one_scan_are_one_connection() {
             assert_eq!(watch.scan(&world(&[full, small], None)), NOTHING);
             assert_eq!(watch.scan(&world(&[full, small], None)), NOTHING);
             if state == NEW_SYN_RECV {
-                // The request was what came before; the scan saw it late.
+                // The request came before; the scan read it late.
                 assert_eq!(watch.scan(&world(&[full], None)), NOTHING);
                 continue;
             }
@@ -122,7 +122,7 @@ fn a_new_connection_whose_small_socket_is_seen_too_is_created_once() {
 }
 
 #[test]
-fn a_small_socket_of_another_namespace_is_a_connection_of_its_own() {
+fn a_small_socket_of_another_namespace_is_a_separate_connection() {
     let full = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let waiting = FakeSocket::new(SOCK + 0x5000, 58848, TIME_WAIT);
     let mut watch = Watch::after(&world(&[full], None));
@@ -202,10 +202,10 @@ fn the_owner_is_the_lowest_holder() {
     let mut shared = world(&[socket], None);
     shared.processes.push(FakeProcess::new(900).with_file(5, file.clone()));
     shared.process(714).files = vec![(3, file.clone()), (7, file)];
-    let told = watch.scan(&shared);
+    let changes = watch.scan(&shared);
     assert!(
-        told.contains(&"+connection 58848 ESTABLISHED 714/3 bash socket:[13731]".to_owned()),
-        "{told:?}"
+        changes.contains(&"+connection 58848 ESTABLISHED 714/3 bash socket:[13731]".to_owned()),
+        "{changes:?}"
     );
 }
 
@@ -222,7 +222,7 @@ fn connections_outlive_their_process() {
 }
 
 #[test]
-fn a_connection_is_told_of_with_whoever_accepts_it() {
+fn a_connection_is_reported_with_the_process_that_accepts_it() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let created = "+connection 58848 ESTABLISHED 714/0 bash socket:[13731]";
     let mut watch = Watch::new(&limits(), Settings::default());
@@ -233,7 +233,7 @@ fn a_connection_is_told_of_with_whoever_accepts_it() {
 }
 
 #[test]
-fn a_connection_that_nobody_accepts_is_told_of_all_the_same() {
+fn a_connection_that_no_process_accepts_is_reported() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let half = FakeSocket { state: 4, ..socket };
     let mut watch = Watch::new(&limits(), Settings::default());
@@ -241,7 +241,7 @@ fn a_connection_that_nobody_accepts_is_told_of_all_the_same() {
     assert_eq!(watch.scan(&world(&[socket], None)), NOTHING);
     assert_eq!(watch.scan(&world(&[half], None)), ["+connection 58848 FIN_WAIT_1"]);
     assert_eq!(watch.scan(&world(&[socket], None)), ["~connection 58848 ESTABLISHED"]);
-    // Nor is one lost that has gone by then.
+    // A connection that ends before that is reported too.
     let mut watch = Watch::new(&limits(), Settings::default());
     watch.scan(&world(&[], None));
     assert_eq!(watch.scan(&world(&[socket], None)), NOTHING);
@@ -253,25 +253,25 @@ fn a_connection_that_nobody_accepts_is_told_of_all_the_same() {
 }
 
 #[test]
-fn whoever_holds_a_connection_is_told_of_first() {
+fn the_holder_of_a_connection_is_reported_first() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let file = FakeFile::socket(0xffff_8885_0000_1200, 13_731, SOCK);
     let mut watch = Watch::new(&limits(), Settings::default());
     watch.scan(&world(&[], None));
     let mut forked = world(&[socket], None);
     let mut child = FakeProcess::new(900).with_file(5, file);
-    // As its parent is: it may be about to exec.
+    // Like its parent: it may be about to exec.
     child.parent = 714;
     forked.processes.push(child);
     assert_eq!(watch.scan(&forked), NOTHING);
-    let told = watch.scan(&forked);
-    let place = |start: &str| told.iter().position(|line| line.starts_with(start));
+    let changes = watch.scan(&forked);
+    let place = |start: &str| changes.iter().position(|line| line.starts_with(start));
     let (process, connection) = (place("+process 900"), place("+connection 58848"));
-    assert!(process.is_some() && process < connection, "{told:?}");
-    assert!(told[connection.unwrap()].contains(" 900/5 "), "{told:?}");
+    assert!(process.is_some() && process < connection, "{changes:?}");
+    assert!(changes[connection.unwrap()].contains(" 900/5 "), "{changes:?}");
 }
 
-/// A process that may be about to exec, as its parent is, and holds a socket.
+/// A process that is like its parent, so it may be about to exec, and holds a socket.
 fn child(pid: u32, sock: u64) -> FakeProcess {
     let file = FakeFile::socket(0xffff_8885_0000_1200, 13_731, sock);
     let mut child = FakeProcess::new(pid).with_file(5, file);
@@ -280,7 +280,7 @@ fn child(pid: u32, sock: u64) -> FakeProcess {
 }
 
 #[test]
-fn whoever_finds_room_later_is_told_of_before_its_connection_names_it() {
+fn a_process_that_finds_room_later_is_reported_before_its_connection_names_it() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let crowded = Limits { processes: 3, ..limits() };
     let mut watch = Watch::new(&crowded, Settings::default());
@@ -291,24 +291,24 @@ fn whoever_finds_room_later_is_told_of_before_its_connection_names_it() {
     both.processes.push(child(900, SOCK));
     assert_eq!(watch.scan(&both), ["limit Processes 3 1"]);
     assert_eq!(watch.scan(&both), ["+connection 58848 ESTABLISHED"], "there is no room for it");
-    // There is, when another one ends, and at the same time the connection goes on.
+    // There is room once another process ends; the connection changes its state in the same scan.
     both.remove(800);
     both.sockets = vec![FakeSocket { state: FIN_WAIT_1, ..socket }];
-    let told = watch.scan(&both);
-    assert!(told.contains(&"~connection 58848 FIN_WAIT_1".to_owned()), "{told:?}");
-    assert!(!told.iter().any(|line| line.starts_with("+process 900")), "{told:?}");
-    let told = watch.scan(&both);
-    assert!(told.iter().any(|line| line.starts_with("+process 900")), "{told:?}");
+    let changes = watch.scan(&both);
+    assert!(changes.contains(&"~connection 58848 FIN_WAIT_1".to_owned()), "{changes:?}");
+    assert!(!changes.iter().any(|line| line.starts_with("+process 900")), "{changes:?}");
+    let changes = watch.scan(&both);
+    assert!(changes.iter().any(|line| line.starts_with("+process 900")), "{changes:?}");
     both.sockets = vec![FakeSocket { state: FIN_WAIT_2, ..socket }];
-    let told = watch.scan(&both);
+    let changes = watch.scan(&both);
     assert!(
-        told.contains(&"~connection 58848 FIN_WAIT_2 900/5 task900 socket:[13731]".into()),
-        "{told:?}"
+        changes.contains(&"~connection 58848 FIN_WAIT_2 900/5 task900 socket:[13731]".into()),
+        "{changes:?}"
     );
 }
 
 #[test]
-fn a_connection_that_ends_before_its_process_is_told_of_waits_for_that() {
+fn a_connection_that_ends_before_its_process_is_reported_waits() {
     let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
     let patient = Settings { fork_grace_scans: 4, ..Settings::default() };
     let mut watch = Watch::new(&limits(), patient);
@@ -318,17 +318,17 @@ fn a_connection_that_ends_before_its_process_is_told_of_waits_for_that() {
     assert_eq!(watch.scan(&forked), NOTHING);
     forked.sockets.clear();
     forked.process(900).files.clear();
-    let mut told = Vec::new();
+    let mut changes = Vec::new();
     for _ in 0..6 {
-        told.extend(watch.scan(&forked));
+        changes.extend(watch.scan(&forked));
     }
     let expected = [
         "+process 900 task900",
         "+connection 58848 ESTABLISHED 900/5 task900",
         "-connection 58848 ESTABLISHED 900/5 task900",
     ];
-    assert_eq!(told, expected);
-    // Where another one takes its 4-tuple it cannot wait, and names nobody.
+    assert_eq!(changes, expected);
+    // If another connection takes its 4-tuple, it cannot wait, and names no process.
     let mut watch = Watch::new(&limits(), patient);
     watch.scan(&world(&[], None));
     forked.sockets = vec![socket];
@@ -343,7 +343,7 @@ fn a_connection_that_ends_before_its_process_is_told_of_waits_for_that() {
 }
 
 #[test]
-fn a_full_table_of_connections_says_so_once() {
+fn a_full_table_of_connections_is_reported_once() {
     let small = Limits { connections: 2, ..limits() };
     let mut watch = Watch::new(&small, at_once());
     assert_eq!(watch.scan(&world(&[], None)), NOTHING);
@@ -363,7 +363,7 @@ fn a_full_table_of_connections_says_so_once() {
 }
 
 #[test]
-fn a_crowd_with_one_four_tuple_is_taken_in_in_time() {
+fn a_crowd_with_one_four_tuple_is_compared_in_time() {
     let many = Limits { connections: 20_000, ..limits() };
     let mut watch = Watch::new(&many, at_once());
     watch.scan(&world(&[], None));
@@ -378,7 +378,7 @@ fn a_crowd_with_one_four_tuple_is_taken_in_in_time() {
 }
 
 #[test]
-fn a_crowd_of_small_sockets_with_one_four_tuple_is_taken_in_in_time() {
+fn a_crowd_of_small_sockets_with_one_four_tuple_is_compared_in_time() {
     let many = Limits { connections: 20_000, ..limits() };
     let mut watch = Watch::new(&many, at_once());
     watch.scan(&world(&[], None));

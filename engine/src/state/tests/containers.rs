@@ -1,4 +1,4 @@
-//! Containers: when they begin and end, as their processes come and go.
+//! Containers: start and end, following their processes.
 
 use super::watch::{Watch, limits};
 use super::world::{FakeProcess, World};
@@ -11,12 +11,12 @@ fn inside(pid: u32, id: &str) -> FakeProcess {
     FakeProcess::new(pid).in_container(id)
 }
 
-/// The lines about containers.
+/// Only the lines about containers.
 fn about(lines: Vec<String>) -> Vec<String> {
     lines.into_iter().filter(|line| line.contains("container")).collect()
 }
 
-/// A process of a runtime: it is in the group, and in the machine's namespaces.
+/// A process of a runtime: in the control group, with the machine's namespaces.
 fn runtime(pid: u32, id: &str) -> FakeProcess {
     let mut process = inside(pid, id);
     process.own_namespaces = false;
@@ -30,7 +30,7 @@ fn a_container_begins_with_its_first_process_and_ends_after_its_last() {
     assert_eq!(about(watch.scan(&world)), NOTHING, "seen once");
     assert_eq!(watch.scan(&world)[0], "+container a of 50");
     assert_eq!(watch.scan(&world), NOTHING);
-    // Its first process may go before others: it is the same container.
+    // Its first process may end before others: it is the same container.
     let rest = World::default().with(inside(51, "a"));
     assert_eq!(watch.scan(&rest), ["-process 50 task50"]);
     assert_eq!(watch.scan(&rest), NOTHING);
@@ -43,7 +43,7 @@ fn a_container_begins_with_its_first_process_and_ends_after_its_last() {
 }
 
 #[test]
-fn what_was_there_when_we_came_is_told_of_when_it_ends() {
+fn the_end_of_a_baseline_container_is_reported() {
     let mut watch = Watch::after(&World::default().with(inside(50, "a")));
     let world = World::default().with(inside(50, "a")).with(inside(60, "b"));
     watch.scan(&world);
@@ -53,26 +53,26 @@ fn what_was_there_when_we_came_is_told_of_when_it_ends() {
     let settings = Settings { report_existing: true, ..Settings::default() };
     let mut watch = Watch::new(&limits(), settings);
     watch.scan(&World::default().with(inside(50, "a")));
-    let told = watch.scan(&World::default().with(inside(50, "a")));
-    assert_eq!(about(told), ["+container a of 50"]);
+    let changes = watch.scan(&World::default().with(inside(50, "a")));
+    assert_eq!(about(changes), ["+container a of 50"]);
 }
 
 #[test]
-fn one_that_starts_again_between_two_scans_is_another() {
+fn a_container_that_restarts_between_two_scans_is_another_one() {
     let mut watch = Watch::after(&World::default().with(inside(50, "a")));
     let again = World::default().with(inside(90, "a"));
     assert_eq!(about(watch.scan(&again)), ["-container a of 50"]);
     assert_eq!(about(watch.scan(&again)), ["+container a of 90"]);
-    // One that an older process has come into, or of which an older one is left, goes on.
+    // A container goes on if an older process has entered it, or is still in it.
     let more = World::default().with(inside(90, "a")).with(inside(70, "a"));
     assert_eq!(about(watch.scan(&more)), NOTHING);
     assert_eq!(about(watch.scan(&World::default().with(inside(70, "a")))), NOTHING);
 }
 
 #[test]
-fn a_runtime_prepares_a_container_with_processes_of_its_own() {
+fn a_runtime_prepares_a_container_with_its_own_processes() {
     let mut watch = Watch::after(&World::default());
-    // runc: one after the other, each in the group, then the container's own first process.
+    // runc: its processes one after the other in the group, then the container's own first process.
     for pid in [50, 51] {
         let world = World::default().with(runtime(pid, "a"));
         assert_eq!(about(watch.scan(&world)), NOTHING);
@@ -80,24 +80,24 @@ fn a_runtime_prepares_a_container_with_processes_of_its_own() {
     let world = World::default().with(runtime(51, "a")).with(inside(52, "a"));
     assert_eq!(about(watch.scan(&world)), ["+container a of 52"]);
     assert_eq!(about(watch.scan(&World::default().with(inside(52, "a")))), NOTHING);
-    // Somebody who only ever was in the group is a container's in the end.
+    // A process that stays in the group makes it a container in the end.
     let mut watch = Watch::after(&World::default());
     let world = World::default().with(runtime(50, "a"));
-    let told: Vec<String> = (0..40).flat_map(|_| about(watch.scan(&world))).collect();
-    assert_eq!(told, ["+container a of 50"]);
-    // On a busy machine a runtime takes its time.
+    let changes: Vec<String> = (0..40).flat_map(|_| about(watch.scan(&world))).collect();
+    assert_eq!(changes, ["+container a of 50"]);
+    // On a busy machine a runtime takes longer.
     let mut watch = Watch::after(&World::default());
     let mut slow = world.clone();
     slow.process(50).state = 0;
-    let told: Vec<String> = (0..200).flat_map(|_| about(watch.scan(&slow))).collect();
-    assert_eq!(told, NOTHING);
+    let changes: Vec<String> = (0..200).flat_map(|_| about(watch.scan(&slow))).collect();
+    assert_eq!(changes, NOTHING);
     let inside = World::default().with(runtime(50, "a")).with(inside(52, "a"));
     assert_eq!(about(watch.scan(&inside)), ["+container a of 52"]);
-    // But not for ever.
+    // The wait is bounded.
     let mut watch = Watch::after(&World::default());
-    let told: Vec<String> = (0..600).flat_map(|_| about(watch.scan(&slow))).collect();
-    assert_eq!(told, ["+container a of 50"]);
-    // And a runtime that gave up has made none.
+    let changes: Vec<String> = (0..600).flat_map(|_| about(watch.scan(&slow))).collect();
+    assert_eq!(changes, ["+container a of 50"]);
+    // A runtime that gave up has made no container.
     let mut watch = Watch::after(&World::default());
     watch.scan(&world);
     watch.scan(&world);
@@ -107,13 +107,14 @@ fn a_runtime_prepares_a_container_with_processes_of_its_own() {
 }
 
 #[test]
-fn a_short_life_is_told_and_a_misreading_is_not() {
+fn a_short_life_is_reported_and_a_misreading_is_not() {
     let mut watch = Watch::after(&World::default());
     watch.scan(&World::default().with(inside(50, "a")));
     watch.scan(&World::default());
-    let told = about(watch.scan(&World::default()));
-    assert_eq!(told, ["+container a of 0", "-container a of 50"]);
-    // So is that of one with the machine's processes and mounts of its own, but not of what passes by.
+    let changes = about(watch.scan(&World::default()));
+    assert_eq!(changes, ["+container a of 0", "-container a of 50"]);
+    // The same holds with the machine's pid namespace and own mounts, but not for processes that
+    // only pass through.
     let mut own_mounts = runtime(50, "a");
     own_mounts.mount_namespace += 1;
     for (process, expected) in
@@ -128,14 +129,14 @@ fn a_short_life_is_told_and_a_misreading_is_not() {
         watch.scan(&machine);
         assert_eq!(about(watch.scan(&machine)), expected);
     }
-    // A process that goes on elsewhere was never in one.
+    // A process that goes on elsewhere was never in a container.
     let outside = World::default().with(FakeProcess::new(60));
     let mut watch = Watch::after(&outside);
     watch.scan(&World::default().with(inside(60, "b")));
     for _ in 0..4 {
         assert_eq!(watch.scan(&outside), NOTHING);
     }
-    // Nor does one end that could not be read once, or read wrongly once.
+    // One unreadable or wrong reading ends no container.
     let world = World::default().with(inside(50, "a"));
     let mut watch = Watch::after(&world);
     let mut torn = world.clone();
@@ -168,7 +169,7 @@ fn processes_move_into_containers() {
 }
 
 #[test]
-fn a_full_table_says_so_and_processes_go_on() {
+fn a_full_table_is_reported_and_processes_go_on() {
     let small = Limits { containers: 2, ..limits() };
     let mut watch = Watch::new(&small, Settings::default());
     let two = World::default().with(inside(50, "a")).with(inside(51, "b"));
@@ -176,14 +177,14 @@ fn a_full_table_says_so_and_processes_go_on() {
     let three = two.clone().with(inside(52, "c"));
     assert_eq!(watch.scan(&three), ["+process 52 task52", "limit Containers 2 1"]);
     watch.scan(&World::default().with(inside(52, "c")));
-    let told = watch.scan(&World::default().with(inside(52, "c")));
-    assert_eq!(told, ["-container a of 50", "-container b of 51", "cleared Containers 2"]);
-    let told = watch.scan(&World::default().with(inside(52, "c")));
-    assert_eq!(told, ["+container c of 52"]);
+    let changes = watch.scan(&World::default().with(inside(52, "c")));
+    assert_eq!(changes, ["-container a of 50", "-container b of 51", "cleared Containers 2"]);
+    let changes = watch.scan(&World::default().with(inside(52, "c")));
+    assert_eq!(changes, ["+container c of 52"]);
 }
 
 #[test]
-fn names_are_given_back() {
+fn names_are_released() {
     let mut watch = Watch::after(&World::default());
     let before = watch.state.usage(Limit::Strings).used;
     for round in 0..50 {

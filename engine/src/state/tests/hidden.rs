@@ -1,4 +1,4 @@
-//! Processes that some view does not show which should.
+//! Hidden processes: a view that must show a process does not.
 
 use super::watch::Watch;
 use super::world::{ALL_VIEWS, FakeProcess, World};
@@ -36,11 +36,11 @@ fn a_task_hidden_from_the_idr_is_reported_too() {
     hidden.process(100).views = ALL_VIEWS & !view::IDR;
     hidden.unreadable = 1;
     assert_eq!(watch.scan(&hidden), NOTHING);
-    assert_eq!(watch.scan(&hidden), NOTHING, "its struct pid may be what could not be read");
+    assert_eq!(watch.scan(&hidden), NOTHING, "its struct pid may be the unreadable one");
     hidden.unreadable = 0;
     assert_eq!(watch.scan(&hidden), NOTHING);
     hidden.unreadable = 1;
-    assert_eq!(watch.scan(&hidden), NOTHING, "this scan cannot say");
+    assert_eq!(watch.scan(&hidden), NOTHING, "this scan proves nothing");
     hidden.unreadable = 0;
     assert_eq!(watch.scan(&hidden), ["hidden 100 0x1 2"]);
 }
@@ -54,13 +54,13 @@ fn tasks_that_are_being_made_or_are_ending_are_not_hidden() {
     hidden.process(200).views = view::IDR;
     hidden.process(200).become_zombie();
     for _ in 0..5 {
-        let told = watch.scan(&hidden);
-        assert!(told.iter().all(|line| !line.starts_with("hidden")), "{told:?}");
+        let changes = watch.scan(&hidden);
+        assert!(changes.iter().all(|line| !line.starts_with("hidden")), "{changes:?}");
     }
 }
 
 #[test]
-fn a_view_that_is_not_whole_hides_nothing() {
+fn an_incomplete_view_hides_nothing() {
     let mut watch = Watch::after(&world());
     let mut torn = world();
     torn.task_list_closed = false;
@@ -82,7 +82,7 @@ fn a_task_that_one_view_misses_now_and_then_is_not_hidden() {
 }
 
 #[test]
-fn what_one_scan_misses_here_and_the_next_one_there_is_not_hidden() {
+fn a_task_that_different_views_miss_in_turn_is_not_hidden() {
     let mut watch = Watch::after(&world());
     let mut skewed = world();
     for _ in 0..5 {
@@ -106,7 +106,7 @@ fn each_view_hides_by_itself_and_all_of_them_do() {
 }
 
 #[test]
-fn what_was_hidden_before_we_came_is_reported() {
+fn a_task_hidden_before_watching_started_is_reported() {
     let mut hidden = world();
     hidden.process(100).views = 0;
     let mut watch = Watch::after(&hidden);
@@ -126,7 +126,7 @@ fn a_task_between_control_groups_is_not_hidden() {
 }
 
 #[test]
-fn another_task_in_its_place_is_not_hidden_because_the_one_before_was() {
+fn another_task_in_its_place_does_not_inherit_the_count() {
     let mut watch = Watch::after(&world());
     let mut hidden = world();
     hidden.process(100).views = ALL_VIEWS & !view::TASK_LIST;

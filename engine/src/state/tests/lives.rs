@@ -1,4 +1,4 @@
-//! Processes and threads: born once, ended once, whatever the scans make of it.
+//! Processes and threads: created once and terminated once, whatever scans show.
 
 use super::watch::{Watch, limits};
 use super::world::{FakeFile, FakeProcess, FakeThread, World};
@@ -12,21 +12,21 @@ fn world() -> World {
 const NOTHING: [&str; 0] = [];
 
 #[test]
-fn what_is_there_when_we_come_is_no_news() {
+fn baseline_processes_are_not_reported_as_created() {
     let mut watch = Watch::after(&world());
     assert_eq!(watch.scan(&world()), NOTHING);
     let mut world = world();
     world.remove(100);
-    assert_eq!(watch.scan(&world), ["-process 100 task100"], "its end is");
+    assert_eq!(watch.scan(&world), ["-process 100 task100"], "its end is reported");
 }
 
 #[test]
-fn what_is_there_when_we_come_is_told_of_on_request() {
+fn baseline_processes_are_reported_on_request() {
     let settings = Settings { report_existing: true, ..Settings::default() };
     let mut watch = Watch::new(&limits(), settings);
-    let told = watch.scan(&world().with(FakeProcess::new(300).with_thread(301)));
+    let changes = watch.scan(&world().with(FakeProcess::new(300).with_thread(301)));
     assert_eq!(
-        told,
+        changes,
         [
             "+process 1 task1",
             "+process 100 task100",
@@ -38,20 +38,20 @@ fn what_is_there_when_we_come_is_told_of_on_request() {
 }
 
 #[test]
-fn a_first_scan_that_is_not_whole_does_not_end_the_beginning() {
+fn an_incomplete_first_scan_does_not_end_the_baseline() {
     let mut watch = Watch::quiet();
     let mut torn = world();
     torn.idr_whole = false;
     torn.remove(200);
     assert_eq!(watch.scan(&torn), NOTHING);
-    assert_eq!(watch.scan(&world()), NOTHING, "200 was there all the time");
+    assert_eq!(watch.scan(&world()), NOTHING, "200 existed all the time");
     assert_eq!(watch.scan(&world().with(FakeProcess::new(300))), ["+process 300 task300"]);
 }
 
-/// Found by a load that was started as soon as a machine was said to be watched: its processes were in the first
-/// scan that was taken in, so that only their ends were told of.
+/// Regression: a load started as soon as the machine was reported as watched. Its processes were in
+/// the first scan, so only their ends were reported.
 #[test]
-fn what_begins_before_the_first_scan_and_after_we_came_is_news() {
+fn a_process_started_between_arrival_and_the_first_scan_is_reported() {
     let mut watch = Watch::quiet();
     world().show(&mut watch.snapshot);
     watch.state.arrive(&watch.snapshot);
@@ -60,17 +60,17 @@ fn what_begins_before_the_first_scan_and_after_we_came_is_news() {
     torn.remove(100);
     assert_eq!(watch.scan(&torn), ["+process 300 task300"]);
     let all = world().with(FakeProcess::new(300)).with(FakeProcess::new(400).with_thread(401));
-    assert_eq!(watch.scan(&all), ["+process 400 task400", "+thread 400/401"], "100 was there");
+    assert_eq!(watch.scan(&all), ["+process 400 task400", "+thread 400/401"], "100 is baseline");
     let mut world = all;
     world.remove(300);
     assert_eq!(watch.scan(&world), ["-process 300 task300"]);
-    // Another boot has other times.
+    // Another boot has other start times.
     watch.state.forget();
     assert_eq!(watch.scan(&world), NOTHING);
 }
 
 #[test]
-fn who_came_when_cannot_be_said_by_a_scan_that_is_not_whole() {
+fn an_incomplete_scan_sets_no_arrival() {
     let mut watch = Watch::quiet();
     let mut torn = world();
     torn.task_list_closed = false;
@@ -82,7 +82,7 @@ fn who_came_when_cannot_be_said_by_a_scan_that_is_not_whole() {
 }
 
 #[test]
-fn a_beginning_that_is_never_whole_ends_all_the_same() {
+fn a_baseline_without_a_complete_scan_ends_too() {
     let mut watch = Watch::quiet();
     let mut torn = world();
     torn.idr_whole = false;
@@ -90,11 +90,11 @@ fn a_beginning_that_is_never_whole_ends_all_the_same() {
         assert_eq!(watch.scan(&torn), NOTHING);
     }
     torn.processes.push(FakeProcess::new(300));
-    assert_eq!(watch.scan(&torn), NOTHING, "still the beginning");
+    assert_eq!(watch.scan(&torn), NOTHING, "still the baseline");
     torn.processes.push(FakeProcess::new(400));
     assert_eq!(watch.scan(&torn), ["+process 400 task400"]);
     watch.state.forget();
-    assert_eq!(watch.scan(&torn), NOTHING, "it begins again");
+    assert_eq!(watch.scan(&torn), NOTHING, "a new baseline");
     for _ in 0..14 {
         assert_eq!(watch.scan(&torn), NOTHING);
     }
@@ -103,22 +103,22 @@ fn a_beginning_that_is_never_whole_ends_all_the_same() {
 }
 
 #[test]
-fn what_was_pushed_out_of_a_beginning_that_is_never_whole_is_no_news() {
+fn baseline_processes_that_found_no_room_are_not_reported_as_created() {
     let mut watch = Watch::quiet();
     let mut less = world();
     less.remove(100);
     for scan in 0..20 {
         less.show(&mut watch.snapshot);
         watch.snapshot.threads.dropped = 1;
-        let told = watch.take_in();
-        assert_eq!(told, ["limit Threads 64 1"][..usize::from(scan == 0)]);
+        let changes = watch.take_in();
+        assert_eq!(changes, ["limit Threads 64 1"][..usize::from(scan == 0)]);
     }
     world().show(&mut watch.snapshot);
-    assert_eq!(watch.take_in(), ["cleared Threads 64"], "100 was there before 200");
+    assert_eq!(watch.take_in(), ["cleared Threads 64"], "100 is older than 200, so it is baseline");
 }
 
 #[test]
-fn an_end_is_concluded_in_time_where_views_are_never_whole() {
+fn an_end_is_reported_in_time_if_views_are_never_complete() {
     for idr in [true, false] {
         let mut watch = Watch::after(&world());
         let mut torn = world();
@@ -135,7 +135,7 @@ fn an_end_is_concluded_in_time_where_views_are_never_whole() {
 }
 
 #[test]
-fn an_absence_that_is_interrupted_or_has_threads_ends_nothing() {
+fn an_interrupted_absence_or_a_living_thread_ends_nothing() {
     let with = world().with(FakeProcess::new(300).with_thread(301));
     let mut watch = Watch::after(&with);
     let mut torn = with.clone();
@@ -149,7 +149,7 @@ fn an_absence_that_is_interrupted_or_has_threads_ends_nothing() {
         }
         assert_eq!(watch.scan(&seen), NOTHING);
     }
-    // A thread of it is one, too.
+    // A thread of the process keeps it, too.
     for scan in 0..30 {
         let shown = if scan % 8 == 7 { &with } else { &torn };
         shown.show(&mut watch.snapshot);
@@ -164,7 +164,7 @@ fn an_absence_that_is_interrupted_or_has_threads_ends_nothing() {
         }
         assert_eq!(watch.take_in(), NOTHING);
     }
-    // And what a view loses with nothing to see in it at all says nothing.
+    // Scans that show no process at all prove nothing.
     for _ in 0..20 {
         watch.snapshot.processes.clear();
         watch.snapshot.threads.truncate(1);
@@ -187,7 +187,7 @@ fn a_process_is_created_once_and_terminated_once() {
 #[test]
 fn fork_and_exec_between_scans_are_one_creation_with_what_was_executed() {
     let mut watch = Watch::after(&world());
-    // As its parent is, until it calls exec.
+    // Like its parent, until it calls exec.
     let mut child = FakeProcess::new(300);
     child.parent = 100;
     child.name = "task100".into();
@@ -202,7 +202,7 @@ fn fork_and_exec_between_scans_are_one_creation_with_what_was_executed() {
 }
 
 #[test]
-fn a_process_inside_exec_is_told_of_with_its_arguments() {
+fn a_process_inside_exec_is_reported_with_its_arguments() {
     let mut watch = Watch::after(&world());
     let mut child = FakeProcess::new(300);
     child.parent = 100;
@@ -213,11 +213,11 @@ fn a_process_inside_exec_is_told_of_with_its_arguments() {
     child.in_exec = false;
     assert_eq!(watch.scan(&world().with(child.clone())), ["+process 300 task300"]);
     child.in_exec = true;
-    assert_eq!(watch.scan(&world().with(child)), NOTHING, "it is known");
+    assert_eq!(watch.scan(&world().with(child)), NOTHING, "it was reported already");
 }
 
 #[test]
-fn a_process_that_stays_inside_exec_is_told_of_in_the_end() {
+fn a_process_that_stays_inside_exec_is_reported_in_the_end() {
     let mut watch = Watch::after(&world());
     let mut child = FakeProcess::new(300);
     child.in_exec = true;
@@ -233,7 +233,7 @@ fn a_process_that_stays_inside_exec_is_told_of_in_the_end() {
 }
 
 #[test]
-fn a_fork_without_exec_is_told_of_after_its_grace() {
+fn a_fork_without_exec_is_reported_after_its_grace() {
     let mut watch = Watch::after(&world());
     let mut child = FakeProcess::new(300);
     child.parent = 100;
@@ -243,7 +243,7 @@ fn a_fork_without_exec_is_told_of_after_its_grace() {
 }
 
 #[test]
-fn a_fork_that_is_gone_within_its_grace_is_told_of_all_the_same() {
+fn a_fork_that_ends_within_its_grace_is_reported() {
     let mut watch = Watch::after(&world());
     let mut child = FakeProcess::new(300);
     child.parent = 100;
@@ -252,17 +252,17 @@ fn a_fork_that_is_gone_within_its_grace_is_told_of_all_the_same() {
 }
 
 #[test]
-fn a_process_that_never_holds_still_is_told_of_in_the_end() {
+fn a_process_that_is_never_stable_is_reported_in_the_end() {
     let mut watch = Watch::after(&world());
     let mut restless = FakeProcess::new(300);
     restless.stable = false;
     let with = world().with(restless);
-    let told: Vec<_> = (0..10).flat_map(|_| watch.scan(&with)).collect();
-    assert_eq!(told, ["+process 300 task300"]);
+    let changes: Vec<_> = (0..10).flat_map(|_| watch.scan(&with)).collect();
+    assert_eq!(changes, ["+process 300 task300"]);
 }
 
 #[test]
-fn what_is_read_of_a_process_that_did_not_hold_still_names_nothing_anew() {
+fn an_unstable_process_keeps_its_names() {
     let named = |watch: &Watch| {
         let (_, process) = watch.state.processes().find(|(_, it)| it.process_id() == 300).unwrap();
         let facts = process.facts(&watch.state.strings);
@@ -271,21 +271,21 @@ fn what_is_read_of_a_process_that_did_not_hold_still_names_nothing_anew() {
     };
     let mut watch = Watch::after(&world().with(FakeProcess::new(300)));
     assert_eq!(named(&watch), ["/bash", "bash\0-i\0"]);
-    // Its memory has gone to another one meanwhile.
+    // Its memory belongs to another process meanwhile.
     let mut torn = FakeProcess::new(300);
     torn.stable = false;
     torn.executable = Some(FakeFile::regular(0xffff_8881_0000_9000, 99, "other"));
     torn.arguments = b"other\0".to_vec();
     watch.scan(&world().with(torn.clone()));
     assert_eq!(named(&watch), ["/bash", "bash\0-i\0"]);
-    // Another program's names are better than none, and those of the last one.
+    // After an exec, even doubtful names replace those of the last program.
     torn.exec_id += 1;
     watch.scan(&world().with(torn));
     assert_eq!(named(&watch), ["/other", "other\0"]);
 }
 
 #[test]
-fn what_exec_closes_was_the_last_programs() {
+fn descriptors_that_exec_closes_belong_to_the_previous_program() {
     let closed_by = |watch: &Watch, on_exec| {
         let (_, process) = watch.state.processes().find(|(_, it)| it.process_id() == 300).unwrap();
         let facts = process.facts_at_close(on_exec, &watch.state.strings);
@@ -297,22 +297,22 @@ fn what_exec_closes_was_the_last_programs() {
     let mut next = FakeProcess::new(300);
     next.executable = Some(FakeFile::regular(0xffff_8881_0000_9000, 99, "other"));
     next.in_exec = true;
-    // Its memory is the next program's, and the rest the last one's.
+    // Its memory is the next program's, everything else the last one's.
     watch.scan(&world().with(next.clone()));
     assert_eq!(closed_by(&watch, false), bash);
-    // It is not compared with what it had before until it holds still.
+    // It is not compared with its old state until it is stable.
     (next.in_exec, next.stable, next.exec_id) = (false, false, 3);
     watch.scan(&world().with(next.clone()));
     next.stable = true;
     watch.scan(&world().with(next.clone()));
     assert_eq!((closed_by(&watch, true), closed_by(&watch, false)), (bash, other.clone()));
-    // What closes from then on was its own.
+    // Descriptors that close from now on belong to the new program.
     watch.scan(&world().with(next));
     assert_eq!((closed_by(&watch, true), closed_by(&watch, false)), (other.clone(), other));
 }
 
 #[test]
-fn a_number_that_is_given_out_again_is_another_process() {
+fn a_reused_process_id_is_another_process() {
     let mut watch = Watch::after(&world());
     let mut other = world();
     other.process(100).start += 7;
@@ -321,12 +321,12 @@ fn a_number_that_is_given_out_again_is_another_process() {
     let mut torn = other.clone();
     torn.process(100).start += 7;
     torn.idr_whole = false;
-    let told = watch.scan(&torn);
-    assert_eq!(told, ["-process 100 other", "+process 100 other"], "that is seen in any scan");
+    let changes = watch.scan(&torn);
+    assert_eq!(changes, ["-process 100 other", "+process 100 other"], "any scan shows that");
 }
 
 #[test]
-fn absence_from_a_scan_that_is_not_whole_means_nothing() {
+fn absence_from_an_incomplete_scan_proves_nothing() {
     let mut watch = Watch::after(&world());
     let mut torn = world();
     torn.remove(100);
@@ -344,13 +344,13 @@ fn absence_from_a_scan_that_is_not_whole_means_nothing() {
 }
 
 #[test]
-fn absence_from_a_scan_with_unreadable_parts_must_stand_in_the_next() {
+fn absence_from_a_scan_with_unreadable_parts_must_be_confirmed() {
     let mut watch = Watch::after(&world());
     let mut torn = world();
     torn.remove(100);
     torn.unreadable = 1;
     assert_eq!(watch.scan(&torn), NOTHING);
-    assert_eq!(watch.scan(&world()), NOTHING, "it was there");
+    assert_eq!(watch.scan(&world()), NOTHING, "it goes on");
     assert_eq!(watch.scan(&torn), NOTHING);
     assert_eq!(watch.scan(&torn), ["-process 100 task100"]);
 }
@@ -359,7 +359,7 @@ fn absence_from_a_scan_with_unreadable_parts_must_stand_in_the_next() {
 fn a_process_whose_threads_are_seen_goes_on() {
     let with = world().with(FakeProcess::new(300).with_thread(301));
     let mut watch = Watch::after(&with);
-    // A thread takes its leader's place: for a moment no scan finds a first thread.
+    // A thread takes its leader's place: for a moment no scan finds a leader.
     with.show(&mut watch.snapshot);
     for row in watch.snapshot.threads.iter_mut().filter(|row| row.task.pid == 300) {
         row.task.pid = 302;
@@ -369,7 +369,7 @@ fn a_process_whose_threads_are_seen_goes_on() {
     let by_pid = watch.snapshot.by_pid.len() - 1;
     watch.snapshot.by_pid.truncate(by_pid);
     assert_eq!(watch.take_in(), NOTHING);
-    // Another task_struct, the same number and beginning.
+    // Another task_struct with the same process id and start.
     let mut taken_over = with.clone();
     taken_over.process(300).address += 0x4000;
     taken_over.process(300).exec_id += 1;
@@ -413,7 +413,7 @@ fn a_zombie_that_still_runs_is_on_its_way_out() {
 }
 
 #[test]
-fn a_first_thread_that_has_ended_before_the_others_is_no_zombie() {
+fn a_leader_that_ends_before_its_threads_is_no_zombie() {
     let with = world().with(FakeProcess::new(300).with_thread(301));
     let mut watch = Watch::after(&with);
     let mut headless = with.clone();
@@ -438,7 +438,7 @@ fn a_process_first_seen_as_a_zombie_is_created_too() {
 }
 
 #[test]
-fn a_task_that_only_waits_for_its_memory_to_go_has_ended() {
+fn a_task_that_only_waits_to_be_freed_has_ended() {
     let mut watch = Watch::after(&world());
     let mut dead = world();
     dead.process(100).exit_state = 0x10;
@@ -452,7 +452,7 @@ fn a_task_that_only_waits_for_its_memory_to_go_has_ended() {
 }
 
 #[test]
-fn threads_come_and_go() {
+fn threads_start_and_end() {
     let with = world().with(FakeProcess::new(300).with_thread(301));
     let mut watch = Watch::after(&with);
     let mut more = with.clone();
@@ -461,25 +461,25 @@ fn threads_come_and_go() {
     assert_eq!(watch.scan(&more), ["+thread 300/303", "+thread 300/305"]);
     more.process(300).threads[1].start = 9;
     more.process(300).threads.remove(0);
-    let told = watch.scan(&more);
-    assert_eq!(told, ["-thread 300/301", "-thread 300/303", "+thread 300/303"]);
+    let changes = watch.scan(&more);
+    assert_eq!(changes, ["-thread 300/301", "-thread 300/303", "+thread 300/303"]);
     let mut torn = more.clone();
     torn.idr_whole = false;
     torn.process(300).threads.clear();
     assert_eq!(watch.scan(&torn), NOTHING);
     assert_eq!(watch.scan(&more), NOTHING);
-    assert_eq!(watch.scan(&world()), ["-process 300 task300"], "that says it all");
+    assert_eq!(watch.scan(&world()), ["-process 300 task300"], "the end of the process implies it");
 }
 
 #[test]
-fn a_new_process_has_its_threads_told_of_but_not_its_first() {
+fn the_threads_of_a_new_process_are_reported_but_not_its_leader() {
     let mut watch = Watch::after(&world());
     let with = world().with(FakeProcess::new(300).with_thread(301));
     assert_eq!(watch.scan(&with), ["+process 300 task300", "+thread 300/301"]);
 }
 
 #[test]
-fn a_full_table_of_processes_says_so_once_and_keeps_the_oldest() {
+fn a_full_table_of_processes_is_reported_once_and_keeps_the_oldest() {
     let small = Limits { processes: 4, ..limits() };
     let mut watch = Watch::new(&small, Settings::default());
     assert_eq!(watch.scan(&world()), NOTHING);
@@ -487,22 +487,22 @@ fn a_full_table_of_processes_says_so_once_and_keeps_the_oldest() {
     for pid in 301..=304 {
         crowd.processes.push(FakeProcess::new(pid).with_thread(pid + 1000));
     }
-    let told = watch.scan(&crowd);
-    assert_eq!(told, ["+process 301 task301", "+thread 301/1301", "limit Processes 4 3"]);
+    let changes = watch.scan(&crowd);
+    assert_eq!(changes, ["+process 301 task301", "+thread 301/1301", "limit Processes 4 3"]);
     assert_eq!(watch.scan(&crowd), NOTHING);
     assert_eq!(watch.state.usage(Limit::Processes).untracked, 3);
     crowd.remove(301);
-    let told = watch.scan(&crowd);
-    assert_eq!(told, ["-process 301 task301", "+process 302 task302", "+thread 302/1302"]);
+    let changes = watch.scan(&crowd);
+    assert_eq!(changes, ["-process 301 task301", "+process 302 task302", "+thread 302/1302"]);
     crowd.remove(303);
     crowd.remove(304);
-    assert_eq!(watch.scan(&crowd), NOTHING, "there is no room to spare yet");
+    assert_eq!(watch.scan(&crowd), NOTHING, "not enough room to clear the limit");
     crowd.remove(302);
     assert_eq!(watch.scan(&crowd), ["-process 302 task302", "cleared Processes 4"]);
 }
 
 #[test]
-fn what_found_no_room_when_we_came_is_no_news_when_it_does() {
+fn baseline_processes_that_find_room_later_are_not_reported_as_created() {
     let small = Limits { processes: 2, ..limits() };
     let mut watch = Watch::new(&small, Settings::default());
     assert_eq!(watch.scan(&world()), ["limit Processes 2 1"]);
@@ -523,23 +523,23 @@ fn births_are_counted_against_the_kernels_count() {
     world.processes.push(FakeProcess::new(300).with_thread(301));
     watch.scan(&world);
     watch.scan(&world);
-    let told: Vec<String> = (0..300).flat_map(|_| watch.scan(&world)).collect();
-    assert_eq!(told, ["missed 98 of 100"]);
-    // What is left is told at the end.
+    let changes: Vec<String> = (0..300).flat_map(|_| watch.scan(&world)).collect();
+    assert_eq!(changes, ["missed 98 of 100"]);
+    // The rest is reported at the end.
     world.forks = Some(1102);
     assert_eq!(watch.scan(&world), NOTHING);
-    let mut told = Vec::new();
+    let mut changes = Vec::new();
     let now_ns = watch.now_ns;
     for _ in 0..2 {
         watch.state.finish(&watch.snapshot, now_ns, &mut |_: &Scene<'_>, change: &Change<'_>| {
-            told.push(format!("{change:?}"));
+            changes.push(format!("{change:?}"));
         });
     }
-    assert_eq!(told, ["BirthsMissed(Births { born: 2, seen: 0 })"]);
+    assert_eq!(changes, ["BirthsMissed(Births { born: 2, seen: 0 })"]);
 }
 
 #[test]
-fn after_forgetting_everything_is_as_at_first() {
+fn after_forgetting_the_next_scan_is_a_new_baseline() {
     let mut watch = Watch::after(&world());
     watch.state.forget();
     let mut other = World::default().with(FakeProcess::new(77));

@@ -1,4 +1,4 @@
-//! What connections come to: told once, whatever sockets stand for them meanwhile.
+//! Crossed thresholds of connections: reported once, under all sockets that stand for them.
 
 use super::watch::{Watch, at_once};
 use super::world::{ESTABLISHED, FIN_WAIT_2, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World};
@@ -23,61 +23,61 @@ fn counted(state: u8, bytes_in: u64) -> FakeSocket {
     FakeSocket { bytes_in: Some(bytes_in), ..FakeSocket::new(SOCK, PORT, state) }
 }
 
-/// After a first scan, of that world.
+/// A watch after a first scan, of that world.
 fn watch(first: &World, thresholds: ConnectionThresholds) -> (Watch, Vec<String>) {
     let mut watch = Watch::new(&super::watch::limits(), at_once());
     watch.state.set_thresholds(thresholds);
-    let told = watch.scan(first);
-    (watch, told)
+    let changes = watch.scan(first);
+    (watch, changes)
 }
 
 const MUCH: &str = "!connection 58848 ESTABLISHED BytesIn { bytes: 1001, threshold: 1000 }";
 
 #[test]
-fn a_crossing_is_told_once_in_a_connections_life() {
+fn a_crossing_is_reported_once_in_a_connections_life() {
     let (mut watch, _) = watch(&world(&[]), THRESHOLDS);
     let request = FakeSocket::new(SOCK - 0x1000, PORT, NEW_SYN_RECV);
     assert_eq!(watch.scan(&world(&[request])), ["+connection 58848 SYN_RECEIVED"]);
-    let told = watch.scan(&world(&[counted(ESTABLISHED, 1000)]));
-    assert_eq!(told, ["~connection 58848 ESTABLISHED"], "as much is not more");
+    let changes = watch.scan(&world(&[counted(ESTABLISHED, 1000)]));
+    assert_eq!(changes, ["~connection 58848 ESTABLISHED"], "the threshold itself is not exceeded");
     assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 1001)])), [MUCH]);
     assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 5000)])), NOTHING);
-    // The socket that waits has no counters; a scan may miss it.
+    // A timewait socket has no counters; a scan may miss it.
     let waiting = FakeSocket::new(SOCK + 0x5000, PORT, TIME_WAIT);
     assert_eq!(watch.scan(&world(&[])), NOTHING);
     assert_eq!(watch.scan(&world(&[waiting])), ["~connection 58848 TIME_WAIT"]);
-    // The next one of the same 4-tuple is another connection, at the same address too.
-    let told = watch.scan(&world(&[counted(SYN_SENT, 0)]));
-    assert_eq!(told, ["-connection 58848 TIME_WAIT", "+connection 58848 SYN_SENT"]);
-    let told = watch.scan(&world(&[counted(ESTABLISHED, 1001)]));
-    assert_eq!(told, ["~connection 58848 ESTABLISHED", MUCH]);
+    // The next socket of the same 4-tuple is another connection, even at the same address.
+    let changes = watch.scan(&world(&[counted(SYN_SENT, 0)]));
+    assert_eq!(changes, ["-connection 58848 TIME_WAIT", "+connection 58848 SYN_SENT"]);
+    let changes = watch.scan(&world(&[counted(ESTABLISHED, 1001)]));
+    assert_eq!(changes, ["~connection 58848 ESTABLISHED", MUCH]);
 }
 
 #[test]
-fn what_went_over_it_before_we_came_counts() {
-    let (mut watch, told) = watch(&world(&[counted(ESTABLISHED, 1001)]), THRESHOLDS);
-    assert_eq!(told, [MUCH]);
+fn bytes_from_before_watching_count() {
+    let (mut watch, changes) = watch(&world(&[counted(ESTABLISHED, 1001)]), THRESHOLDS);
+    assert_eq!(changes, [MUCH]);
     assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 1002)])), NOTHING);
 }
 
 #[test]
-fn one_that_is_new_is_told_of_before_what_it_has_come_to() {
+fn a_new_connection_is_reported_before_its_crossings() {
     let (mut watch, _) = watch(&world(&[]), THRESHOLDS);
-    let told = watch.scan(&world(&[counted(ESTABLISHED, 1001)]));
-    assert_eq!(told, ["+connection 58848 ESTABLISHED", MUCH]);
-    // One that waits to be accepted, and one that has gone by then.
+    let changes = watch.scan(&world(&[counted(ESTABLISHED, 1001)]));
+    assert_eq!(changes, ["+connection 58848 ESTABLISHED", MUCH]);
+    // A connection that waits to be accepted, and one that has ended by then.
     for is_gone in [false, true] {
         let mut watch = Watch::new(&super::watch::limits(), Settings::default());
         watch.state.set_thresholds(THRESHOLDS);
         watch.scan(&world(&[]));
         assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 1001)])), NOTHING);
         let next = if is_gone { world(&[]) } else { world(&[counted(ESTABLISHED, 1001)]) };
-        let mut told = watch.scan(&next);
+        let mut changes = watch.scan(&next);
         if is_gone {
-            told.extend(watch.scan(&next));
-            assert_eq!(told.pop().unwrap(), "-connection 58848 ESTABLISHED");
+            changes.extend(watch.scan(&next));
+            assert_eq!(changes.pop().unwrap(), "-connection 58848 ESTABLISHED");
         }
-        assert_eq!(told, ["+connection 58848 ESTABLISHED", MUCH]);
+        assert_eq!(changes, ["+connection 58848 ESTABLISHED", MUCH]);
     }
 }
 
@@ -100,22 +100,22 @@ fn a_connection_lasts_from_its_first_sight_while_it_is_open() {
             assert_eq!(watch.scan(&open), NOTHING);
         }
     }
-    // What only waits for its end does not last, nor does who listens.
+    // Sockets that only wait for their end have no duration, and listeners have none.
     let waits = [
         FakeSocket::new(SOCK, PORT, TIME_WAIT),
         FakeSocket { bytes_in: None, ..FakeSocket::new(SOCK + 0x1000, PORT + 1, FIN_WAIT_2) },
         FakeSocket { bytes_in: Some(5000), ..FakeSocket::listener(SOCK + 0x2000, 22) },
         FakeSocket::new(SOCK + 0x3000, PORT + 2, SYN_SENT),
     ];
-    let (mut watch, told) = watch(&world(&waits), thresholds);
-    assert_eq!(told, NOTHING);
+    let (mut watch, changes) = watch(&world(&waits), thresholds);
+    assert_eq!(changes, NOTHING);
     for _ in 0..10 {
         assert_eq!(watch.scan(&world(&waits)), NOTHING);
     }
 }
 
 #[test]
-fn a_clock_of_ours_that_is_set_makes_no_connection_long() {
+fn setting_the_hosts_clock_makes_no_connection_long() {
     let thresholds = ConnectionThresholds { duration_ns: 25_000_000, ..THRESHOLDS };
     let open = world(&[counted(ESTABLISHED, 0)]);
     let mut watch = Watch::new(&super::watch::limits(), at_once());
@@ -134,30 +134,30 @@ fn a_clock_of_ours_that_is_set_makes_no_connection_long() {
 }
 
 #[test]
-fn other_thresholds_tell_nothing_again() {
-    let (mut watch, told) = watch(&world(&[counted(ESTABLISHED, 1001)]), THRESHOLDS);
-    assert_eq!(told, [MUCH]);
+fn other_thresholds_report_nothing_again() {
+    let (mut watch, changes) = watch(&world(&[counted(ESTABLISHED, 1001)]), THRESHOLDS);
+    assert_eq!(changes, [MUCH]);
     for bytes_in in [5000, 10] {
         watch.state.set_thresholds(ConnectionThresholds { bytes_in, ..THRESHOLDS });
         assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 6000)])), NOTHING);
     }
     watch.state.set_thresholds(ConnectionThresholds { duration_ns: 1, ..THRESHOLDS });
-    assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 6000)])).len(), 1, "that is another one");
+    assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 6000)])).len(), 1, "another threshold");
 }
 
 #[test]
-fn the_status_of_what_is_open_is_told_every_period() {
+fn the_status_of_open_connections_is_reported_every_period() {
     let thresholds = ConnectionThresholds { status_period_ns: Some(30_000_000), ..THRESHOLDS };
     let listener = FakeSocket::listener(SOCK + 0x2000, 22);
     let waiting = FakeSocket::new(SOCK + 0x3000, PORT + 2, TIME_WAIT);
     let open = world(&[counted(ESTABLISHED, 0), listener, waiting]);
-    let (mut watch, told) = watch(&open, thresholds);
-    assert_eq!(told, NOTHING);
-    let told: Vec<usize> = (0..9).map(|_| watch.scan(&open).len()).collect();
-    assert_eq!(told, [0, 0, 1, 0, 0, 1, 0, 0, 1]);
+    let (mut watch, changes) = watch(&open, thresholds);
+    assert_eq!(changes, NOTHING);
+    let changes: Vec<usize> = (0..9).map(|_| watch.scan(&open).len()).collect();
+    assert_eq!(changes, [0, 0, 1, 0, 0, 1, 0, 0, 1]);
     watch.state.set_thresholds(THRESHOLDS);
-    let told: Vec<String> = (0..9).flat_map(|_| watch.scan(&open)).collect();
-    assert_eq!(told, NOTHING);
+    let changes: Vec<String> = (0..9).flat_map(|_| watch.scan(&open)).collect();
+    assert_eq!(changes, NOTHING);
 }
 
 #[test]
@@ -170,9 +170,9 @@ fn a_crowd_that_is_due_at_once_is_spread() {
         .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000 + number as u16, ESTABLISHED))
         .collect();
     let crowd = world(&crowd);
-    let told: Vec<usize> = (0..31).map(|_| watch.scan(&crowd).len()).collect();
-    // The first scan is the first sight of all; ten scans are a period.
-    for (scan, count) in told.into_iter().enumerate() {
+    let changes: Vec<usize> = (0..31).map(|_| watch.scan(&crowd).len()).collect();
+    // The first scan shows all of them; ten scans are a period.
+    for (scan, count) in changes.into_iter().enumerate() {
         let expected = match scan {
             10.. => [256, 256, 256, 232].get(scan % 10).copied().unwrap_or(0),
             _ => 0,
@@ -182,7 +182,7 @@ fn a_crowd_that_is_due_at_once_is_spread() {
 }
 
 #[test]
-fn of_a_crowd_that_is_always_due_each_has_its_turn() {
+fn each_of_a_crowd_that_is_always_due_has_its_turn() {
     let many = crate::limits::Limits { connections: 1000, ..super::watch::limits() };
     let mut watch = Watch::new(&many, at_once());
     watch.state.set_thresholds(ConnectionThresholds { status_period_ns: Some(1), ..THRESHOLDS });
@@ -192,8 +192,8 @@ fn of_a_crowd_that_is_always_due_each_has_its_turn() {
     let crowd = world(&crowd);
     assert_eq!(watch.scan(&crowd), NOTHING);
     for _ in 0..3 {
-        let told: std::collections::BTreeSet<String> =
+        let changes: std::collections::BTreeSet<String> =
             (0..4).flat_map(|_| watch.scan(&crowd)).collect();
-        assert_eq!(told.len(), 1000);
+        assert_eq!(changes.len(), 1000);
     }
 }

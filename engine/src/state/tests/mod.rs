@@ -1,4 +1,4 @@
-//! What is told of machines made by hand: [`world`] makes them, [`watch`] writes down what is told.
+//! Changes of hand-made machines: [`world`] makes the machines, [`watch`] collects the changes.
 
 mod children;
 mod connections;

@@ -1,5 +1,5 @@
-//! Random lives of a whole machine: whatever the order of births, deaths and torn scans, each process is
-//! created once and terminated once, and so is each descriptor as long as its process goes on.
+//! Random lives of a whole machine. In any order of births, deaths and torn scans, each process is
+//! created once and terminated once, and so is each descriptor while its process goes on.
 
 use std::collections::HashMap;
 
@@ -109,7 +109,7 @@ proptest! {
         let mut watch = Watch::new(&limits, Settings::default());
         let mut world = World::default();
         let mut births = 0;
-        // How often each key was born less how often it ended: 0 or 1 at any time.
+        // Number of births of each key minus its ends: 0 or 1 at any time.
         let mut alive: HashMap<String, i32> = HashMap::new();
         prop_assert!(watch.scan(&world).is_empty());
         let settle = [Step::Scan { torn: false }, Step::Scan { torn: false }, Step::Scan { torn: false }];
@@ -141,13 +141,13 @@ proptest! {
             }
         }
         if !crowded {
-            let told: Vec<_> = alive
+            let changes: Vec<_> = alive
                 .iter()
                 .filter(|(key, count)| key.starts_with("process") && **count == 1)
                 .collect();
-            prop_assert_eq!(told.len(), world.processes.len() - 1, "{:?}", told);
+            prop_assert_eq!(changes.len(), world.processes.len() - 1, "{:?}", changes);
             let open: usize = world.processes.iter().map(|process| process.files.len()).sum();
-            let told = alive
+            let changes = alive
                 .iter()
                 .filter(|(key, count)| key.starts_with("fd") && **count == 1)
                 .filter(|(key, _)| {
@@ -155,7 +155,7 @@ proptest! {
                     world.processes.iter().any(|process| process.pid == pid && process.exit_state == 0)
                 })
                 .count();
-            prop_assert_eq!(told, open);
+            prop_assert_eq!(changes, open);
         }
     }
 }

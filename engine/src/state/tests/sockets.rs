@@ -1,4 +1,4 @@
-//! Sockets of machines made by hand.
+//! Sockets of hand-made machines.
 
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -7,7 +7,7 @@ use panoptes_decoders::kernel::sock::{Counters, Endpoints};
 
 use crate::walk::{ConnectionRow, Snapshot};
 
-/// A connection's socket, or one that listens.
+/// A connection's socket, or a listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FakeSocket {
     pub(crate) address: u64,
@@ -26,7 +26,7 @@ pub(crate) const LISTEN: u8 = 10;
 pub(crate) const NEW_SYN_RECV: u8 = 12;
 
 impl FakeSocket {
-    /// A connection from this port of ours.
+    /// A connection from this local port.
     pub(crate) fn new(address: u64, port: u16, state: u8) -> Self {
         Self {
             address,
@@ -41,7 +41,7 @@ impl FakeSocket {
         Self { destination: (Ipv4Addr::UNSPECIFIED.into(), 0), ..Self::new(address, port, LISTEN) }
     }
 
-    /// Shows it in a scan.
+    /// Adds it to a scan.
     pub(super) fn push(&self, snapshot: &mut Snapshot) {
         let small = matches!(self.state, TIME_WAIT | NEW_SYN_RECV);
         let bytes_in = self.bytes_in.filter(|_| !small);

@@ -1,4 +1,4 @@
-//! Takes in scans of a [`World`] and writes down what is told of them, one line a change.
+//! Updates a state from scans of a [`World`] and collects the changes, one line each.
 
 use super::world::World;
 use crate::limits::Limits;
@@ -22,40 +22,40 @@ impl Watch {
         }
     }
 
-    /// With small limits, told of what was there when we came only in its changes.
+    /// With small limits, and a baseline that is not reported.
     pub(crate) fn quiet() -> Self {
         Self::new(&limits(), at_once())
     }
 
-    /// The same, after a first scan, which says nothing.
+    /// The same, after a first scan, which reports nothing.
     pub(crate) fn after(world: &World) -> Self {
         let mut watch = Self::quiet();
         assert_eq!(watch.scan(world), Vec::<String>::new());
         watch
     }
 
-    /// Takes in one scan, ten milliseconds after the last.
+    /// Scans once, ten milliseconds after the last scan.
     pub(crate) fn scan(&mut self, world: &World) -> Vec<String> {
         world.show(&mut self.snapshot);
         self.take_in()
     }
 
-    /// Takes in what the snapshot shows.
+    /// Updates the state from the snapshot.
     pub(crate) fn take_in(&mut self) -> Vec<String> {
         self.now_ns += 10_000_000;
-        let mut told = Vec::new();
+        let mut changes = Vec::new();
         self.state.update(
             &self.snapshot,
             self.now_ns,
             &mut |scene: &Scene<'_>, change: &Change<'_>| {
-                told.push(line(scene, change));
+                changes.push(line(scene, change));
             },
         );
-        told
+        changes
     }
 }
 
-/// Connections are told of as soon as they are seen.
+/// Connections are reported as soon as they are seen.
 pub(crate) fn at_once() -> Settings {
     Settings { accept_grace_scans: 0, ..Settings::default() }
 }

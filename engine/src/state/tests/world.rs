@@ -1,8 +1,8 @@
-//! A machine made by hand: processes, files, areas and sockets as a test wants them, shown as a scan.
+//! A hand-made machine: a test's processes, files, areas and sockets, shown as a scan.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-// By its path, since this file is a module of other tests, too.
+// With an explicit path, since other tests include this file as a module.
 #[path = "sockets.rs"]
 mod sockets;
 
@@ -39,14 +39,14 @@ pub(crate) struct FakeFile {
     pub(crate) ino: u64,
     pub(crate) name: String,
     pub(crate) kind: FileKind,
-    /// Which connection it holds, by the address of its socket.
+    /// Address of the socket of its connection.
     pub(crate) sock: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FileKind {
     Regular,
-    /// In no directory.
+    /// Whether it is in no directory.
     Memfd,
     Socket,
     Pipe,
@@ -72,7 +72,7 @@ pub(crate) struct FakeArea {
     pub(crate) end: u64,
     pub(crate) flags: u64,
     pub(crate) file: Option<FakeFile>,
-    /// Whether it is the vDSO's kind.
+    /// Whether it is a special mapping, such as the vDSO.
     pub(crate) special: bool,
     /// Its `anon_vma`, if anything was written to it.
     pub(crate) pages: u64,
@@ -81,7 +81,7 @@ pub(crate) struct FakeArea {
 }
 
 impl FakeArea {
-    /// The same, with pages of its own.
+    /// The same area with its own pages.
     pub(crate) fn written(self, pages: u64) -> Self {
         Self { pages, ..self }
     }
@@ -100,7 +100,7 @@ pub(crate) struct FakeThread {
     pub(crate) tid: u32,
     pub(crate) start: u64,
     pub(crate) exit_state: u32,
-    /// Descriptors of its own, if it does not share its process's.
+    /// Its own descriptors, if it does not share its process's.
     pub(crate) files: Option<Vec<(u32, FakeFile)>>,
 }
 
@@ -127,25 +127,24 @@ pub(crate) struct FakeProcess {
     pub(crate) stable: bool,
     pub(crate) executable: Option<FakeFile>,
     pub(crate) arguments: Vec<u8>,
-    /// Where they begin.
+    /// Address of the arguments.
     pub(crate) arguments_at: u64,
-    /// Whether it is inside exec, which says last where the arguments end.
+    /// Whether it is inside exec, which sets the end of the arguments last.
     pub(crate) in_exec: bool,
     pub(crate) threads: Vec<FakeThread>,
     pub(crate) files: Vec<(u32, FakeFile)>,
     pub(crate) files_complete: bool,
-    /// Whether its descriptors led elsewhere when their files had been read.
+    /// Whether its descriptors led elsewhere after their files were read.
     pub(crate) files_moved: bool,
     pub(crate) mm: u64,
     pub(crate) areas: Vec<FakeArea>,
     pub(crate) mm_complete: bool,
     pub(crate) brk: (u64, u64),
-    /// The container that it is in.
     pub(crate) container: String,
     pub(crate) mount_namespace: u32,
     /// Whether its control groups could be read.
     pub(crate) container_known: bool,
-    /// Whether it has namespaces of its own.
+    /// Whether it has its own namespaces.
     pub(crate) own_namespaces: bool,
 }
 
@@ -205,7 +204,7 @@ impl FakeProcess {
         self
     }
 
-    /// What is left of it when it has ended and nobody has waited for it.
+    /// Turns it into a zombie: it has ended and no parent has waited for it.
     pub(crate) fn become_zombie(&mut self) {
         self.exit_state = 0x20;
         self.mm = 0;
@@ -215,7 +214,6 @@ impl FakeProcess {
     }
 }
 
-/// A machine.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) processes: Vec<FakeProcess>,
@@ -250,14 +248,14 @@ impl World {
     }
 
     pub(crate) fn process(&mut self, pid: u32) -> &mut FakeProcess {
-        self.processes.iter_mut().find(|process| process.pid == pid).expect("it is there")
+        self.processes.iter_mut().find(|process| process.pid == pid).expect("the process exists")
     }
 
     pub(crate) fn remove(&mut self, pid: u32) {
         self.processes.retain(|process| process.pid != pid);
     }
 
-    /// Shows the machine in `snapshot`, as the walk would.
+    /// Fills `snapshot` with the machine, as the walk would.
     pub(crate) fn show(&self, snapshot: &mut Snapshot) {
         clear(snapshot);
         snapshot.task_list_closed = self.task_list_closed;
@@ -293,9 +291,9 @@ impl World {
     }
 }
 
-/// When this machine booted.
+/// Boot time of the machine.
 pub(crate) const BOOT_NS: i64 = 1_795_000_000_000_000_000;
-/// Where arguments begin.
+/// Default address of the arguments.
 const ARGUMENTS: u64 = 0x7ffe_0000_0000;
 const INIT_TASK: KernelVa = KernelVa(0xffff_ffff_8280_0000);
 
@@ -341,12 +339,12 @@ fn root(snapshot: &mut Snapshot) {
     }
 }
 
-/// A scan that is being filled in.
+/// A scan that is being filled.
 struct Shown<'a> {
     snapshot: &'a mut Snapshot,
     /// The row of each file, by address.
     files: HashMap<u64, u32>,
-    /// The address of each process's first thread.
+    /// The address of each process's leader.
     tasks: HashMap<u32, u64>,
 }
 
@@ -424,7 +422,7 @@ impl Shown<'_> {
         let leader_row =
             ThreadRow { task: leader, views: process.views, process: index, files: files_index };
         let leader_index = snapshot.threads.push(leader_row).unwrap_or(NONE);
-        // Tables of threads' own follow the process's.
+        // Threads' own tables follow the process's.
         let mut own_files = files;
         for thread in &process.threads {
             let task = Task {
@@ -459,7 +457,7 @@ impl Shown<'_> {
                 }
             }
         }
-        // As `note_missing` has it.
+        // As `note_missing` does.
         let is_settled = process.exit_state == 0 && process.state & 0x800 == 0;
         let lacking = if is_settled { ALL_VIEWS & !process.views } else { 0 };
         let snapshot = &mut *self.snapshot;
@@ -489,7 +487,7 @@ impl Shown<'_> {
         });
     }
 
-    /// `id` of a container, with the name of its host behind an `@` if it has one.
+    /// A container's `id`, followed by `@` and its host name if it has one.
     fn push_container(&mut self, index: u32, process: &FakeProcess) -> u32 {
         if process.container.is_empty() || !process.container_known {
             return NONE;
