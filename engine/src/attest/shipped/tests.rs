@@ -1,4 +1,4 @@
-//! The index against a list that is searched from end to end.
+//! The index compared with a list that is searched from end to end.
 
 use proptest::prelude::*;
 
@@ -198,7 +198,7 @@ fn usr_is_the_same_as_none_before_merged_folders_only() {
 }
 
 #[test]
-fn images_are_known_by_either_name() {
+fn images_match_by_either_name() {
     for (one, other, same) in [
         ("web:1", "web:1", true),
         ("web:1", "example/web:1", true),
@@ -213,7 +213,7 @@ fn images_are_known_by_either_name() {
 }
 
 #[test]
-fn what_applies_goes_by_where_a_process_is() {
+fn subjects_apply_by_where_a_process_is() {
     let patterns = ["web-*".to_owned()];
     let entrypoint = [b"/bin/serve".to_vec(), b"--now".to_vec()];
     let web = Subject::Image {
