@@ -185,8 +185,8 @@ fn by_symbols<S: MemorySource>(
             }
         }
         if !is_it {
-            let is_silent = !program.segments.has_interpreter && !found.has(Word::Enabled);
-            return Ok(if is_silent { Named::Nothing(program.segments) } else { Named::Other });
+            let is_static = !program.segments.has_interpreter && !found.has(Word::Enabled);
+            return Ok(if is_static { Named::Nothing(program.segments) } else { Named::Other });
         }
         for word in Word::ALL {
             if !found.has(word)
