@@ -1,22 +1,26 @@
-//! Files that were written: what is told of when a descriptor closes by which a regular file could be written.
+//! Files whose content may have changed: checked when a descriptor that can write to a regular file
+//! closes.
 //!
-//! The state says which descriptors have closed, and what their files were when they were first seen
-//! ([`Change::WriterClosed`]). Here it is decided whether the content may be another now:
+//! The state reports which descriptors have closed, and what their files were when they were first
+//! seen ([`Change::WriterClosed`]). This module decides whether the content may have changed:
 //!
-//! * Nothing has closed as long as the `struct file` is still there, under another descriptor, in another process, or
-//!   mapped: what children take over from their parents does not count at each child's end. What the file was when the
-//!   first of them saw it is remembered until the last one closes: a shell moves its descriptors out of the way.
-//! * The inode is read once more after the closing. If its size or its modification time is another than when the
-//!   descriptor was first seen, or if it was modified between that and the scan before, the content may have changed.
-//!   What changes nothing but the change time (permissions, names) is not told of.
-//! * What is written to the files of proc, sysfs, control groups and their kind is an order to the kernel, and changes no
-//!   content.
-//! * A file that has no name any more is gone with its last descriptor, and not told of.
-//! * The record has the hashes of the file as it is now. They are waited for, but not for long.
+//! * A file counts as open while its `struct file` exists, under another descriptor, in another
+//!   process, or mapped: a child that inherits a descriptor does not cause a check when it ends.
+//!   The file's first known state is kept until the last descriptor closes, because a shell moves
+//!   its descriptors.
+//! * The inode is read again after the closing. The content may have changed if the size or the
+//!   modification time differs from when the descriptor was first seen, or if the file was modified
+//!   between that scan and the one before. Changes of nothing but the change time (permissions,
+//!   names) are not reported.
+//! * Writes to files of proc, sysfs, control groups and similar filesystems are commands to the
+//!   kernel and change no content.
+//! * A file without a name is deleted with its last descriptor and is not reported.
+//! * The record has the hashes of the file as it is now. The wait for them is limited.
 //!
-//! What was open when we come counts from then on. A descriptor that no scan sees is not known.
+//! For files that are open when watching starts, changes count from then on. A descriptor that is
+//! opened and closed between two scans is not seen.
 //!
-//! Not here: hashing ([`crate::page_cache`]) and the words of the record (`policy`).
+//! Not here: hashing ([`crate::page_cache`]) and the wording of the record (`policy`).
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
@@ -31,33 +35,33 @@ use crate::state::strings::{StringId, Strings};
 use crate::state::{Change, Opened, Scene};
 use crate::walk::{Kernel, Snapshot};
 
-/// How long hashes are waited for.
+/// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
-/// Most closings that wait at a time; of more it is not looked whether content has changed.
+/// Maximum number of closings that wait at a time. Files of further ones are not checked.
 const WAITING_MAX: usize = 2048;
-/// Inodes that are read in one go.
+/// Number of inodes that are read in one batch.
 const INODES: usize = 64;
 
-/// The content of a file may have changed while it was open.
+/// A file whose content may have changed while it was open.
 #[derive(Clone, Copy, Debug)]
 pub struct ContentChange<'a> {
-    /// Who had it open, as it was when it closed it.
+    /// The process that closed it, as it was then.
     pub process: ProcessFacts<'a>,
     /// The descriptor, with the file as it is now.
     pub descriptor: DescriptorFacts<'a>,
     /// The file as it was when the descriptor was first seen.
     pub opened: Opened,
-    /// The hashes of the file as it is now, where all of it is known.
+    /// Hashes of the file as it is now, if all of it is known.
     pub hashes: Option<Hashes>,
-    /// How much of it is in memory, where that is not all.
+    /// How much of it is in memory, if not all of it.
     pub partial: Option<Partial>,
-    /// When the descriptor was seen to be closed, in nanoseconds since 1970.
+    /// When the closing was seen, in nanoseconds since 1970.
     pub since_ns: i64,
 }
 
-/// Whoever is told of content that has changed.
+/// Receiver of content changes.
 pub trait ContentChanges {
-    /// The content of a file may have changed.
+    /// Called for each file whose content may have changed.
     fn content_changed(&mut self, scene: &Scene<'_>, change: &ContentChange<'_>);
 }
 
@@ -67,14 +71,14 @@ impl<F: FnMut(&Scene<'_>, &ContentChange<'_>)> ContentChanges for F {
     }
 }
 
-/// How far a closing has come.
+/// The progress of a closing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// It was only just told of.
+    /// Not checked yet.
     New,
-    /// It is no news, or it was told of.
+    /// Unchanged, or reported.
     Over,
-    /// The content may have changed; its hashes are waited for.
+    /// The content may have changed; its hashes are awaited.
     Waiting,
 }
 
@@ -94,7 +98,7 @@ struct Closing {
     since_ns: i64,
 }
 
-/// An open file of which a descriptor has closed, and others have not.
+/// An open file of which some descriptors have closed and others have not.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     file: KernelVa,
@@ -103,12 +107,12 @@ struct Held {
     is_there: bool,
 }
 
-/// Descriptors that have closed, until it is known what of it.
+/// Tracks closed descriptors until their files are checked.
 #[derive(Debug)]
 pub struct Written {
     wanted: bool,
     closings: Vec<Closing>,
-    /// By address, each once.
+    /// Sorted by address, each once.
     held: Vec<Held>,
     strings: Strings,
     reader: Reader,
@@ -116,7 +120,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// Allocates for `limits`. Unless it is `wanted`, nothing is noted.
+    /// Allocates for `limits`. Unless it is `wanted`, records nothing.
     pub fn new(limits: &Limits, wanted: bool, key: u64) -> Self {
         let bytes = (WAITING_MAX * 256).min(limits.processes as usize * 512);
         Self {
@@ -133,12 +137,12 @@ impl Written {
         }
     }
 
-    /// How many closings found no room.
+    /// Number of closings that found no room.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Takes note of a change, if it is a descriptor's closing.
+    /// Records a change if it is the closing of a descriptor.
     pub fn note(&mut self, scene: &Scene<'_>, change: &Change<'_>) {
         let Change::WriterClosed { process, descriptor, file, inode, opened } = *change else {
             return;
@@ -168,8 +172,8 @@ impl Written {
         });
     }
 
-    /// Finds out what of the scan's closings are news, and tells of those whose hashes are known or have been waited
-    /// for.
+    /// Checks the scan's closings, and reports changed files whose hashes are known or whose wait
+    /// is over.
     pub fn update<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -185,7 +189,7 @@ impl Written {
         self.settle(scene, files, out);
     }
 
-    /// Tells of those whose hashes have become known, or have been waited for.
+    /// Reports changed files whose hashes are known or whose wait is over.
     pub fn settle(
         &mut self,
         scene: &Scene<'_>,
@@ -202,7 +206,7 @@ impl Written {
                 continue;
             }
             closing.stage = Stage::Over;
-            closing.tell(&self.strings, scene, known.as_ref(), out);
+            closing.report(&self.strings, scene, known.as_ref(), out);
         }
         let strings = &mut self.strings;
         self.closings.retain(|closing| {
@@ -217,7 +221,8 @@ impl Written {
         });
     }
 
-    /// Leaves out what is still open, or mapped. Sorted, so that the scan's files are gone over once.
+    /// Drops closings of files that are still open or mapped. Sorts the closings, so that one pass
+    /// over the scan's files suffices.
     fn drop_open(&mut self, snapshot: &Snapshot) {
         self.closings.sort_unstable_by_key(|closing| {
             (closing.file.0, !closing.opened.written, closing.opened.modify_time_ns)
@@ -246,7 +251,8 @@ impl Written {
             }
         }
         self.held.retain(|held| held.is_there);
-        // Of several descriptors of one file, closed at once, one tells of it: whoever saw it longest unchanged.
+        // Of several descriptors of one file that closed at once, one is reported: the one that saw
+        // the file modified, or else the one with the oldest modification time.
         let mut at = 0;
         while at < self.closings.len() {
             let file = self.closings[at].file;
@@ -263,7 +269,7 @@ impl Written {
         }
     }
 
-    /// Reads the inodes of those that are new, and decides.
+    /// Reads the inodes of new closings, and decides.
     fn read_inodes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layout = &kernel.layouts.inode;
         self.reader.forget_translations();
@@ -290,14 +296,15 @@ impl Written {
                     object += 1;
                 }
             }
-            // A packed inode that finds no room in an empty reader cannot be.
+            // An inode that has no room in an empty reader cannot be read.
             done = at.max(done + 1);
         }
     }
 }
 
-/// Remembers what a file was when a descriptor was first seen that has closed, while others have not. The first one to
-/// close says it; where there is no room, each speaks for itself.
+/// Keeps the first known state of a file of which a descriptor has closed and others have not. The
+/// first descriptor to close determines that state. Without room, each descriptor's own state is
+/// used.
 fn hold(all: &mut Vec<Held>, closing: &Closing) {
     let Closing { file, inode, opened, .. } = *closing;
     let held = Held { file, inode, opened, is_there: true };
@@ -309,7 +316,7 @@ fn hold(all: &mut Vec<Held>, closing: &Closing) {
 }
 
 impl Closing {
-    /// Decides whether the content may have changed. `now` is what lies where the inode was.
+    /// Decides whether the content may have changed. `now` is what was read at the inode's address.
     fn decide(&mut self, now: Option<Attributes>) {
         let now = now.filter(|now| {
             now.ino == self.attributes.number && now.mode & mode::S_IFMT == mode::S_IFREG
@@ -322,7 +329,7 @@ impl Closing {
             self.attributes = self.attributes.with(&now);
         }
         let (is, was) = (&self.attributes, &self.opened);
-        // A file that was only just made is as old as its last access; nothing was written to it.
+        // A file that was just created is as old as its last access; nothing was written to it.
         let is_new = is.size == 0 && was.size == 0 && is.access_time_ns == is.modify_time_ns;
         let has_changed = was.written && !is_new
             || is.size != was.size
@@ -341,7 +348,7 @@ impl Closing {
         }
     }
 
-    fn tell(
+    fn report(
         &self,
         strings: &Strings,
         scene: &Scene<'_>,
@@ -394,7 +401,7 @@ mod tests {
         }
     }
 
-    /// A scan that shows these open files.
+    /// A scan with these open files.
     fn scan(files: &[u64]) -> Snapshot {
         let mut snapshot = Snapshot::empty(&Limits::default());
         for &file in files {
@@ -406,19 +413,19 @@ mod tests {
     }
 
     #[test]
-    fn the_last_descriptor_to_close_speaks_for_the_first_to_see_the_file() {
+    fn the_last_descriptor_to_close_is_compared_with_the_first_seen_state() {
         let mut written = Written::new(&Limits::default(), true, 1);
-        // A shell moves its descriptor out of the way: the file is still open.
+        // A shell moves its descriptor: the file is still open.
         written.closings.push(closing(0x1000, 4, true));
         written.drop_open(&scan(&[0x1000, 0x2000]));
         assert_eq!(written.closings[0].stage, Stage::Over);
         written.closings.clear();
-        // Others close meanwhile.
+        // Another file's descriptor closes meanwhile.
         written.closings.push(closing(0x3000, 1, false));
         written.drop_open(&scan(&[0x1000, 0x2000]));
         assert_eq!(written.closings[0].opened.size, 1);
         written.closings.clear();
-        // Then the last one closes, which has seen nothing but what is there.
+        // Then the last one closes, which has seen no change itself.
         written.closings.push(closing(0x1000, 9, false));
         written.drop_open(&scan(&[0x2000]));
         assert_eq!(written.closings[0].stage, Stage::New);
