@@ -126,10 +126,10 @@ impl Watch {
         let quiet = &mut |_: &Scene<'_>, _: &Change<'_>| ();
         self.state.update(&self.snapshot, self.now_ns, quiet);
         let scene = self.state.scene(&self.snapshot, self.now_ns);
-        let mut told = Vec::new();
-        let out = &mut |_: &Scene<'_>, alert: &Alert<'_>| told.push(line(alert));
+        let mut found = Vec::new();
+        let out = &mut |_: &Scene<'_>, alert: &Alert<'_>| found.push(line(alert));
         self.attest.update(&scene, &self.state, &mut self.files, out);
-        told
+        found
     }
 
     /// The lines of this many scans.
@@ -319,8 +319,8 @@ fn a_fork_inherits_from_a_parent_that_has_ended() {
     again.flags = PF_FORKNOEXEC;
     let mut other = process(12, &file(20, "tmp/evil"));
     (other.flags, other.arguments_at) = (PF_FORKNOEXEC, 0x7ffd_0000_1000);
-    let told = watch.scans(&world().with(again).with(other), 5);
-    assert_eq!(told, ["12 foreign program /tmp/evil hashed"]);
+    let found = watch.scans(&world().with(again).with(other), 5);
+    assert_eq!(found, ["12 foreign program /tmp/evil hashed"]);
 }
 
 #[test]
@@ -343,8 +343,8 @@ fn a_fork_inherits_only_what_was_checked() {
     watch.files.hold(30, 9);
     watch.files.changed.insert(30, 5);
     (child.pid, child.start, child.address) = (11, 11_000_000, 0xffff_8880_0000_b000);
-    let told = watch.scans(&alone.with(child), 3);
-    assert_eq!(told, ["11 modified library /lib/libc.so hashed"]);
+    let found = watch.scans(&alone.with(child), 3);
+    assert_eq!(found, ["11 modified library /lib/libc.so hashed"]);
 }
 
 #[test]
@@ -391,8 +391,8 @@ fn a_library_is_reported_once_per_process_however_often_it_is_mapped() {
     let x = file(20, "tmp/x.so");
     assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
     let loaded = library(bash.clone(), &x, 0x5000);
-    let told = watch.scans(&world().with(loaded.clone()), 3);
-    assert_eq!(told, ["9 foreign library /tmp/x.so hashed"]);
+    let found = watch.scans(&world().with(loaded.clone()), 3);
+    assert_eq!(found, ["9 foreign library /tmp/x.so hashed"]);
     let twice = library(loaded, &x, 0x9000);
     assert_eq!(watch.scans(&world().with(twice), 3), [""; 0]);
     assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
@@ -410,8 +410,8 @@ fn an_overwritten_library_is_checked_again_when_it_is_mapped_again() {
     assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
     watch.files.hold(20, 9);
     watch.files.changed.insert(20, 5);
-    let told = watch.scans(&world().with(loaded.clone()), 3);
-    assert_eq!(told, ["9 modified library /lib/libc.so hashed"]);
+    let found = watch.scans(&world().with(loaded.clone()), 3);
+    assert_eq!(found, ["9 modified library /lib/libc.so hashed"]);
     // Later changes of the file are not reported.
     assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
     watch.files.changed.insert(20, 6);
@@ -471,13 +471,13 @@ fn a_loader_s_program_and_an_interpreter_s_script_count_as_executed() {
         world().with(script)
     };
     watch.scans(&world(), 3);
-    let told = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
-    assert_eq!(told, ["9 modified script /etc/rc hashed"]);
+    let found = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
+    assert_eq!(found, ["9 modified script /etc/rc hashed"]);
     watch.scans(&world(), 3);
     // The interpreter starts before it opens its script.
     assert_eq!(watch.scans(&script("rc", "/etc/rc", "etc/other"), 3), [""; 0]);
-    let told = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
-    assert_eq!(told, ["9 modified script /etc/rc hashed"]);
+    let found = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
+    assert_eq!(found, ["9 modified script /etc/rc hashed"]);
     watch.scans(&world(), 3);
     assert_eq!(watch.scans(&script("x.sh", "/home/x.sh", "home/x.sh"), 3), [""; 0]);
     watch.scans(&world(), 3);
@@ -499,8 +499,8 @@ fn a_container_is_checked_against_its_image_and_its_first_process_against_the_en
     let unknown = inside(9, "db-1", b"bash\0");
     assert_eq!(watch.scans(&world().with(unknown), 3), [""; 0], "a container of no known image");
     let web = inside(10, "web-1", b"bash\0-i\0");
-    let told = watch.scans(&world().with(web.clone()), 3);
-    assert_eq!(told, ["10 foreign library /lib/libc.so hashed"], "the image has none");
+    let found = watch.scans(&world().with(web.clone()), 3);
+    assert_eq!(found, ["10 foreign library /lib/libc.so hashed"], "the image has none");
     let mut second = inside(12, "web-1", b"bash\0-c\0evil\0");
     second.areas.pop();
     assert_eq!(watch.scans(&world().with(web).with(second), 3), [""; 0], "not the first process");
@@ -539,8 +539,8 @@ fn arguments_are_those_of_the_first_check_however_late_the_content_is_known() {
         watch.scans(&world().with(later), 9)
     };
     assert_eq!(judged(b"bash\0-i\0", b"bash: idle\0"), [""; 0]);
-    let told = judged(b"bash\0-c\0evil\0", b"bash\0-i\0");
-    assert_eq!(told, ["9 not the entrypoint program /bin/bash hashed"]);
+    let found = judged(b"bash\0-c\0evil\0", b"bash\0-i\0");
+    assert_eq!(found, ["9 not the entrypoint program /bin/bash hashed"]);
 }
 
 #[test]
@@ -560,8 +560,8 @@ fn the_previous_program_is_kept_until_the_next_is_known() {
     next.in_exec = true;
     assert_eq!(watch.scans(&world().with(next.clone()), 2), [""; 0]);
     next.in_exec = false;
-    let told = watch.scans(&world().with(next), 3);
-    assert_eq!(told, ["9 not the entrypoint program /bin/bash hashed"]);
+    let found = watch.scans(&world().with(next), 3);
+    assert_eq!(found, ["9 not the entrypoint program /bin/bash hashed"]);
 }
 
 #[test]

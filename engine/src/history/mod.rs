@@ -272,14 +272,14 @@ impl History {
         let in_turn =
             later.filter(|(id, _)| id.0 >= first).chain(sooner.take_while(|(id, _)| id.0 < first));
         for (id, process) in in_turn {
-            self.look_at(source, kernel, scene.snapshot, id, process, &mut files_left);
+            self.check_process(source, kernel, scene.snapshot, id, process, &mut files_left);
         }
         self.read_words(source, kernel);
         self.read_shells(source, kernel, scene, state, out);
     }
 
     /// Checks whether a process is a bash, unless that is known.
-    fn look_at<S: MemorySource>(
+    fn check_process<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,

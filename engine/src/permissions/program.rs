@@ -125,12 +125,12 @@ impl Programs {
         area: &VmaRow,
         steps_left: &mut u32,
     ) -> Says {
-        let says = self.read_says(source, space, area);
+        let says = self.read_claim(source, space, area);
         self.spend(steps_left);
         says.unwrap_or(Says::Unknown)
     }
 
-    fn read_says<S: MemorySource>(
+    fn read_claim<S: MemorySource>(
         &mut self,
         source: &mut S,
         space: &AddressSpace<'_>,

@@ -86,13 +86,13 @@ impl ContainerPolicy {
         let kept = place.as_ref().and_then(|place| **place);
         let kept = kept.filter(|verdict| (verdict.key, verdict.version) == (key, version));
         let verdict = kept.unwrap_or_else(|| {
-            let (reported, image) = judge(&self.config, &self.shipped, &facts);
+            let (reported, image) = decide(&self.config, &self.shipped, &facts);
             Verdict { key, version, reported, image }
         });
         if let Some(place) = place {
             *place = Some(verdict);
         }
-        self.judged(facts, verdict.reported, verdict.image)
+        self.decision(facts, verdict.reported, verdict.image)
     }
 
     /// What to do with a record of a container of which only the id is known, because it is not
@@ -101,9 +101,9 @@ impl ContainerPolicy {
         let facts = ContainerFacts { id, ..ContainerFacts::default() };
         let (reported, image) = match key.and_then(|key| self.kept(key)) {
             Some(verdict) => (verdict.reported, verdict.image),
-            None => judge(&self.config, &self.shipped, &facts),
+            None => decide(&self.config, &self.shipped, &facts),
         };
-        self.judged(facts, reported, image)
+        self.decision(facts, reported, image)
     }
 
     /// What to do with a record of a container of which only the key is known.
@@ -115,7 +115,7 @@ impl ContainerPolicy {
         if reported { Judged::Outside } else { Judged::Silent }
     }
 
-    fn judged<'a>(
+    fn decision<'a>(
         &'a self,
         facts: ContainerFacts<'a>,
         reported: bool,
@@ -144,7 +144,7 @@ impl ImageId {
 }
 
 /// Whether a container is reported, and its image.
-fn judge(
+fn decide(
     config: &ContainerConfig,
     shipped: &Shipped,
     facts: &ContainerFacts<'_>,

@@ -149,7 +149,8 @@ proptest! {
         let (shipped, _) = build(&files);
         let pages: Vec<_> = resident.iter().map(|&(index, byte)| (index, [byte; 16])).collect();
         for size in [1, 4096, 4097, 9000] {
-            let of_size = || files.iter().filter(|file| file.size == Some(size) && file.has_pages());
+            let is_compared = |file: &&Model| file.size == Some(size) && file.has_pages();
+            let of_size = || files.iter().filter(is_compared);
             let differing = |file: &Model| {
                 let known = pages.iter().filter(|(index, _)| (*index as usize) < file.pages.len());
                 let count = known.clone().count();

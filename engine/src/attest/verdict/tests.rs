@@ -334,15 +334,18 @@ proptest! {
         whole in 0u8..3,
     ) {
         let pages: Vec<Vec<PageDigest>> =
-            entries.iter().map(|(_, content, _)| content.iter().map(|&byte| page(byte)).collect()).collect();
+            entries.iter().map(|(_, content, _)| content.iter().map(|&byte| page(byte)).collect())
+                .collect();
         let paths: Vec<String> = entries.iter().map(|(name, ..)| format!("/bin/{name}")).collect();
-        let described: Vec<Entry<'_>> = entries.iter().zip(&pages).zip(&paths).map(|(((_, content, said), pages), path)| Entry {
+        let described = entries.iter().zip(&pages).zip(&paths);
+        let described = described.map(|(((_, content, left_out), pages), path)| Entry {
             path: Some(path),
-            size: (said & 1 == 0).then_some(content.len() as u64 * 4096),
-            sha256: (said & 2 == 0).then(|| hash_of(content)),
+            size: (left_out & 1 == 0).then_some(content.len() as u64 * 4096),
+            sha256: (left_out & 2 == 0).then(|| hash_of(content)),
             md5: Some(hash_of(content)),
-            pages: if said & 4 == 0 { pages } else { &[] },
-        }).collect();
+            pages: if left_out & 4 == 0 { pages } else { &[] },
+        });
+        let described: Vec<Entry<'_>> = described.collect();
         let shipped = system(&described);
         let index = chosen.index(entries.len());
         let content = &entries[index].1;
@@ -355,7 +358,8 @@ proptest! {
             _ => None,
         };
         for role in [Role::Program, Role::Library, Role::Script] {
-            let verdict = outside(&shipped, Running { role, outcome, ..running(&paths[index], size, 0) });
+            let running = Running { role, outcome, ..running(&paths[index], size, 0) };
+            let verdict = outside(&shipped, running);
             let has_no_alert = matches!(verdict, Verdict::Fine | Verdict::Open { otherwise: None });
             prop_assert!(has_no_alert, "{:?}", verdict);
         }
