@@ -7,7 +7,7 @@ use super::interpreter::{self, Commands, Interpreter, Kind};
 use super::rows::{line, name_of, parent_of, short_name};
 use crate::walk::{DescriptorRow, NONE, ProcessRow, Snapshot};
 
-/// Descriptors at which shells keep the script that they read: the first free one from the tenth on
+/// Descriptors at which shells keep the script that they read: the first free one from number 10 on
 /// or, in bash, the last free one of these.
 const SCRIPT_DESCRIPTORS: core::ops::Range<u32> = 10..256;
 const INPUT: Commands = Commands::Input { interactive: false };

@@ -11,7 +11,7 @@ use crate::walk::{ConnectionRow, Snapshot};
 /// Maximum number of connections that are remembered. While all of them exist, no other is
 /// reported.
 const REPORTED_MAX: usize = 1024;
-/// A connection is forgotten when this many scans have not shown it.
+/// A connection is forgotten when more than this many scans in a row have not shown it.
 const ABSENT_SCANS: u32 = 2;
 
 type Tuple = (IpAddr, u16, IpAddr, u16);
