@@ -1,20 +1,21 @@
-//! Whether a program was run with the arguments that it is meant to be run with.
+//! Checks whether a program was run with the arguments that it is meant to be run with.
 //!
-//! Command lines are as the kernel keeps them: each argument ended by NUL.
+//! Command lines have the kernel's format: each argument is terminated by NUL.
 
-/// How many arguments before the program's own name may be its interpreter's.
+/// Maximum number of an interpreter's arguments that may precede the program's own name.
 const INTERPRETER_ARGUMENTS_MAX: usize = 4;
 
-/// Whether a command line is one of these lists. The program's own name may be with a path or without.
+/// Whether a command line equals one of these lists. The program's own name may have a path or not.
 pub fn is_among<'a>(line: &[u8], mut lists: impl Iterator<Item = &'a [u8]>) -> bool {
     lists.any(|list| is_same(arguments(line), arguments(list)))
 }
 
-/// Whether a container's first process runs its image's entrypoint and command, or what comes of them:
+/// Whether the command line of a container's first process matches the image's entrypoint and
+/// command. Three differences are accepted:
 ///
 /// * a script's command line begins with its interpreter;
-/// * an entrypoint that is a script ends by running the command, so that only that is left;
-/// * of `sh -c TEXT` there may be left a command of the text.
+/// * an entrypoint that is a script ends by running the command, so that only the command is left;
+/// * `sh -c TEXT` may have replaced itself by a command of the text.
 pub fn is_entrypoint(line: &[u8], entrypoint: &[u8]) -> bool {
     let mut expected = arguments(entrypoint);
     if let Some(text) = text_of_shell(entrypoint) {
@@ -40,14 +41,14 @@ pub fn is_entrypoint(line: &[u8], entrypoint: &[u8]) -> bool {
     }
 }
 
-/// The arguments of a line.
+/// Splits a line into its arguments.
 pub fn arguments(line: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let line = line.strip_suffix(b"\0").unwrap_or(line);
     let count = if line.is_empty() { 0 } else { usize::MAX };
     line.split(|&byte| byte == 0).take(count)
 }
 
-/// What follows the last slash.
+/// The part after the last slash.
 pub fn base_name(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
@@ -60,7 +61,7 @@ fn is_same<'a>(
     matches!(names, (Some(actual), Some(expected)) if actual == expected) && actual.eq(expected)
 }
 
-/// `TEXT` of `sh -c TEXT`.
+/// Returns `TEXT` of `sh -c TEXT`.
 fn text_of_shell(entrypoint: &[u8]) -> Option<&[u8]> {
     let mut all = arguments(entrypoint);
     let shell = base_name(all.next()?);
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entrypoint_is_known_in_what_comes_of_it() {
+    fn an_entrypoint_matches_the_forms_it_takes_when_run() {
         for (actual, entrypoint, expected) in [
             ("/bin/serve --now", "/bin/serve --now", true),
             ("serve --now", "/bin/serve --now", true),

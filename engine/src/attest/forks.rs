@@ -1,4 +1,4 @@
-//! What a program has from whom it was forked from: it was looked at there.
+//! Files that a program inherits from the one it was forked from: they were checked there.
 
 use super::Attest;
 use super::program::{ItemKey, Program, Version};
@@ -7,8 +7,8 @@ use crate::state::table::RowId;
 use crate::walk::{ProcessRow, Snapshot};
 
 impl Attest {
-    /// Whether a program has a file from whom it was forked from, as that one had it: it was looked at there. If so, says
-    /// whether it was told of.
+    /// Whether a program has inherited a file from the program it was forked from, with the same
+    /// version. Returns `None` if not, otherwise whether the file was reported there.
     pub(super) fn inherited(
         &self,
         snapshot: &Snapshot,
@@ -38,8 +38,9 @@ impl Attest {
         is_of_one_exec(parent, program).then_some(parent)
     }
 
-    /// Looks for whom a program comes from by forks, where its parent is not that: what leaves a daemon behind may end at
-    /// once. Not for more than a few in one scan.
+    /// Searches for the program that this one was forked from, where that is not its parent's: a
+    /// process that starts a daemon may end at once. Limited to [`super::SEARCHES_MAX`] searches
+    /// per scan.
     pub(super) fn find_relative(&mut self, snapshot: &Snapshot, row: &ProcessRow, id: RowId) {
         let Some(own) = self.programs.get(id) else { return };
         let is_fork = snapshot.leader(row).is_some_and(|leader| leader.task.is_fork());
@@ -61,7 +62,7 @@ impl Attest {
     }
 }
 
-/// Whether one program may have been forked from another.
+/// Whether one program may have been forked from the other.
 fn is_of_one_exec(one: &Program, other: &Program) -> bool {
     (one.key.exec, one.is_inside) == (other.key.exec, other.is_inside)
 }

@@ -1,4 +1,4 @@
-//! Looking at a process: which files it runs, and what applies to them.
+//! Checks a process: which files it runs, and which subjects apply to them.
 
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
@@ -16,22 +16,23 @@ use crate::state::table::RowId;
 use crate::state::{Scene, State};
 use crate::walk::{FileRow, MmRow, NONE, ProcessRow, Snapshot};
 
-/// Versions of areas that the state does not give: they were never looked at, or not all of them are known.
+/// Area versions that the state never returns: never checked, and not all areas are known.
 const NEVER: u64 = u64::MAX;
 const INCOMPLETE: u64 = u64::MAX - 1;
-/// After how many scans something that found no room is tried again.
+/// Number of scans until something that found no room is tried again.
 const AGAIN_SCANS: u32 = 64;
-/// In so many scans an interpreter's script is looked for: it opens that after it has started, and may close it soon.
+/// Number of scans in which an interpreter's script is searched for. The interpreter opens the
+/// script after it has started, and may close it soon.
 const SCRIPT_SCANS: u8 = 64;
-/// For so long a process may be inside exec.
+/// How long a process may be inside exec.
 const EXEC_NS: i64 = 1_000_000_000;
-/// For so many scans it may not be known of a new process in which container it is.
+/// Number of scans for which the container of a new process may be unknown.
 const CONTAINER_SCANS: u32 = 4;
-/// How many execs ago what a process ran before is looked for: some that came between were not seen.
+/// How many execs back the previous program is searched for: scans may miss the execs in between.
 const EXECS_BEFORE: u32 = 4;
-/// Most arguments that are looked at for a program's or a script's name.
+/// Maximum number of arguments that are searched for the name of a program or script.
 const ARGUMENTS_MAX: usize = 16;
-/// `comm` has so many bytes at most (`TASK_COMM_LEN` less its NUL, include/linux/sched.h).
+/// Maximum length of `comm` (`TASK_COMM_LEN` less its NUL, include/linux/sched.h).
 const COMM_BYTES: usize = 15;
 
 /// A file that a process runs.
@@ -44,7 +45,7 @@ struct Ran {
 }
 
 impl Attest {
-    /// Looks at one process, if something of it is new.
+    /// Checks one process if its program or its areas are new.
     pub(super) fn look_at(
         &mut self,
         scene: &Scene<'_>,
@@ -55,23 +56,23 @@ impl Attest {
         let snapshot = scene.snapshot;
         let key = ProgramKey { process: process.key, exec: process.self_exec_id() };
         let known = self.programs.find(&key);
-        // Until the next one is known, what ran before is not forgotten: that is judged by it, too.
+        // The previous program is kept until the next one is admitted, which is compared with it.
         if let Some(latest) = known.or_else(|| self.before(&key)) {
             self.programs.see(latest, self.scan);
         }
         let Some(row) = snapshot.processes.at(process.row()) else { return };
         let Some(mm) = snapshot.mms.at(row.mm).filter(|mm| mm.exe_file != NONE) else { return };
-        // What does not belong together says nothing.
+        // A row that was read while it changed may mix two states.
         if !row.stable {
             return;
         }
-        // Nor does a process that is inside exec, until its arguments are there (`create_elf_tables`, fs/binfmt_elf.c);
-        // but that does not take long.
+        // Inside exec a process has no arguments yet (`create_elf_tables`, fs/binfmt_elf.c). That
+        // does not take long, so a process that seems to be inside exec for ever is checked.
         let is_brief = |since_ns| scene.now_ns.saturating_sub(since_ns) < EXEC_NS;
         if process.in_exec_since_ns().is_some_and(is_brief) {
             return;
         }
-        // Nor does one of which it is not known in which container it is.
+        // Skip processes whose container is still unknown.
         if known.is_none() && !row.container_known && process.scans_before() < CONTAINER_SCANS {
             return;
         }
@@ -88,7 +89,7 @@ impl Attest {
             return;
         };
         if known.is_some() {
-            // By now it may have another name or directory.
+            // Its name or directory may have changed.
             self.keep(scene, process, program);
         }
         let refused = self.refused;
@@ -107,7 +108,7 @@ impl Attest {
         }
     }
 
-    /// Begins to know a program.
+    /// Adds a row for a program that is not tracked yet.
     fn admit(
         &mut self,
         scene: &Scene<'_>,
@@ -129,16 +130,16 @@ impl Attest {
             _ => (self.system, false),
         };
         let before = self.before(&key).and_then(|id| self.programs.get(id));
-        // What was there when we came, or when it was said anew what should run.
+        // The program existed when watching started, or when the SBOMs were reloaded.
         let was_there = process.program_was_there() || self.scan == FIRST_SCAN;
         let runtime = before.map(|before| before.is_inside && before.runs_outside);
-        // The first program of a container's first process that is the container's own.
+        // The first of the container's own programs in the container's first process.
         let is_entrypoint = is_inside
             && is_from_outside
             && runtime != Some(false)
             && !was_there
             && container.is_some_and(|id| is_first_of(snapshot, row, id));
-        // If nothing can have come between the runtime and this.
+        // Whether nothing can have run between the runtime and this program.
         let saw_runtime = runtime == Some(true)
             && before.is_some_and(|before| before.key.exec.wrapping_add(1) == key.exec);
         let before = before.and_then(|before| before.executable);
@@ -181,7 +182,7 @@ impl Attest {
         id
     }
 
-    /// What ran in a process before, and is not forgotten.
+    /// The latest program that ran before in the same process and is still tracked.
     fn before(&self, key: &ProgramKey) -> Option<RowId> {
         (1..=EXECS_BEFORE).find_map(|ago| {
             let exec = key.exec.checked_sub(ago)?;
@@ -200,14 +201,14 @@ impl Attest {
         }
     }
 
-    /// The program of a process of the scan.
+    /// The tracked program of a process of the scan.
     pub(super) fn program_of(&self, snapshot: &Snapshot, row: &ProcessRow) -> Option<&Program> {
         let task = &snapshot.leader(row)?.task;
         let key = ProgramKey { process: ProcessKey::of(task), exec: task.self_exec_id };
         self.programs.get(self.programs.find(&key)?)
     }
 
-    /// Notes what a process executes; gives the index of the file that has its pages.
+    /// Records what a process executes. Returns the index of the file that holds its pages.
     fn run_executable(
         &mut self,
         scene: &Scene<'_>,
@@ -216,7 +217,7 @@ impl Attest {
         program: RowId,
     ) -> u32 {
         let snapshot = scene.snapshot;
-        // On an overlay the mapped file is the one with the pages.
+        // On an overlay the mapped file is the one that holds the pages.
         let areas = snapshot.vmas.range(&mm.vmas);
         let mapped = areas
             .iter()
@@ -235,8 +236,8 @@ impl Attest {
         file
     }
 
-    /// Notes what else a process has mapped to be executed, and the script that it runs. Says whether it runs one that
-    /// was not found open.
+    /// Records the other files that a process has mapped executable, and the script that it runs.
+    /// Returns whether it runs a script that was not found open.
     fn run_libraries(
         &mut self,
         scene: &Scene<'_>,
@@ -276,7 +277,8 @@ impl Attest {
             .is_some_and(|script| !self.run_script(scene, row, program, script, facts.directory))
     }
 
-    /// Notes the script that an interpreter runs, if it is open in it and was shipped; says whether it was open.
+    /// Records the script that an interpreter runs, if the script is open and was shipped. Returns
+    /// whether it was open.
     fn run_script(
         &mut self,
         scene: &Scene<'_>,
@@ -299,7 +301,7 @@ impl Attest {
                 }
                 let path = self.other_buffer.text();
                 if is_path_of(script, path, directory) {
-                    if self.was_shipped_at(&applied, path) {
+                    if self.is_shipped_at(&applied, path) {
                         let file = descriptor.file;
                         let ran = Ran { file, role: Role::Script, is_main_executable: false };
                         self.run(scene, row, program, ran);
@@ -311,11 +313,11 @@ impl Attest {
         false
     }
 
-    fn was_shipped_at(&self, applied: &Applied, path: &[u8]) -> bool {
+    fn is_shipped_at(&self, applied: &Applied, path: &[u8]) -> bool {
         applied.iter().any(|subject| self.shipped.at_path(subject, path).next().is_some())
     }
 
-    /// Notes that a program runs a file, unless that was seen before.
+    /// Records that a program runs a file, unless the file was checked before.
     fn run(&mut self, scene: &Scene<'_>, row: &ProcessRow, program: RowId, ran: Ran) {
         let snapshot = scene.snapshot;
         let Some(file) = snapshot.files.at(ran.file) else { return };
@@ -329,7 +331,7 @@ impl Attest {
                 self.identify_again(program, &identity);
                 return;
             }
-            // Unless somebody wrote to it meanwhile.
+            // Skip it unless it was written to since.
             if item.is_told || item.version == version {
                 return;
             }
@@ -384,7 +386,7 @@ impl Attest {
         }
     }
 
-    /// Takes in by what an open file is known now: its times may have changed.
+    /// Updates the identity of the file of an open pair: its times may have changed.
     fn identify_again(&mut self, program: RowId, identity: &FileIdentity) {
         let is_it = |waiting: &&mut Waiting| {
             waiting.program == program
@@ -401,8 +403,8 @@ impl Attest {
 }
 
 impl Program {
-    /// Whether a file of a process in a container is not the container's: it lies below another root, or nowhere and
-    /// the process was started from outside.
+    /// Whether a file of a process in a container is not the container's: it is below another root,
+    /// or in no directory while the process was started from outside.
     fn sees_outside(&self, snapshot: &Snapshot, row: &ProcessRow, file: &FileRow) -> bool {
         if is_floating(snapshot, file) {
             self.is_from_outside
@@ -422,20 +424,21 @@ fn is_first_of(snapshot: &Snapshot, row: &ProcessRow, container: &[u8]) -> bool 
     })
 }
 
-/// Whether a file lies below another root than what its process sees: its mounts end elsewhere.
+/// Whether a file is below another root than the one its process sees: their mounts have different
+/// topmost mounts.
 fn is_of_other_root(snapshot: &Snapshot, row: &ProcessRow, file: &FileRow) -> bool {
     let tops = (top_mount(snapshot, file.path), top_mount(snapshot, row.cwd));
     matches!(tops, (Some(of_file), Some(of_process)) if of_file != of_process)
 }
 
-/// Whether a program of this name loads others: `ld.so PROGRAM`.
+/// Whether a program of this name is a loader (`ld.so PROGRAM`).
 fn is_loader(name: &[u8]) -> bool {
     [&b"ld-linux"[..], b"ld-musl", b"ld.so", b"ld64"].iter().any(|start| name.starts_with(start))
         || (name.starts_with(b"ld-") && name.windows(3).any(|part| part == b".so"))
 }
 
-/// The name of the program that a loader was started with: its first argument that is no option, nor an option's
-/// value (elf/rtld.c of glibc, ldso/dynlink.c of musl).
+/// Name of the program that a loader was started with: the first argument that is neither an option
+/// nor the value of one (elf/rtld.c of glibc, ldso/dynlink.c of musl).
 fn loaded_name(line: &[u8]) -> Option<&[u8]> {
     const WITH_VALUE: [&[u8]; 7] = [
         b"--library-path",
@@ -457,8 +460,9 @@ fn loaded_name(line: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// The script that an interpreter was started for: the kernel calls its process by the script's name (`load_script`,
-/// fs/binfmt_script.c; `begin_new_exec`, fs/exec.c) and gives its path as an argument.
+/// The script that an interpreter was started for. The kernel names the process after the script
+/// (`load_script`, fs/binfmt_script.c; `begin_new_exec`, fs/exec.c) and passes the script's path as
+/// an argument.
 fn script_of<'a>(line: &'a [u8], comm: &[u8], executable: &[u8]) -> Option<&'a [u8]> {
     let cut = |name: &'a [u8]| name.get(..COMM_BYTES).unwrap_or(name);
     let own = executable.get(..COMM_BYTES).unwrap_or(executable);
@@ -468,7 +472,7 @@ fn script_of<'a>(line: &'a [u8], comm: &[u8], executable: &[u8]) -> Option<&'a [
     arguments(line).skip(1).take(ARGUMENTS_MAX).find(|argument| cut(base_name(argument)) == comm)
 }
 
-/// Whether a file's path is what an argument says, below the directory of the process.
+/// Whether a file's path is the one that an argument names, relative to the process's directory.
 fn is_path_of(argument: &[u8], path: &[u8], directory: Option<&[u8]>) -> bool {
     if argument.starts_with(b"/") {
         return argument == path
@@ -488,7 +492,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loaders_are_known_by_their_names() {
+    fn loaders_are_recognised_by_name() {
         for (name, expected) in [
             ("ld-linux-x86-64.so.2", true),
             ("ld-musl-x86_64.so.1", true),
@@ -517,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_are_known_by_their_process_s_name() {
+    fn scripts_are_recognised_by_their_process_s_name() {
         let script = |line: &'static [u8], comm: &[u8], exe: &[u8]| script_of(line, comm, exe);
         let line = b"/bin/sh\0/etc/init.d/networking\0start\0";
         assert_eq!(script(line, b"networking", b"dash"), Some(&b"/etc/init.d/networking"[..]));
@@ -526,7 +530,11 @@ mod tests {
             script(long, b"a-very-long-scr", b"sh"),
             Some(&b"/a/a-very-long-script-name"[..])
         );
-        assert_eq!(script(line, b"dash", b"dash"), None, "sh SCRIPT says nothing of the kind");
+        assert_eq!(
+            script(line, b"dash", b"dash"),
+            None,
+            "`sh SCRIPT` is not named after the script"
+        );
         assert_eq!(script(b"ls\0ls\0", b"ls", b"ls"), None);
         assert_eq!(script(b"/bin/busybox\0", b"sh", b"busybox"), None);
         assert_eq!(script(b"", b"sh", b"busybox"), None);

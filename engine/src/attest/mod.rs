@@ -1,23 +1,26 @@
-//! Whether what runs is what was shipped.
+//! Checks whether the programs that run are those that were shipped.
 //!
-//! [`shipped`] is the index of what may run, made from SBOMs at start. It answers without allocating. [`verdict`] has
-//! the rules, and is a pure function of what is known of a file. [`Attest`] knows what has been asked: of every process
-//! and every exec its program, and of every process each file that it has mapped to be executed.
+//! [`shipped`] is the index of files that may run. It is built from SBOMs at start, and queries
+//! allocate nothing. [`verdict`] has the rules; it is a pure function of what is known of a file.
+//! [`Attest`] tracks the programs (one per process and exec) and every file that a process has
+//! mapped executable.
 //!
-//! * What runs when we come is looked at too.
-//! * Every pair of program and file is told of once, and decided once, unless the file is written to and something of
-//!   the program's memory is new after that. What a fork takes over was looked at in the parent.
-//! * Files are hashed between scans ([`crate::page_cache::Contents`]). Until a file's content is known its pair waits,
-//!   with what its record needs, though the process may have ended meanwhile. Pairs of which not all is known stay
-//!   open, and are looked at now and then, less and less often, for as long as the process runs.
-//! * A process is looked at again when the state says that its areas have changed: a scan in which nothing has
-//!   costs one look at each process.
+//! * Processes that exist when watching starts are checked too.
+//! * Each pair of program and file is decided, and reported, once. It is checked again only if the
+//!   file is written to and the program's areas change after that. Files that a fork inherits were
+//!   checked in the parent.
+//! * Files are hashed between scans ([`crate::page_cache::Contents`]). Until a file's content is
+//!   known, its pair waits with the data that its record needs, even if the process ends meanwhile.
+//!   Pairs with partly known content stay open while the process runs, and are checked less and
+//!   less often.
+//! * A process is checked again when the state reports that its areas have changed. A scan without
+//!   changes costs one comparison per process.
 //!
-//! Where a file is of another root than its process (a container's runtime before it has become the container), it
-//! is judged by what applies outside of containers.
+//! A file below another root than its process (a container's runtime before it has entered the
+//! container) is checked against what applies outside of containers.
 //!
-//! Not here: reading SBOMs (`panoptes-reference`), hashing ([`crate::page_cache`]), and the words of records
-//! (`policy`). Start reading at [`Attest::update`].
+//! Not here: reading SBOMs (`panoptes-reference`), hashing ([`crate::page_cache`]), and the wording
+//! of records (`policy`). Start reading at [`Attest::update`].
 
 pub mod arguments;
 mod forks;
@@ -47,62 +50,54 @@ use verdict::{Basis, Finding, Question, Role, Verdict, Wrong};
 pub use crate::page_cache::Knower;
 pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
 
-/// How long hashes are waited for where something must be said even without them.
+/// How long to wait for hashes when a finding is possible without them.
 const HASHES_NS: i64 = 2_000_000_000;
-/// How long a process that has ended is kept because something is not known of it.
+/// How long an ended process is kept while one of its pairs is open.
 const ENDED_NS: i64 = 60_000_000_000;
-/// Most searches for relatives in one scan.
+/// Maximum number of searches for relatives per scan.
 const SEARCHES_MAX: u32 = 64;
 /// The number of the first scan.
 const FIRST_SCAN: u32 = 1;
-/// The longest that an open pair rests before it is looked at again, in scans.
+/// Maximum number of scans between two checks of an open pair.
 const REST_SCANS_MAX: u32 = 64;
 
-/// Something that runs and was not shipped like this.
+/// A program, library or script that runs and was not shipped like this.
 #[derive(Clone, Copy, Debug)]
 pub struct Alert<'a> {
-    /// What was shipped.
     pub shipped: &'a Shipped,
-    /// What of it applies.
+    /// The subjects of `shipped` that apply to the process.
     pub applied: &'a Applied,
-    /// What is wrong.
     pub finding: Finding,
-    /// What the file is to the process.
     pub role: Role,
-    /// The process, as it was when this was first seen.
+    /// The process as it was when the file was first seen in it.
     pub process: ProcessFacts<'a>,
-    /// The hashes of its executable, where they are known.
+    /// Hashes of its executable, where they are known.
     pub process_hashes: Option<Hashes>,
-    /// The file.
     pub file: FileFacts<'a>,
-    /// When it was first seen, in nanoseconds since 1970.
+    /// When the file was first seen in the process, in nanoseconds since 1970.
     pub since_ns: i64,
 }
 
 /// A file that runs.
 #[derive(Clone, Copy, Debug)]
 pub struct FileFacts<'a> {
-    /// Its path as /proc shows it, with ` (deleted)`.
+    /// Path as /proc shows it, with ` (deleted)`.
     pub path: Option<&'a [u8]>,
-    /// Number of its inode.
+    /// Inode number.
     pub number: u64,
-    /// In bytes.
     pub size: u64,
-    /// Its format.
     pub format: Format,
-    /// The hashes of its content, where all of it is known.
+    /// Hashes of the content, where all of it is known.
     pub hashes: Option<Hashes>,
-    /// Whether it is the process's executable.
     pub is_main_executable: bool,
-    /// Whether it lies in no directory: a memfd.
+    /// Whether it is in no directory: a memfd.
     pub is_memfd: bool,
-    /// Whether it was unlinked.
     pub is_deleted: bool,
 }
 
-/// Whoever is told of what is wrong.
+/// Receiver of alerts.
 pub trait Alerts {
-    /// Something runs that was not shipped like this.
+    /// Called once for each pair of program and file that is not as shipped.
     fn alert(&mut self, scene: &Scene<'_>, alert: &Alert<'_>);
 }
 
@@ -112,31 +107,29 @@ impl<F: FnMut(&Scene<'_>, &Alert<'_>)> Alerts for F {
     }
 }
 
-/// How much is kept, and how much found no room.
+/// Number of rows in use, and of rows for which there was no room.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct AttestUsage {
-    /// Programs that are known.
     pub programs: u32,
-    /// Pairs of program and file that were looked at.
+    /// Pairs of program and file that were checked.
     pub files: u32,
-    /// Those of them that are open.
+    /// Pairs that are not decided yet.
     pub open: u32,
-    /// How often something found no room, ever.
+    /// Total number of rows that found no room.
     pub refused: u64,
 }
 
-/// What came of a pair of program and file.
+/// Result of checking a pair of program and file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Decided {
-    /// Nothing yet.
+    /// Not decided yet.
     No,
-    /// It is as it should be, or nothing will ever be known of it.
-    Silently,
-    /// It was told of.
-    Told,
+    /// The file is as shipped, or its content will never be known.
+    NoAlert,
+    Alerted,
 }
 
-/// What has been looked at, and what is open.
+/// Tracks which programs and files were checked and which are open.
 #[derive(Debug)]
 pub struct Attest {
     shipped: Arc<Shipped>,
@@ -151,18 +144,19 @@ pub struct Attest {
     other_buffer: PathBuffer,
     scan: u32,
     serial: u32,
-    /// How many times relatives may still be searched for in this scan.
+    /// Number of searches for relatives left in this scan.
     searches_left: u32,
     refused: u64,
 }
 
 impl Attest {
-    /// Allocates for `limits`; nothing where nothing was shipped. `seed` is random and secret from the guests.
+    /// Allocates for `limits`, or nothing if no SBOM was given. `seed` is random and secret from
+    /// the guests.
     pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, seed: u64) -> Self {
         let is_asked = !shipped.is_empty();
         let room = |count: u32| if is_asked { count as usize } else { 0 };
-        // Programs that have ended stay until all is known of them; most files are mapped to be executed by one area
-        // in five.
+        // Ended programs stay until their files are decided. Of the areas of most mapped files, one
+        // in five is executable.
         let programs = room(limits.processes.saturating_mul(5) / 4 + 64);
         let items = room(limits.vmas / 4 + 1024);
         let waiting = room(limits.vmas / 8 + 1024);
@@ -183,17 +177,15 @@ impl Attest {
         }
     }
 
-    /// Says which image each container has, for what is looked at from now on.
+    /// Sets the images of containers. Programs that are already tracked keep theirs.
     pub fn set_images(&mut self, images: Images) {
         self.images = images;
     }
 
-    /// What was shipped.
     pub fn shipped(&self) -> &Arc<Shipped> {
         &self.shipped
     }
 
-    /// How much is kept.
     pub fn usage(&self) -> AttestUsage {
         AttestUsage {
             programs: self.programs.len() as u32,
@@ -203,8 +195,8 @@ impl Attest {
         }
     }
 
-    /// Looks at what is new in the scan that the state has just taken in, and tells of what is known by now. Allocates
-    /// nothing.
+    /// Checks everything new in the scan that the state was last updated from, and reports what can
+    /// be decided. Allocates nothing.
     pub fn update(
         &mut self,
         scene: &Scene<'_>,
@@ -220,11 +212,11 @@ impl Attest {
         for (id, process) in state.processes() {
             self.look_at(scene, state, id, process);
         }
-        self.let_go(state);
+        self.remove_ended(state);
         self.settle(scene, contents, out);
     }
 
-    /// Tells of what is known by now, after some files were hashed. Allocates nothing.
+    /// Reports what can be decided by now, after some files were hashed. Allocates nothing.
     pub fn settle(&mut self, scene: &Scene<'_>, contents: &mut dyn Knower, out: &mut dyn Alerts) {
         let mut at = 0;
         while let Some(&waiting) = self.waiting.get(at) {
@@ -236,11 +228,12 @@ impl Attest {
             let decided = self.decide(&waiting, scene, contents, out, &mut is_lost);
             if decided != Decided::No {
                 self.waiting.swap_remove(at);
-                self.forget(&waiting, decided == Decided::Told);
+                self.forget(&waiting, decided == Decided::Alerted);
                 continue;
             }
             if is_lost && let Some(program) = self.programs.get_mut(waiting.program) {
-                // Perhaps it is another one by now: what removes or renames a file changes its inode's times.
+                // The identity may be outdated: removing or renaming a file changes its inode's
+                // times.
                 program.again = Some(self.scan);
             }
             let age = self.scan.wrapping_sub(waiting.since_scan);
@@ -251,7 +244,8 @@ impl Attest {
         }
     }
 
-    /// Decides about one pair if that can be done. Says whether nothing is there of the file as it is known.
+    /// Decides about one pair if possible. Sets `is_lost` if the file is not found under its known
+    /// identity.
     fn decide(
         &self,
         waiting: &Waiting,
@@ -260,9 +254,9 @@ impl Attest {
         out: &mut dyn Alerts,
         is_lost: &mut bool,
     ) -> Decided {
-        let Some(program) = self.programs.get(waiting.program) else { return Decided::Silently };
+        let Some(program) = self.programs.get(waiting.program) else { return Decided::NoAlert };
         let unless_over =
-            || if program.is_over(scene.now_ns) { Decided::Silently } else { Decided::No };
+            || if program.is_over(scene.now_ns) { Decided::NoAlert } else { Decided::No };
         let known = contents.ask(&waiting.identity);
         *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
         let ask = |file: Option<FileIdentity>, contents: &mut dyn Knower| match contents
@@ -283,10 +277,11 @@ impl Attest {
                 ran_before[count] = hashes;
                 count += 1;
             }
-            // What is compiled while it runs lies in shared memory too: without an ELF header it is no library.
+            // JIT compilers map shared memory executable too: without an ELF header it is no
+            // library.
             let format = known.map(|known| known.format);
             match (waiting.role, format) {
-                (Role::Library, Some(Format::Other)) => return Decided::Silently,
+                (Role::Library, Some(Format::Other)) => return Decided::NoAlert,
                 (Role::Library, Some(Format::Unknown)) => return unless_over(),
                 _ => {}
             }
@@ -307,10 +302,10 @@ impl Attest {
             Verdict::Alert(Finding { wrong: Wrong::Elsewhere { .. }, .. })
                 if waiting.by_system && waiting.is_memfd && program.is_inside =>
             {
-                // A container's runtime, on its way in.
+                // A container's runtime that is entering the container.
                 (None, true)
             }
-            // It was where it belonged: what renames a file changes its time, too.
+            // The file was at its place before: renaming a file changes its time too.
             Verdict::Alert(Finding { wrong: Wrong::Elsewhere { .. }, .. }) if waiting.again => {
                 (None, true)
             }
@@ -319,7 +314,7 @@ impl Attest {
             Verdict::Open { otherwise } => (otherwise.filter(|_| waited), false),
         };
         let Some(finding) = finding else {
-            return if is_last { Decided::Silently } else { unless_over() };
+            return if is_last { Decided::NoAlert } else { unless_over() };
         };
         let hashes = known.and_then(|known| match known.outcome {
             Outcome::Whole { hashes } => Some(hashes),
@@ -347,17 +342,18 @@ impl Attest {
             since_ns: waiting.since_ns,
         };
         out.alert(scene, &alert);
-        Decided::Told
+        Decided::Alerted
     }
 
-    /// Whether a program that is what it should be was run with other arguments than it should be.
+    /// Checks the arguments of a program whose content and path are as shipped.
     fn arguments_of(
         &self,
         program: &Program,
         waiting: &Waiting,
         question: &Question<'_>,
     ) -> Option<Finding> {
-        // Programs may write over their arguments: only those count that were there at the beginning.
+        // Programs may overwrite their arguments: only those present at the start of the program
+        // count.
         if waiting.role != Role::Program || !waiting.is_main_executable || program.was_there {
             return None;
         }
@@ -374,7 +370,7 @@ impl Attest {
             return None;
         }
         let mut entrypoints = self.shipped.entrypoints(&program.applied).peekable();
-        // Where the runtime was not seen just before, other programs may have come between.
+        // If the runtime was not seen right before, other programs may have run in between.
         let name = arguments::arguments(line).next().map(arguments::base_name);
         let is_its_own =
             |entrypoint| arguments::arguments(entrypoint).next().map(arguments::base_name) == name;
@@ -386,8 +382,8 @@ impl Attest {
         is_other.then(|| wrong(true))
     }
 
-    /// Lets go of programs that have ended and of which nothing is open.
-    fn let_go(&mut self, state: &State) {
+    /// Removes ended programs that have no open files.
+    fn remove_ended(&mut self, state: &State) {
         for number in 0..self.programs.end() {
             let id = RowId(number);
             let was_seen = self.programs.last_seen(id) == Some(self.scan);
@@ -414,7 +410,7 @@ impl Attest {
         }
     }
 
-    /// Gives back what a pair took that waits no more.
+    /// Releases what a decided pair holds.
     fn forget(&mut self, waiting: &Waiting, is_told: bool) {
         if let Some(id) = waiting.path {
             self.strings.release(id);

@@ -12,9 +12,9 @@ use crate::state::process::ProcessKey;
 use crate::state::strings::StringId;
 use crate::state::table::{Key, Row, RowId};
 
-/// The end of a program's list of items.
+/// Ends a program's list of items.
 pub(super) const NO_ITEM: u32 = u32::MAX;
-/// What follows the path of a file that was unlinked (`d_path`, fs/d_path.c).
+/// Suffix of the path of an unlinked file (`d_path`, fs/d_path.c).
 const DELETED: &[u8] = b" (deleted)";
 
 /// One program in one process: a process that calls exec has another.
@@ -35,48 +35,48 @@ impl Key for ProgramKey {
     }
 }
 
-/// What is known of one program.
+/// Everything tracked of one program.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub(super) struct Program {
     pub(super) key: ProgramKey,
-    /// Its own, by which its items are found: row numbers are used again.
+    /// Key of its items, because row numbers are reused.
     pub(super) serial: u32,
-    /// The state's version of its areas when they were last looked at.
+    /// The state's version of its areas when they were last checked.
     pub(super) areas: u64,
-    /// When it is looked at again although nothing has changed, because something found no room, or its script was not open.
+    /// The scan in which it is checked again without a change, because something found no room or
+    /// its script was not open.
     pub(super) again: Option<u32>,
-    /// In how many scans its script was looked for and not found.
+    /// Number of scans in which its script was searched for and not found.
     pub(super) script_scans: u8,
     pub(super) first_item: u32,
-    /// How many of its files are open.
+    /// Number of its files that are open (not decided).
     pub(super) open: u32,
     pub(super) kept: KeptProcess,
-    /// Its arguments as they were when it was first looked at: programs write over them. All of them, or nothing.
+    /// Its arguments at the first check, complete or absent: programs overwrite them.
     pub(super) line: Option<StringId>,
-    /// Where in its memory they begin: at another address after each exec, and at the same after a fork.
+    /// Address of its arguments: an exec changes it, a fork does not.
     pub(super) arguments: u64,
-    /// The serial of whom it comes from by forks, if its parent is not known to be that.
+    /// Serial of the program that it was forked from, if that is not the known parent.
     pub(super) relative: Option<u32>,
-    /// The file that it executes.
     pub(super) executable: Option<FileIdentity>,
-    /// What ran in the same process before.
+    /// Executable of the program that ran before in the same process.
     pub(super) before: Option<FileIdentity>,
-    /// What its parent runs.
+    /// Executable of its parent.
     pub(super) parent: Option<FileIdentity>,
-    /// What applies to it.
     pub(super) applied: Applied,
-    /// Whether it is in a container and sees that one's files.
+    /// Whether it is in a container and sees the container's files.
     pub(super) is_inside: bool,
     /// Whether its parent is outside of that container.
     pub(super) is_from_outside: bool,
-    /// Whether it is the first process of a container that runs that one's own files.
+    /// Whether it is the first process of a container and runs the container's own files.
     pub(super) is_entrypoint: bool,
-    /// Whether the container's runtime was seen in the same process just before, so that nothing came between.
+    /// Whether the container's runtime was seen right before in the same process, so that no other
+    /// program ran in between.
     pub(super) saw_runtime: bool,
-    /// Whether it is in a container and what it executes is not that one's.
+    /// Whether it is in a container and its executable is not the container's.
     pub(super) runs_outside: bool,
-    /// Whether it ran when we came.
+    /// Whether it ran when watching started.
     pub(super) was_there: bool,
     pub(super) is_gone: bool,
     pub(super) since_ns: i64,
@@ -91,16 +91,15 @@ impl Row for Program {
 }
 
 impl Program {
-    /// Whether it has ended long enough ago to be forgotten with all that is open.
+    /// Whether it ended long enough ago to be removed with its open files.
     pub(super) fn is_over(&self, now_ns: i64) -> bool {
         self.is_gone && now_ns.saturating_sub(self.since_ns) > ENDED_NS
     }
 }
 
-/// A file of a program by what does not change while it is there.
+/// A file of a program, by attributes that do not change while the file exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct ItemKey {
-    /// The program's.
     pub(super) serial: u32,
     /// `struct inode *`
     pub(super) inode: KernelVa,
@@ -117,17 +116,17 @@ impl Key for ItemKey {
     }
 }
 
-/// A file of a program that was looked at.
+/// A file of a program that was checked.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) key: ItemKey,
-    /// The next one of the program.
+    /// Row of the program's next item.
     pub(super) next: u32,
-    /// Whether nothing is decided about it yet.
+    /// Whether it is not decided yet.
     pub(super) is_open: bool,
-    /// Whether it was told of.
+    /// Whether it was reported.
     pub(super) is_told: bool,
-    /// What it was by then: another one of these may have another content.
+    /// Version when it was checked: with another version the content may differ.
     pub(super) version: Version,
 }
 
@@ -154,30 +153,30 @@ impl Row for Item {
     }
 }
 
-/// A file of a program about which nothing is decided yet.
+/// A file of a program that is not decided yet.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub(super) struct Waiting {
     pub(super) program: RowId,
     pub(super) identity: FileIdentity,
     pub(super) role: Role,
-    /// As /proc shows it.
+    /// Path as /proc shows it.
     pub(super) path: Option<StringId>,
     pub(super) is_deleted: bool,
     pub(super) is_memfd: bool,
     pub(super) is_main_executable: bool,
-    /// Whether it was decided about before, and has changed since.
+    /// Whether it was decided before and has changed since.
     pub(super) again: bool,
-    /// Whether what applies outside of containers applies, although its process is in one.
+    /// Whether the system's subjects apply although the process is in a container.
     pub(super) by_system: bool,
     pub(super) since_ns: i64,
     pub(super) since_scan: u32,
-    /// The scan in which it is looked at again.
+    /// The scan in which it is checked next.
     pub(super) due: u32,
 }
 
 impl Waiting {
-    /// How much of its name is the path.
+    /// Length of the path in a name as /proc shows it.
     pub(super) fn path_length(&self, name: &[u8]) -> usize {
         if self.is_deleted {
             name.strip_suffix(DELETED).map_or(name.len(), <[u8]>::len)

@@ -1,10 +1,11 @@
-//! The index of what was shipped: every file that may run, by content, by path and by size.
+//! The index of shipped files: every file that may run, by content, by path and by size.
 //!
-//! Made once, by [`ShippedBuilder`], and never changed; whoever asks shares it. All answers borrow, nothing
-//! is allocated when something is asked.
+//! Built once by [`ShippedBuilder`], then immutable and shared. Queries borrow and allocate
+//! nothing.
 //!
-//! A file belongs to a [`Subject`], which says where it may run: everywhere, outside of containers, or in the
-//! containers of an image. What applies to one process is [`Applied`].
+//! A file belongs to a [`Subject`], which limits where it may run: everywhere, outside of
+//! containers, or in the containers of an image. [`Applied`] holds the subjects that apply to one
+//! process.
 
 mod build;
 #[cfg(test)]
@@ -17,25 +18,24 @@ use crate::page_cache::{Hashes, Judge, Likest, PageDigest};
 
 pub use build::{ShippedBuilder, TooMuch};
 
-/// Most subjects that apply to one process: more images than that of one name are not looked at.
+/// Maximum number of subjects that apply to one process: further images of the same name are
+/// ignored.
 pub const APPLIED_MAX: usize = 16;
 
-/// One file, as an SBOM describes it.
+/// One file as an SBOM describes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShippedFile<'a> {
-    /// Absolute inside its root; none in lists of hashes.
+    /// Absolute inside its root; `None` in lists of hashes.
     pub path: Option<&'a [u8]>,
     /// In bytes.
     pub size: Option<u64>,
-    /// Of its whole content.
     pub sha256: Option<[u8; 32]>,
-    /// Of its whole content.
     pub sha1: Option<[u8; 20]>,
-    /// Of its whole content.
     pub md5: Option<[u8; 16]>,
-    /// Of each page of 4 KiB, the last one only up to the end; may be empty.
+    /// Digest of each page of 4 KiB, the last one up to the end of the file; may be empty.
     pub pages: &'a [PageDigest],
-    /// Lists of arguments that it is meant to be run with, the program's own name first; empty: any.
+    /// Argument lists that it is meant to be run with, the program's own name first. If empty, any
+    /// arguments are fine.
     pub arguments: &'a [Vec<Vec<u8>>],
 }
 
@@ -44,38 +44,37 @@ pub struct ShippedFile<'a> {
 pub enum Subject<'a> {
     /// Approved content, in containers and outside: lists of hashes.
     Everywhere,
-    /// What is in no container: a root directory, packages.
+    /// Everything outside of containers: a root directory, packages.
     System,
-    /// An image of containers.
     Image {
-        /// `web:1.2`, as those who start it call it.
+        /// Reference with which the image is started, e.g. `web:1.2`.
         name: Option<&'a str>,
         /// `sha256:…`
         digest: Option<&'a str>,
-        /// Patterns of ids or names of the containers that are of this image ([`Glob`]).
+        /// Patterns of ids or names of the image's containers ([`Glob`]).
         containers: &'a [String],
         /// Entrypoint and command: the arguments of a container's first process.
         entrypoint: &'a [Vec<u8>],
     },
 }
 
-/// A subject by its number.
+/// Number of a subject in a [`Shipped`].
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct SubjectId(u16);
 
-/// A file by its number.
+/// Number of a file in a [`Shipped`].
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct FileId(u32);
 
-/// Contents that were compared in parts, by number ([`Likest::shipped`]). Files with the same pages share one.
+/// Number of a content with page hashes ([`Likest::shipped`]). Files with the same pages share one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RunId(u32);
 
-/// In [`Likest::shipped`]: others are as like, so that it may be any of them.
+/// In [`Likest::shipped`]: other contents match equally well, so the file may have any of them.
 const AMBIGUOUS: u32 = 1 << 31;
 
 impl RunId {
-    /// Which content a [`Judge`]'s answer names, and whether it may be another as well.
+    /// The content that a [`Judge`] returned, and whether others match equally well.
     pub fn of(likest: &Likest) -> (Self, bool) {
         (Self(likest.shipped & !AMBIGUOUS), likest.shipped & AMBIGUOUS != 0)
     }
@@ -89,17 +88,15 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Whether nothing applies, so that nothing can be said of the process.
+    /// Whether nothing applies, so that the process is not checked.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The subjects.
     pub fn iter(&self) -> impl Iterator<Item = SubjectId> + Clone + '_ {
         self.ids.iter().take(usize::from(self.count)).copied()
     }
 
-    /// Whether a subject applies.
     pub fn has(&self, subject: SubjectId) -> bool {
         self.iter().any(|id| id == subject)
     }
@@ -114,7 +111,7 @@ impl Applied {
     }
 }
 
-/// A kind of subject, kept.
+/// A stored [`Subject`].
 #[derive(Clone, Debug)]
 enum KeptSubject {
     Everywhere,
@@ -127,11 +124,11 @@ struct Image {
     name: Option<String>,
     digest: Option<String>,
     containers: Vec<Glob>,
-    /// Entrypoints and commands, each argument ended by NUL.
+    /// Entrypoints with their commands, each argument terminated by NUL.
     entrypoints: Vec<Vec<u8>>,
 }
 
-/// A range of a table, small.
+/// A compact range of a table.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 struct Span {
     start: u32,
@@ -144,23 +141,22 @@ impl Span {
     }
 }
 
-/// One file, kept.
+/// A stored [`ShippedFile`].
 #[derive(Clone, Copy, Debug)]
 struct KeptFile {
     subject: SubjectId,
-    /// In the texts; empty when it has none.
+    /// In the texts; empty if the file has no path.
     path: Span,
-    /// [`UNKNOWN`] when it is not known.
+    /// In bytes, or [`UNKNOWN`].
     size: u64,
-    /// Where it is in the table of its strongest hash.
     hash: HashKind,
     /// Number of its run of pages, or [`NONE`].
     run: u32,
-    /// In the table of lists of arguments.
+    /// In the table of argument lists.
     arguments: Span,
 }
 
-/// The strongest hash that is known of a file: the others say nothing more.
+/// The strongest known hash of a file. Weaker ones add nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum HashKind {
     Sha256,
@@ -177,14 +173,14 @@ const NONE: u32 = u32::MAX;
 pub struct Shipped {
     subjects: Box<[KeptSubject]>,
     files: Box<[KeptFile]>,
-    /// Paths and lists of arguments.
+    /// Paths and argument lists.
     texts: Box<[u8]>,
-    /// Lists of arguments in the texts, each argument ended by NUL.
+    /// Argument lists in the texts, each argument terminated by NUL.
     arguments: Box<[Span]>,
     pages: Box<[PageDigest]>,
     /// Contents in the pages; files with the same pages share one.
     runs: Box<[Span]>,
-    /// Of each kind of hash, those for which it is the strongest that is known, in order.
+    /// For each kind of hash, the files for which it is the strongest known, in order.
     by_sha256: Box<[([u8; 32], u32)]>,
     by_sha1: Box<[([u8; 20], u32)]>,
     by_md5: Box<[([u8; 16], u32)]>,
@@ -192,35 +188,34 @@ pub struct Shipped {
     by_path: Box<[u32]>,
     /// Files with a size, by size and run.
     by_size: Box<[u32]>,
-    /// By subject, whether some of its files have neither size nor pages: their content can be anything's of which
-    /// not all is known.
+    /// By subject, whether some of its files have neither size nor pages. Partly known content may
+    /// be that of such a file.
     has_unsized: Box<[bool]>,
 }
 
 impl Shipped {
-    /// Whether nothing was, so that nothing can be said of anything.
+    /// Whether nothing was shipped, so that no process is checked.
     pub fn is_empty(&self) -> bool {
         self.subjects.is_empty()
     }
 
-    /// How many files are in it.
     pub fn file_count(&self) -> usize {
         self.files.len()
     }
 
-    /// The file of that number.
     pub fn file(&self, id: FileId) -> Option<File<'_>> {
         let kept = self.files.get(id.0 as usize)?;
         Some(File { shipped: self, id, kept })
     }
 
-    /// What applies outside of containers.
+    /// The subjects that apply outside of containers.
     pub fn of_system(&self) -> Applied {
         self.applied(|kept| matches!(kept, KeptSubject::Everywhere | KeptSubject::System))
     }
 
-    /// What applies in a container: with nothing known of its image, or no SBOM of it, only what is approved
-    /// everywhere. `image` is what the configuration says of it: the image's name or digest.
+    /// The subjects that apply in a container. If its image is unknown or has no SBOM, only content
+    /// that is approved everywhere applies. `image` is the image's name or digest according to the
+    /// configuration.
     pub fn of_container(&self, id: &[u8], name: Option<&[u8]>, image: Option<&str>) -> Applied {
         self.applied(|kept| match kept {
             KeptSubject::Everywhere => true,
@@ -247,7 +242,8 @@ impl Shipped {
         })
     }
 
-    /// The entrypoints with their commands of the images that apply: each argument ended by NUL.
+    /// The entrypoints, with their commands, of the images that apply. Each argument is terminated
+    /// by NUL.
     pub fn entrypoints<'a>(
         &'a self,
         applied: &'a Applied,
@@ -261,7 +257,7 @@ impl Shipped {
         })
     }
 
-    /// Files with this content, of any subject: by the strongest hash that is known of each.
+    /// Files of any subject with this content, by the strongest known hash of each.
     pub fn with_content<'a>(&'a self, hashes: &'a Hashes) -> impl Iterator<Item = File<'a>> {
         let numbers = equal(&self.by_sha256, &hashes.sha256)
             .chain(equal(&self.by_sha1, &hashes.sha1))
@@ -269,7 +265,7 @@ impl Shipped {
         numbers.filter_map(|number| self.file(FileId(number)))
     }
 
-    /// Files of a subject at a path, `/usr/bin` and `/bin` being the same ([`merged`]).
+    /// Files of a subject at a path; `/usr/bin` and `/bin` are the same ([`merged`]).
     pub fn at_path<'a>(
         &'a self,
         subject: SubjectId,
@@ -285,7 +281,7 @@ impl Shipped {
         self.by_path[start..start + count].iter().filter_map(|&number| self.file(FileId(number)))
     }
 
-    /// Files of a size, of any subject.
+    /// Files of any subject with this size in bytes.
     pub fn of_size(&self, size: u64) -> impl Iterator<Item = File<'_>> {
         let of = |number: &u32| self.files.get(*number as usize).map(|kept| kept.size);
         let start = self.by_size.partition_point(|number| of(number) < Some(size));
@@ -293,8 +289,8 @@ impl Shipped {
         self.by_size[start..start + count].iter().filter_map(|&number| self.file(FileId(number)))
     }
 
-    /// Whether a subject has files of which neither size nor pages are known, so that content that is known only in
-    /// part may be theirs.
+    /// Whether a subject has files without size and pages. Partly known content may be that of such
+    /// a file.
     pub fn has_unsized(&self, subject: SubjectId) -> bool {
         self.has_unsized.get(usize::from(subject.0)).is_some_and(|&has| has)
     }
@@ -314,7 +310,7 @@ impl Judge for Shipped {
         let mut last = NONE;
         for file in self.of_size(size) {
             let number = file.kept.run;
-            // Files that share a run are neighbours in this order.
+            // In this order files that share a run are adjacent.
             if number == NONE || number == last {
                 continue;
             }
@@ -343,8 +339,8 @@ impl Judge for Shipped {
 }
 
 impl Image {
-    /// Whether a container is of this image: by what the configuration calls its image or, where that says
-    /// nothing, by the SBOM's own patterns.
+    /// Whether a container is of this image: by the image name or digest that the configuration
+    /// gives it, or else by the SBOM's own patterns.
     fn is_of(&self, id: &[u8], name: Option<&[u8]>, image: Option<&str>) -> bool {
         let Some(image) = image else {
             return self.containers.iter().any(|pattern| pattern.means(id, name));
@@ -354,21 +350,21 @@ impl Image {
             (Some(own), Some(said)) => Some(same_image(own, said)),
             _ => None,
         };
-        // The digest says more than the name, where both have one.
+        // If both have a digest, the digest decides, not the name.
         let by_digest = is(&self.digest, said.digest);
         by_digest.or_else(|| is(&self.name, said.name)).unwrap_or(false)
     }
 }
 
-/// Whether two names of images mean the same: equal, or one has a registry's or a repository's name before it
-/// (`example/web:1` and `web:1`).
+/// Whether two image names mean the same image: they are equal, or one has the name of a registry
+/// or repository in front (`example/web:1` and `web:1`).
 fn same_image(one: &str, other: &str) -> bool {
     let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
     let rest = long.strip_suffix(short).filter(|_| !short.is_empty());
     rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
 }
 
-/// A path without the `/usr` that merged systems have before these folders, and others have not.
+/// Removes the `/usr` that merged systems have in front of these folders and others do not.
 pub fn merged(path: &[u8]) -> &[u8] {
     let Some(rest) = path.strip_prefix(b"/usr") else { return path };
     let folder = rest.get(1..).unwrap_or(&[]).split(|&byte| byte == b'/').next().unwrap_or(&[]);
@@ -385,7 +381,7 @@ fn equal<'a, const N: usize>(
     table[start..].iter().take_while(move |(of, _)| of == hash).map(|&(_, number)| number)
 }
 
-/// One file that was shipped.
+/// One shipped file.
 #[derive(Clone, Copy, Debug)]
 pub struct File<'a> {
     shipped: &'a Shipped,
@@ -394,12 +390,10 @@ pub struct File<'a> {
 }
 
 impl<'a> File<'a> {
-    /// Its number.
     pub fn id(&self) -> FileId {
         self.id
     }
 
-    /// What it is of.
     pub fn subject(&self) -> SubjectId {
         self.kept.subject
     }
@@ -413,27 +407,27 @@ impl<'a> File<'a> {
         self.shipped.text(self.kept.path)
     }
 
-    /// Whether it is at that path, or at any.
+    /// Whether it was shipped at that path, or without a path.
     pub fn may_be_at(&self, path: &[u8]) -> bool {
         self.path().is_none_or(|own| merged(own) == merged(path))
     }
 
-    /// In bytes, if it is known.
+    /// In bytes, if known.
     pub fn size(&self) -> Option<u64> {
         (self.kept.size != UNKNOWN).then_some(self.kept.size)
     }
 
-    /// Whether a hash of all of it is known.
+    /// Whether a hash of its whole content is known.
     pub fn has_hash(&self) -> bool {
         self.kept.hash != HashKind::None
     }
 
-    /// Its content in parts, if that is known.
+    /// Number of its content, if its page hashes are known.
     pub fn run(&self) -> Option<RunId> {
         (self.kept.run != NONE).then_some(RunId(self.kept.run))
     }
 
-    /// How many lists of arguments it is meant to be run with; none: any.
+    /// Argument lists that it is meant to be run with. If empty, any arguments are fine.
     pub fn argument_lists(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let shipped = self.shipped;
         let spans = shipped.arguments.get(self.kept.arguments.range()).unwrap_or(&[]);

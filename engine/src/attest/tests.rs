@@ -1,4 +1,4 @@
-//! Machines made by hand: what is looked at, when, and how often something is said of it.
+//! Worlds made by hand: what is checked, when, and how often it is reported.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -14,7 +14,7 @@ use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, FileKind, R, W
 use crate::state::{Change, Settings};
 use crate::walk::Snapshot;
 
-/// Contents by the number of the inode.
+/// Contents by inode number.
 #[derive(Default)]
 struct Files {
     known: HashMap<u64, Known>,
@@ -48,7 +48,7 @@ impl Knower for Files {
     }
 }
 
-/// Attests a [`World`] and writes down what is said, one line an alert.
+/// Attests a [`World`] and collects one line per alert.
 struct Watch {
     state: State,
     snapshot: Snapshot,
@@ -126,13 +126,13 @@ impl Watch {
         let quiet = &mut |_: &Scene<'_>, _: &Change<'_>| ();
         self.state.update(&self.snapshot, self.now_ns, quiet);
         let scene = self.state.scene(&self.snapshot, self.now_ns);
-        let mut told = Vec::new();
-        let out = &mut |_: &Scene<'_>, alert: &Alert<'_>| told.push(line(alert));
+        let mut found = Vec::new();
+        let out = &mut |_: &Scene<'_>, alert: &Alert<'_>| found.push(line(alert));
         self.attest.update(&scene, &self.state, &mut self.files, out);
-        told
+        found
     }
 
-    /// The lines of so many scans.
+    /// The lines of this many scans.
     fn scans(&mut self, world: &World, count: usize) -> Vec<String> {
         (0..count).flat_map(|_| self.scan(world)).collect()
     }
@@ -175,7 +175,7 @@ fn library(process: FakeProcess, file: &FakeFile, start: u64) -> FakeProcess {
 }
 
 #[test]
-fn a_foreign_program_is_told_of_once() {
+fn a_foreign_program_is_reported_once() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     assert_eq!(watch.scans(&world(), 3), [""; 0]);
@@ -187,7 +187,7 @@ fn a_foreign_program_is_told_of_once() {
 }
 
 #[test]
-fn what_runs_when_we_come_is_looked_at_too() {
+fn programs_that_exist_at_start_are_checked_too() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     let there = library(process(9, &file(BASH, "bin/bash")), &file(20, "tmp/x.so"), 0x5000);
@@ -195,7 +195,7 @@ fn what_runs_when_we_come_is_looked_at_too() {
 }
 
 #[test]
-fn what_was_shipped_is_quiet() {
+fn shipped_files_raise_no_alert() {
     let mut watch = Watch::new();
     let bash = library(process(9, &file(BASH, "bin/bash")), &file(LIBC, "lib/libc.so"), 0x5000);
     assert_eq!(watch.scans(&world().with(bash), 5), [""; 0]);
@@ -203,7 +203,7 @@ fn what_was_shipped_is_quiet() {
     assert_eq!((usage.programs, usage.files, usage.open), (2, 3, 0));
     assert_eq!(watch.scans(&world(), 2), [""; 0]);
     let usage = watch.attest.usage();
-    assert_eq!((usage.programs, usage.files), (1, 1), "nothing is kept of what has gone");
+    assert_eq!((usage.programs, usage.files), (1, 1), "nothing is kept of ended processes");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_program_that_has_ended_still_gets_its_verdict() {
     assert_eq!(watch.scans(&world(), 12), ["9 foreign program /tmp/evil hashed"]);
     let usage = watch.attest.usage();
     assert_eq!((usage.programs, usage.files, usage.open), (1, 1, 0));
-    assert_eq!(watch.attest.strings.used_bytes(), names_of_init(), "names are given back");
+    assert_eq!(watch.attest.strings.used_bytes(), names_of_init(), "names are released");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_file_that_is_removed_before_it_is_hashed_still_gets_its_verdict() {
 }
 
 #[test]
-fn a_process_that_seems_to_be_inside_exec_for_ever_is_looked_at() {
+fn a_process_that_seems_to_be_inside_exec_for_ever_is_checked() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     watch.scan(&world());
@@ -245,14 +245,15 @@ fn a_process_that_seems_to_be_inside_exec_for_ever_is_looked_at() {
 }
 
 #[test]
-fn a_process_of_any_age_is_left_alone_inside_exec() {
+fn a_process_of_any_age_is_not_checked_inside_exec() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
-    // It has run for longer than exec takes.
+    // It has run for longer than an exec takes.
     watch.scans(&world().with(process(9, &file(BASH, "bin/bash"))), 200);
     let mut evil = process(9, &file(20, "tmp/evil"));
     evil.in_exec = true;
-    // The last program's number still (`exec_mmap`, fs/exec.c, gives the last one's memory back before it is raised).
+    // Still the last program's number (`exec_mmap`, fs/exec.c, releases the last memory before it
+    // is raised).
     assert_eq!(watch.scans(&world().with(evil.clone()), 3), [""; 0]);
     evil.exec_id += 1;
     assert_eq!(watch.scans(&world().with(evil.clone()), 3), [""; 0]);
@@ -260,7 +261,7 @@ fn a_process_of_any_age_is_left_alone_inside_exec() {
     assert_eq!(watch.scans(&world().with(evil), 3), ["9 foreign program /tmp/evil hashed"]);
 }
 
-/// Bytes of names that process 1 alone has.
+/// Bytes of the names that belong to process 1 alone.
 fn names_of_init() -> usize {
     let mut watch = Watch::new();
     watch.scans(&world(), 2);
@@ -268,10 +269,10 @@ fn names_of_init() -> usize {
 }
 
 #[test]
-fn hashes_are_waited_for_only_so_long_when_the_size_says_enough() {
+fn the_wait_for_hashes_is_limited_when_the_size_suffices() {
     let mut watch = Watch::new();
     watch.scan(&world());
-    // What was shipped there has 4096 bytes, which is what all files of these machines have.
+    // The file shipped there has 4096 bytes, as all files of these worlds have.
     let mut builder = ShippedBuilder::new();
     let system = builder.subject(&Subject::System).unwrap();
     let small = ShippedFile {
@@ -288,7 +289,7 @@ fn hashes_are_waited_for_only_so_long_when_the_size_says_enough() {
 }
 
 #[test]
-fn an_exec_is_looked_at_and_a_fork_is_not() {
+fn an_exec_is_checked_and_a_fork_is_not() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     let evil = process(9, &file(20, "tmp/evil"));
@@ -297,7 +298,7 @@ fn an_exec_is_looked_at_and_a_fork_is_not() {
     let mut child = process(10, &file(20, "tmp/evil"));
     child.parent = 9;
     let forked = alone.clone().with(child.clone());
-    assert_eq!(watch.scans(&forked, 5), [""; 0], "it goes on as what its parent is");
+    assert_eq!(watch.scans(&forked, 5), [""; 0], "it still runs its parent's program");
     child.exec_id += 1;
     child.mm += 0x10;
     let other = alone.clone().with(child);
@@ -305,7 +306,7 @@ fn an_exec_is_looked_at_and_a_fork_is_not() {
 }
 
 #[test]
-fn a_fork_whose_parent_has_ended_goes_on_as_what_that_was() {
+fn a_fork_inherits_from_a_parent_that_has_ended() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     let evil = process(9, &file(20, "tmp/evil"));
@@ -313,17 +314,17 @@ fn a_fork_whose_parent_has_ended_goes_on_as_what_that_was() {
     let mut daemon = process(10, &file(20, "tmp/evil"));
     daemon.flags = PF_FORKNOEXEC;
     assert_eq!(watch.scans(&world().with(daemon.clone()), 5), [""; 0]);
-    // That one's child, in turn; and somebody else who runs the same.
+    // A child of the last process, and another process that runs the same file.
     let mut again = process(11, &file(20, "tmp/evil"));
     again.flags = PF_FORKNOEXEC;
     let mut other = process(12, &file(20, "tmp/evil"));
     (other.flags, other.arguments_at) = (PF_FORKNOEXEC, 0x7ffd_0000_1000);
-    let told = watch.scans(&world().with(again).with(other), 5);
-    assert_eq!(told, ["12 foreign program /tmp/evil hashed"]);
+    let found = watch.scans(&world().with(again).with(other), 5);
+    assert_eq!(found, ["12 foreign program /tmp/evil hashed"]);
 }
 
 #[test]
-fn what_a_fork_takes_over_is_what_was_looked_at() {
+fn a_fork_inherits_only_what_was_checked() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     watch.files.hold(30, 2);
@@ -334,16 +335,16 @@ fn what_a_fork_takes_over_is_what_was_looked_at() {
     (child.parent, child.flags) = (9, PF_FORKNOEXEC);
     let forked = alone.clone().with(child.clone());
     assert_eq!(watch.scans(&forked, 3), [""; 0]);
-    // What was told of stays so when it is unlinked, which changes its time.
+    // The reported file stays reported when it is unlinked, which changes its time.
     watch.files.changed.insert(20, 5);
     let heap = FakeArea::anonymous(0x9000, 0xa000, R);
     assert_eq!(watch.scans(&alone.clone().with(child.clone().with_area(heap)), 3), [""; 0]);
-    // What was written over before the fork was not looked at as that.
+    // A file that was overwritten before the fork was not checked with that content.
     watch.files.hold(30, 9);
     watch.files.changed.insert(30, 5);
     (child.pid, child.start, child.address) = (11, 11_000_000, 0xffff_8880_0000_b000);
-    let told = watch.scans(&alone.with(child), 3);
-    assert_eq!(told, ["11 modified library /lib/libc.so hashed"]);
+    let found = watch.scans(&alone.with(child), 3);
+    assert_eq!(found, ["11 modified library /lib/libc.so hashed"]);
 }
 
 #[test]
@@ -358,7 +359,7 @@ fn a_running_program_may_be_renamed() {
 }
 
 #[test]
-fn a_process_that_a_scan_misses_is_not_told_of_again() {
+fn a_process_that_a_scan_misses_is_not_reported_again() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     let evil = world().with(process(9, &file(20, "tmp/evil")));
@@ -373,24 +374,25 @@ fn a_new_process_waits_for_its_container_to_be_known() {
     let mut watch = Watch::new();
     watch.files.hold(20, 1);
     watch.scan(&world());
-    // What was shipped in the container has no library; what the system has, is no program of the container's.
+    // The container's image ships no library, and the system's program is not one of the
+    // container's.
     let mut inside = process(9, &file(20, "bin/web"));
     inside.container_known = false;
     assert_eq!(watch.scans(&world().with(inside.clone()), 2), [""; 0]);
     let alerts = watch.scans(&world().with(inside), 8);
-    assert_eq!(alerts, ["9 elsewhere program /bin/web hashed"], "it is not waited for for ever");
+    assert_eq!(alerts, ["9 elsewhere program /bin/web hashed"], "the wait for it is limited");
 }
 
 #[test]
-fn a_library_is_told_of_once_for_each_process_however_often_it_is_mapped() {
+fn a_library_is_reported_once_per_process_however_often_it_is_mapped() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     let bash = process(9, &file(BASH, "bin/bash"));
     let x = file(20, "tmp/x.so");
     assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
     let loaded = library(bash.clone(), &x, 0x5000);
-    let told = watch.scans(&world().with(loaded.clone()), 3);
-    assert_eq!(told, ["9 foreign library /tmp/x.so hashed"]);
+    let found = watch.scans(&world().with(loaded.clone()), 3);
+    assert_eq!(found, ["9 foreign library /tmp/x.so hashed"]);
     let twice = library(loaded, &x, 0x9000);
     assert_eq!(watch.scans(&world().with(twice), 3), [""; 0]);
     assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
@@ -398,7 +400,7 @@ fn a_library_is_told_of_once_for_each_process_however_often_it_is_mapped() {
 }
 
 #[test]
-fn a_library_that_was_written_over_is_looked_at_again_when_it_is_mapped_again() {
+fn an_overwritten_library_is_checked_again_when_it_is_mapped_again() {
     let mut watch = Watch::new();
     watch.files.hold(20, 2);
     let bash = process(9, &file(BASH, "bin/bash"));
@@ -408,9 +410,9 @@ fn a_library_that_was_written_over_is_looked_at_again_when_it_is_mapped_again() 
     assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
     watch.files.hold(20, 9);
     watch.files.changed.insert(20, 5);
-    let told = watch.scans(&world().with(loaded.clone()), 3);
-    assert_eq!(told, ["9 modified library /lib/libc.so hashed"]);
-    // Whatever becomes of it then.
+    let found = watch.scans(&world().with(loaded.clone()), 3);
+    assert_eq!(found, ["9 modified library /lib/libc.so hashed"]);
+    // Later changes of the file are not reported.
     assert_eq!(watch.scans(&world().with(bash.clone()), 3), [""; 0]);
     watch.files.changed.insert(20, 6);
     assert_eq!(watch.scans(&world().with(loaded), 3), [""; 0]);
@@ -421,7 +423,7 @@ fn a_library_that_was_written_over_is_looked_at_again_when_it_is_mapped_again() 
 }
 
 #[test]
-fn a_mapping_that_is_not_executable_is_no_library() {
+fn a_mapping_that_is_not_executable_is_not_a_library() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     let area = FakeArea::of_file(0x5000, 0x6000, R, &file(20, "usr/lib/locale-archive"));
@@ -431,7 +433,7 @@ fn a_mapping_that_is_not_executable_is_no_library() {
 }
 
 #[test]
-fn parts_that_fit_stay_open_and_are_asked_for_less_and_less() {
+fn matching_parts_stay_open_and_are_checked_less_and_less() {
     let mut watch = Watch::new();
     let partial = Partial { pages: 1, resident: 0, likest: None };
     let known = Known {
@@ -452,7 +454,7 @@ fn parts_that_fit_stay_open_and_are_asked_for_less_and_less() {
 }
 
 #[test]
-fn a_loader_s_program_and_an_interpreter_s_script_are_what_is_executed() {
+fn a_loader_s_program_and_an_interpreter_s_script_count_as_executed() {
     let mut watch = Watch::new();
     watch.files.hold(20, 9);
     watch.files.hold(30, 3);
@@ -469,13 +471,13 @@ fn a_loader_s_program_and_an_interpreter_s_script_are_what_is_executed() {
         world().with(script)
     };
     watch.scans(&world(), 3);
-    let told = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
-    assert_eq!(told, ["9 modified script /etc/rc hashed"]);
+    let found = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
+    assert_eq!(found, ["9 modified script /etc/rc hashed"]);
     watch.scans(&world(), 3);
-    // The interpreter begins before it opens its script.
+    // The interpreter starts before it opens its script.
     assert_eq!(watch.scans(&script("rc", "/etc/rc", "etc/other"), 3), [""; 0]);
-    let told = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
-    assert_eq!(told, ["9 modified script /etc/rc hashed"]);
+    let found = watch.scans(&script("rc", "/etc/rc", "etc/rc"), 3);
+    assert_eq!(found, ["9 modified script /etc/rc hashed"]);
     watch.scans(&world(), 3);
     assert_eq!(watch.scans(&script("x.sh", "/home/x.sh", "home/x.sh"), 3), [""; 0]);
     watch.scans(&world(), 3);
@@ -483,7 +485,7 @@ fn a_loader_s_program_and_an_interpreter_s_script_are_what_is_executed() {
 }
 
 #[test]
-fn a_container_is_judged_by_its_image_and_its_first_process_by_the_entrypoint() {
+fn a_container_is_checked_against_its_image_and_its_first_process_against_the_entrypoint() {
     let mut watch = Watch::new();
     watch.scan(&world());
     let inside = |pid, container: &str, arguments: &[u8]| {
@@ -497,8 +499,8 @@ fn a_container_is_judged_by_its_image_and_its_first_process_by_the_entrypoint() 
     let unknown = inside(9, "db-1", b"bash\0");
     assert_eq!(watch.scans(&world().with(unknown), 3), [""; 0], "a container of no known image");
     let web = inside(10, "web-1", b"bash\0-i\0");
-    let told = watch.scans(&world().with(web.clone()), 3);
-    assert_eq!(told, ["10 foreign library /lib/libc.so hashed"], "the image has none");
+    let found = watch.scans(&world().with(web.clone()), 3);
+    assert_eq!(found, ["10 foreign library /lib/libc.so hashed"], "the image has none");
     let mut second = inside(12, "web-1", b"bash\0-c\0evil\0");
     second.areas.pop();
     assert_eq!(watch.scans(&world().with(web).with(second), 3), [""; 0], "not the first process");
@@ -522,14 +524,14 @@ fn in_web(pid: u32, arguments: &[u8]) -> FakeProcess {
 }
 
 #[test]
-fn arguments_are_those_of_the_first_look_however_late_the_content_is_known() {
+fn arguments_are_those_of_the_first_check_however_late_the_content_is_known() {
     let judged = |first: &[u8], later: &[u8]| {
         let mut watch = Watch::new();
         watch.scan(&world());
         watch.files.known.remove(&BASH);
         let first = in_web(9, first);
         assert_eq!(watch.scans(&world().with(first.clone()), 2), [""; 0]);
-        // It has written over them by now, and something else of it is new.
+        // By now it has overwritten them, and one of its areas is new.
         let mut later = FakeProcess { arguments: later.to_vec(), ..first };
         later.areas.push(FakeArea::anonymous(0x9000, 0xa000, R));
         assert_eq!(watch.scans(&world().with(later.clone()), 2), [""; 0]);
@@ -537,15 +539,16 @@ fn arguments_are_those_of_the_first_look_however_late_the_content_is_known() {
         watch.scans(&world().with(later), 9)
     };
     assert_eq!(judged(b"bash\0-i\0", b"bash: idle\0"), [""; 0]);
-    let told = judged(b"bash\0-c\0evil\0", b"bash\0-i\0");
-    assert_eq!(told, ["9 not the entrypoint program /bin/bash hashed"]);
+    let found = judged(b"bash\0-c\0evil\0", b"bash\0-i\0");
+    assert_eq!(found, ["9 not the entrypoint program /bin/bash hashed"]);
 }
 
 #[test]
-fn what_ran_before_is_known_until_what_comes_next_is() {
+fn the_previous_program_is_kept_until_the_next_is_known() {
     let mut watch = Watch::new();
     watch.scan(&world());
-    // A container's runtime, of the machine's own files, becomes something that is not the entrypoint.
+    // A container's runtime, from the system's own files, becomes something that is not the
+    // entrypoint.
     let mut runtime = in_web(9, b"runc\0init\0");
     let outside = FakeFile { kind: FileKind::Memfd, ..file(30, "runc") };
     watch.files.hold(30, 1);
@@ -557,18 +560,18 @@ fn what_ran_before_is_known_until_what_comes_next_is() {
     next.in_exec = true;
     assert_eq!(watch.scans(&world().with(next.clone()), 2), [""; 0]);
     next.in_exec = false;
-    let told = watch.scans(&world().with(next), 3);
-    assert_eq!(told, ["9 not the entrypoint program /bin/bash hashed"]);
+    let found = watch.scans(&world().with(next), 3);
+    assert_eq!(found, ["9 not the entrypoint program /bin/bash hashed"]);
 }
 
 #[test]
-fn only_the_program_that_was_there_is_spared_and_again_when_it_is_said_anew_what_should_run() {
+fn arguments_of_existing_programs_are_not_checked_at_start_or_after_a_reload() {
     let mut watch = Watch::new();
     let there = in_web(9, b"bash\0-c\0title\0");
     assert_eq!(watch.scans(&world().with(there.clone()), 3), [""; 0]);
     let began = watch.scans(&world().with(there.clone()).with(in_web(10, b"bash\0-i\0")), 3);
     assert_eq!(began, [""; 0]);
-    // By now the other one has a title too.
+    // By now the other process has overwritten its arguments too.
     let later = world().with(there).with(in_web(10, b"bash: idle\0"));
     let images = Images::default();
     watch.attest = Attest::new(&limits(), Arc::new(shipped()), images, 9);
@@ -576,7 +579,7 @@ fn only_the_program_that_was_there_is_spared_and_again_when_it_is_said_anew_what
 }
 
 #[test]
-fn what_finds_no_room_is_counted_and_tried_again() {
+fn files_without_room_are_counted_and_retried() {
     // Room for 4096 / 4 + 1024 files, of which 4096 / 8 + 1024 may be open.
     let mut watch = Watch::with(&Limits { vmas: 4096, ..limits() }, at_once(), shipped());
     let mut crowd = process(9, &file(BASH, "bin/bash"));

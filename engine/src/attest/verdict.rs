@@ -1,24 +1,29 @@
-//! The decision: is what runs what was shipped?
+//! Decides whether a file that runs is one that was shipped.
 //!
 //! [`decide`] is a pure function of what is known of a file and of what was shipped. Its rules:
 //!
-//! 1. Nothing is said of a process to which no SBOM applies ([`Shipped::of_system`], [`Shipped::of_container`]).
-//! 2. Content that was shipped is fine at a path that it was shipped at, or if it was shipped without one (lists of
-//!    hashes). A program whose content was shipped, but elsewhere, is *not as intended*; a library or a script is fine.
-//!    `/usr/bin` and `/bin` are the same on merged systems ([`super::shipped::merged`]).
-//! 3. Content that was not shipped is *foreign*; where another size was shipped at its path, *size mismatch* as well.
-//! 4. Of content of which only parts are known those parts are compared. None differs: fine so far. One differs from
-//!    all that it could be: foreign. What is missing is never a mismatch, and where what was shipped is not known
-//!    page by page, there is nothing to say.
-//! 5. Arguments are compared with those that a program is meant to be run with, where an SBOM has such, and those of a
-//!    container's first process with the image's entrypoint and command ([`super::arguments`]).
-//! 6. A script is what was executed, not its interpreter; but one that was shipped nowhere is not worth an alert.
-//! 7. A program without a file (memfd) whose content was shipped is fine if it is a copy of what its process, or that
-//!    one's parent, was before, or is called one: runtimes of containers run themselves so. Others (crun, and runc before
-//!    1.2) mount their own file by itself and detach that mount, so that the kernel has no path of it but `/`; shipped
-//!    content is fine there.
+//! 1. A process to which no SBOM applies is not checked ([`Shipped::of_system`],
+//!    [`Shipped::of_container`]).
+//! 2. Shipped content is fine at a path that it was shipped at, or if it was shipped without one
+//!    (lists of hashes). A program with content that was shipped elsewhere is *not as intended*; a
+//!    library or a script is fine. `/usr/bin` and `/bin` are the same on merged systems
+//!    ([`super::shipped::merged`]).
+//! 3. Content that was not shipped is *foreign*. If a file of another size was shipped at its path,
+//!    it is a *size mismatch* as well.
+//! 4. If only parts of the content are known, those parts are compared. If none differs, the file
+//!    is fine so far. If one differs from every candidate, the file is foreign. A missing part is
+//!    never a mismatch. Files that were shipped without page hashes cannot be compared in parts.
+//! 5. Arguments are compared with those that a program is meant to be run with, where an SBOM lists
+//!    them. Those of a container's first process are compared with the image's entrypoint and
+//!    command ([`super::arguments`]).
+//! 6. For a script, the script counts as what was executed, not its interpreter. A script at a path
+//!    where nothing was shipped raises no alert.
+//! 7. A program without a file (memfd) with shipped content is fine if it is a copy of what its
+//!    process, or the parent, ran before, or has the name of such a copy: container runtimes run
+//!    themselves so. Others (crun, and runc before 1.2) mount their own file by itself and detach
+//!    that mount, so that the kernel has no path of it but `/`; shipped content is fine there.
 //!
-//! What [`Verdict::Open`] leaves open may be decided when more of the content is known.
+//! A [`Verdict::Open`] may be decided when more of the content is known.
 
 #[cfg(test)]
 mod tests;
@@ -26,98 +31,86 @@ mod tests;
 use super::shipped::{Applied, File, FileId, RunId, Shipped};
 use crate::page_cache::{Hashes, Known, Likest, Outcome, Partial};
 
-/// What a file is to the process.
+/// What a file is to the process that runs it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
-    /// What it executes.
+    /// The process's executable.
     Program,
-    /// Mapped to be executed.
+    /// Mapped executable.
     Library,
-    /// What its program, an interpreter, was started with.
+    /// The script that an interpreter was started with.
     Script,
 }
 
-/// What is known of a file that runs.
+/// Everything known of a file that runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// What was shipped.
     pub shipped: &'a Shipped,
-    /// What of it applies.
+    /// The subjects of `shipped` that apply to the process.
     pub applied: &'a Applied,
-    /// What the file is to its process.
     pub role: Role,
-    /// Its path without ` (deleted)`, if it could be read.
+    /// Path without ` (deleted)`, if it could be read.
     pub path: Option<&'a [u8]>,
-    /// Whether it is a memfd.
     pub is_memfd: bool,
-    /// Its size by its inode.
+    /// Size according to the inode, in bytes.
     pub size: u64,
-    /// What is known of its content so far.
     pub known: Option<&'a Known>,
-    /// The content of what ran before in the same process, and of what its parent runs.
+    /// Content of what ran before in the same process, and of what its parent runs.
     pub ran_before: &'a [Hashes],
 }
 
-/// What can be said.
+/// Result of [`decide`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// It was shipped, or nothing is to be said of it.
+    /// It was shipped, or there is no rule for it.
     Fine,
-    /// Nothing can be said yet.
+    /// Not enough is known yet.
     Open {
-        /// What must be said even if nothing more comes to be known.
+        /// The finding if nothing more becomes known.
         otherwise: Option<Finding>,
     },
-    /// It was not shipped like this.
     Alert(Finding),
 }
 
-/// What is wrong, and what that rests on.
+/// What is wrong, and the evidence for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Finding {
-    /// What is wrong.
     pub wrong: Wrong,
-    /// What that rests on.
     pub basis: Basis,
 }
 
-/// What is wrong with a file.
+/// What is wrong with a file, or with the way it was run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wrong {
-    /// Its content was not shipped.
+    /// The content was not shipped.
     Foreign {
-        /// What was shipped at its path, if anything was.
+        /// The file that was shipped at its path, if any.
         instead: Option<FileId>,
-        /// The size of that, where it is another.
+        /// The size of that file, if it differs.
         other_size: Option<u64>,
     },
-    /// It was shipped, elsewhere.
-    Elsewhere {
-        /// As this.
-        shipped: FileId,
-    },
-    /// It was run with other arguments than it is meant to be.
+    /// The content was shipped at another path.
+    Elsewhere { shipped: FileId },
+    /// The program was run with other arguments than intended.
     Arguments {
-        /// Whether they are the image's entrypoint and command that they were compared with.
+        /// Whether the arguments were compared with the image's entrypoint and command.
         entrypoint: bool,
     },
 }
 
-/// What a finding rests on.
+/// The evidence for a finding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Basis {
-    /// The hashes of the whole content.
+    /// Hashes of the whole content.
     Content,
-    /// Parts of it.
+    /// Hashes of parts of the content.
     Parts {
-        /// How much there was.
         partial: Partial,
-        /// Whether approved hashes without sizes and pages could not be compared.
+        /// Whether there are approved hashes without sizes or pages, which could not be compared.
         others: bool,
     },
-    /// The size, and that nothing of that size was shipped.
+    /// The size: nothing of that size was shipped.
     Size,
-    /// The command line.
     CommandLine,
 }
 
@@ -134,8 +127,8 @@ pub fn decide(question: &Question<'_>) -> Verdict {
 }
 
 impl<'a> Question<'a> {
-    /// The lists of arguments that it is meant to be run with, if its content was shipped at its path; none where any
-    /// are fine.
+    /// The argument lists that the program is meant to be run with, if its content was shipped at
+    /// its path. Empty if any arguments are fine.
     pub fn intended_arguments(&self) -> impl Iterator<Item = &'a [u8]> {
         let hashes = self.known.and_then(|known| match &known.outcome {
             Outcome::Whole { hashes } => Some(hashes),
@@ -158,7 +151,7 @@ impl<'a> Question<'a> {
         };
         let Some(first) = with_content().next() else {
             if self.at_path().any(|file| !file.has_hash()) {
-                // Nothing was said of what it should hold.
+                // The SBOM has no hash for the file at this path.
                 return Verdict::Fine;
             }
             return self.foreign(Basis::Content);
@@ -166,7 +159,7 @@ impl<'a> Question<'a> {
         if with_content().any(|file| self.is_at_home(&file)) {
             return Verdict::Fine;
         }
-        if self.is_memfd && (self.ran_before.contains(hashes) || self.says_copy_of_itself()) {
+        if self.is_memfd && (self.ran_before.contains(hashes) || self.has_name_of_a_copy()) {
             return Verdict::Fine;
         }
         self.elsewhere(first.id(), Basis::Content)
@@ -174,7 +167,7 @@ impl<'a> Question<'a> {
 
     fn by_parts(&self, partial: Partial) -> Verdict {
         let open = Verdict::Open { otherwise: None };
-        // Shipped content that this may be although no page of it is known.
+        // Shipped content without page hashes: the file may have it.
         let has_unsized = self.applied.iter().any(|id| self.shipped.has_unsized(id));
         let without_pages = || self.of_size().filter(|file| file.run().is_none());
         let others = has_unsized || without_pages().next().is_some();
@@ -187,7 +180,7 @@ impl<'a> Question<'a> {
         let basis = Basis::Parts { partial, others };
         let same = |likest: &Likest| likest.differing == 0 && likest.compared > 0;
         let Some(likest) = partial.likest.filter(same) else {
-            // Nothing of that size that is known by its pages, or all of that differs.
+            // No file of that size with page hashes was shipped, or all of them differ.
             if partial.likest.is_none_or(|likest| likest.compared == 0)
                 && self.of_size().next().is_some()
             {
@@ -206,14 +199,15 @@ impl<'a> Question<'a> {
         match with_content().next() {
             Some(_) if is_ambiguous || others => open,
             Some(first) => self.elsewhere(first.id(), basis),
-            // Content of something that does not apply here. It may also be another's with the same parts.
+            // Content of something that does not apply here, or of another file with the same
+            // parts.
             None if is_ambiguous && self.of_size().next().is_some() => open,
             None if others && !self.here_by_pages() => open,
             None => self.foreign(basis),
         }
     }
 
-    /// What can be said without knowing anything of the content.
+    /// The finding that the size alone supports.
     fn by_size(&self) -> Option<Finding> {
         let may_be_any = self.applied.iter().any(|id| self.shipped.has_unsized(id))
             || self.of_size().next().is_some()
@@ -232,7 +226,7 @@ impl<'a> Question<'a> {
         if instead.is_none() && self.role == Role::Script {
             return Verdict::Fine;
         }
-        // Several may have been shipped there, by packages of different versions.
+        // Packages of different versions may have shipped several files there.
         let same_size = self.at_path().any(|file| file.size().is_none_or(|size| size == self.size));
         let other_size = instead.and_then(|file| file.size()).filter(|_| !same_size);
         let instead = instead.map(|file| file.id());
@@ -246,7 +240,7 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// Whether a shipped file may lie where this one does. Of a file whose path is not known, any may.
+    /// Whether a shipped file may be at this path. If the path is not known, any may.
     fn is_at_home(&self, file: &File<'_>) -> bool {
         match self.path {
             Some(_) if self.is_memfd => file.path().is_none(),
@@ -255,13 +249,14 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// Whether a memfd is called as runtimes call the copies that they make of themselves (`runc_cloned:/proc/self/exe`),
-    /// which may be all that is seen of them. Anybody may call one so, but its content was shipped.
-    fn says_copy_of_itself(&self) -> bool {
+    /// Whether a memfd has the name that runtimes give to copies of themselves
+    /// (`runc_cloned:/proc/self/exe`), which may be all that scans see of such a copy. Any program
+    /// can use that name, but the caller has found the content among what was shipped.
+    fn has_name_of_a_copy(&self) -> bool {
         self.path.is_some_and(|path| path.ends_with(b":/proc/self/exe"))
     }
 
-    /// What was shipped at its path.
+    /// Files that were shipped at this path.
     fn at_path(&self) -> impl Iterator<Item = File<'a>> {
         let path = self.path.filter(|_| !self.is_memfd);
         let (shipped, applied) = (self.shipped, self.applied);
@@ -270,13 +265,13 @@ impl<'a> Question<'a> {
         })
     }
 
-    /// What of that size was shipped.
+    /// Shipped files of this size that apply.
     fn of_size(&self) -> impl Iterator<Item = File<'a>> {
         let applied = self.applied;
         self.shipped.of_size(self.size).filter(|file| applied.has(file.subject()))
     }
 
-    /// Whether a file of that size, known page by page, was shipped at its path.
+    /// Whether a file of this size, with page hashes, was shipped at this path.
     fn here_by_pages(&self) -> bool {
         self.at_path().any(|file| file.size() == Some(self.size) && file.run().is_some())
     }

@@ -1,98 +1,100 @@
-//! What became of a list of commands between two looks at it: pure, so that each rule has its test.
+//! Compares two versions of a list of commands. The functions are pure, so that each rule has its
+//! test.
 //!
-//! Commands are told apart by where their entries lie, and what these point to. New ones come at the end, and old ones go;
-//! one that is called up and edited is put back as another entry in the same place (`replace_history_entry`, readline's
-//! history.c). Those that are there both times say where the others belong; between two of them as many were replaced as
-//! there are of both, and behind the last the number of commands that were run tells new ones from replaced ones. Which went,
-//! and why, is what is decided here:
+//! Commands are identified by the addresses of their entries and of what these point to. New ones
+//! are added at the end, and old ones are removed. bash puts an edited command from the history
+//! back as another entry in the same place (`replace_history_entry`, readline's history.c). Entries
+//! that are in both versions determine where the others belong: between two of them, as many were
+//! replaced as there are in both versions. Behind the last of them, the number of commands run
+//! distinguishes new commands from replaced ones. Which commands were removed, and why, is decided
+//! here:
 //!
-//! | what went | why | told |
+//! | removed | why | reported |
 //! |---|---|---|
 //! | from the front, and `history_base` rose | the list is full (`HISTSIZE`) | no |
 //! | from the front, and `history_max_entries` fell | `HISTSIZE` was made smaller | no |
-//! | all, and it may have none any more | `HISTSIZE=0` | cleared |
-//! | the last | what bash does itself for `history -p`, `history -s` and `fc` | no |
+//! | all, and the size may now be 0 | `HISTSIZE=0` | cleared |
+//! | the last | bash itself, for `history -p`, `history -s` and `fc` | no |
 //! | some, and the same line was added | `HISTCONTROL=erasedups` | no |
 //! | all | `history -c` | cleared |
 //! | some | `history -d` | cleared |
 
-/// How many commands of a list are looked at: the last ones.
+/// Maximum number of commands of a list that are compared: the last ones.
 pub(super) const KEPT_MAX: usize = 1024;
 
-/// A list as it was at one look.
+/// A list as one scan read it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct List<'a> {
-    /// How many commands it has.
+    /// Number of commands.
     pub(super) length: u32,
-    /// `history_base`, where it is known.
+    /// `history_base`, if known.
     pub(super) base: Option<i32>,
-    /// `history_max_entries`, where it is known.
+    /// `history_max_entries`, if known.
     pub(super) most: Option<i32>,
-    /// One number for each of the last commands, oldest first: another for each.
+    /// One distinct number for each of the last commands, oldest first.
     pub(super) keys: &'a [u32],
 }
 
 impl List<'_> {
-    /// Whether it has as many commands as it may have.
+    /// Whether it has its maximum length.
     pub(super) fn is_full(&self) -> bool {
         self.most.is_some_and(|most| most > 0 && i64::from(self.length) >= i64::from(most))
     }
 }
 
-/// What became of it.
+/// The difference between two versions of a list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Changed {
-    /// How many of the last commands are new.
+    /// Number of commands at the end that are new.
     pub(super) added: usize,
-    /// What was taken out of it.
     pub(super) cleared: Option<Clearing>,
 }
 
 /// How a shell's history was cleared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Clearing {
-    /// All of it went.
+    /// All commands were removed.
     All {
-        /// How many commands that was.
+        /// Number of commands before.
         count: u32,
     },
-    /// All of it went because it may have none any more.
+    /// All commands were removed because the maximum length became 0.
     Size {
-        /// How many commands that was.
+        /// Number of commands before.
         count: u32,
     },
-    /// Some went.
+    /// Some commands were removed.
     Some {
-        /// How many.
         removed: u32,
-        /// Out of how many.
+        /// Number of commands before.
         count: u32,
     },
 }
 
-/// What else is known of the time between two looks.
+/// What else is known of the time between two versions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Meanwhile {
-    /// Whether bash itself takes out older commands like those that are added (`erasedups`).
+    /// Whether bash itself removes older commands that equal a new one (`erasedups`).
     pub(super) replaces: bool,
     /// Whether `HISTSIZE` is 0.
     pub(super) has_no_size: bool,
-    /// How many commands were run, where that is counted.
+    /// Number of commands that were run, where bash counts them.
     pub(super) run: Option<usize>,
-    /// Whether the text of what [`Aligned::in_place_of_last`] names is that of the command that was last before.
+    /// Whether the text of the entry that [`Aligned::in_place_of_last`] finds is that of the last
+    /// command before.
     pub(super) is_same_text: bool,
 }
 
-/// How much of two lists is in both, and what is around that.
+/// Which entries two lists have in common, and what is around those.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Aligned {
-    /// How many are in both.
+    /// Number of entries in both.
     kept: usize,
-    /// How many are before the first of these, once and now.
+    /// Number of entries before the first common one, in the old and in the new list.
     front: (usize, usize),
-    /// How many fewer there are between them.
+    /// Number of entries removed between common ones.
     middle: usize,
-    /// How many are behind the last of them, once and now.
+    /// Number of entries behind the last common one, in the old and in the new list.
     tail: (usize, usize),
 }
 
@@ -100,7 +102,7 @@ impl Aligned {
     /// Aligns the keys of two lists.
     pub(super) fn of(old: &[u32], new: &[u32]) -> Self {
         let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-        // By key, where it is in the old list.
+        // Places in the old list, by key.
         let mut places = [(0, 0); KEPT_MAX];
         let rest = old.len().min(KEPT_MAX).saturating_sub(same);
         let places = &mut places[..rest];
@@ -109,7 +111,7 @@ impl Aligned {
         }
         places.sort_unstable();
         let mut aligned = Self { kept: same, ..Self::default() };
-        // Behind the last that is in both, once and now.
+        // The places behind the last common entry, in the old and in the new list.
         let mut next = (same, same);
         for (now, key) in new.iter().enumerate().skip(same) {
             let Ok(found) = places.binary_search_by_key(key, |&(key, _)| key) else { continue };
@@ -130,14 +132,14 @@ impl Aligned {
         aligned
     }
 
-    /// Where in the new list that is which stands where the old one's last command stood, if it is another one.
+    /// The index in the new list of an entry that has replaced the old list's last one, if any.
     pub(super) fn in_place_of_last(&self, new: &List<'_>) -> Option<usize> {
         let (once, now) = self.tail;
         (once > 0 && now >= once).then(|| new.keys.len() - now + once - 1)
     }
 }
 
-/// Compares two looks at a list, which are `aligned`.
+/// Compares two versions of a list, which are `aligned`.
 pub(super) fn compare(
     old: &List<'_>,
     new: &List<'_>,
@@ -146,7 +148,7 @@ pub(super) fn compare(
 ) -> Changed {
     let (once, now) = aligned.tail;
     let is_smaller = old.most.zip(new.most).is_some_and(|(old, new)| new < old);
-    // In `history_base` every command is counted that was pushed out.
+    // `history_base` counts every command that a full list has pushed out.
     let pushed_out = old.base.zip(new.base).map_or(0, |(old, new)| new.saturating_sub(old).max(0));
     let pushed_out = pushed_out as usize;
     let may_be_replaced =
@@ -156,7 +158,7 @@ pub(super) fn compare(
     } else if meanwhile.is_same_text {
         once
     } else if once == 1 && now == 1 {
-        // What bash put in the place of the command that asked for it.
+        // bash has replaced the command that asked for a substitution.
         0
     } else {
         meanwhile.run.map_or(once, |run| now.saturating_sub(run).min(once))
@@ -170,7 +172,7 @@ pub(super) fn compare(
         let had_size = old.most.is_some_and(|most| most > 0);
         let has_none = meanwhile.has_no_size || (had_size && new.most == Some(0));
         let was_pushed_out = new.length > 0 && (is_smaller || pushed_out >= once);
-        // bash takes out the very command that asks it for a substitution.
+        // bash removes the very command that asks it for a substitution.
         let was_only_one = count == 1;
         let was_replaced = meanwhile.replaces && added >= count as usize;
         let cleared = if new.length == 0 && has_none {
@@ -187,10 +189,11 @@ pub(super) fn compare(
     let is_excused = pushed_out > 0 || is_smaller || new.is_full() || is_windowed;
     let front = if is_excused { 0 } else { aligned.front.0.saturating_sub(aligned.front.1) };
     let tail = once - replaced;
-    // The last one bash takes out itself.
+    // bash itself may remove the last one.
     let tail = if tail > 1 { tail } else { 0 };
     let seen = front + aligned.middle + tail;
-    // What went before those that are looked at is known by how many are left.
+    // The number of commands that are left shows how many were removed before those that are
+    // compared.
     let went = (old.length as usize + added).saturating_sub(new.length as usize + pushed_out);
     let is_counted = is_windowed && !is_smaller && old.base.is_some() && new.base.is_some();
     let removed = if is_counted && went > 1 { seen.max(went) } else { seen };
@@ -235,7 +238,7 @@ mod tests {
         // All of them at once.
         assert_eq!(of(list(&[1, 2], 1, 2), list(&[5, 6], 5, 2)), (2, None));
         assert_eq!(of(list(&[1], 7, 1), list(&[2], 8, 1)), (1, None));
-        // Without a base the list's limit says so.
+        // Without a base, the list's limit decides.
         let (mut old, mut new) = (list(&[1, 2, 3], 0, 3), list(&[2, 3, 4], 0, 3));
         (old.base, new.base) = (None, None);
         assert_eq!(of(old, new), (1, None));
@@ -244,27 +247,27 @@ mod tests {
     #[test]
     fn a_smaller_list_is_not_a_cleared_one() {
         assert_eq!(of(list(&[1, 2, 3, 4], 1, 500), list(&[3, 4, 5], 1, 3)), (1, None));
-        // `HISTSIZE=1` leaves itself alone.
+        // `HISTSIZE=1` leaves only itself.
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[9], 1, 1)), (1, None));
     }
 
     #[test]
-    fn a_cleared_list_is_told_of() {
+    fn a_cleared_list_is_reported() {
         let all = Some(Clearing::All { count: 3 });
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[], 1, 500)), (0, all));
-        // Something was typed already since.
+        // A command was typed since.
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[7, 8], 1, 500)), (2, all));
-        // 5.3 begins to count anew.
+        // bash 5.3 restarts its count.
         assert_eq!(of(list(&[1, 2, 3], 9, 3), list(&[], 1, 3)), (0, all));
         assert_eq!(of(list(&[], 1, 500), list(&[], 1, 500)), (0, None));
     }
 
     #[test]
-    fn a_list_without_room_is_told_of() {
+    fn a_list_without_room_is_reported() {
         let size = Some(Clearing::Size { count: 3 });
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[], 2, 0)), (0, size));
         assert_eq!(of(list(&[], 1, 500), list(&[], 1, 0)), (0, None));
-        // One without a limit has 0 there, too.
+        // A list without a limit has 0 there, too.
         let all = Some(Clearing::All { count: 3 });
         assert_eq!(of(list(&[1, 2, 3], 1, 0), list(&[], 1, 0)), (0, all));
         let none = Meanwhile { has_no_size: true, ..Meanwhile::default() };
@@ -272,10 +275,10 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_are_taken_out_are_told_of() {
+    fn removed_commands_are_reported() {
         let one = Some(Clearing::Some { removed: 1, count: 4 });
         assert_eq!(of(list(&[1, 2, 3, 4], 1, 500), list(&[1, 3, 4], 1, 500)), (0, one));
-        // With the command that does it.
+        // Together with the command that does it.
         assert_eq!(of(list(&[1, 2, 3, 4], 1, 500), list(&[1, 3, 4, 5], 1, 500)), (1, one));
         assert_eq!(of(list(&[1, 2, 3, 4], 1, 500), list(&[2, 3, 4], 1, 500)), (0, one));
         let two = Some(Clearing::Some { removed: 2, count: 4 });
@@ -283,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bash_takes_out_itself_is_not() {
+    fn commands_that_bash_itself_removes_are_not_reported() {
         // `history -p`, `history -s`.
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[1, 2], 1, 500)), (0, None));
         assert_eq!(of(list(&[1, 2, 3], 1, 500), list(&[1, 2, 4], 1, 500)), (1, None));
@@ -291,13 +294,13 @@ mod tests {
         // `erasedups`.
         let erases = Meanwhile { replaces: true, ..after(2) };
         assert_eq!(with(list(&[1, 2, 3], 1, 500), list(&[1, 3, 4], 1, 500), &erases), (1, None));
-        // Both were typed again between two looks.
+        // Both were typed again between two scans.
         assert_eq!(with(list(&[1, 2], 1, 500), list(&[3, 4], 1, 500), &erases), (2, None));
     }
 
     #[test]
     fn a_command_that_was_called_up_and_edited_is_replaced_in_its_place() {
-        // The second of four, and the third; what came of it is behind them.
+        // The second of four, and the third; the edited command is run behind them.
         let old = list(&[1, 2, 3, 4], 1, 500);
         assert_eq!(with(old, list(&[1, 22, 3, 4, 5], 1, 500), &after(1)), (1, None));
         assert_eq!(with(old, list(&[1, 22, 33, 4, 5], 1, 500), &after(1)), (1, None));
@@ -306,16 +309,16 @@ mod tests {
         assert_eq!(with(old, list(&[1, 2, 3, 44, 5], 1, 500), &after(1)), (1, None));
         let new = list(&[1, 2, 3, 44, 5], 1, 500);
         assert_eq!(Aligned::of(old.keys, new.keys).in_place_of_last(&new), Some(3));
-        // All that there are.
+        // Every entry.
         assert_eq!(with(list(&[1], 1, 500), list(&[11, 2], 1, 500), &after(1)), (1, None));
         assert_eq!(with(list(&[1, 2], 1, 500), list(&[11, 22, 3], 1, 500), &after(1)), (1, None));
-        // Its text says that it is the old one, whatever was run since.
+        // Its text is that of the old one, whatever was run since.
         let same = Meanwhile { is_same_text: true, ..after(2) };
         assert_eq!(with(old, list(&[1, 2, 3, 44, 5], 1, 500), &same), (1, None));
         assert_eq!(with(old, list(&[1, 2, 3, 44], 1, 500), &same), (0, None));
-        // And the list is full.
+        // The list is full, too.
         assert_eq!(with(list(&[1, 2, 3], 1, 3), list(&[22, 3, 4], 2, 3), &after(1)), (1, None));
-        // One is replaced, another one taken out.
+        // One is replaced, another is removed.
         let one = Some(Clearing::Some { removed: 1, count: 4 });
         assert_eq!(with(old, list(&[11, 2, 4, 5], 1, 500), &after(1)), (1, one));
     }
@@ -326,18 +329,18 @@ mod tests {
         let mut new = list(&[4, 5, 6], 1, 5000);
         (old.length, new.length) = (2000, 2001);
         assert_eq!(of(old, new), (1, None));
-        // All of it was looked at before.
+        // All of it was compared before.
         (old.length, new.length) = (3, 4);
         assert_eq!(of(old, new), (1, None));
     }
 
     #[test]
-    fn what_went_before_the_end_of_a_long_list_is_known_by_its_length() {
+    fn removals_before_the_end_of_a_long_list_show_in_its_length() {
         let mut old = list(&[3, 4, 5], 1, 5000);
         let mut new = list(&[4, 5, 6], 1, 5000);
         (old.length, new.length) = (2000, 1999);
         assert_eq!(of(old, new), (1, Some(Clearing::Some { removed: 2, count: 2000 })));
-        // From among those that are looked at: older ones come into view.
+        // Removed from the part that is compared: older ones move into that part.
         let mut old = list(&[3, 4, 5, 6], 1, 5000);
         let mut new = list(&[1, 2, 3, 7], 1, 5000);
         (old.length, new.length) = (2000, 1998);
@@ -345,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_aligned_by_what_is_in_both() {
+    fn lists_are_aligned_by_common_entries() {
         let aligned = |old: &[u32], new: &[u32]| {
             let Aligned { kept, front, middle, tail } = Aligned::of(old, new);
             (kept, front, middle, tail)
@@ -354,7 +357,7 @@ mod tests {
         assert_eq!(aligned(&[1, 2], &[1, 2, 3]), (2, (0, 0), 0, (0, 1)));
         assert_eq!(aligned(&[1, 2, 3], &[9, 2]), (1, (1, 1), 0, (1, 0)));
         assert_eq!(aligned(&[1, 2, 3, 4], &[1, 4]), (2, (0, 0), 2, (0, 0)));
-        // What changes its place is another.
+        // An entry that moves counts as another.
         assert_eq!(aligned(&[1, 2, 3], &[2, 1, 3]), (2, (1, 0), 0, (0, 0)));
         let all: Vec<u32> = (0..KEPT_MAX as u32).collect();
         let others: Vec<u32> = (5000..5000 + KEPT_MAX as u32).collect();

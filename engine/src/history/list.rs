@@ -1,4 +1,4 @@
-//! A shell's list of commands, read out of its memory.
+//! Reads a shell's list of commands out of its memory.
 
 use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES};
@@ -13,26 +13,26 @@ use crate::address::{Reader, ReaderSizes};
 use crate::page_cache::FileReader;
 use crate::walk::{Kernel, Snapshot};
 
-/// Most commands that a list can have and be believed.
+/// Maximum length of a list; longer ones are not trusted.
 const LENGTH_MAX: u32 = 1 << 20;
-/// Most commands of a list that are counted, where no symbol says how many there are.
+/// Maximum number of commands that are counted in a list without a symbol for its length.
 const COUNTED_MAX: u32 = 1 << 16;
-/// Most bytes of commands that are remembered at a time: of one list, and of all.
+/// Maximum number of bytes of remembered commands: of one list, and of all lists.
 const REMEMBERED_MAX: (usize, usize) = (16 << 20, 64 << 20);
-/// So many texts are read in one batch.
+/// Number of texts that are read in one batch.
 pub(super) const TEXTS: usize = 16;
 
-/// Most pointers of one chunk of variables whose shape is looked at.
+/// Maximum number of pointers of one chunk of variables whose targets are checked.
 pub(super) const POINTERS_MAX: usize = 3072;
-/// Room that the longest text needs that is no command.
+/// Room for the longest text that is not a command.
 pub(super) const TEXT_ROOM_MIN: usize = 64;
 
-/// Room for what one batch reads: so many small things, or a chunk of variables, or texts.
+/// Room for one batch: small objects, and a chunk of variables or texts.
 pub(super) const fn arena_bytes(objects: usize, limit: u64) -> usize {
     objects * 48 + CHUNK_BYTES as usize + 2 * TEXTS * (limit as usize + TEXT_ROOM_MIN)
 }
 
-/// Room for one list.
+/// Scratch space for one list.
 #[derive(Debug)]
 pub(super) struct Scratch {
     entries: Vec<Entry>,
@@ -45,8 +45,9 @@ impl Scratch {
     }
 }
 
-/// Reads the last commands' entries of the list that `words` lead to; gives its length, or nothing where it does not fit
-/// together, as while it is being changed. The entries are counted where no symbol says how many there are.
+/// Reads the last entries of the list that `words` point to and returns its length. Returns `None`
+/// if the list is inconsistent, for example while bash changes it. The entries are counted if there
+/// is no symbol for their number.
 pub(super) fn read<S: MemorySource>(
     memory: &mut Memory<'_, S>,
     words: &Words,
@@ -63,7 +64,7 @@ pub(super) fn read<S: MemorySource>(
     Some(length)
 }
 
-/// How many commands a list has that ends with a null pointer. Behind that there may be what it once had.
+/// Counts the commands of a list up to its null pointer. Behind that, removed entries may be left.
 fn count<S: MemorySource>(memory: &mut Memory<'_, S>, array: u64) -> Option<u32> {
     if array == 0 {
         return Some(0);
@@ -71,7 +72,7 @@ fn count<S: MemorySource>(memory: &mut Memory<'_, S>, array: u64) -> Option<u32>
     let mut first = 0;
     while first < COUNTED_MAX {
         let chunk = array.wrapping_add(u64::from(first) * 8);
-        // What is behind the array need not be there.
+        // The memory behind the array may not be mapped.
         let mut end = None;
         let mut read = 0;
         for slots in [512_u32, 32, 1] {
@@ -90,7 +91,8 @@ fn count<S: MemorySource>(memory: &mut Memory<'_, S>, array: u64) -> Option<u32>
     None
 }
 
-/// Reads the entries of `wanted` commands from the one at `first` on, which end the list or are [`KEPT_MAX`].
+/// Reads the entries of `wanted` commands, starting at `first`. They end the list or are
+/// [`KEPT_MAX`].
 fn read_range<S: MemorySource>(
     memory: &mut Memory<'_, S>,
     words: &Words,
@@ -108,7 +110,7 @@ fn read_range<S: MemorySource>(
     if first.checked_add(wanted as u32)? > LENGTH_MAX || wanted > KEPT_MAX {
         return None;
     }
-    // Behind the last there is a null pointer.
+    // A null pointer follows the last entry.
     let start = array.wrapping_add(u64::from(first) * 8);
     let mut places = [0_u64; KEPT_MAX + 1];
     let bytes = memory.read(start, (wanted as u64 + 1) * 8)?;
@@ -137,9 +139,9 @@ fn read_range<S: MemorySource>(
     Some(())
 }
 
-/// Whether the places of a list's entries are just being moved, one by one, towards its beginning: as `stifle_history`
-/// (readline's history.c) does when `HISTSIZE` shrinks, `remove_history`, and `add_history` to a full list. Until its length
-/// is set, entries stand there twice, or not at all.
+/// Whether bash is moving the pointers of a list towards its beginning, one by one.
+/// `stifle_history` (readline's history.c) does so when `HISTSIZE` shrinks, `remove_history`, and
+/// `add_history` to a full list. Until the length is set, entries are there twice or missing.
 fn is_being_shifted(places: &[u64]) -> bool {
     let mut sorted = [0; KEPT_MAX];
     let Some(sorted) = sorted.get_mut(..places.len()) else { return true };
@@ -148,8 +150,8 @@ fn is_being_shifted(places: &[u64]) -> bool {
     sorted.first() == Some(&0) || sorted.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-/// Reads the texts of some entries, up to [`TEXTS`], and hands each with its time to `out`; stops at the first that could
-/// not be read, and gives how many could. Of a longer text the first `limit` bytes are read.
+/// Reads the texts of up to [`TEXTS`] entries and passes each with its time to `out`. Stops at the
+/// first that could not be read and returns the number read. Longer texts are cut at `limit` bytes.
 pub(super) fn texts<S: MemorySource>(
     memory: &mut Memory<'_, S>,
     scratch: &Scratch,
@@ -183,19 +185,19 @@ pub(super) fn texts<S: MemorySource>(
     entries.len()
 }
 
-/// A command that a shell remembers.
+/// A command in a shell's history list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Remembered {
     /// The shell's tgid.
     pub process_id: u32,
     /// As it was typed.
     pub line: Vec<u8>,
-    /// When, by bash's own word, in seconds since 1970.
+    /// When it was typed according to bash, in seconds since 1970.
     pub time_s: Option<i64>,
 }
 
-/// Reads what all shells of a scan remember, by process, oldest first; and how many lists could not be read whole.
-/// Allocates.
+/// Reads the lists of all shells of a scan, by process, oldest command first. Also returns the
+/// number of lists that could not be read completely. Allocates.
 pub fn remembered<S: MemorySource>(
     source: &mut S,
     kernel: &Kernel,
@@ -257,7 +259,7 @@ pub fn remembered<S: MemorySource>(
                         }
                     });
                 if read == 0 {
-                    // One that cannot be read does not hide those behind it.
+                    // An unreadable command must not hide those behind it.
                     lost += 1;
                     at += 1;
                 }
@@ -271,7 +273,7 @@ pub fn remembered<S: MemorySource>(
     (found, lost)
 }
 
-/// About how many bytes it takes to remember a command.
+/// Approximate number of bytes to store a command.
 const fn size_of(line: &[u8]) -> usize {
     line.len() + core::mem::size_of::<Remembered>()
 }
@@ -280,7 +282,8 @@ const fn size_of(line: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// Shifts the entries from `from` on to `to`, as readline does, and shows the list before each step and after the last.
+    /// Moves the entries from `from` on to `to` as readline does, and shows the list before each
+    /// step and after the last.
     fn shift(list: &mut [u64], (from, to): (usize, usize), mut look: impl FnMut(&[u64])) {
         for step in 0..list.len() - from {
             look(list);
@@ -290,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_not_believed_while_it_is_being_shifted() {
+    fn a_list_is_not_trusted_while_it_is_being_shifted() {
         for length in 1..12 {
             for from in 1..=length {
                 for to in 0..from {
-                    // Behind the last there is a null pointer, which is moved along with them.
+                    // The null pointer behind the last entry is moved along.
                     let mut list: Vec<u64> = (1..=length as u64).chain([0]).collect();
                     let mut steps = 0;
                     shift(&mut list, (from, to), |list| {

@@ -1,6 +1,7 @@
-//! Where a bash keeps what is of interest: by the symbols that it, or the library that it has its history from, exports.
+//! Finds a bash's variables by the symbols that it, or its history library, exports.
 //!
-//! What is found is in the object's own addresses, so that it holds for every process that runs the same file.
+//! The results are in the object's own addresses, so that they hold for every process that runs the
+//! same file.
 
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_decoders::source::MemorySource;
@@ -14,44 +15,43 @@ use crate::page_cache::{FileBytes, FileIdentity, FileReader, Symbols, Unread};
 use crate::state::facts::is_main_executable;
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
-/// Most libraries of a process that are searched.
+/// Maximum number of a process's libraries that are searched.
 const LIBRARIES_MAX: usize = 16;
 
 /// What a program is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a passing answer; nothing is allocated")]
 pub(super) enum Verdict {
-    /// A bash.
     Bash(Found),
-    /// Something else.
+    /// Not a bash.
     Other,
-    /// Something else, unless it has only just begun.
+    /// Not a bash, unless it has only just started.
     Silent,
-    /// Not all could be read that says so.
+    /// The memory that decides could not be read completely.
     Later,
 }
 
-/// Where something is, in the addresses of the object that has it.
+/// A place in the addresses of the object that contains it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Place {
     address: u64,
     in_library: bool,
 }
 
-/// Where all of it is.
+/// The places of a bash's variables.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Found {
     places: [Option<Place>; Word::COUNT],
-    /// The lowest address of the program, as itself knows it.
+    /// The lowest address of the program, in its own addresses.
     first: u64,
-    /// The library that some of it is in, and its lowest address.
+    /// The library that contains some of them, and its lowest address.
     library: Option<(FileIdentity, u64)>,
-    /// Where its variables are, if it exports nothing, and what is found is by their shape.
+    /// Where its data is, if it exports nothing and was recognised by shape.
     data: Option<(u64, u64)>,
 }
 
 impl Found {
-    /// A program that exports nothing, with what was found by its shape.
+    /// The places of a program that exports nothing, found by shape.
     fn by_shape(segments: &Segments, bias: u64, shape: Shape) -> Option<Self> {
         let mut found = Self { first: segments.first, data: segments.data, ..Self::default() };
         found.put(Word::Variables, shape.variables?.wrapping_sub(bias), false);
@@ -61,19 +61,19 @@ impl Found {
         Some(found)
     }
 
-    /// Whether there is more to find.
+    /// Whether every place is known.
     pub(super) fn is_whole(&self) -> bool {
         self.has(Word::TheHistory)
     }
 
-    /// Where in a process the variables lie of a program that is known by its shape.
+    /// Address and length of a process's data, for a program that was recognised by shape.
     pub(super) fn data(&self, snapshot: &Snapshot, mm: &MmRow) -> Option<(u64, u64)> {
         let (address, length) = self.data?;
         let bias = program_at(snapshot, mm)?.wrapping_sub(self.first);
         Some((address.wrapping_add(bias), length))
     }
 
-    /// Where all of it is in one process; `None` where its areas do not fit.
+    /// The addresses of all words in one process; `None` if its areas do not fit.
     pub(super) fn place(&self, snapshot: &Snapshot, mm: &MmRow) -> Option<[u64; Word::COUNT]> {
         let program = program_at(snapshot, mm)?.wrapping_sub(self.first);
         let library = match self.library {
@@ -98,7 +98,7 @@ impl Found {
     }
 }
 
-/// Where a process's program is mapped.
+/// The address at which a process's program is mapped.
 fn program_at(snapshot: &Snapshot, mm: &MmRow) -> Option<u64> {
     program_area(snapshot, mm).map(|area| area.vma.start)
 }
@@ -114,7 +114,7 @@ fn library_at(snapshot: &Snapshot, mm: &MmRow, file: &FileIdentity) -> Option<u6
         .map(|(_, start)| start)
 }
 
-/// The files that a process has mapped and that are not its program, each with its lowest address.
+/// The files that a process has mapped besides its program, each with its lowest address.
 fn libraries<'a>(snapshot: &'a Snapshot, mm: &'a MmRow) -> impl Iterator<Item = (u32, u64)> + 'a {
     let areas = snapshot.vmas.range(&mm.vmas);
     let mut before = u32::MAX;
@@ -127,7 +127,7 @@ fn libraries<'a>(snapshot: &'a Snapshot, mm: &'a MmRow) -> impl Iterator<Item = 
     })
 }
 
-/// Finds out what the program of a process is.
+/// Checks whether the program of a process is a bash.
 pub(super) fn locate<S: MemorySource>(
     memory: &mut Memory<'_, S>,
     files: &mut FileReader,
@@ -135,7 +135,7 @@ pub(super) fn locate<S: MemorySource>(
     (snapshot, mm): (&Snapshot, &MmRow),
     pointers: &mut Pointers,
 ) -> Verdict {
-    // What is not all known may lack a library.
+    // An incomplete list of areas may lack a library.
     let Some(area) = program_area(snapshot, mm).filter(|_| mm.complete) else {
         return Verdict::Later;
     };
@@ -162,7 +162,7 @@ pub(super) fn locate<S: MemorySource>(
 enum Named {
     Bash(Found),
     Other,
-    /// It is linked statically, and has no such names.
+    /// It is linked statically and has no such names.
     Nothing(Segments),
 }
 
@@ -176,7 +176,7 @@ fn by_symbols<S: MemorySource>(
     let named = FileBytes::read_with(files, (&mut *source, kernel), (snapshot, file), |open| {
         let Some(program) = Symbols::read(open)? else { return Ok(Named::Other) };
         let mut found = Found { first: program.segments.first, ..Found::default() };
-        // No other program calls anything so.
+        // No other program exports both names.
         let mut is_it = true;
         for word in [Word::Enabled, Word::Interactive] {
             match program.find(open, word.symbol())? {
@@ -185,8 +185,8 @@ fn by_symbols<S: MemorySource>(
             }
         }
         if !is_it {
-            let is_silent = !program.segments.has_interpreter && !found.has(Word::Enabled);
-            return Ok(if is_silent { Named::Nothing(program.segments) } else { Named::Other });
+            let is_static = !program.segments.has_interpreter && !found.has(Word::Enabled);
+            return Ok(if is_static { Named::Nothing(program.segments) } else { Named::Other });
         }
         for word in Word::ALL {
             if !found.has(word)
@@ -205,11 +205,11 @@ fn by_symbols<S: MemorySource>(
     if !found.has(Word::TheHistory) {
         in_libraries(source, files, kernel, (snapshot, mm), &mut found)?;
     }
-    // Its library may not be there yet.
+    // Its library may not be mapped yet.
     if is_enough(&found) { Ok(Named::Bash(found)) } else { Err(Unread) }
 }
 
-/// Looks for what a bash has in a library.
+/// Searches a process's libraries for the history symbols.
 fn in_libraries<S: MemorySource>(
     source: &mut S,
     files: &mut FileReader,
@@ -219,7 +219,7 @@ fn in_libraries<S: MemorySource>(
 ) -> Result<(), Unread> {
     let areas = snapshot.vmas.range(&mm.vmas);
     let mut before = u32::MAX;
-    // Fonts, locales and their kind are no libraries.
+    // Fonts, locales and similar files are not libraries.
     let libraries = areas.iter().filter(|area| {
         area.vma.flags & VM_EXEC != 0
             && !area.vma.file.is_null()
@@ -237,7 +237,7 @@ fn in_libraries<S: MemorySource>(
     if is_all_read { Ok(()) } else { Err(Unread) }
 }
 
-/// Whether a library has it, and where.
+/// Searches one library for the history symbols. Returns whether it has them.
 fn in_library<S: MemorySource>(
     source: &mut S,
     files: &mut FileReader,
@@ -265,7 +265,7 @@ fn in_library<S: MemorySource>(
     Ok(with.is_some())
 }
 
-/// The address of `the_history`, which `history_list` gives.
+/// The address of `the_history`, which `history_list` returns.
 fn the_history<S: MemorySource>(
     object: &Symbols,
     open: &mut FileBytes<'_, S>,
@@ -281,7 +281,6 @@ fn is_enough(found: &Found) -> bool {
 }
 
 impl Words {
-    /// Adds all words of a process to a batch.
     pub(super) fn push<S: MemorySource>(memory: &mut Memory<'_, S>, places: &[u64; Word::COUNT]) {
         for (word, &place) in Word::ALL.iter().zip(places) {
             memory.push(if place == 0 { u64::MAX } else { place }, word.bytes());

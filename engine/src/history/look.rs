@@ -1,4 +1,4 @@
-//! One scan's look at the shells that are known.
+//! Checks the known shells, once per scan.
 
 use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash::{has_option, wants_more};
@@ -18,8 +18,8 @@ use super::{
 use crate::state::{Scene, State};
 use crate::walk::Kernel;
 
-/// Where a shell's list stands, and what is said of it.
-struct Telling<'a, 'b> {
+/// What reporting a shell's finding needs.
+struct Reporting<'a, 'b> {
     scene: &'a Scene<'b>,
     state: &'a State,
     out: &'a mut dyn Findings,
@@ -51,7 +51,7 @@ impl History {
         }
     }
 
-    /// Looks closer at those shells of which something has changed.
+    /// Reads the lists and variables of shells whose words have changed.
     pub(super) fn read_shells<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -64,7 +64,7 @@ impl History {
         let mut searches_left = SEARCHES_A_SCAN;
         let count = self.shells.len();
         for offset in 0..count {
-            // Another begins in each scan, so that none waits forever.
+            // Each scan starts with another shell, so that none waits forever.
             let at = (offset + self.scan as usize) % count;
             let Some(mut shell) = self.shells[at].take() else { continue };
             if self.scan.wrapping_sub(shell.seen) > GONE_SCANS {
@@ -73,7 +73,7 @@ impl History {
                 continue;
             }
             if shell.seen == self.scan && shell.data.is_some() {
-                self.look_at_shape(source, kernel, at, &mut shell, &mut searches_left);
+                self.check_shape(source, kernel, at, &mut shell, &mut searches_left);
             }
             if shell.seen == self.scan && shell.is_ready() {
                 let reader = &mut self.reader;
@@ -83,35 +83,35 @@ impl History {
                 let is_busy = shell.busy_until.wrapping_sub(self.scan) as i32 > 0;
                 let mut fresh = Ways::default();
                 if shell.is_changed || is_busy || due {
-                    fresh = look_at_variables(&mut shell, &mut memory);
+                    fresh = read_variables(&mut shell, &mut memory);
                 }
                 if shell.is_changed {
                     shell.busy_until = self.scan.wrapping_add(BUSY_SCANS);
-                    // Another line came.
+                    // Another line was typed.
                     shell.waits_since = None;
                 }
-                let mut telling = Telling { scene, state, out: &mut *out };
+                let mut output = Reporting { scene, state, out: &mut *out };
                 if shell.is_changed || shell.again || shell.has_waited(self.scan) {
                     shell.again = lists_left == 0;
                     if !shell.again {
                         lists_left -= 1;
-                        self.look_at_list(source, kernel, at, &mut shell, &mut telling);
+                        self.check_list(source, kernel, at, &mut shell, &mut output);
                     }
                 }
-                self.judge_ways(&mut shell, &mut telling, fresh);
+                self.check_ways(&mut shell, &mut output, fresh);
             }
             self.shells[at] = Some(shell);
         }
     }
 
-    /// Reads a shell's list and tells of what became of it.
-    fn look_at_list<S: MemorySource>(
+    /// Reads a shell's list and reports how it has changed.
+    fn check_list<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
         at: usize,
         shell: &mut Shell,
-        telling: &mut Telling<'_, '_>,
+        output: &mut Reporting<'_, '_>,
     ) {
         let reader = &mut self.reader;
         let mut memory = Memory { source, reader, space: &kernel.space, root: shell.root };
@@ -126,7 +126,7 @@ impl History {
         let Some(mut length) =
             list::read(&mut memory, &words, (self.key, is_counted), &mut self.list)
         else {
-            // It is being changed just now.
+            // The list is being changed right now.
             shell.unread = shell.unread.saturating_add(1);
             shell.again = shell.unread < UNREAD_MAX;
             if shell.unread == UNREAD_MAX {
@@ -136,14 +136,14 @@ impl History {
             return;
         };
         shell.unread = 0;
-        // A command whose lines are still being read counts when all are there.
+        // A command whose lines are still being read counts when all of them are there.
         let lines = words.lines_begun();
         let place = at * KEPT_MAX;
         let last_known = shell.known.map(|known| {
             known.keys.checked_sub(1).and_then(|last| self.keys.get(place + last)).copied()
         });
         match last_known {
-            // It may be in the list already, or may not.
+            // The list may or may not contain the command already.
             None if lines > 0 => {
                 shell.again = true;
                 return;
@@ -160,8 +160,9 @@ impl History {
         let room = &mut self.keys[place..place + KEPT_MAX];
         let new = List { length, base, most, keys: &self.list.keys };
         let commands = words.int(Word::CommandNumber);
-        // How many of the last are new, and how many of these are told of, the first of them.
-        let (added, told_max, cleared) = match &shell.known {
+        // The number of new commands at the end of the list, and how many of these are reported,
+        // beginning with the first new one.
+        let (added, reported_max, cleared) = match &shell.known {
             None => {
                 let typed =
                     words.int(Word::SessionLines).and_then(|typed| usize::try_from(typed).ok());
@@ -195,14 +196,16 @@ impl History {
                 let typed = run.unwrap_or(TYPED_MAX) + lines;
                 let is_as_long = new.length >= old.length || new.is_full();
                 match cleared {
-                    // What is all another and yet as long was read from the file once more (`history -c; history -r`): at its end
-                    // is what was typed last.
+                    // A list that was replaced and is as long as before was read from the file
+                    // again (`history -c; history -r`). The commands that were typed last are at
+                    // its end.
                     Some(Clearing::All { .. }) if added > typed && is_as_long => {
                         let added = run.unwrap_or(TYPED_MAX).min(added);
                         (added, added, None)
                     }
                     Some(Clearing::All { .. }) if added > typed => (added, 0, cleared),
-                    // More than can have been typed was read from a file (`history -r`), behind what was typed.
+                    // Commands beyond the number that can have been typed were read from a file
+                    // (`history -r`). They follow the typed ones.
                     _ if added > typed => (added, run.unwrap_or(0).min(added), cleared),
                     _ => (added, added, cleared),
                 }
@@ -210,7 +213,7 @@ impl History {
         };
         let known_scans = if let Some(how) = cleared {
             let Some(before) = shell.cleared else {
-                shell.cleared = Some(Cleared { since_ns: telling.scene.now_ns });
+                shell.cleared = Some(Cleared { since_ns: output.scene.now_ns });
                 shell.again = true;
                 return;
             };
@@ -222,19 +225,19 @@ impl History {
         if let Some((how, before)) = known_scans
             && !matches!(how, Clearing::Some { .. })
         {
-            self.tell(shell, telling, What::Cleared(how), (before.since_ns, 2));
+            self.report(shell, output, What::Cleared(how), (before.since_ns, 2));
         }
         let end = self.list.keys.len();
-        let told_end = end - added + told_max;
+        let reported_end = end - added + reported_max;
         let reader = &mut self.reader;
         let mut memory = Memory { source, reader, space: &kernel.space, root: shell.root };
         let may_wait = shell.data.is_some() && !shell.has_waited(self.scan);
         let mut is_waiting = false;
-        let told = {
+        let reported_to = {
             let mut first = end - added;
-            let most = first + told_max.min(COMMANDS_A_SCAN);
+            let most = first + reported_max.min(COMMANDS_A_SCAN);
             while first < most {
-                // Each text is told of as it is read.
+                // Each command is reported as its text is read.
                 let mut waits = false;
                 let mut left = most - first;
                 let (limit, text) = (self.text_bytes, &mut self.text);
@@ -247,24 +250,25 @@ impl History {
                     text,
                     |line, time_s| {
                         left -= 1;
-                        // Where no symbol says whether it is all there, its text must.
+                        // Without a symbol for that, the text itself must show whether the command
+                        // is complete.
                         waits = left == 0 && most == end && may_wait && wants_more(line);
                         if waits {
                             return;
                         }
                         let command = Command { line, time_s };
                         keep_last(strings, shell, &command);
-                        say(
-                            telling,
+                        send(
+                            output,
                             shell,
                             &*strings,
                             What::Executed(command),
-                            (telling.scene.now_ns, 1),
+                            (output.scene.now_ns, 1),
                         );
                     },
                 );
                 if waits {
-                    // What comes of it is an entry of its own.
+                    // The complete command will be a new entry.
                     is_waiting = true;
                     first += read - 1;
                     break;
@@ -276,31 +280,31 @@ impl History {
             }
             first
         };
-        let is_behind = told < told_end && told_max > 0 && !is_waiting;
+        let is_behind = reported_to < reported_end && reported_max > 0 && !is_waiting;
         shell.waits_since = is_waiting.then(|| shell.waits_since.unwrap_or(self.scan));
-        shell.tries = if is_behind && told == end - added { shell.tries + 1 } else { 0 };
+        shell.tries = if is_behind && reported_to == end - added { shell.tries + 1 } else { 0 };
         let keys = if is_behind && shell.tries >= TRIES_MAX {
-            // One that cannot be read does not take those behind it along.
+            // An unreadable command must not block those behind it.
             shell.tries = 0;
             self.refused += 1;
-            told + 1
+            reported_to + 1
         } else if is_behind || is_waiting {
-            told
+            reported_to
         } else {
             end
         };
-        // What was not told yet is new in the next scan.
+        // Commands that were not reported yet are new in the next scan.
         let is_behind = is_behind && keys < end;
         shell.again = is_behind;
         if let Some((how @ Clearing::Some { .. }, before)) = known_scans {
-            self.tell(shell, telling, What::Cleared(how), (before.since_ns, 2));
+            self.report(shell, output, What::Cleared(how), (before.since_ns, 2));
         }
         shell.cleared = None;
         let room = &mut self.keys[place..place + KEPT_MAX];
         room[..keys].copy_from_slice(&self.list.keys[..keys]);
-        // Against what they are compared with, too.
+        // The next scan compares them with the same counters, too.
         let before = shell.known.filter(|_| is_behind);
-        // At the first look as many were run as are told of.
+        // At the first check, as many commands count as run as are reported.
         let commands = if is_behind && before.is_none() {
             commands.map(|run| run.wrapping_sub(added as i32))
         } else {
@@ -316,8 +320,9 @@ impl History {
         });
     }
 
-    /// Looks for what is not known yet of a shell that exports nothing, and whether it is ready to be typed into.
-    fn look_at_shape<S: MemorySource>(
+    /// Searches for the missing places of a shell that exports nothing, and checks whether it is
+    /// ready for input.
+    fn check_shape<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
@@ -329,10 +334,10 @@ impl History {
         let mut memory =
             Memory { source: &mut *source, reader, space: &kernel.space, root: shell.root };
         if !shell.is_ready() {
-            look_at_variables(shell, &mut memory);
+            read_variables(shell, &mut memory);
             shell.is_interactive |=
                 shell.values[OPTIONS].text().is_some_and(|options| has_option(options, b"history"));
-            // It is set right before the file is read.
+            // This variable is set right before bash reads its history file.
             let is_through = shell.is_interactive && shell.values[FILE_SIZE].text().is_some();
             shell.ready_scans =
                 if is_through { (shell.ready_scans + 1).min(READY_SCANS) } else { 0 };
@@ -351,33 +356,33 @@ impl History {
                 structure::search(&mut memory, data, &mut self.pointers)
         {
             shell.places[Word::TheHistory as usize] = place;
-            // Its value comes with the next scan.
+            // The next scan reads its value.
             shell.again = true;
             if is_first {
                 return;
             }
         }
         if is_first && (!is_missing || shell.words.pointer(Word::Variables).is_some()) {
-            // All that its file had is in the list, if it has one.
+            // If there is a history file, the list contains all of it now.
             shell.ready_scans = READY_SCANS + 1;
         }
     }
 
-    /// Tells of the ways in which a shell keeps no history any more.
-    /// Those count that were read in this scan: `fresh` are
-    /// those whose variables were.
-    fn judge_ways(&mut self, shell: &mut Shell, telling: &mut Telling<'_, '_>, fresh: Ways) {
+    /// Reports the ways in which a shell has stopped keeping a history. Only ways that this scan
+    /// has read count; `fresh` are those whose variables it has read.
+    fn check_ways(&mut self, shell: &mut Shell, output: &mut Reporting<'_, '_>, fresh: Ways) {
         let now = Ways::of(&shell.words, &shell.values);
         let before = shell.ways;
         if now.without(before) != Ways::default() {
-            shell.ways_since_ns = telling.scene.now_ns;
+            shell.ways_since_ns = output.scene.now_ns;
         }
         shell.ways = now;
         shell.told = shell.told.and(now.or(before));
         let news = now.and(before).and(fresh).without(shell.told);
         shell.told = shell.told.or(news);
         if now != before || now.without(shell.told) != Ways::default() {
-            // What is remembered from one look is not what two have shown.
+            // A finding needs two scans: a value that was read once and then remembered does not
+            // count twice.
             shell.busy_until = self.scan.wrapping_add(BUSY_SCANS);
         }
         for way in news.iter() {
@@ -386,19 +391,25 @@ impl History {
                 continue;
             }
             let since = shell.ways_since_ns;
-            self.tell(shell, telling, What::Disabled { way, was_on }, (since, 2));
+            self.report(shell, output, What::Disabled { way, was_on }, (since, 2));
         }
         let known = Ways::known(&shell.words, &shell.values);
         shell.was_on = shell.was_on.or(known.without(now).without(before));
     }
 
-    fn tell(&self, shell: &Shell, telling: &mut Telling<'_, '_>, what: What<'_>, seen: (i64, u32)) {
-        say(telling, shell, &self.strings, what, seen);
+    fn report(
+        &self,
+        shell: &Shell,
+        output: &mut Reporting<'_, '_>,
+        what: What<'_>,
+        seen: (i64, u32),
+    ) {
+        send(output, shell, &self.strings, what, seen);
     }
 }
 
 impl Shell {
-    /// Whether somebody types into it, and it has read its history's file.
+    /// Whether it is interactive and has read its history file.
     fn is_ready(&self) -> bool {
         if self.data.is_some() {
             return self.ready_scans > READY_SCANS;
@@ -406,18 +417,19 @@ impl Shell {
         self.words.is_set(Word::Interactive, false) && self.words.is_set(Word::Initialized, true)
     }
 
-    /// Whether it was waited long enough for more lines of its last command.
+    /// Whether the wait for more lines of its last command is over.
     fn has_waited(&self, scan: u32) -> bool {
         self.waits_since.is_some_and(|since| scan.wrapping_sub(since) > WAIT_SCANS)
     }
 
-    /// How many commands it may remember, by its variable.
+    /// The maximum length of its list, according to `HISTSIZE`.
     fn most_by_value(&self) -> Option<i32> {
         let most = self.values[SIZE].text().and_then(number)?;
         i32::try_from(most).ok().filter(|&most| most >= 0)
     }
 
-    /// Where no symbol says how long the list is, its first and last entry and what is behind that show what becomes of it.
+    /// Watches the first and the last entry and the place behind it: without a symbol for the
+    /// length, these show changes of the list.
     fn watch_entries(&mut self, length: u32) {
         let array = self.words.pointer(Word::TheHistory).unwrap_or(0);
         if self.data.is_none() || array == 0 {
@@ -430,24 +442,24 @@ impl Shell {
     }
 }
 
-fn say(
-    telling: &mut Telling<'_, '_>,
+fn send(
+    output: &mut Reporting<'_, '_>,
     shell: &Shell,
     strings: &crate::state::strings::Strings,
     what: What<'_>,
     (since_ns, scans): (i64, u32),
 ) {
-    let Some(process) = telling.state.process(shell.row) else { return };
+    let Some(process) = output.state.process(shell.row) else { return };
     if process.key != shell.process {
         return;
     }
     let last = shell.last.map(|last| Command { line: strings.get(last.line), time_s: last.time_s });
-    let process = process.facts(telling.scene.strings);
+    let process = process.facts(output.scene.strings);
     let finding = Finding { process, what, last, since_ns, scans };
-    telling.out.found(telling.scene, &finding);
+    output.out.found(output.scene, &finding);
 }
 
-/// Keeps the last command, by which alerts say what came before them.
+/// Keeps the last command: records of alerts contain it.
 fn keep_last(
     strings: &mut crate::state::strings::Strings,
     shell: &mut Shell,
@@ -460,8 +472,8 @@ fn keep_last(
         strings.intern(command.line).map(|line| LastCommand { line, time_s: command.time_s });
 }
 
-/// Reads a shell's variables; gives the ways of which what was read just now says whether they hold.
-fn look_at_variables<S: MemorySource>(shell: &mut Shell, memory: &mut Memory<'_, S>) -> Ways {
+/// Reads a shell's variables. Returns the ways that the values read just now decide.
+fn read_variables<S: MemorySource>(shell: &mut Shell, memory: &mut Memory<'_, S>) -> Ways {
     let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
     let values = context.map_or_else(Values::default, |context| variables::read(memory, context));
     for (kept, value) in shell.values.iter_mut().zip(values) {

@@ -1,4 +1,4 @@
-//! One process's memory, read a few bytes at a time: for what is done once a program, or once a command.
+//! Reads one process's memory a few bytes at a time: for what is done once per program or command.
 
 use panoptes_decoders::address::{PhysicalAddress, UserVa};
 use panoptes_decoders::paging::KernelSpace;
@@ -11,12 +11,12 @@ pub(super) struct Memory<'a, S> {
     pub(super) source: &'a mut S,
     pub(super) reader: &'a mut Reader,
     pub(super) space: &'a KernelSpace,
-    /// Its top page table.
+    /// Physical address of its top page table.
     pub(super) root: PhysicalAddress,
 }
 
 impl<S: MemorySource> Memory<'_, S> {
-    /// Reads so many bytes; `None` where not all of them are in memory.
+    /// Reads `length` bytes; `None` if not all of them are in memory.
     pub(super) fn read(&mut self, address: u64, length: u64) -> Option<&[u8]> {
         self.reader.clear();
         self.push(address, length);
@@ -24,24 +24,25 @@ impl<S: MemorySource> Memory<'_, S> {
         self.object(0)
     }
 
-    /// Reads a number of eight bytes.
+    /// Reads a 64-bit number.
     pub(super) fn word(&mut self, address: u64) -> Option<u64> {
         Some(u64::from_le_bytes(self.read(address, 8)?.try_into().ok()?))
     }
 
-    /// Begins a batch.
+    /// Starts a batch.
     pub(super) fn clear(&mut self) {
         self.reader.clear();
     }
 
-    /// Adds bytes to the batch. What has no room is as if it were not in memory.
+    /// Adds bytes to the batch. Bytes without room in it count as not in memory.
     pub(super) fn push(&mut self, address: u64, length: u64) {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let address = UserVa(address);
         let _ = self.reader.push_user(self.space.levels, self.root, address, length);
     }
 
-    /// Adds a text of at most `limit` bytes: two objects, because the page behind it need not be there.
+    /// Adds a text of at most `limit` bytes: two objects, because the page behind it may not be
+    /// mapped.
     pub(super) fn push_text(&mut self, address: u64, limit: u64) {
         let first = (PAGE_BYTES - address % PAGE_BYTES).min(limit);
         self.push(address, first);
@@ -51,7 +52,6 @@ impl<S: MemorySource> Memory<'_, S> {
         }
     }
 
-    /// Reads the batch.
     pub(super) fn run(&mut self) {
         self.reader.run(self.source, self.space.levels);
     }
@@ -61,8 +61,8 @@ impl<S: MemorySource> Memory<'_, S> {
         self.reader.object(index)
     }
 
-    /// Copies the text that [`Memory::push_text`] added as objects `index` and the next into `out`, as far as its NUL;
-    /// `false` where that is not in memory and less than `limit` bytes are.
+    /// Copies the text that [`Memory::push_text`] added as objects `index` and the next into `out`,
+    /// up to its NUL. Returns `false` if neither a NUL nor `limit` bytes are in memory.
     pub(super) fn text(&self, index: usize, limit: u64, out: &mut Vec<u8>) -> bool {
         out.clear();
         for piece in [index, index + 1] {

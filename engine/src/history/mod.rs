@@ -1,21 +1,24 @@
-//! What people type into bash: each command once, and how a shell's history was cleared or switched off.
+//! Commands typed into bash, each once, and how a shell's history was cleared or switched off.
 //!
-//! A bash is known by what its file exports or, where it is linked statically, by the shape of its memory ([`structure`]), never
-//! by its name ([`locate`]); that is found out once a file, a few files a
-//! scan. Of each bash a handful of words is read in every scan ([`words`]), all of them in one batch. Only when these have
-//! changed its list is read ([`changes`] says what became of it), and its variables ([`variables`]).
+//! A bash is recognised by what its file exports or, where it is linked statically, by the shape of
+//! its memory ([`structure`]), never by its name ([`locate`]). Each file is checked once, a few
+//! files per scan. Every scan reads a handful of words of each bash ([`words`]), all of them in one
+//! batch. Only when these have changed are its list ([`changes`] compares it with the last one) and
+//! its variables ([`variables`]) read.
 //!
-//! * What was in the list when we came, or was read from a file, is not told of.
-//! * A command is told of when all its lines were read, before it has run.
-//! * What a fork takes over is its parent's: until it calls exec, it is not looked at.
-//! * What rests on something being gone or off is told when two scans have shown it; it is told of once, and again only
-//!   when it was otherwise in between. That a history is off is told whenever it began.
-//! * Shells into which nobody types (scripts) keep none, and are silent.
+//! * Commands that were in the list when watching started, or were read from a file, are not
+//!   reported.
+//! * A command is reported when all its lines were read, before it has run.
+//! * A forked process is ignored until it calls exec: its history is its parent's.
+//! * A cleared list or a switched-off history is reported when two scans have shown it. It is
+//!   reported again only if it was otherwise in between. A history that is off is reported even if
+//!   it was off when watching started.
+//! * Shells that read no typed input (scripts) keep no history and are not reported.
 //!
-//! What bash forgets before a scan sees it, nobody knows: what was typed after `set +o history`, or with a space before it
-//! where `HISTCONTROL` says so. Other shells are not known.
+//! Panoptes does not see what bash forgets before a scan: commands typed after `set +o history`, or
+//! with a space in front where `HISTCONTROL` excludes those. Other shells are not supported.
 //!
-//! Not here: words (`policy`). Start reading at [`History::update`].
+//! Not here: the wording of records (`policy`). Start reading at [`History::update`].
 
 mod changes;
 mod list;
@@ -52,92 +55,92 @@ pub use changes::Clearing;
 pub use list::{Remembered, remembered};
 pub use shell::Way;
 
-/// Most shells that are watched at a time; of more nothing is told.
+/// Maximum number of shells that are watched at a time. Further ones are not reported.
 const SHELLS_MAX: usize = 256;
-/// Files that were looked at, whether they are a bash.
+/// Maximum number of files of which it is kept whether they are a bash.
 const FILES_MAX: usize = 1024;
-/// So many files are looked at in one scan.
+/// Maximum number of files that one scan checks.
 const FILES_A_SCAN: u32 = 4;
-/// So many lists are read in one scan; the others have to wait for the next.
+/// Maximum number of lists that one scan reads; the others wait for the next scan.
 const LISTS_A_SCAN: u32 = 16;
-/// A program of which not all could be read is looked at again after so many scans, and after twice as many each time.
+/// A program that could not be read completely is checked again after this many scans. The number
+/// doubles each time.
 const LATER_SCANS: u32 = 4;
-/// So often that is doubled, of a program that may be a bash: its library is not mapped yet, or pages of its file are not in
-/// memory.
+/// Maximum number of doublings for a program that may be a bash: its library may not be mapped yet,
+/// or pages of its file are not in memory.
 const LATER_DOUBLINGS: u8 = 6;
-/// And of one that has nothing that a bash has.
-const SILENT_DOUBLINGS: u8 = 6;
-/// A file is taken for no bash when so many processes of it had nothing in their memory that one has: a single one may be slow
-/// or stopped.
-const SILENT_PROCESSES: u8 = 4;
-/// A program that exports nothing is looked at so often before it is taken for something else: it may not have begun yet.
-const SILENT_ATTEMPTS: u8 = 16;
-/// A list for which there is no symbol is looked for after so many scans, until something was typed.
+/// Maximum number of doublings for a program without any sign of a bash.
+const UNMATCHED_DOUBLINGS: u8 = 6;
+/// Number of processes without any sign of a bash after which their file is not a bash. A single
+/// process may be slow or stopped.
+const UNMATCHED_PROCESSES: u8 = 4;
+/// Number of checks after which a program without exports is not a bash: it may not have started
+/// yet.
+const UNMATCHED_ATTEMPTS: u8 = 16;
+/// Number of scans between two searches for a list without a symbol, until a command was typed.
 const SEARCH_SCANS: u32 = 4;
-/// A shell without symbols has read its file when it was ready for so many scans.
+/// A shell without symbols has read its history file when it was ready in this many scans.
 const READY_SCANS: u8 = 4;
-/// Most commands of a shell without symbols that may have been typed from one scan to the next.
+/// Maximum number of commands that may be typed between two scans into a shell without symbols.
 const TYPED_MAX: usize = 8;
-/// For so many scans after a command its shell's variables are looked at in each.
+/// Number of scans after a command in each of which the shell's variables are read.
 const BUSY_SCANS: u32 = 4;
-/// So often they are looked at where nothing is typed: a script that the shell reads may change them.
+/// Number of scans between two reads of an idle shell's variables: a script that the shell reads
+/// may change them.
 const VARIABLES_EVERY_SCANS: u32 = 64;
-/// A shell that was not seen for so many scans has gone.
+/// A shell is removed when this many scans have not seen it.
 const GONE_SCANS: u32 = 64;
-/// A command that cannot be read in so many scans is left out.
+/// A command that this many scans could not read is left out.
 const TRIES_MAX: u8 = 8;
-/// A list that cannot be read in so many scans is read again only when it changes.
+/// A list that this many scans could not read is read again only when it changes.
 const UNREAD_MAX: u8 = 64;
-/// So many memories are searched for a list in one scan.
+/// Maximum number of memories that one scan searches for a list.
 const SEARCHES_A_SCAN: u32 = 2;
-/// A command whose text wants more lines is told of as it is after so many scans: what looks unfinished need not be.
+/// A command whose text seems unfinished is reported as it is after this many scans.
 const WAIT_SCANS: u32 = 512;
-/// Most commands of one shell that are told of in one scan.
+/// Maximum number of commands of one shell that one scan reports.
 const COMMANDS_A_SCAN: usize = 64;
 
-/// A command.
+/// A command that was typed into a shell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Command<'a> {
     /// As it was typed.
     pub line: &'a [u8],
-    /// When, by bash's own word, in seconds since 1970.
+    /// When it was typed according to bash, in seconds since 1970.
     pub time_s: Option<i64>,
 }
 
-/// What a shell did.
+/// An event in a shell's history.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum What<'a> {
     /// A command was typed.
     Executed(Command<'a>),
-    /// Commands were taken out of its history.
+    /// Commands were removed from the history.
     Cleared(Clearing),
-    /// It keeps no history.
+    /// The shell keeps no history.
     Disabled {
-        /// How.
         way: Way,
-        /// Whether it was otherwise before, while it was watched.
+        /// Whether the history was on before, while the shell was watched.
         was_on: bool,
     },
 }
 
-/// Something to tell of a shell.
+/// An event in a shell's history, with what a record needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding<'a> {
-    /// The shell.
     pub process: ProcessFacts<'a>,
-    /// What it did.
     pub what: What<'a>,
-    /// The last command that is known of it.
+    /// The shell's last known command.
     pub last: Option<Command<'a>>,
-    /// When it was first seen, in nanoseconds since 1970.
+    /// When the event was first seen, in nanoseconds since 1970.
     pub since_ns: i64,
-    /// In how many scans it was seen.
+    /// Number of scans that have shown it.
     pub scans: u32,
 }
 
-/// Whoever is told.
+/// Receiver of findings.
 pub trait Findings {
-    /// A shell did something.
+    /// Called for each event in a shell's history.
     fn found(&mut self, scene: &Scene<'_>, finding: &Finding<'_>);
 }
 
@@ -150,26 +153,25 @@ impl<F: FnMut(&Scene<'_>, &Finding<'_>)> Findings for F {
 /// What is known of a process's program.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Program {
-    /// Nothing yet; it is looked at from this scan on.
     #[default]
     Unknown,
-    /// It could not be read well enough; again at this scan.
+    /// It could not be read well enough; it is checked again at this scan.
     Later(u32),
-    /// No bash, or not its own yet.
+    /// Not a bash, or a fork that has not called exec.
     Other,
-    /// A bash: the index of its shell.
+    /// A bash: index of its shell.
     Bash(u32),
 }
 
-/// What was looked at.
+/// State of checking one process.
 #[derive(Clone, Copy, Debug, Default)]
 struct Looked {
     process: Option<ProcessKey>,
     self_exec_id: u32,
     mm: KernelVa,
-    /// Whether what was typed before the first look is news.
+    /// Whether commands typed before the first check are reported.
     is_new: bool,
-    /// How often its program was looked at.
+    /// Number of checks of its program.
     attempts: u8,
     /// Whether it is a shell for which there was no room.
     is_refused: bool,
@@ -181,8 +183,9 @@ struct Looked {
 struct KnownFile {
     file: FileIdentity,
     found: Option<Found>,
-    /// Of how many processes nothing was found that a bash has. As long as these are too few, more are looked at.
-    silent: u8,
+    /// Number of its processes without any sign of a bash. While there are too few, more are
+    /// checked.
+    unmatched: u8,
 }
 
 /// All shells of one machine.
@@ -190,15 +193,15 @@ struct KnownFile {
 pub struct History {
     wanted: bool,
     report_existing: bool,
-    /// By the number of a process's row.
+    /// By row number of the process.
     looked: Box<[Looked]>,
     shells: Vec<Option<Shell>>,
-    /// Of each shell the keys of its list.
+    /// The keys of each shell's list.
     keys: Box<[u32]>,
-    /// What files are: the newest take the place of the oldest.
+    /// Known files: the newest replace the oldest.
     files: Vec<KnownFile>,
     next_file: usize,
-    /// The row that had to wait in the last scan: the next begins there.
+    /// The row that had to wait in the last scan: the next scan starts there.
     first_row: u32,
     strings: Strings,
     reader: Reader,
@@ -213,7 +216,7 @@ pub struct History {
 }
 
 impl History {
-    /// Allocates for `limits`, if it is `wanted`. `key` is random and secret from the guests.
+    /// Allocates for `limits` if `wanted`. `key` is random and secret from the guests.
     pub fn new(limits: &Limits, wanted: bool, report_existing: bool, key: u64) -> Self {
         let shells = if wanted { SHELLS_MAX.min(limits.processes as usize) } else { 0 };
         let processes = if wanted { limits.processes as usize } else { 0 };
@@ -244,12 +247,12 @@ impl History {
         }
     }
 
-    /// How many shells, or commands, found no room.
+    /// Number of shells and commands that found no room.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Looks at all shells of the scan that the state has just taken in. Allocates nothing.
+    /// Checks all shells of the scan that the state was last updated from. Allocates nothing.
     pub fn update<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -269,14 +272,14 @@ impl History {
         let in_turn =
             later.filter(|(id, _)| id.0 >= first).chain(sooner.take_while(|(id, _)| id.0 < first));
         for (id, process) in in_turn {
-            self.look_at(source, kernel, scene.snapshot, id, process, &mut files_left);
+            self.check_process(source, kernel, scene.snapshot, id, process, &mut files_left);
         }
         self.read_words(source, kernel);
         self.read_shells(source, kernel, scene, state, out);
     }
 
-    /// Finds out whether a process is a bash, unless that is known.
-    fn look_at<S: MemorySource>(
+    /// Checks whether a process is a bash, unless that is known.
+    fn check_process<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
@@ -296,10 +299,10 @@ impl History {
             is_known && before.self_exec_id == task.self_exec_id && before.mm == mm.address;
         if !is_same {
             if !row.stable {
-                // What belongs to what is not known; the next scan begins anew.
+                // The row may mix two programs; the next scan checks it again.
                 return;
             }
-            // What ended before may have left its place to another.
+            // The row may have belonged to a process that has ended.
             if let Program::Bash(at) = before.program
                 && is_of(&self.shells, at, before.process)
             {
@@ -327,7 +330,8 @@ impl History {
                         }
                         return;
                     }
-                    // It was not seen for long. What it remembers by now may have been told.
+                    // It was not seen for long. Its list may hold commands that were already
+                    // reported.
                     _ => {
                         looked.program = Program::Unknown;
                         looked.is_new = false;
@@ -348,7 +352,7 @@ impl History {
         }
     }
 
-    /// What a program is; `None` where that has to wait for the next scan.
+    /// Checks what a program is; `None` if that has to wait for the next scan.
     #[expect(clippy::too_many_arguments, reason = "a step of its only caller")]
     fn find_out<S: MemorySource>(
         &mut self,
@@ -381,18 +385,18 @@ impl History {
                 let (files, pointers) = (&mut self.file_reader, &mut self.pointers);
                 let found = match locate(&mut memory, files, kernel, (snapshot, mm), pointers) {
                     Verdict::Later => return Some(later),
-                    Verdict::Silent if attempts < SILENT_ATTEMPTS => {
-                        return Some(after(wait_after(attempts, SILENT_DOUBLINGS)));
+                    Verdict::Silent if attempts < UNMATCHED_ATTEMPTS => {
+                        return Some(after(wait_after(attempts, UNMATCHED_DOUBLINGS)));
                     }
                     Verdict::Silent => {
-                        self.note_silent(file);
+                        self.note_unmatched(file);
                         return Some(Program::Other);
                     }
                     Verdict::Other => None,
                     Verdict::Bash(found) => Some(found),
                 };
                 if found.as_ref().is_none_or(Found::is_whole) {
-                    self.keep(KnownFile { file, found, silent: 0 });
+                    self.keep(KnownFile { file, found, unmatched: 0 });
                 }
                 found
             }
@@ -436,7 +440,8 @@ impl History {
         Some(Program::Bash(at as u32))
     }
 
-    /// A place for a shell: where there is none, that of one that has gone, or that nobody types into.
+    /// Index of a free place for a shell. If there is none, frees that of a shell that is gone or
+    /// idle.
     fn free_place(&mut self) -> Option<usize> {
         if let Some(at) = self.shells.iter().position(Option::is_none) {
             return Some(at);
@@ -455,8 +460,8 @@ impl History {
         if let Some(looked) = self.looked.get_mut(row.0 as usize)
             && looked.process == Some(process)
         {
-            // It may be typed into later on, if it has only just begun.
-            let wait = wait_after(looked.attempts, SILENT_DOUBLINGS);
+            // A shell that has only just started may be used later.
+            let wait = wait_after(looked.attempts, UNMATCHED_DOUBLINGS);
             looked.program = Program::Later(scan.wrapping_add(wait));
             looked.is_new &= !is_known;
         }
@@ -464,11 +469,11 @@ impl History {
         Some(at)
     }
 
-    /// Counts a process of a file in whose memory there is nothing that a bash has.
-    fn note_silent(&mut self, file: FileIdentity) {
+    /// Counts a process of a file without any sign of a bash.
+    fn note_unmatched(&mut self, file: FileIdentity) {
         match self.files.iter_mut().find(|known| known.file == file) {
-            Some(known) => known.silent = known.silent.saturating_add(1),
-            None => self.keep(KnownFile { file, found: None, silent: 1 }),
+            Some(known) => known.unmatched = known.unmatched.saturating_add(1),
+            None => self.keep(KnownFile { file, found: None, unmatched: 1 }),
         }
     }
 
@@ -485,18 +490,18 @@ impl History {
 }
 
 impl KnownFile {
-    /// Whether more processes of it need not be looked at.
+    /// Whether no more of its processes need to be checked.
     fn is_certain(&self) -> bool {
-        self.found.is_some() || self.silent == 0 || self.silent >= SILENT_PROCESSES
+        self.found.is_some() || self.unmatched == 0 || self.unmatched >= UNMATCHED_PROCESSES
     }
 }
 
-/// After how many scans a program is looked at again that was looked at so often in vain.
+/// Number of scans until a program is checked again after so many failed attempts.
 fn wait_after(attempts: u8, doublings: u8) -> u32 {
     LATER_SCANS << attempts.min(doublings)
 }
 
-/// Whether a place is still that of this process's shell.
+/// Whether a place still holds this process's shell.
 fn is_of(shells: &[Option<Shell>], at: u32, process: Option<ProcessKey>) -> bool {
     let shell = shells.get(at as usize).and_then(Option::as_ref);
     shell.is_some_and(|shell| Some(shell.process) == process)
@@ -514,23 +519,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_silent_process_does_not_speak_for_its_file() {
+    fn one_process_without_signs_does_not_decide_for_its_file() {
         let mut history = History::new(&Limits::default(), true, false, 1);
         let file = FileIdentity { number: 7, ..FileIdentity::default() };
-        for process in 1..=SILENT_PROCESSES {
-            history.note_silent(file);
+        for process in 1..=UNMATCHED_PROCESSES {
+            history.note_unmatched(file);
             assert_eq!(history.files.len(), 1);
-            assert_eq!(history.files[0].is_certain(), process == SILENT_PROCESSES);
+            assert_eq!(history.files[0].is_certain(), process == UNMATCHED_PROCESSES);
         }
-        history.keep(KnownFile { file, found: Some(Found::default()), silent: 0 });
+        history.keep(KnownFile { file, found: Some(Found::default()), unmatched: 0 });
         assert_eq!(history.files.len(), 1);
         assert!(history.files[0].is_certain());
     }
 
     #[test]
-    fn what_cannot_be_read_is_looked_at_ever_more_seldom() {
-        assert_eq!(wait_after(0, SILENT_DOUBLINGS), LATER_SCANS);
-        assert_eq!(wait_after(3, SILENT_DOUBLINGS), 8 * LATER_SCANS);
+    fn unreadable_programs_are_checked_less_and_less_often() {
+        assert_eq!(wait_after(0, UNMATCHED_DOUBLINGS), LATER_SCANS);
+        assert_eq!(wait_after(3, UNMATCHED_DOUBLINGS), 8 * LATER_SCANS);
         assert_eq!(wait_after(u8::MAX, LATER_DOUBLINGS), LATER_SCANS << LATER_DOUBLINGS);
     }
 }

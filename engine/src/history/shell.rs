@@ -1,4 +1,4 @@
-//! One bash: what was known of it at the last look, and how it has switched its history off.
+//! One bash: its last known state, and the ways in which its history is off.
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::user::bash::{has_option, ignores_everything, ignores_spaces};
@@ -14,7 +14,7 @@ use crate::state::table::RowId;
 pub enum Way {
     /// `set +o history`
     Off,
-    /// There is no `HISTFILE`, or it is empty: nothing outlives the shell.
+    /// `HISTFILE` is unset or empty: the history ends with the shell.
     NoFile,
     /// `HISTFILE` is /dev/null.
     NullFile,
@@ -22,15 +22,14 @@ pub enum Way {
     NoSize,
     /// `HISTFILESIZE` is 0: the file is emptied.
     NoFileSize,
-    /// A pattern of `HISTIGNORE` fits every command.
+    /// A pattern of `HISTIGNORE` matches every command.
     Ignored,
-    /// `HISTCONTROL` says that what begins with a space is not remembered. That is usual from the start, and
-    /// counts only where somebody changed it.
+    /// `HISTCONTROL` excludes commands that begin with a space. That is a common default, and is
+    /// reported only if it was changed.
     Spaces,
 }
 
 impl Way {
-    /// All of them.
     pub(super) const ALL: [Self; 7] = [
         Self::Off,
         Self::NoFile,
@@ -41,7 +40,7 @@ impl Way {
         Self::Spaces,
     ];
 
-    /// The variable that it is about.
+    /// Index of the variable that decides it.
     pub(super) const fn variable(self) -> Option<usize> {
         match self {
             Self::Off => None,
@@ -53,7 +52,7 @@ impl Way {
         }
     }
 
-    /// Whether it is worth telling of where it never was otherwise.
+    /// Whether it is reported even if the history never was on.
     pub(super) const fn is_told_from_the_start(self) -> bool {
         !matches!(self, Self::Spaces)
     }
@@ -63,12 +62,12 @@ impl Way {
     }
 }
 
-/// A set of them.
+/// A set of ways.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Ways(u8);
 
 impl Ways {
-    /// In which ways a shell keeps none. What is not known is none.
+    /// The ways in which a shell keeps no history. Unknown ones are left out.
     pub(super) fn of(words: &Words, values: &Values) -> Self {
         let is_zero = |at: usize| values[at].text().and_then(number) == Some(0);
         let file = &values[FILE];
@@ -88,7 +87,7 @@ impl Ways {
         ways
     }
 
-    /// Of which ways it is known whether they hold.
+    /// The ways of which it is known whether they hold.
     pub(super) fn known(words: &Words, values: &Values) -> Self {
         let mut ways = Self::default();
         for way in Way::ALL {
@@ -122,33 +121,34 @@ impl Ways {
     }
 }
 
-/// Whether a shell remembers nothing, where that is known: by its own word or, where no symbol names that, by `SHELLOPTS`.
+/// Whether a shell's history is off, if known: by the variable or, without a symbol for it, by
+/// `SHELLOPTS`.
 fn is_off(words: &Words, values: &Values) -> Option<bool> {
     let by_word = words.int(Word::Enabled).map(|enabled| enabled == 0);
     by_word.or_else(|| Some(!has_option(values[OPTIONS].text()?, b"history")))
 }
 
-/// What was cleared, until it is seen once more.
+/// A cleared list that only one scan has shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cleared {
     pub(super) since_ns: i64,
 }
 
-/// The list as it was at the last look.
+/// The list as it was last read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
     pub(super) length: u32,
     pub(super) base: Option<i32>,
     pub(super) most: Option<i32>,
-    /// How many of its keys are kept.
+    /// Number of its keys that are kept.
     pub(super) keys: usize,
-    /// How many commands had been run.
+    /// Number of commands that had been run.
     pub(super) commands: Option<i32>,
-    /// How many lines of a command had been read.
+    /// Number of lines of a command that had been read.
     pub(super) lines: u32,
 }
 
-/// A command that was typed.
+/// The last command that was typed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastCommand {
     pub(super) line: StringId,
@@ -162,44 +162,44 @@ pub(super) struct Shell {
     pub(super) row: RowId,
     pub(super) process: ProcessKey,
     pub(super) places: [u64; Word::COUNT],
-    /// Where its variables lie, if it is known by its shape.
+    /// Address and length of its data, if it was recognised by shape.
     pub(super) data: Option<(u64, u64)>,
-    /// Whether somebody was seen to type into it, and in how many scans it was ready for that.
+    /// Whether it was seen to be interactive, and in how many scans it was ready for input.
     pub(super) is_interactive: bool,
     pub(super) ready_scans: u8,
-    /// Whether what was typed before we saw it is news.
+    /// Whether commands typed before it was watched are reported.
     pub(super) is_new: bool,
     /// The scan that last showed it, and its top page table then.
     pub(super) seen: u32,
     pub(super) root: PhysicalAddress,
     pub(super) words: Words,
-    /// Whether they are others than in the scan before.
+    /// Whether the words differ from those of the scan before.
     pub(super) is_changed: bool,
-    /// The list, once it was looked at.
+    /// The list, once it was read.
     pub(super) known: Option<Known>,
-    /// Whether the next scan looks at it, whether or not the words are others.
+    /// Whether the next scan reads the list even if the words are unchanged.
     pub(super) again: bool,
-    /// In how many scans in a row a command could not be read.
+    /// Number of scans in a row in which a command could not be read.
     pub(super) tries: u8,
-    /// In how many scans in a row its list could not be read.
+    /// Number of scans in a row in which its list could not be read.
     pub(super) unread: u8,
-    /// Since which scan its last command is not told of because its text wants more lines.
+    /// The scan since which its last command waits because its text seems unfinished.
     pub(super) waits_since: Option<u32>,
-    /// Until which scan its variables are looked at in each.
+    /// The scan until which its variables are read in each.
     pub(super) busy_until: u32,
     pub(super) values: Values,
-    /// How it is off, as of the last scan; since when; what was told of it.
+    /// How its history was off in the last scan, since when, and what was reported of that.
     pub(super) ways: Ways,
     pub(super) ways_since_ns: i64,
     pub(super) told: Ways,
-    /// In which ways it was seen not to be off.
+    /// Ways in which its history was seen to be on.
     pub(super) was_on: Ways,
     pub(super) cleared: Option<Cleared>,
     pub(super) last: Option<LastCommand>,
 }
 
 impl Shell {
-    /// Whether nobody types into it, as far as was seen.
+    /// Whether it is not interactive, as far as the scans have seen.
     pub(super) fn is_idle(&self) -> bool {
         let by_word = self.words.int(Word::Interactive) == Some(0);
         by_word || self.data.is_some() && !self.is_interactive && self.words != Words::default()
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_is_told_apart() {
+    fn each_way_is_distinguished() {
         let usual = ["/root/.bash_history", "500", "500", "ignoredups:erasedups", "-", "history"];
         let with = |at: usize, text| {
             let mut values = usual;

@@ -1,9 +1,9 @@
-//! Where a bash keeps what is of interest, by the shape of its memory: for programs that export nothing, as those that are
-//! linked statically do.
+//! Finds a bash's variables by the shape of its memory, for programs that export nothing
+//! (statically linked ones).
 //!
-//! Two of its variables are enough, both pointers. `global_variables` leads to a hash table in which there is a variable
-//! `SHELLOPTS`, whose value is a list of options. `the_history` leads to pointers to entries, whose times are a hash sign and
-//! digits; there is none to be found before something was typed.
+//! Two variables are enough, both pointers. `global_variables` leads to a hash table with a
+//! variable `SHELLOPTS`, whose value is a list of options. `the_history` leads to pointers to
+//! entries whose times are a hash sign and digits; there are no entries before a command was typed.
 
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES, Table};
@@ -12,26 +12,26 @@ use super::memory::Memory;
 use super::variables::{self, OPTIONS};
 use crate::page_cache::Unread;
 
-/// Most bytes of variables that are searched. bash has 150 KB.
+/// Maximum number of bytes of data that are searched. bash has 150 KB.
 pub(super) const DATA_BYTES_MAX: u64 = 512 << 10;
-/// Bytes that are searched in one go.
+/// Number of bytes that are searched at a time.
 pub(super) const CHUNK_BYTES: u64 = 64 << 10;
-/// Bytes that are read of what a pointer leads to: a `VAR_CONTEXT`.
+/// Number of bytes that are read at a pointer's target: a `VAR_CONTEXT`.
 const HEAD_BYTES: u64 = 40;
-/// Most contexts of which the variables are looked at.
+/// Maximum number of contexts whose variables are checked.
 const CONTEXTS_MAX: usize = 16;
 
-/// What was found: the addresses of the two pointers.
+/// The addresses of the two pointers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Shape {
     pub(super) variables: Option<u64>,
     pub(super) history: Option<u64>,
 }
 
-/// Pointers of one chunk, and what they lead to.
+/// The pointers of one chunk, and their targets.
 #[derive(Debug)]
 pub(super) struct Pointers {
-    /// Where each lies, and what it is.
+    /// Address and value of each.
     found: Vec<(u64, u64)>,
 }
 
@@ -41,7 +41,7 @@ impl Pointers {
     }
 }
 
-/// Searches `length` bytes of variables from `start` on.
+/// Searches `length` bytes of data from `start` on.
 pub(super) fn search<S: MemorySource>(
     memory: &mut Memory<'_, S>,
     (start, length): (u64, u64),
@@ -59,7 +59,7 @@ pub(super) fn search<S: MemorySource>(
     Ok(shape)
 }
 
-/// Finds the words that may be pointers to something that was allocated. Pages that are not in memory hold none.
+/// Collects the words that may point to allocated memory. Pages that are not in memory have none.
 fn collect<S: MemorySource>(
     memory: &mut Memory<'_, S>,
     (start, length): (u64, u64),
@@ -95,14 +95,14 @@ fn collect<S: MemorySource>(
     }
 }
 
-/// Looks at what the pointers lead to.
+/// Checks the pointers' targets.
 fn look<S: MemorySource>(memory: &mut Memory<'_, S>, pointers: &Pointers, shape: &mut Shape) {
     let found = &pointers.found;
     read_heads(memory, found);
     let mut contexts = [(0, 0); CONTEXTS_MAX];
     let mut count = 0;
     for (index, &(place, value)) in found.iter().enumerate() {
-        // The global context has no name, and none above or below it.
+        // The global context has no name, and there is no context above or below it.
         let is_context = head(memory, index)
             .is_some_and(|head| head[..4] == [0; 4] && bash::is_plausible(head[4]));
         if is_context && let Some(context) = contexts.get_mut(count) {
@@ -152,14 +152,14 @@ fn head<S: MemorySource>(memory: &Memory<'_, S>, index: usize) -> Option<[u64; 5
     Some(head)
 }
 
-/// Whether a context is that of a shell's global variables.
+/// Whether a context holds a shell's global variables.
 fn is_global<S: MemorySource>(memory: &mut Memory<'_, S>, context: u64) -> bool {
     let table = memory.word(context.wrapping_add(bash::CONTEXT_TABLE));
     let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
     table.is_some() && variables::read(memory, context)[OPTIONS].text().is_some()
 }
 
-/// Whether something is an entry of a history: its time says so.
+/// Whether an object is a history entry, by the format of its time.
 fn is_entry<S: MemorySource>(memory: &mut Memory<'_, S>, place: u64) -> bool {
     let entry = memory.read(place, ENTRY_BYTES).and_then(Entry::parse);
     let Some(entry) = entry.filter(|entry| entry.timestamp != 0) else { return false };

@@ -1,16 +1,16 @@
-//! The shell variables that say what becomes of history.
+//! Reads the shell variables that control the history.
 
 use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash::{self, Bucket, CONTEXT_TABLE, Table, Variable};
 
 use super::memory::Memory;
 
-/// Most names that share one bucket.
+/// Maximum length of a bucket's chain.
 const CHAIN_MAX: usize = 8;
-/// Bytes of a value that are kept; of a longer one nothing is concluded.
+/// Number of bytes of a value that are kept. A longer value decides nothing.
 pub(super) const VALUE_BYTES: usize = 128;
 
-/// The variables, in order.
+/// The variables' names, in order.
 pub(super) const NAMES: [&[u8]; 6] =
     [b"HISTFILE", b"HISTSIZE", b"HISTFILESIZE", b"HISTCONTROL", b"HISTIGNORE", b"SHELLOPTS"];
 pub(super) const FILE: usize = 0;
@@ -20,15 +20,13 @@ pub(super) const CONTROL: usize = 3;
 pub(super) const IGNORE: usize = 4;
 pub(super) const OPTIONS: usize = 5;
 
-/// What is known of one.
+/// What is known of a variable.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Value {
-    /// It could not be read.
     #[default]
     Unknown,
-    /// There is none of that name, or it has no value.
+    /// There is no variable of that name, or it has no value.
     Unset,
-    /// Its value.
     Set(Text),
 }
 
@@ -65,10 +63,10 @@ impl Value {
     }
 }
 
-/// All of them.
+/// The values of all variables.
 pub(super) type Values = [Value; NAMES.len()];
 
-/// Reads the variables that hang on `context`, the shell's global ones.
+/// Reads the variables of `context`, the shell's global one.
 pub(super) fn read<S: MemorySource>(memory: &mut Memory<'_, S>, context: u64) -> Values {
     let mut values = Values::default();
     let table = memory.word(context.wrapping_add(CONTEXT_TABLE));
@@ -79,7 +77,7 @@ pub(super) fn read<S: MemorySource>(memory: &mut Memory<'_, S>, context: u64) ->
         memory.push(table.slot(name), 8);
     }
     memory.run();
-    // Where to look next for each, 0 where nothing is left.
+    // The next address to read for each variable, 0 at the end of its chain.
     let mut next: [Option<u64>; NAMES.len()] =
         core::array::from_fn(|at| Some(u64::from_le_bytes(memory.object(at)?.try_into().ok()?)));
     for _ in 0..CHAIN_MAX {
@@ -132,7 +130,7 @@ pub(super) fn read<S: MemorySource>(memory: &mut Memory<'_, S>, context: u64) ->
     values
 }
 
-/// Reads what lies at each place that is known and not 0.
+/// Reads an object at each address that is known and not 0.
 fn read_all<S: MemorySource, T>(
     memory: &mut Memory<'_, S>,
     places: &[Option<u64>; NAMES.len()],
@@ -147,7 +145,7 @@ fn read_all<S: MemorySource, T>(
     core::array::from_fn(|at| memory.object(at).and_then(&parse))
 }
 
-/// A text that was read in two pieces, if its end was.
+/// A text that was read in two pieces, if its end was read.
 fn text<'a, S: MemorySource>(
     memory: &Memory<'_, S>,
     index: usize,
@@ -172,7 +170,7 @@ fn text<'a, S: MemorySource>(
     None
 }
 
-/// The number that a value is, if it is one.
+/// Parses a value as a number.
 pub(super) fn number(text: &[u8]) -> Option<i64> {
     str::from_utf8(text).ok()?.trim().parse().ok()
 }

@@ -1,45 +1,43 @@
-//! The handful of bash's own variables that are read of every bash in every scan.
+//! The bash variables that every scan reads of every bash.
 
-/// One of bash's variables, by the name that it has there.
+/// One of bash's variables.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Word {
     /// `the_history`, which no symbol names: `HIST_ENTRY **`.
     TheHistory,
-    /// How many commands it has.
+    /// Length of the list.
     Length,
-    /// The number of the first of them.
+    /// The number of the first command in the list.
     Base,
-    /// How many it may have, once that is limited.
+    /// Maximum length of the list, if limited.
     MaxEntries,
-    /// What `set -o history` sets.
+    /// Set by `set -o history`.
     Enabled,
-    /// Whether somebody types into it.
+    /// Whether the shell is interactive.
     Interactive,
-    /// Whether it is through with its startup files and has read the history of earlier sessions.
+    /// Whether bash has run its startup files and has read the history of earlier sessions.
     Initialized,
-    /// How many commands were added that are not in the file yet.
+    /// Number of commands that were added and are not in the file yet.
     SessionLines,
     /// Counts commands that were run.
     CommandNumber,
-    /// How many lines of the command that is being read were read.
+    /// Number of lines read so far of the command that is being read.
     LineCount,
     /// Whether a command is being run.
     Executing,
     /// `VAR_CONTEXT *global_variables`
     Variables,
-    /// The first command's entry, of a list whose length no symbol says.
+    /// The first command's entry, in a list without a symbol for its length.
     FirstEntry,
-    /// The last one's.
+    /// The last command's entry, in such a list.
     LastEntry,
-    /// What lies behind that: nothing.
+    /// The null pointer behind that.
     NoEntry,
 }
 
 impl Word {
-    /// How many there are.
     pub(super) const COUNT: usize = 15;
 
-    /// All of them, in order.
     pub(super) const ALL: [Self; Self::COUNT] = [
         Self::TheHistory,
         Self::Length,
@@ -73,12 +71,12 @@ impl Word {
             Self::LineCount => "current_command_line_count",
             Self::Executing => "executing",
             Self::Variables => "global_variables",
-            // They are in no place of their own.
+            // They have no symbol of their own.
             Self::FirstEntry | Self::LastEntry | Self::NoEntry => "",
         }
     }
 
-    /// How many bytes it has.
+    /// Size in bytes.
     pub(super) const fn bytes(self) -> u64 {
         match self {
             Self::TheHistory
@@ -91,12 +89,12 @@ impl Word {
     }
 }
 
-/// What they are in one scan; nothing where they are not known.
+/// The values of all words in one scan; `None` where unknown.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Words([Option<u64>; Word::COUNT]);
 
 impl Words {
-    /// Takes in the bytes that were read of each.
+    /// Decodes the bytes that were read of each word.
     pub(super) fn decode<'a>(mut bytes: impl FnMut(usize) -> Option<&'a [u8]>) -> Self {
         Self(core::array::from_fn(|index| {
             let bytes = bytes(index)?;
@@ -106,27 +104,25 @@ impl Words {
         }))
     }
 
-    /// A pointer.
     pub(super) fn pointer(&self, word: Word) -> Option<u64> {
         self.0[word as usize]
     }
 
-    /// An int.
     pub(super) fn int(&self, word: Word) -> Option<i32> {
         self.0[word as usize].map(|value| value as u32 as i32)
     }
 
-    /// Whether an int is not 0, or what is said where it is not known.
+    /// Whether an int is not 0, or `otherwise` if it is unknown.
     pub(super) fn is_set(&self, word: Word, otherwise: bool) -> bool {
         self.int(word).map_or(otherwise, |value| value != 0)
     }
 
-    /// How many lines the last command had, as far as it was read.
+    /// Number of lines of the last command, as far as it was read.
     pub(super) fn begun_or_run(&self) -> u32 {
         self.int(Word::LineCount).and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
     }
 
-    /// How many lines the command has so far that is being read; 0 where none is.
+    /// Number of lines so far of the command that is being read; 0 if there is none.
     pub(super) fn lines_begun(&self) -> u32 {
         if self.is_set(Word::Executing, false) {
             return 0;

@@ -1,10 +1,12 @@
-//! A few bytes of a file, wherever in it, out of the pages that the kernel has cached.
+//! Reads a few bytes at any offset of a file, out of the pages that the kernel has cached.
 //!
-//! What an ELF file says of itself is not asked of those who map it: a page is in a process's page tables only once it was
-//! touched, after a fork not even then (mm/memory.c, `vma_needs_copy`), and in a private mapping anybody may have written
-//! something else. What all that run a file are judged by must be the file's own word.
+//! ELF files are read from the page cache, not from the processes that map them. A page is in a
+//! process's page tables only once it was touched, after a fork not even then (mm/memory.c,
+//! `vma_needs_copy`). In a private mapping the process may have overwritten it. What holds for all
+//! processes that run a file must come from the file itself.
 //!
-//! Not for files without such pages: those on memory that is mapped directly (DAX), and in huge pages of hugetlbfs.
+//! Not for files without such pages: files on memory that is mapped directly (DAX), and files in
+//! huge pages of hugetlbfs.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::PhysicalAddress;
@@ -15,31 +17,31 @@ use super::pages::{Cached, Finder, Place};
 use crate::address::{Reader, ReaderSizes};
 use crate::walk::{Kernel, Snapshot};
 
-/// Most bytes that are read in one go.
+/// Maximum number of bytes of one read.
 pub(super) const READ_BYTES_MAX: u64 = 4096;
-/// Most pages of one file that are read from: those of a symbol table and its strings that names lead to are few.
+/// Maximum number of a file's pages that are read. Names lead to few pages of a symbol table and
+/// its strings.
 const PAGES_MAX: usize = 256;
 
-/// Something is not in memory that may be there later.
+/// Something is not in memory, but may be later.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unread;
 
 /// Reads files, one after the other, in memory allocated at start.
 #[derive(Debug)]
 pub struct FileReader {
-    /// For what the kernel keeps of pages.
+    /// For the kernel's page descriptors.
     reader: Reader,
-    /// For what is in them.
+    /// For the pages' content.
     bytes: Reader,
     finder: Box<Finder>,
     file: Cached,
-    /// Where pages of the file are, by index, ascending.
+    /// The places of the file's pages, by index, ascending.
     pages: Vec<(u64, PhysicalAddress)>,
     reads: u32,
 }
 
 impl FileReader {
-    /// Allocates all that it takes.
     #[expect(clippy::new_without_default, reason = "it allocates")]
     pub fn new() -> Self {
         let sizes = |arena_bytes| ReaderSizes { objects: 4, arena_bytes, walks: 64 };
@@ -53,7 +55,8 @@ impl FileReader {
         }
     }
 
-    /// Begins to read a file of the scan, by its index; `false` where it has no pages that could be found.
+    /// Starts reading a file of the scan, by its index. Returns `false` if its pages cannot be
+    /// found.
     pub fn begin<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -75,7 +78,7 @@ impl FileReader {
         self.finder.begin(&mut self.reader, source, kernel, &self.file).is_ok()
     }
 
-    /// Reads `length` bytes at an offset; `None` where not all of them are in memory.
+    /// Reads `length` bytes at an offset; `None` if not all of them are in memory.
     pub fn read<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -102,7 +105,8 @@ impl FileReader {
         self.bytes.object(0)
     }
 
-    /// Whether all that was read of the file is where it was: a page may have been given away before it was read.
+    /// Whether all pages that were read are still the file's: the kernel may have reused a page
+    /// before it was read.
     pub fn holds<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) -> bool {
         let Self { reader, finder, file, pages, .. } = self;
         self.reads += 1 + pages.len() as u32;
@@ -115,12 +119,12 @@ impl FileReader {
             })
     }
 
-    /// How often memory was read since this was asked last, about.
+    /// Approximate number of memory reads since the last call.
     pub fn take_reads(&mut self) -> u32 {
         core::mem::take(&mut self.reads)
     }
 
-    /// Where the page at an index is.
+    /// The physical address of the page at an index.
     fn page<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -144,7 +148,7 @@ impl FileReader {
     }
 }
 
-/// The file that is read.
+/// An open file.
 #[derive(Debug)]
 pub struct FileBytes<'a, S> {
     files: &'a mut FileReader,
@@ -153,11 +157,11 @@ pub struct FileBytes<'a, S> {
 }
 
 impl<'a, S: MemorySource> FileBytes<'a, S> {
-    /// Reads a file of the scan, by its index, as `read` wants it.
+    /// Reads a file of the scan, by its index, with `read`.
     ///
     /// # Errors
     ///
-    /// If not all of it is in memory that `read` wants, or it was not there for so long as it was read.
+    /// If a part that `read` needs is not in memory, or a page was reused meanwhile.
     pub fn read_with<T>(
         files: &'a mut FileReader,
         (source, kernel): (&'a mut S, &'a Kernel),
@@ -241,14 +245,14 @@ mod tests {
             let read = world.read(offset as u64, length as u64);
             assert_eq!(read.unwrap(), content[offset..offset + length], "{offset}");
         }
-        assert_eq!(world.read(80 * PAGE as u64 - 1, 2), None, "behind its end");
+        assert_eq!(world.read(80 * PAGE as u64 - 1, 2), None, "beyond its end");
         assert_eq!(world.read(0, READ_BYTES_MAX + 1), None, "too much at once");
         assert_eq!(world.read(u64::MAX - 1, 8), None);
         assert!(world.holds());
     }
 
     #[test]
-    fn what_the_kernel_has_not_cached_is_not_there() {
+    fn pages_that_are_not_cached_cannot_be_read() {
         let mut machine = Machine::whole(&content(4), EXT4);
         machine.remove(2);
         machine.plant();
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_given_away_is_noticed() {
+    fn a_reused_page_is_noticed() {
         let mut world = World::new(Machine::whole(&content(4), EXT4), EXT4);
         assert!(world.begin() && world.read(0, 8).is_some() && world.read(5000, 8).is_some());
         assert!(world.holds());
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn files_in_huge_pages_are_left_alone() {
+    fn files_in_huge_pages_are_not_read() {
         assert!(!World::new(Machine::whole(&content(4), HUGETLBFS), HUGETLBFS).begin());
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of files and what was asked for: a table of fixed size, and three queues.
+//! The known contents and the requested ones: a table of fixed size, and three queues.
 
 use panoptes_decoders::source::MemorySource;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -12,19 +12,20 @@ use crate::walk::Kernel;
 /// No entry.
 const NONE: u32 = u32::MAX;
 
-/// Files of a lane have at most so many bytes: a large one holds up others of its lane alone.
+/// Maximum size of the files of each lane, in bytes: a large file delays only others of its lane.
 const LANES: [u64; 3] = [1 << 20, 16 << 20, u64::MAX];
-/// Most pages that are compared of a file that is not there whole, by lane: all of those of the first two.
+/// By lane, maximum number of pages that are compared of a file that is partly cached: for the
+/// first two lanes, all of them.
 const DIGESTS: [usize; 3] = [256, 4096, 65_536];
-/// Bytes that a lane reads before one of larger files has its turn.
+/// Number of bytes that a lane reads before a lane of larger files has its turn.
 const TURN_BYTES: u64 = 4 * WINDOW_BYTES;
-/// After how many scans a file is tried again of which not all was there; four times as many each time.
+/// Number of scans until a file that was partly cached is retried; four times as many each time.
 const RETRY_SCANS: u32 = 16;
 const RETRIES_MAX: u32 = 5;
-/// A file that nobody has asked for in so many scans makes room for others.
+/// A file that no caller has asked for in this many scans may be evicted.
 const IDLE_SCANS: u32 = 2;
-/// How many of the entries that were not asked for longest are looked at for one that can go.
-const EVICTIONS_LOOKED_AT: usize = 64;
+/// Maximum number of least recently requested entries that are checked for one to evict.
+const EVICTION_CANDIDATES_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum State {
@@ -38,20 +39,20 @@ enum State {
 struct Entry {
     file: FileIdentity,
     known: Option<Known>,
-    /// Whether it had changed just before that was found out.
+    /// Whether the file had changed right before `known` was read.
     recent: bool,
     state: State,
-    /// The scan in which somebody asked for it last.
+    /// The last scan in which a caller asked for it.
     asked: u32,
-    /// From which scan on it is tried again, unless all is known.
+    /// The scan from which on it is retried, unless its whole content is known.
     retry: u32,
     tries: u32,
-    /// The next one with the same hash.
+    /// The next entry with the same hash.
     next: u32,
-    /// Who was asked for later, and earlier.
+    /// Neighbours in the order of requests.
     newer: u32,
     older: u32,
-    /// Who is behind it in its lane.
+    /// The next entry in its lane.
     behind: u32,
 }
 
@@ -62,11 +63,11 @@ struct Lane {
     /// The entry that is being hashed.
     current: u32,
     job: Job,
-    /// Bytes since a lane of larger files had its turn.
+    /// Bytes read since a lane of larger files had its turn.
     since_turn: u64,
 }
 
-/// The contents of files of one machine: those that are known, and those that somebody asked for.
+/// The contents of one machine's files: those that are known, and those that were requested.
 #[derive(Debug)]
 pub struct Contents {
     key: u64,
@@ -84,7 +85,7 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Allocates for `limits`; `key` is random and secret from the guests.
+    /// Allocates for `limits`. `key` is random and secret from the guests.
     pub fn new(limits: &Limits, key: u64) -> Self {
         let capacity = limits.contents_max();
         let lane = |digests| Lane {
@@ -109,22 +110,22 @@ impl Contents {
         }
     }
 
-    /// A scan begins: what is tried again later counts in scans.
+    /// Starts a scan: retries are scheduled by scan number.
     pub fn begin_scan(&mut self) {
         self.scan = self.scan.wrapping_add(1);
     }
 
-    /// How many files were hashed, or found not to be there, since the start.
+    /// Number of files that were processed since the start.
     pub fn finished(&self) -> u64 {
         self.finished
     }
 
-    /// How often a file that was asked for found no room.
+    /// How often a requested file found no room.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Forgets everything: the machine was lost, or has another boot.
+    /// Forgets everything, because the machine was lost or has rebooted.
     pub fn forget(&mut self) {
         self.entries.clear();
         self.heads.fill(NONE);
@@ -134,13 +135,13 @@ impl Contents {
         }
     }
 
-    /// What is known of a file; nothing is queued.
+    /// What is known of a file. Queues nothing.
     pub fn get(&self, file: &FileIdentity) -> Option<&Known> {
         self.entry(self.find(file))?.known.as_ref()
     }
 
-    /// What is known of a file; it is queued when nothing is, and again now and then when not all of it was there.
-    /// A file that nobody asks for any more is forgotten in favour of others.
+    /// What is known of a file. The file is queued if nothing is known, and retried now and then if
+    /// it was partly cached. Files that no caller asks for any more are evicted first.
     pub fn ask(&mut self, file: &FileIdentity) -> Option<&Known> {
         let mut index = self.find(file);
         if index == NONE {
@@ -172,10 +173,10 @@ impl Contents {
         self.lanes.iter().any(Lane::has_work)
     }
 
-    /// Does what was asked for, as far as about `bytes` bytes of memory to be read; gives how many files are done
-    /// with by that. Allocates nothing.
+    /// Processes requested files until about `bytes` bytes of memory were read. Returns the number
+    /// of files that were finished. Allocates nothing.
     ///
-    /// Small files come first, but never keep a large one waiting for ever.
+    /// Small files come first, but a large one always gets its turn.
     pub fn work<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -184,7 +185,7 @@ impl Contents {
         judge: &dyn Judge,
     ) -> u64 {
         let before = self.finished;
-        // The machine has gone on since, and its page tables with it.
+        // The guest has run since, and its page tables may have changed.
         self.bench.reader.forget_translations();
         let mut left = bytes as u64;
         while left > 0 {
@@ -270,7 +271,7 @@ impl Contents {
         index
     }
 
-    /// Makes an entry for a file that has none: in a new place, or in that of one that nobody asks for.
+    /// Makes an entry for a new file, in a free place or in that of an idle entry.
     fn admit(&mut self, file: &FileIdentity) -> u32 {
         let index = if self.entries.len() < self.capacity {
             self.entries.len() as u32
@@ -305,10 +306,10 @@ impl Contents {
         index
     }
 
-    /// The entry that can go: not asked for lately, and not to be hashed.
+    /// The entry to evict: not requested lately, and not queued.
     fn idle(&self) -> u32 {
         let mut index = self.oldest;
-        for _ in 0..EVICTIONS_LOOKED_AT {
+        for _ in 0..EVICTION_CANDIDATES_MAX {
             let Some(entry) = self.entry(index) else { break };
             if self.scan.wrapping_sub(entry.asked) < IDLE_SCANS {
                 break;
@@ -338,7 +339,7 @@ impl Contents {
         }
     }
 
-    /// Puts an entry before all others in the order of who was asked for.
+    /// Moves an entry to the front of the order of requests.
     fn link(&mut self, index: u32) {
         let older = core::mem::replace(&mut self.newest, index);
         if let Some(entry) = self.entries.get_mut(index as usize) {
@@ -363,7 +364,7 @@ impl Contents {
         }
     }
 
-    /// Puts an entry at the end of its lane.
+    /// Appends an entry to its lane.
     fn queue(&mut self, index: u32) {
         let Some(entry) = self.entries.get_mut(index as usize) else { return };
         let number = LANES.iter().position(|&bytes| entry.file.size <= bytes).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Hashes of what was read, and what kind of file it begins.
+//! Hashes of what was read, and the format of a file by its first bytes.
 
 use md5::Md5;
 use panoptes_decoders::user::elf;
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ElfKind, Format, Hashes, PageDigest};
 
-/// The three hashes of a file whose content comes piece by piece.
+/// The three hashes of a file whose content arrives piece by piece.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hashers {
     sha256: Sha256,
@@ -16,14 +16,13 @@ pub(super) struct Hashers {
 }
 
 impl Hashers {
-    /// Takes the next piece in.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);
         self.sha1.update(bytes);
         self.md5.update(bytes);
     }
 
-    /// The hashes of all pieces, and begins anew.
+    /// Returns the hashes of all pieces and resets the state.
     pub(super) fn finish(&mut self) -> Hashes {
         Hashes {
             sha256: self.sha256.finalize_reset().into(),
@@ -33,13 +32,12 @@ impl Hashers {
     }
 }
 
-/// The digest of one page.
 pub(super) fn of_page(bytes: &[u8]) -> PageDigest {
     let whole: [u8; 32] = Sha256::digest(bytes).into();
     core::array::from_fn(|at| whole[at])
 }
 
-/// What kind of file begins with these bytes.
+/// The format of a file that begins with these bytes.
 pub(super) fn format_of(bytes: &[u8]) -> Format {
     match elf::kind(bytes) {
         None => Format::Other,
@@ -66,7 +64,7 @@ mod tests {
 
     /// The vectors of FIPS 180-2 (appendices A.1, B.1) and RFC 1321 (A.5), in pieces.
     #[test]
-    fn the_standards_examples_come_out() {
+    fn the_standards_examples_match() {
         let mut hashers = Hashers::default();
         for _ in 0..2 {
             hashers.update(b"a");

@@ -1,15 +1,16 @@
-//! By what a file's content is known from one scan to the next.
+//! The key by which a file's content is recognised from one scan to the next.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::mode;
 
 use crate::walk::{FileRow, InodeRow, Snapshot};
 
-/// What a file's content is known by: the same identity, the same content, as far as the kernel tells.
+/// Identity of a file's content: files with the same identity have the same content, as far as the
+/// kernel shows.
 ///
-/// `i_generation` is not among it: it lies far from the rest of an inode, so that every scan would pay for it,
-/// and an inode that is used anew has another change time. Who can set the machine's clock can give two contents
-/// the same times all the same.
+/// `i_generation` is left out. It is far from the other fields of an inode, so that every scan
+/// would pay for it, and a reused inode has another change time. A guest that can set the clock can
+/// still give two contents the same times.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct FileIdentity {
     /// `struct inode *`
@@ -27,20 +28,22 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    /// The identity of an open or mapped file; `None` where it is no regular file or could not be read.
+    /// The identity of an open or mapped file; `None` if it is not a regular file or could not be
+    /// read.
     ///
-    /// For an area it is the file that is mapped ([`crate::walk::VmaRow::file`]), which on an overlay is the one
-    /// underneath that has the pages. Of a descriptor on an overlay it is the overlay's own inode, which has none.
+    /// For an area this is the mapped file ([`crate::walk::VmaRow::file`]), which on an overlay is
+    /// the file of the layer that has the pages. For a descriptor on an overlay it is the overlay's
+    /// own inode, which has none.
     pub fn of_file(snapshot: &Snapshot, file: &FileRow) -> Option<Self> {
         Self::of_inode(snapshot, snapshot.inodes.at(file.inode)?)
     }
 
-    /// The same by the file's index in [`Snapshot::files`].
+    /// The same as [`Self::of_file`], by the file's index in [`Snapshot::files`].
     pub fn of(snapshot: &Snapshot, file: u32) -> Option<Self> {
         Self::of_file(snapshot, snapshot.files.at(file)?)
     }
 
-    /// The identity of an inode; `None` where it is no regular file or could not be read.
+    /// The identity of an inode; `None` if it is not a regular file or could not be read.
     pub fn of_inode(snapshot: &Snapshot, inode: &InodeRow) -> Option<Self> {
         let attributes = &inode.attributes;
         let super_block = snapshot.super_blocks.at(inode.super_block)?;

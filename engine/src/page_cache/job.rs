@@ -1,8 +1,9 @@
-//! One file being hashed, a window at a time: open, survey, then all of it or the pages that are there, close.
+//! Hashes one file, a window at a time: open, survey, then either the whole file or the cached
+//! pages, close.
 //!
-//! The machine goes on meanwhile. A window's places are found before its bytes are read and once more afterwards,
-//! and must be the same; the inode is read at the beginning and at the end, and must be the same. What does not hold
-//! still after a few attempts has no hash.
+//! The machine keeps running. The places of a window's pages are read before and after its bytes,
+//! and the inode at the beginning and at the end; both must be unchanged. A file that keeps
+//! changing has no hash after a few attempts.
 
 use core::ops::Range;
 
@@ -22,28 +23,30 @@ use super::{
 };
 use crate::walk::Kernel;
 
-/// How often a file is begun anew that did not hold still.
+/// How often the job of a file that changed is restarted.
 const ATTEMPTS_MAX: u8 = 4;
-/// How often such a file is gone over until two times in a row are the same.
+/// How often a recently changed file is read until two passes in a row agree.
 const PASSES_MAX: u8 = 6;
-/// How often a window is read anew.
+/// How often a window is read again.
 const WINDOW_ATTEMPTS_MAX: u32 = 4;
-/// Bytes of memory that opening or closing a file reads, about; a step costs at least that.
+/// Approximate number of bytes of memory that opening or closing a file reads. A step costs at
+/// least that.
 const STEP_BYTES: u64 = 4096;
 /// Largest huge page, as a power of two: 16 GiB.
 const HUGE_PAGE_BITS_MAX: u32 = 34;
 
-/// Most pages of a file that are zeros which nobody wrote, 1 GiB: they cost nobody anything, and hashing them would.
+/// Maximum number of hole pages of a file, 1 GiB: they cost a guest nothing, but would cost
+/// hashing.
 const HOLES_MAX: u64 = (1 << 30) / PAGE_BYTES;
 
 static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
-/// What a step came to.
+/// Result of a step.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     /// There is more to do.
     GoesOn,
-    /// All is known that can be.
+    /// The job is finished.
     Done(Known),
 }
 
@@ -51,36 +54,37 @@ pub(super) enum Step {
 enum Stage {
     #[default]
     Open,
-    /// Which pages are there.
+    /// Count the pages that are cached.
     Survey,
-    /// All are: their hashes.
+    /// All pages are cached: hash the file.
     Whole,
-    /// Some are: their digests.
+    /// Some pages are cached: compute their digests.
     Pages,
-    /// Whether it is still the same file.
+    /// Check that it is still the same file.
     Close,
 }
 
-/// One file being hashed.
+/// The state of hashing one file.
 #[derive(Debug)]
 pub(super) struct Job {
     file: FileIdentity,
     stage: Stage,
     attempts: u8,
-    /// Whether it changed lately, how often it was gone over therefore, and what came of it last.
+    /// Whether the file changed lately, and if so, how often it was read and with which outcome
+    /// last.
     recent: bool,
     passes: u8,
     before: Option<Outcome>,
-    /// `struct inode *` that has the pages: on an overlay that of a layer.
+    /// `struct inode *` with the pages; on an overlay, that of a layer.
     real: KernelVa,
     cached: Cached,
-    /// The next page, in the kernel's pages.
+    /// Index of the next page, in the kernel's pages.
     at: u64,
-    /// How many pages of [`PAGE_BYTES`] are there.
+    /// Number of pages of [`PAGE_BYTES`] that are cached.
     resident: u64,
-    /// How many of them are nothing but zeros that nobody wrote.
+    /// Number of those that are holes, which read as zeros.
     holes: u64,
-    /// Whether a page is there that cannot be read.
+    /// Whether a cached page cannot be read.
     unreadable: bool,
     format: Format,
     traits: Traits,
@@ -91,7 +95,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Room for so many pages of a file that is not there whole; of one with more the first are compared.
+    /// Allocates room for this many page digests. Of a file with more pages, the first ones are
+    /// compared.
     pub(super) fn new(digests: usize) -> Self {
         Self {
             file: FileIdentity::default(),
@@ -115,7 +120,7 @@ impl Job {
         }
     }
 
-    /// Begins with another file.
+    /// Starts with another file.
     pub(super) fn begin(&mut self, file: &FileIdentity) {
         self.file = *file;
         self.attempts = 0;
@@ -127,12 +132,12 @@ impl Job {
         self.stage = Stage::Open;
     }
 
-    /// Whether the file changed so lately that what came of it is to be looked at once more, later.
+    /// Whether the file changed so lately that its outcome must be checked again later.
     pub(super) const fn is_recent(&self) -> bool {
         self.recent
     }
 
-    /// Does the next step; gives about how many bytes of memory it read.
+    /// Does the next step. Returns approximately how many bytes of memory it read.
     pub(super) fn step<S: MemorySource>(
         &mut self,
         bench: &mut Workbench,
@@ -151,7 +156,7 @@ impl Job {
         (step, cost.max(STEP_BYTES))
     }
 
-    /// Begins anew, unless that was tried often enough.
+    /// Restarts, unless that was tried often enough.
     fn again(&mut self) -> Step {
         self.attempts += 1;
         if self.attempts >= ATTEMPTS_MAX {
@@ -165,7 +170,7 @@ impl Job {
         Known { outcome, format: self.format, traits: self.traits }
     }
 
-    /// Takes note of the words in a piece of the file.
+    /// Searches a piece of the file for the words of [`Traits`].
     fn note_words(&mut self, bytes: &[u8]) {
         if self.file.size <= traits::FILE_BYTES_MAX {
             self.words.add(&mut self.traits, bytes);
@@ -176,7 +181,7 @@ impl Job {
         Step::Done(self.known(Outcome::Nothing))
     }
 
-    /// Reads the inode, if it is still that of the file.
+    /// Reads the inode; an error if it is no longer the file's.
     fn inode<S: MemorySource>(
         &self,
         bench: &mut Workbench,
@@ -224,7 +229,7 @@ impl Job {
         self.recent |= is_recent(reader, source, kernel, changed);
         let lives_in_memory = filesystem.lives_in_memory();
         if self.file.size == 0 {
-            // A file of /proc or /sys has no size either, and yet there is something to read.
+            // Files of /proc and /sys have size 0 too, although they can be read.
             let is_empty =
                 lives_in_memory || is_on_a_disk(reader, source, kernel, filesystem.kind)?;
             self.format = if is_empty { Format::Other } else { Format::Unknown };
@@ -252,7 +257,7 @@ impl Job {
         Ok((Step::GoesOn, STEP_BYTES))
     }
 
-    /// Begins a stage that goes over all pages.
+    /// Starts a stage that goes through all pages.
     fn go_to(&mut self, stage: Stage) {
         self.stage = stage;
         self.at = 0;
@@ -266,25 +271,25 @@ impl Job {
         self.hashers = Hashers::default();
     }
 
-    /// How many of the kernel's pages the file has.
+    /// Number of the file's pages, in the kernel's pages.
     fn page_count(&self, kernel: &Kernel) -> u64 {
         self.file.size.div_ceil(kernel.space.levels.page_bytes())
     }
 
-    /// How many pages are looked at in one go.
+    /// Number of pages in the next window.
     fn window(&self, kernel: &Kernel) -> u64 {
         let window = (WINDOW_BYTES / kernel.space.levels.page_bytes()).max(1);
         (self.page_count(kernel) - self.at).min(window).min(WINDOW_PAGES_MAX as u64)
     }
 
-    /// How many pages of [`PAGE_BYTES`] of the file are in the kernel's pages of a range.
+    /// Number of the file's pages of [`PAGE_BYTES`] in a range of the kernel's pages.
     fn pieces(&self, kernel: &Kernel, range: Range<u64>) -> u64 {
         let page_bytes = kernel.space.levels.page_bytes();
         let byte = |index: u64| index.saturating_mul(page_bytes).min(self.file.size);
         byte(range.end).div_ceil(PAGE_BYTES) - byte(range.start).div_ceil(PAGE_BYTES)
     }
 
-    /// Bytes of the file in the page at an index.
+    /// Number of bytes of the file in the page at an index.
     fn bytes_at(&self, kernel: &Kernel, index: u64) -> u64 {
         let page_bytes = kernel.space.levels.page_bytes();
         self.file.size.saturating_sub(index.saturating_mul(page_bytes)).min(page_bytes)
@@ -389,7 +394,8 @@ impl Job {
         let total = self.page_count(kernel);
         bench.read_tree(source, kernel, &self.cached)?;
         let Workbench { reader, finder, .. } = bench;
-        // Of a file that lives in memory a hole is a page like others, but of a large one not worth hashing.
+        // In a file that lives in memory a hole is a page too, but a large hole is not worth
+        // hashing.
         let next = finder.skip(reader, source, kernel, &self.cached, self.at, total)?;
         if next > self.at && self.cached.has_holes {
             self.resident += self.pieces(kernel, self.at..next);
@@ -450,7 +456,7 @@ impl Job {
         source: &mut S,
         kernel: &Kernel,
     ) -> Result<(Step, u64), Broken> {
-        // Before the inode: a write that begins later has another time.
+        // Checked before the inode: a write that begins later changes its time.
         if is_being_written(&mut bench.reader, source, kernel, self.real)? {
             return Err(Broken);
         }
@@ -471,7 +477,7 @@ impl Job {
         Ok((Step::Done(self.known(self.outcome)), STEP_BYTES))
     }
 
-    /// Reads the next window: its places, its bytes, its places again. Gives how many pages it has.
+    /// Reads the next window: its places, its bytes, its places again. Returns its number of pages.
     fn read_window<S: MemorySource>(
         &mut self,
         bench: &mut Workbench,
@@ -494,7 +500,7 @@ impl Job {
         Err(Broken)
     }
 
-    /// Reads the bytes of the window's pages; those that lie side by side in one request.
+    /// Reads the bytes of the window's pages, adjacent pages in one request.
     fn read_bytes<S: MemorySource>(
         &self,
         bench: &mut Workbench,
@@ -517,7 +523,7 @@ impl Job {
                 length += self.bytes_at(kernel, self.at + at as u64);
                 at += 1;
             }
-            debug_assert!(at > begin, "the first is beside itself");
+            debug_assert!(at > begin, "the first page starts a request");
             bytes.push_physical(first, length as u32).ok_or(Broken)?;
         }
         if !bytes.is_empty() {

@@ -1,14 +1,15 @@
-//! What the kernel has cached of files' content: hashes without a file being opened.
+//! Contents of files from the kernel's page cache: hashes without opening a file.
 //!
-//! [`Contents`] is asked for files by their [`FileIdentity`] and answers what is known. What is not known is
-//! queued, and [`Contents::work`] does a slice of it, between scans: never inside one.
+//! Callers ask [`Contents`] for files by their [`FileIdentity`]. Files that are not known yet are
+//! queued, and [`Contents::work`] processes a slice of the queue between scans, never during one.
 //!
-//! Nothing is guessed. A file of which the kernel has every page has [`Hashes`]; of one that lacks pages it is
-//! said how much was there, and a [`Judge`] says which known file the pages that are there are those of.
+//! A file has [`Hashes`] only if the kernel has every page of it. Of a file that lacks pages it is
+//! known how many pages are cached, and which known file they match best, according to a [`Judge`].
 //!
-//! [`FileReader`] reads a few bytes of a file, and [`Symbols`] what an ELF file defines.
+//! [`FileReader`] reads a few bytes of a file, and [`Symbols`] the symbols that an ELF file
+//! defines.
 //!
-//! Not here: what a file ought to be, which is the judge's, and whose hashes are wanted.
+//! Not here: what a file ought to contain, which the judge knows, and which files to hash.
 
 mod bytes;
 mod contents;
@@ -33,28 +34,26 @@ pub use identity::FileIdentity;
 pub use symbols::Symbols;
 pub use traits::Traits;
 
-/// Largest file that is hashed; of a larger one nothing is known.
+/// Maximum size of a file that is hashed, in bytes. Larger files stay unknown.
 pub const FILE_BYTES_MAX: u64 = 64 << 30;
 
-/// Bytes of a page as contents are compared, whatever the kernel's own pages have.
+/// Size in bytes of the pages in which contents are compared, whatever the kernel's page size is.
 pub const PAGE_BYTES: u64 = 4096;
 
-/// The first bytes of the SHA-256 of one page of [`PAGE_BYTES`]; of the last page only up to the file's end.
+/// The first bytes of the SHA-256 of one page of [`PAGE_BYTES`], the last page ending with the
+/// file.
 pub type PageDigest = [u8; 16];
 
 /// The hashes of a whole file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Hashes {
-    /// SHA-256
     pub sha256: [u8; 32],
-    /// SHA-1
     pub sha1: [u8; 20],
-    /// MD5
     pub md5: [u8; 16],
 }
 
 impl Known {
-    /// The file's hashes, where all of it could be had.
+    /// The file's hashes, if all of it was read.
     pub const fn hashes(&self) -> Option<Hashes> {
         match self.outcome {
             Outcome::Whole { hashes } => Some(hashes),
@@ -63,56 +62,53 @@ impl Known {
     }
 }
 
-/// What of a file could be had.
+/// How much of a file's content was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// All of it.
     Whole {
-        /// Its hashes.
         hashes: Hashes,
     },
-    /// Some of its pages. It is tried again later, while somebody asks.
+    /// Some of its pages. Retried later, while a caller asks for it.
     Partial(Partial),
-    /// Nothing: no page of it is in memory, it is no file that has pages, or it never held still. It is tried
-    /// again later, while somebody asks.
+    /// Nothing: no page is in memory, the file has no pages, or it kept changing. Retried later,
+    /// while a caller asks for it.
     Nothing,
 }
 
 /// A file of which the kernel lacks pages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Partial {
-    /// How many pages of [`PAGE_BYTES`] the file has.
+    /// Number of pages of [`PAGE_BYTES`] that the file has.
     pub pages: u32,
-    /// How many of them are in memory.
+    /// Number of them that are in memory.
     pub resident: u32,
-    /// The shipped file that it agrees with best, by the [`Judge`].
+    /// The shipped file that matches best, according to the [`Judge`].
     pub likest: Option<Likest>,
 }
 
-/// How well a file's pages agree with those of a shipped one.
+/// How well a file's pages match those of a shipped one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Likest {
-    /// Which shipped file, as the [`Judge`] numbers them.
+    /// Number of the shipped file, given by the [`Judge`].
     pub shipped: u32,
-    /// How many pages were compared.
+    /// Number of pages that were compared.
     pub compared: u32,
-    /// How many of those were different.
+    /// Number of those that differ.
     pub differing: u32,
 }
 
-/// What a file's first page says it is.
+/// The format of a file according to its first page.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Format {
     /// Its first page is not in memory.
     #[default]
     Unknown,
-    /// No ELF file: it does not begin with the magic number.
+    /// Not an ELF file: it does not begin with the magic number.
     Other,
-    /// An ELF file.
     Elf(ElfKind),
 }
 
-/// What kind of ELF file, by `e_type` (include/uapi/linux/elf.h).
+/// The kind of an ELF file, by `e_type` (include/uapi/linux/elf.h).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ElfKind {
     /// `ET_REL`
@@ -123,38 +119,36 @@ pub enum ElfKind {
     SharedObject,
     /// `ET_CORE`
     Core,
-    /// Another number.
     Other(u16),
 }
 
 /// What is known of a file's content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Known {
-    /// How much of it could be had.
     pub outcome: Outcome,
-    /// What it is.
     pub format: Format,
-    /// What the words in it say of it, as far as its pages are there.
+    /// What words in the pages that were read show about the file.
     pub traits: Traits,
 }
 
-/// Knows which files were shipped, page by page.
+/// Index of shipped files, page by page.
 pub trait Judge {
-    /// The shipped file of `size` bytes that differs from these pages least, if there is one whose pages are
-    /// known. `pages` has the index of each page of [`PAGE_BYTES`] that is in memory, ascending, and its digest.
+    /// The shipped file of `size` bytes that differs least from these pages, if page hashes of such
+    /// a file are known. `pages` has the index of each page of [`PAGE_BYTES`] that is in memory,
+    /// ascending, and its digest.
     fn likest(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<Likest>;
 }
 
-/// Knows of no shipped file.
+/// An index without files.
 impl Judge for () {
     fn likest(&self, _: u64, _: &[(u32, PageDigest)]) -> Option<Likest> {
         None
     }
 }
 
-/// Whoever knows what files hold.
+/// Source of file contents.
 pub trait Knower {
-    /// What is known of a file; it is found out when nothing is.
+    /// What is known of a file. If nothing is, the file is queued.
     fn ask(&mut self, file: &FileIdentity) -> Option<Known>;
 }
 
@@ -164,7 +158,7 @@ impl Knower for Contents {
     }
 }
 
-/// Knows nothing and finds nothing out.
+/// A source without contents, which queues nothing.
 impl Knower for () {
     fn ask(&mut self, _: &FileIdentity) -> Option<Known> {
         None

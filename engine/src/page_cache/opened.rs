@@ -1,4 +1,5 @@
-//! A file before its pages are looked at: which inode has them, and whether it holds still.
+//! Opens a file before its pages are read: which inode has them, and whether the file is being
+//! changed.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::address_space::Mapping;
@@ -11,11 +12,11 @@ use super::tree::Broken;
 use crate::address::Reader;
 use crate::walk::Kernel;
 
-/// Of a file that changed so lately, by the machine's own clock, several changes may have the same time: it goes
-/// on in ticks.
+/// Several changes within this time, by the machine's own clock, may have the same timestamp: the
+/// clock advances in ticks.
 const RECENT_SECONDS: i64 = 2;
 
-/// An inode and where its pages are.
+/// An inode, with its mapping and filesystem.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opened {
     pub(super) inode: overlay::Inode,
@@ -44,7 +45,8 @@ impl Opened {
         })
     }
 
-    /// The inode that has the pages: itself, unless it is of an overlay; `None` where that is not known.
+    /// The inode that has the pages: the inode itself, unless it is on an overlay; `None` if
+    /// unknown.
     pub(super) fn real<S: MemorySource>(
         self,
         reader: &mut Reader,
@@ -65,7 +67,7 @@ impl Opened {
     }
 }
 
-/// Whether somebody is writing to a file just now: its time was set as that began.
+/// Whether a write to a file is in progress: the file's time was set when the write began.
 pub(super) fn is_being_written<S: MemorySource>(
     reader: &mut Reader,
     source: &mut S,
@@ -79,8 +81,8 @@ pub(super) fn is_being_written<S: MemorySource>(
     Ok(layout.is_written(reader.object(0).ok_or(Broken)?))
 }
 
-/// Whether something changed in the last seconds of the machine's clock, in nanoseconds since 1970; so it is where
-/// the clock cannot be read.
+/// Whether something changed in the last seconds of the machine's clock, in nanoseconds since 1970.
+/// Also true if the clock cannot be read.
 pub(super) fn is_recent<S: MemorySource>(
     reader: &mut Reader,
     source: &mut S,

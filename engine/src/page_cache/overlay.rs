@@ -1,9 +1,11 @@
-//! From a file of an overlay to the one on a layer that has its content: an overlay's own inode has no pages.
+//! Finds the layer's file that has the content of an overlay's file: an overlay's own inode has no
+//! pages.
 //!
-//! Overlayfs is mostly a module, whose types are in the module's own BTF. Where they could not be had (a kernel
-//! before v5.11, or without symbols of data; a module that was loaded after its kernel was found) the inode's
-//! surroundings are taken for what they are in all kernels since v4.19, and nothing is believed but what has the
-//! file's size and modification time and lies on another filesystem.
+//! Overlayfs is mostly a module, whose types are in the module's own BTF. That BTF may be
+//! unavailable: in a kernel before v5.11 or without symbols of data, or for a module that was
+//! loaded after its kernel was found. Then the surroundings of the inode are assumed to be as in
+//! all kernels since v4.19, and a candidate is accepted only if it has the file's size and
+//! modification time and is on another filesystem.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
@@ -14,17 +16,17 @@ use panoptes_decoders::source::MemorySource;
 use crate::address::Reader;
 use crate::walk::Kernel;
 
-/// Most overlays on each other (`FILESYSTEM_MAX_STACK_DEPTH`, include/linux/fs.h).
+/// Maximum depth of stacked overlays (`FILESYSTEM_MAX_STACK_DEPTH`, include/linux/fs.h).
 pub(super) const STACK_DEPTH_MAX: u32 = 2;
 
-/// What a `struct ovl_inode` has before and behind its inode, in bytes, in kernels from v4.19 to v7.2.
+/// Bytes of a `struct ovl_inode` before and behind its inode, in kernels from v4.19 to v7.2.
 const BEFORE_BYTES: u32 = 32;
 const BEHIND_BYTES: u32 = 24;
 
-/// An inode, and what it says.
+/// Address and attributes of an inode.
 pub(super) type Inode = (KernelVa, Attributes);
 
-/// Finds the inode that has the content of a regular file of an overlay; `None` where that is not known.
+/// Finds the inode that has the content of a regular file of an overlay; `None` if unknown.
 pub(super) fn real<S: MemorySource>(
     reader: &mut Reader,
     source: &mut S,
@@ -73,7 +75,7 @@ impl<S: MemorySource> Memory<'_, S> {
             let inode = self.inode_of(upper)?;
             return self.read(inode).filter(|real| is_same_file(file, real));
         }
-        // What is below, by what kernels have had there, the oldest first.
+        // The layer's inode at the places where kernels have had it, the oldest first.
         for inode in [lowerdata, lower] {
             if let Some(found) = self.read(inode).filter(|real| is_same_file(file, real)) {
                 return Some(found);
@@ -88,7 +90,8 @@ impl<S: MemorySource> Memory<'_, S> {
         None
     }
 
-    /// The dentry of the last layer of what may be a `struct ovl_entry`: a count, then a layer and a dentry each.
+    /// The dentry of the last layer of a possible `struct ovl_entry`: a count, then a layer and a
+    /// dentry each.
     fn last_of(&mut self, entry: KernelVa) -> Option<KernelVa> {
         let count = self.words(entry, 8)?[0] & u64::from(u32::MAX);
         let last = count.checked_sub(1).filter(|&last| last < LAYERS_MAX)?;
@@ -113,7 +116,7 @@ impl<S: MemorySource> Memory<'_, S> {
         self.reader.object(0)
     }
 
-    /// Up to four numbers of 64 bits.
+    /// Up to four 64-bit numbers.
     fn words(&mut self, address: KernelVa, bytes: u32) -> Option<[u64; 4]> {
         self.reader.clear();
         self.reader.push_bytes(&self.kernel.space, address, bytes)?;
@@ -123,7 +126,7 @@ impl<S: MemorySource> Memory<'_, S> {
     }
 }
 
-/// Whether an inode can be that on a layer of a file of an overlay.
+/// Whether an inode may be that of a layer for a file of an overlay.
 fn is_below(file: &Inode, real: &Inode) -> bool {
     real.1.kind() == mode::S_IFREG
         && real.1.size == file.1.size
@@ -131,7 +134,7 @@ fn is_below(file: &Inode, real: &Inode) -> bool {
         && real.1.super_block.is_plausible()
 }
 
-/// The same where nothing says that it is one.
+/// The same, with stricter checks for when no type information shows that it is one.
 fn is_same_file(file: &Inode, real: &Inode) -> bool {
     is_below(file, real) && real.1.mtime_ns == file.1.mtime_ns
 }

@@ -1,4 +1,5 @@
-//! Where in memory the pages of a file are: from the tree's entries through `struct page` to page frames.
+//! Finds the places of a file's pages in memory: from the tree's entries through `struct page` to
+//! page frames.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::address_space::Mapping;
@@ -10,16 +11,17 @@ use super::tree::{Broken, Found, Tree};
 use crate::address::Reader;
 use crate::walk::Kernel;
 
-/// Most pages that are looked at in one go: as many as a node of the tree has slots.
+/// Maximum number of pages of a window: the number of slots of a tree node.
 pub(super) const WINDOW_PAGES_MAX: usize = 64;
 
-/// Most pages of one compound page: 16 GiB in pages of 4 KiB, the largest that any architecture has.
+/// Maximum number of pages of one compound page: 16 GiB in pages of 4 KiB, the largest of any
+/// architecture.
 const COMPOUND_PAGES_MAX: u64 = 1 << 22;
 
-/// How many empty places in a row are gone past in one go: all slots of a few nodes.
+/// Maximum number of empty places that are skipped at a time: all slots of a few nodes.
 const SKIPS_MAX: u32 = 256;
 
-/// Bits of a physical address that any machine has (52 of x86-64 and arm64).
+/// Maximum number of bits of a physical address (52 on x86-64 and arm64).
 const PHYSICAL_BITS: u32 = 52;
 
 /// How a file's pages are found.
@@ -27,39 +29,37 @@ const PHYSICAL_BITS: u32 = 52;
 pub(super) struct Cached {
     /// `struct address_space *`
     pub(super) mapping: KernelVa,
-    /// Whether what is not in the tree is zeros: nothing but memory holds the file.
+    /// Whether a page that is not in the tree is zeros, because the file is only in memory.
     pub(super) has_holes: bool,
     /// Size of a huge page of hugetlbfs in pages, as a power of two; 0 for all other files.
     pub(super) huge_order: u32,
 }
 
-/// Where a page of the file is.
+/// The place of a file's page.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Place {
-    /// The kernel does not have it, or not yet.
+    /// Not cached, or not yet.
     #[default]
     Missing,
-    /// Nowhere: it is zeros.
+    /// In no place: it reads as zeros.
     Hole,
-    /// In memory.
     At(PhysicalAddress),
 }
 
-/// One page of the file while its place is being found.
+/// One page of the file while its place is searched.
 #[derive(Clone, Copy, Debug, Default)]
 struct Looked {
     slot: CacheSlot,
-    /// Its index as the head counts.
+    /// Its index in the units of the head's index.
     key: u64,
-    /// How far behind the head it is, where the head does not say it.
+    /// Its distance from the head, where the head does not contain it.
     behind: Option<u64>,
-    /// Which of the heads read is its.
+    /// Which of the heads that are read is its head.
     head: u32,
-    /// Its own `struct page`.
     page: KernelVa,
 }
 
-/// Finds the places of pages of one file.
+/// Finds the places of one file's pages.
 #[derive(Debug)]
 pub(super) struct Finder {
     tree: Tree,
@@ -76,7 +76,7 @@ impl Finder {
         }
     }
 
-    /// Reads where a file's tree begins, and goes there.
+    /// Reads the head of a file's tree and resets the walk to it.
     pub(super) fn begin<S: MemorySource>(
         &mut self,
         reader: &mut Reader,
@@ -93,7 +93,8 @@ impl Finder {
         Ok(())
     }
 
-    /// An index from `from` to `end` before which the tree holds nothing, if there is much of that.
+    /// An index between `from` and `end` before which the tree has no entries. Skips only long
+    /// empty ranges.
     pub(super) fn skip<S: MemorySource>(
         &mut self,
         reader: &mut Reader,
@@ -103,12 +104,13 @@ impl Finder {
         from: u64,
         end: u64,
     ) -> Result<u64, Broken> {
-        // Huge pages may be counted otherwise.
+        // Huge pages may have other indices.
         if file.huge_order > 0 {
             return Ok(from);
         }
         let mut at = from;
-        // The nodes are at hand, or there are few more: each says of itself that it is empty.
+        // The nodes are already read, or there are few more: each node shows which of its slots are
+        // empty.
         for _ in 0..SKIPS_MAX {
             let found = self.tree.find(reader, source, kernel, at)?;
             if found.slot != CacheSlot::Empty {
@@ -122,7 +124,7 @@ impl Finder {
         Ok(at)
     }
 
-    /// Finds where the pages from index `from` on are, as many as `places` has.
+    /// Finds the places of the pages from index `from` on, as many as `places` has.
     pub(super) fn find<S: MemorySource>(
         &mut self,
         reader: &mut Reader,
@@ -155,7 +157,8 @@ impl Finder {
         if file.huge_order == 0 {
             return find(index).map(plain);
         }
-        // Until v6.7 hugetlbfs counts in huge pages: then an entry is for one index alone, and in pages it never is.
+        // Until v6.7 hugetlbfs counts in huge pages: then an entry is for one index alone. In pages
+        // it never is.
         let key = index >> file.huge_order;
         let found = find(key)?;
         let is_page = |found: &Found| matches!(found.slot, CacheSlot::Page(_));
@@ -186,7 +189,7 @@ impl Finder {
             if (page != last || reader.is_empty())
                 && reader.push(&kernel.space, page, &layout.packing).is_none()
             {
-                // There is room for a window; what has none is not there.
+                // There is room for one window; a page beyond it counts as missing.
                 looked.slot = CacheSlot::Gone;
                 continue;
             }
@@ -202,7 +205,7 @@ impl Finder {
         }
     }
 
-    /// From heads to places.
+    /// Computes the places from the heads.
     fn place(&mut self, kernel: &Kernel, file: &Cached, places: &mut [Place]) {
         let layout = &kernel.layouts.page;
         let uptodate = kernel.layouts.page_flags.and_then(|flags| flags.uptodate_bit());
@@ -231,8 +234,9 @@ impl Finder {
         }
     }
 
-    /// Asks the later pages of compound ones whether they belong to their heads. Those of hugetlbfs are not asked:
-    /// most of their structures need not be there (`CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP`), but the size is known.
+    /// Checks that the tail pages of compound pages belong to their heads. Those of hugetlbfs are
+    /// not checked: most of their structures need not exist
+    /// (`CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP`), but the size is known.
     fn check_tails<S: MemorySource>(
         &mut self,
         reader: &mut Reader,
@@ -278,7 +282,7 @@ impl Finder {
     }
 }
 
-/// The page frame that a `struct page` stands for (`page_to_pfn`, include/asm-generic/memory_model.h, with
+/// The page frame of a `struct page` (`page_to_pfn`, include/asm-generic/memory_model.h, with
 /// `CONFIG_SPARSEMEM_VMEMMAP`).
 fn frame_of(kernel: &Kernel, page: KernelVa) -> Option<PhysicalAddress> {
     let space = &kernel.space;

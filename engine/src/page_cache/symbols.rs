@@ -1,4 +1,4 @@
-//! What an ELF file defines, by names: out of its own table of symbols, as the file has it.
+//! Looks up the symbols that an ELF file defines, in the file's own symbol table.
 //!
 //! All addresses are the object's own, as its program headers give them.
 
@@ -10,35 +10,36 @@ use panoptes_decoders::user::elf_dynamic::{
 
 use super::bytes::{FileBytes, Unread};
 
-/// Most symbols of one bucket of a GNU hash table, and how many bytes of its chain are read in one go.
+/// Maximum number of symbols of one bucket of a GNU hash table, and number of bytes of its chain
+/// that are read at a time.
 const CHAIN_MAX: u32 = 64;
 const CHUNK_BYTES: u64 = 64;
-/// Most symbols of one bucket of a `DT_HASH` table.
+/// Maximum number of symbols of one bucket of a `DT_HASH` table.
 const SYSV_CHAIN_MAX: u32 = 64;
-/// Longest name of a symbol that is looked up.
+/// Maximum length of a symbol name that is looked up.
 const NAME_BYTES_MAX: usize = 32;
 
-/// How symbols are found by their names.
+/// A hash table of symbols.
 #[derive(Clone, Copy, Debug)]
 enum Table {
     Gnu(GnuHash),
     Sysv(SysvHash),
 }
 
-/// What a file says of itself. It goes with the file that the [`FileReader`] has begun.
+/// The headers of an ELF file. Valid for the file that the [`FileReader`] has begun.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbols {
-    /// What is loaded of it.
+    /// The loaded segments.
     pub segments: Segments,
     dynamic: Option<(Dynamic, Table)>,
 }
 
 impl Symbols {
-    /// Reads what a file says of itself; `None` where that is none of ours.
+    /// Reads the headers of a file; `None` if it is not a supported ELF file.
     ///
     /// # Errors
     ///
-    /// If not all of it is in memory.
+    /// If not all of them are in memory.
     pub fn read<S: MemorySource>(file: &mut FileBytes<'_, S>) -> Result<Option<Self>, Unread> {
         let header = file.read(0, HEADER_BYTES)?;
         let Some((offset, count)) = program_headers(header) else { return Ok(None) };
@@ -64,11 +65,11 @@ impl Symbols {
         Ok(Some(found))
     }
 
-    /// The address of a symbol that is defined here.
+    /// The address of a symbol that the file defines.
     ///
     /// # Errors
     ///
-    /// If not all is in memory that says so.
+    /// If not all of the tables that decide are in memory.
     pub fn find<S: MemorySource>(
         &self,
         file: &mut FileBytes<'_, S>,
@@ -81,7 +82,7 @@ impl Symbols {
         }
     }
 
-    /// Bytes that are loaded to an address; `None` where none are.
+    /// The bytes that are loaded to an address; `None` if there are none.
     ///
     /// # Errors
     ///
@@ -119,7 +120,7 @@ impl Symbols {
         while left > 0 {
             let Some(chain) = table.chain(symbol) else { return Ok(None) };
             let Some((offset, there)) = self.segments.in_file(chain) else { return Ok(None) };
-            // As far as its page goes: the next need not be in memory.
+            // Only up to the end of its page: the next page may not be in memory.
             let in_page = PAGE_BYTES - offset % PAGE_BYTES;
             let length = there.min(in_page).min(CHUNK_BYTES) as usize / 4 * 4;
             if length == 0 {
@@ -165,7 +166,7 @@ impl Symbols {
         Ok(None)
     }
 
-    /// The value of a symbol, if it has this name and is defined here.
+    /// The value of a symbol, if it has this name and is defined in this file.
     fn defined<S: MemorySource>(
         &self,
         file: &mut FileBytes<'_, S>,

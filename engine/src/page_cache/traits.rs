@@ -1,42 +1,42 @@
-//! What can be told of a program by words in its file, whatever that is called.
+//! Recognises programs by words in their files, whatever the files are called.
 //!
-//! A shell's builtins have names that POSIX gives them, and they stand in its file as strings that end in NUL. No other
-//! program has several of those that are chosen here.
+//! POSIX defines the names of a shell's builtins, and a shell's file has them as strings that end
+//! in NUL. No other program has several of the names chosen here.
 
 use memchr::memmem::Finder;
 
-/// Words whose presence counts: names of builtins (POSIX.1-2024, XCU 1.6 and 2.15) and, last, what says that a program is
-/// many (`busybox`, libbb/messages.c).
+/// Words that are searched: names of builtins (POSIX.1-2024, XCU 1.6 and 2.15) and, last, one that
+/// only a multi-call binary has (`busybox`, libbb/messages.c).
 const WORDS: [&[u8]; 5] = [b"getopts\0", b"unalias\0", b"ulimit\0", b"readonly\0", b"BusyBox v"];
 /// The bits of builtins.
 const BUILTINS: u8 = 0b1111;
-/// How many of them a shell has: one may lie across two pages, or in a module.
+/// Number of builtins that a shell has at least: one name may be across two pages, or in a module.
 const BUILTINS_MIN: u32 = 3;
 
-/// Files that are larger are no shells.
+/// Maximum size of a shell's file, in bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// Which of the words that say something stand in a file.
+/// The words that were found in a file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Traits(u8);
 
 impl Traits {
-    /// A shell's.
+    /// Those of a shell.
     #[cfg(test)]
     pub(crate) const SHELL: Self = Self(BUILTINS);
 
-    /// Whether it has the builtins of a shell.
+    /// Whether the file has the builtins of a shell.
     pub const fn is_shell(self) -> bool {
         (self.0 & BUILTINS).count_ones() >= BUILTINS_MIN
     }
 
-    /// Whether it is many programs in one.
+    /// Whether the file is a multi-call binary.
     pub const fn is_box(self) -> bool {
         self.0 & !BUILTINS != 0
     }
 }
 
-/// Looks for the words.
+/// Searches for the words.
 #[derive(Debug)]
 pub(super) struct Words([Finder<'static>; WORDS.len()]);
 
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_is_known_by_its_builtins() {
+    fn a_shell_is_recognised_by_its_builtins() {
         let words = Words::new();
         let mut traits = Traits::default();
         words.add(&mut traits, b"\0getopts\0test\0readonly");

@@ -1,8 +1,8 @@
-//! Where in the tree of a file's pages an index is: the xarray `i_pages`, node by node.
+//! Looks up an index in the tree of a file's pages: the xarray `i_pages`, node by node.
 //!
-//! The nodes on the way to the last index are kept, so that going on from there reads one node for every 64 pages.
-//! What the tree says of itself is held to what a tree must be: each node's shift is its parent's less one level,
-//! so no way down is longer than eleven nodes, whatever the memory holds.
+//! The nodes on the path to the last index are kept, so that continuing from there reads one node
+//! for every 64 pages. Each node's shift must be its parent's less one level, so that no path is
+//! longer than eleven nodes, whatever the memory contains.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::xarray::{CacheSlot, XaNode, cache_slot};
@@ -12,19 +12,19 @@ use panoptes_decoders::source::MemorySource;
 use crate::address::Reader;
 use crate::walk::Kernel;
 
-/// Most slots of a node (`XA_CHUNK_SIZE`).
+/// Maximum number of slots of a node (`XA_CHUNK_SIZE`).
 const SLOTS_MAX: usize = 64;
-/// Most nodes above each other.
+/// Maximum depth of a tree, in nodes.
 const DEPTH_MAX: usize = 11;
 
-/// What lies at an index.
+/// The entry at an index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Found {
     /// [`CacheSlot::Empty`], [`CacheSlot::Page`] or [`CacheSlot::Gone`].
     pub(super) slot: CacheSlot,
-    /// The first index after this one that it says nothing of.
+    /// The first index after this one that the entry does not cover.
     pub(super) end: u64,
-    /// Whether it is for this index alone.
+    /// Whether the entry covers this index alone.
     pub(super) single: bool,
 }
 
@@ -36,14 +36,14 @@ struct Node {
     slots: [u64; SLOTS_MAX],
 }
 
-/// The way to an index in one file's tree.
+/// The path to an index in one file's tree.
 #[derive(Debug)]
 pub(super) struct Tree {
     head: u64,
     nodes: Vec<Node>,
 }
 
-/// A node could not be read, or is none.
+/// A node could not be read, or is invalid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Broken;
 
@@ -53,13 +53,13 @@ impl Tree {
         Self { head: 0, nodes: Vec::with_capacity(DEPTH_MAX) }
     }
 
-    /// Goes to another tree, or reads the same one anew.
+    /// Switches to another tree, or reads the same one again.
     pub(super) fn begin(&mut self, head: u64) {
         self.head = head;
         self.nodes.clear();
     }
 
-    /// Finds what lies at an index.
+    /// Finds the entry at an index.
     pub(super) fn find<S: MemorySource>(
         &mut self,
         reader: &mut Reader,
@@ -71,7 +71,7 @@ impl Tree {
         let bits = slot_bits(layout)?;
         let mut next = match cache_slot(self.head) {
             CacheSlot::Node(address) => address,
-            // Without a node the head is what lies at index 0.
+            // Without a node the head is the entry at index 0.
             slot if index == 0 => return Ok(Found { slot: alone(slot), end: 1, single: true }),
             _ => return Ok(Found { slot: CacheSlot::Empty, end: u64::MAX, single: false }),
         };
@@ -118,7 +118,7 @@ impl Tree {
     }
 }
 
-/// What a tree of one entry holds.
+/// The entry of a tree that has only one.
 const fn alone(slot: CacheSlot) -> CacheSlot {
     match slot {
         CacheSlot::Sibling(_) => CacheSlot::Gone,

@@ -1,4 +1,4 @@
-//! What jobs share: room for a window of a file, where its pages lie and what is in them.
+//! Buffers that jobs share: a window of a file, the places of its pages, and their content.
 
 use panoptes_decoders::source::MemorySource;
 
@@ -7,26 +7,26 @@ use super::tree::Broken;
 use crate::address::{Reader, ReaderSizes};
 use crate::walk::Kernel;
 
-/// Bytes of a file that are read in one go.
+/// Number of bytes of a file that are read at a time.
 pub(super) const WINDOW_BYTES: u64 = 256 << 10;
-/// Bytes of memory that finding a page's place reads, about.
+/// Approximate number of bytes of memory that finding a page's place reads.
 pub(super) const PLACE_BYTES: u64 = 128;
 
-/// What jobs share: nothing of it is needed from one step to the next.
+/// Buffers that jobs share. They keep nothing from one step to the next.
 #[derive(Debug)]
 pub(super) struct Workbench {
-    /// For what the kernel keeps of pages.
+    /// For the kernel's page descriptors.
     pub(super) reader: Reader,
-    /// For what is in them.
+    /// For the pages' content.
     pub(super) bytes: Reader,
     pub(super) finder: Finder,
     pub(super) places: [Place; WINDOW_PAGES_MAX],
     pub(super) again: [Place; WINDOW_PAGES_MAX],
-    /// By page, which request has its bytes and where in it they begin.
+    /// By page, the request that has its bytes and their offset in it.
     pub(super) runs: [(u32, u32); WINDOW_PAGES_MAX],
 }
 
-/// A page that no request is for.
+/// A page without a request.
 pub(super) const NO_RUN: (u32, u32) = (u32::MAX, 0);
 
 impl Workbench {
@@ -49,7 +49,7 @@ impl Workbench {
         }
     }
 
-    /// Reads where a file's tree begins, and goes there.
+    /// Reads the head of a file's tree and resets the walk to it.
     pub(super) fn read_tree<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -64,7 +64,7 @@ impl Workbench {
     }
 }
 
-/// What a page of the window holds.
+/// A page of the window.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Piece<'a> {
     Missing,

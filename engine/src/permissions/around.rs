@@ -1,4 +1,5 @@
-//! What lies around an area whose permissions changed, out of the scan, the process's page tables and its files.
+//! The surroundings of an area whose permissions changed: from the scan, the process's page tables
+//! and its files.
 
 use core::cell::Cell;
 use core::ops::Range;
@@ -12,39 +13,40 @@ use super::program::{AddressSpace, Programs};
 use super::rule::{Around, Says};
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
-/// So much address space is kept free for code at least: V8 takes 128 MiB, HotSpot 48 or 240, SpiderMonkey and
-/// JavaScriptCore more. It is counted only as far as that.
+/// Minimum address space that a runtime reserves for code: V8 takes 128 MiB, HotSpot 48 or 240,
+/// SpiderMonkey and JavaScriptCore more. Counting stops there.
 const RESERVED_BYTES: u64 = 8 << 20;
-/// So much is closed in one piece of what `SpiderMonkey` keeps, and more than of a thread's heap, which has 64 MiB at most
-/// (malloc/arena.c of glibc, `HEAP_MAX_SIZE`).
+/// Minimum size of an inaccessible area in `SpiderMonkey`'s reserved space. A thread's heap has
+/// less: 64 MiB at most (malloc/arena.c of glibc, `HEAP_MAX_SIZE`).
 const MUCH_BYTES: u64 = 512 << 20;
-/// Most areas that are gone over to either side while that is counted.
+/// Maximum number of areas on either side that are counted.
 const NEIGHBOURS_MAX: usize = 4096;
-/// Most bytes of data among code, where code is written that cannot be executed meanwhile.
+/// Maximum number of bytes of data among code: code that is being written is not executable
+/// meanwhile.
 const DATA_BYTES_MAX: u64 = 1 << 20;
 
-/// What lies around one area.
+/// What the rule asks about one area.
 #[derive(Debug)]
 pub(super) struct Surroundings<'a, S> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) parent_pid: u32,
     /// Its address space, if the scan has it.
     pub(super) mm: Option<&'a MmRow>,
-    /// Where the area begins.
+    /// Start address of the area.
     pub(super) start: u64,
-    /// What of it has changed.
+    /// The part of it that has changed.
     pub(super) part: Range<u64>,
-    /// Whether it was told of in whom its process was forked from.
-    pub(super) was_told_before_fork: bool,
+    /// Whether it was reported in the process that its process was forked from.
+    pub(super) was_reported_before_fork: bool,
     pub(super) programs: &'a mut Programs,
     pub(super) source: &'a mut S,
     pub(super) kernel: &'a Kernel,
-    /// How many areas may still be looked at for it, about.
+    /// Approximate number of areas that may still be checked for it.
     pub(super) steps_left: &'a mut u32,
 }
 
 impl<'a, S: MemorySource> Surroundings<'a, S> {
-    /// The areas of its address space, ascending, and which of them this one is.
+    /// The areas of its address space, ascending, and the index of this one.
     fn areas(&self) -> Option<(&'a [VmaRow], usize)> {
         let areas = self.snapshot.vmas.range(&self.mm?.vmas);
         let at = areas.binary_search_by_key(&self.start, |row| row.vma.start).ok()?;
@@ -56,7 +58,7 @@ impl<'a, S: MemorySource> Surroundings<'a, S> {
         Some(AddressSpace { kernel: self.kernel, snapshot: self.snapshot, areas })
     }
 
-    /// Counts areas that are looked at.
+    /// Counts areas that were checked.
     fn spend(&mut self, areas: usize) {
         *self.steps_left = self.steps_left.saturating_sub(u32::try_from(areas).unwrap_or(u32::MAX));
     }
@@ -74,7 +76,7 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
     }
 
     fn is_inherited(&mut self) -> bool {
-        if self.was_told_before_fork {
+        if self.was_reported_before_fork {
             return true;
         }
         let Some(parent) = self.parent() else { return false };
@@ -87,7 +89,7 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
     fn is_reserved(&mut self) -> bool {
         let Some((areas, at)) = self.areas() else { return false };
         if !is_kept_free(&areas[at]) {
-            let (is_inside, looked_at) = is_inside_what_is_closed(areas, at);
+            let (is_inside, looked_at) = is_inside_closed_range(areas, at);
             self.spend(looked_at);
             return is_inside;
         }
@@ -109,7 +111,7 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
             });
         let (mut below, mut above) = (below.peekable(), above.peekable());
         let (one, other) = (below.peek().copied(), above.peek().copied());
-        // Data beside it: a part of some heap.
+        // Data is adjacent: it is a part of some heap.
         if [one, other].into_iter().flatten().any(|row| !is_closed(row) && !is_executable(row))
             || one.is_none() && other.is_none()
         {
@@ -144,24 +146,24 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
     }
 }
 
-/// What lies on one side of an area, as far as one touches the next.
+/// The adjoining areas on one side of an area.
 #[derive(Clone, Copy, Debug, Default)]
 struct Side {
-    /// Whether nothing can reach what is next to it.
+    /// Whether the adjacent area is inaccessible.
     is_closed: bool,
-    /// Bytes of the largest area that is closed.
+    /// Size in bytes of the largest inaccessible area.
     closed: u64,
-    /// Whether what is closed was mapped as address space that costs nothing.
+    /// Whether an inaccessible area was mapped with `VM_NORESERVE`.
     is_marked: bool,
-    /// Bytes that are neither closed nor can be executed.
+    /// Number of bytes that are accessible and not executable.
     data: u64,
-    /// Whether all of it was gone over, and nothing else touches it.
+    /// Whether all areas were counted up to a gap.
     is_apart: bool,
     looked_at: usize,
 }
 
 impl Side {
-    /// What lies from `edge` on; `ends` gives an area's near end and its far one.
+    /// The adjoining areas from `edge` on. `ends` returns an area's near and far end.
     fn over<'r>(
         rows: impl Iterator<Item = &'r VmaRow>,
         mut edge: u64,
@@ -194,13 +196,13 @@ impl Side {
     }
 }
 
-/// Whether an area that is not marked itself lies within much address space that is closed, and how many areas were
-/// looked at for that.
+/// Whether an area without `VM_NORESERVE` is inside a large inaccessible range. Also returns the
+/// number of areas that were checked.
 ///
-/// `SpiderMonkey` maps what it opens anew, over a part of the 2 GiB that it keeps somewhere by themselves. Where memory is
-/// never promised twice (`vm.overcommit_memory`), nothing is marked (mm/mmap.c, `do_mmap`): there each page of V8's code
-/// lies between two gaps.
-fn is_inside_what_is_closed(areas: &[VmaRow], at: usize) -> (bool, usize) {
+/// `SpiderMonkey` maps the memory it uses anew, over a part of the 2 GiB that it reserves in a
+/// place of their own. Without overcommit (`vm.overcommit_memory`) no area has the flag (mm/mmap.c,
+/// `do_mmap`): there each page of V8's code is between two gaps.
+fn is_inside_closed_range(areas: &[VmaRow], at: usize) -> (bool, usize) {
     let area = &areas[at];
     if !is_anonymous(area) {
         return (false, 0);

@@ -1,18 +1,18 @@
-//! Who may execute memory: what becomes of that right, and whether it is a finding.
+//! Changes of the right to execute memory, and which of them are findings.
 //!
-//! The state says which areas are new and which have other permissions ([`Change::AreaMapped`],
-//! [`Change::AreaPermissionsChanged`]). Here the facts are gathered on which the [`rule`] decides: whether the area has pages
-//! of its own (`anon_vma`), so that something was written to it; what lies around it; what the program headers of its file
-//! say of it. Those are read out of the page cache, and only for changes that the rest does not decide: a library's mapping
-//! costs nothing here.
+//! The state reports new areas and areas with other permissions ([`Change::AreaMapped`],
+//! [`Change::AreaPermissionsChanged`]). This module collects the facts for the [`rule`]: whether
+//! the area has pages of its own (`anon_vma`), so that something was written to it, the areas
+//! around it, and the program headers of its file. The headers are read from the page cache, and
+//! only for changes that the other facts do not decide: mapping a library costs nothing here.
 //!
-//! Memory that is new, can be executed and not written, and has pages of its own, got that right since the last scan: it
-//! was written before it had it, or it could not have been written.
+//! New memory that is executable, not writable, and has pages of its own became executable since
+//! the last scan: it was written before that, or it could not have been written.
 //!
-//! What is changed and changed back between two scans is not seen. Of one program at most a few changes are told of:
-//! what goes on after that is a runtime that this does not know.
+//! A change that is undone between two scans is not seen. Only a few changes are reported per
+//! program: a program with more is a runtime that the rule does not know.
 //!
-//! Not here: areas themselves ([`crate::state`]), and the words of the record (`policy`).
+//! Not here: areas themselves ([`crate::state`]), and the wording of the record (`policy`).
 
 mod around;
 mod program;
@@ -36,49 +36,46 @@ use around::Surroundings;
 use program::Programs;
 use rule::{Backing, Direction, Seen, Verdict, judge};
 
-/// Most findings of one program, added and removed each.
+/// Maximum number of findings per program, for each direction.
 const FINDINGS_MAX: u8 = 8;
-/// Most areas that are looked at around changes in one scan, about: of one process, and of all.
+/// Approximate maximum number of areas around changes that one scan checks: for one process, and in
+/// total.
 const STEPS_MAX: (u32, u32) = (1 << 18, 1 << 20);
-/// What a process has from its parent is there in its first scans.
+/// Number of first scans in which a process's memory may be inherited from its parent.
 const FORK_SCANS: u32 = 4;
-/// For how many programs that is counted.
+/// Number of programs whose findings are counted.
 const PROGRAMS: usize = 1024;
 
-/// A change of the right to execute, and what the rule says of it.
+/// A change of the right to execute, and the rule's verdict on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged<'a> {
-    /// Whose memory.
     pub process: &'a Process,
     /// The area as it is now.
     pub area: AreaFacts<'a>,
-    /// What it, or a part of it, was; nothing where it was not there.
+    /// The area that it, or a part of it, was before; `None` if there was none.
     pub before: Option<AreaBefore>,
-    /// Which way it went.
     pub direction: Direction,
-    /// What it is.
     pub backing: Backing,
-    /// What the rule says.
     pub verdict: Verdict,
-    /// Whether it is the last of this program that is told of.
+    /// Whether it is the last finding of this program that is reported.
     pub is_last: bool,
 }
 
-/// How much was told of one program.
+/// The findings of one program that were reported.
 #[derive(Clone, Debug)]
-struct Told {
+struct Reported {
     key: ProcessKey,
     self_exec_id: u32,
-    /// Where in its memory its arguments begin: at another address after each exec, and at the same after a fork.
+    /// Address of its arguments: an exec changes it, a fork does not.
     arguments: u64,
-    /// When it was told of first, in nanoseconds since 1970.
+    /// When its first finding was reported, in nanoseconds since 1970.
     since_ns: i64,
-    /// Where that began which can be executed.
+    /// Start addresses of the areas that became executable.
     starts: ArrayVec<u64, { FINDINGS_MAX as usize }>,
     removed: u8,
 }
 
-impl Told {
+impl Reported {
     fn count(&self, direction: Direction) -> u8 {
         match direction {
             Direction::Added => self.starts.len() as u8,
@@ -86,7 +83,8 @@ impl Told {
         }
     }
 
-    /// Whether it was told of an area before a process was seen that comes from it by forks and has that, too.
+    /// Whether an area was reported before a process was first seen that was forked from this one
+    /// and has the area, too.
     fn has(&self, process: &Process, arguments: u64, area: &AreaFacts<'_>) -> bool {
         self.key != process.key
             && self.since_ns <= process.first_seen_ns
@@ -95,26 +93,26 @@ impl Told {
     }
 }
 
-/// Judges changes, in memory allocated at start.
+/// Checks changes against the rule, in memory allocated at start.
 #[derive(Debug)]
 pub struct Permissions {
     programs: Programs,
-    told: Vec<Told>,
-    /// Which entry gives way when all are taken.
+    reported: Vec<Reported>,
+    /// The entry to replace when all are used.
     next: usize,
-    /// How many areas may still be looked at in this scan, and for the process whose changes came last.
+    /// Number of areas that may still be checked in this scan, and for the process of the last
+    /// change.
     steps_left: u32,
     of_process: Option<(ProcessKey, u32)>,
     refused: u64,
 }
 
 impl Permissions {
-    /// Allocates all that it takes.
     #[expect(clippy::new_without_default, reason = "it allocates much")]
     pub fn new() -> Self {
         Self {
             programs: Programs::new(),
-            told: Vec::with_capacity(PROGRAMS),
+            reported: Vec::with_capacity(PROGRAMS),
             next: 0,
             steps_left: STEPS_MAX.1,
             of_process: None,
@@ -122,19 +120,20 @@ impl Permissions {
         }
     }
 
-    /// Begins to judge the changes of another scan.
+    /// Starts a scan.
     pub fn begin_scan(&mut self) {
         self.programs.begin_scan();
         self.steps_left = STEPS_MAX.1;
         self.of_process = None;
     }
 
-    /// How many changes were not judged, because there was more around them than one scan looks at.
+    /// Number of changes that were not checked, because more areas were around them than one scan
+    /// checks.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Judges a change, if it is one of the right to execute.
+    /// Checks a change against the rule, if it changes the right to execute.
     pub fn judge<'a, S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -150,15 +149,17 @@ impl Permissions {
             _ => return None,
         };
         let seen = seen(&area, before.as_ref())?;
-        let told = self.told_of(process).and_then(|at| self.told.get(at));
+        let reported = self.entry_of(process).and_then(|at| self.reported.get(at));
         let steps = match self.of_process {
             Some((key, left)) if key == process.key => left,
             _ => STEPS_MAX.0,
         };
         let steps = steps.min(self.steps_left);
         self.refused += u64::from(steps == 0);
-        // Whoever changes very much costs no more than what is told of it.
-        if steps == 0 || told.is_some_and(|told| told.count(seen.direction) >= FINDINGS_MAX) {
+        // A process with very many changes costs no more than its findings.
+        if steps == 0
+            || reported.is_some_and(|reported| reported.count(seen.direction) >= FINDINGS_MAX)
+        {
             let verdict = Verdict::Quiet(rule::Why::Enough);
             let (direction, backing) = (seen.direction, seen.backing);
             return Some(Judged {
@@ -171,16 +172,16 @@ impl Permissions {
                 is_last: false,
             });
         }
-        let seen = Seen { is_known: told.is_some(), ..seen };
+        let seen = Seen { is_known: reported.is_some(), ..seen };
         let part = before.map_or(area.start..area.end, |before| before.start..before.end);
         let row = scene.snapshot.processes.at(process.row());
         let mm = row.and_then(|row| scene.snapshot.mms.at(row.mm));
         let arguments = mm.map_or(0, |mm| mm.arguments.start);
-        let was_told_before_fork = before.is_none()
+        let was_reported_before_fork = before.is_none()
             && process.scans_before() <= FORK_SCANS
             && row.and_then(|row| scene.snapshot.leader(row)).is_some_and(|leader| {
                 leader.task.is_fork()
-                    && self.told.iter().any(|told| told.has(process, arguments, &area))
+                    && self.reported.iter().any(|reported| reported.has(process, arguments, &area))
             });
         let mut left = steps;
         let mut around = Surroundings {
@@ -189,7 +190,7 @@ impl Permissions {
             mm,
             start: area.start,
             part,
-            was_told_before_fork,
+            was_reported_before_fork,
             programs: &mut self.programs,
             source,
             kernel,
@@ -204,14 +205,15 @@ impl Permissions {
         Some(Judged { process, area, before, direction, backing, verdict, is_last })
     }
 
-    /// Where it is counted how much of a program was told of, if anything was.
-    fn told_of(&self, process: &Process) -> Option<usize> {
-        let is_it =
-            |told: &Told| told.key == process.key && told.self_exec_id == process.self_exec_id();
-        self.told.iter().position(is_it)
+    /// Index of a program's entry in the list of reported findings, if it has one.
+    fn entry_of(&self, process: &Process) -> Option<usize> {
+        let is_it = |reported: &Reported| {
+            reported.key == process.key && reported.self_exec_id == process.self_exec_id()
+        };
+        self.reported.iter().position(is_it)
     }
 
-    /// Counts a finding of a program, and says how many there were.
+    /// Counts a finding of a program and returns the new count.
     fn count(
         &mut self,
         process: &Process,
@@ -220,29 +222,29 @@ impl Permissions {
         since_ns: i64,
     ) -> u8 {
         let (key, self_exec_id) = (process.key, process.self_exec_id());
-        let at = self.told_of(process).unwrap_or_else(|| {
+        let at = self.entry_of(process).unwrap_or_else(|| {
             let starts = ArrayVec::new();
-            let new = Told { key, self_exec_id, arguments, since_ns, starts, removed: 0 };
-            if self.told.len() < self.told.capacity() {
-                self.told.push(new);
-                return self.told.len() - 1;
+            let new = Reported { key, self_exec_id, arguments, since_ns, starts, removed: 0 };
+            if self.reported.len() < self.reported.capacity() {
+                self.reported.push(new);
+                return self.reported.len() - 1;
             }
             let at = self.next % PROGRAMS;
             self.next = at + 1;
-            self.told[at] = new;
+            self.reported[at] = new;
             at
         });
-        let told = &mut self.told[at];
+        let reported = &mut self.reported[at];
         match seen.direction {
-            // More than there is room for are not judged.
-            Direction::Added => _ = told.starts.try_push(start),
-            Direction::Removed => told.removed = told.removed.saturating_add(1),
+            // Findings beyond the capacity are not checked at all.
+            Direction::Added => _ = reported.starts.try_push(start),
+            Direction::Removed => reported.removed = reported.removed.saturating_add(1),
         }
-        told.count(seen.direction)
+        reported.count(seen.direction)
     }
 }
 
-/// What the rule is told of a change; `None` where it is none of the right to execute.
+/// The rule's input for a change; `None` if the right to execute is unchanged.
 fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<Seen> {
     const OPEN: u64 = VM_READ | VM_WRITE | VM_EXEC;
     if area.special {
@@ -255,7 +257,7 @@ fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<Seen> {
         Some(before) if (before.flags ^ area.flags) & VM_EXEC == 0 => return None,
         Some(_) if !executes => Direction::Removed,
         Some(_) => Direction::Added,
-        // Made executable since the last scan, or else it could not have been written.
+        // It became executable since the last scan, or else it could not have been written.
         None if executes && !is_writable && is_written && !area.has_file => Direction::Added,
         None => return None,
     };

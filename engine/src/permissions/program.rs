@@ -1,5 +1,6 @@
-//! What the files that a process has mapped say of themselves: their program headers, and whether they define what only a
-//! code generator does. All of it is the file's own word, not what a process has made of it where it is mapped.
+//! Reads the program headers of the files that a process has mapped, and whether they define
+//! symbols that only a code generator does. All of it comes from the file, not from the process's
+//! mapping, which the process may have changed.
 
 use core::ops::Range;
 
@@ -13,61 +14,62 @@ use crate::address::{Reader, ReaderSizes};
 use crate::page_cache::{FileBytes, FileIdentity, FileReader, Symbols, Unread};
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
-/// Bytes of a file's beginning that are read: the program headers are in them.
+/// Number of bytes read at the beginning of a file: they include the program headers.
 const HEADER_BYTES: u64 = 2048;
-/// Most bytes of a dynamic section that are read; usual are 500.
+/// Maximum number of bytes that are read of a dynamic section; 500 are usual.
 const DYNAMIC_BYTES: u64 = 2048;
-/// Most pages of a range that are asked for.
+/// Maximum number of pages of a range that are checked.
 const PAGES_MAX: usize = 64;
-/// What only a code generator defines.
+/// Symbols that only a code generator defines.
 ///
-/// * GDB's interface for code that is generated at run time ("JIT Compilation Interface", GDB's manual): LLVM has it in
-///   all its libraries, and so has whatever is built with them (`PostgreSQL`, Mesa, Julia), and Mono.
+/// * GDB's interface for code that is generated at run time ("JIT Compilation Interface", GDB's
+///   manual): all libraries of LLVM have it, and everything that is built with them (`PostgreSQL`,
+///   Mesa, Julia), and so does Mono.
 /// * `LuaJIT`'s own (src/luajit.h).
-/// * What Ruby tells its two when somebody redefines `Integer#+` or its kind (yjit/src/invariants.rs since Ruby 3.2,
-///   zjit/src/invariants.rs).
+/// * Those that Ruby calls in its two compilers when a program redefines `Integer#+` or a similar
+///   method (yjit/src/invariants.rs since Ruby 3.2, zjit/src/invariants.rs).
 const SYMBOLS: [&str; 4] = [
     "__jit_debug_register_code",
     "luaJIT_setmode",
     "rb_yjit_bop_redefined",
     "rb_zjit_bop_redefined",
 ];
-/// How many files are remembered.
+/// Number of files whose answers are kept.
 const KNOWN: usize = 256;
-/// A file that could not be read is tried again after so many scans.
+/// Number of scans until a file that could not be read is retried.
 const AGAIN_SCANS: u32 = 8;
-/// One time that memory is read counts for so many areas that are looked at.
+/// Number of checked areas that one memory read counts as.
 pub(super) const STEPS_A_READ: u32 = 4;
-/// And so does going over what is known of files.
+/// Number of checked areas that one lookup of a known file counts as.
 const STEPS_A_FILE: u32 = 4;
 
 /// What is known of a file.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     file: FileIdentity,
-    /// By question.
+    /// By [`Question`].
     answers: [Answer; 2],
 }
 
-/// What a file says, as far as that is known.
+/// What is known of a file's answer to a question.
 #[derive(Clone, Copy, Debug, Default)]
 struct Answer {
     says: Option<bool>,
-    /// In which scan it was asked last.
+    /// The scan in which the file was last read for it.
     asked: Option<u32>,
 }
 
-/// What files are asked.
+/// A question about a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Question {
-    /// Whether it wants a stack that can be executed.
+    /// Whether it wants an executable stack.
     Stack,
-    /// Whether it defines what only a code generator does.
+    /// Whether it defines a symbol that only a code generator does.
     Generator,
 }
 
 impl Question {
-    /// Most files of one process that are asked each time; what is known by then is not.
+    /// Maximum number of files of one process that are read at a time. Known answers do not count.
     const fn files_max(self) -> usize {
         match self {
             Self::Stack => 1024,
@@ -84,13 +86,13 @@ pub(super) struct AddressSpace<'a> {
     pub(super) areas: &'a [VmaRow],
 }
 
-/// Reads programs, and remembers what they say, in memory allocated at start.
+/// Reads programs and keeps their answers, in memory allocated at start.
 #[derive(Debug)]
 pub(super) struct Programs {
     reader: Reader,
     files: FileReader,
     known: Vec<Known>,
-    /// Which entry gives way when all are taken.
+    /// The entry to replace when all are used.
     next: usize,
     scan: u32,
 }
@@ -115,7 +117,7 @@ impl Programs {
         self.scan = self.scan.wrapping_add(1);
     }
 
-    /// What the file of an area says of it.
+    /// What an area's file declares about the area.
     pub(super) fn says<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -123,12 +125,12 @@ impl Programs {
         area: &VmaRow,
         steps_left: &mut u32,
     ) -> Says {
-        let says = self.read_says(source, space, area);
+        let says = self.read_claim(source, space, area);
         self.spend(steps_left);
         says.unwrap_or(Says::Unknown)
     }
 
-    fn read_says<S: MemorySource>(
+    fn read_claim<S: MemorySource>(
         &mut self,
         source: &mut S,
         space: &AddressSpace<'_>,
@@ -151,7 +153,7 @@ impl Programs {
         })
     }
 
-    /// Whether any of the programs and libraries that are mapped wants an executable stack.
+    /// Whether any mapped program or library wants an executable stack.
     pub(super) fn wants_executable_stack<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -161,7 +163,7 @@ impl Programs {
         self.any_file(source, space, steps_left, Question::Stack)
     }
 
-    /// Whether a code generator is among what is mapped to be executed.
+    /// Whether a file that is mapped executable is a code generator.
     pub(super) fn is_generator_among<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -171,7 +173,8 @@ impl Programs {
         self.any_file(source, space, steps_left, Question::Generator)
     }
 
-    /// Whether one of the files that are mapped to be executed says so. What cannot be read says nothing.
+    /// Whether the answer of any file that is mapped executable is yes. Unreadable files count as
+    /// no.
     fn any_file<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -213,7 +216,7 @@ impl Programs {
         false
     }
 
-    /// What a file says of itself.
+    /// Reads a file's answer.
     fn read_file<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -251,13 +254,13 @@ impl Programs {
         }
     }
 
-    /// Counts what was read since this was done last.
+    /// Counts the memory reads since the last call.
     fn spend(&mut self, steps_left: &mut u32) {
         let steps = self.files.take_reads().saturating_mul(STEPS_A_READ);
         *steps_left = steps_left.saturating_sub(steps);
     }
 
-    /// Whether all pages of a range are there; of a large one those at its beginning.
+    /// Whether all pages of a range are in memory; of a large range, those at its beginning.
     pub(super) fn is_filled<S: MemorySource>(
         &mut self,
         source: &mut S,

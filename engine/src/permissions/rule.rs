@@ -1,57 +1,54 @@
-//! The rule: which changes of who may execute an area are told of, and which are what loaders and runtimes do.
+//! The rule: which changes of the right to execute are findings, and which are normal for loaders
+//! and runtimes.
 //!
-//! No name is looked at, neither the program's nor a library's: only what the area is, what was in it, what its file says
-//! of it and what lies around it.
+//! The rule uses no names of programs or libraries. It uses what the area is, what was in it, what
+//! its file declares about it and what is around it.
 //!
-//! | what changes | told | quiet |
+//! | change | finding | exception |
 //! |---|---|---|
-//! | the stack, executable now | always, but | a mapped file asks for that ([`Why::AskedFor`]) |
-//! | the heap, executable now | always, but | nothing was written to it |
-//! | memory without a file, executable now | it was written before, but | nothing was in it ([`Why::Empty`]); it may have been mapped anew ([`Why::MappedAnew`]); a fork took it over ([`Why::Inherited`]); it is a part of what was kept free for code ([`Why::Reserved`]); a code generator is loaded ([`Why::Generator`]) |
-//! | shared memory, executable now | it could be written before, but | it could not: the file's own content ([`Why::FilesOwn`]); a code generator |
-//! | a part of a file, executable now | it was written before, but | only the file's own content is there ([`Why::FilesOwn`]); the file needs its text relocated ([`Why::Relocated`]) |
-//! | memory without a file, not executable any more | it cannot be written, or this program was told of before, but | nothing can reach it now ([`Why::Closed`]), and all of the above |
-//! | a part of a file, not executable any more | the file says that it is text, but | it is none ([`Why::NotText`]): the loader laid out the file's parts, also over another part of the same ([`Why::MappedAnew`]); it cannot be known; text relocations |
+//! | the stack becomes executable | always | a mapped file asks for that ([`Why::AskedFor`]) |
+//! | the heap becomes executable | always | nothing was written to it ([`Why::Empty`]) |
+//! | memory without a file becomes executable | it was written before | nothing was in it ([`Why::Empty`]); it may have been mapped anew ([`Why::MappedAnew`]); a fork inherited it ([`Why::Inherited`]); it is a part of space reserved for code ([`Why::Reserved`]); a code generator is loaded ([`Why::Generator`]) |
+//! | shared memory becomes executable | it was writable before | it was not: the file's own content ([`Why::FilesOwn`]); a code generator is loaded |
+//! | a part of a file becomes executable | it was written before | only the file's own content is there ([`Why::FilesOwn`]); the file needs text relocations ([`Why::Relocated`]) |
+//! | memory without a file is no longer executable | it is not writable, or this program had a finding before | it is inaccessible now ([`Why::Closed`]); all exceptions above |
+//! | a part of a file is no longer executable | the file declares it as text | it is not text ([`Why::NotText`]): the loader lays out the file's parts, also over another part of the same file ([`Why::MappedAnew`]); the headers are unknown; text relocations |
 
-/// What the area is.
+/// The kind of an area.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Backing {
-    /// Memory of its own without a file.
+    /// Private memory without a file.
     Anonymous,
-    /// What `brk` gave.
+    /// Memory from `brk`.
     Heap,
     /// The first thread's stack.
     Stack,
-    /// A file, or memory that others can map as well, and what is written is theirs too.
+    /// A file, or memory that other processes can map as well; writes reach them, too.
     Shared,
-    /// A file; what is written is its own.
+    /// A file, mapped privately.
     File,
 }
 
-/// What becomes of the right to execute.
+/// How the right to execute changes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
-    /// It is there now.
     Added,
-    /// It is not there any more.
     Removed,
 }
 
-/// One change.
+/// One change: the rule's input.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "facts, each by itself")]
 pub struct Seen {
-    /// What becomes of the right to execute.
     pub direction: Direction,
-    /// What the area is.
     pub backing: Backing,
     /// Whether it was there in the last scan, with other permissions.
     pub was_there: bool,
-    /// Whether it could be written then.
+    /// Whether it was writable in the last scan.
     pub was_writable: bool,
-    /// Whether it can be written now.
+    /// Whether it is writable now.
     pub is_writable: bool,
-    /// Whether it can be read, written or executed at all now.
+    /// Whether it is readable, writable or executable now.
     pub is_open: bool,
     /// Whether it has pages of its own: something was written to it.
     pub is_written: bool,
@@ -59,97 +56,96 @@ pub struct Seen {
     pub is_same: bool,
     /// Whether another part of a file was mapped there before.
     pub had_other_part: bool,
-    /// Whether this program was told of before.
+    /// Whether this program had a finding before.
     pub is_known: bool,
 }
 
-/// What a file says of a part of it.
+/// What a file declares about a part of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Says {
-    /// To be executed.
+    /// Executable.
     Text,
-    /// Not to be executed.
+    /// Not executable.
     NotText,
     /// That the loader writes to its text.
     Relocations,
-    /// It is no program, or its headers are not in memory.
+    /// It is not a program, or its headers are not in memory.
     Unknown,
 }
 
-/// What is around an area. Each question is asked only when its answer matters.
+/// The surroundings of an area. Each question is asked only if its answer matters.
 pub trait Around {
-    /// Whether each of its pages is there, as those of a buffer that is in use are, and those of new memory are not.
+    /// Whether each of its pages is in memory, as in a buffer in use and unlike in new memory.
     fn is_filled(&mut self) -> bool;
-    /// Whether its process has it from its parent.
+    /// Whether its process inherited it from its parent.
     fn is_inherited(&mut self) -> bool;
-    /// Whether it is a part of much address space that was kept free and is opened piece by piece.
+    /// Whether it is a part of a large reserved address space that is made accessible piece by
+    /// piece.
     fn is_reserved(&mut self) -> bool;
-    /// Whether a code generator that keeps nothing free is loaded.
+    /// Whether a code generator that reserves no space is loaded.
     fn has_generator(&mut self) -> bool;
-    /// What its file says of it.
+    /// What its file declares about it.
     fn file_says(&mut self) -> Says;
-    /// Whether a file that is mapped wants an executable stack.
+    /// Whether a mapped file wants an executable stack.
     fn wants_executable_stack(&mut self) -> bool;
 }
 
-/// What is told of.
+/// The kinds of finding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum What {
-    /// The stack can be executed.
+    /// The stack became executable.
     Stack,
-    /// The heap can be executed.
+    /// The heap became executable.
     Heap,
-    /// Memory that was written can be executed.
+    /// Memory that was written became executable.
     Written,
-    /// Shared memory that could be written can be executed.
+    /// Shared memory that was writable became executable.
     Shared,
-    /// Text that was written to can be executed again.
+    /// Text that was written to became executable again.
     Patched,
-    /// What its file does not say to be text can be executed.
+    /// A part of a file that is not declared as text became executable.
     Data,
-    /// What was executed can be, or was, written.
+    /// Memory that was executable lost that right.
     TakenBack,
-    /// Text of a file cannot be executed any more.
+    /// Text of a file lost the right.
     TextOpened,
 }
 
-/// Why nothing is told of.
+/// Why a change is not a finding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Why {
-    /// A mapped file wants an executable stack.
     AskedFor,
     /// Nothing was ever written to it.
     Empty,
     /// It is other memory, mapped at the same place.
     MappedAnew,
-    /// A fork took it over; it was told of in the parent.
+    /// A fork inherited it; it was reported in the parent.
     Inherited,
-    /// A runtime's code cache.
+    /// It is a part of a runtime's code cache.
     Reserved,
-    /// A code generator at work.
+    /// A code generator is loaded.
     Generator,
-    /// It holds what the file holds.
+    /// It contains what the file contains.
     FilesOwn,
     /// The loader wrote addresses into it.
     Relocated,
-    /// Nothing can reach it.
+    /// It is inaccessible.
     Closed,
-    /// The file does not say that it was text.
+    /// The file does not declare it as text.
     NotText,
-    /// More of the same program was told of than anybody reads, or there is more around its changes than one scan looks at.
+    /// The program's maximum number of findings was reported, or more areas are around its changes
+    /// than one scan checks.
     Enough,
 }
 
-/// What comes of a change.
+/// The rule's decision about a change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// It is told of.
     Told(What),
-    /// It is not.
     Quiet(Why),
 }
 
-/// Decides.
+/// Decides about a change.
 pub fn judge(seen: &Seen, around: &mut dyn Around) -> Verdict {
     let found = match seen.direction {
         Direction::Added => added(seen, around),
@@ -168,7 +164,8 @@ fn added(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
             if !seen.is_written {
                 return Err(Why::Empty);
             }
-            // What can be written may have been written only since it is executable. What cannot was written before.
+            // Writable memory may have been written only since it became executable. Memory that is
+            // not writable was written before.
             if seen.is_writable && !(seen.is_same && around.is_filled()) {
                 return Err(Why::MappedAnew);
             }
@@ -209,7 +206,7 @@ fn removed(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
             if !seen.is_written {
                 return Err(Why::Empty);
             }
-            // Code goes and data comes to the same place; but who hid code once may do so again.
+            // Runtimes put data where code was, but a program that hid code once may do so again.
             if !seen.is_same || seen.is_writable && !seen.is_known {
                 return Err(Why::MappedAnew);
             }
@@ -220,7 +217,7 @@ fn removed(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
             generator(around)?;
             Ok(What::TakenBack)
         }
-        // A loader that maps a library whole, and its data over the end of that.
+        // A loader maps a library whole, and its data over the end of that.
         Backing::File if seen.had_other_part => Err(Why::MappedAnew),
         Backing::File => match around.file_says() {
             Says::Text => Ok(What::TextOpened),
@@ -245,7 +242,7 @@ fn generator(around: &mut dyn Around) -> Result<(), Why> {
 mod tests {
     use super::*;
 
-    /// What is around; where something must not be asked for, it is not there.
+    /// Surroundings with fixed answers. The defaults apply where a question must not be asked.
     #[derive(Clone, Copy)]
     #[expect(clippy::struct_excessive_bools, reason = "facts, each by itself")]
     struct Fake {
@@ -287,9 +284,9 @@ mod tests {
         }
     }
 
-    /// A change as `rw-p>r-xp`, what it is, and, by letter: `w` it has pages of its own, `s` the same as before, `o` there was another part of the
-    /// file, `k` the program is known. Nothing
-    /// before `>`: it was not there.
+    /// A change as `rw-p>r-xp`, the area's kind and, by letter: `w` it has pages of its own, `s`
+    /// the same as before, `o` another part of the file was there, `k` the program had a finding
+    /// before. Nothing before `>`: it was not there.
     fn seen(backing: Backing, change: &str, pages: &str) -> Seen {
         let (before, now) = change.split_once('>').unwrap();
         let direction = if now.contains('x') { Direction::Added } else { Direction::Removed };
@@ -327,7 +324,7 @@ mod tests {
                 Quiet(Why::AskedFor),
             ),
             ("mprotect of the heap", Heap, "rw-p>rwxp", "ws", NOTHING, Told(What::Heap)),
-            ("a heap that nothing is in", Heap, "rw-p>rwxp", "", NOTHING, Quiet(Why::Empty)),
+            ("an empty heap", Heap, "rw-p>rwxp", "", NOTHING, Quiet(Why::Empty)),
             ("shellcode", Anonymous, "rw-p>r-xp", "ws", NOTHING, Told(What::Written)),
             (
                 "the same, written after the last scan",
@@ -361,14 +358,7 @@ mod tests {
                 NOTHING,
                 Told(What::Written),
             ),
-            (
-                "HotSpot's look whether it may",
-                Anonymous,
-                "-w-p>-wxp",
-                "",
-                NOTHING,
-                Quiet(Why::Empty),
-            ),
+            ("HotSpot's permission test", Anonymous, "-w-p>-wxp", "", NOTHING, Quiet(Why::Empty)),
             (
                 "HotSpot's code cache grows",
                 Anonymous,
@@ -386,7 +376,7 @@ mod tests {
                 Quiet(Why::MappedAnew),
             ),
             (
-                "the same by the same name",
+                "the same pages, not filled",
                 Anonymous,
                 "rw-p>rwxp",
                 "ws",
@@ -394,7 +384,7 @@ mod tests {
                 Quiet(Why::MappedAnew),
             ),
             (
-                "a fork of what was told of",
+                "a fork of a reported area",
                 Anonymous,
                 ">r-xp",
                 "w",
@@ -475,10 +465,10 @@ mod tests {
                 says(Says::NotText),
                 Quiet(Why::NotText),
             ),
-            ("a file that says nothing", File, "r-xp>rw-p", "", NOTHING, Quiet(Why::NotText)),
+            ("a file without known headers", File, "r-xp>rw-p", "", NOTHING, Quiet(Why::NotText)),
             ("code that hides", Anonymous, "r-xp>rw-p", "wsk", NOTHING, Told(What::TakenBack)),
             (
-                "the same where no code was told of",
+                "the same where no code was reported",
                 Anonymous,
                 "r-xp>rw-p",
                 "ws",

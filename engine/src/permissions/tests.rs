@@ -1,5 +1,5 @@
-//! Machines made by hand: what is told of each change, with what lies around it. Nothing can be read of their processes'
-//! memory, so their files say nothing.
+//! Worlds made by hand: the verdict on each change, with the areas around it. The processes' memory
+//! is unreadable, so their files declare nothing.
 
 use core::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X
 use crate::state::{Change, Scene, Settings, State};
 use crate::walk::{Kernel, Snapshot};
 
-/// A machine of which nothing can be read.
+/// A machine whose memory cannot be read.
 pub(crate) struct Unreadable;
 
 impl MemorySource for Unreadable {
@@ -53,12 +53,12 @@ impl Watch {
         watch
     }
 
-    /// What is said of the scan's changes: by process, where it begins and ends, and how.
+    /// The verdicts on the scan's changes: process, start and end of the area, verdict.
     fn scan(&mut self, world: &World) -> Vec<(u32, u64, u64, Verdict)> {
         world.show(&mut self.snapshot);
         self.now_ns += 10_000_000;
         let kernel = Kernel::default();
-        let mut told = Vec::new();
+        let mut found = Vec::new();
         let permissions = &mut self.permissions;
         permissions.begin_scan();
         self.state.update(
@@ -70,11 +70,11 @@ impl Watch {
                     let (start, end) = judged
                         .before
                         .map_or((area.start, area.end), |before| (before.start, before.end));
-                    told.push((judged.process.process_id(), start, end, judged.verdict));
+                    found.push((judged.process.process_id(), start, end, judged.verdict));
                 }
             },
         );
-        told
+        found
     }
 }
 
@@ -97,10 +97,10 @@ const PAGES: u64 = 0xffff_8889_0000_0000;
 const WRITTEN: Verdict = Verdict::Told(What::Written);
 
 #[test]
-fn memory_that_was_written_and_can_be_executed() {
+fn memory_that_was_written_and_becomes_executable() {
     let buffer = memory(0x20_0000, 0x20_8000, R | W);
     let mut watch = Watch::after(&with_areas(std::slice::from_ref(&buffer)));
-    // Nothing is said of what is written.
+    // Writing alone is not a change.
     let written = buffer.clone().written(PAGES);
     assert_eq!(watch.scan(&with_areas(&[written])), []);
     let parts = [
@@ -117,9 +117,9 @@ fn memory_that_was_written_and_can_be_executed() {
 }
 
 #[test]
-fn whoever_changes_very_much_costs_a_scan_no_more_than_so_much() {
+fn a_process_with_very_many_changes_costs_a_scan_a_limited_time() {
     const COUNT: u64 = 66_000;
-    // Each asks its file, of which nothing can be read: that is one try.
+    // Each asks its file, whose memory is unreadable: that is one attempt.
     const JUDGED: usize = super::STEPS_MAX.0 as usize / super::program::STEPS_A_READ as usize;
     let library = library();
     let areas = |flags| {
@@ -134,26 +134,26 @@ fn whoever_changes_very_much_costs_a_scan_no_more_than_so_much() {
     };
     let limits = Limits { vmas: 2 * COUNT as u32, ..limits() };
     let mut watch = Watch::with(&limits, &with_areas(&areas(R | X)).with(other(R | W)));
-    let told = watch.scan(&with_areas(&areas(R | W)).with(other(R | X)));
-    let not_judged = told.iter().filter(|told| told.3 == Verdict::Quiet(Why::Enough)).count();
-    assert_eq!((told.len(), not_judged), (COUNT as usize + 1, COUNT as usize - JUDGED));
+    let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | X)));
+    let not_judged = found.iter().filter(|found| found.3 == Verdict::Quiet(Why::Enough)).count();
+    assert_eq!((found.len(), not_judged), (COUNT as usize + 1, COUNT as usize - JUDGED));
     assert_eq!(watch.permissions.refused(), not_judged as u64);
-    // Another process's are judged none the less, and all are in the next scan.
-    assert!(told.contains(&(300, 0x20_0000, 0x20_8000, WRITTEN)));
-    let told = watch.scan(&with_areas(&areas(R | W)).with(other(R | W)));
-    assert_eq!(told.len(), 1);
+    // Another process's change is checked nevertheless, and all of them in the next scan.
+    assert!(found.contains(&(300, 0x20_0000, 0x20_8000, WRITTEN)));
+    let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | W)));
+    assert_eq!(found.len(), 1);
 }
 
 #[test]
-fn all_of_it_between_two_scans() {
+fn memory_written_and_made_executable_between_two_scans() {
     let mut watch = Watch::after(&with_areas(&[]));
     let code = memory(0x20_0000, 0x20_1000, R | X).written(PAGES);
     let data = memory(0x30_0000, 0x30_1000, R | W).written(PAGES);
     let both = memory(0x40_0000, 0x40_1000, R | W | X).written(PAGES);
     let empty = memory(0x50_0000, 0x50_1000, R | X);
     let text = FakeArea::of_file(0x60_0000, 0x60_1000, R | X, &library()).written(PAGES);
-    let told = watch.scan(&with_areas(&[code, data, both, empty, text]));
-    assert_eq!(told, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
+    let found = watch.scan(&with_areas(&[code, data, both, empty, text]));
+    assert_eq!(found, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_writable_area_with_other_pages_is_other_memory() {
     let anew = Verdict::Quiet(Why::MappedAnew);
     let other = code.clone().written(PAGES + 64);
     assert_eq!(watch.scan(&with_areas(&[other])), [(200, 0x20_0000, 0x20_8000, anew)]);
-    // By the same name, but nobody can say that its pages are there.
+    // The same `anon_vma`, but it is unknown whether its pages are in memory.
     let mut watch =
         Watch::after(&with_areas(&[memory(0x20_0000, 0x20_8000, R | W).written(PAGES)]));
     let same = code.written(PAGES);
@@ -178,18 +178,18 @@ fn the_heap_and_the_stack_by_their_names() {
     stack.flags |= 0x100;
     let mut watch = Watch::after(&with_areas(&[heap(R | W), stack.clone()]));
     stack.flags |= X;
-    let told = watch.scan(&with_areas(&[heap(R | W | X), stack]));
+    let found = watch.scan(&with_areas(&[heap(R | W | X), stack]));
     let of = |what| Verdict::Told(what);
     assert_eq!(
-        told,
+        found,
         [(200, 0x10_0000, 0x10_4000, of(What::Heap)), (200, 0x7e_0000, 0x80_0000, of(What::Stack))]
     );
 }
 
 #[test]
-fn what_was_kept_free_is_for_code_where_much_is_and_no_data_lies_beside_it() {
+fn reserved_space_is_for_code_if_it_is_large_and_no_data_is_adjacent() {
     let free = |start, end, flags| memory(start, end, flags | VM_NORESERVE).written(PAGES);
-    // As V8 lays a page of code out: a header, a gap, code, a gap.
+    // A page of code as V8 lays it out: a header, a gap, code, a gap.
     let page = |code, size: u64| {
         [
             free(0x1000_0000, 0x1000_2000, R | W),
@@ -198,16 +198,16 @@ fn what_was_kept_free_is_for_code_where_much_is_and_no_data_lies_beside_it() {
             free(0x1003_f000, 0x1003_f000 + size, 0),
         ]
     };
-    let told = |before: &[FakeArea], after: &[FakeArea]| {
+    let found = |before: &[FakeArea], after: &[FakeArea]| {
         let mut watch = Watch::after(&with_areas(before));
-        let told = watch.scan(&with_areas(after));
-        told.iter().map(|told| told.3).collect::<Vec<_>>()
+        let found = watch.scan(&with_areas(after));
+        found.iter().map(|found| found.3).collect::<Vec<_>>()
     };
     let much = 16 << 20;
     let reserved = Verdict::Quiet(Why::Reserved);
-    assert_eq!(told(&page(R | W, much), &page(R | X, much)), [reserved]);
-    assert_eq!(told(&page(R | W, 1 << 20), &page(R | X, 1 << 20)), [WRITTEN], "not much");
-    // A page in the middle of a thread's heap, which lies in such a range, too.
+    assert_eq!(found(&page(R | W, much), &page(R | X, much)), [reserved]);
+    assert_eq!(found(&page(R | W, 1 << 20), &page(R | X, 1 << 20)), [WRITTEN], "not much");
+    // A page in the middle of a thread's heap, which is in such a range, too.
     let heap = |code| {
         [
             free(0x1000_0000, 0x1002_0000, R | W),
@@ -215,27 +215,27 @@ fn what_was_kept_free_is_for_code_where_much_is_and_no_data_lies_beside_it() {
             free(0x1002_1000, 0x1400_0000, 0),
         ]
     };
-    assert_eq!(told(&heap(0), &heap(R | X)), [WRITTEN], "data beside it");
-    // Beside such a range, and not in it.
+    assert_eq!(found(&heap(0), &heap(R | X)), [WRITTEN], "data beside it");
+    // Next to such a range, and not in it.
     let beside = |code| {
         [memory(0xfff_f000, 0x1000_0000, code).written(PAGES), free(0x1000_0000, 0x1400_0000, 0)]
     };
-    assert_eq!(told(&beside(R | W), &beside(R | X)), [WRITTEN], "beside it");
+    assert_eq!(found(&beside(R | W), &beside(R | X)), [WRITTEN], "beside it");
 }
 
 #[test]
-fn what_is_opened_inside_what_is_closed_is_for_code() {
-    let told = |areas: &dyn Fn(u64) -> Vec<FakeArea>| {
+fn memory_opened_inside_inaccessible_space_is_for_code() {
+    let found = |areas: &dyn Fn(u64) -> Vec<FakeArea>| {
         let mut watch = Watch::after(&with_areas(&areas(R | W)));
-        let told = watch.scan(&with_areas(&areas(R | X)));
-        told.iter().map(|told| told.3).collect::<Vec<_>>()
+        let found = watch.scan(&with_areas(&areas(R | X)));
+        found.iter().map(|found| found.3).collect::<Vec<_>>()
     };
     let closed = |start, end| memory(start, end, 0);
     let kept = |start, end| memory(start, end, VM_NORESERVE);
     let data = |start, end| memory(start, end, R | W).written(PAGES + 64);
     let code = |start, end, flags| memory(start, end, flags).written(PAGES);
     let reserved = [Verdict::Quiet(Why::Reserved)];
-    // SpiderMonkey's, beside code that is just being written.
+    // SpiderMonkey's, next to code that is just being written.
     let spider_monkey = |flags| {
         vec![
             kept(0x1000_0000, 0x1001_0000),
@@ -245,8 +245,8 @@ fn what_is_opened_inside_what_is_closed_is_for_code() {
             kept(0x1004_0000, 0x8fc0_0000),
         ]
     };
-    assert_eq!(told(&spider_monkey), reserved);
-    // V8's where nothing is marked: a header, a gap, code, a gap, at the end of it all.
+    assert_eq!(found(&spider_monkey), reserved);
+    // V8's without the flag: a header, a gap, code, a gap, at the end of it all.
     let v8 = |flags| {
         vec![
             data(0x1000_0000, 0x1000_1000),
@@ -255,8 +255,8 @@ fn what_is_opened_inside_what_is_closed_is_for_code() {
             closed(0x1003_f000, 0x1800_0000),
         ]
     };
-    assert_eq!(told(&v8), reserved);
-    // What is mapped between a thread's heap and the stack of another, which are next to each other.
+    assert_eq!(found(&v8), reserved);
+    // An area between a thread's heap and the adjacent stack of another thread.
     let between = |flags| {
         vec![
             data(0x1000_0000, 0x1002_0000),
@@ -268,8 +268,8 @@ fn what_is_opened_inside_what_is_closed_is_for_code() {
             kept(0x1482_5000, 0x1880_5000),
         ]
     };
-    assert_eq!(told(&between), [WRITTEN]);
-    // What is mapped right below what somebody keeps, among other mappings.
+    assert_eq!(found(&between), [WRITTEN]);
+    // An area right below reserved space, among other mappings.
     let below = |flags| {
         vec![
             FakeArea::of_file(0xfff_0000, 0xfff_f000, R, &library()),
@@ -277,10 +277,10 @@ fn what_is_opened_inside_what_is_closed_is_for_code() {
             kept(0x1000_0000, 0x5000_0000),
         ]
     };
-    assert_eq!(told(&below), [WRITTEN]);
-    // Much that was written and can be executed now, all at once: a packed program.
-    assert_eq!(told(&|flags| vec![code(0x1000_0000, 0x1400_0000, flags)]), [WRITTEN]);
-    // Within a thread's heap, where nothing is marked.
+    assert_eq!(found(&below), [WRITTEN]);
+    // A large area that was written and becomes executable, all at once: a packed program.
+    assert_eq!(found(&|flags| vec![code(0x1000_0000, 0x1400_0000, flags)]), [WRITTEN]);
+    // Within a thread's heap, without the flag.
     let heap = |flags| {
         vec![
             data(0x1000_0000, 0x1002_0000),
@@ -288,11 +288,11 @@ fn what_is_opened_inside_what_is_closed_is_for_code() {
             closed(0x1002_4000, 0x1400_0000),
         ]
     };
-    assert_eq!(told(&heap), [WRITTEN]);
+    assert_eq!(found(&heap), [WRITTEN]);
 }
 
 #[test]
-fn a_fork_takes_over_what_was_told_of() {
+fn a_fork_inherits_reported_areas() {
     let code = memory(0x20_0000, 0x20_1000, R | X).written(PAGES);
     let mut watch = Watch::after(&with_areas(std::slice::from_ref(&code)));
     let mut child = FakeProcess::new(300);
@@ -300,18 +300,18 @@ fn a_fork_takes_over_what_was_told_of() {
     child.areas =
         vec![code.written(PAGES + 64), memory(0x40_0000, 0x40_1000, R | X).written(PAGES)];
     let world = with_areas(&[memory(0x20_0000, 0x20_1000, R | X).written(PAGES)]).with(child);
-    // It gets a scan to call exec.
+    // The process gets one scan in which it may call exec.
     assert_eq!(watch.scan(&world), []);
-    let told = watch.scan(&world);
+    let found = watch.scan(&world);
     let inherited = Verdict::Quiet(Why::Inherited);
     assert_eq!(
-        told,
+        found,
         [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
     );
 }
 
 #[test]
-fn a_fork_whose_parent_has_ended_takes_over_what_was_told_of() {
+fn a_fork_whose_parent_has_ended_inherits_reported_areas() {
     let code = |start| memory(start, start + 0x1000, R | X).written(start);
     let process = |pid, parent, areas: &[FakeArea]| {
         let mut process = FakeProcess::new(pid);
@@ -321,16 +321,16 @@ fn a_fork_whose_parent_has_ended_takes_over_what_was_told_of() {
         process
     };
     let mut watch = Watch::after(&World::default());
-    let told = watch.scan(&World::default().with(process(200, 1, &[code(0x20_0000)])));
-    assert_eq!(told, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
-    // It has left a daemon behind, which has made more of that since.
+    let found = watch.scan(&World::default().with(process(200, 1, &[code(0x20_0000)])));
+    assert_eq!(found, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
+    // The process has started a daemon, which has since made more executable memory.
     let daemon = process(300, 1, &[code(0x20_0000), code(0x40_0000)]);
     let inherited = Verdict::Quiet(Why::Inherited);
     assert_eq!(
         watch.scan(&World::default().with(daemon)),
         [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
     );
-    // One that was there before that was told of has made it itself.
+    // A process that existed before the finding has made the memory itself.
     let mut watch =
         Watch::after(&World::default().with(process(200, 1, &[])).with(process(201, 1, &[])));
     let both = World::default().with(process(200, 1, &[code(0x20_0000)]));
@@ -345,8 +345,8 @@ fn a_fork_whose_parent_has_ended_takes_over_what_was_told_of() {
     // Another run of the same program.
     let mut other = process(400, 1, &[code(0x20_0000)]);
     other.arguments_at += 0x1000;
-    let told = watch.scan(&World::default().with(other));
-    assert_eq!(told, [(400, 0x20_0000, 0x20_1000, WRITTEN)]);
+    let found = watch.scan(&World::default().with(other));
+    assert_eq!(found, [(400, 0x20_0000, 0x20_1000, WRITTEN)]);
 }
 
 #[test]
@@ -355,7 +355,8 @@ fn the_loader_lays_out_a_library() {
         let area = FakeArea::of_file(start, end, flags, &library());
         FakeArea { page_offset, ..area }
     };
-    // One map of all of it, then each part over that: glibc's way, for either layout of a library.
+    // One map of the whole file, then each part over that: glibc's way, for either layout of a
+    // library.
     for first in [R, R | X] {
         let mut watch = Watch::after(&with_areas(&[]));
         assert_eq!(watch.scan(&with_areas(&[part(0x20_0000, 0x40_0000, first, 0)])), []);
@@ -365,9 +366,9 @@ fn the_loader_lays_out_a_library() {
             part(0x20_8000, 0x3f_e000, 0, 8),
             part(0x3f_e000, 0x40_0000, R | W, 8).written(PAGES),
         ];
-        let told = watch.scan(&with_areas(&parts));
-        assert!(!told.is_empty());
-        for (_, start, _, verdict) in told {
+        let found = watch.scan(&with_areas(&parts));
+        assert!(!found.is_empty());
+        for (_, start, _, verdict) in found {
             assert!(matches!(verdict, Verdict::Quiet(_)), "{verdict:?}");
             if first & X != 0 && start == 0x3f_e000 {
                 assert_eq!(verdict, Verdict::Quiet(Why::MappedAnew));
@@ -377,15 +378,15 @@ fn the_loader_lays_out_a_library() {
 }
 
 #[test]
-fn of_one_program_only_so_much_is_told() {
+fn findings_of_one_program_are_limited() {
     let area = |flags| memory(0x20_0000, 0x20_1000, flags).written(PAGES);
     let mut watch = Watch::after(&with_areas(&[area(R | W)]));
-    let mut told = 0;
+    let mut found = 0;
     for scan in 0..60_u32 {
         let flags = if scan.is_multiple_of(2) { R | X } else { R | W };
         let verdicts = watch.scan(&with_areas(&[area(flags)]));
         assert_eq!(verdicts.len(), 1);
-        told += u32::from(matches!(verdicts[0].3, Verdict::Told(_)));
+        found += u32::from(matches!(verdicts[0].3, Verdict::Told(_)));
     }
-    assert_eq!(told, 2 * u32::from(FINDINGS_MAX));
+    assert_eq!(found, 2 * u32::from(FINDINGS_MAX));
 }

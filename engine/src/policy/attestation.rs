@@ -1,4 +1,4 @@
-//! §10.4: records of what runs and was not shipped like this.
+//! §10.4: records of programs that run and were not shipped like this.
 
 #[cfg(test)]
 mod tests;
@@ -26,9 +26,9 @@ use crate::page_cache::{ElfKind, Format};
 use crate::state::Scene;
 use crate::state::facts::ProcessFacts;
 
-/// Bytes of a sentence: two paths that are not too long, a hash and what stands between.
+/// Maximum length of the reason in bytes: two paths of usual length, a hash and the text between.
 const REASON_BYTES: usize = 1024;
-/// Bytes of a path in it.
+/// Maximum length of a path in the reason, in bytes.
 const PATH_BYTES: usize = 256;
 
 impl Alerts for Reporter<'_> {
@@ -50,7 +50,7 @@ impl Reporter<'_> {
         };
         let process = describe::process(&process, scene.snapshot.machine.tsc_khz);
         let mut reason = ArrayString::<REASON_BYTES>::new();
-        // What does not fit is left out: the sentence begins with what matters.
+        // Text that does not fit is cut off: the sentence begins with the most important part.
         let _ = write_reason(&mut reason, activity, alert);
         let detection = Detection {
             reason: Some(reason.as_str().into()),
@@ -69,7 +69,8 @@ impl Reporter<'_> {
     }
 }
 
-/// What is to be told, in this order. A size that differs is told of by itself, and content that differs as well.
+/// The activities to report, in this order. A size that differs and content that differs are
+/// separate activities.
 fn activities(alert: &Alert<'_>) -> ArrayVec<Activity, 2> {
     let is_library = alert.role == Role::Library;
     let (foreign, other_size) = if is_library {
@@ -202,7 +203,7 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
     Ok(())
 }
 
-/// A path in a sentence.
+/// A path in a reason.
 struct Path<'a>(Option<&'a [u8]>);
 
 impl fmt::Display for Path<'_> {
@@ -216,7 +217,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// Arguments in a sentence.
+/// Arguments in a reason.
 struct Line<'a>(&'a [u8]);
 
 impl fmt::Display for Line<'_> {
@@ -229,7 +230,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// The strongest hash in a sentence.
+/// The strongest hash in a reason.
 struct Sha<'a>(&'a Alert<'a>);
 
 impl fmt::Display for Sha<'_> {
@@ -240,7 +241,7 @@ impl fmt::Display for Sha<'_> {
     }
 }
 
-/// Whose files they should be.
+/// The origin of the files that should run.
 struct Origin<'a>(&'a Alert<'a>);
 
 impl fmt::Display for Origin<'_> {

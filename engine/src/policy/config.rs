@@ -1,4 +1,4 @@
-//! What of all that can be reported is, and from when on.
+//! Configures which activities are reported, and their thresholds.
 
 use panoptes_sinks::activities::Activity;
 
@@ -8,7 +8,7 @@ use crate::state::ConnectionThresholds;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PolicyConfig {
     enabled: [bool; Activity::ALL.len()],
-    /// From when on some of them are.
+    /// Thresholds above which some of them are.
     pub thresholds: ConnectionThresholds,
 }
 
@@ -23,17 +23,15 @@ impl Default for PolicyConfig {
 }
 
 impl PolicyConfig {
-    /// Turns an activity on or off.
     pub fn set_enabled(&mut self, activity: Activity, enabled: bool) {
         self.enabled[activity as usize] = enabled;
     }
 
-    /// Whether an activity is reported.
     pub fn is_enabled(&self, activity: Activity) -> bool {
         self.enabled[activity as usize]
     }
 
-    /// The thresholds as the state needs them: nobody looks for what is not reported.
+    /// The thresholds for the state: those of disabled activities are left out.
     #[must_use]
     pub fn wanted(&self, mut thresholds: ConnectionThresholds) -> ConnectionThresholds {
         if !self.is_enabled(Activity::TcpNetworkConnectionStatus) {

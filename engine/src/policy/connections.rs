@@ -1,4 +1,4 @@
-//! §10.2: records of connections, and alerts of those that come to much.
+//! §10.2: records of connections, and alerts of connections that exceed a threshold.
 
 use core::fmt::{self, Write};
 use core::net::{IpAddr, SocketAddr};
@@ -20,13 +20,14 @@ use crate::state::connection::Connection;
 use crate::state::facts::ProcessFacts;
 use crate::state::{ConnectionChange, Exceeded, Scene};
 
-/// Most other holders of a connection that a record names.
+/// Maximum number of other holders of a connection in a record.
 const HOLDERS_MAX: usize = 64;
-/// Bytes of the longest sentence: two numbers of 20 digits, two addresses of IPv6, and what stands between.
+/// Maximum length of the reason in bytes: two numbers of 20 digits, two IPv6 addresses, and the
+/// text between.
 const REASON_BYTES: usize = 320;
 
 impl Reporter<'_> {
-    /// Something about a connection.
+    /// Writes a record of a connection.
     pub(super) fn connection(
         &mut self,
         scene: &Scene<'_>,
@@ -36,7 +37,7 @@ impl Reporter<'_> {
         self.connection_with(scene, activity, change, None);
     }
 
-    /// A connection has come to more than a threshold says.
+    /// Writes the alert of a connection that has exceeded a threshold.
     pub(super) fn connection_exceeded(
         &mut self,
         scene: &Scene<'_>,
@@ -53,14 +54,14 @@ impl Reporter<'_> {
             return;
         }
         let mut reason = ArrayString::<REASON_BYTES>::new();
-        // What does not fit is left out: the sentence begins with what matters.
+        // Text that does not fit is cut off: the sentence begins with the most important part.
         let _ = write_reason(&mut reason, change.connection, exceeded);
         let detection = Detection {
             reason: Some(reason.as_str().into()),
             mitre_attack: Some(techniques::of_connection(exceeded)),
             attack_version: Some(techniques::ATTACK_VERSION),
             sensor: Some(techniques::SENSOR),
-            // It is counted, not concluded.
+            // The value is counted, not inferred.
             confidence: Some(Confidence::High),
             first_seen: Some(Timestamp::from_ns(change.connection.first_seen_ns)),
             scans_confirmed: Some(1),
@@ -104,7 +105,7 @@ impl Reporter<'_> {
             details.tcp_connection_overall_duration_ns = lasted(scene.now_ns);
         }
         details.other_holders = (!others.is_empty()).then_some(Objects(&others));
-        // Of an owner that has gone there is its name and number.
+        // Of an owner that has ended, only name and number are kept.
         let owner = connection.owner.as_ref().map(|owner| ProcessFacts {
             name: owner.name(),
             process_id: owner.process.process_id,
@@ -127,7 +128,7 @@ impl Reporter<'_> {
     }
 }
 
-/// The details that a record of a connection has behind its own, in the contract's order.
+/// The details that follow a connection's own in a record, in the contract's order.
 fn parents<'a>(
     process: Option<&'a ProcessDetails<'a>>,
     descriptor: Option<&'a FileDescriptorDetails<'a>>,
@@ -167,7 +168,7 @@ fn write_reason(out: &mut impl Write, connection: &Connection, exceeded: Exceede
     }
 }
 
-/// A time in seconds, to the millisecond.
+/// A time in seconds, with milliseconds.
 struct Seconds(u64);
 
 impl fmt::Display for Seconds {

@@ -1,4 +1,5 @@
-//! Which containers are reported, and which image each has: asked once a container, kept with its row.
+//! Which containers are reported, and their images: looked up once per container and kept with its
+//! row.
 
 use std::sync::Arc;
 
@@ -9,41 +10,41 @@ use crate::state::Scene;
 use crate::state::container::{Container, ContainerFacts, ContainerKey};
 use crate::state::table::RowId;
 
-/// What the configuration says of one tracked container.
+/// The configuration's answers for one tracked container.
 #[derive(Clone, Copy, Debug)]
 struct Verdict {
     key: ContainerKey,
-    /// Of what the container was called by.
+    /// Version of the names by which the container is known.
     version: u32,
     reported: bool,
     image: ImageId,
 }
 
-/// Where a container's image is named: in the configuration, and by the SBOMs that apply.
+/// Sources of a container's image: the configuration, and the SBOMs that apply.
 #[derive(Clone, Copy, Debug, Default)]
 struct ImageId {
     configured: Option<usize>,
     applied: Applied,
 }
 
-/// What the configuration says of containers.
+/// Applies the configuration of containers.
 #[derive(Debug)]
 pub(super) struct ContainerPolicy {
     config: Arc<ContainerConfig>,
-    /// What was shipped, which may name images.
+    /// The SBOMs, which may name images.
     shipped: Arc<Shipped>,
-    /// By the number of a container's row.
+    /// By row number of the container.
     verdicts: Box<[Option<Verdict>]>,
 }
 
-/// What is to become of a record.
+/// What to do with a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Judged<'a> {
-    /// It is about what is in a container that is not reported.
+    /// It belongs to a container that is not reported.
     Silent,
-    /// It is not about a container, or not about one of which anything is known.
+    /// It belongs to no container, or to one of which nothing is known.
     Outside,
-    /// It is about what is in this one.
+    /// It belongs to this container.
     Reported(Reported<'a>),
 }
 
@@ -60,19 +61,19 @@ impl ContainerPolicy {
         Self { config: Arc::default(), shipped: Arc::default(), verdicts }
     }
 
-    /// Takes another configuration from now on.
+    /// Replaces the configuration.
     pub(super) fn set(&mut self, config: Arc<ContainerConfig>) {
         self.config = config;
         self.verdicts.fill(None);
     }
 
-    /// Takes the SBOMs of images.
+    /// Replaces the SBOMs.
     pub(super) fn set_shipped(&mut self, shipped: Arc<Shipped>) {
         self.shipped = shipped;
         self.verdicts.fill(None);
     }
 
-    /// What becomes of a record about a tracked container.
+    /// What to do with a record of a tracked container.
     pub(super) fn tracked<'a>(
         &'a mut self,
         scene: &Scene<'a>,
@@ -85,26 +86,27 @@ impl ContainerPolicy {
         let kept = place.as_ref().and_then(|place| **place);
         let kept = kept.filter(|verdict| (verdict.key, verdict.version) == (key, version));
         let verdict = kept.unwrap_or_else(|| {
-            let (reported, image) = judge(&self.config, &self.shipped, &facts);
+            let (reported, image) = decide(&self.config, &self.shipped, &facts);
             Verdict { key, version, reported, image }
         });
         if let Some(place) = place {
             *place = Some(verdict);
         }
-        self.judged(facts, verdict.reported, verdict.image)
+        self.decision(facts, verdict.reported, verdict.image)
     }
 
-    /// What becomes of a record about one that is not tracked, or not any more: of which the id is known.
+    /// What to do with a record of a container of which only the id is known, because it is not
+    /// tracked, or no longer.
     pub(super) fn untracked<'a>(&'a self, key: Option<ContainerKey>, id: &'a [u8]) -> Judged<'a> {
         let facts = ContainerFacts { id, ..ContainerFacts::default() };
         let (reported, image) = match key.and_then(|key| self.kept(key)) {
             Some(verdict) => (verdict.reported, verdict.image),
-            None => judge(&self.config, &self.shipped, &facts),
+            None => decide(&self.config, &self.shipped, &facts),
         };
-        self.judged(facts, reported, image)
+        self.decision(facts, reported, image)
     }
 
-    /// What becomes of a record about one of which nothing else is known.
+    /// What to do with a record of a container of which only the key is known.
     pub(super) fn gone<'a>(&self, key: ContainerKey) -> Judged<'a> {
         let reported = match self.kept(key) {
             Some(verdict) => verdict.reported,
@@ -113,7 +115,7 @@ impl ContainerPolicy {
         if reported { Judged::Outside } else { Judged::Silent }
     }
 
-    fn judged<'a>(
+    fn decision<'a>(
         &'a self,
         facts: ContainerFacts<'a>,
         reported: bool,
@@ -132,7 +134,7 @@ impl ContainerPolicy {
 }
 
 impl ImageId {
-    /// What the configuration says of the image, and what the SBOM that applies adds.
+    /// The image's name and digest from the configuration, completed by the SBOM that applies.
     fn of<'a>(&self, config: &'a ContainerConfig, shipped: &'a Shipped) -> Image<'a> {
         let configured = self.configured.and_then(|image| config.images.get(image));
         let configured = configured.map(Image::new).unwrap_or_default();
@@ -142,14 +144,14 @@ impl ImageId {
 }
 
 /// Whether a container is reported, and its image.
-fn judge(
+fn decide(
     config: &ContainerConfig,
     shipped: &Shipped,
     facts: &ContainerFacts<'_>,
 ) -> (bool, ImageId) {
     let configured = config.images.find(facts.id, facts.name());
-    let said = configured.and_then(|image| config.images.get(image));
-    let applied = shipped.of_container(facts.id, facts.name(), said);
+    let configured_image = configured.and_then(|image| config.images.get(image));
+    let applied = shipped.of_container(facts.id, facts.name(), configured_image);
     let image = ImageId { configured, applied };
     let names = Names {
         id: facts.id,

@@ -1,7 +1,7 @@
-//! From facts to details objects: what each attribute of guide §11 is made of.
+//! Turns facts into details objects: the source of each attribute of guide §11.
 //!
-//! Records and scan lines are described by the same functions, so they cannot differ. Nothing here reads
-//! memory, knows time, or decides whether something is said.
+//! Records and scan lines use the same functions, so that they cannot differ. These functions read
+//! no memory, know no time, and do not decide what is reported.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -39,7 +39,7 @@ use crate::state::facts::{
 };
 use crate::walk::{InterfaceRow, Machine};
 
-/// Describes a process; `tsc_khz` is the rate of the machine's clock, where it is known.
+/// Describes a process. `tsc_khz` is the rate of the machine's clock in kHz, if known.
 pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDetails<'a> {
     let line = |bytes| {
         if facts.command_line_cut { CommandLine::cut(bytes) } else { CommandLine::new(bytes) }
@@ -74,7 +74,6 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
     }
 }
 
-/// Describes a thread.
 pub fn thread(facts: &ThreadFacts) -> ThreadDetails {
     ThreadDetails {
         thread_id: facts.thread_id,
@@ -83,7 +82,6 @@ pub fn thread(facts: &ThreadFacts) -> ThreadDetails {
     }
 }
 
-/// Describes a descriptor.
 pub fn file_descriptor<'a>(facts: &DescriptorFacts<'a>) -> FileDescriptorDetails<'a> {
     let inode = facts.inode;
     FileDescriptorDetails {
@@ -109,7 +107,6 @@ pub fn file_descriptor<'a>(facts: &DescriptorFacts<'a>) -> FileDescriptorDetails
     }
 }
 
-/// Describes a container.
 pub fn container<'a>(facts: &ContainerFacts<'a>) -> ContainerDetails<'a> {
     ContainerDetails {
         container_id: Text::new(facts.id),
@@ -125,8 +122,7 @@ pub fn container<'a>(facts: &ContainerFacts<'a>) -> ContainerDetails<'a> {
     }
 }
 
-/// Describes the container that a record is about; `address` (its pod's) is left out where it is not
-/// known.
+/// Describes the container of a record. `address`, that of its pod, is left out if unknown.
 pub fn container_context<'a>(
     facts: &ContainerFacts<'a>,
     image: Image<'a>,
@@ -146,7 +142,6 @@ pub fn container_context<'a>(
     }
 }
 
-/// Describes a memory area.
 pub fn memory<'a>(facts: &AreaFacts<'a>) -> ProcessMemoryDetails<'a> {
     ProcessMemoryDetails {
         process_id: facts.process_id,
@@ -165,7 +160,7 @@ pub fn memory<'a>(facts: &AreaFacts<'a>) -> ProcessMemoryDetails<'a> {
     }
 }
 
-/// Describes a connection, without its times and other holders, which only a record has.
+/// Describes a connection, without its times and other holders, which only records have.
 pub fn network_connection<'a>(
     facts: &ConnectionFacts,
     interface: Option<&'a InterfaceAddresses<'a>>,
@@ -193,7 +188,7 @@ pub fn network_connection<'a>(
     }
 }
 
-/// By the number that IP has for it (include/uapi/linux/in.h).
+/// Maps the IP protocol number (include/uapi/linux/in.h).
 const fn protocol(number: u16) -> Protocol {
     match number {
         IPPROTO_TCP => Protocol::Tcp,
@@ -205,7 +200,7 @@ const fn protocol(number: u16) -> Protocol {
     }
 }
 
-/// An interface's addresses as the details object wants them: side by side.
+/// An interface's addresses as the details object takes them: in one slice per family.
 #[derive(Clone, Copy, Debug)]
 pub struct InterfaceAddresses<'a> {
     row: &'a InterfaceRow,
@@ -215,11 +210,10 @@ pub struct InterfaceAddresses<'a> {
     ipv6_count: usize,
 }
 
-/// Most addresses of one family that are listed: as many as a row keeps.
+/// Maximum number of addresses of one family: as many as a row keeps.
 const ADDRESSES_MAX: usize = 16;
 
 impl<'a> InterfaceAddresses<'a> {
-    /// The addresses of an interface.
     pub fn new(row: &'a InterfaceRow) -> Self {
         let mut addresses = Self {
             row,
@@ -239,9 +233,9 @@ impl<'a> InterfaceAddresses<'a> {
         addresses
     }
 
-    /// The interface that a connection uses: the bound device, else the one that its route leaves through,
-    /// else the loopback device when the peer's address is one of the machine's own (the kernel's local routes
-    /// lead there), else the owner of its address.
+    /// The interface that a connection uses: the bound device, else the one that its route leaves
+    /// through, else the loopback device when the peer's address is one of the machine's own (the
+    /// kernel's local routes lead there), else the interface with the connection's own address.
     pub fn of_connection(interfaces: &'a [InterfaceRow], facts: &ConnectionFacts) -> Option<Self> {
         let namespace = |row: &&InterfaceRow| row.network_namespace == facts.network_namespace;
         let known = if facts.bound_device != 0 { facts.bound_device } else { facts.route_device };
@@ -262,7 +256,6 @@ impl<'a> InterfaceAddresses<'a> {
         row.map(Self::new)
     }
 
-    /// Describes the interface.
     pub fn describe(&self) -> WorkloadInterface<'_> {
         let name = &self.row.name;
         let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
@@ -276,7 +269,7 @@ impl<'a> InterfaceAddresses<'a> {
     }
 }
 
-/// A namespace as /proc links to it; nothing when its number is not known.
+/// A namespace as /proc links to it; `None` if its number is unknown.
 pub fn namespace(kind: &'static str, number: u32) -> Option<Namespace> {
     (number != 0).then_some(Namespace::new(kind, number.into()))
 }
@@ -299,13 +292,13 @@ fn process_state(state: u32, exit_state: u32) -> Option<ProcessState> {
     .find(|state| state.word() == text)
 }
 
-/// Nanoseconds of run time in cycles of a clock: kHz × ns = 10⁻⁶ cycles.
+/// Converts nanoseconds of run time to cycles of a clock: kHz × ns = 10⁻⁶ cycles.
 fn cycles(time_ns: u64, khz: u32) -> Option<u64> {
     u64::try_from(u128::from(time_ns) * u128::from(khz) / 1_000_000).ok()
 }
 
 fn time(ns: i64) -> Option<Timestamp> {
-    // What saturated was no time.
+    // A saturated value is not a time.
     (ns != i64::MAX && ns != i64::MIN).then_some(Timestamp::from_ns(ns))
 }
 
@@ -314,7 +307,7 @@ fn device(number: u32) -> Device {
     Device { major, minor }
 }
 
-/// What follows the last slash; all of a name without one.
+/// The part after the last slash, or the whole name without one.
 pub(super) fn last_component(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
@@ -335,13 +328,13 @@ fn connection_state(state: TcpState) -> ConnectionState {
     }
 }
 
-/// `O_*` of x86-64 and the generic ABI (include/uapi/asm-generic/fcntl.h), with what becomes of each.
+/// `O_*` of x86-64 and the generic ABI (include/uapi/asm-generic/fcntl.h), with the mode of each.
 const OPEN_FLAGS: [(u32, u32, u16); 11] = [
     (0o2000, 0o2000, FileMode::APPEND),
     (0o4000, 0o4000, FileMode::NONBLOCK),
     (0o20000, 0o20000, FileMode::ASYNC),
     (0o40000, 0o40000, FileMode::DIRECT),
-    // O_SYNC is `__O_SYNC | O_DSYNC`: the weaker word stands only by itself.
+    // O_SYNC is `__O_SYNC | O_DSYNC`: DSYNC applies only without `__O_SYNC`.
     (0o4_000_000, 0o4_000_000, FileMode::SYNC),
     (0o4_010_000, 0o10000, FileMode::DSYNC),
     (0o1_000_000, 0o1_000_000, FileMode::NOATIME),
@@ -384,7 +377,7 @@ fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> FileType {
     const TMPFS: u32 = low(magic::TMPFS);
     const HUGETLBFS: u32 = low(magic::HUGETLBFS);
     match inode.magic {
-        // Inodes of these have no type of their own, or a regular file's.
+        // Inodes of these filesystems have no type of their own, or that of a regular file.
         ANON_INODE => return anonymous_type(text(facts)),
         NSFS => return FileType::Namespace,
         PID_FS => return FileType::Pidfd,
@@ -420,7 +413,7 @@ fn text<'a>(facts: &DescriptorFacts<'a>) -> &'a [u8] {
     }
 }
 
-/// What an anonymous inode stands for, by the name that its maker gave it (`anon_inode_getfile`).
+/// The type of an anonymous inode, by the name from `anon_inode_getfile`.
 fn anonymous_type(name: &[u8]) -> FileType {
     match name.strip_prefix(b"anon_inode:").unwrap_or(name) {
         b"[eventfd]" => FileType::Eventfd,
@@ -439,9 +432,10 @@ fn anonymous_type(name: &[u8]) -> FileType {
     }
 }
 
-/// Whether a character device is a terminal (Documentation/admin-guide/devices.txt): virtual consoles
-/// and serial lines (4), /dev/tty, /dev/console and /dev/ptmx (5), pseudoterminals (2, 3, 128 to 143),
-/// ttyACM (166), ttyUSB (188), low-density serial lines (204), hypervisor consoles (229).
+/// Whether a character device is a terminal (Documentation/admin-guide/devices.txt): virtual
+/// consoles and serial lines (4), /dev/tty, /dev/console and /dev/ptmx (5), pseudoterminals (2, 3,
+/// 128 to 143), ttyACM (166), ttyUSB (188), low-density serial lines (204), hypervisor consoles
+/// (229).
 fn is_terminal(device: u32) -> bool {
     let (major, _) = device_numbers(device);
     matches!(major, 2..=5 | 128..=143 | 166 | 188 | 204 | 229)

@@ -1,4 +1,4 @@
-//! What the record of a hidden process says of the views of the kernel's processes.
+//! The reason in the record of a hidden process: which views of the kernel's processes show it.
 
 use core::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use arrayvec::ArrayString;
 use crate::state::process::Process;
 use crate::walk::{Views, view};
 
-/// Longest sentence: every view is named once.
+/// Maximum length of the reason in bytes: every view is named once.
 pub(super) const REASON_BYTES_MAX: usize = 640;
 
-/// What each view is called, the most telling first.
+/// The name of each view, the most significant first.
 const NAMES: [(u16, &str); 11] = [
     (view::TASK_LIST, "the task list"),
     (view::IDR, "the pid IDR"),
@@ -33,7 +33,7 @@ pub(super) fn reason(
     scans: u32,
 ) -> ArrayString<REASON_BYTES_MAX> {
     let mut reason = ArrayString::new();
-    // There is room for all of it: the test of all views.
+    // The whole sentence fits: see the test of all views.
     let _ = write!(
         reason,
         "process {} (task_struct at {}) is not in ",
@@ -68,7 +68,7 @@ mod tests {
     fn there_is_room_for_every_view() {
         let mut out = ArrayString::new();
         write_views(&mut out, Views(u16::MAX), " and ");
-        // A process's number and address, and how many scans.
+        // A process's number and address, and the number of scans.
         assert!(out.len() + 120 < REASON_BYTES_MAX, "{out}");
         assert!(out.starts_with("the task list, the pid IDR, "), "{out}");
         assert!(out.ends_with(" and memory, where it was before"), "{out}");

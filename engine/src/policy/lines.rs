@@ -1,8 +1,8 @@
 //! The lines of `panoptes scan`: everything that one scan saw, in the contract's order.
 //!
-//! Kinds in the order of `KINDS`; within a kind by process id, those without one first, then by thread
-//! id, descriptor, address or 4-tuple. What depends on when we looked is left out, so that two scans can be
-//! compared.
+//! Kinds are in the order of `KINDS`. Within a kind, lines are sorted by process id (those without
+//! one first), then by thread id, descriptor, address or 4-tuple. Attributes that depend on when
+//! the scan ran are left out, so that two scans can be compared.
 
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
@@ -21,30 +21,21 @@ use crate::state::facts::{
 use crate::state::holders::Holders;
 use crate::walk::{ContainerRow, ProcessRow, Snapshot};
 
-/// Which kinds of line are wanted.
+/// Which kinds of line to write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "one question a kind")]
 pub struct Kinds {
-    /// `process`
     pub processes: bool,
-    /// `thread`
     pub threads: bool,
-    /// `file_descriptor`
     pub files: bool,
-    /// `memory`
     pub memory: bool,
-    /// `connection`
     pub connections: bool,
-    /// `interface`
     pub interfaces: bool,
-    /// `container`
     pub containers: bool,
-    /// `shell_command`
     pub shell_history: bool,
 }
 
 impl Kinds {
-    /// All of them.
     pub const ALL: Self = Self {
         processes: true,
         threads: true,
@@ -57,27 +48,26 @@ impl Kinds {
     };
 }
 
-/// What a snapshot does not say of its kernel.
+/// What lines need besides a snapshot.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traits<'a> {
     /// Which areas are called `[heap]`.
     pub heap: HeapRule,
-    /// The area of the vsyscall page, where the kernel shows it.
+    /// The area of the vsyscall page, if the kernel shows it.
     pub gate_area: Option<Vma>,
-    /// What files hold, where that was asked for.
+    /// Contents of files, if requested.
     pub contents: Option<&'a Contents>,
-    /// What shells remember, where that was asked for.
+    /// Commands in the shells' lists, if requested.
     pub commands: &'a [Remembered],
 }
 
-/// How much was written.
+/// Totals of one [`LineWriter::write`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LineCounts {
-    /// Lines.
     pub lines: u64,
-    /// Names of files that could not be made out.
+    /// Names of files that could not be read.
     pub unnamed: u64,
-    /// Lines too long even for the shortest form; left out.
+    /// Lines that were left out because even their shortest form is too long.
     pub too_long: u64,
 }
 
@@ -94,7 +84,6 @@ pub struct LineWriter {
 }
 
 impl LineWriter {
-    /// Allocates for `limits`.
     pub fn new(limits: &Limits) -> Self {
         Self {
             out: vec![0; SCAN_LINE_BYTES].into_boxed_slice(),
@@ -106,7 +95,8 @@ impl LineWriter {
         }
     }
 
-    /// Hands every line of `snapshot`, with its line feed, to `sink`; stops at the sink's first error.
+    /// Passes every line of `snapshot`, with its line feed, to `sink`. Stops at the sink's first
+    /// error.
     pub fn write<E>(
         &mut self,
         snapshot: &Snapshot,
@@ -298,7 +288,7 @@ impl LineWriter {
         snapshot: &Snapshot,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        // By first process; where two begin with the same one, the outer one first, whose path is shorter.
+        // By first process. Of two with the same one, the outer one first, whose path is shorter.
         self.order.clear();
         self.order
             .extend((0..snapshot.containers.len() as u32).filter(|&index| {
@@ -319,12 +309,12 @@ impl LineWriter {
     }
 }
 
-/// Whether an open file has no name because the kernel would have none for it.
+/// Whether an open file has no name because its path exceeds the kernel's own limit.
 fn is_beyond_paths(snapshot: &Snapshot, file: u32) -> bool {
     snapshot.files.at(file).is_some_and(|file| is_too_long(snapshot, file.path))
 }
 
-/// Every process with its id, by id.
+/// Every process with its id, sorted by id.
 fn processes_by_pid(snapshot: &Snapshot) -> impl Iterator<Item = (&ProcessRow, u32)> {
     snapshot.by_pid.iter().filter_map(|&index| {
         let process = snapshot.processes.at(index)?;

@@ -1,7 +1,9 @@
-//! What is worth saying, and how: from facts to records and to lines of `panoptes scan`.
+//! Decides what to report, and in which form: from facts to records and to lines of `panoptes
+//! scan`.
 //!
-//! [`describe`] fills the details objects of both; [`lines`] prints a snapshot; [`reporter`] turns
-//! changes into records, as [`config`] wants them, and `attestation` what was not shipped.
+//! [`describe`] fills the details objects of both. [`lines`] prints a snapshot. [`reporter`] turns
+//! changes into records, as [`config`] allows, and `attestation` turns attestation alerts into
+//! records.
 
 mod attestation;
 pub mod config;

@@ -1,4 +1,4 @@
-//! §10.5: records of memory that can be executed now, or cannot any more.
+//! §10.5: records of memory that became executable, or no longer is.
 
 use core::fmt::Write as _;
 
@@ -17,7 +17,7 @@ use crate::permissions::rule::{Backing, Direction, Verdict, What};
 use crate::state::Scene;
 
 impl Reporter<'_> {
-    /// Tells of a change of who may execute memory.
+    /// Reports a change of the right to execute memory.
     pub(crate) fn permissions(&mut self, scene: &Scene<'_>, judged: &Judged<'_>) {
         let Verdict::Told(what) = judged.verdict else {
             return self.new_executable(scene, judged);
@@ -51,8 +51,8 @@ impl Reporter<'_> {
         self.write(scene, Subject::of(scene, judged.process), &record);
     }
 
-    /// Memory without a file that can be executed now and could not before, if that is no finding: what a runtime keeps
-    /// free for code is opened piece by piece.
+    /// Reports memory without a file that became executable, if that is not a finding: a runtime
+    /// makes its reserved space executable piece by piece.
     fn new_executable(&mut self, scene: &Scene<'_>, judged: &Judged<'_>) {
         let is_new = judged.before.is_some_and(|before| !before.was_executable);
         if is_new && judged.direction == Direction::Added && judged.backing == Backing::Anonymous {
@@ -70,7 +70,8 @@ fn confidence(what: What) -> Confidence {
     }
 }
 
-/// One sentence: what it is, how large and where, what its permissions were and are, and why that is told of.
+/// One sentence: what the memory is, its size and address, its permissions before and now, and why
+/// it is reported.
 fn reason(judged: &Judged<'_>, what: What) -> ArrayString<512> {
     let area = &judged.area;
     let (start, end) =
@@ -97,7 +98,7 @@ fn reason(judged: &Judged<'_>, what: What) -> ArrayString<512> {
     };
     let mut reason = ArrayString::new();
     let bytes = end.saturating_sub(start);
-    // What does not fit is left out: the sentence begins with what matters.
+    // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = write!(reason, "{bytes} bytes {subject} at {start:#x} {why}: ");
     let _ = match judged.before {
         Some(before) => write!(reason, "{} before, ", permissions(before.flags)),

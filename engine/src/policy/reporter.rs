@@ -1,7 +1,7 @@
-//! From changes to records: which activity each is, what it is about, and why it is reported.
+//! Turns changes into records: the activity of each, its subject, and its reason.
 //!
-//! One function a section of the guide's §10. Nothing is remembered here: what a change means was decided
-//! by the state, whether anybody wants to hear of it by the configuration.
+//! There is one function per section of the guide's §10. The reporter keeps no state: the state
+//! decides what a change means, and the configuration whether it is reported.
 
 use core::fmt::Write as _;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts}
 use crate::state::process::Process;
 use crate::state::{Births, Change, Changes, Limit, Scene};
 
-/// Decides and writes the records of one machine.
+/// Decides about the records of one machine and writes them.
 #[derive(Debug)]
 pub struct Policy {
     config: PolicyConfig,
@@ -49,32 +49,30 @@ impl Policy {
         Self { config, header, writer, refused: 0, containers }
     }
 
-    /// Says what was shipped, which may name the images of containers.
+    /// Sets the SBOMs, which may name the images of containers.
     pub fn set_shipped(&mut self, shipped: Arc<Shipped>) {
         self.containers.set_shipped(shipped);
     }
 
-    /// Says which containers are reported, and which images they have.
+    /// Sets which containers are reported, and their images.
     pub fn set_containers(&mut self, config: Arc<ContainerConfig>) {
         self.containers.set(config);
     }
 
-    /// What is reported.
     pub fn config(&self) -> &PolicyConfig {
         &self.config
     }
 
-    /// The constant parts of the records.
     pub fn header_mut(&mut self) -> &mut Header {
         &mut self.header
     }
 
-    /// How many records found no room in the queue.
+    /// Number of records that found no room in the queue.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Whoever is to be told of changes, writing records into `out`.
+    /// A receiver of changes that writes records into `out`.
     pub fn reporter<'a>(&'a mut self, out: &'a mut Producer) -> Reporter<'a> {
         Reporter { policy: self, out }
     }
@@ -117,7 +115,8 @@ impl Changes for Reporter<'_> {
             }
             Change::AreaMapped { process, area } => self.area_mapped(scene, process, &area),
             Change::AreaUnmapped { process, area } => self.area_unmapped(scene, process, &area),
-            // What became of a file that was written is told of when that is known, and of permissions what is a finding.
+            // Written files are reported after they are checked, and permissions only where they
+            // are a finding.
             Change::WriterClosed { .. } | Change::AreaPermissionsChanged { .. } => {}
             Change::ConnectionCreated(ref connection) => {
                 self.connection(scene, Activity::NetworkConnectionCreated, connection);
@@ -152,7 +151,7 @@ impl Changes for Reporter<'_> {
 }
 
 impl Reporter<'_> {
-    /// Writes a record, with the context of the container that it is about, unless that is not reported.
+    /// Writes a record with the context of its container, unless that container is not reported.
     pub(super) fn write(&mut self, scene: &Scene<'_>, subject: Subject<'_>, record: &Record<'_>) {
         let Policy { header, writer, refused, containers, .. } = &mut *self.policy;
         let Subject { key, id } = subject;
@@ -381,7 +380,7 @@ pub(super) fn describe_process<'a>(
     describe::process(&process.facts(scene.strings), scene.snapshot.machine.tsc_khz)
 }
 
-/// Which container a record is about, as far as that is known; none for what is in none.
+/// The container of a record, as far as it is known; empty for a subject outside of containers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Subject<'a> {
     key: Option<ContainerKey>,
@@ -389,7 +388,7 @@ pub(super) struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// A process, or what it has.
+    /// The container of a process, or of an object that it holds.
     pub(super) fn process(facts: &ProcessFacts<'a>) -> Self {
         Self { key: facts.container_key, id: facts.container }
     }
@@ -402,7 +401,7 @@ impl<'a> Subject<'a> {
         Self { key: Some(container.key()), id: None }
     }
 
-    /// What something had that has ended.
+    /// The container of an object whose process has ended.
     pub(super) const fn ended(key: Option<ContainerKey>) -> Self {
         Self { key, id: None }
     }
@@ -417,7 +416,7 @@ fn of_limit(limit: Limit) -> (Activity, &'static str) {
         Limit::Areas => (Activity::ProcessMemoryLimitReached, "vmas"),
         Limit::Connections => (Activity::NetworkConnectionsLimitReached, "connections"),
         Limit::Containers => (Activity::ContainersLimitReached, "containers"),
-        // Names have no limit of their own in the configuration: their room goes by the processes'.
+        // Names have no limit of their own in the configuration: it follows that of processes.
         Limit::Strings => (Activity::ProcessLimitReached, "strings"),
     }
 }

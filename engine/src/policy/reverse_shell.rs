@@ -25,9 +25,9 @@ use crate::shells::judge::Reason;
 use crate::shells::{End, Finding, ReverseShells, Step, Through};
 use crate::state::Scene;
 
-/// Bytes of a sentence: two ways of a dozen processes.
+/// Maximum length of the reason in bytes: two paths of a dozen processes.
 const REASON_BYTES: usize = 1024;
-/// Most of each kind that a record has; as many as are found.
+/// Maximum number of each kind in a record: as many as a finding has.
 const PROCESSES_MAX: usize = 16;
 const DESCRIPTORS_MAX: usize = 64;
 const CONNECTIONS_MAX: usize = 24;
@@ -77,7 +77,7 @@ impl ReverseShells for Reporter<'_> {
             });
         }
         let mut reason = ArrayString::<REASON_BYTES>::new();
-        // What does not fit is left out: the sentence begins with what matters.
+        // Text that does not fit is cut off: the sentence begins with the most important part.
         let _ = write_reason(&mut reason, finding);
         let detection = Detection {
             reason: Some(reason.as_str().into()),
@@ -174,7 +174,7 @@ fn write_reason(out: &mut impl Write, finding: &Finding<'_>) -> fmt::Result {
     write!(out, "; out: {}", Way(finding, finding.outward))
 }
 
-/// A process in a sentence: `bash (pid 124)`.
+/// A process in a reason: `bash (pid 124)`.
 struct Name<'a>(&'a Finding<'a>, usize);
 
 impl fmt::Display for Name<'_> {
@@ -184,7 +184,7 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// Processes one behind the other, with what is between them.
+/// A chain of processes, with what connects them.
 struct Way<'a>(&'a Finding<'a>, &'a [Step]);
 
 impl fmt::Display for Way<'_> {

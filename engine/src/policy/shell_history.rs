@@ -1,4 +1,4 @@
-//! §10.9: records of what was typed into shells, and of histories that were cleared or are off.
+//! §10.9: records of commands typed into shells, and of histories that were cleared or are off.
 
 use core::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use super::techniques::{ATTACK_VERSION, CLEAR_HISTORY, PREVENT_HISTORY, SENSOR};
 use crate::history::{Clearing, Command, Finding, Findings, Way, What};
 use crate::state::Scene;
 
-/// Bytes of the longest sentence.
+/// Maximum length of the reason in bytes.
 const REASON_BYTES: usize = 240;
 
 impl Findings for Reporter<'_> {
@@ -31,7 +31,7 @@ impl Findings for Reporter<'_> {
         }
         let command = match finding.what {
             What::Executed(command) => Some(command),
-            // What came before it, as far as that is known.
+            // The command before it, if known.
             _ => finding.last,
         };
         let command = command.as_ref().map(shell_command);
@@ -59,7 +59,7 @@ impl Findings for Reporter<'_> {
     }
 }
 
-/// A command as records and lines have it.
+/// A command as records and lines contain it.
 pub(super) fn shell_command<'a>(command: &Command<'a>) -> ShellCommand<'a> {
     let time_ns = command.time_s.and_then(|time| time.checked_mul(1_000_000_000));
     ShellCommand {
@@ -70,9 +70,9 @@ pub(super) fn shell_command<'a>(command: &Command<'a>) -> ShellCommand<'a> {
 
 fn confidence(what: &What<'_>) -> Confidence {
     match what {
-        // Nothing of what was typed is gone yet, and people have reasons for it.
+        // No command is lost yet, and users have reasons for it.
         What::Disabled { way: Way::Spaces, .. } => Confidence::Low,
-        // A startup file may have it so for a reason, and a pattern may be meant otherwise.
+        // A startup file may have a reason for it, and a pattern may have another purpose.
         What::Disabled { was_on: false, .. } | What::Disabled { way: Way::Ignored, .. } => {
             Confidence::Medium
         }
@@ -83,7 +83,7 @@ fn confidence(what: &What<'_>) -> Confidence {
 fn reason(finding: &Finding<'_>) -> ArrayString<REASON_BYTES> {
     let mut reason = ArrayString::new();
     let process = finding.process.process_id;
-    // What does not fit is left out: the sentence begins with what matters.
+    // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = match finding.what {
         What::Executed(_) => Ok(()),
         What::Cleared(Clearing::All { count }) => write!(

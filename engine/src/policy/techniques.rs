@@ -1,57 +1,59 @@
-//! Which techniques of MITRE ATT&CK an alert is a sign of, in one place.
+//! The techniques of MITRE ATT&CK that an alert indicates, in one place.
 //!
-//! One constant a case, each a list of ids of one version ([`ATTACK_VERSION`]); what decides between the cases of one
-//! activity stands with its record. An id of a newer version is changed here and nowhere else.
+//! There is one constant per case, each a list of ids of one version ([`ATTACK_VERSION`]). The code
+//! of a record decides between the cases of its activity. Only this file changes when ids do.
 
 use crate::state::Exceeded;
 
-/// Technique ids.
 pub(super) type Techniques = &'static [&'static str];
 
-/// The version of ATT&CK that the ids are of.
+/// The version of ATT&CK that the ids are from.
 pub(super) const ATTACK_VERSION: &str = "19";
-/// What found it: `sensor` of every detection.
+/// The detector: `sensor` of every detection.
 pub(super) const SENSOR: &str = "PANOPTES";
 
-/// Hiding of what runs (T1014, Rootkit).
+/// Hiding of running programs (T1014, Rootkit).
 pub(super) const ROOTKIT: Techniques = &["T1014"];
 
-/// Much goes out (T1041, Exfiltration Over C2 Channel; T1048, Exfiltration Over Alternative Protocol).
+/// A large amount of data goes out (T1041, Exfiltration Over C2 Channel; T1048, Exfiltration Over
+/// Alternative Protocol).
 pub(super) const DATA_OUT: Techniques = &["T1041", "T1048"];
-/// Much comes in (T1105, Ingress Tool Transfer).
+/// A large amount of data comes in (T1105, Ingress Tool Transfer).
 pub(super) const DATA_IN: Techniques = &["T1105"];
-/// A connection that stays (T1572, Protocol Tunneling; T1095, Non-Application Layer Protocol).
+/// A long-lasting connection (T1572, Protocol Tunneling; T1095, Non-Application Layer Protocol).
 pub(super) const LONG_LASTING: Techniques = &["T1572", "T1095"];
 
-/// Ingress of a tool that was not there (T1105).
+/// Ingress of a new tool (T1105).
 pub(super) const FOREIGN: Techniques = &["T1105"];
 /// The same without a file (T1620, Reflective Code Loading).
 pub(super) const FILELESS: Techniques = &["T1105", "T1620"];
-/// The same, its file removed (T1070.004, File Deletion).
+/// The same with its file deleted (T1070.004, File Deletion).
 pub(super) const DELETED: Techniques = &["T1105", "T1070.004"];
-/// A binary of the host made another (T1554, Compromise Host Software Binary).
+/// A binary of the host was replaced (T1554, Compromise Host Software Binary).
 pub(super) const MODIFIED: Techniques = &["T1554"];
-/// Something under another's name or place (T1036.005, Match Legitimate Resource Name or Location).
+/// A binary under another's name or path (T1036.005, Match Legitimate Resource Name or Location).
 pub(super) const ELSEWHERE: Techniques = &["T1036.005"];
 /// The same without a file.
 pub(super) const ELSEWHERE_FILELESS: Techniques = &["T1036.005", "T1620"];
-/// A library put before others (T1574.006, Dynamic Linker Hijacking), or loaded by itself (T1129, Shared Modules).
+/// A library that is loaded instead of another (T1574.006, Dynamic Linker Hijacking), or by itself
+/// (T1129, Shared Modules).
 pub(super) const LIBRARY: Techniques = &["T1574.006", "T1129"];
 
 /// Code put into a running program (T1055, Process Injection; T1620, Reflective Code Loading).
 pub(super) const INJECTED: Techniques = &["T1055", "T1620"];
-/// Code of the program itself made another (T1055).
+/// Changed code of the program itself (T1055).
 pub(super) const PATCHED: Techniques = &["T1055"];
 
 /// A file that was written (T1565.001, Stored Data Manipulation).
 pub(super) const CONTENT: Techniques = &["T1565.001"];
 
-/// A shell's history that was cleared (T1070.003, Clear Command History).
+/// A cleared shell history (T1070.003, Clear Command History).
 pub(super) const CLEAR_HISTORY: Techniques = &["T1070.003"];
-/// A shell's history that is off (T1690, Prevent Command History Logging; T1562.003 up to version 17).
+/// A shell history that is off (T1690, Prevent Command History Logging; T1562.003 up to version
+/// 17).
 pub(super) const PREVENT_HISTORY: Techniques = &["T1690"];
 
-/// A shell that a peer commands (T1059.004, Unix Shell) over no protocol of applications (T1095).
+/// A shell that a peer commands (T1059.004, Unix Shell) over no application protocol (T1095).
 pub(super) const SHELL: Techniques = &["T1059.004", "T1095"];
 /// The same at a port that such a protocol usually has (T1071, Application Layer Protocol).
 pub(super) const SHELL_AT_KNOWN_PORT: Techniques = &["T1059.004", "T1071"];
@@ -60,7 +62,7 @@ pub(super) const LANGUAGE: Techniques = &["T1059", "T1095"];
 /// The same at such a port.
 pub(super) const LANGUAGE_AT_KNOWN_PORT: Techniques = &["T1059", "T1071"];
 
-/// What a connection that has come to much is a sign of.
+/// The techniques of a connection that has exceeded a threshold.
 pub(super) const fn of_connection(exceeded: Exceeded) -> Techniques {
     match exceeded {
         Exceeded::BytesIn { .. } => DATA_IN,

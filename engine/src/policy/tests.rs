@@ -1,4 +1,5 @@
-//! Records and lines of machines made by hand: each is what the schema says, and says what happened.
+//! Records and lines of worlds made by hand: each is valid by the schema, and describes what
+//! happened.
 
 mod connections;
 mod containers;
@@ -65,19 +66,18 @@ impl Reader {
         }
     }
 
-    /// The records of one scan.
     fn scan(&mut self, world: &World) -> Vec<Value> {
         world.show(&mut self.snapshot);
         self.now_ns += 10_000_000;
         let mut reporter = self.policy.reporter(&mut self.producer);
         let (permissions, kernel) = (&mut self.permissions, Kernel::default());
-        let tell = &mut |scene: &Scene<'_>, change: &Change<'_>| {
+        let observe = &mut |scene: &Scene<'_>, change: &Change<'_>| {
             reporter.change(scene, change);
             if let Some(judged) = permissions.judge(&mut Unreadable, &kernel, scene, change) {
                 reporter.permissions(scene, &judged);
             }
         };
-        self.state.update(&self.snapshot, self.now_ns, tell);
+        self.state.update(&self.snapshot, self.now_ns, observe);
         self.producer.flush();
         let schema: Value = serde_json::from_str(&record_schema()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
@@ -163,7 +163,7 @@ fn a_reverse_shell_starts_and_ends() {
     assert_eq!(process["process_cpu_time_ns"], 1000);
     assert_eq!(process["process_cpu_clock_cycles"], 2000);
     for record in &records[..7] {
-        assert_eq!(details(record, "process_details"), process, "all say the same of it");
+        assert_eq!(details(record, "process_details"), process, "all records describe it alike");
     }
     assert_eq!(details(&records[1], "thread_details")["thread_id"], 715);
     let descriptor = details(&records[2], "file_descriptor_details");
@@ -185,7 +185,7 @@ fn a_reverse_shell_starts_and_ends() {
     let records = reader.scan(&gone);
     assert_eq!(names(&records), ["process_terminated", "tcp_network_connection_state_change"]);
     let last = details(&records[0], "process_details");
-    assert_eq!(last["process_command_line_arguments"], "bash -i", "though nothing of it is left");
+    assert_eq!(last["process_command_line_arguments"], "bash -i", "although its memory is gone");
     assert_eq!(last["process_executable_path"], "/bash");
     let owner = details(&records[1], "process_details");
     assert_eq!(*owner, serde_json::json!({"process_name": "bash", "process_id": 714}));
@@ -199,7 +199,7 @@ fn a_reverse_shell_starts_and_ends() {
 }
 
 #[test]
-fn a_hidden_process_is_an_alert_that_says_why() {
+fn a_hidden_process_raises_an_alert_with_a_reason() {
     let mut reader = Reader::new(&limits());
     reader.scan(&with_shell());
     let mut hidden = with_shell();
@@ -223,7 +223,7 @@ fn a_hidden_process_is_an_alert_that_says_why() {
 }
 
 #[test]
-fn the_vdso_is_no_finding() {
+fn the_vdso_is_not_a_finding() {
     let mut reader = Reader::new(&limits());
     reader.scan(&World::default());
     let mut vdso = FakeArea::anonymous(0x7fff_0000_0000, 0x7fff_0000_2000, R | X);
@@ -233,7 +233,7 @@ fn the_vdso_is_no_finding() {
 }
 
 #[test]
-fn what_is_off_is_not_said() {
+fn disabled_activities_are_not_reported() {
     let mut config = PolicyConfig::default();
     config.set_enabled(Activity::FileDescriptorOpen, false);
     config.set_enabled(Activity::NetworkConnectionCreated, false);

@@ -16,7 +16,8 @@ use super::techniques::{ATTACK_VERSION, CONTENT, SENSOR};
 use crate::state::Scene;
 use crate::written::{ContentChange, ContentChanges};
 
-/// Bytes of the longest sentence: three numbers of 20 digits, two times and what stands between.
+/// Maximum length of the reason in bytes: three numbers of 20 digits, two times and the text
+/// between.
 const REASON_BYTES: usize = 320;
 
 impl ContentChanges for Reporter<'_> {
@@ -41,7 +42,7 @@ impl ContentChanges for Reporter<'_> {
             mitre_attack: Some(CONTENT),
             attack_version: Some(ATTACK_VERSION),
             sensor: Some(SENSOR),
-            // What was written may have been the same as before.
+            // The new content may equal the old one.
             confidence: Some(if has_other_size { Confidence::High } else { Confidence::Medium }),
             first_seen: Some(Timestamp::from_ns(change.since_ns)),
             scans_confirmed: Some(1),
@@ -64,7 +65,7 @@ fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
     );
     let text = |bytes| str::from_utf8(bytes).unwrap_or_default();
     let (before, after) = (text(&before), text(&after));
-    // What does not fit is left out: the sentence begins with what matters.
+    // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = if opened.size == inode.size && opened.modify_time_ns == inode.modify_time_ns {
         write!(
             reason,

@@ -1,9 +1,9 @@
-//! Which end began a connection: the kernel does not keep that, so it follows from what listens.
+//! Which end began a connection. The kernel does not keep that, so it is derived from listeners.
 //!
-//! A connection whose own port something of its network namespace listens at, or has listened at since we came, was
-//! accepted; any other one began here, unless it was there when we came: whoever accepted it may have closed its
-//! listener before. A port at which nothing listens, and no accepted connection is left, is forgotten after a while: it may
-//! be anybody's own again.
+//! A connection was accepted if a socket of its network namespace listens at its own port, or has
+//! listened there since watching started. Any other connection began at this end, unless it existed
+//! when watching started: the listener may have been closed before. A port without a listener and
+//! without accepted connections is forgotten after a while: any process may use it again.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,35 +18,38 @@ use crate::walk::{ConnectionRow, Snapshot, SocketRow};
 /// Which end of a connection began it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
-    /// The peer: this end accepted it.
+    /// The peer; this end accepted it.
     Accepted,
     /// This end.
     Outbound,
-    /// It was there when we came, and nothing has listened at its port since; or more listens than can be remembered.
+    /// The connection existed when watching started and nothing has listened at its port since, or
+    /// there are more listeners than can be remembered.
     Unknown,
 }
 
-/// Most ports with a listener that are remembered.
+/// Maximum number of ports with a listener that are remembered.
 const LISTENERS_MAX: usize = 16_384;
-/// After so many scans a port may be forgotten that was seen in none of them; after twice as many it is.
+/// After this many scans, a port that was seen in none of them may be forgotten; after twice as
+/// many, it is.
 const KEPT_SCANS: u32 = 512;
 
-/// What has listened, and which connections were there when we came.
+/// Ports with listeners, and the connections that existed when watching started.
 #[derive(Debug)]
 pub struct Directions {
     seed: u64,
-    /// Those that were seen of late, and those seen some time ago.
+    /// Ports seen recently, and ports seen some time ago.
     listeners: AddressMap,
     older: AddressMap,
     scans: u32,
     first: AddressMap,
     has_begun: bool,
-    /// Whether more listens at once than can be remembered: then nothing is known to have begun here.
+    /// Whether there are more listeners at once than can be remembered: then no connection counts
+    /// as outbound.
     is_full: bool,
 }
 
 impl Directions {
-    /// Allocates for `limits`; `seed` is random and secret from the guests.
+    /// Allocates for `limits`. `seed` is random and secret from the guests.
     pub fn new(limits: &Limits, seed: u64) -> Self {
         Self {
             seed,
@@ -59,14 +62,14 @@ impl Directions {
         }
     }
 
-    /// Remembers so many listeners only.
+    /// Limits the number of remembered listeners.
     #[cfg(test)]
     pub(super) fn remember_listeners(&mut self, count: usize) {
         self.listeners = AddressMap::new(count, self.seed);
         self.older = AddressMap::new(count, self.seed);
     }
 
-    /// Takes note of what listens now.
+    /// Records the current listeners.
     pub fn update(&mut self, snapshot: &Snapshot) {
         self.is_full = false;
         self.scans = self.scans.wrapping_add(1);
@@ -74,7 +77,7 @@ impl Directions {
             self.forget_ports(snapshot);
         }
         if !self.note_listeners(snapshot) {
-            // Whoever makes so many listeners makes us forget those that are no more.
+            // A guest that makes so many listeners causes those that have ended to be forgotten.
             self.listeners.clear();
             self.older.clear();
             self.is_full = !self.note_listeners(snapshot);
@@ -87,7 +90,7 @@ impl Directions {
         self.has_begun = true;
     }
 
-    /// Forgets the ports that were not seen lately. Those of connections that were accepted are.
+    /// Forgets ports that were not seen recently, except those of accepted connections.
     fn forget_ports(&mut self, snapshot: &Snapshot) {
         for row in snapshot.connections.iter().filter(|row| !listens(row)) {
             if self.of(row) == Direction::Accepted {
@@ -100,7 +103,7 @@ impl Directions {
         self.listeners.clear();
     }
 
-    /// Takes note of all that listens now; whether there was room.
+    /// Records all current listeners. Returns whether there was room.
     fn note_listeners(&mut self, snapshot: &Snapshot) -> bool {
         let mut has_room = true;
         for row in snapshot.connections.iter().filter(|row| listens(row)) {
@@ -111,7 +114,6 @@ impl Directions {
         has_room
     }
 
-    /// Which end began a connection.
     pub fn of(&self, row: &ConnectionRow) -> Direction {
         let ends = &row.endpoints;
         let any = [
@@ -153,13 +155,13 @@ fn octets(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// What tells one connection from all others: its socket and its addresses and ports.
+/// A key that distinguishes a connection from all others: hash of its socket, addresses and ports.
 pub fn key_of(row: &ConnectionRow, seed: u64) -> u64 {
     key_of_ends(&row.endpoints, row.address, u16::MAX, seed)
 }
 
-/// The same of a socket that is no TCP connection; nothing where it has no addresses. The kernel uses the memory of one
-/// that was closed for the next.
+/// The same for a socket that is not a TCP connection; `None` if it has no addresses. The kernel
+/// reuses the memory of closed sockets.
 pub fn key_of_datagram(row: &SocketRow, seed: u64) -> Option<u64> {
     Some(key_of_ends(row.endpoints.as_ref()?, row.address, row.protocol, seed))
 }

@@ -1,4 +1,5 @@
-//! What is told of a reverse shell: its processes in order, what each of them holds of the chain, and the ways.
+//! The report of a reverse shell: its processes in order, their objects that belong to the chain,
+//! and the paths.
 
 use core::ops::Range;
 
@@ -16,49 +17,45 @@ use crate::state::process::Process;
 use crate::state::{Limit, Scene, State};
 use crate::walk::{FileRow, NONE, Snapshot};
 
-/// Most processes of a chain that are told of.
+/// Maximum number of processes of a chain in a report.
 pub(super) const MEMBERS_MAX: usize = 16;
-/// Most descriptors of all of them together, and of one.
+/// Maximum number of descriptors, in total and per process.
 const DESCRIPTORS_MAX: usize = 64;
 const DESCRIPTORS_OF_ONE: usize = 8;
-/// Most connections of all of them together.
+/// Maximum number of connections, in total.
 const CONNECTIONS_MAX: usize = 24;
-/// Most ends of pipes, pairs and connections in a chain.
+/// Maximum number of ends of pipes, pairs and connections in a chain.
 const OBJECTS_MAX: usize = 64;
-/// Bytes of the names of all descriptors.
+/// Maximum length of all descriptors' names, in bytes.
 pub(super) const NAMES_BYTES: usize = 16 * 1024;
 
 /// An interpreter that a peer can command.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding<'a> {
-    /// Why it is told of.
     pub reason: Reason,
-    /// Which end began the connection.
     pub direction: Direction,
-    /// The connection.
+    /// The connection to the peer.
     pub end: End,
-    /// The connection that what the interpreter writes goes to, where that is another one to the same peer.
+    /// The connection that the interpreter's output goes to, if it is another one to the same peer.
     pub out_end: Option<End>,
-    /// What takes the commands.
     pub interpreter: Interpreter,
-    /// When it was first seen to be one, in nanoseconds since 1970, and in how many scans since.
+    /// When the reason first applied, in nanoseconds since 1970, and in how many scans since.
     pub since_ns: i64,
     /// See [`Self::since_ns`].
     pub scans: u32,
-    /// The processes, from the connection's holder to the interpreter.
+    /// The processes, from the holder of the connection to the interpreter.
     pub members: &'a [Member<'a>],
-    /// Whether there are more of them.
+    /// Whether there are more processes.
     pub is_cut: bool,
-    /// How commands come in, from the connection on: each process, and through what it hands them on.
+    /// The path of commands, from the connection to the interpreter.
     pub inward: &'a [Step],
-    /// How what the interpreter writes gets out, from that on.
+    /// The path of output, from the interpreter to the connection.
     pub outward: &'a [Step],
 }
 
-/// A connection's end here.
+/// The local end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
-    /// Of TCP.
     Connection(ConnectionFacts),
     /// Of another protocol, with its number (`IPPROTO_*`).
     Datagram(Endpoints, u16),
@@ -67,48 +64,46 @@ pub enum End {
 /// A process of the chain.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
-    /// What it is.
     pub process: ProcessFacts<'a>,
     /// Its descriptors that belong to the chain.
     pub descriptors: &'a [DescriptorFacts<'a>],
-    /// Its connections that do.
+    /// Its connections that belong to the chain.
     pub connections: &'a [MemberConnection],
-    /// Whether more of its descriptors or connections do.
+    /// Whether there are more of either.
     pub is_cut: bool,
 }
 
 /// A connection of a process of the chain.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberConnection {
-    /// What the scan says of it.
     pub facts: ConnectionFacts,
     /// When it was first seen, in nanoseconds since 1970, if it is tracked.
     pub first_seen_ns: Option<i64>,
 }
 
-/// One process of a way, and through what it hands bytes on.
+/// One process of a path, and the link to the next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Step {
-    /// Which of the members.
+    /// Index in [`Finding::members`].
     pub member: usize,
-    /// Through what, or nothing at the way's end.
+    /// The link, or `None` at the end of the path.
     pub through: Option<Through>,
 }
 
-/// Through what bytes go from one process to another.
+/// A link between two processes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Through {
-    /// A pipe or FIFO, by its number.
+    /// Inode number of a pipe or FIFO.
     Pipe(u64),
     /// A pair of AF_UNIX sockets.
     Unix,
-    /// A pseudoterminal, by its number.
+    /// Number of a pseudoterminal.
     Terminal(u32),
     /// A connection within the machine.
     Connection,
 }
 
-/// A process while the chain is put together.
+/// A process while the report is built.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     process: u32,
@@ -119,8 +114,8 @@ type Parts = ArrayVec<Part, MEMBERS_MAX>;
 type Objects = ArrayVec<Object, OBJECTS_MAX>;
 
 impl Shells {
-    /// Tells of a connection and the interpreter that it commands. `false` when that must wait: a process of the chain was
-    /// not told of yet.
+    /// Reports a connection and the interpreter that its peer commands. Returns `false` if that
+    /// must wait, because a process of the chain has not been reported yet.
     pub(super) fn tell(
         &mut self,
         scene: &Scene<'_>,
@@ -140,7 +135,8 @@ impl Shells {
                 *known = Some(process);
             }
         }
-        // One that was only just forked is told of a scan later. One that finds no room never is.
+        // A process that was only just forked is reported one scan later. A process without room in
+        // the state never is.
         let has_room = state.usage(Limit::Processes).untracked == 0;
         if has_room && known.iter().any(Option::is_none) {
             return false;
@@ -219,14 +215,14 @@ impl Shells {
         true
     }
 
-    /// The chain's processes: those of the interpreter's line that hold the connection too, then those that commands come
-    /// through, then those that only what it writes goes through, then the interpreter.
-    /// Whether there are more is said, too.
+    /// The chain's processes: ancestors of the interpreter that hold the connection too, then those
+    /// on the path of commands, then those only on the path of output, then the interpreter. Also
+    /// returns whether there are more.
     fn parts(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> (Parts, bool) {
         let mut parts = Parts::new();
         let mut is_cut = false;
         let mut push = |process: u32, table: u32| {
-            // The last place is the interpreter's.
+            // The last place is reserved for the interpreter.
             let is_new = !parts.iter().any(|part: &Part| part.process == process);
             if !is_new || process == shell.process {
                 return;
@@ -291,7 +287,8 @@ impl Shells {
         objects
     }
 
-    /// Writes the names of the chain's descriptors one after the other, each behind its length.
+    /// Writes the names of the chain's descriptors one after the other, each preceded by its
+    /// length.
     fn name_descriptors(&mut self, snapshot: &Snapshot, parts: &[Part], objects: &Objects) {
         let (names, buffers) = (&mut self.names, &mut self.buffers);
         names.clear();
@@ -314,7 +311,7 @@ impl Shells {
     }
 }
 
-/// What an open file is a connection of, as a descriptor has it.
+/// The connection of an open file, in the form of a descriptor's.
 fn connection_of(
     snapshot: &Snapshot,
     state: &State,
@@ -337,7 +334,7 @@ fn is_same(one: &ConnectionFacts, other: &ConnectionFacts) -> bool {
     ends(one) == ends(other) && one.network_namespace == other.network_namespace
 }
 
-/// The next of the names that [`Shells::name_descriptors`] wrote.
+/// The next name that [`Shells::name_descriptors`] wrote.
 fn next_name<'a>(names: &'a [u8], at: &mut usize) -> Option<FileName<'a>> {
     let length = names.get(*at..*at + 2)?;
     let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
@@ -346,8 +343,8 @@ fn next_name<'a>(names: &'a [u8], at: &mut usize) -> Option<FileName<'a>> {
     (!text.is_empty()).then_some(FileName::Text(text))
 }
 
-/// Hands the descriptors of a process that belong to a chain, and its table's threads, to `take`, which says whether it
-/// had room; gives whether any were left out.
+/// Passes a process's descriptors that belong to a chain, and its table's threads, to `take`, which
+/// returns whether it had room. Returns whether any were left out.
 fn each_descriptor<'a>(
     snapshot: &'a Snapshot,
     part: Part,
@@ -367,7 +364,7 @@ fn each_descriptor<'a>(
     !had_room || rows.next().is_some()
 }
 
-/// A way's processes from the connection to the interpreter.
+/// The processes of a path, from the connection to the interpreter.
 fn steps(
     snapshot: &Snapshot,
     parts: &Parts,
@@ -394,7 +391,7 @@ fn steps(
     steps
 }
 
-/// After a way was reversed: what each hands bytes on through is what the next got them by.
+/// Corrects the links of a reversed path: a link belongs to the process that writes to it.
 fn turn(steps: &mut ArrayVec<Step, MEMBERS_MAX>) {
     for at in 0..steps.len() {
         steps[at].through = steps.get(at + 1).and_then(|next| next.through);

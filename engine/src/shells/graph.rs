@@ -1,9 +1,10 @@
-//! How bytes can get from one process to another: which processes hold the ends of which pipes, socket pairs,
-//! pseudoterminals and connections.
+//! How bytes can get from one process to another: which processes hold the ends of which pipes,
+//! socket pairs, pseudoterminals and connections.
 //!
-//! [`Graph::build`] indexes a scan's descriptors, [`Search`] follows bytes from a descriptor on, breadth first, towards
-//! where they come from or where they go to. A process passes bytes on only if it holds both: what it gets them from,
-//! open for reading, and what it gives them to, open for writing. All is bounded, and nothing is allocated.
+//! [`Graph::build`] indexes a scan's descriptors. [`Search`] follows bytes from a descriptor,
+//! breadth first, towards their sources or their targets. A process relays bytes only if it holds
+//! both ends: a source open for reading, and a target open for writing. Every step is bounded, and
+//! nothing is allocated.
 
 use core::net::IpAddr;
 
@@ -16,17 +17,17 @@ use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use crate::limits::Limits;
 use crate::walk::{ConnectionRow, DescriptorRow, FileRow, NONE, Snapshot};
 
-/// Most hops of one search.
+/// Maximum number of hops of one search.
 const HOPS_MAX: usize = 512;
-/// Most processes in a row that bytes are followed through.
+/// Maximum number of processes in a row that a search passes.
 const DEPTH_MAX: u32 = 12;
-/// Most descriptors that are looked at in one scan, of all searches together.
+/// Maximum number of descriptors that all searches of one scan check.
 const STEPS_MAX: u32 = 100_000;
-/// A process with more AF_UNIX connections than this serves many others: what one of them says is not what
-/// another hears.
+/// A process with more AF_UNIX connections than this serves many others: bytes from one do not go
+/// to another.
 const HUB_CONNECTIONS: usize = 8;
 
-/// Something that bytes go through, as one of its ends.
+/// An end of an object that carries bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Object {
     /// A pipe or FIFO, by the index of its inode.
@@ -37,22 +38,22 @@ pub enum Object {
     Terminal(u32),
     /// A TCP connection, by its index in [`Snapshot::connections`].
     Connection(u32),
-    /// A socket of IPv4 or IPv6 that is no TCP connection and sends to somebody, by its index in
+    /// An IPv4 or IPv6 socket that is not a TCP connection and has a destination, by its index in
     /// [`Snapshot::sockets`].
     Datagram(u32),
 }
 
-/// Which way a search follows bytes.
+/// The direction in which a search follows bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
-    /// To where they come from.
+    /// To their sources.
     Back,
-    /// To where they go to.
+    /// To their targets.
     On,
 }
 
 impl Way {
-    /// How a process must hold what bytes come to it from, or go from it to, on this way.
+    /// The mode in which a process must hold the object from which bytes come, or to which they go.
     const fn outer_mode(self) -> u32 {
         match self {
             Self::Back => FMODE_READ,
@@ -60,7 +61,7 @@ impl Way {
         }
     }
 
-    /// How the process at the other end must hold it.
+    /// The mode in which the process at the other end must hold it.
     const fn inner_mode(self) -> u32 {
         match self {
             Self::Back => FMODE_WRITE,
@@ -69,38 +70,40 @@ impl Way {
     }
 }
 
-/// One step of a search: a process, and what it gets bytes from or gives them to.
+/// One step of a search: a process, and an object that it reads from or writes to.
 #[derive(Clone, Copy, Debug)]
 pub struct Hop {
     /// Index of its table of descriptors.
     pub table: u32,
-    /// What is further out.
+    /// The object further away from the start.
     pub object: Object,
-    /// Index of the descriptor that leads to that.
+    /// Index of the descriptor for that object.
     pub outer: u32,
-    /// Index of the descriptor towards where the search began, or [`NONE`] there.
+    /// Index of the descriptor towards the search's start, or [`NONE`] at the start.
     pub inner: u32,
-    /// The hop before it, or [`NONE`].
+    /// The previous hop, or [`NONE`].
     pub parent: u32,
     depth: u32,
 }
 
-/// Who holds what, in one scan.
+/// Index of the holders of objects in one scan.
 #[derive(Debug)]
 pub struct Graph {
     /// By open file, its first descriptor; by descriptor, the next of the same file.
     first_descriptor: Vec<u32>,
     next_descriptor: Vec<u32>,
-    /// By descriptor, the table that it is in.
+    /// By descriptor, its table.
     tables: Vec<u32>,
-    /// By inode, the first open file of a pipe; by terminal, its first open file; by file, the next of the same.
+    /// By inode, the first open file of a pipe; by terminal, its first open file; by file, the next
+    /// of the same object.
     first_of_pipe: Vec<u32>,
     first_of_terminal: Vec<u32>,
     next_file: Vec<u32>,
     /// By table of descriptors, its first process; by process, the next with the same table.
     first_process: Vec<u32>,
     next_process: Vec<u32>,
-    /// By AF_UNIX socket, the first one that sends to it and is not sent to by it; by socket, the next of those.
+    /// By AF_UNIX socket, the first one that sends to it and receives nothing from it; by socket,
+    /// the next of those.
     first_sender: Vec<u32>,
     next_sender: Vec<u32>,
     /// By connection, its open file.
@@ -108,7 +111,7 @@ pub struct Graph {
     steps: u32,
 }
 
-/// Puts `index` in front of the list of `owner`.
+/// Inserts `index` at the front of the list of `owner`.
 fn chain(first: &mut [u32], next: &mut [u32], owner: u32, index: u32) {
     if let (Some(first), Some(next)) = (first.get_mut(owner as usize), next.get_mut(index as usize))
     {
@@ -121,7 +124,6 @@ fn reset(list: &mut Vec<u32>, length: usize) {
     list.resize(length.min(list.capacity()), NONE);
 }
 
-/// The members of a list.
 fn members<'a>(first: &'a [u32], next: &'a [u32], owner: u32) -> impl Iterator<Item = u32> + 'a {
     let mut at = first.get(owner as usize).copied().unwrap_or(NONE);
     // Each index is in one list, once.
@@ -133,7 +135,6 @@ fn members<'a>(first: &'a [u32], next: &'a [u32], owner: u32) -> impl Iterator<I
 }
 
 impl Graph {
-    /// Allocates for `limits`.
     pub fn new(limits: &Limits) -> Self {
         let files = limits.files_seen_max();
         let descriptors = limits.file_descriptors_seen_max();
@@ -154,7 +155,6 @@ impl Graph {
         }
     }
 
-    /// Indexes a scan.
     pub fn build(&mut self, snapshot: &Snapshot) {
         self.steps = 0;
         reset(&mut self.first_descriptor, snapshot.files.len());
@@ -187,7 +187,7 @@ impl Graph {
         }
         reset(&mut self.first_process, snapshot.files_structs.len());
         reset(&mut self.next_process, snapshot.processes.len());
-        // The oldest comes first: what is added last.
+        // The oldest process is added last, so that it comes first.
         for (index, process) in snapshot.processes.iter().enumerate().rev() {
             chain(&mut self.first_process, &mut self.next_process, process.files, index as u32);
         }
@@ -202,23 +202,23 @@ impl Graph {
         }
     }
 
-    /// How many descriptors were looked at since [`Self::build`].
+    /// Number of descriptors checked since [`Self::build`].
     #[cfg(test)]
     pub(super) fn steps(&self) -> u32 {
         self.steps
     }
 
-    /// Counts descriptors that were looked at.
+    /// Counts descriptors that were checked.
     pub(super) fn spend(&mut self, steps: usize) {
         self.steps = self.steps.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
     }
 
-    /// Whether more descriptors were to be looked at than one scan may.
+    /// Whether the scan's limit of checked descriptors is reached.
     pub fn is_exhausted(&self) -> bool {
         self.steps >= STEPS_MAX
     }
 
-    /// The table that a descriptor is in.
+    /// The table of a descriptor.
     pub fn table_of(&self, descriptor: u32) -> Option<u32> {
         self.tables.get(descriptor as usize).copied().filter(|&table| table != NONE)
     }
@@ -228,17 +228,17 @@ impl Graph {
         members(&self.first_process, &self.next_process, table)
     }
 
-    /// The descriptors that lead to an open file, by index.
+    /// The descriptors of an open file, by index.
     pub fn descriptors_of(&self, file: u32) -> impl Iterator<Item = u32> {
         members(&self.first_descriptor, &self.next_descriptor, file)
     }
 
-    /// The open file of a connection, if a descriptor leads to it.
+    /// The open file of a connection, if it has a descriptor.
     fn file_of_connection(&self, connection: u32) -> Option<u32> {
         self.file_of_connection.get(connection as usize).copied().filter(|&file| file != NONE)
     }
 
-    /// Whether a descriptor of a table leads to a connection or another socket.
+    /// Whether a table has a descriptor of a connection or another socket.
     pub fn holds(&mut self, snapshot: &Snapshot, table: u32, object: Object) -> bool {
         let file = match object {
             Object::Connection(at) => self.file_of_connection(at),
@@ -248,7 +248,7 @@ impl Graph {
         file.is_some_and(|file| self.has_file(table, file))
     }
 
-    /// Whether a descriptor of a table leads to an open file.
+    /// Whether a table has a descriptor of an open file.
     fn has_file(&mut self, table: u32, file: u32) -> bool {
         let mut descriptor = self.first_descriptor.get(file as usize).copied().unwrap_or(NONE);
         while let Some(&next) = self.next_descriptor.get(descriptor as usize) {
@@ -264,8 +264,9 @@ impl Graph {
         false
     }
 
-    /// Whether a table has so many AF_UNIX connections that its process serves many others. What it has with itself does
-    /// not count, nor does what it has twice. So does one that cannot be gone through.
+    /// Whether a table has so many AF_UNIX connections that its process serves many others.
+    /// Connections of the process with itself, and duplicates, do not count. A table that cannot be
+    /// checked completely counts as such.
     fn is_a_hub(&mut self, snapshot: &Snapshot, table: u32) -> bool {
         let Some(row) = snapshot.files_structs.at(table) else { return false };
         let mut sockets = ArrayVec::<u32, HUB_CONNECTIONS>::new();
@@ -285,7 +286,7 @@ impl Graph {
                 .at(socket.peer)
                 .is_some_and(|peer| self.has_file(table, peer.file));
             if is_own {
-                // Where there is no room it is looked at again.
+                // Without room it is checked again.
                 let _ = own.try_push(at);
             } else if sockets.try_push(at).is_err() {
                 return true;
@@ -294,7 +295,8 @@ impl Graph {
         false
     }
 
-    /// Hands every descriptor at the other end of `object` to `take` that is open in one of the ways of `wanted`.
+    /// Passes every descriptor at the other end of `object` to `take` that is open in a mode of
+    /// `wanted`.
     fn other_end(
         &mut self,
         snapshot: &Snapshot,
@@ -323,7 +325,7 @@ impl Graph {
                 if let Some(peer) = snapshot.sockets.at(peer) {
                     self.each_descriptor(snapshot, peer.file, wanted, take);
                 }
-                // Those that send to it without being answered.
+                // Sockets that send to it and receive nothing from it.
                 if wanted == FMODE_WRITE {
                     let mut sender =
                         self.first_sender.get(socket as usize).copied().unwrap_or(NONE);
@@ -368,12 +370,11 @@ impl Graph {
     }
 }
 
-/// Whether an open file is a pipe's or a FIFO's.
 fn is_pipe(snapshot: &Snapshot, file: &FileRow) -> bool {
     snapshot.inodes.at(file.inode).is_some_and(|row| row.attributes.kind() == mode::S_IFIFO)
 }
 
-/// What an open file is an end of, if anything.
+/// The object of an open file, if any.
 pub fn object_of(snapshot: &Snapshot, file: u32) -> Option<Object> {
     let row = snapshot.files.at(file)?;
     if row.open.mode & (FMODE_READ | FMODE_WRITE) == 0 {
@@ -386,7 +387,7 @@ pub fn object_of(snapshot: &Snapshot, file: u32) -> Option<Object> {
         let endpoints = socket.endpoints?;
         return match endpoints.family {
             AF_UNIX => Some(Object::Unix(row.socket)),
-            // One that sends to nobody in particular has no far end.
+            // A socket without a destination has no far end.
             AF_INET | AF_INET6
                 if socket.kind != SOCK_STREAM && !endpoints.destination.is_unspecified() =>
             {
@@ -401,30 +402,33 @@ pub fn object_of(snapshot: &Snapshot, file: u32) -> Option<Object> {
     is_pipe(snapshot, row).then_some(Object::Pipe(row.inode))
 }
 
-/// Whether bytes go over a connection, one way at least, or did until one side had said all: what a peer sent before it
-/// closed its side is done all the same, and answered.
+/// Whether bytes can go over a connection, in one direction at least. A connection that the peer
+/// has closed counts: commands that were sent before are still executed and answered.
 pub fn is_open(connection: &ConnectionRow) -> bool {
     let state = TcpState::from_number(connection.endpoints.state);
-    is_established(connection) || state == Some(TcpState::CloseWait) || has_said_all(connection)
+    is_established(connection)
+        || state == Some(TcpState::CloseWait)
+        || has_closed_sending(connection)
 }
 
-/// Whether neither side has closed its way out.
+/// Whether neither side has closed its sending direction.
 fn is_established(connection: &ConnectionRow) -> bool {
     TcpState::from_number(connection.endpoints.state) == Some(TcpState::Established)
 }
 
-/// Whether this side has closed its way out.
-fn has_said_all(connection: &ConnectionRow) -> bool {
+/// Whether this side has closed its sending direction.
+fn has_closed_sending(connection: &ConnectionRow) -> bool {
     let state = TcpState::from_number(connection.endpoints.state);
     matches!(state, Some(TcpState::FinWait1 | TcpState::FinWait2))
 }
 
-/// The other end of a connection, where that is on this machine too: the socket with the same addresses and ports the
-/// other way around, in the same network namespace, or in another one unless the addresses are only good within one.
+/// The other end of a connection, if it is on this machine too. That is the socket with addresses
+/// and ports swapped, in the same network namespace, or in another one unless the addresses are
+/// loopback addresses.
 pub fn mirror(snapshot: &Snapshot, connection: u32) -> Option<u32> {
     let row = snapshot.connections.at(connection)?;
     let ends = &row.endpoints;
-    // An IPv4 address may be written as IPv6 writes it at one end only.
+    // One end may have the IPv4 address in IPv6 form.
     let forms: [fn(IpAddr) -> IpAddr; 2] = [|address| address.to_canonical(), mapped];
     let only_here = ends.source.to_canonical().is_loopback();
     let mut found = None;
@@ -437,7 +441,7 @@ pub fn mirror(snapshot: &Snapshot, connection: u32) -> Option<u32> {
         };
         let start = snapshot.connections.partition_point(|row| of(row) < key);
         let rows = snapshot.connections.get(start..)?.iter().zip(start as u32..);
-        // One in each network namespace at most.
+        // At most one in each network namespace.
         for (other, at) in rows.take_while(|(row, _)| of(row) == key).take(MIRRORS_MAX) {
             if at == connection || !is_open(other) {
                 continue;
@@ -453,10 +457,9 @@ pub fn mirror(snapshot: &Snapshot, connection: u32) -> Option<u32> {
     found
 }
 
-/// Most connections with the same addresses and ports that are looked at.
+/// Maximum number of connections with the same addresses and ports that are checked.
 const MIRRORS_MAX: usize = 64;
 
-/// An IPv4 address as IPv6 writes it.
 fn mapped(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
@@ -464,7 +467,7 @@ fn mapped(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether two objects are ends of the same thing, or the same end.
+/// Whether two objects are ends of the same link, or the same end.
 pub fn is_same_link(snapshot: &Snapshot, one: Object, other: Object) -> bool {
     one == other
         || match (one, other) {
@@ -483,10 +486,11 @@ pub fn is_same_link(snapshot: &Snapshot, one: Object, other: Object) -> bool {
 }
 
 fn is_master(snapshot: &Snapshot, object: Object) -> bool {
-    matches!(object, Object::Terminal(at) if snapshot.terminals.at(at).is_some_and(|row| row.is_master))
+    let Object::Terminal(at) = object else { return false };
+    snapshot.terminals.at(at).is_some_and(|row| row.is_master)
 }
 
-/// Where bytes come from or go to: hops, breadth first.
+/// A breadth-first search for the sources or targets of bytes.
 #[derive(Debug)]
 pub struct Search {
     way: Way,
@@ -494,17 +498,17 @@ pub struct Search {
 }
 
 impl Search {
-    /// Room for one search that goes this way.
+    /// Allocates room for one search in this direction.
     pub fn new(way: Way) -> Self {
         Self { way, hops: Vec::with_capacity(HOPS_MAX) }
     }
 
-    /// All hops, those near the beginning first.
+    /// All hops, those near the start first.
     pub fn hops(&self) -> &[Hop] {
         &self.hops
     }
 
-    /// The hops from one of them to where the search began.
+    /// The hops from one of them to the search's start.
     pub fn path(&self, hop: u32) -> impl Iterator<Item = &Hop> {
         let mut at = hop;
         (0..=DEPTH_MAX).map_while(move |_| {
@@ -514,17 +518,17 @@ impl Search {
         })
     }
 
-    /// Whether there is no room for more hops.
     pub fn is_full(&self) -> bool {
         self.hops.len() == self.hops.capacity()
     }
 
-    /// Begins anew, with nothing found.
+    /// Clears the search.
     pub fn begin(&mut self) {
         self.hops.clear();
     }
 
-    /// Begins at a descriptor, if bytes can go this way through it. Several may be begun at.
+    /// Starts at a descriptor, if bytes can pass it in this direction. A search may have several
+    /// starts.
     pub fn begin_at(&mut self, snapshot: &Snapshot, table: u32, descriptor: u32) -> Option<Object> {
         let row = snapshot.descriptors.at(descriptor)?;
         let object = self.passable(snapshot, row)?;
@@ -535,12 +539,12 @@ impl Search {
         Some(object)
     }
 
-    /// What a descriptor leads to, if that is open the way it must be.
+    /// The object of a descriptor, if it is open in the required mode.
     fn passable(&self, snapshot: &Snapshot, row: &DescriptorRow) -> Option<Object> {
         let file = snapshot.files.at(row.file)?;
         let is_open = file.open.mode & self.way.outer_mode() != 0;
         let object = object_of(snapshot, row.file).filter(|_| is_open)?;
-        let is_done = |at| snapshot.connections.at(at).is_some_and(has_said_all);
+        let is_done = |at| snapshot.connections.at(at).is_some_and(has_closed_sending);
         match (object, self.way) {
             (Object::Connection(at), Way::On) if is_done(at) => None,
             _ => Some(object),
@@ -553,14 +557,14 @@ impl Search {
         }
     }
 
-    /// Follows bytes as far as they get.
+    /// Follows bytes as far as possible.
     pub fn run(&mut self, snapshot: &Snapshot, graph: &mut Graph) {
         let origin = self.hops.first().map_or(NONE, |hop| hop.table);
         let mut at = 0;
         while let Some(&hop) = self.hops.get(at) {
             if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
                 let inner_mode = self.way.inner_mode();
-                // Those of one table are one behind the other, and lead to the same.
+                // Descriptors of one table are adjacent, and lead to the same objects.
                 let mut last = NONE;
                 graph.other_end(snapshot, hop.object, inner_mode, &mut |graph, inner| {
                     if let Some(table) = graph.table_of(inner)
@@ -578,8 +582,9 @@ impl Search {
         }
     }
 
-    /// Whether a descriptor is its holder's standard input, and the very open FIFO that `hop` is read from: who inherited
-    /// that (`bash <>fifo`, and what runs in it) reads from it too, and does not answer into it.
+    /// Whether a descriptor is its holder's standard input and the same open FIFO that `hop` reads.
+    /// A process that inherited it (`bash <>fifo`, and its commands) reads from it too, and does
+    /// not write answers to it.
     fn is_own_input(&self, snapshot: &Snapshot, hop: Hop, inner: u32) -> bool {
         let (inner, outer) = (snapshot.descriptors.at(inner), snapshot.descriptors.at(hop.outer));
         let is_same = |inner: &DescriptorRow| outer.is_some_and(|row| row.file == inner.file);
@@ -588,7 +593,8 @@ impl Search {
             && inner.is_some_and(|inner| inner.index == 0 && is_same(inner))
     }
 
-    /// Adds what else the holder of `inner` holds, which is at the other end of `hop`'s object.
+    /// Adds the other objects of the holder of `inner`, which is at the other end of `hop`'s
+    /// object.
     fn pass_through(
         &mut self,
         snapshot: &Snapshot,
@@ -614,13 +620,14 @@ impl Search {
             if is_same_link(snapshot, object, inner_object) {
                 continue;
             }
-            // A server that still holds what an earlier client has left passes nothing on to that one.
+            // A server that still holds a closed connection of an earlier client relays nothing to
+            // that client.
             if let (Object::Connection(at), Object::Connection(_)) = (object, inner_object)
                 && !snapshot.connections.at(at).is_some_and(is_established)
             {
                 continue;
             }
-            // Who serves several terminals does not type into one what another shows.
+            // A process that serves several terminals does not pass the output of one to another.
             if is_master(snapshot, object) && is_master(snapshot, inner_object) {
                 continue;
             }

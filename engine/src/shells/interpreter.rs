@@ -1,47 +1,42 @@
 //! Which programs take commands, and from where.
 //!
-//! A shell reads commands from its standard input unless it was given a script or a command on its command line. The
-//! interpreter of a programming language does so only then; with a program of its own it is like any other process.
+//! A shell reads commands from its standard input unless its command line has a script or a
+//! command. The interpreter of a programming language reads commands only then; with a program it
+//! is like any other process.
 //!
-//! Usual names are known at once. A program with another name is known by what is in its file.
+//! Programs are recognised by common names, and others by the content of their file.
 
 use crate::page_cache::Traits;
 
 /// A program that takes commands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Interpreter {
-    /// What kind.
     pub kind: Kind,
-    /// Where its commands come from.
     pub commands: Commands,
 }
 
-/// What kind of interpreter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// A shell.
     Shell,
-    /// That of a programming language.
+    /// The interpreter of a programming language.
     Language,
 }
 
 /// Where an interpreter's commands come from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Commands {
-    /// Its standard input.
     Input {
-        /// Whether it was told to be interactive (`-i`).
+        /// Whether it has the option to be interactive (`-i`).
         interactive: bool,
     },
     /// Its command line (`-c`, `-e`).
     Argument,
-    /// A file.
     Script,
-    /// That is not known: the command line could not be read.
+    /// Unknown, because the command line could not be read.
     Unknown,
 }
 
-/// By which names shells are known. Renamed ones are known by what is in their file.
+/// Names of shells. Renamed shells are recognised by their content.
 const SHELLS: &[&[u8]] = &[
     b"sh",
     b"bash",
@@ -74,15 +69,16 @@ const SHELLS: &[&[u8]] = &[
     b"zsh-static",
     b"ksh2020",
 ];
-/// Programs that are many, and which they are is what they were called by.
+/// Names of multi-call binaries, which are the program that they are called as.
 const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"busybox-static", b"busybox.static", b"toolbox"];
-/// Interpreters of languages that read a program from their standard input, with digits and dots after the name.
+/// Interpreters of languages that read a program from their standard input. Digits and dots may
+/// follow the name.
 const LANGUAGES: &[&[u8]] = &[
     b"python", b"pypy", b"perl", b"ruby", b"irb", b"php", b"node", b"nodejs", b"lua", b"luajit",
     b"tclsh", b"guile", b"deno", b"bun", b"psysh", b"ipython",
 ];
 
-/// What a program is, by the name of its file, and by what it was started with.
+/// Recognises a program by the name of its file and by its command line.
 pub fn recognise(file: &[u8], line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
     if BOXES.contains(&file) {
         return of_box(line, comm);
@@ -96,7 +92,7 @@ pub fn recognise(file: &[u8], line: Option<&[u8]>, comm: &[u8]) -> Option<Interp
     None
 }
 
-/// What a program is whose name says nothing, by the words in its file.
+/// Recognises a program without a known name by the words in its file.
 pub fn recognise_content(traits: Traits, line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
     if traits.is_box() {
         return of_box(line, comm);
@@ -104,7 +100,8 @@ pub fn recognise_content(traits: Traits, line: Option<&[u8]>, comm: &[u8]) -> Op
     traits.is_shell().then(|| shell(line, 1))
 }
 
-/// Whether a name is one of `names`, but for a version behind it: `python3.11`, `lua5.4`, `bash-5.2`.
+/// Whether a name is one of `names`, possibly with a version behind it: `python3.11`, `lua5.4`,
+/// `bash-5.2`.
 fn is_versioned(name: &[u8], names: &[&[u8]]) -> bool {
     let end = name.iter().rposition(|byte| !matches!(byte, b'0'..=b'9' | b'.' | b'-'));
     let stem = end.map_or(&name[..0], |end| &name[..=end]);
@@ -118,7 +115,7 @@ fn base_name(path: &[u8]) -> &[u8] {
     name.strip_prefix(b"-").unwrap_or(name)
 }
 
-/// The last component of the path to the script that a shell was given, whose program's file is called `file`.
+/// The last component of the path to the script of a shell. `file` is the name of the shell's file.
 pub fn script_name<'a>(file: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
     let is_box = arguments(line).next().is_some_and(|first| BOXES.contains(&base_name(first)));
     let first = if is_box && BOXES.contains(&file) { 2 } else { 1 };
@@ -133,7 +130,7 @@ fn arguments(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn of_box(line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
     const APPLETS: &[&[u8]] = &[b"sh", b"ash", b"hush", b"bash"];
     let Some(line) = line else {
-        // The kernel calls a program by the name that it was started by.
+        // The kernel names a process after the name by which the program was started.
         let is_shell = APPLETS.contains(&comm);
         return is_shell.then_some(Interpreter { kind: Kind::Shell, commands: Commands::Unknown });
     };
@@ -146,17 +143,17 @@ fn of_box(line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
         let applet = base_name(all.next()?);
         return APPLETS.contains(&applet).then(|| shell(Some(line), 2));
     }
-    // Started by another name, as `exec -a` does: it would not know what to be.
+    // Called by another name (`exec -a`), it would not know which program to be.
     None
 }
 
-/// A shell by its arguments from the `first` on.
+/// A shell with these arguments, from `first` on.
 fn shell(line: Option<&[u8]>, first: usize) -> Interpreter {
     let commands = line.map_or(Commands::Unknown, |line| shell_commands(line, first).0);
     Interpreter { kind: Kind::Shell, commands }
 }
 
-/// Where a shell's commands come from, and its script, if it was given one.
+/// Where a shell's commands come from, and its script, if there is one.
 fn shell_commands(line: &[u8], first: usize) -> (Commands, Option<&[u8]>) {
     let mut all = arguments(line).skip(first);
     let (mut interactive, mut from_input) = (false, false);
@@ -199,7 +196,7 @@ fn is_input(path: &[u8]) -> bool {
     matches!(path, b"/dev/stdin" | b"/dev/fd/0" | b"/proc/self/fd/0" | b"/dev/tty")
 }
 
-/// Options of languages' interpreters that have the program behind them.
+/// Options of language interpreters that are followed by the program.
 fn has_program(name: &[u8], letters: &[u8]) -> bool {
     let wanted: &[u8] = match name {
         name if name.starts_with(b"py") || name.starts_with(b"ipython") => b"cm",
@@ -210,8 +207,8 @@ fn has_program(name: &[u8], letters: &[u8]) -> bool {
     letters.iter().any(|letter| wanted.contains(letter))
 }
 
-/// Whether what should be a command line is a title that a program gave itself in its place: `node /app/x.js`,
-/// `Passenger RubyApp: /app`, `worker`, as one argument. Its arguments are not known then.
+/// Whether a command line is a title that the program has set itself: `node /app/x.js`, `Passenger
+/// RubyApp: /app`, `worker`, as one argument. Then its arguments are unknown.
 fn is_title(name: &[u8], line: &[u8]) -> bool {
     let mut all = arguments(line);
     let (Some(only), None) = (all.next(), all.next()) else { return false };
@@ -252,20 +249,20 @@ fn language(name: &[u8], line: Option<&[u8]>) -> Commands {
     Commands::Input { interactive }
 }
 
-/// Whether a language's interpreter that is told to be interactive (`-i`) goes on with its input after the program that it
-/// was given: Python's and Lua's.
+/// Whether an interactive (`-i`) interpreter of a language continues with its input after the
+/// program: those of Python and Lua do.
 fn goes_on(name: &[u8]) -> bool {
     name.starts_with(b"py") || name.starts_with(b"lua")
 }
 
-/// Whether a process runs a program of awk that stands on its command line.
+/// Whether a process runs an awk program from its command line.
 pub fn is_awk_one_liner(file: &[u8], line: Option<&[u8]>) -> bool {
     const AWKS: &[&[u8]] = &[b"awk", b"gawk", b"mawk", b"nawk", b"original-awk"];
     let line = line.unwrap_or_default();
     AWKS.contains(&file) && !arguments(line).any(|argument| argument == b"-f")
 }
 
-/// Whether a process runs a program that stands on its own command line: `python3 -c …`, `awk 'BEGIN …'`.
+/// Whether a process runs a program from its own command line: `python3 -c …`, `awk 'BEGIN …'`.
 pub fn runs_its_argument(file: &[u8], line: Option<&[u8]>) -> bool {
     is_awk_one_liner(file, line)
         || is_versioned(file, LANGUAGES) && language(file, line) == Commands::Argument
@@ -285,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_known_by_its_name() {
+    fn a_script_is_recognised_by_its_name() {
         for (file, line, name) in [
             ("bash", "bash /tmp/x", Some("x")),
             ("bash", "bash -x x /tmp/f", Some("x")),
@@ -352,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_title_says_nothing_of_where_a_program_comes_from() {
+    fn a_title_leaves_the_source_of_commands_unknown() {
         for title in ["node /app/x.js", "Passenger RubyApp: /app", "worker", "puma:1", ""] {
             for file in ["node", "ruby3.1", "python3.11"] {
                 let line = [title.as_bytes(), b"\0"].concat();

@@ -1,88 +1,93 @@
-//! Which interpreters that a peer can command are told of, and why the others are not.
+//! The rule: which interpreters that a peer can command are reported, and why others are not.
 //!
-//! The table of [`judge`] is all there is to it: what comes in are facts, found by the modules beside this one.
+//! The match in [`judge`] is the whole rule. Its input are facts that the neighbouring modules
+//! find.
 
 use super::direction::Direction;
 use super::interpreter::{Commands, Interpreter, Kind};
 
-/// How an interpreter and a connection hang together.
+/// Evidence that links an interpreter to a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Case {
-    /// What takes the commands.
     pub interpreter: Interpreter,
-    /// Where the connection's bytes come in.
+    /// How the connection's bytes reach the interpreter.
     pub inward: At,
-    /// Where the interpreter's go out.
+    /// How the interpreter's output reaches the connection.
     pub outward: At,
-    /// Who began the connection.
+    /// Which end began the connection.
     pub direction: Direction,
-    /// Whether the way from the connection leads through a server of logins that accepted it, or through one that the user
-    /// names.
+    /// Whether the path from the connection leads through a login server that accepted it, or
+    /// through one that the configuration names.
     pub by_login: bool,
-    /// Whether the connection ends outside of the container that the interpreter is in.
+    /// Whether the connection ends outside of the interpreter's container.
     pub into_container: bool,
-    /// Whether the first one of its line to hold the connection is the interpreter's own program.
+    /// Whether the oldest process of its line that holds the connection runs the interpreter's own
+    /// program.
     pub opened_by_interpreter: bool,
-    /// Whether something has been written to the connection already.
+    /// Whether any byte was written to the connection.
     pub has_spoken: bool,
-    /// Whether a program on the way was given on a command line.
+    /// Whether a process on the path runs a program from its command line.
     pub relayed_by_one_liner: bool,
-    /// Whether what started it feeds its standard input by a pipe or a pair of sockets, and is no mere relay: it may
-    /// be about to close that again, as agents do that hand a shell its script.
+    /// Whether the process that started it writes to its standard input by a pipe or a pair of
+    /// sockets, and is not a mere relay. It may be about to close that, as agents do that pass a
+    /// script to a shell.
     pub fed_by_starter: bool,
-    /// Whether its input is fetched by somebody else than who gets its output, over two connections to one peer.
+    /// Whether one process fetches its input and another gets its output, over two connections to
+    /// one peer.
     pub fetched: bool,
 }
 
-/// Which of an interpreter's descriptors bytes go through, and whether they come through other processes.
+/// How bytes get from a connection to an interpreter, or back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum At {
-    /// Its standard input is the connection; its standard output or error is.
+    /// The connection itself is the standard input, or the standard output or error.
     Stdio,
-    /// Its standard input comes from processes that get it from the connection, its standard output or error goes to
-    /// processes that give it there.
+    /// Other processes relay between the connection and the standard input, or the standard output
+    /// or error.
     Relayed,
-    /// The connection itself, at a descriptor that is none of these.
+    /// The connection is at another descriptor.
     Beside,
 }
 
-/// What comes of it.
+/// The rule's decision about an interpreter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// It is told of.
     Told(Reason),
-    /// It is not.
     Quiet(Why),
 }
 
-/// Why it is told of.
+/// Why an interpreter is reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
-    /// An interpreter that reads commands from its input has a peer for one.
+    /// It reads commands from its input, and a peer provides them.
     Commanded,
-    /// An interpreter that was given a program has opened the connection itself, and takes input from it.
+    /// It runs a program, has opened the connection itself, and takes input from it.
     Opened,
-    /// An interpreter that was given a program is served by a one-liner.
+    /// It runs a program, and a one-liner relays the peer's bytes to it.
     OneLiner,
 }
 
-/// Why it is not.
+/// Why an interpreter is not reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Why {
-    /// A server of logins is what they are for.
+    /// The session is that of a login server, whose purpose it is.
     Login,
-    /// A container's runtime hands its own connection to what runs inside (`docker exec`, `kubectl exec`).
+    /// A container's runtime passes its own connection to a process inside (`docker exec`, `kubectl
+    /// exec`).
     ContainerExec,
-    /// It holds the connection and does nothing with it that shows: it was handed down, or is asked something.
+    /// It holds the connection without visible use: it has inherited it, or asks a server
+    /// something.
     OnlyHeld,
-    /// It runs a program that it was given: what comes in is that one's input (services, CGI, agents that run scripts).
+    /// It runs a program, whose input comes from the connection (services, CGI, agents that run
+    /// scripts).
     Program,
 }
 
 impl Case {
-    /// Whether a program that has opened the connection itself takes its input from there and answers. One that asks a
-    /// server something writes first, and reads the answer with its output going elsewhere.
+    /// Whether a program that has opened the connection itself reads its input from it and answers.
+    /// A client that asks a server writes first, and reads the answer while its output goes
+    /// elsewhere.
     fn takes_input(&self) -> bool {
         match (self.inward, self.outward) {
             (At::Stdio | At::Relayed, At::Stdio | At::Relayed) => true,
@@ -91,8 +96,8 @@ impl Case {
         }
     }
 
-    /// Whether an interpreter that reads commands from elsewhere, or writes elsewhere, moves a connection that it holds
-    /// to its standard input or output.
+    /// Whether an interpreter that reads commands from elsewhere, or writes elsewhere, moves a
+    /// connection that it holds to its standard input or output.
     pub fn is_held_beside(&self) -> bool {
         matches!(self.interpreter.commands, Commands::Input { .. })
             && matches!(
@@ -101,9 +106,9 @@ impl Case {
             )
     }
 
-    /// Whether what it is told of for may be over in a moment: a process that was only just forked still has its parent's
-    /// command line, and one within exec has none; one that is given its script as input has that soon; and a shell that
-    /// somebody works in moves its own descriptors for one command (`echo GET >&3`).
+    /// Whether the reason may apply only for a moment. A process that was just forked still has its
+    /// parent's command line, and one inside exec has none. A script that is passed as input has an
+    /// end. An interactive shell moves its descriptors for one command (`echo GET >&3`).
     pub fn may_change(&self, reason: Reason) -> bool {
         reason == Reason::Opened
             || self.inward == At::Beside
@@ -113,7 +118,7 @@ impl Case {
     }
 }
 
-/// The table.
+/// Decides whether an interpreter is reported.
 pub fn judge(case: &Case) -> Verdict {
     use Commands::{Argument, Input, Script, Unknown};
     let Interpreter { kind, commands } = case.interpreter;
@@ -123,7 +128,7 @@ pub fn judge(case: &Case) -> Verdict {
         _ if case.inward == At::Beside && case.outward == At::Beside => {
             Verdict::Quiet(Why::OnlyHeld)
         }
-        // `echo GET >&3; read -r line <&3`, typed.
+        // An interactive `echo GET >&3; read -r line <&3`.
         _ if case.is_held_beside() && case.has_spoken => Verdict::Quiet(Why::OnlyHeld),
         _ if case.fetched => Verdict::Quiet(Why::Program),
         (_, Input { .. }, _) | (Kind::Shell, Unknown, Direction::Outbound) => {
@@ -166,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_reads_commands_from_a_peer_is_told_of() {
+    fn interpreters_that_read_commands_from_a_peer_are_reported() {
         for direction in [Direction::Accepted, Direction::Outbound, Direction::Unknown] {
             for kind in [Kind::Shell, Kind::Language] {
                 let case = case(kind, INPUT, direction);
@@ -176,19 +181,19 @@ mod tests {
     }
 
     #[test]
-    fn servers_of_logins_are_quiet() {
+    fn login_servers_raise_no_alert() {
         let case = Case { by_login: true, ..case(Kind::Shell, INPUT, Direction::Accepted) };
         assert_eq!(judge(&case), Verdict::Quiet(Why::Login));
     }
 
     #[test]
-    fn what_a_runtime_hands_into_a_container_is_quiet() {
+    fn sessions_that_a_runtime_passes_into_a_container_raise_no_alert() {
         let case = Case { into_container: true, ..case(Kind::Shell, INPUT, Direction::Accepted) };
         assert_eq!(judge(&case), Verdict::Quiet(Why::ContainerExec));
     }
 
     #[test]
-    fn a_connection_that_is_only_held_is_quiet() {
+    fn a_connection_that_is_only_held_raises_no_alert() {
         let one = Case {
             inward: At::Beside,
             outward: At::Beside,
@@ -203,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn what_an_agents_job_fetches_is_quiet() {
+    fn an_agents_job_that_fetches_its_script_raises_no_alert() {
         let job = Case { fetched: true, ..case(Kind::Shell, INPUT, Direction::Outbound) };
         assert_eq!(judge(&job), Verdict::Quiet(Why::Program));
     }
 
     #[test]
-    fn programs_of_services_and_agents_are_quiet() {
+    fn programs_of_services_and_agents_raise_no_alert() {
         for commands in [Commands::Script, Commands::Argument] {
             for direction in [Direction::Accepted, Direction::Outbound, Direction::Unknown] {
                 for kind in [Kind::Shell, Kind::Language] {
@@ -221,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_commands_itself_over_its_own_connection_is_told_of() {
+    fn a_program_that_commands_itself_over_its_own_connection_is_reported() {
         let opened = Case {
             opened_by_interpreter: true,
             ..case(Kind::Shell, Commands::Argument, Direction::Outbound)
@@ -242,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_a_one_liner_hands_on_are_told_of() {
+    fn commands_that_a_one_liner_relays_are_reported() {
         let one = Case {
             relayed_by_one_liner: true,
             ..case(Kind::Shell, Commands::Argument, Direction::Outbound)

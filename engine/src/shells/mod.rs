@@ -1,14 +1,15 @@
-//! Reverse shells: interpreters of commands whose input comes from, and whose output goes to, a peer.
+//! Reverse shells: command interpreters whose input comes from a peer, and whose output goes to it.
 //!
-//! [`Shells::update`] looks at each process that takes commands ([`interpreter`]) and follows bytes through whatever
-//! processes pass them on ([`graph`]), from its standard input, or the FIFO that is its script, back to where they come
-//! from, and from its standard output and error on to where they go. A connection that both ways lead to is one whose
-//! peer can command it; which end began it says [`direction`], and whether it is worth telling [`judge`].
+//! [`Shells::update`] checks each process that takes commands ([`interpreter`]). It follows bytes
+//! through all processes that relay them ([`graph`]): from its standard input, or the FIFO that is
+//! its script, back to their sources, and from its standard output and error on to their targets.
+//! The peer of a connection that both paths reach can command the interpreter. [`direction`]
+//! determines which end began the connection, and [`judge`] whether it is reported.
 //!
-//! What is found in one scan is told in that scan: it was all there. Descriptors that had changed by the scan's end, and
-//! processes that did not hold still, are left out until the next. Each connection is told of once.
+//! A finding of one scan is reported in that scan. Descriptors that changed before the scan's end,
+//! and processes that changed during it, wait for the next scan. Each connection is reported once.
 //!
-//! Not here: words ([`crate::policy`]).
+//! Not here: the wording of records ([`crate::policy`]).
 
 pub mod direction;
 mod finding;
@@ -45,14 +46,14 @@ use told::ToldOf;
 
 pub use finding::{End, Finding, Member, MemberConnection, Step, Through};
 
-/// Most connections between an interpreter and which there is a way.
+/// Maximum number of connections with a path to one interpreter.
 const CANDIDATES_MAX: usize = 32;
-/// Where programs show their windows (`6000 + display`); what a login brings along is behind the first ten.
+/// Ports of X11 displays (`6000 + display`); those that a login forwards begin at the eleventh.
 const X11_PORTS: core::ops::RangeInclusive<u16> = 6000..=6063;
 
-/// Whoever is told of reverse shells.
+/// Receiver of reverse shells.
 pub trait ReverseShells {
-    /// A peer can command an interpreter.
+    /// Called for each interpreter that a peer can command.
     fn reverse_shell(&mut self, scene: &Scene<'_>, finding: &Finding<'_>);
 }
 
@@ -62,36 +63,37 @@ impl<F: FnMut(&Scene<'_>, &Finding<'_>)> ReverseShells for F {
     }
 }
 
-/// A connection between which and an interpreter there are ways.
+/// A connection with a path to and from an interpreter.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     object: Object,
-    /// The hops that reached it; [`NONE`] where the interpreter holds it beside its standard input and output.
+    /// The hops that reached it; [`NONE`] if the interpreter holds it at a descriptor other than
+    /// its standard input and output.
     inward: u32,
     outward: u32,
-    /// Another connection to the same peer that what goes out is written to.
+    /// The connection that output is written to, if it is another one to the same peer.
     out_object: Object,
     direction: Direction,
     reason: Option<Reason>,
-    /// Since when, and in how many scans, it was what it is told of for.
+    /// Since when, and in how many scans, the reason has applied.
     seen: Seen,
 }
 
-/// How much was left out, ever.
+/// Totals of what was left out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ShellsUsage {
-    /// Scans in which there was more to follow than one scan may, and interpreters between which and connections there
-    /// were more ways than are looked at.
+    /// Scans in which there was more to follow than the limit of one scan, and interpreters with
+    /// more paths to connections than are checked.
     pub cut_short: u64,
-    /// Times that a connection was not told of because as many as can be remembered were there.
+    /// Connections that were not reported because no more can be remembered.
     pub untold: u64,
 }
 
-/// Looks for reverse shells on one machine.
+/// Detects reverse shells on one machine.
 #[derive(Debug)]
 pub struct Shells {
     wanted: bool,
-    /// The servers of logins that the user names.
+    /// The login servers that the configuration names.
     login_servers: Box<[Glob]>,
     graph: Graph,
     inward: Search,
@@ -99,9 +101,9 @@ pub struct Shells {
     directions: Directions,
     told: ToldOf,
     pending: PendingList,
-    /// Whether the last scan had more to follow than one may.
+    /// Whether the last scan had more to follow than the limit.
     was_cut: bool,
-    /// The process to begin with, so that each has its turn when there is too much to follow.
+    /// The process to start with, so that each has its turn when there is too much to follow.
     first: usize,
     usage: ShellsUsage,
     buffers: NameBuffers,
@@ -110,7 +112,8 @@ pub struct Shells {
 }
 
 impl Shells {
-    /// Allocates for `limits`. Unless it is `wanted`, nothing is looked for. `seed` is random and secret from the guests.
+    /// Allocates for `limits`. Unless it is `wanted`, nothing is checked. `seed` is random and
+    /// secret from the guests.
     pub fn new(limits: &Limits, wanted: bool, seed: u64) -> Self {
         Self {
             wanted,
@@ -130,22 +133,22 @@ impl Shells {
         }
     }
 
-    /// Names further servers of logins, by patterns of their programs' paths: sessions through them are not told of,
-    /// whichever end began the connection.
+    /// Names further login servers, by patterns of their programs' paths: sessions through them are
+    /// not reported, whichever end began the connection.
     #[must_use]
     pub fn with_login_servers(mut self, paths: Vec<Glob>) -> Self {
         self.login_servers = paths.into();
         self
     }
 
-    /// How much was left out.
     pub fn usage(&self) -> ShellsUsage {
         ShellsUsage { cut_short: self.usage.cut_short + self.pending.refused(), ..self.usage }
     }
 
-    /// Looks at the scan that the state has just taken in, and tells of what is new. Allocates nothing.
+    /// Checks the scan that the state was last updated from and reports new findings. Allocates
+    /// nothing.
     ///
-    /// `files` knows what is in the files of programs whose names say nothing.
+    /// `files` has the contents of programs whose names are not known.
     pub fn update(
         &mut self,
         scene: &Scene<'_>,
@@ -177,14 +180,14 @@ impl Shells {
             if self.graph.is_exhausted() {
                 self.usage.cut_short += 1;
                 self.was_cut = true;
-                // One that is too much by itself does not keep the others from theirs.
+                // An interpreter that exceeds the limit by itself must not block the others.
                 self.first = if index == begin { index + 1 } else { index };
                 return;
             }
         }
     }
 
-    /// Follows the bytes of one interpreter, and tells of the connection that it is commanded by.
+    /// Follows the bytes of one interpreter, and reports the connection whose peer can command it.
     fn follow(
         &mut self,
         scene: &Scene<'_>,
@@ -203,7 +206,7 @@ impl Shells {
             self.usage.cut_short += u64::from(self.inward.is_full());
             return;
         }
-        // Most of what has a connection is a server, and goes no further.
+        // Most interpreters with a connection stop here: what they run is a server.
         let known = shell.interpreter.or_else(|| of_content(snapshot, shell.process, files));
         let Some(interpreter) = known else { return };
         self.outward.begin();
@@ -233,7 +236,8 @@ impl Shells {
             let mut case = self.case(snapshot, shell, interpreter, candidate);
             let pair = self.pair(snapshot, shell, candidate.object);
             let shape = (case.inward, case.outward);
-            // The first answer to a command does not make it a question that was asked.
+            // Bytes written since the pair was first seen are answers to commands, not a question
+            // to a server.
             let known = pair.and_then(|pair| self.pending.had_spoken(pair, shape));
             case.has_spoken = known.unwrap_or(case.has_spoken);
             let (who, settled) = match (case.fed_by_starter, case.is_held_beside()) {
@@ -264,8 +268,8 @@ impl Shells {
                 Verdict::Quiet(_) => {}
             }
         }
-        // What a server of logins connects to on behalf of who has logged in (an editor's server, by `ssh -L`) accepts
-        // that connection from them.
+        // A login server also connects on behalf of the user (an editor's server, by `ssh -L`). The
+        // accepting end of such a connection belongs to the login, too.
         for candidate in &mut candidates {
             let object = candidate.object;
             let is_of_login = logins.iter().any(|&login| {
@@ -277,7 +281,8 @@ impl Shells {
                 candidate.reason = None;
             }
         }
-        // The one furthest out is the peer's; those on the way there are between processes of the chain.
+        // The outermost connection is the peer's. Those between it and the interpreter connect
+        // processes of the chain.
         let depth = |candidate: &Candidate| self.inward.path(candidate.inward).count();
         let furthest =
             candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
@@ -287,7 +292,7 @@ impl Shells {
             return;
         }
         if self.tell(scene, state, shell, &candidate, out) {
-            // First by what it is known that it was told of.
+            // First the connection that was reported.
             self.told.add(snapshot, candidate.object);
             for candidate in candidates.iter().filter(|it| it.reason.is_some()) {
                 self.remember_way(snapshot, candidate);
@@ -295,7 +300,7 @@ impl Shells {
         }
     }
 
-    /// By what an interpreter on a connection is known from scan to scan.
+    /// The key of an interpreter and a connection, the same in each scan.
     fn pair(&self, snapshot: &Snapshot, shell: &Shell, object: Object) -> Option<Pair> {
         let leader = snapshot.leader(snapshot.processes.at(shell.process)?)?;
         Some(Pair {
@@ -305,8 +310,9 @@ impl Shells {
         })
     }
 
-    /// Whether a candidate on the way of a login is the connection by which a program shows its windows to who has logged
-    /// in (`ssh -X`): to a port of X11's, where the login's server listens.
+    /// Whether a candidate on a login's path is the connection by which a program shows its windows
+    /// to the logged-in user (`ssh -X`): its destination is an X11 port at which the login's server
+    /// listens.
     fn leads_to_windows(
         &mut self,
         snapshot: &Snapshot,
@@ -319,7 +325,7 @@ impl Shells {
         if !port.is_some_and(|port| X11_PORTS.contains(&port)) {
             return false;
         }
-        // Who is one further out on the way holds the other end.
+        // The process of the previous hop towards the peer holds the other end.
         let mut server = None;
         for hop in self.inward.path(login) {
             if hop.object == object {
@@ -331,7 +337,7 @@ impl Shells {
         process.is_some_and(|process| servers::serves_logins(snapshot, process, &mut self.path))
     }
 
-    /// Remembers a connection, and those on the way to it.
+    /// Remembers a connection, and those on the paths to it.
     fn remember_way(&mut self, snapshot: &Snapshot, candidate: &Candidate) {
         let mut objects = ArrayVec::<Object, 32>::new();
         objects.extend([candidate.object, candidate.out_object]);
@@ -347,7 +353,7 @@ impl Shells {
         }
     }
 
-    /// The connections that both ways lead to.
+    /// The connections that both paths reach.
     fn candidates(
         &self,
         snapshot: &Snapshot,
@@ -382,7 +388,7 @@ impl Shells {
         found
     }
 
-    /// Another connection that goes out to the same peer: one to read commands from, one to write to.
+    /// Another outgoing connection to the same peer: one to read commands from, one to write to.
     fn other_of_same_peer(&self, snapshot: &Snapshot, object: Object) -> Option<(Object, u32)> {
         let Object::Connection(one) = object else { return None };
         let peer = |at| Some(snapshot.connections.at(at)?.endpoints.destination.to_canonical());
@@ -406,7 +412,7 @@ impl Shells {
         }
     }
 
-    /// The facts by which a candidate is judged.
+    /// The facts of a candidate for the rule.
     fn case(
         &mut self,
         snapshot: &Snapshot,
@@ -421,9 +427,9 @@ impl Shells {
         };
         let mut by_login = false;
         let mut one_liner = false;
-        // Whether a process on the way is in no container.
+        // Whether a process on the path is in no container.
         let mut outside_of_all = false;
-        // From the connection to the shell, without that itself.
+        // From the connection to the interpreter, without the interpreter itself.
         let holder = self.inward.path(candidate.inward).next().map_or(shell.table, |hop| hop.table);
         for hop in self.inward.path(candidate.inward) {
             let direction = self.direction_of(snapshot, hop.object);
@@ -431,7 +437,7 @@ impl Shells {
             by_login |= matches!(hop.object, Object::Connection(_))
                 && direction != Direction::Outbound
                 && servers::serves_logins(snapshot, process, &mut self.path);
-            // Agents of the user's choice ask their peer for sessions themselves.
+            // Agents that the user has named request sessions from their peer themselves.
             by_login |= hop.table != shell.table
                 && servers::is_named(&self.login_servers, snapshot, process, &mut self.path);
             one_liner |= hop.table != shell.table && runs_its_argument(snapshot, process);
@@ -463,9 +469,10 @@ impl Shells {
         }
     }
 
-    /// Whether what comes in comes over a connection of somebody who did not start the interpreter, and what goes out goes
-    /// to who did, over another one to the same peer: an agent's job that runs what it fetches (`curl … | bash`) from where
-    /// the agent gets its jobs, or through the same proxy.
+    /// Whether input comes over a connection of a process that did not start the interpreter, while
+    /// output goes to one that did, over another connection to the same peer. So do agents' jobs
+    /// that run a script (`curl … | bash`) from where the agent gets its jobs, or through the same
+    /// proxy.
     fn is_fetched(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> bool {
         let holder = |search: &Search, hop| search.path(hop).next().map(|hop| hop.table);
         let starts = |table| {
@@ -477,10 +484,11 @@ impl Shells {
             && !holder(&self.inward, candidate.inward).is_some_and(starts)
     }
 
-    /// Whether a process that an interpreter descends from writes its standard input, by a pipe or a pair of sockets,
-    /// and is more than a relay.
+    /// Whether an ancestor of the interpreter writes to its standard input, by a pipe or a pair of
+    /// sockets, and is more than a relay.
     fn is_fed_by_starter(&self, snapshot: &Snapshot, shell: &Shell, inward: u32) -> bool {
-        // The last hop is the interpreter's own, the one before it whoever writes its input.
+        // The last hop is the interpreter's own, the one before it that of the process that writes
+        // its input.
         let (mut writer, mut own) = (None, None);
         for hop in self.inward.path(inward) {
             writer = own.replace(hop);
@@ -492,7 +500,7 @@ impl Shells {
             })
     }
 
-    /// Whether the oldest one of an interpreter's line that holds a connection runs the same program.
+    /// Whether the interpreter's oldest ancestor that holds the connection runs the same program.
     fn is_opened_by(&mut self, snapshot: &Snapshot, shell: &Shell, object: Object) -> bool {
         let Some(own) = snapshot.processes.at(shell.process) else { return false };
         let program = program_of(snapshot, own);
@@ -505,7 +513,7 @@ impl Shells {
         oldest.is_some_and(|process| program_of(snapshot, process) == program)
     }
 
-    /// The process of a table: the interpreter's own, else the oldest that has it.
+    /// The process of a table: the interpreter, or else the oldest one with that table.
     fn process_of<'a>(
         &self,
         snapshot: &'a Snapshot,
@@ -523,8 +531,8 @@ impl Shells {
     }
 }
 
-/// Programs that do nothing but pass bytes on: what they hand a shell does not end with a script. Names only make telling
-/// faster.
+/// Programs that only relay bytes: what they pass to a shell is not a script with an end. The names
+/// only make detection faster.
 const RELAYS: &[&[u8]] =
     &[b"socat", b"socat1", b"nc", b"ncat", b"nc.openbsd", b"nc.traditional", b"netcat", b"telnet"];
 
@@ -532,7 +540,7 @@ fn is_relay(name: &[u8]) -> bool {
     RELAYS.contains(&name)
 }
 
-/// Whether something was written to a connection.
+/// Whether any byte was written to a connection.
 fn has_spoken(snapshot: &Snapshot, object: Object) -> bool {
     let Object::Connection(at) = object else { return false };
     let counters = snapshot.connections.at(at).and_then(|row| row.counters);
@@ -547,12 +555,13 @@ fn ends_of(search: &Search) -> impl Iterator<Item = (Object, u32)> + '_ {
     })
 }
 
-/// The connections that a table holds beside standard input, output and error.
+/// The connections that a table holds at descriptors other than standard input, output and error.
 fn beside(snapshot: &Snapshot, index: u32, graph: &mut Graph) -> ArrayVec<Object, 16> {
     let mut found = ArrayVec::new();
     let Some(table) = snapshot.files_structs.at(index) else { return found };
     let rows = snapshot.descriptors.range(&table.descriptors);
-    // All tables have no more than the scan has read; but many processes may share one.
+    // Tables have no more descriptors in total than the scan has read, but many processes may share
+    // one.
     if graph.processes_of(index).nth(1).is_some() {
         graph.spend(rows.len());
     }
@@ -572,7 +581,7 @@ fn runs_its_argument(snapshot: &Snapshot, process: &ProcessRow) -> bool {
     interpreter::runs_its_argument(name_of(snapshot, process), line(snapshot, process))
 }
 
-/// What a program is by what is in its file, where that is known by now.
+/// Recognises a program by its file's content, if that is known by now.
 fn of_content(snapshot: &Snapshot, index: u32, files: &mut dyn Knower) -> Option<Interpreter> {
     let process = snapshot.processes.at(index)?;
     let known = files.ask(&executable_of(snapshot, process)?)?;

@@ -1,14 +1,15 @@
-//! Interpreters on connections that may be about to be something else: between fork and exec, or within exec.
+//! Interpreters with a connection that may be about to change: between fork and exec, inside exec,
+//! or in the middle of a command.
 
 use super::judge::At;
 use crate::state::process::ProcessKey;
 
-/// Most pairs of interpreter and connection that are watched for whether they stay as they are.
+/// Maximum number of pairs of interpreter and connection that are watched.
 const PENDING_MAX: usize = 64;
-/// How long somebody may work before what can be seen counts for all that there will be.
+/// How long a process may keep working before its current state counts.
 const PATIENCE_NS: i64 = 5_000_000_000;
 
-/// For how long, and in how many scans in a row, one must be what it seems to be, with nobody at work.
+/// How long, and in how many scans in a row, the state must last while no process works.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settled {
     ns: i64,
@@ -16,40 +17,39 @@ pub(super) struct Settled {
 }
 
 impl Settled {
-    /// Who is between fork and exec, or moves a descriptor for one command, is at work.
+    /// A process between fork and exec, or moving a descriptor for one command, is working.
     pub(super) const AT_REST: Self = Self { ns: 0, scans: 2 };
-    /// Who hands a shell its script may wait for more of it.
+    /// A process that passes a script to a shell may wait for more of it.
     pub(super) const FED: Self = Self { ns: 100_000_000, scans: 3 };
-    /// A shell that somebody works in may wait for what a server says (`read -r line <&3`).
+    /// An interactive shell may wait for a server's answer (`read -r line <&3`).
     pub(super) const HELD: Self = Self { ns: 2_000_000_000, scans: 3 };
 }
 
 /// An interpreter and a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Pair {
-    /// The connection.
     pub(super) key: u64,
-    /// The interpreter, and which program of it.
+    /// The interpreter, and which of its programs.
     pub(super) process: ProcessKey,
     pub(super) exec_id: u32,
 }
 
-/// When one was first seen to be what it is, and in how many scans since.
+/// When a state was first seen, and in how many scans since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) since_ns: i64,
     pub(super) scans: u32,
 }
 
-/// What is asked about a pair in one scan.
+/// The state of a pair in one scan.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
     pub(super) pair: Pair,
-    /// Through which descriptors they hang together.
+    /// How they are linked.
     pub(super) shape: (At, At),
-    /// Whether something was written to the connection.
+    /// Whether any byte was written to the connection.
     pub(super) has_spoken: bool,
-    /// Whether the interpreter is at work, or who feeds it.
+    /// Whether the interpreter, or the process that feeds it, is working.
     pub(super) works: bool,
     pub(super) settled: Settled,
 }
@@ -58,7 +58,7 @@ pub(super) struct Question {
 struct Pending {
     pair: Pair,
     shape: (At, At),
-    /// Whether something had been written to the connection when it was first seen to be one.
+    /// Whether any byte had been written to the connection when this state was first seen.
     had_spoken: bool,
     begun_ns: i64,
     since_ns: i64,
@@ -66,12 +66,12 @@ struct Pending {
     seen: u32,
 }
 
-/// All that are waited for.
+/// All pairs that are watched.
 #[derive(Debug)]
 pub(super) struct PendingList {
     scan: u32,
     list: Vec<Pending>,
-    /// How often one found no room.
+    /// Number of pairs that found no room.
     refused: u64,
 }
 
@@ -80,12 +80,13 @@ impl PendingList {
         Self { scan: 0, list: Vec::with_capacity(PENDING_MAX), refused: 0 }
     }
 
-    /// How often one found no room.
+    /// Number of pairs that found no room.
     pub(super) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Lets go of what the last scan did not see, unless that `was_cut`: then it may not have looked.
+    /// Removes pairs that the last scan did not show, unless it `was_cut`: then it may not have
+    /// checked them.
     pub(super) fn begin_scan(&mut self, was_cut: bool) {
         if was_cut {
             let scan = self.scan;
@@ -96,15 +97,16 @@ impl PendingList {
         self.list.retain(|pending| scan.wrapping_sub(pending.seen) <= 1);
     }
 
-    /// Whether something had been written to the connection when a pair of this shape was first asked for; nothing of one
-    /// that was not.
+    /// Whether any byte had been written to the connection when a pair with this shape was first
+    /// seen; `None` for a new one.
     pub(super) fn had_spoken(&self, pair: Pair, shape: (At, At)) -> Option<bool> {
         let mut list = self.list.iter();
         list.find(|it| it.pair == pair && it.shape == shape).map(|pending| pending.had_spoken)
     }
 
-    /// Whether an interpreter has been the same on a connection for long enough, and if so, since when. As long as it, or
-    /// who feeds it, is at work, it is not: on a busy machine that takes its time.
+    /// Returns since when a pair has been in its state, if that is long enough. A pair is not
+    /// settled while the interpreter, or the process that feeds it, is working, which takes longer
+    /// on a busy machine.
     pub(super) fn settled(&mut self, question: &Question, now_ns: i64) -> Option<Seen> {
         let Question { pair, shape, has_spoken, works, settled } = *question;
         let scan = self.scan;
@@ -128,7 +130,7 @@ impl PendingList {
             return None;
         }
         pending.seen = scan;
-        // Our clock may be set back.
+        // The host's clock may be set back.
         pending.begun_ns = pending.begun_ns.min(now_ns);
         let is_busy = works && now_ns - pending.begun_ns < PATIENCE_NS;
         if pending.shape != shape {

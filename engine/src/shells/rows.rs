@@ -1,14 +1,14 @@
-//! What a scan's rows say of a process: its parents, its program, and what it holds.
+//! Queries of a scan's rows: a process's ancestors, its program, and the objects that it holds.
 
 use panoptes_decoders::address::KernelVa;
 
 use super::graph::{Object, object_of};
 use crate::walk::{DentryRow, PathRef, ProcessRow, Snapshot};
 
-/// Most generations that a connection's first holder is looked for in.
+/// Maximum number of generations in which a connection's first holder is searched.
 const GENERATIONS_MAX: usize = 16;
 
-/// The process at an index, its parent, and so on.
+/// The process at an index and its ancestors, up to the limit.
 pub(super) fn line_of(snapshot: &Snapshot, process: u32) -> impl Iterator<Item = &ProcessRow> {
     let mut at = snapshot.processes.at(process);
     (0..GENERATIONS_MAX).map_while(move |_| {
@@ -18,7 +18,7 @@ pub(super) fn line_of(snapshot: &Snapshot, process: u32) -> impl Iterator<Item =
     })
 }
 
-/// The parent of a process, if that is one: `init_task` is none.
+/// The parent of a process. `init_task` does not count.
 pub(super) fn parent_of<'a>(
     snapshot: &'a Snapshot,
     process: &ProcessRow,
@@ -53,13 +53,13 @@ fn descriptors_to(
         .map(|row| row.index)
 }
 
-/// The name of a process's program, if it is short enough to be one's that we know.
+/// The name of a process's program, if it is short enough to be a known one.
 pub(super) fn name_of<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> &'a [u8] {
     let file = snapshot.mms.at(process.mm).and_then(|mm| snapshot.files.at(mm.exe_file));
     file.and_then(|file| short_name(snapshot, file.path)).unwrap_or_default()
 }
 
-/// A file's name, without its directories, where it is as short as the kernel keeps in place.
+/// A file's name without its directories, if it is short enough for the kernel to keep it inline.
 pub(super) fn short_name(snapshot: &Snapshot, path: PathRef) -> Option<&[u8]> {
     let row: &DentryRow = snapshot.dentries.at(path.dentry)?;
     let is_short = row.readable && row.name.long_name.is_null();

@@ -1,6 +1,6 @@
-//! Servers whose purpose it is to give logins: those that every system has, and those that the user names.
+//! Login servers: those of the operating system, and those that the configuration names.
 //!
-//! They are known by their file's name only where nobody but root could have put it there.
+//! A server is recognised by its file's name only where root alone could have put the file.
 
 use panoptes_decoders::kernel::inode::mode;
 
@@ -9,7 +9,7 @@ use crate::containers::Glob;
 use crate::path::{PathBuffer, write_path};
 use crate::walk::{ProcessRow, Snapshot};
 
-/// By their files' names.
+/// Names of their files.
 const SERVERS: &[&[u8]] = &[
     b"sshd",
     b"sshd-session",
@@ -24,7 +24,7 @@ const SERVERS: &[&[u8]] = &[
     b"rlogind",
     b"rshd",
 ];
-/// By what a program that is many was called by.
+/// Applet names in multi-call binaries.
 const APPLETS: &[&[u8]] = &[b"telnetd", b"sshd"];
 const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"busybox-static"];
 
@@ -43,7 +43,6 @@ const FOLDERS: &[&[u8]] = &[
     b"/nix/store/",
 ];
 
-/// Whether a process is a server of logins.
 pub(super) fn serves_logins(
     snapshot: &Snapshot,
     process: &ProcessRow,
@@ -65,8 +64,9 @@ fn is_applet(snapshot: &Snapshot, process: &ProcessRow) -> bool {
     APPLETS.contains(&first) || BOXES.contains(&first) && APPLETS.contains(&next())
 }
 
-/// Whether a process is a server that the user names by its path, where the machine's first process sees the same paths:
-/// elsewhere anybody may be root, or mount one file over another.
+/// Whether a process is a server that the configuration names by its path. The process must see the
+/// same paths as the machine's first process: elsewhere any user may be root, or mount one file
+/// over another.
 pub(super) fn is_named(
     named: &[Glob],
     snapshot: &Snapshot,
@@ -80,13 +80,13 @@ pub(super) fn is_named(
     path.is_some_and(|path| named.iter().any(|glob| glob.matches(path)))
 }
 
-/// Whether a process executes a file of root's from where systems keep their programs.
+/// Whether a process executes a file of root's in a system directory.
 fn is_the_systems(snapshot: &Snapshot, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
     path_of_roots(snapshot, process, buffer)
         .is_some_and(|path| FOLDERS.iter().any(|folder| path.starts_with(folder)))
 }
 
-/// The path of what a process executes, if that is a file of root's that nobody else may write.
+/// The path of a process's executable, if it belongs to root and nobody else can write to it.
 fn path_of_roots<'b>(
     snapshot: &Snapshot,
     process: &ProcessRow,
@@ -97,7 +97,7 @@ fn path_of_roots<'b>(
     let is_roots = attributes.uid == 0
         && attributes.mode & 0o022 == 0
         && attributes.mode & mode::S_IFMT == mode::S_IFREG;
-    // An upgrade replaces the file of sessions that go on, so a deleted one counts.
+    // An upgrade replaces the file of running sessions, so a deleted file counts.
     write_path(snapshot, file.path, buffer).filter(|_| is_roots)?;
     Some(buffer.text())
 }

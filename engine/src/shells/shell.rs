@@ -1,4 +1,4 @@
-//! A process as an interpreter of commands: what it is, and where it reads and writes.
+//! A process as a command interpreter: what it is, and where it reads and writes.
 
 use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
 
@@ -7,8 +7,8 @@ use super::interpreter::{self, Commands, Interpreter, Kind};
 use super::rows::{line, name_of, parent_of, short_name};
 use crate::walk::{DescriptorRow, NONE, ProcessRow, Snapshot};
 
-/// Where shells keep the script that they read: at the first free descriptor from the tenth on or, bash, at the last free one
-/// of these.
+/// Descriptors at which shells keep the script that they read: the first free one from number 10 on
+/// or, in bash, the last free one of these.
 const SCRIPT_DESCRIPTORS: core::ops::Range<u32> = 10..256;
 const INPUT: Commands = Commands::Input { interactive: false };
 
@@ -18,16 +18,17 @@ pub(super) struct Shell {
     /// Index of the process, and of its table of descriptors.
     pub(super) process: u32,
     pub(super) table: u32,
-    /// What it is; nothing where that is yet to be told by its file.
+    /// What it is; `None` until its file's content decides.
     pub(super) interpreter: Option<Interpreter>,
-    /// Its standard input, output and error, by index.
+    /// Indices of its standard input, output and error.
     pub(super) stdio: [u32; 3],
-    /// The descriptor by which it reads its script, by index, where that is a FIFO: whoever writes into that commands it.
+    /// Index of the descriptor from which it reads its script, if that is a FIFO: a process that
+    /// writes to it commands the shell.
     pub(super) script: Option<u32>,
 }
 
 impl Shell {
-    /// A process as an interpreter whose input may come from somewhere, if it is one.
+    /// A process as an interpreter whose input may come from a peer, if it is one.
     pub(super) fn of(snapshot: &Snapshot, index: u32) -> Option<Self> {
         let process = snapshot.processes.at(index)?;
         let leader = snapshot.leader(process)?;
@@ -63,7 +64,7 @@ impl Shell {
             }
             other => other,
         };
-        // A program that may be a shell is searched into only where that is all that is missing.
+        // A possible shell is searched only if nothing but its recognition is missing.
         let is_promising = if interpreter.is_some() { input || output || error } else { is_fed };
         is_promising.then_some(Self {
             process: index,
@@ -74,7 +75,7 @@ impl Shell {
         })
     }
 
-    /// The same with its script for input, if that is a FIFO.
+    /// The same with its script as input, if that is a FIFO.
     pub(super) fn fed_by_script(self) -> Option<Self> {
         let ([_, output, error], input) = (self.stdio, self.script?);
         let interpreter = self.interpreter.map(|it| Interpreter { commands: INPUT, ..it });
@@ -82,11 +83,12 @@ impl Shell {
     }
 }
 
-/// The descriptor by which a shell reads its script, where that is a pipe or a FIFO.
+/// The descriptor from which a shell reads its script, if that is a pipe or a FIFO.
 ///
-/// It has the name that the shell was given; or, by another name (a link, `/dev/fd/63`), it is where shells keep scripts,
-/// and the shell put it there itself, for it closes on exec: bash at the last descriptor, all others at the first, before
-/// they save there what they redirect.
+/// The file has the script's name from the command line. Under another name (a link, `/dev/fd/63`),
+/// it is at a descriptor where shells keep scripts, and closes on exec because the shell opened it
+/// itself. bash uses the last descriptor; all others use the first, before they save redirected
+/// descriptors there.
 fn fifo_of_script(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
     let name = interpreter::script_name(name_of(snapshot, process), line(snapshot, process)?)?;
     let table = snapshot.files_structs.at(process.files)?;
@@ -110,7 +112,7 @@ fn fifo_of_script(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
     named.or_else(kept).map(|(_, at)| at)
 }
 
-/// Whether a process is what a program on awk's command line runs: such a program is one for commands, whatever they are.
+/// Whether an awk one-liner runs this process: awk runs commands, whatever they are.
 fn is_run_by_awk(snapshot: &Snapshot, process: &ProcessRow) -> bool {
     parent_of(snapshot, process).is_some_and(|parent| {
         interpreter::is_awk_one_liner(name_of(snapshot, parent), line(snapshot, parent))

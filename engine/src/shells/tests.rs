@@ -1,4 +1,4 @@
-//! Reverse shells, and what only looks like them, in machines made by hand.
+//! Reverse shells, and programs that only resemble them, in worlds made by hand.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -29,14 +29,14 @@ const PEER: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 4444);
 #[derive(Default)]
 struct Machine {
     world: World,
-    /// How files are open, by address; others can be read and written.
+    /// The modes of open files, by address; others are open for reading and writing.
     modes: HashMap<u64, u32>,
     /// Pairs of files: of AF_UNIX sockets, and of a master and its terminal.
     pairs: Vec<(u64, u64)>,
     terminals: Vec<(u64, u64)>,
     /// The descriptors that close on exec, of all processes.
     closed_on_exec: Vec<u32>,
-    /// Bytes that were sent over each connection.
+    /// Number of bytes sent over each connection.
     sent: u64,
     next: u64,
 }
@@ -47,7 +47,7 @@ impl Machine {
         0xffff_8891_0000_0000 + self.next * 0x100
     }
 
-    /// What is read from, and what is written to.
+    /// The ends for reading and for writing.
     fn pipe(&mut self) -> (FakeFile, FakeFile) {
         let (read, write) = (self.address(), self.address());
         let number = 1000 + self.next;
@@ -70,7 +70,7 @@ impl Machine {
         (FakeFile::regular(master, number, "ptmx"), FakeFile::regular(slave, number + 1, "0"))
     }
 
-    /// A connection from a port of ours to somebody.
+    /// A connection from a local port to a peer.
     fn connection(&mut self, port: u16, peer: (IpAddr, u16)) -> FakeFile {
         let file = self.address();
         let sock = CONNECTION + self.next * 0x1000;
@@ -180,7 +180,7 @@ impl Machine {
 }
 
 impl Machine {
-    /// Servers of logins are the system's own: `/sbin/sshd`.
+    /// Login servers are the system's own: `/sbin/sshd`.
     fn put_servers_in_place(snapshot: &mut Snapshot) {
         let row = snapshot.dentries[0];
         let name = Name { address: KernelVa(0xffff_8895_0000_0000), length: 4, ..row.name };
@@ -195,7 +195,7 @@ impl Machine {
     }
 }
 
-/// The files of shells, by the numbers of their inodes; of others nothing is known to be in them.
+/// The files of shells, by inode number; the content of other files is unknown.
 #[derive(Default)]
 struct Files(Vec<u64>);
 
@@ -215,7 +215,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Having seen a machine in which nothing was connected.
+    /// A detector that has seen a machine without connections.
     fn new() -> Self {
         let limits = limits();
         let mut watch = Self {
@@ -229,20 +229,21 @@ impl Watch {
         watch
     }
 
-    /// What is told of: direction, port of ours, and the processes.
+    /// The findings: direction, local port, and the processes.
     fn scan(&mut self, machine: &Machine) -> Vec<String> {
         machine.show(&mut self.snapshot);
         self.now_ns += 10_000_000;
         let quiet = &mut |_: &Scene<'_>, _: &Change<'_>| ();
         self.state.update(&self.snapshot, self.now_ns, quiet);
         let scene = self.state.scene(&self.snapshot, self.now_ns);
-        let mut told = Vec::new();
-        let out = &mut |_: &Scene<'_>, finding: &Finding<'_>| told.push(line_of_finding(finding));
+        let mut findings = Vec::new();
+        let out =
+            &mut |_: &Scene<'_>, finding: &Finding<'_>| findings.push(line_of_finding(finding));
         self.shells.update(&scene, &self.state, &mut self.files, out);
-        told
+        findings
     }
 
-    /// The same over as many scans as a new process takes to be told of.
+    /// The findings of as many scans as it takes to report a new process.
     fn settle(&mut self, machine: &Machine) -> Vec<String> {
         (0..4).flat_map(|_| self.scan(machine)).collect()
     }
@@ -274,7 +275,7 @@ fn line_of_finding(finding: &Finding<'_>) -> String {
     )
 }
 
-/// The number of a program's inode.
+/// The inode number of a program.
 fn number_of(program: &str) -> u64 {
     70 + program.bytes().map(u64::from).sum::<u64>()
 }
@@ -284,7 +285,7 @@ fn null() -> FakeFile {
 }
 
 #[test]
-fn a_shell_on_a_connection_is_told_of_once() {
+fn a_shell_on_a_connection_is_reported_once() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
@@ -295,20 +296,20 @@ fn a_shell_on_a_connection_is_told_of_once() {
 }
 
 #[test]
-fn what_a_peer_said_before_it_closed_its_side_is_done() {
+fn commands_sent_before_a_peer_closed_its_side_count() {
     let (close_wait, fin_wait_2) = (8, 5);
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
     machine.world.sockets[0].state = close_wait;
     assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
-    // Nothing of what it writes arrives.
+    // Its output does not arrive.
     machine.world.sockets[0].state = fin_wait_2;
     assert_eq!(Watch::new().settle(&machine), [""; 0]);
 }
 
 #[test]
-fn what_finds_no_room_in_its_lists_is_said_to_be_missing() {
+fn a_report_without_room_for_all_parts_is_marked_as_cut() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     let files: Vec<_> = (0..9).map(|index| (index, &tcp)).collect();
@@ -333,7 +334,7 @@ fn a_ring_of_pipes_is_followed_both_ways() {
 }
 
 #[test]
-fn a_script_from_a_fifo_is_commanded_by_who_writes_into_it() {
+fn a_script_from_a_fifo_is_commanded_by_its_writer() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     let (fifo_read, fifo_write) = machine.pipe();
@@ -356,16 +357,16 @@ fn a_script_from_a_fifo_is_commanded_by_who_writes_into_it() {
             "{line}"
         );
     }
-    // One that is not what it was given is read as data: a bot that is a script.
+    // A FIFO other than the script is read as data: the script is a bot.
     machine.world.processes.clear();
     let descriptors = [(0, &null()), (1, &write), (2, &write), (10, &fifo_read)];
     machine.run(20, "dash", "sh /tmp/x /tmp/f", &descriptors);
     machine.run(21, "nc", "nc A 4444", nc);
     assert_eq!(Watch::new().settle(&machine), [""; 0]);
-    // Unless it is where the shell keeps its script: that was given by another name.
+    // Unless it is where the shell keeps its script: that was passed under another name.
     let script = FakeFile::regular(0xffff_8893_0000_0100, 7, "x");
     machine.closed_on_exec = vec![10, 11, 255];
-    for (line, files, told) in [
+    for (line, files, findings) in [
         ("sh /dev/fd/63 a", vec![(10, &fifo_read)], 1),
         ("bash /dev/fd/63", vec![(255, &fifo_read)], 1),
         ("sh /tmp/x", vec![(10, &script), (11, &fifo_read)], 0),
@@ -375,10 +376,10 @@ fn a_script_from_a_fifo_is_commanded_by_who_writes_into_it() {
         let own = [(0, &null()), (1, &write), (2, &write)];
         machine.run(20, "bash", line, &[&own, &files[..]].concat());
         machine.run(21, "nc", "nc A 4444", nc);
-        assert_eq!(Watch::new().settle(&machine).len(), told, "{line}");
+        assert_eq!(Watch::new().settle(&machine).len(), findings, "{line}");
     }
     machine.closed_on_exec.clear();
-    // What it reads beside that counts as ever.
+    // Its other input counts as usual.
     machine.world.processes.clear();
     let descriptors = [(0, &tcp), (1, &tcp), (2, &write), (10, &fifo_read)];
     machine.run(20, "dash", "sh /tmp/f", &descriptors);
@@ -386,7 +387,7 @@ fn a_script_from_a_fifo_is_commanded_by_who_writes_into_it() {
 }
 
 #[test]
-fn one_way_is_no_way() {
+fn one_direction_is_not_enough() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     let (read, write) = machine.pipe();
@@ -417,7 +418,7 @@ fn a_client_on_the_same_terminal_is_no_relay() {
 }
 
 #[test]
-fn what_serves_several_terminals_does_not_type_into_one_what_another_shows() {
+fn a_server_of_several_terminals_does_not_relay_between_them() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     let (one_master, one) = machine.terminal();
@@ -458,19 +459,19 @@ fn a_proxy_within_the_machine_leads_to_the_peer_outside() {
     machine.run(21, "bash", "bash -i", &[(0, &near), (1, &near), (2, &near)]);
     let mut watch = Watch::new();
     assert_eq!(watch.settle(&machine), ["Outbound 41000: 20,21 in 20>21 out 21>20"]);
-    // A server that still holds what an earlier client has left is none.
+    // A server that still holds an earlier client's connection relays nothing.
     machine.world.sockets[0].state = 8;
     let mut watch = Watch::new();
     assert_eq!(watch.settle(&machine), ["Outbound 40000: 21 in 21 out 21"]);
 }
 
 #[test]
-fn what_listens_says_who_began() {
+fn listeners_determine_who_began() {
     let mut machine = Machine::default();
     machine.listener(5555);
     let mut watch = Watch::new();
     assert_eq!(watch.settle(&machine), [""; 0]);
-    // It has closed by the time that its shell is seen.
+    // The listener has been closed before its shell is seen.
     machine.world.sockets.clear();
     let tcp = machine.connection(5555, PEER);
     machine.run(20, "dash", "sh", &[(0, &tcp), (1, &tcp)]);
@@ -478,7 +479,7 @@ fn what_listens_says_who_began() {
 }
 
 #[test]
-fn what_was_there_before_us_has_no_direction() {
+fn connections_from_before_watching_have_no_direction() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     machine.run(20, "dash", "sh", &[(0, &tcp), (1, &tcp)]);
@@ -494,7 +495,7 @@ fn what_was_there_before_us_has_no_direction() {
 }
 
 #[test]
-fn an_agent_that_runs_scripts_is_quiet() {
+fn an_agent_that_runs_scripts_raises_no_alert() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     let (in_read, in_write) = machine.pipe();
@@ -508,7 +509,7 @@ fn an_agent_that_runs_scripts_is_quiet() {
 }
 
 #[test]
-fn a_connection_handed_down_beside_a_terminal_is_quiet() {
+fn a_connection_inherited_beside_a_terminal_raises_no_alert() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     let (master, slave) = machine.terminal();
@@ -532,7 +533,7 @@ fn two_connections_to_one_peer_are_one_to_read_and_one_to_write() {
 }
 
 #[test]
-fn what_moved_is_left_for_the_next_scan() {
+fn changed_descriptors_wait_for_the_next_scan() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
@@ -544,7 +545,7 @@ fn what_moved_is_left_for_the_next_scan() {
 }
 
 #[test]
-fn a_shell_by_another_name_is_known_by_its_file() {
+fn a_shell_by_another_name_is_recognised_by_its_file() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     machine.run(20, "update", "update", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
@@ -555,7 +556,7 @@ fn a_shell_by_another_name_is_known_by_its_file() {
 }
 
 #[test]
-fn what_an_awk_one_liner_runs_is_a_command() {
+fn programs_that_an_awk_one_liner_runs_are_commands() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     let (a, b) = machine.pair();
@@ -578,17 +579,17 @@ fn a_program_that_commands_itself_is_waited_for() {
     machine.world.process(21).state = 1;
     assert_eq!(watch.scan(&machine), [""; 0], "seen once at rest");
     assert_eq!(watch.settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21"]);
-    // What asks first and then reads an answer is quiet.
+    // A program that asks first and then reads an answer raises no alert.
     machine.world.sockets[0].state = ESTABLISHED;
     let mut other = Machine::default();
     let tcp = other.connection(40001, PEER);
     other.run(20, "bash", "bash -c x", &[(0, &tcp), (1, &null()), (3, &tcp)]);
-    let told: Vec<_> = (0..4).flat_map(|_| watch.settle(&other)).collect();
-    assert_eq!(told, [""; 0]);
+    let findings: Vec<_> = (0..4).flat_map(|_| watch.settle(&other)).collect();
+    assert_eq!(findings, [""; 0]);
 }
 
 #[test]
-fn what_its_starter_feeds_is_waited_for() {
+fn a_shell_that_its_starter_feeds_is_waited_for() {
     let agent = |closes: bool| {
         let mut machine = Machine::default();
         let tcp = machine.connection(40000, PEER);
@@ -600,23 +601,23 @@ fn what_its_starter_feeds_is_waited_for() {
         machine.world.process(21).parent = 20;
         machine
     };
-    // An agent hands a shell its script and closes its end.
+    // An agent passes a script to a shell and closes its end.
     let mut watch = Watch::new();
     assert_eq!(watch.settle(&agent(false)), [""; 0]);
-    let told: Vec<_> = (0..5).flat_map(|_| watch.settle(&agent(true))).collect();
-    assert_eq!(told, [""; 0]);
-    // One that keeps it open has more to say.
+    let findings: Vec<_> = (0..5).flat_map(|_| watch.settle(&agent(true))).collect();
+    assert_eq!(findings, [""; 0]);
+    // An agent that keeps it open has more to send.
     let mut watch = Watch::new();
-    let told: Vec<_> = (0..4).flat_map(|_| watch.settle(&agent(false))).collect();
-    assert_eq!(told, ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
-    // Whoever still works has not said all of it: on a busy machine that takes longer.
+    let findings: Vec<_> = (0..4).flat_map(|_| watch.settle(&agent(false))).collect();
+    assert_eq!(findings, ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+    // A process that still works may have more to send: on a busy machine that takes longer.
     let mut working = agent(false);
     working.world.process(20).state = 0;
     let mut watch = Watch::new();
-    let told: Vec<_> = (0..5).flat_map(|_| watch.settle(&working)).collect();
-    assert_eq!(told, [""; 0]);
-    let told: Vec<_> = (0..4).flat_map(|_| watch.settle(&agent(false))).collect();
-    assert_eq!(told.len(), 1);
+    let findings: Vec<_> = (0..5).flat_map(|_| watch.settle(&working)).collect();
+    assert_eq!(findings, [""; 0]);
+    let findings: Vec<_> = (0..4).flat_map(|_| watch.settle(&agent(false))).collect();
+    assert_eq!(findings.len(), 1);
     // A relay does nothing else.
     let mut machine = agent(false);
     machine.world.process(20).name = "socat".into();
@@ -636,16 +637,16 @@ impl Random {
         (self.0 % end as u64) as u32
     }
 
-    /// An index into so many rows, or a little beyond, or none.
+    /// An index into this many rows, or a little beyond, or none.
     fn index(&mut self, rows: usize) -> u32 {
         if self.below(16) == 0 { NONE } else { self.below(rows + 2) }
     }
 }
 
 #[test]
-fn whatever_leads_to_whatever_the_search_ends() {
+fn the_search_ends_whatever_the_links() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut told = 0;
+    let mut findings = 0;
     for _ in 0..300 {
         let mut machine = Machine::default();
         let mut files = vec![null()];
@@ -664,8 +665,8 @@ fn whatever_leads_to_whatever_the_search_ends() {
             machine.world.process(pid).parent = 20 + random.below(10);
         }
         let mut watch = Watch::new();
-        told += watch.settle(&machine).len();
-        // And now with rows that refer to each other as no kernel has them.
+        findings += watch.settle(&machine).len();
+        // The same with rows that refer to each other as in no kernel.
         machine.show(&mut watch.snapshot);
         let snapshot = &mut watch.snapshot;
         let (sockets, terminals) = (snapshot.sockets.len(), snapshot.terminals.len());
@@ -694,5 +695,5 @@ fn whatever_leads_to_whatever_the_search_ends() {
         let out = &mut |_: &Scene<'_>, _: &Finding<'_>| ();
         watch.shells.update(&scene, &watch.state, &mut watch.files, out);
     }
-    assert!(told > 50, "next to nothing was found: {told}");
+    assert!(findings > 50, "next to nothing was found: {findings}");
 }

@@ -1,4 +1,4 @@
-//! Which connections were told of, for as long as they are there.
+//! The connections that were reported, while they exist.
 
 use core::net::IpAddr;
 
@@ -8,9 +8,10 @@ use super::direction::{key_of, key_of_datagram};
 use super::graph::Object;
 use crate::walk::{ConnectionRow, Snapshot};
 
-/// Most connections that are remembered; when those are all still there, no other is told of.
-const TOLD_MAX: usize = 1024;
-/// A connection is forgotten when so many scans have not seen it.
+/// Maximum number of connections that are remembered. While all of them exist, no other is
+/// reported.
+const REPORTED_MAX: usize = 1024;
+/// A connection is forgotten when more than this many scans in a row have not shown it.
 const ABSENT_SCANS: u32 = 2;
 
 type Tuple = (IpAddr, u16, IpAddr, u16);
@@ -20,40 +21,40 @@ fn tuple_of(row: &ConnectionRow) -> Tuple {
     (ends.source, ends.source_port, ends.destination, ends.destination_port)
 }
 
-/// By what it is found among a scan's.
+/// How a connection is found in a scan.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     /// Connections are sorted by this.
     Connection(Tuple),
-    /// Another socket, by its `struct sock *`.
+    /// `struct sock *` of another socket.
     Datagram(KernelVa),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Entry {
     key: u64,
     place: Place,
     absent: u32,
 }
 
-/// Connections that were told of.
+/// The connections that were reported.
 #[derive(Debug)]
 pub(super) struct ToldOf {
     seed: u64,
-    list: Vec<Told>,
+    list: Vec<Entry>,
 }
 
 impl ToldOf {
     /// `seed` is random and secret from the guests.
     pub(super) fn new(seed: u64) -> Self {
-        Self::with_room_for(TOLD_MAX, seed)
+        Self::with_room_for(REPORTED_MAX, seed)
     }
 
     pub(super) fn with_room_for(count: usize, seed: u64) -> Self {
         Self { seed, list: Vec::with_capacity(count) }
     }
 
-    /// By what a connection is known: nothing where it is none.
+    /// The key of a connection; `None` for other objects.
     pub(super) fn key(&self, snapshot: &Snapshot, object: Object) -> Option<u64> {
         match object {
             Object::Connection(at) => snapshot.connections.at(at).map(|row| key_of(row, self.seed)),
@@ -64,17 +65,16 @@ impl ToldOf {
 
     pub(super) fn has(&self, snapshot: &Snapshot, object: Object) -> bool {
         let key = self.key(snapshot, object);
-        key.is_some_and(|key| self.list.iter().any(|told| told.key == key))
+        key.is_some_and(|key| self.list.iter().any(|entry| entry.key == key))
     }
 
-    /// Whether no more can be remembered.
     pub(super) fn is_full(&self) -> bool {
         self.list.len() == self.list.capacity()
     }
 
     pub(super) fn add(&mut self, snapshot: &Snapshot, object: Object) {
         let Some(key) = self.key(snapshot, object) else { return };
-        if self.list.iter().any(|told| told.key == key) {
+        if self.list.iter().any(|entry| entry.key == key) {
             return;
         }
         let place = match object {
@@ -85,28 +85,28 @@ impl ToldOf {
             _ => None,
         };
         if let Some(place) = place.filter(|_| !self.is_full()) {
-            self.list.push(Told { key, place, absent: 0 });
+            self.list.push(Entry { key, place, absent: 0 });
         }
     }
 
-    /// Lets go of connections that have gone.
+    /// Removes connections that have ended.
     pub(super) fn forget_ended(&mut self, snapshot: &Snapshot) {
         let seed = self.seed;
-        for told in &mut self.list {
-            let is_there = match told.place {
+        for entry in &mut self.list {
+            let is_there = match entry.place {
                 Place::Connection(tuple) => {
                     let rows = &snapshot.connections;
                     let start = rows.partition_point(|row| tuple_of(row) < tuple);
-                    // One in each network namespace at most.
+                    // At most one in each network namespace.
                     let same = rows.iter().skip(start).take_while(|row| tuple_of(row) == tuple);
-                    same.take(64).any(|row| key_of(row, seed) == told.key)
+                    same.take(64).any(|row| key_of(row, seed) == entry.key)
                 }
                 Place::Datagram(address) => snapshot.sockets.iter().any(|row| {
-                    row.address == address && key_of_datagram(row, seed) == Some(told.key)
+                    row.address == address && key_of_datagram(row, seed) == Some(entry.key)
                 }),
             };
-            told.absent = if is_there { 0 } else { told.absent + 1 };
+            entry.absent = if is_there { 0 } else { entry.absent + 1 };
         }
-        self.list.retain(|told| told.absent <= ABSENT_SCANS);
+        self.list.retain(|entry| entry.absent <= ABSENT_SCANS);
     }
 }

@@ -30,6 +30,9 @@ pub(crate) struct Emulation {
     kernel: String,
 }
 
+/// What QEMU prints, in the guest's folder.
+pub(crate) const LOG: &str = "qemu.log";
+
 #[derive(Debug)]
 struct Shared {
     process: Mutex<Child>,
@@ -61,7 +64,10 @@ impl Shared {
         if let Some(signal) = status.and_then(|status| status.signal())
             && CRASHES.contains(&signal)
         {
-            self.die(kernel, &format!("QEMU ended by signal {signal}"));
+            let log = std::fs::read(self.console.with_file_name(LOG)).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log).into_owned();
+            let said = log.trim().lines().last().map_or(String::new(), |line| format!(": {line}"));
+            self.die(kernel, &format!("QEMU ended by signal {signal}{said}"));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::cache;
 use crate::channel::{Channel, Failure};
 use crate::death;
 use crate::disk::Disk;
-use crate::emulation::Emulation;
+use crate::emulation::{self, Emulation};
 use crate::emulator::Emulator;
 use crate::error::{Error, Result};
 use crate::initramfs;
@@ -264,7 +264,7 @@ impl Guest {
             &ram,
         ));
         command.args(more);
-        let log = folder.join("qemu.log");
+        let log = folder.join(emulation::LOG);
         let file = File::create(&log).map_err(|e| Error::io("create", &log, &e))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let process = spawn::spawn(command)?;

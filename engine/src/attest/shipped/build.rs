@@ -1,4 +1,4 @@
-//! Making the index: files are taken in one by one, bounded, and put in order at the end.
+//! Builds the index: files are added one by one, within limits, and sorted at the end.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,23 +12,21 @@ use super::{
 use crate::containers::Glob;
 use crate::page_cache::{PAGE_BYTES, PageDigest};
 
-/// Most subjects.
 const SUBJECTS_MAX: usize = 4096;
-/// Most files: forty times a large distribution's.
+/// Maximum number of files: forty times those of a large distribution.
 const FILES_MAX: usize = 4 << 20;
-/// Most bytes of paths and arguments.
 const TEXT_BYTES_MAX: usize = 1 << 30;
-/// Most page hashes: of 128 GiB of content, in 512 MiB of memory.
+/// Maximum number of page hashes: those of 128 GiB of content, in 512 MiB of memory.
 const PAGES_MAX: usize = 32 << 20;
-/// Most different contents that are known by their pages: as many as there are files.
+/// There are at most as many contents with page hashes as files.
 const _: () = assert!(FILES_MAX < super::AMBIGUOUS as usize);
 
-/// What there is too much of.
+/// A limit of the index that the SBOMs exceed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TooMuch {
-    /// `files`, `images`, …
+    /// The limited items: `files`, `images`, …
     pub what: &'static str,
-    /// How many of them fit.
+    /// Maximum number of them.
     pub most: usize,
 }
 
@@ -44,7 +42,7 @@ fn room(used: usize, more: usize, most: usize, what: &'static str) -> Result<(),
     used.checked_add(more).filter(|&all| all <= most).map(|_| ()).ok_or(TooMuch { what, most })
 }
 
-/// Takes files in and makes the index of them.
+/// Collects files and builds the index of them.
 #[derive(Debug, Default)]
 pub struct ShippedBuilder {
     subjects: Vec<KeptSubject>,
@@ -57,7 +55,6 @@ pub struct ShippedBuilder {
     run_of: HashMap<u128, u32>,
 }
 
-/// The strongest hash of a file.
 #[derive(Clone, Copy, Debug)]
 enum Strongest {
     Sha256([u8; 32]),
@@ -67,13 +64,12 @@ enum Strongest {
 }
 
 impl ShippedBuilder {
-    /// Nothing is shipped yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What the files that are added to it next are of. All that is approved everywhere is one subject, all that is in
-    /// no container another, and each image, by name and digest, one.
+    /// Returns the subject that files are added to. Everything approved everywhere is one subject,
+    /// everything outside of containers another. Each image, by name and digest, is one more.
     pub fn subject(&mut self, subject: &Subject<'_>) -> Result<SubjectId, TooMuch> {
         let known = self.subjects.iter().position(|kept| match (kept, subject) {
             (KeptSubject::Everywhere, Subject::Everywhere)
@@ -109,7 +105,7 @@ impl ShippedBuilder {
         Ok(SubjectId(index as u16))
     }
 
-    /// Adds a file. Page hashes that are not of all its pages are left aside.
+    /// Adds a file. Page hashes are ignored unless they cover all of its pages.
     pub fn add(&mut self, subject: SubjectId, file: &ShippedFile<'_>) -> Result<(), TooMuch> {
         room(self.files.len(), 1, FILES_MAX, "files")?;
         let path = match file.path {
@@ -175,7 +171,7 @@ impl ShippedBuilder {
         Ok(number)
     }
 
-    /// Puts all in order.
+    /// Sorts everything.
     pub fn build(self) -> Shipped {
         let (mut by_sha256, mut by_sha1, mut by_md5) = (Vec::new(), Vec::new(), Vec::new());
         for (number, hash) in (0..).zip(&self.hashes) {
@@ -226,7 +222,7 @@ impl ShippedBuilder {
     }
 }
 
-/// A list of arguments as the kernel keeps it: each ended by NUL.
+/// Joins arguments in the kernel's format: each is terminated by NUL.
 fn joined(list: &[Vec<u8>]) -> Vec<u8> {
     let mut line = Vec::with_capacity(list.iter().map(|argument| argument.len() + 1).sum());
     for argument in list {

@@ -1,4 +1,4 @@
-//! The index against a list that is searched from end to end.
+//! The index compared with a list that is searched from end to end.
 
 use proptest::prelude::*;
 
@@ -149,7 +149,8 @@ proptest! {
         let (shipped, _) = build(&files);
         let pages: Vec<_> = resident.iter().map(|&(index, byte)| (index, [byte; 16])).collect();
         for size in [1, 4096, 4097, 9000] {
-            let of_size = || files.iter().filter(|file| file.size == Some(size) && file.has_pages());
+            let is_compared = |file: &&Model| file.size == Some(size) && file.has_pages();
+            let of_size = || files.iter().filter(is_compared);
             let differing = |file: &Model| {
                 let known = pages.iter().filter(|(index, _)| (*index as usize) < file.pages.len());
                 let count = known.clone().count();
@@ -198,7 +199,7 @@ fn usr_is_the_same_as_none_before_merged_folders_only() {
 }
 
 #[test]
-fn images_are_known_by_either_name() {
+fn images_match_by_either_name() {
     for (one, other, same) in [
         ("web:1", "web:1", true),
         ("web:1", "example/web:1", true),
@@ -213,7 +214,7 @@ fn images_are_known_by_either_name() {
 }
 
 #[test]
-fn what_applies_goes_by_where_a_process_is() {
+fn subjects_apply_by_where_a_process_is() {
     let patterns = ["web-*".to_owned()];
     let entrypoint = [b"/bin/serve".to_vec(), b"--now".to_vec()];
     let web = Subject::Image {

@@ -1,4 +1,4 @@
-//! Every rule, and what must stay quiet under it.
+//! Every rule, and the cases that must raise no alert under it.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ fn page(byte: u8) -> PageDigest {
     [byte; 16]
 }
 
-/// What a reference says of one file.
+/// What an SBOM contains about one file.
 #[derive(Clone, Copy, Default)]
 struct Entry<'a> {
     path: Option<&'a str>,
@@ -109,7 +109,7 @@ fn ls() -> Entry<'static> {
 }
 
 #[test]
-fn nothing_is_said_where_no_reference_applies() {
+fn a_process_without_a_reference_is_not_checked() {
     let mut builder = ShippedBuilder::new();
     add(&mut builder, &Subject::System, &[ls()]);
     let patterns = ["web".to_owned()];
@@ -161,7 +161,7 @@ fn other_content_is_foreign() {
     assert_eq!(word(outside(&two, running("/bin/ls", 101, 9))), "modified", "one of two versions");
     let nameless = Entry { path: Some("/bin/x"), ..Entry::default() };
     let shipped = system(&[nameless]);
-    assert_eq!(word(outside(&shipped, running("/bin/x", 1, 9))), "fine", "nothing is said of it");
+    assert_eq!(word(outside(&shipped, running("/bin/x", 1, 9))), "fine", "the SBOM has no hash");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn the_strongest_hash_decides() {
 }
 
 #[test]
-fn what_is_not_known_yet_is_open_unless_the_size_says_enough() {
+fn unknown_content_is_open_unless_the_size_suffices() {
     let shipped = system(&[ls()]);
     for outcome in [None, Some(Outcome::Nothing)] {
         let ask =
@@ -197,7 +197,7 @@ fn what_is_not_known_yet_is_open_unless_the_size_says_enough() {
     assert_eq!(word(outside(&list, unknown)), "open", "a list of hashes knows no sizes");
 }
 
-/// What the index says of a file of three pages of which some are there.
+/// The index's answer for a file of three pages of which some are mapped.
 fn partial(shipped: &Shipped, size: u64, pages: &[(u32, PageDigest)]) -> Outcome {
     let likest = shipped.likest(size, pages);
     Outcome::Partial(Partial { pages: 3, resident: pages.len() as u32, likest })
@@ -230,7 +230,7 @@ fn parts_are_compared_and_what_is_missing_is_no_mismatch() {
 }
 
 #[test]
-fn parts_say_nothing_where_pages_are_not_known() {
+fn parts_decide_nothing_where_pages_are_not_known() {
     let own = [page(1), page(2), page(3)];
     let part = [(0, page(9))];
     // Only hashes of whole files.
@@ -241,7 +241,7 @@ fn parts_say_nothing_where_pages_are_not_known() {
     let outcome = Some(partial(&sizes, SIZE, &part));
     assert_eq!(word(outside(&sizes, Running { outcome, ..running("/bin/a", SIZE, 0) })), "open");
     assert_eq!(word(outside(&sizes, Running { outcome, ..running("/tmp/x", SIZE, 0) })), "open");
-    // Both: it may be what was approved, unless it lies where something else was shipped.
+    // Both: it may be the approved content, unless another file was shipped at its path.
     let both = system(&[paged("/bin/a", 1, &own), Entry { sha256: Some(2), ..Entry::default() }]);
     let outcome = Some(partial(&both, SIZE, &part));
     assert_eq!(word(outside(&both, Running { outcome, ..running("/tmp/x", SIZE, 0) })), "open");
@@ -250,7 +250,7 @@ fn parts_say_nothing_where_pages_are_not_known() {
     let Verdict::Alert(Finding { basis: Basis::Parts { others, .. }, .. }) = verdict else {
         panic!("{verdict:?}");
     };
-    assert!(others, "it is said that it is less sure");
+    assert!(others, "the lower confidence is recorded");
     // Another version at the same path, of which only hashes are known.
     let versions = system(&[
         paged("/bin/a", 1, &own),
@@ -277,7 +277,7 @@ fn parts_of_what_does_not_apply_are_foreign() {
 }
 
 #[test]
-fn scripts_are_judged_only_where_something_was_shipped() {
+fn scripts_are_checked_only_at_paths_that_were_shipped() {
     let shipped = system(&[Entry { path: Some("/etc/rc"), ..ls() }]);
     let script = |path, size, content| {
         let running = Running { role: Role::Script, ..running(path, size, content) };
@@ -306,25 +306,26 @@ fn programs_without_a_file_are_fine_only_as_copies_of_what_ran_before() {
         word(outside(&shipped, Running { is_memfd: true, ..running }))
     };
     assert_eq!(clone(1), "fine", "one that is called so");
-    assert_eq!(clone(9), "foreign", "what is called so has to be shipped");
+    assert_eq!(clone(9), "foreign", "the name alone proves nothing");
     let approved = system(&[Entry { sha256: Some(1), ..Entry::default() }]);
     let running = Running { is_memfd: true, ..running("/memfd:x", 100, 1) };
     assert_eq!(word(outside(&approved, running)), "fine", "approved wherever it is");
 }
 
-/// Files with everything that an SBOM may say of them, or less.
+/// Files with everything that an SBOM may contain, or less.
 fn entries() -> impl Strategy<Value = Vec<(u8, Vec<u8>, u8)>> {
     let content = prop::collection::vec(0u8..3, 1..4);
     prop::collection::vec((0u8..4, content, 0u8..8), 1..6)
 }
 
-/// A page and a whole content by what they are made of.
+/// A page, and the content it stands for.
 fn hash_of(content: &[u8]) -> u8 {
     content.iter().fold(1, |hash, &byte| hash * 3 + byte)
 }
 
 proptest! {
-    /// Whatever else was shipped, and whatever part of it is there: what was shipped is never called anything else.
+    /// Shipped content is never called foreign, whatever else was shipped and whichever parts are
+    /// mapped.
     #[test]
     fn what_was_shipped_is_never_called_foreign(
         entries in entries(),
@@ -333,15 +334,18 @@ proptest! {
         whole in 0u8..3,
     ) {
         let pages: Vec<Vec<PageDigest>> =
-            entries.iter().map(|(_, content, _)| content.iter().map(|&byte| page(byte)).collect()).collect();
+            entries.iter().map(|(_, content, _)| content.iter().map(|&byte| page(byte)).collect())
+                .collect();
         let paths: Vec<String> = entries.iter().map(|(name, ..)| format!("/bin/{name}")).collect();
-        let described: Vec<Entry<'_>> = entries.iter().zip(&pages).zip(&paths).map(|(((_, content, said), pages), path)| Entry {
+        let described = entries.iter().zip(&pages).zip(&paths);
+        let described = described.map(|(((_, content, left_out), pages), path)| Entry {
             path: Some(path),
-            size: (said & 1 == 0).then_some(content.len() as u64 * 4096),
-            sha256: (said & 2 == 0).then(|| hash_of(content)),
+            size: (left_out & 1 == 0).then_some(content.len() as u64 * 4096),
+            sha256: (left_out & 2 == 0).then(|| hash_of(content)),
             md5: Some(hash_of(content)),
-            pages: if said & 4 == 0 { pages } else { &[] },
-        }).collect();
+            pages: if left_out & 4 == 0 { pages } else { &[] },
+        });
+        let described: Vec<Entry<'_>> = described.collect();
         let shipped = system(&described);
         let index = chosen.index(entries.len());
         let content = &entries[index].1;
@@ -354,9 +358,10 @@ proptest! {
             _ => None,
         };
         for role in [Role::Program, Role::Library, Role::Script] {
-            let verdict = outside(&shipped, Running { role, outcome, ..running(&paths[index], size, 0) });
-            let is_quiet = matches!(verdict, Verdict::Fine | Verdict::Open { otherwise: None });
-            prop_assert!(is_quiet, "{:?}", verdict);
+            let running = Running { role, outcome, ..running(&paths[index], size, 0) };
+            let verdict = outside(&shipped, running);
+            let has_no_alert = matches!(verdict, Verdict::Fine | Verdict::Open { otherwise: None });
+            prop_assert!(has_no_alert, "{:?}", verdict);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Each of the five records, whole: it is what the schema says, and has what somebody who reads it needs.
+//! Each of the five records in full: it is valid by the schema, and has what its reader needs.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -110,7 +110,7 @@ fn reason(record: &Value) -> &str {
 const FOREIGN: Wrong = Wrong::Foreign { instead: None, other_size: None };
 
 #[test]
-fn a_foreign_binary_is_told_of_with_all_that_is_known() {
+fn a_foreign_binary_is_reported_with_all_known_attributes() {
     let shipped = shipped();
     let applied = shipped.of_system();
     let all = records(&alert(&shipped, &applied, FOREIGN, Basis::Content));
@@ -161,7 +161,7 @@ fn a_foreign_binary_is_told_of_with_all_that_is_known() {
 }
 
 #[test]
-fn another_size_is_told_of_first_and_other_content_as_well() {
+fn a_size_mismatch_is_reported_before_the_foreign_content() {
     let shipped = shipped();
     let applied = shipped.of_system();
     let instead = shipped.of_size(100).next().map(|file| file.id());
@@ -198,7 +198,7 @@ fn another_size_is_told_of_first_and_other_content_as_well() {
 }
 
 #[test]
-fn what_rests_on_parts_says_on_how_many() {
+fn a_partial_match_states_the_number_of_pages() {
     let shipped = shipped();
     let applied = shipped.of_system();
     let instead = shipped.of_size(100).next().map(|file| file.id());
@@ -227,7 +227,7 @@ fn what_rests_on_parts_says_on_how_many() {
 }
 
 #[test]
-fn what_is_not_as_intended_says_what_was() {
+fn an_unintended_binary_is_reported_with_the_intended_path() {
     let shipped = shipped();
     let applied = shipped.of_system();
     let ls = shipped.of_size(100).next().unwrap().id();

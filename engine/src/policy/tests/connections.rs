@@ -1,4 +1,4 @@
-//! Alerts of connections: every value of them, and why.
+//! Alerts of connections: every value, and the reason.
 
 use panoptes_sinks::activities::Activity;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn with_bytes(bytes_in: u64) -> World {
 }
 
 #[test]
-fn an_alert_of_a_connection_says_all_of_it_and_why() {
+fn an_alert_of_a_connection_is_complete_and_has_a_reason() {
     let thresholds =
         ConnectionThresholds { bytes_in: 1000, duration_ns: 15_000_000, ..Default::default() };
     let mut reader = reader(thresholds, false);
@@ -61,7 +61,7 @@ fn an_alert_of_a_connection_says_all_of_it_and_why() {
 }
 
 #[test]
-fn what_was_there_may_be_older() {
+fn connections_from_before_watching_may_be_older() {
     let thresholds = ConnectionThresholds { duration_ns: 5_000_000, ..Default::default() };
     let mut reader = reader(thresholds, false);
     reader.scan(&with_shell());
@@ -72,7 +72,7 @@ fn what_was_there_may_be_older() {
 }
 
 #[test]
-fn a_status_is_told_where_it_is_wanted() {
+fn a_status_is_reported_where_it_is_wanted() {
     for wanted in [true, false] {
         let period = ConnectionThresholds { status_period_ns: Some(1), ..Default::default() };
         let mut reader = reader(period, wanted);
@@ -88,7 +88,7 @@ fn a_status_is_told_where_it_is_wanted() {
 }
 
 #[test]
-fn what_was_missed_is_counted() {
+fn missed_processes_are_counted() {
     let mut reader = reader(ConnectionThresholds::default(), false);
     let mut world = World { forks: Some(1000), ..World::default() };
     reader.scan(&world);

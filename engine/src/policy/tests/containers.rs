@@ -1,4 +1,4 @@
-//! Records about containers and what is in them: contexts, filters, lines.
+//! Records of containers and of their contents: contexts, filters, lines.
 
 use core::net::Ipv4Addr;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use super::*;
 use crate::containers::{ContainerConfig, Glob, Images};
 
 const ID: &str = "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
-/// What is in a container has namespaces of this number.
+/// Number of the namespaces inside a container.
 const NAMESPACE: u32 = 4_026_531_840 + 1000;
 
 fn globs(patterns: &[&str]) -> Vec<Glob> {
     patterns.iter().map(|pattern| Glob::new(pattern)).collect()
 }
 
-/// A machine with a container that holds all that a shell has.
+/// A world with a container in which a shell with all its objects runs.
 fn with_contained_shell(container: &str) -> World {
     let mut world = with_shell();
     world.processes.last_mut().unwrap().container = container.into();
     world
 }
 
-/// An interface of what is in containers.
+/// An interface inside a container.
 fn inner(name: &[u8], addresses: &[Ipv4Addr]) -> InterfaceRow {
     let mut row = InterfaceRow { network_namespace: NAMESPACE, ..InterfaceRow::default() };
     row.name[..name.len()].copy_from_slice(name);
@@ -37,7 +37,7 @@ fn context(record: &Value) -> &Value {
     &record["workload_information"]["container_context"]
 }
 
-/// The names of the records of two scans, after one that shows nothing.
+/// The records of two scans, after an empty one.
 fn scan_twice(reader: &mut Reader, world: &World) -> Vec<Value> {
     reader.scan(&World::default());
     let mut records = reader.scan(world);
@@ -46,7 +46,7 @@ fn scan_twice(reader: &mut Reader, world: &World) -> Vec<Value> {
 }
 
 #[test]
-fn records_say_in_which_container_as_long_as_it_is() {
+fn records_name_the_container_while_it_exists() {
     let mut reader = Reader::new(&limits());
     reader.snapshot.machine.hostname[..4].copy_from_slice(b"node");
     reader.snapshot.interfaces.push(inner(b"lo", &[Ipv4Addr::LOCALHOST]));
@@ -73,26 +73,26 @@ fn records_say_in_which_container_as_long_as_it_is() {
         "container_hostname": "web-0", "container_pod_uid": "6aa3c8f5",
     });
     assert_eq!(*details(started.unwrap(), "container_details"), expected);
-    // What has left it is not in it.
+    // A process that has left it is not in it.
     reader.scan(&with_shell());
     reader.scan(&with_shell());
     let records = reader.scan(&World::default());
     assert_eq!(names(&records)[0], "process_terminated");
     assert!(details(&records[0], "process_details").get("process_container_id").is_none());
     assert!(records.iter().all(|record| context(record).is_null()));
-    // What ends in it was in it to the end.
+    // An object that ends in it was in it to the end.
     let world = with_contained_shell("web");
     scan_twice(&mut reader, &world);
     let mut records = reader.scan(&World::default());
     records.extend(reader.scan(&World::default()));
-    // Connections end by themselves, also after what they were in.
+    // Connections end separately, also after their container.
     records.retain(|record| details(record, "network_connection_details").is_null());
     assert_eq!(names(&records), ["process_terminated", "container_terminated"]);
     assert!(records.iter().all(|record| context(record)["container_id"] == "web"), "{records:?}");
 }
 
 #[test]
-fn images_stand_in_records_as_somebody_named_them() {
+fn images_are_recorded_under_their_configured_names() {
     let reader = || {
         let mut reader = Reader::new(&limits());
         let images = Images::new([("4f1c0de5a7b3", "nginx:1.27@sha256:aa"), ("w*", "web")]);
@@ -141,7 +141,7 @@ fn containers_that_are_not_wanted_are_not_reported_but_tracked() {
         reader.policy.set_containers(config(include, exclude));
         let mut records = scan_twice(&mut reader, &world);
         assert_eq!(whose(&records), expected, "{include:?} {exclude:?}");
-        // Nor is what is left of them when they have gone: connections last longer.
+        // Nor are their remaining objects when they have ended: connections last longer.
         let mut rest = World::default();
         rest.sockets.push(FakeSocket::new(SOCK, 58848, TIME_WAIT));
         records.extend(reader.scan(&rest));
@@ -149,13 +149,13 @@ fn containers_that_are_not_wanted_are_not_reported_but_tracked() {
         records.extend(reader.scan(&World::default()));
         records.extend(reader.scan(&World::default()));
         assert_eq!(whose(&records), expected, "{include:?} {exclude:?} {records:?}");
-        let silent = !expected.contains(&714);
+        let filtered = !expected.contains(&714);
         let connections = names(&records).iter().filter(|name| name.contains("connection")).count();
-        assert_eq!(connections == 0, silent, "{include:?} {exclude:?} {records:?}");
+        assert_eq!(connections == 0, filtered, "{include:?} {exclude:?} {records:?}");
         let containers = names(&records).iter().filter(|name| name.contains("container")).count();
         assert_eq!(containers, 2 * expected.iter().filter(|&&id| id != 900).count());
     }
-    // A change of mind counts from then on: what is there is known.
+    // A new configuration applies from then on: existing objects are known.
     let mut reader = Reader::new(&limits());
     reader.policy.set_containers(config(&[], &["*"]));
     assert_eq!(whose(&scan_twice(&mut reader, &world)), [900]);
@@ -166,7 +166,7 @@ fn containers_that_are_not_wanted_are_not_reported_but_tracked() {
 }
 
 #[test]
-fn what_is_in_containers_for_which_there_is_no_room_is_filtered_by_its_id() {
+fn objects_in_untracked_containers_are_filtered_by_the_container_s_id() {
     let small = Limits { containers: 1, ..limits() };
     let mut reader = Reader::new(&small);
     let exclude = globs(&["b"]);

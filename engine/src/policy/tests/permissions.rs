@@ -1,4 +1,4 @@
-//! Records of memory that can be executed now, and cannot any more.
+//! Records of memory that became executable, and no longer is.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn with(flags: u64) -> World {
 }
 
 #[test]
-fn an_alert_has_all_that_it_rests_on() {
+fn an_alert_has_all_its_evidence() {
     let mut reader = Reader::new(&limits());
     reader.scan(&with(R | W));
     let records = reader.scan(&with(R | X));
@@ -46,7 +46,7 @@ fn an_alert_has_all_that_it_rests_on() {
     let records = reader.scan(&with(R | W));
     assert_eq!(names(&records), ["executable_permissions_removed"]);
     assert_eq!(records[0]["detection"]["confidence"], "low");
-    // It is not new any more.
+    // It is no longer new.
     let records = reader.scan(&with(R | X));
     assert_eq!(names(&records), ["executable_permissions_added"]);
     let reason = records[0]["detection"]["reason"].as_str().unwrap();

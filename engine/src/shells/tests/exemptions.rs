@@ -1,8 +1,8 @@
-//! What is exempt from being told of, and who is not.
+//! Which connections are exempt from reports, and which are not.
 
 use super::*;
 
-/// A machine with a login whose xterm shows its window through it, by a connection to a port here.
+/// A machine with a login whose xterm shows its window through it, by a connection to a local port.
 fn windows_at(port: u16, server: &str) -> Machine {
     let mut machine = Machine::default();
     let here: IpAddr = Ipv4Addr::LOCALHOST.into();
@@ -22,14 +22,14 @@ fn windows_at(port: u16, server: &str) -> Machine {
 }
 
 #[test]
-fn a_window_that_a_login_shows_is_quiet() {
+fn a_window_that_a_login_shows_raises_no_alert() {
     assert_eq!(Watch::new().settle(&windows_at(6010, "sshd")), [""; 0]);
     assert_eq!(Watch::new().settle(&windows_at(7010, "sshd")).len(), 1, "no window");
     assert_eq!(Watch::new().settle(&windows_at(6010, "socat")).len(), 1, "no login");
 }
 
 #[test]
-fn a_server_of_logins_that_the_user_names_is_quiet_whoever_began_the_connection() {
+fn a_named_login_server_raises_no_alert_whichever_end_began() {
     let session = |server: &str| {
         let mut machine = Machine::default();
         let tcp = machine.connection(40000, PEER);
@@ -44,13 +44,13 @@ fn a_server_of_logins_that_the_user_names_is_quiet_whoever_began_the_connection(
         watch.shells = watch.shells.with_login_servers(globs);
         watch.settle(machine)
     };
-    // The machine's one folder is /sbin, and has but one program.
+    // The machine's one folder is /sbin, and has one program.
     let agent = session("sshd");
     assert_eq!(named(&[], &agent).len(), 1, "sshd does not begin connections");
     assert_eq!(named(&["/sbin/sshd"], &agent), [""; 0]);
     assert_eq!(named(&["/opt/other", "/s*/sshd"], &agent), [""; 0]);
     assert_eq!(named(&["/usr/sbin/sshd", "/sbin/ssh"], &agent).len(), 1, "another path");
-    // Within a container anybody may call anything so.
+    // Within a container any user may name a file so.
     let mut inside = session("sshd");
     for process in inside.world.processes.iter_mut().skip(1) {
         process.mount_namespace += 5;
@@ -67,7 +67,7 @@ fn a_server_of_logins_that_the_user_names_is_quiet_whoever_began_the_connection(
 }
 
 #[test]
-fn pairs_that_a_relay_has_with_itself_make_it_no_server_of_many() {
+fn a_relay_s_pairs_with_itself_do_not_make_it_a_hub() {
     let relay = |others: bool| {
         let mut machine = Machine::default();
         let tcp = machine.connection(40000, PEER);
@@ -102,10 +102,10 @@ fn the_first_answer_to_a_command_does_not_make_it_a_question() {
     let mut watch = Watch::new();
     assert_eq!(watch.scan(&machine), [""; 0]);
     machine.sent = 9;
-    let told: Vec<_> = (0..4).flat_map(|_| watch.settle(&machine)).collect();
-    assert_eq!(told, ["Outbound 40000: 20,21 in 20>21 out 21"]);
-    let told: Vec<_> = (0..4).flat_map(|_| Watch::new().settle(&machine)).collect();
-    assert_eq!(told, [""; 0], "one that has asked before we looked");
+    let found: Vec<_> = (0..4).flat_map(|_| watch.settle(&machine)).collect();
+    assert_eq!(found, ["Outbound 40000: 20,21 in 20>21 out 21"]);
+    let found: Vec<_> = (0..4).flat_map(|_| Watch::new().settle(&machine)).collect();
+    assert_eq!(found, [""; 0], "it had asked before watching started");
 }
 
 #[test]
@@ -115,21 +115,21 @@ fn a_datagram_socket_in_the_place_of_another_is_not_that_one() {
     machine.run(20, "socat", "socat", &[(3, &a), (4, &b)]);
     let mut watch = Watch::new();
     watch.scan(&machine);
-    let told = &mut watch.shells.told;
-    told.add(&watch.snapshot, Object::Datagram(0));
-    told.forget_ended(&watch.snapshot);
-    assert!(told.has(&watch.snapshot, Object::Datagram(0)));
+    let found = &mut watch.shells.told;
+    found.add(&watch.snapshot, Object::Datagram(0));
+    found.forget_ended(&watch.snapshot);
+    assert!(found.has(&watch.snapshot, Object::Datagram(0)));
     watch.snapshot.sockets[0].endpoints.as_mut().unwrap().source_port = 53;
-    assert!(!told.has(&watch.snapshot, Object::Datagram(0)));
+    assert!(!found.has(&watch.snapshot, Object::Datagram(0)));
     for _ in 0..3 {
-        told.forget_ended(&watch.snapshot);
+        found.forget_ended(&watch.snapshot);
     }
     watch.snapshot.sockets[0].endpoints.as_mut().unwrap().source_port = 0;
-    assert!(!told.has(&watch.snapshot, Object::Datagram(0)), "it had ended");
+    assert!(!found.has(&watch.snapshot, Object::Datagram(0)), "it had ended");
 }
 
 #[test]
-fn when_no_more_can_be_remembered_those_told_of_are_not_told_again() {
+fn reported_connections_are_not_reported_again_when_the_memory_is_full() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
@@ -143,7 +143,7 @@ fn when_no_more_can_be_remembered_those_told_of_are_not_told_again() {
 }
 
 #[test]
-fn listeners_that_are_there_are_known_however_many_have_been() {
+fn current_listeners_are_known_however_many_have_ended() {
     let mut machine = Machine::default();
     machine.listener(5555);
     for port in 0..30 {
@@ -164,7 +164,7 @@ fn listeners_that_are_there_are_known_however_many_have_been() {
 }
 
 #[test]
-fn who_shares_a_shells_input_does_not_answer_into_it() {
+fn a_process_that_shares_a_shells_input_does_not_answer_into_it() {
     // `bash <>fifo`, in which a command writes to a connection that the shell has opened.
     let machine = |output: bool| {
         let mut machine = Machine::default();
@@ -178,13 +178,14 @@ fn who_shares_a_shells_input_does_not_answer_into_it() {
         machine
     };
     assert_eq!(Watch::new().settle(&machine(false)), [""; 0]);
-    // One that has it for its output, does.
+    // A command that has the FIFO as its output does answer.
     assert_eq!(Watch::new().settle(&machine(true)).len(), 1);
 }
 
 #[test]
-fn a_shell_that_moves_its_descriptors_for_one_command_is_quiet() {
-    // Typed: `exec 3<>/dev/tcp/…; echo GET >&3`; seen while it writes, and while it reads the answer.
+fn a_shell_that_moves_its_descriptors_for_one_command_raises_no_alert() {
+    // Typed: `exec 3<>/dev/tcp/…; echo GET >&3`; seen while it writes, and while it reads the
+    // answer.
     let machine = |stdio: usize, state: u32, sent: u64| {
         let mut machine = Machine::default();
         let tcp = machine.connection(40000, PEER);
@@ -212,7 +213,7 @@ fn a_shell_that_moves_its_descriptors_for_one_command_is_quiet() {
 }
 
 #[test]
-fn what_waits_is_not_told_of_later_because_a_clock_was_set_back() {
+fn a_clock_that_is_set_back_does_not_delay_a_report() {
     let mut machine = Machine::default();
     let tcp = machine.connection(40000, PEER);
     let (read, write) = machine.pipe();
@@ -226,7 +227,7 @@ fn what_waits_is_not_told_of_later_because_a_clock_was_set_back() {
 }
 
 #[test]
-fn a_job_that_runs_what_it_fetches_through_its_agents_proxy_is_quiet() {
+fn a_job_that_fetches_its_script_through_its_agents_proxy_raises_no_alert() {
     let machine = |ancestor: u32| {
         let mut machine = Machine::default();
         let (jobs, fetched) = (machine.connection(40000, PEER), machine.connection(40001, PEER));
@@ -242,12 +243,12 @@ fn a_job_that_runs_what_it_fetches_through_its_agents_proxy_is_quiet() {
         machine
     };
     assert_eq!(Watch::new().settle(&machine(21)), [""; 0]);
-    // Two that are nobody's job: `telnet A 1 | sh | telnet A 2`.
+    // Two that belong to no job: `telnet A 1 | sh | telnet A 2`.
     assert_eq!(Watch::new().settle(&machine(1)).len(), 1);
 }
 
 #[test]
-fn a_port_is_forgotten_at_which_nothing_listens_any_more() {
+fn a_port_without_a_listener_is_forgotten() {
     let mut machine = Machine::default();
     machine.listener(4444);
     let mut watch = Watch::new();
@@ -256,7 +257,7 @@ fn a_port_is_forgotten_at_which_nothing_listens_any_more() {
     let tcp = later.connection(4444, PEER);
     later.run(20, "bash", "bash", &[(0, &tcp), (1, &tcp)]);
     assert_eq!(watch.settle(&later), ["Accepted 4444: 20 in 20 out 20"]);
-    // That it was accepted is known as long as it lasts; then the port is anybody's.
+    // The port counts as accepted while the connection exists; then any process may use it.
     (0..2000).for_each(|_| assert_eq!(watch.scan(&later), [""; 0]));
     (0..2000).for_each(|_| assert_eq!(watch.scan(&Machine::default()), [""; 0]));
     let mut last = Machine { next: 50, ..Machine::default() };
@@ -266,7 +267,7 @@ fn a_port_is_forgotten_at_which_nothing_listens_any_more() {
 }
 
 #[test]
-fn a_relay_with_very_many_descriptors_costs_no_more_than_a_scan_may() {
+fn a_relay_with_very_many_descriptors_costs_a_scan_a_limited_time() {
     let mut machine = Machine::default();
     let (shell, relay) = machine.pair();
     let (one, other) = machine.pair();
