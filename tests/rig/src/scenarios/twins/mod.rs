@@ -107,7 +107,7 @@ pub fn run(choice: &TwinChoice, program: &Path, mut said: impl FnMut(&str)) -> R
     let mut watcher =
         Watcher::start(program, &guest, &configuration, &folder.0, log, Keep::Alerts)?;
     let mut twins: Vec<(&'static Twin, Turns)> = Vec::new();
-    script(&mut guest, &format!("mkdir -p /run/twins\n{}", COMMON))?;
+    script(&mut guest, &format!("mkdir -p /run/twins\n{COMMON}"))?;
     for twin in chosen {
         let install = format!(
             "cat > /run/twins/{} <<'END-OF-TWIN'\n{}{}{}\nEND-OF-TWIN\n{}",
@@ -167,7 +167,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Twin>> {
 
 /// Runs a script inside to its end.
 fn script(guest: &mut Guest, text: &str) -> Result<()> {
-    let text = format!("{}{text}", FUNCTIONS);
+    let text = format!("{FUNCTIONS}{text}");
     script_in(guest, &text, &mut Facts::new(), &mut Said::default(), None)
 }
 
