@@ -13,17 +13,13 @@ use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
 use crate::flavor::Architecture;
-use crate::packages::{self, Packages};
 use crate::spawn;
+use crate::unpacked;
 
 /// The first major version that guests may run in.
 const MAJOR_MIN: u32 = 9;
 /// The suite with a new enough QEMU, which runs on Debian 12 and all later releases.
 const SUITE: &str = "bookworm-backports";
-/// What the unpacked QEMU takes from the machine: its C library, which goes with the machine's
-/// loader.
-const MACHINES_OWN: &str = "libc6_";
-
 /// A program that emulates machines of one architecture.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Emulator {
@@ -76,12 +72,15 @@ impl Emulator {
 
     /// The one in the cache, which is made at the first call.
     fn unpacked(architecture: Architecture) -> Result<Self> {
-        let root = cache::folder("emulators")?.join(architecture.debian());
+        let folder = cache::folder("emulators")?;
+        let root = folder.join(architecture.debian());
         if let Ok(emulator) = Self::in_cache(architecture, &root) {
             return Ok(emulator);
         }
         // There is none yet, or one that does not run here any more.
-        unpack(architecture, &root)?;
+        eprintln!("rig: fetching QEMU from {SUITE} (36 MB, kept in the cache, not installed)");
+        let package = architecture.emulator_package();
+        unpacked::unpack(SUITE, package, &folder, architecture.debian())?;
         Self::in_cache(architecture, &root)
     }
 
@@ -102,36 +101,8 @@ impl Emulator {
 
 /// Lets an unpacked program find its libraries and modules.
 fn set_environment(command: &mut Command, root: &Path) {
-    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|f| root.join(f));
-    let libraries = libraries.map(|folder| folder.display().to_string()).join(":");
-    command.env("LD_LIBRARY_PATH", libraries);
+    unpacked::use_libraries(command, root);
     command.env("QEMU_MODULE_DIR", root.join("usr/lib/x86_64-linux-gnu/qemu"));
-}
-
-/// Fetches an architecture's emulator with all that it needs and unpacks it.
-fn unpack(architecture: Architecture, root: &Path) -> Result<()> {
-    let package = architecture.emulator_package();
-    eprintln!("rig: fetching QEMU from {SUITE} (36 MB, kept in the cache, not installed)");
-    // Rigs run on x86-64, whatever their guests are.
-    let packages = Packages::open(Architecture::Amd64)?;
-    // One at a time: who comes later finds it there, or what a killed run has left.
-    let folder = cache::folder("emulators")?;
-    let scratch = folder.join(format!(".{}", architecture.debian()));
-    if scratch.exists() {
-        std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
-    }
-    let unpacked = scratch.join("root");
-    for file in packages.closure(SUITE, &[package], &scratch.join("packages"))? {
-        let is_left_out = |name: &str| name.starts_with(MACHINES_OWN);
-        if !file.file_name().is_some_and(|name| is_left_out(&name.to_string_lossy())) {
-            packages::unpack(&file, &unpacked)?;
-        }
-    }
-    if root.exists() {
-        std::fs::remove_dir_all(root).map_err(|e| Error::io("remove", root, &e))?;
-    }
-    std::fs::rename(&unpacked, root).map_err(|e| Error::io("rename into place", root, &e))?;
-    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
 }
 
 /// What `--version` prints behind `QEMU emulator version`.

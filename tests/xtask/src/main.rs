@@ -20,6 +20,7 @@ mod profiles;
 mod program;
 mod recorded;
 mod scenarios;
+mod scripts;
 mod setup;
 mod shells;
 mod stages;

@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             || words.next().cloned().ok_or_else(|| format!("{word} needs a value after it"));
         match word.as_str() {
             "--list" => {
-                for twin in twins::all() {
+                for twin in twins::all().map_err(|e| e.to_string())? {
                     println!("{:<13} {}", twin.name, twin.about);
                 }
                 return Ok(());

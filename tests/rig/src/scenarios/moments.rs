@@ -23,20 +23,7 @@ const BEGIN: &str = "run mount -t tracefs tracefs /sys/kernel/tracing 2> /dev/nu
     sched/sched_process_exec sock/inet_sock_set_state syscalls/sys_exit_mprotect; do \
     echo 1 > events/$event/enable; done; true";
 /// What a script begins with in which an act is to come: forgets what was noted, and says when it acts.
-pub(super) const PRELUDE: &str = r#"
-trace=/sys/kernel/tracing; synced=0
-[ ! -w $trace/trace ] || : > $trace/trace
-sync_some() {
-  local end=$((synced + 8))
-  while ((synced < end)); do
-    synced=$((synced + 1))
-    [ ! -w $trace/trace_marker ] || echo "sync $synced" > $trace/trace_marker
-    echo "@sync $synced"
-  done
-}
-act() { sync_some; echo @act; }
-trap 'ended=$?; sync_some; end_all $ended' EXIT
-"#;
+pub(super) const PRELUDE: &str = include_str!("../../../scenarios/lib/moments.sh");
 /// What gives what was noted, the last of it.
 const READ: &str = "run tail -n 3000 /sys/kernel/tracing/trace 2> /dev/null; true";
 /// So often the way out and in is measured.

@@ -401,13 +401,18 @@ fn milliseconds(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record;
+    use super::super::Count;
     use super::*;
 
-    static SCENARIO: Scenario = Scenario::new("T1", "a test")
-        .act("act\n/tmp/t")
-        .expect(&[record("foreign_binary_executed")
-            .with(&[("elf_file.elf_file_path", "/tmp/t"), ("process.process_id", "$pid")])]);
+    const EXECUTED: Expected = Expected {
+        activity: "foreign_binary_executed",
+        fields: &[("elf_file.elf_file_path", "/tmp/t"), ("process.process_id", "$pid")],
+        count: Count::Exactly(1),
+        distinct: None,
+    };
+
+    static SCENARIO: Scenario =
+        Scenario { act: "act\n/tmp/t", expect: &[EXECUTED], ..Scenario::new("T1", "a test") };
 
     fn arrival(name: &str, path: &str, pid: u64) -> Arrival {
         let record = json!({
@@ -431,11 +436,16 @@ mod tests {
 
     #[test]
     fn what_is_distinct_comes_once_for_each_value() {
-        static MANY: Scenario = Scenario::new("T2", "a test").act("act\n/tmp/t").expect(&[record(
-            "foreign_binary_executed",
-        )
-        .at_least(2)
-        .distinct("process.process_id")]);
+        static MANY: Scenario = Scenario {
+            act: "act\n/tmp/t",
+            expect: &[Expected {
+                fields: &[],
+                count: Count::AtLeast(2),
+                distinct: Some("process.process_id"),
+                ..EXECUTED
+            }],
+            ..Scenario::new("T2", "a test")
+        };
         let check = |pids: &[u64]| {
             let arrival = |pid: &u64| arrival("foreign_binary_executed", "/tmp/t", *pid);
             let all: Vec<Arrival> = pids.iter().map(arrival).collect();

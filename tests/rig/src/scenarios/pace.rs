@@ -34,66 +34,11 @@ const PORT: &str = "panoptes.pace";
 /// become a program, and `begins PID WORD` says whether its command line begins so. `kept PID…` has
 /// processes, whose output goes elsewhere, live on until the scenario is over; `over PID…` ends
 /// them.
-pub(super) const PRELUDE: &str = r#"
-kept() { fact kept "${kept:-} $*"; }
-over() {
-  local each
-  kill -KILL "$@" 2> /dev/null || true
-  for each; do wait $each 2> /dev/null || true; await "[ ! -e /proc/$each ]"; done
-}
-let_all() {
-  local gate
-  exec {gate}<> $hold
-  rm -f $hold; printf '\n%.0s' {1..50} >&$gate
-  # One that is just about to open it finds it open.
-  sleep 1 > /dev/null 2>&1 &
-  exec {gate}>&-
-}
-ask() {
-  local answer= here= fifo=/run/pace/$BASHPID words
-  [ -p $fifo ] || mkfifo $fifo
-  printf -v words '\t%s' "${@:2}"
-  exec {here}<> $fifo
-  echo "@$1 $BASHPID$words"
-  read -r answer <&$here
-  exec {here}>&-
-  [ "$answer" = yes ]
-}
-scanned() { ask scanned; }
-seen() { ask seen "$@"; }
-come() { ask come; }
-lacks() { ask lacks "$@"; }
-runs() { await "[ /proc/$1/exe -ef /usr/bin/$2 ]"; }
-begins() { [[ $(tr '\0' ' ' < /proc/$1/cmdline) == "$2 "* ]]; }
-stay() { read -r _ <> /run/pace/never; }
-"#;
+pub(super) const PRELUDE: &str = include_str!("../../../scenarios/lib/pace.sh");
 /// The same for python: `import pace`.
-const MODULE: &str = r#"
-import os, sys
-def ask(*words):
-    sys.stdout.flush()
-    path = "/run/pace/%d" % os.getpid()
-    if not os.path.exists(path): os.mkfifo(path)
-    fifo = os.open(path, os.O_RDWR)
-    os.write(1, ("@%s %d%s\n" % (words[0], os.getpid(), "".join("\t%s" % word for word in words[1:]))).encode())
-    answer = os.read(fifo, 100)
-    os.close(fifo)
-    assert answer == b"yes\n", "never " + " ".join(words)
-def scanned(): ask("scanned")
-def seen(*words): ask("seen", *words)
-def lacks(*words): ask("lacks", *words)
-"#;
+const MODULE: &str = include_str!("../../../scenarios/lib/pace.py");
 /// The helper inside; `PORT` is replaced.
-const HELPER: &str = r"
-cd /run/pace; exec 3<> /dev/PORT
-while read -r -u 3 word number answer; do
-  case $word in
-    mark) (exec 3>&-; read -r answer <> never) & echo $number $! >&3;;
-    end) kill -KILL $number; wait $number;;
-    go) echo $answer 1<> $number;;
-  esac
-done
-";
+const HELPER: &str = include_str!("../../../scenarios/lib/pace_helper.sh");
 
 /// The line to the helper in one guest.
 #[derive(Debug)]

@@ -46,22 +46,10 @@ const SCRIPT_SECONDS: u32 = 280;
 /// How many scans what must not come may take: what a scan finds may wait for others, to be
 /// confirmed or hashed.
 const SCANS: usize = 3;
-/// Where a script fails, all that it started ends with it. The agent waits for each process that
-/// holds the script's output.
-const GUARD: &str = "\
-end_all() { (($1 == 0)) || kill -KILL 0; }
-trap 'end_all $?' EXIT
-";
+/// Ends what a script that fails has started.
+const GUARD: &str = include_str!("../../../scenarios/lib/guard.sh");
 /// What all scripts begin with.
-pub(super) const PRELUDE: &str = "\
-set -e
-export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/run/pace
-fact() { printf -v \"$1\" %s \"$2\"; echo \"@fact $1 $2\"; }
-await() {
-  local await_end=$((SECONDS + 60))
-  until eval \"$1\"; do ((SECONDS < await_end)) || { echo \"never: $1\"; return 1; }; sleep 0.05; done
-}
-";
+pub(super) const PRELUDE: &str = include_str!("../../../scenarios/lib/facts.sh");
 
 impl Choice {
     /// The scenarios of which the id, or its beginning, or a part of the name is among `names`; all where there are none.
@@ -70,15 +58,16 @@ impl Choice {
             let lower = name.to_lowercase();
             scenario.id.to_lowercase().starts_with(&lower) || scenario.name.contains(&lower)
         };
+        let all = all()?;
         for name in names {
-            if !all().any(|scenario| fits(scenario, name)) {
+            if !all.iter().any(|scenario| fits(scenario, name)) {
                 return Err(Error::new(format!(
                     "no scenario {name:?}; `cargo xtask scenarios --list` names them"
                 )));
             }
         }
-        let scenarios =
-            all().filter(|s| names.is_empty() || names.iter().any(|name| fits(s, name))).collect();
+        let is_chosen = |s: &&Scenario| names.is_empty() || names.iter().any(|name| fits(s, name));
+        let scenarios = all.iter().filter(is_chosen).collect();
         let quiet = Duration::from_millis(700);
         Ok(Self { flavor, scenarios, quiet, log_folder: None, host: None, files: Vec::new() })
     }

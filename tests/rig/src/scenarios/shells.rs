@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Choice, Scenario, history};
+use super::{Choice, Scenario, all};
 use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
@@ -45,21 +45,15 @@ const STATIC: &[Source] = &[("bash-static", "bin/bash-static", "bin/bash")];
 /// Rows that are about other shells, or about programs that are not in such a root.
 const LEFT_OUT: &[&str] = &["H12", "H15"];
 
-/// What is done before each row: the roots are unpacked once, and have the guest's own /tmp and /dev.
-const ENTER: &str = "
-[ -e /shells ] || { mkdir /shells; busybox tar xf /opt/shells.tar -C /shells; }
-(
-  cd /shells/ROOT; mkdir -p tmp dev
-  mountpoint -q tmp || { mount --bind /tmp tmp; mount --bind /dev dev; }
-)
-program='chroot /shells/ROOT /bin/bash'
-";
+/// Enters a root before each row. `ROOT` is replaced.
+const ENTER: &str = include_str!("../../../scenarios/lib/enter_root.sh");
 
 /// The rows of which the id begins with one of `names`, for the builds of which the name does; all where none is named.
 /// `sources` are folders with bash's source, to be built and tried, too.
 pub fn choice(flavor: Flavor, names: &[String], sources: &[PathBuf]) -> Result<Choice> {
     let (roots, archive) = roots(sources)?;
-    let rows = history::SCENARIOS.iter().filter(|row| !LEFT_OUT.contains(&row.id));
+    let is_history = |row: &&Scenario| row.id.starts_with('H') && !LEFT_OUT.contains(&row.id);
+    let rows = all()?.iter().filter(is_history);
     let begins = |word: &str, name: &String| word.starts_with(name.as_str());
     let (of_rows, of_roots): (Vec<&String>, Vec<&String>) =
         names.iter().partition(|name| rows.clone().any(|row| begins(row.id, name)));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Stage, containers, image, upgrade};
+use super::{Stage, image, upgrade};
 use crate::cache;
 use crate::command;
 use crate::error::Result;
@@ -31,6 +31,18 @@ const LOGIN_SERVERS: &str = "  events:
 ";
 
 impl Stage {
+    /// By the name that a scenario's file has for it.
+    pub(super) fn from_name(name: &str) -> std::result::Result<Self, String> {
+        Ok(match name {
+            "shipped" => Self::Shipped,
+            "upgraded" => Self::Upgraded,
+            "behaviour" => Self::Behaviour,
+            "thresholds" => Self::Thresholds,
+            "equipped" => Self::Equipped,
+            _ => return Err(format!("there is no stage {name:?}")),
+        })
+    }
+
     /// What is seen before the first scenario, for people.
     pub(super) const fn at_rest(self) -> &'static str {
         match self {
@@ -51,7 +63,7 @@ pub(super) fn configuration(stage: Stage, program: &Path, folder: &Path) -> Resu
         for list in lists(stage, program, folder)? {
             let _ = writeln!(text, "    - {}", list.display());
         }
-        let images = format!("{{ \"{}\": \"{}\" }}", containers::KNOWN, image::NAME);
+        let images = format!("{{ \"{}\": \"{}\" }}", image::KNOWN, image::NAME);
         let _ = writeln!(text, "  containers:\n    images: {images}");
     }
     if stage == Stage::Thresholds {

@@ -6,71 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{CONTENT_CHANGE, Expected, Scenario, Stage, record};
 use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
 
 /// The packages that have newer ones, by the paths that guests know them by.
 const PACKAGES: &[&str] = &["zlib1g", "libc6"];
-
-/// dpkg writes what it installs.
-const WRITTEN: &[Expected] = &[record(CONTENT_CHANGE)];
-
-pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario::new("F09", "a library is upgraded to one that nobody shipped")
-        .prepare(
-            "python3 -c 'import time; time.sleep(6000)' > /dev/null 2>&1 & fact old $!; kept $old
-             library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library
-             await 'grep -q $library /proc/$old/maps'",
-        )
-        .act(
-            "dpkg -i /opt/zlib1g-newer.deb
-             grep -q 'libz.*deleted' /proc/$old/maps
-             fact sha256 $(sha256sum < $library | cut -d' ' -f1)
-             act
-             python3 -c 'import time; time.sleep(600)' & fact new $!
-             seen; over $new",
-        )
-        .expect(&[
-            record("foreign_library_loaded_file_size_mismatch").with(&[
-                ("elf_file.elf_file_path", "$library"),
-                ("elf_file.elf_file_hash_sha256", "$sha256"),
-                ("process.process_id", "$new"),
-            ]),
-            record("foreign_library_loaded").with(&[
-                ("elf_file.elf_file_path", "$library"),
-                ("elf_file.elf_file_hash_sha256", "$sha256"),
-                ("process.process_id", "$new"),
-            ]),
-        ])
-        .besides(WRITTEN)
-        .clean("dpkg -i /opt/zlib1g-older.deb 2>&1"),
-    Scenario::new("F09b", "twin: libraries are upgraded to newer ones that were shipped too")
-        .stage(Stage::Upgraded)
-        .prepare(
-            "python3 -c 'import time; time.sleep(6000)' > /dev/null 2>&1 & fact old $!
-             sleep 6000 > /dev/null 2>&1 & fact sleeper $!; kept $old $sleeper
-             library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library
-             await 'grep -q $library /proc/$old/maps && grep -q libc.so /proc/$sleeper/maps'",
-        )
-        .act(
-            "dpkg -i /opt/zlib1g-newer.deb /opt/libc6-newer.deb
-             grep -q 'libz.*deleted' /proc/$old/maps
-             grep -q 'libc.so.*deleted' /proc/$sleeper/maps
-             fact inode $(stat -c %i $library)
-             act
-             python3 -c 'import time; time.sleep(600)' & fact new $!
-             seen; scanned; over $new",
-        )
-        .expect(&[record("new_file_mapped").with(&[
-            ("process_memory.file_path", "$library"),
-            ("process_memory.memory_permissions", "r-xp"),
-            ("process.process_id", "$new"),
-        ])])
-        .besides(WRITTEN)
-        .clean("dpkg -i /opt/zlib1g-older.deb /opt/libc6-older.deb 2>&1"),
-];
 
 /// The packages as they were shipped, and newer ones; by the paths that guests know them by.
 pub(super) fn packages(shipped: &Path) -> Result<Vec<(String, PathBuf)>> {

@@ -5,8 +5,6 @@
 //!
 //! That a file's content was changed is an alert by definition, and true here: those are counted, and no failure.
 
-mod table;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,12 +12,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub use table::Twin;
-
 use super::outcome::{Facts, name, shown};
 use super::run::{Folder, Said, boot, script_in};
 use super::watcher::{Keep, Watcher};
-use super::{CONTENT_CHANGE, Stage, stage};
+use super::{CONTENT_CHANGE, Stage, load, stage};
 use crate::error::{Error, Result};
 use crate::flavor::Flavor;
 use crate::guest::Guest;
@@ -72,19 +68,31 @@ const LANES: usize = 4;
 /// How often it is looked what has happened.
 const PERIOD: Duration = Duration::from_secs(5);
 /// What each lane does: `NAME STATUS` into the log after each turn.
-const LANE: &str = r#"
-cd /; while true; do
-  for name in "$@"; do
-    if timeout -k 1 240 bash /run/twins/$name < /dev/null > /run/twins/$name.out 2>&1; then status=0; else status=$?; fi
-    [ $status = 0 ] || tail -c 300 /run/twins/$name.out > /run/twins/$name.bad
-    echo $name $status >> /run/twins/log
-  done
-done
-"#;
+const LANE: &str = include_str!("../../../../scenarios/lib/twin_lane.sh");
 
-/// All twins.
-pub const fn all() -> &'static [Twin] {
-    table::TWINS
+/// What all scripts of twins begin with, beside what scripts of scenarios do.
+const FUNCTIONS: &str = include_str!("../../../../scenarios/lib/twins.sh");
+/// Servers that several twins use; ready before any of them.
+const COMMON: &str = include_str!("../../../../scenarios/lib/twin_servers.sh");
+
+/// Something that looks like an attack and is none, again and again.
+///
+/// Each turn proves itself that it did what its file says, by its exit status.
+#[derive(Clone, Copy, Debug)]
+pub struct Twin {
+    /// One word.
+    pub name: &'static str,
+    /// For people.
+    pub about: &'static str,
+    /// bash, once: makes what the turns need, and starts servers.
+    pub(super) prepare: &'static str,
+    /// bash, again and again: status 0 means that it has done all that it is there for.
+    pub(super) turn: &'static str,
+}
+
+/// All twins, in the order of their names.
+pub fn all() -> Result<&'static [Twin]> {
+    load::twins()
 }
 
 /// Lets the twins go on for a while; `said` is told of each alert as it comes, and of how it goes.
@@ -99,13 +107,13 @@ pub fn run(choice: &TwinChoice, program: &Path, mut said: impl FnMut(&str)) -> R
     let mut watcher =
         Watcher::start(program, &guest, &configuration, &folder.0, log, Keep::Alerts)?;
     let mut twins: Vec<(&'static Twin, Turns)> = Vec::new();
-    script(&mut guest, &format!("mkdir -p /run/twins\n{}", table::COMMON))?;
+    script(&mut guest, &format!("mkdir -p /run/twins\n{COMMON}"))?;
     for twin in chosen {
         let install = format!(
             "cat > /run/twins/{} <<'END-OF-TWIN'\n{}{}{}\nEND-OF-TWIN\n{}",
             twin.name,
             super::run::PRELUDE,
-            table::FUNCTIONS,
+            FUNCTIONS,
             twin.turn,
             twin.prepare
         );
@@ -147,18 +155,19 @@ pub fn run(choice: &TwinChoice, program: &Path, mut said: impl FnMut(&str)) -> R
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Twin>> {
+    let all = all()?;
     let find = |name: &String| {
-        all().iter().find(|twin| twin.name == name).ok_or_else(|| {
-            let names: Vec<&str> = all().iter().map(|twin| twin.name).collect();
+        all.iter().find(|twin| twin.name == name).ok_or_else(|| {
+            let names: Vec<&str> = all.iter().map(|twin| twin.name).collect();
             Error::new(format!("no twin {name:?}; there are {}", names.join(", ")))
         })
     };
-    if names.is_empty() { Ok(all().iter().collect()) } else { names.iter().map(find).collect() }
+    if names.is_empty() { Ok(all.iter().collect()) } else { names.iter().map(find).collect() }
 }
 
 /// Runs a script inside to its end.
 fn script(guest: &mut Guest, text: &str) -> Result<()> {
-    let text = format!("{}{text}", table::FUNCTIONS);
+    let text = format!("{FUNCTIONS}{text}");
     script_in(guest, &text, &mut Facts::new(), &mut Said::default(), None)
 }
 

@@ -1,0 +1,16 @@
+# H07: HISTIGNORE fits every command
+# stage: behaviour
+# expect: shell_history_disabled
+#   process.process_id: $shell
+#   detection.reason: ~: HISTIGNORE fits all
+# expect: shell_command_executed
+
+#: prepare
+. lib/terminal.sh
+terminal; types 'echo first' 'echo second'
+#: act
+. lib/terminal.sh
+act; types 'HISTIGNORE="*"' 'echo unseen'
+#: clean
+. lib/terminal.sh
+leave

@@ -1,0 +1,20 @@
+# H07b: HISTCONTROL is made to ignore what begins with a space
+# stage: behaviour
+# expect: shell_history_disabled
+#   process.process_id: $shell
+#   detection.reason: ~from now on: HISTCONTROL has ignorespace
+#   detection.confidence: low
+# expect: shell_command_executed
+#   process.process_id: $shell
+#   shell_history.shell_command_execution_history.0.command_line: true
+# expect: shell_command_executed x2
+
+#: prepare
+. lib/terminal.sh
+terminal; types 'echo first' 'echo second'
+#: act
+. lib/terminal.sh
+act; types HISTCONTROL=ignorespace ' echo unseen' true
+#: clean
+. lib/terminal.sh
+leave

@@ -1,0 +1,16 @@
+# P05: a user's processes multiply until there may be no more
+# stage: behaviour
+# expect: process_created at least 50
+#   process.process_real_user_id: 1000
+# expect: process_created
+#   process.process_id: $pid
+# expect: process_terminated
+#   process.process_id: $pid
+
+#: act
+act
+setpriv --reuid 1000 --regid 1000 --clear-groups timeout -s KILL 60 bash -c 'ulimit -u 150; b() { b | b & }; b; sleep 600' > /dev/null 2>&1 & bomb=$!
+seen 1
+sleep 600 & fact pid $!; scanned; over $pid
+await '! pkill -KILL -U 1000'
+wait $bomb || true

@@ -1,0 +1,13 @@
+# P08b: a process is taken out of its parent's children
+# stage: behaviour
+# host: hide $pid children
+# undo: show $pid
+# expect: process_hidden
+#   process.process_id: $pid
+#   detection.reason: "~ is not in its parent's children, but in the task list, "
+
+#: prepare
+sleep 6000.8 < /dev/null > /dev/null 2>&1 & fact pid $!; disown
+await '[ /proc/$pid/exe -ef /usr/bin/sleep ]'
+#: clean
+kill $pid; await '[ ! -e /proc/$pid ]'

@@ -1,0 +1,19 @@
+# P14b: a container of runc, its image known
+# stage: shipped
+# expect: container_started
+#   container.container_id: $id
+# expect: container_terminated
+#   container.container_id: $id
+# allow: file_descriptor_file_content_change
+#   file_descriptor.file_descriptor_name: ~/run/
+
+#: prepare
+. lib/containers.sh
+container p14b a1 '"/app/serve","600"'
+#: act
+. lib/containers.sh
+bundle=/run/bundles/p14b
+act
+run_runc & meets
+#: clean
+for bundle in /run/bundles/*; do umount $bundle/rootfs; done; rm -r /run/bundles
