@@ -1,27 +1,3 @@
-<<<<<<< HEAD
-//! Files that were written: detects changed content when a descriptor that could write a regular
-//! file closes.
-//!
-//! The state reports which descriptors closed, and what their files were when they were first seen
-//! ([`Change::WriterClosed`]). This module decides whether the content may have changed:
-//!
-//! * A file is not closed while its `struct file` still exists: under another descriptor, in
-//!   another process, or mapped. A child's end thus does not count for descriptors inherited from
-//!   its parent. The file's first known attributes are kept until the last descriptor closes, since
-//!   a shell moves its descriptors.
-//! * The inode is read again after the close. The content may have changed if size or modification
-//!   time differ from when the descriptor was first seen, or if the file was modified between that
-//!   and the scan before.
-//! * A change of only the change time (permissions, names) is not reported.
-//! * Writes to files of proc, sysfs, control groups and similar filesystems are commands to the
-//!   kernel and change no content.
-//! * A file without a name disappears with its last descriptor and is not reported.
-//! * The record has the hashes of the file's current content. They are waited for, up to two
-//!   seconds.
-//!
-//! Descriptors that exist when watching starts count from then on. A descriptor that no scan sees
-//! is missed.
-=======
 //! Files whose content may have changed: checked when a descriptor that can write to a regular file
 //! closes.
 //!
@@ -43,7 +19,6 @@
 //!
 //! For files that are open when watching starts, changes count from then on. A descriptor that is
 //! opened and closed between two scans is not seen.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
 //!
 //! Not here: hashing ([`crate::page_cache`]) and the wording of the record (`policy`).
 
@@ -60,47 +35,22 @@ use crate::state::strings::{StringId, Strings};
 use crate::state::{Change, Opened, Scene};
 use crate::walk::{Kernel, Snapshot};
 
-<<<<<<< HEAD
-/// How long to wait for hashes.
-const HASHES_NS: i64 = 2_000_000_000;
-/// Maximum number of closed descriptors that wait at a time; further ones are counted and ignored.
-const WAITING_MAX: usize = 2048;
-/// Inodes read in one batch.
-=======
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
 /// Maximum number of closings that wait at a time. Files of further ones are not checked.
 const WAITING_MAX: usize = 2048;
 /// Number of inodes that are read in one batch.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
 const INODES: usize = 64;
 
 /// A file whose content may have changed while it was open.
 #[derive(Clone, Copy, Debug)]
 pub struct ContentChange<'a> {
-<<<<<<< HEAD
-    /// The process that had it open, as it was at the close.
-=======
     /// The process that closed it, as it was then.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     pub process: ProcessFacts<'a>,
     /// The descriptor, with the file as it is now.
     pub descriptor: DescriptorFacts<'a>,
     /// The file as it was when the descriptor was first seen.
     pub opened: Opened,
-<<<<<<< HEAD
-    /// The hashes of the file as it is now, if all of it is known.
-    pub hashes: Option<Hashes>,
-    /// How much of the file is in memory, if not all.
-    pub partial: Option<Partial>,
-    /// When a scan found the descriptor closed, in nanoseconds since 1970.
-    pub since_ns: i64,
-}
-
-/// Receives changes of content.
-pub trait ContentChanges {
-    /// Called once for each file whose content may have changed.
-=======
     /// Hashes of the file as it is now, if all of it is known.
     pub hashes: Option<Hashes>,
     /// How much of it is in memory, if not all of it.
@@ -112,7 +62,6 @@ pub trait ContentChanges {
 /// Receiver of content changes.
 pub trait ContentChanges {
     /// Called for each file whose content may have changed.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     fn content_changed(&mut self, scene: &Scene<'_>, change: &ContentChange<'_>);
 }
 
@@ -122,16 +71,6 @@ impl<F: FnMut(&Scene<'_>, &ContentChange<'_>)> ContentChanges for F {
     }
 }
 
-<<<<<<< HEAD
-/// The progress of a closed descriptor.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
-    /// Closed in this scan.
-    New,
-    /// Nothing to report, or already reported.
-    Over,
-    /// The content may have changed; its hashes are pending.
-=======
 /// The progress of a closing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
@@ -140,10 +79,10 @@ enum Stage {
     /// Unchanged, or reported.
     Over,
     /// The content may have changed; its hashes are awaited.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     Waiting,
 }
 
+/// A descriptor that has closed.
 #[derive(Clone, Copy, Debug)]
 struct Closing {
     stage: Stage,
@@ -159,11 +98,7 @@ struct Closing {
     since_ns: i64,
 }
 
-<<<<<<< HEAD
-/// An open file with a closed descriptor and at least one that is still open.
-=======
 /// An open file of which some descriptors have closed and others have not.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
 #[derive(Clone, Copy, Debug)]
 struct Held {
     file: KernelVa,
@@ -172,20 +107,12 @@ struct Held {
     is_there: bool,
 }
 
-<<<<<<< HEAD
-/// Closed descriptors, until each is reported or ignored.
-=======
 /// Tracks closed descriptors until their files are checked.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
 #[derive(Debug)]
 pub struct Written {
     wanted: bool,
     closings: Vec<Closing>,
-<<<<<<< HEAD
-    /// Sorted by address; each file once.
-=======
     /// Sorted by address, each once.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     held: Vec<Held>,
     strings: Strings,
     reader: Reader,
@@ -193,11 +120,7 @@ pub struct Written {
 }
 
 impl Written {
-<<<<<<< HEAD
-    /// Allocates for `limits`. Unless `wanted`, nothing is noted.
-=======
     /// Allocates for `limits`. Unless it is `wanted`, records nothing.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     pub fn new(limits: &Limits, wanted: bool, key: u64) -> Self {
         let bytes = (WAITING_MAX * 256).min(limits.processes as usize * 512);
         Self {
@@ -214,20 +137,12 @@ impl Written {
         }
     }
 
-<<<<<<< HEAD
-    /// Number of closed descriptors that found no room.
-=======
     /// Number of closings that found no room.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-<<<<<<< HEAD
-    /// Notes a change if it is the closing of a descriptor.
-=======
     /// Records a change if it is the closing of a descriptor.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     pub fn note(&mut self, scene: &Scene<'_>, change: &Change<'_>) {
         let Change::WriterClosed { process, descriptor, file, inode, opened } = *change else {
             return;
@@ -257,13 +172,8 @@ impl Written {
         });
     }
 
-<<<<<<< HEAD
-    /// Decides which of the scan's closed descriptors to report, and reports those whose hashes are
-    /// known or overdue.
-=======
     /// Checks the scan's closings, and reports changed files whose hashes are known or whose wait
     /// is over.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     pub fn update<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -279,11 +189,7 @@ impl Written {
         self.settle(scene, files, out);
     }
 
-<<<<<<< HEAD
-    /// Reports the files whose hashes are known or overdue.
-=======
     /// Reports changed files whose hashes are known or whose wait is over.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     pub fn settle(
         &mut self,
         scene: &Scene<'_>,
@@ -315,13 +221,8 @@ impl Written {
         });
     }
 
-<<<<<<< HEAD
-    /// Removes files that are still open or mapped. Sorts the list, so that one pass over the
-    /// scan's files suffices.
-=======
     /// Drops closings of files that are still open or mapped. Sorts the closings, so that one pass
     /// over the scan's files suffices.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     fn drop_open(&mut self, snapshot: &Snapshot) {
         self.closings.sort_unstable_by_key(|closing| {
             (closing.file.0, !closing.opened.written, closing.opened.modify_time_ns)
@@ -350,13 +251,8 @@ impl Written {
             }
         }
         self.held.retain(|held| held.is_there);
-<<<<<<< HEAD
-        // If several descriptors of one file close at once, one reports it: the first in the sort
-        // order, with the earliest known attributes.
-=======
         // Of several descriptors of one file that closed at once, one is reported: the one that saw
         // the file modified, or else the one with the oldest modification time.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
         let mut at = 0;
         while at < self.closings.len() {
             let file = self.closings[at].file;
@@ -373,11 +269,7 @@ impl Written {
         }
     }
 
-<<<<<<< HEAD
-    /// Reads the inodes of newly closed files and decides on each.
-=======
     /// Reads the inodes of new closings, and decides.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     fn read_inodes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layout = &kernel.layouts.inode;
         self.reader.forget_translations();
@@ -404,24 +296,15 @@ impl Written {
                     object += 1;
                 }
             }
-<<<<<<< HEAD
-            // A packed inode always fits an empty reader.
-=======
             // An inode that has no room in an empty reader cannot be read.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
             done = at.max(done + 1);
         }
     }
 }
 
-<<<<<<< HEAD
-/// Remembers the first known attributes of a file that is still open under another descriptor. The
-/// first descriptor to close sets them. If there is no room, each descriptor uses its own.
-=======
 /// Keeps the first known state of a file of which a descriptor has closed and others have not. The
 /// first descriptor to close determines that state. Without room, each descriptor's own state is
 /// used.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
 fn hold(all: &mut Vec<Held>, closing: &Closing) {
     let Closing { file, inode, opened, .. } = *closing;
     let held = Held { file, inode, opened, is_there: true };
@@ -433,11 +316,7 @@ fn hold(all: &mut Vec<Held>, closing: &Closing) {
 }
 
 impl Closing {
-<<<<<<< HEAD
-    /// Decides whether the content may have changed. `now` is read from the inode's old address.
-=======
     /// Decides whether the content may have changed. `now` is what was read at the inode's address.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
     fn decide(&mut self, now: Option<Attributes>) {
         let now = now.filter(|now| {
             now.ino == self.attributes.number && now.mode & mode::S_IFMT == mode::S_IFREG
@@ -450,11 +329,7 @@ impl Closing {
             self.attributes = self.attributes.with(&now);
         }
         let (is, was) = (&self.attributes, &self.opened);
-<<<<<<< HEAD
-        // A newly made file has equal access and modification times; nothing was written to it.
-=======
         // A file that was just created is as old as its last access; nothing was written to it.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
         let is_new = is.size == 0 && was.size == 0 && is.access_time_ns == is.modify_time_ns;
         let has_changed = was.written && !is_new
             || is.size != was.size
@@ -538,31 +413,19 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-    fn the_last_descriptor_to_close_keeps_the_first_known_attributes() {
-=======
     fn the_last_descriptor_to_close_is_compared_with_the_first_seen_state() {
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
         let mut written = Written::new(&Limits::default(), true, 1);
         // A shell moves its descriptor: the file is still open.
         written.closings.push(closing(0x1000, 4, true));
         written.drop_open(&scan(&[0x1000, 0x2000]));
         assert_eq!(written.closings[0].stage, Stage::Over);
         written.closings.clear();
-<<<<<<< HEAD
-        // Another file closes meanwhile.
-=======
         // Another file's descriptor closes meanwhile.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
         written.closings.push(closing(0x3000, 1, false));
         written.drop_open(&scan(&[0x1000, 0x2000]));
         assert_eq!(written.closings[0].opened.size, 1);
         written.closings.clear();
-<<<<<<< HEAD
-        // The last descriptor closes, which has seen only the current attributes.
-=======
         // Then the last one closes, which has seen no change itself.
->>>>>>> f35a68677222bd6a6ad1d9ef8c121160609222b3
         written.closings.push(closing(0x1000, 9, false));
         written.drop_open(&scan(&[0x2000]));
         assert_eq!(written.closings[0].stage, Stage::New);
