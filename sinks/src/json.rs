@@ -1,16 +1,14 @@
-//! Writes JSON into a slice that somebody else owns: no allocation, no formatting machinery, all or
-//! nothing.
+//! Writes JSON into a caller's slice: no allocation, no formatting machinery, all or nothing.
 //!
-//! [`JsonWriter`] is a cursor over `&mut [u8]`. Whatever does not fit gives [`Full`], and the
-//! caller throws the whole attempt away: half a record is never kept. [`fit`] tries again with
-//! shorter lists and strings, so that a record with a long list still goes out, marked
-//! `"truncated":true`.
+//! [`JsonWriter`] is a cursor over `&mut [u8]`. Output that does not fit gives [`Full`], and the
+//! caller discards the whole attempt: half a record is never kept. [`fit`] tries again with shorter
+//! lists and strings, so a record with a long list still goes out, marked `"truncated":true`.
 //!
-//! An object is written comma first: every key comes as `,"name":`, and the first comma is
-//! overwritten by the brace when the object is closed. So keys are constant fragments, and no
-//! branch asks whether a field is the first.
+//! An object is written comma first: every key comes as `,"name":`, and the brace overwrites the
+//! first comma when the object is closed. So keys are constant fragments, and no branch asks
+//! whether a field is the first.
 //!
-//! Not for parsing, and not for pretty printing. Start at [`JsonWriter::object`] and `text.rs`.
+//! Parsing and pretty printing are not here. Start at [`JsonWriter::object`] and `text.rs`.
 
 pub mod address;
 pub mod text;
@@ -28,7 +26,7 @@ impl std::fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// How long values may get.
+/// Maximum lengths of values.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Bytes of a string's value: UTF-8, before JSON's escapes. Longer ones are cut on a character
@@ -155,7 +153,7 @@ impl<'b> JsonWriter<'b> {
         Ok(())
     }
 
-    /// Ends the object whose first comma stands at `start`.
+    /// Ends the object whose first comma is at `start`.
     #[inline]
     pub(crate) fn close_object(&mut self, start: usize) -> Result<(), Full> {
         if self.truncated {
@@ -273,7 +271,7 @@ const POWERS: [u64; 20] = {
 /// How many digits `value` has.
 #[inline]
 fn decimal_length(value: u64) -> usize {
-    // 1233/4096 is log10(2) from below: the guess is right or one too small, and the table tells.
+    // 1233/4096 is log10(2) from below: the guess is right or one too small, and the table decides.
     let guess = (((64 - (value | 1).leading_zeros()) * 1233) >> 12) as usize;
     guess + usize::from(value >= POWERS[guess.min(19)]) + usize::from(value == 0)
 }
