@@ -1,8 +1,8 @@
 //! The emulator that guests run in: a QEMU of version 9 or newer.
 //!
-//! Debian 12's QEMU 7.2 crashes guests by itself: on a kernel that provokes it, it lost 7 of 33
-//! boots, and QEMU 10.0.2 none of 33. The machine's own QEMU serves where it is new enough.
-//! Otherwise the rig unpacks Debian's backports of it, with the libraries that it needs, into the
+//! Debian 12's QEMU 7.2 crashes guests by itself: with a kernel that provokes the fault, it lost 7
+//! of 33 boots, and QEMU 10.0.2 none of 33. The host's own QEMU is used if it is new enough.
+//! Otherwise the rig unpacks Debian's backport of it, with the libraries that it needs, into the
 //! cache. Nothing is installed.
 
 use std::path::{Path, PathBuf};
@@ -20,29 +20,27 @@ use crate::spawn;
 const MAJOR_MIN: u32 = 9;
 /// The suite with a new enough QEMU, which runs on Debian 12 and all later releases.
 const SUITE: &str = "bookworm-backports";
-/// What the unpacked QEMU takes from the machine: its C library, which goes with the machine's
-/// loader.
-const MACHINES_OWN: &str = "libc6_";
+/// The unpacked QEMU uses the host's C library, which must match the host's loader.
+const HOST_PACKAGE: &str = "libc6_";
 
 /// A program that emulates machines of one architecture.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Emulator {
     program: PathBuf,
-    /// Where its packages are unpacked, unless it is the machine's own.
+    /// The folder with its unpacked packages; `None` for the host's own QEMU.
     root: Option<PathBuf>,
     version: String,
 }
 
 impl Emulator {
-    /// The emulator of an architecture's machines; fetched at the first call where the machine has
-    /// none.
+    /// The emulator for an architecture's machines. The first call fetches it if the host has none.
     pub fn obtain(architecture: Architecture) -> Result<Self> {
         static KNOWN: Mutex<Vec<(Architecture, Emulator)>> = Mutex::new(Vec::new());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, emulator)) = known.iter().find(|(of, _)| *of == architecture) {
             return Ok(emulator.clone());
         }
-        let emulator = match Self::of_this_machine(architecture) {
+        let emulator = match Self::of_host(architecture) {
             Some(emulator) => emulator,
             None => Self::unpacked(architecture)?,
         };
@@ -55,7 +53,7 @@ impl Emulator {
         &self.version
     }
 
-    /// A command that runs it, and ends it when the thread that started it ends.
+    /// A command that runs it; the emulator is killed when the thread that started it ends.
     pub(crate) fn command(&self) -> Command {
         let mut command = spawn::tied(&self.program);
         if let Some(root) = &self.root {
@@ -67,25 +65,25 @@ impl Emulator {
         command
     }
 
-    /// The machine's own, if it is new enough.
-    fn of_this_machine(architecture: Architecture) -> Option<Self> {
+    /// The host's own, if it is new enough.
+    fn of_host(architecture: Architecture) -> Option<Self> {
         let program = PathBuf::from(architecture.emulator());
         let version = version(&mut Command::new(&program)).ok()?;
         is_new_enough(&version).then_some(Self { program, root: None, version })
     }
 
-    /// The one in the cache, which is made at the first call.
+    /// The one in the cache; the first call unpacks it.
     fn unpacked(architecture: Architecture) -> Result<Self> {
         let root = cache::folder("emulators")?.join(architecture.debian());
         if let Ok(emulator) = Self::in_cache(architecture, &root) {
             return Ok(emulator);
         }
-        // There is none yet, or one that does not run here any more.
+        // There is none yet, or it no longer runs here.
         unpack(architecture, &root)?;
         Self::in_cache(architecture, &root)
     }
 
-    /// The one that lies in this folder, if it runs.
+    /// The one in this folder, if it runs.
     fn in_cache(architecture: Architecture, root: &Path) -> Result<Self> {
         let program = root.join("usr/bin").join(architecture.emulator());
         let mut command = Command::new(&program);
@@ -108,13 +106,13 @@ fn set_environment(command: &mut Command, root: &Path) {
     command.env("QEMU_MODULE_DIR", root.join("usr/lib/x86_64-linux-gnu/qemu"));
 }
 
-/// Fetches an architecture's emulator with all that it needs and unpacks it.
+/// Fetches and unpacks an architecture's emulator with everything that it needs.
 fn unpack(architecture: Architecture, root: &Path) -> Result<()> {
     let package = architecture.emulator_package();
     eprintln!("rig: fetching QEMU from {SUITE} (36 MB, kept in the cache, not installed)");
-    // Rigs run on x86-64, whatever their guests are.
+    // Rigs run on x86-64, whatever the guests' architecture.
     let packages = Packages::open(Architecture::Amd64)?;
-    // One at a time: who comes later finds it there, or what a killed run has left.
+    // One process at a time: the next one finds it unpacked, or what a killed run has left.
     let folder = cache::folder("emulators")?;
     let scratch = folder.join(format!(".{}", architecture.debian()));
     if scratch.exists() {
@@ -122,7 +120,7 @@ fn unpack(architecture: Architecture, root: &Path) -> Result<()> {
     }
     let unpacked = scratch.join("root");
     for file in packages.closure(SUITE, &[package], &scratch.join("packages"))? {
-        let is_left_out = |name: &str| name.starts_with(MACHINES_OWN);
+        let is_left_out = |name: &str| name.starts_with(HOST_PACKAGE);
         if !file.file_name().is_some_and(|name| is_left_out(&name.to_string_lossy())) {
             packages::unpack(&file, &unpacked)?;
         }
@@ -134,7 +132,7 @@ fn unpack(architecture: Architecture, root: &Path) -> Result<()> {
     std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
 }
 
-/// What `--version` prints behind `QEMU emulator version`.
+/// The text after `QEMU emulator version` in the output of `--version`.
 fn version(command: &mut Command) -> Result<String> {
     let text = command::output(command.arg("--version"))?;
     let first = text.lines().next().unwrap_or_default();
@@ -172,7 +170,7 @@ mod tests {
     fn a_program_that_is_no_qemu_has_no_version() {
         assert!(version(&mut Command::new("echo")).is_err());
         let mut qemu = Command::new("printf");
-        // printf takes the option that is added behind for one more argument.
+        // printf takes the option that is appended as one more argument.
         qemu.arg("QEMU emulator version 10.0.2 (Debian 1:10)\nCopyright\n");
         assert_eq!(version(&mut qemu).unwrap(), "10.0.2 (Debian 1:10)");
     }
