@@ -504,7 +504,7 @@ impl Course {
             }
             for (path, sums) in all {
                 let file = files.get_mut(&path);
-                file.ok_or_else(|| Error::new(format!("unexpected file {path}")))?.sums = Some(sums);
+                file.ok_or_else(|| Error::new(format!("unexpected {path}")))?.sums = Some(sums);
             }
         }
         let mut page_bytes = 4096;
