@@ -1,14 +1,14 @@
-//! Twins of reverse shells: logins, servers, clients and agents in which a connection and a shell meet, and that are what
-//! they seem.
+//! Twins of reverse shells: harmless logins, servers, clients and agents in which a connection and
+//! a shell meet.
 //!
-//! Each act looks at /proc itself, and each expects that the shell was seen to its end. cron (T09) is among the twins that
-//! `cargo xtask twins` runs in a loop: its jobs begin with the minute.
+//! Each act checks /proc itself, and each expects that the shell was seen until its end. cron (T09)
+//! is among the twins that `cargo xtask twins` runs in a loop: its jobs begin with the minute.
 
 use super::{Expected, Scenario, Stage, record};
 
 /// A script that begins with functions: those of `looks`; `port NUMBER`, which waits for a
-/// listener; and `finish PID`, which ends what holds once the watcher has scanned it, and waits for
-/// that process's end.
+/// listener; and `finish PID`, which ends the held processes after the watcher has scanned them,
+/// and waits for that process's end.
 macro_rules! script {
     ($script:literal) => {
         concat!(
@@ -52,7 +52,7 @@ ssh_server() {
     };
 }
 
-/// The end of a process that was seen as what it is.
+/// The end of a process, with its attributes.
 const fn ended(fields: &'static [(&'static str, &'static str)]) -> Expected {
     record("process_terminated").with(fields)
 }
@@ -74,7 +74,7 @@ const fn equipped(id: &'static str, name: &'static str) -> Scenario {
 }
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    twin("T01", "twin: somebody logs in by telnet")
+    twin("T01", "twin: a user logs in by telnet")
         .prepare(script!(
             "busybox telnetd -F -p 4501 -l /bin/sh > /dev/null 2>&1 & fact server $!; port 4501"
         ))
@@ -86,7 +86,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             finish $shell"#
         ))
         .clean("kill $server"),
-    equipped("T01b", "twin: somebody logs in by ssh")
+    equipped("T01b", "twin: a user logs in by ssh")
         .prepare(script!("ssh_server 4502; fact server $(pgrep -o sshd)"))
         .act(script!(
             r#"act
@@ -108,7 +108,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ))
         .expect(BOTH)
         .clean("kill $server"),
-    equipped("T01d", "twin: somebody logs in by dropbear")
+    equipped("T01d", "twin: a user logs in by dropbear")
         .prepare(script!(
             "ssh_server 4502; kill $(pgrep -o sshd); mkdir -p /etc/dropbear
              dropbear -R -F -p 4503 > /dev/null 2>&1 & fact server $!; port 4503"
@@ -121,7 +121,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             finish $shell"#
         ))
         .clean("kill $server"),
-    equipped("T01e", "twin: an agent that the user names asks its peer for sessions")
+    equipped("T01e", "twin: a configured agent asks its peer for sessions")
         .prepare(script!(
             "mkdir -p /opt/sessions/1; cp /usr/bin/socat /opt/sessions/1/agent; serve 4540"
         ))
@@ -199,7 +199,7 @@ PYTHON
             finish $shell"#
         ))
         .clean("crun --cgroup-manager=cgroupfs delete --force $id; pkill -f '^python3 /run/t03/server.py' || true; rm -rf /run/t03"),
-    equipped("T05", "twin: a service that is started for each connection is no shell")
+    equipped("T05", "twin: a service started for each connection is no shell")
         .prepare(script!("tcpserver -HRl0 0 4505 cat > /dev/null 2>&1 & fact server $!; port 4505"))
         .act(script!(
             r#"act
@@ -264,7 +264,7 @@ job.wait()' < /dev/null > /dev/null 2>&1 & fact agent $!
             await 'at $shell 0 pipe:* && at $shell 1 pipe:* && at $agent 3 socket:*'
             finish $shell"#
         )),
-    twin("T06c", "twin: an agent runs commands, and nothing comes in")
+    twin("T06c", "twin: an agent runs commands, without input from outside")
         .prepare(script!("serve 4509"))
         .act(script!(
             r#"act
@@ -340,7 +340,7 @@ connection.sendall(b"true\n")' > /dev/null 2>&1 &
             finish $shell"#
         ))
         .clean("kill $server; rm -r /tmp/t08b"),
-    equipped("T10", "twin: a shell out of a database client")
+    equipped("T10", "twin: a shell started by a database client")
         .prepare(script!(
             r#"python3 -c '
 import socket, struct, time
@@ -414,7 +414,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
         ))
         .expect(&[ended(&[("process.process_id", "$client")])])
         .clean("kill $server; rm -r /tmp/t14"),
-    twin("T15", "twin: a health check speaks on a descriptor of its own")
+    twin("T15", "twin: a health check uses a connection on a descriptor of its own")
         .prepare(script!("serve 4519"))
         .act(script!(
             r#"act
@@ -423,7 +423,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             await 'at $shell 3 socket:* && at $shell 0 /dev/null'
             finish $shell"#
         )),
-    twin("T15b", "twin: a script speaks on a descriptor of its own")
+    twin("T15b", "twin: a script uses a connection on a descriptor of its own")
         .prepare(script!(
             "serve 4520
              printf 'exec 3<>/dev/tcp/127.0.0.1/4520\\necho hello >&3\\nwhile read -r line <&3; do echo $line; done\\n' > /tmp/t15.sh"
@@ -462,7 +462,7 @@ connection.recv(4096)' > /dev/null 2>&1 &
             done
             sleep 600 & fact shell $!; scanned; over $shell"#
         )),
-    twin("T20", "twin: a terminal by datagrams from whoever knows the key")
+    twin("T20", "twin: a terminal by datagrams from a client with the key")
         .act(script!(
             r#"act
             python3 -c '

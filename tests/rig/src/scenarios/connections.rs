@@ -1,6 +1,6 @@
-//! Connections: how they come and go, how long they last, and how much goes through them.
+//! Connections: how they begin and end, how long they last, and how much data they carry.
 //!
-//! Both ends of most of them are in the same guest: it has two sockets of each, and records name
+//! Both ends of most of them are in the same guest: it has two sockets for each, and records name
 //! both.
 
 use super::{Expected, Scenario, Stage, record};
@@ -25,15 +25,15 @@ const fn scenario(id: &'static str, name: &'static str) -> Scenario {
     Scenario::new(id, name).stage(Stage::Behaviour)
 }
 
-/// Connections that were closed do not wait for a minute.
+/// Closed connections do not wait for a minute.
 const NO_WAITING: &str = "echo 0 > /proc/sys/net/ipv4/tcp_max_tw_buckets";
 const WAITING: &str = "echo 8192 > /proc/sys/net/ipv4/tcp_max_tw_buckets";
 
-/// A slow machine takes so long over a connection that it is one of those that last.
+/// A slow host takes so long over a connection that it counts as long-lasting.
 const SLOW: &[Expected] = &[of_client(LONG), of_server(LONG)];
 
-/// Python that fails where the client's end still waits and the watcher reports it as terminated.
-/// The end waits for a minute; a slow machine may need longer for the rest of the scenario.
+/// Python that fails if the client's end still waits when the watcher reports it as terminated. The
+/// end waits for a minute; a slow host may need longer for the rest of the scenario.
 macro_rules! waits {
     () => {
         r#"
@@ -78,7 +78,8 @@ client.shutdown(socket.SHUT_WR); pace.scanned(); peer.close(); pace.scanned()' &
                 ("network_connection.tcp_bytes_out", "2000"),
                 ("process.process_id", "$pid"),
             ]),
-            // The kernel counts the end of what came in as a byte: here it may have, right before the socket goes.
+            // The kernel counts the end of the received data as a byte; it may have done so right
+            // before the socket goes.
             record(TERMINATED).with(&[
                 ("network_connection.source_port", "$port"),
                 ("network_connection.destination_port", "7101"),
@@ -116,7 +117,7 @@ client.close(); peer.close(); pace.scanned(); pace.scanned()",
             ]),
             of_server(TERMINATED),
         ]),
-    scenario("N01c", "somebody listens")
+    scenario("N01c", "a process listens")
         .act(
             "act
              python3 -c 'import socket, time
@@ -131,7 +132,7 @@ server = socket.create_server((\"127.0.0.1\", 7103)); time.sleep(600)' & fact pi
             record(CREATED).with(&[("network_connection.source_port", "7103")]).times(0),
             record(TERMINATED).with(&[("network_connection.source_port", "7103")]).times(0),
         ]),
-    scenario("N02", "nobody answers")
+    scenario("N02", "a connection attempt gets no answer")
         .act(
             "act
              python3 -c 'import pace, socket
@@ -145,7 +146,8 @@ pace.scanned()' & fact pid $!
             record(CREATED).with(&[
                 ("network_connection.source_port", "$port"),
                 ("network_connection.source_ip_address", "10.0.2.15"),
-                // Nobody has this address in the guest's own network. What is beyond that, the machine outside may answer for.
+                // No host in the guest's own network has this address. Addresses beyond that
+                // network may be answered by the host.
                 ("network_connection.destination_ip_address", "10.0.2.99"),
                 ("network_connection.connection_state", "SYN_SENT"),
                 ("network_connection.workload_network_interface_name", "eth0"),
@@ -153,7 +155,7 @@ pace.scanned()' & fact pid $!
             ]),
             of_client(TERMINATED),
         ]),
-    scenario("N03", "much goes over a connection, one way")
+    scenario("N03", "a connection carries much data, one way")
         .stage(Stage::Thresholds)
         .prepare(NO_WAITING)
         .act(
@@ -195,7 +197,7 @@ client.close()' & fact pid $!
             ]),
         ])
         .besides(SLOW),
-    scenario("N03b", "less than the threshold goes over a connection, both ways")
+    scenario("N03b", "a connection carries less than the threshold, both ways")
         .stage(Stage::Thresholds)
         .prepare(NO_WAITING)
         .act(
@@ -218,7 +220,7 @@ pace.scanned()' & fact pid $!
         .expect(&[
             record(TERMINATED).with(&[
                 ("network_connection.source_port", "$port"),
-                // What was sent is counted as often as it was sent: on a busy machine twice.
+                // Retransmitted data is counted again: on a busy host twice.
                 ("network_connection.tcp_bytes_in", "786432"),
             ]),
             of_server(TERMINATED),
@@ -244,7 +246,7 @@ pace.seen()' & fact pid $!
                 ("network_connection.source_port", "$port"),
                 ("network_connection.connection_state", "ESTABLISHED"),
                 ("process.process_id", "$pid"),
-                // How many seconds depends on when the watcher found it.
+                // The number of seconds depends on when the watcher found it.
                 (
                     "detection.reason",
                     "~the connection of 127.0.0.1:$port with 127.0.0.1:7106 has lasted ",
@@ -274,7 +276,7 @@ time.sleep(15); pace.scanned()",
             ("network_connection.source_port", "$port"),
             ("network_connection.connection_state", "TIME_WAIT"),
         ])]),
-    scenario("N06", "a socket is closed with what was not sent yet")
+    scenario("N06", "a socket is closed with unsent data")
         .act(
             "act
              python3 -c 'import pace, socket
@@ -293,7 +295,7 @@ pace.scanned()' & fact pid $!
         )
         .expect(&[
             of_client(CREATED),
-            // Nobody holds it any more.
+            // No process holds it any more.
             record(CHANGED).with(&[
                 ("network_connection.source_port", "$port"),
                 ("network_connection.connection_state", "FIN_WAIT_1"),
@@ -324,7 +326,7 @@ pace.scanned()' & fact pid $!
                 ("network_connection.workload_network_interface_name", "lo"),
             ]),
             of_server(CREATED),
-            // With the namespace all that waits in it ends.
+            // Everything that waits in the namespace ends with it.
             of_client(TERMINATED),
             of_server(TERMINATED),
         ]),

@@ -1,10 +1,12 @@
-//! Containers: when they begin and end, and what runs in them, by the image where that is known.
+//! Containers: when they begin and end, and which programs run in them, checked against the image
+//! if it is known.
 //!
-//! Ids that begin with `a1` are those of the image that the configuration knows; of others nothing is known.
+//! Ids that begin with `a1` belong to the image in the configuration; the image of others is
+//! unknown.
 
 use super::{Expected, Scenario, record};
 
-/// The names that busybox has in the image.
+/// The names of busybox in the image.
 pub(super) const APPLETS: &[&str] = &["cat", "sh", "sleep"];
 
 /// The pattern of the ids of containers whose image is known.
@@ -12,11 +14,12 @@ pub(super) const KNOWN: &str = "a1*";
 
 const STARTED: &str = "container_started";
 const TERMINATED: &str = "container_terminated";
-/// Runtimes and scripts write what they need.
+/// Files that runtimes and scripts write.
 const WRITTEN: &[Expected] =
     &[record(super::CONTENT_CHANGE).with(&[("file_descriptor.file_descriptor_name", "~/run/")])];
-/// The same, and that the first process is not what the image says. That is told where a scan met the runtime just before
-/// it: otherwise the image's entrypoint may have ended by becoming this.
+/// The same, and an alert because the first process does not match the image. It is raised if a
+/// scan met the runtime just before: otherwise the image's entrypoint may have ended by becoming
+/// this.
 const OTHER_ENTRYPOINT: &[Expected] = &[
     WRITTEN[0],
     record(MOVED).with(&[
@@ -27,10 +30,10 @@ const OTHER_ENTRYPOINT: &[Expected] = &[
 const FOREIGN: &str = "foreign_binary_executed";
 const MOVED: &str = "binary_executed_not_as_intended";
 
-/// A script that begins with functions: `image` puts the image's layers together; `container NAME
-/// PREFIX ARGUMENTS` makes `$bundle` and `$id`, a container over an overlay of those layers, with
-/// its arguments as JSON; `meets RECORDS CONTAINERS` waits until so many containers run and so many
-/// of the expected records have come, then ends them.
+/// A script that begins with functions: `image` assembles the image's layers; `container NAME
+/// PREFIX ARGUMENTS` creates `$bundle` and `$id`, a container over an overlay of those layers, with
+/// its arguments as JSON; `meets RECORDS CONTAINERS` waits until this many containers run and this
+/// many of the expected records have come, then ends them.
 macro_rules! script {
     ($script:literal) => {
         concat!(

@@ -1,4 +1,4 @@
-//! Open files: what is changed through them, and what they are called.
+//! Open files: changes to them, and their names.
 
 use super::{CONTENT_CHANGE, Expected, Scenario, record};
 
@@ -13,7 +13,7 @@ const fn closed(fields: &'static [(&'static str, &'static str)]) -> Expected {
     record(CLOSE).with(fields)
 }
 
-/// A change of a file by its name, its process, and what it is afterwards.
+/// A change of a file by its name, its process, and its state afterwards.
 const fn changed(fields: &'static [(&'static str, &'static str)]) -> Expected {
     record(CONTENT_CHANGE).with(fields)
 }
@@ -110,7 +110,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("process.process_id", "$pid"),
         ])])
         .clean("rm /tmp/f13b"),
-    Scenario::new("F14", "one number, another file")
+    Scenario::new("F14", "a descriptor number is reused for another file")
         .act(
             "act
              (exec 7</etc/passwd; scanned; exec 7<&-; exec 7</etc/group; scanned) & fact pid $!
@@ -173,7 +173,7 @@ pace.scanned()' & fact pid $!
             .times(10_000),
         ])
         .clean("rm /tmp/f16"),
-    Scenario::new("F17", "a temporary file that has no name any more")
+    Scenario::new("F17", "a temporary file whose name was removed")
         .act(
             "act
              (exec 7<>/tmp/f17; rm /tmp/f17; stay) & fact pid $!

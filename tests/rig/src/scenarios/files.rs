@@ -1,4 +1,5 @@
-//! Programs that are not, or not where, what was shipped; and those that only look so.
+//! Programs that differ from what was shipped, or are at another place; and harmless programs that
+//! resemble them.
 
 use super::{Expected, Scenario, record};
 
@@ -6,7 +7,7 @@ const FOREIGN: &str = "foreign_binary_executed";
 const FOREIGN_SIZE: &str = "foreign_binary_executed_file_size_mismatch";
 const MOVED: &str = "binary_executed_not_as_intended";
 
-/// An alert of a program by its path, its process and the hashes that were taken inside.
+/// An alert about a program by its path, its process and the hashes computed inside.
 const fn hashed(activity: &'static str) -> Expected {
     record(activity).with(&[
         ("elf_file.elf_file_path", "$path"),
@@ -19,13 +20,13 @@ const fn hashed(activity: &'static str) -> Expected {
     ])
 }
 
-/// A process that runs a program: what shows that a quiet twin was seen.
+/// A process that runs a program: proof that the watcher saw a twin.
 const fn runs(fields: &'static [(&'static str, &'static str)]) -> Expected {
     record("process_created").with(fields)
 }
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario::new("F01", "fileless: a foreign program out of a memfd")
+    Scenario::new("F01", "fileless: a foreign program from a memfd")
         .act(
             "python3 -c '
 import os
@@ -43,7 +44,7 @@ os.execv(\"/proc/self/fd/%d\" % fd, [\"stranger\", \"600\"])' &
             ("process.process_id", "$pid"),
             ("detection.reason", "~without a file"),
         ])]),
-    Scenario::new("F01b", "fileless: a shipped program out of a memfd")
+    Scenario::new("F01b", "fileless: a shipped program from a memfd")
         .act(
             "python3 -c '
 import os
@@ -110,7 +111,7 @@ time.sleep(600)' &
              seen 1; scanned; over $old $new",
         )
         .expect(&[
-            // A scan may find it before it has become its program.
+            // A scan may find the process before it has become its program.
             runs(&[("process.process_id", "$new")]),
             record("process_terminated").with(&[
                 ("process.process_id", "$new"),
@@ -132,8 +133,8 @@ time.sleep(600)' &
         .clean("rm /tmp/f04"),
     Scenario::new("F04b", "a foreign program that ends within a tenth of a second")
         .prepare("cp /opt/stranger /tmp/f04b; fact sha256 $(sha256sum < /tmp/f04b | cut -d' ' -f1)")
-        // A slow watcher misses most of such programs: there is one after the other until it finds
-        // one.
+        // A slow watcher misses most of such programs, so they are started one after the other
+        // until it finds one.
         .act("act\nuntil come || ((SECONDS > 60)); do timeout 0.1 /tmp/f04b 2 || true; done")
         .expect(&[record(FOREIGN)
             .with(&[
@@ -218,7 +219,7 @@ time.sleep(600)' &
         .expect(&[record(MOVED)
             .with(&[("elf_file.elf_file_path", "/var/tmp/f07b"), ("process.process_id", "$pid")])])
         .clean("rm /var/tmp/f07b"),
-    Scenario::new("F10", "twin: scripts that nobody shipped")
+    Scenario::new("F10", "twin: scripts that were not shipped")
         .prepare(
             "printf '#!/bin/bash\\nread -r _ <> /run/pace/never\\n' > /tmp/f10.sh; chmod 755 /tmp/f10.sh
              printf 'import time\\ntime.sleep(600)\\n' > /tmp/f10.py",
@@ -255,7 +256,7 @@ time.sleep(600)' &
             .with(&[("elf_file.elf_file_path", "/usr/bin/ldd"), ("process.process_id", "$pid")])])
         .clean("cp -p /tmp/f10b /usr/bin/ldd; rm /tmp/f10b"),
     Scenario::new("F10t", "twin: a shipped script as it is")
-        // Its output is full, so that it waits in its first write until the watcher found it.
+        // Its output is full, so it waits in its first write until the watcher has found it.
         .act(
             "rm -f /tmp/f10t; mkfifo /tmp/f10t; exec 8<> /tmp/f10t
              dd if=/dev/zero of=/tmp/f10t bs=4096 count=16 oflag=nonblock 2> /dev/null

@@ -1,14 +1,15 @@
-//! bash's history: what is typed, and how it is done away with.
+//! bash's history: typed commands, and ways to disable or clear it.
 //!
-//! The lines are typed into an interactive bash in a terminal of its own, each when the prompt is there; what must come of
-//! them is what that bash itself says that it remembers. Removing or emptying the history's file without bash
-//! is no activity: H09 holds that it is no false alert.
+//! The lines are typed into an interactive bash in a terminal of its own, each when the prompt is
+//! there. The expected records follow from that bash's own list of remembered commands. Removing or
+//! emptying the history's file without bash is no activity: H09 verifies that it raises no alert.
 
 use super::{Expected, Scenario, Stage, record};
 
-/// A script that begins with functions: `terminal [PROGRAM ARGUMENTS…]` starts a shell in a terminal (`$program` or bash, where none is named;
-/// its startup file ends with `$startup`), as `$shell`; `types LINE…` types lines into it, each when the prompt is there;
-/// `times` asks bash when it ran its last commands but this (`$time1` is the latest); `leave` ends it.
+/// A script that begins with functions: `terminal [PROGRAM ARGUMENTS…]` starts a shell (by default
+/// `$program` or bash) in a terminal, as `$shell`; its startup file ends with `$startup`. `types
+/// LINE…` types lines into it, each when the prompt is there; `times` asks bash when it ran its
+/// last commands but this (`$time1` is the latest); `leave` ends it.
 macro_rules! script {
     ($script:literal) => {
         concat!(
@@ -100,7 +101,7 @@ macro_rules! alert {
     };
 }
 
-/// Everything that is told of as typed.
+/// Every command that is reported as typed.
 const fn commands() -> Expected {
     record(EXECUTED)
 }
@@ -170,7 +171,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             typed!("true"),
             commands().times(2),
         ]),
-    shell("H09", "twin: the history's file is removed, and bash told to save to it later")
+    shell("H09", "twin: the history's file is removed, and bash saves to it later")
         .act(script!(
             "act
              types 'history -a' 'rm ~/.bash_history' 'ln -sf /dev/null ~/.bash_history' 'echo > ~/.bash_history'"
@@ -196,7 +197,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             typed!("echo end"),
             commands().times(4),
         ]),
-    shell("H11d", "history -c, and a list of others instead")
+    shell("H11d", "history -c, followed by a list of other commands")
         .act(script!(
             "act
              types 'history -c; printf \"a\\nb\\n\" > ~/other; history -r ~/other' 'echo end'"
@@ -215,7 +216,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
              types 'echo end'"
         ))
         .expect(&[typed!("echo end"), commands()]),
-    shell("H14", "twin: a shell's forks and what it becomes do not tell its commands again")
+    shell("H14", "twin: a shell's forks and its successors do not report its commands again")
         .act(script!(
             "act
              types '(sleep 0.4; echo in a subshell)' 'exec bash'
@@ -232,7 +233,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                 "echo inner",
             )]),
             typed!("echo last"),
-            // An `exec` or `exit` may be gone with its shell before a scan sees it.
+            // An `exec` or `exit` may disappear with its shell before a scan sees it.
             commands().at_least(7),
         ]),
     shell("H15", "twin: dash and busybox have histories of their own, or none")

@@ -1,4 +1,4 @@
-//! Libraries that are not what was shipped; and files that are mapped, and no libraries.
+//! Libraries that differ from what was shipped; and mapped files that are no libraries.
 
 use super::{Expected, Scenario, record};
 
@@ -6,7 +6,7 @@ const FOREIGN: &str = "foreign_library_loaded";
 const FOREIGN_SIZE: &str = "foreign_library_loaded_file_size_mismatch";
 const MAPPED: &str = "new_file_mapped";
 
-/// An alert of a library by its path and process, with the hash that was taken inside.
+/// An alert about a library by its path and process, with the hash computed inside.
 const fn hashed(activity: &'static str) -> Expected {
     record(activity).with(&[
         ("elf_file.elf_file_path", "$path"),

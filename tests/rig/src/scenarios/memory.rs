@@ -1,4 +1,4 @@
-//! Memory that becomes executable, and what only looks like it.
+//! Memory that becomes executable, and harmless memory that resembles it.
 
 use super::{Count, Expected, Scenario, Stage, record};
 
@@ -23,7 +23,7 @@ macro_rules! at {
     };
 }
 
-/// Whatever the process `$pid` does, it is seen to end.
+/// The end of the process `$pid`, whatever it did.
 const fn ended() -> Expected {
     record("process_terminated").with(&[("process.process_id", "$pid")])
 }
@@ -37,7 +37,7 @@ const fn memory(id: &'static str, name: &'static str, act: &'static str) -> Scen
     Scenario::new(id, name).stage(Stage::Behaviour).act(act)
 }
 
-/// A twin among many programs.
+/// A twin in the guest with many programs.
 const fn runtime(id: &'static str, name: &'static str, act: &'static str) -> Scenario {
     Scenario::new(id, name).stage(Stage::Equipped).act(act)
 }
@@ -84,7 +84,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ]),
     memory("M02e", "the same in shared memory", "/opt/memory shared # says @act")
         .expect(&[at!(ADDED, "r-xs", "~4096 bytes of shared memory at $start")]),
-    memory("M02f", "the same, and a child that takes it over", "/opt/memory forked # says @act")
+    memory("M02f", "the same, and a child that inherits it", "/opt/memory forked # says @act")
         .expect(&[at!(ADDED, "r-xp", "~were written and can be executed now")]),
     memory("M03", "the program's text is patched", "/opt/memory text # says @act").expect(&[
         at!(
@@ -96,7 +96,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             ("process_memory.file_name", "memory"),
             ("detection.mitre_attack", "[\"T1055\"]")
         ),
-        // It is a part of all the text again.
+        // It is again a part of the whole text.
         record(ADDED).with(&[
             ("process.process_id", "$pid"),
             ("process_memory.memory_permissions", "r-xp"),
@@ -213,7 +213,7 @@ imports.system.exit(0)') & fact pid $!
             1,
         ),
     ]),
-    // A copy, so that nothing is known of its library yet.
+    // A copy, so that its library is still unknown to the watcher.
     runtime(
         "M05f",
         "twin: a forked worker of luajit compiles, and its parent does not",
@@ -297,7 +297,7 @@ EOF
     .clean("rm /tmp/m05e.py"),
     memory(
         "M09",
-        "a library is loaded and let go of, again and again",
+        "a library is loaded and unloaded, again and again",
         "/opt/memory libraries /opt/stranger.so # says @act",
     )
     .expect(&[
@@ -319,7 +319,7 @@ EOF
     ]),
     memory(
         "M10",
-        "twin: areas come, go, grow, split and merge",
+        "twin: areas are mapped, unmapped, grown, split and merged",
         "/opt/memory churn # says @act",
     )
     .expect(&[ended()]),

@@ -1,6 +1,6 @@
-//! Processes: what they are called, what they become, how they come and go.
+//! Processes: their names, the programs they run, how they begin and end.
 //!
-//! Most of what is done here is told by events, and by no alert: what the records say of it is what counts.
+//! Most of these acts cause events and no alert: the scenarios check the values in the records.
 
 use super::{CONTENT_CHANGE, Expected, Scenario, Stage, record};
 
@@ -13,7 +13,7 @@ const fn of(activity: &'static str) -> Expected {
     record(activity).with(&[("process.process_id", "$pid")])
 }
 
-/// The end of a process, by what it was.
+/// The end of a process, with its attributes.
 const fn ended(fields: &'static [(&'static str, &'static str)]) -> Expected {
     record(TERMINATED).with(fields)
 }
@@ -78,7 +78,7 @@ else: signal.pause()'",
             ]),
         ])
         .clean("rm /tmp/p03"),
-    scenario("P04", "a process has the number of one that has ended")
+    scenario("P04", "a process reuses the id of one that has ended")
         .act(
             "act
              sleep 600.31 & fact pid $!; runs $pid sleep; scanned; over $pid
@@ -102,7 +102,7 @@ else: signal.pause()'",
                 ("process.process_command_line_arguments", "sleep 600.42"),
             ]),
         ]),
-    scenario("P05", "a user's processes multiply until there may be no more")
+    scenario("P05", "a user's processes multiply up to the limit")
         .act(
             "act
              setpriv --reuid 1000 --regid 1000 --clear-groups timeout -s KILL 60 \
@@ -117,7 +117,7 @@ else: signal.pause()'",
             of(CREATED),
             of(TERMINATED),
         ]),
-    scenario("P06", "a process that nobody waits for")
+    scenario("P06", "a process that its parent never waits for")
         .act(
             "act
              python3 -c 'import os, pace, sys
@@ -147,7 +147,7 @@ print(\"@fact pid\", pid); sys.stdout.flush(); pace.seen(1); os.wait()'",
                 .with(&[("process.process_command_line_arguments", "/bin/busybox true")])
                 .at_least(1),
         ]),
-    scenario("P11", "a program calls itself as a kernel's thread is called")
+    scenario("P11", "a program takes the name of a kernel thread")
         .act(
             "act
              (exec -a '[kworker/0:1]' sleep 600.6) & fact argument $!
@@ -241,7 +241,7 @@ os._exit(ring < 0)' & fact pid $!
             ("process.process_effective_user_id", "0"),
         ])])
         .clean("rm /tmp/.s"),
-    scenario("P20", "twin: a process gives its privileges up")
+    scenario("P20", "twin: a process drops its privileges")
         .act(
             "act
              setpriv --reuid 1000 --regid 1000 --clear-groups --bounding-set -all --no-new-privs sleep 600 &
@@ -322,7 +322,7 @@ with open('/proc/$pid/mem', 'r+b', buffering=0) as memory:
             ]),
         ])
         .clean("rm /etc/ld.so.preload /tmp/p25.so"),
-    scenario("P26", "twin: processes that call themselves by other names")
+    scenario("P26", "twin: processes that change their names")
         .act(
             "act
              (exec -a -bash bash --norc -c 'read -r _ <> /run/pace/never') & fact login $!
@@ -388,14 +388,14 @@ pace.scanned()' & fact pid $!
         ]),
     scenario("P29", "twin: a process that is stopped")
         .prepare("sleep 6000 > /dev/null 2>&1 & fact pid $!; runs $pid sleep")
-        // Once it is killed it is a zombie for as long as the machine takes to let it go.
+        // After it is killed it is a zombie until the machine reaps it.
         .act(
             "kill -STOP $pid; scanned; scanned; scanned
              lacks process_zombie process.process_id=$pid
              act; kill -KILL $pid",
         )
         .expect(&[of(TERMINATED)]),
-    scenario("P30", "a program that calls itself as a kernel's thread computes, and holds a connection")
+    scenario("P30", "a program with a kernel thread's name computes, and holds a connection")
         .stage(Stage::Thresholds)
         .act(
             "act
@@ -433,7 +433,7 @@ while True: pass') & fact pid $!
         )
         .expect(&[of(TERMINATED), of(CREATED)])
         .clean("rmdir /sys/fs/cgroup/p31"),
-    scenario("P32", "twin: the machine stands still for a second, and goes on")
+    scenario("P32", "twin: the machine is paused for a second, and resumed")
         .prepare("sleep 6000 > /dev/null 2>&1 & fact pid $!; runs $pid sleep")
         .host(&["pause 1000"])
         .act("act\nkill $pid")

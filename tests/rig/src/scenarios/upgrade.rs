@@ -1,7 +1,7 @@
-//! Packages that are upgraded while programs use what is in them.
+//! Packages that are upgraded while programs use their files.
 //!
-//! `dpkg -i`, which is what `apt-get upgrade` ends in, of Debian's own packages made newer: the same files with
-//! one byte more.
+//! `dpkg -i`, the last step of `apt-get upgrade`, of Debian's own packages made newer: the same
+//! files with one byte more.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,14 +11,14 @@ use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
 
-/// The packages that have newer ones, by the paths that guests know them by.
+/// The packages with newer versions, by the beginning of their paths in guests.
 const PACKAGES: &[&str] = &["zlib1g", "libc6"];
 
-/// dpkg writes what it installs.
+/// dpkg writes the files that it installs.
 const WRITTEN: &[Expected] = &[record(CONTENT_CHANGE)];
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario::new("F09", "a library is upgraded to one that nobody shipped")
+    Scenario::new("F09", "a library is upgraded to one that was not shipped")
         .prepare(
             "python3 -c 'import time; time.sleep(6000)' > /dev/null 2>&1 & fact old $!; kept $old
              library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library
@@ -72,7 +72,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .clean("dpkg -i /opt/zlib1g-older.deb /opt/libc6-older.deb 2>&1"),
 ];
 
-/// The packages as they were shipped, and newer ones; by the paths that guests know them by.
+/// The packages as shipped, and newer ones: their paths in guests and on the host.
 pub(super) fn packages(shipped: &Path) -> Result<Vec<(String, PathBuf)>> {
     let folder = cache::folder("userland")?.join("newer");
     cache::create(&folder)?;
@@ -90,7 +90,7 @@ pub(super) fn packages(shipped: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(all)
 }
 
-/// The newer ones only.
+/// Only the newer ones.
 pub(super) fn newer(shipped: &Path) -> Result<Vec<PathBuf>> {
     let all = packages(shipped)?.into_iter();
     Ok(all.filter(|(name, _)| name.contains("-newer")).map(|(_, path)| path).collect())
@@ -107,7 +107,7 @@ fn package(folder: &Path, name: &str) -> Result<PathBuf> {
         .ok_or_else(|| Error::new(format!("no package {name} in {}", folder.display())))
 }
 
-/// A package without its scripts, which nothing here needs.
+/// A package without its scripts, which are not needed here.
 fn stripped(older: &Path, folder: &Path) -> Result<PathBuf> {
     let target = folder.join("older").join(older.file_name().unwrap_or_default());
     if !target.exists() {
@@ -130,7 +130,7 @@ fn make_newer(older: &Path, newer: &Path) -> Result<()> {
     })
 }
 
-/// Makes a package anew, with more behind its version, and other files.
+/// Builds a package again, with a longer version, and other files.
 fn repack(
     source: &Path,
     target: &Path,
@@ -156,7 +156,7 @@ fn repack(
     std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
 }
 
-/// The shared libraries below a folder, the loader and links left out.
+/// The shared libraries below a folder, except the loader and links.
 fn find_libraries(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let entries =
         std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;

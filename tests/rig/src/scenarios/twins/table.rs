@@ -1,25 +1,25 @@
 //! The twins: what people's machines do all day.
 //!
-//! Each turn proves itself that it did what it says, by its exit status.
+//! Each turn proves by its exit status that it did its work.
 #![allow(
     clippy::needless_raw_string_hashes,
     reason = "scripts that change have quotes sooner or later"
 )]
 
-/// Something that looks like an attack and is none, again and again.
+/// Harmless activity that looks like an attack, repeated.
 #[derive(Clone, Copy, Debug)]
 pub struct Twin {
     /// One word.
     pub name: &'static str,
-    /// For people.
+    /// The description for people.
     pub about: &'static str,
-    /// bash, once: makes what the turns need, and starts servers.
+    /// bash, once: prepares the turns, and starts servers.
     pub(super) prepare: &'static str,
-    /// bash, again and again: status 0 says that it has done all that it is there for.
+    /// bash, repeated: status 0 means that the turn did all its work.
     pub(super) turn: &'static str,
 }
 
-/// What all scripts of twins begin with, beside what scripts of scenarios do.
+/// Functions for all scripts of twins, in addition to those of scenarios.
 pub(super) const FUNCTIONS: &str = r#"
 port() { await "grep -q ':$(printf %04X $1) 0*:0000 0A' /proc/net/tcp /proc/net/tcp6"; }
 serve() { "$@" < /dev/null > /dev/null 2>&1 & }
@@ -95,7 +95,7 @@ grep -q 3 /tmp/web.a.sh; grep -q 0 /tmp/web.b.pl; grep -q 0 /tmp/web.c.py; grep 
     },
     Twin {
         name: "database",
-        about: "a database server, its clients, and shells out of those",
+        about: "a database server, its clients, and shells started by those",
         prepare: r#"
 mkdir -p /srv/database /run/mysqld
 mariadb-install-db --no-defaults --user=root --datadir=/srv/database --auth-root-authentication-method=normal > /tmp/database.log 2>&1
@@ -152,7 +152,7 @@ done
     },
     Twin {
         name: "python",
-        about: "python's multiprocessing in each way of starting, and callbacks out of C",
+        about: "python's multiprocessing in each way of starting, and callbacks from C",
         prepare: r#"
 mkdir -p /srv/python; cat > /srv/python/pool.py <<'PYTHON'
 import multiprocessing, sys, time
@@ -208,7 +208,7 @@ rm -f /tmp/keys; java -version 2>&1 | grep -q OpenJDK
     },
     Twin {
         name: "interpreters",
-        about: "interpreters and what they compile while they run",
+        about: "interpreters and the code they compile at run time",
         prepare: "seq 20000 > /srv/numbers",
         turn: r#"
 luajit -e 'local s = 0; for i = 1, 2e6 do s = s + i % 7 end; print(s)'
@@ -311,7 +311,7 @@ mkfifo /tmp/twin-fifo 2>/dev/null || true; (cat /tmp/twin-fifo | sh > /dev/null)
     },
     Twin {
         name: "sockets",
-        about: "services that are started for each connection; scripts among them",
+        about: "services started for each connection, scripts among them",
         prepare: r#"
 printf '#!/bin/sh\nread line\necho got $line\nsleep 0.5\n' > /srv/service.sh; chmod 755 /srv/service.sh
 serve systemd-socket-activate --accept --inetd -l 7001 /srv/service.sh; port 7001
