@@ -13,13 +13,13 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&done.stderr);
+    let errors = String::from_utf8_lossy(&done.stderr);
     let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_string_lossy).collect();
     Err(Error::new(format!(
         "`{name} {}` failed ({}): {}",
         arguments.join(" "),
         done.status,
-        said.trim()
+        errors.trim()
     )))
 }
 

@@ -275,8 +275,8 @@ impl Guest {
             Err(_) if emulation.has_died() => return Err(Failed::Died),
             Err(error) => {
                 emulation.end();
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                let message = format!("{error}; QEMU printed: {}", said.trim());
+                let printed = std::fs::read_to_string(&log).unwrap_or_default();
+                let message = format!("{error}; QEMU printed: {}", printed.trim());
                 return Err(Error::new(message).into());
             }
         };

@@ -300,8 +300,8 @@ fn extract(deb: &Path, root: &Path) -> Result<()> {
 /// Registers a package as installed in dpkg's database and returns its stanza of the status.
 fn register(deb: &Path, root: &Path) -> Result<String> {
     let field = |name: &str| -> Result<String> {
-        let said = command::output(Command::new("dpkg-deb").arg("--field").arg(deb).arg(name))?;
-        Ok(said.trim().to_owned())
+        let value = command::output(Command::new("dpkg-deb").arg("--field").arg(deb).arg(name))?;
+        Ok(value.trim().to_owned())
     };
     let mut name = field("Package")?;
     if field("Multi-Arch")? == "same" {

@@ -36,17 +36,17 @@ const NAMED_MAX: usize = 10;
 pub(super) type Links<'a> = dyn Fn(&[u8]) -> Option<Vec<u8>> + 'a;
 
 /// By the file's real path: its MD5s, each with the package that has it.
-pub(super) type Said = BTreeMap<Vec<u8>, Vec<([u8; 16], String)>>;
+pub(super) type Md5Sums = BTreeMap<Vec<u8>, Vec<([u8; 16], String)>>;
 
 /// By path: the path it was diverted to, and the package that diverted it.
 type Diversions = HashMap<Vec<u8>, (Vec<u8>, String)>;
 
 /// Reads dpkg's data below `root`.
-pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Said, Error> {
+pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Md5Sums, Error> {
     let folder = root.join(INFO);
     let failed = |error: std::io::Error| Error::reading(&folder, &error);
     let diversions = diversions(root)?;
-    let mut said = Said::new();
+    let mut installed = Md5Sums::new();
     let mut folders = HashMap::new();
     let mut names: Vec<_> = fs::read_dir(&folder)
         .map_err(failed)?
@@ -79,10 +79,10 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Said, Error> {
                 _ => path,
             };
             let Some(path) = resolve(&path, links, &mut folders) else { continue };
-            said.entry(path).or_default().push((md5, package.clone()));
+            installed.entry(path).or_default().push((md5, package.clone()));
         }
     }
-    Ok(said)
+    Ok(installed)
 }
 
 /// `MD5  path`, with the path from the root without its first slash, which is added.
@@ -178,10 +178,10 @@ fn resolve_folder(folder: &[u8], links: &Links<'_>) -> Option<Vec<u8>> {
 }
 
 /// Compares the files with dpkg's MD5s; returns a line for people.
-pub(super) fn compare(said: &Said, files: &[File]) -> String {
+pub(super) fn compare(installed: &Md5Sums, files: &[File]) -> String {
     let (mut same, mut missing) = (0_u64, 0_u64);
     let mut different = Vec::new();
-    for (path, sums) in said {
+    for (path, sums) in installed {
         let found = files.binary_search_by(|file| file.path.as_deref().cmp(&Some(path.as_slice())));
         match found {
             Err(_) => missing += 1,
@@ -216,10 +216,10 @@ pub(super) fn trusted(root: &Path) -> Result<Built, Error> {
         let place = root.join(std::ffi::OsStr::from_bytes(relative));
         fs::read_link(place).ok().map(|target| target.as_os_str().as_bytes().to_vec())
     };
-    let said = read(root, &links)?;
+    let installed = read(root, &links)?;
     let mut remarks = Vec::new();
-    let mut files = Vec::with_capacity(said.len());
-    for (path, sums) in said {
+    let mut files = Vec::with_capacity(installed.len());
+    for (path, sums) in installed {
         let Some((md5, package)) = sums.first() else { continue };
         if let Some((_, other)) = sums.iter().find(|(sum, _)| sum != md5) {
             remarks.push(format!(

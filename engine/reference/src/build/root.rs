@@ -80,8 +80,8 @@ pub(super) fn build(
     sbom.settle()?;
     if is_dpkg {
         let link = |path: &[u8]| tree.links.get(path).cloned();
-        let said = dpkg::read(root, &link)?;
-        tree.remarks.push(dpkg::compare(&said, &sbom.files));
+        let installed = dpkg::read(root, &link)?;
+        tree.remarks.push(dpkg::compare(&installed, &sbom.files));
     }
     Ok(Built {
         sbom,

@@ -221,7 +221,7 @@ impl Watcher {
 
     fn last_words(&self) -> String {
         let heard = self.shared.lock();
-        heard.messages[heard.said.len().saturating_sub(SHOWN)..].join("\n    ")
+        heard.messages[heard.messages.len().saturating_sub(SHOWN)..].join("\n    ")
     }
 }
 
