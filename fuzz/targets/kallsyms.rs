@@ -1,4 +1,4 @@
-//! kallsyms: the tokens, the names, the addresses in each of the four ways, and the search for the tables.
+//! kallsyms: tokens, names, addresses in each of the four ways, and the search for the tables.
 //!
 //! The input is: count of symbols (32 bits), size of the token table (16 bits), the index of tokens
 //! (512 bytes), the token table, the names. With a count of zero, the rest is a piece of a kernel's

@@ -59,7 +59,7 @@ impl<'b> JsonWriter<'b> {
         Self { out, length: 0, limits, truncated: false }
     }
 
-    /// How many bytes are written.
+    /// Number of bytes written.
     pub const fn length(&self) -> usize {
         self.length
     }
@@ -216,8 +216,8 @@ impl<'b> JsonWriter<'b> {
 
 /// Runs `write` on all of `out`; when that is too small, again with ever shorter lists and strings.
 ///
-/// Cutting starts only when `out` has `cut_from` bytes: with less, the caller has not yet given all
-/// the room there is.
+/// Cutting starts only when `out` has `cut_from` bytes: with less, the caller can still pass more
+/// room.
 pub fn fit(
     out: &mut [u8],
     limits: Limits,
@@ -244,8 +244,8 @@ pub fn fit(
     Err(Full)
 }
 
-/// After so many halvings a 31 KiB record has 15 bytes a string: what does not fit then is no
-/// record.
+/// After this many halvings, a string of a 31 KiB record has at most 15 bytes. What still does not
+/// fit is no record.
 const CUT_STEPS: u32 = 11;
 
 pub(crate) const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -111,7 +111,7 @@ enum Outcome {
     Failed,
 }
 
-/// Runs a test until its result is final. `run` gets whether the test must boot its guests anew.
+/// Runs a test until its result is final. `run` gets whether the test must boot its guests.
 fn run_until_final(mut run: impl FnMut(bool) -> Once) -> Outcome {
     let (mut deaths, mut has_failed) = (0, false);
     loop {

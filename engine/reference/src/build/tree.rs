@@ -23,7 +23,7 @@ const NODES_MAX: usize = 8 << 20;
 /// Maximum number of links followed for one path, as in containerd.
 const LINKS_MAX: u32 = 255;
 
-/// What is at a name.
+/// The object at a name.
 enum Node {
     Directory(BTreeMap<Vec<u8>, Bound>),
     File { mode: u16, content: Content },

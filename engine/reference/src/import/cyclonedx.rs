@@ -1,4 +1,4 @@
-//! CycloneDX, JSON (ECMA-424, versions 1.2 and later): the hashes of all components, nested ones too.
+//! CycloneDX, JSON (ECMA-424, versions 1.2 and later): the hashes of all components, also nested.
 //!
 //! A few structs instead of a crate for the format: only three of its keys matter here.
 

@@ -18,7 +18,7 @@ mod kallsyms_writer;
 
 use btf_writer::{Writer, kind};
 
-/// Makes all seeds anew: a folder that has one folder for each target.
+/// Makes all seeds again. Returns a folder with one folder per target.
 pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     let seeds = Seeds { into: fuzz.join("../target/fuzz-seeds") };
     if seeds.into.exists() {
@@ -51,7 +51,6 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(paths)
 }
 
-/// Where seeds go.
 struct Seeds {
     into: PathBuf,
 }
