@@ -1,4 +1,4 @@
-//! What it takes to decode one object from its packed bytes, each of the next in a thousand.
+//! The time to decode one object from its packed bytes, each time the next of a thousand.
 //!
 //!     cargo bench -p panoptes-benches --bench decode
 //!

@@ -1,9 +1,9 @@
-//! What a whole scan takes, and its lines, on each recorded machine.
+//! The time of a whole scan, and of its lines, on each recorded machine.
 //!
 //!     cargo bench -p panoptes-benches --bench scan_latency
 //!
-//! An image lies packed in memory, so this is the walk without most of the cache misses of a real machine's
-//! memory: `scan_floor` measures those.
+//! An image is packed in memory, so this is the walk without most of the cache misses of a real
+//! machine's memory: `scan_floor` measures those.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,8 +1,8 @@
-//! What it takes to write one line of `panoptes scan` and one record.
+//! The time to write one line of `panoptes scan` and one record.
 //!
 //!     cargo bench -p panoptes-benches --bench serialiser
 //!
-//! Of the machine of the golden records.
+//! On the machine of the golden records.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 #[path = "../../sinks/tests/common/mod.rs"]

@@ -1,5 +1,6 @@
-//! What it takes to find something by its address: in the table that a scan fills anew each time, and in the
-//! tables that live from scan to scan; half full, and small enough or too large for the processor's caches.
+//! The time to find an object by its address: in the table that each scan fills anew, and in the
+//! tables that live from scan to scan; half full, and small enough or too large for the processor's
+//! caches.
 //!
 //!     cargo bench -p panoptes-benches --bench table
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
@@ -11,7 +12,7 @@ use panoptes_benches::KEY;
 use panoptes_engine::address::AddressMap;
 use panoptes_engine::state::table::{Key, Row, Table};
 
-/// Addresses as a slab gives them out: 192 bytes apart, visited in another order.
+/// Addresses as in a slab: 192 bytes apart, visited in another order.
 fn addresses(count: usize) -> Vec<u64> {
     let count = count as u64;
     (0..count).map(|index| 0xffff_8880_0000_0000 + index * 7919 % count * 192).collect()

@@ -1,5 +1,5 @@
-//! What it takes to get from a kernel's address to bytes: by arithmetic, by a walk through page tables, and
-//! by one whose outcome is still known.
+//! The time to get from a kernel's address to bytes: by arithmetic, by a walk through page tables,
+//! and by a cached walk.
 //!
 //!     cargo bench -p panoptes-benches --bench translation
 //!
@@ -18,7 +18,7 @@ const PAGES: u64 = 1024;
 const OBJECT_BYTES: u32 = 64;
 const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 const VMALLOC: u64 = 0xffff_c900_0000_0000;
-/// Where the pages begin in physical memory; the tables lie before them.
+/// The physical address of the first page; the tables are before it.
 const FIRST_PAGE: u64 = 0x10_0000;
 const MEMORY_BYTES: u64 = FIRST_PAGE + PAGES * 4096;
 

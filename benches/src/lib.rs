@@ -1,7 +1,7 @@
-//! What benchmarks share: recorded machines to measure on.
+//! Shared by the benchmarks: recorded machines to measure on.
 //!
-//! `benches/` has criterion's, for what one step costs; `src/bin/scan_floor.rs` measures whole scans of a
-//! memory file against the floor. Not for anything that runs in Panoptes itself.
+//! `benches/` has criterion's benchmarks, of single steps; `src/bin/scan_floor.rs` compares whole
+//! scans of a memory file with their lower bound. Panoptes itself uses nothing of this.
 
 #[path = "../../engine/tests/common/recorded.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
@@ -21,24 +21,22 @@ use panoptes_profiles::{Options, Profile, discover};
 
 pub use panoptes_engine::policy::lines::{LineCounts, LineWriter};
 
-/// Any key does: it only spreads what is in tables.
+/// Any key works: it only spreads the entries of tables.
 pub const KEY: u64 = 0x5eed_5eed_5eed_5eed;
 
 /// A recorded machine whose kernel was found.
 #[derive(Debug)]
 pub struct Machine {
-    /// What the image is called.
+    /// The image's name.
     pub name: String,
-    /// Its memory.
     pub memory: Replay,
-    /// Its kernel.
     pub profile: Profile,
     /// The same, ready to be walked.
     pub kernel: Kernel,
 }
 
 impl Machine {
-    /// All recorded machines, smallest first; says what is skipped when there is none.
+    /// All recorded machines, smallest first; prints what is skipped if there is none.
     pub fn all(what: &str) -> Vec<Self> {
         let images = recorded::images_or_skip(what).unwrap_or_default();
         let mut machines: Vec<Self> = images
@@ -60,7 +58,7 @@ impl Machine {
         Ok(Self { name, memory, profile, kernel })
     }
 
-    /// A walker that has scanned it once.
+    /// A walker that has scanned the machine once.
     pub fn walked(&mut self) -> io::Result<Walker> {
         let mut walker = Walker::new(&Limits::default(), KEY);
         walker
@@ -69,7 +67,7 @@ impl Machine {
         Ok(walker)
     }
 
-    /// The packed copies of the structures at these addresses, of those that can be read.
+    /// The packed copies of the structures at these addresses, as far as they can be read.
     pub fn packed(&mut self, packing: &Packing, addresses: &[KernelVa]) -> Vec<Vec<u8>> {
         let mut reader = Reader::new(ReaderSizes::default());
         for &address in addresses {

@@ -1,5 +1,5 @@
-// Becomes ELF files, which are seeds: a library with a table of symbols, and a program that says of
-// itself what a kernel's file does, with the compiler's DWARF or, given `BTF`, with that section.
+// The source of ELF files that are seeds: a library with a symbol table, and a program with the same
+// data as a kernel's file, with the compiler's DWARF or, given `BTF`, with that section.
 
 struct list_head { struct list_head *next, *prev; };
 

@@ -1,8 +1,8 @@
-//! What all fuzz targets share: the macro that makes a program of one.
+//! Shared by the fuzz targets: the macro that makes a program of one.
 //!
 //! With the compiler options of `.cargo/config.toml` here the program is libFuzzer's. Without them
-//! it is the driver in [`plain`]: `cargo xtask test` then compiles nothing but the targets
-//! themselves, because they take all else as the tests have it.
+//! it is the driver in [`plain`]: `cargo xtask test` then compiles only the targets themselves,
+//! because their dependencies are those of the tests.
 
 pub mod plain;
 

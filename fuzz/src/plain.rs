@@ -1,29 +1,29 @@
 //! A driver for targets without libFuzzer: it executes seeds, and then seeds changed at random.
 //!
-//! It does not see what an input reaches, so it is for a thousand executions, not for a million. It
-//! needs neither a C++ compiler nor instrumented dependencies, and it does the same on every
-//! machine.
+//! It does not measure coverage, so it is for a thousand executions, not for a million. It needs
+//! neither a C++ compiler nor instrumented dependencies, and generates the same inputs on every
+//! host.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Longest input in bytes.
+/// Maximum length of an input in bytes.
 const INPUT_BYTES_MAX: usize = 8192;
-/// Most changes to a seed in one input.
+/// Maximum number of changes to a seed in one input.
 const CHANGES_MAX: usize = 8;
-/// Longest piece that one change adds, copies or removes.
+/// Maximum length of the bytes that one change adds, copies or removes.
 const PIECE_BYTES_MAX: usize = 64;
-/// Numbers near which bounds and sizes are.
+/// Numbers close to usual bounds and sizes.
 const EDGES: [u64; 10] =
     [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0xffff_ffff, u64::MAX];
 
 const USAGE: &str = "usage: TARGET INPUT, or TARGET EXECUTIONS SEEDS INPUT";
 
-/// Runs a target as the command line asks for.
+/// Runs a target as requested on the command line.
 ///
-/// With the path of an input it executes that alone. With a number, a folder of seeds and a path it
-/// executes so many inputs. Each is written to the path first, and stays there if it fails.
+/// With the path of an input it executes only that. With a number, a folder of seeds and a path it
+/// executes that many inputs. Each input is written to the path first, and stays there if it fails.
 pub fn main(target: impl Fn(&[u8])) -> ExitCode {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let result = match arguments.as_slice() {
@@ -58,7 +58,7 @@ fn many(
     input: &Path,
 ) -> Result<u64, String> {
     for (number, data) in (1..=executions).zip(Inputs::new(read_seeds(seeds)?)) {
-        // Written before: a target that overflows its stack takes this program with it.
+        // Written first: a target that overflows its stack kills this program, too.
         std::fs::write(input, &data).map_err(|e| wrong(input, &e))?;
         if catch_unwind(AssertUnwindSafe(|| target(&data))).is_err() {
             return Err(format!("the target panicked in execution {number}"));
@@ -72,7 +72,7 @@ fn wrong(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// The seeds in the order of their names, so that a run is the same again.
+/// The seeds in the order of their names, so that a run is reproducible.
 fn read_seeds(folder: &Path) -> Result<Vec<Vec<u8>>, String> {
     let entries = std::fs::read_dir(folder).map_err(|e| wrong(folder, &e))?;
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -80,7 +80,7 @@ fn read_seeds(folder: &Path) -> Result<Vec<Vec<u8>>, String> {
     paths.iter().map(|path| std::fs::read(path).map_err(|e| wrong(path, &e))).collect()
 }
 
-/// The inputs of a run: the empty one, the seeds, then seeds changed, without an end.
+/// The inputs of a run: the empty one, the seeds, then changed seeds, without end.
 #[derive(Debug)]
 pub struct Inputs {
     seeds: Vec<Vec<u8>>,
@@ -89,7 +89,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Begins anew: the same seeds give the same inputs.
+    /// Starts from the beginning: the same seeds give the same inputs.
     pub fn new(seeds: Vec<Vec<u8>>) -> Self {
         Self { seeds, random: Random(1), given: 0 }
     }
@@ -119,7 +119,7 @@ impl Inputs {
             0 => data[at] ^= 1 << random.below(8),
             1 => data[at] = random.next() as u8,
             2 => {
-                // One of the edges or near it, in 1, 2, 4 or 8 bytes of either order.
+                // One of the edges or a number near it, in 1, 2, 4 or 8 bytes of either order.
                 let edge = EDGES[random.below(EDGES.len())];
                 let mut bytes = edge.wrapping_add(random.next() % 3).wrapping_sub(1).to_le_bytes();
                 let width = 1 << random.below(4);
@@ -134,21 +134,21 @@ impl Inputs {
                 data.splice(at..at, piece);
             }
             5 => {
-                // A piece once more, or in another place.
+                // Repeats a piece, or copies it to another place.
                 let piece = data[at..at + length].to_vec();
                 let to = random.below(data.len());
                 let end = if random.below(2) == 0 { to } else { data.len().min(to + length) };
                 data.splice(to..end, piece);
             }
             6 if !self.seeds.is_empty() => {
-                // Another seed's end.
+                // The end of another seed.
                 let other = &self.seeds[random.below(self.seeds.len())];
                 let from = random.below(other.len() + 1);
                 data.truncate(at);
                 data.extend_from_slice(&other[from..]);
             }
             _ => {
-                // A few bits in one word: numbers a little larger or smaller.
+                // A few bits in one word: slightly larger or smaller numbers.
                 let change = (random.next() % 32) as u8;
                 data[at] = data[at].wrapping_add(change).wrapping_sub(16);
             }

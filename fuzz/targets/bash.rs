@@ -1,4 +1,5 @@
-//! What bash has in its memory, and the table of symbols that leads there: each decoder, on whatever bytes.
+//! bash's structures in memory, and the symbol table that leads to them: each decoder, on any
+//! bytes.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::user::bash::{

@@ -1,9 +1,9 @@
 //! BTF: the parser, and every look-up that the layouts make.
 //!
-//! The first byte chooses: even, the rest is BTF as it is; odd, a number of 16 bits follows and then that
-//! many bytes of types and the names, and the header is made here, so that not all is lost in its checks. By its
-//! second bit those are a module's, which go on from a small kernel's; without a header made, the second half of
-//! the bytes are the module's.
+//! The first byte chooses: if even, the rest is BTF as it is. If odd, a 16-bit number follows, then
+//! that many bytes of types, then the names; the header is made here, so that its checks do not
+//! reject every input. With the second bit set, these are a module's types, which continue those of
+//! a small kernel; without a header made here, the second half of the bytes are the module's.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::kernel::Layouts;

@@ -1,6 +1,6 @@
-//! Names of control groups: what they say of containers, and systemd's escapes.
+//! Names of control groups: the containers in them, and systemd's escapes.
 //!
-//! Bytes above 0x7f stand for what runtimes write, which chance would not find: identifiers are long.
+//! Bytes above 0x7f stand for words of runtimes, whose long identifiers chance would not find.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::container::{

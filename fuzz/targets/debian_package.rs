@@ -1,4 +1,4 @@
-//! Debian packages: what is read of one is sound.
+//! Debian packages: an SBOM made from one is sound.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;

@@ -1,8 +1,8 @@
-//! The whole of discovery, on a small machine made by hand with words of its memory changed.
+//! The whole discovery, on a small synthetic machine with words of its memory changed.
 //!
-//! The input is a list of changes, seven bytes each: where (24 bits: any word), what (a byte chooses: a
-//! number, a bit, an address in the image or the direct map), and 24 bits for it. The first byte of all
-//! chooses the road.
+//! The input is a list of changes, seven bytes each: where (24 bits: any word), what (a byte
+//! chooses: a number, a bit, an address in the image or the direct map), and 24 bits for it. The
+//! very first byte chooses the method.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::cell::RefCell;
@@ -57,7 +57,7 @@ fn change_and_discover(guest: &mut Guest, road: u8, changes: &[u8]) {
     }
     let options = Options {
         use_kallsyms: road & 4 == 0,
-        // The sweep for page tables reads everything: seldom.
+        // The sweep for page tables reads everything, so it is rare.
         use_vmcoreinfo: road & 0xf8 != 0,
         ..Options::default()
     };

@@ -1,8 +1,8 @@
 //! Dumps of every format: small ones made at the start and changed, or the input itself.
 //!
-//! The first byte of the input chooses the dump; two more, how much of its end is cut off; then come changes, six
-//! bytes each: where (24 bits), how, and 16 bits for it. What was opened is swept over and read, and so is what lies
-//! beside it.
+//! The first byte of the input chooses the dump; the next two, how much of its end is cut off; then
+//! follow changes, six bytes each: where (24 bits), how, and 16 bits for it. An opened dump is
+//! swept and read, also outside its ranges.
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, reason = "what fails there is the machine, not the input")]
 
@@ -17,7 +17,7 @@ use panoptes_rig::dump::{self, Packing};
 
 /// A little more than the megabyte that dumps leave out.
 const RAM_BYTES: u64 = (1 << 20) + 24 * PAGE_BYTES;
-/// How much of one dump is swept over.
+/// Maximum number of ranges of one dump that are swept.
 const RANGES_MAX: usize = 1000;
 
 struct Fuzz {
@@ -104,7 +104,7 @@ fn change(dump: &mut [u8], changes: &[u8]) {
     for change in changes.as_chunks::<6>().0.iter().take(64) {
         let at = u32::from_le_bytes([change[0], change[1], change[2], 0]) as usize;
         let value = u16::from_le_bytes([change[4], change[5]]);
-        // Headers are at the beginning, or here and there.
+        // Headers are mostly at the beginning.
         let within = if change[3] & 0x80 == 0 { dump.len().min(12_000) } else { dump.len() };
         let at = at % within.max(1);
         let Some(bytes) = dump.get_mut(at..at + 8) else { continue };

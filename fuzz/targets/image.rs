@@ -1,4 +1,4 @@
-//! A source of any kind that is a file: archives of container images, packages, lists.
+//! Any source of an SBOM that is a file: archives of container images, packages, lists.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::io::Write;

@@ -1,8 +1,8 @@
-//! kallsyms: the tokens, the names, the addresses in each of the four ways, and the search for the tables.
+//! kallsyms: tokens, names, addresses in each of the four ways, and the search for the tables.
 //!
-//! The input is: count of symbols (32 bits), size of the token table (16 bits), the index of tokens (512
-//! bytes), the token table, the names. A count of zero says that the rest is a piece of a kernel's image, in
-//! which the tables are to be found.
+//! The input is: count of symbols (32 bits), size of the token table (16 bits), the index of tokens
+//! (512 bytes), the token table, the names. With a count of zero, the rest is a piece of a kernel's
+//! image, in which the tables are searched.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::address::KernelVa;
@@ -11,10 +11,10 @@ use panoptes_profiles::Symbols;
 use panoptes_profiles::kallsyms::search::{DIGITS, at_digits};
 use panoptes_profiles::kallsyms::{Kallsyms, Scheme, TOKEN_INDEX_BYTES};
 
-/// Where the piece of an image begins.
+/// The address of the piece of an image.
 const IMAGE: u64 = 0xffff_ffff_8200_0000;
 
-/// Looks for tables at every place that can be one, and reads their names.
+/// Searches tables at every possible place, and reads their names.
 fn search(image: &[u8]) {
     let mut read = |at: KernelVa, length: usize| {
         let start = usize::try_from(at.0.wrapping_sub(IMAGE)).unwrap_or(usize::MAX);

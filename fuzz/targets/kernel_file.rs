@@ -1,6 +1,7 @@
-//! Files of kernels: packed in every way, ELF, types as BTF and as DWARF, plain images.
+//! Kernel files: compressed in every way, ELF, types as BTF and as DWARF, plain images.
 //!
-//! The input is the file, but for its first byte: odd asks for DWARF also where there is BTF.
+//! The input is the file after its first byte: if that is odd, DWARF is requested even if there is
+//! BTF.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::io::Cursor;

@@ -1,4 +1,4 @@
-//! Files that say where a machine has memory.
+//! Files with a machine's memory regions.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;

@@ -1,4 +1,4 @@
-//! Packages of distributions: what is taken out of one is no longer than it may be.
+//! Packages of distributions: an extracted file is no longer than its limit.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::io;

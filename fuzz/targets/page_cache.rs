@@ -1,9 +1,10 @@
-//! A file in the page cache of a machine made by hand, with words of its memory changed: trees that lead nowhere or
-//! round in circles, pages of other files, sizes beyond all memory.
+//! A file in the page cache of a synthetic machine with words of its memory changed: trees with
+//! wild pointers or cycles, pages of other files, sizes beyond all memory.
 //!
-//! The input is the kind of machine (one byte), then a list of changes, eight bytes each: where (24 bits: 16 bits choose
-//! a word of what is not content), what (8 bits), and 32 bits for it. Hashing must end, and must not take a file for
-//! whole that it has not read; reading a few bytes of it must end, too.
+//! The input is the kind of machine (one byte), then a list of changes, eight bytes each: where (24
+//! bits: 16 bits choose a word outside the content), what (8 bits), and 32 bits for it. Hashing
+//! must end, and must not report a file as complete that was not completely read; reading a few
+//! bytes of it must end, too.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::cell::RefCell;
@@ -19,10 +20,11 @@ mod cached;
 
 use cached::{Cached, DIRECT_MAP, EXT4, HUGETLBFS, MAPPING, PAGE, TMPFS};
 
-/// Slices of 64 KiB after which a file of this machine must be done with: four attempts at the largest, and by far.
+/// Slices of 64 KiB within which a file of this machine must be finished: four attempts at the
+/// largest, with a wide margin.
 const SLICES_MAX: u32 = 4_000_000;
 
-/// So many pages are read of.
+/// Number of pages that are read.
 const READ_PAGES: u64 = 80;
 
 thread_local! {
@@ -68,7 +70,7 @@ fn apply(machine: &mut Cached, change: [u8; 8]) -> (usize, [u8; 8]) {
     let [low, high, region, kind, value @ ..] = change;
     let value = u64::from(u32::from_le_bytes(value));
     let word = usize::from(u16::from_le_bytes([low, high]));
-    // The inode and its like, the nodes, or `struct page`s of frames that are in use.
+    // The inode and similar structures, the nodes, or the `struct page`s of used frames.
     let at = match region % 3 {
         0 => 0x1_0000 + word % 0x600 * 8,
         1 => 0x2_0000 + word % 0x400 * 8,
@@ -116,12 +118,12 @@ fn read(machine: &mut Cached) {
 
 fn hash(machine: &mut Cached, contents: &mut Contents) {
     let kernel = machine.kernel.clone();
-    // As the inode says it is, so that what is changed there does not end it all.
+    // The file as its inode describes it, so that a change there does not end every run.
     let mut file = machine.file;
     let word = |at: usize| u64::from_le_bytes(machine.memory[at..at + 8].try_into().expect("8"));
     file.size = word(0x1_0000 + 80);
     file.number = word(0x1_0000 + 64);
-    // Hundreds of megabytes of zeros that nobody wrote are hashed in a second or two, and show nothing.
+    // Hundreds of megabytes of zeros, hashed in a second or two, show nothing.
     let has_holes = word(0x1_2000 + 96) != EXT4;
     if has_holes && (8 << 20..1 << 32).contains(&file.size) {
         return;

@@ -1,4 +1,4 @@
-//! Profile files: what is read and written again is the same.
+//! Profile files: a file that is read and written again is the same.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;

@@ -1,6 +1,7 @@
 //! The program headers of an ELF file, and its dynamic section, both anywhere in the input.
 //!
-//! The first byte chooses: odd, a header is made here that leads to the rest; even, the rest is the file as it is.
+//! The first byte chooses: if odd, a header is made here that leads to the rest; if even, the rest
+//! is the file as it is.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::user::program_headers::{ProgramHeaders, has_text_relocations};

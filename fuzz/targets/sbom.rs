@@ -1,4 +1,4 @@
-//! Bills of materials of every format that is read; what is written of one is read as the same.
+//! SBOMs of every supported format; an SBOM that is written is read as the same.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;

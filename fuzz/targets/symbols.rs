@@ -1,5 +1,5 @@
-//! An ELF file in the page cache of a machine made by hand, of whatever bytes: what it says of itself, and which symbols it
-//! defines. Looking one up must end.
+//! An ELF file of any bytes in the page cache of a synthetic machine: its headers, and the symbols
+//! that it defines. Searching a symbol must end.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::address::KernelVa;
@@ -13,7 +13,7 @@ mod cached;
 
 use cached::{Cached, DIRECT_MAP, EXT4, MAPPING};
 
-/// Times that memory is read for two names, at most.
+/// Maximum number of memory reads for two names.
 const READS_MAX: u32 = 4096;
 
 fuzz_target!(|data: &[u8]| {

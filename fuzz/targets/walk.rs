@@ -1,10 +1,11 @@
-//! A whole scan and its lines, on a recorded machine with words of its memory changed after its kernel was
-//! found.
+//! A whole scan and its lines, on a recorded machine with words of its memory changed after its
+//! kernel was found.
 //!
-//! The input is a list of changes, eight bytes each: which page of those that a scan reads (16 bits), which
-//! word of it (9 bits), what (7 bits: a number, a bit, an address in another page or in its own, another
-//! word's content, a page of zeros or of another's content), and 32 bits for it. `PANOPTES_RECORDED` names
-//! the image. Now and then the target says how much it still decodes; nothing at all is a failure.
+//! The input is a list of changes, eight bytes each: which page of those that a scan reads (16
+//! bits), which word of it (9 bits), what (7 bits: a number, a bit, an address in another page or
+//! in its own, another word's content, a page of zeros or of another's content), and 32 bits for
+//! it. `PANOPTES_RECORDED` names the image. Now and then the target prints how much it still
+//! decodes; decoding nothing at all is a failure.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::cell::RefCell;
@@ -52,7 +53,7 @@ impl Target {
         };
         let machine = Machine::open(&image);
         let pages = damage::touched_pages(&machine);
-        // Small tables, so that filling them is in reach of the input.
+        // Small tables, so that an input can fill them.
         let limits = Limits {
             processes: 128,
             threads: 256,

@@ -1,7 +1,7 @@
-//! How long it takes to write records and scan lines, and to get them into a file by both ways:
-//! `cargo run --release -p panoptes-sinks --example measure [FOLDER]`.
+//! Measures how long it takes to write records and scan lines, and to get them into a file by both
+//! ways: `cargo run --release -p panoptes-sinks --example measure [FOLDER]`.
 //!
-//! A quick look, not a benchmark: those are in `/benches`.
+//! A quick measurement, not a benchmark: those are in `/benches`.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -94,7 +94,8 @@ fn main() {
     }
 }
 
-/// Scanner and writer on a thread each; a full queue is waited for, so this is the writer's speed.
+/// Scanner and writer on a thread each. The scanner waits when the queue is full, so this is the
+/// writer's speed.
 fn measure_file(
     folder: &Path,
     kind: OutputKind,
@@ -143,7 +144,7 @@ fn measure_file(
     let _ = std::fs::remove_file(path);
 }
 
-/// From the end of a scan with one record to the kernel having it.
+/// Time from the end of a scan with one record until the kernel has the record.
 fn measure_latency(folder: &Path, kind: OutputKind) {
     const ROUNDS: usize = 1000;
     let path = folder.join("panoptes-measure.jsonl");

@@ -1,26 +1,26 @@
 //! The table of everything that Panoptes can report: name, type, severity, default, short id,
 //! details.
 //!
-//! The 54 activities of guide §10 come first, in the guide's order, then our own. The record
-//! header, the schema, the configuration and the syslog ids all read this one table, so an activity
-//! is added in one place. This file says nothing of when an activity is reported: that is the
-//! engine's policy.
+//! The 54 activities of guide §10 come first, in the guide's order; the activities that Panoptes
+//! adds follow. The record header, the schema, the configuration and the syslog ids all read this
+//! one table, so an activity is added in one place. When an activity is reported is the engine's
+//! policy and is not decided here.
 
 use crate::record::DetailsKind;
 
-/// What kind of message an activity gives (`message_type`).
+/// The kind of message that reports an activity (`message_type`).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum MessageType {
-    /// Situational awareness.
+    /// For situational awareness.
     Event,
-    /// Something that wants a look.
+    /// Needs attention.
     Alert,
     /// About Panoptes itself.
     SystemActivity,
 }
 
 impl MessageType {
-    /// The word in `message_type`.
+    /// The value of `message_type`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Event => "EVENT",
@@ -30,22 +30,18 @@ impl MessageType {
     }
 }
 
-/// How much an activity matters (`severity`), least first.
+/// The importance of an activity (`severity`), least first.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Severity {
-    /// For the record.
     Info,
-    /// In two of the guide's alerts, though its header table forgot it.
+    /// Used by two of the guide's alerts, although its header table omits it.
     Low,
-    /// Unusual.
     Warning,
-    /// Worth a look.
     Medium,
-    /// Worth a look now.
     High,
-    /// Something of ours failed.
+    /// A failure of Panoptes.
     Error,
-    /// Free for configurations to give; no activity has it by default.
+    /// Only for configurations; no activity has it by default.
     Critical,
 }
 
@@ -61,7 +57,7 @@ impl Severity {
         Self::Critical,
     ];
 
-    /// The word in `severity`.
+    /// The value of `severity`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Info => "INFO",
@@ -74,22 +70,22 @@ impl Severity {
         }
     }
 
-    /// The severity of that name, as a configuration writes it.
+    /// The severity with this name, as in a configuration.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|severity| severity.name() == name)
     }
 }
 
-/// What the table says of one activity.
+/// One row of the table of activities.
 #[derive(Clone, Copy, Debug)]
 pub struct ActivityInfo {
     /// `activity_data.name`.
     pub name: &'static str,
     /// `message_type`.
     pub message_type: MessageType,
-    /// `severity`, unless the configuration gives another.
+    /// `severity`, unless the configuration overrides it.
     pub severity: Severity,
-    /// Whether it is reported when the configuration says nothing.
+    /// Whether it is reported unless the configuration decides otherwise.
     pub default_on: bool,
     /// MSGID over syslog: at most 32 printable characters, unique.
     pub short_id: &'static str,
@@ -97,7 +93,7 @@ pub struct ActivityInfo {
     pub own: DetailsKind,
     /// The details objects that may follow, in this order.
     pub parents: &'static [DetailsKind],
-    /// `},"activity_data":{"name":"…"`: what stands between the workload and the details.
+    /// `},"activity_data":{"name":"…"`: the text between the workload and the details.
     pub(crate) opening: &'static str,
 }
 
@@ -130,7 +126,7 @@ macro_rules! activities {
         $variant:ident $name:literal $message_type:ident $severity:ident
             $(= $short:literal)? $(, $off:ident)?;
     )*})*) => {
-        /// Everything that Panoptes can report; [`Activity::info`] says what the table knows of it.
+        /// Everything that Panoptes can report; [`Activity::info`] returns its row of the table.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[repr(u8)]
         pub enum Activity {
@@ -246,7 +242,7 @@ activities! {
         ProcessMemoryLimitReached "process_memory_limit_reached" SystemActivity Medium;
         ThreadsLimitReached "threads_limit_reached" SystemActivity Medium;
     }
-    // Ours, of the same kind.
+    // Additions of Panoptes, of the same kind.
     SystemActivity NONE {
         NetworkConnectionsLimitReached "network_connections_limit_reached" SystemActivity Medium
             = "connections_limit_reached";
@@ -263,7 +259,7 @@ activities! {
 }
 
 impl Activity {
-    /// What the table says of it.
+    /// The activity's row of the table.
     pub fn info(self) -> &'static ActivityInfo {
         &TABLE[self as usize]
     }
@@ -273,7 +269,7 @@ impl Activity {
         self.info().name
     }
 
-    /// The activity of that name, as a record or a configuration writes it.
+    /// The activity with this name, as in a record or a configuration.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|activity| activity.name() == name)
     }
@@ -285,7 +281,7 @@ mod tests {
 
     use super::*;
 
-    /// The activities of guide §10; the rest are ours.
+    /// The activities of guide §10; Panoptes adds the rest.
     const GUIDE_COUNT: usize = 54;
 
     #[test]
@@ -303,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_found_again_and_unique() {
+    fn every_name_is_found_and_unique() {
         for (index, &activity) in Activity::ALL.iter().enumerate() {
             assert_eq!(activity as usize, index);
             assert_eq!(Activity::from_name(activity.name()), Some(activity));

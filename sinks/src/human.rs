@@ -1,9 +1,9 @@
-//! One line a record for people at a terminal: time, severity, system, activity, and what matters
-//! of the details.
+//! One line per record for people at a terminal: time, severity, system, activity and the most
+//! important details.
 //!
-//! What a watched machine calls its things may try to play with the terminal: everything that
-//! moves, hides or reorders text is written out (`\x1b`, `\u{202e}`), and so is what is not UTF-8.
-//! Colour comes only from us, and only if asked for. Not for programs: they read the records.
+//! Names come from the watched machine and may contain terminal escapes. Everything that moves,
+//! hides or reorders text is escaped (`\x1b`, `\u{202e}`), and so are bytes that are not UTF-8.
+//! Only Panoptes emits colour, and only on request. Programs should read the JSON records instead.
 
 use std::net::IpAddr;
 
@@ -24,9 +24,9 @@ pub struct HumanWriter {
     has_colour: bool,
 }
 
-/// No name takes more of a line than this.
+/// Longer names are cut to this many bytes.
 const NAME_BYTES_MAX: usize = 200;
-/// Where the columns after severity and activity begin.
+/// The columns after severity and activity begin here.
 const SEVERITY_WIDTH: usize = 9;
 const ACTIVITY_WIDTH: usize = 28;
 
@@ -38,10 +38,10 @@ impl HumanWriter {
         Self { has_colour }
     }
 
-    /// Writes one line without its line feed, and gives its length.
+    /// Writes one line without its line feed and returns its length.
     ///
-    /// The name of the system is left out where it is empty: for records about the service, or
-    /// where only one is watched.
+    /// An empty `system` leaves the name out: for records about the service, or where only one
+    /// system is watched.
     pub fn write(
         &self,
         out: &mut [u8],
@@ -90,7 +90,7 @@ impl HumanWriter {
     }
 }
 
-/// A word of ours, filled up with spaces.
+/// A fixed word, padded with spaces.
 fn padded(word: &str, width: usize, out: &mut JsonWriter<'_>) -> Written {
     out.raw(word.as_bytes())?;
     for _ in word.len()..width {
@@ -99,7 +99,6 @@ fn padded(word: &str, width: usize, out: &mut JsonWriter<'_>) -> Written {
     if word.len() >= width { out.raw(b" ") } else { Ok(()) }
 }
 
-/// What matters of the details.
 fn details(details: &Details<'_>, out: &mut JsonWriter<'_>) -> Written {
     match details {
         Details::Process(process) => process_line(process, out),
@@ -159,7 +158,7 @@ fn process_line(process: &ProcessDetails<'_>, out: &mut JsonWriter<'_>) -> Writt
     }
 }
 
-/// A line for people shows no more arguments than this.
+/// A line shows no more arguments than this.
 const ARGUMENTS_MAX: usize = 15;
 
 fn name_and_id(process: &ProcessDetails<'_>, out: &mut JsonWriter<'_>) -> Written {
@@ -178,7 +177,7 @@ fn descriptor_line(descriptor: &FileDescriptorDetails<'_>, out: &mut JsonWriter<
     }
     if let Some(mode) = descriptor.file_descriptor_file_mode {
         out.raw(b" ")?;
-        mode.write(out)?; // ours, and quoted: it sets the words apart from the name
+        mode.write(out)?; // a quoted word that Panoptes made, to separate it from the name
     }
     Ok(())
 }
@@ -212,7 +211,7 @@ fn memory_line(memory: &ProcessMemoryDetails<'_>, out: &mut JsonWriter<'_>) -> W
     Ok(())
 }
 
-/// Which process it belongs to, and which container.
+/// The process that the object belongs to, and its container.
 fn owner(record: &Record<'_>, out: &mut JsonWriter<'_>) -> Written {
     for parent in record.parents {
         if let Details::Process(process) = parent {
@@ -232,7 +231,7 @@ fn shown_if(text: Option<&Text<'_>>, out: &mut JsonWriter<'_>) -> Written {
     text.map_or(Ok(()), |text| shown(text, out))
 }
 
-/// Text that cannot play with the terminal.
+/// Writes text with everything escaped that could affect the terminal.
 fn shown(text: &Text<'_>, out: &mut JsonWriter<'_>) -> Written {
     let end = out.length() + out.limits().string_length;
     let mut result = Ok(());
@@ -252,7 +251,7 @@ fn shown(text: &Text<'_>, out: &mut JsonWriter<'_>) -> Written {
     result
 }
 
-/// One character; gives how many bytes it took.
+/// Writes one character and returns how many input bytes it used.
 fn character(character: Character<'_>, byte: u8, out: &mut JsonWriter<'_>) -> (usize, Written) {
     match character {
         Character::Ascii(b' '..=b'~') => (1, out.raw(&[byte])),
@@ -271,7 +270,7 @@ fn character(character: Character<'_>, byte: u8, out: &mut JsonWriter<'_>) -> (u
     }
 }
 
-/// Control characters, line separators, and whatever reorders or hides text.
+/// Line separators, and other characters that reorder or hide text.
 const fn is_playful(character: char) -> bool {
     matches!(
         character,
@@ -381,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_ours_and_only_if_asked_for() {
+    fn colour_comes_only_from_panoptes_and_only_on_request() {
         let process = bash();
         let record = Record::new(Activity::ProcessHidden, Details::Process(&process));
         assert!(!line(&record).contains('\x1b'));

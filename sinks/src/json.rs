@@ -1,16 +1,14 @@
-//! Writes JSON into a slice that somebody else owns: no allocation, no formatting machinery, all or
-//! nothing.
+//! Writes JSON into a caller's slice: no allocation, no formatting machinery, all or nothing.
 //!
-//! [`JsonWriter`] is a cursor over `&mut [u8]`. Whatever does not fit gives [`Full`], and the
-//! caller throws the whole attempt away: half a record is never kept. [`fit`] tries again with
-//! shorter lists and strings, so that a record with a long list still goes out, marked
-//! `"truncated":true`.
+//! [`JsonWriter`] is a cursor over `&mut [u8]`. Output that does not fit gives [`Full`], and the
+//! caller discards the whole attempt: half a record is never kept. [`fit`] tries again with shorter
+//! lists and strings, so a record with a long list still goes out, marked `"truncated":true`.
 //!
-//! An object is written comma first: every key comes as `,"name":`, and the first comma is
-//! overwritten by the brace when the object is closed. So keys are constant fragments, and no
-//! branch asks whether a field is the first.
+//! An object is written comma first: every key comes as `,"name":`, and the brace overwrites the
+//! first comma when the object is closed. So keys are constant fragments, and no branch asks
+//! whether a field is the first.
 //!
-//! Not for parsing, and not for pretty printing. Start at [`JsonWriter::object`] and `text.rs`.
+//! Parsing and pretty printing are not here. Start at [`JsonWriter::object`] and `text.rs`.
 
 pub mod address;
 pub mod text;
@@ -28,7 +26,7 @@ impl std::fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// How long values may get.
+/// Maximum lengths of values.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Bytes of a string's value: UTF-8, before JSON's escapes. Longer ones are cut on a character
@@ -61,7 +59,7 @@ impl<'b> JsonWriter<'b> {
         Self { out, length: 0, limits, truncated: false }
     }
 
-    /// How many bytes are written.
+    /// Number of bytes written.
     pub const fn length(&self) -> usize {
         self.length
     }
@@ -155,7 +153,7 @@ impl<'b> JsonWriter<'b> {
         Ok(())
     }
 
-    /// Ends the object whose first comma stands at `start`.
+    /// Ends the object whose first comma is at `start`.
     #[inline]
     pub(crate) fn close_object(&mut self, start: usize) -> Result<(), Full> {
         if self.truncated {
@@ -218,8 +216,8 @@ impl<'b> JsonWriter<'b> {
 
 /// Runs `write` on all of `out`; when that is too small, again with ever shorter lists and strings.
 ///
-/// Cutting starts only when `out` has `cut_from` bytes: with less, the caller has not yet given all
-/// the room there is.
+/// Cutting starts only when `out` has `cut_from` bytes: with less, the caller can still pass more
+/// room.
 pub fn fit(
     out: &mut [u8],
     limits: Limits,
@@ -246,8 +244,8 @@ pub fn fit(
     Err(Full)
 }
 
-/// After so many halvings a 31 KiB record has 15 bytes a string: what does not fit then is no
-/// record.
+/// After this many halvings, a string of a 31 KiB record has at most 15 bytes. What still does not
+/// fit is no record.
 const CUT_STEPS: u32 = 11;
 
 pub(crate) const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -273,7 +271,7 @@ const POWERS: [u64; 20] = {
 /// How many digits `value` has.
 #[inline]
 fn decimal_length(value: u64) -> usize {
-    // 1233/4096 is log10(2) from below: the guess is right or one too small, and the table tells.
+    // 1233/4096 is log10(2) from below: the guess is right or one too small, and the table decides.
     let guess = (((64 - (value | 1).leading_zeros()) * 1233) >> 12) as usize;
     guess + usize::from(value >= POWERS[guess.min(19)]) + usize::from(value == 0)
 }

@@ -1,17 +1,17 @@
 //! What Panoptes writes: the records, their serialisers, and the outputs they go to.
 //!
-//! Data comes in as details structs that borrow whatever the caller has ([`record`]), is written
-//! once into preallocated space ([`json`], or [`human`] for people), and leaves as lines.
-//! [`activities`] is the table of everything that can be reported; [`schema`] is made from the same
-//! declarations that write the records.
+//! Callers fill details structs that borrow the data ([`record`]). A record is serialised once into
+//! preallocated space ([`json`], or [`human`] for people) and leaves as a line. [`activities`] is
+//! the table of everything that can be reported; [`schema`] is made from the same declarations that
+//! write the records.
 //!
 //! A scanner writes records straight into its [`queue`]; the [`writer`], on a thread of its own,
 //! carries them to the [`output`]s: files and streams, by io_uring or by plain writes. Scanners
-//! never wait for it, and what an output cannot take in time is counted.
+//! never wait for the writer. Records that an output cannot accept in time are dropped and counted.
 //!
-//! This crate does not know what a kernel is, when something is worth reporting, or what time it
-//! is: all that is handed in. Once started it allocates nothing. Start reading at
-//! [`record::RecordWriter::write`], [`record::scan::ScanLine::write`] and [`writer::Writer::step`].
+//! This crate knows neither kernels nor policy nor the time: the caller passes everything in. After
+//! start it allocates nothing. Start reading at [`record::RecordWriter::write`],
+//! [`record::scan::ScanLine::write`] and [`writer::Writer::step`].
 //!
 //! ```
 //! use panoptes_sinks::activities::Activity;
@@ -39,7 +39,7 @@
 //!       \"process_parent_process_id\":702}\n"
 //! );
 //!
-//! // A record: the header is laid down once a system, the writer lives as long as its scanner.
+//! // A record: the header is built once per system, the writer lives as long as its scanner.
 //! let mut header = Header::new(&"NONE".into(), &BluefieldSystem::default(), Limits::new(1024));
 //! header.set_workload(&Workload { hostname: Some("web-1".into()), ..Workload::default() });
 //! let mut writer = RecordWriter::new(0x0123_4567_89ab_cdef, 1024);
@@ -49,7 +49,7 @@
 //! # Ok::<(), panoptes_sinks::json::Full>(())
 //! ```
 //!
-//! And the way out:
+//! From the queue to a file:
 //!
 //! ```no_run
 //! # use std::sync::atomic::AtomicBool;
@@ -79,7 +79,7 @@
 //!
 //! // The scanner: each record into the queue, and a flush when the scan ends.
 //! if producer.push_with(|room| records.write(room, &header, &record, now_ns)).is_err() {
-//!     // Full: the queue has counted it.
+//!     // The queue is full and has counted the refused record.
 //! }
 //! producer.flush();
 //! # Ok::<(), std::io::Error>(())

@@ -1,14 +1,14 @@
-//! The way from a scanner to the writer: bounded, one producer and one consumer, whole records
+//! The path from a scanner to the writer: bounded, one producer and one consumer, whole records
 //! only.
 //!
-//! Not a ring of bytes but a round of blocks: the scanner writes records one after the other into
-//! the block it holds, hands it over when it is full or a scan ends, and gets an empty one back. So
-//! records are serialised straight to where the writer reads them, nobody touches an atomic for
-//! each record, and no code here is unsafe (`rtrb` carries the blocks). When no empty block is
-//! left, the record is refused and counted; nothing ever waits.
+//! The queue circulates blocks, not bytes. The scanner writes records one after the other into the
+//! block it holds, passes the block on when it is full or a scan ends, and gets an empty one back.
+//! So records are serialised straight to where the writer reads them, no atomic is touched per
+//! record, and no code here is unsafe (`rtrb` carries the blocks). When no empty block is left, the
+//! record is refused and counted; neither side ever waits.
 //!
-//! A record is framed by a line feed and by the block's own list of ends, so that what is not text
-//! can be carried too.
+//! A record is framed by a line feed and by the block's own list of ends, so binary data can be
+//! carried too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,26 +16,26 @@ use std::thread::Thread;
 
 use crate::json::Full;
 
-/// How much a queue holds.
+/// The capacity of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct QueueSize {
-    /// How many blocks; at least [`BLOCKS_MIN`].
+    /// Number of blocks; at least [`BLOCKS_MIN`].
     pub blocks: usize,
-    /// How long one is; at least a record of the largest size.
+    /// Bytes per block; at least the size of the largest record.
     pub block_bytes: usize,
 }
 
-/// One being filled, one under way, one being written, one to spare.
+/// One being filled, one under way, one being written, one spare.
 pub const BLOCKS_MIN: usize = 4;
 
 impl Default for QueueSize {
-    /// 4 MiB: some two thousand records.
+    /// 4 MiB: about two thousand records.
     fn default() -> Self {
         Self { blocks: 16, block_bytes: 256 * 1024 }
     }
 }
 
-/// No record is shorter, so a block needs no more ends than this gives it.
+/// Lower bound on a record's size, which bounds the number of ends in a block.
 const RECORD_BYTES_MIN: usize = 16;
 
 /// Whole records, one after the other.
@@ -58,13 +58,13 @@ impl Block {
         }
     }
 
-    /// How many records it holds.
     pub const fn records(&self) -> usize {
         self.records
     }
 
-    /// Its place among all blocks that were handed over to this writer, from whichever queue: who was handed over
-    /// after another one was seen, or after its producer had told somebody, comes later.
+    /// The block's sequence number among all blocks that reached this writer from any queue. A
+    /// block that was passed on after another one was seen, or after its producer reported it to
+    /// another thread, has a higher number.
     pub const fn number(&self) -> u64 {
         self.number
     }
@@ -97,7 +97,7 @@ impl Block {
         &mut self.bytes[start..end.max(start)]
     }
 
-    /// Takes in the record that was written at the start of the room.
+    /// Adds the record that was written at the start of the room.
     fn commit(&mut self, length: usize) {
         let end = self.start(self.records) + length;
         self.bytes[end] = b'\n';
@@ -106,11 +106,11 @@ impl Block {
     }
 }
 
-/// Wakes the writer's thread, wherever that runs, and counts what it is handed over.
+/// Wakes the writer's thread and numbers the blocks passed to it.
 #[derive(Clone, Debug, Default)]
 pub struct Waker(Arc<Shared>);
 
-/// What all queues to one writer share.
+/// State shared by all queues to one writer.
 #[derive(Debug, Default)]
 struct Shared {
     thread: OnceLock<Thread>,
@@ -119,19 +119,20 @@ struct Shared {
 }
 
 impl Waker {
-    /// Says that this is the thread to wake. Only the first one counts.
+    /// Registers the calling thread as the one to wake. Only the first call counts.
     pub fn set_to_this_thread(&self) {
         let _ = self.0.thread.set(std::thread::current());
     }
 
-    /// Wakes it. Costs a system call only when the thread is really asleep.
+    /// Wakes the thread. Costs a system call only when the thread is really asleep.
     pub fn wake(&self) {
         if let Some(thread) = self.0.thread.get() {
             thread.unpark();
         }
     }
 
-    /// The number that the next block will have: those with a lower one were handed over, or are about to be.
+    /// The number that the next block will have. Blocks with lower numbers were passed on, or are
+    /// about to be.
     pub fn next(&self) -> u64 {
         self.0.next.load(Ordering::SeqCst)
     }
@@ -140,16 +141,16 @@ impl Waker {
 /// The scanner's end.
 #[derive(Debug)]
 pub struct Producer {
-    /// The block being filled; none when the writer has them all.
+    /// The block being filled; `None` when the writer has all blocks.
     current: Option<Block>,
     full: rtrb::Producer<Block>,
     free: rtrb::Consumer<Block>,
     refused: Arc<AtomicU64>,
-    /// Last, so that the writer finds the queue abandoned when it wakes.
+    /// Declared last, so that the writer finds the queue abandoned when it wakes.
     waker: WakeOnDrop,
 }
 
-/// Tells the writer that its producer is gone.
+/// Wakes the writer when the producer is dropped.
 #[derive(Debug)]
 struct WakeOnDrop(Waker);
 
@@ -162,8 +163,8 @@ impl Drop for WakeOnDrop {
 impl Producer {
     /// Lets `write` put one record, without a line feed, straight into the queue.
     ///
-    /// It is called with what is left of a block, and when it answers [`Full`] again with a whole
-    /// one.
+    /// `write` is called with the rest of a block and, if it returns [`Full`], again with a whole
+    /// block.
     pub fn push_with(
         &mut self,
         mut write: impl FnMut(&mut [u8]) -> Result<usize, Full>,
@@ -197,7 +198,7 @@ impl Producer {
         })
     }
 
-    /// Hands over what there is and wakes the writer: to be called when a scan ends.
+    /// Passes the current block on and wakes the writer. Call it when a scan ends.
     pub fn flush(&mut self) {
         let Some(mut block) = self.current.take_if(|block| block.records > 0) else {
             return;
@@ -222,7 +223,7 @@ impl Producer {
 }
 
 impl Drop for Producer {
-    /// What is in the block being filled goes out too.
+    /// Passes on the block being filled, too.
     fn drop(&mut self) {
         self.flush();
     }
@@ -239,24 +240,24 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// The oldest block handed over.
+    /// The oldest block passed on.
     pub fn pop(&mut self) -> Option<Block> {
         self.full.pop().ok()
     }
 
-    /// Gives a block back to be filled again.
+    /// Returns a block for reuse.
     pub fn give_back(&mut self, mut block: Block) {
         block.records = 0;
-        // The producer may be gone, and then nobody needs it.
+        // If the producer is gone, the block is not needed.
         let _ = self.free.push(block);
     }
 
-    /// How many blocks there are in all.
+    /// Number of blocks in all.
     pub const fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// What the producer wakes.
+    /// The waker that the producer uses.
     pub const fn waker(&self) -> &Waker {
         &self.waker
     }
@@ -266,13 +267,13 @@ impl Consumer {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Whether the producer is gone and everything was taken out.
+    /// Whether the producer is gone and every block was taken out.
     pub fn is_finished(&self) -> bool {
         self.full.is_abandoned() && self.full.is_empty()
     }
 }
 
-/// A queue, with all its memory. `waker` is the writer's; several queues may share one.
+/// Creates a queue with all its memory. `waker` is the writer's; several queues may share one.
 pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
     let blocks = size.blocks.max(BLOCKS_MIN);
     let (full_producer, full_consumer) = rtrb::RingBuffer::new(blocks);

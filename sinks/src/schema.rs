@@ -1,9 +1,9 @@
-//! The JSON Schema (draft 2020-12) of every record and of every scan line, from the same tables
+//! The JSON Schema (draft 2020-12) of every record and of every scan line, made from the tables
 //! that write them.
 //!
-//! Every object is closed (`additionalProperties: false`): a key that no table names is an error,
-//! in the tests and for readers. This is the one place in the crate that allocates as it likes: it
-//! runs when somebody asks for a schema.
+//! Every object is closed (`additionalProperties: false`): a key that no table has is an error, in
+//! the tests and for readers. Only this module allocates freely: it runs when a schema is
+//! requested.
 
 use std::fmt::Write as _;
 
@@ -22,27 +22,21 @@ use crate::record::value::{Namespace, Scalar, UUID_PATTERN};
 use crate::record::workload::{ContainerContext, Workload};
 use crate::record::{DetailsKind, DetailsObject, SCHEMA_VERSION, scan};
 
-/// What a value may be.
+/// The type of a value.
 #[derive(Clone, Debug)]
 pub enum Type {
-    /// Any string.
     Text,
-    /// `true` or `false`.
     Boolean,
-    /// A whole number.
     Integer {
-        /// At least.
         minimum: Option<i64>,
-        /// At most.
         maximum: Option<u64>,
     },
-    /// A string that matches.
+    /// A string that matches the pattern.
     Pattern(&'static str),
     /// One of these strings.
     Words(&'static [&'static str]),
     /// Lower-case hex of a fixed length.
     Hex {
-        /// How many digits.
         digits: usize,
     },
     /// An array.
@@ -62,36 +56,33 @@ pub struct Object {
 }
 
 impl Object {
-    /// Adds a field after the others.
     pub fn add(&mut self, name: &'static str, value: Type, required: bool) {
         self.properties.push((name, value, required));
     }
 
-    /// How many fields there are: those after may be made optional.
+    /// The number of fields so far: the index for [`Self::make_optional_from`].
     pub(crate) fn required_count(&self) -> usize {
         self.properties.len()
     }
 
-    /// Makes all fields from that one on optional.
+    /// Makes all fields from index `first` on optional.
     pub(crate) fn make_optional_from(&mut self, first: usize) {
         for property in &mut self.properties[first..] {
             property.2 = false;
         }
     }
 
-    /// What the fields are called.
     fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.properties.iter().map(|(name, ..)| *name)
     }
 
-    /// The fields of a details object.
     fn of<T: DetailsObject>() -> Self {
         let mut object = Self::default();
         T::describe_fields(&mut object);
         object
     }
 
-    /// Its schema. Any object may say that something in it was cut.
+    /// Prints the schema. Any object may have `truncated`.
     fn print(&self, out: &mut String) {
         out.push_str("{\"type\":\"object\",\"properties\":{");
         for (name, value, _) in &self.properties {
@@ -107,17 +98,17 @@ impl Object {
 }
 
 impl Type {
-    /// An array of these.
+    /// An array of `item`.
     pub fn list(item: Self) -> Self {
         Self::List(Box::new(item))
     }
 
-    /// A whole number from 0 on.
+    /// An integer from 0 to `maximum`.
     pub const fn up_to(maximum: u64) -> Self {
         Self::Integer { minimum: Some(0), maximum: Some(maximum) }
     }
 
-    /// An object of that details type's fields.
+    /// An object with the fields of `T`.
     pub fn object<T: DetailsObject>() -> Self {
         Self::Object(Object::of::<T>())
     }
@@ -214,7 +205,7 @@ pub fn record_schema() -> String {
     out
 }
 
-/// The header's keys in the order of the contract.
+/// The header's keys in the order of the records.
 pub const HEADER_KEYS: [&str; 13] = [
     "vendor_name",
     "product_name",
@@ -231,7 +222,7 @@ pub const HEADER_KEYS: [&str; 13] = [
     "activity_data",
 ];
 
-/// The activities in groups that have the same type, own details and parents.
+/// The activities in groups with the same type, own details and parents.
 fn alike() -> Vec<Vec<Activity>> {
     let mut groups: Vec<Vec<Activity>> = Vec::new();
     for &activity in Activity::ALL {
@@ -249,13 +240,13 @@ fn alike() -> Vec<Vec<Activity>> {
     groups
 }
 
-/// What `activity_data` may be for activities that are alike.
+/// The schema of `activity_data` for such a group.
 fn push_activities(activities: &[Activity], out: &mut String) {
     let info = activities[0].info();
     let is_alert = info.message_type == MessageType::Alert;
     out.push('{');
     if is_alert {
-        // Every alert says why it is one.
+        // Every alert has a reason.
         out.push_str("\"required\":[\"detection\"],");
     }
     out.push_str("\"properties\":{");
@@ -314,7 +305,7 @@ pub fn scan_schema() -> String {
     out
 }
 
-/// What a scan line has beside its details.
+/// The fields of a scan line besides its details.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Ids {
     Own,
@@ -345,7 +336,7 @@ fn push_strings<'a>(strings: impl Iterator<Item = &'a str>, out: &mut String) {
     }
 }
 
-/// Quoted. Our words and patterns have no control characters.
+/// Quoted. Panoptes' words and patterns have no control characters.
 fn push_string(string: &str, out: &mut String) {
     out.push('"');
     for character in string.chars() {

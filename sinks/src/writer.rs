@@ -1,12 +1,13 @@
 //! The writer: takes records from the scanners' queues to the outputs, on a thread of its own.
 //!
-//! Each output has its own place in each queue, so a slow one holds up nobody: blocks are kept
-//! until the last output has taken them. When a queue is about to run out of blocks, or half of
-//! them wait for a laggard, the outputs that are still at its oldest block lose the rest of it;
-//! each counts what it lost. Nothing is allocated after [`Writer::new`].
+//! Each output has its own position in each queue, so a slow output delays no other: blocks are
+//! kept until the last output has taken them. When a queue is about to run out of blocks, or half
+//! of them wait for one slow output, the outputs that are still at its oldest block lose the rest
+//! of it. Each output counts what it lost. Nothing is allocated after [`Writer::new`].
 //!
-//! Blocks of all queues go out in the order in which they were handed over, so that nothing comes before what it
-//! follows from: what a scanner says of a machine after it was said that the machine is being watched.
+//! Blocks of all queues are written in the order in which the scanners passed them on, so a record
+//! never precedes one that it follows from: what a scanner reports about a machine comes after the
+//! record that watching it began.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,6 @@ use std::time::Duration;
 use crate::output::{Output, Standing};
 use crate::queue::{Block, Consumer, Waker};
 
-/// See the module.
 #[derive(Debug)]
 pub struct Writer {
     lanes: Vec<Lane>,
@@ -32,13 +32,13 @@ struct Lane {
     first: u64,
 }
 
-/// An output and how far it is in each lane that it takes from.
+/// An output and its position in each lane that it reads.
 #[derive(Debug)]
 struct Reader {
     output: Output,
     places: Vec<Option<Place>>,
     standing: Standing,
-    /// At the end: how many bytes were written when it last got on, and when that was.
+    /// While finishing: how many bytes were written at the last progress, and when that was.
     progress_bytes: u64,
     progress_ns: u64,
 }
@@ -50,45 +50,43 @@ struct Place {
     record: usize,
 }
 
-/// What a step left to do.
+/// The work left after a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Left {
-    /// Nothing until a scanner hands something over.
+    /// Nothing until a scanner passes a block on.
     Nothing,
-    /// Something is under way or waits for its time.
+    /// A write is under way or waits for its time.
     Something,
-    /// Records wait for room in an output.
     Backlog,
     /// Every output's reader is gone.
     NoReader,
 }
 
-/// Why [`Writer::run`] came back.
+/// Why [`Writer::run`] returned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// All scanners are gone.
     Finished,
-    /// It was told to.
+    /// `stop` was set.
     Stopped,
     /// Every output's reader is gone, which is no error.
     NoReader,
 }
 
-/// So many blocks a queue's producer needs to go on: one to fill and one to change to.
+/// The blocks that a queue's producer needs to go on: one to fill and one to change to.
 const BLOCKS_SPARE: usize = 2;
-/// How long the thread sleeps at most while something is left to do, and while nothing is.
+/// Maximum sleep while work is left, and while none is.
 const SHORT_WAIT: Duration = Duration::from_millis(2);
 const LONG_WAIT: Duration = Duration::from_millis(500);
 
 impl Writer {
-    /// A writer that gives what is in any of these queues to each of these outputs.
+    /// A writer that writes every queue to every output.
     pub fn new(queues: Vec<Consumer>, outputs: Vec<Output>) -> Self {
         let all: Vec<_> = (0..queues.len()).collect();
         Self::routed(queues, outputs.into_iter().map(|output| (output, all.clone())).collect())
     }
 
-    /// A writer for outputs that take only what is in some of the queues, named by their places:
-    /// there is one queue for each scanner and format. All must share one waker.
+    /// A writer for outputs that read only some of the queues, given by index: there is one queue
+    /// for each scanner and format. All queues must share one waker.
     pub fn routed(queues: Vec<Consumer>, outputs: Vec<(Output, Vec<usize>)>) -> Self {
         let waker = queues.first().map(|queue| queue.waker().clone()).unwrap_or_default();
         let lane = |consumer: Consumer| Lane {
@@ -110,27 +108,27 @@ impl Writer {
         Self { lanes, outputs, waker }
     }
 
-    /// The outputs, to look at.
     pub fn outputs(&self) -> impl Iterator<Item = &Output> {
         self.outputs.iter().map(|reader| &reader.output)
     }
 
-    /// Wakes the thread in [`Self::run`]: after setting its `stop`.
+    /// Wakes the thread in [`Self::run`]. Call it after setting `stop`.
     pub const fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    /// Whether all scanners are gone and all that they handed over was taken.
+    /// Whether all scanners are gone and all their blocks were taken.
     pub fn is_finished(&self) -> bool {
         self.lanes.iter().all(|lane| lane.held.is_empty() && lane.consumer.is_finished())
     }
 
-    /// One step: takes what the scanners handed over, gives it to the outputs, lets them do what is
-    /// due.
+    /// One step: takes the blocks passed on, gives them to the outputs, and lets the outputs do the
+    /// work that is due.
     ///
     /// Waits up to `wait` for a write to complete when one is under way.
     pub fn step(&mut self, now_ns: u64, wait: Duration) -> Left {
-        // Of what is handed over meanwhile, one lane may show a block and another not yet the one before it.
+        // While blocks are being passed on, one lane may show a block and another not yet the one
+        // before it.
         let until = self.waker.next();
         for lane in &mut self.lanes {
             lane.pull();
@@ -142,11 +140,12 @@ impl Writer {
             for reader in &mut self.outputs {
                 let taken = reader.take(&self.lanes, until, now_ns);
                 is_moved |= taken > 0;
-                // Only one may wait, and only who has something under way and nothing new to begin.
+                // Only one output may wait, and only one with a write under way and nothing new to
+                // begin.
                 let may_wait = taken == 0 && reader.standing == Standing::Busy;
                 let wait = if may_wait { std::mem::take(&mut wait) } else { Duration::ZERO };
                 let standing = reader.output.advance(now_ns, wait);
-                // A rotation has ended, or the last buffer has come free: there is room again.
+                // A rotation has ended, or the last buffer is free again: there is room.
                 is_moved |= reader.standing == Standing::Busy && standing == Standing::Idle;
                 reader.standing = standing;
             }
@@ -174,11 +173,11 @@ impl Writer {
         }
     }
 
-    /// Runs until all scanners are gone, or `stop` is set, or no reader is left; then writes what
-    /// is left.
+    /// Runs until all scanners are gone, `stop` is set, or no reader is left; then writes what is
+    /// left.
     ///
-    /// `stop` is looked at after [`Waker::wake`], and otherwise now and then. `clock` gives
-    /// nanoseconds that never go back. The thread that calls this is the one that scanners wake.
+    /// `stop` is checked after [`Waker::wake`], and otherwise now and then. `clock` returns
+    /// nanoseconds that never go back. Scanners wake the thread that calls this.
     pub fn run(&mut self, clock: &impl Fn() -> u64, stop: &AtomicBool) -> End {
         self.waker.set_to_this_thread();
         let mut wait = Duration::ZERO;
@@ -207,15 +206,15 @@ impl Writer {
         end
     }
 
-    /// With a write under way the step itself waits; else there is nothing but time to wait for.
+    /// If a write is under way, the step itself waits; else this thread sleeps.
     fn sleep_unless_under_way(&self, wait: Duration) {
         if !wait.is_zero() && !self.outputs.iter().any(|reader| reader.standing == Standing::Busy) {
             std::thread::park_timeout(wait);
         }
     }
 
-    /// Writes what is left: takes what has been handed over, and gives up on outputs that make no
-    /// progress any more.
+    /// Writes what is left: takes all blocks passed on, and gives up on outputs that make no
+    /// progress.
     pub fn finish(&mut self, clock: &impl Fn() -> u64) {
         let start_ns = clock();
         for reader in &mut self.outputs {
@@ -247,22 +246,21 @@ impl Writer {
     }
 }
 
-/// How long an output may make no progress at the end. A disk that others keep busy with syncs can
-/// stand still for seconds; one that fails, or a reader that does not read, gets a short while
-/// only.
+/// Maximum time without progress at the end. A disk that other programs keep busy with syncs can
+/// stall for seconds; a disk that fails, or a reader that does not read, gets only a short time.
 const DISK_PATIENCE_NS: u64 = 20_000_000_000;
 const PATIENCE_NS: u64 = 1_000_000_000;
 
 impl Lane {
-    /// Takes over all blocks that were handed over.
+    /// Takes all blocks that were passed on.
     fn pull(&mut self) {
         while let Some(block) = self.consumer.pop() {
             self.held.push_back(block);
         }
     }
 
-    /// Gives back the blocks that every output has taken, and, when the producer is about to have
-    /// none, the oldest.
+    /// Gives back the blocks that every output has taken and, when the producer is about to run
+    /// out, the oldest one.
     fn release(&mut self, outputs: &mut [Reader], index: usize) {
         loop {
             let blocks = outputs.iter().filter_map(|reader| reader.places[index]);
@@ -273,8 +271,8 @@ impl Lane {
                     self.first += 1;
                 }
             }
-            // One that lags behind others may keep half of the blocks, so that a reader who never
-            // reads does not cost the others their room for bursts.
+            // A slow output may hold half of the blocks: a reader that never reads must not cost
+            // the other outputs their room for bursts.
             let open = outputs.iter().filter(|reader| reader.standing != Standing::Closed);
             let fastest = open.filter_map(|reader| reader.places[index]);
             let is_lagging = fastest.map(|place| place.block).max() > slowest;
@@ -293,8 +291,8 @@ impl Lane {
 }
 
 impl Reader {
-    /// Takes as much as there is room for of the blocks before number `until`, in their order; gives the number of
-    /// records.
+    /// Takes blocks before number `until`, in their order, as far as there is room; returns the
+    /// number of records.
     fn take(&mut self, lanes: &[Lane], until: u64, now_ns: u64) -> usize {
         let mut taken = 0;
         loop {
@@ -317,7 +315,7 @@ impl Reader {
         }
     }
 
-    /// Whether it is worth waiting for what it has not yet written.
+    /// Whether it is worth waiting for this output to write the rest.
     fn is_hopeful(&mut self, now_ns: u64) -> bool {
         let bytes = self.output.counters().bytes();
         if bytes > self.progress_bytes {
@@ -331,7 +329,7 @@ impl Reader {
         now_ns < self.progress_ns + patience
     }
 
-    /// Gives up on the rest of the block it is at; false when it is at none.
+    /// Skips the rest of the block at the current position; false if there is none.
     fn skip_block(&mut self, index: usize, lane: &Lane) -> bool {
         let Some(place) = &mut self.places[index] else {
             return false;

@@ -1,5 +1,5 @@
-//! After start nothing is allocated: not by writing records, not by the queue, not by the outputs,
-//! rotation included.
+//! After start nothing is allocated: neither when records are written, nor by the queue, nor by the
+//! outputs, rotation included.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
@@ -23,7 +23,7 @@ use panoptes_sinks::record::scan::ScanLine;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 use panoptes_sinks::writer::{Left, Writer};
 
-/// Counts and passes on.
+/// Counts allocations and passes them on.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -45,7 +45,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// One test in this file, and everything on one thread: nothing else may allocate meanwhile.
+/// One test in this file, and everything on one thread: no other code may allocate meanwhile.
 #[test]
 fn a_hundred_thousand_records_allocate_nothing_after_start() {
     const COUNT: usize = 100_000;

@@ -1,4 +1,4 @@
-//! The examples of the contract, written again byte for byte, and checked against the schema.
+//! Writes the examples of the contract again, byte for byte, and checks them against the schema.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -22,7 +22,7 @@ use panoptes_sinks::schema::{record_schema, scan_schema};
 const RECORDS: &str = include_str!("golden/records.jsonl");
 const SCAN: &str = include_str!("golden/scan.jsonl");
 
-/// The examples' ids are made up: they count from 1. Everything else must be equal.
+/// The ids of the examples are invented: they count from 1. Everything else must be equal.
 fn with_example_id(record: &str, number: usize) -> String {
     let key = "\"message_id\":\"";
     let at = record.find(key).unwrap() + key.len();

@@ -61,7 +61,8 @@ fn record(number: usize) -> String {
     format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(number % 300))
 }
 
-/// Pushes all, waiting while the queue is full, with a flush now and then as a scan's end would.
+/// Pushes all records, waiting while the queue is full, with a flush now and then as at a scan's
+/// end.
 fn push_all(producer: &mut Producer, count: usize) {
     for number in 0..count {
         let record = record(number);
@@ -75,7 +76,7 @@ fn push_all(producer: &mut Producer, count: usize) {
     producer.flush();
 }
 
-/// Where this many records in a row, from the first, is what there is.
+/// Checks that the text is exactly this many records, in order from the first.
 fn check_complete(text: &str, count: usize) {
     let mut lines = text.lines();
     for number in 0..count {
@@ -87,7 +88,7 @@ fn check_complete(text: &str, count: usize) {
 /// A queue that never overruns in these tests, so that every loss is a fault.
 const LARGE: QueueSize = QueueSize { blocks: 600, block_bytes: 64 * 1024 };
 
-/// A pipe: what is read, and what is written to.
+/// The reading and the writing end of a pipe.
 fn pipe() -> (File, File) {
     let (reader, writer) = std::io::pipe().unwrap();
     let reader = File::from(std::os::fd::OwnedFd::from(reader));
@@ -244,7 +245,7 @@ fn a_closed_pipe_leaves_the_file_beside_it_alone() {
 }
 
 #[test]
-fn a_reader_that_never_reads_costs_itself_and_nobody_else() {
+fn a_reader_that_never_reads_costs_no_other_output_a_record() {
     const COUNT: usize = 30_000;
     const SMALL: QueueSize = QueueSize { blocks: 16, block_bytes: 64 * 1024 };
     for kind in KINDS {
@@ -254,7 +255,7 @@ fn a_reader_that_never_reads_costs_itself_and_nobody_else() {
         let outputs =
             vec![stream_output(writer, kind), file_output(&path, kind, FileOptions::default())];
         let (mut producer, running) = start(SMALL, outputs);
-        // No faster than the file, which else would rightly lose records too.
+        // No faster than the file, which would otherwise rightly lose records too.
         for number in 0..COUNT {
             producer.try_push(record(number).as_bytes()).unwrap();
             if number % 500 == 499 {
@@ -310,7 +311,7 @@ fn a_record_alone_is_written_within_milliseconds() {
             times.push(start.elapsed());
         }
         times.sort();
-        // Generous, since other work shares the machine.
+        // A generous bound, since other work shares the machine.
         assert!(times[25] < Duration::from_millis(20), "{kind:?} {times:?}");
         drop(producer);
         running.thread.join().unwrap();

@@ -1,5 +1,5 @@
-//! Whatever a watched machine calls its things: records stay valid JSON, valid by the schema, and
-//! short enough.
+//! Whatever names a watched machine uses, records stay valid JSON, valid by the schema, and short
+//! enough.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -57,7 +57,7 @@ fn written(header: &Header, record: &Record<'_>) -> Value {
     value
 }
 
-/// The strings and numbers that fill every field of every details object.
+/// Strings and numbers for every field of every details object.
 #[derive(Clone, Debug)]
 struct Filling {
     bytes: Vec<u8>,
@@ -106,7 +106,7 @@ impl Filling {
     }
 }
 
-/// Calls `check` with a record of every activity, each with all that its kind may have.
+/// Calls `check` with a record of every activity, each with every optional part of its kind.
 fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
     let (process, descriptor) = (filling.process(), filling.descriptor());
     let text = Text::new(&filling.bytes);
@@ -230,7 +230,7 @@ fn the_keys_of_the_header_are_in_the_contracts_order() {
 }
 
 #[test]
-fn a_list_that_is_too_long_is_cut_and_says_so_while_the_rest_stays_whole() {
+fn a_list_that_is_too_long_is_cut_and_marked_while_the_rest_stays_whole() {
     let threads: Vec<u32> = (0..32_768).collect();
     let descriptor =
         FileDescriptorDetails { file_descriptor_thread_id_array: Some(&threads), ..stdin_socket() };
@@ -249,7 +249,7 @@ fn a_list_that_is_too_long_is_cut_and_says_so_while_the_rest_stays_whole() {
 }
 
 #[test]
-fn a_chain_of_which_something_is_missing_says_where() {
+fn an_incomplete_chain_is_marked_where_it_was_cut() {
     let descriptors = [stdin_socket()];
     let process = |is_cut| ShellProcess {
         process: Flat(bash()),
@@ -289,7 +289,7 @@ fn a_machine_with_hundreds_of_interfaces_keeps_the_first_of_them() {
     let workload = &value["workload_information"];
     assert_eq!(workload["truncated"], true);
     assert!(workload["workload_networking_interfaces"].as_object().unwrap().len() > 5);
-    // And back again, in the same space.
+    // And back to `web-1`, in the same space.
     set_web_1(&mut header);
     let value = written(&header, &record);
     assert_eq!(value["workload_information"].get("truncated"), None);

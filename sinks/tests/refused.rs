@@ -1,4 +1,4 @@
-//! Where io_uring is refused, as containers often do, plain writes take over and say so.
+//! Where io_uring is refused, as in many containers, plain writes take over and the reason is kept.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "a system call filter is set by prctl")]

@@ -1,22 +1,22 @@
 /*
  * The agent inside a test guest: pid 1, and a child that takes commands.
  *
- * It makes workloads and tells the truth about them: what a correct scan of this guest's memory
- * must print, read from the guest's own /proc. It sleeps in read() while nobody asks anything.
+ * It makes workloads and reports the truth about them: what a correct scan of this guest's memory
+ * must print, read from the guest's own /proc. Between commands it sleeps in read().
  *
- *   hello              answers; the guest is up
+ *   hello              answers, once the guest is up
  *   truth [kinds]      JSON lines in the form of `panoptes scan` (truth.c)
- *   run COMMAND…       a shell command; its output, then its exit status
- *   load, fds          processes and what they hold, by number (load.c)
- *   zoo [house…]       one of everything (zoo.c)
+ *   run COMMAND…       runs a shell command; its output, then its exit status
+ *   load, fds          processes and their objects, by number (load.c)
+ *   zoo [house…]       objects of every kind (zoo.c)
  *   storm, storm-status, churn, renames
- *                      change that goes on in the background (background.c)
+ *                      changes that continue in the background (background.c)
  *   files …            files of all sizes, and which of their pages are in memory (files.c)
- *   shell LINE         types a line to an interactive bash; what its terminal shows (shell.c)
- *   tour [ACT]         a timed sequence of acts, for a live demonstration, or one of them (tour.c)
- *   kill-all           ends all of that
+ *   shell LINE         types a line to an interactive bash; its terminal's output (shell.c)
+ *   tour [ACT]         a timed sequence of acts for a live demonstration, or one act (tour.c)
+ *   kill-all           ends all workloads
  *
- * Run by others, `/init memfd NAME PROGRAM ARGUMENTS…` runs a copy of a program that has no file.
+ * Run by a workload, `/init memfd NAME PROGRAM ARGUMENTS…` runs a copy of a program without a file.
  */
 #include "workload.h"
 
@@ -49,7 +49,7 @@ static const char *run(const char *command)
 		out_raw("|", 1);
 		out_raw(line, strlen(line));
 		out_raw("\n", 1);
-		out_flush(); /* Some lines say when something was done. */
+		out_flush(); /* The times of some lines matter. */
 	}
 	if (output)
 		fclose(output);
@@ -102,7 +102,7 @@ static const char *obey(char *line)
 	       "churn, renames, tour, files, shell, kill-all";
 }
 
-/* Takes commands until the machine ends. */
+/* Executes commands until the machine ends. */
 static void serve(void)
 {
 	static char line[1 << 16];
@@ -120,7 +120,7 @@ static void serve(void)
 		char *end;
 
 		if (got <= 0) {
-			usleep(200000); /* Nobody is connected. */
+			usleep(200000); /* The host is not connected. */
 			continue;
 		}
 		used += (size_t)got;
@@ -136,7 +136,7 @@ static void serve(void)
 	}
 }
 
-/* Becomes a copy of argv[3], held by nothing but a memfd called argv[2]. */
+/* Becomes a copy of argv[3] that exists only in a memfd called argv[2]. */
 static int become_memfd(char **argv)
 {
 	int from = open(argv[3], O_RDONLY | O_CLOEXEC);
@@ -146,7 +146,7 @@ static int become_memfd(char **argv)
 	ssize_t got;
 	while ((got = read(from, buffer, sizeof(buffer))) > 0 && write(copy, buffer, (size_t)got) == got)
 		;
-	/* What is open for writing is not executed by every kernel. */
+	/* Not every kernel executes a file that is open for writing. */
 	char path[32];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", copy);
 	int program = open(path, O_RDONLY | O_CLOEXEC);

@@ -1,7 +1,7 @@
 /*
- * The agent inside a test guest: what its parts share.
+ * The agent inside a test guest: declarations shared by its parts.
  *
- * Commands come in as lines over a virtio-serial port; every line of an answer starts with '|',
+ * Commands arrive as lines over a virtio-serial port; every line of an answer starts with '|',
  * and the answer ends with "=ok" or "=error …". See agent.c.
  */
 #ifndef AGENT_H
@@ -40,7 +40,7 @@ void json_list_text(const char *bytes, size_t length);
 void json_list_integer(long long value);
 void json_list_end(void);
 
-/* boot.c: from the kernel's hands to a system that workloads can run in. */
+/* boot.c: from the kernel's start of init to a system that workloads can run in. */
 void boot(void);
 int boot_open_port(void);
 

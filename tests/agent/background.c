@@ -1,4 +1,4 @@
-/* Workloads that go on while tests look: a storm of short processes, and small changes. */
+/* Workloads that continue during scans: a storm of short processes, and small changes. */
 #include "workload.h"
 
 #include <pthread.h>
@@ -31,7 +31,7 @@ static double now(void)
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-/* Children at a steady rate, each living from 2 ms up to its most. */
+/* Forks children at a steady rate, each living from 2 ms up to its maximum. */
 static void blow(void *argument)
 {
 	struct storm storm = *(struct storm *)argument;
@@ -143,7 +143,7 @@ static void change(void *argument)
 		churn_once(round);
 }
 
-/* A file that is open all the time while its name and its folder change, both at once. */
+/* A file that stays open while its name and its folder change, both at once. */
 static void rename_for_ever(void *unused)
 {
 	(void)unused;

@@ -1,4 +1,4 @@
-/* From the kernel's hands to a system that workloads can run in: mounts, modules, network. */
+/* From the kernel's start of init to a system for workloads: mounts, modules, network. */
 #include "agent.h"
 
 #include <arpa/inet.h>
@@ -13,7 +13,7 @@
 
 #define PORT_NAME "panoptes.agent"
 
-/* struct in6_ifreq and in6_rtmsg of <linux/ipv6.h>, which does not go with <netinet/in.h>. */
+/* struct in6_ifreq and in6_rtmsg of <linux/ipv6.h>, which conflicts with <netinet/in.h>. */
 struct address6_request {
 	struct in6_addr address;
 	uint32_t prefix_length;
@@ -91,7 +91,7 @@ static void set_up(int fd, const char *interface)
 		fprintf(stderr, "agent: cannot set %s up: %m\n", interface);
 }
 
-/* The kernel gives eth0 its fe80:: address some time after it came up. */
+/* The kernel gives eth0 its fe80:: address some time after it is up. */
 static void wait_for_link_local(void)
 {
 	for (int attempt = 0; attempt < 300; attempt++) {
@@ -111,9 +111,10 @@ static void wait_for_link_local(void)
 }
 
 /*
- * The kernel draws some of its secrets when they are first needed, and then changes its own code so that nobody asks for
- * them again (net_get_random_once, lib/once.c). QEMU's TCG may run the half-changed code on another CPU, once in some
- * thousand boots: the guest dies of an int3 in inet_ehashfn. So they are drawn here, while nobody else uses the network.
+ * The kernel draws some of its secrets when they are first needed, and then patches its own code to
+ * skip that step (net_get_random_once, lib/once.c). About once in a thousand boots, QEMU's TCG runs
+ * the half-changed code on another CPU: the guest dies of an int3 in inet_ehashfn. So the secrets
+ * are drawn here, while no other process uses the network.
  */
 static void draw_secrets(int family)
 {
@@ -141,7 +142,7 @@ static void draw_secrets(int family)
 			fprintf(stderr, "agent: cannot use the network: %m\n");
 		else if (type == SOCK_STREAM)
 			accepted = accept(server, NULL, NULL);
-		/* Nothing of it stays behind. */
+		/* Leaves no TIME_WAIT behind. */
 		setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 		close(client);
 		close(accepted);
@@ -160,7 +161,7 @@ static void configure_network(void)
 	struct rtentry route = { .rt_flags = RTF_UP | RTF_GATEWAY };
 	struct address6_request address6 = { .prefix_length = 64 };
 
-	/* Addresses that stay as they are: no router advertisements, no duplicate detection. */
+	/* Addresses must not change: no router advertisements, no duplicate detection. */
 	set("/proc/sys/net/ipv6/conf/all/accept_ra", "0");
 	set("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
 	set("/proc/sys/net/ipv6/conf/eth0/accept_ra", "0");
@@ -180,7 +181,7 @@ static void configure_network(void)
 	address6.interface = (int)if_nametoindex("eth0");
 	if (ioctl(fd6, SIOCSIFADDR, &address6) != 0)
 		fprintf(stderr, "agent: cannot give fd00::15 to eth0: %m\n");
-	/* An interface that swallows what it is sent: peers there never answer. */
+	/* An interface that drops every packet: peers there never answer. */
 	set_address(fd, "dummy0", "198.51.100.1");
 	set_up(fd, "dummy0");
 	close(fd);
@@ -190,7 +191,7 @@ static void configure_network(void)
 	wait_for_link_local();
 }
 
-/* Room for the biggest workloads. */
+/* Limits that are high enough for the biggest workloads. */
 static void raise_limits(void)
 {
 	struct rlimit files = { 1 << 20, 1 << 20 };
@@ -228,7 +229,7 @@ static bool copy(const char *from, const char *to)
 	return got == 0;
 }
 
-/* Files that this guest has besides its root came with the initramfs. */
+/* Copies the guest's additional files, which are in the initramfs. */
 static void copy_files(const char *names)
 {
 	FILE *list = fopen(names, "re");
@@ -244,7 +245,7 @@ static void copy_files(const char *names)
 		fclose(list);
 }
 
-/* Where an initramfs has this folder, the root is on the first disk; the agent that is there goes on. */
+/* If the initramfs has this folder, the root is on the first disk; the agent there continues. */
 static void move_to_disk(void)
 {
 	if (access(ROOT_ON_DISK, F_OK) != 0)
@@ -257,7 +258,7 @@ static void move_to_disk(void)
 		usleep(10000);
 	if (mount("/dev/vda", ROOT_ON_DISK, "ext4", 0, NULL) == 0) {
 		copy_files("/modules/files");
-		/* What is asked for besides is loaded there. */
+		/* The additional modules are loaded there. */
 		copy("/modules/more", ROOT_ON_DISK "/modules/more");
 		if (chdir(ROOT_ON_DISK) == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 &&
 		    chroot(".") == 0 && chdir("/") == 0)
@@ -265,7 +266,7 @@ static void move_to_disk(void)
 	}
 	fprintf(stderr, "agent: cannot move to the disk: %m\n");
 	for (;;)
-		pause(); /* Whoever waits for the agent shows this. */
+		pause(); /* The rig prints the console when its wait ends. */
 }
 
 void boot(void)

@@ -1,16 +1,17 @@
 /*
- * Files for tests of what the kernel keeps of their content:
+ * Files for tests of the page cache:
  *
- *   files make FOLDER count=N seed=N   makes N files of all sizes, some of them with holes; always the same
- *   files huge FOLDER count=N seed=N   makes N files of huge pages on hugetlbfs, every second one with a hole
+ *   files make FOLDER count=N seed=N   makes N files of all sizes, some with holes; always the same
+ *   files huge FOLDER count=N seed=N   makes N files of huge pages on hugetlbfs, every second with a hole
  *   files hold FOLDER [map]            a process that reads every file below a folder to its end and keeps it
  *                                      open (and mapped)
- *   files evict FOLDER seed=N          takes pages of the files below a folder out of the page cache, if it can
- *   files touch FOLDER every=N         opens every Nth file for writing, and changes every second of these that
- *                                      has 16 bytes or more; its path is a line of the answer
- *   files press FOLDER percent=N       a process that takes memory until only N percent of all files' pages are left,
- *                                      or much was swapped
- *   files resident FOLDER              which pages of each file are in memory, as JSON lines
+ *   files evict FOLDER seed=N          evicts pages of the files below a folder from the page cache, if
+ *                                      possible
+ *   files touch FOLDER every=N         opens every Nth file for writing, and changes every second of
+ *                                      these with 16 bytes or more; prints its path
+ *   files press FOLDER percent=N       a process that allocates memory until only N percent of all files'
+ *                                      pages are left, or much was swapped
+ *   files resident FOLDER              prints which pages of each file are in memory, as JSON lines
  */
 #include "workload.h"
 
@@ -18,7 +19,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* Sizes at which something begins: a page, a node of the tree of pages, a huge page, another node. */
+/* Sizes around boundaries: a page, a node of the page cache's tree, a huge page, another node. */
 static const long long edges[] = {
 	0,	    1,		 15,	      64,	  1000,		4095,	     4096,	  4097,
 	8191,	    8192,	 8193,	      12288,	  16383,	16384,	     16385,	  65535,
@@ -26,7 +27,7 @@ static const long long edges[] = {
 	1 << 21,    (1 << 21) + 1, (4 << 20) + 77, (16 << 20) - 1, (16 << 20) + 4097, (20 << 20) + 5,
 };
 
-/* What is written into the middle of a file that is changed. */
+/* The bytes written into the middle of a changed file. */
 #define CHANGE "changed"
 
 static long wanted, number, open_count;
@@ -66,7 +67,7 @@ static bool fill(int fd, long long at, long long length)
 	return true;
 }
 
-/* Every tenth has holes, at its beginning, in between or at its end. */
+/* Every tenth has holes: at its beginning, in the middle or at its end. */
 static bool fill_file(int fd, long index, long long size)
 {
 	if (index % 10 != 9)
@@ -95,7 +96,7 @@ static const char *make(const char *folder, long count, long seed)
 		uint64_t bits = next_random() % 18;
 		long long size = (long long)(next_random() % (1u << bits));
 
-		/* Whatever the count, from the smallest on. */
+		/* From the smallest on, as far as the count allows. */
 		if (i < edge_count && edges[i] <= (long long)count << 16)
 			size = edges[i];
 		if (i % 100 == 0) {
@@ -173,7 +174,7 @@ static void hold(void *folder)
 		workload_note("%s: %s", (const char *)folder, strerror(errno));
 }
 
-/* Some lose nothing, some all, some a few runs of pages. */
+/* Some files lose no page, some all, some a few runs of pages. */
 static int evict_one(const char *path, const struct stat *status, int type, struct FTW *where)
 {
 	(void)where;
@@ -234,7 +235,7 @@ static long cached(void)
 	return meminfo("Cached") + meminfo("Buffers");
 }
 
-/* With a swap device; what is swapped of this process itself says that it is enough. */
+/* With a swap device, swapped memory of this process itself shows that it is enough. */
 static void press(void *percent)
 {
 	const size_t step = 4 << 20;

@@ -76,7 +76,7 @@ static void threads(long count)
 
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-	/* The process itself is the first. */
+	/* The first one is the process itself. */
 	for (long i = 1; i < count; i++) {
 		pthread_t handle;
 		char *name = names[i % 64];
@@ -170,7 +170,7 @@ const char *load(const char *arguments)
 
 	workload_end(load_pid);
 	load_pid = workload_start("load", many, &amounts);
-	/* Beside work in the background no check finds the guest at rest: rest=0 waits for none. */
+	/* With background work the guest never comes to rest: rest=0 does not wait for it. */
 	if (workload_number(arguments, "rest", 1))
 		workload_wait_quiet();
 	return load_pid < 0 ? "the load died" : NULL;

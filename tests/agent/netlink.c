@@ -135,7 +135,7 @@ static void address_message(const struct nlmsghdr *message, void *context)
 	const struct rtattr *address = netlink_attribute(IFA_RTA(entry), length, IFA_LOCAL);
 	struct interface *interface;
 
-	if (!address) /* IPv6 names it so, unless there is a peer. */
+	if (!address) /* For IPv6, the attribute's name if there is no peer. */
 		address = netlink_attribute(IFA_RTA(entry), length, IFA_ADDRESS);
 	interface = (struct interface *)interface_by_index(all, (int)entry->ifa_index);
 	if (message->nlmsg_type != RTM_NEWADDR || !address || !interface)

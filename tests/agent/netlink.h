@@ -10,7 +10,7 @@
 struct interface {
 	int index;
 	char name[16];
-	char mac[24]; /* Empty where it has none. */
+	char mac[24]; /* Empty if it has none. */
 	char (*ipv4)[16];
 	char (*ipv6)[48];
 	size_t ipv4_count, ipv6_count;
@@ -23,12 +23,12 @@ struct interfaces {
 
 typedef void netlink_visit(const struct nlmsghdr *message, void *context);
 
-/* Asks for a dump, in the present network namespace, and shows every message of the answer. */
+/* Requests a dump in the present network namespace, and passes each message to `visit`. */
 const char *netlink_dump(int protocol, struct nlmsghdr *ask, netlink_visit *visit, void *context);
 const struct rtattr *netlink_attribute(const void *first, size_t length, unsigned short type);
-/* The index of the interface that leads from one address to another; 0 where none does. */
+/* The index of the interface on the route between two addresses; 0 if there is none. */
 int netlink_route(const char *source, const char *destination);
-/* Sockets stay open for the next question; this forgets them (at a change of namespace). */
+/* Closes the sockets, which stay open between requests (for a change of namespace). */
 void netlink_close(void);
 
 const char *interfaces_read(struct interfaces *all);

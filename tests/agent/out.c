@@ -24,7 +24,7 @@ void out_flush(void)
 		if (wrote < 0 && errno == EINTR)
 			continue;
 		if (wrote <= 0)
-			break; /* Nobody listens; there is no one to tell. */
+			break; /* The host has disconnected. */
 		done += (size_t)wrote;
 	}
 	used = 0;
@@ -82,7 +82,7 @@ void out_end(const char *error)
 	out_flush();
 }
 
-/* How many bytes of well-formed UTF-8 start here; 0 where the first byte starts none. */
+/* How many bytes of well-formed UTF-8 start here; 0 if the first byte starts none. */
 static size_t utf8_length(const unsigned char *p, size_t left)
 {
 	if (p[0] < 0x80)
@@ -107,7 +107,7 @@ static size_t utf8_length(const unsigned char *p, size_t left)
 	return 0;
 }
 
-/* A JSON string; bytes that are no UTF-8 become U+FFFD one by one. */
+/* A JSON string; each byte that is not UTF-8 becomes U+FFFD. */
 static void put_quoted(const char *bytes, size_t length)
 {
 	const unsigned char *p = (const unsigned char *)bytes;
@@ -191,7 +191,7 @@ void json_boolean(const char *key, bool value)
 
 void json_time(const char *key, long long seconds, long nanoseconds)
 {
-	/* Most times of a guest lie in few seconds, and the calendar is slow under emulation. */
+	/* A guest has few distinct seconds, and calendar functions are slow under emulation. */
 	static char dates[64][32];
 	static long long of[64];
 	char *date = dates[(unsigned long long)seconds % 64], text[96];

@@ -1,4 +1,4 @@
-/* Reading /proc: the tasks there are, whole files, links. */
+/* Reading /proc: the list of tasks, whole files, links. */
 #include "proc.h"
 
 #include <ctype.h>

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 
 #define CHECK_MICROSECONDS 20000
-/* A minute: what is typed need not come to an end. */
+/* A minute: a typed command need not end. */
 #define CHECKS_MAX 3000
 
 static int terminal = -1;
@@ -38,7 +38,7 @@ static bool start(void)
 	return shell_pid > 0;
 }
 
-/* Whether the last line is a prompt: PS1, or PS2 where a command wants more lines. */
+/* Whether the last line is a prompt: PS1, or PS2 if a command needs more lines. */
 static bool ends_with_prompt(const char *seen, size_t used)
 {
 	if (used < 2 || seen[used - 1] != ' ' || (seen[used - 2] != '$' && seen[used - 2] != '>'))
@@ -55,7 +55,7 @@ static bool has_ended(void)
 	       info.si_pid == shell_pid;
 }
 
-/* Collects what the terminal shows until the shell asks for the next line, or has ended. */
+/* Collects the terminal's output until the next prompt, or the shell's end. */
 static char *read_to_prompt(void)
 {
 	static char seen[1 << 16];

@@ -1,6 +1,6 @@
 /*
- * A sequence of ordinary and of hostile acts, for somebody who watches live: all of them, timed,
- * or one at a time, for somebody who waits until each was seen.
+ * A sequence of ordinary and of hostile acts for people who watch live: all of them, timed, or one
+ * at a time for a test that waits until each was seen.
  */
 #include "workload.h"
 
@@ -17,7 +17,7 @@
 
 #define PORT 4444
 
-/* What the visitor does; each is one signal. */
+/* The visitor's acts; each is one signal. */
 enum visit {
 	THREAD_BEGINS,
 	THREAD_ENDS,
@@ -36,10 +36,10 @@ enum visit {
 
 static pid_t visitor_pid, shell_pid, program_pid;
 static int peer = -1, listener = -1, program_input = -1;
-/* Posted when the visitor's thread shall end. */
+/* Posted to end the visitor's thread. */
 static sem_t thread_over;
 
-/* Says what comes next, with the guest's time, at once. */
+/* Announces the next act at once, with the guest's time. */
 static void say(const char *what)
 {
 	struct timespec now;
@@ -61,7 +61,7 @@ static void *guide(void *unused)
 	return unused;
 }
 
-/* The process that the tour is about; each signal is one act. */
+/* The process that performs the tour; each signal is one act. */
 static void visitor(void *unused)
 {
 	static void *file, *area;
@@ -117,7 +117,7 @@ static void visitor(void *unused)
 			break;
 		case DISCONNECT:
 			close(client);
-			/* Where both close at once, both wait. */
+			/* If both ends closed at once, both would be in TIME_WAIT. */
 			while (read(server, &byte, 1) > 0)
 				;
 			close(server);
@@ -225,13 +225,13 @@ static const char *attacker_leaves(void)
 }
 
 static const struct act {
-	/* `tour WORD` is this one alone. */
+	/* `tour WORD` performs only this act. */
 	const char *word;
 	const char *what;
 	/* An act is a function, or else a signal to the visitor. */
 	const char *(*run)(void);
 	enum visit visit;
-	/* How long somebody who watches may look at it, in milliseconds. */
+	/* The pause after the act, in milliseconds. */
 	unsigned rest;
 } acts[] = {
 	{ "begin", "a process begins", begin, VISITS, 2000 },
@@ -246,7 +246,7 @@ static const struct act {
 	{ "executable-again", "that memory can be executed again", NULL, EXECUTABLE_AGAIN, 1000 },
 	{ "connect", "a connection is made, 127.0.0.1 to itself", NULL, CONNECT, 2500 },
 	{ "disconnect", "the connection is closed", NULL, DISCONNECT, 2000 },
-	{ "zombie", "a child ends and nobody asks for it: a zombie", NULL, ZOMBIE, 3000 },
+	{ "zombie", "a child ends and is not reaped: a zombie", NULL, ZOMBIE, 3000 },
 	{ "reap", "the zombie is gone", NULL, REAP, 1500 },
 	{ "program", "a shell command: bash -c", program, VISITS, 2000 },
 	{ "program-ends", "the command ends", program_ends, VISITS, 1000 },

@@ -1,8 +1,8 @@
 /*
  * What a correct scan of this guest must print, from the guest's own /proc.
  *
- * Lines have the form and the key names of `panoptes scan`. What /proc cannot tell is left out.
- * Keys that begin with '_' are for the comparer alone. The agent's own process is not there.
+ * Lines have the form and the key names of `panoptes scan`. Attributes that /proc lacks are left
+ * out. Keys that begin with '_' are only for the comparison. The agent's own process is left out.
  */
 #include "truth.h"
 
@@ -20,8 +20,9 @@ static long long now_ns(clockid_t clock)
 }
 
 /*
- * How far the calendar is ahead of the clock that started at boot. The two are read one after the other, and an emulated
- * processor may stand still for milliseconds in between: of many readings the one that took the shortest is right.
+ * The difference between real time and the clock that started at boot. The two are read one after
+ * the other, and an emulated processor may stall for milliseconds in between: of many readings, the
+ * fastest is right.
  */
 static long long boot_to_real_ns(void)
 {
@@ -41,7 +42,7 @@ static long long boot_to_real_ns(void)
 	return difference;
 }
 
-/* What the comparer must know about the guest as a whole. */
+/* Facts about the guest as a whole, for the comparison. */
 static void guest_line(void)
 {
 	json_begin("_guest");
@@ -89,7 +90,7 @@ const char *truth(const char *kinds)
 		error = truth_network(&all, connections, interfaces);
 	if (!error && wanted(kinds, "containers"))
 		truth_containers(&all);
-	/* Only where they are asked for: `panoptes scan` prints them so too. */
+	/* Only on request, as in `panoptes scan`. */
 	if (!error && *kinds && wanted(kinds, "modules"))
 		truth_modules();
 	network_forget();

@@ -12,12 +12,12 @@
 
 enum said { NOTHING, OUTSIDE, OUTSIDE_ABOVE, INSIDE };
 
-/* One container that a path names. */
+/* One container named in a path. */
 struct claim {
 	char id[256];
 	const char *runtime;
-	bool plain; /* Only a bare name speaks for it. */
-	int depth; /* How many folders its own path has. */
+	bool plain; /* Only a bare name is evidence for it. */
+	int depth; /* Number of folders in its own path. */
 };
 
 struct container {
@@ -59,7 +59,7 @@ static const char *find_id(const char *name)
 	return NULL;
 }
 
-/* Takes a name over, with systemd's \x2d undone. */
+/* Copies a name, with systemd's \x2d decoded. */
 static enum said take(struct claim *claim, const char *name, size_t length, const char *runtime)
 {
 	size_t used = 0;
@@ -144,7 +144,7 @@ static bool innermost(char **names, int depth, struct claim *claim)
 		outside |= said != NOTHING;
 		at -= said == OUTSIDE_ABOVE;
 	}
-	/* What crun and runc make by themselves. */
+	/* The groups of crun and runc without a manager. */
 	int at = 0;
 	while (at < depth && ends_with(names[at], ".slice"))
 		at++;
@@ -172,7 +172,8 @@ static bool has_own(int folder, const char *name)
 	return theirs && ours != theirs;
 }
 
-/* The path that names a process's container, and the container: in version 2's hierarchy or else in the others. */
+/* The path that names a process's container, and the container: in version 2's hierarchy or else
+ * in the others. */
 static bool find(int folder, char *path, struct claim *claim)
 {
 	static char copy[1 << 16];
@@ -250,7 +251,7 @@ static struct container *container_at(char **names, const struct claim *claim)
 	return new;
 }
 
-/* A process counts for its container and for those around it. */
+/* A process counts for its container and for the enclosing ones. */
 static void count_process(int pid, int folder)
 {
 	char path[PATH_LENGTH], *names[DEPTH_MAX], *bytes, state;
@@ -265,7 +266,7 @@ static void count_process(int pid, int folder)
 	    !find(folder, path, &claim))
 		return;
 	int depth = split(path, names);
-	/* A runtime's own processes may have one of them. */
+	/* A runtime's own processes may have one of these. */
 	bool inside = has_own(folder, "ns/pid") && has_own(folder, "ns/mnt"), more = true;
 
 	while (more && (!inner || !claim.plain)) {
@@ -296,7 +297,7 @@ static void namespace_link(const char *key, int folder, const char *name)
 		json_text(key, target, (size_t)length);
 }
 
-/* The host name that a process sees: asked by a child that goes there. */
+/* The host name in a process's namespace: a child enters it and asks. */
 static void host_name(int folder)
 {
 	char name[65] = "";

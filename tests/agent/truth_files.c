@@ -11,7 +11,7 @@
 struct table {
 	int pid;
 	int tid;
-	int *threads; /* All that use it, of other processes too; ascending. */
+	int *threads; /* All that use it, also of other processes; ascending. */
 	size_t thread_count;
 };
 
@@ -25,7 +25,7 @@ static dev_t memfd_devices[2]; /* Ordinary ones, and those of huge pages. */
 static struct table *tables;
 static size_t table_count, table_room;
 
-/* Which device numbers are terminals: "driver /dev/name major first[-last] type". */
+/* The device numbers of terminals: "driver /dev/name major first[-last] type". */
 static void read_terminals(void)
 {
 	char *bytes;
@@ -111,7 +111,7 @@ static const char *file_type(const char *link, const struct stat *inode)
 	}
 }
 
-/* The flags by name, in the order that the contract fixes. */
+/* The flags by name, in the order of the records. */
 static void file_mode(unsigned long flags)
 {
 #ifdef __aarch64__
@@ -289,7 +289,7 @@ static int by_number(const void *left, const void *right)
 	return *(const int *)left - *(const int *)right;
 }
 
-/* Tables that are one, shared between processes: each gets the threads of all. */
+/* Merges tables shared between processes: each gets the threads of all. */
 static bool join(struct table **same, size_t count)
 {
 	size_t total = 0, used = 0;

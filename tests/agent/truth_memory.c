@@ -50,7 +50,7 @@ static void file_names(const char *path, size_t length)
 	json_text("file_name", path + base, length - base);
 }
 
-/* The bytes of a path, where maps does not give them. */
+/* The bytes of a path that maps escapes. */
 static void mapped_file(int pid, const struct area *area)
 {
 	char path[64], *target;
@@ -77,8 +77,8 @@ static struct program program_of(int pid)
 	return program;
 }
 
-/* Older kernels give in maps the inode of the layer below for files on an overlay, while the
- * program's own link gives that of the overlay: there the path decides. */
+/* Older kernels show in maps the inode of the lower layer for files on an overlay, while the
+ * program's own link has that of the overlay: there the path decides. */
 static bool is_program(const struct area *area, const struct program *program)
 {
 	if (!program->known)
@@ -111,9 +111,9 @@ static void one_area(int pid, const struct area *area, const struct program *pro
 		json_text("memory_name", area->name, area->name_length);
 		mapped_file(pid, area);
 	} else if (area->name_length >= PATH_MAX) {
-		/* Only maps gives such a path; whoever asks for the link is told that it is too long. */
+		/* Only maps has such a path; readlink() fails because it is too long. */
 	} else if (memmem(area->name, area->name_length, "\\012", 4)) {
-		/* maps writes a line break so, and a backslash as itself: ask for the bytes. */
+		/* maps escapes a line break like this, but no backslash: get the bytes. */
 		mapped_file(pid, area);
 	} else {
 		file_names(area->name, area->name_length);

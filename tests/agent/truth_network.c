@@ -1,9 +1,9 @@
 /*
  * Truth about TCP sockets and network interfaces, in every network namespace.
  *
- * Sockets come from sock_diag (what ss(8) asks), with the counters of tcp_info; who holds them was
- * noted by truth_files(). Sockets that are closed, or bound and no more, are in no table of
- * connections and are not reported; newer kernels would list them.
+ * Sockets come from sock_diag (as in ss(8)), with the counters of tcp_info; truth_files() noted
+ * their holders. Sockets that are closed, or only bound, are in no table of connections and are not
+ * reported; newer kernels would list them.
  */
 #include "truth.h"
 #include "netlink.h"
@@ -15,7 +15,7 @@
 #include <sched.h>
 #include <sys/stat.h>
 
-/* include/net/tcp_states.h; user space has these beside a struct tcp_info that is too old. */
+/* include/net/tcp_states.h; user space has these only with a struct tcp_info that is too old. */
 enum { TCP_CLOSE = 7, TCP_LISTEN = 10, TCP_BOUND_INACTIVE = 13 };
 
 struct holder {
@@ -156,7 +156,7 @@ static void connection_line(const struct inet_diag_msg *socket, const struct tcp
 	json_end();
 }
 
-/* One line for each holder of a socket, one for a socket that nobody holds. */
+/* One line for each holder of a socket, or one for a socket without holders. */
 static void one_socket(const struct inet_diag_msg *socket, size_t length)
 {
 	struct tcp_info counters;
@@ -246,7 +246,8 @@ static const char *one_namespace(const struct namespace *namespace, bool want_co
 	return error;
 }
 
-/* Namespaces that nothing but a mount holds, as `ip netns add` makes them: "… net:[4026532001] /run/… - nsfs …". */
+/* Namespaces held only by a mount, as made by `ip netns add`:
+ * "… net:[4026532001] /run/… - nsfs …". */
 static void mounted_namespaces(void)
 {
 	char *bytes;

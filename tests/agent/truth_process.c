@@ -62,8 +62,8 @@ static void cpu_time(int pid)
 		json_integer("process_cpu_time_ns", used.tv_sec * 1000000000LL + used.tv_nsec);
 }
 
-/* /proc says nothing of how often a process called exec: known of a few, by the name that they took. The
- * kernel's first thread executed us, so what we start begins at one. */
+/* /proc does not show how often a process called exec. The agent knows it for a few, by the name
+ * that they took. The kernel's first thread executed the agent, so its children begin at one. */
 static void exec_id(const char *key, const char *name)
 {
 	if (strncmp(name, ZOO_EXECUTED, strlen(ZOO_EXECUTED)) == 0)
@@ -80,7 +80,7 @@ static void one_process(const struct process *process)
 	int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (folder < 0 || proc_read_at(folder, "stat", &bytes) < 0)
 		goto gone;
-	/* A name may hold anything, brackets too: it ends at the last one. */
+	/* A name may contain any byte, brackets too: it ends at the last one. */
 	char *open = strchr(bytes, '('), *close_at = strrchr(bytes, ')');
 	if (!open || !close_at ||
 	    sscanf(close_at + 2,
@@ -88,7 +88,7 @@ static void one_process(const struct process *process)
 		   &state, &parent, &start_ticks) != 3)
 		goto gone;
 	size_t name_length = (size_t)(close_at - open - 1);
-	/* The bare comm: /proc says more of kernel threads than that. */
+	/* Only comm: /proc appends more for kernel threads. */
 	if (name_length > COMM_LENGTH_MAX)
 		name_length = COMM_LENGTH_MAX;
 	json_begin("process");
@@ -111,7 +111,7 @@ static void one_process(const struct process *process)
 		pair(bytes, "\nGid:\t", "process_real_group_id", "process_effective_group_id");
 		char *line = strstr(bytes, "\nState:\t");
 
-		/* The kernel's own threads run because we look. */
+		/* Reading /proc itself makes kernel threads run. */
 		if (line && !(process->kernel && line[8] == 'R'))
 			json_text("process_state", line + 8, strcspn(line + 8, "\n"));
 	}

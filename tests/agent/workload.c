@@ -1,4 +1,4 @@
-/* Starting, settling and ending the processes that tests look at. */
+/* Starts, settles and ends the processes that tests scan. */
 #include "workload.h"
 #include "proc.h"
 
@@ -13,7 +13,7 @@
 #define SETTLED "settled"
 #define QUIET_CHECKS_MAX 600
 
-/* Where a workload reports to whoever started it. */
+/* Where a workload reports to its starter. */
 static int report_fd = -1;
 
 void workload_note(const char *format, ...)
@@ -66,7 +66,7 @@ void workload_sleep(void)
 static void become(const char *name, workload *run, void *argument, int report)
 {
 	prctl(PR_SET_NAME, name);
-	/* The lowest descriptor that a workload does not see again. */
+	/* The lowest descriptor, kept away from the workload's own. */
 	if (report != 3) {
 		dup3(report, 3, O_CLOEXEC);
 		report = 3;
@@ -90,7 +90,7 @@ pid_t workload_start(const char *name, workload *run, void *argument)
 	pid_t pid = fork();
 	if (pid == 0) {
 		close(ends[0]);
-		/* What the agent starts are groups of their own, so that they can be ended. */
+		/* The agent's children are groups of their own, so that they can be ended. */
 		if (report_fd < 0)
 			setpgid(0, 0);
 		become(name, run, argument, ends[1]);
@@ -106,7 +106,7 @@ pid_t workload_start(const char *name, workload *run, void *argument)
 	}
 	if (report)
 		fclose(report);
-	/* One that became another program closed its end without a word. */
+	/* A workload that became another program closed its end without a report. */
 	if (pid > 0 && !settled) {
 		int status;
 

@@ -1,4 +1,4 @@
-/* Processes that the agent starts for tests to look at. */
+/* Processes that the agent starts for tests to scan. */
 #ifndef WORKLOAD_H
 #define WORKLOAD_H
 
@@ -7,17 +7,17 @@
 typedef void workload(void *argument);
 
 /*
- * Starts a process that runs `run` and then sleeps; returns its pid once it has settled, -1 where
+ * Starts a process that runs `run` and then sleeps; returns its pid after it has settled, or -1 if
  * it died before. It begins with descriptors 0 to 2 only. May be used inside a workload.
  */
 pid_t workload_start(const char *name, workload *run, void *argument);
-/* For a workload: something that this kernel does not allow; the answer to the command says it. */
+/* For a workload: notes a feature that this kernel refuses; the command's answer has the note. */
 void workload_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* For a workload: all is as it shall be (implied when `run` returns, or executes a program). */
+/* For a workload: it is ready (implied when `run` returns, or executes a program). */
 void workload_settled(void);
-/* For a workload of two processes: the other one says so. */
+/* For a workload of two processes: the other one reports that it is ready. */
 void workload_leave_it_to_other(void);
-/* Notes `what` with errno where a call failed; gives its result back. */
+/* Notes `what` with errno if a call failed; returns the call's result. */
 int workload_check(int result, const char *what);
 /* Sleeps for ever. */
 void workload_sleep(void) __attribute__((noreturn));
@@ -29,10 +29,10 @@ const char *workload_kill_all(void);
 /* Ends one workload and its descendants that stayed in its process group. */
 void workload_end(pid_t pid);
 
-/* "key=value" among the words of a command; a default where it is not named. */
+/* "key=value" among the words of a command; a default if it is missing. */
 long workload_number(const char *arguments, const char *key, long otherwise);
 
-/* A TCP connection to ourselves, both ends in this process, some data exchanged. */
+/* A TCP connection with both ends in this process, some data exchanged. */
 bool tcp_pair(int family, int *client, int *server);
 
 /* The commands. */
@@ -47,7 +47,7 @@ const char *tour(const char *arguments);
 const char *files_command(char *arguments);
 
 const char *shell(const char *line);
-/* After everything was ended: the zoo is closed. */
+/* Called after everything was ended: the zoo is closed. */
 void zoo_forget(void);
 void shell_forget(void);
 
@@ -61,15 +61,15 @@ void zoo_phantoms(void *unused);
 void zoo_overlay(void *unused);
 void zoo_containers(void *unused);
 
-/* What the agent does when it is called by this name: overwrites its arguments. */
+/* An agent called by this name overwrites its arguments. */
 #define ZOO_RETITLE "retitle"
 void zoo_retitle(void);
-/* The same by "execute-N": calls exec so many times in all, and is then called by the second name. */
+/* An agent called "execute-N" calls exec N times in all, and is then called by the second name. */
 #define ZOO_EXECUTE "execute-"
 #define ZOO_EXECUTED "executed-"
 void zoo_execute_again(const char *left);
 
-/* Opens, writes a few bytes where it makes the file, and notes a failure. */
+/* Opens a file, writes a few bytes if it creates it, and notes a failure. */
 int zoo_open(const char *path, int flags);
 void zoo_write(const char *path, const char *content);
 

@@ -1,4 +1,4 @@
-/* The zoo: processes that together hold one of everything. Its houses are in zoo_*.c. */
+/* The zoo: processes with objects of every kind. Its houses are in zoo_*.c. */
 #include "workload.h"
 
 #include <sys/stat.h>
@@ -20,7 +20,7 @@ void zoo_forget(void)
 	memset(pids, 0, sizeof(pids));
 }
 
-/* Opens the named houses (all, where none is named); those that are open stay as they are. */
+/* Opens the named houses (all if none is named); open ones stay as they are. */
 const char *zoo(const char *arguments)
 {
 	mkdir("/tmp/zoo", 0755);
@@ -33,7 +33,7 @@ const char *zoo(const char *arguments)
 		if (pids[i] <= 0)
 			pids[i] = workload_start(name, houses[i].house, NULL);
 		if (pids[i] < 0)
-			return "a house of the zoo died; the notes say which";
+			return "a house of the zoo died; the notes name it";
 	}
 	workload_wait_quiet();
 	return NULL;

@@ -1,4 +1,4 @@
-/* The zoo: processes in control groups as container runtimes name them, of both versions. */
+/* The zoo: processes in control groups named as by container runtimes, of both versions. */
 #include "workload.h"
 
 #include <sched.h>
@@ -78,7 +78,7 @@ static void inside_version_1(void *group)
 	enter(VERSION_1, group);
 }
 
-/* Its group goes while it is a zombie. */
+/* Its group is removed while it is a zombie. */
 static void ended_inside(void *unused)
 {
 	siginfo_t info;
@@ -93,7 +93,7 @@ static void ended_inside(void *unused)
 	rmdir(UNIFIED "/docker/" OTHER);
 }
 
-/* As crun makes it: namespaces of its own, and a host name. The one that made it stays outside, in the group. */
+/* As crun makes it: own namespaces and host name. Its maker stays outside, in the group. */
 static void inside_namespaces(void *group)
 {
 	enter(UNIFIED, group);
@@ -104,7 +104,7 @@ static void inside_namespaces(void *group)
 		workload_settled();
 		workload_sleep();
 	}
-	/* Whoever speaks second speaks to nobody, and dies of it. */
+	/* A second report would have no reader and kill the process. */
 	workload_leave_it_to_other();
 }
 
@@ -120,7 +120,7 @@ void zoo_containers(void *unused)
 		workload_start("contained", inside, (void *)groups[i]);
 	workload_start("contained-end", ended_inside, NULL);
 	mkdir(VERSION_1, 0755);
-	/* A controller that version 2 has not taken. */
+	/* A controller that version 2 does not use. */
 	if (workload_check(mount("cgroup", VERSION_1, "cgroup", 0, "pids"), "mount cgroup v1") < 0)
 		return;
 	workload_start("contained-1", inside_version_1, "docker/" ID);

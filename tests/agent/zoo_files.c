@@ -90,7 +90,7 @@ static void names(void)
 	}
 }
 
-/* A file so many folders deep; names of 40 bytes do not fit into a dentry. */
+/* A file `levels` folders deep; names of 40 bytes do not fit into a dentry. */
 static void deep(int levels)
 {
 	char name[64];
@@ -154,12 +154,12 @@ static void mounts(void)
 	mount_at("tmpfs", "/tmp/zoo/over", "tmpfs", 0);
 	mount_at("tmpfs", "/tmp/zoo/over", "tmpfs", 0);
 	zoo_open("/tmp/zoo/over/above", O_RDWR | O_CREAT);
-	/* A mount that is no longer anywhere, but whose file is open. */
+	/* An unmounted file system with an open file. */
 	mount_at("tmpfs", "/tmp/zoo/lazy", "tmpfs", 0);
 	mkdir("/tmp/zoo/lazy/folder", 0755);
 	zoo_open("/tmp/zoo/lazy/folder/file", O_RDWR | O_CREAT);
 	workload_check(umount2("/tmp/zoo/lazy", MNT_DETACH), "umount");
-	/* A mount that never was anywhere. */
+	/* A mount that was never attached. */
 	int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
 	syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
 	int detached = (int)syscall(SYS_fsmount, context, 0, 0);
@@ -167,7 +167,7 @@ static void mounts(void)
 		workload_check(mkdirat(detached, "folder", 0755), "mkdirat");
 		workload_check(openat(detached, "folder/file", O_RDWR | O_CREAT, 0600), "openat");
 	}
-	/* What is mounted is unlinked where it came from. */
+	/* The source of a bind mount is unlinked. */
 	zoo_write(HOUSE "soon-gone", "");
 	zoo_write("/tmp/zoo/bound-gone", "");
 	if (mount(HOUSE "soon-gone", "/tmp/zoo/bound-gone", NULL, MS_BIND, NULL) == 0) {
@@ -184,7 +184,7 @@ static void mounts(void)
 	mkdir("/tmp/zoo/moved", 0755);
 	if (mount("/tmp/zoo/moving", "/tmp/zoo/moved", NULL, MS_MOVE, NULL) != 0)
 		workload_note("move a mount: %s", strerror(errno));
-	/* A bind of a folder deep below, seen by its own short path. */
+	/* A bind mount of a deep folder, visible under a short path. */
 	mkdir(HOUSE "far", 0755);
 	mkdir(HOUSE "far/away", 0755);
 	mount_at(HOUSE "far/away", "/tmp/zoo/near", NULL, MS_BIND);

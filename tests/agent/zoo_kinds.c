@@ -1,4 +1,4 @@
-/* The zoo: descriptors that are no files: one of every kind this kernel has. */
+/* The zoo: descriptors that are no files, one of every kind in this kernel. */
 #include "workload.h"
 
 #include <arpa/inet.h>
@@ -31,7 +31,7 @@
 
 #define HOUSE "/tmp/zoo/kinds/"
 
-/* Newer than the headers of some machines that build this. */
+/* Newer than the headers of some build hosts. */
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
 #endif
@@ -121,7 +121,7 @@ static int bpf_program(unsigned type, unsigned attach, int result)
 	return bpf(BPF_PROG_LOAD, &attributes);
 }
 
-/* A type table with nothing but an int. */
+/* A type table with only an int. */
 static int bpf_types(void)
 {
 	struct {
@@ -227,7 +227,7 @@ static void sockets(void)
 		workload_check(accept(algorithm, NULL, NULL), "algorithm's operation");
 }
 
-/* A terminal of our own, by its two names; a process of its own, which may lead a session. */
+/* A new terminal, by its two names; in a separate process, which may lead a session. */
 static void terminal(void *unused)
 {
 	char path[64];

@@ -62,7 +62,7 @@ static void anonymous(void)
 	named = map(PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, "to be named");
 	if (named && syscall(SYS_prctl, 0x53564d41, 0, named, PAGE, "a shared name") != 0)
 		workload_note("no names for shared anonymous memory: %s", strerror(errno));
-	/* Above 47 bits there is room with 5-level page tables only. */
+	/* Addresses above 47 bits exist only with 5-level page tables. */
 	void *high = mmap((void *)(1UL << 52), PAGE, PROT_READ | PROT_WRITE, private, -1, 0);
 	if (high == MAP_FAILED)
 		workload_note("map high: %s", strerror(errno));
@@ -72,7 +72,7 @@ static void anonymous(void)
 	char *split = map(64 * PAGE, PROT_READ | PROT_WRITE, private, -1, "to be split");
 	for (size_t i = 0; split && i < 64; i += 3)
 		workload_check(mprotect(split + i * PAGE, PAGE, PROT_READ), "mprotect");
-	/* Room to be taken in the middle: several levels of the tree, holes in its nodes. */
+	/* Areas to be unmapped in the middle: several levels of the tree, holes in its nodes. */
 	for (size_t i = 0; i < 600; i++)
 		map(PAGE, i % 2 ? PROT_READ : PROT_READ | PROT_WRITE, private, -1, "a page");
 	if (split)
@@ -153,7 +153,7 @@ static void shared(void)
 	globfree(&found);
 }
 
-/* Areas that belong to descriptors which are no files. */
+/* Areas of descriptors that are no files. */
 static void rings(void)
 {
 	aio_context_t asynchronous = 0;

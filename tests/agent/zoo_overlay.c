@@ -1,4 +1,4 @@
-/* The zoo: what containers run on: a root that is an overlay of folders, with its own process. */
+/* The zoo: the root of a container: an overlay of folders, with its own process. */
 #include "workload.h"
 
 #include <sched.h>
@@ -71,7 +71,7 @@ static void use(void)
 	map_file("/bin/sleep", PROT_READ | PROT_EXEC);
 }
 
-/* Not at the root: there the path on a layer is not that on the overlay. */
+/* Not at the root, where the path on a layer differs from that on the overlay. */
 static void aside(void *unused)
 {
 	char *arguments[] = { "sleep", "1000000", NULL };

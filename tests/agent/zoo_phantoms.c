@@ -1,8 +1,8 @@
 /*
- * The zoo: TCP sockets whose peer is not there, in the states between.
+ * The zoo: TCP sockets whose peer does not exist, in intermediate states.
  *
- * Peers live on dummy0, which swallows what it is sent. What they answer is written by us through
- * a raw socket, with the numbers read off the packets that went out.
+ * Peers are on dummy0, which drops every packet. The agent writes their answers through a raw
+ * socket, with the numbers read from the outgoing packets.
  */
 #include "workload.h"
 
@@ -40,7 +40,7 @@ static uint16_t checksum(const void *data, size_t length, uint32_t sum)
 	return htons((uint16_t)~sum);
 }
 
-/* Sends a segment as if the peer had. */
+/* Sends a segment as if from the peer. */
 static void answer(const char *from, uint16_t from_port, uint16_t to_port, uint32_t sequence,
 		   uint32_t acknowledged, uint8_t flags)
 {
@@ -89,7 +89,7 @@ static bool sniff(uint16_t port, uint8_t flags, struct segment *found)
 	return false;
 }
 
-/* A socket that asks the peer for a connection and hears nothing. */
+/* A socket that requests a connection and gets no answer. */
 static int ask(uint16_t port)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
@@ -100,7 +100,7 @@ static int ask(uint16_t port)
 	return fd;
 }
 
-/* An established connection with a peer that exists only here. */
+/* An established connection with a simulated peer. */
 static int phantom(uint16_t port, struct segment *syn)
 {
 	int fd = ask(port);
@@ -122,11 +122,11 @@ void zoo_phantoms(void *unused)
 	struct segment syn;
 
 	(void)unused;
-	sniffer = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETH_P_ALL)); /* Others show no outgoing packets. */
+	sniffer = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETH_P_ALL)); /* Sees sent packets. */
 	sender = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	device.sll_ifindex = (int)if_nametoindex("dummy0");
 	workload_check(bind(sniffer, (void *)&device, sizeof(device)), "bind to dummy0");
-	/* Tried again at growing intervals, for as long as a test may take. */
+	/* Retried at growing intervals, for as long as a test may take. */
 	zoo_write("/proc/sys/net/ipv4/tcp_syn_retries", "100");
 	zoo_write("/proc/sys/net/ipv4/tcp_synack_retries", "100");
 	zoo_write("/proc/sys/net/ipv4/tcp_orphan_retries", "100");
@@ -134,7 +134,7 @@ void zoo_phantoms(void *unused)
 	int listener = workload_check(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
 	workload_check(bind(listener, (void *)&any, sizeof(any)), "bind");
 	workload_check(listen(listener, 100), "listen");
-	/* SYN_RECEIVED: they asked us, and never confirmed. */
+	/* SYN_RECEIVED: the peer requested a connection, and never confirmed. */
 	for (uint16_t i = 0; i < 3; i++)
 		answer(PEER, (uint16_t)(6000 + i), 7000, 5000, 0, SYN);
 	ask(7001); /* SYN_SENT */
@@ -142,10 +142,10 @@ void zoo_phantoms(void *unused)
 	/* FIN_WAIT_1: one held, one not. */
 	shutdown(phantom(7003, &syn), SHUT_WR);
 	close(phantom(7004, &syn));
-	/* CLOSE_WAIT: they have finished, we have not. */
+	/* CLOSE_WAIT: the peer has finished, the agent has not. */
 	phantom(7005, &syn);
 	finish(7005, &syn);
-	/* LAST_ACK: then we too, unheard. */
+	/* LAST_ACK: then the agent too, unconfirmed. */
 	int fd = phantom(7006, &syn);
 	finish(7006, &syn);
 	shutdown(fd, SHUT_WR);

@@ -1,4 +1,4 @@
-/* The zoo: processes and threads in states and with names that readers get wrong. */
+/* The zoo: processes and threads with states and names that are easily misread. */
 #include "workload.h"
 
 #include <pthread.h>
@@ -40,7 +40,7 @@ static void execute(const char *path, char *const *arguments)
 
 /* Arguments. */
 
-/* As setproctitle() does: over the arguments and on into the environment, which then is gone. */
+/* As setproctitle() does: overwrites the arguments and the environment, which is then gone. */
 void zoo_retitle(void)
 {
 	char *bytes = NULL, *at = NULL;
@@ -93,7 +93,7 @@ static void long_arguments(void *unused)
 	execute("/bin/sh", arguments);
 }
 
-/* Arguments that lie elsewhere now: between a page's end and the next one's beginning. */
+/* Moved arguments: across the boundary of two pages. */
 static void moved_arguments(void *unused)
 {
 	static const char text[] = "moved\0arguments\0\0with an empty one";
@@ -115,7 +115,7 @@ static void emptied_arguments(void *unused)
 	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_END, page, 0, 0), "arg_end");
 }
 
-/* They end beyond where anything is mapped. */
+/* They end beyond the last mapping. */
 static void endless_arguments(void *unused)
 {
 	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -126,7 +126,7 @@ static void endless_arguments(void *unused)
 	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_START, pages + 96, 0, 0), "arg_start");
 }
 
-/* No NUL at the end, and no environment behind it. */
+/* No NUL at the end, and no environment after it. */
 static void unended_arguments(void *unused)
 {
 	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -137,7 +137,7 @@ static void unended_arguments(void *unused)
 	workload_check(prctl(PR_SET_MM, PR_SET_MM_ARG_END, page + 7, 0, 0), "arg_end");
 }
 
-/* Longer than what a scan reads. */
+/* Longer than a scan reads. */
 static void huge_arguments(void *unused)
 {
 	static char big[30][3000];
@@ -151,7 +151,7 @@ static void huge_arguments(void *unused)
 	execute("/bin/sh", arguments);
 }
 
-/* A program that called exec so many times after the agent. */
+/* A program that called exec this many times after the agent. */
 static void often_executed(void *unused)
 {
 	char *arguments[] = { ZOO_EXECUTE "3", NULL };
@@ -177,7 +177,7 @@ static void no_arguments(void *unused)
 	char *none[] = { NULL };
 
 	(void)unused;
-	/* The agent sleeps when it is called by no name. */
+	/* The agent sleeps when it is called without a name. */
 	copy_file("/proc/self/exe", HOUSE "init-again");
 	execute(HOUSE "init-again", none);
 }
@@ -235,7 +235,7 @@ static void bash(void *unused)
 	execute("/bin/bash", arguments);
 }
 
-/* Where they live. */
+/* Roots and folders. */
 
 static void chrooted(void *unused)
 {
@@ -273,7 +273,7 @@ static void own_mounts(void *unused)
 	workload_check(chdir(HOUSE "private"), "chdir");
 }
 
-/* As switch_root and containers do it: another file system moved over the root. */
+/* As by switch_root and containers: another file system moved over the root. */
 static void own_root(void *unused)
 {
 	char *arguments[] = { "sleep", "1000000", NULL };
@@ -327,7 +327,7 @@ static void own_network(void *unused)
 		workload_note("no connection: %s", strerror(errno));
 }
 
-/* Who they are. */
+/* Users and groups. */
 
 static void other_users(void *unused)
 {
@@ -396,7 +396,7 @@ static void *short_lived(void *unused)
 	return unused;
 }
 
-/* A thread that has ended and is kept by who traces it. */
+/* A thread that has ended and is kept by its tracer. */
 static void traced_thread(void *unused)
 {
 	(void)unused;
@@ -463,7 +463,7 @@ static void with_threads(void *unused)
 	usleep(100000);
 }
 
-/* The first thread has ended; the others live on under its id. */
+/* The first thread has ended; the others continue under its id. */
 static void without_leader(void *unused)
 {
 	(void)unused;
@@ -481,7 +481,7 @@ static int share_all(void *unused)
 	workload_sleep();
 }
 
-/* Another process, but the same memory and the same descriptor table. */
+/* Another process with the same memory and the same descriptor table. */
 static void sharing(void *unused)
 {
 	static char stack[1 << 16] __attribute__((aligned(16)));
@@ -530,6 +530,6 @@ void zoo_processes(void *unused)
 	mkdir(HOUSE, 0755);
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 		workload_start(all[i].name, all[i].run, NULL);
-	/* The program of deleted-program goes when its child has run. */
+	/* The program of deleted-program is removed after its child has started. */
 	usleep(400000);
 }

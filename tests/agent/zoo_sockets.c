@@ -1,4 +1,4 @@
-/* The zoo: TCP sockets among ourselves in every state that both ends agree on. */
+/* The zoo: TCP sockets with both ends in the guest, in every state that both agree on. */
 #include "workload.h"
 
 #include <arpa/inet.h>
@@ -57,7 +57,7 @@ static void listeners(void)
 	workload_check(listen(bound, 16), "listen");
 }
 
-/* A connection to one of our own addresses, through a listener that stays or goes. */
+/* A connection to one of the guest's addresses, through a listener that stays or is closed. */
 static void connect_to(const char *address, int listener, int port, int *client, int *server)
 {
 	struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
@@ -111,7 +111,7 @@ static void closing_states(int family)
 	/* CLOSE_WAIT, and FIN_WAIT_2 that is still held. */
 	if (tcp_pair(family, &client, &server))
 		shutdown(client, SHUT_WR);
-	/* CLOSE_WAIT, and FIN_WAIT_2 that nobody holds, kept as a whole socket. */
+	/* CLOSE_WAIT, and FIN_WAIT_2 without a holder, kept as a full socket. */
 	zoo_write("/proc/sys/net/ipv4/tcp_fin_timeout", "86400");
 	if (tcp_pair(family, &client, &server))
 		close(client);
@@ -131,7 +131,7 @@ static void closing_states(int family)
 	}
 }
 
-/* More than its queue holds: connections that nobody accepted, and one that waits to connect. */
+/* A full queue: connections that are not accepted, and one that waits to connect. */
 static void backlog(void)
 {
 	int listener = listen_at("127.0.0.1", 8090, 1);
@@ -150,7 +150,7 @@ static void backlog(void)
 	}
 }
 
-/* Multipath TCP: the connections in the tables are subflows, which no descriptor leads to by itself. */
+/* Multipath TCP: the connections in the tables are subflows, without descriptors of their own. */
 static void multipath(int family)
 {
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
@@ -171,10 +171,10 @@ static void multipath(int family)
 	int server = workload_check(accept(listener, NULL, NULL), "accept");
 	if (write(client, "there", 5) != 5 || read(server, bytes, sizeof(bytes)) != 5 ||
 	    write(server, "back", 4) != 4 || read(client, bytes, sizeof(bytes)) != 4)
-		workload_note("multipath TCP says nothing: %s", strerror(errno));
+		workload_note("multipath TCP sends nothing: %s", strerror(errno));
 }
 
-/* A connection whose descriptor is on its way in a message: nobody holds it. */
+/* A connection whose descriptor is in a message: no process holds it. */
 static void in_flight(void)
 {
 	char room[CMSG_SPACE(sizeof(int))] = { 0 };
@@ -194,7 +194,7 @@ static void in_flight(void)
 	close(server);
 }
 
-/* By its address it is eth0's, by its route dummy0's. */
+/* Its address belongs to eth0, its route to dummy0. */
 static void crosswise(void)
 {
 	struct sockaddr_in from = { .sin_family = AF_INET }, to = { .sin_family = AF_INET,
@@ -208,7 +208,7 @@ static void crosswise(void)
 	connect(fd, (void *)&to, sizeof(to));
 }
 
-/* A network that only a mount holds, with what its last process left. */
+/* A network namespace held only by a mount, with its last process's sockets. */
 static void left_network(void *unused)
 {
 	int client, server;

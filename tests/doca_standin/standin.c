@@ -1,30 +1,30 @@
 /*
- * A stand-in for NVIDIA DOCA: the functions that Panoptes calls, with the same ABI (compiled against the same header,
- * engine/doca/doca.h), over files instead of hardware.
+ * A replacement for NVIDIA DOCA: the functions that Panoptes calls, with the same ABI (compiled
+ * against the same header, engine/doca/doca.h), over files instead of hardware.
  *
- * It knows no more of the real library than the public references say, so it proves that Panoptes keeps to those and
- * that it survives what they allow, not that it works on a card.
+ * It implements only what the public references document. So it proves that Panoptes keeps to them
+ * and handles everything that they allow, not that Panoptes works on a card.
  *
- * It reads its configuration, one setting a line, from `standin.conf` in the folder that holds the library:
+ * It reads its configuration, one setting per line, from `standin.conf` in the library's folder:
  *
- *     device NAME PCI            a DMA device; what follows belongs to it
+ *     device NAME PCI            a DMA device; the following settings belong to it
  *     mute                       it copies no memory
- *     function VUID PF|VF|SF [PATH]   a function of the host, with the file that is the memory behind it
+ *     function VUID PF|VF|SF [PATH]   a function of the host, with the file for its memory
  *     functions PREFIX COUNT     that many virtual functions PREFIX0, PREFIX1, … without memory
- *     tasks N | copy_bytes N     what the device takes
- *     error_every N              every Nth copy comes back with DOCA_ERROR_IO_FAILED
- *     bad FIRST LAST             every copy that touches these addresses does
- *     short_every N              every Nth copy says success for half its bytes
+ *     tasks N | copy_bytes N     the device's limits
+ *     error_every N              every Nth copy completes with DOCA_ERROR_IO_FAILED
+ *     bad FIRST LAST             so does every copy that touches these addresses
+ *     short_every N              every Nth copy reports success for half its bytes
  *     slow_every N MICROSECONDS  every Nth copy takes that long
- *     lost_every N               every Nth copy never comes back, unless the context is stopped
- *     again_every N              every Nth submission is answered DOCA_ERROR_AGAIN
- *     refuse_every N             every Nth submission is answered DOCA_ERROR_INVALID_VALUE
- *     stop_after N               after N copies the context stops, once, as after an error it cannot get over
- *     dead_after N               after N copies nothing comes back any more, and the context cannot be stopped
- *     refuse_function            no memory map of a host is given
+ *     lost_every N               every Nth copy never completes, unless the context is stopped
+ *     again_every N              every Nth submission returns DOCA_ERROR_AGAIN
+ *     refuse_every N             every Nth submission returns DOCA_ERROR_INVALID_VALUE
+ *     stop_after N               after N copies the context stops, once, as after a fatal error
+ *     dead_after N               after N copies no copy completes, and the context cannot be stopped
+ *     refuse_function            the host's memory map is refused
  *
- * Misuse that the references call undefined (a task submitted twice, a buffer outside its map, …) ends the process
- * with a message, so that a test fails.
+ * Misuse that the references call undefined (a task submitted twice, a buffer outside its map, …)
+ * ends the process with a message, so that a test fails.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -74,7 +74,7 @@ struct doca_devinfo {
 	unsigned long stop_after, dead_after;
 	struct { uint64_t first, last; } bad[BAD_MAX];
 	unsigned bad_count;
-	/* What has happened so far. */
+	/* Counters so far. */
 	unsigned long copies, submissions;
 	bool stopped_once;
 	struct doca_devinfo_rep functions[FUNCTIONS_MAX];
@@ -84,7 +84,7 @@ struct doca_devinfo {
 struct doca_dev { struct doca_devinfo *info; };
 struct doca_dev_rep { struct doca_devinfo_rep *info; };
 struct doca_mmap {
-	struct doca_dev_rep *host; /* whose memory; null: our own */
+	struct doca_dev_rep *host; /* whose memory; null: the device's own */
 	uint64_t start, bytes;
 	uint32_t access;
 	bool started, has_range, has_device;
@@ -494,7 +494,7 @@ doca_error_t doca_ctx_start(struct doca_ctx *context)
 		return DOCA_ERROR_BAD_STATE;
 	if (context->engine == NULL)
 		return DOCA_ERROR_NOT_CONNECTED;
-	/* An emulated function starts at once, a DMA context with the engine's next step. */
+	/* An emulated function starts at once, a DMA context at the engine's next step. */
 	context->state = context->dma == NULL ? DOCA_CTX_STATE_RUNNING : DOCA_CTX_STATE_STARTING;
 	return context->dma == NULL ? DOCA_SUCCESS : DOCA_ERROR_IN_PROGRESS;
 }
@@ -556,7 +556,7 @@ static void disconnect(struct doca_ctx *context)
 			engine->contexts[i] = engine->contexts[--engine->count];
 }
 
-/* Takes a task that is due out of the queue and runs its callback. */
+/* Removes a task that is due from the queue and runs its callback. */
 static bool progress_dma(struct doca_dma *dma)
 {
 	bool stopping = dma->context.state == DOCA_CTX_STATE_STOPPING;
@@ -691,7 +691,7 @@ static void copy(struct doca_dma_task_memcpy *task)
 	if (is_nth(info->short_every, info->copies))
 		bytes /= 2;
 	char *place = (char *)(uintptr_t)(to->data + to->data_bytes);
-	/* Whatever is not delivered is visibly nothing. */
+	/* Bytes that are not delivered get a recognisable pattern. */
 	memset(place, 0xdb, from->data_bytes);
 	task->copied = bytes;
 	if (task->status != DOCA_SUCCESS)

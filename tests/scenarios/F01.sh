@@ -1,4 +1,4 @@
-# F01: fileless: a foreign program out of a memfd
+# F01: fileless: a foreign program from a memfd
 # stage: shipped
 # expect: foreign_binary_executed
 #   elf_file.elf_file_path: /memfd:stranger (deleted)

@@ -1,4 +1,4 @@
-# F01b: fileless: a shipped program out of a memfd
+# F01b: fileless: a shipped program from a memfd
 # stage: shipped
 # expect: binary_executed_not_as_intended
 #   elf_file.elf_file_path: /memfd:box (deleted)

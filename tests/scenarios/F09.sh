@@ -1,4 +1,4 @@
-# F09: a library is upgraded to one that nobody shipped
+# F09: a library is upgraded to one that was not shipped
 # stage: shipped
 # expect: foreign_library_loaded_file_size_mismatch
 #   elf_file.elf_file_path: $library

@@ -1,4 +1,4 @@
-# F10: twin: scripts that nobody shipped
+# F10: twin: scripts that were not shipped
 # stage: shipped
 # expect: process_terminated
 #   process.process_id: $shell

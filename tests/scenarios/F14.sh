@@ -1,4 +1,4 @@
-# F14: one number, another file
+# F14: a descriptor number is reused for another file
 # stage: shipped
 # expect: file_descriptor_open
 #   process.process_id: $pid

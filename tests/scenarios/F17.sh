@@ -1,4 +1,4 @@
-# F17: a temporary file that has no name any more
+# F17: a temporary file whose name was removed
 # stage: shipped
 # expect: file_descriptor_open
 #   process.process_id: $pid

@@ -1,4 +1,4 @@
-# H09: twin: the history's file is removed, and bash told to save to it later
+# H09: twin: the history's file is removed, and bash saves to it later
 # stage: behaviour
 # expect: shell_command_executed
 #   process.process_id: $shell

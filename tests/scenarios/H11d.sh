@@ -1,4 +1,4 @@
-# H11d: history -c, and a list of others instead
+# H11d: history -c, followed by a list of other commands
 # stage: behaviour
 # expect: shell_history_cleared
 #   process.process_id: $shell

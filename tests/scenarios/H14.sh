@@ -1,4 +1,4 @@
-# H14: twin: a shell's forks and what it becomes do not tell its commands again
+# H14: twin: a shell's forks and its successors do not report its commands again
 # stage: behaviour
 # expect: shell_command_executed
 #   process.process_id: $shell

@@ -1,4 +1,4 @@
-# M02f: the same, and a child that takes it over
+# M02f: the same, and a child that inherits it
 # stage: behaviour
 # expect: executable_permissions_added
 #   process.process_id: $pid

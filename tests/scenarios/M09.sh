@@ -1,4 +1,4 @@
-# M09: a library is loaded and let go of, again and again
+# M09: a library is loaded and unloaded, again and again
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $pid

@@ -1,4 +1,4 @@
-# M10: twin: areas come, go, grow, split and merge
+# M10: twin: areas are mapped, unmapped, grown, split and merged
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $pid

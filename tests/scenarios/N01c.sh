@@ -1,4 +1,4 @@
-# N01c: somebody listens
+# N01c: a process listens
 # stage: behaviour
 # expect: file_descriptor_open
 #   process.process_id: $pid

@@ -1,4 +1,4 @@
-# N02: nobody answers
+# N02: a connection attempt gets no answer
 # stage: behaviour
 # expect: network_connection_created
 #   network_connection.source_port: $port

@@ -1,4 +1,4 @@
-# N03: much goes over a connection, one way
+# N03: a connection carries much data, one way
 # stage: thresholds
 # expect: tcp_connection_excessive_data
 #   network_connection.source_port: $port

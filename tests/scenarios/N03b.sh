@@ -1,4 +1,4 @@
-# N03b: less than the threshold goes over a connection, both ways
+# N03b: a connection carries less than the threshold, both ways
 # stage: thresholds
 # expect: network_connection_terminated
 #   network_connection.source_port: $port

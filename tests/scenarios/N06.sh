@@ -1,4 +1,4 @@
-# N06: a socket is closed with what was not sent yet
+# N06: a socket is closed with unsent data
 # stage: behaviour
 # expect: network_connection_created
 #   network_connection.source_port: $port

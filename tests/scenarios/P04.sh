@@ -1,4 +1,4 @@
-# P04: a process has the number of one that has ended
+# P04: a process reuses the id of one that has ended
 # stage: behaviour
 # expect: process_created x2
 #   process.process_id: $pid

@@ -1,4 +1,4 @@
-# P05: a user's processes multiply until there may be no more
+# P05: a user's processes multiply up to the limit
 # stage: behaviour
 # expect: process_created at least 50
 #   process.process_real_user_id: 1000

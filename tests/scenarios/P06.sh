@@ -1,4 +1,4 @@
-# P06: a process that nobody waits for
+# P06: a process that its parent never waits for
 # stage: behaviour
 # expect: process_zombie
 #   process.process_id: $pid

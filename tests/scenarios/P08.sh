@@ -1,4 +1,4 @@
-# P08: a process is taken out of the task list
+# P08: a process is removed from the task list
 # stage: behaviour
 # host: hide $pid task-list
 # undo: show $pid

@@ -1,4 +1,4 @@
-# P08b: a process is taken out of its parent's children
+# P08b: a process is removed from its parent's children
 # stage: behaviour
 # host: hide $pid children
 # undo: show $pid

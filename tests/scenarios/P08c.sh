@@ -1,4 +1,4 @@
-# P08c: a process is taken out of every list, and sleeps on
+# P08c: a process is removed from every list, and sleeps on
 # stage: behaviour
 # host: hide $pid task-list idr pid tgid process-group session children control-group
 # undo: show $pid

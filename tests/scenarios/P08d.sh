@@ -1,4 +1,4 @@
-# P08d: a process is taken out of its control group's tasks
+# P08d: a process is removed from its control group's tasks
 # stage: behaviour
 # host: hide $pid control-group
 # undo: show $pid

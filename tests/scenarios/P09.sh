@@ -1,4 +1,4 @@
-# P09: a process is taken out of the tree of pids
+# P09: a process is removed from the tree of pids
 # stage: behaviour
 # host: hide $pid idr
 # undo: show $pid

@@ -1,4 +1,4 @@
-# P11: a program calls itself as a kernel's thread is called
+# P11: a program takes the name of a kernel thread
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $argument

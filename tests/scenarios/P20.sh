@@ -1,4 +1,4 @@
-# P20: twin: a process gives its privileges up
+# P20: twin: a process drops its privileges
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $pid

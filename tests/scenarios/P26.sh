@@ -1,4 +1,4 @@
-# P26: twin: processes that call themselves by other names
+# P26: twin: processes that change their names
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $login

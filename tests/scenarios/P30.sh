@@ -1,4 +1,4 @@
-# P30: a program that calls itself as a kernel's thread computes, and holds a connection
+# P30: a program with a kernel thread's name computes, and holds a connection
 # stage: thresholds
 # expect: tcp_long_lasting_connection
 #   network_connection.destination_port: 3333

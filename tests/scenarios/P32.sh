@@ -1,4 +1,4 @@
-# P32: twin: the machine stands still for a second, and goes on
+# P32: twin: the machine is paused for a second, and resumed
 # stage: behaviour
 # host: pause 1000
 # expect: process_terminated

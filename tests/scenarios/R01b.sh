@@ -1,4 +1,4 @@
-# R01b: a peer that says all it has to say at once, and closes its side
+# R01b: a peer that sends all its commands at once, and closes its side
 # stage: behaviour
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound

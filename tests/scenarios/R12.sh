@@ -1,4 +1,4 @@
-# R12: gawk runs what comes in
+# R12: gawk runs the commands it receives
 # stage: equipped
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound

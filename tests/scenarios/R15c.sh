@@ -1,4 +1,4 @@
-# R15c: a shell that is in no file
+# R15c: a shell that has no file
 # stage: behaviour
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound

@@ -1,4 +1,4 @@
-# R22: a shell through a proxy that connects when it is asked
+# R22: a shell through a proxy that connects on request
 # stage: equipped
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound

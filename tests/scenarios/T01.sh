@@ -1,4 +1,4 @@
-# T01: twin: somebody logs in by telnet
+# T01: twin: a user logs in by telnet
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $shell

@@ -1,4 +1,4 @@
-# T01b: twin: somebody logs in by ssh
+# T01b: twin: a user logs in by ssh
 # stage: equipped
 # expect: process_terminated
 #   process.process_id: $shell

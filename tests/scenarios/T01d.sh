@@ -1,4 +1,4 @@
-# T01d: twin: somebody logs in by dropbear
+# T01d: twin: a user logs in by dropbear
 # stage: equipped
 # expect: process_terminated
 #   process.process_id: $shell

@@ -1,4 +1,4 @@
-# T01e: twin: an agent that the user names asks its peer for sessions
+# T01e: twin: a configured agent asks its peer for sessions
 # stage: equipped
 # expect: process_terminated
 #   process.process_id: $shell

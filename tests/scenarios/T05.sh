@@ -1,4 +1,4 @@
-# T05: twin: a service that is started for each connection is no shell
+# T05: twin: a service started for each connection is no shell
 # stage: equipped
 # expect: process_terminated
 #   process.process_id: $shell

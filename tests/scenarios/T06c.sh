@@ -1,4 +1,4 @@
-# T06c: twin: an agent runs commands, and nothing comes in
+# T06c: twin: an agent runs commands, without input from outside
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $shell

@@ -1,4 +1,4 @@
-# T10: twin: a shell out of a database client
+# T10: twin: a shell started by a database client
 # stage: equipped
 # expect: process_terminated
 #   process.process_id: $shell

@@ -1,4 +1,4 @@
-# T15: twin: a health check speaks on a descriptor of its own
+# T15: twin: a health check uses a connection on a descriptor of its own
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $shell

@@ -1,4 +1,4 @@
-# T15b: twin: a script speaks on a descriptor of its own
+# T15b: twin: a script uses a connection on a descriptor of its own
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $shell

@@ -1,4 +1,4 @@
-# T20: twin: a terminal by datagrams from whoever knows the key
+# T20: twin: a terminal by datagrams from a client with the key
 # stage: behaviour
 # expect: process_terminated
 #   process.process_id: $shell

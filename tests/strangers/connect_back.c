@@ -1,4 +1,5 @@
-/* Leaves its parent, connects to a port of this machine and becomes a program whose input and output are that connection. */
+/* Leaves its parent, connects to a port of this machine and becomes a program whose input and
+ * output are that connection. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* A library that no package brings. */
+/* A library that is in no package. */
 int stranger(void);
 
 int stranger(void)

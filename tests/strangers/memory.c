@@ -1,5 +1,6 @@
-/* What programs do with memory, one thing a run: `memory WHAT`. Each says `@act` right before, and where; then waits
- * until the watcher has scanned it: the rig answers `@scanned` through a FIFO. */
+/* Memory operations of programs, one per run: `memory WHAT`. Each prints `@act` right before, and
+ * its addresses; then it waits until the watcher has scanned it: the rig answers `@scanned` through
+ * a FIFO. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -15,7 +16,7 @@
 
 enum { PAGE = 4096 };
 
-/* A page of text and one of data that nothing else is on. */
+/* A page of text and one of data with no other content. */
 __attribute__((aligned(PAGE), used, section(".text.apart"))) static void apart(void)
 {
 	__asm__ volatile(".rept 4096\n nop\n .endr");
@@ -31,7 +32,7 @@ static void check(int failed, const char *what)
 	}
 }
 
-/* Waits until the watcher has gone through a whole scan. */
+/* Waits until the watcher has completed a whole scan. */
 static void scanned(void)
 {
 	char path[64], answer[8] = "";
@@ -46,7 +47,7 @@ static void scanned(void)
 	close(fifo);
 }
 
-/* Says where, in the form of the records. */
+/* Prints the addresses in the form of the records. */
 static void act(const void *start, size_t length)
 {
 	printf("@fact pid %d\n", getpid());
@@ -90,7 +91,7 @@ static void written(int settle, int permissions)
 	run(start + PAGE);
 }
 
-/* Text is patched; before, the file's beginning is let go of if so it is wanted. */
+/* Text is patched; with `forget`, the file's first page is dropped before. */
 static void text(int forget)
 {
 	char *start = (char *)(uintptr_t)apart;
@@ -108,7 +109,7 @@ static void text(int forget)
 	run(start);
 }
 
-/* The same in a worker, which has touched nothing of the file but what it runs. */
+/* The same in a worker, which has touched only the pages of the file that it runs. */
 static void worker(void)
 {
 	pid_t child = fork();
@@ -198,7 +199,7 @@ static void mapped(void)
 	run(start);
 }
 
-/* Nothing that can be executed: areas come, go, grow, split and merge. */
+/* Without execution: areas are mapped, unmapped, grown, split and merged. */
 static int deep(int levels)
 {
 	volatile char frame[PAGE];
@@ -221,7 +222,7 @@ static void churn(void)
 		protect(start + PAGE, PAGE, PROT_READ | PROT_WRITE);
 		munmap(start + PAGE, PAGE);
 		munmap(start, 3 * PAGE);
-		/* Where data just was, what a regular expression's code would be. */
+		/* In place of data, memory like a regular expression's code. */
 		start = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			     -1, 0);
 		memset(start, 1, 32 * PAGE);
@@ -246,7 +247,7 @@ static void libraries(const char *path)
 	}
 }
 
-/* The same process, another program each time: this one. */
+/* The same process executes this program again and again. */
 static void again(char **arguments, int times)
 {
 	char left[16];

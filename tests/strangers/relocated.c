@@ -1,4 +1,5 @@
-/* A library whose text needs relocations: the loader makes it writable, puts the address in, and makes it text again. */
+/* A library whose text needs relocations: the loader makes it writable, stores the address, and
+ * makes it executable again. */
 int number = 42;
 
 __asm__(".text\n"

@@ -1,4 +1,4 @@
-/* A program that no package brings: sleeps as many seconds as it is told. */
+/* A program that is in no package: sleeps for the given number of seconds. */
 #include <stdlib.h>
 #include <unistd.h>
 

@@ -1,23 +1,24 @@
-//! Whole scans of a memory file against the floor: copying the pages that a scan touches.
+//! Whole scans of a memory file compared with their lower bound: copying the pages that a scan
+//! reads.
 //!
 //!     cargo run --release -p panoptes-benches --bin scan_floor -- [--json] [--runs N] [--core N] RAM
 //!
-//! RAM is a raw dump or a paused guest's memory file; the loaded guest of PERFORMANCE.md has 300 processes ×
-//! 5 threads × 50 descriptors × about 100 areas × 5 connections in 1 GiB. Everything runs on one core (the
-//! last, unless `--core` says which), N times each way (40), the ways by turns so that what else the machine
-//! does falls on all of them alike. *Cold* is after 128 MiB of other memory went through the processor's
-//! caches, with the file in the page cache; *warm* right after the same. Times are the processor's, of which an
-//! idle machine's clock shows the same; only the time to the first scan is the clock's. `--json` prints one
-//! object for `cargo xtask bench`.
+//! RAM is a raw dump or a paused guest's memory file; the loaded guest of PERFORMANCE.md has 300
+//! processes × 5 threads × 50 descriptors × about 100 areas × 5 connections in 1 GiB. Everything
+//! runs on one core (the last, unless `--core` names another), N times each way (40). The ways take
+//! turns, so that other load on the host affects all of them alike. *Cold* is after 128 MiB of
+//! other memory went through the processor's caches, with the file in the page cache; *warm* right
+//! after the same. Times are processor times, which on an idle host equal the clock's; only the
+//! time to the first scan is the clock's. `--json` prints one object for `cargo xtask bench`.
 //!
 //! Measured, each cold and warm, least and median:
 //!
 //! - `scan`: the whole scan, as `panoptes scan` makes it, interfaces included;
-//! - `reads`: the same requests in the same batches, with nothing decoded: what the walk costs its source;
-//! - `pages`: the floor, one request of 4096 bytes for each page that the scan touches;
+//! - `reads`: the same requests in the same batches, without decoding: the cost of the source;
+//! - `pages`: the lower bound, one request of 4096 bytes for each page that the scan reads;
 //! - `lines`: writing the lines of `panoptes scan`, dropped (warm only).
 //!
-//! Lines and pages touched are counted in a pass of their own.
+//! Lines and pages are counted in a separate pass.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ use serde_json::{Value, json};
 
 type Error = Box<dyn std::error::Error>;
 
-/// More than any cache of the last level.
+/// Larger than any last-level cache.
 const FLUSH_BYTES: usize = 128 << 20;
 const RUNS_DEFAULT: usize = 40;
 const RUNS_MIN: usize = 3;
@@ -86,7 +87,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Keeps this thread on one core, and says which.
+/// Pins this thread to one core, and returns its number.
 fn pin(core: Option<usize>) -> Result<usize, Error> {
     let allowed = sched_getaffinity(None)?;
     let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu));
@@ -97,7 +98,7 @@ fn pin(core: Option<usize>) -> Result<usize, Error> {
     Ok(core)
 }
 
-/// Remembers every batch that was asked for.
+/// Records every batch that is requested.
 struct Tape<S> {
     source: S,
     batches: Vec<Vec<Request>>,
@@ -120,7 +121,7 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// How long something took, each time.
+/// The durations of repeated runs.
 #[derive(Debug, Default)]
 struct Times(Vec<Duration>);
 
@@ -156,7 +157,7 @@ struct Both {
     warm: Times,
 }
 
-/// What a scan does to its source.
+/// The requests of a scan to its source.
 struct Load {
     batches: Vec<Vec<Request>>,
     pages: Vec<Request>,
@@ -172,7 +173,7 @@ impl Load {
         let ends = batches.iter().flatten().map(|request| request.target + request.length);
         let end = ends.max().unwrap_or(0) as usize;
         let mut arena = vec![0; end.max(pages.len() * PAGE_BYTES as usize)];
-        // Memory of our own that was never written would cost faults of its own.
+        // Never-written memory of the benchmark itself would cause page faults.
         arena.fill(1);
         Self { batches, pages, arena }
     }
@@ -258,7 +259,7 @@ fn look(walker: &mut Walker, source: &mut FileSource, kernel: &Kernel) -> Result
     Ok(())
 }
 
-/// What a scan asks of its source, counted and remembered.
+/// The requests of a scan, counted and recorded.
 struct Seen {
     counts: Counts,
     pages: Vec<PhysicalAddress>,
@@ -284,7 +285,7 @@ impl Seen {
     }
 }
 
-/// A source that is only lent.
+/// A borrowed source.
 struct BySource<'s>(&'s mut FileSource);
 
 impl MemorySource for BySource<'_> {
@@ -326,7 +327,7 @@ impl Report<'_> {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 
-    /// The scan's median as a multiple of the floor's, cold and warm.
+    /// The scan's median divided by the lower bound's, cold and warm.
     fn ratios(&self) -> [f64; 2] {
         let [(_, scan), _, (_, pages)] = &self.ways;
         let ratio = |scan: &Times, pages: &Times| {

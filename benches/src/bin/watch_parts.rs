@@ -1,11 +1,13 @@
-//! What each part of watching costs a scan: the same machine scanned with and without it, by turns.
+//! The cost of each part of watching: the same machine scanned with and without it, in turns.
 //!
 //!     cargo run --release -p panoptes-benches --bin watch_parts -- [--runs N] RAM
 //!
-//! RAM is a paused guest's memory, a dump, or a recorded image (`*.image`), of which no content of files is known, so
-//! that every file stays open: the worst case of attestation. What was shipped is one hash, so that everything that runs is
-//! foreign. `cargo xtask bench` runs it on its loaded guests, with fifty bashes that wait for their users. Times are the
-//! processor's; the first scan, in which all is new, is shown by itself. The walk alone is what `scan_floor` measures, warm.
+//! RAM is a paused guest's memory, a dump, or a recorded image (`*.image`). No file's content is
+//! known there, so every file stays unverified: the worst case of attestation. The list of shipped
+//! content is one hash, so everything that runs is foreign. `cargo xtask bench` runs it on its
+//! loaded guests, with fifty bashes that wait for their users. Times are processor times; the first
+//! scan, in which everything is new, is shown separately. The walk alone is what `scan_floor`
+//! measures, warm.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,7 +31,7 @@ use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use rustix::time::{ClockId, clock_gettime};
 
-/// What is done beside walking and comparing.
+/// The parts besides walking and comparing.
 #[derive(Clone, Copy, Default)]
 struct Parts {
     shells: bool,
@@ -45,7 +47,7 @@ const WAYS: [(&str, Parts); 5] = [
     ("all", Parts { shells: true, history: true, attestation: true }),
 ];
 
-/// One way of scanning, with somewhere for its records to go.
+/// One combination of parts, with a buffer for its records.
 struct Way {
     name: &'static str,
     watched: Watched,
@@ -151,7 +153,7 @@ fn measure<S: MemorySource>(source: &mut S, runs: usize) {
         let begin = processor_time();
         walker.scan(source, &kernel, Scope::ALL).expect("it can be scanned");
         walks.push(processor_time().saturating_sub(begin));
-        // Each finds the processor's caches as another has left them.
+        // Each way finds the processor's caches as another has left them.
         for turn in 0..ways.len() {
             let index = (run + turn) % ways.len();
             let time = ways[index].scan(source, now_ns);

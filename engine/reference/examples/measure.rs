@@ -1,4 +1,5 @@
-//! What an SBOM costs: `cargo run --release -p panoptes-reference --example measure -- SOURCE`.
+//! Measures the cost of an SBOM: `cargo run --release -p panoptes-reference --example measure --
+//! SOURCE`.
 
 use std::path::PathBuf;
 use std::time::Instant;

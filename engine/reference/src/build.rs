@@ -1,8 +1,9 @@
-//! Makes a bill of materials of what is shipped.
+//! Builds an SBOM from what is shipped.
 //!
-//! [`build`] finds out what a source is and hands it on: `root` is a root directory, whose files are hashed by
-//! all processors, and `dpkg` what its packages say of them; `image` is a container image, whose pieces lie in a
-//! `store`, whose `layer`s are read and laid over each other in a `tree`; `deb` is a package.
+//! [`build`] detects the type of a source and passes it on: `root` is a root directory, whose files
+//! are hashed on all processors, and `dpkg` the data of its packages about them; `image` is a
+//! container image, whose blobs are in a `store` and whose `layer`s are merged in a `tree`; `deb`
+//! is a package.
 
 mod deb;
 mod dpkg;
@@ -24,54 +25,53 @@ use crate::error::Error;
 use crate::load::{self, open_regular};
 use crate::model::{Image, Sbom, Subject};
 
-/// How much of a file is looked at to tell what it is.
+/// How many bytes of a file are read to detect its type.
 const BEGINNING_BYTES: u64 = 512;
-/// Most that a fuzz target unpacks of a layer: a few bytes can be gigabytes.
+/// Maximum number of bytes that a fuzz target unpacks of a layer: a few bytes can be gigabytes.
 const FUZZ_BYTES_MAX: u64 = 8 << 20;
-/// Where a tar archive says what it is.
+/// Offset of a tar archive's magic.
 const TAR_MAGIC_AT: usize = 257;
 
-/// What is asked for.
+/// The options of a build.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Options {
-    /// What the subject is called, rather than what the source says.
+    /// The subject's name, instead of the source's.
     pub name: Option<String>,
-    /// Globs of ids or names of containers; with any, the subject is an image.
+    /// Globs of ids or names of containers; if there are any, the subject is an image.
     pub containers: Vec<String>,
-    /// Which image of a source that holds several: its name or its manifest's digest.
+    /// The image in a source with several: its name or its manifest's digest.
     pub image: Option<String>,
-    /// Which platform of an image: `linux/arm64`.
+    /// The platform of an image: `linux/arm64`.
     pub platform: Option<String>,
-    /// Of which files pages are hashed.
+    /// The files whose pages are hashed.
     pub page_hashes: PageHashes,
-    /// Paths inside a root directory that are left out, with all below them.
+    /// Paths inside a root directory that are left out, with everything below them.
     pub excluded: Vec<PathBuf>,
-    /// Whether dpkg's word is taken for the files of a root, unread.
+    /// Whether dpkg's MD5s of a root's files are trusted, without reading the files.
     pub trust_dpkg: bool,
 }
 
-/// What came out.
+/// The result of a build.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// The bill of materials.
     pub sbom: Sbom,
-    /// What it was made of, for people.
+    /// A description of the source, for people.
     pub source: &'static str,
-    /// What is missing in it or wrong with the source, a line each.
+    /// What is missing in the SBOM or wrong with the source, one line each.
     pub problems: Vec<String>,
-    /// What else somebody should know, a line each.
+    /// Further remarks for people, one line each.
     pub remarks: Vec<String>,
-    /// How many bytes were hashed.
+    /// Number of bytes hashed.
     pub bytes: u64,
-    /// How many devices, sockets and pipes were passed over.
+    /// Number of devices, sockets and pipes skipped.
     pub special: u64,
 }
 
-/// Hears how far it is.
+/// Receives the progress of a build.
 pub trait Progress: Sync {
-    /// So many more bytes are to be read.
+    /// `bytes` more bytes will be read.
     fn expect(&self, bytes: u64);
-    /// So many more bytes were read.
+    /// `bytes` more bytes were read.
     fn advance(&self, bytes: u64);
 }
 
@@ -80,7 +80,7 @@ impl Progress for () {
     fn advance(&self, _bytes: u64) {}
 }
 
-/// Makes a bill of materials of whatever `source` is found to be.
+/// Builds an SBOM from `source`, whose type is detected.
 pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Result<Built, Error> {
     let metadata = std::fs::metadata(source).map_err(|error| Error::reading(source, &error))?;
     let mut built = if metadata.is_dir()
@@ -159,7 +159,7 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
     })
 }
 
-/// What the fuzz targets feed: the entries of an archive, laid over each other as layers and as a package.
+/// The input of fuzz targets: the entries of archives, merged as layers and as a package.
 #[doc(hidden)]
 pub fn fuzz_layers(layers: &[&[u8]]) -> Result<Sbom, Error> {
     let mut tree = tree::Tree::new();
@@ -179,7 +179,7 @@ pub fn fuzz_deb(package: &[u8]) -> Result<Sbom, Error> {
     Ok(deb::build(package, &Options::default(), &())?.sbom)
 }
 
-/// Refuses options that are about something else than what was found.
+/// Refuses options that do not apply to the type of the source.
 fn for_images(source: &Path, options: &Options, is_image: bool) -> Result<(), Error> {
     let of_image =
         [("--platform", options.platform.is_some()), ("--image", options.image.is_some())];
@@ -195,7 +195,7 @@ fn for_images(source: &Path, options: &Options, is_image: bool) -> Result<(), Er
     }
 }
 
-/// Gives the subject the name and the containers that were asked for.
+/// Sets the requested name and containers of the subject.
 fn name(subject: &mut Subject, options: &Options) {
     if !options.containers.is_empty() && !matches!(subject, Subject::Image(_)) {
         let name = subject.name().map(str::to_owned);

@@ -1,4 +1,4 @@
-//! Hashes of contents: of the whole, and of each page as a page cache holds it.
+//! Hashes of contents: of the whole, and of each page as in a page cache.
 
 use std::io::{self, Read};
 
@@ -6,39 +6,34 @@ use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// The page that digests are of, whatever a kernel's own page size is.
+/// The page size of digests, whatever a kernel's own page size is.
 pub const PAGE_BYTES: usize = 4096;
 
-/// The first half of the SHA-256 of one page: enough that nobody finds another page with it.
+/// The first half of the SHA-256 of one page: enough that no second page with it can be found.
 pub type PageDigest = [u8; 16];
 
-/// How much is read at once: whole pages, and small enough to stay in a processor's cache.
+/// How many bytes are read at once: whole pages, and few enough to stay in a processor's cache.
 pub const BLOCK_BYTES: usize = 256 << 10;
 
-/// What is known of a content.
+/// Size and hashes of a content.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Content {
     /// In bytes.
     pub size: u64,
-    /// Of all of it.
     pub sha256: [u8; 32],
-    /// Of all of it.
     pub sha1: [u8; 20],
-    /// Of all of it.
     pub md5: [u8; 16],
-    /// Of each page, if asked for.
+    /// Of each page, if requested.
     pub pages: Vec<PageDigest>,
 }
 
-/// Of which files pages are hashed too.
+/// The files whose pages are hashed, too.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum PageHashes {
-    /// ELF files, scripts, libraries by their name, and what may be executed.
+    /// ELF files, scripts, libraries by their name, and executable files.
     #[default]
     Executables,
-    /// All.
     All,
-    /// None.
     None,
 }
 
@@ -66,7 +61,8 @@ fn is_library(path: &[u8]) -> bool {
     })
 }
 
-/// Reads `input` to its end and hashes it. `block` is [`BLOCK_BYTES`] of room; `name` and `mode` are of the file.
+/// Reads `input` to its end and hashes it. `block` is a buffer of [`BLOCK_BYTES`]; `name` and
+/// `mode` are the file's.
 pub fn digest(
     input: &mut dyn Read,
     block: &mut [u8],
@@ -107,7 +103,7 @@ pub fn digest(
     })
 }
 
-/// The digest of one page, or of what there is of the last one.
+/// The digest of one page, or of the rest in the last one.
 pub fn page_digest(page: &[u8]) -> PageDigest {
     let whole: [u8; 32] = Sha256::digest(page).into();
     let mut half = [0; 16];

@@ -1,33 +1,31 @@
-//! Why something can't be made or read.
+//! Why an SBOM can't be made or read.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-/// What sort of failure it is; exit codes are made of it.
+/// The class of a failure, from which the exit code follows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// It can't be opened or read.
+    /// The source can't be opened or read.
     Source,
     /// A permission is missing.
     Permission,
-    /// It can be read, and is not what it should be.
+    /// The source can be read, but its content is wrong.
     Content,
-    /// The request does not fit what was found: another option is needed.
+    /// The request does not apply to the source: another option is needed.
     Request,
 }
 
-/// One line for people: what, where, how to mend it.
+/// One line for people: what failed, where, and the remedy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Error {
-    /// What sort.
     pub kind: Kind,
-    /// The line.
     pub message: String,
 }
 
 impl Error {
-    /// Something in the content is wrong.
+    /// An error in the content.
     pub fn content(message: impl Into<String>) -> Self {
         Self { kind: Kind::Content, message: message.into() }
     }
@@ -46,7 +44,7 @@ impl Error {
         Self { kind, message: format!("{} can't be read: {error}", path.display()) }
     }
 
-    /// The same, with what it is about in front.
+    /// The same, preceded by the object that it is about.
     #[must_use]
     pub fn within(self, what: impl fmt::Display) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
@@ -61,7 +59,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A path of a watched machine or an image as it may stand in a message: of bounded length.
+/// A path of a watched machine or an image for a message: of bounded length.
 pub(crate) fn shown(path: &[u8]) -> String {
     const BYTES_MAX: usize = 300;
     match path.get(..BYTES_MAX) {

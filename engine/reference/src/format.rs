@@ -1,8 +1,9 @@
-//! Our own format: JSON, one file a line, the same bytes for the same content.
+//! Panoptes' own format: JSON, one file per line, the same bytes for the same content.
 //!
-//! `{"format":"panoptes-sbom","version":1,"subject":{…},"files":[{…},…]}`; hashes are lower-case hexadecimal,
-//! `pages` the digests of all pages one after the other in base64, `mode` four octal digits. A path that is
-//! not UTF-8 stands in base64 under `path_base64`. [`SCHEMA`] has all of it.
+//! `{"format":"panoptes-sbom","version":1,"subject":{…},"files":[{…},…]}`; hashes are lower-case
+//! hexadecimal, `pages` the digests of all pages one after the other in base64, `mode` four octal
+//! digits. A path that is not UTF-8 is in base64 under `path_base64`. [`SCHEMA`] describes
+//! everything.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -16,7 +17,7 @@ use crate::digest::{PageDigest, from_hex, hex};
 use crate::error::Error;
 use crate::model::{File, Sbom, Subject};
 
-/// What stands under `format`.
+/// The value of `format`.
 pub const NAME: &str = "panoptes-sbom";
 
 /// The version that is written, and the only one that is read.
@@ -25,7 +26,7 @@ pub const VERSION: u64 = 1;
 /// The JSON Schema of the format.
 pub const SCHEMA: &str = include_str!("sbom.schema.json");
 
-/// Writes a bill of materials.
+/// Writes an SBOM.
 pub fn write(sbom: &Sbom, out: &mut dyn Write) -> io::Result<()> {
     let subject = serde_json::to_string(&sbom.subject)?;
     write!(out, "{{\"format\":\"{NAME}\",\"version\":{VERSION},\"subject\":{subject},\"files\":[")?;
@@ -36,15 +37,15 @@ pub fn write(sbom: &Sbom, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"\n]}\n")
 }
 
-/// Reads a bill of materials whose [`NAME`] and [`VERSION`] were seen already.
+/// Reads an SBOM whose [`NAME`] and [`VERSION`] were already checked.
 pub fn read(text: &[u8]) -> Result<Sbom, Error> {
     let document: Document<'_> = serde_json::from_slice(text).map_err(|error| at(&error))?;
     let mut files = Vec::with_capacity(document.files.len());
-    // The place of the last file: lines are counted on from there.
+    // The place of the last file, from which lines are counted.
     let (mut offset, mut place) = (0, Place { line: 1, column: 1 });
     for written in document.files {
         let written = written.get();
-        // It is a piece of `text`.
+        // It is a slice of `text`.
         let start = written.as_ptr().addr().saturating_sub(text.as_ptr().addr());
         place = place.after(text.get(offset..start).unwrap_or_default());
         offset = start;
@@ -62,7 +63,7 @@ pub fn read(text: &[u8]) -> Result<Sbom, Error> {
     Ok(sbom)
 }
 
-/// A place in a text; both count from one, columns in bytes.
+/// A place in a text; both numbers count from one, columns in bytes.
 #[derive(Clone, Copy)]
 struct Place {
     line: usize,
@@ -70,7 +71,7 @@ struct Place {
 }
 
 impl Place {
-    /// The place behind some more text.
+    /// The place after some more text.
     fn after(self, text: &[u8]) -> Self {
         match text.iter().rposition(|byte| *byte == b'\n') {
             None => Self { column: self.column + text.len(), ..self },
@@ -91,7 +92,7 @@ impl Place {
     }
 }
 
-/// A mistake with its place in front: `LINE:COLUMN: message`.
+/// An error preceded by its place: `LINE:COLUMN: message`.
 pub(crate) fn at(error: &serde_json::Error) -> Error {
     match (error.line(), error.column()) {
         (0, _) => Error::content(why(error)),
@@ -99,7 +100,7 @@ pub(crate) fn at(error: &serde_json::Error) -> Error {
     }
 }
 
-/// What an error says, without its place.
+/// The message of an error, without its place.
 fn why(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -281,7 +282,7 @@ mod tests {
         let sbom = example();
         let text = written(&sbom);
         assert_eq!(read(text.as_bytes()).unwrap(), sbom);
-        // A file a line.
+        // One line per file.
         assert_eq!(text.lines().count(), 1 + sbom.files.len() + 1);
         assert!(text.contains(r#""mode":"4755""#), "{text}");
         for subject in [
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_its_line() {
+    fn every_mistake_is_reported_with_its_line() {
         refuses("\"size\":5000", "\"size\":9000", "2:1: /bin/café has 2");
         refuses("\"size\":5000", "\"size\":9000", "is 3 pages");
         refuses("\"size\":5000,", "", "no `size`");
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_is_json_and_says_the_version() {
+    fn the_schema_is_json_and_has_the_version() {
         let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
         assert_eq!(schema["properties"]["format"]["const"], NAME);
         assert_eq!(schema["properties"]["version"]["const"], VERSION);

@@ -1,4 +1,4 @@
-//! Bills of materials that others made: hashes of approved content, and nothing else of them.
+//! SBOMs of other formats: only the hashes of approved content are used.
 
 pub mod cyclonedx;
 pub mod hash_list;
@@ -8,12 +8,12 @@ use crate::digest::from_hex;
 use crate::error::Error;
 use crate::model::{File, Sbom, Subject};
 
-/// Collects hashes of one file.
+/// Collects the hashes of one file.
 #[derive(Clone, Debug, Default)]
 struct Hashes(File);
 
 impl Hashes {
-    /// Takes in a hash, if it is of an algorithm that is used; `name` is that of the algorithm in any spelling.
+    /// Adds a hash, if its algorithm is used; `name` is the algorithm's in any spelling.
     fn add(&mut self, name: &str, value: &str, whose: &str) -> Result<(), String> {
         let algorithm: String =
             name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
@@ -29,14 +29,14 @@ impl Hashes {
         Ok(())
     }
 
-    /// The file, if it has a hash at all.
+    /// The file, if it has any hash.
     fn file(self) -> Option<File> {
         let Self(file) = self;
         (file.sha256.is_some() || file.sha1.is_some() || file.md5.is_some()).then_some(file)
     }
 }
 
-/// What was read, if there is a hash in it.
+/// The SBOM, if it has any hash.
 fn approved(name: Option<String>, files: Vec<File>, advice: &str) -> Result<Sbom, Error> {
     if files.is_empty() {
         return Err(Error::content(format!("holds no SHA-256, SHA-1 or MD5 of a file; {advice}")));

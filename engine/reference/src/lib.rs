@@ -1,13 +1,14 @@
 //! What should run: software bills of materials (SBOMs), made from what is shipped and read again.
 //!
-//! [`build`] makes one of a root directory, a container image, or a Debian package; [`load`] reads one, of our
-//! own format or of others (SPDX, CycloneDX, plain lists of hashes), and refuses it whole if anything in it is
-//! wrong. Between the two lies [`model`]; [`format`](mod@format) is how we write it down.
+//! [`build`] makes one from a root directory, a container image, or a Debian package. [`load`]
+//! reads one, in Panoptes' own format or in others (SPDX, CycloneDX, plain lists of hashes), and
+//! refuses it entirely if any part is wrong. [`model`] is their common form; [`format`](mod@format)
+//! is Panoptes' own format.
 //!
-//! What is read here may have been made by anybody: every length is bounded, nothing is followed out of a
-//! root, and no file is written.
+//! The input may be hostile: every length is bounded, no link is followed out of a root, and no
+//! file is written.
 //!
-//! Not for: deciding about what runs (`panoptes-engine`), or the configuration (`panoptes`).
+//! Not here: evaluating what runs (`panoptes-engine`), and the configuration (`panoptes`).
 //!
 //! Start reading at [`model`].
 

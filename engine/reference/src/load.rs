@@ -1,4 +1,4 @@
-//! Reads a bill of materials from a file, whatever its format, and refuses it if anything in it is wrong.
+//! Reads an SBOM from a file in any format, and refuses it if any part is wrong.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -14,28 +14,24 @@ use crate::format::{self, at};
 use crate::import::{cyclonedx, hash_list, spdx};
 use crate::model::Sbom;
 
-/// Largest file that is read: some millions of files fit in.
+/// Maximum size of a file: enough for some millions of files.
 pub const BYTES_MAX: u64 = 1 << 30;
 
-/// Most files of a folder that are read.
+/// Maximum number of files read from a folder.
 const FOLDER_FILES_MAX: usize = 10_000;
 
-/// The formats that are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
-    /// Our own.
+    /// Panoptes' own format.
     Panoptes,
     /// SPDX 2.2 or 2.3.
     Spdx2,
-    /// SPDX 3.0.
     Spdx3,
-    /// CycloneDX.
     CycloneDx,
-    /// A list of hashes.
     HashList,
 }
 
-/// The keys by which formats are told.
+/// The keys by which formats are detected.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]
@@ -50,7 +46,7 @@ struct Head {
     graph: Option<IgnoredAny>,
 }
 
-/// Tells the format of some text, and whether its version is one that is read.
+/// Detects the format of a text, and checks that its version is supported.
 pub fn detect(text: &[u8]) -> Result<Format, Error> {
     let beginning = text.trim_ascii_start();
     if !beginning.starts_with(b"{") && !beginning.starts_with(b"[") {
@@ -84,7 +80,7 @@ pub fn detect(text: &[u8]) -> Result<Format, Error> {
     }
 }
 
-/// Reads a bill of materials out of some text.
+/// Reads an SBOM from a text.
 pub fn parse(text: &[u8]) -> Result<Sbom, Error> {
     match detect(text)? {
         Format::Panoptes => format::read(text),
@@ -95,10 +91,10 @@ pub fn parse(text: &[u8]) -> Result<Sbom, Error> {
     }
 }
 
-/// Reads one file.
+/// Reads an SBOM from a file.
 pub fn file(path: &Path) -> Result<Sbom, Error> {
     let named = |error: Error| {
-        // A place follows the name without a space, as compilers write it.
+        // A place follows the name without a space, as in compilers' messages.
         let is_place = error.message.starts_with(|first: char| first.is_ascii_digit());
         let between = if is_place { ":" } else { ": " };
         Error { message: format!("{}{between}{}", path.display(), error.message), ..error }
@@ -118,7 +114,7 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a regular file; anything else, such as a pipe on which opening would wait, is refused.
+/// Opens a regular file; other files, such as a pipe on which opening would block, are refused.
 pub(crate) fn open_regular(path: &Path, flags: OFlags) -> std::io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -130,7 +126,7 @@ pub(crate) fn open_regular(path: &Path, flags: OFlags) -> std::io::Result<File> 
     Ok(file)
 }
 
-/// The files of a folder, in the order of their names: all that are not hidden and no folders.
+/// The files of a folder that are not hidden, without folders, in the order of their names.
 pub fn folder(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |error: std::io::Error| Error::reading(path, &error);
     let mut files = Vec::new();
@@ -159,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_are_told_by_their_content() {
+    fn formats_are_detected_by_their_content() {
         for (text, format) in [
             (r#"{"format":"panoptes-sbom","version":1}"#, Format::Panoptes),
             (r#"{"spdxVersion":"SPDX-2.3","files":[]}"#, Format::Spdx2),
@@ -172,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_read_is_said() {
+    fn what_is_not_read_is_an_error() {
         let refuses = |text: &str, message: &str| {
             let error = parse(text.as_bytes()).unwrap_err().message;
             assert!(error.contains(message), "{text}: {error}");

@@ -1,4 +1,4 @@
-//! What a bill of materials says, whatever format it came in.
+//! The content of an SBOM, independent of its format.
 
 use std::cmp::Ordering;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{PAGE_BYTES, PageDigest};
 use crate::error::{Error, shown};
 
-/// Longest path that a kernel gives (`PATH_MAX`, include/uapi/linux/limits.h).
+/// Maximum length of a path from the kernel (`PATH_MAX`, include/uapi/linux/limits.h).
 pub const PATH_BYTES_MAX: usize = 4096;
 
-/// A bill of materials.
+/// A software bill of materials.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Sbom {
-    /// What it is of.
+    /// What it describes.
     pub subject: Subject,
     /// The files, in the order of their paths.
     pub files: Vec<File>,
 }
 
-/// What a bill of materials is of.
+/// What an SBOM describes.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Subject {
@@ -27,25 +27,23 @@ pub enum Subject {
     Image(Image),
     /// A machine's root directory: what may run outside of containers.
     Root {
-        /// What a person calls it.
+        /// A name for people.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
     },
     /// A package, installed on a machine.
     Package {
-        /// What a person calls it.
+        /// A name for people.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
-        /// Its version.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<String>,
-        /// Its architecture.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         architecture: Option<String>,
     },
     /// Approved content, wherever it runs.
     Hashes {
-        /// What a person calls it.
+        /// A name for people.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
     },
@@ -61,22 +59,21 @@ pub struct Image {
     /// The digest of its manifest (of a `docker save` archive: its configuration), `sha256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Operating system and architecture, `linux/amd64`.
+    /// Operating system and architecture: `linux/amd64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
-    /// What a container starts, before `cmd`.
+    /// The program that a container starts, before `cmd`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
-    /// Arguments of it, or the program itself if there is no entrypoint.
+    /// Its arguments, or the program itself if there is no entrypoint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
-    /// Its environment, `NAME=VALUE`.
+    /// The environment: `NAME=VALUE`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
-    /// Where it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<String>,
-    /// Globs of ids or names of containers that are of this image.
+    /// Globs of ids or names of containers with this image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub containers: Vec<String>,
 }
@@ -84,26 +81,24 @@ pub struct Image {
 /// One file.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct File {
-    /// Absolute inside the subject's root, no symbolic link on its way; `None` where only content counts.
+    /// Absolute inside the subject's root, without symbolic links; `None` if only the content
+    /// counts.
     pub path: Option<Vec<u8>>,
     /// In bytes.
     pub size: Option<u64>,
     /// Permission bits (`S_IALLUGO`).
     pub mode: Option<u16>,
-    /// Of the whole content.
     pub sha256: Option<[u8; 32]>,
-    /// Of the whole content.
     pub sha1: Option<[u8; 20]>,
-    /// Of the whole content.
     pub md5: Option<[u8; 16]>,
-    /// Of each 4 KiB page, the last one up to the file's end; empty where not made.
+    /// Of each 4 KiB page, the last one up to the file's end; empty if not computed.
     pub pages: Vec<PageDigest>,
-    /// The argument lists that it is meant to be started with; any if empty.
+    /// The argument lists with which it may be started; any if empty.
     pub arguments: Vec<Vec<Vec<u8>>>,
 }
 
 impl Subject {
-    /// The word for its kind, as written in our format.
+    /// The word for its kind in Panoptes' format.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Image(_) => "image",
@@ -113,7 +108,7 @@ impl Subject {
         }
     }
 
-    /// What a person calls it.
+    /// The name for people.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Image(Image { name, .. })
@@ -123,14 +118,14 @@ impl Subject {
         }
     }
 
-    /// Whether its files are known by where they are, not by their content alone.
+    /// Whether its files are identified by path, not by content alone.
     const fn has_paths(&self) -> bool {
         !matches!(self, Self::Hashes { .. })
     }
 }
 
 impl File {
-    /// What is wrong with it by itself, if anything.
+    /// An error if the file itself is inconsistent.
     pub fn check(&self) -> Result<(), String> {
         if let Some(path) = &self.path {
             check_path(path)?;
@@ -164,7 +159,7 @@ impl File {
 }
 
 impl Sbom {
-    /// Sorts the files and takes out what stands there twice; two contents at one path are a mistake.
+    /// Sorts the files and removes duplicates; two contents at one path are an error.
     pub fn settle(&mut self) -> Result<(), Error> {
         if self.subject.has_paths()
             && let Some(index) = self.files.iter().position(|file| file.path.is_none())
@@ -198,7 +193,7 @@ fn order(left: &File, right: &File) -> Ordering {
     left.path.cmp(&right.path).then_with(|| key(left).cmp(&key(right)))
 }
 
-/// Whether a path is absolute and has one spelling.
+/// An error unless the path is absolute and canonical.
 pub fn check_path(path: &[u8]) -> Result<(), String> {
     let wrong = |why: &str| Err(format!("the path {:?} {why}", shown(path)));
     let Some(rest) = path.strip_prefix(b"/") else {

@@ -1,5 +1,5 @@
-//! Images that other tools made, compared with what those tools unpack: needs `umoci`, and `skopeo` for its
-//! archives. Without them nothing is compared, and the test says so.
+//! Images made by other tools, compared with what those tools unpack: needs `umoci`, and `skopeo`
+//! for its archives. Without them nothing is compared, and the test prints that.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -65,7 +65,7 @@ fn write(root: &Path, path: &str, content: &[u8]) {
     let place = root.join(path);
     fs::create_dir_all(place.parent().expect("it has a folder")).expect("there is room");
     fs::write(&place, content).expect("there is room");
-    fs::set_permissions(&place, Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(&place, Permissions::from_mode(0o755)).expect("the test made the file");
 }
 
 #[test]

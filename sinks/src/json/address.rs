@@ -9,7 +9,7 @@ use super::{Full, HEX, JsonWriter};
 pub struct MacAddress(pub [u8; 6]);
 
 impl JsonWriter<'_> {
-    /// An IP address, quoted. An IPv4 address mapped into IPv6 is written as IPv4.
+    /// A quoted IP address. An IPv4 address mapped into IPv6 is written as IPv4.
     pub fn ip_address(&mut self, address: IpAddr) -> Result<(), Full> {
         let mut text = AddressText { bytes: [0; 48], length: 0 };
         text.push(b'"');
@@ -104,8 +104,8 @@ impl AddressText {
     }
 }
 
-/// Where the longest run of at least two zero groups starts and ends, the first of equals; empty
-/// when there is none.
+/// Start and end of the longest run of at least two zero groups, the first of equal ones (RFC 5952
+/// §4.2.3); empty when there is none.
 const fn longest_zero_run(groups: &[u16; 8]) -> (usize, usize) {
     let (mut best_start, mut best_end) = (0, 0);
     let mut start = 0;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_written_as_rfc_5952_says() {
+    fn addresses_are_written_as_rfc_5952_requires() {
         for address in [
             "10.0.2.15",
             "0.0.0.0",

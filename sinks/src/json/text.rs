@@ -1,14 +1,13 @@
-//! Strings from whatever bytes a watched machine calls a name, and command lines.
+//! Strings from arbitrary bytes that a watched machine uses as names, and command lines.
 //!
-//! What comes out is always valid UTF-8 in valid JSON: bytes that are not UTF-8 become U+FFFD one
-//! by one, control characters (C0, DEL, C1) are escaped, and a string is cut at the limit on a
-//! character boundary. The limit counts the bytes of the value, after U+FFFD was put in and before
-//! escapes, so that the reader's string has never more than `string_length` bytes.
+//! The output is always valid UTF-8 in valid JSON: each byte that is not UTF-8 becomes U+FFFD,
+//! control characters (C0, DEL, C1) are escaped, and a string is cut at the limit on a character
+//! boundary. The limit counts the bytes of the value, after U+FFFD was inserted and before
+//! escaping, so the reader's string never has more than `string_length` bytes.
 
 use super::{Full, HEX, JsonWriter};
 
-/// Bytes that are a text to the watched machine: a name, a path, a reason. No promise that they are
-/// UTF-8.
+/// Bytes that the watched machine treats as text: a name, a path, a reason. They need not be UTF-8.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Text<'a> {
     pieces: Pieces<'a>,
@@ -29,27 +28,27 @@ impl Default for Pieces<'_> {
 }
 
 impl<'a> Text<'a> {
-    /// These bytes.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { pieces: Pieces::One(bytes), cut: false }
     }
 
-    /// These bytes, which are only the beginning: the record will say `truncated`.
+    /// The beginning of a longer text: the record will have `truncated`.
     pub const fn cut(bytes: &'a [u8]) -> Self {
         Self { pieces: Pieces::One(bytes), cut: true }
     }
 
-    /// Several pieces, one after the other: a path of components, a name and ` (deleted)`.
+    /// Several pieces that form one text: the components of a path, a name and ` (deleted)`.
     pub const fn pieces(pieces: &'a [&'a [u8]]) -> Self {
         Self { pieces: Pieces::Several(pieces), cut: false }
     }
 
-    /// `socket:[13731]`, as /proc names what has a number and no path.
+    /// `socket:[13731]`, as /proc names objects that have a number and no path.
     pub const fn numbered(kind: &'static str, number: u64) -> Self {
         Self { pieces: Pieces::Numbered(kind, number), cut: false }
     }
 
-    /// Hands every piece to `take`, in order, until it answers false; a number is given as digits.
+    /// Passes every piece to `take`, in order, until it returns false; a number is passed as
+    /// digits.
     pub(crate) fn for_each_piece(&self, mut take: impl FnMut(&[u8]) -> bool) {
         match self.pieces {
             Pieces::One(bytes) => {
@@ -72,7 +71,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Whether the bytes are only the beginning.
+    /// Whether the bytes are only the beginning of the text.
     pub const fn is_cut(&self) -> bool {
         self.cut
     }
@@ -90,10 +89,10 @@ impl<'a> From<&'a str> for Text<'a> {
     }
 }
 
-/// A command line as /proc/PID/cmdline has it: arguments that each end in NUL.
+/// A command line as in /proc/PID/cmdline: arguments that each end in NUL.
 ///
 /// It is written twice, as one string joined by spaces and as the exact list. Only one NUL at the
-/// very end is dropped, so empty arguments stay; no bytes at all are no arguments.
+/// very end is dropped, so empty arguments stay; an empty slice means no arguments.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommandLine<'a> {
     bytes: &'a [u8],
@@ -101,12 +100,12 @@ pub struct CommandLine<'a> {
 }
 
 impl<'a> CommandLine<'a> {
-    /// All of it.
+    /// The complete command line.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, cut: false }
     }
 
-    /// Only its beginning: the record will say `truncated`.
+    /// The beginning of a longer command line: the record will have `truncated`.
     pub const fn cut(bytes: &'a [u8]) -> Self {
         Self { bytes, cut: true }
     }
@@ -114,7 +113,8 @@ impl<'a> CommandLine<'a> {
     /// The arguments one by one.
     pub fn arguments(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let bytes = self.bytes.strip_suffix(b"\0").unwrap_or(self.bytes);
-        // `split` gives one empty argument for no bytes: right for a lone NUL, wrong for nothing.
+        // `split` yields one empty argument for an empty slice: right for a lone NUL, wrong for no
+        // bytes.
         let count = if self.bytes.is_empty() { 0 } else { usize::MAX };
         bytes.split(|&byte| byte == 0).take(count)
     }
@@ -134,7 +134,7 @@ impl JsonWriter<'_> {
         }
         self.raw(b"\"")?;
         if let Pieces::One(bytes) = text.pieces {
-            // The usual case, kept free of closures.
+            // The usual case, without closures.
             self.escaped(whole_characters(bytes, text.cut), limit)?;
         } else {
             let mut left = Ok(Some(limit));
@@ -149,7 +149,7 @@ impl JsonWriter<'_> {
         self.raw(b"\"")
     }
 
-    /// `"socket:[13731]"`, where the limit leaves room for it.
+    /// `"socket:[13731]"`, if the limit leaves room for it.
     fn numbered(&mut self, kind: &'static str, number: u64) -> Result<(), Full> {
         self.raw(b"\"")?;
         self.raw(kind.as_bytes())?;
@@ -187,8 +187,8 @@ impl JsonWriter<'_> {
         self.list(line.arguments(), |writer, argument| writer.text(&Text::new(argument)))
     }
 
-    /// The inside of a string. Gives how much of `budget` is left, or nothing when it had to be
-    /// cut.
+    /// Writes the inside of a string. Returns how much of `budget` is left, or `None` when the
+    /// string had to be cut.
     fn escaped(&mut self, bytes: &[u8], mut budget: usize) -> Result<Option<usize>, Full> {
         let mut at = 0;
         loop {
@@ -214,7 +214,7 @@ impl JsonWriter<'_> {
         }
     }
 
-    /// One character that needs care. Gives how many bytes of the input it took.
+    /// Writes one character that needs care. Returns how many bytes of the input it used.
     fn character(&mut self, character: Character<'_>) -> Result<usize, Full> {
         match character {
             Character::Ascii(byte) => {
@@ -247,14 +247,14 @@ impl JsonWriter<'_> {
 /// `:[18446744073709551615]`
 const NUMBER_BYTES_MAX: usize = 23;
 
-/// One character of a text that may be no text.
+/// One character of a text, or a byte that is not UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Character<'a> {
     /// One byte below 0x80.
     Ascii(u8),
-    /// A sequence of two to four bytes that is right.
+    /// A valid sequence of two to four bytes.
     Valid(&'a [u8]),
-    /// A byte that is part of no right sequence.
+    /// A byte that is part of no valid sequence.
     Invalid,
 }
 
@@ -274,7 +274,7 @@ impl<'a> Character<'a> {
         }
     }
 
-    /// How many bytes it has in the reader's string.
+    /// How many bytes the character has in the reader's string.
     const fn value_bytes(self) -> usize {
         match self {
             Self::Ascii(_) => 1,
@@ -284,7 +284,7 @@ impl<'a> Character<'a> {
     }
 }
 
-/// Takes the torn character off the end of bytes that somebody cut without looking.
+/// Removes a torn character from the end of bytes that were cut at an arbitrary place.
 fn whole_characters(bytes: &[u8], cut: bool) -> &[u8] {
     if !cut {
         return bytes;
@@ -294,7 +294,7 @@ fn whole_characters(bytes: &[u8], cut: bool) -> &[u8] {
         match tail[0] {
             0x80..=0xbf => {}
             0xc2..=0xf4 => {
-                // An error without a length is "more bytes are needed": the beginning of a right
+                // An error without a length means "more bytes are needed": the beginning of a valid
                 // sequence.
                 let torn = std::str::from_utf8(tail)
                     .is_err_and(|error| error.error_len().is_none() && error.valid_up_to() == 0);
@@ -306,7 +306,7 @@ fn whole_characters(bytes: &[u8], cut: bool) -> &[u8] {
     bytes
 }
 
-/// How many bytes at the start need no care: printable ASCII but `"` and `\`.
+/// The number of leading bytes that need no care: printable ASCII but `"` and `\`.
 #[inline]
 fn clean_prefix(bytes: &[u8]) -> usize {
     let (chunks, tail) = bytes.as_chunks::<8>();
@@ -320,7 +320,7 @@ fn clean_prefix(bytes: &[u8]) -> usize {
         return bytes.len();
     }
     if let Some(last) = bytes.last_chunk::<8>() {
-        // Overlaps what was found clean above, so a flag can only lie in the tail.
+        // Overlaps the bytes found clean above, so a flag can only be in the tail.
         let flags = special_bytes(u64::from_le_bytes(*last));
         return if flags == 0 {
             bytes.len()
@@ -374,7 +374,7 @@ mod tests {
         (String::from_utf8(out[..length].to_vec()).unwrap(), truncated)
     }
 
-    /// What a reader should see: the contract said again as simply as can be.
+    /// The expected string: the contract in its simplest form.
     fn model(bytes: &[u8], string_length: usize) -> String {
         let mut value = String::new();
         let mut rest = bytes;
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_cut_on_a_character_boundary_and_says_so() {
+    fn a_string_is_cut_on_a_character_boundary_and_marked_truncated() {
         assert_eq!(write(&Text::from("äöü"), 5), ("\"äö\"".into(), true));
         assert_eq!(write(&Text::from("äöü"), 6), ("\"äöü\"".into(), false));
         assert_eq!(write(&Text::cut("äö\u{fc}".as_bytes().split_last().unwrap().1), 6).0, "\"äö\"");
@@ -448,7 +448,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_come_back_as_the_model_says(
+        fn any_bytes_are_written_as_in_the_model(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
             string_length in 0_usize..220,
         ) {

@@ -1,5 +1,4 @@
-//! Times as the records have them: `2025-10-22T07:31:46.905224659+00:00`, always UTC, always nine
-//! digits.
+//! Times as in the records: `2025-10-22T07:31:46.905224659+00:00`, always UTC, always nine digits.
 
 use super::{Full, JsonWriter, write_decimal};
 
@@ -10,14 +9,14 @@ pub struct Timestamp {
     nanoseconds: u32,
 }
 
-/// How long the text of every time is.
+/// Length of the text of every time, in bytes.
 pub const TIMESTAMP_LENGTH: usize = 35;
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
 impl Timestamp {
-    /// Nanoseconds since 1970.
+    /// From nanoseconds since 1970.
     pub const fn from_ns(ns: i64) -> Self {
         Self {
             seconds: ns.div_euclid(NS_PER_SECOND),
@@ -25,9 +24,9 @@ impl Timestamp {
         }
     }
 
-    /// Seconds and nanoseconds as a kernel keeps them; nothing when that is no time (a nanosecond
-    /// part of a second or more, or a year that has not four digits): a field without a value is
-    /// left out.
+    /// From seconds and nanoseconds as a kernel keeps them. `None` when they are no valid time: a
+    /// nanosecond part of a second or more, or a year without four digits. A field without a value
+    /// is left out.
     pub const fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
         let known = FIRST_SECOND <= seconds && seconds <= LAST_SECOND;
         if known && nanoseconds < NS_PER_SECOND as u32 {
@@ -63,7 +62,7 @@ const LAST_SECOND: i64 = 253_402_300_799;
 /// Counts from 0000-03-01, so that the leap day is the last of its year (H. Hinnant,
 /// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
 const fn civil_date(days: i64) -> (u64, u64, u64) {
-    let days = (days + 719_468 + 146_097) as u64; // an era more: year 0 begins before its March
+    let days = (days + 719_468 + 146_097) as u64; // an era more: year 0 begins before its March 1
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -76,7 +75,6 @@ const fn civil_date(days: i64) -> (u64, u64, u64) {
 }
 
 impl JsonWriter<'_> {
-    /// A time, quoted.
     pub fn timestamp(&mut self, time: Timestamp) -> Result<(), Full> {
         let mut quoted = [b'"'; TIMESTAMP_LENGTH + 2];
         quoted[1..=TIMESTAMP_LENGTH].copy_from_slice(&time.text());

@@ -1,18 +1,18 @@
-//! A few big buffers, filled and written in turn, and the count of what is written of which.
+//! A few large buffers, filled and written in turn, and how much of each is written.
 //!
-//! A buffer holds whole records. It is free, ready (sealed with its place in the file), being
-//! written, or failed; a short write leaves it ready with the rest. Buffers are sealed, and so
-//! begun, in order; files may complete them in any.
+//! A buffer holds whole records. It is free, ready (sealed with its offset in the file), being
+//! written, or failed; a short write leaves it ready with the rest. Buffers are sealed and begun in
+//! order; writes to a file may complete in any order.
 
 /// The buffers of one output.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     slots: Box<[Slot]>,
-    /// The first of those sealed.
+    /// Index of the oldest sealed buffer.
     oldest: usize,
-    /// How many are sealed, in a row from the oldest. The one after them is being filled.
+    /// Number of sealed buffers, in a row from the oldest. The next one is being filled.
     sealed: usize,
-    /// How many may be under way at once.
+    /// Maximum number of buffers under way at once.
     most: usize,
 }
 
@@ -32,25 +32,21 @@ enum State {
     Ready,
     Writing,
     Failed,
-    /// Written, but something before it is not: were the file cut there, it would be lost.
+    /// Written, but an earlier buffer is not: if the file were cut there, this one would be lost.
     Done,
 }
 
-/// What a transport is to write next.
+/// The next piece for a transport to write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Piece {
-    /// Which buffer.
     pub(crate) slot: usize,
-    /// From which of its bytes.
     pub(crate) start: usize,
-    /// Up to which.
     pub(crate) end: usize,
-    /// Where in the file.
     pub(crate) offset: u64,
 }
 
 impl Buffers {
-    /// `count` buffers of `bytes` each, of which `most` may be under way at once: one for a stream,
+    /// `count` buffers of `bytes` each. At most `most` may be under way at once: one for a stream,
     /// all for a file.
     pub(crate) fn new(count: usize, bytes: usize, most: usize) -> Self {
         let slot = || Slot {
@@ -70,22 +66,22 @@ impl Buffers {
         self.slots.iter().map(|slot| &*slot.data)
     }
 
-    /// The one being filled; none when all are sealed.
+    /// The buffer being filled; `None` when all are sealed.
     fn filling(&self) -> Option<usize> {
         (self.sealed < self.slots.len()).then(|| self.place(self.sealed))
     }
 
-    /// The slot so many places after the oldest.
+    /// The slot `place` positions after the oldest.
     fn place(&self, place: usize) -> usize {
         (self.oldest + place) % self.slots.len()
     }
 
-    /// How many bytes fit into the buffer being filled; none when all are under way.
+    /// Bytes that still fit into the buffer being filled; 0 when all are sealed.
     pub(crate) fn room(&self) -> usize {
         self.filling().map_or(0, |index| self.slots[index].data.len() - self.slots[index].filled)
     }
 
-    /// How many bytes are in the buffer being filled.
+    /// Bytes in the buffer being filled.
     pub(crate) fn filled(&self) -> usize {
         self.filling().map_or(0, |index| self.slots[index].filled)
     }
@@ -99,7 +95,7 @@ impl Buffers {
         slot.records += records;
     }
 
-    /// Ends the buffer being filled, if there is anything in it: it goes to `offset`.
+    /// Seals the buffer being filled, if it is not empty; it will be written at `offset`.
     pub(crate) fn seal(&mut self, offset: u64) {
         if self.filled() == 0 {
             return;
@@ -115,7 +111,7 @@ impl Buffers {
         self.sealed == 0
     }
 
-    /// How many are being written.
+    /// Number of buffers being written.
     pub(crate) fn under_way(&self) -> usize {
         self.slots.iter().filter(|slot| slot.state == State::Writing).count()
     }
@@ -133,20 +129,19 @@ impl Buffers {
                     return Some(Piece { slot: index, start, end, offset });
                 }
                 State::Writing | State::Done | State::Free => {}
-                // Stops what comes after, so that a full disk is asked once and not once a buffer.
+                // Blocks the buffers after it: a full disk is then tried once, not once per buffer.
                 State::Failed => return None,
             }
         }
         None
     }
 
-    /// The bytes of a piece.
     pub(crate) fn bytes(&self, piece: Piece) -> &[u8] {
         &self.slots[piece.slot].data[piece.start..piece.end]
     }
 
-    /// So many more bytes of a buffer were written. Gives how many records have now been written
-    /// with all before them.
+    /// Adds `bytes` to what was written of a buffer. Returns the number of records that are now
+    /// written, and all records before them too.
     pub(crate) fn wrote(&mut self, slot: usize, bytes: usize) -> usize {
         let slot = &mut self.slots[slot];
         slot.written += bytes;
@@ -159,7 +154,7 @@ impl Buffers {
         records
     }
 
-    /// Moves on from the oldest, and gives the number of its records.
+    /// Frees the oldest buffer and returns the number of its records.
     fn forget_oldest(&mut self) -> usize {
         let records = self.slots[self.oldest].clear();
         self.oldest = self.place(1);
@@ -167,17 +162,16 @@ impl Buffers {
         records
     }
 
-    /// The write of a buffer failed; it waits for [`Self::retry`].
+    /// Marks a buffer whose write failed; it waits for [`Self::retry`].
     pub(crate) fn failed(&mut self, slot: usize) {
         self.slots[slot].state = State::Failed;
     }
 
-    /// Whether a write failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.slots.iter().any(|slot| slot.state == State::Failed)
     }
 
-    /// Makes what failed ready again.
+    /// Makes failed buffers ready again.
     pub(crate) fn retry(&mut self) {
         for slot in &mut self.slots {
             if slot.state == State::Failed {
@@ -186,8 +180,8 @@ impl Buffers {
         }
     }
 
-    /// Where the file would end after its last whole line if nothing more were written; nothing
-    /// when all was written.
+    /// Where the file would end after its last whole line if no more were written; `None` when all
+    /// was written.
     pub(crate) fn whole_end(&self) -> Option<u64> {
         let slot = self.slots.get(self.oldest).filter(|_| self.sealed > 0)?;
         let written = &slot.data[..slot.written];
@@ -195,8 +189,8 @@ impl Buffers {
         Some(slot.offset + lines as u64)
     }
 
-    /// Gives up on everything, and gives the number of records lost. What is under way keeps its
-    /// bytes until it is done.
+    /// Drops everything and returns the number of records lost. Buffers under way keep their bytes
+    /// until they are done.
     pub(crate) fn abandon(&mut self) -> usize {
         let mut records = 0;
         for slot in &mut self.slots {
@@ -213,7 +207,7 @@ impl Buffers {
 }
 
 impl Slot {
-    /// Makes it free, and gives the number of its records.
+    /// Frees the buffer and returns the number of its records.
     fn clear(&mut self) -> usize {
         (self.filled, self.written, self.state) = (0, 0, State::Free);
         std::mem::take(&mut self.records)

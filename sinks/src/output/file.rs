@@ -1,9 +1,9 @@
-//! The event log: a file that grows, rotates by size and is synced as asked.
+//! The event log: a file that grows, rotates by size and is synced as configured.
 //!
-//! Writes go to explicit offsets, so that several can be under way and a failed one can be tried
-//! again in its place: a full disk tears no line. A file ends only between two records. When it is
-//! full, what is under way is finished, the old files are renamed (`events.jsonl.1` is the
-//! youngest) and a new one begins; meanwhile records wait in the queue.
+//! Writes go to explicit offsets, so several can be under way and a failed one can be retried in
+//! its place: a full disk tears no line. A file ends only between two records. When a file is full,
+//! writes under way are finished, the old files are renamed (`events.jsonl.1` is the youngest) and
+//! a new file begins; meanwhile records wait in the queue.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,35 +16,33 @@ use super::transport::{self, Opened, Target, Transport, TransportSettings};
 use super::{Counters, OutputKind, Standing};
 use crate::queue::Block;
 
-/// When what was written is forced to the disk.
+/// When written data is forced to the disk.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SyncPolicy {
-    /// When the kernel likes.
+    /// Never explicitly: the kernel decides.
     #[default]
     None,
-    /// Before a file is rotated away, and at the end.
+    /// Before a file is rotated, and at the end.
     Rotate,
-    /// Also whenever so many nanoseconds have passed and something was written.
+    /// Also when this many nanoseconds have passed and data was written.
     Every(u64),
 }
 
 /// How a file is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FileOptions {
-    /// No file grows over this, but for a single record that is longer.
+    /// Maximum file size in bytes; only a single record that is longer may exceed it.
     pub rotate_size: u64,
-    /// How many old files are kept beside the one being written.
+    /// Number of old files kept.
     pub max_files: u32,
-    /// When it is synced.
     pub sync: SyncPolicy,
-    /// A record waits no longer than this for others to share its write.
+    /// Maximum time that a record waits for others to share its write.
     pub flush_ns: u64,
-    /// How it is written.
     pub transport: TransportSettings,
 }
 
 impl Default for FileOptions {
-    /// 64 MiB a file, eight old ones, 5 ms.
+    /// 64 MiB per file, eight old files, 5 ms.
     fn default() -> Self {
         Self {
             rotate_size: 64 << 20,
@@ -56,37 +54,36 @@ impl Default for FileOptions {
     }
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct FileOutput {
     transport: Box<dyn Transport>,
     ring_refused: Option<io::Error>,
-    /// The file, then the old ones, youngest first.
+    /// The current file, then the old ones, youngest first.
     paths: Vec<PathBuf>,
     options: FileOptions,
     counters: Arc<Counters>,
-    /// Where the file ends, with what is in the buffers.
+    /// Where the file ends, buffered records included.
     size: u64,
     phase: Phase,
-    /// Since when something waits in the buffer being filled.
+    /// When the oldest record in the buffer being filled arrived.
     waiting_since: Option<u64>,
-    /// Whether something was written since the last sync.
+    /// Whether data was written since the last sync.
     is_dirty: bool,
     next_sync: u64,
-    next_look: u64,
-    /// After a failure: when to try again.
+    next_check: u64,
+    /// When to retry after a failure.
     retry_at: Option<u64>,
-    /// After a failed rotation: the file may grow until then.
+    /// After a failed rotation, the file may grow until this time.
     rotate_after: u64,
 }
 
-/// How far a rotation is.
+/// Progress of a rotation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Writing,
-    /// Waits until all is written.
+    /// Waits until everything is written.
     Draining,
-    /// Waits until all is synced.
+    /// Waits until everything is synced.
     Syncing,
 }
 
@@ -97,7 +94,7 @@ const LAST_WAITS: usize = 100;
 const LAST_WAIT: Duration = Duration::from_millis(20);
 
 impl FileOutput {
-    /// Opens the file at its end, or makes it. A last line that was never ended is ended first.
+    /// Opens the file at its end, or creates it. A last line without a line feed is ended first.
     pub fn open(path: &Path, options: FileOptions) -> io::Result<Self> {
         Self::open_with(path, options, |file, counters| {
             transport::open(file, Target::File, options.transport, counters)
@@ -129,7 +126,7 @@ impl FileOutput {
             waiting_since: None,
             is_dirty: false,
             next_sync: 0,
-            next_look: 0,
+            next_check: 0,
             retry_at: None,
             rotate_after: 0,
         };
@@ -140,17 +137,15 @@ impl FileOutput {
         Ok(output)
     }
 
-    /// Which way it writes.
     pub fn kind(&self) -> OutputKind {
         self.transport.kind()
     }
 
-    /// Why io_uring was refused, where it was asked for.
+    /// Why io_uring was refused, if it was requested.
     pub const fn ring_refused(&self) -> Option<&io::Error> {
         self.ring_refused.as_ref()
     }
 
-    /// What it has done so far.
     pub const fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
@@ -166,7 +161,7 @@ impl FileOutput {
             if count == 0 {
                 let is_first = self.size == 0 && block.fitting(at, in_buffer) > 0;
                 if is_first {
-                    count = 1; // longer than a whole file may be: it gets one of its own
+                    count = 1; // longer than the maximum file size: it gets a file of its own
                 } else if block.fitting(at, in_file) == 0 && self.size > 0 {
                     self.phase = Phase::Draining;
                     break;
@@ -193,7 +188,6 @@ impl FileOutput {
         usize::try_from(self.options.rotate_size.saturating_sub(self.size)).unwrap_or(usize::MAX)
     }
 
-    /// Ends the buffer being filled.
     fn seal(&mut self) {
         let buffers = self.transport.buffers();
         let offset = self.size - buffers.filled() as u64;
@@ -202,10 +196,10 @@ impl FileOutput {
         self.is_dirty = true;
     }
 
-    /// Does what is due and takes in what is done; waits for that up to `wait` when something is
-    /// under way.
+    /// Does the work that is due and collects completions. Waits up to `wait` for one when a write
+    /// or sync is under way.
     pub(crate) fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
-        self.look_at_file(now_ns);
+        self.check_file(now_ns);
         if self.is_flush_due(now_ns) {
             self.seal();
         }
@@ -219,7 +213,7 @@ impl FileOutput {
             && now_ns >= self.next_sync
         {
             self.next_sync = now_ns + period;
-            // What is still under way may miss this one.
+            // This sync may miss writes that are still under way.
             self.is_dirty = !self.transport.buffers().is_idle();
             self.transport.begin_sync();
         }
@@ -242,8 +236,7 @@ impl FileOutput {
         }
     }
 
-    /// Alone on its way a buffer goes at once; with others under way it waits a little, to be
-    /// fuller.
+    /// A buffer is written at once if no other is under way; else it waits a little, to be fuller.
     fn is_flush_due(&mut self, now_ns: u64) -> bool {
         let is_due = self.waiting_since.is_none_or(|since| now_ns >= since + self.options.flush_ns);
         let is_over = self.phase != Phase::Writing;
@@ -297,34 +290,34 @@ impl FileOutput {
         Ok(())
     }
 
-    /// Once a second, and only at rest: whether somebody else cut, moved or removed the file, as
-    /// log rotators do.
-    fn look_at_file(&mut self, now_ns: u64) {
+    /// Checks once a second, and only at rest, whether another program (a log rotator) has cut,
+    /// moved or removed the file.
+    fn check_file(&mut self, now_ns: u64) {
         let buffers = self.transport.buffers();
-        if now_ns < self.next_look
+        if now_ns < self.next_check
             || !buffers.is_idle()
             || buffers.filled() > 0
             || self.transport.is_syncing()
         {
             return;
         }
-        self.next_look = now_ns + SECOND_NS;
-        let Ok(ours) = self.transport.file().metadata() else {
+        self.next_check = now_ns + SECOND_NS;
+        let Ok(opened) = self.transport.file().metadata() else {
             return;
         };
         let is_same = fs::metadata(&self.paths[0])
-            .is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()));
+            .is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino()));
         if !is_same {
             if let Err(error) = self.begin_file() {
                 self.counters.add_error(&error);
             }
-        } else if ours.len() < self.size {
-            self.size = ours.len();
+        } else if opened.len() < self.size {
+            self.size = opened.len();
         }
     }
 
-    /// Writes and syncs what is left. What the disk will not take is dropped and counted, and the
-    /// file ends after a whole line.
+    /// Writes and syncs what is left. Records that the disk does not accept are dropped and
+    /// counted; the file ends after a whole line.
     pub(crate) fn finish(&mut self) {
         self.seal();
         self.phase = Phase::Writing;
@@ -364,7 +357,7 @@ impl FileOutput {
     }
 }
 
-/// For reading its last byte, and for writing.
+/// Opens for reading its last byte and for writing.
 fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -375,7 +368,7 @@ fn open_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Records name command lines and paths: not for everybody.
+/// Records contain command lines and paths, so the file is not readable by everyone.
 const FILE_MODE: u32 = 0o640;
 
 /// `events.jsonl`, `events.jsonl.1`, …

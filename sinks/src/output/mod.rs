@@ -1,12 +1,12 @@
 //! Where records go: files and streams, by io_uring or by plain writes.
 //!
 //! An output never waits for its disk or its reader. It takes what its buffers hold and leaves the
-//! rest to the queue; the writer (`crate::writer`) drops from the queue what an output cannot take
-//! in time, and counts it.
+//! rest in the queue. The writer (`crate::writer`) drops and counts records that an output cannot
+//! accept in time.
 //!
-//! Layers: `file.rs` and `stream.rs` say what goes where and when (rotation, sync, flush);
-//! `transport.rs` gets buffers into a descriptor, with `ring.rs` and `plain.rs` as its two ways;
-//! `buffers.rs` keeps count of what is written of what.
+//! Layers: `file.rs` and `stream.rs` decide what is written where and when (rotation, sync, flush);
+//! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
+//! `buffers.rs` tracks how much of each buffer is written.
 
 mod buffers;
 pub mod file;
@@ -18,7 +18,7 @@ pub mod transport;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-/// Which way an output writes.
+/// How an output writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OutputKind {
     /// io_uring, from registered buffers.
@@ -27,7 +27,7 @@ pub enum OutputKind {
     Plain,
 }
 
-/// What an output has done so far; anyone may read it at any time.
+/// Counters of an output; any thread may read them at any time.
 #[derive(Debug, Default)]
 pub struct Counters {
     records: AtomicU64,
@@ -53,11 +53,11 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Records that reached the kernel, with all before them.
+    /// Records that reached the kernel, and all records before them too.
     records;
     /// Bytes that reached the kernel.
     bytes;
-    /// Records that this output could not take in time.
+    /// Records that this output could not accept in time.
     dropped;
     /// Writes completed by io_uring.
     ring_writes;
@@ -65,14 +65,13 @@ counters! {
     plain_writes;
     /// Completed syncs.
     syncs;
-    /// Files begun anew.
     rotations;
     /// Failed operations, retries included.
     errors;
 }
 
 impl Counters {
-    /// The `errno` of the last failed operation; 0 before the first.
+    /// The `errno` of the last failed operation; 0 before the first failure.
     pub fn last_error(&self) -> i32 {
         self.last_error.load(Ordering::Relaxed)
     }
@@ -91,7 +90,6 @@ impl Counters {
     }
 }
 
-/// Any output.
 #[derive(Debug)]
 pub enum Output {
     /// A file that rotates.
@@ -100,21 +98,21 @@ pub enum Output {
     Stream(stream::StreamOutput),
 }
 
-/// How an output stands after a step.
+/// The state of an output after a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Standing {
-    /// All that it took has reached the kernel.
+    /// All records that it took have reached the kernel.
     Idle,
-    /// Something is under way, or waits for its time.
+    /// A write or sync is under way, or records wait for their flush time.
     Busy,
-    /// The last operation failed; it is tried again.
+    /// The last operation failed and is retried.
     Failing,
-    /// The reader is gone, which is no error. Nothing more is taken or counted.
+    /// The reader is gone, which is no error. Later records are discarded and not counted.
     Closed,
 }
 
 impl Output {
-    /// Takes records from `index` on, as many as there is room for, and gives their number.
+    /// Takes records from `index` on, as many as there is room for, and returns their number.
     pub(crate) fn append(
         &mut self,
         block: &crate::queue::Block,
@@ -127,8 +125,8 @@ impl Output {
         }
     }
 
-    /// Does what is due and takes in what is done; waits for that up to `wait` when something is
-    /// under way.
+    /// Does the work that is due and collects completions. Waits up to `wait` for one when a write
+    /// or sync is under way.
     pub(crate) fn advance(&mut self, now_ns: u64, wait: std::time::Duration) -> Standing {
         match self {
             Self::File(output) => output.advance(now_ns, wait),
@@ -136,7 +134,7 @@ impl Output {
         }
     }
 
-    /// Ends it: what could not be written is dropped and counted.
+    /// Ends the output: records that could not be written are dropped and counted.
     pub(crate) fn finish(&mut self) {
         match self {
             Self::File(output) => output.finish(),
@@ -144,7 +142,6 @@ impl Output {
         }
     }
 
-    /// Which way it writes.
     pub fn kind(&self) -> OutputKind {
         match self {
             Self::File(output) => output.kind(),
@@ -152,7 +149,6 @@ impl Output {
         }
     }
 
-    /// What it has done so far.
     pub fn counters(&self) -> &Arc<Counters> {
         match self {
             Self::File(output) => output.counters(),

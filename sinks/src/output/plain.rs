@@ -1,9 +1,8 @@
-//! Writing by `write(2)` and `pwrite(2)`: where io_uring is refused, and where nothing more is
-//! needed.
+//! Writing by `write(2)` and `pwrite(2)`: used where io_uring is refused or not needed.
 //!
-//! A file is written at once. A stream is written only as far as it would not block: after `poll`
-//! says that there is room, a pipe takes at least `PIPE_BUF` bytes, so no more than that is written
-//! at a time.
+//! A file is written at once. A stream is written only as far as it does not block: after `poll`
+//! reports room, a pipe accepts at least `PIPE_BUF` bytes, so no more than that is written at a
+//! time.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,19 +16,18 @@ use super::buffers::Buffers;
 use super::transport::{Target, Transport};
 use super::{Counters, OutputKind};
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct PlainWriter {
     file: File,
     target: Target,
-    /// Never blocks: a regular file as a stream.
+    /// A regular file as a stream never blocks.
     is_regular: bool,
     buffers: Buffers,
     counters: Arc<Counters>,
     sync_error: Option<io::Error>,
 }
 
-/// What a pipe takes without blocking once it is writable (`PIPE_BUF`, pipe(7)).
+/// Bytes that a writable pipe accepts without blocking (`PIPE_BUF`, pipe(7)).
 const PIPE_BUF: usize = 4096;
 
 impl PlainWriter {
@@ -53,7 +51,7 @@ impl PlainWriter {
             tv_nsec: wait.subsec_nanos().into(),
         };
         let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
-        // An error or a hangup also ends the wait: the write will say which.
+        // An error or a hangup also ends the wait: the write will return it.
         poll(&mut fds, Some(&wait)).is_ok_and(|ready| ready > 0)
     }
 

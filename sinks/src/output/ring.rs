@@ -1,13 +1,13 @@
 //! Writing by io_uring from registered buffers to a registered file.
 //!
 //! Buffered writes are done by the kernel's worker threads, so buffers are big and few: one
-//! submission for each record would be slower than `write`. What the kernel offers is probed at
-//! start, and [`RingWriter::new`] gives everything back when something is missing or refused, as
-//! containers often do.
+//! submission per record would be slower than `write`. What the kernel supports is probed at start,
+//! and [`RingWriter::new`] returns its arguments when something is missing or refused, as in many
+//! containers.
 //!
 //! This is the only file of the crate with unsafe code. Its one rule: a buffer that the kernel may
-//! read is neither changed nor freed. `Buffers` changes only free ones, and `Drop` rather leaks
-//! than frees one that is still under way.
+//! read is neither changed nor freed. `Buffers` changes only free buffers, and `Drop` leaks a
+//! buffer that is still under way instead of freeing it.
 #![allow(unsafe_code, reason = "io_uring reads buffers by address")]
 
 use std::fs::File;
@@ -23,7 +23,6 @@ use super::buffers::{Buffers, Piece};
 use super::transport::{Target, Transport};
 use super::{Counters, OutputKind};
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct RingWriter {
     ring: Ring,
@@ -35,7 +34,7 @@ pub(crate) struct RingWriter {
     error: Option<io::Error>,
 }
 
-/// Only so that the rest can derive `Debug`.
+/// A wrapper so that `RingWriter` can derive `Debug`.
 struct Ring(IoUring);
 
 impl std::fmt::Debug for Ring {
@@ -46,16 +45,16 @@ impl std::fmt::Debug for Ring {
 
 /// The only registered file.
 const FILE: Fixed = Fixed(0);
-/// `user_data` of a sync; writes have their buffer's number.
+/// `user_data` of a sync; writes use their buffer's number.
 const SYNC: u64 = u64::MAX;
-/// The offset that means "where the stream stands".
+/// The offset that means "the stream's current position".
 const AT_POSITION: u64 = u64::MAX;
 /// How long and how often `Drop` waits for the kernel before it leaks the buffers.
 const LAST_WAIT: Duration = Duration::from_millis(20);
 const LAST_WAITS: usize = 10;
 
 impl RingWriter {
-    /// Sets up a ring; when the kernel refuses, gives back what it was handed.
+    /// Sets up a ring; when the kernel refuses, returns the file and the buffers.
     pub(crate) fn new(
         file: File,
         target: Target,
@@ -89,20 +88,20 @@ impl RingWriter {
                 .user_data(piece.slot as u64);
         if !self.push(&entry) {
             // There is a place for every buffer and a sync, but the kernel may not yet have taken
-            // what it was given.
+            // earlier entries.
             self.buffers.failed(piece.slot);
             self.set_error(io::ErrorKind::ResourceBusy.into());
         }
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the entry is a sync or reads a piece of a registered buffer. `Buffers` counts
-        // that as under way until its completion was seen, and meanwhile neither changes nor frees
-        // it; `Drop` leaks rather than frees.
+        // SAFETY: the entry is a sync or reads a piece of a registered buffer. `Buffers` counts the
+        // piece as under way until its completion was seen, and meanwhile neither changes nor frees
+        // it; `Drop` leaks it instead of freeing it.
         unsafe { self.ring.0.submission().push(entry).is_ok() }
     }
 
-    /// Hands what was pushed to the kernel, and waits for one completion when `wait` is not zero.
+    /// Submits the pushed entries, and waits for one completion when `wait` is not zero.
     fn enter(&self, wait: Duration) -> io::Result<()> {
         let submitter = self.ring.0.submitter();
         let result = if wait.is_zero() {
@@ -113,8 +112,8 @@ impl RingWriter {
         };
         match result {
             Ok(_) => Ok(()),
-            // Nothing completed in time, or the kernel wants completions taken first: the next step
-            // sees to it.
+            // No completion in time, or the kernel needs completions reaped first: the next step
+            // handles both.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -127,7 +126,7 @@ impl RingWriter {
         }
     }
 
-    /// Takes in what is done.
+    /// Collects completions.
     fn reap(&mut self) {
         loop {
             let next = self.ring.0.completion().next();
@@ -176,7 +175,7 @@ impl RingWriter {
     }
 }
 
-/// A ring that can do all that is needed, with file and buffers registered.
+/// A ring with every needed operation, with file and buffers registered.
 fn set_up(file: &File, buffers: &Buffers) -> io::Result<IoUring> {
     let memory: Vec<_> = buffers
         .memory()
@@ -221,7 +220,7 @@ impl Transport for RingWriter {
             is_pushed = true;
         }
         let is_waiting = !wait.is_zero() && self.is_under_way();
-        // A submission that was put off shows in the queue's length.
+        // A submission that was put off is visible in the queue's length.
         if is_pushed || is_waiting || !self.ring.0.submission().is_empty() {
             let wait = if is_waiting { wait } else { Duration::ZERO };
             self.enter(wait)?;
@@ -263,8 +262,7 @@ impl Drop for RingWriter {
             self.reap();
         }
         if self.buffers.under_way() > 0 {
-            // A reader that never reads: the kernel may still look at the buffers, so they must
-            // stay.
+            // A reader that never reads: the kernel may still read the buffers, so they must stay.
             std::mem::forget(std::mem::replace(&mut self.buffers, Buffers::new(1, 0, 1)));
         }
     }

@@ -9,7 +9,6 @@ use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, OutputKind, Standing};
 use crate::queue::Block;
 
-/// See the module.
 #[derive(Debug)]
 pub struct StreamOutput {
     transport: Box<dyn Transport>,
@@ -22,29 +21,28 @@ pub struct StreamOutput {
 const RETRY_NS: u64 = 100_000_000;
 
 impl StreamOutput {
-    /// Writes to `file` where it stands. For standard output: a duplicate of its descriptor.
+    /// Writes to `file` at its current position. For standard output, pass a duplicate of its
+    /// descriptor.
     pub fn new(file: File, settings: TransportSettings) -> Self {
         let counters = Arc::new(Counters::default());
         let (transport, ring_refused) = transport::open(file, Target::Stream, settings, &counters);
         Self { transport, ring_refused, counters, is_closed: false, retry_at: None }
     }
 
-    /// Which way it writes.
     pub fn kind(&self) -> OutputKind {
         self.transport.kind()
     }
 
-    /// Why io_uring was refused, where it was asked for.
+    /// Why io_uring was refused, if it was requested.
     pub const fn ring_refused(&self) -> Option<&io::Error> {
         self.ring_refused.as_ref()
     }
 
-    /// What it has done so far.
     pub const fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// Takes records from `index` on, as many as there is room for; all of them once the reader is
+    /// Takes records from `index` on, as many as there is room for; all of them after the reader is
     /// gone.
     pub(crate) fn append(&mut self, block: &Block, index: usize) -> usize {
         if self.is_closed {
@@ -66,8 +64,8 @@ impl StreamOutput {
         taken
     }
 
-    /// Writes what there is and takes in what is done; waits for that up to `wait` when something
-    /// is under way.
+    /// Begins writes and collects completions. Waits up to `wait` for one when a write is under
+    /// way.
     pub(crate) fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
         if self.is_closed {
             return Standing::Closed;
@@ -92,7 +90,7 @@ impl StreamOutput {
                 self.is_closed = true;
                 self.transport.buffers().abandon();
             }
-            // Somebody made the descriptor non-blocking.
+            // Another user of the descriptor made it non-blocking.
             io::ErrorKind::WouldBlock => self.retry_at = Some(now_ns),
             _ => {
                 self.counters.add_error(error);
@@ -114,7 +112,7 @@ impl StreamOutput {
         }
     }
 
-    /// Gives up on what the reader has not taken: that is dropped and counted.
+    /// Drops and counts the records that the reader has not taken.
     pub(crate) fn finish(&mut self) {
         let lost = self.transport.buffers().abandon();
         self.counters.add_dropped(lost);

@@ -1,4 +1,4 @@
-//! Getting buffers into a descriptor: what the two ways have in common, and which one is taken.
+//! Writing buffers to a descriptor: the interface of the two ways, and the choice between them.
 
 use std::fs::File;
 use std::io;
@@ -13,14 +13,12 @@ use crate::record::RECORD_BYTES_MAX;
 
 /// A way to write buffers to one descriptor.
 pub(crate) trait Transport: std::fmt::Debug + Send {
-    /// Which way it is.
     fn kind(&self) -> OutputKind;
 
-    /// The buffers it writes.
     fn buffers(&mut self) -> &mut Buffers;
 
-    /// Begins what is ready and takes in what is done, waiting for that up to `wait` when something
-    /// is under way.
+    /// Begins ready buffers and collects completions. Waits up to `wait` for one when a write or
+    /// sync is under way.
     ///
     /// An error is that of the first write or sync that failed since the last call. The buffer
     /// stays, failed, and is begun again after [`Buffers::retry`].
@@ -32,32 +30,30 @@ pub(crate) trait Transport: std::fmt::Debug + Send {
     /// Whether a sync is under way.
     fn is_syncing(&self) -> bool;
 
-    /// What it writes to.
     fn file(&self) -> &File;
 
-    /// Writes to another file from now on. Only when nothing is under way.
+    /// Replaces the file. Only allowed while nothing is under way.
     fn set_file(&mut self, file: File) -> io::Result<()>;
 }
 
-/// What a transport is made of.
+/// How to create a transport.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TransportSettings {
     /// The way to try first; io_uring falls back to plain writes where it is refused.
     pub kind: OutputKind,
-    /// How many buffers.
     pub buffers: usize,
-    /// How long each is; never less than the longest record.
+    /// Bytes per buffer; never less than the longest record.
     pub buffer_bytes: usize,
 }
 
 impl Default for TransportSettings {
-    /// Four buffers of 256 KiB, which is where buffered writes by io_uring are fastest.
+    /// Four buffers of 256 KiB, the fastest size for buffered writes by io_uring.
     fn default() -> Self {
         Self { kind: OutputKind::IoUring, buffers: 4, buffer_bytes: 256 * 1024 }
     }
 }
 
-/// How a descriptor wants to be written.
+/// How a descriptor must be written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Target {
     /// At explicit offsets, several writes at once.
@@ -66,10 +62,10 @@ pub(crate) enum Target {
     Stream,
 }
 
-/// A transport, and why io_uring was not taken where it was asked for.
+/// A transport, and why io_uring was refused if it was requested.
 pub(crate) type Opened = (Box<dyn Transport>, Option<io::Error>);
 
-/// Takes the way that was asked for, or plain writes.
+/// Opens the requested transport, or plain writes if io_uring is refused.
 pub(crate) fn open(
     file: File,
     target: Target,

@@ -12,7 +12,6 @@ details! {
         container_id: Text<'a>,
         /// Which runtime made it.
         container_runtime: Option<Text<'a>>,
-        /// Its cgroup's path.
         container_cgroup_path: Option<Text<'a>>,
         /// `pid:[…]`
         container_pid_namespace: Option<Namespace>,
@@ -22,11 +21,10 @@ details! {
         container_network_namespace: Option<Namespace>,
         /// The tgid of its first process.
         container_first_process_id: Option<u32>,
-        /// Id or name of the container around it.
+        /// Id or name of the enclosing container.
         container_parent_id: Option<Text<'a>>,
-        /// Its host name, where that is its own: a pod's is the pod's name.
+        /// Only if the container has a host name of its own: a pod's host name is the pod's name.
         container_hostname: Option<Text<'a>>,
-        /// The uid of its Kubernetes pod.
         container_pod_uid: Option<Text<'a>>,
     }
 }

@@ -1,4 +1,4 @@
-//! `detection`: what Panoptes adds to a record beyond the guide, under one key after all others.
+//! `detection`: evidence that Panoptes adds to a record beyond the guide, under the last key.
 
 use crate::json::text::Text;
 use crate::json::time::Timestamp;
@@ -6,27 +6,25 @@ use crate::json::time::Timestamp;
 use super::macros::{details, words};
 
 details! {
-    /// Why this is reported and how sure that is.
+    /// Why an activity is reported, and with what confidence.
     pub struct Detection<'a> "detection" {
-        /// One sentence with the values it rests on.
+        /// One sentence with the values that the detection is based on.
         reason: Option<Text<'a>>,
-        /// Technique ids.
+        /// ATT&CK technique ids.
         mitre_attack: Option<&'a [&'static str]>,
-        /// The version of ATT&CK they are from.
         attack_version: Option<&'static str>,
         /// `PANOPTES`
         sensor: Option<&'static str>,
-        /// How sure.
         confidence: Option<Confidence>,
-        /// When the first scan saw it.
+        /// Time of the scan that saw it first.
         first_seen: Option<Timestamp>,
-        /// In how many scans it stood.
+        /// Number of scans that confirmed it.
         scans_confirmed: Option<u32>,
     }
 }
 
 impl Detection<'_> {
-    /// Whether all of it is said, as in every alert.
+    /// Whether every field is set, as in every alert.
     pub fn is_whole(&self) -> bool {
         let Self {
             reason,
@@ -48,7 +46,6 @@ impl Detection<'_> {
 }
 
 words! {
-    /// How sure a detection is.
     pub enum Confidence {
         Low = "low",
         Medium = "medium",

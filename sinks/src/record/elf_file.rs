@@ -8,13 +8,11 @@ use super::value::Hash;
 details! {
     /// An executable or a library.
     pub struct ElfFileDetails<'a> "elf_file_details" {
-        /// Its inode's number.
         elf_file_inode_number: Option<u64>,
-        /// The last component of its path.
+        /// The last component of the path.
         elf_file_name: Option<Text<'a>>,
-        /// By `e_type`.
         elf_file_type: Option<ElfFileType>,
-        /// Its absolute path.
+        /// The absolute path.
         elf_file_path: Option<Text<'a>>,
         /// SHA-256 of the whole file.
         elf_file_hash_sha256: Option<Hash<32>>,
@@ -22,15 +20,14 @@ details! {
         elf_file_hash_sha1: Option<Hash<20>>,
         /// MD5 of the whole file.
         elf_file_hash_md5: Option<Hash<16>>,
-        /// Its size.
         elf_file_size_bytes: Option<u64>,
-        /// Whether it is what the process executes.
+        /// Whether it is the executable of the process.
         is_main_process_executable: Option<bool>,
     }
 }
 
 words! {
-    /// What kind of ELF file. A position-independent executable is a shared object.
+    /// The type by `e_type`. A position-independent executable is a shared object.
     pub enum ElfFileType {
         Executable = "EXECUTABLE",
         SharedObject = "SHARED_OBJECT",

@@ -11,13 +11,10 @@ use super::value::{Device, Hash, Permissions, Scalar};
 details! {
     /// An open file of a process.
     pub struct FileDescriptorDetails<'a> "file_descriptor_details" {
-        /// The number.
         file_descriptor_index: u32,
         /// As `readlink /proc/PID/fd/N`.
         file_descriptor_name: Option<Text<'a>>,
-        /// What is open.
         file_descriptor_file_type: Option<FileType>,
-        /// How it is open.
         file_descriptor_file_mode: Option<FileMode>,
         /// `st_ino`
         file_descriptor_inode_number: Option<u64>,
@@ -51,7 +48,7 @@ details! {
 }
 
 words! {
-    /// What an open file is.
+    /// The type of an open file.
     pub enum FileType {
         Unknown = "UNKNOWN",
         Regular = "REGULAR",
@@ -82,7 +79,7 @@ words! {
 }
 
 words! {
-    /// What an open file may be used for; the first word of its mode.
+    /// The access mode of an open file; the first word of its mode.
     pub enum FileAccess {
         ReadOnly = "READ_ONLY",
         WriteOnly = "WRITE_ONLY",
@@ -91,10 +88,9 @@ words! {
     }
 }
 
-/// How a file is open: `READ_WRITE|APPEND|CLOSE_ON_EXEC`.
+/// The mode of an open file: `READ_WRITE|APPEND|CLOSE_ON_EXEC`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FileMode {
-    /// The first word.
     pub access: FileAccess,
     /// The words after it: an OR of this type's constants.
     pub flags: u16,
@@ -105,8 +101,8 @@ macro_rules! file_flags {
         impl FileMode {
             $(#[doc = concat!("`", stringify!($name), "`")] pub const $name: u16 = 1 << $bit;)*
 
-            /// The flags' words in the order in which they are written, which is that of their
-            /// bits.
+            /// The words of the flags in the order in which they are written, which is that of
+            /// their bits.
             const FLAG_WORDS: &[&str] = &[$(concat!("|", stringify!($name)),)*];
         }
     };

@@ -1,9 +1,9 @@
-//! What every record of one watched system begins with, laid down beforehand.
+//! The constant parts of the records about one watched system, serialised in advance.
 //!
-//! More than half of a record's bytes do not change from one to the next. A [`Header`] holds them
-//! ready: one head for each activity (vendor to schema version) and one middle for the system (time
-//! zone to workload). Both live in space allocated once; [`Header::set_workload`] and
-//! [`Header::set_severity`] write them anew in place.
+//! More than half of a record's bytes are the same in every record of a system. A [`Header`] holds
+//! them: one head for each activity (vendor to schema version) and one middle for the system (time
+//! zone to workload). Both are in space allocated once; [`Header::set_workload`] and
+//! [`Header::set_severity`] rewrite them in place.
 
 use crate::activities::{Activity, ActivityInfo, Severity};
 use crate::json::text::Text;
@@ -13,25 +13,24 @@ use super::interface::BluefieldSystem;
 use super::workload::{ContainerContext, Workload};
 use super::{DetailsObject, SCHEMA_VERSION};
 
-/// What a record says of who made it.
 const VENDOR_NAME: &str = "PANOPTES";
 const PRODUCT_NAME: &str = "PANOPTES";
 
-/// A head has a handful of short constants and nothing from outside.
+/// A head has a handful of short constants and no external data.
 const HEAD_BYTES: usize = 224;
 
 /// The middle may fill a third of a record: a machine with hundreds of interfaces gets only the
-/// first of them, marked `truncated`, since what happened matters more than where.
+/// first of them, marked `truncated`, because the activity matters more than the machine's
+/// description.
 const MIDDLE_BYTES_MAX: usize = super::RECORD_BYTES_MAX / 3;
 
-/// The constant parts of one system's records.
 #[derive(Debug)]
 pub struct Header {
     heads: Box<[Head]>,
     /// `","message_timezone":…,"workload_information":{…` without the last brace.
     middle: Box<[u8]>,
     middle_length: usize,
-    /// Where the workload's fields would start in `middle`; what is before never changes.
+    /// Where the workload's fields start in `middle`; the bytes before never change.
     workload_start: usize,
     workload_is_empty: bool,
     limits: Limits,
@@ -45,14 +44,14 @@ struct Head {
 }
 
 impl Header {
-    /// Lays down the constant parts, with no workload yet: `"workload_information":{}`.
+    /// Serialises the constant parts, with no workload yet: `"workload_information":{}`.
     pub fn new(user_data: &Text<'_>, watcher: &BluefieldSystem<'_>, limits: Limits) -> Self {
         let heads = Activity::ALL
             .iter()
             .map(|activity| Head::new(activity.info(), activity.info().severity))
             .collect();
         let mut middle = vec![0; MIDDLE_BYTES_MAX].into_boxed_slice();
-        // The half that is left belongs to the workload.
+        // The other half is reserved for the workload.
         let start = fit(&mut middle[..MIDDLE_BYTES_MAX / 2], limits, 0, |out| {
             out.raw(b"\",\"message_timezone\":\"UTC\",\"user_data\":")?;
             out.text(user_data)?;
@@ -72,22 +71,21 @@ impl Header {
         header
     }
 
-    /// Says which machine the records are about, from the next one on.
+    /// Sets the machine that later records are about.
     pub fn set_workload(&mut self, workload: &Workload<'_>) {
         let room = &mut self.middle[self.workload_start..];
         let length = fit(room, self.limits, 0, |out| out.object(|out| workload.append_fields(out)))
             .expect("half a middle holds the shortest of all workloads");
-        // The last brace waits for the container's context.
+        // The last brace is written after the container's context.
         self.middle_length = self.workload_start + length - 1;
         self.workload_is_empty = length == 2;
     }
 
-    /// Gives an activity another severity than the table's.
+    /// Overrides the table's severity of an activity.
     pub fn set_severity(&mut self, activity: Activity, severity: Severity) {
         self.heads[activity as usize] = Head::new(activity.info(), severity);
     }
 
-    /// The severity that an activity's records have.
     pub fn severity(&self, activity: Activity) -> Severity {
         self.heads[activity as usize].severity
     }
@@ -135,7 +133,7 @@ impl Head {
             }
             out.raw(b",\"message_id\":\"")
         };
-        write().expect("constants of ours fit into a head");
+        write().expect("the constants fit into a head");
         let length = out.length();
         Self { bytes, length, severity }
     }

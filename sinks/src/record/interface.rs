@@ -1,5 +1,4 @@
-//! Network interfaces, in the two namings that the guide has: the watched machine's and that of the
-//! machine that watches.
+//! Network interfaces in the guide's two namings: those of the watched machine and of the host.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +13,7 @@ details! {
     pub struct WorkloadInterface<'a> "workload_network_interface" {
         /// `eth0`
         workload_network_interface_name: Text<'a>,
-        /// Left out for what has none.
+        /// Left out for an interface without one.
         workload_network_interface_mac_address: Option<MacAddress>,
         /// Always an array.
         workload_network_interface_ipv4_address: &'a [Ipv4Addr],
@@ -24,11 +23,11 @@ details! {
 }
 
 details! {
-    /// An interface of the machine that watches, whatever that is.
+    /// An interface of the host, which need not be a BlueField.
     pub struct BluefieldInterface<'a> "bluefield_network_interface" {
         /// `oob_net0`
         bluefield_network_interface_name: Text<'a>,
-        /// Left out for what has none.
+        /// Left out for an interface without one.
         bluefield_network_interface_mac_address: Option<MacAddress>,
         /// Always an array.
         bluefield_network_interface_ipv4_address: &'a [Ipv4Addr],
@@ -38,7 +37,7 @@ details! {
 }
 
 details! {
-    /// The machine that watches.
+    /// The host that Panoptes runs on.
     pub struct BluefieldSystem<'a> "bluefield_system_information" {
         /// Keyed "0", "1", …
         bluefield_networking_interfaces: Numbered<'a, BluefieldInterface<'a>>,

@@ -5,11 +5,10 @@ use crate::json::text::Text;
 use super::macros::details;
 
 details! {
-    /// A loaded module.
+    /// A loaded kernel module.
     pub struct KernelModuleDetails<'a> "kernel_module_details" {
-        /// Its name.
         kernel_module_name: Text<'a>,
-        /// Its size in memory.
+        /// Size in memory, in bytes.
         kernel_module_size: Option<u64>,
     }
 }

@@ -1,7 +1,7 @@
 //! `details!` and `words!`: a details object or a fixed set of words, declared once.
 //!
-//! From one declaration come the struct, the order of its keys, their names, the serialiser and the
-//! schema, so that none of them can drift from the others. A new field is one line in one file; a
+//! The struct, the order of its keys, their names, the serialiser and the schema come from one
+//! declaration, so none of them can drift from the others. A new field is one line in one file; a
 //! new kind of value is one `Scalar` in `value.rs`.
 
 /// Declares a details object: `pub struct Name<'a> "json_key" { field: Type, … }`, fields in the
@@ -59,7 +59,6 @@ macro_rules! words {
             /// Every word, in the order of declaration.
             pub const WORDS: &'static [&'static str] = &[$first_word, $($word,)*];
 
-            /// The word.
             pub const fn word(self) -> &'static str {
                 Self::WORDS[self as usize]
             }

@@ -1,11 +1,11 @@
-//! `message_id`: UUIDs of version 7 (RFC 9562 §5.7), made without asking anybody.
+//! `message_id`: UUIDs of version 7 (RFC 9562 §5.7), made without coordination.
 //!
-//! Version 7 and not 8, because then ids sort by time and stores can use them as they use anyone's.
-//! The 74 bits after the time are a 32-bit counter, which grows by one a record and keeps the order
+//! Version 7 was chosen over 8 because its ids sort by time and every store supports them. The 74
+//! bits after the time are a 32-bit counter, which grows by one per record and keeps the order
 //! within a millisecond (§6.2, method 1, without its reset), and 42 bits drawn once for each
-//! writer. Two ids are equal only if two writers drew the same 42 bits and stood at the same count
-//! in the same millisecond; one writer repeats itself only after 2³² records in a millisecond, even
-//! if its clock is set back.
+//! writer. Two ids are equal only if two writers drew the same 42 bits and had the same count in
+//! the same millisecond. One writer repeats an id only after 2³² records in a millisecond, even if
+//! its clock is set back.
 
 use super::value::Uuid;
 
@@ -20,12 +20,11 @@ pub struct MessageIds {
 const NS_PER_MS: i64 = 1_000_000;
 
 impl MessageIds {
-    /// `random` must be drawn afresh for every writer.
+    /// `random` must be drawn anew for every writer.
     pub const fn new(random: u64) -> Self {
         Self { random, counter: 0 }
     }
 
-    /// The next id.
     #[inline]
     pub fn next(&mut self, now_ns: i64) -> Uuid {
         self.counter = self.counter.wrapping_add(1);

@@ -1,9 +1,9 @@
-//! Records: what each kind of details has in it, and how a whole record is written.
+//! Records: the details objects, and how a whole record is written.
 //!
-//! One file a details object, each declared once (`macros.rs`); `value.rs` has the kinds of value
-//! that their fields can have, `header.rs` what is the same in all records of a system, `scan.rs`
-//! the lines of `panoptes scan`. Nothing here knows what a kernel is, nor when something is worth a
-//! record. Start at [`RecordWriter::write`].
+//! Each details object has its own file and is declared once (`macros.rs`). `value.rs` has the
+//! kinds of value that fields can have, `header.rs` the parts shared by all records of a system,
+//! `scan.rs` the lines of `panoptes scan`. Nothing here knows the kernel, nor decides when to write
+//! a record. Start at [`RecordWriter::write`].
 
 use crate::activities::{Activity, MessageType};
 use crate::json::time::{TIMESTAMP_LENGTH, Timestamp};
@@ -48,13 +48,13 @@ use workload::ContainerContext;
 /// `schema_version`.
 pub const SCHEMA_VERSION: &str = "1.0";
 
-/// No record is longer, its line feed included: receivers with a 32 KiB buffer close the connection
-/// on more.
+/// Maximum length of a record, its line feed included: receivers with a 32 KiB buffer close the
+/// connection on more.
 pub const RECORD_BYTES_MAX: usize = 31 * 1024;
 
 /// An object of named fields, as the `details!` macro declares it.
 pub trait DetailsObject {
-    /// Its key in a record.
+    /// The object's key in a record.
     const KEY: &'static str;
     /// `,"key":`
     const KEY_FRAGMENT: &'static str;
@@ -81,14 +81,12 @@ macro_rules! details_kinds {
             $(#[doc = concat!("[`", stringify!($type), "`]")] $variant(&'a $type $(<$life>)?),)*
         }
 
-        /// Which details object.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum DetailsKind {
             $(#[doc = concat!("[`", stringify!($type), "`]")] $variant,)*
         }
 
         impl Details<'_> {
-            /// Which details object it is.
             pub const fn kind(&self) -> DetailsKind {
                 match self {
                     $(Self::$variant(_) => DetailsKind::$variant,)*
@@ -103,7 +101,6 @@ macro_rules! details_kinds {
         }
 
         impl DetailsKind {
-            /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The object's key in a record.
@@ -113,7 +110,6 @@ macro_rules! details_kinds {
                 }
             }
 
-            /// The object's fields.
             pub(crate) fn describe(self) -> Object {
                 let mut object = Object::default();
                 match self {
@@ -138,18 +134,16 @@ details_kinds! {
     SystemActivity SystemActivityDetails<'a>;
 }
 
-/// What one record says.
+/// The content of one record.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// What happened.
     pub activity: Activity,
-    /// To what: the kind that the activities' table says.
+    /// The object of the activity; its kind is given by the activities' table.
     pub own: Details<'a>,
-    /// What that belongs to, in the table's order; what is unknown is left out.
+    /// The objects that it belongs to, in the table's order; unknown ones are left out.
     pub parents: &'a [Details<'a>],
-    /// The container it happened in.
+    /// The container in which it happened.
     pub container: Option<&'a ContainerContext<'a>>,
-    /// Why it is reported.
     pub detection: Option<&'a Detection<'a>>,
 }
 
@@ -159,20 +153,20 @@ impl<'a> Record<'a> {
         Self { activity, own, parents: &[], container: None, detection: None }
     }
 
-    /// With what it belongs to.
+    /// Adds the objects that it belongs to.
     #[must_use]
     pub const fn with_parents(mut self, parents: &'a [Details<'a>]) -> Self {
         self.parents = parents;
         self
     }
 
-    /// Whether it says why it is reported, as every alert must.
+    /// Whether the reason is given, as every alert requires.
     pub fn says_why(&self) -> bool {
         self.activity.info().message_type != MessageType::Alert
             || self.detection.is_some_and(Detection::is_whole)
     }
 
-    /// Whether own details and parents are those of the activities' table, and an alert says why it is one.
+    /// Whether own details and parents match the activities' table, and an alert gives its reason.
     pub fn fits_its_activity(&self) -> bool {
         let info = self.activity.info();
         let mut allowed = info.parents.iter();
@@ -182,18 +176,18 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Writes the records of one scanner: it counts their ids and knows their limits.
+/// Writes the records of one scanner, with their ids and length limits.
 #[derive(Debug)]
 pub struct RecordWriter {
     ids: MessageIds,
     limits: Limits,
-    /// All records of a scan have the same time, so its text is kept.
+    /// All records of a scan have the same time, so its text is cached.
     time_ns: i64,
     time_text: [u8; TIMESTAMP_LENGTH],
 }
 
 impl RecordWriter {
-    /// `random` must be drawn afresh for every writer: it makes the message ids unique.
+    /// `random` must be drawn anew for every writer: it makes the message ids unique.
     pub fn new(random: u64, string_length: usize) -> Self {
         Self {
             ids: MessageIds::new(random),
@@ -203,11 +197,11 @@ impl RecordWriter {
         }
     }
 
-    /// Writes one record without a line feed, and gives its length.
+    /// Writes one record without a line feed and returns its length.
     ///
     /// A record longer than [`RECORD_BYTES_MAX`] loses the ends of its lists, then of its strings.
-    /// With less room than that in `out` nothing is cut: what does not fit is [`Full`], `out` holds
-    /// no part of it, and the caller gives more room.
+    /// If `out` is shorter than that, nothing is cut: a record that does not fit gives [`Full`],
+    /// `out` holds no part of it, and the caller passes a larger `out`.
     pub fn write(
         &mut self,
         out: &mut [u8],

@@ -9,23 +9,21 @@ use super::macros::{details, words};
 use super::value::{Flat, Objects};
 
 details! {
-    /// A TCP connection. `source` is the watched machine's end, whoever opened it.
+    /// A TCP connection. `source` is the watched machine's end, whichever end opened it.
     pub struct NetworkConnectionDetails<'a> "network_connection_details" {
-        /// The descriptor's index in the owner; left out when nobody holds the socket.
+        /// The descriptor's index in the owner; left out when no process holds the socket.
         file_descriptor_id: Option<u32>,
-        /// Where in its life it is.
         connection_state: ConnectionState,
-        /// `TCP`; in lists of what reverse shells rest on, others.
+        /// `TCP`; the connections of a reverse shell may have other protocols.
         protocol: Protocol,
-        /// Our end.
+        /// The watched machine's end.
         source_ip_address: Ip,
-        /// Our end.
+        /// The watched machine's end.
         source_port: u16,
         /// The peer's end; all zeros for a listener.
         destination_ip_address: Ip,
         /// The peer's end; 0 for a listener.
         destination_port: u16,
-        /// Bytes received.
         tcp_bytes_in: Option<u64>,
         /// Bytes sent, retransmissions included.
         tcp_bytes_out: Option<u64>,
@@ -35,23 +33,23 @@ details! {
         tcp_segments_out: Option<u64>,
         /// The four `workload_network_interface_*` keys.
         interface: Option<Flat<WorkloadInterface<'a>>>,
-        /// Our clock at first sight; not in a scan.
+        /// Panoptes' clock at the first scan with the connection; absent from scan lines.
         tcp_connection_creation_time_iso_8601_ns: Option<Timestamp>,
-        /// Our clock at first absence; not in a scan.
+        /// Panoptes' clock at the first scan without it; absent from scan lines.
         tcp_connection_termination_time_iso_8601_ns: Option<Timestamp>,
-        /// Their difference; not in a scan.
+        /// Termination minus creation time; absent from scan lines.
         tcp_connection_overall_duration_ns: Option<u64>,
-        /// Bytes by data segments received.
+        /// Bytes received per data segment received.
         tcp_average_bytes_in: Option<u64>,
-        /// Bytes by data segments sent.
+        /// Bytes sent per data segment sent.
         tcp_average_bytes_out: Option<u64>,
-        /// Who else holds the socket.
+        /// The other processes that hold the socket.
         other_holders: Option<Objects<'a, Holder>>,
     }
 }
 
 impl NetworkConnectionDetails<'_> {
-    /// Without what depends on when we looked, as a scan has it.
+    /// The details without times, which depend on when the scan ran.
     #[must_use]
     pub const fn without_times(mut self) -> Self {
         self.tcp_connection_creation_time_iso_8601_ns = None;
@@ -66,13 +64,12 @@ details! {
     pub struct Holder "other_holders" {
         /// The tgid.
         process_id: u32,
-        /// The descriptor's index in it.
+        /// The descriptor's index in that process.
         file_descriptor_id: u32,
     }
 }
 
 words! {
-    /// A TCP state.
     pub enum ConnectionState {
         Closed = "CLOSED",
         Established = "ESTABLISHED",
@@ -89,7 +86,6 @@ words! {
 }
 
 words! {
-    /// A transport protocol.
     pub enum Protocol {
         Tcp = "TCP",
         Udp = "UDP",
@@ -100,7 +96,8 @@ words! {
     }
 }
 
-/// An end's address. Only here so that a details object can be made with `..Default::default()`.
+/// An IP address. A type of its own so that a details object can be made with
+/// `..Default::default()`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ip(pub IpAddr);
 

@@ -7,9 +7,9 @@ use super::macros::{details, words};
 use super::value::{Hash, Namespace};
 
 details! {
-    /// A process: whose, since when, running what, in which state.
+    /// A process: its ids, times, program and state.
     pub struct ProcessDetails<'a> "process_details" {
-        /// The bare `comm`.
+        /// `comm`, without brackets.
         process_name: Text<'a>,
         /// The tgid.
         process_id: u32,
@@ -27,9 +27,9 @@ details! {
         process_executable_path: Option<Text<'a>>,
         /// Absolute path of the present working directory.
         process_current_working_directory: Option<Text<'a>>,
-        /// Also gives `process_command_line_argument_list`.
+        /// Also written as `process_command_line_argument_list`.
         process_command_line_arguments: Option<CommandLine<'a>>,
-        /// When it was forked, in the watched machine's time.
+        /// When it was forked, by the watched machine's clock.
         process_creation_time_iso_8601_ns: Option<Timestamp>,
         /// The tgid of the real parent.
         process_parent_process_id: Option<u32>,
@@ -43,9 +43,9 @@ details! {
         process_effective_group_id: Option<u32>,
         /// As `State:` in /proc/PID/status.
         process_state: Option<ProcessState>,
-        /// CPU time times the clock rate; left out where the rate is unknown.
+        /// CPU time times the clock rate; left out if the rate is unknown.
         process_cpu_clock_cycles: Option<u64>,
-        /// CPU time, ours beside the guide's cycles.
+        /// CPU time, an addition to the guide's cycles.
         process_cpu_time_ns: Option<u64>,
         /// `pid:[…]`
         process_pid_namespace: Option<Namespace>,
@@ -59,7 +59,7 @@ details! {
 }
 
 words! {
-    /// A process's state as /proc/PID/status words it.
+    /// The state of a process, in the words of /proc/PID/status.
     pub enum ProcessState {
         Running = "R (running)",
         Sleeping = "S (sleeping)",

@@ -10,13 +10,13 @@ details! {
     pub struct ProcessMemoryDetails<'a> "process_memory_details" {
         /// The tgid.
         process_id: u32,
-        /// Its first byte.
+        /// Address of the first byte.
         virtual_memory_area_start_address: MemoryAddress,
-        /// The byte after its last.
+        /// Address after the last byte.
         virtual_memory_area_end_address: MemoryAddress,
         /// `r-xp`
         memory_permissions: MemoryPermissions,
-        /// The same inode as the process's executable.
+        /// Whether the area maps the inode of the process's executable.
         is_main_process_executable: Option<bool>,
         /// Left out for areas without a file.
         file_path: Option<Text<'a>>,

@@ -10,19 +10,18 @@ use super::value::{Flat, Wrapped};
 details! {
     /// The processes that relay a connection to a shell.
     pub struct ReverseShellDetails<'a> "reverse_shell_details" {
-        /// From the one that holds the connection to the shell.
+        /// From the process that holds the connection to the shell.
         process_list: Wrapped<'a, ShellProcess<'a>>,
     }
 }
 
 details! {
-    /// A process of the chain: `process_details` with two lists more.
+    /// A process of the chain: `process_details` with two more lists.
     pub struct ShellProcess<'a> "process_details" {
-        /// The usual fields.
         process: Flat<ProcessDetails<'a>>,
-        /// The descriptors that the finding rests on.
+        /// The descriptors that the detection is based on.
         file_descriptor_list: Wrapped<'a, FileDescriptorDetails<'a>>,
-        /// The connections that the finding rests on.
+        /// The connections that the detection is based on.
         network_connection_list: Wrapped<'a, NetworkConnectionDetails<'a>>,
     }
 }

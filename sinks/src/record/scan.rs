@@ -1,6 +1,6 @@
 //! The lines of `panoptes scan`: `{"kind":"process", …}` with the same fields as in the records.
 //!
-//! What depends on when we looked has no place here, so that two scans can be diffed: the caller
+//! A line has no field that depends on the time of the scan, so two scans can be diffed. The caller
 //! leaves such fields empty, for connections with [`NetworkConnectionDetails::without_times`].
 
 use crate::json::{Full, JsonWriter, Limits, fit};
@@ -20,54 +20,40 @@ use super::value::{Namespace, Value};
 /// One line of a scan.
 #[derive(Clone, Copy, Debug)]
 pub enum ScanLine<'a> {
-    /// A process.
     Process(&'a ProcessDetails<'a>),
-    /// A thread of a process.
     Thread {
         /// The tgid.
         process_id: u32,
-        /// The thread.
         details: &'a ThreadDetails,
     },
-    /// An open file of a process.
     FileDescriptor {
         /// The tgid.
         process_id: u32,
-        /// The open file.
         details: &'a FileDescriptorDetails<'a>,
     },
-    /// A memory area of a process.
     Memory(&'a ProcessMemoryDetails<'a>),
-    /// A connection as one holder has it, or one that nobody holds.
+    /// A connection of one holder, or of none.
     Connection {
         /// The holder's tgid.
         process_id: Option<u32>,
-        /// The connection.
         details: &'a NetworkConnectionDetails<'a>,
-        /// Where it lives.
         network_namespace: Option<Namespace>,
     },
-    /// A kernel module.
     KernelModule(&'a KernelModuleDetails<'a>),
-    /// A network interface.
     Interface {
-        /// The interface.
         details: &'a WorkloadInterface<'a>,
-        /// Where it lives.
         network_namespace: Option<Namespace>,
     },
-    /// A container.
     Container(&'a ContainerDetails<'a>),
-    /// A command that a shell remembers.
+    /// A command in a shell's history.
     ShellCommand {
         /// The shell's tgid.
         process_id: u32,
-        /// The command.
         details: &'a ShellCommand<'a>,
     },
 }
 
-/// The words in `kind`, in the order in which a scan prints them.
+/// The values of `kind`, in the order in which a scan prints them.
 pub const KINDS: [&str; 9] = [
     "process",
     "thread",
@@ -81,7 +67,7 @@ pub const KINDS: [&str; 9] = [
 ];
 
 impl ScanLine<'_> {
-    /// The word in `kind`.
+    /// The line's value of `kind`.
     pub const fn kind(&self) -> &'static str {
         KINDS[match self {
             Self::Process(_) => 0,
@@ -96,10 +82,10 @@ impl ScanLine<'_> {
         }]
     }
 
-    /// Writes the line with its line feed, and gives its length.
+    /// Writes the line with its line feed and returns its length.
     ///
-    /// Lists and strings are cut only when `out` has [`SCAN_LINE_BYTES`]; with less, what does not
-    /// fit is [`Full`].
+    /// Lists and strings are cut only if `out` has at least [`SCAN_LINE_BYTES`]; in a shorter
+    /// `out`, a line that does not fit gives [`Full`].
     pub fn write(&self, out: &mut [u8], string_length: usize) -> Result<usize, Full> {
         let Some(room) = out.len().checked_sub(1) else {
             return Err(Full);
@@ -152,6 +138,6 @@ impl ScanLine<'_> {
     }
 }
 
-/// A buffer of this size takes every line of a scan: 32,768 thread ids in a descriptor's list, and
+/// A buffer of this size holds every line of a scan: 32,768 thread ids in a descriptor's list, and
 /// strings to match.
 pub const SCAN_LINE_BYTES: usize = 512 * 1024;

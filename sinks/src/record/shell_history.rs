@@ -7,7 +7,7 @@ use super::macros::details;
 use super::value::Objects;
 
 details! {
-    /// Commands that a shell remembers.
+    /// Commands in a shell's history.
     pub struct ShellHistoryDetails<'a> "shell_history_details" {
         /// Oldest first.
         shell_command_execution_history: Objects<'a, ShellCommand<'a>>,
@@ -15,9 +15,8 @@ details! {
 }
 
 details! {
-    /// One command.
     pub struct ShellCommand<'a> "shell_command" {
-        /// Left out where the shell keeps none.
+        /// Left out if the shell keeps no times.
         command_execution_time_iso_8601_ns: Option<Timestamp>,
         /// The command as typed.
         command_line: Text<'a>,

@@ -1,33 +1,33 @@
-//! `system_activity_details`: what Panoptes says of itself.
+//! `system_activity_details`: what Panoptes reports about itself.
 
 use crate::json::text::Text;
 
 use super::macros::details;
 
 details! {
-    /// Why, and whatever it is about.
+    /// The reason, and the object concerned.
     pub struct SystemActivityDetails<'a> "system_activity_details" {
         /// One sentence for people.
         reason: Text<'a>,
-        /// Which table is full: its key in the configuration's `limits`.
+        /// The full table: its key in the configuration's `limits`.
         limit: Option<&'static str>,
-        /// How many entries it holds.
+        /// The table's number of entries.
         capacity: Option<u64>,
-        /// How many newcomers had no place.
+        /// Number of objects that had no place in the table.
         untracked: Option<u64>,
-        /// Which output lost records.
+        /// The output that lost records.
         output: Option<Text<'a>>,
-        /// How many records it lost.
+        /// Number of records that the output lost.
         dropped: Option<u64>,
-        /// Which profile: a name, a path or a build id.
+        /// A profile's name, path or build id.
         profile: Option<Text<'a>>,
-        /// Which file or device.
+        /// A file or device.
         path: Option<Text<'a>>,
-        /// Processes born since the last report, by the kernel's own count.
+        /// Processes created since the last report, by the kernel's own count.
         processes_born: Option<u64>,
-        /// How many of them were seen.
+        /// How many of them a scan saw.
         processes_seen: Option<u64>,
-        /// How many came and went between two scans.
+        /// How many began and ended between two scans.
         processes_unseen: Option<u64>,
     }
 }

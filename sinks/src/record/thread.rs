@@ -9,7 +9,7 @@ details! {
         thread_id: u32,
         /// Grows with every exec.
         thread_self_exec_id: Option<u64>,
-        /// 0, 16 (dead) or 32 (zombie); left out when it could not be read again.
+        /// 0, 16 (dead) or 32 (zombie); left out if it could not be read again.
         thread_exit_state: Option<u32>,
     }
 }

@@ -1,8 +1,8 @@
-//! The kinds of value that a field can have: how each is written, and what the schema says of it.
+//! The kinds of value that a field can have: how each is written, and its schema.
 //!
-//! [`Scalar`] is one JSON value. [`Value`] is what stands in a details struct: a scalar, an
-//! `Option` of one (left out when there is none, never null), or something that writes several
-//! keys. The `details!` macro needs nothing else of a field's type.
+//! [`Scalar`] is one JSON value. [`Value`] is the type of a field: a scalar, an `Option` of one
+//! (left out when it is `None`, never null), or a type that writes several keys. The `details!`
+//! macro needs nothing else of a field's type.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,14 +16,12 @@ use super::DetailsObject;
 
 /// One JSON value.
 pub trait Scalar {
-    /// Writes it.
     fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full>;
 
-    /// What the schema says of it.
     fn schema() -> Type;
 }
 
-/// What a field of a details object can be.
+/// The type of a field in a details object.
 pub trait Value {
     /// Appends key and value to the object being written. `key` is `,"name":`.
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full>;
@@ -64,7 +62,7 @@ impl Value for CommandLine<'_> {
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         out.raw(key.as_bytes())?;
         out.joined_arguments(self)?;
-        // The list's name is the string's with `s` replaced; there is only one such pair.
+        // The list's key is the string's with `s` replaced; there is only one such pair.
         out.raw(b",\"process_command_line_argument_list\":")?;
         out.argument_list(self)
     }
@@ -75,7 +73,7 @@ impl Value for CommandLine<'_> {
     }
 }
 
-/// The fields of another object, written among this one's.
+/// The fields of another object, written in line with this object's own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flat<T>(pub T);
 
@@ -89,7 +87,7 @@ impl<T: DetailsObject> Value for Flat<T> {
     }
 }
 
-/// Objects in an object keyed "0", "1", … as the guide has its interfaces.
+/// Objects in an object keyed "0", "1", … as the guide writes interfaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbered<'a, T>(pub &'a [T]);
 
@@ -102,7 +100,7 @@ impl<T> Default for Numbered<'_, T> {
 impl<T: DetailsObject> Scalar for Numbered<'_, T> {
     fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         let start = out.length();
-        // A list's rules (cut when too long) with keys in front and other brackets around.
+        // The same rules as for a list (cut when too long), with keys and other brackets.
         out.list(self.0.iter().enumerate(), |out, (index, object)| {
             out.raw(b"\"")?;
             out.number(index as u64)?;
@@ -118,7 +116,7 @@ impl<T: DetailsObject> Scalar for Numbered<'_, T> {
     }
 }
 
-/// A list of `{"<name>_details": {…}}`, as guide §11.8 has its lists.
+/// A list of `{"<name>_details": {…}}`, as guide §11.8 writes lists.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrapped<'a, T> {
     items: &'a [T],
@@ -126,17 +124,16 @@ pub struct Wrapped<'a, T> {
 }
 
 impl<'a, T> Wrapped<'a, T> {
-    /// All of them.
+    /// The complete list.
     pub const fn new(items: &'a [T]) -> Self {
         Self { items, is_cut: false }
     }
 
-    /// What it has.
     pub const fn items(&self) -> &'a [T] {
         self.items
     }
 
-    /// Only some of them, if `is_cut`: the object that the list is in will say `truncated`.
+    /// If `is_cut`, `items` is only part of the list: the enclosing object will have `truncated`.
     pub const fn cut_if(items: &'a [T], is_cut: bool) -> Self {
         Self { items, is_cut }
     }
@@ -226,7 +223,7 @@ scalars! {
     Ipv6Addr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address((*value).into());
     MacAddress, Type::Pattern(MAC_PATTERN), |value, out| out.mac_address(*value);
     Timestamp, Type::Pattern(TIME_PATTERN), |value, out| out.timestamp(*value);
-    /// A word of ours: it must need no escapes.
+    /// A fixed word; it must need no escapes.
     &'static str, Type::Text, |value, out| out.word(value);
 }
 
@@ -236,11 +233,11 @@ const IP_PATTERN: &str = r"^(([0-9]{1,3}\.){3}[0-9]{1,3}|[0-9a-f:]+)$";
 const TIME_PATTERN: &str =
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}\+00:00$";
 
-/// An address of memory: `"0x7f1c2a000000"`.
+/// A memory address: `"0x7f1c2a000000"`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct MemoryAddress(pub u64);
 
-/// A hash: lower-case hex.
+/// A hash as lower-case hex.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Hash<const BYTES: usize>(pub [u8; BYTES]);
 
@@ -262,7 +259,7 @@ impl<const BYTES: usize> Scalar for Hash<BYTES> {
     }
 }
 
-/// A UUID, as a boot's or a pod's.
+/// A UUID of a boot or a pod.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Uuid(pub [u8; 16]);
 
@@ -284,9 +281,7 @@ impl Uuid {
 /// A device as `major:minor`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Device {
-    /// Which driver.
     pub major: u32,
-    /// Which of its devices.
     pub minor: u32,
 }
 
@@ -294,22 +289,18 @@ pub struct Device {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Permissions(pub u16);
 
-/// What may be done with a memory area: `r-xp`.
+/// The permissions of a memory area: `r-xp`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "four letters, each its own question")]
 pub struct MemoryPermissions {
-    /// `r`
     pub read: bool,
-    /// `w`
     pub write: bool,
-    /// `x`
     pub execute: bool,
-    /// `s`; private areas are `p`.
+    /// Shared areas end in `s`, private ones in `p`.
     pub shared: bool,
 }
 
 impl MemoryPermissions {
-    /// The four letters.
     pub const fn text(self) -> [u8; 4] {
         [
             if self.read { b'r' } else { b'-' },
@@ -328,7 +319,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// `net`, `pid`, `mnt`, … and the namespace's inode number.
+    /// `kind` is `net`, `pid`, `mnt`, …; `inode` is the namespace's inode number.
     pub const fn new(kind: &'static str, inode: u64) -> Self {
         Self { kind, inode }
     }

@@ -1,4 +1,4 @@
-//! `workload_information`: which machine a record is about, and which container in it.
+//! `workload_information`: the machine that a record is about, and the container in it.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use super::macros::details;
 use super::value::{Numbered, Uuid};
 
 details! {
-    /// The watched machine. A record about no machine has none of these.
+    /// The watched machine. A record about no machine has none of these fields.
     pub struct Workload<'a> "workload_information" {
         /// The system's name in the configuration, or its VUID.
         unique_identifier: Option<Text<'a>>,
         /// `Linux Kernel x.y`
         os_version: Option<Text<'a>>,
-        /// Ours: the same for the whole boot.
+        /// Drawn by Panoptes: the same for the whole boot.
         boot_uuid: Option<Uuid>,
         /// The kernel's own; all zeros until something in the guest reads it.
         kernel_boot_id: Option<Uuid>,
@@ -27,23 +27,17 @@ details! {
 }
 
 details! {
-    /// What is known of the container that the activity happened in.
+    /// The container in which the activity happened.
     pub struct ContainerContext<'a> "container_context" {
         /// The 64-hex id, or the runtime's name for it.
         container_id: Option<Text<'a>>,
-        /// The runtime's or Kubernetes's name.
+        /// The name given by the runtime or Kubernetes.
         container_name: Option<Text<'a>>,
-        /// The image.
         container_image_name: Option<Text<'a>>,
-        /// The image's digest.
         container_image_digest: Option<Text<'a>>,
-        /// The pod's uid.
         pod_uid: Option<Text<'a>>,
-        /// The pod's name.
         pod_name: Option<Text<'a>>,
-        /// The pod's address.
         pod_ip_address: Option<IpAddr>,
-        /// The node's name.
         node_name: Option<Text<'a>>,
     }
 }

@@ -41,7 +41,7 @@ const LO_IPV6: [Ipv6Addr; 1] = [Ipv6Addr::LOCALHOST];
 const ETH0_IPV4: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 2, 15), Ipv4Addr::new(10, 0, 2, 16)];
 const ETH0_IPV6: [Ipv6Addr; 1] = [Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0x00ff, 0xfe12, 0x3456)];
 
-/// A header about no machine.
+/// A header that names no machine.
 pub(crate) fn service_header() -> Header {
     let interfaces = [BluefieldInterface {
         bluefield_network_interface_name: "oob_net0".into(),
@@ -53,14 +53,14 @@ pub(crate) fn service_header() -> Header {
     Header::new(&"NONE".into(), &watcher, Limits::new(STRING_LENGTH))
 }
 
-/// A header about `web-1`.
+/// A header for `web-1`.
 pub(crate) fn web_1_header() -> Header {
     let mut header = service_header();
     set_web_1(&mut header);
     header
 }
 
-/// Makes a header one about `web-1`.
+/// Makes the header one for `web-1`.
 pub(crate) fn set_web_1(header: &mut Header) {
     let lo = WorkloadInterface {
         workload_network_interface_name: "lo".into(),
@@ -201,7 +201,7 @@ pub(crate) fn shell_detection() -> Detection<'static> {
     }
 }
 
-/// A record without parents of each kind of details that an activity can have.
+/// A record without parents, for each kind of details that an activity can have.
 pub(crate) fn plain_record<'a>(process: &'a ProcessDetails<'a>) -> Record<'a> {
     Record::new(Activity::ProcessCreated, Details::Process(process))
 }

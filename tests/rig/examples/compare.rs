@@ -1,4 +1,4 @@
-//! Holds a scan of a stored image against the truth that was taken with it:
+//! Compares a scan of a stored image with the truth that was taken with it:
 //!
 //!     panoptes scan IMAGE | cargo run -p panoptes-rig --example compare -- TRUTH [TRUTH-AFTER]
 //!

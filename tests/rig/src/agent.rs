@@ -8,7 +8,7 @@ use crate::command;
 use crate::error::{Error, Result};
 use crate::flavor::Architecture;
 
-/// The agent's sources; a file that is not named here is not part of it.
+/// The agent's sources; a file that is not listed here is not part of it.
 const AGENT_SOURCES: &[(&str, &str)] = &[
     ("agent.c", include_str!("../../agent/agent.c")),
     ("agent.h", include_str!("../../agent/agent.h")),
@@ -44,7 +44,7 @@ const AGENT_SOURCES: &[(&str, &str)] = &[
     ("zoo_sockets.c", include_str!("../../agent/zoo_sockets.c")),
 ];
 
-/// Compiles the agent, once for each state of its sources, and gives the program's path.
+/// Compiles the agent, once for each version of its sources, and returns the program's path.
 pub(crate) fn build(architecture: Architecture) -> Result<PathBuf> {
     let folder = cache::folder("agent")?.join(architecture.debian());
     cache::create(&folder)?;
@@ -64,7 +64,7 @@ pub(crate) fn build(architecture: Architecture) -> Result<PathBuf> {
     command::output(
         Command::new(architecture.compiler())
             .args(["-static", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror"])
-            // Names are cut on purpose; a workload's own failures are told where they matter.
+            // Names are cut on purpose; a workload's own failures are reported where they matter.
             .args(["-Wno-format-truncation", "-Wno-unused-result", "-o", "agent"])
             .args(units)
             .current_dir(&scratch),
@@ -76,7 +76,7 @@ pub(crate) fn build(architecture: Architecture) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// Whether a source is included by others rather than compiled.
+/// Whether a source is included by others and not compiled.
 fn is_header(name: &str) -> bool {
     std::path::Path::new(name).extension().is_some_and(|extension| extension == "h")
 }

@@ -1,6 +1,6 @@
-//! Where the rig keeps what it downloads and builds: the user's cache folder.
+//! The user's cache folder, in which the rig keeps what it downloads and builds.
 //!
-//! Not for anything that must survive: every file here can be made again by `setup`.
+//! Not for files that must survive: `setup` can make every file here again.
 
 use std::path::{Path, PathBuf};
 
@@ -22,24 +22,23 @@ pub fn root() -> Result<PathBuf> {
     Ok(base.join("panoptes"))
 }
 
-/// A folder below the root, made if it is not there.
+/// A folder below the root, created if it is missing.
 pub fn folder(name: &str) -> Result<PathBuf> {
     let path = root()?.join(name);
     create(&path)?;
     Ok(path)
 }
 
-/// Makes `path` and its parents.
+/// Creates `path` and its parents.
 pub fn create(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| Error::io("create the folder", path, &e))
 }
 
-/// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| Error::io("read", path, &e))
 }
 
-/// Writes a whole file so that a reader sees all of it or nothing.
+/// Writes a whole file atomically: a reader sees all of it or nothing.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = path.with_extension(format!("partial-{}", std::process::id()));
     std::fs::write(&partial, bytes).map_err(|e| Error::io("write", &partial, &e))?;

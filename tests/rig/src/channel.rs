@@ -20,9 +20,9 @@ pub(crate) struct Channel {
 /// Why a command got no good answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The agent answered that it could not.
+    /// The agent answered with an error.
     Refused(String),
-    /// Nothing came in time, or the line broke: ask the console.
+    /// No answer came in time, or the connection broke: the console may show why.
     Silent(String),
 }
 
@@ -34,7 +34,7 @@ impl Channel {
         Ok(Self { reader: BufReader::with_capacity(1 << 16, copy), writer })
     }
 
-    /// Sends a command and hands each line of its answer on; `timeout` is for each line.
+    /// Sends a command and passes on each line of its answer; `timeout` is for each line.
     pub(crate) fn ask(
         &mut self,
         command: &str,
@@ -60,7 +60,7 @@ impl Channel {
             } else if let Some(reason) = text.strip_prefix("=error") {
                 return Err(Failure::Refused(reason.trim().to_owned()));
             }
-            // Anything else is what the port held before the guest's last reset.
+            // Other lines were in the port before the guest's last reset.
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Runs a program of the machine and turns its failure into one readable error.
+//! Runs a program of the host and turns its failure into one readable error.
 
 use std::process::Command;
 
 use crate::error::{Error, Result};
 
-/// Runs `command` to its end and gives its standard output.
+/// Runs `command` to its end and returns its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let done = command
@@ -13,17 +13,17 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&done.stderr);
+    let errors = String::from_utf8_lossy(&done.stderr);
     let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_string_lossy).collect();
     Err(Error::new(format!(
         "`{name} {}` failed ({}): {}",
         arguments.join(" "),
         done.status,
-        said.trim()
+        errors.trim()
     )))
 }
 
-/// Whether a program of that name is on the search path.
+/// Whether a program with this name is on the search path.
 pub(crate) fn exists(name: &str) -> bool {
     let Some(path) = std::env::var_os("PATH") else { return false };
     std::env::split_paths(&path).any(|dir| dir.join(name).is_file())

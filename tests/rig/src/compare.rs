@@ -1,11 +1,11 @@
-//! Holds a scan of a guest's memory against the guest's own truth: exactly, both ways.
+//! Compares a scan of a guest's memory with the guest's own truth: exactly, both ways.
 //!
-//! Every object and every attribute that the truth names must be in the scan with that value, and
-//! the scan must name no other object. Attributes that only the scan has are not judged. Truth
-//! counts only where it was the same before and after the moment of the scan.
+//! Every object and every attribute of the truth must be in the scan with the same value, and the
+//! scan must have no other object. Attributes that only the scan has are not compared. Truth counts
+//! only if it was the same before and after the moment of the scan.
 //!
-//! Left out on both sides are the agent itself and kworkers, which come and go as they please; the
-//! report says how many.
+//! Left out on both sides are the agent itself and kworkers, which the kernel starts and ends at
+//! any time; the report has the number of kworkers.
 
 mod object;
 mod report;
@@ -22,14 +22,13 @@ use object::{Key, Objects};
 pub use report::{KindReport, Report};
 use values::Clock;
 
-/// How long a guest is left alone at first between its truth and its pause, so that what the truth
-/// itself woke (RCU, timers) goes back to sleep. A slow guest takes longer: each time twice as
-/// long.
+/// How long a guest runs undisturbed at first between its truth and its pause, so that work woken
+/// by the truth (RCU, timers) ends. A slow guest needs longer: the time doubles with each attempt.
 const SETTLE: Duration = Duration::from_millis(150);
-/// The scan is at fault where an object differs so often; one moment can spoil one attempt.
+/// An object must differ in this many attempts to fail the scan; one moment can spoil one attempt.
 const REPEATS: usize = 2;
 
-/// The kinds of lines that are judged, in the order of `panoptes scan`.
+/// The kinds of lines that are compared, in the order of `panoptes scan`.
 pub const KINDS: &[&str] = &[
     "process",
     "thread",
@@ -41,7 +40,7 @@ pub const KINDS: &[&str] = &[
     "container",
 ];
 
-/// What a guest says about itself at one moment.
+/// A guest's report about itself at one moment.
 #[derive(Clone, Debug)]
 pub struct Truth {
     clock: Clock,
@@ -50,7 +49,7 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// Parses what the agent's command `truth` answers.
+    /// Parses the answer to the agent's command `truth`.
     pub fn parse<T: AsRef<str>>(lines: &[T]) -> Result<Self> {
         let values = parse_lines(lines)?;
         let guest = values
@@ -65,12 +64,12 @@ impl Truth {
         Ok(Self { clock, agent_process_ids, objects: Objects::collect(values) })
     }
 
-    /// Asks a guest.
+    /// Asks a guest for its truth.
     pub fn of(guest: &mut Guest, kinds: &str) -> Result<Self> {
         Self::parse(&guest.agent(&format!("truth {kinds}"))?)
     }
 
-    /// How many objects of a kind there are.
+    /// Number of objects of a kind.
     pub fn count(&self, kind: &str) -> usize {
         self.objects.of_kind(kind).count()
     }
@@ -80,7 +79,7 @@ impl Truth {
         self.objects.of_kind(kind).map(|(_, value)| value)
     }
 
-    /// Process ids of the agent itself and of kworkers.
+    /// Process ids of the agent itself and of kworkers, and the number of kworkers.
     fn excluded(&self) -> (BTreeSet<u64>, usize) {
         let mut ids = self.agent_process_ids.clone();
         let kworkers = self.objects.kworkers();
@@ -89,12 +88,12 @@ impl Truth {
     }
 }
 
-/// Compares scan lines (JSON text) with what was true before and after them.
+/// Compares scan lines (JSON text) with the truth before and after the scan.
 pub fn compare<T: AsRef<str>>(before: &Truth, after: &Truth, scan: &[T]) -> Result<Report> {
     Ok(compare_values(before, after, parse_lines(scan)?))
 }
 
-/// The same with lines that are parsed already.
+/// As [`compare`], with lines that are already parsed.
 pub fn compare_values(before: &Truth, after: &Truth, scan: Vec<Value>) -> Report {
     let scan = Objects::collect(scan);
     let (mut excluded, kworkers) = before.excluded();
@@ -114,14 +113,14 @@ pub fn compare_values(before: &Truth, after: &Truth, scan: Vec<Value>) -> Report
     report
 }
 
-/// Takes the truth, pauses the guest, lets `scan` look at it, resumes it, takes the truth again
-/// and compares. Where the two truths disagree about which objects there are it begins anew, up
-/// to `attempts` times; what still disagrees then is counted as unsettled and not judged.
+/// Takes the truth, pauses the guest, runs `scan`, resumes the guest, takes the truth again and
+/// compares. If the two truths have different objects, it begins again, up to `attempts` times;
+/// objects that still disagree then are counted as unsettled and not compared.
 ///
-/// The truth is that of two moments, the scan that of a third: what was otherwise only between
-/// (a thread of the kernel's that waited for its disk) is a difference, too. So differences are
-/// printed and looked at again. The scan is wrong where the same object differs twice, in any two
-/// attempts and by any values: moments seldom spoil one object twice.
+/// The two truths and the scan are of three moments. A state that existed only in between (a kernel
+/// thread that waited for its disk) is a difference, too. So differences are printed, and the
+/// comparison is repeated. The scan is wrong if the same object differs in any two attempts, by any
+/// values: moments seldom spoil one object twice.
 pub fn exact(
     guest: &mut Guest,
     kinds: &str,
@@ -150,7 +149,7 @@ pub fn exact(
             if differed.values().any(|&count| count >= REPEATS) {
                 return Ok(report);
             }
-            println!("looked at once more, because of a difference:\n{report}");
+            println!("compared again, because of a difference:\n{report}");
         }
         last = Some(report);
     }
@@ -219,7 +218,7 @@ fn parse_lines<T: AsRef<str>>(lines: &[T]) -> Result<Vec<Value>> {
         .collect()
 }
 
-/// Objects by attribute, for tests that count what a guest holds.
+/// Counts objects by attribute, for tests that count a guest's objects.
 pub fn tally<'a>(
     objects: impl Iterator<Item = &'a Value>,
     attribute: &str,

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::cache;
 use crate::error::{Error, Result};
 
-/// An archive under construction. Parents must be added before what they hold.
+/// An archive under construction. A folder must be added before its entries.
 #[derive(Debug, Default)]
 pub struct Archive {
     bytes: Vec<u8>,
@@ -41,7 +41,7 @@ impl Archive {
         self.entry(path, CHARACTER_DEVICE | permissions, (major, minor), &[]);
     }
 
-    /// Adds all that lies below a folder of this machine: folders, regular files and symbolic links.
+    /// Adds everything below a folder of the host: folders, regular files and symbolic links.
     pub fn tree(&mut self, root: &Path) -> Result<()> {
         self.branch(root, "")
     }

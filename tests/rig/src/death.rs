@@ -1,32 +1,33 @@
-//! Guests that die by themselves: the emulator's failure, never a finding.
+//! Guests that die by themselves: the emulator's failure, never a bug of Panoptes.
 //!
-//! Nobody writes to a guest's memory, apart from tests that patch it on purpose. So a kernel that
-//! reports an oops on its own console fell victim to the emulator. Whoever used the guest begins
-//! anew with another one.
+//! Nothing writes to a guest's memory, apart from tests that patch it on purpose. So the emulator
+//! has broken a kernel that reports an oops on its own console. The user of the guest begins again
+//! with another one.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The variable with the file that gets a line for each guest that died; `cargo xtask test` sets
-/// it.
+/// The variable that names a file which gets a line for each guest that died; `cargo xtask test`
+/// sets it.
 pub const VARIABLE: &str = "PANOPTES_GUEST_DEATHS";
-/// How often something is tried in a guest, the first time included.
+/// Maximum number of attempts in a guest, the first one included.
 pub const ATTEMPTS: u32 = 3;
 
-/// What a console shows of a kernel that failed.
+/// A line on the console that shows a failure of the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sign<'a> {
     /// The kernel is broken.
     Dead(&'a str),
-    /// A processor stood still for long: on a busy machine that passes.
+    /// A processor stalled for long; on a busy host that passes.
     Stalled(&'a str),
 }
 
-/// Panics that are the doing of what we run in the guest, or of how we start it (kernel/exit.c,
-/// mm/oom_kill.c, init/do_mounts.c, init/main.c). Where an oops came first, it shows before.
-const OURS: &[&str] = &[
+/// Panics caused by the programs in the guest, or by how the rig starts it (kernel/exit.c,
+/// mm/oom_kill.c, init/do_mounts.c, init/main.c). If an oops came first, the console shows it
+/// earlier.
+const CAUSED_BY_RIG: &[&str] = &[
     "Attempted to kill init!",
     "no killable processes",
     "deadlocked on memory",
@@ -35,7 +36,7 @@ const OURS: &[&str] = &[
     "Requested init",
 ];
 
-/// Words of a kernel that stood still for a while (kernel/watchdog.c, kernel/rcu/tree_stall.h,
+/// Messages of a kernel that stalled for a while (kernel/watchdog.c, kernel/rcu/tree_stall.h,
 /// kernel/hung_task.c).
 const STALLS: &[&str] = &[
     "soft lockup",
@@ -48,24 +49,23 @@ const STALLS: &[&str] = &[
     "workqueue lockup",
 ];
 
-/// Words of a kernel that is broken (kernel/panic.c, lib/bug.c, arch/*/mm/fault.c).
+/// Messages of a kernel that is broken (kernel/panic.c, lib/bug.c, arch/*/mm/fault.c).
 const ENDS: &[&str] = &["Kernel panic - not syncing", "kernel BUG at", "BUG: ", "Oops: "];
 
-/// The first line that shows that a kernel is broken, else the first that shows that it stood
-/// still.
+/// The first line that shows that a kernel is broken, else the first that shows that it stalled.
 pub(crate) fn sign(console: &str) -> Option<Sign<'_>> {
     let is_stall = |line: &&str| STALLS.iter().any(|words| line.contains(words));
-    let is_ours = |line: &&str| OURS.iter().any(|words| line.contains(words));
+    let is_from_rig = |line: &&str| CAUSED_BY_RIG.iter().any(|words| line.contains(words));
     let is_end = |line: &&str| {
         !is_stall(line)
-            && !is_ours(line)
+            && !is_from_rig(line)
             && (ENDS.iter().any(|words| line.contains(words)) || has_die_counter(line))
     };
     let dead = console.lines().find(is_end).map(|line| Sign::Dead(line.trim_end()));
     dead.or_else(|| console.lines().find(is_stall).map(|line| Sign::Stalled(line.trim_end())))
 }
 
-/// Whether a line ends as all those of `die` do: `int3: 0000 [#1] PREEMPT SMP`
+/// Whether a line ends as all messages of `die` do: `int3: 0000 [#1] PREEMPT SMP`
 /// (arch/*/kernel/dumpstack.c, traps.c).
 fn has_die_counter(line: &str) -> bool {
     let Some((_, counter)) = line.split_once(" [#") else { return false };
@@ -73,11 +73,11 @@ fn has_die_counter(line: &str) -> bool {
     digits.len() < counter.len() && digits.starts_with(']')
 }
 
-/// All deaths that this process met.
+/// All deaths that this process saw.
 static DEATHS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-/// How many of them spoilt nothing, since another guest took over at once.
+/// The number of deaths that failed no caller, because another guest took over at once.
 static OVERCOME: AtomicUsize = AtomicUsize::new(0);
-/// What stands before a death in the file, and for one that was overcome.
+/// The beginning of a death's line in the file, and the line for one that was overcome.
 const DIED: &str = "died: ";
 const OVER: &str = "overcome";
 
@@ -89,7 +89,7 @@ pub(crate) fn record(kernel: &str, cause: &str) {
     DEATHS.lock().unwrap_or_else(PoisonError::into_inner).push(line);
 }
 
-/// Takes back so many deaths: nothing that was asked for failed by them.
+/// Marks `count` deaths as overcome: no caller failed because of them.
 pub(crate) fn overcome(count: usize) {
     OVERCOME.fetch_add(count, Ordering::Relaxed);
     (0..count).for_each(|_| note(OVER));
@@ -104,7 +104,7 @@ fn note(line: &str) {
     }
 }
 
-/// What the file says: the deaths, and how many of them were not overcome.
+/// Parses the file: the deaths, and how many of them were not overcome.
 pub fn read(text: &str) -> (Vec<String>, usize) {
     let deaths: Vec<String> =
         text.lines().filter_map(|line| line.strip_prefix(DIED)).map(str::to_owned).collect();
@@ -113,13 +113,13 @@ pub fn read(text: &str) -> (Vec<String>, usize) {
     (deaths, open)
 }
 
-/// The guests that died since this process began, a line each: the kernel and what its console
+/// The guests that died since this process began, one line each: the kernel and what its console
 /// showed.
 pub fn deaths() -> Vec<String> {
     DEATHS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Does something, and again where a guest of it died by itself, until [`ATTEMPTS`] have died.
+/// Runs `work`, and again if a guest of it died by itself, until [`ATTEMPTS`] have died.
 pub fn survive<T>(mut work: impl FnMut() -> T) -> T {
     let open = || deaths().len() - OVERCOME.load(Ordering::Relaxed);
     let begin = open();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_that_is_ours_is_a_finding() {
+    fn a_panic_caused_by_the_rig_is_no_death_of_the_guest() {
         for line in [
             "[    4.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
             "[    4.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",

@@ -1,7 +1,7 @@
-//! Disks for guests: images of filesystems, made on this machine, that a guest has as `/dev/vda` and on.
+//! Disks for guests: filesystem images made on the host that a guest sees as `/dev/vda` and so on.
 //!
-//! An image is made empty, for the guest to fill, or from a folder. Nothing is mounted here, and nothing needs
-//! to be root but the installation of the tools.
+//! An image is created empty, for the guest to fill, or from a folder. Nothing is mounted here, and
+//! only the installation of the tools needs root.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,32 @@ use crate::command;
 use crate::error::{Error, Result};
 use crate::setup;
 
-/// A disk of a guest: the first is `/dev/vda`, the second `/dev/vdb`, in the order of the specification. The
-/// kernel may need modules for it and for what is on it: see `GuestSpec::modules`.
+/// A disk of a guest: the first is `/dev/vda`, the second `/dev/vdb`, in the order of the
+/// specification. The kernel may need modules for the disk and its filesystem: see
+/// `GuestSpec::modules`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Disk {
-    /// The file that is the disk, byte by byte.
+    /// The file with the disk's content, byte by byte.
     pub image: PathBuf,
-    /// Whether the guest may not write to it; several guests can then have it at once.
+    /// Whether the guest may not write to it; several guests can then share it.
     pub read_only: bool,
 }
 
-/// A filesystem that images can be made of.
+/// A filesystem that images can have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
-    /// ext4
     Ext4,
-    /// XFS; only empty.
+    /// Only empty.
     Xfs,
-    /// Btrfs
     Btrfs,
-    /// SquashFS; only from a folder.
+    /// Only from a folder.
     Squashfs,
 }
 
 impl Format {
-    /// Every one.
     pub const ALL: [Self; 4] = [Self::Ext4, Self::Xfs, Self::Btrfs, Self::Squashfs];
 
-    /// What `mount -t`, the module and /proc/filesystems call it.
+    /// Its name for `mount -t`, the module and /proc/filesystems.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
@@ -48,7 +46,7 @@ impl Format {
         }
     }
 
-    /// The program that makes it, and the package that brings that.
+    /// The program that creates it, and the package with that program.
     pub(crate) const fn maker(self) -> (&'static str, &'static str) {
         match self {
             Self::Ext4 => ("mkfs.ext4", "e2fsprogs"),
@@ -58,7 +56,7 @@ impl Format {
         }
     }
 
-    /// The smallest image that its maker takes, in MiB.
+    /// The smallest image that its program accepts, in MiB.
     const fn least_mib(self) -> u64 {
         match self {
             Self::Xfs => 300,
@@ -68,8 +66,8 @@ impl Format {
     }
 }
 
-/// Makes an image of `mib` MiB at least (sparse; a SquashFS is as large as it gets), of what is in a folder or
-/// empty, with more options of the program that makes it. An image that is there already is replaced.
+/// Creates an image of at least `mib` MiB (sparse; a SquashFS has the size that it needs), empty or
+/// from a folder, with more options for the program. An existing image is replaced.
 pub fn make(
     format: Format,
     image: &Path,

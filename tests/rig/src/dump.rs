@@ -1,4 +1,4 @@
-//! Writers of dumps, made from a paused guest's memory file: the formats that QEMU does not write itself.
+//! Writers of dumps from a paused guest's memory file: the formats that QEMU does not write.
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,10 +13,11 @@ use crate::error::{Error, Result};
 use crate::guest::Guest;
 
 const PAGE: usize = 4096;
-/// How long QEMU may take for one dump.
+/// Maximum time for one dump by QEMU.
 const DUMP_TIMEOUT: Duration = Duration::from_mins(4);
 
-/// What the kernel calls RAM of a machine without a hole: not the first page, nor the BIOS's megabyte.
+/// What the kernel considers RAM on a machine without a hole: neither the first page nor the BIOS's
+/// megabyte.
 fn ranges(bytes: u64) -> [Range<u64>; 2] {
     [0x1000..0x9_f000, 0x10_0000..bytes]
 }
@@ -25,7 +26,7 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     move |error| Error::io("write a dump to", path, &error)
 }
 
-/// Has QEMU write a dump; `format` is one of its names, none for an ELF core.
+/// Makes QEMU write a dump; `format` is one of its names, `None` for an ELF core.
 pub fn by_qemu(guest: &mut Guest, path: &Path, format: Option<&str>, paging: bool) -> Result<()> {
     let mut arguments = json!({
         "protocol": format!("file:{}", path.display()),
@@ -79,16 +80,16 @@ pub fn lime(ram: &Path, path: &Path, version: u32) -> Result<()> {
     out.flush().map_err(&failed)
 }
 
-/// How a kdump-compressed dump is packed. QEMU as Debian builds it writes zlib alone.
+/// The compression of a kdump-compressed dump. Debian's QEMU writes zlib alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Packing {
-    /// As makedumpfile does with `-c`.
+    /// As by makedumpfile's `-c`.
     Zlib,
-    /// As makedumpfile does with `-l`.
+    /// As by makedumpfile's `-l`.
     Lzo,
-    /// As makedumpfile does with `-p`.
+    /// As by makedumpfile's `-p`.
     Snappy,
-    /// As makedumpfile does with `-z`, from 1.7.1 on.
+    /// As by makedumpfile's `-z`, from 1.7.1 on.
     Zstd,
 }
 
@@ -134,7 +135,7 @@ pub fn kdump(ram: &Path, path: &Path, packing: Packing) -> Result<()> {
     let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, b"KDUMP   \x06\0\0\0");
     put(12 + 4 * 65, b"x86_64");
-    // Status (how it is packed), block size, blocks of the sub-header and of the bitmaps, pages.
+    // Status (the compression), block size, blocks of the sub-header and of the bitmaps, pages.
     let fields = [packing.flag(), PAGE as u32, 1, 2 * bitmap_blocks as u32, pages as u32];
     for (index, field) in fields.iter().enumerate() {
         put(424 + 4 * index, &field.to_le_bytes());
@@ -159,7 +160,7 @@ pub fn kdump(ram: &Path, path: &Path, packing: Packing) -> Result<()> {
             (zeros_at, PAGE, 0_u32)
         } else {
             let packed = packing.pack(&page)?;
-            // What does not get smaller stays as it is.
+            // A page that does not get smaller is stored as it is.
             let (bytes, flags) =
                 if packed.len() < PAGE { (&packed[..], packing.flag()) } else { (&page[..], 0) };
             data.write_all(bytes).map_err(&failed)?;
@@ -176,7 +177,7 @@ pub fn kdump(ram: &Path, path: &Path, packing: Packing) -> Result<()> {
     out.write_all_at(&descriptors, head.len() as u64).map_err(&failed)
 }
 
-/// Puts a flattened dump in order, as `makedumpfile -R` does.
+/// Rearranges a flattened dump, as `makedumpfile -R` does.
 pub fn unflatten(flat: &Path, path: &Path) -> Result<()> {
     let failed = failed(path);
     let mut file = File::open(flat).map_err(&failed)?;

@@ -1,6 +1,6 @@
-//! A QEMU at work, with an eye on its guest's console: a kernel that dies takes QEMU with it.
+//! A running QEMU whose guest's console is watched: when the kernel dies, QEMU is ended.
 //!
-//! So whoever waits for the guest learns it at once, instead of after minutes.
+//! So code that waits for the guest fails at once, instead of after minutes.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use crate::death::{self, Sign};
 
-/// How often the console is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How long QEMU's end may come after its connections' end.
+/// How often the console is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long after its connections QEMU itself may end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Signals of a program that fails by itself: ILL, TRAP, ABRT, FPE, SEGV. Others come from people,
-/// or from a machine that has no memory or no room left.
+/// Signals of a program that fails by itself: ILL, TRAP, ABRT, FPE, SEGV. Other signals come from
+/// people, or from a host without free memory or disk space.
 const CRASHES: [i32; 5] = [4, 5, 6, 8, 11];
 
-/// QEMU's process and what is known of its guest's health.
+/// QEMU's process and its guest's health.
 #[derive(Debug)]
 pub(crate) struct Emulation {
     shared: Arc<Shared>,
@@ -37,22 +37,22 @@ pub(crate) const LOG: &str = "qemu.log";
 struct Shared {
     process: Mutex<Child>,
     console: PathBuf,
-    /// Somebody writes to the guest's memory: its death may be their doing.
+    /// A caller writes to the guest's memory and may have caused its death.
     is_patched: AtomicBool,
-    /// A test makes the guest die: nobody needs to know.
+    /// A test makes the guest die, so its death is not recorded.
     is_meant_to_die: AtomicBool,
-    /// The guest's death was met and recorded.
+    /// The guest's death was detected and recorded.
     is_dead: AtomicBool,
     is_over: AtomicBool,
 }
 
 impl Shared {
-    /// What the console shows of a broken kernel that nobody but the emulator can have broken.
+    /// The sign on the console of a kernel that only the emulator can have broken.
     fn sign<'a>(&self, console: &'a str) -> Option<Sign<'a>> {
         if self.is_patched.load(Ordering::Relaxed) { None } else { death::sign(console) }
     }
 
-    /// The console's whole lines: half a line may look like another one.
+    /// The console's complete lines: half a line may look like another one.
     fn console(&self) -> String {
         let bytes = std::fs::read(&self.console).unwrap_or_default();
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -92,7 +92,7 @@ impl Shared {
 }
 
 impl Emulation {
-    /// Takes care of a QEMU that was just started.
+    /// Takes over a QEMU that was just started.
     pub(crate) fn watch(process: Child, kernel: &str, console: &Path) -> Self {
         let process_id = process.id();
         let shared = Arc::new(Shared {
@@ -104,7 +104,7 @@ impl Emulation {
             is_over: AtomicBool::new(false),
         });
         let (seen, kernel_seen) = (Arc::clone(&shared), kernel.to_owned());
-        let thread = std::thread::spawn(move || look_until_over(&seen, &kernel_seen));
+        let thread = std::thread::spawn(move || watch_console(&seen, &kernel_seen));
         Self { shared, process_id, thread: Some(thread), kernel: kernel.to_owned() }
     }
 
@@ -112,22 +112,21 @@ impl Emulation {
         self.process_id
     }
 
-    /// From now on a broken kernel may be the doing of whoever writes to its memory.
+    /// From now on, a caller that writes to the guest's memory may have broken its kernel.
     pub(crate) fn memory_is_patched(&self) {
         self.shared.is_patched.store(true, Ordering::Relaxed);
     }
 
-    /// The guest's death is the caller's purpose.
+    /// The caller makes the guest die on purpose.
     pub(crate) fn is_meant_to_die(&self) {
         self.shared.is_meant_to_die.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the guest's kernel or QEMU itself has failed; asked by those to whom the guest does
-    /// not answer.
+    /// Whether the guest's kernel or QEMU itself has failed. Called when the guest does not answer.
     pub(crate) fn has_died(&self) -> bool {
         let console = self.shared.console();
-        // A processor that stands still for long is as good as dead to those who wait for an
-        // answer.
+        // For a caller that waits for an answer, a processor that stalls for long is as good as
+        // dead.
         let sign = self.shared.sign(&console);
         if let Some(Sign::Dead(line) | Sign::Stalled(line)) = sign {
             self.shared.die(&self.kernel, line);
@@ -139,7 +138,7 @@ impl Emulation {
         self.is_dead()
     }
 
-    /// Whether the guest's death was met already.
+    /// Whether the guest's death was already detected.
     pub(crate) fn is_dead(&self) -> bool {
         self.shared.is_dead.load(Ordering::Relaxed)
     }
@@ -156,7 +155,7 @@ impl Emulation {
         }
     }
 
-    /// Ends QEMU; a death that nobody asked about is recorded.
+    /// Ends QEMU; a death that was not yet detected is recorded.
     pub(crate) fn end(&mut self) {
         self.shared.check_status(&self.kernel, self.shared.status());
         self.shared.is_over.store(true, Ordering::Relaxed);
@@ -169,7 +168,7 @@ impl Emulation {
         let console = self.shared.console();
         match self.shared.sign(&console) {
             Some(Sign::Dead(line)) => self.shared.die(&self.kernel, line),
-            // A test that fails beside this is tried again.
+            // The test that fails at the same time is repeated.
             Some(Sign::Stalled(line)) if std::thread::panicking() => {
                 self.shared.die(&self.kernel, line);
             }
@@ -179,10 +178,10 @@ impl Emulation {
 }
 
 /// Ends QEMU as soon as its guest's console shows that the kernel is broken.
-fn look_until_over(shared: &Shared, kernel: &str) {
+fn watch_console(shared: &Shared, kernel: &str) {
     let mut length = 0;
     while !shared.is_over.load(Ordering::Relaxed) {
-        std::thread::park_timeout(LOOK_AGAIN);
+        std::thread::park_timeout(CHECK_INTERVAL);
         let now = shared.console.metadata().map_or(0, |metadata| metadata.len());
         if now == length {
             continue;

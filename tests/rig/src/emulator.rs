@@ -1,8 +1,8 @@
 //! The emulator that guests run in: a QEMU of version 9 or newer.
 //!
-//! Debian 12's QEMU 7.2 crashes guests by itself: on a kernel that provokes it, it lost 7 of 33
-//! boots, and QEMU 10.0.2 none of 33. The machine's own QEMU serves where it is new enough.
-//! Otherwise the rig unpacks Debian's backports of it, with the libraries that it needs, into the
+//! Debian 12's QEMU 7.2 crashes guests by itself: with a kernel that provokes the fault, it lost 7
+//! of 33 boots, and QEMU 10.0.2 none of 33. The host's own QEMU is used if it is new enough.
+//! Otherwise the rig unpacks Debian's backport of it, with the libraries that it needs, into the
 //! cache. Nothing is installed.
 
 use std::path::{Path, PathBuf};
@@ -24,21 +24,20 @@ const SUITE: &str = "bookworm-backports";
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Emulator {
     program: PathBuf,
-    /// Where its packages are unpacked, unless it is the machine's own.
+    /// The folder with its unpacked packages; `None` for the host's own QEMU.
     root: Option<PathBuf>,
     version: String,
 }
 
 impl Emulator {
-    /// The emulator of an architecture's machines; fetched at the first call where the machine has
-    /// none.
+    /// The emulator for an architecture's machines. The first call fetches it if the host has none.
     pub fn obtain(architecture: Architecture) -> Result<Self> {
         static KNOWN: Mutex<Vec<(Architecture, Emulator)>> = Mutex::new(Vec::new());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, emulator)) = known.iter().find(|(of, _)| *of == architecture) {
             return Ok(emulator.clone());
         }
-        let emulator = match Self::of_this_machine(architecture) {
+        let emulator = match Self::of_host(architecture) {
             Some(emulator) => emulator,
             None => Self::unpacked(architecture)?,
         };
@@ -51,7 +50,7 @@ impl Emulator {
         &self.version
     }
 
-    /// A command that runs it, and ends it when the thread that started it ends.
+    /// A command that runs it; the emulator is killed when the thread that started it ends.
     pub(crate) fn command(&self) -> Command {
         let mut command = spawn::tied(&self.program);
         if let Some(root) = &self.root {
@@ -63,14 +62,14 @@ impl Emulator {
         command
     }
 
-    /// The machine's own, if it is new enough.
-    fn of_this_machine(architecture: Architecture) -> Option<Self> {
+    /// The host's own, if it is new enough.
+    fn of_host(architecture: Architecture) -> Option<Self> {
         let program = PathBuf::from(architecture.emulator());
         let version = version(&mut Command::new(&program)).ok()?;
         is_new_enough(&version).then_some(Self { program, root: None, version })
     }
 
-    /// The one in the cache, which is made at the first call.
+    /// The one in the cache; the first call unpacks it.
     fn unpacked(architecture: Architecture) -> Result<Self> {
         let folder = cache::folder("emulators")?;
         let root = folder.join(architecture.debian());
@@ -84,7 +83,7 @@ impl Emulator {
         Self::in_cache(architecture, &root)
     }
 
-    /// The one that lies in this folder, if it runs.
+    /// The one in this folder, if it runs.
     fn in_cache(architecture: Architecture, root: &Path) -> Result<Self> {
         let program = root.join("usr/bin").join(architecture.emulator());
         let mut command = Command::new(&program);
@@ -143,7 +142,7 @@ mod tests {
     fn a_program_that_is_no_qemu_has_no_version() {
         assert!(version(&mut Command::new("echo")).is_err());
         let mut qemu = Command::new("printf");
-        // printf takes the option that is added behind for one more argument.
+        // printf takes the option that is appended as one more argument.
         qemu.arg("QEMU emulator version 10.0.2 (Debian 1:10)\nCopyright\n");
         assert_eq!(version(&mut qemu).unwrap(), "10.0.2 (Debian 1:10)");
     }

@@ -1,17 +1,14 @@
-//! Which kernels the rig knows: a series, a build and an architecture of Debian's.
+//! The kernels that the rig knows: a series, a build and an architecture of Debian's.
 //!
-//! Not for fetching them: see `kernel`.
+//! Fetching them is in `kernel`.
 
 use crate::error::{Error, Result};
 
-/// A kernel that tests ask for: Debian's newest of a series, in one of its builds, for one architecture.
+/// A kernel for tests: Debian's newest of a series, in one of its builds, for one architecture.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Flavor {
-    /// The series.
     pub series: Series,
-    /// The build.
     pub build: Build,
-    /// The architecture.
     pub architecture: Architecture,
 }
 
@@ -24,11 +21,11 @@ pub enum Series {
     V6_1,
     /// Debian 13's.
     V6_12,
-    /// What will be Debian 14's, whatever 7 that is today.
+    /// Debian unstable's, whatever version 7 it has today; Debian 14 will have this series.
     V7,
 }
 
-/// How Debian configured a kernel.
+/// Debian's configuration of a kernel.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Build {
     /// For any machine.
@@ -41,12 +38,9 @@ pub enum Build {
     Pages16Kib,
 }
 
-/// The processors that a kernel is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Architecture {
-    /// x86-64.
     Amd64,
-    /// arm64.
     Arm64,
 }
 
@@ -80,7 +74,7 @@ impl Flavor {
         Self::arm64(Series::V7, Build::Pages16Kib),
     ];
 
-    /// Those that the tests of every day use.
+    /// The kernels of `cargo xtask test`.
     pub const EVERY_DAY: &[Self] = &[Self::V5_10, Self::V6_1, Self::V6_12, Self::V7];
 
     const fn amd64(series: Series, build: Build) -> Self {
@@ -91,7 +85,8 @@ impl Flavor {
         Self { series, build, architecture: Architecture::Arm64 }
     }
 
-    /// The name people type: `6.1`, `6.12-rt`, `7-cloud`; the architecture is said where it is not amd64.
+    /// The name on command lines: `6.1`, `6.12-rt`, `7-cloud`; the architecture is included unless
+    /// it is amd64.
     pub fn name(self) -> String {
         let architecture = match self.architecture {
             Architecture::Amd64 => "",
@@ -101,7 +96,6 @@ impl Flavor {
         format!("{}{infix}{architecture}{suffix}", self.series.name())
     }
 
-    /// The kernel of that name.
     pub fn from_name(name: &str) -> Result<Self> {
         Self::ALL.iter().copied().find(|flavor| flavor.name() == name).ok_or_else(|| {
             let known: Vec<_> = Self::ALL.iter().map(|flavor| flavor.name()).collect();
@@ -114,7 +108,7 @@ impl Flavor {
         let (infix, suffix) = (self.build.infix(), self.build.suffix());
         let suffix = format!("{infix}-{}{suffix}", self.architecture.debian());
         let Some(version) = release.strip_suffix(&suffix) else { return false };
-        // What is left is numbers, and words such as `+deb13`: none of another build, and no backport.
+        // The rest must be numbers, and words such as `+deb13`; no other build, and no backport.
         let other = version.split(['-', '+', '~']).any(|word| {
             ["cloud", "rt", "unsigned", "dbg"].contains(&word) || word.starts_with("bpo")
         });
@@ -123,7 +117,7 @@ impl Flavor {
 }
 
 impl Series {
-    /// How its releases begin.
+    /// The beginning of its releases.
     pub const fn name(self) -> &'static str {
         match self {
             Self::V5_10 => "5.10",
@@ -135,7 +129,7 @@ impl Series {
 }
 
 impl Build {
-    /// What stands for it in the release, before the architecture.
+    /// Its name in a release, before the architecture.
     const fn infix(self) -> &'static str {
         match self {
             Self::Generic | Self::Pages16Kib => "",
@@ -144,7 +138,7 @@ impl Build {
         }
     }
 
-    /// What stands for it in the release, after the architecture.
+    /// Its name in a release, after the architecture.
     const fn suffix(self) -> &'static str {
         match self {
             Self::Generic | Self::Cloud | Self::RealTime => "",
@@ -154,7 +148,7 @@ impl Build {
 }
 
 impl Architecture {
-    /// Debian's name of it.
+    /// Debian's name for it.
     pub const fn debian(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
@@ -170,7 +164,6 @@ impl Architecture {
         }
     }
 
-    /// The Debian package of the emulator.
     pub(crate) const fn emulator_package(self) -> &'static str {
         match self {
             Self::Amd64 => "qemu-system-x86",
@@ -178,7 +171,7 @@ impl Architecture {
         }
     }
 
-    /// The C compiler, on an x86-64 machine.
+    /// The C compiler, on an x86-64 host.
     pub(crate) const fn compiler(self) -> &'static str {
         match self {
             Self::Amd64 => "gcc",

@@ -1,9 +1,9 @@
-//! Decides whether live tests run that take too long for every day.
+//! Decides whether live tests run that take too long for `cargo xtask test`.
 
-/// The variable that lets them run.
+/// The variable that enables them.
 pub const VARIABLE: &str = "PANOPTES_LONG";
 
-/// Whether tests run that take long. Prints which test is skipped otherwise, and what it does.
+/// Whether long tests run. If not, prints which test is skipped and what it does.
 pub fn is_long_allowed(test: &str, what: &str) -> bool {
     is_set(VARIABLE, test, what)
 }
@@ -16,7 +16,7 @@ pub fn is_arm64_allowed(test: &str) -> bool {
 fn is_set(variable: &str, test: &str, what: &str) -> bool {
     let is_set = std::env::var_os(variable).is_some_and(|value| value == "1");
     if !is_set {
-        // `cargo xtask test` looks for this word.
+        // `cargo xtask test` searches for this word.
         println!("skipped: {test} {what}; set {variable}=1");
     }
     is_set

@@ -1,6 +1,6 @@
-//! A running guest: a real kernel in QEMU whose memory is a file that others can read.
+//! A running guest: a real kernel in QEMU whose memory is a file that other programs can read.
 //!
-//! Emulated, never accelerated: `/dev/kvm` may be there and hang. Booting takes a few seconds.
+//! Emulated, never accelerated: `/dev/kvm` may exist and hang. Booting takes a few seconds.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -28,50 +28,51 @@ use crate::spawn;
 use crate::turn::{self, Turn};
 use crate::userland::{self, Userland};
 
-/// What to boot.
+/// The specification of a guest.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent options of a machine, not states")]
 pub struct GuestSpec {
-    /// The kernel.
     pub kernel: Kernel,
     /// Memory, in MiB.
     pub memory_mib: u64,
-    /// Processors.
+    /// Number of processors.
     pub cpus: u32,
-    /// NUMA nodes; from two on the kernel keeps its big hash tables in vmalloc memory.
+    /// Number of NUMA nodes; with two or more the kernel keeps its big hash tables in vmalloc
+    /// memory.
     pub numa_nodes: u32,
     /// Whether the processor offers 5-level page tables (Debian kernels then use them).
     pub five_level: bool,
-    /// Whether the kernel keeps its own page tables apart from those of programs (`pti=on`), as it does on
-    /// processors that Meltdown strikes; QEMU's is not one.
+    /// Whether the kernel separates its own page tables from those of programs (`pti=on`), as it
+    /// does on processors with the Meltdown flaw; QEMU's has none.
     pub page_table_isolation: bool,
-    /// The processor, as QEMU calls it (`cortex-a72`), where it is not to be the one with everything.
+    /// QEMU's name of the processor (`cortex-a72`); by default the one with every feature.
     pub cpu: Option<String>,
-    /// The machine, as QEMU calls it (`pc`), where it is not to be the usual one.
+    /// QEMU's name of the machine type (`pc`); by default the usual one.
     pub machine: Option<String>,
-    /// What its root is made of.
+    /// The content of its root.
     pub userland: Userland,
-    /// Programs of this machine that the guest is to have, static: by their paths there and here.
+    /// Static programs of the host that the guest gets: their paths in the guest and on the host.
     pub files: Vec<(String, PathBuf)>,
-    /// What the guest shall load modules for at boot, where its kernel does not have it built in: `disk`, and
-    /// filesystems (`ext4`, `xfs`, `btrfs`, `squashfs`). Whether the kernel has them at all, its
-    /// /proc/filesystems tells.
+    /// The drivers and filesystems whose modules the guest loads at boot, if its kernel does not
+    /// have them built in: `disk`, and filesystems (`ext4`, `xfs`, `btrfs`, `squashfs`). The
+    /// guest's /proc/filesystems shows whether the kernel supports them at all.
     pub modules: Vec<String>,
-    /// Disks, from `/dev/vda` on; from `/dev/vdb` on where the first has the root.
+    /// Disks, from `/dev/vda` on; from `/dev/vdb` on if the first has the root.
     pub disks: Vec<Disk>,
     /// More kernel arguments.
     pub kernel_arguments: Vec<String>,
-    /// Where the guest's memory lies; by default a file in the cache folder, gone with the guest.
+    /// The guest's memory file; by default a file in the cache folder, removed with the guest.
     pub ram_file: Option<PathBuf>,
-    /// Memory that is QEMU's own: no file, to be read out of its process.
+    /// The memory is QEMU's own: no file, only readable through its process.
     pub private_memory: bool,
-    /// Another object for the memory than a file or QEMU's own: `memory-backend-memfd,id=m0,…`.
+    /// Another memory object than a file or QEMU's own: `memory-backend-memfd,id=m0,…`.
     pub memory_object: Option<String>,
-    /// More arguments of QEMU, behind all others, so that they win.
+    /// More arguments of QEMU, after all others, so that they win.
     pub qemu_arguments: Vec<String>,
-    /// Boots beside another guest of the same test. Without this a guest waits for its [turn](crate::turn).
+    /// Boots beside another guest of the same test. Otherwise a guest waits for its
+    /// [turn](crate::turn).
     pub beside_others: bool,
-    /// How long it may take until the agent answers.
+    /// Maximum time until the agent answers.
     pub boot_timeout: Duration,
 }
 
@@ -97,7 +98,7 @@ impl GuestSpec {
             memory_object: None,
             qemu_arguments: Vec::new(),
             beside_others: false,
-            // A busy machine emulates ten times slower.
+            // A busy host emulates ten times slower.
             boot_timeout: Duration::from_mins(5),
         }
     }
@@ -119,17 +120,17 @@ pub struct Guest {
     turn: Option<Turn>,
 }
 
-/// What a kernel takes to have its root on a disk.
+/// The modules for a root on a disk.
 const ROOT_ON_DISK: [&str; 2] = ["disk", "ext4"];
-/// How long the agent may be silent within one answer.
+/// Maximum time between two lines of an answer of the agent.
 const AGENT_TIMEOUT: Duration = Duration::from_mins(5);
-/// How long QEMU may take to make its sockets.
+/// Maximum time for QEMU to create its sockets.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 const CONSOLE_TAIL_LINES: usize = 25;
 /// The memory file in a guest's folder.
 const RAM: &str = "ram";
 
-/// What a guest is started from, and where.
+/// The files that a guest is started from, and its folder.
 #[derive(Debug)]
 struct Place {
     emulator: Emulator,
@@ -143,7 +144,6 @@ struct Place {
 enum Failed {
     /// It died by itself.
     Died,
-    /// Anything else.
     Otherwise(Error),
 }
 
@@ -154,10 +154,10 @@ impl From<Error> for Failed {
 }
 
 impl Guest {
-    /// Boots a guest and waits until its agent answers; where it dies by itself meanwhile, another
-    /// one.
+    /// Boots a guest and waits until its agent answers. If the guest dies by itself meanwhile,
+    /// boots another one.
     ///
-    /// A guest that was [saved](crate::snapshot) goes on from there.
+    /// A guest that was [saved](crate::snapshot) is resumed from its saved state.
     pub fn boot(spec: &GuestSpec) -> Result<Self> {
         let turn = if spec.beside_others { None } else { Some(Turn::wait()?) };
         let started = Instant::now();
@@ -179,7 +179,7 @@ impl Guest {
         )))
     }
 
-    /// Boots one guest, or lets a saved one go on.
+    /// Boots one guest, or resumes a saved one.
     fn start(spec: &GuestSpec) -> std::result::Result<Self, Failed> {
         let preparing = turn::to_prepare()?;
         let architecture = spec.kernel.flavor().architecture;
@@ -209,7 +209,7 @@ impl Guest {
             let mut guest = Self::cold(&spec, &place, &folder)?;
             let state = folder.join("state");
             guest.or_died(|guest| guest.save(&state))?;
-            // Nobody goes on from a broken kernel.
+            // A broken kernel must not be resumed later.
             if guest.has_died() {
                 return Err(Failed::Died);
             }
@@ -229,7 +229,7 @@ impl Guest {
         Ok(guest)
     }
 
-    /// Lets a saved guest go on, with the time of today.
+    /// Resumes a saved guest and sets its clock to the present time.
     fn restored(
         spec: &GuestSpec,
         place: &Place,
@@ -275,8 +275,8 @@ impl Guest {
             Err(_) if emulation.has_died() => return Err(Failed::Died),
             Err(error) => {
                 emulation.end();
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                let message = format!("{error}; QEMU printed: {}", said.trim());
+                let printed = std::fs::read_to_string(&log).unwrap_or_default();
+                let message = format!("{error}; QEMU printed: {}", printed.trim());
                 return Err(Error::new(message).into());
             }
         };
@@ -293,7 +293,7 @@ impl Guest {
         })
     }
 
-    /// Does something that only a guest that died can spoil.
+    /// Runs `work`; an error counts as [`Failed::Died`] if the guest has died.
     fn or_died<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T>,
@@ -304,8 +304,8 @@ impl Guest {
         }
     }
 
-    /// Saves the state of a guest's devices; its memory stays in its file. The guest stands still
-    /// then.
+    /// Saves the state of a guest's devices; its memory stays in its file. The guest is paused
+    /// afterwards.
     fn save(&mut self, state: &Path) -> Result<()> {
         self.pause()?;
         self.qmp.leave_shared_memory_out(true)?;
@@ -314,24 +314,23 @@ impl Guest {
         self.qmp.wait_for_migration()
     }
 
-    /// Restores what [`save`](Self::save) saved, and lets the guest go on.
+    /// Restores the state saved by [`save`](Self::save) and resumes the guest.
     fn restore(&mut self, state: &Path) -> Result<()> {
         self.qmp.leave_shared_memory_out(true)?;
         let from = json!({ "uri": format!("file:{}", state.display()) });
         self.qmp.execute("migrate-incoming", Some(&from))?;
         self.qmp.wait_for_migration()?;
-        // A test may save the guest as a whole.
+        // A test may save the whole guest, memory included.
         self.qmp.leave_shared_memory_out(false)?;
         self.resume()
     }
 
-    /// Whether the guest died by itself, or its emulator did. From then on QEMU does not run any
-    /// more.
+    /// Whether the guest or its emulator died by itself. If so, QEMU no longer runs afterwards.
     pub fn has_died(&mut self) -> bool {
         self.emulation.has_died()
     }
 
-    /// Whether its death was met already; asks nobody.
+    /// Whether its death was already detected; checks nothing anew.
     pub fn is_dead(&self) -> bool {
         self.emulation.is_dead()
     }
@@ -341,20 +340,20 @@ impl Guest {
         self.emulation.is_meant_to_die();
     }
 
-    /// Takes what happens in the guest from now on for the caller's doing, who writes to its
-    /// memory.
+    /// Marks the guest's memory as changed by the caller: a later failure in the guest is not
+    /// reported as the emulator's.
     pub fn memory_is_patched(&self) {
         self.emulation.memory_is_patched();
     }
 
-    /// Sends the agent a command and gives the lines of its answer.
+    /// Sends the agent a command and returns the lines of its answer.
     pub fn agent(&mut self, command: &str) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         self.agent_lines(command, |line| lines.push(line.to_owned()))?;
         Ok(lines)
     }
 
-    /// Sends the agent a command and hands on each line of its answer as it comes.
+    /// Sends the agent a command and passes on each line of its answer as it arrives.
     pub fn agent_lines(&mut self, command: &str, on_line: impl FnMut(&str)) -> Result<()> {
         match self.channel.ask(command, AGENT_TIMEOUT, on_line) {
             Ok(()) => Ok(()),
@@ -368,12 +367,11 @@ impl Guest {
         }
     }
 
-    /// Stops the guest's processors: its memory is then constant.
+    /// Pauses the guest's processors: its memory is then constant.
     pub fn pause(&mut self) -> Result<()> {
         self.qmp.execute("stop", None).map(drop)
     }
 
-    /// Lets the guest go on.
     pub fn resume(&mut self) -> Result<()> {
         self.qmp.execute("cont", None).map(drop)
     }
@@ -392,22 +390,22 @@ impl Guest {
         self.qmp.execute(command, arguments)
     }
 
-    /// Ends the guest (as dropping it does) and says whether that worked.
+    /// Ends the guest (as dropping it does) and returns whether that worked.
     pub fn quit(mut self) -> Result<()> {
         self.qmp.execute("quit", None)?;
         if self.emulation.wait(START_TIMEOUT).is_some() {
             return Ok(());
         }
-        Err(Error::new("QEMU did not end when told to"))
+        Err(Error::new("QEMU did not end on request"))
     }
 
-    /// The file that is the guest's physical memory without a hole (up to 2 GiB), from address 0 on, on
-    /// arm64 from 1 GiB on; there is none where the memory is private.
+    /// The file with the guest's physical memory without a hole (up to 2 GiB), from address 0 on,
+    /// on arm64 from 1 GiB on; there is none if the memory is private.
     pub fn ram_path(&self) -> &Path {
         &self.ram
     }
 
-    /// How much memory the guest has.
+    /// The size of the guest's memory in bytes.
     pub const fn ram_bytes(&self) -> u64 {
         self.ram_bytes
     }
@@ -417,23 +415,24 @@ impl Guest {
         self.emulation.process_id()
     }
 
-    /// A QMP socket for others; a socket serves one client at a time, so the rig has its own.
+    /// A QMP socket for other programs; a socket serves one client at a time, so the rig has its
+    /// own.
     pub fn qmp_path(&self) -> PathBuf {
         self.folder.join("qmp-guests")
     }
 
-    /// The file that collects what the guest's kernel and agent print.
+    /// The file with the output of the guest's kernel and agent.
     pub fn console_path(&self) -> PathBuf {
         self.folder.join("console")
     }
 
-    /// How long it took from the start until the agent answered.
+    /// The time from the start until the agent answered.
     pub const fn boot_time(&self) -> Duration {
         self.boot_time
     }
 
     fn wait_for_agent(&mut self) -> std::result::Result<(), Failed> {
-        // The port holds back what we send until the agent opens it.
+        // The port holds back what the rig sends until the agent opens it.
         match self.channel.ask("hello", self.boot_timeout, |_| ()) {
             Ok(()) => Ok(()),
             Err(_) if self.has_died() => Err(Failed::Died),
@@ -443,7 +442,7 @@ impl Guest {
         }
     }
 
-    /// An error with the end of the guest's console under it.
+    /// An error, followed by the end of the guest's console.
     fn with_console(&self, what: &str) -> Error {
         let bytes = std::fs::read(self.console_path()).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
@@ -479,7 +478,7 @@ fn connect(emulation: &Emulation, folder: &Path) -> Result<(Qmp, Channel)> {
     Ok((Qmp::connect(&monitor)?, Channel::connect(&agent)?))
 }
 
-/// A folder for one guest; those that killed runs left behind are removed.
+/// Creates a folder for one guest; removes folders that killed runs left behind.
 fn new_folder() -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let guests = cache::folder("guests")?;

@@ -1,7 +1,7 @@
 //! The userland of a test guest: busybox, bash, the agent as init, and the modules it loads.
 //!
-//! bash is the machine's own (with its shared libraries), or for another architecture Debian 12's, since
-//! shell history is read out of a real Debian bash; everything else is static.
+//! bash is the host's own (with its shared libraries), or for another architecture Debian 12's,
+//! because shell history is read from a real Debian bash; everything else is static.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use crate::kernel::Kernel;
 use crate::packages::{self, Packages};
 use crate::setup;
 
-/// Commands of busybox that workloads and people at `cargo xtask guest` use by name.
+/// Commands of busybox that workloads and users of `cargo xtask guest` run by name.
 const APPLETS: &[&str] = &[
     "sh", "cat", "chroot", "cp", "dd", "dmesg", "echo", "env", "find", "free", "grep", "hexdump",
     "id", "ifconfig", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "nc", "netstat", "ps",
@@ -26,8 +26,8 @@ const APPLETS: &[&str] = &[
     "uname", "unshare", "vi", "wc", "wget", "xargs",
 ];
 
-/// Builds the initramfs for a kernel and gives its path (made again when anything in it changed).
-/// The first time this fetches a package and compiles the agent; later it needs no network.
+/// Builds the initramfs for a kernel and returns its path (built again when anything in it
+/// changed). The first call fetches a package and compiles the agent; later calls need no network.
 pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     let architecture = kernel.flavor().architecture;
     setup::ensure_for(architecture)?;
@@ -61,7 +61,7 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
     keep(archive, cache::folder("initramfs")?.join(format!("{}.cpio", kernel.release())))
 }
 
-/// Adds what the agent loads at boot; the folder `modules` is there.
+/// Adds the modules that the agent loads at boot; the folder `modules` must exist.
 pub(crate) fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
     let mut order = Vec::new();
     for module in kernel.modules()? {
@@ -73,7 +73,7 @@ pub(crate) fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> 
     Ok(())
 }
 
-/// Adds what brings the agent to a disk that has the root.
+/// Adds the modules that the agent needs to reach a disk with the root.
 pub(crate) fn add_disk_modules(archive: &mut Archive, modules: &[PathBuf]) -> Result<()> {
     add_module_list(archive, modules, "modules/disk", &mut String::new())
 }
@@ -96,7 +96,7 @@ fn add_module_list(
     Ok(())
 }
 
-/// Writes an archive, unless it lies there already.
+/// Writes an archive, unless it already exists.
 pub(crate) fn keep(archive: Archive, path: PathBuf) -> Result<PathBuf> {
     let bytes = archive.finish();
     if cache::read(&path).is_ok_and(|old| old == bytes) {
@@ -106,7 +106,8 @@ pub(crate) fn keep(archive: Archive, path: PathBuf) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// An initramfs with more programs and modules, made in a guest's own folder; the same one if there are none.
+/// An initramfs with more programs and modules, in a guest's own folder; the given one if there are
+/// none.
 pub(crate) fn with_more(
     initramfs: PathBuf,
     files: &[(String, PathBuf)],
@@ -116,7 +117,7 @@ pub(crate) fn with_more(
     if files.is_empty() && modules.is_empty() {
         return Ok(initramfs);
     }
-    // The kernel takes several archives one after another.
+    // The kernel accepts several archives one after another.
     let mut bytes = cache::read(&initramfs)?;
     let mut archive = Archive::default();
     let mut names = String::new();
@@ -125,7 +126,7 @@ pub(crate) fn with_more(
         let _ = writeln!(names, "/{name}");
     }
     add_module_list(&mut archive, modules, "modules/more", &mut names)?;
-    // For roots on disks, to which they are copied.
+    // For roots on disks, to which the files are copied.
     archive.file("modules/files", 0o644, names.as_bytes());
     bytes.extend(archive.finish());
     let path = folder.join("initramfs");
@@ -133,7 +134,8 @@ pub(crate) fn with_more(
     Ok(path)
 }
 
-/// A static busybox: unpacked from Debian's package, since installing it would oust `busybox`.
+/// A static busybox: unpacked from Debian's package, because installing that would remove
+/// `busybox`.
 pub(crate) fn busybox(architecture: Architecture) -> Result<PathBuf> {
     let path = cache::folder("tools")?.join(format!("busybox-{}", architecture.debian()));
     if path.exists() {
@@ -152,7 +154,7 @@ pub(crate) fn busybox(architecture: Architecture) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Adds the machine's bash and the libraries that its loader names.
+/// Adds the host's bash and the libraries that the loader lists for it.
 fn add_bash(archive: &mut Archive) -> Result<()> {
     let bash = Path::new("/bin/bash");
     archive.file("usr/bin/bash", 0o755, &cache::read(bash)?);

@@ -1,6 +1,6 @@
-//! Kernels to boot: Debian's own images, unpacked into the cache, newest of each flavor.
+//! Kernels to boot: Debian's own images, unpacked into the cache, the newest of each flavor.
 //!
-//! Once a kernel lies in the cache no network is needed. Not for building kernels.
+//! A kernel in the cache needs no network. Kernels are not built here.
 
 use std::path::{Path, PathBuf};
 
@@ -18,12 +18,12 @@ pub struct Kernel {
     folder: PathBuf,
 }
 
-/// How the packages that a kernel may be split into begin; their names end with its release. In the newest
-/// suites the first holds nothing and depends on the others.
+/// The prefixes of the packages that a kernel may be split into; their names end with its release.
+/// In the newest suites the first package is empty and depends on the others.
 const PACKAGES: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
 
 impl Kernel {
-    /// The newest kernel of a flavor that the cache holds; downloaded first when it holds none.
+    /// The newest kernel of a flavor in the cache; downloaded first if there is none.
     pub fn obtain(flavor: Flavor) -> Result<Self> {
         match Self::cached(flavor)? {
             Some(kernel) => Ok(kernel),
@@ -31,7 +31,7 @@ impl Kernel {
         }
     }
 
-    /// The newest kernel of a flavor that the cache holds with all modules that guests need now.
+    /// The newest kernel of a flavor in the cache that has all modules that guests need now.
     fn cached(flavor: Flavor) -> Result<Option<Self>> {
         let folder = cache::folder("kernels")?;
         let entries =
@@ -88,7 +88,8 @@ impl Kernel {
             .ok_or_else(|| Error::new(format!("the packages of {release} hold no modules")))?;
         modules::collect(modules, &made)?;
         let folder = kernels.join(&release);
-        // Another run may have made the same one meanwhile, or an older rig one with fewer modules.
+        // Another run may have created the same folder meanwhile, or an older rig one with fewer
+        // modules.
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(|e| Error::io("remove", &folder, &e))?;
         }
@@ -97,23 +98,21 @@ impl Kernel {
         Ok(Self { flavor, release, folder })
     }
 
-    /// One that is in no cache, for tests that boot nothing.
+    /// A kernel that is in no cache, for tests that boot nothing.
     #[cfg(test)]
     pub(crate) fn unfetched(flavor: Flavor) -> Self {
         Self { flavor, release: flavor.name(), folder: PathBuf::new() }
     }
 
-    /// What it is one of.
     pub const fn flavor(&self) -> Flavor {
         self.flavor
     }
 
-    /// Its release, as `uname -r` says it.
+    /// Its release, as in `uname -r`.
     pub fn release(&self) -> &str {
         &self.release
     }
 
-    /// The bootable image.
     pub fn image(&self) -> PathBuf {
         self.folder.join("vmlinuz")
     }
@@ -123,13 +122,12 @@ impl Kernel {
         modules::list(&self.folder)
     }
 
-    /// The modules that some demands of a guest take beyond these, in loading order.
+    /// The additional modules for what a guest demands, in loading order.
     pub(crate) fn modules_on_demand(&self, demands: &[String]) -> Result<Vec<PathBuf>> {
         modules::on_demand(&self.folder, demands)
     }
 }
 
-/// Copies one file.
 fn copy(source: &Path, target: &Path) -> Result<()> {
     std::fs::copy(source, target).map(drop).map_err(|e| Error::io("copy", source, &e))
 }

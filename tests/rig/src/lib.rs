@@ -1,10 +1,10 @@
-//! Boots real kernels in QEMU and knows the truth about them from inside.
+//! Boots real kernels in QEMU and collects the truth about them from inside.
 //!
-//! A [`Guest`] is a Debian kernel with an agent of ours as init. The agent makes workloads and
-//! reports, from the guest's own /proc, what a correct scan of its memory must print; the guest's
-//! memory is a file on this machine that the scanner under test reads.
+//! A [`Guest`] is a Debian kernel with the rig's agent as init. The agent creates workloads and
+//! reports, from the guest's own /proc, what a correct scan of its memory must print. The guest's
+//! memory is a file on the host that the scanner under test reads.
 //!
-//! Not a part of the product: nothing of the agent is needed to watch a system.
+//! Not a part of the product: watching a system needs nothing of the agent.
 //!
 //! Start reading at [`guest`]; the agent is in `tests/agent`.
 #![forbid(unsafe_code)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::flavor::Architecture;
 use crate::guest::GuestSpec;
 
-/// All arguments of QEMU for a guest whose sockets and console lie in `folder`.
+/// All arguments of QEMU for a guest whose sockets and console are in `folder`.
 pub(crate) fn arguments(
     spec: &GuestSpec,
     initramfs: &Path,
@@ -22,8 +22,8 @@ pub(crate) fn arguments(
     };
     let cpu = spec.cpu.as_deref().unwrap_or(cpu);
     let machine = spec.machine.as_deref().unwrap_or(machine);
-    // panic=0: a guest that panics stands still, with its console kept. no_timer_check: on a busy
-    // host an emulated timer is late, and the kernel would take it for broken.
+    // panic=0: a guest that panics stops, with its console kept. no_timer_check: on a busy host an
+    // emulated timer is late, and the kernel would consider it broken.
     let mut append = format!("console={console} panic=0 loglevel=5 no_timer_check");
     if spec.numa_nodes > 1 {
         let _ = write!(append, " numa=fake={}", spec.numa_nodes);
@@ -71,7 +71,8 @@ pub(crate) fn arguments(
         arguments.push(value.into());
     }
     if let Some(root) = root {
-        // What guests write goes into a file that ends with QEMU, so that they can share the image.
+        // Guests' writes go into a file that is deleted with QEMU, so that guests can share the
+        // image.
         let drive =
             format!("if=none,id=root,format=raw,cache=unsafe,snapshot=on,file={}", root.display());
         arguments.extend(["-drive".into(), drive.into()]);
@@ -79,7 +80,7 @@ pub(crate) fn arguments(
     }
     for (index, disk) in spec.disks.iter().enumerate() {
         let (image, lock) = (disk.image.display(), if disk.read_only { "on" } else { "off" });
-        // cache=unsafe: what a guest wrote need not outlive a crash of this machine.
+        // cache=unsafe: a guest's writes need not survive a crash of the host.
         let drive =
             format!("if=none,id=d{index},format=raw,cache=unsafe,readonly={lock},file={image}");
         arguments.extend(["-drive".into(), drive.into()]);

@@ -1,7 +1,7 @@
-//! The few kernel modules that guests need, with what they depend on, in loading order.
+//! The few kernel modules that guests need, with their dependencies, in loading order.
 //!
-//! Debian's packages carry no `modules.dep` (it is made at installation), so dependencies are read
-//! from the modules themselves: `.modinfo` has `depends=a,b`.
+//! Debian's packages contain no `modules.dep` (it is made at installation), so dependencies are
+//! read from the modules themselves: `.modinfo` has `depends=a,b`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use std::process::Command;
 use crate::cache;
 use crate::error::{Error, Result};
 
-/// Modules that guests load at boot; those built into a kernel are not found there and not missed.
+/// Modules that guests load at boot; those built into a kernel are not found and not needed.
 const WANTED: &[&str] = &[
-    "virtio_pci",     // the bus that the next two hang on
+    "virtio_pci",     // the bus of the next two
     "virtio_console", // the agent's command channel
     "virtio_net",     // an interface besides lo
     "tcp_diag",       // the agent's truth about sockets
@@ -27,11 +27,11 @@ const WANTED: &[&str] = &[
     "bluetooth",      // …
 ];
 
-/// Modules that a guest loads only where its specification asks for them: by what it asks, with the modules
-/// that this takes. They make a boot slower, and what they do at first (Btrfs measures its checksums) much.
+/// Modules that a guest loads only if its specification demands them: by demand. They make a boot
+/// slower, and their start (Btrfs benchmarks its checksums) much slower.
 const ON_DEMAND: &[(&str, &[&str])] = &[
     ("disk", &["virtio_blk"]),
-    // Checksums are asked for by name when a filesystem is mounted.
+    // A mount requests checksums by name.
     ("ext4", &["crc32c_generic", "crc32c_cryptoapi", "ext4"]),
     ("xfs", &["crc32c_generic", "crc32c_cryptoapi", "xfs"]),
     ("btrfs", &["crc32c_generic", "crc32c_cryptoapi", "xxhash_generic", "btrfs"]),
@@ -53,8 +53,8 @@ pub(crate) fn list(kernel: &Path) -> Result<Vec<PathBuf>> {
     Ok(text.lines().map(|name| kernel.join("modules").join(name)).collect())
 }
 
-/// The modules of a kernel in the cache that some demands take, in loading order, each once; without those that
-/// every guest has. What is built into the kernel takes none.
+/// The modules of a kernel in the cache for some demands, in loading order, each once; without
+/// those that every guest loads. Built-in code needs none.
 pub(crate) fn on_demand(kernel: &Path, demands: &[String]) -> Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for demand in demands {
@@ -74,7 +74,7 @@ pub(crate) fn on_demand(kernel: &Path, demands: &[String]) -> Result<Vec<PathBuf
     Ok(paths)
 }
 
-/// Copies what is wanted and its dependencies from an unpacked package into the cache.
+/// Copies the wanted modules and their dependencies from an unpacked package into the cache.
 pub(crate) fn collect(unpacked: &Path, kernel: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
     find_modules(&unpacked.join("kernel"), &mut files)?;
@@ -96,7 +96,7 @@ pub(crate) fn collect(unpacked: &Path, kernel: &Path) -> Result<()> {
     cache::write(&kernel.join(WANTED_LIST), wanted_text().as_bytes())
 }
 
-/// Copies one module after those it depends on. `done` bounds the recursion: a name enters once.
+/// Copies one module after its dependencies. `done` bounds the recursion: a name enters once.
 fn collect_one(
     name: &str,
     files: &BTreeMap<String, PathBuf>,
@@ -134,7 +134,7 @@ fn find_modules(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<
     Ok(())
 }
 
-/// The module's bytes, unpacked where the distribution compressed it.
+/// The module's bytes, unpacked if the distribution compressed it.
 fn read_module(path: &Path) -> Result<Vec<u8>> {
     let tool = match path.extension().and_then(|e| e.to_str()) {
         Some("xz") => "xz",
@@ -152,7 +152,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
     Err(Error::new(format!("{tool} cannot unpack {}: {}", path.display(), done.status)))
 }
 
-/// What `.modinfo` says the module depends on.
+/// The module's dependencies by its `.modinfo`.
 fn dependencies(module: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
     let Some(at) = module.windows(KEY.len()).position(|window| window == KEY) else {

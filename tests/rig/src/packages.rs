@@ -1,9 +1,8 @@
-//! Fetches Debian packages without touching the machine: a private apt root in the cache folder.
+//! Fetches Debian packages without changing the host: a private apt root in the cache folder.
 //!
-//! Kernels come from several suites. Adding those to the machine's own sources would let the next
-//! `apt-get install` upgrade its libc, so apt is pointed at lists and archives of our own, with the
-//! mirror and the keyring that the machine already uses. Nothing is installed from here; packages
-//! are downloaded and unpacked.
+//! Kernels come from several suites. With those suites in the host's own sources, the next `apt-get
+//! install` would upgrade its libc. So apt uses lists and archives of the rig, with the mirror and
+//! the keyring of the host. Nothing is installed from here; packages are downloaded and unpacked.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,21 +13,21 @@ use crate::command;
 use crate::error::{Error, Result};
 use crate::flavor::Architecture;
 
-/// A private apt root that knows the packages of a few suites.
+/// A private apt root with the packages of a few suites.
 #[derive(Debug)]
 pub struct Packages {
     root: PathBuf,
     architecture: Architecture,
 }
 
-/// Where the machine takes its own Debian packages from.
+/// The source of the host's own Debian packages.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Mirror {
     uri: String,
     keyring: Option<String>,
 }
 
-/// Suites whose packages are wanted: see `flavor::Series`.
+/// The suites whose packages are needed: see `flavor::Series`.
 pub(crate) const SUITES: &[&str] = &["bullseye", "bookworm", "trixie", "sid"];
 
 const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -41,7 +40,7 @@ impl Packages {
         for folder in ["lists/partial", "cache/archives/partial"] {
             cache::create(&packages.root.join(folder))?;
         }
-        let mirror = Mirror::of_this_machine()?;
+        let mirror = Mirror::of_host()?;
         let signed =
             mirror.keyring.as_ref().map_or_else(String::new, |k| format!("[signed-by={k}] "));
         let mut sources = String::new();
@@ -59,8 +58,8 @@ impl Packages {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Downloads the newest of a package, or that of a suite (`bash/bookworm`), into the cache and gives the
-    /// path of its file.
+    /// Downloads the newest version of a package, or that of a suite (`bash/bookworm`), into the
+    /// cache and returns the path of its file.
     pub fn download(&self, package: &str) -> Result<PathBuf> {
         let folder = cache::folder("packages")?.join(format!(
             "{}_{}",
@@ -79,8 +78,8 @@ impl Packages {
         })
     }
 
-    /// Downloads packages of a suite with all that they depend on into `folder`, which holds
-    /// nothing else, and gives the paths of their files, in the order of their names. Backports
+    /// Downloads packages of a suite with all their dependencies into `folder`, which must contain
+    /// nothing else, and returns the paths of their files, in the order of their names. Backports
     /// depend on their release, too.
     pub fn closure(&self, suite: &str, packages: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
         let list = self.root.join(format!("{suite}.list"));
@@ -88,12 +87,12 @@ impl Packages {
         let mut sources = format!("deb {}\n", self.source_of(suite)?);
         if let Some(release) = suite.strip_suffix("-backports") {
             let _ = writeln!(sources, "deb {}", self.source_of(release)?);
-            // Apart from the others: its kernels are not those of a release.
+            // Separate from the others: its kernels are not those of a release.
             lists = self.root.join(format!("{suite}-lists"));
         }
         cache::write(&list, sources.as_bytes())?;
         cache::create(&lists.join("partial"))?;
-        // As if nothing were installed: apt then finds everything.
+        // As if nothing were installed: apt then resolves every dependency.
         let status = self.root.join("empty-status");
         cache::write(&status, b"")?;
         if folder.exists() {
@@ -129,8 +128,8 @@ impl Packages {
         Ok(paths)
     }
 
-    /// Downloads the source of a suite's package, as its authors released it, and unpacks it into `folder`, which holds
-    /// nothing else; gives the folder that it is in. Debian's own patches are not in it.
+    /// Downloads the upstream source of a suite's package and unpacks it into `folder`, which must
+    /// contain nothing else; returns the unpacked folder. Debian's own patches are not included.
     pub(crate) fn source(&self, package: &str, suite: &str, folder: &Path) -> Result<PathBuf> {
         let list = self.root.join(format!("{suite}-source.list"));
         let line = format!("deb-src {}\n", self.source_of(suite)?);
@@ -159,7 +158,7 @@ impl Packages {
             .ok_or_else(|| Error::new(format!("{} has no folder in it", released.display())))
     }
 
-    /// Where a suite is, as a line of a list says it behind `deb`.
+    /// The source of a suite, as in a line of a list after `deb`.
     fn source_of(&self, suite: &str) -> Result<String> {
         let release = suite.strip_suffix("-backports").unwrap_or(suite);
         let all = cache::read(&self.root.join("sources.list"))?;
@@ -170,7 +169,7 @@ impl Packages {
             .ok_or_else(|| Error::new(format!("the rig has no suite {suite}")))
     }
 
-    /// apt with every folder of its own replaced by ours.
+    /// apt, with every folder of its own replaced by one of the rig.
     fn apt(&self, program: &str) -> Command {
         let root = self.root.display();
         let mut command = Command::new(program);
@@ -185,8 +184,8 @@ impl Packages {
             format!("Dir::Cache={root}/cache"),
             // The user `_apt` cannot enter a home folder.
             "APT::Sandbox::User=root".to_owned(),
-            // A mirror that lags a week behind has lists of sid that are out of date. Guests need
-            // no fresh ones.
+            // A mirror that is a week behind has lists of sid that are out of date. Guests need no
+            // fresh ones.
             "Acquire::Check-Valid-Until=false".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
@@ -197,12 +196,12 @@ impl Packages {
     }
 }
 
-/// The package file in a folder that holds one.
+/// The package file in a folder with one.
 fn only_package(folder: &Path) -> Option<PathBuf> {
     find(folder, |path| path.extension().is_some_and(|e| e == "deb"))
 }
 
-/// Something in a folder.
+/// The first matching entry of a folder.
 fn find(folder: &Path, is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
     entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).find(|path| is_it(path))
@@ -215,8 +214,8 @@ pub fn unpack(package: &Path, target: &Path) -> Result<()> {
 }
 
 impl Mirror {
-    /// Reads the machine's own sources, both the old and the new form.
-    fn of_this_machine() -> Result<Self> {
+    /// Reads the host's own sources, both the old and the new form.
+    fn of_host() -> Result<Self> {
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
         let codename = release
             .lines()
@@ -285,7 +284,7 @@ impl Mirror {
     }
 }
 
-/// Whether a suite is the one the machine was installed from (not its updates or security fixes).
+/// Whether a suite is the one that the host was installed from (not its updates or security fixes).
 fn is_base_suite(suite: &str, codename: Option<&str>) -> bool {
     let plain = ["stable", "oldstable", "testing", "unstable", "sid"];
     Some(suite) == codename || plain.contains(&suite)

@@ -1,7 +1,6 @@
-//! Runs the `panoptes` program that the same build made.
+//! Runs the `panoptes` program of the same build.
 //!
-//! Tests of guests are in this crate, which does not depend on the product: they use it as a user
-//! does, by its command line.
+//! This crate tests guests without depending on the product: it uses the command line, as users do.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +9,7 @@ use crate::command;
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
-/// Names another program than the one beside the tests.
+/// The variable that names another program than the one beside the tests.
 pub const VARIABLE: &str = "PANOPTES_PROGRAM";
 
 /// The program's path.
@@ -19,7 +18,7 @@ pub fn program() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let test = std::env::current_exe()
-        .map_err(|e| Error::new(format!("a test cannot tell its own path: {e}")))?;
+        .map_err(|e| Error::new(format!("the path of the test program is unknown: {e}")))?;
     // target/PROFILE/deps/TEST, and examples one folder further up
     let beside = test.ancestors().skip(1).take(3).map(|folder| folder.join("panoptes"));
     beside.into_iter().find(|path| path.is_file()).ok_or_else(|| {
@@ -30,8 +29,8 @@ pub fn program() -> Result<PathBuf> {
     })
 }
 
-/// Scans a guest's memory file and gives the lines printed. The kernel is found in its memory, whether a
-/// table for it is built in or not.
+/// Scans a guest's memory file and returns the printed lines. The kernel's layout is found in its
+/// memory, even if a table for it is built in.
 pub fn scan(guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
     scan_with(&program()?, guest, arguments)
 }
@@ -41,7 +40,7 @@ pub fn scan_with(program: &Path, guest: &Guest, arguments: &[&str]) -> Result<Ve
     lines_of(scan_command(program, guest, arguments).arg("--set=built_in_profiles=false"))
 }
 
-/// The same with whatever profile the program has built in for the guest's kernel.
+/// The same with the profile that the program has built in for the guest's kernel, if any.
 pub fn scan_built_in(program: &Path, guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
     lines_of(&mut scan_command(program, guest, arguments))
 }

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
-/// How long QEMU may take to answer: generous, since a loaded machine is slow, and finite.
+/// Maximum time for an answer of QEMU: generous, since a loaded host is slow.
 const ANSWER_SECONDS_MAX: u64 = 60;
-/// How long a machine's state may take to be written or read.
+/// Maximum time to write or read a machine's state.
 const MIGRATION_MAX: Duration = Duration::from_mins(1);
-/// Events may come before an answer, but not without end.
+/// Events may precede an answer, but not without end.
 const EVENTS_BEFORE_ANSWER_MAX: usize = 10_000;
 
 /// A connection to QEMU's monitor.
@@ -26,7 +26,7 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Connects and leaves the capabilities negotiation behind.
+    /// Connects and completes the capabilities negotiation.
     pub fn connect(socket: &Path) -> Result<Self> {
         let writer =
             UnixStream::connect(socket).map_err(|e| Error::io("connect to", socket, &e))?;
@@ -43,7 +43,7 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Runs one command and gives what it returns.
+    /// Runs one command and returns its result.
     pub fn execute(&mut self, command: &str, arguments: Option<&Value>) -> Result<Value> {
         let request = match arguments {
             Some(arguments) => json!({"execute": command, "arguments": arguments}),
@@ -66,14 +66,14 @@ impl Qmp {
         Err(Error::new(format!("QEMU sent events but no answer to {command}")))
     }
 
-    /// Whether a migration leaves memory out that is a file, which other programs can read.
+    /// Sets whether a migration omits memory in a shared file, which other programs can read.
     pub(crate) fn leave_shared_memory_out(&mut self, state: bool) -> Result<()> {
         let capability = json!([{ "capability": "x-ignore-shared", "state": state }]);
         let arguments = json!({ "capabilities": capability });
         self.execute("migrate-set-capabilities", Some(&arguments)).map(drop)
     }
 
-    /// Waits until the machine's state has come or gone.
+    /// Waits until the machine's state has been written or read.
     pub(crate) fn wait_for_migration(&mut self) -> Result<()> {
         let deadline = Instant::now() + MIGRATION_MAX;
         loop {

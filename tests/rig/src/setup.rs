@@ -1,7 +1,7 @@
-//! Makes a Debian machine able to run guests: a C compiler, an unpacker.
+//! Prepares a Debian host to run guests: a C compiler, an unpacker.
 //!
-//! As root it installs what is missing and names it; otherwise it prints the command that would.
-//! The emulator is another matter: see `emulator`.
+//! As root it installs missing packages and names them; otherwise it prints the command to install
+//! them. `emulator` fetches the emulator.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::disk::Format;
 use crate::error::{Error, Result};
 use crate::flavor::Architecture;
 
-/// A program or file that must be there, and the package that brings it.
+/// A required program or file, and the package that has it.
 const NEEDS: &[(Need, &str)] = &[
     (Need::Program("gcc"), "gcc"),
     (Need::File("/usr/lib/x86_64-linux-gnu/libc.a"), "libc6-dev"),
@@ -21,7 +21,7 @@ const NEEDS: &[(Need, &str)] = &[
     (Need::Program("bash"), "bash"),
 ];
 
-/// What guests of another architecture need beside these.
+/// The additional needs of guests of another architecture.
 const ARM64_NEEDS: &[(Need, &str)] = &[
     (Need::Program("aarch64-linux-gnu-gcc"), "gcc-aarch64-linux-gnu"),
     (Need::File("/usr/aarch64-linux-gnu/lib/libc.a"), "libc6-dev-arm64-cross"),
@@ -43,13 +43,13 @@ impl Need {
     }
 }
 
-/// Installs what is missing for guests like this machine. What those of another architecture need comes with
-/// the first of them.
+/// Installs missing packages for guests of the host's architecture. The first guest of another
+/// architecture installs its own.
 pub fn ensure() -> Result<()> {
     install(NEEDS)
 }
 
-/// Installs what is missing for guests of an architecture.
+/// Installs missing packages for guests of an architecture.
 pub(crate) fn ensure_for(architecture: Architecture) -> Result<()> {
     match architecture {
         Architecture::Amd64 => Ok(()),
@@ -57,7 +57,7 @@ pub(crate) fn ensure_for(architecture: Architecture) -> Result<()> {
     }
 }
 
-/// Installs what builds shells from source, with glibc and with musl.
+/// Installs the packages that build shells from source, with glibc and with musl.
 pub(crate) fn ensure_for_building() -> Result<()> {
     install(&[
         (Need::Program("make"), "make"),
@@ -66,12 +66,12 @@ pub(crate) fn ensure_for_building() -> Result<()> {
     ])
 }
 
-/// Installs what compiles libFuzzer.
+/// Installs the packages that compile libFuzzer.
 pub fn ensure_for_fuzzing() -> Result<()> {
     install(&[(Need::Program("g++"), "g++")])
 }
 
-/// Installs what makes images of a filesystem.
+/// Installs the program that creates images of a filesystem.
 pub fn ensure_for_format(format: Format) -> Result<()> {
     let (program, package) = format.maker();
     install(&[(Need::Program(program), package)])
@@ -100,7 +100,7 @@ fn install(needs: &[(Need, &str)]) -> Result<()> {
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(&missing);
     if apt(&install).is_err() {
-        // Lists may be older than the mirror: once more with fresh ones.
+        // The lists may be older than the mirror: retry with fresh ones.
         apt(&["update"])?;
         apt(&install)?;
     }

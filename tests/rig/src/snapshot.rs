@@ -1,9 +1,9 @@
-//! Guests that go on from a saved state instead of booting: a third of a second instead of ten.
+//! Guests resumed from a saved state instead of booted: a third of a second instead of ten.
 //!
 //! One run of `cargo xtask test` boots each kind of guest once, saves it as soon as its agent
-//! answers, and starts all guests of this kind from there. What is saved ends with the run, so that
-//! each run meets other addresses (KASLR). Without a folder for it ([`Folder`], [`VARIABLE`]) every
-//! guest boots.
+//! answers, and starts all guests of this kind from there. Saved states are deleted at the end of
+//! the run, so that each run has other addresses (KASLR). Without a folder for them ([`Folder`],
+//! [`VARIABLE`]) every guest boots.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,17 +18,17 @@ use crate::error::{Error, Result};
 use crate::guest::GuestSpec;
 use crate::userland::Userland;
 
-/// The variable with the folder of saved guests; `cargo xtask test` sets it for tests.
+/// The variable that names the folder of saved guests; `cargo xtask test` sets it for tests.
 pub const VARIABLE: &str = "PANOPTES_SNAPSHOTS";
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// A folder for saved guests in the cache, gone with this.
+/// A folder for saved guests in the cache, deleted on drop.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes the folder of this process, and removes those that killed processes left behind.
+    /// Creates the folder of this process, and removes those that killed processes left behind.
     pub fn new() -> Result<Self> {
         let all = cache::folder("snapshots")?;
         let entries =
@@ -39,18 +39,17 @@ impl Folder {
             }
         }
         let path = all.join(std::process::id().to_string());
-        // One of an earlier process with this number has other guests.
+        // The folder of an earlier process with the same id has other guests.
         let _ = std::fs::remove_dir_all(&path);
         cache::create(&path)?;
         Ok(Self(path))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Lets the guests of this process go on from there, too.
+    /// Lets the guests of this process use the folder, too.
     pub fn use_here(&self) {
         // A process has one such folder.
         let _ = FOLDER.set(self.0.clone());
@@ -59,12 +58,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next process.
+        // The next process removes what cannot be removed now.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// A guest that was saved, or will be.
+/// A guest that is saved, or will be.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     folder: PathBuf,
@@ -73,7 +72,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The saved guest of this kind; `None` where it has to boot.
+    /// The saved guest of this kind; `None` if it has to boot.
     pub(crate) fn of(spec: &GuestSpec, initramfs: &Path) -> Result<Option<Self>> {
         let folder = FOLDER.get().cloned().or_else(|| std::env::var_os(VARIABLE).map(Into::into));
         let Some(folder) = folder.filter(|_| is_plain(spec)) else { return Ok(None) };
@@ -87,7 +86,7 @@ impl Snapshot {
         Ok(Some(Self { folder, _lock: lock }))
     }
 
-    /// Whether it is saved already.
+    /// Whether it is already saved.
     pub(crate) fn is_there(&self) -> bool {
         self.state().exists()
     }
@@ -97,30 +96,30 @@ impl Snapshot {
         self.folder.join("state")
     }
 
-    /// Keeps the memory and the state of a guest that stands still.
+    /// Stores the memory and the state of a paused guest.
     pub(crate) fn keep(&self, ram: &Path, state: &Path) -> Result<()> {
         copy(ram, &self.folder.join("ram"))?;
         std::fs::rename(state, self.state()).map_err(|e| Error::io("keep", state, &e))
     }
 
-    /// Lets the next guest of this kind boot.
+    /// Deletes the saved state, so that the next guest of this kind boots.
     pub(crate) fn forget(&self) {
         let _ = std::fs::remove_file(self.state());
     }
 
-    /// Makes a guest's memory file.
+    /// Writes a guest's memory file.
     pub(crate) fn copy_ram(&self, to: &Path) -> Result<()> {
         copy(&self.folder.join("ram"), to)
     }
 }
 
-/// Copies memory, holes included: what the guest has not touched takes no room.
+/// Copies memory, holes included: pages that the guest has not touched take no room.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut cp = Command::new("cp");
     command::output(cp.args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to)).map(drop)
 }
 
-/// Whether all that such a guest has is in its memory file and in the state of its devices.
+/// Whether the guest's whole state is in its memory file and in the state of its devices.
 fn is_plain(spec: &GuestSpec) -> bool {
     !spec.private_memory
         && spec.memory_object.is_none()
@@ -129,9 +128,9 @@ fn is_plain(spec: &GuestSpec) -> bool {
         && spec.qemu_arguments.is_empty()
 }
 
-/// The same for guests that are the same.
+/// A key that is equal for guests that are the same.
 fn key(spec: &GuestSpec, initramfs: &Path) -> Result<String> {
-    // All fields are named, so that nobody forgets a new one.
+    // Every field is named, so that a new one cannot be forgotten.
     let GuestSpec {
         kernel,
         memory_mib,
@@ -151,7 +150,7 @@ fn key(spec: &GuestSpec, initramfs: &Path) -> Result<String> {
         private_memory: _,
         memory_object: _,
         qemu_arguments: _,
-        // These are other for each guest.
+        // These differ between guests.
         ram_file: _,
         beside_others: _,
         boot_timeout: _,

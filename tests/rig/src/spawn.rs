@@ -1,7 +1,7 @@
 //! Starts child processes from one thread that lives as long as the program.
 //!
-//! The kernel sends the parent-death signal when the *thread* that forked ends. A guest made by one
-//! test's thread and used by another's would die with the first, so this thread forks for all.
+//! The kernel sends the parent-death signal when the *thread* that forked ends. A guest started by
+//! one test's thread and used by another's would die with the first. So one thread forks for all.
 
 use std::ffi::OsStr;
 use std::process::{Child, Command};
@@ -10,8 +10,8 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::error::{Error, Result};
 
-/// A command that runs a program, and ends it when the thread that started it ends. So nothing is
-/// left behind even where we are killed.
+/// A command that runs a program and kills it when the thread that started it ends. So no process
+/// is left behind even if the rig itself is killed.
 pub fn tied(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(program);

@@ -1,7 +1,8 @@
-//! A stand-in for NVIDIA DOCA: a shared library that gives out files as the memory of a BlueField's host.
+//! A replacement for NVIDIA DOCA: a shared library that presents files as the memory of a
+//! BlueField's host.
 //!
-//! Made from `tests/doca_standin/standin.c`, which lists what it can be told, each time anew and in a folder of its
-//! own, so that every test has a library with a state of its own.
+//! Built from `tests/doca_standin/standin.c`, which lists its settings, each time anew and in a
+//! folder of its own, so that every test has a library with its own state.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,14 +11,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::command;
 use crate::error::{Error, Result};
 
-/// A library in a folder; both go with it.
+/// A library in a folder; both are deleted on drop.
 #[derive(Debug)]
 pub struct Standin {
     folder: PathBuf,
 }
 
 impl Standin {
-    /// Builds the library, to be configured by `settings`.
+    /// Builds the library with `settings`.
     pub fn new(settings: &str) -> Result<Self> {
         Self::with_options(settings, &[])
     }
@@ -42,12 +43,11 @@ impl Standin {
         Ok(standin)
     }
 
-    /// The library.
     pub fn library(&self) -> PathBuf {
         self.folder.join("libdoca_standin.so")
     }
 
-    /// The folder, for whatever else a test needs.
+    /// The folder, for other files of a test.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -55,7 +55,7 @@ impl Standin {
 
 impl Drop for Standin {
     fn drop(&mut self) {
-        // What can't be removed lies in the folder for such files.
+        // If this fails, the files stay in the cache's folder for such files.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

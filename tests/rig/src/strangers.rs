@@ -1,4 +1,4 @@
-//! Programs and libraries that no package brings, for guests whose packages are what should run.
+//! Programs and libraries that are in no package, for guests whose packages define what should run.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,7 +13,7 @@ const LIBRARY: &str = include_str!("../../strangers/library.c");
 const MEMORY: &str = include_str!("../../strangers/memory.c");
 const RELOCATED: &str = include_str!("../../strangers/relocated.c");
 
-/// What is compiled, from what, and how.
+/// Names, sources and compiler options.
 const STRANGERS: &[(&str, &str, &[&str])] = &[
     ("stranger", PROGRAM, &["-static"]),
     ("stranger-dynamic", PROGRAM, &[]),
@@ -24,7 +24,8 @@ const STRANGERS: &[(&str, &str, &[&str])] = &[
     ("relocated.so", RELOCATED, &["-shared", "-fPIC", "-nostdlib", "-Wl,-z,notext"]),
 ];
 
-/// Compiles them for x86-64, once for each state of their sources; by the paths that guests know them by.
+/// Compiles them for x86-64, once for each version of their sources. Returns their paths in guests
+/// and on the host.
 pub fn build() -> Result<Vec<(String, PathBuf)>> {
     let folder = cache::folder("strangers")?;
     STRANGERS

@@ -1,8 +1,8 @@
-//! How many guests run at once on this machine: one, or as many as `PANOPTES_GUESTS` says.
+//! Limits how many guests run at once on the host: one, or the number in `PANOPTES_GUESTS`.
 //!
-//! Emulation is slow and memory short, and what is measured wants a machine for itself; but a guest under test
-//! mostly waits. Each guest holds a [`Turn`]: one that runs alone holds the file `.turn` for itself, those that
-//! may have company share it and hold one of as many places.
+//! Emulation is slow and memory short, and measurements need the host for themselves; but a guest
+//! under test mostly waits. Each guest holds a [`Turn`]: one that runs alone locks the file `.turn`
+//! exclusively; those that may run together share it and lock one of as many places.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 
 /// The variable with the number of guests that may run at once; `cargo xtask test` sets it.
 pub const VARIABLE: &str = "PANOPTES_GUESTS";
-/// How often who waits for a place looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How often a waiting guest tries again to lock a place.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The right to run a guest, until it is dropped. What is in the files says nothing.
+/// The right to run a guest, until it is dropped. The lock files have no content.
 #[derive(Debug)]
 pub(crate) struct Turn {
     _files: [Option<File>; 2],
@@ -49,12 +49,12 @@ impl Turn {
                     return Ok(Self { _files: [Some(file), Some(taken)] });
                 }
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(RETRY_INTERVAL);
         }
     }
 }
 
-/// The right to make what guests need in the cache: one at a time, until it is dropped.
+/// The right to prepare the cache for guests: one process at a time, until it is dropped.
 pub fn to_prepare() -> Result<File> {
     let path = cache::folder("guests")?.join(".preparing");
     let file = open(&path)?;
@@ -68,7 +68,7 @@ fn open(path: &Path) -> Result<File> {
     options.open(path).map_err(|e| Error::io("open", path, &e))
 }
 
-/// Whether a lock was had, which it is not while somebody else has it.
+/// Whether the lock was acquired; false while another process holds it.
 fn is_free(result: std::result::Result<(), TryLockError>, path: &Path) -> Result<bool> {
     match result {
         Ok(()) => Ok(true),
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// Asks for a turn in a thread of its own.
+    /// Requests a turn in a thread of its own.
     fn ask(folder: &Path, places: usize) -> mpsc::Receiver<Turn> {
         let (sender, receiver) = mpsc::channel();
         let folder = folder.to_owned();
@@ -106,16 +106,16 @@ mod tests {
     }
 
     #[test]
-    fn who_runs_alone_has_no_company() {
+    fn a_guest_that_runs_alone_excludes_others() {
         let folder = tempfile::tempdir().unwrap();
-        let company = Turn::wait_in(folder.path(), 2).unwrap();
+        let other = Turn::wait_in(folder.path(), 2).unwrap();
         let alone = ask(folder.path(), 1);
         assert!(alone.recv_timeout(SOON).is_err());
-        drop(company);
+        drop(other);
         let alone = alone.recv_timeout(LATE).unwrap();
-        let company = ask(folder.path(), 2);
-        assert!(company.recv_timeout(SOON).is_err());
+        let other = ask(folder.path(), 2);
+        assert!(other.recv_timeout(SOON).is_err());
         drop(alone);
-        assert!(company.recv_timeout(LATE).is_ok());
+        assert!(other.recv_timeout(LATE).is_ok());
     }
 }

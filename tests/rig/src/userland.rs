@@ -1,12 +1,12 @@
-//! A Debian 12 root, made from packages: what guests run where busybox is not enough.
+//! A Debian 12 root, made from packages: for guests that need more than busybox.
 //!
-//! A folder on this machine ([`debian`]) and the same as a guest's root ([`Userland::Debian`]): so what
-//! is inside is known outside, file by file, as for a reference of what should run. It is a dpkg root
-//! (`var/lib/dpkg` has the status, lists and md5sums), though no maintainer script ever ran, and it lacks what
-//! slim images lack: documentation, manual pages, translations.
+//! A folder on the host ([`debian`]) and a guest's root ([`Userland::Debian`]) have the same
+//! content. So the content is known outside, file by file, as for a reference of what should run.
+//! It is a dpkg root (`var/lib/dpkg` has the status, lists and md5sums), though no maintainer
+//! script ever ran, and it lacks what slim images lack: documentation, manual pages, translations.
 //!
-//! A second one ([`Userland::Equipped`]) has many more programs, too many to be unpacked into a guest's memory: it lies on
-//! the guest's first disk, and what guests write is thrown away.
+//! A second one ([`Userland::Equipped`]) has many more programs, too many to unpack into a guest's
+//! memory: it is on the guest's first disk, and guests' writes are discarded.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -25,21 +25,22 @@ use crate::initramfs;
 use crate::kernel::Kernel;
 use crate::packages::Packages;
 
-/// What a guest's root is made of. The agent is its init in each.
+/// The content of a guest's root. The agent is init in each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Userland {
     /// busybox and bash: small, and quick to boot.
     Busybox,
     /// Debian 12 (about 85 MB in the guest's memory, twice that while it boots).
     Debian,
-    /// The same with interpreters, shells' relatives, servers and their clients, on a disk of its own (`/dev/vda`); x86-64.
+    /// As `Debian`, with interpreters, more shells, servers and their clients, on a disk of its own
+    /// (`/dev/vda`); x86-64.
     Equipped,
 }
 
-/// The suite whose packages make the root.
+/// The suite of the packages.
 const SUITE: &str = "bookworm";
 
-/// The packages; what they depend on comes with them.
+/// The packages; their dependencies are added.
 const PACKAGES: &[&str] = &[
     "base-files",
     "bash",
@@ -47,7 +48,7 @@ const PACKAGES: &[&str] = &[
     "coreutils",
     "crun",
     "dash",
-    "diffutils", // dpkg wants it
+    "diffutils", // a dependency of dpkg
     "dpkg",
     "findutils",
     "grep",
@@ -59,12 +60,12 @@ const PACKAGES: &[&str] = &[
     "python3-minimal",
     "runc",
     "sed",
-    "usr-is-merged", // else `usrmerge`, and perl with it
+    "usr-is-merged", // otherwise `usrmerge`, which needs perl
     "util-linux",
     "zlib1g",
 ];
 
-/// What [`Userland::Equipped`] has besides.
+/// The additional packages of [`Userland::Equipped`].
 const MORE_PACKAGES: &[&str] = &[
     "apt",
     "bsdutils", // script
@@ -84,7 +85,7 @@ const MORE_PACKAGES: &[&str] = &[
     "make",
     "mariadb-client-core",
     "mariadb-server-core",
-    "ncurses-base", // tmux wants to know terminals
+    "ncurses-base", // terminal descriptions for tmux
     "netcat-openbsd",
     "netcat-traditional",
     "nodejs",
@@ -104,14 +105,14 @@ const MORE_PACKAGES: &[&str] = &[
     "ucspi-tcp", // tcpserver
 ];
 
-/// What is left out of every package, as slim images do.
+/// Folders left out of every package, as in slim images.
 const LEFT_OUT: &[&str] =
     &["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/share/info"];
 
 /// Folders that are links into /usr.
 const MERGED: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
-/// Folders that no package brings, or that must be there before the first.
+/// Folders that are in no package, or that must exist before the first is unpacked.
 const FOLDERS: &[&str] = &[
     "dev",
     "etc",
@@ -131,7 +132,7 @@ const FILES: &[(&str, &str)] = &[
     ("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000::/home:/bin/bash\n"),
     ("etc/group", "root:x:0:\ntty:x:5:\nuser:x:1000:\n"),
     ("etc/hostname", "guest\n"),
-    // Without it dpkg looks for lists without an architecture in their names.
+    // Without it dpkg expects lists without an architecture in their names.
     ("var/lib/dpkg/info/format", "1\n"),
     ("etc/hosts", "127.0.0.1 localhost guest\n"),
 ];
@@ -140,7 +141,8 @@ const FILES: &[(&str, &str)] = &[
 const LINKS: &[(&str, &str)] =
     &[("usr/bin/awk", "mawk"), ("usr/bin/nc", "busybox"), ("usr/bin/ip", "busybox")];
 
-/// Files that maintainer scripts would have made for what [`Userland::Equipped`] has besides.
+/// Files that maintainer scripts would have made for the additional packages of
+/// [`Userland::Equipped`].
 const MORE_FILES: &[(&str, &str)] = &[
     (
         "etc/passwd",
@@ -155,7 +157,8 @@ const MORE_FILES: &[(&str, &str)] = &[
     ("etc/shadow", "root:*:19000:0:99999:7:::\nuser:*:19000:0:99999:7:::\n"),
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n"),
     ("etc/shells", "/bin/sh\n/bin/bash\n"),
-    // What sessions of sshd go through: as on any Debian, but for what takes a name service or systemd.
+    // The PAM stack of sshd's sessions: as on any Debian, without modules that need a name service
+    // or systemd.
     ("etc/pam.d/common-auth", "auth required pam_unix.so\n"),
     ("etc/pam.d/common-account", "account required pam_unix.so\n"),
     ("etc/pam.d/common-password", "password required pam_unix.so\n"),
@@ -163,7 +166,7 @@ const MORE_FILES: &[(&str, &str)] = &[
     ("etc/pam.d/common-session-noninteractive", "session required pam_unix.so\n"),
 ];
 
-/// Links that alternatives would have made for those.
+/// Links that alternatives would have made for those packages.
 const MORE_LINKS: &[(&str, &str)] = &[
     ("usr/bin/php", "php8.2"),
     ("usr/bin/lua", "lua5.4"),
@@ -172,7 +175,7 @@ const MORE_LINKS: &[(&str, &str)] = &[
     ("usr/bin/psql", "../lib/postgresql/15/bin/psql"),
 ];
 
-/// What one root is made of: everything that it depends on.
+/// Everything that a root depends on.
 #[derive(Debug)]
 struct Recipe {
     packages: Vec<&'static str>,
@@ -181,7 +184,7 @@ struct Recipe {
 }
 
 impl Recipe {
-    /// Where there are more of something, those come after, and win.
+    /// Entries of the equipped root come after the others and override them.
     fn new(equipped: bool) -> Self {
         let (mut packages, mut files, mut links) =
             (PACKAGES.to_vec(), FILES.to_vec(), LINKS.to_vec());
@@ -198,7 +201,7 @@ impl Recipe {
     }
 }
 
-/// The root as a folder of this machine; made the first time, from packages that are then kept.
+/// The root as a folder of the host; the first call creates it from packages, which are kept.
 pub fn debian(architecture: Architecture) -> Result<PathBuf> {
     let folder = cache::folder("userland")?.join(format!("{SUITE}-{}", architecture.debian()));
     root(architecture, &folder, &Recipe::new(false), "32 MB")
@@ -294,11 +297,11 @@ fn extract(deb: &Path, root: &Path) -> Result<()> {
     }
 }
 
-/// Tells dpkg's database of a package as installed and gives its stanza of the status.
+/// Registers a package as installed in dpkg's database and returns its stanza of the status.
 fn register(deb: &Path, root: &Path) -> Result<String> {
     let field = |name: &str| -> Result<String> {
-        let said = command::output(Command::new("dpkg-deb").arg("--field").arg(deb).arg(name))?;
-        Ok(said.trim().to_owned())
+        let value = command::output(Command::new("dpkg-deb").arg("--field").arg(deb).arg(name))?;
+        Ok(value.trim().to_owned())
     };
     let mut name = field("Package")?;
     if field("Multi-Arch")? == "same" {
@@ -323,7 +326,7 @@ fn register(deb: &Path, root: &Path) -> Result<String> {
     Ok(format!("{first}\nStatus: install ok installed\n{}\n\n", rest.trim_end()))
 }
 
-/// The initramfs of a guest with this root, for a kernel; made again when anything in it changed.
+/// The initramfs of a guest with this root, for a kernel; built again when anything in it changed.
 pub(crate) fn build(kernel: &Kernel) -> Result<PathBuf> {
     let root = debian(kernel.flavor().architecture)?;
     let mut archive = Archive::default();
@@ -335,10 +338,11 @@ pub(crate) fn build(kernel: &Kernel) -> Result<PathBuf> {
     initramfs::keep(archive, path)
 }
 
-/// How much room guests have on the disk besides what is there, at least.
+/// Minimum free space on the guests' disk.
 const DISK_MIB: u64 = 2048;
 
-/// The disk of [`Userland::Equipped`], and the initramfs that brings a kernel there: the agent, and modules.
+/// The disk of [`Userland::Equipped`], and the initramfs that boots a kernel from it: the agent,
+/// and modules.
 ///
 /// `modules` are those for the disk, in loading order.
 pub(crate) fn build_equipped(kernel: &Kernel, modules: &[PathBuf]) -> Result<(PathBuf, PathBuf)> {
@@ -367,7 +371,7 @@ pub(crate) fn build_equipped(kernel: &Kernel, modules: &[PathBuf]) -> Result<(Pa
     Ok((initramfs::keep(archive, path)?, image))
 }
 
-/// An initramfs that has this folder has its root on the first disk (tests/agent/boot.c).
+/// With this folder in the initramfs, the root is on the first disk (tests/agent/boot.c).
 const ROOT_ON_DISK: &str = "root-on-disk";
 
 fn set_mode(path: &Path, mode: u32) -> Result<()> {

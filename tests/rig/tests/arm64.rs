@@ -1,6 +1,7 @@
-//! `panoptes scan` of arm64 kernels is as exact as of x86-64's.
+//! `panoptes scan` of arm64 kernels is as exact as of x86-64 kernels.
 //!
-//! Emulating another architecture takes long, so these tests run only where `PANOPTES_RIG_ARM64` is 1 too.
+//! Emulating another architecture takes long, so these tests run only if `PANOPTES_RIG_ARM64` is 1,
+//! too.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, compare, gate, product};
 
-/// So often a truth may change while it is looked at before a test gives up.
+/// A truth may change this often during a scan before a test fails.
 const ATTEMPTS: u32 = 5;
 
 fn zoo_is_exact(test: &str, kernel: &str, cpu: &str) {
@@ -63,7 +64,7 @@ fn zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly() {
     zoo_is_exact("zoo_of_arm64_6_12_with_16_kib_pages_is_scanned_exactly", "6.12-arm64-16k", "max");
 }
 
-/// Of its 52 bits the processor has 48, of which pages of 16 KiB in three levels resolve 47.
+/// The processor supports 48 of the 52 bits, of which pages of 16 KiB in three levels resolve 47.
 #[test]
 #[ignore = "boots a guest"]
 fn zoo_of_arm64_6_12_with_16_kib_pages_and_47_bits_is_scanned_exactly() {

@@ -1,4 +1,4 @@
-//! Every format of dump says the same as the paused guest that it was made of, byte for byte.
+//! A scan of every dump format equals that of the paused guest it was made from, byte for byte.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
@@ -9,12 +9,12 @@ use std::time::Instant;
 use panoptes_rig::dump::Packing;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, dump, product, setup};
 
-/// What a scan of a file prints, and nothing that it had to complain of.
+/// The output of a scan of a file, without messages on standard error.
 fn scan(path: &Path) -> Vec<u8> {
     let started = Instant::now();
     let done = Command::new(product::program().unwrap()).arg("scan").arg(path).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{}: {said}", path.display());
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{}: {output}", path.display());
     println!("    scanned in {:.2} s", started.elapsed().as_secs_f64());
     done.stdout
 }
@@ -40,7 +40,7 @@ fn check(live: &[u8], folder: &Path, name: &str, write: impl FnOnce(&Path)) -> P
 
 #[test]
 #[ignore = "boots a guest"]
-fn every_format_says_the_same_as_the_guest() {
+fn every_format_scans_like_the_guest() {
     setup::ensure().unwrap();
     let kernel = Kernel::obtain(Flavor::V6_1).unwrap();
     let mut guest = Guest::boot(&GuestSpec::new(kernel)).unwrap();

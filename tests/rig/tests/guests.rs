@@ -1,4 +1,4 @@
-//! Guests boot, stop, go on, reset and end; their memory is the file the rig says.
+//! Guests boot, pause, resume, reset and end; their memory is the file that the rig names.
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
 use std::fs::File;
@@ -13,7 +13,7 @@ fn spec(flavor: Flavor) -> GuestSpec {
     GuestSpec::new(Kernel::obtain(flavor).unwrap())
 }
 
-/// Whether the guest's memory holds some bytes.
+/// Whether the guest's memory contains some bytes.
 fn memory_holds(path: &Path, needle: &[u8]) -> bool {
     let mut file = File::open(path).unwrap();
     let mut chunk = vec![0; 1 << 24];
@@ -28,7 +28,7 @@ fn memory_holds(path: &Path, needle: &[u8]) -> bool {
     }
 }
 
-/// Waits until something holds; fails with `what` when that takes longer than a busy machine can.
+/// Waits until a condition holds; fails with `what` when that takes longer than on any busy host.
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
@@ -45,8 +45,8 @@ fn boots_and_is_readable(flavor: Flavor) {
     assert_eq!(size, guest.ram_bytes());
     let release = format!("OSRELEASE={}", spec.kernel.release());
     assert!(memory_holds(guest.ram_path(), release.as_bytes()), "no VMCOREINFO in memory");
-    let said = guest.agent("run uname -r").unwrap();
-    assert_eq!(said, [spec.kernel.release()]);
+    let release = guest.agent("run uname -r").unwrap();
+    assert_eq!(release, [spec.kernel.release()]);
     let refused = guest.agent("run exit 3").unwrap_err().to_string();
     assert!(refused.contains("exit status 3"), "{refused}");
     guest.quit().unwrap();
@@ -74,7 +74,7 @@ fn paused_memory_stands_still() {
     std::thread::sleep(Duration::from_millis(300));
     assert!(first == std::fs::read(guest.ram_path()).unwrap(), "memory changed while paused");
     guest.resume().unwrap();
-    wait_until("memory stands still when resumed", || {
+    wait_until("memory does not change when resumed", || {
         first != std::fs::read(guest.ram_path()).unwrap()
     });
 }
@@ -111,7 +111,7 @@ fn several_numa_nodes_are_seen_inside() {
     assert!(tables.contains("vmalloc"), "{tables}");
 }
 
-/// Who waits for a guest whose kernel panics learns it at once, not when time is up.
+/// A caller that waits for a guest whose kernel panics fails at once, not at a timeout.
 #[test]
 #[ignore = "boots a guest"]
 fn guest_that_panics_is_dead() {
@@ -125,7 +125,7 @@ fn guest_that_panics_is_dead() {
     assert!(guest.pause().is_err(), "QEMU goes on");
 }
 
-/// The same where somebody else may have broken the kernel: the guest is left as it is.
+/// If another program may have broken the kernel, the guest is left running.
 #[test]
 #[ignore = "boots a guest"]
 fn guest_whose_memory_is_patched_does_not_die_by_itself() {
@@ -150,11 +150,11 @@ fn dropped_guest_leaves_nothing_behind() {
 
 #[test]
 #[ignore = "boots a guest"]
-fn storm_forks_as_often_as_it_is_told() {
+fn storm_forks_at_the_requested_rate() {
     let mut guest = Guest::boot(&spec(Flavor::V6_1)).unwrap();
     let started = Instant::now();
     guest.agent("storm rate=50 seconds=4").unwrap();
-    // A busy machine emulates too slowly for the rate; the storm then catches up.
+    // A busy host emulates too slowly for the rate; the storm then catches up.
     let mut forked = 0;
     wait_until("the storm does not fork 200 times", || {
         forked = guest.agent("storm-status").unwrap()[0].parse().unwrap();
@@ -163,7 +163,7 @@ fn storm_forks_as_often_as_it_is_told() {
     println!("{forked} forks seen {:.1} s after the start", started.elapsed().as_secs_f64());
     assert_eq!(forked, 200);
     guest.agent("kill-all").unwrap();
-    // Those that the storm forked last end by themselves.
+    // The last processes that the storm forked end by themselves.
     wait_until("processes of the storm are left", || {
         let truth = Truth::of(&mut guest, "processes").unwrap();
         truth.of_kind("process").all(|p| p["process_parent_process_id"] != 1)

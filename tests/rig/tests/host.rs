@@ -1,6 +1,6 @@
-//! A machine that scans itself: the program runs inside a guest, on `host:`.
+//! A machine scans itself: the program runs inside a guest, on `host:`.
 //!
-//! Nothing can be paused here, and one process more is there than the truth knows: the program's own.
+//! Nothing can be paused here, and one process is missing from the truth: the program's own.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
@@ -10,7 +10,7 @@ use std::process::Command;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, Truth, compare, gate, setup};
 use serde_json::Value;
 
-/// So often a truth may change while it is looked at before the test gives up.
+/// A truth may change this often during a scan before the test fails.
 const ATTEMPTS: u32 = 5;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -21,7 +21,7 @@ fn static_program() -> PathBuf {
     }
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().find(|folder| folder.ends_with("debug")).unwrap();
-    // A folder of its own: other flags would have everything here built anew.
+    // A folder of its own: other flags would cause a rebuild of everything in the common one.
     let folder = target.parent().unwrap().join("static");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
@@ -35,11 +35,11 @@ fn static_program() -> PathBuf {
     folder.join(TARGET).join("debug/panoptes")
 }
 
-/// What the program prints of the machine that it runs on, without itself.
+/// The program's scan of the machine that it runs on, without the program itself.
 fn scan_of_itself(guest: &mut Guest) -> Vec<String> {
     let lines =
-        guest.agent("run exec /bin/panoptes scan host: 2>/run/said").unwrap_or_else(|error| {
-            panic!("{error}: {:?}", guest.agent("run cat /run/said"));
+        guest.agent("run exec /bin/panoptes scan host: 2>/run/errors").unwrap_or_else(|error| {
+            panic!("{error}: {:?}", guest.agent("run cat /run/errors"));
         });
     let parsed: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let own: Vec<&Value> = parsed
@@ -65,8 +65,8 @@ fn a_machine_scans_itself_exactly() {
     spec.files = vec![("bin/panoptes".to_owned(), static_program())];
     let mut guest = Guest::boot(&spec).unwrap();
     guest.agent("zoo").unwrap();
-    let said = guest.agent("run /bin/panoptes scan host: --summary 2>&1; true").unwrap();
-    println!("{}", said.join("\n"));
+    let summary = guest.agent("run /bin/panoptes scan host: --summary 2>&1; true").unwrap();
+    println!("{}", summary.join("\n"));
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let before = Truth::of(&mut guest, "").unwrap();

@@ -1,6 +1,6 @@
-//! `panoptes scan` of a real kernel says what is true of it, all of it, and nothing else.
+//! `panoptes scan` of a real kernel is correct and complete.
 //!
-//! Here are the two kernels that differ most; `cargo xtask kernels` looks at all of them.
+//! Here are the two kernels that differ most; `cargo xtask kernels` scans all of them.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, compare, gate, product, setup};
 
-/// So often a truth may change while it is looked at before a test gives up.
+/// A truth may change this often during a scan before a test fails.
 const ATTEMPTS: u32 = 5;
 
 fn boot(flavor: Flavor, change: impl FnOnce(&mut GuestSpec)) -> Guest {
@@ -64,7 +64,8 @@ fn load_of_6_12_is_scanned_exactly() {
     scan_is_exact(&mut boot(Flavor::V6_12, |spec| spec.memory_mib = 1024), LOAD);
 }
 
-/// A table of so many descriptors is in vmalloc memory, as are with two nodes the kernel's big tables.
+/// A table of this many descriptors is in vmalloc memory, and so are the kernel's big tables with
+/// two nodes.
 #[test]
 #[ignore = "boots a guest"]
 fn twenty_thousand_descriptors_on_two_nodes_are_scanned_exactly() {
@@ -101,12 +102,12 @@ fn zoo_around_the_hole_of_i440fx_is_scanned_exactly() {
     around_the_hole("pc", 4096);
 }
 
-/// A kernel whose types are nowhere, and for which there is no profile: its name and why it was refused are
-/// said, with the exit code for a kernel that cannot be read.
+/// A kernel without type information, for which there is no profile: the error names the kernel and
+/// why each source was refused, with the exit code for a kernel that cannot be read.
 #[test]
 #[ignore = "boots a guest"]
 fn kernel_without_types_is_refused_by_name() {
-    /// How BTF begins (include/uapi/linux/btf.h): its magic, its version and no flags.
+    /// The beginning of BTF (include/uapi/linux/btf.h): its magic, its version and no flags.
     const BTF: [u8; 4] = [0x9f, 0xeb, 1, 0];
     let mut guest = boot(Flavor::V7, |_| ());
     guest.pause().unwrap();
@@ -121,19 +122,19 @@ fn kernel_without_types_is_refused_by_name() {
     let mut scan = std::process::Command::new(product::program().unwrap());
     scan.arg("scan").arg(&without).arg("--set=built_in_profiles=false");
     let done = scan.output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert_eq!(done.status.code(), Some(65), "{said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(65), "{output}");
     assert!(done.stdout.is_empty());
     for words in ["no profile fits the kernel", "(7.", "no BTF was found"] {
-        assert!(said.contains(words), "{said}");
+        assert!(output.contains(words), "{output}");
     }
 }
 
-/// The names that the agent's `renames` gives a file in turn, in two folders.
+/// The two names, in two folders, that the agent's `renames` gives a file in turn.
 const RENAMED: [&str; 2] =
     ["/tmp/renames/left/one", "/tmp/renames/right/two-with-a-name-that-does-not-fit-into-a-dentry"];
 
-/// How long it is looked for under both.
+/// Maximum time until scans have found both names.
 const RENAMED_MAX: Duration = Duration::from_mins(3);
 
 #[test]
@@ -146,7 +147,7 @@ fn a_file_that_is_renamed_all_the_time_has_a_path_that_it_had() {
         |seen: &[i32]| seen.iter().sum::<i32>() > 20 && seen.iter().all(|&count| count > 0);
     while (scans < 80 || !is_enough(&seen)) && started.elapsed() < RENAMED_MAX {
         scans += 1;
-        // The machine changes fast, which a scan may fail by; what it says must be true.
+        // The machine changes fast, so a scan may fail, but a result must be correct.
         let Ok(lines) = product::scan(&guest, &["--only", "files"]) else { continue };
         for line in lines.iter().filter(|line| line.contains("/tmp/renames")) {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();

@@ -1,4 +1,5 @@
-//! A few scenarios of `cargo xtask scenarios`, every day: what is foreign is told, and its twins are not.
+//! A few scenarios of `cargo xtask scenarios`, every day: foreign activity is reported, its
+//! harmless twins are not.
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ const SLICE: &[&str] =
 
 #[test]
 #[ignore = "boots a guest"]
-fn scenarios_in_6_1_are_told_and_their_twins_are_not() {
+fn scenarios_in_6_1_are_reported_and_their_twins_are_not() {
     let names: Vec<String> = SLICE.iter().map(|name| (*name).to_owned()).collect();
     let mut choice = Choice::new(Flavor::V6_1, &names).unwrap();
     choice.scenarios.retain(|scenario| SLICE.contains(&scenario.id));

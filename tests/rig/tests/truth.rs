@@ -1,4 +1,4 @@
-//! The agent's truth can be trusted: it repeats itself, and it knows every kind of thing.
+//! The agent's truth is reliable: it repeats itself, and it covers every kind of object.
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use panoptes_rig::compare::{self, tally};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, Report, Truth, setup};
 use serde_json::Value;
 
-/// Descriptor types of the contract that both kernels can be made to have.
+/// Descriptor types of the records that both kernels can have.
 const FILE_TYPES: &[&str] = &[
     "REGULAR",
     "DIRECTORY",
@@ -95,7 +95,7 @@ fn with_creation_time(line: &str, boot_to_real_ns: i64) -> String {
     value.to_string()
 }
 
-/// A time of day on the right date; good for the years 1970 to 2099.
+/// A time of day on the right date; correct for the years 1970 to 2099.
 fn utc(seconds: i64, nanoseconds: i64) -> String {
     let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
     let mut year = 1970;
@@ -120,11 +120,11 @@ fn utc(seconds: i64, nanoseconds: i64) -> String {
     )
 }
 
-/// So often something may come or go while the truth is taken.
+/// How often objects may begin or end during a truth.
 const ATTEMPTS: u32 = 5;
 
-/// Takes the truth twice and holds the first, as a scan, against both; again while something comes
-/// or goes, since what was started takes long to come to rest on a busy machine.
+/// Takes the truth twice and compares the first, as a scan, with both; repeats while objects begin
+/// or end, because processes need long to start on a busy host.
 fn repeat(guest: &mut Guest) -> (Truth, Report) {
     for attempt in 0..ATTEMPTS {
         let (truth, report) = repeat_once(guest);
@@ -146,7 +146,7 @@ fn repeat_once(guest: &mut Guest) -> (Truth, Report) {
     (before, report)
 }
 
-fn assert_quiet(report: &Report) {
+fn assert_at_rest(report: &Report) {
     assert!(report.is_exact(), "{report}");
     for (kind, counts) in &report.kinds {
         assert_eq!(counts.unsettled, 0, "{kind} came or went at rest\n{report}");
@@ -164,7 +164,7 @@ fn zoo_has_everything(flavor: Flavor) {
         println!("{note}");
     }
     let (truth, report) = repeat(&mut guest);
-    assert_quiet(&report);
+    assert_at_rest(&report);
     let types = tally(truth.of_kind("file_descriptor"), "file_descriptor_file_type");
     assert_all(|name| types.contains_key(name), FILE_TYPES, "descriptor type");
     assert!(!types.contains_key("UNKNOWN"), "{types:?}");
@@ -177,14 +177,14 @@ fn zoo_has_everything(flavor: Flavor) {
     assert_all(|name| states.contains_key(name), PROCESS_STATES, "process state");
     assert_areas(&truth);
     assert_oddities(&truth);
-    // Opening it again changes nothing.
+    // Creating the zoo again changes nothing.
     assert!(guest.agent("zoo").unwrap().is_empty());
     let (again, report) = repeat(&mut guest);
-    assert_quiet(&report);
+    assert_at_rest(&report);
     assert_eq!(settled(&again), settled(&truth));
 }
 
-/// How many processes there are without kworkers, which come and go as they please.
+/// Number of processes without kworkers, which the kernel starts and ends at any time.
 fn settled(truth: &Truth) -> usize {
     let is_kworker = |process: &&Value| {
         process["process_name"].as_str().is_some_and(|name| name.starts_with("kworker"))
@@ -232,7 +232,7 @@ fn assert_oddities(truth: &Truth) {
     assert!(namespaces("process_network_namespace") >= 2);
     let containers = tally(truth.of_kind("process"), "process_container_id");
     assert!(containers.len() >= 8, "{containers:?}");
-    // A socket of two processes, one that nobody holds, a table that two processes share.
+    // A socket of two processes, a socket without a holder, a table that two processes share.
     assert!(truth.of_kind("connection").any(|c| c.get("process_id").is_none()));
     let shared = truth.of_kind("file_descriptor").filter(|fd| {
         let threads = fd["file_descriptor_thread_id_array"].as_array();
@@ -255,7 +255,7 @@ fn zoo_of_the_newest_kernel_has_everything() {
 
 #[test]
 #[ignore = "boots a guest"]
-fn load_is_what_was_asked_for_and_quiet() {
+fn load_is_as_requested_and_comes_to_rest() {
     let mut guest = boot(Flavor::V6_1, 1024);
     let bare = Truth::of(&mut guest, "").unwrap();
     let started = Instant::now();
@@ -263,7 +263,7 @@ fn load_is_what_was_asked_for_and_quiet() {
     println!("loaded in {:.1} s", started.elapsed().as_secs_f64());
     assert!(notes.is_empty(), "{notes:?}");
     let (truth, report) = repeat(&mut guest);
-    assert_quiet(&report);
+    assert_at_rest(&report);
     let added = |kind: &str| truth.count(kind) - bare.count(kind);
     assert!(added("thread") >= 1500, "{} threads", added("thread"));
     assert!(added("file_descriptor") >= 300 * 60, "{} descriptors", added("file_descriptor"));

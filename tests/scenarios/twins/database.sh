@@ -1,4 +1,4 @@
-# database: a database server, its clients, and shells out of those
+# database: a database server, its clients, and shells started by those
 
 #: prepare
 mkdir -p /srv/database /run/mysqld

@@ -1,4 +1,4 @@
-# interpreters: interpreters and what they compile while they run
+# interpreters: interpreters and the code they compile at run time
 
 #: prepare
 seq 20000 > /srv/numbers

@@ -1,4 +1,4 @@
-# python: python's multiprocessing in each way of starting, and callbacks out of C
+# python: python's multiprocessing in each way of starting, and callbacks from C
 
 #: prepare
 mkdir -p /srv/python; cat > /srv/python/pool.py <<'PYTHON'

@@ -1,4 +1,4 @@
-# sockets: services that are started for each connection; scripts among them
+# sockets: services started for each connection, scripts among them
 
 #: prepare
 printf '#!/bin/sh\nread line\necho got $line\nsleep 0.5\n' > /srv/service.sh; chmod 755 /srv/service.sh

@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: what a scan costs, against the floor, in one run.
+//! `cargo xtask bench`: the cost of a scan and its lower bound, measured in one run.
 //!
-//! A campaign of its own, not part of `cargo xtask test`. The figures are PERFORMANCE.md's.
+//! A separate campaign, not part of `cargo xtask test`. PERFORMANCE.md has its figures.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,17 +11,17 @@ use crate::recorded;
 
 pub(crate) const USAGE: &str = "\
   bench [--all]
-        scans loaded, paused guests and compares with copying the pages touched, and with each part of
-        watching; --all runs the criterion benchmarks of the pieces too
+        scans loaded, paused guests and compares with copying the pages that a scan reads, and
+        with each part of watching; --all also runs the criterion benchmarks of single parts
 ";
 
 /// The loaded guest of PERFORMANCE.md.
 const LOAD: &str = "load processes=300 threads=5 fds=50 areas=100 connections=5";
 
-/// Bashes that wait for what their users type.
+/// Bashes that wait for a user to type.
 const SHELLS: &str = "run busybox mkfifo /tmp/silent; for i in $(busybox seq 50); do \
     bash --norc -i <>/tmp/silent >/dev/null 2>&1 & done; sleep 5";
-/// Scans of each way.
+/// Number of scans of each kind.
 const RUNS: &str = "100";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     };
     let text = |e: panoptes_rig::Error| e.to_string();
     setup::ensure().map_err(text)?;
-    // Before any guest runs: building takes the processor from it, and it from building.
+    // Built before any guest runs: a build and a guest would compete for the processor.
     cargo(&["build", "--release", "--package", "panoptes-benches", "--bins"])?;
     for flavor in [Flavor::V6_1, Flavor::V6_12] {
         let kernel = Kernel::obtain(flavor).map_err(text)?;
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 fn measure(program: &str, options: &[&str], ram: &Path) -> Result<(), String> {
-    let ram = ram.to_str().ok_or("the guest's memory file has a name that is no text")?;
+    let ram = ram.to_str().ok_or("the name of the guest's memory file is not UTF-8")?;
     let package =
         ["run", "--release", "--quiet", "--package", "panoptes-benches", "--bin", program];
     cargo(&[&package[..], &["--"], options, &[ram]].concat())

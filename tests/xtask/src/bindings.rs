@@ -1,15 +1,18 @@
-//! The Rust declarations of DOCA's C interface, made by bindgen from `engine/doca` and committed, so that no build
-//! needs bindgen or libclang.
+//! `cargo xtask bindings`: Rust declarations of DOCA's C interface.
+//!
+//! bindgen makes them from `engine/doca`. They are committed, so no build needs bindgen or
+//! libclang.
 
 use std::path::Path;
 use std::process::Command;
 
 pub(crate) const USAGE: &str = "\
   bindings
-        makes engine/src/source/doca/bindings.rs anew from engine/doca (needs bindgen 0.72 and libclang)
+        regenerates engine/src/source/doca/bindings.rs from engine/doca (needs bindgen 0.72 and
+        libclang)
 ";
 
-/// What stands before the declarations.
+/// The lines before the declarations.
 const HEAD: &[&str] = &[
     "//! DOCA's C interface, made by bindgen from `engine/doca`: `cargo xtask bindings`. Not to be edited.",
     "#![allow(unsafe_code, reason = \"function pointers of a C library\")]",
@@ -29,7 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     bindgen.current_dir(root).arg("engine/doca/symbols.h");
     bindgen.args(["-o", "engine/src/source/doca/bindings.rs"]);
     bindgen.args(["--allowlist-type", TYPES, "--allowlist-var", "DOCA_.*"]);
-    // A library may return values of an enum that are not listed: they are numbers, never Rust enums.
+    // A library may return enum values that are not listed, so they are numbers, never Rust enums.
     bindgen.args(["--default-enum-style", "consts", "--no-prepend-enum-name"]);
     bindgen.args(["--use-core", "--rust-edition", "2024", "--rust-target", "1.85"]);
     bindgen.arg("--disable-header-comment");

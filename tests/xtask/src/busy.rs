@@ -1,4 +1,4 @@
-//! How busy this machine is, and how to make it so.
+//! Measures how busy the host is, and makes it busy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ pub(crate) struct Loops {
 }
 
 impl Loops {
-    /// Starts so many.
+    /// Starts `count` loops.
     pub(crate) fn start(count: usize) -> Self {
         let end = Arc::new(AtomicBool::new(false));
         let spin = || {
@@ -38,7 +38,7 @@ impl Drop for Loops {
     }
 }
 
-/// How many processors had nothing to do for some time, which this waits for.
+/// The number of processors that were idle during `time`, which this waits for.
 pub(crate) fn idle_processors(time: Duration) -> f64 {
     let read = || std::fs::read_to_string("/proc/stat").ok().and_then(|text| ticks(&text));
     let before = read();
@@ -49,12 +49,11 @@ pub(crate) fn idle_processors(time: Duration) -> f64 {
     after.0.saturating_sub(before.0) as f64 / all as f64 * count as f64
 }
 
-/// Ticks in which processors were idle, and all, since the machine booted (proc(5), /proc/stat:
-/// `cpu`).
+/// Idle ticks and all ticks of the processors since boot (proc(5), /proc/stat: `cpu`).
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let ticks: Option<Vec<u64>> = line.split_whitespace().map(|word| word.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal; guests' time is in user's.
+    // user nice system idle iowait irq softirq steal; guest time is part of user.
     let ticks = ticks.filter(|ticks| ticks.len() >= 8)?;
     Some((ticks[3] + ticks[4], ticks[..8].iter().sum()))
 }

@@ -1,4 +1,4 @@
-//! Runs cargo, and finds what it built.
+//! Runs cargo and finds the programs that it built.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,39 +6,36 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 /// All crates but the benchmarks, which have no tests and take long to build. Every command that
-/// builds for tests names the same crates and features: with others cargo would build most of them
-/// anew.
+/// builds for tests names the same crates and features; otherwise cargo would rebuild most of them.
 pub(crate) const WORKSPACE: [&str; 4] =
     ["--workspace", "--exclude", "panoptes-benches", "--all-features"];
 
 /// A program that cargo built.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Executable {
-    /// Its name: of a test's file, an example or a program.
+    /// The name of a test's file, an example or a program.
     pub(crate) name: String,
     /// `bin`, `example`, `test`, `lib`, …
     pub(crate) kind: String,
-    /// Whether it is the tests of that.
+    /// Whether it is the test harness of that target.
     pub(crate) is_test: bool,
-    /// The folder of its package, where cargo runs its tests.
+    /// The folder of its package, in which cargo runs its tests.
     pub(crate) folder: PathBuf,
-    /// The file.
     pub(crate) path: PathBuf,
 }
 
-/// cargo, the one that runs us.
+/// The cargo that runs xtask.
 pub(crate) fn command() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs cargo and tells whether it succeeded; what it prints is for people.
+/// Runs cargo and returns whether it succeeded; its output goes to the terminal.
 pub(crate) fn succeeds(arguments: &[&str]) -> Result<bool, String> {
     let status = command().args(arguments).status();
     Ok(status.map_err(|e| format!("cannot start cargo: {e}"))?.success())
 }
 
-/// Runs a command of cargo's that builds, and gives the programs that it built or found to be
-/// current.
+/// Runs a cargo command that builds, and returns the programs that it built or found to be current.
 pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Executable>, String> {
     let output = command()
         .args(arguments)
@@ -53,7 +50,7 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Executable>, String> {
     Ok(lines.lines().filter_map(executable).collect())
 }
 
-/// Builds an example as the tests' build does, and runs it.
+/// Builds an example as for the tests, and runs it.
 pub(crate) fn example(name: &str, arguments: &[&Path]) -> Result<(), String> {
     let built = build(&[&["build", "--quiet", "--example", name][..], &WORKSPACE].concat())?;
     let is_it = |program: &&Executable| program.kind == "example" && program.name == name;
@@ -63,8 +60,8 @@ pub(crate) fn example(name: &str, arguments: &[&Path]) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("the example {name} failed ({status})")) }
 }
 
-/// The program in one of cargo's messages (the Cargo Book, External tools: JSON messages), if it is
-/// about one.
+/// The program in one of cargo's messages (the Cargo Book, External tools: JSON messages), if the
+/// message names one.
 fn executable(line: &str) -> Option<Executable> {
     let message: Value = serde_json::from_str(line).ok()?;
     let target = &message["target"];

@@ -1,7 +1,7 @@
-//! `cargo xtask demo`: a guest goes on a tour of ordinary and hostile things while Panoptes watches it.
+//! `cargo xtask demo`: Panoptes watches a guest that runs a tour of ordinary and hostile activity.
 //!
-//! One line an activity for people, the records themselves in a file beside. Not a test: what must hold
-//! is held elsewhere.
+//! Prints one line per activity for people and writes the records to a file. The tests check
+//! correctness; this command only shows it.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, IsTerminal as _};
@@ -20,11 +20,11 @@ use crate::{human, program};
 
 pub(crate) const USAGE: &str = "\
   demo [--kernel 6.1] [--all]
-        boots a guest that does ordinary and hostile things, and watches it live; --all shows the
-        guest's own housekeeping too
+        boots a guest that does ordinary and hostile things, and watches it live; --all also shows
+        the guest's own housekeeping
 ";
 
-/// How long the watcher gets to attach, and to end.
+/// Maximum time for the watcher to attach, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     death::survive(|| tour(&kernel, &program, all))
 }
 
-/// Shows a guest that goes on its tour.
+/// Boots a guest, runs its tour and prints what is reported.
 fn tour(kernel: &Kernel, program: &Path, all: bool) -> Result<(), String> {
     eprintln!("demo: booting Linux {} in QEMU …", kernel.release());
     let begin = Instant::now();
@@ -55,7 +55,7 @@ fn tour(kernel: &Kernel, program: &Path, all: bool) -> Result<(), String> {
     let folder = new_folder()?;
     let mut watcher = Watcher::start(program, &guest, &folder, all)?;
     watcher.wait_until_attached()?;
-    eprintln!("demo: watching it from the outside; its memory file is all that Panoptes has");
+    eprintln!("demo: watching the guest from outside; Panoptes reads only its memory file");
     eprintln!();
     let colour = std::io::stdout().is_terminal();
     guest
@@ -72,7 +72,7 @@ fn tour(kernel: &Kernel, program: &Path, all: bool) -> Result<(), String> {
     }
     println!();
     println!(
-        "{:.0} s after the guest was started. The records, one JSON object a line:",
+        "{:.0} s after the guest was started. The records, one JSON object per line:",
         begin.elapsed().as_secs_f64()
     );
     println!("  {}", folder.join("events.jsonl").display());
@@ -91,7 +91,7 @@ fn new_folder() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{} is full of folders", base.display()))
 }
 
-/// `panoptes watch`, and a thread that shows what it says.
+/// `panoptes watch`, and a thread that prints its records.
 struct Watcher {
     child: Child,
     reader: Option<JoinHandle<BTreeMap<String, u64>>>,
@@ -123,7 +123,7 @@ impl Watcher {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
-                return Err(format!("panoptes ended before it had begun ({status})"));
+                return Err(format!("panoptes ended before it attached ({status})"));
             }
             if begin.elapsed() > PATIENCE {
                 let _ = self.child.kill();
@@ -133,7 +133,7 @@ impl Watcher {
         }
     }
 
-    /// Asks it to stop, waits until it has, and gives how many records of each activity there were.
+    /// Asks the watcher to stop, waits for its end, and returns the number of records by activity.
     fn stop(mut self) -> Result<BTreeMap<String, u64>, String> {
         let pid = i32::try_from(self.child.id()).map_err(|e| e.to_string())?;
         kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|e| e.to_string())?;
@@ -151,19 +151,19 @@ impl Watcher {
             std::thread::sleep(Duration::from_millis(20));
         }
         let _ = self.child.kill();
-        Err("panoptes did not stop when asked".into())
+        Err("panoptes did not stop on request".into())
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // It has ended where all went well.
+        // The watcher has already ended unless something failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Shows records as lines for people until there are no more.
+/// Prints records as lines for people until the stream ends.
 fn show(
     records: impl std::io::BufRead,
     attached: &Mutex<bool>,

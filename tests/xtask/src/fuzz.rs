@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: every fuzz target for some minutes, or for a number of executions.
+//! `cargo xtask fuzz`: runs every fuzz target for some minutes, or for a number of executions.
 //!
-//! Minutes are a campaign of its own, on seeds out of a real kernel. [`smoke`] is the part of
-//! `cargo xtask test`: it shows that each target compiles, starts and gets into its code. It boots
-//! no guest. The targets and how to look into a crash: fuzz/README.md.
+//! Runs by minutes are a separate campaign, on seeds from a real kernel. [`smoke`] is the part of
+//! `cargo xtask test`: it shows that each target compiles, starts and reaches its code. It boots no
+//! guest. fuzz/README.md lists the targets and explains how to debug a crash.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,16 +21,16 @@ mod seeds;
 
 pub(crate) const USAGE: &str = "\
   fuzz [--minutes N] [TARGET]…
-        runs the fuzz targets, N minutes each (1 by default), on seeds out of a real kernel's memory
+        runs the fuzz targets, N minutes each (1 by default), on seeds from a real kernel's memory
   fuzz --executions N [TARGET]…
         runs the fuzz targets, N executions each, on seeds that need no guest
 ";
 
 /// Executions of each target in `cargo xtask test`.
 const SMOKE_EXECUTIONS: u64 = 1000;
-/// How long the executions of one target may take: far more than any needs.
+/// Maximum time for the executions of one target: far more than any needs.
 const EXECUTIONS_MAX: Duration = Duration::from_mins(5);
-/// Lines of a failed target's output that are shown.
+/// Number of lines shown of a failed target's output.
 const LINES_SHOWN: usize = 40;
 
 /// How long each target runs.
@@ -40,7 +40,7 @@ enum Length {
     Executions(u64),
 }
 
-/// What came of each target.
+/// The targets that passed, and the failures.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) passed: Vec<String>,
@@ -70,8 +70,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 
 /// Compiles all targets and executes each a thousand times.
 ///
-/// The image that `walk` needs must be recorded already. An error means that a target did not
-/// compile, or that nothing could be run at all.
+/// The image that `walk` needs must already be recorded. An error means that a target did not
+/// compile, or that no target could run.
 pub(crate) fn smoke() -> Result<Outcome, String> {
     let fuzz = folder();
     execute(&fuzz, &targets(&fuzz)?, SMOKE_EXECUTIONS)
@@ -87,7 +87,7 @@ fn parse(arguments: &[String]) -> Result<(Length, Vec<String>), String> {
                 let value =
                     words.next().ok_or_else(|| format!("{word} needs a number after it"))?;
                 let number = value.parse().map_err(|e| format!("{word} {value}: {e}"))?;
-                // libFuzzer takes a zero for "without end".
+                // libFuzzer treats zero as "without end".
                 if number == 0 {
                     return Err(format!("{word} needs at least 1"));
                 }
@@ -112,7 +112,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
-/// The targets by the files that they are in.
+/// The targets, by their files in fuzz/targets.
 fn targets(fuzz: &Path) -> Result<Vec<String>, String> {
     let folder = fuzz.join("targets");
     let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -123,7 +123,7 @@ fn targets(fuzz: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Runs targets one after the other for some minutes each; gives those that failed.
+/// Runs targets one after the other for `minutes` each; returns those that failed.
 fn campaign(fuzz: &Path, wanted: &[String], minutes: u64) -> Result<Vec<String>, String> {
     setup::ensure_for_fuzzing().map_err(|e| e.to_string())?;
     make_seeds(fuzz)?;
@@ -137,7 +137,8 @@ fn campaign(fuzz: &Path, wanted: &[String], minutes: u64) -> Result<Vec<String>,
     Ok(failed)
 }
 
-/// Cuts seeds, and records the image that the walk is fuzzed on, out of a guest that has everything.
+/// Extracts seeds from a guest with every kind of object, and records the image for fuzzing the
+/// walk.
 fn make_seeds(fuzz: &Path) -> Result<(), String> {
     let corpus = fuzz.join("corpus");
     if corpus.exists() {
@@ -163,7 +164,7 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
     example("record", &[guest.ram_path(), &image()?])
 }
 
-/// The image that the walk is fuzzed on.
+/// The image for fuzzing the walk.
 fn image() -> Result<PathBuf, String> {
     Ok(recorded::folder()?.join("7.image"))
 }
@@ -172,11 +173,11 @@ fn run_target(fuzz: &Path, made: &Path, target: &str, minutes: u64) -> Result<bo
     println!("== fuzz: {target}, {minutes} min");
     let corpus = fuzz.join("corpus").join(target);
     make_folder(&corpus)?;
-    // The folder's own `.cargo/config.toml` counts there.
+    // Run in this folder because its `.cargo/config.toml` must apply.
     let status = cargo::command()
         .current_dir(fuzz)
         .args(["run", "--profile", "fuzz", "--quiet", "--bin", target, "--"])
-        // libFuzzer keeps what it finds in the first folder.
+        // libFuzzer writes new inputs to the first folder.
         .args([&corpus, &made.join(target)])
         .arg(format!("-max_total_time={}", minutes * 60))
         .env("PANOPTES_RECORDED", image()?)
@@ -187,17 +188,17 @@ fn run_target(fuzz: &Path, made: &Path, target: &str, minutes: u64) -> Result<bo
     Ok(status.success())
 }
 
-/// Compiles targets all at once and executes each so many times.
+/// Compiles all targets with one command and executes each `executions` times.
 fn execute(fuzz: &Path, wanted: &[String], executions: u64) -> Result<Outcome, String> {
     let image = image()?;
     if wanted.iter().any(|target| target == "walk") && !image.exists() {
-        return Err(format!("{} is not there; `cargo xtask record` makes it", image.display()));
+        return Err(format!("{} is missing; `cargo xtask record` makes it", image.display()));
     }
-    // Some seeds are compiled and packed.
+    // Some seeds need a compiler and xz.
     setup::ensure().map_err(|e| e.to_string())?;
     let programs = build(wanted)?;
     let made = seeds::make(fuzz)?;
-    // The slowest happen to be late in the alphabet, and should not begin when all others are done.
+    // In reverse: the slowest targets are late in the alphabet and should not begin last.
     let queue = Mutex::new(wanted.iter().rev());
     let outcome = Mutex::new(Outcome::default());
     let next = || queue.lock().ok()?.next();
@@ -230,11 +231,11 @@ fn execute(fuzz: &Path, wanted: &[String], executions: u64) -> Result<Outcome, S
     Ok(outcome)
 }
 
-/// Compiles targets with one command; their programs by their names.
+/// Compiles targets with one command; returns their programs by name.
 fn build(wanted: &[String]) -> Result<BTreeMap<String, PathBuf>, String> {
-    // Goes on after an error, so that one run names every target that does not compile. With a test
-    // among what is built, dependencies are the same as for `cargo test`, and are not compiled
-    // again.
+    // Continues after an error, so that one run names every target that does not compile. With a
+    // test in the build, dependencies have the same features as for `cargo test` and are not
+    // compiled again.
     let mut arguments = vec!["build", "--quiet", "--keep-going", "--test", "fuzz_inputs"];
     arguments.extend(WORKSPACE);
     arguments.extend(wanted.iter().flat_map(|target| ["--bin", target]));
@@ -250,7 +251,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs the target to its end: what people need to know of a failure, if it failed.
+    /// Runs the target to its end. Returns a description of the failure, if it failed.
     fn finish(&self, program: &mut Command, made: &Path) -> Result<Option<String>, String> {
         let artifacts = self.fuzz.join("artifacts").join(self.target);
         make_folder(&artifacts)?;
@@ -285,7 +286,7 @@ impl Run<'_> {
     }
 }
 
-/// Waits for a program, but not for ever: `None` if it was ended.
+/// Waits for a program for a limited time: `None` if it was killed.
 fn wait(program: &mut Command) -> std::io::Result<Option<ExitStatus>> {
     let mut child = program.spawn()?;
     let deadline = Instant::now() + EXECUTIONS_MAX;
@@ -313,7 +314,7 @@ fn end(text: &str) -> String {
     lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
 }
 
-/// Gives the input of a failed execution a name of its own, which later runs do not write to.
+/// Gives the input of a failed execution a unique name that later runs do not overwrite.
 fn keep(input: &Path) -> Result<Option<PathBuf>, String> {
     if !input.exists() {
         return Ok(None);
@@ -326,7 +327,7 @@ fn keep(input: &Path) -> Result<Option<PathBuf>, String> {
     Ok(Some(kept.canonicalize().unwrap_or(kept)))
 }
 
-/// libFuzzer's option that keeps artifacts in a folder for each target, as cargo-fuzz does.
+/// libFuzzer's option that keeps artifacts in a folder per target, as cargo-fuzz does.
 fn artifact_prefix(fuzz: &Path, target: &str) -> Result<String, String> {
     let folder = fuzz.join("artifacts").join(target);
     make_folder(&folder)?;

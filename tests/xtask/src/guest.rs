@@ -1,7 +1,7 @@
-//! `cargo xtask guest`: boots a guest for a developer to look at.
+//! `cargo xtask guest`: boots a guest for a developer to explore.
 //!
-//! Prints where its memory, monitor and console are, then passes each line of standard input to
-//! the agent inside until there are no more. `pause` and `resume` stop and start the guest.
+//! Prints where its memory, monitor and console are, then passes each line of standard input to the
+//! agent inside until EOF. `pause` and `resume` stop and start the guest.
 
 use std::io::BufRead as _;
 
@@ -9,10 +9,12 @@ use panoptes_rig::{Disk, Flavor, Guest, GuestSpec, Kernel, Userland, setup};
 
 pub(crate) const USAGE: &str = "\
   guest [--kernel 6.1] [--memory MIB] [--five-level] [--pti] [--numa NODES] [--cpu MODEL]
-        [--debian] [--equipped] [--ram-file PATH] [--disk IMAGE]… [--modules ext4]… [--load 'COMMAND']…
-        boots a guest (--debian: with a Debian 12 root; --equipped: and with many more programs; --disk: with
-        disks, --modules: with modules for what is on them), prints where its memory is, obeys --load, then
-        takes the agent's commands on stdin until EOF (tests/agent/agent.c lists them)
+        [--debian] [--equipped] [--ram-file PATH] [--disk IMAGE]… [--modules ext4]…
+        [--load 'COMMAND']…
+        boots a guest, prints where its memory is, runs the --load commands, then passes each line
+        of stdin to the agent until EOF (tests/agent/agent.c lists its commands); --debian: with a
+        Debian 12 root; --equipped: and many more programs; --disk: with disks; --modules: with the
+        modules for their filesystems
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {

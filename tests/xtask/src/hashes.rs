@@ -1,7 +1,8 @@
-//! `cargo xtask hashes`: hashes of files in real kernels' page caches, held against what is true inside.
+//! `cargo xtask hashes`: compares hashes from real kernels' page caches with the truth in the
+//! guest.
 //!
-//! A campaign of its own, of some minutes a kernel; the tests of every day have a slice of it, and `cargo xtask
-//! kernels` fewer files on every kernel.
+//! A separate campaign, of some minutes per kernel. `cargo xtask test` runs a part of it, and
+//! `cargo xtask kernels` hashes fewer files on every kernel.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -10,19 +11,20 @@ use panoptes_rig::setup;
 
 pub(crate) const USAGE: &str = "\
   hashes [--count N] [--place NAME]… [--without-modules] [--calm] [KERNEL]…
-        makes N files (1,000) on every filesystem of a guest of each kernel (6.1 and 6.12), hashes them out
-        of its page cache, with pages missing, files changed and memory short too, and compares with what is true
-        inside; --without-modules: without the types that modules carry; --calm: with enough memory
+        makes N files (1,000) on every filesystem of a guest of each kernel (6.1 and 6.12), hashes
+        them from its page cache, also with pages missing, files changed and memory short, and
+        compares with the truth in the guest; --without-modules: without the filesystems that
+        modules provide; --calm: with enough memory
 ";
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Outcome {
-    /// How often a guest was stopped and looked at.
-    pub(crate) looks: u64,
-    /// Files that were looked at, each time and each way.
+    /// How often a guest was stopped and checked.
+    pub(crate) checks: u64,
+    /// Files checked, summed over all checks and all ways.
     pub(crate) files: u64,
-    /// Looks of which not all was true.
+    /// Checks with a wrong result.
     pub(crate) failed: u64,
 }
 
@@ -31,7 +33,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if outcome.failed == 0 { Ok(()) } else { Err(String::new()) }
 }
 
-/// Compares; hands on each line of what is said meanwhile.
+/// Compares, and passes on each line of the output meanwhile.
 pub(crate) fn compare(
     arguments: &[String],
     mut on_line: impl FnMut(&str),
@@ -55,13 +57,14 @@ pub(crate) fn compare(
     outcome.ok_or_else(|| format!("the comparison of hashes ended early ({status})"))
 }
 
-/// The numbers in `58 looks at 110026 files, 0 of them not exact`.
+/// The numbers in `58 looks at 110026 files, 0 of them not exact`, as the example `hash_truth`
+/// prints them.
 fn sum(line: &str) -> Option<Outcome> {
-    let (looks, rest) = line.split_once(" looks at ")?;
+    let (checks, rest) = line.split_once(" looks at ")?;
     let (files, rest) = rest.split_once(" files, ")?;
     let failed = rest.strip_suffix(" of them not exact")?;
     Some(Outcome {
-        looks: looks.parse().ok()?,
+        checks: checks.parse().ok()?,
         files: files.parse().ok()?,
         failed: failed.parse().ok()?,
     })
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_sum_is_read_from_the_last_line() {
-        let outcome = Outcome { looks: 58, files: 110_026, failed: 2 };
+        let outcome = Outcome { checks: 58, files: 110_026, failed: 2 };
         assert_eq!(sum("58 looks at 110026 files, 2 of them not exact"), Some(outcome));
         assert_eq!(sum("6.1 ext4: skipped: the kernel has no ext4"), None);
     }

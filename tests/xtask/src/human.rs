@@ -1,16 +1,16 @@
 //! A record as one line for people.
 //!
-//! Names come from a guest that may be hostile: whatever could move the cursor, change colours or turn
-//! the order of letters around is escaped. Not for programs: they read the records themselves.
+//! Names come from a guest that may be hostile: whatever could move the cursor, change colours or
+//! reorder text is escaped. Programs should read the records instead.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// The longest line but for its end.
+/// Maximum length of a line without its end.
 const WIDTH: usize = 200;
 
-/// One line: time, severity, activity, what it is about.
+/// One line: time, severity, activity and the object concerned.
 pub(crate) fn line(record: &Value, colour: bool) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let time = text(&record["occurred_message_time_iso_8601_ns"]);
@@ -28,20 +28,20 @@ pub(crate) fn line(record: &Value, colour: bool) -> String {
     format!("{on}{time}  {severity:<8}{name:<40}{about}{off}")
 }
 
-/// A line of what the guest itself says it is doing.
+/// A line in which the guest announces its next act.
 pub(crate) fn act(line: &str, colour: bool) -> String {
     let line = escape(line);
     if colour { format!("\x1b[1;36m--- {line}\x1b[0m") } else { format!("--- {line}") }
 }
 
-/// Whether a record is of the kernel's own workers, or of the agent that leads the tour.
+/// Whether a record is about the kernel's own workers, or about the agent that runs the tour.
 pub(crate) fn is_housekeeping(record: &Value) -> bool {
     let details = &record["activity_data"]["process_details"];
     let name = details["process_name"].as_str().unwrap_or("");
     name.starts_with("kworker/") || name == "agent"
 }
 
-/// Escapes control characters and those that turn text around (Unicode's bidirectional formatting).
+/// Escapes control characters and those that reorder text (Unicode's bidirectional formatting).
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,8 +1,7 @@
-//! `cargo xtask kernels`: what has been verified: a scan of every kernel, on every kind of machine, against
-//! what is true inside.
+//! `cargo xtask kernels`: scans every kernel on every kind of machine and compares with the truth.
 //!
-//! A campaign of its own: `cargo xtask test` has the two kernels that differ most. One kernel that fails does
-//! not stop the others. The table is README.md's.
+//! A separate campaign: `cargo xtask test` has the two kernels that differ most. A kernel that
+//! fails does not stop the others. README.md has the table.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,24 +18,25 @@ use crate::{hashes, program};
 
 pub(crate) const USAGE: &str = "\
   kernels [--plain] [NAME]…
-        scans every kernel, or those named (6.1, 7-cloud, 6.12-rt …), on machines of every kind (only
-        plain ones with --plain), hashes files on plain ones, compares with what is true inside, and prints
-        the table of README.md
+        scans every kernel, or those named (6.1, 7-cloud, 6.12-rt …), on machines of every kind
+        (only plain ones with --plain), hashes files on plain ones, compares with the truth in the
+        guest, and prints the table of README.md
 ";
 
-/// So often a truth may change while it is looked at before a machine counts as failed.
+/// A truth may change this often during its check before the machine counts as failed.
 const ATTEMPTS: u32 = 5;
 
-/// As much memory as the bound on a cold start is about.
+/// The memory size that the bound on a cold start is stated for.
 const MEMORY_MIB: u64 = 1024;
 
-/// So often a cold start and a scan are timed; the median is told.
+/// How often a cold start and a scan are timed; the median is reported.
 const TIMED: usize = 5;
 
-/// So many files are made on each filesystem of a kernel's plain machine, to be hashed out of the page cache.
+/// Number of files made on each filesystem of a kernel's plain machine and hashed from the page
+/// cache.
 const HASHED: &str = "60";
 
-/// What a guest has running when it is looked at: one of everything.
+/// The agent's command before the check: objects of every kind.
 const WORK: &str = "zoo";
 
 /// A kind of machine that a kernel runs on.
@@ -51,17 +51,17 @@ struct Machine {
 /// The processor of an arm64 machine.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Processor {
-    /// The one with every feature that QEMU has.
+    /// Every feature that QEMU supports.
     #[default]
     Max,
-    /// One of 48-bit addresses.
+    /// 48-bit addresses.
     CortexA72,
-    /// The like that can have pages of 16 KiB too.
+    /// As `CortexA72`, and pages of 16 KiB too.
     CortexA76,
 }
 
 impl Processor {
-    /// QEMU's name of it.
+    /// QEMU's name for the processor.
     const fn name(self) -> &'static str {
         match self {
             Self::Max => "max",
@@ -71,7 +71,7 @@ impl Processor {
     }
 }
 
-/// What came of one guest.
+/// The result for one guest.
 struct Row {
     flavor: Flavor,
     release: String,
@@ -82,10 +82,10 @@ struct Row {
 struct Outcome {
     report: Report,
     cold_start: Duration,
-    /// The same with the profile that is built in for this kernel, if one is.
+    /// Time of a cold start with this kernel's built-in profile, if there is one.
     built_in: Option<Duration>,
     scan: Duration,
-    /// What hashes of its files came to, on a plain machine.
+    /// The result of hashing files, on a plain machine.
     hashes: Option<hashes::Outcome>,
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         named.collect::<Result<_, _>>().map_err(|e| e.to_string())?
     };
     setup::ensure().map_err(|e| e.to_string())?;
-    // Before any guest runs: building takes the processor from it, and it from building.
+    // Built before any guest runs: a build and a guest would compete for the processor.
     let program = match std::env::var_os(product::VARIABLE) {
         Some(path) => PathBuf::from(path),
         None => program::build()?,
@@ -119,8 +119,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             );
             let outcome = kernel
                 .clone()
-                .and_then(|kernel| death::survive(|| look(kernel.clone(), machine, &program)));
-            // A guest of its own, with disks.
+                .and_then(|kernel| death::survive(|| check(kernel.clone(), machine, &program)));
+            // In a guest of its own, with disks.
             let outcome = outcome.and_then(|outcome| {
                 let words = ["--calm", "--count", HASHED, &flavor.name()].map(str::to_owned);
                 let hashes = has_files(flavor, machine)
@@ -138,8 +138,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} failed", rows.len())) }
 }
 
-/// The machines that a kernel is tried on: a plain one, each feature by itself, and all of them; for builds
-/// that differ little from a generic one, the first and the last.
+/// The machines for a kernel: a plain one, each feature by itself, and all of them. Builds that
+/// differ little from a generic one get the first and the last.
 fn machines(flavor: Flavor) -> Vec<Machine> {
     let plain = Machine::default();
     if !holds_under_load(flavor) {
@@ -154,7 +154,7 @@ fn machines(flavor: Flavor) -> Vec<Machine> {
     }
     // Debian builds 5.10 without five-level page tables.
     let five_level = flavor.series != Series::V5_10;
-    // Nodes are emulated by the kernel (`CONFIG_NUMA_EMU`), which cloud builds cannot.
+    // The kernel emulates nodes (`CONFIG_NUMA_EMU`), which cloud builds cannot.
     let two_nodes = flavor.build != Build::Cloud;
     let all = Machine { five_level, page_table_isolation: true, two_nodes, ..plain };
     if flavor.build != Build::Generic {
@@ -171,8 +171,9 @@ fn machines(flavor: Flavor) -> Vec<Machine> {
     machines
 }
 
-/// Whether a kernel can be worked with: the cloud build of 6.12 corrupts its own memory within seconds under
-/// QEMU's emulation (seen with QEMU 7.2), so it is stopped and looked at right after it has booted.
+/// Whether a kernel runs reliably under load. The cloud build of 6.12 corrupts its own memory
+/// within seconds under QEMU's emulation (seen with QEMU 7.2), so it is paused and scanned right
+/// after boot.
 fn holds_under_load(flavor: Flavor) -> bool {
     (flavor.series, flavor.build, flavor.architecture)
         != (Series::V6_12, Build::Cloud, Architecture::Amd64)
@@ -184,7 +185,7 @@ fn has_files(flavor: Flavor, machine: Machine) -> bool {
 }
 
 /// Boots a machine and compares a scan of it with the truth.
-fn look(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, String> {
+fn check(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, String> {
     let text = |e: panoptes_rig::Error| e.to_string();
     let flavor = kernel.flavor();
     let spec = GuestSpec {
@@ -212,7 +213,7 @@ fn look(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, Str
         }
         let lines = product::scan_with(program, guest, &[])?;
         if product::scan_built_in(program, guest, &[])? != lines {
-            let why = "with its built-in profile the same memory is scanned otherwise";
+            let why = "with its built-in profile the scan of the same memory differs";
             return Err(panoptes_rig::Error::new(why));
         }
         Ok(lines)
@@ -234,10 +235,10 @@ fn median(times: &[Times], pick: fn(&Times) -> Duration) -> Duration {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-/// What makes a scan print how long it took.
+/// The options that make a scan print its duration.
 const SUMMARY: &[&str] = &["--summary", "--json"];
 
-/// How long finding the kernel and one scan took.
+/// The durations of finding the kernel and of one scan.
 struct Times {
     find_kernel: Duration,
     scan: Duration,
@@ -274,17 +275,18 @@ impl Machine {
         words.join(", ")
     }
 
-    /// Asks an x86-64 guest whether it is such a machine: a row must not say more than was tried.
+    /// Checks in an x86-64 guest that the machine has these features: a row must not claim untested
+    /// ones.
     fn check(self, guest: &mut Guest) -> Result<(), String> {
-        let mut says = |command: &str, words: &str| {
+        let mut shows = |command: &str, words: &str| {
             let lines = guest.agent(command).map_err(|e| e.to_string())?;
             Ok::<_, String>(lines.iter().any(|line| line.contains(words)))
         };
         let seen = Self {
             processor: self.processor,
-            five_level: says("run grep -m1 flags /proc/cpuinfo", " la57")?,
-            page_table_isolation: says("run dmesg", "page tables isolation: enabled")?,
-            two_nodes: says("run cat /sys/devices/system/node/has_memory", "0-1")?,
+            five_level: shows("run grep -m1 flags /proc/cpuinfo", " la57")?,
+            page_table_isolation: shows("run dmesg", "page tables isolation: enabled")?,
+            two_nodes: shows("run cat /sys/devices/system/node/has_memory", "0-1")?,
         };
         if seen == self {
             return Ok(());
@@ -301,7 +303,7 @@ impl Row {
         })
     }
 
-    /// What came of it, for those who watch.
+    /// The result as one line, for people who watch the run.
     fn line(&self) -> String {
         match &self.outcome {
             Ok(outcome) => format!(
@@ -324,8 +326,7 @@ fn built_in_text(time: Option<Duration>) -> String {
     time.map_or_else(|| "none".to_owned(), |time| format!("{:.1} ms", milliseconds(time)))
 }
 
-/// The table, in Markdown that people can read too. Each kind has how many the scan found of how many there
-/// are.
+/// The table in readable Markdown. Each kind has the number of objects found and in the truth.
 fn table(rows: &[Row]) -> String {
     let reports = || rows.iter().filter_map(|row| Some(&row.outcome.as_ref().ok()?.report));
     let seen =
@@ -352,7 +353,7 @@ fn table(rows: &[Row]) -> String {
                 cells.push(sum(|kind| kind.differing));
                 cells.push(hashes.map_or_else(String::new, |hashes| match hashes.failed {
                     0 => hashes.files.to_string(),
-                    failed => format!("{failed} of {} looks wrong", hashes.looks),
+                    failed => format!("{failed} of {} checks wrong", hashes.checks),
                 }));
                 cells.push(format!("{:.0} ms", milliseconds(*cold_start)));
                 cells.push(built_in_text(*built_in));
@@ -407,7 +408,7 @@ mod tests {
             cold_start: Duration::from_millis(120),
             built_in: Some(Duration::from_micros(1500)),
             scan: Duration::from_micros(2500),
-            hashes: Some(hashes::Outcome { looks: 4, files: 480, failed: 0 }),
+            hashes: Some(hashes::Outcome { checks: 4, files: 480, failed: 0 }),
         };
         let mut wrong = report;
         wrong.kinds[0].1.missing = 1;

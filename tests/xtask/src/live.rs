@@ -1,9 +1,9 @@
-//! Live tests: those that boot guests, each in a process of its own.
+//! Live tests: tests that boot guests, each in a process of its own.
 //!
-//! A live test is an ignored one (`#[ignore = "boots a guest"]`). Here each runs by itself, one at
-//! a time unless the machine is idle. Where a guest died by itself, the test begins anew. A test
-//! that fails gets a second look in a fresh guest: if it passes then, it is flaky, which is a bug
-//! to be fixed.
+//! A live test is an ignored one (`#[ignore = "boots a guest"]`). Each runs by itself, one at a
+//! time unless the host is idle. If a guest died by itself, the test begins again. A test that
+//! fails is run once more in a fresh guest: if it then passes, it is flaky, which is a bug to be
+//! fixed.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -19,44 +19,44 @@ use crate::busy;
 use crate::cargo::Executable;
 use crate::stages::Stages;
 
-/// More flaky tests than these fail a run.
+/// More flaky tests than this fail a run.
 const FLAKY_MAX: usize = 2;
-/// A test that takes longer hangs: it waits a minute for each fact.
+/// A test that takes longer hangs: it waits up to a minute for each condition.
 const TEST_MAX: Duration = Duration::from_mins(15);
-/// The most guests that run at once: each takes up to a GiB of memory.
+/// Maximum number of guests at once: each takes up to a GiB of memory.
 const GUESTS_MAX: usize = 4;
-/// The machine must be idle for so long before another test starts.
+/// The host must be idle for this long before another test starts.
 const IDLE_FOR: Duration = Duration::from_secs(1);
-/// The processors that must have had nothing to do in that time.
+/// The number of processors that must have been idle in that time.
 const IDLE_MIN: f64 = 0.8;
-/// So many of the last lines of a failed test are shown.
+/// Number of last lines shown of a failed test.
 const LINES_SHOWN: usize = 60;
-/// How a line begins that a test prints which does nothing here.
+/// The beginning of the line that a test prints when it cannot run here.
 const SKIPPED: &str = "skipped: ";
 
 /// One live test.
 #[derive(Clone, Debug)]
 pub(crate) struct Test {
     executable: PathBuf,
-    /// Where it runs: the folder of its package.
+    /// The folder of its package, in which it runs.
     folder: PathBuf,
-    /// Its file, and its path there.
+    /// The test's file, and the test's path in it (`name`).
     target: String,
     name: String,
 }
 
 impl Test {
-    /// For people, and for names of files.
+    /// The title for people, and for names of files.
     fn title(&self) -> String {
         let package = self.folder.file_name().unwrap_or_default().to_string_lossy();
         format!("{package}.{}::{}", self.target, self.name)
     }
 }
 
-/// The live tests among programs; with `names`, those whose title has one of them in it.
+/// The live tests among programs. With `names`, only those whose title contains one of them.
 pub(crate) fn list(executables: &[Executable], names: &[String]) -> Result<Vec<Test>, String> {
     let mut tests = Vec::new();
-    // Ignored tests beside the code are other things: measurements.
+    // Ignored tests beside the code are measurements, not live tests.
     let of_files = |executable: &&Executable| executable.is_test && executable.kind == "test";
     for executable in executables.iter().filter(of_files) {
         let output = Command::new(&executable.path)
@@ -91,28 +91,28 @@ pub(crate) fn list(executables: &[Executable], names: &[String]) -> Result<Vec<T
     Ok(tests)
 }
 
-/// How a test came out, once.
+/// The result of one run of a test.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Once {
     Passed,
     Skipped,
     Failed,
-    /// It failed, and a guest of it had died by itself.
+    /// The test failed, and one of its guests had died by itself.
     Died,
 }
 
-/// How a test came out in the end.
+/// The final result of a test.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Outcome {
     Passed,
     Skipped,
-    /// It failed, and then passed.
+    /// Failed, then passed.
     Flaky,
     Failed,
 }
 
-/// Runs a test until it is clear how it came out. `run` gets whether it must boot its guests.
-fn look(mut run: impl FnMut(bool) -> Once) -> Outcome {
+/// Runs a test until its result is final. `run` gets whether the test must boot its guests.
+fn run_until_final(mut run: impl FnMut(bool) -> Once) -> Outcome {
     let (mut deaths, mut has_failed) = (0, false);
     loop {
         match run(deaths > 0 || has_failed) {
@@ -126,24 +126,24 @@ fn look(mut run: impl FnMut(bool) -> Once) -> Outcome {
     }
 }
 
-/// A test that is over.
+/// A finished test.
 #[derive(Debug)]
 struct Done {
     title: String,
     outcome: Outcome,
     took: Duration,
     logs: Vec<PathBuf>,
-    /// The guests that died in it.
+    /// The test's guests that died.
     deaths: Vec<String>,
 }
 
-/// What all live tests came to.
+/// The results of all live tests.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     done: Vec<Done>,
 }
 
-/// Runs live tests, whose guests are `saved` there; their logs go into `folder`.
+/// Runs live tests with the guests saved in `saved`; their logs go into `folder`.
 pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Report {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = tests.len();
@@ -165,10 +165,10 @@ pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Report {
     report.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tests that wait, and how many run.
+/// The waiting tests, and the number of running ones.
 struct Queue {
     state: Mutex<State>,
-    /// Held by the thread that looks whether the machine is idle.
+    /// Held by the thread that checks whether the host is idle.
     door: Mutex<()>,
 }
 
@@ -187,14 +187,14 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until one more test may run: none does, or the machine has nothing to do.
+    /// Waits until one more test may run: no test runs, or the host is idle.
     fn next(&self) -> Option<Test> {
         let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let state = self.lock();
             let may_run = state.running == 0 || state.tests.is_empty();
             drop(state);
-            // Others only leave meanwhile: nobody else enters by the door.
+            // Meanwhile the number of running tests can only fall: this thread holds the door.
             if may_run || busy::idle_processors(IDLE_FOR) >= IDLE_MIN {
                 let mut state = self.lock();
                 let test = state.tests.pop_front();
@@ -209,11 +209,11 @@ impl Queue {
     }
 }
 
-/// Runs one test as often as it takes.
+/// Runs one test as often as needed.
 fn run_one(test: &Test, folder: &Path, saved: &Path) -> Done {
     let begin = Instant::now();
     let (mut logs, mut deaths) = (Vec::new(), Vec::new());
-    let outcome = look(|must_boot| {
+    let outcome = run_until_final(|must_boot| {
         let log = folder.join(format!("{}.{}.log", test.title(), logs.len() + 1));
         let once = attempt(test, &log, (!must_boot).then_some(saved), &mut deaths);
         logs.push(log);
@@ -225,7 +225,7 @@ fn run_one(test: &Test, folder: &Path, saved: &Path) -> Done {
     Done { title: test.title(), outcome, took: begin.elapsed(), logs, deaths }
 }
 
-/// Runs one test once; what it prints goes into a log.
+/// Runs one test once; its output goes into a log.
 fn attempt(
     test: &Test,
     log: &Path,
@@ -258,24 +258,24 @@ fn attempt(
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    // What it has started and not ended ends now.
+    // Ends the processes that the test started and did not end.
     let _ = killpg(group, Signal::SIGKILL);
     let _ = child.wait();
-    let said = std::fs::read(log).map_err(text)?;
-    let said = String::from_utf8_lossy(&said);
+    let output = std::fs::read(log).map_err(text)?;
+    let output = String::from_utf8_lossy(&output);
     let (died, open) = death::read(&std::fs::read_to_string(&dead).unwrap_or_default());
     deaths.extend(died);
     Ok(match status {
-        Some(status) if status.success() && is_skipped(&said) => Once::Skipped,
+        Some(status) if status.success() && is_skipped(&output) => Once::Skipped,
         Some(status) if status.success() => Once::Passed,
         _ if open > 0 => Once::Died,
         _ => Once::Failed,
     })
 }
 
-/// Whether a test did nothing; its own name stands before the word where it prints to a terminal.
-fn is_skipped(said: &str) -> bool {
-    said.lines().any(|line| line.starts_with(SKIPPED) || line.contains(&format!("... {SKIPPED}")))
+/// Whether the test was skipped. On a terminal, libtest prints the test's name before the word.
+fn is_skipped(output: &str) -> bool {
+    output.lines().any(|line| line.starts_with(SKIPPED) || line.contains(&format!("... {SKIPPED}")))
 }
 
 impl Done {
@@ -300,24 +300,24 @@ impl Report {
         self.done.iter().filter(move |done| done.outcome == outcome)
     }
 
-    /// How many passed, flaky ones among them.
+    /// Number of tests that passed, flaky ones included.
     pub(crate) fn passed(&self) -> u64 {
         (self.of(Outcome::Passed).count() + self.of(Outcome::Flaky).count()) as u64
     }
 
-    /// How many failed; too many flaky ones are one failure more.
+    /// Number of tests that failed; too many flaky ones count as one more failure.
     pub(crate) fn failed(&self) -> u64 {
         let flaky = self.of(Outcome::Flaky).count();
         (self.of(Outcome::Failed).count() + usize::from(flaky > FLAKY_MAX)) as u64
     }
 
-    /// How many did nothing here.
+    /// Number of tests that cannot run here.
     pub(crate) fn skipped(&self) -> u64 {
         self.of(Outcome::Skipped).count() as u64
     }
 
-    /// Prints what people need to know: ends of logs of what failed, what is flaky, which guests
-    /// died.
+    /// Prints a summary for people: the ends of failed tests' logs, the flaky tests, the guests
+    /// that died.
     pub(crate) fn print(&self) {
         for done in self.of(Outcome::Failed) {
             println!("---- {}, the end of {}", done.title, done.log_names());
@@ -349,15 +349,15 @@ impl Report {
 mod tests {
     use super::*;
 
-    /// How a test comes out that goes these ways in turn, and how often it may use saved guests.
+    /// The result of a test with these runs in turn, and how often it may use saved guests.
     fn outcome(ways: &[Once]) -> (Outcome, usize) {
         let mut ways = ways.iter();
         let mut saved = 0;
-        let outcome = look(|must_boot| {
+        let outcome = run_until_final(|must_boot| {
             saved += usize::from(!must_boot);
-            *ways.next().expect("it is over by now")
+            *ways.next().expect("the test is over by now")
         });
-        assert_eq!(ways.next(), None, "it was over before");
+        assert_eq!(ways.next(), None, "the test was over before");
         (outcome, saved)
     }
 
@@ -378,7 +378,7 @@ mod tests {
             (&[Died, Failed, Died, Failed], Outcome::Failed),
         ];
         for (ways, expected) in cases {
-            // Only the first try may use what was saved: the fault may lie there.
+            // Only the first run may use saved guests: they may be the fault.
             assert_eq!(outcome(ways), (*expected, 1), "{ways:?}");
         }
     }

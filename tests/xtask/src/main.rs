@@ -1,7 +1,7 @@
 //! Developers' commands: `cargo xtask COMMAND`.
 //!
-//! One file a command, and one row in [`COMMANDS`]. Not for users of Panoptes: nothing here is
-//! installed.
+//! Each command has a file of its own and a row in [`COMMANDS`]. Not for users of Panoptes: nothing
+//! here is installed.
 
 use std::process::ExitCode;
 
@@ -34,11 +34,11 @@ mod test;
 mod tidy;
 mod twins;
 
-/// A command: what it is called, what `help` says about it, and what does it.
+/// A command: its name, its part of `help`, and the function that runs it.
 struct Command {
     name: &'static str,
     usage: &'static str,
-    /// An error without words is one that was printed already.
+    /// An empty error was already printed.
     run: fn(&[String]) -> Result<(), String>,
 }
 

@@ -1,7 +1,7 @@
-//! `cargo xtask profiles`: the profiles that are built in, made anew from the kernels' own packages.
+//! `cargo xtask profiles`: regenerates the built-in profiles from the kernels' own packages.
 //!
-//! No guest is booted: all that is needed lies in a kernel's `vmlinuz`. To be run whenever a decoder asks
-//! for a field that was never asked for; until then such a table gives way to what is found in memory.
+//! No guest is booted: a kernel's `vmlinuz` contains everything needed. Run it when a decoder needs
+//! a field that the tables lack. Until then, the offsets found in memory replace such a table.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,8 +12,8 @@ use crate::program;
 
 pub(crate) const USAGE: &str = "\
   profiles [KERNEL]…
-        makes the built-in profiles in profiles/tables anew, for all kernels that the rig knows, or adds
-        those named (6.1, 6.12-cloud)
+        regenerates the built-in profiles in profiles/tables for all kernels that the rig knows,
+        or adds those named (6.1, 6.12-cloud)
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         }
     }
     if arguments.is_empty() && failed.is_empty() {
-        // Kernels that their distribution has replaced: nobody can make their tables anew.
+        // Kernels that their distribution has replaced: their tables cannot be made again.
         for old in before.iter().filter(|path| !made.contains(path)) {
             println!("removing {}", old.display());
             std::fs::remove_file(old).map_err(|e| format!("{}: {e}", old.display()))?;

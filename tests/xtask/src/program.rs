@@ -1,11 +1,11 @@
-//! The `panoptes` program as users have it: built for release.
+//! The `panoptes` program as installed: built for release.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Builds the program as users have it.
+/// Builds the program for release.
 pub(crate) fn build() -> Result<PathBuf, String> {
     eprintln!("xtask: building panoptes …");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -28,5 +28,5 @@ pub(crate) fn build() -> Result<PathBuf, String> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .find(|path| path.ends_with("panoptes"))
-        .ok_or_else(|| "cargo built panoptes and did not say where".into())
+        .ok_or_else(|| "cargo built panoptes but printed no path".into())
 }

@@ -1,6 +1,6 @@
-//! Recorded images: the pages of real kernels that a scan touches, for tests, benches and fuzzing.
+//! Recorded images: the pages of real kernels that a scan reads, for tests, benches and fuzzing.
 //!
-//! Made on demand from guests of the rig, kept in the user's cache folder, never committed.
+//! Made on demand from guests of the rig and kept in the user's cache folder; never committed.
 
 use std::path::{Path, PathBuf};
 
@@ -21,19 +21,19 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     record_all()
 }
 
-/// An image, the kernel that it is of, and what its guest is made to do.
+/// An image, its kernel, and the agent's command that loads the guest.
 const IMAGES: &[(&str, Flavor, &str)] = &[
     ("5.10", Flavor::V5_10, "zoo"),
     ("6.1-loaded", Flavor::V6_1, "load processes=100 threads=5 fds=50 areas=50 connections=5"),
     ("7", Flavor::V7, "zoo"),
 ];
 
-/// The folder where tests look for images.
+/// The folder where tests find images.
 pub(crate) fn folder() -> Result<PathBuf, String> {
     cache::folder("recorded").map_err(|e| e.to_string())
 }
 
-/// Records all images anew: what a scan touches changes with the code that scans.
+/// Records all images again: the pages that a scan reads change with the code that scans.
 pub(crate) fn record_all() -> Result<(), String> {
     let folder = folder()?;
     remove_others(&folder)?;
@@ -45,9 +45,9 @@ pub(crate) fn record_all() -> Result<(), String> {
     Ok(())
 }
 
-/// Removes images that are no longer made: tests take all that they find.
+/// Removes images that are no longer made: tests use every image that they find.
 fn remove_others(folder: &Path) -> Result<(), String> {
-    let wrong = |error| format!("cannot tidy {} up: {error}", folder.display());
+    let wrong = |error| format!("cannot clean up {}: {error}", folder.display());
     for entry in std::fs::read_dir(folder).map_err(wrong)? {
         let path = entry.map_err(wrong)?.path();
         let is_ours =
@@ -59,7 +59,7 @@ fn remove_others(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Records one image of a guest that was made to do something.
+/// Records one image of a guest after the agent has run `work`.
 pub(crate) fn record(flavor: Flavor, work: &str, image: &Path) -> Result<(), String> {
     let text = |e: panoptes_rig::Error| e.to_string();
     let kernel = Kernel::obtain(flavor).map_err(text)?;

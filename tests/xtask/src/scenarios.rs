@@ -1,4 +1,4 @@
-//! `cargo xtask scenarios`: what is done inside guests against what Panoptes says of it.
+//! `cargo xtask scenarios`: compares what guests do with what Panoptes reports.
 
 use panoptes_rig::scenarios::{self, Choice};
 use panoptes_rig::{Flavor, product};
@@ -8,12 +8,13 @@ use crate::{program, tamper};
 
 pub(crate) const USAGE: &str = "\
   scenarios [--list] [--kernel NAME]… [--repeat N] [--json] [--log-folder DIR] [NAME]…
-        does in guests of 6.1 and 6.12 what intruders do, and what only looks like it, while Panoptes
-        watches them, and prints for each scenario what was expected, seen and extra, and how long it
-        took; NAME: the beginning of an id (F04), or a part of what it is called; all records go into DIR
+        runs hostile and merely similar harmless activity in guests of 6.1 and 6.12 while Panoptes
+        watches them; prints for each scenario what was expected, seen and extra, and how long it
+        took; NAME: the beginning of an id (F04), or a part of its description; all records are
+        written to DIR
 ";
 
-/// The kernels that scenarios run on where none is named.
+/// The default kernels.
 const FLAVORS: [Flavor; 2] = [Flavor::V6_1, Flavor::V6_12];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
@@ -57,9 +58,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     play(choice, &flavors, json)
 }
 
-/// Goes through scenarios on each kernel and prints what came of them.
+/// Plays scenarios on each kernel and prints their outcomes.
 pub(crate) fn play(mut choice: Choice, flavors: &[Flavor], json: bool) -> Result<(), String> {
-    // Another program than the one built now, where one is named.
+    // The variable may name another program than the one built now.
     let program = match std::env::var_os(product::VARIABLE) {
         Some(path) => path.into(),
         None => program::build()?,

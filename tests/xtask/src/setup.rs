@@ -1,10 +1,10 @@
-//! `cargo xtask setup`: makes this machine able to run guests, so that later runs need no network.
+//! `cargo xtask setup`: prepares this host to run guests, so that later runs need no network.
 
 use panoptes_rig::{Flavor, Kernel, initramfs, setup};
 
 pub(crate) const USAGE: &str = "\
   setup
-        installs what guests need, fetches every kernel: later runs need no network
+        installs what guests need and fetches every kernel; later runs need no network
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {

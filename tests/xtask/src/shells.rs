@@ -1,4 +1,4 @@
-//! `cargo xtask shells`: what is said of shells' history, for every bash that people have.
+//! `cargo xtask shells`: tests the records of shell history with every common bash.
 
 use panoptes_rig::Flavor;
 use panoptes_rig::scenarios::shells;
@@ -7,11 +7,12 @@ use crate::scenarios;
 
 pub(crate) const USAGE: &str = "\
   shells [--kernel NAME] [--log-folder DIR] [--source DIR]… [NAME]…
-        types into bashes of Debian's releases, dynamic and static, into one built with musl, and one with the system's
-        readline, in a guest (6.1), what the scenarios of shell history type (H01 …), and holds what Panoptes says to what
-        bash says; --source: a folder with bash's source (any release), built in each of these ways, too; NAME: the
-        beginning of a row's id (H03) or of a build's name (debian-5.3); roots that lie beside these in the cache folder
-        (shells/NAME/bin/bash) are tried as well
+        runs the scenarios of shell history (H01 …) in a guest (6.1) with bashes of Debian's
+        releases, dynamic and static, one built with musl, and one with the system's readline; and
+        compares Panoptes' records with bash's own history; --source: a folder with bash's source
+        (any release), built in each of these ways, too; NAME: the beginning of a row's id (H03) or
+        of a build's name (debian-5.3); other roots in the cache folder (shells/NAME/bin/bash) are
+        tested as well
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {

@@ -1,9 +1,9 @@
-//! How long each part of a long command took.
+//! The duration of each part of a long command.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-/// So many are named at the end.
+/// Number of slowest parts named at the end.
 const SHOWN: usize = 5;
 
 /// Parts of a command, in the order of their ends.
@@ -11,7 +11,7 @@ const SHOWN: usize = 5;
 pub(crate) struct Stages(Vec<(String, Duration)>);
 
 impl Stages {
-    /// Does one part, under a heading, and notes how long it took.
+    /// Runs one part, under a heading, and notes its duration.
     pub(crate) fn run<T>(&mut self, name: &str, part: impl FnOnce() -> T) -> T {
         println!("== {name}");
         let begin = Instant::now();
@@ -20,17 +20,16 @@ impl Stages {
         outcome
     }
 
-    /// Notes how long something took.
     pub(crate) fn note(&mut self, name: &str, took: Duration) {
         self.0.push((name.to_owned(), took));
     }
 
-    /// All parts, a line each.
+    /// All parts, one per line.
     pub(crate) fn table(&self) -> String {
         lines(self.0.iter())
     }
 
-    /// The slowest parts, a line each.
+    /// The slowest parts, one per line.
     pub(crate) fn slowest(&self) -> String {
         let mut parts: Vec<_> = self.0.iter().collect();
         parts.sort_by_key(|(_, took)| std::cmp::Reverse(*took));

@@ -1,4 +1,4 @@
-//! What scenarios have done to a guest from outside: a rootkit's work, in the paused guest's memory.
+//! What scenarios do to a guest from outside: a rootkit's work, in the paused guest's memory.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -8,32 +8,32 @@ use panoptes_rig::scenarios::HostAct;
 
 use self::kernel::{From, GuestKernel, Hidden};
 
-#[allow(clippy::unwrap_used, reason = "the tests' own, where what cannot be done ends the test")]
+#[allow(clippy::unwrap_used, reason = "shared with tests, where a failure ends the test")]
 #[path = "../../../engine/panoptes/tests/live/kernel.rs"]
 mod kernel;
 
-/// Where processes were that are hidden now, by QEMU's process id and their own.
+/// Where the hidden processes were, by QEMU's process id and their own.
 type Places = HashMap<(u32, u32), Vec<Hidden>>;
 
 static HIDDEN: Mutex<Option<Places>> = Mutex::new(None);
 
-/// What changes a guest from outside.
+/// The function that changes a guest from outside.
 pub(crate) const ACT: Option<HostAct> = Some(act);
 
-/// Runs this same command with the engine: it is there already.
+/// Runs this same command with the engine. `None`, because this build has the engine.
 pub(crate) const AGAIN: Option<fn() -> Result<(), String>> = None;
 
-/// Does one of these:
+/// Runs one of these commands:
 ///
-/// `hide PID FROM…`: takes a process out of what these views go by;
+/// `hide PID FROM…`: removes a process from the data structures behind these views;
 /// `show PID`: puts it back;
-/// `flip PID BITS`: gives its flags other bits, in hexadecimal digits.
+/// `flip PID BITS`: flips BITS (hexadecimal) in its flags (`PF_*`).
 fn act(guest: &mut Guest, what: &str) -> Result<(), String> {
     let mut words = what.split_whitespace();
     let (verb, pid) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let pid: u32 = pid.parse().map_err(|e| format!("{pid:?} is no process: {e}"))?;
+    let pid: u32 = pid.parse().map_err(|e| format!("{pid:?} is no process id: {e}"))?;
     let rest: Vec<&str> = words.collect();
-    // Finding the kernel takes a while; the guest goes on meanwhile.
+    // Finding the kernel takes a while, so the guest keeps running meanwhile.
     let mut kernel = GuestKernel::of(guest);
     guest.pause().map_err(|e| e.to_string())?;
     guest.memory_is_patched();
@@ -67,7 +67,7 @@ fn change(
             let task = kernel.task(pid);
             kernel.flip_flags(&task, bits);
         }
-        _ => return Err(format!("nobody knows how to {verb} {}", rest.join(" "))),
+        _ => return Err(format!("unknown command: {verb} {}", rest.join(" "))),
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! `cargo xtask test`: everything that must hold, in one command, on a fresh machine.
+//! `cargo xtask test`: every check of the project in one command, on a fresh host.
 //!
 //! Format, lints, all tests, and a short run of each fuzz target. A failure does not end the run,
-//! so that one run shows all; the last line is the sum.
+//! so one run shows all failures; the last line is the sum.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -19,13 +19,14 @@ use crate::stages::Stages;
 
 pub(crate) const USAGE: &str = "\
   test
-        format, lints, all tests and a short run of the fuzz targets; the last line is
+        checks format and lints, runs all tests and, briefly, the fuzz targets; the last line is
         `N passed, N failed`
   test [--live] [--load N] [--repeat N] [NAME]…
-        the tests with guests alone, or those with NAME in their name, beside N busy loops, N times
+        runs only the tests with guests, or those with NAME in their name, beside N busy loops,
+        N times
 ";
 
-/// How many checks held and how many did not.
+/// Number of checks that passed and failed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Count {
     passed: u64,
@@ -43,16 +44,15 @@ impl Count {
     }
 }
 
-/// What is asked for.
+/// The command's options.
 #[derive(Debug, Eq, PartialEq)]
 struct Options {
-    /// Only the tests with guests.
+    /// Whether only the tests with guests run.
     is_live: bool,
-    /// Busy loops beside them.
+    /// Number of busy loops beside them.
     load: usize,
-    /// How often they run.
     repeat: usize,
-    /// Parts of their names; all where there are none.
+    /// Parts of test names; empty for all tests.
     names: Vec<String>,
 }
 
@@ -94,19 +94,19 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     println!("the slowest stages:\n{}", stages.slowest().trim_end());
     println!("{:8.1} s  in all", begin.elapsed().as_secs_f64());
     if count.failed > 0 {
-        eprintln!("xtask: some checks failed; they are named above");
+        eprintln!("xtask: some checks failed; see above");
     }
     println!("{} passed, {} failed", count.passed, count.failed);
     // The sum stays the last line.
     if count.failed == 0 { Ok(()) } else { Err(String::new()) }
 }
 
-/// What CI runs.
+/// All checks, as in CI.
 fn everything(stages: &mut Stages) -> Result<Count, String> {
     let mut count = Count::default();
     let saved = snapshot::Folder::new().map_err(|e| e.to_string())?;
     saved.use_here();
-    // Fetching waits for the network, building for the processors.
+    // Fetching waits for the network, building for the processors, so both run at once.
     let (built, prepared, took) = std::thread::scope(|scope| {
         let preparing = scope.spawn(|| {
             let begin = Instant::now();
@@ -131,7 +131,7 @@ fn everything(stages: &mut Stages) -> Result<Count, String> {
     Ok(count)
 }
 
-/// One stage; where it cannot be done, that is one failure, and the next stages go on.
+/// Runs one stage. A stage that cannot run counts as one failure, and the next stages run.
 fn part(stages: &mut Stages, name: &str, work: impl FnOnce() -> Result<Count, String>) -> Count {
     stages.run(name, work).unwrap_or_else(|error| {
         println!("== FAILED: {name}: {error}");
@@ -139,7 +139,7 @@ fn part(stages: &mut Stages, name: &str, work: impl FnOnce() -> Result<Count, St
     })
 }
 
-/// Format and lints, and all programs that tests need; `None` where they do not build.
+/// Checks format and lints, and builds all programs that tests need; `None` if the build fails.
 fn check_and_build(
     stages: &mut Stages,
     count: &mut Count,
@@ -156,7 +156,7 @@ fn check_and_build(
     Ok(built.ok())
 }
 
-/// All tests, and the programs that they use.
+/// Builds all tests, and the programs that they use.
 fn build() -> Result<Vec<Executable>, String> {
     cargo::build(&[&["test", "--no-run"][..], &WORKSPACE].concat())
 }
@@ -169,7 +169,7 @@ fn fuzz_targets() -> Result<Count, String> {
     Ok(Count { passed: count(&outcome.passed), failed: count(&outcome.failed) })
 }
 
-/// The tests with guests alone, as often as is asked for.
+/// Runs only the tests with guests, as often as requested.
 fn live_alone(options: &Options, stages: &mut Stages) -> Result<Count, String> {
     stages.run("fetching what guests need", prepare)?;
     let executables = stages.run("build", build)?;
@@ -184,7 +184,7 @@ fn live_alone(options: &Options, stages: &mut Stages) -> Result<Count, String> {
     Ok(count)
 }
 
-/// Runs live tests and reports what they came to.
+/// Runs live tests and prints their results.
 fn live_tests(executables: &[Executable], names: &[String], saved: &Path) -> Result<Count, String> {
     let tests = live::list(executables, names)?;
     let folder = new_log_folder()?;
@@ -214,8 +214,7 @@ fn new_log_folder() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{} is full of folders", all.display()))
 }
 
-/// Fetches what the tests of real kernels need. A machine that cannot have it fails before any test
-/// runs.
+/// Fetches what the tests of real kernels need, so a host without it fails before any test runs.
 fn prepare() -> Result<(), String> {
     let text = |e: panoptes_rig::Error| e.to_string();
     let _preparing = turn::to_prepare().map_err(text)?;
@@ -232,7 +231,7 @@ fn prepare() -> Result<(), String> {
     strangers().map(drop).map_err(text)
 }
 
-/// One cargo command that holds or does not.
+/// Runs one cargo command as a check.
 fn check(arguments: &[&str]) -> Result<Count, String> {
     println!("cargo {}", arguments.join(" "));
     let held = cargo::succeeds(arguments)?;
@@ -242,7 +241,7 @@ fn check(arguments: &[&str]) -> Result<Count, String> {
     Ok(Count::of_one(held))
 }
 
-/// All tests of the workspace but the live ones, which are ignored there.
+/// Runs all tests of the workspace but the live ones, which are ignored there.
 fn tests_without_guests() -> Result<Count, String> {
     let mut command = cargo::command();
     command.arg("test").args(WORKSPACE).arg("--no-fail-fast");
@@ -265,7 +264,7 @@ fn tests_without_guests() -> Result<Count, String> {
         count.failed += 1;
     }
     if !failures.lines.is_empty() {
-        println!("== what failed, once more");
+        println!("== the failures again");
         for line in &failures.lines {
             println!("{line}");
         }
@@ -273,20 +272,21 @@ fn tests_without_guests() -> Result<Count, String> {
     Ok(count)
 }
 
-/// What failing tests printed, which is printed again at the end: above it are thousands of lines.
+/// The output of failing tests, printed again at the end: the first time it is hidden among
+/// thousands of lines.
 #[derive(Debug, Default)]
 struct Failures {
     lines: Vec<String>,
-    /// How many lines of the present test are kept already.
+    /// Number of lines kept of the present test.
     of_this: Option<usize>,
 }
 
 impl Failures {
-    /// So much of each test is printed again, as much of each line.
+    /// Maximum number of lines kept of each test, and of characters of each line.
     const LINES_MAX: usize = 60;
     const LINE_CHARACTERS_MAX: usize = 2000;
 
-    /// Takes a line of libtest's: `---- NAME stdout ----` begins what a test printed, `failures:`
+    /// Processes a line of libtest: `---- NAME stdout ----` begins a test's output, `failures:`
     /// ends it.
     fn take(&mut self, line: &str) {
         if line.starts_with("---- ") && line.ends_with(" stdout ----") {
@@ -326,8 +326,9 @@ mod tests {
     #[test]
     fn what_failed_is_printed_again_and_no_more() {
         let mut failures = Failures::default();
-        let said = "test one ... FAILED\n\nfailures:\n\n---- one stdout ----\nleft: 1\n\nfailures:\n    one\n";
-        said.lines().for_each(|line| failures.take(line));
+        let output = "test one ... FAILED\n\nfailures:\n\n\
+                      ---- one stdout ----\nleft: 1\n\nfailures:\n    one\n";
+        output.lines().for_each(|line| failures.take(line));
         assert_eq!(failures.lines, ["---- one stdout ----", "left: 1", ""]);
         (0..100).for_each(|_| failures.take("---- two stdout ----"));
         assert_eq!(failures.lines.len(), 3 + 100);

@@ -1,8 +1,8 @@
-//! Rules of the house that no compiler checks, held by `cargo test`.
+//! House rules that no compiler checks, enforced by `cargo test`.
 
 use std::path::{Path, PathBuf};
 
-/// Files that may contain the keyword `unsafe`, and no others; each has its reasons beside it.
+/// The only files that may contain the keyword `unsafe`; each gives its reasons.
 const UNSAFE_FILES: &[&str] = &[
     "engine/panoptes/tests/no_alloc.rs",
     "engine/src/source/doca/bindings.rs", // types of C functions, made by bindgen
@@ -23,27 +23,27 @@ const UNSAFE_FILES: &[&str] = &[
     "sinks/tests/refused.rs",
 ];
 
-/// A file longer than this holds more than one thing.
+/// A longer file should be split.
 const LINES_MAX: usize = 700;
-/// Where the doc of a module must begin at the latest: attributes may come first.
+/// The last line on which a module's doc may begin: attributes may come first.
 const DOC_LINE_MAX: usize = 5;
 
 /// Every Rust file of the project with its content, by path from the root.
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    let root = root.canonicalize().expect("the workspace is where this crate says");
+    let root = root.canonicalize().expect("the workspace exists");
     let mut paths = Vec::new();
     collect(&root, &mut paths);
     let mut sources: Vec<_> = paths
         .into_iter()
         .map(|path| {
             let text = std::fs::read_to_string(&path).expect("a Rust file can be read");
-            let name = path.strip_prefix(&root).expect("it lies below the root");
+            let name = path.strip_prefix(&root).expect("the path is below the root");
             (name.to_string_lossy().into_owned(), text)
         })
         .collect();
     sources.sort();
-    assert!(sources.len() > 20, "the walk over the tree found next to nothing");
+    assert!(sources.len() > 20, "the walk over the tree found too few files");
     sources
 }
 
@@ -61,7 +61,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     }
 }
 
-/// Whether a line of code, comments and text left aside, uses a word.
+/// Whether a line of code uses a word, comments and strings excluded.
 fn uses_word(line: &str, word: &str) -> bool {
     let unquoted: Vec<&str> = line.split('"').step_by(2).collect();
     let unquoted = unquoted.join("\"\"");
@@ -75,7 +75,7 @@ fn uses_word(line: &str, word: &str) -> bool {
 }
 
 #[test]
-fn unsafe_code_is_only_where_the_list_says() {
+fn unsafe_code_is_only_in_listed_files() {
     let found: Vec<_> = sources()
         .into_iter()
         .filter(|(_, text)| text.lines().any(|line| uses_word(line, "unsafe")))
@@ -95,16 +95,17 @@ fn files_are_short() {
 }
 
 #[test]
-fn files_say_what_they_are_for() {
-    let silent: Vec<_> = sources()
+fn files_have_module_docs() {
+    let undocumented: Vec<_> = sources()
         .into_iter()
         .filter(|(_, text)| !text.lines().take(DOC_LINE_MAX).any(|line| line.starts_with("//!")))
         .map(|(name, _)| name)
         .collect();
-    assert!(silent.is_empty(), "files without a module doc: {silent:?}");
+    assert!(undocumented.is_empty(), "files without a module doc: {undocumented:?}");
 }
 
-/// The engine's modules in the order in which bytes travel; a module uses only its own rank and lower.
+/// The engine's modules by rank, in the order in which bytes travel. A module uses only its own
+/// rank and lower ones.
 const ENGINE_RANKS: &[(&str, u32)] = &[
     ("limits", 0),
     ("containers", 0),
@@ -155,12 +156,12 @@ fn the_engine_depends_only_downwards() {
             }
         }
     }
-    assert!(seen > 50, "the search for `crate::` found next to nothing");
-    assert!(upwards.is_empty(), "modules that use what comes after them: {upwards:#?}");
+    assert!(seen > 50, "the search for `crate::` found too few uses");
+    assert!(upwards.is_empty(), "modules that use a higher rank: {upwards:#?}");
 }
 
 #[test]
-fn nothing_is_left_to_do() {
+fn no_file_has_a_todo() {
     let marker = concat!("to", "do!");
     let unfinished: Vec<_> = sources()
         .into_iter()

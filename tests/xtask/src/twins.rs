@@ -1,4 +1,4 @@
-//! `cargo xtask twins`: harmless twins of what is looked for, for a while: no alert may come.
+//! `cargo xtask twins`: runs harmless twins of detected activity for a while; no alert may occur.
 
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use crate::program;
 
 pub(crate) const USAGE: &str = "\
   twins [--list] [--minutes N] [--kernel NAME] [--log-folder DIR] [NAME]…
-        lets a guest (6.1) do for N minutes (60) what people's machines do all day, over and over: logins,
-        compilers, web servers, databases, containers, language runtimes, upgrades …, while Panoptes watches it
-        every 10 ms; prints how often each ran, how many records came, and every alert: there must be none
+        runs everyday work in a guest (6.1) for N minutes (60), over and over: logins, compilers,
+        web servers, databases, containers, language runtimes, upgrades …, while Panoptes watches
+        it every 10 ms; prints how often each ran, the number of records, and every alert: there
+        must be none
 ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             name => choice.names.push(name.to_owned()),
         }
     }
-    // Another program than the one built now, where one is named.
+    // The variable may name another program than the one built now.
     let program = match std::env::var_os(product::VARIABLE) {
         Some(path) => path.into(),
         None => program::build()?,

@@ -1,8 +1,8 @@
-//! Stands in for `tamper` where xtask is built without the engine: starts xtask again, with it.
+//! Replaces `tamper` where xtask is built without the engine: starts xtask again, with the engine.
 
 use panoptes_rig::scenarios::HostAct;
 
-/// What changes a guest from outside; not here.
+/// The function that changes a guest from outside; missing in this build.
 pub(crate) const ACT: Option<HostAct> = None;
 
 /// Runs this same command with the engine.
@@ -14,7 +14,7 @@ fn again() -> Result<(), String> {
     let status = command.args(run).args(std::env::args_os().skip(1)).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        // It has printed why.
+        // The second xtask has already printed the reason.
         Ok(_) => Err(String::new()),
         Err(error) => Err(format!("cannot start cargo: {error}")),
     }

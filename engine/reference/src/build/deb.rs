@@ -1,6 +1,6 @@
 //! Debian packages: the files that one installs (deb(5), deb-control(5)).
 //!
-//! What the package says of its files itself, in `md5sums`, is compared with them.
+//! The package's own MD5s of its files, in `md5sums`, are compared with them.
 
 use std::io::{BufReader, Read};
 
@@ -11,26 +11,26 @@ use super::{Built, Options, Progress, dpkg};
 use crate::error::{Error, shown};
 use crate::model::{File, Sbom, Subject};
 
-/// First bytes of an `ar` archive.
+/// The first bytes of an `ar` archive.
 pub(super) const AR: &[u8] = b"!<arch>\n";
 
-/// Most members of it; a package has three.
+/// Maximum number of its members; a package has three.
 const MEMBERS_MAX: u32 = 64;
-/// Largest of the files in a package's control archive that are read.
+/// Maximum size of the files read from a package's control archive.
 const CONTROL_BYTES_MAX: u64 = 64 << 20;
-/// Most files in that archive.
+/// Maximum number of files in that archive.
 const CONTROL_FILES_MAX: usize = 10_000;
-/// Most problems of one package that are told.
+/// Maximum number of problems reported for one package.
 const NAMED_MAX: usize = 20;
 
-/// What a package says of itself.
+/// The control data of a package.
 #[derive(Default)]
 struct Control {
     fields: String,
     sums: Vec<u8>,
 }
 
-/// `package` is read from its beginning.
+/// `package` must be at its beginning.
 pub(super) fn build(
     package: impl Read,
     options: &Options,
@@ -104,12 +104,12 @@ fn read_data(
     Ok(tree.files())
 }
 
-/// The two files of the control archive that say something of the others.
+/// Reads the two files of the control archive that describe the others.
 fn read_control(member: &mut dyn Read) -> Result<Control, Error> {
     let damaged = |error: std::io::Error| Error::content(format!("can't be unpacked: {error}"));
     let mut control = Control::default();
     let mut archive = tar::Archive::new(unpack(member).map_err(damaged)?);
-    // Raw: neither of them has a long name.
+    // Raw: neither of the two has a long name.
     let entries = archive.entries().map_err(damaged)?.raw(true);
     for entry in entries.take(CONTROL_FILES_MAX) {
         let entry = entry.map_err(damaged)?;
@@ -140,7 +140,7 @@ fn field(fields: &str, name: &str) -> Option<String> {
     (!value.is_empty()).then(|| shown(value.as_bytes()))
 }
 
-/// What the package says of its files, and is not so.
+/// The differences between `md5sums` and the files.
 fn compare(sums: &[u8], files: &[File]) -> Result<Vec<String>, Error> {
     let mut problems = Vec::new();
     let lines = sums.split(|byte| *byte == b'\n');
@@ -164,7 +164,7 @@ fn compare(sums: &[u8], files: &[File]) -> Result<Vec<String>, Error> {
     Ok(problems)
 }
 
-/// Tells how much is read.
+/// Reports how many bytes are read.
 struct Counted<'a, R> {
     input: R,
     heard: &'a mut dyn FnMut(u64),

@@ -1,7 +1,7 @@
-//! What dpkg says of the files it installed: `var/lib/dpkg/info/*.md5sums`.
+//! dpkg's MD5s of the files that it installed: `var/lib/dpkg/info/*.md5sums`.
 //!
-//! Which files a package still owns stands in its `.list` (one that another package replaced is taken out
-//! there); where a file was diverted to, in `diversions` (dpkg-divert(1)).
+//! A package's `.list` names the files that it still owns (files that another package replaced are
+//! removed there); `diversions` has the new paths of diverted files (dpkg-divert(1)).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -17,34 +17,36 @@ use crate::error::{Error, shown};
 use crate::load::open_regular;
 use crate::model::{File, PATH_BYTES_MAX, Sbom, Subject, check_path};
 
-/// Where dpkg keeps what it knows of packages, from the root.
+/// dpkg's folder of package data, from the root.
 pub(super) const INFO: &str = "var/lib/dpkg/info";
 const DIVERSIONS: &str = "var/lib/dpkg/diversions";
 
-/// Largest file of dpkg's that is read: the longest `.list` has some hundred thousand lines.
+/// Maximum size of a file of dpkg's that is read: the longest `.list` has some hundred thousand
+/// lines.
 const BYTES_MAX: u64 = 256 << 20;
 
-/// As many links on the way to a file as the kernel follows (`MAXSYMLINKS`, include/linux/namei.h).
+/// Maximum number of links on the way to a file, as in the kernel (`MAXSYMLINKS`,
+/// include/linux/namei.h).
 const LINKS_MAX: u32 = 40;
 
-/// Most files that are named when they differ.
+/// Maximum number of different files that are named.
 const NAMED_MAX: usize = 10;
 
-/// Where a symbolic link at a path inside the root leads, if there is one.
+/// Returns the target of a symbolic link at a path inside the root, if there is one.
 pub(super) type Links<'a> = dyn Fn(&[u8]) -> Option<Vec<u8>> + 'a;
 
-/// By the path where the file lies: which package says which MD5 of it.
-pub(super) type Said = BTreeMap<Vec<u8>, Vec<([u8; 16], String)>>;
+/// By the file's real path: its MD5s, each with the package that has it.
+pub(super) type Md5Sums = BTreeMap<Vec<u8>, Vec<([u8; 16], String)>>;
 
-/// By path: where the file went, and for which package.
+/// By path: the path it was diverted to, and the package that diverted it.
 type Diversions = HashMap<Vec<u8>, (Vec<u8>, String)>;
 
-/// Reads what dpkg says below `root`.
-pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Said, Error> {
+/// Reads dpkg's data below `root`.
+pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Md5Sums, Error> {
     let folder = root.join(INFO);
     let failed = |error: std::io::Error| Error::reading(&folder, &error);
     let diversions = diversions(root)?;
-    let mut said = Said::new();
+    let mut installed = Md5Sums::new();
     let mut folders = HashMap::new();
     let mut names: Vec<_> = fs::read_dir(&folder)
         .map_err(failed)?
@@ -77,13 +79,13 @@ pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Said, Error> {
                 _ => path,
             };
             let Some(path) = resolve(&path, links, &mut folders) else { continue };
-            said.entry(path).or_default().push((md5, package.clone()));
+            installed.entry(path).or_default().push((md5, package.clone()));
         }
     }
-    Ok(said)
+    Ok(installed)
 }
 
-/// `MD5  path`, the path from the root; now with its slash.
+/// `MD5  path`, with the path from the root without its first slash, which is added.
 pub(super) fn md5_line(line: &[u8]) -> Option<([u8; 16], Vec<u8>)> {
     let md5 = from_hex(line.get(..32)?)?;
     let path = line.get(32..)?.strip_prefix(b"  ")?;
@@ -94,7 +96,7 @@ pub(super) fn md5_line(line: &[u8]) -> Option<([u8; 16], Vec<u8>)> {
     Some((md5, absolute))
 }
 
-/// Three lines each: the path, where its file went, and the package that wanted it so.
+/// Three lines each: the path, the path it was diverted to, and the package that diverted it.
 fn diversions(root: &Path) -> Result<Diversions, Error> {
     let path = root.join(DIVERSIONS);
     if !path.exists() {
@@ -120,8 +122,8 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Where a file lies whose path may lead through links, such as `/bin` to `usr/bin`; never outside of the
-/// root. `folders` remembers those that were met.
+/// The real path of a file whose path may lead through links, such as `/bin` to `usr/bin`; never
+/// outside the root. `folders` caches the resolved folders.
 fn resolve(
     path: &[u8],
     links: &Links<'_>,
@@ -141,7 +143,7 @@ fn resolve(
 fn resolve_folder(folder: &[u8], links: &Links<'_>) -> Option<Vec<u8>> {
     let mut followed = 0;
     let mut real: Vec<u8> = Vec::new();
-    // What is still to be walked, the next name last.
+    // The names still to be walked, the next one last.
     let split = |path: &[u8]| {
         let names = path.split(|byte| *byte == b'/').rev();
         names.map(<[u8]>::to_vec).collect::<Vec<_>>()
@@ -175,11 +177,11 @@ fn resolve_folder(folder: &[u8], links: &Links<'_>) -> Option<Vec<u8>> {
     Some(real)
 }
 
-/// Compares the files with what dpkg says of them; a line for people.
-pub(super) fn compare(said: &Said, files: &[File]) -> String {
+/// Compares the files with dpkg's MD5s; returns a line for people.
+pub(super) fn compare(installed: &Md5Sums, files: &[File]) -> String {
     let (mut same, mut missing) = (0_u64, 0_u64);
     let mut different = Vec::new();
-    for (path, sums) in said {
+    for (path, sums) in installed {
         let found = files.binary_search_by(|file| file.path.as_deref().cmp(&Some(path.as_slice())));
         match found {
             Err(_) => missing += 1,
@@ -207,17 +209,17 @@ pub(super) fn compare(said: &Said, files: &[File]) -> String {
     line
 }
 
-/// A bill of materials of dpkg's word alone; no file but dpkg's own is read.
+/// An SBOM from dpkg's data alone; no other file is read.
 pub(super) fn trusted(root: &Path) -> Result<Built, Error> {
     let links = |path: &[u8]| {
         let relative = path.strip_prefix(b"/").unwrap_or(path);
         let place = root.join(std::ffi::OsStr::from_bytes(relative));
         fs::read_link(place).ok().map(|target| target.as_os_str().as_bytes().to_vec())
     };
-    let said = read(root, &links)?;
+    let installed = read(root, &links)?;
     let mut remarks = Vec::new();
-    let mut files = Vec::with_capacity(said.len());
-    for (path, sums) in said {
+    let mut files = Vec::with_capacity(installed.len());
+    for (path, sums) in installed {
         let Some((md5, package)) = sums.first() else { continue };
         if let Some((_, other)) = sums.iter().find(|(sum, _)| sum != md5) {
             remarks.push(format!(

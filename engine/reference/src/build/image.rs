@@ -1,7 +1,7 @@
 //! Container images: OCI layouts, in a folder or an archive, and archives of `docker save`.
 //!
-//! Every piece is checked against its digest, the layers both as they are packed and unpacked. Formats: the OCI
-//! image specification; docker's "image-spec v1.2" for `manifest.json`.
+//! Every blob is checked against its digest, the layers both compressed and unpacked. Formats: the
+//! OCI image specification; docker's "image-spec v1.2" for `manifest.json`.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -20,17 +20,17 @@ use crate::digest::PageHashes;
 use crate::error::{Error, shown};
 use crate::model::{Image, Sbom, Subject};
 
-/// The files by which an image is known.
+/// The files by which an image is recognised.
 pub(super) const LAYOUT: &str = "oci-layout";
 pub(super) const INDEX: &str = "index.json";
 pub(super) const DOCKER: &str = "manifest.json";
 
-/// Most manifests that are looked at, and how deep lists of them nest.
+/// Maximum number of manifests read, and maximum nesting of lists of them.
 const MANIFESTS_MAX: usize = 10_000;
 const DEPTH_MAX: u32 = 8;
-/// Most layers: overlayfs takes 500.
+/// Maximum number of layers; overlayfs allows 500.
 const LAYERS_MAX: usize = 1000;
-/// Most choices that are named.
+/// Maximum number of choices named in a message.
 const NAMED_MAX: usize = 20;
 
 /// One of the images in a layout.
@@ -41,10 +41,10 @@ struct Candidate {
     platform: Option<String>,
 }
 
-/// An image, taken apart.
+/// The parts of an image.
 struct Parts {
     image: Image,
-    /// Names of the pieces, what they are packed, and what unpacked.
+    /// Each layer's blob, and its digests compressed and unpacked.
     layers: Vec<Layer>,
 }
 
@@ -146,7 +146,7 @@ fn collect(
         let name = named(descriptor).or(name);
         let platform = descriptor.platform().as_ref().map(platform);
         let annotations = descriptor.annotations().iter().flatten();
-        // Docker lists what was said of an image beside it.
+        // Docker lists attestations of an image beside it.
         let is_attestation = platform.as_deref() == Some("unknown/unknown")
             || annotations.into_iter().any(|(key, _)| key == "vnd.docker.reference.type");
         if is_attestation {
@@ -160,7 +160,7 @@ fn collect(
                 return Err(Error::content("has lists of images in lists of images, too deep"));
             }
             let digest = Digest::parse(descriptor.digest().as_ref())?;
-            // An index of images that are not here names what only a registry has.
+            // An index may name images that only the registry has.
             if store.has(&digest.blob()) {
                 collect(store, &store.json_blob(&digest)?, name, depth + 1, candidates)?;
             }
@@ -177,7 +177,8 @@ fn collect(
     Ok(())
 }
 
-/// What an image is called: in whole where containerd or docker wrote it, else what its maker calls it.
+/// The name of an image: the full one if containerd or docker wrote it, else the one given by its
+/// builder.
 fn named(descriptor: &Descriptor) -> Option<&str> {
     let annotations = descriptor.annotations().as_ref()?;
     ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
@@ -194,7 +195,7 @@ fn platform(platform: &Platform) -> String {
     }
 }
 
-/// The one image that is meant.
+/// Chooses the one requested image.
 fn choose(
     store: &Store,
     mut candidates: Vec<Candidate>,
@@ -231,7 +232,7 @@ fn choose(
     }
 }
 
-/// Whether a platform is the one that is wanted, of any variant where none is said.
+/// Whether a platform is the requested one; any variant if none is requested.
 fn fits(found: &str, wanted: &str) -> bool {
     found == wanted || found.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('/'))
 }
@@ -290,7 +291,7 @@ fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
     Ok(Parts { image, layers })
 }
 
-/// What a configuration says of the containers that are made of the image.
+/// The configuration's settings for containers of the image.
 fn image(configuration: &ImageConfiguration) -> Image {
     let mut platform = format!("{}/{}", configuration.os(), configuration.architecture());
     if let Some(variant) = configuration.variant() {

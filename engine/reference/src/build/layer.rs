@@ -1,7 +1,8 @@
-//! The entries of a tar archive, their contents hashed on the way: a layer of an image, or a package's files.
+//! The entries of a tar archive, with their contents hashed while reading: a layer of an image, or
+//! a package's files.
 //!
-//! The archive is read as it stands ("raw"), and the members that hold long names are read here: tar would
-//! take them into memory however long they say they are.
+//! The archive is read "raw", and the members that hold long names are read here: tar would load
+//! them into memory whatever their size.
 
 use std::io::Read;
 
@@ -11,11 +12,11 @@ use crate::digest::{BLOCK_BYTES, Content, PageHashes, digest};
 use crate::error::{Error, shown};
 use crate::model::PATH_BYTES_MAX;
 
-/// Most entries of one archive: forty times a large distribution's.
+/// Maximum number of entries of one archive: forty times a large distribution's.
 const ENTRIES_MAX: usize = 4 << 20;
-/// Most digests of pages of one archive: of 128 GiB.
+/// Maximum number of page digests of one archive: enough for 128 GiB.
 const PAGES_MAX: usize = 32 << 20;
-/// Longest member that holds a name, and that holds pax records.
+/// Maximum size of a member that holds a name, and of one that holds pax records.
 const NAME_BYTES_MAX: u64 = 64 << 10;
 const PAX_BYTES_MAX: u64 = 1 << 20;
 
@@ -27,7 +28,6 @@ pub(super) struct Entry {
     pub(super) kind: EntryKind,
 }
 
-/// What an entry is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum EntryKind {
     File {
@@ -42,7 +42,7 @@ pub(super) enum EntryKind {
     Special,
 }
 
-/// What the members before an entry say of it.
+/// The data of the members before an entry that belongs to it.
 #[derive(Default)]
 struct Pending {
     path: Option<Vec<u8>>,
@@ -90,7 +90,7 @@ pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entr
             EntryType::Symlink => EntryKind::Symlink(link()),
             EntryType::Link => EntryKind::Link(cleaned(&link())?),
             EntryType::Char | EntryType::Block | EntryType::Fifo => EntryKind::Special,
-            // As archives of before 1988 have it.
+            // As in archives from before 1988.
             EntryType::Regular if is_folder_by_name => EntryKind::Directory,
             EntryType::Regular | EntryType::Continuous => {
                 let mode = member.header().mode().map_err(|error| damaged(&error))? & 0o7777;
@@ -144,7 +144,7 @@ fn name(member: &mut impl Read, bytes_max: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Records of pax(1): what the next member's header has no room for.
+/// Records of pax(1): values too large for the next member's header.
 fn pax(records: &[u8], pending: &mut Pending) -> Result<(), Error> {
     for record in tar::PaxExtensions::new(records) {
         let record =
@@ -167,7 +167,7 @@ fn pax(records: &[u8], pending: &mut Pending) -> Result<(), Error> {
     Ok(())
 }
 
-/// A path from the root in one spelling. What would lead above the root stays in it.
+/// A path from the root in canonical form; `..` cannot lead above the root.
 fn cleaned(path: &[u8]) -> Result<Vec<u8>, Error> {
     let mut names: Vec<&[u8]> = Vec::new();
     for name in path.split(|byte| *byte == b'/') {
@@ -266,7 +266,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said() {
+    fn what_cannot_be_read_is_an_error() {
         let whole = archive(&[("a", EntryType::Regular, "", &[7; 3000])]);
         assert!(kinds(&whole[..2000]).unwrap_err().message.contains("ends within a"));
         let sparse = archive(&[("a", EntryType::GNUSparse, "", b"")]);

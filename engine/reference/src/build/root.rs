@@ -1,8 +1,8 @@
 //! A root directory: every regular file below it, by the path that the kernel would give.
 //!
-//! Symbolic links are not followed, so nothing outside of the root is read and each file is listed where it
-//! lies; hard links are listed under each of their names and read once. File systems without files of their
-//! own (`/proc`, `/sys`, …) are left out.
+//! Symbolic links are not followed, so nothing outside the root is read and each file is listed at
+//! its real path. Hard links are listed under each of their names and read once. File systems
+//! without files of their own (`/proc`, `/sys`, …) are left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, Metadata};
@@ -21,18 +21,17 @@ use crate::error::Error;
 use crate::load::open_regular;
 use crate::model::{File, PATH_BYTES_MAX, Sbom, Subject};
 
-/// A file that was found.
 struct Found {
     /// Inside the root.
     path: Vec<u8>,
     mode: u16,
-    /// Which content is its own.
+    /// Index of its content.
     content: usize,
 }
 
-/// A content that is to be read, once for all its names.
+/// A content to be read, once for all its names.
 struct Wanted {
-    /// Where it is read.
+    /// The path where it is read.
     place: PathBuf,
     /// Index of the first file with it.
     file: usize,
@@ -41,12 +40,12 @@ struct Wanted {
     size: u64,
 }
 
-/// All that lies below a root.
+/// Everything found below a root.
 #[derive(Default)]
 struct Tree {
     files: Vec<Found>,
     contents: Vec<Wanted>,
-    /// By path inside the root, where they lead.
+    /// The targets of links, by path inside the root.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
     special: u64,
     problems: Vec<String>,
@@ -59,7 +58,7 @@ pub(super) fn build(
     is_dpkg: bool,
     progress: &dyn Progress,
 ) -> Result<Built, Error> {
-    // Through `/.` the root itself may be given by a symbolic link.
+    // With `/.`, the root itself may be given by a symbolic link.
     let top = fs::metadata(root).map_err(|error| Error::reading(root, &error))?;
     fs::read_dir(root).map_err(|error| Error::reading(root, &error))?;
     let mut tree = find(root, &top, &options.excluded);
@@ -71,7 +70,7 @@ pub(super) fn build(
         bytes += content.size;
     }
     for found in &tree.files {
-        // What could not be read was told.
+        // Files that could not be read are among the problems.
         if let Some(content) = &contents[found.content] {
             files.push(file(found.path.clone(), found.mode, content));
         }
@@ -81,8 +80,8 @@ pub(super) fn build(
     sbom.settle()?;
     if is_dpkg {
         let link = |path: &[u8]| tree.links.get(path).cloned();
-        let said = dpkg::read(root, &link)?;
-        tree.remarks.push(dpkg::compare(&said, &sbom.files));
+        let installed = dpkg::read(root, &link)?;
+        tree.remarks.push(dpkg::compare(&installed, &sbom.files));
     }
     Ok(Built {
         sbom,
@@ -200,7 +199,7 @@ fn add_file(
     tree.files.push(Found { path, mode: (metadata.mode() & 0o7777) as u16, content });
 }
 
-/// Whether a file system holds nothing that is shipped: those that kernels make up.
+/// Whether a file system has no shipped files: those that the kernel generates.
 fn is_virtual(place: &Path) -> bool {
     // The magic numbers of include/uapi/linux/magic.h.
     const VIRTUAL: [u64; 17] = [
@@ -231,10 +230,11 @@ fn file_system(place: &Path) -> Option<u64> {
     Some(found.f_type as u64 & 0xffff_ffff)
 }
 
-/// Hashes the contents on all processors; those that can't be read are told in the tree's problems.
+/// Hashes the contents on all processors; those that cannot be read are added to the tree's
+/// problems.
 fn hash(tree: &mut Tree, pages: PageHashes, progress: &dyn Progress) -> Vec<Option<Content>> {
     let (wanted, files) = (&tree.contents, &tree.files);
-    // The largest first, so that the last one to end is a small one.
+    // The largest first, so that the last one to finish is a small one.
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(wanted[*index].size));
     let next = AtomicUsize::new(0);
@@ -299,7 +299,7 @@ fn read(
 mod tests {
     use super::*;
 
-    /// What became of a file between the walk and its turn.
+    /// Changes a file between the walk and its reading, and returns the outcome.
     fn after(change: impl FnOnce(&Path)) -> Result<u64, String> {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("a");
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_meanwhile_is_told() {
+    fn what_changes_meanwhile_is_reported() {
         assert_eq!(after(|_| ()), Ok(3));
         let gone = after(|place| fs::remove_file(place).unwrap());
         assert!(gone.unwrap_err().contains("/a can't be read: No such file"));

@@ -1,4 +1,4 @@
-//! Where an image's pieces lie: in a folder, or in an archive of one.
+//! Where an image's blobs are stored: in a folder, or in an archive of one.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,14 +14,14 @@ use crate::digest::from_hex;
 use crate::error::{Error, shown};
 use crate::load::open_regular;
 
-/// Most members of an archive that are looked at.
+/// Maximum number of an archive's members read.
 const MEMBERS_MAX: usize = 1 << 20;
-/// Most members that are links to others, one after the other.
+/// Maximum number of links followed from one member.
 const LINKS_MAX: u32 = 8;
-/// Largest JSON of an image: containerd takes 8 MiB.
+/// Maximum size of an image's JSON: containerd accepts 8 MiB.
 const JSON_BYTES_MAX: u64 = 16 << 20;
 
-/// The pieces of an image, by name.
+/// The files of an image, by name.
 #[derive(Debug)]
 pub(super) enum Store {
     Folder(PathBuf),
@@ -36,12 +36,12 @@ pub(super) enum Member {
 }
 
 impl Store {
-    /// The members of an archive, without reading them.
+    /// Lists the members of an archive, without reading them.
     pub(super) fn archive(file: File) -> Result<Self, Error> {
         let damaged = |error: io::Error| Error::content(format!("can't be unpacked: {error}"));
         let mut members = HashMap::new();
         let mut archive = tar::Archive::new(&file);
-        // Raw: names that need a member of their own are longer than any that is looked for.
+        // Raw: names that need a member of their own are longer than any that is searched.
         for entry in archive.entries_with_seek().map_err(damaged)?.raw(true).take(MEMBERS_MAX) {
             let entry = entry.map_err(damaged)?;
             let Ok(name) = String::from_utf8(entry.path_bytes().into_owned()) else { continue };
@@ -63,7 +63,7 @@ impl Store {
         Ok(Self::Archive { file, members })
     }
 
-    /// Whether there is a piece of a name.
+    /// Whether there is a file with this name.
     pub(super) fn has(&self, name: &str) -> bool {
         match self {
             Self::Folder(folder) => folder.join(name).is_file(),
@@ -71,7 +71,8 @@ impl Store {
         }
     }
 
-    /// Opens a piece, and says its size. The name is made here or was checked: it never leads outside.
+    /// Opens a file and returns its size. The name was made here or checked: it never leads
+    /// outside.
     pub(super) fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64), Error> {
         match self {
             Self::Folder(folder) => {
@@ -98,7 +99,7 @@ impl Store {
         }
     }
 
-    /// Reads a piece of JSON whole.
+    /// Reads a JSON file.
     pub(super) fn json(&self, name: &str) -> Result<Vec<u8>, Error> {
         let (input, _) = self.open(name)?;
         let mut bytes = Vec::new();
@@ -110,7 +111,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Reads a piece of JSON that is known by its digest.
+    /// Reads a JSON blob and checks it against its digest.
     pub(super) fn json_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
         let bytes = self.json(&digest.place())?;
         let found: [u8; 32] = Sha256::digest(&bytes).into();
@@ -119,7 +120,7 @@ impl Store {
     }
 }
 
-/// Where a link leads that stands at `name`: in archives of older versions of docker, to another layer.
+/// The target of a link at `name`: in archives of older versions of docker, another layer.
 fn beside(name: &str, to: &str) -> String {
     let mut names: Vec<&str> = name.split('/').collect();
     names.pop();
@@ -135,7 +136,7 @@ fn beside(name: &str, to: &str) -> String {
     names.join("/")
 }
 
-/// A piece of a file, read without moving the file's own position.
+/// A section of a file, read without moving the file's own position.
 struct Piece<'a> {
     file: &'a File,
     at: u64,
@@ -169,7 +170,7 @@ impl Digest {
         })
     }
 
-    /// A SHA-256 that stands as a file's name, without its algorithm.
+    /// A SHA-256 that is a file's name, without its algorithm.
     pub(super) fn from_name(name: &Path) -> Option<Self> {
         from_hex(name.file_stem()?.as_encoded_bytes()).map(Self)
     }
@@ -178,12 +179,12 @@ impl Digest {
         format!("blobs/sha256/{}", crate::digest::hex(&self.0))
     }
 
-    /// Where its blob lies in a layout.
+    /// The path of its blob in a layout.
     pub(super) fn blob(&self) -> String {
         self.place()
     }
 
-    /// Refuses what is not what it should be.
+    /// An error if the digest differs.
     pub(super) fn check(&self, found: &[u8; 32], what: &str) -> Result<(), Error> {
         if self.0 == *found {
             return Ok(());
@@ -199,7 +200,7 @@ impl std::fmt::Display for Digest {
     }
 }
 
-/// Hashes what is read through it.
+/// Hashes the bytes read through it.
 pub(super) struct Hashing<'a, R> {
     input: R,
     sha256: Sha256,
@@ -211,7 +212,7 @@ impl<'a, R: Read> Hashing<'a, R> {
         Self { input, sha256: Sha256::new(), heard }
     }
 
-    /// Reads what is left, and gives the SHA-256 of all.
+    /// Reads the rest, and returns the SHA-256 of everything.
     pub(super) fn finish(mut self) -> io::Result<[u8; 32]> {
         io::copy(&mut self, &mut io::sink())?;
         Ok(self.sha256.finalize().into())

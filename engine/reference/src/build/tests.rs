@@ -1,4 +1,4 @@
-//! Roots of every kind, compared with what is known to be in them.
+//! Roots of every kind, compared with their known content.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -83,7 +83,7 @@ fn the_same_root_gives_the_same_bytes() {
 }
 
 #[test]
-fn names_and_containers_are_taken_in() {
+fn names_and_containers_are_set() {
     let folder = root();
     let options = Options {
         name: Some("web".to_owned()),

@@ -1,9 +1,9 @@
-//! A file system made of layers, one over the other, as a runtime makes it of an image's (OCI image
-//! specification, "Image Layer Filesystem Changeset").
+//! A file system merged from layers, as a runtime merges an image's (OCI image specification,
+//! "Image Layer Filesystem Changeset").
 //!
-//! A layer's `.wh.NAME` takes away NAME, and `.wh..wh..opq` all that is in its directory, of the layers below;
-//! wherever in the layer they stand, they take nothing of their own layer. Directories on the way to an entry
-//! may be symbolic links of lower layers; they are followed inside the root.
+//! A layer's `.wh.NAME` removes NAME of the layers below, and `.wh..wh..opq` everything in its
+//! directory. They remove nothing of their own layer, wherever in it they are. Directories on the
+//! way to an entry may be symbolic links of lower layers; they are followed inside the root.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,15 @@ use crate::model::{File, PATH_BYTES_MAX};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// What else begins like this is a note of a file system to itself.
+/// Other names with this beginning are a file system's own notes.
 const NOTE: &[u8] = b".wh..wh.";
 
-/// Most directories and files: as many as the longest layer has entries.
+/// Maximum number of directories and files: twice the entries of one archive.
 const NODES_MAX: usize = 8 << 20;
-/// Most links that are followed on one way: as many as containerd follows.
+/// Maximum number of links followed for one path, as in containerd.
 const LINKS_MAX: u32 = 255;
 
-/// What is at a name.
+/// The object at a name.
 enum Node {
     Directory(BTreeMap<Vec<u8>, Bound>),
     File { mode: u16, content: Content },
@@ -31,7 +31,7 @@ enum Node {
     Special,
 }
 
-/// A name's node, and which layer put it there.
+/// A name's node, and the layer that added it.
 #[derive(Clone, Copy)]
 struct Bound {
     node: usize,
@@ -50,7 +50,7 @@ impl Tree {
         Self { nodes: vec![Node::Directory(BTreeMap::new())], layer: 0 }
     }
 
-    /// Lays a layer over what is there.
+    /// Merges a layer over the existing ones.
     pub(super) fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
         self.layer += 1;
         for entry in entries {
@@ -60,7 +60,7 @@ impl Tree {
             }
             let is_note = |name: &[u8]| name.starts_with(NOTE) && name != OPAQUE;
             if entry.path.split(|byte| *byte == b'/').any(is_note) {
-                // Nothing of it is seen in a container.
+                // It is not visible in a container.
             } else if name == OPAQUE {
                 if let Some(folder) = self.walk(folder, false)? {
                     self.empty(folder);
@@ -76,7 +76,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Puts entries where they belong, whatever their names.
+    /// Adds entries, whatever their names, without whiteouts.
     pub(super) fn unpack(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
         self.layer += 1;
         for entry in entries {
@@ -87,7 +87,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Every regular file by its path, and how many special ones there are.
+    /// Every regular file by its path, and the number of special ones.
     pub(super) fn files(&self) -> (Vec<File>, u64) {
         let (mut files, mut special) = (Vec::new(), 0);
         let mut waiting = vec![(0, Vec::new())];
@@ -115,7 +115,7 @@ impl Tree {
         let there = self.child(folder, name);
         let node = match kind {
             EntryKind::Directory => match there {
-                // What is in a directory stays in it.
+                // An existing directory keeps its content.
                 Some(bound) if matches!(self.nodes[bound.node], Node::Directory(_)) => bound.node,
                 _ => self.add(Node::Directory(BTreeMap::new()))?,
             },
@@ -158,18 +158,18 @@ impl Tree {
         }
     }
 
-    /// The directory at a path, made if it is not there.
+    /// The directory at a path, created if it is missing.
     fn folder(&mut self, path: &[u8]) -> Result<usize, Error> {
         let folder = self.walk(path, true)?;
         folder.ok_or_else(|| Error::content(format!("/{} is no directory", shown(path))))
     }
 
-    /// Walks to a directory; `None` if there is none and it is not to be made.
+    /// Walks to a directory; `None` if it is missing and `make` is false.
     fn walk(&mut self, path: &[u8], make: bool) -> Result<Option<usize>, Error> {
         let names = |path: &[u8]| -> Vec<Vec<u8>> {
             path.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect()
         };
-        // What is still to be walked, the next name last; and the way back.
+        // The names still to be walked, the next one last; and the way back.
         let mut waiting = names(path);
         let mut way = vec![0];
         let mut followed = 0;
@@ -215,14 +215,14 @@ impl Tree {
         Ok(way.last().copied())
     }
 
-    /// Takes away what lower layers have at a name.
+    /// Removes what lower layers have at a name.
     fn take_away(&mut self, folder: usize, name: &[u8]) {
         let Some(bound) = self.child(folder, name) else { return };
         let is_directory = matches!(self.nodes[bound.node], Node::Directory(_));
         if is_directory {
             self.empty(bound.node);
         }
-        // A directory in which this layer has something stays.
+        // A directory in which this layer has an entry stays.
         let is_empty = match &self.nodes[bound.node] {
             Node::Directory(names) => names.is_empty(),
             _ => true,
@@ -235,9 +235,9 @@ impl Tree {
         }
     }
 
-    /// Takes away what lower layers have below a directory.
+    /// Removes what lower layers have below a directory.
     fn empty(&mut self, folder: usize) {
-        // Directories below, each after the one that holds it; then from the deepest up.
+        // Directories below, each after its parent; then from the deepest up.
         let mut folders = vec![(folder, None)];
         let mut at = 0;
         while let Some(node) = folders.get(at).map(|(node, _)| *node) {

@@ -1,5 +1,5 @@
-//! Compressed streams, told apart by how they begin: gzip, zstd and xz, all of their members or frames one
-//! after the other, or nothing.
+//! Compressed streams, recognised by their first bytes: gzip, zstd and xz, with all their members
+//! or frames one after the other, or uncompressed.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -7,23 +7,23 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// Most memory that one decoder of xz may take, in KiB, which it takes as the data says.
+/// Maximum memory of one xz decoder in KiB; the data chooses its size.
 const XZ_KIB_MAX: u32 = 160 << 10;
 
 const GZIP: &[u8] = &[0x1f, 0x8b, 8];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
 
-/// How data that begins like this is compressed, for people.
+/// The compression of data with this beginning, for people.
 pub(super) fn compression(beginning: &[u8]) -> Option<&'static str> {
     let known = [(GZIP, "gzip"), (ZSTD, "zstd"), (XZ, "xz")];
     known.into_iter().find(|(magic, _)| beginning.starts_with(magic)).map(|(_, name)| name)
 }
 
-/// What is in `input`, unpacked.
+/// The unpacked content of `input`.
 pub(super) fn unpack<'r>(input: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
     let mut input = BufReader::with_capacity(1 << 17, input);
-    // The first read of a file or a pipe gives as much as this, unless there is less.
+    // The first read of a file or a pipe returns this much, unless there is less.
     let beginning = input.fill_buf()?;
     Ok(match compression(beginning) {
         Some("gzip") => Box::new(MultiGzDecoder::new(input)),
@@ -33,7 +33,7 @@ pub(super) fn unpack<'r>(input: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>
     })
 }
 
-/// The frames of a zstd stream: those that hold no data are passed over (RFC 8878, 3.1.2).
+/// The frames of a zstd stream; skippable frames are skipped (RFC 8878, 3.1.2).
 struct Frames<R> {
     input: BufReader<R>,
     decoder: FrameDecoder,
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(all(&text).unwrap(), text);
         let (one, two) = text.split_at(100_000);
         assert_eq!(all(&[gzip(one), gzip(two)].concat()).unwrap(), text);
-        // A frame that holds no data of the stream, as zstd:chunked writes its table of contents.
+        // A skippable frame, in which zstd:chunked writes its table of contents.
         let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"toc"].concat();
         let frames = [zstd(one), skipped.clone(), zstd(b""), zstd(two), skipped].concat();
         assert_eq!(all(&frames).unwrap(), text);

@@ -1,6 +1,6 @@
-//! CycloneDX, JSON (ECMA-424, versions 1.2 and later): the hashes of all components, nested ones too.
+//! CycloneDX, JSON (ECMA-424, versions 1.2 and later): the hashes of all components, also nested.
 //!
-//! A few structs rather than a crate for the format: of it all, three keys matter here.
+//! A few structs instead of a crate for the format: only three of its keys matter here.
 
 use serde::Deserialize;
 
@@ -45,7 +45,7 @@ pub fn read(text: &[u8]) -> Result<Sbom, Error> {
     let of = document.metadata.and_then(|metadata| metadata.component);
     let name = of.as_ref().map(|component| component.name.clone()).filter(|name| !name.is_empty());
     let mut files = Vec::new();
-    // Not recursive: the parser bounds how deep they nest, but who knows the stack that is left.
+    // Not recursive: the parser bounds the nesting, but the free stack is unknown.
     let mut waiting: Vec<Component> = of.into_iter().chain(document.components).collect();
     while let Some(component) = waiting.pop() {
         let mut hashes = Hashes::default();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_reported() {
         let none = r#"{"bomFormat":"CycloneDX","components":[{"name":"a"}]}"#;
         assert!(read(none.as_bytes()).unwrap_err().message.contains("holds no SHA-256"));
         let short = r#"{"components":[{"name":"a","hashes":[{"alg":"SHA-1","content":"00"}]}]}"#;

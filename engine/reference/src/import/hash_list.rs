@@ -1,5 +1,6 @@
-//! Plain lists of hashes: what `sha256sum`, `sha1sum` and `md5sum` print, also with `--tag` (as BSD's tools
-//! do), or bare hashes, one a line. Empty lines and lines that begin with `#` are skipped.
+//! Plain lists of hashes: the output of `sha256sum`, `sha1sum` and `md5sum`, also with `--tag` (as
+//! by BSD's tools), or bare hashes, one per line. Empty lines and lines that begin with `#` are
+//! skipped.
 
 use super::{Hashes, approved};
 use crate::error::{Error, shown};
@@ -23,7 +24,7 @@ pub fn read(text: &[u8]) -> Result<Sbom, Error> {
 
 /// The hash in a line that is not empty.
 fn hash_of(line: &[u8]) -> Result<File, String> {
-    // A backslash in front says that the name is escaped, which the hash is not.
+    // A backslash in front means that the name is escaped; the hash is not.
     let line = line.strip_prefix(b"\\").unwrap_or(line);
     let word = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
     let bare = || {
@@ -77,7 +78,7 @@ mod tests {
             "b".repeat(32)
         );
         let sbom = read(text.as_bytes()).unwrap();
-        // The first hash stands there twice.
+        // The first hash occurs twice.
         assert_eq!(sbom.files.len(), 4);
         assert!(sbom.files.iter().all(|file| file.path.is_none()));
         assert!(sbom.files.iter().any(|file| file.sha256 == Some([0x11; 32])));

@@ -1,7 +1,8 @@
 //! SPDX, JSON: the checksums of files (versions 2.2 and 2.3), or of `software_File` elements (3.0).
 //!
-//! Checksums of packages are those of archives, which never run, and are left alone. A few structs rather
-//! than a crate for the format: the one there is has not been kept since 2023, and four keys matter here.
+//! Checksums of packages are ignored: they are those of archives, which never run. A few structs
+//! instead of a crate for the format: the existing one has not been maintained since 2023, and only
+//! four keys matter here.
 
 use serde::Deserialize;
 
@@ -70,7 +71,7 @@ struct Element {
     kind: String,
     #[serde(default)]
     name: Option<String>,
-    /// Other kinds of element have other things there.
+    /// Elements of other kinds have other values here.
     #[serde(default)]
     verified_using: Vec<serde_json::Value>,
 }

@@ -1,4 +1,5 @@
-//! A disk that writes in pieces, late, out of order and not at all: the log must not show it.
+//! A simulated disk that writes in pieces, late, out of order or not at all: the log must stay
+//! correct.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +9,7 @@ use super::*;
 use crate::output::buffers::{Buffers, Piece};
 use crate::queue::{QueueSize, Waker, queue};
 
-/// Completes what it has under way in any order and any lengths, by a fixed sequence of dice.
+/// Completes writes in any order and any lengths, from a fixed random sequence.
 #[derive(Debug)]
 struct FaultyWriter {
     file: File,
@@ -128,7 +129,7 @@ impl Rig {
     }
 }
 
-/// A block of records of these lengths, each with its number in front.
+/// A block of records of these lengths, each beginning with its number.
 fn block(lengths: &[usize]) -> Block {
     let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
     let (mut producer, mut consumer) = queue(size, &Waker::default());

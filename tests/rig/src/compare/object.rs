@@ -1,25 +1,24 @@
 //! Objects of a scan or a truth by kind and identity.
 //!
 //! An identity is what two readers of the same moment must agree on before anything else can be
-//! compared; what they may get wrong (a thread array, a namespace) is not part of it.
+//! compared. Attributes that they may get wrong (a thread array, a namespace) are not part of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
 
-/// What tells an object from all others of its kind.
+/// Distinguishes an object from all others of its kind.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Key {
     kind: String,
     numbers: Vec<u64>,
     text: String,
     /// Several objects may share the rest: descriptor tables of single threads, sockets in
-    /// different namespaces. They are told apart by their order.
+    /// different namespaces. Their order distinguishes them.
     ordinal: usize,
 }
 
-/// All objects of one reader.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Objects {
     by_key: BTreeMap<Key, Value>,
@@ -56,7 +55,7 @@ impl Objects {
         self.by_key.iter().filter(move |(key, _)| key.kind == kind)
     }
 
-    /// Process ids of kernel workers, which the kernel starts and ends as it likes.
+    /// Process ids of kernel workers, which the kernel starts and ends at any time.
     pub(super) fn kworkers(&self) -> BTreeSet<u64> {
         self.of_kind("process")
             .filter(|(_, value)| {
@@ -96,7 +95,7 @@ impl<'a> Side<'a> {
 }
 
 impl Key {
-    /// The identity of a line; none where it is of a kind that is not judged.
+    /// The identity of a line; `None` if its kind is not compared.
     fn of(value: &Value) -> Option<Self> {
         let number = |name: &str| value[name].as_u64();
         let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
@@ -163,7 +162,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// How objects with the same identity are put in order: by first thread, by namespace.
+/// The order of objects with the same identity: by first thread, by namespace.
 fn order_within(value: &Value) -> (u64, String) {
     let thread = value["file_descriptor_thread_id_array"][0].as_u64().unwrap_or_default();
     (thread, value["network_namespace"].as_str().unwrap_or_default().to_owned())

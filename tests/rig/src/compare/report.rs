@@ -1,43 +1,43 @@
-//! What a comparison found, as a table for people and as numbers for tests.
+//! The result of a comparison, as a table for people and as numbers for tests.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// So many differences are told in words for each kind; the rest are counted.
+/// Number of differences described for each kind; the rest are only counted.
 pub(super) const DIFFERENCES_SHOWN_PER_KIND: usize = 12;
 
 /// The counts for one kind of object.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct KindReport {
-    /// Objects that were there throughout.
+    /// Objects that existed throughout.
     pub truth: usize,
-    /// Objects that the scan named.
+    /// Objects in the scan.
     pub found: usize,
-    /// Objects that the scan should have named.
+    /// Objects of the truth that the scan lacks.
     pub missing: usize,
-    /// Objects that the scan named and that were not there.
+    /// Objects in the scan that did not exist.
     pub extra: usize,
     /// Objects with at least one wrong or missing attribute.
     pub differing: usize,
-    /// Objects that came or went between the two truths; they are not judged.
+    /// Objects that began or ended between the two truths; they are not compared.
     pub unsettled: usize,
 }
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The counts, in the order of the scan's kinds.
     pub kinds: Vec<(String, KindReport)>,
-    /// The first differences, in words.
+    /// Descriptions of the first differences.
     pub differences: Vec<String>,
-    /// All objects that differ, by kind and identity, without what differs.
+    /// All objects that differ, by kind and identity.
     pub differing: BTreeSet<String>,
     /// Kernel workers that were left out on both sides.
     pub kworkers: usize,
 }
 
 impl Report {
-    /// Whether the scan said what is true, all of it, and nothing else.
+    /// Whether the scan is correct and complete, without extra objects.
     pub fn is_exact(&self) -> bool {
         !self.kinds.is_empty()
             && self
@@ -46,7 +46,7 @@ impl Report {
                 .all(|(_, kind)| kind.missing == 0 && kind.extra == 0 && kind.differing == 0)
     }
 
-    /// The counts for one kind; zeros where there was nothing of it.
+    /// The counts for one kind; zeros if there are no such objects.
     pub fn kind(&self, name: &str) -> KindReport {
         self.kinds.iter().find(|(kind, _)| kind == name).map(|(_, k)| *k).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Tests of the comparison itself: it must see every kind of lie.
+//! Tests of the comparison itself: it must detect every kind of error.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn a_wrong_or_absent_attribute_is_a_difference() {
 }
 
 #[test]
-fn a_thread_of_the_kernel_may_run_while_it_is_looked_at() {
+fn a_thread_of_the_kernel_may_run_during_the_scan() {
     let running = SEEN.replace("S (sleeping)", "R (running)");
     assert_eq!(check(&[BASH], &[&running]).kind("process").differing, 1);
     let kernel = BASH.replace("\"process_state\"", "\"_kernel\":true,\"process_state\"");
@@ -64,7 +64,7 @@ fn a_start_outside_its_tick_is_a_difference() {
 }
 
 #[test]
-fn what_changed_between_the_truths_is_not_judged() {
+fn what_changed_between_the_truths_is_not_compared() {
     let before = truth(&[BASH, r#"{"kind":"process","process_id":7,"_start_ticks":1}"#]);
     let after = truth(&[&BASH.replace("S (sleeping)", "R (running)")]);
     let report = compare(&before, &after, &[SEEN]).unwrap();
@@ -83,7 +83,7 @@ fn the_agent_and_kworkers_are_left_out_on_both_sides() {
 }
 
 #[test]
-fn cut_strings_match_only_where_the_scan_says_so() {
+fn cut_strings_match_only_where_the_scan_is_truncated() {
     let long = BASH.replace("\"bash\"", "\"bash-with-more\"");
     assert_eq!(check(&[&long], &[SEEN]).kind("process").differing, 1);
     let cut = SEEN.replace("\"process_more\":1", "\"truncated\":true");
@@ -91,7 +91,7 @@ fn cut_strings_match_only_where_the_scan_says_so() {
 }
 
 #[test]
-fn threads_with_their_own_tables_are_told_apart() {
+fn threads_with_their_own_tables_are_distinguished() {
     let table = |tid: u32, name: &str| {
         format!(
             r#"{{"kind":"file_descriptor","process_id":5,"file_descriptor_index":0,"file_descriptor_name":"{name}","file_descriptor_thread_id_array":[{tid}]}}"#

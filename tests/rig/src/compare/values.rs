@@ -6,11 +6,11 @@ use crate::error::{Error, Result};
 
 const NS_PER_SECOND: i128 = 1_000_000_000;
 /// The guest's two clocks are read one after the other, and its scanner derives their offset from
-/// the kernel's timekeeper: a start may be off by so much more than the tick that /proc gives.
+/// the kernel's timekeeper. So a start may be off by this much more than /proc's tick.
 const CLOCK_SLACK_NS: i128 = 3_000_000;
 const BRIEF_BYTES_MAX: usize = 220;
 
-/// What turns /proc's ticks since boot into real time.
+/// Converts /proc's ticks since boot to real time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Clock {
     boot_to_real_ns: i128,
@@ -31,7 +31,7 @@ impl Clock {
     }
 }
 
-/// What is wrong about `seen`, in words; attributes that were not constant are not judged.
+/// Describes the differences of `seen`; attributes that were not constant are not compared.
 pub(super) fn differences(
     clock: Clock,
     before: &Value,
@@ -48,7 +48,7 @@ pub(super) fn differences(
             match seen.get(name) {
                 None => wrong.push(format!("{name} is missing, should be {}", short(expected))),
                 Some(value) if same(name, expected, value, truncated) => {}
-                // A thread of the kernel's own may run at the moment of the scan, whatever it did before.
+                // A kernel thread may run at the moment of the scan, whatever it did before.
                 Some(value)
                     if name == "process_state"
                         && before.get("_kernel").is_some()
@@ -66,7 +66,7 @@ pub(super) fn differences(
     wrong
 }
 
-/// One line about an object.
+/// One line that describes an object.
 pub(super) fn brief(value: &Value) -> String {
     short(value)
 }
@@ -86,7 +86,7 @@ fn same(name: &str, expected: &Value, seen: &Value, truncated: bool) -> bool {
         return true;
     }
     match (expected, seen) {
-        // The order of an interface's addresses means nothing.
+        // The order of an interface's addresses has no meaning.
         (Value::Array(left), Value::Array(right)) if name.ends_with("_address") => {
             let sorted = |list: &[Value]| {
                 let mut texts: Vec<_> = list.iter().map(Value::to_string).collect();

@@ -1,6 +1,7 @@
-//! The files that the agent's `files make` makes, made here: their names and every byte of them.
+//! The files that the agent's `files make` creates, computed here: their names and every byte of
+//! them.
 //!
-//! The same steps as in `tests/agent/files.c`; [`super`] compares what the two say.
+//! The steps are those of `tests/agent/files.c`; [`super`] compares the two.
 
 /// One file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -11,7 +12,7 @@ pub struct Made {
     pub content: Vec<u8>,
 }
 
-/// Sizes at which something begins: a page, a node of the tree of pages, a huge page, another node.
+/// Sizes around boundaries: a page, a node of the page cache's tree, a huge page, another node.
 const EDGES: [u64; 30] = [
     0,
     1,
@@ -45,7 +46,7 @@ const EDGES: [u64; 30] = [
     (20 << 20) + 5,
 ];
 
-/// What the agent's `files touch` writes into the middle of a file that it changes.
+/// The bytes that the agent's `files touch` writes into the middle of a file that it changes.
 pub const CHANGE: &[u8] = b"changed";
 
 /// The files of `files make … count=COUNT seed=SEED`, in order.
@@ -88,7 +89,7 @@ pub fn huge(count: u32, seed: u64) -> impl Iterator<Item = Made> {
 /// Bytes of a huge page, with 4 KiB pages.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// The content of a file after the agent changed it.
+/// The content of a file after the agent has changed it.
 pub fn changed(mut content: Vec<u8>) -> Vec<u8> {
     let middle = content.len() / 2;
     content[middle..middle + CHANGE.len()].copy_from_slice(CHANGE);

@@ -1,9 +1,10 @@
-//! The truth about files' content: files of all sizes on every filesystem, what they hold and which of their
-//! pages are in memory, told from inside.
+//! The truth about files' contents: files of all sizes on every filesystem, their bytes, and which
+//! of their pages are in memory, determined from inside.
 //!
-//! A [`Course`] is one guest with its disks. At each [`Place`] it makes the files, has a process hold them, and
-//! stops the guest at some [`Moment`]s, at which somebody outside may look: when all was read, when pages were
-//! taken out of the page cache, when some files were changed. What is seen is compared elsewhere.
+//! A [`Course`] is one guest with its disks. At each [`Place`] it creates the files, starts a
+//! process that holds them, and stops the guest at some [`Moment`]s, at which a caller may read its
+//! memory: when every file was read, when pages were evicted from the page cache, when some files
+//! were changed. The caller compares what it read.
 
 pub mod made;
 
@@ -23,22 +24,16 @@ use crate::error::{Error, Result};
 use crate::guest::{Guest, GuestSpec};
 use crate::kernel::Kernel;
 
-/// Where files are.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Place {
-    /// ext4
     Ext4,
     /// ext4 that keeps the smallest files inside their inodes.
     Ext4Inline,
-    /// XFS
     Xfs,
-    /// Btrfs
     Btrfs,
     /// Btrfs that compresses everything.
     BtrfsZstd,
-    /// SquashFS
     Squashfs,
-    /// tmpfs
     Tmpfs,
     /// tmpfs with huge pages wherever possible.
     TmpfsHuge,
@@ -46,7 +41,7 @@ pub enum Place {
     Overlay,
     /// overlayfs on ext4 that copies up attributes alone, where only those change.
     OverlayMetacopy,
-    /// hugetlbfs, whose pages have 2 MiB.
+    /// hugetlbfs, whose pages are 2 MiB.
     Hugetlbfs,
 }
 
@@ -66,7 +61,7 @@ impl Place {
         Self::Hugetlbfs,
     ];
 
-    /// What people call it.
+    /// The name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
@@ -83,7 +78,6 @@ impl Place {
         }
     }
 
-    /// The place of that name.
     pub fn from_name(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|place| place.name() == name).ok_or_else(|| {
             let known: Vec<&str> = Self::ALL.iter().map(|place| place.name()).collect();
@@ -104,7 +98,7 @@ impl Place {
         }
     }
 
-    /// The disk that it is on.
+    /// The format of its disk, if it is on one.
     const fn format(self) -> Option<Format> {
         match self {
             Self::Ext4 | Self::Ext4Inline => Some(Format::Ext4),
@@ -115,13 +109,14 @@ impl Place {
         }
     }
 
-    /// Whether files are on an overlay, where an area that was mapped before a file was copied up keeps showing
-    /// what is below.
+    /// Whether files are on an overlay. There, an area that was mapped before a file was copied up
+    /// keeps showing the lower file.
     pub const fn is_overlay(self) -> bool {
         matches!(self, Self::Overlay | Self::OverlayMetacopy)
     }
 
-    /// Whether files live in the page cache alone: pages that it lacks are holes, and `mincore` says of holes that they are not there.
+    /// Whether files exist only in the page cache. Pages that it lacks are holes, and `mincore`
+    /// reports holes as absent.
     pub const fn is_memory(self) -> bool {
         matches!(self, Self::Tmpfs | Self::TmpfsHuge | Self::Hugetlbfs)
     }
@@ -130,7 +125,7 @@ impl Place {
         format!("/mnt/{}", self.name())
     }
 
-    /// Where its files are.
+    /// The folder of its files.
     fn files(self) -> String {
         match self {
             Self::Squashfs | Self::Overlay | Self::OverlayMetacopy => self.folder(),
@@ -144,18 +139,18 @@ impl Place {
 pub enum Phase {
     /// Every file was read to its end.
     Read,
-    /// Then some pages were taken out of the page cache.
+    /// Then some pages were evicted from the page cache.
     Evicted,
     /// Then some files were changed.
     Changed,
-    /// Everything was read again by a process that came later.
+    /// A process that started later read everything again.
     ReadAgain,
-    /// Then memory got scarce.
+    /// Then memory became scarce.
     Pressed,
 }
 
 impl Phase {
-    /// What people call it.
+    /// The name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -170,50 +165,46 @@ impl Phase {
 /// The truth about one file.
 #[derive(Clone, Debug)]
 pub struct FileTruth {
-    /// Its path.
     pub path: String,
-    /// Index of it among [`Course::files`].
+    /// Its index in [`Course::files`].
     pub index: usize,
-    /// Whether it was changed since it was made.
+    /// Whether it was changed after it was made.
     pub changed: bool,
-    /// SHA-256, SHA-1 and MD5 as hex, if the guest was asked.
+    /// SHA-256, SHA-1 and MD5 as hex, if the guest was asked for them.
     pub sums: Option<[String; 3]>,
-    /// Its pages of [`Moment::page_bytes`] that are in memory, if the guest was asked.
+    /// Its pages of [`Moment::page_bytes`] that are in memory, if the guest was asked for them.
     pub resident: Option<Vec<Range<u64>>>,
-    /// Its pages that are no holes, if the guest was asked.
+    /// Its pages that are not holes, if the guest was asked for them.
     pub data: Option<Vec<Range<u64>>>,
 }
 
-/// A moment at which the guest stands still.
+/// A moment at which the guest is paused.
 #[derive(Clone, Debug)]
 pub struct Moment {
-    /// Where the files are.
     pub place: Place,
-    /// What had happened.
     pub phase: Phase,
-    /// The guest's own size of pages in bytes.
+    /// The guest's page size in bytes.
     pub page_bytes: u64,
-    /// All files there.
     pub files: Vec<FileTruth>,
 }
 
 /// The name of the process that holds the files open and mapped.
 pub const HOLDER: &str = "hold";
 
-/// How often it may happen that pages come or go while somebody looks.
+/// How often pages may come or go during a check before it fails.
 const ATTEMPTS: u32 = 6;
 
-/// How long what was asked of a guest takes to come to rest; each time twice as long, since a slow
-/// one takes longer.
+/// How long a guest needs after a command until its pages no longer change. The time doubles with
+/// each attempt, since a slow guest needs longer.
 const SETTLE: Duration = Duration::from_millis(200);
 
 const SEED: u64 = 7;
 
-/// So many files of huge pages, and how many of these they have.
+/// The number of files of huge pages, and the number of huge pages that they have.
 const HUGE_FILES: u32 = 6;
 const HUGE_PAGES: u32 = 12;
 
-/// Size of the disk that memory can be swapped to.
+/// Size of the swap disk.
 const SWAP_BYTES: u64 = 512 << 20;
 
 /// A guest with disks and files.
@@ -223,7 +214,7 @@ pub struct Course {
     folder: PathBuf,
     files: Vec<Made>,
     huge_files: Vec<Made>,
-    /// Which place's disk is which.
+    /// The places of the disks, in the order of the disks.
     disks: Vec<Place>,
     known: BTreeSet<String>,
     mounted: BTreeSet<Place>,
@@ -237,7 +228,7 @@ impl Drop for Course {
 }
 
 impl Course {
-    /// Boots a guest for so many files at each of these places.
+    /// Boots a guest for `count` files at each of these places.
     pub fn boot(kernel: Kernel, places: &[Place], count: u32) -> Result<Self> {
         Self::boot_with(GuestSpec { memory_mib: 768, ..GuestSpec::new(kernel) }, places, count)
     }
@@ -246,7 +237,7 @@ impl Course {
     pub fn boot_with(mut spec: GuestSpec, places: &[Place], count: u32) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Where the next guest of anybody removes what a killed run left behind.
+        // In a folder where the next guest removes what a killed run left behind.
         let folder =
             cache::folder("guests")?.join(format!("{}-disks-{number}", std::process::id()));
         cache::create(&folder)?;
@@ -255,7 +246,7 @@ impl Course {
         if places.iter().any(|place| place.is_overlay()) {
             wanted.insert(Place::Ext4);
         }
-        // Below and above overlays they are once more, each.
+        // Overlays need them once more below, and once more above.
         let bytes: u64 = files.iter().map(|file| file.content.len() as u64).sum();
         let mib = bytes * 5 / (1 << 20) + 64;
         let mut disks = Vec::new();
@@ -299,8 +290,8 @@ impl Course {
         })
     }
 
-    /// From now on memory gets scarce at each place in the end, so that the kernel takes pages away itself, and
-    /// swaps those of files that live in memory.
+    /// From now on memory becomes scarce at the end of each place, so the kernel itself evicts
+    /// pages, and swaps those of files that exist only in memory.
     pub fn press(&mut self) -> Result<()> {
         let swap = (b'a' + self.disks.len() as u8) as char;
         self.run(&format!(
@@ -310,18 +301,17 @@ impl Course {
         Ok(())
     }
 
-    /// The files that are at each place, as they were made.
+    /// The files that are created at each place.
     pub fn files(&self) -> &[Made] {
         &self.files
     }
 
-    /// The guest.
     pub const fn guest(&mut self) -> &mut Guest {
         &mut self.guest
     }
 
-    /// Goes to a place and calls `look` at each moment; what it returned, by phase, or why the kernel has no
-    /// such place. A moment counts only if the truth is the same after it.
+    /// Visits a place and calls `look` at each moment. Returns its results by phase, or the reason
+    /// why the kernel has no such place. A moment counts only if the truth is the same after it.
     pub fn visit<T>(
         &mut self,
         place: Place,
@@ -340,7 +330,7 @@ impl Course {
             self.guest.agent(&format!("files evict {folder} seed=5"))?;
             seen.push((
                 Phase::Evicted,
-                self.look_again(place, Phase::Evicted, &changed, &mut look)?,
+                self.look_until_stable(place, Phase::Evicted, &changed, &mut look)?,
             ));
         }
         if place != Place::Squashfs && place != Place::Hugetlbfs {
@@ -348,7 +338,7 @@ impl Course {
             changed.extend(lines);
             seen.push((
                 Phase::Changed,
-                self.look_again(place, Phase::Changed, &changed, &mut look)?,
+                self.look_until_stable(place, Phase::Changed, &changed, &mut look)?,
             ));
         }
         if place.is_overlay() {
@@ -365,7 +355,7 @@ impl Course {
             self.guest.agent(&format!("files press {folder} percent={percent}"))?;
             seen.push((
                 Phase::Pressed,
-                self.look_again(place, Phase::Pressed, &changed, &mut look)?,
+                self.look_until_stable(place, Phase::Pressed, &changed, &mut look)?,
             ));
         }
         self.guest.agent("kill-all")?;
@@ -376,7 +366,7 @@ impl Course {
         self.guest.agent(&format!("run {command}"))
     }
 
-    /// Mounts a place and makes its files; why not, where the kernel cannot.
+    /// Mounts a place and creates its files; returns the reason if the kernel cannot mount it.
     fn mount(&mut self, place: Place) -> Result<std::result::Result<(), String>> {
         if self.mounted.contains(&place) {
             return Ok(Ok(()));
@@ -413,7 +403,7 @@ impl Course {
             (_, None) => format!("mount -t {0} {0} {folder}", place.filesystem()),
         };
         let mount = format!("mkdir -p {folder} && {mount}");
-        // What is below an overlay is not to change under it.
+        // Files below an overlay must not change while it is mounted.
         if !place.is_overlay() {
             let mounted = self.run(&mount);
             if place == Place::TmpfsHuge && mounted.is_err() {
@@ -427,7 +417,7 @@ impl Course {
             }
         } else if place != Place::Squashfs {
             self.guest.agent(&format!("files make {made_in} count={count} seed={SEED}"))?;
-            // What was written is to be read again.
+            // Drops what was written, so that it must be read again.
             self.run("sync; echo 3 > /proc/sys/vm/drop_caches")?;
         }
         if place.is_overlay() {
@@ -441,7 +431,7 @@ impl Course {
         Ok(Ok(()))
     }
 
-    /// Makes files of huge pages; why not, where the kernel has not enough of 2 MiB.
+    /// Creates files of huge pages; returns the reason if the kernel has too few of 2 MiB.
     fn make_huge(&mut self, folder: &str) -> Result<std::result::Result<(), String>> {
         let kib = self.run("sed -n 's/^Hugepagesize: *//p' /proc/meminfo")?;
         if kib != ["2048 kB"] {
@@ -456,18 +446,17 @@ impl Course {
         Ok(Ok(()))
     }
 
-    /// The files of a place.
     fn files_of(&self, place: Place) -> &[Made] {
         if place == Place::Hugetlbfs { &self.huge_files } else { &self.files }
     }
 
-    /// Has a process read, hold and map all files.
+    /// Starts a process that reads, holds and maps all files.
     fn hold(&mut self, folder: &str) -> Result<()> {
         let notes = self.guest.agent(&format!("files hold {folder} map"))?;
         if notes.is_empty() { Ok(()) } else { Err(Error::new(notes.join("; "))) }
     }
 
-    /// The truth now.
+    /// The present truth.
     fn moment(
         &mut self,
         place: Place,
@@ -485,7 +474,7 @@ impl Course {
             let (name, parent) = (names.next().unwrap_or(""), names.next().unwrap_or(""));
             let index = *indexes
                 .get(format!("{parent}/{name}").as_str())
-                .ok_or_else(|| Error::new(format!("the guest has a file {path}; who made it?")))?;
+                .ok_or_else(|| Error::new(format!("the guest has an unexpected file {path}")))?;
             let changed = changed.contains(&path);
             let truth = FileTruth {
                 path: path.clone(),
@@ -515,11 +504,11 @@ impl Course {
             }
             for (path, sums) in all {
                 let file = files.get_mut(&path);
-                file.ok_or_else(|| Error::new(format!("who made {path}?")))?.sums = Some(sums);
+                file.ok_or_else(|| Error::new(format!("unexpected {path}")))?.sums = Some(sums);
             }
         }
         let mut page_bytes = 4096;
-        // Of huge pages `mincore` says which are mapped.
+        // `mincore` reports only which huge pages are mapped.
         let asks = place != Place::Hugetlbfs;
         let command = format!("files resident {folder}");
         for line in if asks { self.guest.agent(&command)? } else { Vec::new() } {
@@ -535,7 +524,7 @@ impl Course {
         Ok(Moment { place, phase, page_bytes, files: files.into_values().collect() })
     }
 
-    /// Stops the guest and lets somebody look.
+    /// Pauses the guest and calls `look`.
     fn look_at<T>(
         &mut self,
         moment: &Moment,
@@ -549,8 +538,8 @@ impl Course {
         seen
     }
 
-    /// The same for a truth that may change by itself, as often as it takes until it did not.
-    fn look_again<T>(
+    /// The same for a truth that may change by itself: repeats until the truth stayed the same.
+    fn look_until_stable<T>(
         &mut self,
         place: Place,
         phase: Phase,
@@ -572,7 +561,7 @@ impl Course {
     }
 }
 
-/// Ranges that the agent told: `["0-3", …]`.
+/// Ranges from the agent: `["0-3", …]`.
 fn ranges(list: &Value) -> Vec<Range<u64>> {
     let range = |range: &Value| {
         let (first, end) = range.as_str()?.split_once('-')?;
@@ -581,7 +570,7 @@ fn ranges(list: &Value) -> Vec<Range<u64>> {
     list.as_array().map_or(&[][..], |list| list).iter().filter_map(range).collect()
 }
 
-/// Writes files into a folder of this machine.
+/// Writes files into a folder of the host.
 fn write_tree(tree: &std::path::Path, files: &[Made]) -> Result<()> {
     for file in files {
         let path = tree.join(&file.name);

@@ -1,7 +1,8 @@
-//! A container image as scenarios have it: an OCI layout on this machine, and its files for guests.
+//! The container image of the scenarios: an OCI layout on the host, and its files for guests.
 //!
-//! Two layers: busybox, and above it one program that no package brings. Guests put the same together from
-//! what they have (`image` in `lib/containers.sh`), so that the list made of this is true of their containers.
+//! Two layers: busybox, and above it one program that is in no package. Guests assemble the same
+//! files (`image` in `lib/containers.sh`), so the list made from this image is correct for their
+//! containers.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,14 +15,14 @@ use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
 
-/// What the configuration calls the image.
+/// The image's name in the configuration.
 pub(super) const NAME: &str = "shop:1.0";
-/// The pattern of the ids of containers whose image is known. Of all others nothing is known.
+/// Pattern of the ids of containers whose image the configuration names.
 pub(super) const KNOWN: &str = "a1*";
-/// The names that busybox has in the image.
+/// Names of busybox in the image.
 const APPLETS: &[&str] = &["cat", "sh", "sleep"];
 
-/// Makes the layout in a new folder.
+/// Creates the layout in a new folder.
 pub(super) fn layout(busybox: &Path, program: &Path, folder: &Path) -> Result<PathBuf> {
     let layout = folder.join("shop");
     cache::create(&layout.join("blobs/sha256"))?;
@@ -31,7 +32,7 @@ pub(super) fn layout(busybox: &Path, program: &Path, folder: &Path) -> Result<Pa
         "architecture": "amd64",
         "os": "linux",
         "config": { "Entrypoint": ["/app/serve"], "Cmd": ["600"], "Env": ["PATH=/bin"] },
-        // The layers are not packed, so they are their own contents.
+        // The layers are not compressed, so their digests are those of their contents.
         "rootfs": { "type": "layers", "diff_ids": [base["digest"], own["digest"]] },
     });
     let configuration =
@@ -53,7 +54,7 @@ pub(super) fn layout(busybox: &Path, program: &Path, folder: &Path) -> Result<Pa
     Ok(layout)
 }
 
-/// A layer of a few programs; those of busybox's names that containers use are links.
+/// A layer of a few programs; the names of busybox that containers use are links.
 fn layer(layout: &Path, root: &Path, files: &[(&str, &Path)]) -> Result<Value> {
     for (name, source) in files {
         let target = root.join(name);
@@ -78,7 +79,7 @@ fn document(layout: &Path, value: &Value, media_type: &str) -> Result<Value> {
     blob(layout, value.to_string().as_bytes(), media_type)
 }
 
-/// Keeps bytes by their digest and gives their descriptor.
+/// Stores bytes by their digest and returns their descriptor.
 fn blob(layout: &Path, bytes: &[u8], media_type: &str) -> Result<Value> {
     let mut digest = String::new();
     for byte in Sha256::digest(bytes) {

@@ -1,13 +1,15 @@
-//! Scenarios: what is done inside a guest, what a watcher must say of it, and what it must not.
+//! Scenarios: acts inside a guest, the records that a watcher must emit for them, and must not.
 //!
-//! A [`Scenario`] is a row of a table: scripts that bash runs inside, and the records that must come of them,
-//! by value. What is expected comes exactly as often as said; an alert that nothing expects is *extra*, and so is
-//! one record too many. The twins, which look hostile and are not, expect no alert, but something that shows
-//! that they were seen at all.
+//! A [`Scenario`] is a row of a table: scripts that bash runs inside, and the records that must
+//! follow, by value. An expected record must come exactly as often as stated; an alert that is not
+//! expected is *extra*, and so is one record too many. The twins, which look hostile and are not,
+//! expect no alert, but a record which shows that the watcher saw them at all.
 //!
-//! What no script inside can do, a rootkit's work on the kernel's memory, the machine outside does: [`Scenario::host`].
+//! Acts that no script inside can do, a rootkit's work on the kernel's memory, are done from
+//! outside: [`Scenario::host`].
 //!
-//! Start reading at [`Scenario`]; [`run`] is what does it; the tables are in `files`, `libraries`, ….
+//! Start reading at [`Scenario`]; [`run`] plays scenarios; the scenarios are in
+//! `tests/scenarios`, and `load` reads them.
 
 mod image;
 mod load;
@@ -27,50 +29,53 @@ pub use run::{Choice, HostAct, run};
 
 use crate::userland::Userland;
 
-/// One row.
+/// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// As in the list of scenarios, with a letter where one has several forms: `F04`, `F04b`.
+    /// As in the list of scenarios, with a letter if one has several forms: `F04`, `F04b`.
     pub id: &'static str,
-    /// For people.
+    /// The description for people.
     pub name: &'static str,
-    /// What the watcher knows of what should run.
     pub stage: Stage,
-    /// bash, before anything counts. `fact NAME VALUE` says what `$NAME` means in the expectations.
+    /// bash, before records count. `fact NAME VALUE` defines `$NAME` for the expectations.
     pub prepare: &'static str,
-    /// What is done outside, to the machine, after `prepare` and before `act`: words, in which `$NAME` stands for a fact.
-    /// `pause MILLISECONDS` lets the machine stand still for so long; anything else is for [`Choice::host`].
+    /// Acts from outside, after `prepare` and before `act`: words, in which `$NAME` stands for a
+    /// fact. `pause MILLISECONDS` pauses the machine for that time; other acts are for
+    /// [`Choice::host`].
     pub host: &'static [&'static str],
-    /// bash; says `act` right before what is to be seen, unless that is done outside. What must be
-    /// seen lives until it was: `pace` has the words for that.
+    /// bash; runs `act` right before the act that must be seen, unless that is done from outside.
+    /// Processes that must be seen live until they were: `pace` has the functions for that.
     pub act: &'static str,
-    /// What is done outside, to the machine, when everything was seen or waited for in vain; before `clean`.
+    /// Acts from outside when every expected record came or its time was over; before `clean`.
     pub undo: &'static [&'static str],
     /// bash, after that.
     pub clean: &'static str,
-    /// What must come, each exactly as often as it says.
+    /// The records that must come, each exactly as often as stated.
     pub expect: &'static [Expected],
-    /// What may come besides. A change of a file's content may, where the scripts name the file.
+    /// Further records that may come. A change of a file's content may come if the scripts name the
+    /// file.
     pub besides: &'static [Expected],
 }
 
-/// What the watcher knows of what should run. One watcher serves all scenarios of a stage, in the order here.
+/// The watcher's knowledge of what should run. One watcher serves all scenarios of a stage, in the
+/// order here.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Stage {
-    /// The guest's root and an image, as they were shipped.
+    /// The guest's root and an image, as shipped.
     Shipped,
-    /// Newer packages, too.
+    /// Also newer packages.
     Upgraded,
-    /// Nothing, so that nothing is foreign: what processes do counts, not what they are. Files may be written.
+    /// Nothing, so nothing is foreign: only behaviour counts. Files may be written.
     Behaviour,
-    /// The same, where connections are long after fifteen seconds, and large from one mebibyte on.
+    /// The same, with thresholds of fifteen seconds for long connections and one mebibyte for large
+    /// ones.
     Thresholds,
-    /// The same as `Behaviour`, in a guest with many more programs.
+    /// As `Behaviour`, in a guest with many more programs.
     Equipped,
 }
 
 impl Stage {
-    /// What the guests of this stage are made of.
+    /// The root of this stage's guests.
     const fn userland(self) -> Userland {
         match self {
             Self::Equipped => Userland::Equipped,
@@ -78,7 +83,7 @@ impl Stage {
         }
     }
 
-    /// Whether files may change without being told of.
+    /// Whether files may change without an alert that counts as extra.
     const fn is_about_behaviour(self) -> bool {
         matches!(self, Self::Behaviour | Self::Thresholds | Self::Equipped)
     }
@@ -87,27 +92,24 @@ impl Stage {
 /// A record that must come, or may.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// `activity_data.name`; every name where it is empty.
+    /// `activity_data.name`; any name if empty.
     pub activity: &'static str,
-    /// Fields and what they must be: see [`Expected::with`].
+    /// Fields and their required values: see [`Expected::with`].
     pub fields: &'static [(&'static str, &'static str)],
-    /// How often.
     pub count: Count,
-    /// A field that no two of them share, if any.
+    /// A field in which no two of the records may be equal.
     pub distinct: Option<&'static str>,
 }
 
 /// How often a record must come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Count {
-    /// Exactly so often.
     Exactly(usize),
-    /// At least so often.
     AtLeast(usize),
 }
 
 impl Scenario {
-    /// One that does nothing yet, while the guest's root is known.
+    /// A scenario without scripts, in the first stage.
     pub const fn new(id: &'static str, name: &'static str) -> Self {
         Self {
             id,
@@ -123,7 +125,7 @@ impl Scenario {
         }
     }
 
-    /// Whether a changed file is its subject.
+    /// Whether changes of files are what the scenario tests.
     fn is_about_changes(&self) -> bool {
         self.expect.iter().any(|expected| expected.activity == CONTENT_CHANGE)
     }
@@ -144,7 +146,7 @@ mod tests {
                     || ["\nact\n", "\nact;", " act\n", " act;", " act)", "@act"].iter().any(
                         |word| { scenario.act.contains(word) || scenario.act.starts_with("act\n") }
                     ),
-                "{} never says when it acts",
+                "{} never runs `act`",
                 scenario.id
             );
         }

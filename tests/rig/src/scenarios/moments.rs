@@ -1,13 +1,15 @@
-//! When what a record tells of came to be, by the guest's own clock.
+//! The time at which a record's facts happened, by the guest's own clock.
 //!
-//! A script says when it is about to act, but on an emulated machine a fork, an exec and a connection take as long as a
-//! few scans. So the guest's kernel notes when processes were forked, became programs and made memory executable, and
-//! when connections were established (tracefs). The last of these that a record names, before it came, is when there
-//! was all that it tells of.
+//! A script announces its act, but on an emulated machine a fork, an exec and a connection take as
+//! long as a few scans. So the guest's kernel notes (tracefs) when processes were forked, became
+//! programs and made memory executable, and when connections were established. The last noted event
+//! that a record names, before the record came, is the moment from which the record could be
+//! emitted.
 //!
-//! Lines that scripts say, when they act and when they end, set the guest's clock against ours. Their way out takes a while;
-//! the shortest counts, less the shortest way out and in again, so that on a quiet machine times from a fact to its
-//! record come out too long rather than too short.
+//! Lines that scripts print, when they act and when they end, relate the guest's clock to the
+//! host's. Their way out takes a while. The shortest way counts, less the shortest round trip, so
+//! that on an idle host the times from a fact to its record come out too long rather than too
+//! short.
 
 use std::time::{Duration, Instant};
 
@@ -17,29 +19,29 @@ use super::watcher::Arrival;
 use crate::error::Result;
 use crate::guest::Guest;
 
-/// What makes the kernel note it, once a boot.
+/// Makes the kernel note events; once per boot.
 const BEGIN: &str = "run mount -t tracefs tracefs /sys/kernel/tracing 2> /dev/null; cd /sys/kernel/tracing && \
     echo boot > trace_clock && echo 256 > buffer_size_kb && for event in sched/sched_process_fork \
     sched/sched_process_exec sock/inet_sock_set_state syscalls/sys_exit_mprotect; do \
     echo 1 > events/$event/enable; done; true";
-/// What a script begins with in which an act is to come: forgets what was noted, and says when it acts.
+/// The beginning of a script with an act: deletes earlier notes, and announces the act.
 pub(super) const PRELUDE: &str = include_str!("../../../scenarios/lib/moments.sh");
-/// What gives what was noted, the last of it.
+/// Reads the last notes.
 const READ: &str = "run tail -n 3000 /sys/kernel/tracing/trace 2> /dev/null; true";
-/// So often the way out and in is measured.
+/// How often the round trip is measured.
 const ROUNDS: usize = 30;
 
-/// What is known of one guest's clock.
+/// How one guest's clock can be read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
-    /// The shortest time that a word to the agent and its answer took.
+    /// The shortest round trip of a command to the agent.
     round: Duration,
 }
 
-/// A line that a script said, and when it came out.
+/// A number that a script printed, and when it came out.
 pub(super) type Sync = (u32, Instant);
 
-/// Something that the kernel noted: seconds since the boot, and what.
+/// An event that the kernel noted: seconds since boot, and what.
 struct Note<'a> {
     at: f64,
     name: &'a str,
@@ -47,7 +49,7 @@ struct Note<'a> {
 }
 
 impl Clock {
-    /// Has a guest's kernel note what happens.
+    /// Makes a guest's kernel note events.
     pub(super) fn start(guest: &mut Guest) -> Result<Self> {
         guest.agent(BEGIN)?;
         let mut round = Duration::MAX;
@@ -59,7 +61,7 @@ impl Clock {
         Ok(Self { round })
     }
 
-    /// How long a record took from the last fact that it names.
+    /// The time from the last fact that a record names until the record.
     pub(super) fn latency(
         self,
         guest: &mut Guest,
@@ -73,7 +75,7 @@ impl Clock {
         let lines = guest.agent(READ).ok()?;
         let notes: Vec<Note<'_>> = lines.iter().filter_map(|line| Note::of(line)).collect();
         let zero = syncs.first()?.1;
-        // What to add to the guest's time for ours, since `zero`.
+        // Added to the guest's time, this gives the host's, since `zero`.
         let offset = syncs
             .iter()
             .filter_map(|(number, at)| {
@@ -115,7 +117,7 @@ impl<'a> Note<'a> {
     }
 }
 
-/// What has to have happened for a record of an activity: of what the kernel notes, if it notes that.
+/// The events before a record of an activity, among those that the kernel notes.
 fn facts_of(activity: &str) -> &'static [&'static str] {
     match activity {
         "reverse_shell_detected" => &[FORK, EXEC, STATE],
@@ -168,7 +170,7 @@ impl Named {
         }
     }
 
-    /// Whether something is a fact of these.
+    /// Whether an event is about these.
     fn is_in(&self, note: &Note<'_>) -> bool {
         let process = |key: &str| {
             note.value(key).is_some_and(|process| self.processes.iter().any(|p| p == process))

@@ -1,4 +1,4 @@
-//! What came of scenarios: each against what was expected, and all of them as a table.
+//! The outcome of scenarios: each compared with its expectations, and all of them as a table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,30 +9,28 @@ use serde_json::{Value, json};
 use super::watcher::Arrival;
 use super::{CONTENT_CHANGE, Count, Expected, Scenario};
 
-/// What a script said: `$NAME` and its value.
+/// A script's facts: `$NAME` and its value.
 pub(super) type Facts = BTreeMap<String, String>;
 
-/// What came of one scenario.
+/// The outcome of one scenario.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The scenario's id.
     pub id: &'static str,
-    /// Its name.
     pub name: &'static str,
-    /// What had to come first.
+    /// The activity that was expected first.
     pub activity: &'static str,
-    /// What was expected, each with how often it was seen.
+    /// The expectations, each with the number of its records.
     pub expected: Vec<Seen>,
-    /// What nothing expected.
+    /// Records that were not expected.
     pub extra: Vec<String>,
-    /// From the announcement of the act until the first record that it had to give.
+    /// Time from the announcement of the act until the first required record.
     pub latency: Option<Duration>,
-    /// From the last fact that the first record names until it came, where the guest's kernel noted that; a little too
-    /// long.
+    /// Time from the last fact that the first record names until the record came, if the guest's
+    /// kernel noted the fact; slightly too long.
     pub latency_of_fact: Option<Duration>,
-    /// Whether that record was an alert: what twins give may come long after what they do.
+    /// Whether that record was an alert: a twin's record may come long after its act.
     pub is_alert: bool,
-    /// What went wrong inside.
+    /// An error inside the guest.
     pub failure: Option<String>,
 }
 
@@ -41,25 +39,26 @@ pub struct Outcome {
 pub struct Seen {
     /// The expectation, as text.
     pub what: String,
-    /// How often it was seen.
+    /// Number of matching records.
     pub count: usize,
-    /// Whether that is as often as it had to be.
+    /// Whether the number is right.
     pub met: bool,
 }
 
 impl Outcome {
-    /// Whether everything is as it had to be.
+    /// Whether every expectation is met, with nothing extra and no failure.
     pub fn is_good(&self) -> bool {
         self.failure.is_none() && self.extra.is_empty() && self.expected.iter().all(|e| e.met)
     }
 }
 
-/// What a record's field is, as text: a string itself, anything else as JSON.
+/// The text of a record's field: a string itself, any other value as JSON.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What a list holds: of an object with nothing but one of a kind (`process_details`), that.
+/// The value of a list's element: if it is an object with only one kind's details
+/// (`process_details`), those.
 fn unwrapped(value: &Value) -> &Value {
     match value.as_object() {
         Some(map) if map.len() == 1 => map.values().next().unwrap_or(value),
@@ -99,7 +98,7 @@ pub(super) fn name(record: &Value) -> &str {
     record["activity_data"]["name"].as_str().unwrap_or("")
 }
 
-/// Whether a record is of an activity (of any, where it is empty) and has these fields.
+/// Whether a record is of an activity (any, if empty) and has these fields.
 pub(super) fn fits<'a>(
     record: &Value,
     activity: &str,
@@ -116,7 +115,7 @@ pub(super) fn fits<'a>(
         })
 }
 
-/// Counts records, one after the other, until there are as many of each as there must be.
+/// Counts records, one after the other, until every expectation has enough.
 pub(super) struct Tally<'a> {
     wanted: &'a [Expected],
     counts: Vec<usize>,
@@ -142,7 +141,7 @@ impl<'a> Tally<'a> {
 }
 
 impl Expected {
-    /// Whether a record is one of these.
+    /// Whether a record matches this expectation.
     pub(super) fn matches(&self, record: &Value, facts: &Facts) -> bool {
         fits(record, self.activity, self.fields.iter().copied(), facts)
     }
@@ -175,7 +174,7 @@ impl Expected {
     }
 }
 
-/// What a person wants to see of a record.
+/// The part of a record that is useful to people.
 pub(super) fn shown(record: &Value) -> String {
     let mut activity = record["activity_data"].clone();
     let process = &record["activity_data"]["process_details"];
@@ -193,8 +192,8 @@ pub(super) fn shown(record: &Value) -> String {
     format!("{} by {who}: {reason} {activity}", name(record))
 }
 
-/// Holds what came to what was expected.
-pub(super) fn judge(
+/// Compares the records with the expectations.
+pub(super) fn evaluate(
     scenario: &'static Scenario,
     arrivals: &[Arrival],
     acted: Option<Instant>,
@@ -228,7 +227,7 @@ pub(super) fn judge(
     Outcome { id, name, activity, expected, extra, latency, latency_of_fact, is_alert, failure }
 }
 
-/// The first record that had to come before all others.
+/// The first record of the first expectation.
 pub(super) fn first<'a>(
     scenario: &Scenario,
     arrivals: &'a [Arrival],
@@ -238,7 +237,7 @@ pub(super) fn first<'a>(
     arrivals.iter().find(|arrival| expected.matches(&arrival.record, facts))
 }
 
-/// Whether a record is an alert, or no record at all, that nothing lets come.
+/// Whether a record is an alert that is neither expected nor allowed, or a line that is no record.
 fn is_extra(scenario: &Scenario, record: &Value, facts: &Facts) -> bool {
     if record.is_object() && record["message_type"] != "ALERT" {
         return false;
@@ -257,35 +256,34 @@ fn is_extra(scenario: &Scenario, record: &Value, facts: &Facts) -> bool {
         || !(scenario.stage.is_about_behaviour() || wrote())
 }
 
-/// What came of all scenarios in one guest.
+/// The outcomes of all scenarios in one guest.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The kernel's release.
     pub kernel: String,
-    /// Each scenario.
     pub outcomes: Vec<Outcome>,
-    /// How many records there were of each activity.
+    /// Number of records of each activity.
     pub activities: BTreeMap<String, usize>,
 }
 
 impl Report {
-    /// Whether everything was as it had to be.
+    /// Whether all outcomes are good.
     pub fn is_good(&self) -> bool {
         self.outcomes.iter().all(Outcome::is_good)
     }
 
-    /// Adds what came before a stage's first scenario: once a stage, however often it is played.
+    /// Adds the outcome before a stage's first scenario: once per stage, however often it is
+    /// played.
     pub(super) fn add_rest(&mut self, rest: Outcome) {
         let known = self.outcomes.iter_mut().find(|o| (o.id, o.name) == (rest.id, rest.name));
         match known {
-            // What is wrong in one guest is wrong, whatever others showed.
+            // An error in one guest counts, even if other guests had none.
             Some(known) if known.is_good() => *known = rest,
             Some(_) => {}
             None => self.outcomes.push(rest),
         }
     }
 
-    /// One line a scenario, and under each that is not good what was wrong.
+    /// One line per scenario, with the errors under each that is not good.
     pub fn table(&self) -> String {
         let mut out = format!("Linux {}\n", self.kernel);
         let _ = writeln!(
@@ -316,7 +314,7 @@ impl Report {
         out
     }
 
-    /// The same for programs.
+    /// As JSON.
     pub fn json(&self) -> Value {
         let outcomes: Vec<Value> = self.outcomes.iter().map(Outcome::json).collect();
         json!({ "kernel": self.kernel, "scenarios": outcomes, "activities": self.activities })
@@ -324,7 +322,7 @@ impl Report {
 }
 
 impl Outcome {
-    /// A line of the table, and under it what was wrong.
+    /// A line of the table, followed by the errors.
     pub fn lines(&self) -> String {
         let met = self.expected.iter().filter(|seen| seen.met).count();
         let shown = |time: Option<Duration>| {
@@ -427,10 +425,10 @@ mod tests {
         Arrival { at: Instant::now(), record }
     }
 
-    /// How often the expectation was seen, and what was extra.
+    /// The number of matching records, of extra ones, and whether the outcome is good.
     fn check(arrivals: &[Arrival]) -> (usize, usize, bool) {
         let facts = Facts::from([("pid".to_owned(), "7".to_owned())]);
-        let outcome = judge(&SCENARIO, arrivals, None, &facts);
+        let outcome = evaluate(&SCENARIO, arrivals, None, &facts);
         (outcome.expected[0].count, outcome.extra.len(), outcome.is_good())
     }
 
@@ -449,7 +447,7 @@ mod tests {
         let check = |pids: &[u64]| {
             let arrival = |pid: &u64| arrival("foreign_binary_executed", "/tmp/t", *pid);
             let all: Vec<Arrival> = pids.iter().map(arrival).collect();
-            judge(&MANY, &all, None, &Facts::new()).is_good()
+            evaluate(&MANY, &all, None, &Facts::new()).is_good()
         };
         assert!(check(&[7, 8, 9]));
         assert!(!check(&[7]));

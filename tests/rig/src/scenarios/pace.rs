@@ -1,8 +1,8 @@
-//! Lets scripts and the watcher wait for each other, however slow either is.
+//! Synchronises scripts with the watcher, however slow either is.
 //!
-//! A script inside asks, by a line that it prints, and goes on when the answer has come: `seen`
+//! A script inside asks, by a line that it prints, and continues when the answer has come: `seen`
 //! asks for records, `scanned` for a whole scan that began after the question. The answers go in by
-//! a port of their own, since the agent takes no command while a script runs.
+//! a port of their own, since the agent accepts no command while a script runs.
 //!
 //! Nothing outside shows when a scan begins or ends. So a helper inside starts markers, processes
 //! that do nothing: a scan that finds a marker ends after the marker began, and the next scan
@@ -21,36 +21,35 @@ use super::{Expected, Scenario};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
-/// How long a record that must come may take: longer than anything on a busy machine.
+/// Maximum time until a required record comes: longer than anything takes on a busy host.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// The port's name, inside.
 const PORT: &str = "panoptes.pace";
-/// What scripts ask by.
+/// The functions by which scripts ask.
 ///
 /// `seen` asks for all expected records, `seen N` for the first N of them, and `seen ACTIVITY
-/// FIELD=VALUE…` for any record like that; `come` says whether all expected records are there
-/// already, without waiting, and `lacks ACTIVITY FIELD=VALUE…` that there is no such record yet.
-/// `stay` never ends by itself, and starts no process; `runs PID NAME` waits until a process has
-/// become a program, and `begins PID WORD` says whether its command line begins so. `kept PID…` has
-/// processes, whose output goes elsewhere, live on until the scenario is over; `over PID…` ends
-/// them.
+/// FIELD=VALUE…` for any such record. `come` tests whether all expected records are there, without
+/// waiting, and `lacks ACTIVITY FIELD=VALUE…` that there is no such record yet. `stay` never ends
+/// by itself and starts no process. `runs PID NAME` waits until a process has become a program, and
+/// `begins PID WORD` tests whether its command line begins with a word. `kept PID…` keeps
+/// processes, whose output goes elsewhere, alive until the scenario is over; `over PID…` ends them.
 pub(super) const PRELUDE: &str = include_str!("../../../scenarios/lib/pace.sh");
 /// The same for python: `import pace`.
 const MODULE: &str = include_str!("../../../scenarios/lib/pace.py");
 /// The helper inside; `PORT` is replaced.
 const HELPER: &str = include_str!("../../../scenarios/lib/pace_helper.sh");
 
-/// The line to the helper in one guest.
+/// The connection to the helper in one guest.
 #[derive(Debug)]
 pub(super) struct Pace {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
-    /// How many markers there were.
+    /// Number of markers so far.
     marks: u64,
 }
 
 impl Pace {
-    /// What QEMU needs to have the port.
+    /// The arguments of QEMU for the port.
     pub(super) fn arguments(folder: &Path) -> Vec<String> {
         let socket = socket(folder);
         let socket = format!("socket,id=pace,path={},server=on,wait=off", socket.display());
@@ -58,7 +57,7 @@ impl Pace {
         ["-chardev", &socket, "-device", &device].map(str::to_owned).to_vec()
     }
 
-    /// Starts the helper in a guest that was booted with those arguments.
+    /// Starts the helper in a guest booted with those arguments.
     pub(super) fn start(guest: &mut Guest, folder: &Path) -> Result<Self> {
         let socket = socket(folder);
         let failed = |e| Error::io("connect to", &socket, &e);
@@ -85,9 +84,9 @@ impl Pace {
         self.writer.write_all(format!("{line}\n").as_bytes()).map_err(failed)
     }
 
-    /// Waits until the watcher has gone through so many whole scans that begin after this call.
+    /// Waits until the watcher has completed this many whole scans that began after this call.
     pub(super) fn scanned(&mut self, watcher: &Watcher, scans: usize) -> Result<()> {
-        // The scan that finds the first marker may have begun before.
+        // The scan that finds the first marker may have begun before the call.
         for _ in 0..=scans {
             let from = watcher.count();
             let marker = self.mark()?;
@@ -103,7 +102,7 @@ impl Pace {
         Ok(())
     }
 
-    /// Has the helper start a marker, and gives its process id.
+    /// Makes the helper start a marker, and returns its process id.
     fn mark(&mut self) -> Result<String> {
         self.marks += 1;
         self.say(&format!("mark {}", self.marks))?;
@@ -117,7 +116,7 @@ impl Pace {
             if number.parse() == Ok(self.marks) {
                 return Ok(marker.to_owned());
             }
-            // The answer to a question that nobody waits for any more.
+            // The answer to a question whose asker has gone.
             self.say(&format!("end {marker}"))?;
         }
     }
@@ -137,12 +136,12 @@ pub(super) struct Answers<'a> {
     pub(super) pace: &'a mut Pace,
     pub(super) watcher: &'a Watcher,
     pub(super) scenario: &'static Scenario,
-    /// The place of the first record that counts.
+    /// The index of the first record that counts.
     pub(super) from: usize,
 }
 
 impl Answers<'_> {
-    /// Waits for what a line asks for and answers.
+    /// Waits for what a line asks for, and answers.
     fn to(&mut self, line: &str, facts: &Facts) -> Result<()> {
         let (question, rest) = line.split_once(' ').unwrap_or((line, ""));
         let (asker, words) = rest.split_once('\t').unwrap_or((rest, ""));
@@ -155,17 +154,17 @@ impl Answers<'_> {
                 (scanned, is_so)
             }
             "@seen" if !self.is_seen(&words, now + PATIENCE, facts) => {
-                (Err(Error::new(format!("never seen: {}", words.join(" ")))), false)
+                (Err(Error::new(format!("never came: {}", words.join(" ")))), false)
             }
             "@seen" => (Ok(()), true),
             "@come" => (Ok(()), self.is_seen(&words, now, facts)),
             _ => (Ok(()), !self.is_seen(&words, now, facts)),
         };
-        let said = self.pace.say(&format!("go {asker} {}", if is_so { "yes" } else { "no" }));
-        done.and(said)
+        let sent = self.pace.say(&format!("go {asker} {}", if is_so { "yes" } else { "no" }));
+        done.and(sent)
     }
 
-    /// Answers, one after the other, until nobody can ask any more; gives what went wrong.
+    /// Answers questions, one after the other, until the channel is closed; returns the errors.
     pub(super) fn serve(&mut self, questions: &Receiver<(String, Facts)>) -> Vec<String> {
         let answers = questions.iter().map(|(line, facts)| self.to(&line, &facts));
         answers.filter_map(|answer| answer.err().map(|error| error.to_string())).collect()
@@ -186,7 +185,7 @@ impl Answers<'_> {
         })
     }
 
-    /// Waits until there are as many of each as there must be.
+    /// Waits until every expectation has enough records.
     pub(super) fn all_come(&self, wanted: &[Expected], deadline: Instant, facts: &Facts) -> bool {
         let mut tally = Tally::new(wanted);
         tally.is_enough()
@@ -197,7 +196,7 @@ impl Answers<'_> {
     }
 }
 
-/// What runs a script in bash, with its facts before it.
+/// Lets bash run a script, with its facts defined.
 pub(super) fn with_facts(script: &str, facts: &Facts) -> String {
     let facts = facts.iter().map(|(name, value)| format!("{name}={}\n", quoted(value)));
     format!("{}{script}", facts.collect::<String>())

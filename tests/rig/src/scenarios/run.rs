@@ -1,4 +1,4 @@
-//! Boots a guest and goes through scenarios in it, one after the other.
+//! Boots a guest and plays scenarios in it, one after the other.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::moments::{self, Clock, Sync};
-use super::outcome::{Facts, Outcome, Report, filled, first, judge};
+use super::outcome::{Facts, Outcome, Report, evaluate, filled, first};
 use super::pace::{self, Answers, PATIENCE, Pace};
 use super::watcher::{Keep, Watcher};
 use super::{Scenario, Stage, all, stage};
@@ -19,40 +19,40 @@ use crate::kernel::Kernel;
 use crate::setup;
 use crate::userland::Userland;
 
-/// Which scenarios are run, where and how often.
+/// The scenarios to play, and how.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// The kernel.
     pub flavor: Flavor,
-    /// The scenarios, each so often as it is here.
+    /// The scenarios; one that is to be played several times is here as often.
     pub scenarios: Vec<&'static Scenario>,
-    /// How long after the last record that had to come others may come that must not.
+    /// How long after the last required record an extra record may still come.
     pub quiet: Duration,
-    /// Where all records are kept, if anywhere.
+    /// The folder for all records, if any.
     pub log_folder: Option<PathBuf>,
-    /// What does to the machine what [`Scenario::host`] says.
+    /// Performs the acts of [`Scenario::host`].
     pub host: Option<HostAct>,
-    /// Files that guests have besides, by their paths there and here.
+    /// Additional files of guests: their paths in the guest and on the host.
     pub files: Vec<(String, PathBuf)>,
 }
 
-/// Does to a machine, from outside, what the words say.
+/// Performs an act on a machine from outside, given by words.
 pub type HostAct = fn(&mut Guest, &str) -> std::result::Result<(), String>;
 
-/// The root and what the scenarios do with it take room in memory.
+/// The root and the scenarios' work take room in memory.
 const MEMORY_MIB: u64 = 1024;
-/// A script that takes longer hangs; it is ended with all that it started.
+/// A script that takes longer hangs and is killed, with all its children.
 const SCRIPT_SECONDS: u32 = 280;
-/// How many scans what must not come may take: what a scan finds may wait for others, to be
-/// confirmed or hashed.
+/// The number of scans after which no extra record can come: a finding may wait for further scans,
+/// to be confirmed or hashed.
 const SCANS: usize = 3;
-/// Ends what a script that fails has started.
+/// If a script fails, all its children end with it.
 const GUARD: &str = include_str!("../../../scenarios/lib/guard.sh");
-/// What all scripts begin with.
+/// The beginning of all scripts.
 pub(super) const PRELUDE: &str = include_str!("../../../scenarios/lib/facts.sh");
 
 impl Choice {
-    /// The scenarios of which the id, or its beginning, or a part of the name is among `names`; all where there are none.
+    /// The scenarios that match one of `names`, by the beginning of the id or a part of the name;
+    /// all if `names` is empty.
     pub fn new(flavor: Flavor, names: &[String]) -> Result<Self> {
         let fits = |scenario: &Scenario, name: &str| {
             let lower = name.to_lowercase();
@@ -73,9 +73,13 @@ impl Choice {
     }
 }
 
-/// Runs scenarios in one guest after the other, one for each userland; `said` gets each outcome.
-/// Where a guest dies by itself, its scenario is played again in another one.
-pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> Result<Report> {
+/// Runs scenarios in one guest after the other, one for each userland; `on_outcome` gets each
+/// outcome. If a guest dies by itself, its scenario is played again in another one.
+pub fn run(
+    choice: &Choice,
+    program: &Path,
+    mut on_outcome: impl FnMut(&Outcome),
+) -> Result<Report> {
     setup::ensure()?;
     let kernel = Kernel::obtain(choice.flavor)?;
     let folder = Folder::new()?;
@@ -98,7 +102,7 @@ pub fn run(choice: &Choice, program: &Path, mut said: impl FnMut(&Outcome)) -> R
             }
             let show = Show { choice, program, folder: &folder, stage };
             let is_whole = match &mut machine {
-                Some(machine) => show.play(machine, &mut left, &mut report, &mut said)?,
+                Some(machine) => show.play(machine, &mut left, &mut report, &mut on_outcome)?,
                 None => false,
             };
             if !is_whole {
@@ -122,7 +126,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// Boots a guest; none where it died by itself before all was ready.
+    /// Boots a guest; `None` if it died by itself before it was ready.
     fn boot(
         kernel: &Kernel,
         userland: Userland,
@@ -149,16 +153,16 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
-    /// Plays the scenarios that are left, and gives whether the guest lived until their end.
+    /// Plays the remaining scenarios, and returns whether the guest lived until their end.
     fn play(
         &self,
         machine: &mut Machine,
         left: &mut VecDeque<&'static Scenario>,
         report: &mut Report,
-        said: &mut impl FnMut(&Outcome),
+        on_outcome: &mut impl FnMut(&Outcome),
     ) -> Result<bool> {
-        match self.play_in(machine, left, report, said) {
-            // Whatever failed then, failed because of that.
+        match self.play_in(machine, left, report, on_outcome) {
+            // The guest's death is the cause of the error.
             Err(_) if machine.guest.has_died() => Ok(false),
             done => done,
         }
@@ -169,7 +173,7 @@ impl Show<'_> {
         machine: &mut Machine,
         left: &mut VecDeque<&'static Scenario>,
         report: &mut Report,
-        said: &mut impl FnMut(&Outcome),
+        on_outcome: &mut impl FnMut(&Outcome),
     ) -> Result<bool> {
         let Self { choice, program, folder, stage } = *self;
         let Machine { guest, clock, pace, .. } = machine;
@@ -188,13 +192,13 @@ impl Show<'_> {
         while let Some(&scenario) = left.front() {
             let answers = Answers { pace, watcher: &watcher, scenario, from: watcher.count() };
             let outcome = Play { guest, answers, choice, scenario, clock: *clock }.play();
-            // A death may show only in what did not come.
+            // A death may show only in missing records.
             if guest.is_dead() || (!outcome.is_good() && guest.has_died()) {
                 return Ok(false);
             }
             watcher.check()?;
             left.pop_front();
-            said(&outcome);
+            on_outcome(&outcome);
             report.outcomes.push(outcome);
         }
         for (name, count) in watcher.activities() {
@@ -214,7 +218,7 @@ pub(super) fn boot(
 ) -> Result<Guest> {
     let mut files = stage::files()?;
     files.extend_from_slice(more);
-    // On a busy machine it takes long until a disk's root is there.
+    // On a busy host it takes long until a root is on the disk.
     let boot_timeout = Duration::from_mins(5);
     Guest::boot(&GuestSpec {
         memory_mib,
@@ -226,16 +230,16 @@ pub(super) fn boot(
     })
 }
 
-/// What is there when the watcher comes is what was shipped: no record is expected.
+/// Everything that exists when the watcher starts was shipped, so no record is expected.
 fn at_rest(stage: Stage, watcher: &Watcher, pace: &mut Pace, quiet: Duration) -> Result<Outcome> {
-    static REST: Scenario = Scenario::new("rest", "what runs when the watcher comes");
+    static REST: Scenario = Scenario::new("rest", "processes that exist when the watcher starts");
     std::thread::sleep(quiet);
     pace.scanned(watcher, SCANS)?;
-    let outcome = judge(&REST, &watcher.records(0), None, &Facts::new());
+    let outcome = evaluate(&REST, &watcher.records(0), None, &Facts::new());
     Ok(Outcome { name: stage.at_rest(), ..outcome })
 }
 
-/// One scenario as it is run.
+/// A scenario being played.
 struct Play<'a> {
     guest: &'a mut Guest,
     answers: Answers<'a>,
@@ -247,8 +251,8 @@ struct Play<'a> {
 impl Play<'_> {
     fn play(mut self) -> Outcome {
         let scenario = self.scenario;
-        let (mut facts, mut said) = (Facts::new(), Said::default());
-        let mut done = self.prepare_and_act(&mut facts, &mut said);
+        let (mut facts, mut announced) = (Facts::new(), Announced::default());
+        let mut done = self.prepare_and_act(&mut facts, &mut announced);
         if done.is_ok() {
             let deadline = Instant::now() + PATIENCE;
             self.answers.all_come(scenario.expect, deadline, &facts);
@@ -256,57 +260,58 @@ impl Play<'_> {
         }
         let arrivals = self.answers.watcher.records(self.answers.from);
         let first = first(scenario, &arrivals, &facts);
-        let latency = first.and_then(|first| self.clock.latency(self.guest, first, &said.syncs));
+        let latency =
+            first.and_then(|first| self.clock.latency(self.guest, first, &announced.syncs));
         let undone = self.outside(scenario.undo, &facts);
         let cleaned = self.clean(&mut facts);
         let failure = done.and(undone).and(cleaned).err().map(|error| error.to_string());
-        let outcome = judge(scenario, &arrivals, said.acted, &facts);
+        let outcome = evaluate(scenario, &arrivals, announced.acted, &facts);
         Outcome { failure, latency_of_fact: latency, ..outcome }
     }
 
-    /// What must not come may come late: by the clock, and by what the watcher has scanned.
+    /// Waits for late extra records: by the clock, and by the watcher's scans.
     fn settle(&mut self) -> Result<()> {
         std::thread::sleep(self.choice.quiet);
         self.answers.pace.scanned(self.answers.watcher, SCANS)
     }
 
-    /// Ends what was kept, then cleans up, and waits until no record of it can count for the next
-    /// scenario.
+    /// Ends held processes, then cleans up, and waits until no record of this scenario can count
+    /// for the next one.
     fn clean(&mut self, facts: &mut Facts) -> Result<()> {
         let ends = [("hold", "[ ! -e $hold ] || let_all\n"), ("kept", "over $kept\n")];
         let ends = ends.map(|(fact, end)| if facts.contains_key(fact) { end } else { "" });
         let script = format!("{}{}", ends.concat(), self.scenario.clean);
-        script_in(self.guest, &script, facts, &mut Said::default(), Some(&mut self.answers))?;
+        script_in(self.guest, &script, facts, &mut Announced::default(), Some(&mut self.answers))?;
         self.answers.pace.scanned(self.answers.watcher, SCANS)
     }
 
-    /// What comes from the act on counts.
-    fn prepare_and_act(&mut self, facts: &mut Facts, said: &mut Said) -> Result<()> {
+    /// Runs `prepare`, then `act`. Records count from the act on.
+    fn prepare_and_act(&mut self, facts: &mut Facts, announced: &mut Announced) -> Result<()> {
         let scenario = self.scenario;
         let answers = Some(&mut self.answers);
-        script_in(self.guest, scenario.prepare, facts, &mut Said::default(), answers)?;
+        script_in(self.guest, scenario.prepare, facts, &mut Announced::default(), answers)?;
         if !scenario.prepare.is_empty() {
-            // Records of what is written before the act are to come before it.
+            // Records of files written before the act must come before it.
             self.settle()?;
         }
         self.answers.from = self.answers.watcher.count();
         if !scenario.host.is_empty() {
             self.outside(scenario.host, facts)?;
-            said.acted = Some(Instant::now());
+            announced.acted = Some(Instant::now());
         }
         // A script that follows may have an act of its own.
-        let outside = said.acted.take();
+        let outside = announced.acted.take();
         let script = if scenario.act.is_empty() {
             String::new()
         } else {
             format!("{}{}", moments::PRELUDE, scenario.act)
         };
-        let done = script_in(self.guest, &script, facts, said, Some(&mut self.answers));
-        said.acted = said.acted.or(outside);
+        let done = script_in(self.guest, &script, facts, announced, Some(&mut self.answers));
+        announced.acted = announced.acted.or(outside);
         done
     }
 
-    /// Does what is done outside.
+    /// Performs acts from outside.
     fn outside(&mut self, acts: &[&str], facts: &Facts) -> Result<()> {
         for act in acts {
             let act = filled(act, facts);
@@ -320,53 +325,53 @@ impl Play<'_> {
                 (None, Some(host)) => {
                     host(self.guest, &act).map_err(|e| Error::new(format!("{act}: {e}")))?;
                 }
-                (None, None) => return Err(Error::new(format!("nobody is here to {act}"))),
+                (None, None) => return Err(Error::new(format!("no function to {act}"))),
             }
         }
         Ok(())
     }
 }
 
-/// What a script said, and when, besides facts.
+/// What a script announced besides facts, with times.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct Announced {
     acted: Option<Instant>,
     syncs: Vec<Sync>,
 }
 
-/// Runs a script by bash inside and listens to what it says.
+/// Runs a script by bash inside and processes its announcements.
 pub(super) fn script_in(
     guest: &mut Guest,
     script: &str,
     facts: &mut Facts,
-    said: &mut Said,
+    announced: &mut Announced,
     answers: Option<&mut Answers<'_>>,
 ) -> Result<()> {
     if script.is_empty() {
         return Ok(());
     }
-    // A command is one line; bash's own quoting makes one of many.
+    // A command is one line, so bash's own quoting encodes the script's lines.
     let text = format!("{GUARD}{PRELUDE}{}{}", pace::PRELUDE, pace::with_facts(script, facts));
     let command = format!(
         "run exec timeout -k 1 {SCRIPT_SECONDS} bash -c \"$(printf %b {})\"",
         escaped(&text)
     );
     let (mut words, mut unanswered) = (Vec::new(), Vec::new());
-    // Lines are heard while others wait for their answers, so that it is known when they came.
+    // Questions are answered on another thread, so that lines are read, and timed, as they come.
     let done = std::thread::scope(|scope| {
         let (ask, questions) = mpsc::channel();
         let serving = answers.map(|answers| scope.spawn(move || answers.serve(&questions)));
         let done = guest.agent_lines(&command, |line| {
             if line == "@act" {
-                said.acted.get_or_insert_with(Instant::now);
+                announced.acted.get_or_insert_with(Instant::now);
             } else if let Some(number) = line.strip_prefix("@sync ") {
-                said.syncs.extend(number.parse().map(|number| (number, Instant::now())));
+                announced.syncs.extend(number.parse().map(|number| (number, Instant::now())));
             } else if let Some((name, value)) =
                 line.strip_prefix("@fact ").and_then(|rest| rest.split_once(' '))
             {
                 facts.insert(name.to_owned(), value.to_owned());
             } else if serving.is_some() && pace::is_question(line) {
-                // The other end is there for as long as this one.
+                // The receiving end lives as long as this one.
                 let _ = ask.send((line.to_owned(), facts.clone()));
             } else {
                 words.push(line.to_owned());
@@ -374,22 +379,22 @@ pub(super) fn script_in(
         });
         drop(ask);
         unanswered = serving.map_or_else(Vec::new, |serving| {
-            let gone = |_| vec!["nobody answers the script any more".to_owned()];
+            let gone = |_| vec!["the thread that answers the script panicked".to_owned()];
             serving.join().unwrap_or_else(gone)
         });
         done
     });
     done.map_err(|error| {
-        // The command itself, which stands in the middle, says nothing to people.
+        // The command in the middle of the error is of no use to people.
         let error = error.to_string();
         let end = error.rsplit("`: ").next().unwrap_or(&error);
         let words: Vec<String> = words.into_iter().chain(unanswered.iter().cloned()).collect();
-        Error::new(format!("{end}; the script said: {}", words.join(" / ")))
+        Error::new(format!("{end}; output of the script: {}", words.join(" / ")))
     })?;
     if unanswered.is_empty() {
         return Ok(());
     }
-    // A part of the script that nothing waits for may have asked in vain.
+    // A background part of the script may have asked in vain.
     Err(Error::new(unanswered.join(" / ")))
 }
 
@@ -397,13 +402,13 @@ pub(super) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', "'\\''"))
 }
 
-/// One word of a shell, of which `printf %b` makes the text.
+/// One word of a shell, from which `printf %b` makes the text.
 pub(super) fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
     quoted(&text)
 }
 
-/// A folder for one run, gone with it.
+/// A folder for one run, removed on drop.
 pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
@@ -416,7 +421,7 @@ impl Folder {
     }
 }
 
-/// Removes the folders of processes that were killed, which could not do so themselves.
+/// Removes the folders of processes that were killed before they could do so.
 fn remove_left_behind(all: &Path) {
     for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();

@@ -1,8 +1,8 @@
-//! The rows of shell history once for every bash that people have: Debian's of several releases, one with musl,
-//! dynamic and static, one with the system's readline, and whatever one has the source of.
+//! The scenarios of shell history for every common bash: Debian's of several releases, one with
+//! musl, dynamic and static, one with the system's readline, and builds of any given source.
 //!
-//! Each has a root of its own in a folder of the cache (`shells/NAME`, with `bin/bash` and what it needs), in which it
-//! runs inside. What lies there besides, made by hand, is tried as well.
+//! Each bash has a root of its own in a folder of the cache (`shells/NAME`, with `bin/bash` and its
+//! files), and runs in it inside a guest. Further roots there, made by hand, are tested as well.
 
 mod source;
 
@@ -17,10 +17,10 @@ use crate::error::{Error, Result};
 use crate::flavor::{Architecture, Flavor};
 use crate::packages::{self, Packages};
 
-/// A file of a root: the package that has it, its path there, and in the root.
+/// A file of a root: its package, its path in that, and its path in the root.
 type Source = (&'static str, &'static str, &'static str);
 
-/// The roots: what they are called, of which suite, and what is in them.
+/// The roots: their names, suites and files.
 const BUILDS: &[(&str, &str, &[Source])] = &[
     ("debian-5.1", "bullseye", DYNAMIC),
     ("debian-5.1-static", "bullseye", STATIC),
@@ -42,14 +42,14 @@ const DYNAMIC: &[Source] = &[
 
 const STATIC: &[Source] = &[("bash-static", "bin/bash-static", "bin/bash")];
 
-/// Rows that are about other shells, or about programs that are not in such a root.
+/// Scenarios about other shells, or about programs that are not in such a root.
 const LEFT_OUT: &[&str] = &["H12", "H15"];
 
 /// Enters a root before each row. `ROOT` is replaced.
 const ENTER: &str = include_str!("../../../scenarios/lib/enter_root.sh");
 
-/// The rows of which the id begins with one of `names`, for the builds of which the name does; all where none is named.
-/// `sources` are folders with bash's source, to be built and tried, too.
+/// The scenarios whose id begins with one of `names`, for the builds whose name does; all if none
+/// is named. `sources` are folders with bash's source, to be built and tested, too.
 pub fn choice(flavor: Flavor, names: &[String], sources: &[PathBuf]) -> Result<Choice> {
     let (roots, archive) = roots(sources)?;
     let is_history = |row: &&Scenario| row.id.starts_with('H') && !LEFT_OUT.contains(&row.id);
@@ -74,10 +74,10 @@ pub fn choice(flavor: Flavor, names: &[String], sources: &[PathBuf]) -> Result<C
     Ok(choice)
 }
 
-/// A row as it is for the bash of one root; it stays as long as this program.
+/// A scenario adapted to the bash of one root; it lives as long as this program.
 fn within(row: &Scenario, root: &str) -> &'static Scenario {
     let text = |text: String| -> &'static str { text.leak() };
-    // There is no other program.
+    // The root has no other program.
     let act = row.act.replace("setpriv --reuid 1000 --regid 1000 --clear-groups bash", "bash -i");
     Box::leak(Box::new(Scenario {
         id: text(format!("{} {root}", row.id)),
@@ -87,7 +87,7 @@ fn within(row: &Scenario, root: &str) -> &'static Scenario {
     }))
 }
 
-/// Makes the roots that are not there yet; gives the names of all, and an archive of them.
+/// Creates the missing roots; returns the names of all, and an archive of them.
 fn roots(sources: &[PathBuf]) -> Result<(Vec<String>, PathBuf)> {
     let folder = cache::folder("shells")?;
     let mut packages = None;
@@ -129,7 +129,7 @@ fn fill(packages: &Packages, suite: &str, files: &[(&str, &str, &str)], root: &P
         if !unpacked.exists() {
             packages::unpack(&packages.download(&format!("{package}/{suite}"))?, &unpacked)?;
         }
-        // Newer ones have everything below /usr.
+        // Newer packages have all files below /usr.
         let found = [unpacked.join(path), unpacked.join("usr").join(path)];
         let found = found.iter().find(|path| path.is_file());
         let found = found.ok_or_else(|| Error::new(format!("{package}/{suite} has no {path}")))?;

@@ -1,4 +1,5 @@
-//! What a watcher is given before scenarios begin: its configuration, and what should run in the guest.
+//! A watcher's input before scenarios begin: its configuration, and the lists of what should run in
+//! the guest.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use crate::flavor::Architecture;
 use crate::strangers;
 use crate::userland;
 
-/// Files that guests have beside their root, by their paths there and here.
+/// Files that guests have besides their root: their paths in the guest and on the host.
 pub(super) fn files() -> Result<Vec<(String, PathBuf)>> {
     let mut files = strangers::build()?;
     files.extend(upgrade::packages(&userland::packages(Architecture::Amd64)?)?);
@@ -25,7 +26,7 @@ const LOW_THRESHOLDS: &str = "  events:
     tcp_long_lasting_connection: { duration: 15s }
 ";
 
-/// A program that the user says to be there to give shells to its peers.
+/// A program that the user declares as a login server, which gives shells to its peers.
 const LOGIN_SERVERS: &str = "  events:
     reverse_shell_detected: { login_servers: ['/opt/sessions/*/agent'] }
 ";
@@ -46,16 +47,16 @@ impl Stage {
     /// What is seen before the first scenario, for people.
     pub(super) const fn at_rest(self) -> &'static str {
         match self {
-            Self::Shipped => "what runs when the watcher comes",
+            Self::Shipped => "processes that exist when the watcher starts",
             Self::Upgraded => "the same, with newer packages known",
-            Self::Behaviour => "the same, with nothing known of what should run",
+            Self::Behaviour => "the same, without a list of what should run",
             Self::Thresholds => "the same, with low thresholds",
             Self::Equipped => "the same, with many more programs",
         }
     }
 }
 
-/// Writes the configuration of a stage into `folder` and gives its path.
+/// Writes the configuration of a stage into `folder` and returns its path.
 pub(super) fn configuration(stage: Stage, program: &Path, folder: &Path) -> Result<PathBuf> {
     let mut text = String::from("default:\n");
     if !stage.is_about_behaviour() {
@@ -77,7 +78,7 @@ pub(super) fn configuration(stage: Stage, program: &Path, folder: &Path) -> Resu
     Ok(path)
 }
 
-/// The lists of what should run, made by the program itself.
+/// The lists of what should run, made by the `panoptes` program itself.
 fn lists(stage: Stage, program: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     let root = userland::debian(Architecture::Amd64)?;
     let image = folder.join("image");
@@ -95,7 +96,7 @@ fn lists(stage: Stage, program: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     named.map(|(i, source)| list(program, source, &folder.join(format!("{i}.json")))).collect()
 }
 
-/// What should run according to a folder, a package or an image.
+/// The list of what should run, from a folder, a package or an image.
 fn list(program: &Path, source: &Path, list: &Path) -> Result<PathBuf> {
     if !list.exists() {
         let mut build = Command::new(program);

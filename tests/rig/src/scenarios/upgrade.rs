@@ -1,7 +1,7 @@
-//! Packages that are upgraded while programs use what is in them.
+//! Packages that are upgraded while programs use their files.
 //!
-//! `dpkg -i`, which is what `apt-get upgrade` ends in, of Debian's own packages made newer: the same files with
-//! one byte more.
+//! `dpkg -i`, the last step of `apt-get upgrade`, of Debian's own packages made newer: the same
+//! files with one byte more.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
 
-/// The packages that have newer ones, by the paths that guests know them by.
+/// The packages with newer versions, by the beginning of their paths in guests.
 const PACKAGES: &[&str] = &["zlib1g", "libc6"];
 
 /// The packages as they were shipped, and newer ones; by the paths that guests know them by.
@@ -31,7 +31,7 @@ pub(super) fn packages(shipped: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(all)
 }
 
-/// The newer ones only.
+/// Only the newer ones.
 pub(super) fn newer(shipped: &Path) -> Result<Vec<PathBuf>> {
     let all = packages(shipped)?.into_iter();
     Ok(all.filter(|(name, _)| name.contains("-newer")).map(|(_, path)| path).collect())
@@ -48,7 +48,7 @@ fn package(folder: &Path, name: &str) -> Result<PathBuf> {
         .ok_or_else(|| Error::new(format!("no package {name} in {}", folder.display())))
 }
 
-/// A package without its scripts, which nothing here needs.
+/// A package without its scripts, which are not needed here.
 fn stripped(older: &Path, folder: &Path) -> Result<PathBuf> {
     let target = folder.join("older").join(older.file_name().unwrap_or_default());
     if !target.exists() {
@@ -71,7 +71,7 @@ fn make_newer(older: &Path, newer: &Path) -> Result<()> {
     })
 }
 
-/// Makes a package anew, with more behind its version, and other files.
+/// Builds a package again, with a longer version, and other files.
 fn repack(
     source: &Path,
     target: &Path,
@@ -97,7 +97,7 @@ fn repack(
     std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
 }
 
-/// The shared libraries below a folder, the loader and links left out.
+/// The shared libraries below a folder, except the loader and links.
 fn find_libraries(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let entries =
         std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;

@@ -1,4 +1,4 @@
-//! `panoptes watch` at work: its records, with the time at which each arrived.
+//! A running `panoptes watch`: its records, with the time at which each arrived.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -14,12 +14,12 @@ use super::outcome::name;
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
-/// How long it may take until the guest's kernel is found.
+/// Maximum time until the guest's kernel is found.
 const ATTACH_TIMEOUT: Duration = Duration::from_mins(3);
-/// So many of the last lines that it said are shown when it fails.
+/// Number of last lines of standard error shown in a failure.
 const SHOWN: usize = 12;
 
-/// One record, and when it came.
+/// One record, and its time of arrival.
 #[derive(Clone, Debug)]
 pub(super) struct Arrival {
     pub(super) at: Instant,
@@ -35,9 +35,9 @@ impl Arrival {
 /// Which records are kept; all are counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Keep {
-    /// All: for a few minutes.
+    /// Every record: for a few minutes.
     All,
-    /// Alerts, but for changes of files, and lines that are no records.
+    /// Alerts, except changes of files; and lines that are no records.
     Alerts,
 }
 
@@ -49,12 +49,12 @@ impl Keep {
     }
 }
 
-/// What was heard so far.
+/// The output so far.
 #[derive(Debug, Default)]
 struct Heard {
     arrivals: Vec<Arrival>,
     activities: BTreeMap<String, usize>,
-    said: Vec<String>,
+    messages: Vec<String>,
 }
 
 impl Heard {
@@ -95,8 +95,8 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Watches a guest at 10 ms until this is dropped; returns when it is being watched. Records go into the
-    /// folder `log`, too.
+    /// Watches a guest every 10 ms until dropped; returns when Panoptes is watching it. Records go
+    /// into the folder `log`, too.
     pub(super) fn start(
         program: &Path,
         guest: &Guest,
@@ -137,7 +137,7 @@ impl Watcher {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || {
                 for line in BufReader::new(words).lines().map_while(std::result::Result::ok) {
-                    shared.add(|heard| heard.said.push(line));
+                    shared.add(|heard| heard.messages.push(line));
                 }
             });
         }
@@ -148,8 +148,9 @@ impl Watcher {
 
     fn wait_until_attached(&mut self) -> Result<()> {
         let deadline = Instant::now() + ATTACH_TIMEOUT;
-        let is_attached =
-            |heard: &Heard| heard.said.iter().any(|line| line.contains(" is being watched, found"));
+        let is_attached = |heard: &Heard| {
+            heard.messages.iter().any(|line| line.contains(" is being watched, found"))
+        };
         while !self.wait(deadline.min(Instant::now() + Duration::from_millis(200)), is_attached) {
             let ended = self.child.try_wait().ok().flatten();
             if ended.is_some() || Instant::now() >= deadline {
@@ -159,7 +160,8 @@ impl Watcher {
         Ok(())
     }
 
-    /// Waits until `holds` of what was heard, at most until `deadline`, and says whether it does.
+    /// Waits until `holds` is true of the output, at most until `deadline`, and returns whether it
+    /// is.
     fn wait(&self, deadline: Instant, mut holds: impl FnMut(&Heard) -> bool) -> bool {
         let mut heard = self.shared.lock();
         loop {
@@ -179,7 +181,7 @@ impl Watcher {
         }
     }
 
-    /// Looks at each record from a place on, once, until `is_it`, at most until `deadline`.
+    /// Checks each record from index `from` on, once, until `is_it`, at most until `deadline`.
     pub(super) fn wait_for(
         &self,
         from: usize,
@@ -194,22 +196,22 @@ impl Watcher {
         })
     }
 
-    /// How many records there are.
+    /// Number of records.
     pub(super) fn count(&self) -> usize {
         self.shared.lock().arrivals.len()
     }
 
-    /// The records from a place on.
+    /// The records from index `from` on.
     pub(super) fn records(&self, from: usize) -> Vec<Arrival> {
         self.shared.lock().arrivals[from..].to_vec()
     }
 
-    /// How many records there were of each activity.
+    /// Number of records of each activity.
     pub(super) fn activities(&self) -> BTreeMap<String, usize> {
         self.shared.lock().activities.clone()
     }
 
-    /// Fails where the watcher has ended.
+    /// Fails if the watcher has ended.
     pub(super) fn check(&mut self) -> Result<()> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -219,7 +221,7 @@ impl Watcher {
 
     fn last_words(&self) -> String {
         let heard = self.shared.lock();
-        heard.said[heard.said.len().saturating_sub(SHOWN)..].join("\n    ")
+        heard.messages[heard.messages.len().saturating_sub(SHOWN)..].join("\n    ")
     }
 }
 

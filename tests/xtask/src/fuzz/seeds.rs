@@ -1,7 +1,7 @@
-//! Seeds for the fuzz targets that need no guest: small inputs that get past the first checks.
+//! Seeds for the fuzz targets that need no guest: small inputs that pass the first checks.
 //!
-//! Text lies in fuzz/seeds. What is not text is made here, because a reader of the repository
-//! should see what it is: by hand, or by gcc and xz, which the tests of real kernels need anyway.
+//! Text seeds are in fuzz/seeds. Binary seeds are made here, so that a reader of the repository can
+//! see what they contain: by hand, or by gcc and xz, which the tests of real kernels need anyway.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ mod kallsyms_writer;
 
 use btf_writer::{Writer, kind};
 
-/// Makes all seeds anew: a folder that has one folder for each target.
+/// Makes all seeds again. Returns a folder with one folder per target.
 pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     let seeds = Seeds { into: fuzz.join("../target/fuzz-seeds") };
     if seeds.into.exists() {
@@ -51,7 +51,6 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(paths)
 }
 
-/// Where seeds go.
 struct Seeds {
     into: PathBuf,
 }
@@ -62,7 +61,7 @@ impl Seeds {
         fs::write(&path, parts.concat()).map_err(|e| wrong(&path, &e))
     }
 
-    /// What lies in fuzz/seeds, and one of the built-in profiles.
+    /// Copies fuzz/seeds, and one of the built-in profiles.
     fn copy_texts(&self, fuzz: &Path) -> Result<(), String> {
         for folder in entries(&fuzz.join("seeds"))?.iter().filter(|path| path.is_dir()) {
             let target = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -81,7 +80,7 @@ impl Seeds {
         let btf = btf();
         self.write("btf", "whole", &[&[0], &btf])?;
         self.write("btf", "module", &[&[2], &btf, &btf])?;
-        // Behind a header that the target makes: bytes of types, then types and names.
+        // After a header that the target makes: the length of the types, then types and names.
         let types = u32::from_le_bytes(btf[12..16].try_into().expect("four bytes")) as usize;
         let length = (types as u16).to_le_bytes();
         self.write("btf", "made", &[&[1], &length, &btf[24..]])?;
@@ -143,7 +142,7 @@ impl Seeds {
         self.write("kernel_file", "packed", &[&[0], &xz(&self.into, &image)?])
     }
 
-    /// Packages and images of containers.
+    /// Packages and container images.
     fn archives(&self) -> Result<(), String> {
         let files = tar(&[
             ("./boot/vmlinux-6.1", b"the kernel"),
@@ -179,7 +178,7 @@ impl Seeds {
         self.write("image", "saved.tar", &[&image])
     }
 
-    /// Lists of changes to what a target makes itself.
+    /// Lists of changes to what a target builds itself.
     fn changes(&self) -> Result<(), String> {
         let mut random = Random(1);
         for number in 0..16_u8 {
@@ -187,14 +186,14 @@ impl Seeds {
             self.write("discovery", &name, &[&[number], &random.bytes(7 * 4)])?;
             self.write("page_cache", &name, &[&[number], &random.bytes(8 * 4)])?;
             self.write("walk", &name, &[&random.bytes(8 * 8)])?;
-            // The two bytes behind the dump's number cut nothing off.
+            // The two bytes after the dump's number: nothing is cut off.
             self.write("dump", &name, &[&[number, 0, 0], &random.bytes(6 * 2)])?;
         }
         Ok(())
     }
 }
 
-/// Types of each kind, with the paths that the target asks for.
+/// Types of each kind, with the paths that the target looks up.
 fn btf() -> Vec<u8> {
     let mut types = Writer::new();
     let long = types.int("long", 8);
@@ -221,7 +220,7 @@ fn btf() -> Vec<u8> {
     types.finish()
 }
 
-/// The tables as a kernel's image has them.
+/// The tables as in a kernel's image.
 fn kallsyms_image(count: u32, tables: &kallsyms_writer::Tables) -> Vec<u8> {
     let parts: [&[u8]; 6] = [
         &count.to_le_bytes(),
@@ -267,7 +266,7 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     archive
 }
 
-/// An archive as `.deb` is one.
+/// An archive in the format of `.deb` files.
 fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = b"!<arch>\n".to_vec();
     for (name, content) in members {
@@ -279,7 +278,7 @@ fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     archive
 }
 
-/// A package of the other kind: a lead, two empty headers, and a cpio archive of one file.
+/// An RPM package: a lead, two empty headers, and a cpio archive of one file.
 fn rpm(name: &str, content: &[u8]) -> Vec<u8> {
     let mut bytes = b"\xed\xab\xee\xdb".to_vec();
     bytes.resize(96, 0);

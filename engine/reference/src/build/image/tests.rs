@@ -1,4 +1,4 @@
-//! Images made here, in every form; those of real tools are compared in `tests/images.rs`.
+//! Images made by these tests, in every form; `tests/images.rs` compares those of real tools.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// A layout that is being made.
+/// A layout under construction.
 struct Layout(TempDir);
 
 impl Layout {
@@ -203,7 +203,7 @@ fn archives_of_docker_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("save.tar");
     let save = |config: &str| {
-        // The same layer once more is a link, as older versions of docker have it.
+        // As in older versions of docker, a repeated layer is a link.
         let bytes = archive(&[
             (&name, EntryType::Regular, "", config.as_bytes()),
             ("a/layer.tar", EntryType::Regular, "", &layer),

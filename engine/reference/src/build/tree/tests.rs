@@ -1,4 +1,4 @@
-//! Layers laid over each other, compared with a model that knows only paths.
+//! Merged layers, compared with a model that knows only paths.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::build::layer::tests::archive;
 use crate::digest::PageHashes;
 use tar::EntryType;
 
-/// A layer of (path, kind): `/` at the end a directory, `a->b` a link, `a=b` a hard link, else a file whose
-/// content is what follows `:`.
+/// A layer of (path, kind): with `/` at the end a directory, `a->b` a link, `a=b` a hard link, else
+/// a file with the content after `:`.
 fn layer(words: &str) -> Vec<Entry> {
     let members: Vec<_> = words
         .split_whitespace()
@@ -53,7 +53,7 @@ fn files(layers: &[&str]) -> String {
 fn whiteouts_take_away_what_lower_layers_have() {
     assert_eq!(files(&["a:1 b:1 d/x:1", ".wh.a d/.wh.x"]), "/b:1");
     assert_eq!(files(&["d/x:1 d/e/y:1", ".wh.d"]), "");
-    // Wherever it stands, it takes nothing of its own layer.
+    // Wherever the whiteout is, it removes nothing of its own layer.
     assert_eq!(files(&["d/x:1 d/y:1", "d/z:22 .wh.d"]), "/d/z:2");
     assert_eq!(files(&["d/x:1 d/y:1", ".wh.d d/z:22"]), "/d/z:2");
     assert_eq!(files(&["a:1", "a:22 .wh.a"]), "/a:2");
@@ -122,7 +122,8 @@ fn is_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Lays a layer over a map of files and directories. First all that it takes away, then all that it has.
+/// Merges a layer over a map of files and directories: first everything that it removes, then
+/// everything that it adds.
 fn model(below: &mut BTreeMap<String, Option<u8>>, acts: &[(String, Act)]) {
     for (path, act) in acts {
         match act {
@@ -147,7 +148,7 @@ fn model(below: &mut BTreeMap<String, Option<u8>>, acts: &[(String, Act)]) {
     }
 }
 
-/// Whether a layer says of a path what can't be: something below a file of its own.
+/// Whether a layer is consistent: nothing is below a file of its own.
 fn is_sound(acts: &[(String, Act)]) -> bool {
     acts.iter().all(|(path, act)| {
         !matches!(act, Act::File(_))
@@ -166,7 +167,7 @@ proptest! {
         let mut below = BTreeMap::new();
         let mut tree = Tree::new();
         for mut acts in layers {
-            // A file in the way of what a lower layer has is replaced only by what is named.
+            // A file is replaced by a directory only where the layer names it.
             acts.retain(|(path, _)| {
                 !below.iter().any(|(one, kind): (&String, &Option<u8>)| {
                     kind.is_some() && is_below(path, one)
@@ -190,7 +191,7 @@ proptest! {
                 })
                 .flat_map(|words: String| words.split(' ').map(str::to_owned).collect::<Vec<_>>())
                 .collect();
-            // Whatever order they stand in, directories before what is in them.
+            // In any order, even with directories before their entries.
             if order % 2 == 1 {
                 words.sort_by_key(|word| word.contains(".wh."));
             } else {

@@ -1,5 +1,5 @@
-//! Bashes that no package of Debian's has: built from source, with glibc or musl, dynamic and static, and with the
-//! system's own readline as Arch, Alpine and openSUSE have it.
+//! Bashes that are in no package of Debian: built from source, with glibc or musl, dynamic and
+//! static, and with the system's own readline as in Arch, Alpine and openSUSE.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::packages::Packages;
 use crate::setup;
 
-/// The suite whose source is built, and what the roots of it are called.
+/// The suite whose source is built, and the beginning of its roots' names.
 const DEBIANS: (&str, &str) = ("bookworm", "debian-5.2.15");
 
 /// A C library, and how bash is linked with it.
@@ -19,7 +19,7 @@ const DEBIANS: (&str, &str) = ("bookworm", "debian-5.2.15");
 struct Make {
     compiler: &'static str,
     option: Option<&'static str>,
-    /// What is put behind the name of the source.
+    /// Appended to the name of the source.
     suffix: &'static str,
 }
 
@@ -39,7 +39,7 @@ const MUSL: &[Make] = &[
 const MUSL_COMPILER: &str = "musl-gcc";
 const MUSL_LOADER: &str = "/lib/ld-musl-x86_64.so.1";
 
-/// Makes the roots of Debian's own source that Debian has no package of, in `folder`.
+/// Creates in `folder` the roots from Debian's own source that Debian has no package of.
 pub(super) fn of_debian(folder: &Path) -> Result<()> {
     let (suite, name) = DEBIANS;
     let makes = || MUSL.iter().chain([&READLINE]);
@@ -52,7 +52,8 @@ pub(super) fn of_debian(folder: &Path) -> Result<()> {
     makes().try_for_each(|make| build(&source, name, *make, folder))
 }
 
-/// Makes the roots of a folder with bash's source, built with each library, in `folder`; they are called as the folder is.
+/// Creates in `folder` the roots of a folder with bash's source, built with each library; their
+/// names begin with the folder's.
 pub(super) fn from_source(source: &Path, folder: &Path) -> Result<()> {
     if !source.join("configure").is_file() {
         return Err(Error::new(format!("{} has no configure of bash's", source.display())));
@@ -80,11 +81,11 @@ fn build(source: &Path, name: &str, make: Make, folder: &Path) -> Result<()> {
     std::fs::rename(&made, &root).map_err(|e| Error::io("rename into place", &root, &e))
 }
 
-/// Builds a bash out of its source's own folder, and gives its path.
+/// Builds a bash outside its source folder, and returns its path.
 fn compile(source: &Path, make: Make, folder: &Path) -> Result<PathBuf> {
     let mut configure = Command::new(source.join("configure"));
     configure.current_dir(folder).env("CC", make.compiler).env("CFLAGS", "-O2 -w");
-    // bash brings a strtoimax of its own, which musl has.
+    // bash has a strtoimax of its own, and so has musl.
     configure.env("LDFLAGS", "-Wl,--allow-multiple-definition");
     configure.args(["--quiet", "--without-bash-malloc", "--disable-nls"]);
     configure.args(make.option);
@@ -95,7 +96,7 @@ fn compile(source: &Path, make: Make, folder: &Path) -> Result<PathBuf> {
     Ok(folder.join("bash"))
 }
 
-/// The libraries that a bash wants, where it looks for them: as the loader lists them.
+/// The libraries that a bash needs, at the paths where it searches them, as the loader lists them.
 fn libraries(bash: &Path, make: Make) -> Result<Vec<PathBuf>> {
     if make.option == Some(STATIC) {
         return Ok(Vec::new());
@@ -108,7 +109,7 @@ fn libraries(bash: &Path, make: Make) -> Result<Vec<PathBuf>> {
     Ok(listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
 }
 
-/// A folder beside the roots that is removed with this.
+/// A folder beside the roots, removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {

@@ -1,9 +1,12 @@
-//! The harmless twins of what is looked for, again and again, all at once, for as long as one likes: no alert may come.
+//! The harmless twins of detected activity, again and again, many at once, for a given time: no
+//! alert may come.
 //!
-//! Several lanes go round at the same time in one guest, each through some of the twins, while a watcher looks on that knows
-//! nothing of what should run. What turns did is told by the guest ([`Turns`]), so that a twin that never ran is seen, too.
+//! Several lanes run at the same time in one guest, each through some of the twins, while a watcher
+//! without knowledge of what should run watches. The guest reports the results of turns
+//! ([`Turns`]), so a twin that never ran is detected, too.
 //!
-//! That a file's content was changed is an alert by definition, and true here: those are counted, and no failure.
+//! A changed file is an alert by definition, and true here: those alerts are counted, and are no
+//! failure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::outcome::{Facts, name, shown};
-use super::run::{Folder, Said, boot, script_in};
+use super::run::{Announced, Folder, boot, script_in};
 use super::watcher::{Keep, Watcher};
 use super::{CONTENT_CHANGE, Stage, load, stage};
 use crate::error::{Error, Result};
@@ -22,50 +25,46 @@ use crate::guest::Guest;
 use crate::kernel::Kernel;
 use crate::setup;
 
-/// Which twins run, where and how long.
+/// The twins to run, and how.
 #[derive(Clone, Debug)]
 pub struct TwinChoice {
-    /// The kernel.
     pub flavor: Flavor,
-    /// The twins; all where there are none.
+    /// The twins' names; empty for all.
     pub names: Vec<String>,
-    /// How long they go on, from when all servers are up.
+    /// How long they run after all servers are up.
     pub time: Duration,
-    /// Where all records are kept, if anywhere.
+    /// The folder for all records, if any.
     pub log_folder: Option<PathBuf>,
 }
 
-/// How often a twin's turn went well, and how often not.
+/// How many of a twin's turns succeeded and failed.
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
-    /// With status 0.
+    /// Turns with status 0.
     pub good: usize,
-    /// With another.
+    /// Turns with another status.
     pub bad: usize,
-    /// What the last of those said, or why it could not be prepared.
-    pub said: String,
+    /// The output of the last failed turn, or why the twin could not be prepared.
+    pub output: String,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct TwinReport {
-    /// The kernel's release.
     pub kernel: String,
-    /// How long it went on.
     pub time: Duration,
-    /// Each twin and its turns.
     pub twins: Vec<(&'static Twin, Turns)>,
-    /// How many records there were of each activity.
+    /// Number of records of each activity.
     pub activities: BTreeMap<String, usize>,
-    /// Alerts but for changes of files.
+    /// Alerts, except changes of files.
     pub alerts: Vec<Value>,
 }
 
-/// So much memory for all of it at once.
+/// Memory for all of them at once.
 const MEMORY_MIB: u64 = 1536;
-/// How many go on at a time.
+/// Number of lanes.
 const LANES: usize = 4;
-/// How often it is looked what has happened.
+/// How often the results are collected.
 const PERIOD: Duration = Duration::from_secs(5);
 /// What each lane does: `NAME STATUS` into the log after each turn.
 const LANE: &str = include_str!("../../../../scenarios/lib/twin_lane.sh");
@@ -95,8 +94,12 @@ pub fn all() -> Result<&'static [Twin]> {
     load::twins()
 }
 
-/// Lets the twins go on for a while; `said` is told of each alert as it comes, and of how it goes.
-pub fn run(choice: &TwinChoice, program: &Path, mut said: impl FnMut(&str)) -> Result<TwinReport> {
+/// Runs the twins for a while; `report` gets each alert as it comes, and the progress.
+pub fn run(
+    choice: &TwinChoice,
+    program: &Path,
+    mut report: impl FnMut(&str),
+) -> Result<TwinReport> {
     let chosen = chosen(&choice.names)?;
     setup::ensure()?;
     let kernel = Kernel::obtain(choice.flavor)?;
@@ -119,30 +122,30 @@ pub fn run(choice: &TwinChoice, program: &Path, mut said: impl FnMut(&str)) -> R
         );
         let prepared = script(&mut guest, &install);
         let words = prepared.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        said(&format!("{} is ready{}", twin.name, if words.is_empty() { "" } else { ", NOT" }));
-        twins.push((twin, Turns { said: words, ..Turns::default() }));
+        report(&format!("{} is ready{}", twin.name, if words.is_empty() { "" } else { ", NOT" }));
+        twins.push((twin, Turns { output: words, ..Turns::default() }));
     }
     start(&mut guest, &twins)?;
     let started = Instant::now();
-    let (mut told, mut minutes) = (0, 0);
+    let (mut reported, mut minutes) = (0, 0);
     while started.elapsed() < choice.time {
         std::thread::sleep(PERIOD.min(choice.time.saturating_sub(started.elapsed())));
         watcher.check()?;
         count(&mut guest, &mut twins)?;
-        for arrival in alerts(&watcher).skip(told) {
-            told += 1;
-            said(&format!("ALERT {}", shown(&arrival)));
+        for arrival in alerts(&watcher).skip(reported) {
+            reported += 1;
+            report(&format!("ALERT {}", shown(&arrival)));
         }
         if started.elapsed().as_secs() / 60 > minutes {
             minutes = started.elapsed().as_secs() / 60;
             let turns: usize = twins.iter().map(|(_, turns)| turns.good + turns.bad).sum();
-            said(&format!("{minutes} min: {turns} turns, {told} alerts"));
+            report(&format!("{minutes} min: {turns} turns, {reported} alerts"));
         }
     }
     for (twin, turns) in &mut twins {
         if turns.bad > 0 {
             let ask = format!("run cat /run/twins/{}.bad", twin.name);
-            turns.said = guest.agent(&ask)?.join(" / ");
+            turns.output = guest.agent(&ask)?.join(" / ");
         }
     }
     Ok(TwinReport {
@@ -168,10 +171,9 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Twin>> {
 /// Runs a script inside to its end.
 fn script(guest: &mut Guest, text: &str) -> Result<()> {
     let text = format!("{FUNCTIONS}{text}");
-    script_in(guest, &text, &mut Facts::new(), &mut Said::default(), None)
+    script_in(guest, &text, &mut Facts::new(), &mut Announced::default(), None)
 }
 
-/// Starts the lanes.
 fn start(guest: &mut Guest, twins: &[(&'static Twin, Turns)]) -> Result<()> {
     let mut text = format!("cat > /run/twins/.lane <<'END-OF-LANE'\n{LANE}\nEND-OF-LANE\n");
     for lane in 0..LANES {
@@ -188,7 +190,7 @@ fn start(guest: &mut Guest, twins: &[(&'static Twin, Turns)]) -> Result<()> {
     script(guest, &text)
 }
 
-/// Counts the turns that were done up to now.
+/// Counts the turns up to now.
 fn count(guest: &mut Guest, twins: &mut [(&'static Twin, Turns)]) -> Result<()> {
     let lines = guest.agent("run cat /run/twins/log || true")?;
     for (twin, turns) in twins {
@@ -200,7 +202,7 @@ fn count(guest: &mut Guest, twins: &mut [(&'static Twin, Turns)]) -> Result<()> 
     Ok(())
 }
 
-/// The alerts up to now, but for changes of files.
+/// The alerts up to now, except changes of files.
 fn alerts(watcher: &Watcher) -> impl Iterator<Item = Value> + use<> {
     let records = watcher.records(0).into_iter().map(|arrival| arrival.record);
     records.filter(|record| name(record) != CONTENT_CHANGE)
@@ -212,7 +214,7 @@ impl TwinReport {
         self.alerts.is_empty() && self.twins.iter().all(|(_, turns)| turns.good > 0)
     }
 
-    /// For people: the twins, the records, the alerts.
+    /// The twins, the records and the alerts, for people.
     pub fn table(&self) -> String {
         let mut out = format!("Linux {}, {} s\n", self.kernel, self.time.as_secs());
         let _ = writeln!(out, "{:<13} {:>5} {:>7}  what", "twin", "turns", "failed");
@@ -222,8 +224,8 @@ impl TwinReport {
                 "{:<13} {:>5} {:>7}  {}",
                 twin.name, turns.good, turns.bad, twin.about
             );
-            if !turns.said.is_empty() {
-                let _ = writeln!(out, "              {}", turns.said);
+            if !turns.output.is_empty() {
+                let _ = writeln!(out, "              {}", turns.output);
             }
         }
         for (name, count) in &self.activities {
