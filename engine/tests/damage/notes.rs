@@ -1,4 +1,5 @@
-//! A VMCOREINFO that lies, line by line: discovery finds the kernel as it is, or none, and never another.
+//! A VMCOREINFO with one forged line at a time: discovery finds the right kernel or none, never
+//! another.
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
@@ -13,12 +14,12 @@ use super::common::recorded::Seen;
 use super::common::{Random, Scanner};
 use super::{Machine, Watch, processor_time, small_machines};
 
-/// How long discovery may take of the processor on an image of some megabytes.
+/// Longest processor time of discovery in an image of some megabytes.
 const DISCOVERY_SECONDS_MAX: u64 = if cfg!(debug_assertions) { 30 } else { 5 };
 
 const KINDS: u64 = 7;
 
-/// What one lie makes of a line; `other` is another line of the same text.
+/// Forges a line; `other` is another line of the same text.
 fn lie(line: &str, other: &str, kind: u64, random: &mut Random) -> String {
     let (key, value) = line.split_once('=').unwrap_or((line, ""));
     let other_value = other.split_once('=').map_or("", |(_, value)| value);
@@ -47,7 +48,7 @@ fn text_at(machine: &Machine) -> (PhysicalAddress, String) {
     (at, String::from_utf8(page[..length].to_vec()).expect("it is text"))
 }
 
-/// It is the same kernel, though less may be known of it.
+/// Checks that it is the same kernel, though less may be known of it.
 fn check_same(truth: &Kernel, found: &Kernel) {
     assert_eq!(found.layouts, truth.layouts);
     let (space, other) = (&truth.space, &found.space);
@@ -76,7 +77,7 @@ fn check_same(truth: &Kernel, found: &Kernel) {
 }
 
 #[test]
-fn a_note_that_lies_leads_to_the_kernel_or_to_none() {
+fn a_forged_note_leads_to_the_right_kernel_or_to_none() {
     let Some(machines) = small_machines("discovery by notes that lie") else { return };
     let watch = Watch::new("notes that lie");
     let mut scanner = Scanner::new(&Limits::default());
@@ -115,7 +116,7 @@ fn a_note_that_lies_leads_to_the_kernel_or_to_none() {
                         let kernel = kernel_of(&profile);
                         check_same(&machine.kernel, &kernel);
                         let seen = scanner.see(&mut damaged.memory, &kernel).1;
-                        assert!(seen.lines <= truth.lines, "a lie was believed");
+                        assert!(seen.lines <= truth.lines, "a forged line was trusted");
                         same += u64::from(seen == truth);
                     }
                     Err(_) => refused += 1,
@@ -129,7 +130,7 @@ fn a_note_that_lies_leads_to_the_kernel_or_to_none() {
             machine.name,
             lines.len()
         );
-        assert!(same > 0, "most lines are no matter");
+        assert!(same > 0, "most lines do not matter");
     }
 }
 
