@@ -287,8 +287,7 @@ impl<F: FnMut(&mut Cached)> MemorySource for Changing<F> {
     }
 }
 
-/// If a file changes while it is read, its hash is that of the old content, that of the new content
-/// if the new identity was requested, or missing.
+/// If a file changes while it is read, its hash is that of the old content or missing.
 #[test]
 fn no_hash_is_of_a_content_that_never_existed() {
     let bytes = content(70 * PAGE);

@@ -124,7 +124,7 @@ impl<S: MemorySource> Fault<S> {
         }
         if strikes(roll, self.rates.failed_requests) {
             self.counts.failed_requests += 1;
-            bytes.fill(0xa5); // what nobody should look at
+            bytes.fill(0xa5); // must not be read
             return Outcome::Failed;
         }
         if self.damage_pages(address, bytes) == Outcome::NotBacked {

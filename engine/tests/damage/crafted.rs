@@ -274,7 +274,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         },
     ),
     (
-        "a maple tree's root claims to be of every other kind, a red-black tree's lies elsewhere",
+        "a maple tree's root claims to be of every other kind, a red-black tree's is elsewhere",
         |memory, layouts, marks, _| {
             let mm = &layouts.mm_struct;
             let (root, value) = match (mm.ma_root, mm.mm_rb) {
@@ -289,7 +289,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         },
     ),
     (
-        "an address space says it has four billion areas",
+        "an address space claims four billion areas",
         |memory, layouts, marks, _| {
             memory.set(marks.process.mm, layouts.mm_struct.map_count, u64::from(u32::MAX));
         },
@@ -312,7 +312,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         },
     ),
     (
-        "a table of descriptors that lies in the tables of pages",
+        "a table of descriptors in the page tables",
         |memory, layouts, marks, machine| {
             let root = machine.kernel.space.direct_map.start + machine.kernel.space.root.0;
             memory.set(marks.process.fdtable, layouts.fdtable.fd, root);
@@ -347,7 +347,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         |found| found.nearly_all(0),
     ),
     (
-        "a name that lies in no memory",
+        "a name outside of memory",
         |memory, layouts, marks, _| {
             for (dentry, _) in marks.dentries.iter().take(100) {
                 memory.set(*dentry, layouts.dentry.d_name_name, 0xffff_c900_1234_5678);
@@ -403,7 +403,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         |found| found.all_processes(),
     ),
     (
-        "a table of buckets that lies in the kernel's image",
+        "a table of buckets in the kernel's image",
         |memory, layouts, marks, machine| {
             let image = machine.kernel.space.image.start;
             memory.set(marks.hashinfo, layouts.inet_hashinfo.ehash, image);

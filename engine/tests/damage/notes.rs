@@ -20,7 +20,7 @@ const DISCOVERY_SECONDS_MAX: u64 = if cfg!(debug_assertions) { 30 } else { 5 };
 const KINDS: u64 = 7;
 
 /// Forges a line; `other` is another line of the same text.
-fn lie(line: &str, other: &str, kind: u64, random: &mut Random) -> String {
+fn forge(line: &str, other: &str, kind: u64, random: &mut Random) -> String {
     let (key, value) = line.split_once('=').unwrap_or((line, ""));
     let other_value = other.split_once('=').map_or("", |(_, value)| value);
     match kind {
@@ -78,8 +78,8 @@ fn check_same(truth: &Kernel, found: &Kernel) {
 
 #[test]
 fn a_forged_note_leads_to_the_right_kernel_or_to_none() {
-    let Some(machines) = small_machines("discovery by notes that lie") else { return };
-    let watch = Watch::new("notes that lie");
+    let Some(machines) = small_machines("discovery with forged notes") else { return };
+    let watch = Watch::new("forged notes");
     let mut scanner = Scanner::new(&Limits::default());
     let every_kind = !cfg!(debug_assertions);
     let count = if every_kind { machines.len() } else { 1 };
@@ -95,14 +95,14 @@ fn a_forged_note_leads_to_the_right_kernel_or_to_none() {
             let kinds = if every_kind { 0..KINDS } else { random.next() % KINDS..KINDS };
             for kind in kinds.take(if every_kind { KINDS as usize } else { 1 }) {
                 let other = lines[random.below(lines.len())];
-                let new = lie(line, other, kind, &mut random);
+                let new = forge(line, other, kind, &mut random);
                 watch.next(&format!("{line:?} made {new:?}, on {}", machine.name));
-                let lying: Vec<&str> = lines
+                let forged: Vec<&str> = lines
                     .iter()
                     .enumerate()
                     .map(|(index, old)| if index == number { new.as_str() } else { old })
                     .collect();
-                let mut bytes = (lying.join("\n") + "\n").into_bytes();
+                let mut bytes = (forged.join("\n") + "\n").into_bytes();
                 bytes.resize(text.len(), 0);
                 damaged.write(at, &bytes);
                 let begin = processor_time();

@@ -98,8 +98,8 @@ impl fmt::Display for DocaError {
             ),
             Self::Regions => write!(
                 out,
-                "the host's memory regions are unknown: set memory_regions_path to the file that \
-                 doca_apsh_config.py --files memregions makes on the host"
+                "the host's memory regions are unknown: give memory_regions_path, made on the host by \
+                 doca_apsh_config.py --files memregions"
             ),
             Self::BadRegions { index } => write!(
                 out,

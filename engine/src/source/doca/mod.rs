@@ -1,13 +1,13 @@
 //! [`DocaMemory`]: the memory of a host or of a virtual machine on it, read by a BlueField's DMA
 //! engine.
 //!
-//! **None of this was tested on a BlueField.** It is written from DOCA's public references, guides and
-//! samples (2.5 to 3.3) and tested with a stand-in for the library (`tests/doca_standin`).
+//! **None of this was tested on a BlueField.** It is written from DOCA's public references, guides
+//! and samples (2.5 to 3.3) and tested with a stand-in for the library (`tests/doca_standin`).
 //! Documented and assumed steps:
 //!
 //! | step | source |
 //! |---|---|
-//! | devices, names, DMA capability, representors, VUIDs | documented; App Shield's samples use these |
+//! | devices, names, DMA capability, representors, VUIDs | documented; App Shield's samples do so |
 //! | a map of the host's memory | documented for emulated functions, **assumed** for PFs and VFs |
 //! | addresses in the map are physical | documented for `iommu=pt`, as I/O addresses ([`window`]) |
 //! | buffers, tasks, the progress engine, what callbacks may do | documented |

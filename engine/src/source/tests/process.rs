@@ -1,7 +1,7 @@
 //! Effects of sources on their process: reading does not allocate, and unrelated signals still
 //! reach their handlers. These tests need a process of their own, for the allocator and because it
 //! may die.
-#![allow(unsafe_code, reason = "an allocator that counts, and signals of our own making")]
+#![allow(unsafe_code, reason = "an allocator that counts, and signals that the tests raise")]
 #![expect(clippy::unwrap_used, reason = "also in what the tests share")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
