@@ -1,4 +1,4 @@
-//! Machines whose clocks stand still: QEMU loads their memory, or they are paused.
+//! Machines whose clocks stand still, because QEMU loads their memory or they are paused.
 
 mod common;
 
@@ -20,8 +20,8 @@ struct Ticking<S> {
 impl<S: MemorySource> MemorySource for Ticking<S> {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
         self.inner.read_batch(requests, arena);
-        // `tkr_mono.cycle_last` is the third word of the timekeeper's first 48 bytes; the other request for this
-        // address is for the wall clock and must stay whole.
+        // `tkr_mono.cycle_last` is the third word of the timekeeper's first 48 bytes. The other
+        // request for this address is for the wall clock and must stay unchanged.
         for request in requests.iter() {
             if request.address == self.timekeeper && request.length == 48 {
                 arena[request.target as usize + 16] = self.reading;
@@ -35,7 +35,7 @@ impl<S: MemorySource> MemorySource for Ticking<S> {
 }
 
 #[test]
-fn what_is_still_being_loaded_is_not_reported() {
+fn a_machine_that_is_being_loaded_is_not_reported() {
     let Some(images) = images_or_skip("the clock that stands still") else { return };
     for image in images {
         let Machine { name, memory, profile, kernel } = Machine::open(&image);
@@ -44,7 +44,7 @@ fn what_is_still_being_loaded_is_not_reported() {
         let mut at_once = Watcher::new(&Limits::default(), &profile);
         assert!(at_once.scan(&mut source).unwrap() > 0, "{name}");
         let mut waiting = Watcher::with_clock(&Limits::default(), &profile, true);
-        // The clock changes once, by the load.
+        // The load changes the clock once.
         for reading in [0, 0, 9, 9, 9] {
             source.reading = reading;
             assert_eq!(waiting.scan(&mut source), Ok(0), "{name}");

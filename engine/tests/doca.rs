@@ -1,5 +1,5 @@
-//! Memory behind a DMA engine, against the stand-in for DOCA: whatever a device does, the bytes that are said to be
-//! read are right, what is lost is counted, and nothing waits for ever.
+//! Memory behind a DMA engine, tested with the stand-in for DOCA. Whatever a device does, bytes
+//! marked as read are right, losses are counted, and nothing waits forever.
 #![cfg(feature = "doca")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![expect(clippy::single_range_in_vec_init, reason = "lists of regions with one region")]
@@ -37,7 +37,7 @@ impl Setup {
     fn with_options(faults: &str, options: &[&str]) -> Self {
         let mut random = Random(7);
         let memory: Vec<u8> = (0..BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect();
-        // The stand-in reads its settings when it is first asked something, so the file may come later.
+        // The stand-in reads its settings at the first call, so the file may be written later.
         let standin = Standin::with_options("", options).unwrap();
         let path = standin.folder().join("memory");
         std::fs::write(&path, &memory).unwrap();
@@ -52,7 +52,7 @@ impl Setup {
         DocaMemory::open(&library, "dma0", "VUID", &REGIONS, options)
     }
 
-    /// Requests all over the memory and beyond, each with its own place.
+    /// Requests all over the memory and beyond, each with its own target.
     fn requests(&self, random: &mut Random, count: usize) -> (Vec<Request>, Vec<u8>) {
         let mut target = 0;
         let mut requests = Vec::new();
@@ -69,7 +69,7 @@ impl Setup {
         (requests, vec![0xee; target as usize])
     }
 
-    /// Reads a batch and tests what is said of it; how many requests failed.
+    /// Reads a batch and checks outcomes and bytes; returns the number of failed requests.
     fn check(&self, source: &mut DocaMemory, random: &mut Random, count: usize) -> u64 {
         let (mut requests, mut arena) = self.requests(random, count);
         let before = source.counts().failed;
@@ -104,7 +104,7 @@ fn options() -> DocaOptions {
     DocaOptions { patience: Duration::from_millis(100), ..DocaOptions::default() }
 }
 
-/// Batches from a device that does such things: how many requests of how many failed, and the counts.
+/// Reads batches from a device with faults; returns the number of failed requests and the counts.
 fn run(faults: &str, options: DocaOptions) -> (u64, DocaCounts) {
     let setup = Setup::new(faults);
     let mut source = setup.open(options).unwrap();
@@ -125,21 +125,21 @@ fn requests_are_read_and_neighbours_share_copies() {
 }
 
 #[test]
-fn a_device_that_takes_little_is_given_little() {
+fn the_limits_of_a_device_are_respected() {
     let (failed, counts) = run("tasks 1\ncopy_bytes 100", options());
     assert_eq!(failed, 0);
     assert!(counts.bytes <= counts.copies * 100, "{counts:?}");
 }
 
 #[test]
-fn newer_libraries_are_asked_for_their_endpoint() {
+fn newer_libraries_are_used_through_their_endpoint() {
     let setup = Setup::with_options("", &["-DSTANDIN_ENDPOINTS"]);
     let mut source = setup.open(options()).unwrap();
     assert_eq!(setup.check(&mut source, &mut Random(2), 100), 0);
 }
 
 #[test]
-fn copies_that_fail_now_and_then_are_asked_for_again() {
+fn copies_that_sometimes_fail_are_retried() {
     let (failed, counts) = run("error_every 41", options());
     assert_eq!(failed, 0, "{counts:?}");
     assert!(counts.errors > 10, "{counts:?}");
@@ -152,7 +152,7 @@ fn copies_that_always_fail_are_given_up() {
 }
 
 #[test]
-fn bad_memory_costs_only_what_lies_in_it() {
+fn bad_memory_fails_only_requests_for_it() {
     let setup = Setup::new("bad 0x150010 0x150017");
     let mut source = setup.open(options()).unwrap();
     let mut requests: Vec<Request> = (0..64_u32)
@@ -169,7 +169,7 @@ fn bad_memory_costs_only_what_lies_in_it() {
 }
 
 #[test]
-fn short_copies_are_not_taken_for_whole_ones() {
+fn short_copies_do_not_count_as_successful() {
     let (failed, counts) = run("short_every 41", options());
     assert_eq!(failed, 0, "{counts:?}");
     assert!(counts.short > 10, "{counts:?}");
@@ -184,7 +184,7 @@ fn slow_copies_are_waited_for() {
 }
 
 #[test]
-fn a_device_without_room_is_asked_again_but_not_for_ever() {
+fn a_device_without_room_is_retried_but_not_forever() {
     let (failed, counts) = run("again_every 2", options());
     assert!(failed == 0 && counts.full > 10, "{failed}, {counts:?}");
     let begin = Instant::now();
@@ -202,7 +202,7 @@ fn submissions_that_are_refused_are_counted() {
 }
 
 #[test]
-fn copies_that_never_come_back_fail_and_the_device_is_tried_again() {
+fn copies_that_never_complete_fail_and_the_device_is_revived() {
     let setup = Setup::new("lost_every 100");
     let mut source = setup.open(options()).unwrap();
     let mut random = Random(3);
@@ -210,7 +210,7 @@ fn copies_that_never_come_back_fail_and_the_device_is_tried_again() {
     let failed = setup.check(&mut source, &mut random, 300);
     assert!(failed > 0 && failed < 300, "{failed}");
     assert!(source.counts().overdue > 0 && !source.answers(), "{:?}", source.counts());
-    // Until it is tried again everything fails, and at once.
+    // Until the next attempt to revive the device, all requests fail at once.
     assert!(setup.check(&mut source, &mut random, 300) > 100);
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
     std::thread::sleep(Duration::from_millis(1100));
@@ -219,7 +219,7 @@ fn copies_that_never_come_back_fail_and_the_device_is_tried_again() {
 }
 
 #[test]
-fn a_context_that_stops_is_started_again() {
+fn a_context_that_stops_is_restarted() {
     let setup = Setup::new("stop_after 150");
     let mut source = setup.open(options()).unwrap();
     let mut random = Random(4);
@@ -231,16 +231,16 @@ fn a_context_that_stops_is_started_again() {
 }
 
 #[test]
-fn a_device_that_is_gone_costs_its_patience_once_a_second_and_no_hang_at_the_end() {
+fn a_dead_device_costs_its_patience_once_a_second_and_does_not_hang_at_the_end() {
     let begin = Instant::now();
     let (failed, counts) = run("dead_after 50", options());
     assert!(failed > 500 && counts.overdue > 0, "{failed}, {counts:?}");
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
 
-/// All faults together, in turn and by chance: what is said to be read is right, whatever happens.
+/// All faults together, one after the other and at random: bytes marked as read are always right.
 #[test]
-fn no_wrong_byte_is_ever_given_out() {
+fn no_wrong_byte_is_ever_returned() {
     let mut random = Random(5);
     for _ in 0..20 {
         let mut faults = String::new();
@@ -265,7 +265,7 @@ fn no_wrong_byte_is_ever_given_out() {
 }
 
 #[test]
-fn what_cannot_be_opened_says_why() {
+fn errors_of_opening_give_the_reason() {
     let setup =
         Setup::new("function BARE PF\ndevice dma1 0000:04:00.0\nmute\ndevice dma2 0000:05:00.0");
     let library = Library::load(Some(&setup.standin.library())).unwrap();
@@ -284,7 +284,7 @@ fn what_cannot_be_opened_says_why() {
 }
 
 #[test]
-fn an_old_library_is_told_by_what_it_lacks() {
+fn a_missing_function_of_an_old_library_is_reported() {
     let setup = Setup::with_options("", &["-Ddoca_task_submit=doca_workq_submit"]);
     let message = setup.open(options()).unwrap_err().to_string();
     assert!(message.contains("3.2.0-standin has no doca_task_submit: DOCA 2.5"), "{message}");

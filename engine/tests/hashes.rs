@@ -1,6 +1,8 @@
-//! Files of a real kernel are hashed out of its page cache as they are inside: all, in part, and on overlays.
+//! Hashes of files from the page cache of a real kernel match those inside the guest: whole files,
+//! partial files, and files on overlays.
 //!
-//! A slice for every day; `cargo xtask hashes` has all filesystems, more files and more kernels.
+//! This is a small selection; `cargo xtask hashes` has all filesystems, more files and more
+//! kernels.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 
@@ -22,9 +24,9 @@ mod contents;
 
 use contents::{Shipped, Types};
 
-/// How long a file that is being written is looked at at most.
+/// Longest time for which a file that is being written is hashed.
 const WRITTEN_MAX: Duration = Duration::from_mins(3);
-/// For so long such a file is left alone at first, every other time.
+/// Initial length of the pause after every second write, in microseconds.
 const ALONE_US: u64 = 600_000;
 
 const PLACES: [Place; 3] = [Place::Ext4, Place::Tmpfs, Place::OverlayMetacopy];
@@ -55,8 +57,8 @@ fn files_are_hashed_exactly(flavor: Flavor, types: Types) -> Course {
     course
 }
 
-/// A file that goes back and forth between two contents: how often the hash was one of theirs, and how often another.
-/// Looks for so long, and then until it saw so many.
+/// Hashes a file that alternates between two contents. Returns how often the hash was that of one
+/// of them (`true`), and how often another. Runs for `time`, and then until it has `count` hashes.
 fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeMap<bool, u32> {
     let make = |name| format!("dd if=/dev/urandom of=/tmp/{name} bs=1024k count=1 2>/dev/null;");
     let (one, other) = (make("one"), make("other"));
@@ -65,7 +67,7 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
         .unwrap();
     let sums = guest.agent("run /bin/busybox sha256sum /tmp/one /tmp/other").unwrap();
     guest.agent("files hold /tmp/turns").unwrap();
-    // Now it is left alone for a moment only, now for long enough to be read whole.
+    // The pauses alternate: one is short, the next is long enough for reading the whole file.
     let write = |name, microseconds| {
         format!(
             "dd if=/tmp/{name} of=/tmp/turns/file bs=1024k conv=notrunc; usleep {microseconds};"
@@ -87,7 +89,7 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
         || (seen.values().sum::<u32>() < count && begin.elapsed() < WRITTEN_MAX)
     {
         if lengthened.elapsed() > time {
-            // On a slow machine that was not long enough.
+            // On a slow machine the pause was too short.
             (alone, lengthened) = (alone * 2, Instant::now());
             guest.agent(&format!("run echo {alone} > /tmp/alone")).unwrap();
         }
@@ -100,7 +102,7 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
         let Some(file) = file.and_then(|file| FileIdentity::of_file(snapshot, file)) else {
             continue;
         };
-        // The first try mostly meets the writer: what counts comes of later ones.
+        // The first attempt mostly meets the writer; later ones count.
         contents.ask(&file);
         if !contents.has_work() {
             continue;
@@ -127,7 +129,7 @@ fn files_of_6_12_are_hashed_exactly() {
     assert_eq!(seen.get(&false), None, "{seen:?}");
 }
 
-/// A kernel whose modules carry no types.
+/// A kernel whose modules have no types.
 #[test]
 #[ignore = "boots a guest"]
 fn files_of_5_10_are_hashed_exactly() {

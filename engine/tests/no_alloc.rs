@@ -1,7 +1,8 @@
-//! After start no scan allocates: of a machine at rest or damaged, with room for everything or for little.
+//! No scan allocates after start: neither of an idle nor of a damaged machine, neither with large
+//! nor with small limits.
 //!
-//! The allocator counts what the scanning thread asks of it while that thread has sealed it. Most is gone
-//! through in the first scan, which is counted too: nothing may be put off until it is needed.
+//! The allocator counts the allocations of the scanning thread while that thread has sealed it. The
+//! first scan, which runs most of the code, is counted too: nothing may be allocated lazily.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 
@@ -25,13 +26,13 @@ use panoptes_engine::source::{
 use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_rig::dump::{self, Packing};
 
-/// Counts while it is sealed, and passes on.
+/// Counts allocations while it is sealed, and forwards all calls.
 struct Counting;
 
 thread_local! {
     static SEALED: Cell<bool> = const { Cell::new(false) };
     static COUNT: Cell<u64> = const { Cell::new(0) };
-    /// Size of the first, to look for it.
+    /// Size of the first allocation, which helps to find it.
     static FIRST: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -44,8 +45,8 @@ fn note(bytes: usize) {
     }
 }
 
-// SAFETY: every call goes to the system's allocator with the same arguments; what is noted lies in cells
-// that need neither memory nor a destructor.
+// SAFETY: every call goes to the system's allocator with the same arguments; the counters are in
+// cells that need neither memory nor a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
@@ -74,7 +75,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What `work` gives, provided that it allocated nothing.
+/// Returns the result of `work`; panics if it allocated.
 fn sealed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     COUNT.set(0);
     SEALED.set(true);
@@ -91,7 +92,7 @@ fn scan<S: MemorySource>(scanner: &mut Scanner, source: &mut S, kernel: &Kernel)
     entities(snapshot)
 }
 
-/// Less than any machine has of anything.
+/// Limits that every machine exceeds.
 const NARROW: Limits = Limits {
     processes: 4,
     threads: 4,
@@ -102,7 +103,7 @@ const NARROW: Limits = Limits {
     string_length: 64,
 };
 
-/// Of a machine that is scanned in no time all; of a loaded one as many as there is patience for.
+/// Number of scans: fewer for a large machine in a debug build.
 fn scans(machine: &Machine) -> u32 {
     if machine.memory.page_count() < 5000 || !cfg!(debug_assertions) { 1000 } else { 10 }
 }
@@ -154,7 +155,7 @@ fn scans_of_a_mapped_file_allocate_nothing() {
             source.refresh().unwrap();
         }
     });
-    // Neither does a file that ends sooner than it did.
+    // Scans of a file that was cut do not allocate either.
     file.as_file().set_len(0).unwrap();
     sealed("a cut file", || {
         for _ in 0..3 {
@@ -163,7 +164,8 @@ fn scans_of_a_mapped_file_allocate_nothing() {
     });
 }
 
-/// Files that are there whole, in parts and not at all, small and larger than a window, and asked for again.
+/// Files with all, some or no pages in memory, small and larger than a window, requested
+/// repeatedly.
 #[test]
 fn hashing_files_allocates_nothing() {
     let content: Vec<u8> = (0..300 * cached::PAGE + 5).map(|at| (at / 7) as u8).collect();
@@ -184,7 +186,7 @@ fn hashing_files_allocates_nothing() {
             for _ in 0..100 {
                 contents.begin_scan();
                 contents.ask(&file);
-                // Others, which are not there, and more than there is room for.
+                // Other files, which do not exist, and more than the limit.
                 for number in 0..2 * limits.contents_max() as u64 {
                     contents.ask(&FileIdentity { number, ..file });
                 }
@@ -197,7 +199,7 @@ fn hashing_files_allocates_nothing() {
     }
 }
 
-/// Reads here and there, whole pages and pieces, in 5 batches.
+/// Reads random places, whole pages and pieces, in 5 batches.
 fn read_about(what: &str, source: &mut FileSource, within: u64) {
     let mut random = Random(1);
     let mut arena = vec![0; 16_000];
@@ -222,8 +224,8 @@ fn read_about(what: &str, source: &mut FileSource, within: u64) {
     assert!(read.count() > 1000, "{what}");
 }
 
-/// Blocks are unpacked into room that is there from the start. Not so zstd's: its decoder asks for memory for each
-/// block.
+/// Blocks are unpacked into memory allocated at start. The decoder of zstd is the exception: it
+/// allocates for each block.
 #[test]
 fn reading_dumps_of_packed_pages_allocates_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -242,7 +244,7 @@ fn reading_dumps_of_packed_pages_allocates_nothing() {
     read_about("LiME", &mut FileSource::open(&path).unwrap(), bytes as u64);
 }
 
-/// Only where /proc/kcore may be read.
+/// Skipped where /proc/kcore cannot be read.
 #[test]
 fn reading_the_memory_of_this_machine_allocates_nothing() {
     let mut source = match FileSource::open_host() {
@@ -256,7 +258,7 @@ fn reading_the_memory_of_this_machine_allocates_nothing() {
     read_about("/proc/kcore", &mut source, end);
 }
 
-/// Whatever the device does, unless its context has to be started again.
+/// Whatever the device does, unless its context has to be restarted.
 #[cfg(feature = "doca")]
 #[test]
 fn reading_by_a_dma_engine_allocates_nothing() {
@@ -328,8 +330,8 @@ fn scans_of_damaged_memory_allocate_nothing() {
     }
 }
 
-/// A machine whose memory is damaged otherwise in each scan changes more than any other: every difference
-/// becomes a record.
+/// A machine whose memory has different damage in each scan changes more than any other: every
+/// difference becomes a record.
 #[test]
 fn watching_memory_that_is_damaged_anew_allocates_nothing() {
     let Some(images) = images_or_skip("the count of a damaged watch's allocations") else { return };
@@ -350,7 +352,7 @@ fn watching_memory_that_is_damaged_anew_allocates_nothing() {
                 let what = format!("{}, seed {seed}", machine.name);
                 bytes += sealed(&what, || watcher.scan(&mut damaged.memory).unwrap_or(0));
                 total += entities(watcher.snapshot());
-                // Mostly it heals, else nothing would be left after a while.
+                // Undo the damage most times, or nothing would be left after a while.
                 if random.below(8) > 0 {
                     damaged.heal();
                 }

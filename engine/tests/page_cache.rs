@@ -1,4 +1,5 @@
-//! Files in the page cache of a machine made by hand: whole, in parts, damaged, and changing while they are read.
+//! Files in the page cache of a handmade machine: whole, partial, damaged, and changing while they
+//! are read.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 #[path = "common/cached.rs"]
@@ -15,7 +16,7 @@ use panoptes_engine::page_cache::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// So many slices are enough for any file here.
+/// Number of slices that is enough for any file here.
 const SLICES_MAX: u32 = 20_000;
 
 fn content(bytes: usize) -> Vec<u8> {
@@ -34,7 +35,7 @@ fn work(contents: &mut Contents, machine: &mut Cached, judge: &dyn Judge) {
         }
         contents.work(machine, &kernel, 64 << 10, judge);
     }
-    panic!("it does not end");
+    panic!("the work does not end");
 }
 
 fn known_by(machine: &mut Cached, judge: &dyn Judge) -> Known {
@@ -68,7 +69,7 @@ fn files_of_all_sizes_are_hashed() {
         let content = content(bytes);
         assert_whole(&mut Cached::whole(&content, EXT4), &content);
     }
-    // More than a node holds, above a node.
+    // More pages than a node holds, so the tree has two levels.
     let content = content(4 << 20 | 5);
     assert_whole(&mut Cached::whole(&content, TMPFS), &content);
 }
@@ -85,7 +86,7 @@ fn an_empty_file_has_the_hash_of_nothing_unless_its_content_is_made_up() {
 }
 
 #[test]
-fn large_pages_are_found_at_every_place_in_them() {
+fn large_pages_are_found_at_each_of_their_indices() {
     // 4 + 1 + 64 + 8 pages, in one level and in two.
     let bytes = content(77 * PAGE - 9);
     for shift in [0, 4096] {
@@ -133,7 +134,7 @@ fn huge_pages_count_in_pages_or_in_huge_pages() {
 }
 
 #[test]
-fn the_kind_of_elf_file_is_told() {
+fn the_type_of_an_elf_file_is_detected() {
     let mut content = content(5000);
     content[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0");
     let kind = known(&mut Cached::whole(&content, EXT4)).format;
@@ -146,7 +147,7 @@ fn the_kind_of_elf_file_is_told() {
     assert_eq!(known(&mut machine).format, Format::Unknown);
 }
 
-/// Writes down what it is given.
+/// Records its input.
 #[derive(Default)]
 struct Note(RefCell<Vec<(u32, PageDigest)>>);
 
@@ -159,7 +160,7 @@ impl Judge for Note {
 }
 
 #[test]
-fn what_is_there_of_a_file_is_judged_page_by_page() {
+fn a_partial_file_is_compared_page_by_page() {
     let content = content(10 * PAGE - 3);
     let mut machine = Cached::whole(&content, EXT4);
     for index in [0, 4, 5] {
@@ -193,7 +194,7 @@ fn pages_that_do_not_count_are_missing() {
         machine
     };
     assert_whole(&mut damaged(&|_, _| ()), &bytes);
-    // Still being read; of another file; at another place in it; the tail of another page.
+    // Not up to date; of another file; at another index; a tail of another page.
     for (field, value) in [
         ("flags", 0),
         ("mapping", DIRECT_MAP + INODE),
@@ -203,13 +204,14 @@ fn pages_that_do_not_count_are_missing() {
         let mut machine = damaged(&|machine, head| machine.set(head, "page", field, value));
         assert_partial(&mut machine, 2, 3);
     }
-    // Thrown out, in swap, being changed, and what is no page at all.
+    // Evicted, in swap, being changed, and entries that are not pages.
     for entry in [0x1234_5671, 256 << 2 | 2, DIRECT_MAP + 0x10_0020, DIRECT_MAP - 64, 1 << 40] {
         let mut machine = damaged(&|machine, _| machine.add_entry(1, entry));
         machine.plant();
         assert_partial(&mut machine, 2, 3);
     }
-    // On a filesystem that is nothing but memory what was never written is zeros, and what is in swap is missing.
+    // On a filesystem in memory, pages that were never written are zeros, and pages in swap are
+    // missing.
     let mut machine = Cached::whole(&bytes, TMPFS);
     machine.remove(1);
     machine.plant();
@@ -221,27 +223,27 @@ fn pages_that_do_not_count_are_missing() {
 }
 
 #[test]
-fn what_is_claimed_costs_nothing() {
-    // A size beyond all memory, with some pages and with none.
+fn false_claims_cost_nothing() {
+    // A size larger than any memory, with some pages and with none.
     for size in [1 << 60, u64::MAX, (64 << 30) + 1] {
         let mut machine = Cached::new(size, TMPFS);
         machine.add(0, 0, &[1; PAGE]);
         machine.plant();
         assert_eq!(known(&mut machine).outcome, Outcome::Nothing);
     }
-    // A large file of which there is next to nothing: what is empty is gone past.
+    // A large file with few pages in memory: empty parts of the tree are skipped.
     let mut machine = Cached::new(64 << 30, EXT4);
     machine.add(3, 0, &[1; PAGE]);
     machine.add((32 << 30) / PAGE as u64, 0, &[2; PAGE]);
     machine.plant();
     assert_partial(&mut machine, 2, 16 << 20);
     assert!(machine.batches < 200, "{} batches", machine.batches);
-    // As many pages as there can be numbers.
+    // The largest possible number of pages.
     let bytes = content(2 * PAGE);
     let mut machine = Cached::whole(&bytes, EXT4);
     machine.set(MAPPING, "address_space", "nrpages", u64::MAX);
     assert_whole(&mut machine, &bytes);
-    // A node that is its own child, and one with a shift that cannot be.
+    // A node that is its own child, and nodes with an impossible shift.
     for shift in [6, 12, 60, 63, 255] {
         let mut machine = Cached::whole(&content(100 * PAGE), EXT4);
         machine.set(0x2_0000, "xa_node", "shift", shift);
@@ -254,7 +256,7 @@ fn what_is_claimed_costs_nothing() {
 }
 
 #[test]
-fn another_file_than_was_asked_for_has_no_hash() {
+fn a_file_with_another_identity_has_no_hash() {
     let bytes = content(5 * PAGE);
     for (field, value) in
         [("i_size", 5), ("i_ino", 5), ("i_mtime_nsec", 9), ("i_ctime_sec", 9), ("i_mode", 0o40_755)]
@@ -265,7 +267,7 @@ fn another_file_than_was_asked_for_has_no_hash() {
     }
 }
 
-/// A machine that changes after so many batches.
+/// A machine that changes after `after` batches.
 struct Changing<F> {
     machine: Cached,
     after: u64,
@@ -285,10 +287,9 @@ impl<F: FnMut(&mut Cached)> MemorySource for Changing<F> {
     }
 }
 
-/// Whenever a file changes while it is read, its hash is that of before, of afterwards where it is asked for as it is
-/// then, or there is none.
+/// If a file changes while it is read, its hash is that of the old content or missing.
 #[test]
-fn no_hash_is_of_a_file_that_never_was() {
+fn no_hash_is_of_a_content_that_never_existed() {
     let bytes = content(70 * PAGE);
     let mut other = bytes.clone();
     other[66 * PAGE..67 * PAGE].fill(9);
@@ -296,7 +297,7 @@ fn no_hash_is_of_a_file_that_never_was() {
     for after in 0..80 {
         let machine = Cached::whole(&bytes, EXT4);
         let (kernel, file) = (machine.kernel.clone(), machine.file);
-        // Page 66 is replaced by another with other content, and the inode says so.
+        // Page 66 is replaced by another with other content, and the inode's time changes.
         let change = |machine: &mut Cached| {
             machine.add(66, 0, &[9; PAGE]);
             machine.plant();
@@ -325,12 +326,11 @@ fn no_hash_is_of_a_file_that_never_was() {
         };
         outcomes[outcome] += 1;
     }
-    // Before it was closed, and after.
     assert!(outcomes[0] > 10 && outcomes[1] > 10 && outcomes[2] == 0, "{outcomes:?}");
 }
 
 #[test]
-fn what_was_not_whole_is_tried_again_less_and_less_often() {
+fn partial_files_are_retried_with_back_off() {
     let bytes = content(3 * PAGE);
     let mut machine = Cached::whole(&bytes, EXT4);
     machine.remove(1);
@@ -359,7 +359,7 @@ fn what_was_not_whole_is_tried_again_less_and_less_often() {
 }
 
 #[test]
-fn what_nobody_asks_for_makes_room() {
+fn files_that_are_not_requested_are_evicted() {
     let bytes = content(PAGE);
     let mut machine = Cached::whole(&bytes, EXT4);
     let mut contents = Contents::new(&limits(), 5);
@@ -375,7 +375,7 @@ fn what_nobody_asks_for_makes_room() {
     for file in &files {
         contents.ask(file);
     }
-    // Nobody has to go for those that come later in the same scan.
+    // Files requested later in the same scan evict no file.
     assert_eq!(contents.refused(), 10);
     work(&mut contents, &mut machine, &());
     assert!(contents.get(&files[0]).unwrap().hashes().is_some());
@@ -387,8 +387,8 @@ fn what_nobody_asks_for_makes_room() {
         assert_eq!(contents.ask(&file), None);
     }
     assert_eq!(contents.refused(), 10);
-    assert!(contents.get(&files[0]).unwrap().hashes().is_some(), "it is asked for");
-    assert_eq!(contents.get(&files[1]), None, "it is not");
+    assert!(contents.get(&files[0]).unwrap().hashes().is_some(), "it was requested");
+    assert_eq!(contents.get(&files[1]), None, "it was not requested");
     work(&mut contents, &mut machine, &());
     contents.forget();
     assert_eq!(contents.get(&files[0]), None);

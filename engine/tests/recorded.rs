@@ -1,5 +1,6 @@
-//! Scans of recorded images: the whole memory's lines come out of the few pages, nothing is lost, and what a
-//! scan costs in batches is the depth of the kernel's trees and lists, whatever the population.
+//! Scans of recorded images: the few pages give the lines of the whole memory, nothing is lost, and
+//! the number of batches depends on the depth of the kernel's trees and lists, not on the
+//! population.
 
 mod common;
 
@@ -13,12 +14,12 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::source::{Detail, Meter};
 use panoptes_engine::walk::{Kernel, NONE, PathRef, Scope, Snapshot};
 
-/// Batches of a scan besides those for each level of a tree or list, by far.
+/// Generous limit of a scan's batches besides those for each level of a tree or list.
 const BATCHES_FIXED_MAX: u64 = 50;
-/// Batches in which two machines' scans may differ beside their levels: for kinds of object that only one of
-/// them has, and where one list is longer than a batch.
+/// Batches by which the scans of two machines may differ besides their levels: for kinds of object
+/// that only one of them has, and for lists that are longer than a batch.
 const LEVELS_BESIDE_MAX: u64 = 8;
-/// Batches for a network interface with a few addresses: each is reached through the one before it.
+/// Batches for a network interface with a few addresses: each is reached through the previous one.
 const BATCHES_PER_INTERFACE_MAX: u64 = 12;
 
 #[test]
@@ -44,14 +45,14 @@ fn a_scan_of_the_image_gives_what_the_whole_memory_gave() {
 }
 
 #[test]
-fn scan_after_scan_sees_the_same() {
+fn repeated_scans_give_the_same() {
     let Some(images) = images_or_skip("the comparison of scans") else { return };
     let mut scanner = Scanner::new(&Limits::default());
     for image in images {
         let mut machine = Machine::open(&image);
         let first = scanner.see(&mut machine.memory, &machine.kernel).1;
         for _ in 0..3 {
-            // Without forgetting: what is kept from scan to scan must not show.
+            // Scan again without a reset: state kept between scans must not change the result.
             let snapshot =
                 scanner.walker.scan(&mut machine.memory, &machine.kernel, Scope::ALL).unwrap();
             let (again, _) = Seen::of(snapshot, &machine.kernel, &mut scanner.lines);
@@ -60,7 +61,8 @@ fn scan_after_scan_sees_the_same() {
     }
 }
 
-/// What a machine's scan costs beyond the fixed, in rounds: one for each level of a tree or list.
+/// Number of rounds of a machine's scan beyond the fixed ones: one for each level of a tree or
+/// list.
 fn levels(snapshot: &Snapshot) -> u64 {
     let highest = |index: u32| snapshot.threads.at(index).map_or(0, |row| row.task.pid);
     let top = snapshot.by_tid.iter().map(|&index| highest(index)).max().unwrap_or(0);
@@ -76,8 +78,8 @@ fn levels(snapshot: &Snapshot) -> u64 {
     idr + maple + rounds_of_places(snapshot)
 }
 
-/// In how many rounds all directories and mounts are reached from the files that are open and the
-/// directories that processes are in.
+/// Number of rounds that reach all directories and mounts from the open files and the working
+/// directories of processes.
 fn rounds_of_places(snapshot: &Snapshot) -> u64 {
     let mut dentries = vec![false; snapshot.dentries.len()];
     let mut mounts = vec![false; snapshot.mounts.len()];
@@ -109,8 +111,8 @@ fn rounds_of_places(snapshot: &Snapshot) -> u64 {
     }
 }
 
-/// How deep the deepest tree of areas can be, where it is a red-black tree: twice the logarithm of what it
-/// holds. Maple trees have three levels or so, like everything else.
+/// Largest depth of a tree of areas if it is a red-black tree: twice the logarithm of its size.
+/// Maple trees have about three levels, like everything else.
 fn red_black_levels(snapshot: &Snapshot, kernel: &Kernel) -> u64 {
     if kernel.layouts.maple_node.is_some() {
         return 0;
@@ -149,8 +151,8 @@ fn batches_are_those_of_the_levels_not_of_the_objects() {
         eprintln!("skipped: no two images of which one holds four times as much as the other");
         return;
     }
-    // The same machine with many times the objects: only what depends on the depth may differ, and what
-    // some kind of object costs once if there is any of it at all.
+    // The same machine with many times the objects may differ only in batches that depend on the
+    // depth, and in fixed costs of kinds of object that only one has.
     assert!(
         large.1 <= small.1 + LEVELS_BESIDE_MAX,
         "{} needs {} batches beyond its levels, {} needs {}",
@@ -207,7 +209,7 @@ fn no_request_is_issued_outside_a_batch() {
 }
 
 #[test]
-fn what_the_limits_have_no_room_for_is_counted() {
+fn objects_beyond_the_limits_are_counted() {
     let Some(images) = images_or_skip("the scan with small limits") else { return };
     let limits = Limits {
         processes: 4,
@@ -231,7 +233,7 @@ fn what_the_limits_have_no_room_for_is_counted() {
     }
 }
 
-/// A machine in which one word changes once it has been read.
+/// A machine in which a word changes once it was read.
 struct Moving<'a, S> {
     inner: &'a mut S,
     word: PhysicalAddress,
@@ -268,7 +270,7 @@ fn a_descriptor_that_moves_while_its_file_is_read_is_left_out() {
         let mut machine = Machine::open(&image);
         let snapshot = scanner.see(&mut machine.memory, &machine.kernel).0;
         let total = snapshot.descriptors.len();
-        // The last of the largest table that lies in the direct map.
+        // The last descriptor of the largest table, if that is in the direct map.
         let table = snapshot.files_structs.iter().max_by_key(|table| table.descriptors.len());
         let table = table.expect("processes have descriptors");
         let row = table.descriptors.end - 1;

@@ -1,5 +1,5 @@
-//! After start nothing is allocated while scans are taken in and records are written, with room for
-//! everything and with room for little: full tables are where allocations hide.
+//! After start nothing is allocated while scans are processed and records are written, with large
+//! and with small limits: full tables are where allocations hide.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use panoptes_engine::policy::{Policy, PolicyConfig};
 use panoptes_engine::state::{Limit, Settings, State};
-// What the machines made by hand know as their own crate's.
+// The handmade machines import these from `crate`.
 use panoptes_engine::{limits, walk};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;
@@ -24,7 +24,7 @@ use limits::Limits;
 use walk::Snapshot;
 use world::{ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X};
 
-/// Counts and passes on.
+/// Counts allocations and forwards all calls.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How many scans are taken in with each set of limits.
+/// Number of scans processed with each set of limits.
 const SCANS: u32 = 1000;
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -127,7 +127,7 @@ fn file(random: &mut Random) -> FakeFile {
     }
 }
 
-/// One test in this file, and everything on one thread: nothing else may allocate meanwhile.
+/// The only test in this file, on one thread: nothing else may allocate meanwhile.
 #[test]
 fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
     let roomy = Limits {

@@ -1,13 +1,14 @@
-//! A table from address to index, emptied at every scan.
+//! A hash table from address to index, cleared at every scan.
 //!
-//! Open addressing at no more than half load, over slots allocated at start; emptying it is one addition.
-//! Only as many slots are in use as the last scan needed, so that a small machine's table stays in the
-//! processor's cache however high the limits are; when that is not enough, more are taken and the entries
-//! move to their new places within the same memory. Addresses are the guest's, so they are hashed with a
-//! key of this run and probes are bounded.
+//! It uses open addressing at half load at most, over slots allocated at start; clearing it is one
+//! addition. It uses only as many slots as the last scan needed. So the table of a small machine
+//! stays in the processor's cache, however high the limits are. If more are needed, it grows, and
+//! the entries move within the same memory. The guest controls the addresses, so they are hashed
+//! with a random key and probes are bounded.
 
-/// Longest run of slots that is searched. At half load a run of 64 is beyond chance; only a guest that
-/// guesses the key could make one, and then it is told that the table is full.
+/// Longest run of slots that is searched. At half load a run of 64 does not happen by chance. Only
+/// a guest that guesses the key could make one; [`AddressMap::insert`] then returns
+/// [`Insertion::Full`].
 const PROBES_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,25 +18,25 @@ struct Slot {
     generation: u32,
 }
 
-/// What [`AddressMap::insert`] found.
+/// Result of [`AddressMap::insert`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Insertion {
-    /// It was not there, and now is.
+    /// The address was added.
     New,
-    /// It was there, with this value.
+    /// The address was in the table, with this value.
     Old(u32),
-    /// There is no room.
+    /// The table has no room for the address.
     Full,
 }
 
-/// Fewest slots in use.
+/// Smallest number of slots in use.
 const SLOTS_MIN: usize = 4096;
 
-/// A table from address to index.
+/// A hash table from address to index.
 #[derive(Debug)]
 pub struct AddressMap {
     slots: Box<[Slot]>,
-    /// Slots in use less one: they are the first of `slots`, a power of two.
+    /// Number of slots in use, a power of two, less one. They are the first of `slots`.
     mask: usize,
     key: u64,
     generation: u32,
@@ -44,7 +45,8 @@ pub struct AddressMap {
 }
 
 impl AddressMap {
-    /// A table for `capacity` addresses, hashed with `key` (of this run, secret from the guest).
+    /// A table for `capacity` addresses (at least 8), hashed with `key`, which the guest must not
+    /// know.
     pub fn new(capacity: usize, key: u64) -> Self {
         let slots = (capacity.max(8) * 2).next_power_of_two();
         Self {
@@ -57,9 +59,9 @@ impl AddressMap {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all entries, and adapts the number of slots in use to the last scan.
     pub fn clear(&mut self) {
-        // A quarter full next time, if all stays as it is.
+        // The table is a quarter full next time if nothing changes.
         let wanted = (self.used * 4).next_power_of_two();
         self.mask = wanted.clamp(SLOTS_MIN.min(self.slots.len()), self.slots.len()) - 1;
         self.used = 0;
@@ -74,14 +76,14 @@ impl AddressMap {
         }
     }
 
-    /// Takes four times as many slots. Entries that still have the old generation are yet to be moved:
-    /// whoever's place one of them takes is moved next.
+    /// Uses four times as many slots. Entries that still have the old generation are not moved yet.
+    /// An entry that is displaced by another is moved next.
     fn grow(&mut self) {
         let old_slots = self.mask + 1;
         self.mask = (old_slots * 4).min(self.slots.len()) - 1;
         let old = self.generation;
         if old == u32::MAX {
-            // Once in four thousand million scans: begin to count anew, with the same entries.
+            // Once in four thousand million scans: restart the generations with the same entries.
             for slot in &mut self.slots {
                 slot.generation = u32::from(slot.generation == old);
             }
@@ -99,7 +101,8 @@ impl AddressMap {
                 continue;
             }
             self.slots[index].generation = 0;
-            // Each turn puts one entry in its new place, so there are no more turns than entries.
+            // Each iteration moves one entry to its new place, so there are at most as many
+            // iterations as entries.
             loop {
                 slot.generation = self.generation;
                 let start = self.start(slot.key);
@@ -108,7 +111,8 @@ impl AddressMap {
                     .map(|at| at & mask)
                     .find(|&at| self.slots[at].generation != self.generation);
                 let Some(place) = place else {
-                    // Beyond chance (see PROBES_MAX): the entry is lost, and found to be new again.
+                    // Not by chance (see PROBES_MAX): the entry is lost, and counts as new when
+                    // inserted again.
                     self.used -= 1;
                     break;
                 };
@@ -121,12 +125,11 @@ impl AddressMap {
         }
     }
 
-    /// How many addresses it holds.
+    /// Number of addresses in the table.
     pub fn len(&self) -> usize {
         self.used
     }
 
-    /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.used == 0
     }
@@ -138,7 +141,7 @@ impl AddressMap {
         (folded.wrapping_mul(self.key) >> 32) as usize & self.mask
     }
 
-    /// The index of `address`.
+    /// The value of `address`, if it is in the table.
     #[inline]
     pub fn get(&self, address: u64) -> Option<u32> {
         let mask = self.mask;
@@ -155,7 +158,7 @@ impl AddressMap {
         None
     }
 
-    /// Puts `address` in with `value` unless it is there already.
+    /// Adds `address` with `value` unless it is in the table already.
     #[inline]
     pub fn insert(&mut self, address: u64, value: u32) -> Insertion {
         if self.used * 2 > self.mask && self.mask + 1 < self.slots.len() {
@@ -229,7 +232,7 @@ mod tests {
             map.clear();
             assert_eq!(map.get(0xffff_8880_0000_0000), None);
         }
-        // A small population in between, then a large one again.
+        // First a small population, then a large one again.
         for i in 0..10_u64 {
             assert_eq!(map.insert(i * 8, 0), Insertion::New);
         }

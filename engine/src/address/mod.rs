@@ -1,7 +1,9 @@
-//! From addresses to bytes: the batch that every round of the walk fills ([`Reader`]), the page-table walk
-//! behind it, and the table of addresses already seen ([`AddressMap`]).
+//! From addresses to bytes: the batch that every round of the walk fills ([`Reader`]) with its
+//! page-table walk, and the table of addresses already visited ([`AddressMap`]).
 //!
-//! Not here: what the bytes mean.
+//! Not for: what the bytes mean.
+//!
+//! Start reading at [`Reader`].
 
 mod map;
 mod reader;

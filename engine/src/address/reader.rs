@@ -1,8 +1,8 @@
 //! One batch of objects: addresses in, packed bytes out.
 //!
-//! A round of the walk pushes the objects that it wants, runs the batch, and decodes what came. Addresses
-//! in the kernel's linear ranges become requests at once; all others (vmalloc, user memory) first go
-//! through the page tables, level by level, each level one batch of its own for the whole round.
+//! A round of the walk pushes objects, runs the batch, and decodes the results. Addresses in the
+//! kernel's linear ranges become requests at once. All others (vmalloc, user memory) are first
+//! translated with the page tables, level by level; each level is one batch for the whole round.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress, UserVa};
 use panoptes_decoders::layout::{Packing, u64_at};
@@ -11,14 +11,13 @@ use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
 
 use super::tlb::Tlb;
 
-/// How much one batch can hold.
+/// Capacity of a batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReaderSizes {
-    /// Objects.
     pub objects: usize,
     /// Bytes of all objects together.
     pub arena_bytes: usize,
-    /// Pieces of objects that need a page-table walk.
+    /// Number of pieces of objects that need a page-table walk.
     pub walks: usize,
 }
 
@@ -35,12 +34,12 @@ struct Object {
     whole: bool,
 }
 
-/// A piece of an object, within one page, whose address must be walked.
+/// A piece of an object, within one page, whose address needs a page-table walk.
 #[derive(Clone, Copy, Debug, Default)]
 struct Walk {
     root: u64,
     address: u64,
-    /// Table being read; then the translated address.
+    /// Address of the table being read; at the end the translated address.
     physical: u64,
     object: u32,
     length: u32,
@@ -59,7 +58,8 @@ enum WalkState {
 /// One batch of objects. All its memory is allocated by [`Reader::new`].
 #[derive(Debug)]
 pub struct Reader {
-    /// Over-allocated by a page so that it can begin at one: transports want aligned buffers.
+    /// One page larger than needed, so that the arena can begin at a page: transports want aligned
+    /// buffers.
     arena: Vec<u8>,
     arena_start: usize,
     arena_bytes: usize,
@@ -85,7 +85,7 @@ impl Reader {
             arena_bytes: sizes.arena_bytes,
             used: 0,
             objects: Vec::with_capacity(sizes.objects),
-            // A packed object has a few spans, and pieces of walked ones are requests too.
+            // A packed object has a few spans, and each piece with a page-table walk is a request.
             requests: Vec::with_capacity(sizes.objects * 3 + sizes.walks),
             owners: Vec::with_capacity(sizes.objects * 3 + sizes.walks),
             walks: Vec::with_capacity(sizes.walks),
@@ -96,7 +96,7 @@ impl Reader {
         }
     }
 
-    /// Forgets translations: at the start of each scan.
+    /// Forgets all translations. Call it at the start of each scan.
     pub fn forget_translations(&mut self) {
         self.tlb.clear();
     }
@@ -110,17 +110,17 @@ impl Reader {
         self.walks.clear();
     }
 
-    /// How many objects were pushed.
+    /// Number of pushed objects.
     pub fn len(&self) -> usize {
         self.objects.len()
     }
 
-    /// Whether none was.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
     }
 
-    /// Room for an object of `length` bytes in at most `pieces` requests, or `None`.
+    /// Reserves room for an object of `length` bytes in at most `pieces` requests; `None` if the
+    /// batch is full.
     fn allot(&mut self, length: u32, pieces: usize) -> Option<(u32, u32)> {
         let end = self.used.checked_add((length as usize).next_multiple_of(8))?;
         if end > self.arena_bytes
@@ -137,8 +137,9 @@ impl Reader {
         Some((object, target))
     }
 
-    /// Adds the packed structure at `address`. Its index is the count of objects before it; `None` means
-    /// that the batch is full and must run first. An address that cannot be right is taken too, and fails.
+    /// Adds the packed structure at `address` and returns its index, the number of objects before
+    /// it. `None` means that the batch is full and must run first. An implausible address is
+    /// accepted; its object fails.
     #[inline]
     pub fn push(
         &mut self,
@@ -146,7 +147,7 @@ impl Reader {
         address: KernelVa,
         packing: &Packing,
     ) -> Option<u32> {
-        // Each span can cross pages when it is not linear: what is packed has at most two of them.
+        // A span that is not linear is one piece for each page that it touches.
         let pieces = packing.spans().len() * (packing.bytes() as usize / PAGE_BYTES as usize + 2);
         let (object, target) = self.allot(packing.bytes(), pieces)?;
         if !address.is_plausible() {
@@ -177,7 +178,8 @@ impl Reader {
         Some(object)
     }
 
-    /// Adds `length` bytes at a user address under the page tables at `root`, as [`Reader::push`] does.
+    /// Adds `length` bytes at a user address under the page tables at `root`, as [`Reader::push`]
+    /// does.
     pub fn push_user(
         &mut self,
         levels: Levels,
@@ -208,7 +210,7 @@ impl Reader {
         Some(object)
     }
 
-    /// Adds what lies in pieces of physical memory as one object, as [`Reader::push`] does.
+    /// Adds pieces of physical memory as one object, as [`Reader::push`] does.
     pub fn push_pieces(&mut self, pieces: &[(PhysicalAddress, u32)]) -> Option<u32> {
         let length = pieces.iter().try_fold(0_u32, |sum, &(_, length)| sum.checked_add(length))?;
         let (object, mut target) = self.allot(length, pieces.len())?;
@@ -224,7 +226,7 @@ impl Reader {
         Some(object)
     }
 
-    /// Takes back all objects from number `length` on, which the caller could only push in part.
+    /// Removes all objects from index `length` on, because the caller could push only some of them.
     pub fn truncate(&mut self, length: usize) {
         let Some(first) = self.objects.get(length) else { return };
         self.used = first.target as usize;
@@ -253,7 +255,7 @@ impl Reader {
     ) {
         let last = address.plus(u64::from(length.max(1) - 1));
         match (space.linear(address), space.linear(last)) {
-            // Both ends in the same range: linear all through.
+            // Both ends are in the same range, so the whole object is linear.
             (Some(first), Some(end))
                 if end.0.wrapping_sub(first.0) == last.0.wrapping_sub(address.0) =>
             {
@@ -299,7 +301,7 @@ impl Reader {
         }
     }
 
-    /// Reads everything that was pushed.
+    /// Reads all pushed objects.
     pub fn run<S: MemorySource>(&mut self, source: &mut S, levels: Levels) {
         if !self.walks.is_empty() {
             self.walk_tables(source, levels);
@@ -316,7 +318,7 @@ impl Reader {
         }
     }
 
-    /// Translates all walks, one batch a level, and turns what was found into requests.
+    /// Translates all walks, one batch a level, and turns the results into requests.
     fn walk_tables<S: MemorySource>(&mut self, source: &mut S, levels: Levels) {
         for level in (1..=levels.top()).rev() {
             self.walk_requests.clear();
@@ -416,7 +418,7 @@ mod tests {
         let mut bytes = vec![0_u8; 0x10000];
         let mut put =
             |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
-        // 0xffff_c900_0000_0000: tables at 0x1000, 0x2000, 0x3000, 0x4000; two pages, not neighbours.
+        // 0xffff_c900_0000_0000: tables at 0x1000, 0x2000, 0x3000, 0x4000; two pages, not adjacent.
         put(0x1000 + 0x192 * 8, 0x2003);
         put(0x2000, 0x3003);
         put(0x3000, 0x4003);
@@ -428,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn linear_and_walked_objects_come_in_one_round() {
+    fn linear_and_walked_objects_are_read_in_one_round() {
         let mut reader = Reader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
         let mut memory = memory();
         let space = space();
@@ -441,12 +443,12 @@ mod tests {
         assert_eq!(reader.object(1), Some(&[1, 2, 3, 4, 5, 6, 7, 8][..]));
         assert_eq!(reader.object(2), None);
         assert_eq!(reader.object(3), None);
-        // Four levels and the objects themselves, however many there are.
+        // One batch for each of four levels and one for the objects, however many there are.
         assert_eq!(memory.1, 5);
     }
 
     #[test]
-    fn a_full_batch_says_so_and_runs_again() {
+    fn a_full_batch_refuses_objects_and_runs_again() {
         let mut reader = Reader::new(ReaderSizes { objects: 2, arena_bytes: 64, walks: 8 });
         let space = space();
         let address = KernelVa(0xffff_8880_0000_8000);

@@ -1,4 +1,4 @@
-//! A small software TLB: pages whose translation was walked in this scan.
+//! A small software TLB: the pages that were translated in this scan.
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
@@ -8,7 +8,7 @@ struct Entry {
     generation: u32,
 }
 
-/// Direct-mapped, emptied at every scan: the guest's tables change under us.
+/// A direct-mapped cache, cleared at every scan: the guest changes its tables meanwhile.
 #[derive(Debug)]
 pub(super) struct Tlb {
     entries: Box<[Entry]>,
@@ -36,7 +36,7 @@ impl Tlb {
         (mixed >> 32) as usize & (self.entries.len() - 1)
     }
 
-    /// The physical address of the page at `page` (its number) under the tables at `root`.
+    /// The physical address of the page with number `page` under the tables at `root`.
     pub(super) fn get(&self, root: u64, page: u64) -> Option<u64> {
         let entry = &self.entries[self.index(root, page)];
         (entry.generation == self.generation && entry.root == root && entry.page == page)

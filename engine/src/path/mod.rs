@@ -1,23 +1,23 @@
-//! Names of files as a reader outside sees them: from a mount and a dentry to a path.
+//! Names of files: from a mount and a dentry to a path.
 //!
-//! [`write_path`] does what the kernel's `d_path` does (fs/d_path.c) over the rows of a snapshot: up the
-//! directories, across mounts, to the root of the mount namespace (a chroot does not shorten it), with
-//! ` (deleted)` after what has been unlinked. Files that lie in no directory (pipes, sockets, memfds)
-//! have the names that their filesystems make up.
+//! [`write_path`] does what the kernel's `d_path` does (fs/d_path.c) with the rows of a snapshot.
+//! It goes up the directories, across mounts, to the root of the mount namespace (a chroot does not
+//! shorten it), and appends ` (deleted)` to unlinked files. Files in no directory (pipes, sockets,
+//! memfds) have the names that their filesystems give them.
 
 use panoptes_decoders::kernel::super_block::magic;
 
 use crate::walk::{DentryRow, FileRow, PathRef, Snapshot};
 
-/// Longest path that the kernel gives, in bytes: with its NUL it has `PATH_MAX`
-/// (include/uapi/linux/limits.h). Of a longer one /proc says only that it is too long.
+/// Longest path that the kernel returns, in bytes: with its NUL it has `PATH_MAX` bytes
+/// (include/uapi/linux/limits.h). For a longer one /proc returns only an error.
 pub const PATH_BYTES_MAX: usize = 4095;
 
-/// Most names in a path: every other byte is a slash.
+/// Largest number of names in a path: every other byte is a slash.
 const NAMES_MAX: usize = PATH_BYTES_MAX / 2;
 
-/// Text of bounded size, written from its end to its beginning as the kernel does it, so that the last
-/// names, which matter most, stay when there is no room.
+/// Text of bounded size, written from its end to its beginning, as in the kernel. If there is no
+/// room, the last names, which matter most, are kept.
 #[derive(Debug)]
 pub struct PathBuffer {
     bytes: Box<[u8; PATH_BYTES_MAX]>,
@@ -56,20 +56,19 @@ impl PathBuffer {
         }
     }
 
-    /// The text.
     pub fn text(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 }
 
-/// A file's name, and whether it ends in ` (deleted)`.
+/// Properties of a name that was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Named {
     /// Whether the name ends in ` (deleted)`.
     pub deleted: bool,
 }
 
-/// Writes the path of a place in directories; `None` where part of it could not be read.
+/// Writes the path of a mount and dentry; `None` if a part of it could not be read.
 pub fn write_path(snapshot: &Snapshot, path: PathRef, out: &mut PathBuffer) -> Option<Named> {
     out.clear();
     let dentry = snapshot.dentries.at(path.dentry)?;
@@ -97,7 +96,7 @@ pub fn write_path(snapshot: &Snapshot, path: PathRef, out: &mut PathBuffer) -> O
     None
 }
 
-/// Whether all that keeps a place from having a path is the path's length: the kernel gives none either then.
+/// Whether a path is missing only because it is too long. The kernel then returns none either.
 pub fn is_too_long(snapshot: &Snapshot, path: PathRef) -> bool {
     let (mut at, mut length) = (path, 0);
     while length <= PATH_BYTES_MAX {
@@ -109,7 +108,7 @@ pub fn is_too_long(snapshot: &Snapshot, path: PathRef) -> bool {
     true
 }
 
-/// Whether two places have the same path, name for name.
+/// Whether the paths of two places are equal, name by name.
 pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> bool {
     let (mut one, mut other) = (one, other);
     for _ in 0..NAMES_MAX {
@@ -125,8 +124,8 @@ pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> bool {
     false
 }
 
-/// The mount at which a place's path begins: the root of all that its mount namespace shows. `None` where part of the
-/// way could not be read.
+/// The mount at which a path begins: the root of its mount namespace. `None` if a part of the path
+/// could not be read.
 pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Option<u32> {
     let mut at = path.mount;
     for _ in 0..NAMES_MAX {
@@ -139,13 +138,13 @@ pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Option<u32> {
     None
 }
 
-/// What one step up a path leads over.
+/// Result of one step up a path.
 enum Step<'a> {
-    /// A name; the place is now the directory's.
+    /// A name; the place is now its directory.
     Name(&'a [u8]),
-    /// The root of all.
+    /// The place is the root.
     Root,
-    /// Something that could not be read.
+    /// A part could not be read.
     Unreadable,
 }
 
@@ -158,7 +157,7 @@ fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Step<'a> {
             return dentry_text(snapshot, row).map_or(Step::Unreadable, Step::Name);
         }
         if mount.parent == at.mount || at.dentry != mount.root {
-            // The top mount's root, or a name that is not below its mount any more.
+            // The root of the top mount, or a name that is no longer below its mount.
             return Step::Root;
         }
         *at = PathRef { mount: mount.parent, dentry: mount.mountpoint };
@@ -166,13 +165,14 @@ fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Step<'a> {
     Step::Unreadable
 }
 
-/// Writes the name of an open file as `readlink /proc/PID/fd/N` gives it; `None` where part of it could
-/// not be read.
+/// Writes the name of an open file as `readlink /proc/PID/fd/N` shows it; `None` if a part of it
+/// could not be read.
 pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer) -> Option<Named> {
     let dentry = snapshot.dentries.at(file.path.dentry)?;
     let mount = snapshot.mounts.at(file.path.mount)?;
     let is_root = dentry.parent == file.path.dentry;
-    // `d_path` asks the filesystem for a name when a dentry has no directory and is not what is mounted.
+    // `d_path` asks the filesystem for a name if a dentry has no directory and is not the root of
+    // its mount.
     if !is_root || mount.root == file.path.dentry {
         return write_path(snapshot, file.path, out);
     }
@@ -221,7 +221,7 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
     }
 }
 
-/// A dentry's own name.
+/// The name of a dentry; `None` if it could not be read.
 pub fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Option<&'a [u8]> {
     if !row.readable {
         return None;

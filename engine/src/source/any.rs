@@ -1,4 +1,4 @@
-//! [`AnySource`]: the memory of any system that can be named, whatever keeps it.
+//! [`AnySource`]: the memory of any machine that can be watched, whatever kind of source has it.
 
 use std::io;
 use std::ops::Range;
@@ -8,12 +8,12 @@ use panoptes_decoders::source::{MemorySource, Request};
 
 use super::{FileSource, GuestMemory, Refreshed};
 
-/// Memory, wherever it is.
+/// A source of any kind.
 #[derive(Debug)]
 pub enum AnySource {
     /// A file: shared memory of a guest, or a dump.
     File(Box<FileSource>),
-    /// A QEMU process of this machine.
+    /// A QEMU process on the host.
     Guest(Box<GuestMemory>),
     /// A machine behind a BlueField's DMA engine.
     #[cfg(feature = "doca")]
@@ -21,7 +21,7 @@ pub enum AnySource {
 }
 
 impl AnySource {
-    /// Looks whether what keeps the memory has changed under us; to be called between scans.
+    /// Checks whether the backing file or process has changed. Call it between scans.
     pub fn refresh(&mut self) -> io::Result<Refreshed> {
         match self {
             Self::File(source) => source.refresh(),
@@ -41,7 +41,7 @@ impl AnySource {
         }
     }
 
-    /// Whether the file that is the memory was removed while it was open.
+    /// Whether the memory file has been removed since it was opened.
     pub fn is_unlinked(&self) -> bool {
         match self {
             Self::File(source) => source.is_unlinked(),
@@ -51,8 +51,8 @@ impl AnySource {
         }
     }
 
-    /// How many layouts of physical memory may be right, the likeliest first. Which one is shows by a kernel that
-    /// is found.
+    /// Number of candidate layouts of physical memory; the likeliest has index 0. The right one is
+    /// the one in which a kernel is found.
     pub fn layouts(&self) -> usize {
         match self {
             Self::File(source) => source.layouts(),
@@ -62,18 +62,20 @@ impl AnySource {
         }
     }
 
-    /// Takes one of the layouts; the first is taken at the beginning. One that cannot be opened is left alone.
+    /// Switches to a layout; the first one is in force initially. A layout that cannot be opened is
+    /// ignored.
     pub fn choose_layout(&mut self, index: usize) {
         match self {
             Self::File(source) => source.choose_layout(index),
-            // The files are those that were opened for the first layout, unless the guest is gone by now.
+            // The files were opened for the first layout already, so this fails only if the guest
+            // is gone.
             Self::Guest(source) => _ = source.choose(index),
             #[cfg(feature = "doca")]
             Self::Doca(_) => {}
         }
     }
 
-    /// What the transport has lost so far, in words; `None` if nothing.
+    /// Describes what the transport has lost so far; `None` if nothing.
     pub fn losses(&self) -> Option<String> {
         match self {
             #[cfg(feature = "doca")]
@@ -112,7 +114,7 @@ impl MemorySource for AnySource {
     }
 
     fn move_by(&mut self, bytes: u64) -> bool {
-        // All others know where their memory is.
+        // All other sources know the addresses of their memory.
         if let Self::File(source) = self { source.move_by(bytes) } else { false }
     }
 }

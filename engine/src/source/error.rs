@@ -1,4 +1,4 @@
-//! [`SourceError`]: why memory can't be read at all.
+//! [`SourceError`]: why a source cannot be opened or written.
 
 use std::fmt;
 use std::io;
@@ -9,124 +9,57 @@ use super::format::Format;
 use super::image::ImageProblem;
 use super::sigbus;
 
-/// What a [`SourceError`] means to whoever started the program; each has its exit code.
+/// Class of a [`SourceError`]; each class has an exit code of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorClass {
     /// The source can't be opened (exit code 66).
     CannotOpen,
     /// A permission is missing (exit code 77).
     Permission,
-    /// It can be opened, but is damaged or no memory that can be read (exit code 65).
+    /// The source can be opened, but is damaged or not in a readable format (exit code 65).
     Unreadable,
 }
 
-/// Why a source of memory can't be opened or written out.
+/// Why a source of memory cannot be opened or written.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// The file can't be opened.
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system says.
-        error: io::Error,
-    },
-    /// The path leads to something that is not a regular file.
-    NotAFile {
-        /// What was asked for.
-        path: PathBuf,
-        /// What is there.
-        what: &'static str,
-    },
+    /// The file cannot be opened.
+    Open { path: PathBuf, error: io::Error },
+    /// The path leads to something that is not a regular file; `what` names it.
+    NotAFile { path: PathBuf, what: &'static str },
     /// The file has no bytes.
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
+    Empty { path: PathBuf },
     /// The file is not a whole number of pages long.
-    Ragged {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        bytes: u64,
-    },
-    /// The file's first bytes are those of a format that is not raw memory.
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What it seems to be.
-        format: Format,
-    },
-    /// A dump that can't be read.
-    Dump {
-        /// The file.
-        path: PathBuf,
-        /// What it seems to be.
-        format: Format,
-        /// What is wrong with it.
-        problem: DumpProblem,
-    },
-    /// This machine does not show its memory.
-    Host {
-        /// What the operating system says.
-        error: io::Error,
-        /// Why that is, and how to go on.
-        hint: &'static str,
-    },
-    /// This machine shows its memory in a form that can't be read.
-    HostHeaders {
-        /// What is wrong with it.
-        problem: DumpProblem,
-    },
-    /// A memory, or the file that holds it, is larger than can be kept account of.
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-    },
-    /// The operating system refuses something with the open file.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        doing: &'static str,
-        /// What it says.
-        error: io::Error,
-    },
-    /// Another process can't be looked at.
-    Process {
-        /// Its process id.
-        pid: u32,
-        /// What was tried.
-        doing: &'static str,
-        /// What the operating system says.
-        error: io::Error,
-    },
+    Ragged { path: PathBuf, bytes: u64 },
+    /// The file's first bytes are those of a format that is not memory.
+    Format { path: PathBuf, format: Format },
+    /// A dump that cannot be read.
+    Dump { path: PathBuf, format: Format, problem: DumpProblem },
+    /// `/proc/kcore` cannot be opened; `hint` explains why and what to do.
+    Host { error: io::Error, hint: &'static str },
+    /// `/proc/kcore` has headers that cannot be used.
+    HostHeaders { problem: DumpProblem },
+    /// A memory, or the file that holds it, exceeds the limit of its kind of source.
+    TooLarge { bytes: u64 },
+    /// An operation on the open file failed; `doing` is the verb of the message.
+    File { path: PathBuf, doing: &'static str, error: io::Error },
+    /// An operation on another process failed; `doing` is the verb of the message.
+    Process { pid: u32, doing: &'static str, error: io::Error },
     /// A process has no memory that could be a guest's.
-    NoGuest {
-        /// Its process id.
-        pid: u32,
-    },
-    /// A guest's memory is in more files than are mapped for one guest.
-    GuestFiles {
-        /// The process id.
-        pid: u32,
-        /// How many there may be.
-        at_most: usize,
-    },
+    NoGuest { pid: u32 },
+    /// A guest's memory is in more files than the limit for one guest.
+    GuestFiles { pid: u32, at_most: usize },
     /// Too many files are mapped at once.
     Mappings,
-    /// A layout of physical memory in a file that can't be.
-    Layout {
-        /// Index of the first segment that is wrong.
-        segment: usize,
-        /// What is wrong with it.
-        problem: LayoutProblem,
-    },
+    /// A layout of physical memory is impossible; `segment` is the index of the first wrong
+    /// segment.
+    Layout { segment: usize, problem: LayoutProblem },
     /// A recorded image is damaged.
     Image(ImageProblem),
-    /// A recorded image can't be written.
+    /// A recorded image cannot be written.
     Write(io::Error),
-    /// Memory behind a DMA engine can't be reached.
+    /// Memory behind a DMA engine cannot be reached.
     #[cfg(feature = "doca")]
     Doca(super::doca::DocaError),
 }
@@ -134,20 +67,20 @@ pub enum SourceError {
 /// What is wrong with a segment of a layout.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LayoutProblem {
-    /// There is none.
+    /// The layout has no segment.
     Missing,
-    /// It has no bytes, or its addresses run backwards.
+    /// The segment has no bytes, or ends before it begins.
     Empty,
-    /// Its addresses or its offset are no multiple of the page size.
+    /// The addresses or the offset are not multiples of the page size.
     Unaligned,
-    /// It begins before the one before it ends.
+    /// The segment begins before the previous one ends.
     Unordered,
-    /// It reaches past the end of the file.
+    /// The segment reaches past the end of the file.
     PastEnd,
 }
 
 impl SourceError {
-    /// What the error means to whoever started the program.
+    /// Class of the error, which decides the exit code.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Open { error, .. }
@@ -181,12 +114,12 @@ impl fmt::Display for SourceError {
                 path.display()
             ),
             Self::Empty { path } => {
-                write!(f, "{} is empty: memory was never written to it", path.display())
+                write!(f, "{} is empty: no memory was written to it", path.display())
             }
             Self::Ragged { path, bytes } => write!(
                 f,
-                "{} is {bytes} bytes long, which is no whole number of 4096-byte pages: \
-                 is it a copy that was cut short?",
+                "{} is {bytes} bytes long, which is not a whole number of 4096-byte pages: \
+                 was the copy cut short?",
                 path.display()
             ),
             Self::Format { path, format } => {
@@ -196,48 +129,49 @@ impl fmt::Display for SourceError {
                 write!(f, "{} is {}, but {problem}", path.display(), format.name())
             }
             Self::Host { error, hint } => write!(f, "cannot open /proc/kcore: {error}: {hint}"),
-            Self::HostHeaders { problem } => write!(f, "/proc/kcore can't be read: {problem}"),
+            Self::HostHeaders { problem } => write!(f, "cannot read /proc/kcore: {problem}"),
             Self::TooLarge { bytes } => {
-                write!(f, "a memory of {bytes} bytes is larger than can be kept account of")
+                write!(f, "{bytes} bytes of memory are more than Panoptes can handle")
             }
             Self::File { path, doing, error } => {
                 write!(f, "cannot {doing} {}: {error}", path.display())
             }
             Self::Process { pid, doing, error } if error.kind() == io::ErrorKind::NotFound => {
-                write!(f, "cannot {doing} process {pid}: it has ended, or has closed it")
+                write!(f, "cannot {doing} process {pid}: it has ended, or has closed the file")
             }
             Self::Process { pid, doing, error }
                 if error.kind() == io::ErrorKind::PermissionDenied =>
             {
                 write!(
                     f,
-                    "cannot {doing} process {pid}: {error}; run as root, or as the user that runs the guest \
-                     where nothing forbids that (kernel.yama.ptrace_scope, seccomp)"
+                    "cannot {doing} process {pid}: {error}; run as root, or as the user that runs \
+                     the guest if kernel.yama.ptrace_scope and seccomp allow it"
                 )
             }
             Self::Process { pid, doing, error } => {
                 write!(f, "cannot {doing} process {pid}: {error}")
             }
             Self::NoGuest { pid } => {
-                write!(f, "process {pid} has no memory that could be a guest's: is it QEMU?")
+                write!(f, "process {pid} has no memory area that could be a guest's: is it QEMU?")
             }
             Self::GuestFiles { pid, at_most } => write!(
                 f,
-                "process {pid} keeps its memory in more than {at_most} files: give it fewer and larger ones"
+                "the guest of process {pid} has its memory in more than {at_most} files: \
+                 give it fewer, larger ones"
             ),
             Self::Mappings => write!(
                 f,
-                "more than {} files of memory are mapped at once: watch fewer systems",
+                "more than {} memory files are mapped at once: watch fewer systems",
                 sigbus::RANGES_MAX
             ),
             Self::Layout { segment, problem } => write!(
                 f,
-                "segment {segment} of the memory's layout {}",
+                "segment {segment} of the memory layout {}",
                 match problem {
                     LayoutProblem::Missing => "is missing: there must be at least one",
                     LayoutProblem::Empty => "holds no bytes",
-                    LayoutProblem::Unaligned => "does not begin and end with a page",
-                    LayoutProblem::Unordered => "begins before the one before it ends",
+                    LayoutProblem::Unaligned => "is not aligned to pages",
+                    LayoutProblem::Unordered => "begins before the previous one ends",
                     LayoutProblem::PastEnd => "reaches past the end of the file",
                 }
             ),

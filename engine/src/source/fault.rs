@@ -1,8 +1,8 @@
-//! [`Fault`]: damages what a source reads, by a seed, to see what a scan makes of it.
+//! [`Fault`]: damages what a source reads, from a seed, to test how a scan copes.
 //!
-//! Damage to pages lasts: a page is damaged or not for as long as the wrapper lives, and every read of it
-//! gives the same bytes, as on a damaged dump. Damage to requests comes and goes, as on a live machine.
-//! The same seed, source and requests give the same damage.
+//! Damage to pages is permanent: a page is damaged or not for the life of the wrapper, and every
+//! read of it gives the same bytes, as on a damaged dump. Damage to requests comes and goes, as on
+//! a live machine. The same seed, source and requests give the same damage.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,25 +10,26 @@ use std::ops::Range;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
 
-/// How often each damage strikes, in parts per million; 1,000,000 is always.
+/// Probability of each kind of damage, in parts per million; 1,000,000 is always.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FaultRates {
     /// Pages that are not backed.
     pub not_backed_pages: u32,
     /// Pages that hold zeros.
     pub zeroed_pages: u32,
-    /// Pages of which a part, up to all, holds random bytes.
+    /// Pages that hold random bytes in a part, which may be the whole page.
     pub overwritten_pages: u32,
     /// Requests that fail.
     pub failed_requests: u32,
     /// Requests with one bit flipped.
     pub flipped_requests: u32,
-    /// Requests whose second half is what the same request read the last time, where that is remembered:
-    /// for requests of at most 256 bytes.
+    /// Requests whose second half is what the same request read the last time. Only requests of at
+    /// most 256 bytes are remembered.
     pub torn_requests: u32,
 }
 
-/// How often each damage has struck. Lasting damage counts once for each request that met it.
+/// Number of times each kind of damage was applied. Permanent damage counts once for each request
+/// that read it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the same names as in FaultRates")]
 pub struct FaultCounts {
@@ -40,7 +41,7 @@ pub struct FaultCounts {
     pub torn_requests: u64,
 }
 
-/// What is called before each batch with its number, from 0 on: to wait, or to change the memory below.
+/// Called before each batch with its number, from 0 on: to wait, or to change the memory below.
 pub type Hook = Box<dyn FnMut(u64) + Send>;
 
 /// A source that damages what it reads.
@@ -55,7 +56,7 @@ pub struct Fault<S> {
     past: Vec<Past>,
 }
 
-/// What a request read the last time.
+/// The bytes that a request read the last time.
 #[derive(Clone, Copy, Debug)]
 struct Past {
     address: u64,
@@ -64,11 +65,11 @@ struct Past {
 }
 
 const PAST_BYTES: usize = 256;
-/// Requests remembered, a power of two: 1 MiB of them.
+/// Number of remembered requests, a power of two; they take 1 MiB.
 const PAST_COUNT: usize = 4096;
 const MILLION: u64 = 1_000_000;
 
-/// Salts that keep the kinds of lasting damage independent of each other.
+/// Salts that keep the kinds of permanent damage independent of each other.
 const NOT_BACKED: u64 = 1;
 const ZEROED: u64 = 2;
 const OVERWRITTEN: u64 = 3;
@@ -76,7 +77,7 @@ const SPAN: u64 = 4;
 const CONTENT: u64 = 5;
 
 impl<S: MemorySource> Fault<S> {
-    /// Wraps a source.
+    /// Wraps a source. Damage depends on `seed` and `rates` only.
     pub fn new(source: S, seed: u64, rates: FaultRates) -> Self {
         let torn = rates.torn_requests > 0;
         let past = Past { address: 0, length: 0, bytes: [0; PAST_BYTES] };
@@ -92,38 +93,38 @@ impl<S: MemorySource> Fault<S> {
         }
     }
 
-    /// Has a function called before each batch.
+    /// Sets a function to call before each batch.
     #[must_use]
     pub fn with_hook(mut self, hook: Hook) -> Self {
         self.hook = Some(hook);
         self
     }
 
-    /// How often each damage has struck.
+    /// Number of times each kind of damage was applied so far.
     pub fn counts(&self) -> FaultCounts {
         self.counts
     }
 
-    /// The source inside.
     pub fn source_mut(&mut self) -> &mut S {
         &mut self.source
     }
 
-    /// The source inside, for good.
+    /// Unwraps the source.
     pub fn into_inner(self) -> S {
         self.source
     }
 
     /// Damages the bytes that were read for a request.
     fn damage(&mut self, address: u64, bytes: &mut [u8]) -> Outcome {
-        // One number for each request, whatever the rates, so that changing one rate moves no other damage.
+        // One random number for each request, whatever the rates are: changing one rate then moves
+        // no other damage.
         let roll = self.random.next();
         if bytes.is_empty() {
             return Outcome::Read;
         }
         if strikes(roll, self.rates.failed_requests) {
             self.counts.failed_requests += 1;
-            bytes.fill(0xa5); // what nobody should look at
+            bytes.fill(0xa5); // must not be read
             return Outcome::Failed;
         }
         if self.damage_pages(address, bytes) == Outcome::NotBacked {
@@ -143,7 +144,8 @@ impl<S: MemorySource> Fault<S> {
     fn damage_pages(&mut self, address: u64, bytes: &mut [u8]) -> Outcome {
         let mut done = 0;
         while done < bytes.len() {
-            // What was read does not wrap; what a wrong source says must not panic here.
+            // An address that was read does not wrap, but a wrong source must not cause a panic
+            // here.
             let at = address.wrapping_add(done as u64);
             let offset = at % PAGE_BYTES;
             let length = (bytes.len() - done).min((PAGE_BYTES - offset) as usize);
@@ -165,7 +167,8 @@ impl<S: MemorySource> Fault<S> {
         Outcome::Read
     }
 
-    /// Puts random bytes where the page's damaged span and the piece that begins at `offset` overlap.
+    /// Writes random bytes where the page's damaged span overlaps the piece that begins at
+    /// `offset`.
     fn overwrite(&self, page: u64, offset: u64, piece: &mut [u8]) {
         let span = hash(self.seed, SPAN, page);
         let start = span % PAGE_BYTES;
@@ -178,7 +181,8 @@ impl<S: MemorySource> Fault<S> {
         }
     }
 
-    /// Remembers what was read, and if `strike` gives back what was there before in the second half.
+    /// Remembers the bytes that were read. If `strike`, replaces the second half with the bytes of
+    /// the previous read.
     fn tear(&mut self, address: u64, bytes: &mut [u8], strike: bool) {
         if self.past.is_empty() || bytes.len() > PAST_BYTES {
             return;
@@ -234,7 +238,7 @@ impl<S: fmt::Debug> fmt::Debug for Fault<S> {
     }
 }
 
-/// Whether a rate strikes, by the low 20 bits of a random number.
+/// Whether to apply damage of this rate, from the low 20 bits of a random number.
 fn strikes(random: u64, rate: u32) -> bool {
     ((random & 0xf_ffff) * MILLION) >> 20 < u64::from(rate)
 }

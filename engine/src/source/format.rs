@@ -1,12 +1,12 @@
-//! [`Format`]: what a file is, told by its first bytes.
+//! [`Format`]: the format of a file, detected from its first bytes.
 //!
-//! Raw memory has no header, so it is what remains. But a guest may write what it likes to its first page, so the
-//! guess is taken only for a file that cannot be a live guest's memory ([`super::FileSource::open`]), or if a person
-//! says so ([`FileFormat`]).
+//! Raw memory has no header, so a file of no other format is raw. A guest may write any header to
+//! its first page. So the detected format is used only for a file that cannot be a live guest's
+//! memory ([`super::FileSource::open`]), or if the user asks for it ([`FileFormat`]).
 
 use super::image;
 
-/// What a file seems to be.
+/// Format of a file, as its first bytes suggest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
     /// Physical memory byte by byte: a live guest's, or a raw dump.
@@ -15,7 +15,7 @@ pub enum Format {
     Recorded,
     /// An ELF core (`/proc/vmcore`, QEMU's `dump-guest-memory`).
     ElfCore,
-    /// An ELF file that is no core.
+    /// An ELF file that is not a core.
     Elf,
     /// A LiME dump, or AVML's in the same form.
     Lime,
@@ -23,37 +23,36 @@ pub enum Format {
     Avml,
     /// A kdump-compressed dump (makedumpfile, QEMU).
     Kdump,
-    /// The running machine's memory, as its kernel shows it; no file has this form.
+    /// The host's memory, from `/proc/kcore`; no file has this format.
     Host,
     /// A disk image of a virtual machine, with the name of its format.
     Disk(&'static str),
-    /// A saved state of a virtual machine.
+    /// A saved state of a virtual machine, with the name of the program that saved it.
     SavedMachine(&'static str),
     /// Something compressed, with the name of the compressor.
     Compressed(&'static str),
-    /// Text.
     Text,
 }
 
-/// What a person says about a file's format.
+/// The format of a file, as the user configures it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum FileFormat {
-    /// Nothing: it is told by its first bytes, unless a guest may have written them.
+    /// Detected from the first bytes, unless a guest may have written them.
     #[default]
     Auto,
-    /// It is raw memory, whatever its first bytes are.
+    /// Raw memory, whatever the first bytes are.
     Raw,
-    /// It is what its first bytes say, whoever may have written them.
+    /// Detected from the first bytes, even if a guest may have written them.
     Dump,
 }
 
-/// How many bytes at the start of a file are enough for [`Format::of`].
+/// Number of bytes at the start of a file that are enough for [`Format::of`].
 pub const FORMAT_HEAD_BYTES: usize = 4096;
 
 /// Type field of an ELF header that marks a core (elf(5)).
 const ET_CORE: u8 = 4;
 
-/// Formats that need no more than their magic number.
+/// Formats that their magic number identifies.
 const MAGICS: [(&[u8], Format); 19] = [
     (&image::MAGIC, Format::Recorded),
     (b"EMiL", Format::Lime), // lime.h: LIME_MAGIC 0x4c694d45, little endian
@@ -77,57 +76,59 @@ const MAGICS: [(&[u8], Format); 19] = [
 ];
 
 impl Format {
-    /// What a file with these first bytes is; give [`FORMAT_HEAD_BYTES`] of them or the whole file.
+    /// The format of a file with these first bytes: [`FORMAT_HEAD_BYTES`] of them or the whole
+    /// file.
     pub fn of(head: &[u8]) -> Self {
         if let Some((_, format)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
             return *format;
         }
         if head.starts_with(b"\x7fELF") {
-            // e_type is at offset 16 of both classes; EI_DATA at offset 5 tells its byte order.
+            // e_type is at offset 16 in both classes; EI_DATA at offset 5 is the byte order.
             let low = if head.get(5) == Some(&2) { 17 } else { 16 };
             return if head.get(low) == Some(&ET_CORE) { Self::ElfCore } else { Self::Elf };
         }
         if is_text(head) { Self::Text } else { Self::Raw }
     }
 
-    /// What people call it.
+    /// The format as a noun phrase for messages ("`file` is …").
     pub fn name(self) -> String {
         match self {
             Self::Raw => "raw memory".into(),
             Self::Recorded => "a recorded image".into(),
             Self::ElfCore => "an ELF core".into(),
-            Self::Elf => "an ELF file but no core".into(),
+            Self::Elf => "an ELF file but not a core".into(),
             Self::Lime => "a LiME dump".into(),
             Self::Avml => "a compressed AVML dump".into(),
             Self::Kdump => "a kdump-compressed dump".into(),
             Self::Host => "this machine's memory".into(),
             Self::Disk(name) => format!("a disk image ({name})"),
-            Self::SavedMachine(name) => format!("a machine's state as {name} saves it"),
+            Self::SavedMachine(name) => format!("a virtual machine's state saved by {name}"),
             Self::Compressed(name) => format!("compressed with {name}"),
             Self::Text => "text".into(),
         }
     }
 
-    /// Whether a file of this format is a moment of a machine, and never changes. Raw memory may be either.
+    /// Whether the memory never changes because a file of this format is a snapshot. Raw memory may
+    /// be a snapshot or live.
     pub const fn is_still(self) -> bool {
         !matches!(self, Self::Raw | Self::Host)
     }
 
-    /// How to go on from there.
+    /// What the user should give instead of a file of this format.
     pub(super) fn advice(self) -> &'static str {
         match self {
             Self::SavedMachine("VMware") => "give the .vmem file beside it",
             Self::Compressed(_) => "unpack it first",
-            _ => "give the machine's memory, raw",
+            _ => "give the machine's raw memory",
         }
     }
 }
 
-/// Whether all bytes are printable, spaces or line breaks, or above ASCII, with enough of them to tell.
+/// Whether all bytes are printable, blank or above ASCII, with at least one line break.
 fn is_text(head: &[u8]) -> bool {
     let head = &head[..head.len().min(FORMAT_HEAD_BYTES)];
     let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r' | 0x80..);
-    // Patterns of test memory repeat one byte; text has its lines.
+    // Test memory repeats one byte; text has lines.
     head.contains(&b'\n') && head.iter().all(printable)
 }
 
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_are_told_by_their_first_bytes() {
+    fn formats_are_detected_from_their_first_bytes() {
         let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0>\0".to_vec();
         assert_eq!(Format::of(&core), Format::ElfCore);
         core[16] = 3;

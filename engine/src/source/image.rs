@@ -1,18 +1,18 @@
-//! The file of a recorded image: some pages of a machine's memory, and where they were.
+//! The file format of a recorded image: some pages of a machine's memory with their addresses.
 //!
-//! All numbers are little endian and 64 bits wide unless said otherwise:
+//! All numbers are little endian and 64 bits wide unless noted:
 //!
 //! | field | what |
 //! |---|---|
 //! | magic | the eight bytes `PANOIMG\n` |
 //! | version, page size | 32 bits each: 1, 4096 |
-//! | regions, pages | how many of each follow |
+//! | regions, pages | number of regions, number of pages |
 //! | regions | first address and the one after the last, ascending, page-aligned, not overlapping |
 //! | frames | address / 4096 of each page, ascending, each in a region |
 //! | pages | 4096 bytes each, in the order of the frames |
 //! | checksum | of all 64-bit words before it |
 //!
-//! It holds a machine's secrets like any other dump.
+//! An image holds the machine's secrets, like any other dump.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ const VERSION: u32 = 1;
 pub(super) const PAGE: usize = PAGE_BYTES as usize;
 const HEADER_BYTES: usize = 32;
 const WORD: usize = 8;
-/// The largest image that is read, since all of it is kept in memory.
+/// The largest image that is read: all of it is kept in memory.
 pub(super) const IMAGE_BYTES_MAX: u64 = 1 << 32;
 /// More regions than any machine's memory map has.
 const REGIONS_MAX: u64 = 4096;
@@ -34,68 +34,67 @@ const REGIONS_MAX: u64 = 4096;
 /// How a recorded image is damaged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ImageProblem {
-    /// It does not begin as one.
+    /// The magic number is wrong.
     Magic,
-    /// It is of a version that this program does not know.
+    /// Panoptes does not read this version.
     Version(u32),
-    /// Its pages are not 4096 bytes.
+    /// The page size is not 4096 bytes.
     PageSize(u32),
-    /// It should be this long by its header, and is not.
+    /// The length is not the one that follows from the header.
     Length {
-        /// What the header says; `None` if the sum does not fit a number.
+        /// `None` if the sum overflows.
         expected: Option<u64>,
-        /// How long it is.
         found: u64,
     },
     /// The region of this index is empty, unaligned, out of order, or one too many.
     Region(u64),
     /// The page of this index is out of order or in no region.
     Frame(u64),
-    /// The checksum is not that of the content.
+    /// The checksum does not match the content.
     Checksum,
 }
 
 impl fmt::Display for ImageProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Magic => write!(f, "it does not begin as one"),
+            Self::Magic => write!(f, "its magic number is wrong"),
             Self::Version(version) => {
-                write!(f, "it is of version {version}, and this program reads {VERSION}")
+                write!(f, "its version is {version}, and this program reads {VERSION}")
             }
             Self::PageSize(bytes) => {
-                write!(f, "its pages are of {bytes} bytes instead of {PAGE_BYTES}")
+                write!(f, "its page size is {bytes} bytes instead of {PAGE_BYTES}")
             }
             Self::Length { expected: Some(expected), found } => {
                 write!(f, "it is {found} bytes long instead of {expected}")
             }
             Self::Length { expected: None, found } => {
-                write!(f, "it is {found} bytes long, and its header claims more than there can be")
+                write!(f, "it is {found} bytes long, and its header claims more than is possible")
             }
-            Self::Region(index) => write!(f, "its region {index} can't be"),
+            Self::Region(index) => write!(f, "its region {index} is invalid"),
             Self::Frame(index) => write!(f, "its page {index} is out of order or in no region"),
-            Self::Checksum => write!(f, "its checksum is not that of its content"),
+            Self::Checksum => write!(f, "its checksum does not match its content"),
         }
     }
 }
 
 impl std::error::Error for ImageProblem {}
 
-/// What an image's bytes say, with the pages still where they were.
+/// A parsed image. The pages stay in the image's bytes.
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) regions: Vec<Range<u64>>,
     pub(super) frames: Vec<u64>,
-    /// Where the pages are in the image.
+    /// Byte range of the pages in the image.
     pub(super) pages: Range<usize>,
 }
 
-/// A checksum against accidents, not against malice: no single changed word goes unseen.
+/// A checksum against accidents, not against malice. It detects every change of a single word.
 #[derive(Debug)]
 struct Checksum(u64);
 
 impl Checksum {
     const fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325) // FNV-1a's basis and prime, taken by words
+        Self(0xcbf2_9ce4_8422_2325) // FNV-1a's basis and prime, applied to words
     }
 
     fn add(&mut self, bytes: &[u8]) {
@@ -120,7 +119,7 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// Takes an image apart. Whatever the bytes are, the answer is right or an error.
+/// Parses an image. Any bytes give a valid image or an error.
 pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
     let found = bytes.len() as u64;
     if !bytes.starts_with(&MAGIC) {
@@ -148,7 +147,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
     if expected != Some(found) {
         return Err(ImageProblem::Length { expected, found });
     }
-    // From here on all parts are known to lie in the bytes.
+    // From here on all parts are known to be inside `bytes`.
     let (regions_end, page_count) =
         (HEADER_BYTES + region_count as usize * 2 * WORD, page_count as usize);
     let pages_start = regions_end + page_count * WORD;
@@ -165,7 +164,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
     Ok(Contents { regions, frames, pages })
 }
 
-/// Tests that regions and frames are what the format asks for.
+/// Checks that regions and frames are as the format requires.
 pub(super) fn check(regions: &[Range<u64>], frames: &[u64]) -> Result<(), ImageProblem> {
     let mut end = 0;
     for (index, region) in regions.iter().enumerate() {

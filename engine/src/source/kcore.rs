@@ -1,11 +1,12 @@
-//! [`Kcore`]: the memory of the machine that this runs on, through `/proc/kcore`.
+//! [`Kcore`]: the memory of the host, through `/proc/kcore`.
 //!
-//! The kernel shows its memory as an ELF core whose pieces have physical addresses where they are RAM, by the
-//! direct map or the image (fs/proc/kcore.c, from 4.19 on; all else is said to be at −1). So reading is pread, one
-//! call a request: mapping it is not to be had, and io_uring was no faster when measured. What the kernel itself
-//! guards (pages with hardware errors, memory given back to a hypervisor) it shows as zeros.
+//! The kernel shows its memory as an ELF core. Segments that are RAM (the direct map and the kernel
+//! image) have physical addresses from 4.19 on; all others have −1 (fs/proc/kcore.c). Each request
+//! is one pread: the file cannot be mapped, and io_uring was no faster when measured. The kernel
+//! shows zeros for pages that it protects itself (hardware errors, memory given back to a
+//! hypervisor).
 //!
-//! The machine runs while it is read, this program with it: a scan meets itself.
+//! The host and Panoptes run while the memory is read, so a scan reads its own changes.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,7 +22,7 @@ use super::{Segment, SourceError};
 const PATH: &str = "/proc/kcore";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
-/// This machine's memory.
+/// The host's memory.
 #[derive(Debug)]
 pub struct Kcore {
     file: File,
@@ -31,7 +32,8 @@ pub struct Kcore {
 }
 
 impl Kcore {
-    /// Opens this machine's memory; only root may (CAP_SYS_RAWIO), and nobody on a kernel that is locked down.
+    /// Opens the host's memory. This takes root (CAP_SYS_RAWIO), and fails on a kernel in
+    /// `confidentiality` lockdown.
     pub fn open() -> Result<Self, SourceError> {
         let file = OpenOptions::new()
             .read(true)
@@ -41,10 +43,10 @@ impl Kcore {
         Self::from_file(file)
     }
 
-    /// Takes what looks like `/proc/kcore`.
+    /// Uses a file with the layout of `/proc/kcore`.
     fn from_file(file: File) -> Result<Self, SourceError> {
         let wrong = |problem| SourceError::HostHeaders { problem };
-        // Its length is that of all addresses, which tells nothing.
+        // The length of the file covers the whole address space, so it is no useful bound.
         let bytes = DumpBytes::new(file, i64::MAX as u64).map_err(wrong)?;
         let (segments, regions, _) = elf::read(&bytes).map_err(|problem| match problem {
             DumpProblem::NoMemory | DumpProblem::Unsupported(_) => wrong(DumpProblem::Unsupported(
@@ -55,7 +57,7 @@ impl Kcore {
         Ok(Self { file: bytes.into_file(), segments, regions, calls: 0 })
     }
 
-    /// How many system calls reading has taken so far.
+    /// Number of system calls made for reading so far.
     pub fn calls(&self) -> u64 {
         self.calls
     }
@@ -78,7 +80,7 @@ impl Kcore {
         Outcome::Read
     }
 
-    /// Where in the file an address is, and how many bytes from there on are one piece.
+    /// The file offset of an address, and the number of contiguous bytes from there on.
     fn locate(&self, address: u64) -> Option<(u64, u64)> {
         let after = self.segments.partition_point(|s| s.physical.start <= address);
         let segment = self.segments.get(after.checked_sub(1)?)?;
@@ -97,19 +99,20 @@ impl MemorySource for Kcore {
     }
 }
 
-/// Why the kernel does not show its memory, and how to go on.
+/// Why the kernel does not show its memory, and what to do about it.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "this kernel was built without it (CONFIG_PROC_KCORE)",
         io::ErrorKind::PermissionDenied if is_locked_down(Path::new(LOCKDOWN)) => {
-            "the kernel is locked down (lockdown=confidentiality), so nobody may read its memory"
+            "the kernel is locked down (lockdown=confidentiality), so its memory cannot be read"
         }
         io::ErrorKind::PermissionDenied => "run as root, with CAP_SYS_RAWIO",
         _ => "is /proc mounted?",
     }
 }
 
-/// Whether memory is closed to all; the mode in force stands in brackets (security/lockdown/lockdown.c).
+/// Whether the kernel forbids reading its memory. The active mode is the one in brackets
+/// (security/lockdown/lockdown.c).
 fn is_locked_down(path: &Path) -> bool {
     std::fs::read_to_string(path).is_ok_and(|modes| modes.contains("[confidentiality]"))
 }
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn why_memory_is_closed_is_told() {
+    fn the_hint_explains_why_memory_cannot_be_opened() {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         let error = SourceError::Host { hint: hint(&denied), error: denied };
         assert_eq!(error.class(), ErrorClass::Permission);

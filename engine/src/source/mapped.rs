@@ -1,23 +1,25 @@
-//! [`MappedFile`]: memory that is a file: a live guest's shared RAM, or a raw dump.
+//! [`MappedFile`]: memory in a file: a live guest's shared RAM, or a raw dump.
 //!
-//! The file is mapped once, read-only, and every request is a copy out of the mapping, with those some way
-//! ahead in the batch prefetched: 20 to 60 times cheaper than any system call.
+//! The file is mapped once, read-only. Every request is a copy out of the mapping, and requests
+//! further ahead in the batch are prefetched: 20 to 60 times cheaper than any system call.
 //!
-//! Two things about such a mapping must not happen, and shape this module:
+//! Two requirements shape this module:
 //!
-//! - *A page that the guest has never touched must not come to be.* Reading a hole of a file in memory
-//!   (tmpfs, memfd) through a mapping allocates it. So a page is read through the mapping only once it is
-//!   known to hold data. At any other page the file is asked first, with lseek, which touches nothing; where
-//!   there is a hole, the answer is zeros. A page that a balloon takes away
-//!   later, the kernel itself keeps from coming back where the mapping can be guarded ([`super::mapping`]);
-//!   where it can't, [`MappedFile::refresh`] between two scans makes the source forget what it knew.
-//! - *A file that shrinks must not end the process.* It raises SIGBUS, as a guarded hole does; see
-//!   [`super::sigbus`]. The request is then answered by system calls, and fails where the file has ended; from then
-//!   on all go by system calls, as they do from the start on hugetlbfs, where holes can't be told.
+//! - *Reading must not allocate a page that the guest has never touched.* Reading a hole of a file
+//!   in memory (tmpfs, memfd) through a mapping allocates it. So a page is read through the mapping
+//!   only once it is known to hold data. For any other page lseek, which touches nothing, finds out
+//!   first; a hole reads as zeros. If a balloon frees a page later, the kernel keeps the page free
+//!   where the mapping can be guarded ([`super::mapping`]). Elsewhere [`MappedFile::refresh`]
+//!   between two scans makes the source forget which pages hold data.
+//! - *A file that shrinks must not end the process.* Reading past its end raises SIGBUS, as a
+//!   guarded hole does; see [`super::sigbus`]. The request is then answered by system calls, and
+//!   fails past the end of the file. From then on all requests use system calls. On hugetlbfs,
+//!   where lseek finds no holes, they do so from the start.
 //!
-//! A dump that keeps memory byte by byte is read here as well, once [`super::dump`] has taken its headers apart.
+//! Dumps that store memory uncompressed are read here too, once [`super::dump`] has parsed their
+//! headers.
 //!
-//! Not for: compressed formats, or RAM that is no file.
+//! Not for: compressed formats, or RAM that is not in a file.
 
 use std::fs::File;
 use std::io;
@@ -34,14 +36,15 @@ use super::open::open_file;
 use super::pages::BitSet;
 use super::{LayoutProblem, SourceError};
 
-/// How many requests ahead of the one that is copied are prefetched. Of 64 bytes at random in 1 GiB, each
-/// takes 36 ns with 0, 15 ns with 16, 13 ns with 32, and no less with 64 (`measure_random_requests`, Zen 5).
+/// Number of requests to prefetch ahead of the one that is copied. A random request of 64 bytes in
+/// 1 GiB takes 36 ns with 0, 15 ns with 16, 13 ns with 32, and no less with 64
+/// (`measure_random_requests`, Zen 5).
 const AHEAD: usize = 32;
 
-/// The largest file: 512 MiB of memory account for its pages.
+/// The largest file: a bit for each of its pages takes 512 MiB.
 const FILE_BYTES_MAX: u64 = 1 << 44;
 
-/// Where a range of physical memory lies in a file.
+/// A range of physical memory and its place in a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Segment {
     /// The physical addresses, whole pages.
@@ -51,9 +54,9 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The layout of a machine whose memory has one hole: the file's first `low_bytes` are at physical
-    /// address 0, the rest at `high_start`. QEMU's machines with much memory are like that; what the two
-    /// numbers are, its monitor tells (`info mtree`).
+    /// The layout of a machine whose memory has one hole: the file's first `low_bytes` are at
+    /// physical address 0, the rest is at `high_start`. QEMU's machines with much memory have such
+    /// a hole; its monitor shows the two numbers (`info mtree`).
     pub fn around_hole(file_bytes: u64, low_bytes: u64, high_start: u64) -> Vec<Self> {
         let low = Self { physical: 0..low_bytes.min(file_bytes), offset: 0 };
         if file_bytes <= low_bytes {
@@ -64,28 +67,28 @@ impl Segment {
     }
 }
 
-/// How a [`MappedFile`] has fared so far.
+/// Counters of a [`MappedFile`] since it was opened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct MappedCounts {
-    /// Requests that touched a page not known to hold data, so that the file had to be asked.
+    /// Requests that touched a page not known to hold data, so that lseek was needed.
     pub slow: u64,
-    /// Holes that were read as zeros: pages that the guest has not touched, or that a copy left out.
+    /// Holes read as zeros: pages that the guest has not touched, or that a sparse copy left out.
     pub holes: u64,
     /// Requests answered [`Outcome::Failed`].
     pub failed: u64,
     /// Requests read by system calls instead of through the mapping.
     pub by_call: u64,
-    /// Signals survived: pages that were known to hold data and turned out to be gone.
+    /// SIGBUS signals handled: pages that were known to hold data, but are gone.
     pub signals: u64,
 }
 
 /// What [`MappedFile::refresh`] did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refreshed {
-    /// Nothing: no page can have been given back since the last time.
+    /// Nothing: no page can have been freed since the last refresh.
     Unchanged,
-    /// Pages may have been given back; of each that is read, the file is asked anew.
+    /// Pages may have been freed, so each page is checked again before it is read.
     Forgotten,
 }
 
@@ -96,11 +99,12 @@ pub struct MappedFile {
     file: File,
     bytes: u64,
     mapping: Mapping,
-    /// Set once the mapping can't be trusted (the file has shrunk) or must not be touched (hugetlbfs).
+    /// Set once the mapping cannot be trusted (the file has shrunk) or must not be touched
+    /// (hugetlbfs).
     by_call: bool,
     truncated: bool,
     beginning: Beginning,
-    /// How many names the file had when it was opened, and has now.
+    /// Number of names of the file when it was opened, and as of the last refresh.
     links: (u64, u64),
     /// The file's pages that are known to hold data.
     known: BitSet,
@@ -108,34 +112,36 @@ pub struct MappedFile {
     regions: Vec<Range<u64>>,
     forget: Forget,
     stamp: Stamp,
-    /// Whether the next refresh forgets even if the stamp is the same.
+    /// Whether the next refresh forgets even if the stamp is unchanged.
     forget_again: bool,
     counts: MappedCounts,
 }
 
-/// When the pages that were known to hold data have to be asked about anew.
+/// When to forget which pages hold data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Forget {
-    /// The mapping is guarded, so that knowing wrongly costs a signal and no more; or holes can't be told.
+    /// The mapping is guarded, so a wrongly known page only costs a signal; or holes cannot be
+    /// found.
     Never,
-    /// In memory without a guard: when the file's change time is another. Punching a hole sets it. So does
-    /// a guest's first write to a page (fault_dirty_shared_page, mm/memory.c), but no later one.
+    /// In memory without a guard: when the file's change time differs. Punching a hole sets it. So
+    /// does a guest's first write to a page (fault_dirty_shared_page, mm/memory.c), but no later
+    /// one.
     WhenChanged,
-    /// On a disk, where a hole stays one however it is read, while every write after a page was written
-    /// out sets the time: when there are fewer blocks.
+    /// On a disk: when the file has fewer blocks. Reading does not fill a hole there, and every
+    /// write after a page was written out sets the change time.
     WhenSmaller,
 }
 
-/// Whether it is known where the machine's memory begins.
+/// Whether the physical address of the memory's beginning is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Beginning {
-    /// Whoever opened the file knew the layout.
+    /// The caller gave the layout.
     Known,
-    /// The file is nothing but memory and does not say it.
+    /// The file has no headers, so the layout is a guess.
     Assumed,
 }
 
-/// What the file was like at the last refresh.
+/// The file's metadata at the last refresh.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Stamp {
     bytes: u64,
@@ -144,14 +150,14 @@ struct Stamp {
 }
 
 impl MappedFile {
-    /// Opens a file that is nothing but memory: in the likeliest of its [`Self::layouts`], until
-    /// [`Self::choose_layout`] or [`MemorySource::move_by`] says otherwise.
+    /// Opens a file of raw memory in the likeliest of its [`Self::layouts`], which
+    /// [`Self::choose_layout`] and [`MemorySource::move_by`] change.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let (file, _) = open_file(path)?;
         Self::from_flat_file(file, path)
     }
 
-    /// Opens a file that holds the machine's memory in one or more segments, given in ascending order of
+    /// Opens a file that holds the machine's memory in one or more segments, in ascending order of
     /// their physical addresses.
     pub fn open_with_layout(path: &Path, layout: Vec<Segment>) -> Result<Self, SourceError> {
         let (file, bytes) = open_file(path)?;
@@ -164,8 +170,8 @@ impl MappedFile {
         Ok(Self { beginning: Beginning::Assumed, ..Self::new(file, path, bytes, layout, true)? })
     }
 
-    /// Takes a file that is open for reading; `path` is what it is called in messages. The position of its
-    /// descriptor will move.
+    /// Uses a file that is open for reading; messages name it `path`. Moves the position of the
+    /// descriptor.
     pub fn from_file(file: File, path: &Path, layout: Vec<Segment>) -> Result<Self, SourceError> {
         let bytes = super::open::check(&file, path)?;
         Self::new(file, path, bytes, layout, true)
@@ -183,8 +189,9 @@ impl MappedFile {
         Self::map(file, path, bytes, segments, regions, guarded)
     }
 
-    /// Takes a dump with its memory byte by byte, in order, at any offsets; `regions` is where it says that there is
-    /// memory, of which a part may be in no segment.
+    /// Uses an uncompressed dump. Its segments are in order of physical addresses, at any offsets.
+    /// `regions` are the ranges of memory that the dump describes; parts of them may be in no
+    /// segment.
     pub(super) fn from_dump(
         file: File,
         path: &Path,
@@ -211,7 +218,7 @@ impl MappedFile {
             move |error| SourceError::File { path, doing, error }
         };
         let keeper = Keeper::of(&file).map_err(failed("examine"))?;
-        // Of huge pages it can't be told which are there, unless all are; blocks are 512 bytes.
+        // On hugetlbfs, which pages exist is only known if all do; blocks are 512 bytes.
         let by_call = matches!(keeper, Keeper::HugePages(_))
             && file.metadata().map_err(failed("examine"))?.blocks() < bytes / 512;
         let mapping = Mapping::new(&file, bytes as usize, keeper, guarded)
@@ -244,8 +251,8 @@ impl MappedFile {
         Ok(source)
     }
 
-    /// How many layouts the machine may have; more than one where a file does not tell it, and is so large that
-    /// machines differ.
+    /// Number of layouts that the machine may have. It is more than one if the layout is a guess
+    /// and the file is so large that machines differ.
     pub fn layouts(&self) -> usize {
         match self.beginning {
             Beginning::Known => 1,
@@ -253,7 +260,7 @@ impl MappedFile {
         }
     }
 
-    /// Takes one of [`Self::layouts`], the likeliest of which is the first, and in force from the beginning.
+    /// Switches to one of the [`Self::layouts`]. The first is the likeliest and in force initially.
     pub fn choose_layout(&mut self, index: usize) {
         if self.beginning == Beginning::Assumed
             && let Some(segments) = layouts_of(self.bytes).nth(index)
@@ -263,8 +270,9 @@ impl MappedFile {
         }
     }
 
-    /// Looks whether the file has given pages back or has shrunk: one system call. Call it between scans:
-    /// where the mapping can't be guarded, a page that a balloon has taken is safe only after that.
+    /// Checks with one system call whether pages of the file were freed or the file has shrunk.
+    /// Call it between scans: without a guard, a page that a balloon has freed stays free only
+    /// after that.
     pub fn refresh(&mut self) -> io::Result<Refreshed> {
         let facts = self.file.metadata()?;
         let stamp = Stamp {
@@ -282,7 +290,7 @@ impl MappedFile {
             Forget::WhenChanged => stamp != before,
             Forget::WhenSmaller => stamp.blocks < before.blocks || stamp.bytes < before.bytes,
         };
-        // Change times are as coarse as the kernel's tick (before 6.13): what is given back later in the
+        // Before 6.13 change times are as coarse as the kernel's tick: a page freed later in the
         // same tick leaves no trace. So forget once more after a change.
         let forget = changed || self.forget_again;
         self.forget_again = changed;
@@ -293,7 +301,7 @@ impl MappedFile {
         Ok(Refreshed::Forgotten)
     }
 
-    /// The file's path, as it was given.
+    /// The file's path, as the caller gave it.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -304,7 +312,7 @@ impl MappedFile {
         self.bytes
     }
 
-    /// How many pages are known to hold data, by having been read or swept over.
+    /// Number of pages known to hold data, because they were read or swept.
     pub fn known_pages(&self) -> u64 {
         self.known.count()
     }
@@ -314,17 +322,17 @@ impl MappedFile {
         self.truncated
     }
 
-    /// Whether the file had a name when it was opened and, as of the last refresh, has none any more.
+    /// Whether the file had a name when it was opened and had none at the last refresh.
     pub fn is_unlinked(&self) -> bool {
         self.links.0 > 0 && self.links.1 == 0
     }
 
-    /// Whether the kernel itself keeps holes from being filled by reading.
+    /// Whether the kernel prevents reads from filling holes.
     pub fn is_guarded(&self) -> bool {
         self.mapping.is_guarded()
     }
 
-    /// How the source has fared so far.
+    /// Counters since the file was opened.
     pub fn counts(&self) -> MappedCounts {
         self.counts
     }
@@ -334,7 +342,7 @@ impl MappedFile {
         self.by_call = true;
     }
 
-    /// The offset in the file of a range that lies in one segment.
+    /// The file offset of a range that is in one segment.
     #[inline]
     fn locate(&self, address: u64, bytes: u64) -> Option<u64> {
         let segment = self.segment(address).filter(|s| bytes <= s.physical.end - address)?;
@@ -344,7 +352,7 @@ impl MappedFile {
     /// The segment that holds an address.
     #[inline]
     fn segment(&self, address: u64) -> Option<&Segment> {
-        // Nearly always there are one or two; a dump may have very many.
+        // Most files have one or two segments; a dump may have very many.
         let segment = if let [one] = &self.segments[..] {
             one
         } else {
@@ -397,13 +405,13 @@ impl MappedFile {
         self.answer_slowly(address, target)
     }
 
-    /// Answers a request that needs more than a copy: the file has to be asked about a page of it, it lies in
-    /// no segment or in several, or the mapping is no good there.
+    /// Answers a request that needs more than a copy: one of its pages is not known to hold data,
+    /// it is in no segment or in several, or the mapping is broken there.
     #[cold]
     fn answer_slowly(&mut self, address: u64, target: &mut [u8]) -> Outcome {
         let outcome = self.read_pieces(address, target);
         match outcome {
-            // Zeros everywhere, also where a part could be read: half an answer is none.
+            // Zeros everywhere, also where a part could be read: a partial answer is useless.
             Outcome::NotBacked => target.fill(0),
             Outcome::Failed => self.counts.failed += 1,
             Outcome::Read | Outcome::Pending => {}
@@ -418,13 +426,14 @@ impl MappedFile {
             let Some(segment) = self.segment(at) else { return Outcome::NotBacked };
             let offset = segment.offset + (at - segment.physical.start);
             let left = usize::try_from(segment.physical.end - at).unwrap_or(usize::MAX);
-            // Page by page: one can be there and its neighbour not.
+            // Page by page: a page may exist while its neighbour does not.
             let in_page = (PAGE_BYTES - offset % PAGE_BYTES) as usize;
             let piece = left.min(target.len() - done).min(in_page);
             let bytes = &mut target[done..done + piece];
             match self.read_piece(offset, bytes) {
                 Outcome::Read => {}
-                // A hole in the file is memory that was never written to, or whose zeros nobody stored.
+                // A hole in the file is memory that was never written, or zeros that a sparse copy
+                // did not store.
                 Outcome::NotBacked => bytes.fill(0),
                 outcome => return outcome,
             }
@@ -433,9 +442,9 @@ impl MappedFile {
         Outcome::Read
     }
 
-    /// Reads bytes of the file that lie in one segment.
+    /// Reads bytes of the file that are in one segment.
     fn read_piece(&mut self, offset: u64, target: &mut [u8]) -> Outcome {
-        // The mark may be there already: from the copy that sent us here.
+        // The copy before this call may have set the mark already.
         if !self.by_call && !self.mapping.is_broken() {
             let there = self.ask(offset, target.len());
             if there != Outcome::Read || self.mapping.copy(offset as usize, target) {
@@ -464,8 +473,8 @@ impl MappedFile {
         }
     }
 
-    /// Asks the file about each page of some bytes that is not known to hold data. The answer is what has to be
-    /// said of them all: that they can be read, or why not.
+    /// Finds out with lseek whether all pages of a range hold data, where that is not known yet.
+    /// Returns [`Outcome::Read`] if all do, else the outcome of the first that does not.
     fn ask(&mut self, offset: u64, bytes: usize) -> Outcome {
         let (first, last) = page_span(offset, bytes);
         if self.known.contains_all(first, last) {
@@ -513,12 +522,13 @@ impl MemorySource for MappedFile {
                 Ok(Some(extent)) => {
                     self.known.insert_range(pages(&extent));
                     let found = start + (extent.start - base)..start + (extent.end - base);
-                    // Pages of a dump may lie across pages of the file: what belongs to both is data.
+                    // A page of a dump may straddle two pages of the file: it counts as data if
+                    // either of them does.
                     let whole = found.start / PAGE_BYTES * PAGE_BYTES;
                     return Some(whole.max(start).max(from.0)..found.end);
                 }
                 Ok(None) => {}
-                // Met again, and told, by whoever then reads what may be data.
+                // The caller meets and reports the error when it reads this range.
                 Err(_) => return Some(from.0.max(start)..start + (end - base)),
             }
         }
@@ -541,10 +551,10 @@ impl MemorySource for MappedFile {
     }
 }
 
-/// Where machines put the memory that does not fit below 4 GiB beside their devices: how much of it they have at
-/// least then, and how much of it stays low.
+/// Memory splits of machines that put a part of their memory above 4 GiB, to leave room for
+/// devices: the least total memory that is split, and how much of it stays below 4 GiB, in bytes.
 const LOW_MEMORY: [(u64, u64); 4] = [
-    // QEMU's q35 (hw/i386/pc_q35.c, pc_q35_init), unless it is told `max-ram-below-4g`.
+    // QEMU's q35 (hw/i386/pc_q35.c, pc_q35_init) without `max-ram-below-4g`.
     (0xb000_0000, 0x8000_0000),
     // QEMU's i440fx from 0xe000_0000 on (hw/i386/pc_piix.c, pc_init1) and Cloud Hypervisor.
     (0xc000_0001, 0xc000_0000),
@@ -554,15 +564,15 @@ const LOW_MEMORY: [(u64, u64); 4] = [
     (0xe000_0001, 0xe000_0000),
 ];
 
-/// The layouts that a file may have which is nothing but memory. Which it has is not told by its size, but by the
-/// memory: its kernel's page tables.
+/// The layouts that a file of raw memory may have. Its size does not decide between them; the page
+/// tables of the kernel in it do.
 fn layouts_of(bytes: u64) -> impl Iterator<Item = Vec<Segment>> {
     let around = LOW_MEMORY.into_iter().filter(move |(least, _)| bytes >= *least);
     let around = around.map(move |(_, low)| Segment::around_hole(bytes, low, 1 << 32));
     around.chain(std::iter::once(vec![Segment { physical: 0..bytes, offset: 0 }]))
 }
 
-/// The first and the last page of some bytes of a file, of which there is at least one.
+/// The first and the last page of a range of a file; `bytes` is at least 1.
 #[inline]
 fn page_span(offset: u64, bytes: usize) -> (usize, usize) {
     let last = offset + (bytes as u64 - 1);

@@ -1,14 +1,14 @@
 //! A file mapped read-only, and the few system calls that the standard library lacks.
 //!
-//! Nothing here decides anything: what may be touched, and what an answer means, is [`super::mapped`]'s.
-//! Memory in a mapping changes while it is read (a guest writes to it) or goes away (the file shrinks), so
-//! no Rust reference ever points into it: bytes are copied out through raw pointers, and only the copy is
-//! looked at.
+//! This module is mechanism only: [`super::mapped`] decides what to read and what an answer means.
+//! Memory in a mapping changes while it is read (a guest writes to it) or goes away (the file
+//! shrinks). So no Rust reference ever points into it: bytes are copied out through raw pointers,
+//! and only the copy is read.
 //!
 //! The mapping of a file in memory is *guarded* where the kernel allows it: it is registered with a
-//! userfaultfd(2) that answers every touch of a hole with SIGBUS instead of memory. The kernel asks for a
-//! private mapping then, since one descriptor is open for reading only; as nothing is ever written to it, what it
-//! shows is the file all the same.
+//! userfaultfd(2) that answers every access to a hole with SIGBUS instead of allocating. The kernel
+//! requires a private mapping for that, since the descriptor is open for reading only. Nothing is
+//! ever written to the mapping, so it still shows the file.
 #![allow(
     unsafe_code,
     reason = "mmap, raw copies out of it, prefetch, lseek, fstatfs, leases, userfaultfd"
@@ -26,12 +26,12 @@ use super::sigbus::{self, Guard};
 
 const _: () = assert!(size_of::<usize>() == size_of::<u64>(), "offsets in files are u64");
 
-/// Bytes of a line of the CPU's cache, on every machine this runs on.
+/// Bytes of a line of the CPU's cache, on every supported host.
 const LINE_BYTES: usize = 64;
 /// Lines of a request that are prefetched; the CPU itself fetches what follows.
 const PREFETCH_LINES_MAX: usize = 4;
 
-/// A file mapped read-only. The field order matters: the signal guard goes before the range does.
+/// A file mapped read-only. The field order matters: the signal guard is dropped before the range.
 #[derive(Debug)]
 pub(super) struct Mapping {
     signals: Guard,
@@ -41,7 +41,7 @@ pub(super) struct Mapping {
     page_bytes: usize,
 }
 
-/// Addresses that this owns.
+/// A mapped range of addresses, unmapped on drop.
 #[derive(Debug)]
 struct Range {
     start: NonNull<u8>,
@@ -53,14 +53,14 @@ unsafe impl Send for Range {}
 
 impl Drop for Range {
     fn drop(&mut self) {
-        // SAFETY: the range came from mmap with this very length and nothing points into it any more.
-        // Parts that the SIGBUS handler replaced go with it.
+        // SAFETY: the range came from mmap with this very length and nothing points into it any
+        // more. Parts that the SIGBUS handler replaced go with it.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 
 impl Range {
-    /// Has holes in a part of the range guarded.
+    /// Guards the holes in a part of the range; `false` if the kernel refuses.
     fn register(&self, guard: &OwnedFd, offset: usize, bytes: usize) -> bool {
         let mut request = UffdioRegister {
             start: self.start.as_ptr() as u64 + offset as u64,
@@ -68,15 +68,15 @@ impl Range {
             mode: UFFDIO_REGISTER_MODE_MISSING,
             ioctls: 0,
         };
-        // SAFETY: the pointer is to a live request of the layout that the kernel expects for this number; it
-        // changes how faults in our own range are handled, and nothing else.
+        // SAFETY: the pointer is to a live request of the layout that the kernel expects for this
+        // number. The call changes how faults in this range are handled, and nothing else.
         unsafe { libc::ioctl(guard.as_raw_fd(), UFFDIO_REGISTER, &raw mut request) == 0 }
     }
 }
 
 impl Mapping {
-    /// Maps the first `bytes` of the file, guarded if it is in memory and `guarded` is asked for and can be
-    /// had. `None` inside: too many are mapped already.
+    /// Maps the first `bytes` of the file, guarded if `guarded` is set, the file is in memory and
+    /// the kernel allows it. `Ok(None)` if too many files are mapped already.
     pub(super) fn new(
         file: &File,
         bytes: usize,
@@ -95,10 +95,10 @@ impl Mapping {
         };
         let start = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED);
         let range = Range { start: start.ok_or_else(io::Error::last_os_error)?, bytes };
-        // A core of this program must not hold the guest's memory. Refusal does no harm otherwise.
-        // No MADV_RANDOM: it would make a sweep over a dump on disk read page by page, and without it the
-        // kernel still stops reading around once a hundred faults missed (mm/filemap.c, MMAP_LOTSAMISS).
-        // SAFETY: the range is ours; the advice changes no content.
+        // A core of this program must not hold the guest's memory. Refusal does no other harm. No
+        // MADV_RANDOM: it would make a sweep over a dump on disk read page by page. Without it the
+        // kernel still stops reading around after a hundred misses (mm/filemap.c, MMAP_LOTSAMISS).
+        // SAFETY: `range` owns these addresses; the advice changes no content.
         unsafe { libc::madvise(range.start.as_ptr().cast(), bytes, libc::MADV_DONTDUMP) };
         if holes.as_ref().is_some_and(|guard| !range.register(guard, 0, bytes)) {
             holes = None; // the private mapping serves as well as a shared one
@@ -107,17 +107,17 @@ impl Mapping {
         Ok(signals.map(|signals| Self { signals, range, holes, page_bytes }))
     }
 
-    /// Whether a hole that is touched stays one.
+    /// Whether reading a hole leaves it a hole.
     pub(super) fn is_guarded(&self) -> bool {
         self.holes.is_some()
     }
 
-    /// Whether a copy has met a page that can't be had, so that some of the mapping is not the file's.
+    /// Whether a copy has met an unavailable page, so that a part of the mapping is not the file.
     pub(super) fn is_broken(&self) -> bool {
         self.signals.faulted()
     }
 
-    /// Maps the file again where a copy of `bytes` at `offset` has met a page that can't be had.
+    /// Maps the file again where a copy of `bytes` at `offset` has met an unavailable page.
     pub(super) fn mend(&mut self, file: &File, offset: usize, bytes: usize) -> io::Result<()> {
         let from = offset - offset % self.page_bytes;
         let replaced = sigbus::REPLACED_BYTES.next_multiple_of(self.page_bytes);
@@ -126,8 +126,8 @@ impl Mapping {
         let sharing = sharing(self.is_guarded());
         let start = self.range.start.as_ptr().wrapping_add(from).cast::<c_void>();
         let at = i64::try_from(from).map_err(io::Error::other)?;
-        // SAFETY: the range lies in what this owns: `from` comes from a copy that was tested, and the
-        // length is cut at the end. No Rust reference points there.
+        // SAFETY: the addresses are inside `self.range`: `from` comes from a copy that was tested,
+        // and the length is cut at the end. No Rust reference points there.
         let mapped = unsafe {
             libc::mmap(
                 start,
@@ -150,31 +150,32 @@ impl Mapping {
         Ok(())
     }
 
-    /// Copies the bytes at `offset` out; `false` if not all of them could be, and `target` is then worth
-    /// nothing.
+    /// Copies the bytes at `offset` to `target`; `false` if not all could be copied. `target` then
+    /// has no meaningful content.
     #[inline]
     pub(super) fn copy(&self, offset: usize, target: &mut [u8]) -> bool {
         let inside = offset.checked_add(target.len()).is_some_and(|end| end <= self.range.bytes);
         if !inside || self.signals.faulted() {
             return false;
         }
-        // SAFETY: the source lies in the mapping, as just tested, and the target is a slice of its own
-        // that can't overlap it. Another process may write to the source meanwhile: the copy is then a
-        // mixture of old and new bytes, which every reader of guest memory has to expect. In Rust's terms
-        // such a race is undefined; a copy between raw pointers, through which the compiler sees nothing
-        // but bytes and of which it can't read the source twice, is how VMMs in Rust do it too. A page
-        // that can't be had raises SIGBUS, on which the handler puts zeros there and sets the mark.
+        // SAFETY: the source is in the mapping, as just tested, and the target is a slice of its
+        // own that cannot overlap it. Another process may write to the source meanwhile: the copy
+        // is then a mixture of old and new bytes, which every reader of guest memory has to expect.
+        // In Rust's terms such a race is undefined. VMMs in Rust do the same: they copy between raw
+        // pointers, where the compiler sees nothing but bytes and cannot read the source twice. A
+        // page that is unavailable raises SIGBUS; the handler then maps zeros there and sets the
+        // mark.
         unsafe {
             let source = self.range.start.as_ptr().add(offset);
             ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len());
         }
-        // The handler runs in this thread, so the compiler's order is all that matters.
+        // The handler runs in this thread, so only the compiler's order matters.
         compiler_fence(Ordering::SeqCst);
         !self.signals.faulted()
     }
 
-    /// Begins to fetch the bytes at `offset` into the CPU's cache. Never faults and never allocates: a
-    /// prefetch of an address that has no page yet does nothing.
+    /// Begins to fetch the bytes at `offset` into the CPU's cache. Never faults and never
+    /// allocates: a prefetch of an address that has no page yet does nothing.
     #[inline]
     pub(super) fn prefetch(&self, offset: usize, bytes: usize) {
         let first = offset & !(LINE_BYTES - 1);
@@ -184,13 +185,14 @@ impl Mapping {
             if at >= self.range.bytes {
                 return;
             }
-            // SAFETY: the address lies in the mapping, as just tested.
+            // SAFETY: the address is in the mapping, as just tested.
             prefetch_line(unsafe { self.range.start.as_ptr().add(at) });
         }
     }
 }
 
-/// How to map. Nothing is reserved: on hugetlbfs the guest's own pages would be taken for it.
+/// Flags for mmap. Nothing is reserved: on hugetlbfs a reservation would take the guest's own
+/// pages.
 fn sharing(guarded: bool) -> libc::c_int {
     libc::MAP_NORESERVE | if guarded { libc::MAP_PRIVATE } else { libc::MAP_SHARED }
 }
@@ -203,12 +205,12 @@ fn prefetch_line(address: *const u8) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }
 
-// Elsewhere the intrinsic is not stable; batches then rest on the CPU's own reordering.
+// Elsewhere the intrinsic is not stable; batches rely on the CPU's own reordering there.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
 fn prefetch_line(_address: *const u8) {}
 
-// From linux/userfaultfd.h, which the libc crate does not carry.
+// From linux/userfaultfd.h; the libc crate lacks these.
 const UFFD_USER_MODE_ONLY: libc::c_int = 1;
 const UFFD_API: u64 = 0xaa;
 const UFFD_FEATURE_MISSING_SHMEM: u64 = 1 << 5;
@@ -232,10 +234,10 @@ struct UffdioRegister {
     ioctls: u64,
 }
 
-/// A userfaultfd that answers with SIGBUS; `None` where there is none to be had (a container's filter, a kernel
-/// without it).
+/// A userfaultfd that answers with SIGBUS; `None` if it is not available (a container's seccomp
+/// filter, a kernel without it).
 fn hole_guard() -> Option<OwnedFd> {
-    // Faults of our own code alone are enough, and are allowed to everyone (from 5.11 on).
+    // Faults from user mode are enough, and unprivileged processes may handle them (from 5.11 on).
     let flags = libc::O_CLOEXEC | UFFD_USER_MODE_ONLY;
     // SAFETY: the call takes no pointers, and its result is a new descriptor or an error.
     let guard = unsafe {
@@ -245,7 +247,8 @@ fn hole_guard() -> Option<OwnedFd> {
     };
     let features = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MISSING_SHMEM;
     let mut api = UffdioApi { api: UFFD_API, features, ioctls: 0 };
-    // SAFETY: the pointer is to a live request of the layout that the kernel expects for this number.
+    // SAFETY: the pointer is to a live request of the layout that the kernel expects for this
+    // number.
     let agreed = unsafe { libc::ioctl(guard.as_raw_fd(), UFFDIO_API, &raw mut api) == 0 };
     agreed.then_some(guard)
 }
@@ -270,20 +273,19 @@ fn seek(file: &File, from: u64, whence: i32) -> io::Result<Option<u64>> {
     })
 }
 
-/// What keeps a file's bytes.
+/// The kind of file system that holds a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Keeper {
-    /// tmpfs, and all that is made by memfd_create: a mapped read of a hole gives it memory.
+    /// tmpfs, and files made by memfd_create: a mapped read of a hole allocates memory.
     Memory,
-    /// hugetlbfs, with the size of its pages. The same, and its lseek is the kernel's generic one, for which
-    /// nothing is a hole.
+    /// hugetlbfs, with the size of its pages in bytes. Like tmpfs, but its lseek is the kernel's
+    /// generic one, which finds no holes.
     HugePages(usize),
-    /// Any other file system. A mapped read of a hole costs cache, and no more.
+    /// Any other file system. A mapped read of a hole costs only page cache.
     Disk,
 }
 
 impl Keeper {
-    /// What keeps this file.
     pub(super) fn of(file: &File) -> io::Result<Self> {
         // SAFETY: statfs is plain data for which zeros are valid.
         let mut facts: libc::statfs = unsafe { mem::zeroed() };
@@ -299,13 +301,15 @@ impl Keeper {
     }
 }
 
-/// `fcntl` command (include/uapi/asm-generic/fcntl.h), which libc has not for every machine.
+/// `fcntl` command (include/uapi/asm-generic/fcntl.h), which libc lacks on some architectures.
 const F_SETSIG: libc::c_int = 10;
 
-/// Whether somebody may have a file open for writing, as QEMU has a guest's memory. A lease for reading is given only
-/// where nobody has (`check_conflicting_open`, fs/locks.c), which holds for a mapping as well; it is given back at
-/// once. Where the kernel gives none (to neither the owner nor root, on some file systems) it can't be known. A memfd
-/// is not counted as open, but has no name.
+/// Whether another process may have a file open for writing, as QEMU has a guest's memory.
+///
+/// The kernel grants a read lease only if nobody has the file open or mapped for writing
+/// (`check_conflicting_open`, fs/locks.c); the lease is released at once. Where the kernel grants
+/// no lease (to a caller that is neither the owner nor root, or on some file systems) the answer is
+/// `true`. The kernel does not count writers of a memfd, but a memfd has no name.
 pub(super) fn may_be_written(file: &File) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     if file.metadata()?.nlink() == 0 {
@@ -315,7 +319,8 @@ pub(super) fn may_be_written(file: &File) -> io::Result<bool> {
         // SAFETY: the descriptor is open; neither command takes a pointer.
         unsafe { libc::fcntl(file.as_raw_fd(), command, argument) == 0 }
     };
-    // Who opens it for writing meanwhile waits until it is given back, and we get a signal: one that does nothing.
+    // A process that opens the file for writing meanwhile waits until the lease is released, and
+    // this process gets a signal: SIGURG, which is ignored by default.
     if lease(F_SETSIG, libc::SIGURG) && lease(libc::F_SETLEASE, libc::F_RDLCK) {
         lease(libc::F_SETLEASE, libc::F_UNLCK);
         return Ok(false);
@@ -326,13 +331,13 @@ pub(super) fn may_be_written(file: &File) -> io::Result<bool> {
     if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut facts) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // Nobody writes /proc/vmcore.
+    // /proc/vmcore cannot be written.
     Ok(facts.f_type != libc::PROC_SUPER_MAGIC)
 }
 
 #[cfg(test)]
 pub(super) mod testing {
-    //! What tests need of the system that the standard library lacks.
+    //! System calls for tests that the standard library lacks.
 
     use std::ffi::CString;
     use std::os::fd::{AsRawFd as _, FromRawFd as _};
@@ -342,7 +347,8 @@ pub(super) mod testing {
     /// An anonymous file in memory, as QEMU's memory-backend-memfd makes it.
     pub(crate) fn memfd(bytes: u64, flags: u32) -> io::Result<File> {
         let name = CString::new("guest").unwrap();
-        // SAFETY: the name is a C string that lives through the call; the descriptor is new and ours.
+        // SAFETY: the name is a C string that lives through the call; the descriptor is new and
+        // owned by nothing else.
         let file = unsafe {
             let descriptor = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags);
             if descriptor < 0 {
@@ -354,13 +360,13 @@ pub(super) mod testing {
         Ok(file)
     }
 
-    /// Gives part of a file back, as a guest's balloon does it.
+    /// Frees a part of a file, as a guest's balloon does.
     pub(crate) fn punch(file: &File, offset: u64, bytes: u64) {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         fallocate(file, mode, offset, bytes).unwrap();
     }
 
-    /// Gives all of a file memory, as QEMU does it when asked to (`prealloc=on`).
+    /// Allocates all of a file, as QEMU does with `prealloc=on`.
     pub(crate) fn fill(file: &File, bytes: u64) -> io::Result<()> {
         fallocate(file, 0, 0, bytes)
     }

@@ -1,7 +1,7 @@
-//! [`Meter`]: counts what is asked of a source.
+//! [`Meter`]: counts the requests to a source.
 //!
-//! The number of batches must not grow with the population of the machine, and what a scan costs is best
-//! said in cache lines and pages touched: tests and the benchmark harness read both here.
+//! The number of batches must not grow with the population of the machine. Touched cache lines and
+//! pages are the best measure of what a scan costs. Tests and benchmarks read both here.
 
 use std::ops::Range;
 
@@ -14,25 +14,24 @@ use super::pages::UnitSet;
 /// Bytes of a cache line.
 const LINE_BYTES: u64 = 64;
 
-/// How closely a [`Meter`] looks.
+/// What a [`Meter`] counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Detail {
-    /// Batches and requests only: costs nothing for each request.
+    /// Batches and requests only: no cost per request.
     Batches,
-    /// Everything.
+    /// Also bytes, outcomes, cache lines and pages.
     Lines,
 }
 
-/// What a [`Meter`] has counted.
+/// Counts of a [`Meter`] since its last reset.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Batches read.
     pub batches: u64,
-    /// Requests in all of them.
+    /// Requests in all batches.
     pub requests: u64,
-    /// Requests in the largest.
+    /// Requests in the largest batch.
     pub largest_batch: u64,
-    /// Bytes that were read; 0 with [`Detail::Batches`], as is all that follows.
+    /// Bytes read. This count and those below are 0 with [`Detail::Batches`].
     pub bytes: u64,
     /// Requests answered [`Outcome::NotBacked`].
     pub not_backed: u64,
@@ -55,8 +54,8 @@ pub struct Meter<S> {
 }
 
 impl<S: MemorySource> Meter<S> {
-    /// Wraps a source. With [`Detail::Lines`] it has its memory from the start, a bit for each cache line and
-    /// each page.
+    /// Wraps a source. With [`Detail::Lines`] this allocates a bit for each cache line and each
+    /// page; nothing is allocated later.
     pub fn new(source: S, detail: Detail) -> Result<Self, SourceError> {
         let (lines, pages) = match detail {
             Detail::Batches => (UnitSet::default(), UnitSet::default()),
@@ -68,12 +67,12 @@ impl<S: MemorySource> Meter<S> {
         Ok(Self { source, detail, counts: Counts::default(), lines, pages })
     }
 
-    /// What was counted since the last reset.
+    /// Counts since the last reset.
     pub fn counts(&self) -> Counts {
         Counts { lines: self.lines.count(), pages: self.pages.count(), ..self.counts }
     }
 
-    /// Begins anew.
+    /// Sets all counts to zero.
     pub fn reset(&mut self) {
         self.counts = Counts::default();
         self.lines.clear();
@@ -85,12 +84,11 @@ impl<S: MemorySource> Meter<S> {
         self.pages.iter().map(|page| PhysicalAddress(page * PAGE_BYTES))
     }
 
-    /// The source inside.
     pub fn source_mut(&mut self) -> &mut S {
         &mut self.source
     }
 
-    /// The source inside, for good.
+    /// Unwraps the source.
     pub fn into_inner(self) -> S {
         self.source
     }

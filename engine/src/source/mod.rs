@@ -1,17 +1,23 @@
 //! Sources: where the memory of a watched machine comes from.
 //!
-//! Each is a [`MemorySource`]: a scatter read of physical memory, in batches. [`MappedFile`] reads a live
-//! guest's shared memory, a raw dump, and dumps that keep memory byte by byte behind headers; compressed dumps
-//! have an index and a cache (`dump`); [`Replay`] reads the few pages of a recorded scan. [`FileSource`] tells
-//! them apart. [`GuestMemory`] reads a QEMU process, [`Kcore`] this machine, `doca` a host through a BlueField's DMA
-//! engine. [`AnySource`] is any of them. Around any of them go
-//! the wrappers: [`Recorder`] remembers which pages were read and writes them out, [`Meter`] counts what is
-//! asked, [`Fault`] damages what is read.
+//! Each source is a [`MemorySource`]: a scatter read of physical memory, in batches.
 //!
-//! Whatever the guest, or whoever owns the file, does to it: a request is read, not backed or failed, and
-//! neither a panic nor a signal comes of it. Reading changes nothing: no page of the guest comes to be by it.
-//! No `read_batch` allocates, but where a page of a dump is packed with zstd, whose decoder does. `unsafe` is in `mapping`, `sigbus`, `guest::private` and what calls the
-//! DOCA library.
+//! - [`MappedFile`] reads a live guest's shared memory, a raw dump, and dumps that store memory
+//!   uncompressed behind headers.
+//! - `dump` reads compressed dumps through an index and a cache.
+//! - [`Replay`] reads the few pages of a recorded scan.
+//! - [`FileSource`] is the one of these three that the format of a file needs.
+//! - [`GuestMemory`] reads a QEMU process, [`Kcore`] the host, `doca` a machine through a
+//!   BlueField's DMA engine.
+//! - [`AnySource`] is any of the above.
+//! - Wrappers around any source: [`Recorder`] remembers which pages were read and writes them to an
+//!   image, [`Meter`] counts requests, [`Fault`] damages what is read.
+//!
+//! Whatever the guest or the owner of the file does: a request is read, not backed or failed, and
+//! causes neither a panic nor a signal that ends the process. Reading allocates no page of the
+//! guest. No `read_batch` allocates on the host, except for pages of dumps compressed with zstd,
+//! whose decoder allocates. `unsafe` is in `mapping`, `sigbus`, `guest::private` and the modules of
+//! `doca` that call the DOCA library.
 //!
 //! Not for: virtual addresses, or what the bytes mean.
 //!

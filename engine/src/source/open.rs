@@ -1,4 +1,4 @@
-//! Opening `file:PATH`: what kind of file it is, and the source for it.
+//! Opening `file:PATH`: detects the format of a file and creates the source for it.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read as _};
@@ -15,7 +15,7 @@ use super::image::IMAGE_BYTES_MAX;
 use super::mapping::may_be_written;
 use super::{DumpProblem, Kcore, Lacks, MappedFile, Refreshed, Replay, SourceError};
 
-/// Memory in a file, whatever its format.
+/// Memory in a file of any supported format.
 #[derive(Debug)]
 pub struct FileSource {
     memory: Memory,
@@ -24,21 +24,19 @@ pub struct FileSource {
     disregarded: Option<Format>,
 }
 
-/// The ways in which files keep memory.
+/// The source for each way of storing memory in a file.
 #[derive(Debug)]
 enum Memory {
-    /// Byte by byte.
+    /// Uncompressed.
     Mapped(MappedFile),
     /// Compressed.
     Blocks(BlockDump),
-    /// A recorded image.
     Replay(Replay),
-    /// This machine's, as its kernel shows it.
     Host(Kcore),
 }
 
 impl FileSource {
-    /// Opens the memory of the machine that this runs on.
+    /// Opens the memory of the host.
     pub fn open_host() -> Result<Self, SourceError> {
         let memory = Memory::Host(Kcore::open()?);
         Ok(Self { memory, format: Format::Host, lacks: Lacks::default(), disregarded: None })
@@ -49,20 +47,22 @@ impl FileSource {
         Self::open_as(path, FileFormat::Auto)
     }
 
-    /// Opens a file, telling its format by its first bytes unless `told` says it. Those of a live guest's memory are
-    /// what the guest likes: a file that can be that, since it has whole pages and somebody has it open for writing
-    /// (or it cannot be known whether), is raw memory. A format that is read has its line here.
-    pub fn open_as(path: &Path, told: FileFormat) -> Result<Self, SourceError> {
+    /// Opens a file in the format that `configured` selects, by default the detected one.
+    ///
+    /// A live guest can write any header to its memory. So [`FileFormat::Auto`] opens a file as raw
+    /// memory if it has whole pages and another process has, or may have, the file open for
+    /// writing. Each supported format has its line in this function.
+    pub fn open_as(path: &Path, configured: FileFormat) -> Result<Self, SourceError> {
         let (file, bytes) = open_regular(path)?;
         let mut head = [0; FORMAT_HEAD_BYTES];
         let wrong = |doing| {
             let path = path.to_path_buf();
             move |error| SourceError::File { path, doing, error }
         };
-        // Reading a hole by call brings no page of the file to be.
+        // Reading a hole by system call allocates no page of the file.
         let head = read_head(&file, &mut head).map_err(wrong("read"))?;
         let looks = Format::of(head);
-        let is_raw = match told {
+        let is_raw = match configured {
             FileFormat::Raw => true,
             FileFormat::Dump => false,
             FileFormat::Auto => {
@@ -92,7 +92,7 @@ impl FileSource {
         }
     }
 
-    /// Opens a dump that keeps memory byte by byte.
+    /// Opens a dump that stores memory uncompressed.
     fn from_segments(
         file: File,
         path: &Path,
@@ -107,7 +107,7 @@ impl FileSource {
         Ok(Self { memory: Memory::Mapped(source), format, lacks, disregarded: None })
     }
 
-    /// Opens a dump that keeps memory compressed.
+    /// Opens a dump that stores memory compressed.
     fn from_blocks(
         file: File,
         path: &Path,
@@ -120,23 +120,23 @@ impl FileSource {
         Ok(Self { memory: Memory::Blocks(source), format, lacks, disregarded: None })
     }
 
-    /// What the file is.
+    /// The format in which the file was opened.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// What the first bytes say that the file is, where they were not believed.
+    /// The format that the first bytes suggest, if it was not trusted.
     pub fn disregarded(&self) -> Option<Format> {
         self.disregarded
     }
 
-    /// What a dump lacks of the memory that it speaks of.
+    /// What a dump lacks of the memory that its headers describe.
     pub fn lacks(&self) -> Lacks {
         self.lacks
     }
 
-    /// How many layouts of physical memory may be right, the likeliest first. Which one is shows by the page
-    /// tables of the kernel that is found.
+    /// Number of candidate layouts of physical memory; the likeliest has index 0. The page tables
+    /// of the kernel in it show which is right.
     pub fn layouts(&self) -> usize {
         match &self.memory {
             Memory::Mapped(source) => source.layouts(),
@@ -144,14 +144,15 @@ impl FileSource {
         }
     }
 
-    /// Takes one of the layouts; the first is taken at the beginning.
+    /// Switches to a layout; the first one is in force initially.
     pub fn choose_layout(&mut self, index: usize) {
         if let Memory::Mapped(source) = &mut self.memory {
             source.choose_layout(index);
         }
     }
 
-    /// Looks whether the file has changed under us; see [`MappedFile::refresh`]. A dump or an image never does.
+    /// Checks whether the file has changed; see [`MappedFile::refresh`]. Compressed dumps and
+    /// images never change.
     pub fn refresh(&mut self) -> io::Result<Refreshed> {
         match &mut self.memory {
             Memory::Mapped(source) => source.refresh(),
@@ -220,14 +221,15 @@ impl MemorySource for FileSource {
     }
 }
 
-/// Opens a file that holds raw memory, with its length.
+/// Opens a file of raw memory; also returns its length in bytes.
 pub(super) fn open_file(path: &Path) -> Result<(File, u64), SourceError> {
     let (file, _) = open_regular(path)?;
     let bytes = check(&file, path)?;
     Ok((file, bytes))
 }
 
-/// Tests that an open file can be raw memory: regular, not empty, whole pages; its length.
+/// Checks that an open file can be raw memory: regular, not empty, whole pages. Returns its length
+/// in bytes.
 pub(super) fn check(file: &File, path: &Path) -> Result<u64, SourceError> {
     let bytes = check_regular(file, path)?;
     if bytes % PAGE_BYTES != 0 {
@@ -237,9 +239,9 @@ pub(super) fn check(file: &File, path: &Path) -> Result<u64, SourceError> {
 }
 
 fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
-    // Not blocking, else a FIFO without a writer would hang us before it can be refused; close-on-exec is
-    // the standard library's default. Looking at evidence should not change its access time, but only
-    // a file's owner may ask for that.
+    // Not blocking, or opening a FIFO without a writer would hang before it can be refused.
+    // Close-on-exec is the standard library's default. Reading evidence should not change its
+    // access time, but O_NOATIME is reserved for the file's owner.
     let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = open(flags | libc::O_NOATIME)
@@ -278,7 +280,7 @@ fn name_of(kind: FileType) -> &'static str {
     } else if kind.is_fifo() {
         "a pipe"
     } else {
-        "no regular file"
+        "not a regular file"
     }
 }
 
@@ -293,27 +295,27 @@ mod tests {
     use super::super::{ErrorClass, Recorder};
     use super::*;
 
-    /// A file that nobody has open; what is written by somebody is a guest's memory.
+    /// A file that no process has open for writing; otherwise it would count as a guest's memory.
     fn file_of(bytes: &[u8]) -> tempfile::TempPath {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
         file.into_temp_path()
     }
 
-    /// Whole pages that begin like a dump.
+    /// Whole pages that begin with the header of a dump.
     fn forged(magic: &[u8]) -> Vec<u8> {
         let mut bytes = magic.to_vec();
         bytes.resize(32, 0);
-        bytes[17] = 0x2f; // of LiME: the last address is 0x2fdf, and the range goes to the file's end
+        bytes[17] = 0x2f; // LiME: the last address is 0x2fdf, the range ends where the file ends
         bytes[16] = 0xdf;
         bytes.resize(3 * 4096, 5);
         bytes
     }
 
     #[test]
-    fn what_a_live_guest_writes_to_its_first_page_is_not_believed() {
+    fn a_header_in_the_memory_of_a_live_guest_is_not_trusted() {
         let lime = forged(b"EMiL\x01\0\0\0");
-        // As QEMU has it: by a name, open for writing; then without a name.
+        // As QEMU has memory: a named file that is open for writing, then a file without a name.
         for folder in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
             for head in [lime.clone(), forged(b"PK\x03\x04"), forged(b"\x7fELF"), vec![b'\n'; 8192]]
             {
@@ -332,11 +334,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_that_nobody_writes_is_one_also_in_memory() {
+    fn a_dump_that_is_not_open_for_writing_is_detected_also_in_tmpfs() {
         for folder in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
             let mut file = tempfile::NamedTempFile::new_in(folder).unwrap();
             file.write_all(&forged(b"EMiL\x01\0\0\0")).unwrap();
-            // Not even while it is written: no guest's memory ends within a page.
+            // It is detected even while it is written: no guest's memory ends within a page.
             file.write_all(&[0; 5]).unwrap();
             assert_eq!(FileSource::open(file.path()).unwrap().format(), Format::Lime);
             file.as_file().set_len(3 * 4096).unwrap();
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_says_what_a_file_is() {
+    fn the_user_can_set_the_format() {
         let path = file_of(&forged(b"EMiL\x01\0\0\0"));
         let format = |told| FileSource::open_as(&path, told).unwrap().format();
         assert_eq!(format(FileFormat::Raw), Format::Raw);
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_memory_is_refused_with_its_name() {
+    fn a_file_without_memory_is_refused_with_its_name() {
         let folder = tempfile::tempdir().unwrap();
         check_refused(&folder.path().join("gone"), ErrorClass::CannotOpen, "No such file");
         check_refused(folder.path(), ErrorClass::CannotOpen, "a directory");

@@ -1,17 +1,17 @@
 //! Bit sets over memory: which pages, or cache lines, are in a set.
 //!
-//! Sized once; nothing here allocates afterwards, so that the wrappers that use them may run on the
-//! scan path.
+//! The size of a set is fixed. Nothing allocates afterwards, so wrappers may use sets on the scan
+//! path.
 
 use std::ops::Range;
 
 use super::SourceError;
 
-/// Bits in a set at most, 1 GiB of them: 32 TiB counted in pages, 512 GiB in cache lines.
+/// Largest number of bits in a set. They take 1 GiB and cover 32 TiB in pages or 512 GiB in cache
+/// lines.
 const BITS_MAX: u64 = 1 << 33;
 const WORD_BITS: usize = u64::BITS as usize;
 
-/// A fixed number of bits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BitSet {
     words: Vec<u64>,
@@ -24,7 +24,7 @@ impl BitSet {
         Self { words: vec![0; bits.div_ceil(WORD_BITS)], bits, count: 0 }
     }
 
-    /// How many bits are set.
+    /// Number of set bits.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
@@ -40,7 +40,7 @@ impl BitSet {
         (first..=last).all(|bit| self.contains(bit))
     }
 
-    /// Sets a bit; whether it was clear. A bit outside the set is left alone.
+    /// Sets a bit; returns whether it was clear. Ignores a bit outside the set.
     #[inline]
     pub(super) fn insert(&mut self, bit: usize) -> bool {
         if bit >= self.bits {
@@ -54,7 +54,6 @@ impl BitSet {
         fresh
     }
 
-    /// Clears a bit.
     pub(super) fn remove(&mut self, bit: usize) {
         if let Some(word) = self.words.get_mut(bit / WORD_BITS) {
             let mask = 1 << (bit % WORD_BITS);
@@ -63,7 +62,7 @@ impl BitSet {
         }
     }
 
-    /// Sets all bits of a range, as far as they are in the set.
+    /// Sets all bits of a range; ignores bits outside the set.
     pub(super) fn insert_range(&mut self, range: Range<usize>) {
         let end = range.end.min(self.bits);
         let mut bit = range.start;
@@ -100,7 +99,7 @@ impl BitSet {
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnitSet {
     bits: BitSet,
-    /// For each region its units, and the bit of the first.
+    /// For each region its units, and the bit of the first unit.
     regions: Vec<(Range<u64>, usize)>,
     shift: u32,
 }
@@ -134,7 +133,7 @@ impl UnitSet {
         self.bits.clear();
     }
 
-    /// Moves all regions, with what is in the set, by so many bytes upwards (wrapping, whole units).
+    /// Moves all regions and the units in the set upwards by `bytes` (wrapping, whole units).
     pub(super) fn move_by(&mut self, bytes: u64) {
         for (units, _) in &mut self.regions {
             let start = (units.start << self.shift).wrapping_add(bytes) >> self.shift;
@@ -142,7 +141,7 @@ impl UnitSet {
         }
     }
 
-    /// Adds every unit that the bytes touch, as far as it is in a region.
+    /// Adds every unit that the bytes touch; ignores units outside all regions.
     #[inline]
     pub(super) fn insert(&mut self, address: u64, bytes: u64) {
         if bytes == 0 {

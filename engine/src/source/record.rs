@@ -1,4 +1,4 @@
-//! [`Recorder`]: remembers which pages were read, and writes them out as an image for [`super::Replay`].
+//! [`Recorder`]: remembers which pages were read and writes an image of them for [`super::Replay`].
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -10,12 +10,12 @@ use super::SourceError;
 use super::image::{self, PAGE};
 use super::pages::UnitSet;
 
-/// What an image holds.
+/// Counts of [`Recorder::write_image`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Recorded {
     /// Pages written.
     pub pages: u64,
-    /// Pages that were touched, but could not be read any more when the image was written.
+    /// Pages that were read before, but could not be read when the image was written.
     pub lost: u64,
 }
 
@@ -28,14 +28,14 @@ pub struct Recorder<S> {
 }
 
 impl<S: MemorySource> Recorder<S> {
-    /// Wraps a source. It has its memory for the marks from the start, a bit for each page.
+    /// Wraps a source. This allocates a bit for each page; nothing is allocated later.
     pub fn new(source: S) -> Result<Self, SourceError> {
         let touched = UnitSet::new(source.regions(), PAGE_BYTES.trailing_zeros())?;
         Ok(Self { source, touched, paused: false })
     }
 
-    /// Stops or resumes taking notes: a search through all memory, read through the recorder, would have
-    /// all of it in the image.
+    /// Stops or resumes recording. A search through all memory while recording would put all of it
+    /// into the image.
     pub fn set_paused(&mut self, paused: bool) {
         self.paused = paused;
     }
@@ -45,32 +45,31 @@ impl<S: MemorySource> Recorder<S> {
         self.touched.insert(address.0, bytes);
     }
 
-    /// Forgets what was read.
+    /// Forgets which pages were read.
     pub fn clear(&mut self) {
         self.touched.clear();
     }
 
-    /// How many pages were read.
+    /// Number of recorded pages.
     pub fn page_count(&self) -> u64 {
         self.touched.count()
     }
 
-    /// The source inside.
     pub fn source_mut(&mut self) -> &mut S {
         &mut self.source
     }
 
-    /// The source inside, for good.
+    /// Unwraps the source.
     pub fn into_inner(self) -> S {
         self.source
     }
 
-    /// Writes the pages that were read. They are read again now, so the machine should be paused since before
-    /// they were read first, else the image is no one moment of it.
+    /// Writes the recorded pages, which are read again for it. Pause the machine before the first
+    /// read; otherwise the image mixes several moments.
     pub fn write_image(&mut self, out: &mut impl Write) -> Result<Recorded, SourceError> {
         let touched: Vec<u64> = self.touched.iter().collect();
         let mut page = [0; PAGE];
-        // The header counts the pages, so what can't be read has to be known before.
+        // The header has the number of pages, so find out first which cannot be read.
         let mut frames = Vec::with_capacity(touched.len());
         for &frame in &touched {
             if self.source.read_exact(PhysicalAddress(frame * PAGE_BYTES), &mut page) {
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_moved_takes_along_what_was_read_of_it() {
+    fn moving_memory_moves_the_recorded_pages() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(0x8000).unwrap();
         std::os::unix::fs::FileExt::write_all_at(file.as_file(), &[1; 0x3000], 0).unwrap();
@@ -152,7 +151,7 @@ mod tests {
         recorder.write_image(&mut image).unwrap();
         let mut replay = Replay::from_bytes(image).unwrap();
         assert!(replay.read_exact(PhysicalAddress(0x1000), &mut [0; 0x2000]));
-        // What only is where memory lies stays there.
+        // A source that cannot move its memory leaves it in place.
         assert!(!Recorder::new(replay).unwrap().move_by(0x1000));
     }
 
@@ -163,8 +162,8 @@ mod tests {
         let mut requests = [
             Request::new(PhysicalAddress(0xfff), 2, 0),
             Request::new(PhysicalAddress(0x1_0000_3000), 1, 8),
-            Request::new(PhysicalAddress(0x5000), 0x1000, 0), // not there
-            Request::new(PhysicalAddress(0x2000), 0, 0),      // nothing asked for
+            Request::new(PhysicalAddress(0x5000), 0x1000, 0), // not backed
+            Request::new(PhysicalAddress(0x2000), 0, 0),      // empty
         ];
         recorder.read_batch(&mut requests, &mut arena);
         recorder.set_paused(true);
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_asked_for_that_are_not_there_are_counted_as_lost() {
+    fn included_pages_that_are_not_backed_are_counted_as_lost() {
         let mut recorder = Recorder::new(memory()).unwrap();
         recorder.include(PhysicalAddress(0x1000), 0x2000);
         recorder.include(PhysicalAddress(0x4000), 1);

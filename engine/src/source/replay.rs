@@ -1,7 +1,7 @@
 //! [`Replay`]: a recorded image as a source of memory.
 //!
-//! Tests, benches and fuzzing run on it without a guest. Its pages may be changed in memory, to see what
-//! a scan makes of damage.
+//! Tests, benches and fuzzing use it instead of a guest. Its pages can be changed in memory, to
+//! test how a scan copes with damage.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -15,17 +15,17 @@ use super::image::{self, ImageProblem, PAGE};
 #[derive(Clone, Debug, Default)]
 pub struct Replay {
     regions: Vec<Range<u64>>,
-    /// The pages' addresses / 4096, ascending.
+    /// The addresses of the pages / 4096, ascending.
     frames: Vec<u64>,
     index: Index,
     /// An image's bytes, or the pages alone.
     bytes: Vec<u8>,
-    /// Where in the bytes the first page begins.
+    /// Index of the first page in `bytes`.
     pages_at: usize,
 }
 
 impl Replay {
-    /// Takes an image as [`super::Recorder::write_image`] writes it. Any bytes will do: they are an image or
+    /// Parses an image that [`super::Recorder::write_image`] wrote. Any bytes give a valid image or
     /// an error.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ImageProblem> {
         let contents = image::parse(&bytes)?;
@@ -39,8 +39,9 @@ impl Replay {
         })
     }
 
-    /// Makes a memory of pages: `frames` are their addresses / 4096, ascending and in the regions; `pages`
-    /// their bytes one after the other, cut or filled up with zeros to as many as there are frames.
+    /// Creates a memory from pages. `frames` are their addresses / 4096, ascending and in the
+    /// regions. `pages` are their contents in that order, cut or padded with zeros to the number of
+    /// frames.
     pub fn from_pages(
         regions: Vec<Range<u64>>,
         frames: Vec<u64>,
@@ -52,7 +53,7 @@ impl Replay {
         Ok(Self { regions, frames, index, bytes: pages, pages_at: 0 })
     }
 
-    /// Writes the memory as it is now as an image.
+    /// Writes the current content of the memory as an image.
     pub fn write_image(&self, out: &mut impl Write) -> io::Result<()> {
         let mut next = self.pages_at;
         image::write(out, &self.regions, &self.frames, |_, page| {
@@ -62,7 +63,6 @@ impl Replay {
         })
     }
 
-    /// How many pages there are.
     pub fn page_count(&self) -> usize {
         self.frames.len()
     }
@@ -72,20 +72,21 @@ impl Replay {
         self.frames.iter().map(|frame| PhysicalAddress(frame * PAGE_BYTES))
     }
 
-    /// All pages with their addresses, to be changed.
+    /// All pages with their addresses, mutable.
     pub fn pages_mut(&mut self) -> impl ExactSizeIterator<Item = (PhysicalAddress, &mut [u8])> {
         let pages = self.bytes[self.pages_at..].chunks_exact_mut(PAGE).take(self.frames.len());
         let addresses = self.frames.iter().map(|frame| PhysicalAddress(frame * PAGE_BYTES));
         addresses.zip(pages)
     }
 
-    /// The page that holds an address, to be changed.
+    /// The page that holds an address, mutable.
     pub fn page_mut(&mut self, address: PhysicalAddress) -> Option<&mut [u8]> {
         let at = self.find(address.0 / PAGE_BYTES)?;
         self.bytes.get_mut(at..at + PAGE)
     }
 
-    /// Changes the bytes at an address; `false`, and nothing is changed, unless all of them are there.
+    /// Changes the bytes at an address. Returns `false` and changes nothing unless all of them are
+    /// backed.
     pub fn write(&mut self, address: PhysicalAddress, bytes: &[u8]) -> bool {
         let here = |source: &Self, at: usize| source.piece(address.0, at, bytes.len());
         let mut at = 0;
@@ -102,7 +103,7 @@ impl Replay {
         true
     }
 
-    /// Where in the bytes the page of a frame begins.
+    /// Index in `bytes` of the page of a frame.
     #[inline]
     fn find(&self, frame: u64) -> Option<usize> {
         let range = self.index.candidates(frame)?;
@@ -110,7 +111,7 @@ impl Replay {
         Some(self.pages_at + page * PAGE)
     }
 
-    /// Where in the bytes the request's bytes from `done` on are, as far as they lie in one page.
+    /// Range in `bytes` of the request's bytes from `done` on, cut at the end of the page.
     #[inline]
     fn piece(&self, address: u64, done: usize, length: usize) -> Option<Range<usize>> {
         let at = address.checked_add(done as u64)?;
@@ -153,14 +154,13 @@ impl MemorySource for Replay {
     }
 }
 
-/// Where in a sorted list a number may be: the list cut into about as many equal spans of numbers as it
-/// has entries, so that what remains to be searched is short for an image of a real machine, and never longer than
-/// the list for any other.
+/// An index over a sorted list of numbers. The range of numbers is divided into about as many equal
+/// spans as the list has entries. The entries of one span are few for an image of a real machine.
 #[derive(Clone, Debug, Default)]
 struct Index {
     first: u64,
     shift: u32,
-    /// For each span the position of its first entry, and after the last the length of the list.
+    /// For each span the position of its first entry; the last element is the length of the list.
     starts: Vec<usize>,
 }
 

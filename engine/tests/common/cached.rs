@@ -1,6 +1,6 @@
-//! A machine made by hand that has one file in its page cache: as small as it can be, all of it in the direct map.
+//! A minimal handmade machine with one file in its page cache, all of it in the direct map.
 //!
-//! For tests that damage it and for the fuzz target; what real kernels have, guests show.
+//! For tests that damage it and for the fuzz target; guests test what real kernels have.
 #![allow(dead_code, unreachable_pub, reason = "each user takes a part of it")]
 
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ use panoptes_engine::walk::Kernel;
 
 /// Bytes of the machine's memory, at physical address 0.
 pub const MEMORY_BYTES: usize = 16 << 20;
-/// Where the direct map begins.
+/// Virtual address of the direct map.
 pub const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
-/// Physical addresses of what there is one of.
+/// Physical addresses of single objects.
 pub const INODE: u64 = 0x1_0000;
 pub const MAPPING: u64 = 0x1_1000;
 pub const SUPER_BLOCK: u64 = 0x1_2000;
@@ -26,7 +26,7 @@ const NODES: u64 = 0x2_0000;
 const NODE_BYTES: u64 = 1024;
 const VMEMMAP: u64 = 0x10_0000;
 const PAGE_STRUCT_BYTES: u64 = 64;
-/// Where page frames for content begin.
+/// Physical address of the first page frame for content.
 const FRAMES: u64 = 0x20_0000;
 pub const PAGE: usize = 4096;
 
@@ -36,7 +36,7 @@ pub const EXT4: u64 = 0xef53;
 pub const TMPFS: u64 = 0x0102_1994;
 pub const HUGETLBFS: u64 = 0x9584_58f6;
 
-/// The structures' fields, somewhere about where kernels have them.
+/// The structures' fields, at offsets similar to those of real kernels.
 struct Fields;
 
 impl Members for Fields {
@@ -91,11 +91,10 @@ pub struct Cached {
     pub memory: Vec<u8>,
     pub kernel: Kernel,
     pub file: FileIdentity,
-    /// By index, `struct page` and order of what the tree holds.
+    /// Entries of the tree by index: `struct page` and order.
     pages: BTreeMap<u64, (u64, u32)>,
     next_frame: u64,
     next_node: u64,
-    /// How often it was read.
     pub batches: u64,
 }
 
@@ -120,7 +119,7 @@ impl MemorySource for Cached {
 }
 
 impl Cached {
-    /// A file of this size on a filesystem of this kind, none of it in memory.
+    /// A file of `size` bytes on a filesystem with this magic number, without pages in memory.
     pub fn new(size: u64, magic: u64) -> Self {
         let layouts = Layouts::bind(&Fields).expect("all fields are there");
         let mut kernel = Kernel { layouts, ..Kernel::default() };
@@ -164,7 +163,7 @@ impl Cached {
         machine
     }
 
-    /// The same with all pages in memory, in single frames.
+    /// A file with all pages in memory, in single frames.
     pub fn whole(content: &[u8], magic: u64) -> Self {
         let mut machine = Self::new(content.len() as u64, magic);
         for (index, page) in (0..).zip(content.chunks(PAGE)) {
@@ -183,7 +182,8 @@ impl Cached {
             .copy_from_slice(&value.to_le_bytes()[..field.size as usize]);
     }
 
-    /// Puts `1 << order` pages with this content at an index; gives the physical address of their `struct page`.
+    /// Puts `1 << order` pages with this content at an index; returns the physical address of their
+    /// `struct page`.
     pub fn add(&mut self, index: u64, order: u32, content: &[u8]) -> u64 {
         let count = 1 << order;
         let frame = self.next_frame.next_multiple_of(count);
@@ -202,17 +202,17 @@ impl Cached {
         head
     }
 
-    /// Puts something else than a page at an index.
+    /// Puts an entry that is not a page at an index.
     pub fn add_entry(&mut self, index: u64, entry: u64) {
         self.pages.insert(index, (entry, 0));
     }
 
-    /// Takes the page at an index away.
+    /// Removes the page at an index.
     pub fn remove(&mut self, index: u64) {
         self.pages.remove(&index);
     }
 
-    /// Makes the tree.
+    /// Writes the tree.
     pub fn plant(&mut self) {
         let last = self.pages.iter().map(|(index, (_, order))| index + (1 << order) - 1).max();
         let head = match last {
@@ -231,7 +231,7 @@ impl Cached {
         self.set(MAPPING, "address_space", "host", DIRECT_MAP + INODE);
     }
 
-    /// Makes a node and all below it; its address.
+    /// Writes a node and all nodes below it; returns its address.
     fn node(&mut self, shift: u32, base: u64) -> u64 {
         let at = self.next_node;
         self.next_node += NODE_BYTES;

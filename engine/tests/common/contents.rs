@@ -1,4 +1,4 @@
-//! Compares what [`Contents`] says of files with what is true of them inside a guest.
+//! Compares the results of [`Contents`] with the truth about files inside a guest.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -18,56 +18,56 @@ use panoptes_rig::contents::{FileTruth, HOLDER, Made, Moment, Phase, Place, made
 use panoptes_rig::{Error, Guest, Result};
 use sha2::{Digest as _, Sha256};
 
-/// Any key does: it only spreads what is in tables.
+/// Any key does: it only spreads the entries of tables.
 const KEY: u64 = 0x5eed_5eed_5eed_5eed;
 
-/// So much is read in one go, so that a file takes several.
+/// Size of a slice, small enough that a file takes several.
 const SLICE_BYTES: usize = 256 << 10;
 
-/// More goes than all files take.
+/// More slices than all files take.
 const SLICES_MAX: usize = 100_000;
 
-/// So many things that are wrong are told in words.
+/// Largest number of problems that are described.
 const PROBLEMS_MAX: usize = 12;
 
-/// How a file was come upon.
+/// How the scan reached a file.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Way {
-    /// By a descriptor of the process that holds it.
+    /// Through a descriptor of the process that holds it.
     Descriptor,
-    /// By an area that maps it.
+    /// Through an area that maps it.
     Area,
 }
 
-/// Whether the types that modules carry are used.
+/// Whether the types of modules are used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Types {
-    /// Where they are found.
+    /// Modules' types too, if they are found.
     OfModules,
-    /// The kernel's own alone.
+    /// The kernel's own types only.
     OfKernel,
 }
 
-/// What a look at one moment gave.
+/// Result of a comparison at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Compared {
-    /// Files that there are, once for each way to come upon them.
+    /// Existing files, once for each way to reach them.
     pub(crate) truth: usize,
-    /// Those of them that were found.
+    /// Existing files that were found.
     pub(crate) found: usize,
-    /// Those whose hashes are known.
+    /// Files with known hashes.
     pub(crate) whole: usize,
-    /// Those of which pages are missing, and there were some.
+    /// Files with some, but not all, pages in memory.
     pub(crate) partial: usize,
-    /// Pages that were compared of the latter, and how many of these were different.
+    /// Compared pages of partial files, and the number of those that differ.
     pub(crate) pages: (u64, u64),
-    /// Found and not there.
+    /// Files that were found, but do not exist.
     pub(crate) extra: usize,
-    /// Those of which something else was said than what is true.
+    /// Files with a wrong result.
     pub(crate) wrong: usize,
-    /// Whether overlays were seen through by the types of their module.
+    /// Whether overlays were resolved with the types of their module.
     pub(crate) knows_overlays: bool,
-    /// The first of what is not as it should be, in words.
+    /// Descriptions of the first problems.
     pub(crate) problems: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ impl fmt::Display for Compared {
     }
 }
 
-/// The files as they were made, by size: what a reference would hold.
+/// The files as they were made, by size: the content of a reference.
 #[derive(Debug)]
 pub(crate) struct Shipped {
     by_size: BTreeMap<u64, Vec<(u32, Vec<PageDigest>)>>,
@@ -137,7 +137,7 @@ impl Judge for Shipped {
     }
 }
 
-/// The digest of every page of a content.
+/// The digests of all pages of a content.
 fn digests(content: &[u8]) -> Vec<PageDigest> {
     let digest = |page: &[u8]| {
         let hash = Sha256::digest(page);
@@ -146,7 +146,7 @@ fn digests(content: &[u8]) -> Vec<PageDigest> {
     content.chunks(PAGE_BYTES as usize).map(digest).collect()
 }
 
-/// Looks at a stopped guest's memory and compares what is there of the held files.
+/// Scans a stopped guest's memory and compares the content of the held files.
 pub(crate) fn look(
     guest: &Guest,
     moment: &Moment,
@@ -171,7 +171,7 @@ pub(crate) fn look(
     let mut truths: BTreeMap<(Way, &str), &FileTruth> = BTreeMap::new();
     for file in &moment.files {
         truths.insert((Way::Descriptor, &file.path), file);
-        // Nothing can be mapped of a file that has nothing.
+        // An empty file cannot be mapped.
         if !files[file.index].content.is_empty() {
             truths.insert((Way::Area, &file.path), file);
         }
@@ -197,7 +197,7 @@ pub(crate) fn look(
     Ok(compared)
 }
 
-/// Asks for one file's content until it is known.
+/// Requests the content of a file until it is known.
 fn settle<S: MemorySource>(
     contents: &mut Contents,
     source: &mut S,
@@ -215,7 +215,7 @@ fn settle<S: MemorySource>(
     contents.get(identity).copied()
 }
 
-/// The files that the holder has, by how and under which path.
+/// The files of the holder process, by way and path.
 fn held(snapshot: &Snapshot) -> BTreeMap<(Way, String), FileRow> {
     let mut held = BTreeMap::new();
     let mut buffer = PathBuffer::default();
@@ -247,7 +247,7 @@ fn held(snapshot: &Snapshot) -> BTreeMap<(Way, String), FileRow> {
     held
 }
 
-/// Holds what is said of one file against what is true.
+/// Compares the result for one file with the truth.
 fn judge(
     compared: &mut Compared,
     moment: &Moment,
@@ -259,11 +259,11 @@ fn judge(
 ) {
     let path = &truth.path;
     let Some(known) = known else {
-        compared.wrong(format_args!("{path}, {way:?}: nothing was found out"));
+        compared.wrong(format_args!("{path}, {way:?}: no result"));
         return;
     };
-    // What was mapped before its file was copied up is that of below, and nobody inside tells which pages of it
-    // are in memory.
+    // A mapping made before its file was copied up shows the lower file. Inside the guest nothing
+    // shows which pages of that file are in memory.
     let is_below = moment.place.is_overlay() && way == Way::Area && moment.phase == Phase::Changed;
     let made = &files[truth.index].content;
     let content =
@@ -325,11 +325,13 @@ fn judge(
             likest: shipped.likest(content.len() as u64, &there),
         }),
     };
-    // What is on its way to or from a swap device is there for `mincore`, but not the file's any more.
+    // Pages on their way to or from a swap device are resident for `mincore`, but no longer the
+    // file's.
     let is_swapped = moment.phase == Phase::Pressed
         && (moment.place.is_memory() || moment.place == Place::Overlay);
     let agrees = match (expected, known.outcome) {
-        // A hole of a file that was copied up to where files live in memory; the hash was compared above.
+        // A hole of a file that was copied up to a filesystem in memory; the hash was compared
+        // above.
         (_, Outcome::Whole { .. }) if moment.place.is_overlay() => true,
         (Outcome::Partial(one), Outcome::Partial(other)) if is_swapped => {
             let differing = |partial: Partial| partial.likest.map(|likest| likest.differing);
@@ -342,7 +344,7 @@ fn judge(
             other.likest.is_some_and(|likest| likest.differing <= most)
         }
         (Outcome::Whole { .. } | Outcome::Partial(_), Outcome::Nothing) if is_swapped => true,
-        // Of several files that differ equally any will do.
+        // If several files differ equally, any of them is right.
         (Outcome::Partial(one), Outcome::Partial(other)) => {
             let counts = |partial: Partial| {
                 let likest = partial.likest.map(|likest| (likest.compared, likest.differing));
@@ -353,8 +355,8 @@ fn judge(
         (one, other) => one == other,
     };
     if !agrees {
-        let said = known.outcome;
-        compared.wrong(format_args!("{path}, {way:?}: {said:?}, not {expected:?}"));
+        let found = known.outcome;
+        compared.wrong(format_args!("{path}, {way:?}: {found:?}, not {expected:?}"));
     }
 }
 
@@ -362,7 +364,7 @@ fn hex(hashes: &Hashes) -> [String; 3] {
     [text(&hashes.sha256), text(&hashes.sha1), text(&hashes.md5)]
 }
 
-/// Bytes as people write hashes.
+/// Bytes as hexadecimal text.
 pub(crate) fn text(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes {

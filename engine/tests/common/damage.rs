@@ -12,13 +12,13 @@ use super::{KEY, Machine, Random};
 
 const PAGE: usize = PAGE_BYTES as usize;
 
-/// Bytes as they were.
+/// The bytes before a change.
 struct Undo {
     at: PhysicalAddress,
     bytes: Vec<u8>,
 }
 
-/// A memory that can be changed and put back.
+/// A memory whose changes can be undone.
 pub(crate) struct Damaged<'m> {
     pub(crate) memory: Replay,
     kernel: &'m Kernel,
@@ -30,8 +30,8 @@ impl<'m> Damaged<'m> {
         Self { memory: machine.memory.clone(), kernel: &machine.kernel, undo: Vec::new() }
     }
 
-    /// The same with `pages` more pages, all zeros, where the machine's image has none: room for structures
-    /// made by hand, at the address that comes with it.
+    /// The machine's memory with `pages` more pages of zeros where the image has none, for handmade
+    /// structures. Also returns their address.
     pub(crate) fn with_room(machine: &'m Machine, pages: u64) -> (Self, KernelVa) {
         let regions = machine.memory.regions().to_vec();
         let mut source = machine.memory.clone();
@@ -55,7 +55,7 @@ impl<'m> Damaged<'m> {
         (Self { memory, kernel: &machine.kernel, undo: Vec::new() }, room)
     }
 
-    /// Fills words from an address in the direct map on; for good.
+    /// Writes words from an address in the direct map on; [`Self::heal`] does not undo this.
     pub(crate) fn fill(&mut self, at: KernelVa, words: impl Iterator<Item = u64>) {
         let mut physical = self.physical(at);
         for word in words {
@@ -64,7 +64,7 @@ impl<'m> Damaged<'m> {
         }
     }
 
-    /// Changes bytes, as far as they are there.
+    /// Changes bytes; panics if they are not in the image.
     pub(crate) fn write(&mut self, at: PhysicalAddress, bytes: &[u8]) {
         let mut old = vec![0; bytes.len()];
         assert!(self.memory.read_exact(at, &mut old), "{at} is in the image");
@@ -72,7 +72,7 @@ impl<'m> Damaged<'m> {
         self.undo.push(Undo { at, bytes: old });
     }
 
-    /// Puts everything back.
+    /// Undoes all changes.
     pub(crate) fn heal(&mut self) {
         for Undo { at, bytes } in self.undo.drain(..).rev() {
             assert!(self.memory.write(at, &bytes), "it was there");
@@ -82,7 +82,7 @@ impl<'m> Damaged<'m> {
     fn physical(&mut self, at: KernelVa) -> PhysicalAddress {
         let space = &self.kernel.space;
         if let Some(physical) = space.linear(at) {
-            // Of the direct map's own tables the image has none: nobody walks them.
+            // The image lacks the tables of the direct map: a scan does not walk them.
             return physical;
         }
         let mut memory = KernelMemory::new(&mut self.memory, space.root, space.levels);
@@ -100,7 +100,7 @@ impl<'m> Damaged<'m> {
         self.put(at, &value.to_le_bytes());
     }
 
-    /// Changes a field of the object at a kernel address: its first eight bytes if it has more.
+    /// Changes a field of the object at a kernel address: at most its first eight bytes.
     pub(crate) fn set(&mut self, object: KernelVa, field: Field, value: u64) {
         let bytes = value.to_le_bytes();
         self.put(
@@ -129,21 +129,21 @@ impl<'m> Damaged<'m> {
         match random.below(16) {
             0 => self.write(page, &[0; PAGE]),
             1 => {
-                // A part, up to all, of random bytes.
+                // Random bytes in a part of the page, or in all of it.
                 let start = random.below(PAGE);
                 let length = 1 + random.below(PAGE - start);
                 let bytes: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
                 self.write(page.plus(start as u64), &bytes);
             }
             2 => {
-                // Another page's content: everything well formed, and of the wrong kind.
+                // The content of another page: well formed, but of the wrong kind.
                 let mut other = [0; PAGE];
                 assert!(self.memory.read_exact(pages[random.below(pages.len())], &mut other));
                 self.write(page, &other);
             }
             3..6 => self.change_word(word, |old| old ^ 1 << random.below(64)),
             _ => {
-                // Most words of a page mean nothing: look for one that may be a pointer.
+                // Most words of a page have no meaning: find one that may be a pointer.
                 let word = self.pointer_near(word).unwrap_or(word);
                 let other =
                     pages[random.below(pages.len())].plus((random.below(PAGE / 8) * 8) as u64);
@@ -172,7 +172,7 @@ impl<'m> Damaged<'m> {
         self.write(at, &change(u64::from_le_bytes(bytes)).to_le_bytes());
     }
 
-    /// The first word from `at` on, in the same page, that holds what may be a pointer.
+    /// The first word from `at` on, in the same page, that may be a pointer.
     fn pointer_near(&mut self, at: PhysicalAddress) -> Option<PhysicalAddress> {
         let mut at = at;
         let mut bytes = [0; 8];
@@ -190,7 +190,7 @@ impl<'m> Damaged<'m> {
     }
 }
 
-/// The pages that a scan of the machine reads: damage elsewhere does not matter.
+/// The pages that a scan of the machine reads; damage elsewhere has no effect.
 pub(crate) fn touched_pages(machine: &Machine) -> Vec<PhysicalAddress> {
     let mut meter = Meter::new(machine.memory.clone(), Detail::Lines).expect("it fits");
     let mut walker = Walker::new(&Limits::default(), KEY);

@@ -1,4 +1,4 @@
-//! What the tests on recorded images share: a machine to scan, numbers at random, memory to damage.
+//! Shared parts of tests on recorded images: a machine to scan, random numbers, memory to damage.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod damage;
@@ -24,10 +24,10 @@ use panoptes_sinks::record::interface::BluefieldSystem;
 
 use recorded::Seen;
 
-/// Any key does: it only spreads what is in tables.
+/// Any key does: it only spreads the entries of tables.
 pub(crate) const KEY: u64 = 0x5eed_5eed_5eed_5eed;
 
-/// A recorded machine whose kernel was found in the image alone.
+/// A recorded machine; its kernel is discovered from the image only.
 pub(crate) struct Machine {
     pub(crate) name: String,
     pub(crate) memory: Replay,
@@ -60,7 +60,7 @@ impl Scanner {
         Self { walker: Walker::new(limits, KEY), lines: LineWriter::new(limits) }
     }
 
-    /// Scans as if for the first time and writes the lines.
+    /// Resets the walker, scans, and writes the lines.
     pub(crate) fn see<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -73,7 +73,7 @@ impl Scanner {
     }
 }
 
-/// What watches a machine for changes, with a queue for its records.
+/// Watches a machine for changes, with a queue for its records.
 pub(crate) struct Watcher {
     watched: Watched,
     producer: Producer,
@@ -81,7 +81,7 @@ pub(crate) struct Watcher {
     now_ns: i64,
 }
 
-/// One approved hash, so that whatever runs has to be looked at, and nothing of it was shipped.
+/// A reference with one hash, so that attestation checks all programs and none of them is shipped.
 fn one_hash() -> Shipped {
     let mut builder = ShippedBuilder::new();
     let everywhere = builder.subject(&Subject::Everywhere).expect("there is room");
@@ -91,12 +91,12 @@ fn one_hash() -> Shipped {
 }
 
 impl Watcher {
-    /// Reports everything that can be, what is there at the start too.
+    /// Reports all activities, including objects that exist at the start.
     pub(crate) fn new(limits: &Limits, profile: &Profile) -> Self {
         Self::with_clock(limits, profile, false)
     }
 
-    /// The same; with `waits_for_clock`, only once the clock was seen to go.
+    /// Like [`Self::new`]; with `waits_for_clock`, reports only once the machine's clock runs.
     pub(crate) fn with_clock(limits: &Limits, profile: &Profile, waits_for_clock: bool) -> Self {
         let mut policy = PolicyConfig::default();
         for &activity in Activity::ALL {
@@ -122,7 +122,7 @@ impl Watcher {
         Self { watched, producer, consumer, now_ns: 1_795_000_000_000_000_000 }
     }
 
-    /// Scans once and takes the records away: how many bytes they had.
+    /// Scans once and removes the records; returns their size in bytes.
     pub(crate) fn scan<S: MemorySource>(&mut self, source: &mut S) -> Result<u64, ScanError> {
         self.now_ns += 10_000_000;
         let scanned = self.watched.scan(source, self.now_ns, &mut self.producer);
@@ -140,7 +140,7 @@ impl Watcher {
     }
 }
 
-/// How many objects of a snapshot a person would count.
+/// Number of user-visible objects in a snapshot.
 pub(crate) fn entities(snapshot: &Snapshot) -> u64 {
     let counts = [
         snapshot.processes.len(),

@@ -1,9 +1,10 @@
-//! Where recorded images are, and what a scan of the memory that each was recorded from gave.
+//! Finds recorded images, and the result of a scan of the memory that each was recorded from.
 //!
-//! An image is a real machine's memory, so it is made on demand and never kept with the sources. Beside
-//! `NAME.image` lies `NAME.digest`: what was seen in the whole memory, to hold the image to.
+//! An image is the memory of a real machine, so it is made on demand and never kept with the
+//! sources. `NAME.digest` next to `NAME.image` is the result of scanning the whole memory, which a
+//! scan of the image must match.
 //!
-//! Used by the engine's tests, the example that records, the benches and the fuzz target alike.
+//! Used by the engine's tests, the example that records, the benches and the fuzz target.
 
 use std::fmt;
 use std::fs;
@@ -13,15 +14,14 @@ use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, Traits};
 use panoptes_engine::state::facts::HeapRule;
 use panoptes_engine::walk::{Kernel, Snapshot};
 
-/// Names an image, or a folder of them, instead of the cache folder.
+/// Environment variable with an image, or a folder of them, to use instead of the cache folder.
 pub(crate) const VARIABLE: &str = "PANOPTES_RECORDED";
 
-/// How images are made.
+/// Command that makes an image.
 pub(crate) const MAKE: &str = "cargo run --release -p panoptes-engine --example record -- RAM \
                         ~/.cache/panoptes/recorded/NAME.image";
 
-/// The recorded images that there are, by name. A wrong [`VARIABLE`] is a mistake to be told, not an empty
-/// list.
+/// All recorded images, sorted by name. Panics if the path in [`VARIABLE`] does not exist.
 pub(crate) fn images() -> Vec<PathBuf> {
     if let Some(given) = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()) {
         let given = PathBuf::from(given);
@@ -35,7 +35,7 @@ pub(crate) fn images() -> Vec<PathBuf> {
     cache.map(|cache| images_in(&cache.join("panoptes/recorded"))).unwrap_or_default()
 }
 
-/// The recorded images, or `None` after saying what is skipped and how to get it.
+/// The recorded images; if there are none, prints what is skipped and how to make one.
 pub(crate) fn images_or_skip(what: &str) -> Option<Vec<PathBuf>> {
     let images = images();
     if images.is_empty() {
@@ -55,17 +55,17 @@ fn images_in(folder: &Path) -> Vec<PathBuf> {
     images
 }
 
-/// What a scan saw, in short.
+/// Summary of a scan's lines.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Seen {
-    /// Lines of `panoptes scan`.
+    /// Number of lines of `panoptes scan`.
     pub(crate) lines: u64,
-    /// A hash of all their bytes.
+    /// Hash of all their bytes.
     pub(crate) digest: u128,
 }
 
 impl Seen {
-    /// Writes the lines of a snapshot, and gives what came out: also how many names were not made out.
+    /// Writes the lines of a snapshot; returns their summary and the writer's counts.
     pub(crate) fn of(
         snapshot: &Snapshot,
         kernel: &Kernel,
@@ -76,12 +76,12 @@ impl Seen {
         (Self { lines: counts.lines, digest: hasher.digest128() }, counts)
     }
 
-    /// Where an image's is kept.
+    /// Path of the summary of an image.
     pub(crate) fn path(image: &Path) -> PathBuf {
         image.with_extension("digest")
     }
 
-    /// Reads what was seen in the memory that an image was recorded from.
+    /// Reads the summary of the memory that an image was recorded from.
     pub(crate) fn read(image: &Path) -> Result<Self, String> {
         let path = Self::path(image);
         let wrong = |why: &dyn fmt::Display| {
@@ -105,7 +105,7 @@ impl fmt::Display for Seen {
     }
 }
 
-/// Hands every line of a snapshot to `sink`.
+/// Passes every line of a snapshot to `sink`.
 pub(crate) fn each_line(
     snapshot: &Snapshot,
     kernel: &Kernel,

@@ -1,8 +1,8 @@
-//! Small memories that claim to be huge: what a scan costs is bounded by our limits, not by what a kernel
-//! makes us believe.
+//! Small memories that claim to be huge: Panoptes's limits bound the cost of a scan, not the
+//! numbers that a kernel claims.
 //!
-//! Each bomb is laid in pages that the recorded machine does not use, and everything that the machine has is
-//! pointed at it.
+//! Each bomb is written to pages that the recorded machine does not use, and the machine's objects
+//! are pointed at it.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
@@ -14,11 +14,11 @@ use super::common::Scanner;
 use super::common::damage::Damaged;
 use super::{Machine, Watch, machines, scan};
 
-/// Pages that a bomb may fill: 16 MiB.
+/// Number of pages that a bomb may fill: 16 MiB.
 const ROOM_PAGES: u64 = 4096;
 const ROOM_BYTES: u64 = ROOM_PAGES * 4096;
 
-/// A machine with a bomb in it.
+/// A machine with room for a bomb.
 struct Bomb<'m> {
     memory: Damaged<'m>,
     layouts: &'m Layouts,
@@ -44,7 +44,7 @@ impl<'m> Bomb<'m> {
         }
     }
 
-    /// The address of the object of `bytes` with this number in the room.
+    /// The address of object number `index` of `bytes` each in the room.
     fn slot(&self, index: u64, bytes: u64) -> KernelVa {
         self.room.plus(index * bytes)
     }
@@ -54,16 +54,16 @@ impl<'m> Bomb<'m> {
         self.memory.set(object, field, value);
     }
 
-    /// Fills the whole room with words made from their own addresses.
+    /// Fills the whole room with words that depend on their addresses.
     fn fill(&mut self, word: impl Fn(KernelVa) -> u64) {
         let room = self.room;
         self.memory.fill(room, (0..ROOM_BYTES / 8).map(|at| word(room.plus(at * 8))));
     }
 
     fn maple_nodes_without_end(&mut self) {
-        /// `maple_arange_64`, and a bit that nodes have set (`mt_mk_node`, lib/maple_tree.c).
+        /// `maple_arange_64`, and a bit that is set for nodes (`mt_mk_node`, lib/maple_tree.c).
         const ARANGE_64: u64 = 3 << 3 | 2 | 4;
-        // Each of a page of nodes leads to all the others: ten to the thirty-first.
+        // Each node of a page leads to all the others: 10^31 paths.
         let Some(layout) = self.layouts.maple_node else { return };
         let (slots, pivots) = (layout.arange_slot, layout.arange_pivot);
         for node in 0..ROOM_BYTES / 256 {
@@ -91,7 +91,7 @@ impl<'m> Bomb<'m> {
         else {
             return;
         };
-        // Each area leads to two others: two to the sixty-fourth.
+        // Each area leads to two others: 2^64 paths.
         let stride = u64::from(area.size).next_multiple_of(8);
         let count = ROOM_BYTES / stride;
         let Some(&mm) = self.mms.first() else { return };
@@ -113,7 +113,7 @@ impl<'m> Bomb<'m> {
 
     fn tables_of_descriptors(&mut self, word: impl Fn(KernelVa) -> u64) {
         self.fill(word);
-        // At the room's beginning a files_struct and an fdtable for each process.
+        // The room begins with a files_struct and an fdtable for each process.
         for (index, task) in self.tasks.clone().into_iter().enumerate() {
             let files = self.slot(index as u64, 1024);
             let table = files.plus(512);
@@ -126,8 +126,8 @@ impl<'m> Bomb<'m> {
     }
 
     fn pid_tree(&mut self) {
-        // Every word leads to another place in the room, as a node or as an entry by turns: nodes lead to
-        // nodes and entries, entries to what would be tasks.
+        // Every word leads to another place in the room, as a node or as an entry: nodes lead to
+        // nodes and entries, entries to would-be tasks.
         let room = self.room;
         self.fill(|at| {
             let mixed = (at.0 - room.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
@@ -178,7 +178,7 @@ impl<'m> Bomb<'m> {
     fn tables_of_sockets(&mut self) {
         let room = self.room;
         let link = u64::from(self.layouts.sock_common.skc_node.offset);
-        // Every bucket leads to a place of its own.
+        // Every bucket leads to a different place.
         self.fill(|at| room.0 + (at.0 - room.0) / 2 + link);
         for (index, task) in self.tasks.clone().into_iter().enumerate() {
             let nsproxy = self.slot(index as u64, 16_384);
@@ -202,7 +202,7 @@ impl<'m> Bomb<'m> {
             let next = self.slot((index + 1) % count, stride);
             let link = u64::from(layouts.net_device.dev_list.offset);
             self.set(device, layouts.net_device.dev_list, next.plus(link).0);
-            // A device is its own list of addresses, each of which is the next of itself.
+            // A device is its own list of addresses, and each address is its own successor.
             self.set(device, layouts.net_device.ip_ptr, device.0);
             self.set(device, layouts.net_device.ip6_ptr, device.0);
             self.set(device, layouts.in_device.ifa_list, device.0);
@@ -233,7 +233,7 @@ const BOMBS: &[(&str, Lay)] = &[
 ];
 
 #[test]
-fn what_a_kernel_claims_does_not_bound_a_scan() {
+fn bombs_do_not_exceed_the_limits_of_a_scan() {
     let Some(machines) = machines("scans of memory bombs") else { return };
     let watch = Watch::new("memory bombs");
     let mut scanner = Scanner::new(&Limits::default());

@@ -1,5 +1,5 @@
-//! Structures as a hostile kernel would forge them, one at a time, in recorded memory: each costs what hangs
-//! on it and nothing else.
+//! Structures as a hostile kernel would forge them, one at a time, in recorded memory: each forgery
+//! hides only the objects that depend on it.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
@@ -10,13 +10,13 @@ use super::common::damage::Damaged;
 use super::common::{Scanner, entities};
 use super::{Machine, Watch, machines, scan};
 
-/// Addresses of some objects of a machine that is whole.
+/// Addresses of some objects of an undamaged machine.
 struct Landmarks {
-    /// Of `task_struct`s in the task list, `init_task` first.
+    /// The `task_struct`s in the task list, `init_task` first.
     tasks: Vec<KernelVa>,
-    /// Of a process with an address space, descriptors and arguments.
+    /// A process with an address space, descriptors and arguments.
     process: Process,
-    /// Of `struct dentry`s that are not roots, the deepest first, with their parents.
+    /// The `struct dentry`s that are not roots, the deepest first, with their parents.
     dentries: Vec<(KernelVa, KernelVa)>,
     mounts: Vec<KernelVa>,
     socks: Vec<KernelVa>,
@@ -106,7 +106,7 @@ impl Landmarks {
     }
 }
 
-/// What must have come of a forgery.
+/// The result of scanning a forgery.
 struct Found<'s> {
     snapshot: &'s Snapshot,
     error: Option<ScanError>,
@@ -114,12 +114,12 @@ struct Found<'s> {
 }
 
 impl Found<'_> {
-    /// Every process is still there.
+    /// Checks that every process was found.
     fn all_processes(&self) {
         assert_eq!(self.snapshot.processes.len(), self.marks.processes);
     }
 
-    /// Nothing of all is missing but what hangs on one process.
+    /// Checks that every process was found, and that at most `lost_max` objects are missing.
     fn nearly_all(&self, lost_max: u64) {
         self.all_processes();
         let found = entities(self.snapshot);
@@ -140,7 +140,7 @@ impl Found<'_> {
 type Forge = fn(&mut Damaged<'_>, &Layouts, &Landmarks, &Machine);
 type Expect = fn(&Found<'_>);
 
-/// Name, what is forged, what must be.
+/// Name, forgery, expected result.
 const FORGERIES: &[(&str, Forge, Expect)] = &[
     (
         "the task list closes in its middle",
@@ -202,7 +202,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
             let comm = layouts.task_struct.comm;
             memory.put(marks.process.task.plus(u64::from(comm.offset)), &[b'x'; 16]);
         },
-        // Nobody hides by it.
+        // It hides no process.
         |found| found.nearly_all(0),
     ),
     (
@@ -263,7 +263,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
                 }
                 return;
             }
-            // Whatever shape the node has: behind the parent pointer all words are pivots or slots.
+            // In every type of node, all words behind the parent pointer are pivots or slots.
             for word in 1..32 {
                 memory.put_u64(marks.maple_root().plus(word * 8), marks.process.ma_root);
             }
@@ -274,7 +274,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         },
     ),
     (
-        "a maple tree's root claims to be of every other kind, a red-black tree's lies elsewhere",
+        "a maple tree's root claims to be of every other kind, a red-black tree's is elsewhere",
         |memory, layouts, marks, _| {
             let mm = &layouts.mm_struct;
             let (root, value) = match (mm.ma_root, mm.mm_rb) {
@@ -289,7 +289,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         },
     ),
     (
-        "an address space says it has four billion areas",
+        "an address space claims four billion areas",
         |memory, layouts, marks, _| {
             memory.set(marks.process.mm, layouts.mm_struct.map_count, u64::from(u32::MAX));
         },
@@ -312,7 +312,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         },
     ),
     (
-        "a table of descriptors that lies in the tables of pages",
+        "a table of descriptors in the page tables",
         |memory, layouts, marks, machine| {
             let root = machine.kernel.space.direct_map.start + machine.kernel.space.root.0;
             memory.set(marks.process.fdtable, layouts.fdtable.fd, root);
@@ -347,7 +347,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         |found| found.nearly_all(0),
     ),
     (
-        "a name that lies in no memory",
+        "a name outside of memory",
         |memory, layouts, marks, _| {
             for (dentry, _) in marks.dentries.iter().take(100) {
                 memory.set(*dentry, layouts.dentry.d_name_name, 0xffff_c900_1234_5678);
@@ -403,7 +403,7 @@ const FORGERIES: &[(&str, Forge, Expect)] = &[
         |found| found.all_processes(),
     ),
     (
-        "a table of buckets that lies in the kernel's image",
+        "a table of buckets in the kernel's image",
         |memory, layouts, marks, machine| {
             let image = machine.kernel.space.image.start;
             memory.set(marks.hashinfo, layouts.inet_hashinfo.ehash, image);
@@ -558,7 +558,7 @@ fn pid_root(memory: &mut Damaged<'_>, machine: &Machine) -> KernelVa {
 }
 
 #[test]
-fn a_forged_structure_costs_what_hangs_on_it() {
+fn a_forged_structure_hides_only_dependent_objects() {
     let Some(machines) = machines("scans of forged structures") else { return };
     let watch = Watch::new("forged structures");
     let mut scanner = Scanner::new(&Limits::default());

@@ -1,11 +1,12 @@
-//! Damaged memory gives errors or fewer objects: never a panic, a hang, a signal, or a scan without end.
+//! Damaged memory gives errors or fewer objects: never a panic, a hang, a signal, or a scan without
+//! end.
 //!
-//! `random` strikes recorded machines at random, `crafted` forges structures where a hostile kernel would,
-//! `bombs` makes small memories that claim to be huge, `notes` makes VMCOREINFO lie, and `truncated` cuts the
-//! file under a scan.
+//! `random` damages recorded machines at random, `crafted` forges structures as a hostile kernel
+//! would, `bombs` makes small memories that claim to be huge, `notes` forges VMCOREINFO, and
+//! `truncated` cuts the file under a scan.
 //!
-//! `PANOPTES_ROUNDS` sets how many machines are struck at random; the number of a failed one is printed, and
-//! `PANOPTES_SEED` runs it alone.
+//! `PANOPTES_ROUNDS` sets the number of randomly damaged machines. The number of a failed one is
+//! printed, and `PANOPTES_SEED` runs it alone.
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 #[path = "../common/mod.rs"]
@@ -27,20 +28,20 @@ use panoptes_engine::source::{Detail, Meter};
 use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot};
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long one scan and its lines may take of the processor, whatever the memory holds.
+/// Longest processor time of one scan and its lines, whatever the memory holds.
 const TIME_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 2 });
-/// Batches that one scan may need. Directories above each other and hash chains come to thousands.
+/// Largest number of batches of one scan. Nested directories and hash chains take thousands.
 const BATCHES_MAX: u64 = 20_000;
-/// How long a test may go without a sign of life.
+/// Longest time of a test without progress.
 const SILENCE_MAX: Duration = Duration::from_mins(2);
 
-/// Time that this thread has spent on a processor: other tests do not count.
+/// Processor time of this thread, without that of other tests.
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What came of a scan of damaged memory.
+/// Result of a scan of damaged memory.
 struct Outcome {
     entities: u64,
     batches: u64,
@@ -48,7 +49,7 @@ struct Outcome {
     error: Option<ScanError>,
 }
 
-/// Scans once and writes the lines; all within bounds.
+/// Scans once and writes the lines; checks the bounds.
 fn scan<S: MemorySource>(scanner: &mut Scanner, source: S, kernel: &Kernel) -> Outcome {
     let mut meter = Meter::new(source, Detail::Batches).expect("nothing is needed");
     let begin = processor_time();
@@ -71,7 +72,7 @@ fn scan<S: MemorySource>(scanner: &mut Scanner, source: S, kernel: &Kernel) -> O
     Outcome { entities, batches, time, error }
 }
 
-/// What holds of every snapshot.
+/// Checks what must hold for every snapshot.
 fn check(snapshot: &Snapshot) {
     assert!(!snapshot.processes.is_empty());
     for process in snapshot.processes.iter() {
@@ -89,7 +90,7 @@ fn check(snapshot: &Snapshot) {
     }
 }
 
-/// Says where a test is when it fails, and ends a test that hangs.
+/// Prints the current step when a test fails, and ends a test that hangs.
 struct Watch {
     name: &'static str,
     at: Arc<AtomicU64>,
@@ -119,7 +120,7 @@ impl Watch {
         watch
     }
 
-    /// Gives a sign of life: what is tried next.
+    /// Reports progress: `what` is the next step.
     fn next(&self, what: &str) {
         self.at.fetch_add(1, Ordering::Relaxed);
         if let Ok(mut last) = self.what.lock() {
@@ -137,7 +138,7 @@ impl Drop for Watch {
     }
 }
 
-/// The recorded machines, smallest first, or `None` after saying what is skipped.
+/// The recorded machines, smallest first; if there are none, prints what is skipped.
 fn machines(what: &str) -> Option<Vec<Machine>> {
     let images = common::recorded::images_or_skip(what)?;
     let mut machines: Vec<Machine> = images.iter().map(|image| Machine::open(image)).collect();
@@ -145,7 +146,7 @@ fn machines(what: &str) -> Option<Vec<Machine>> {
     Some(machines)
 }
 
-/// The machines that are scanned in no time, so that thousands of scans can be made.
+/// The machines that are fast to scan, so that thousands of scans are possible.
 fn small_machines(what: &str) -> Option<Vec<Machine>> {
     let mut machines = machines(what)?;
     let smallest = machines[0].memory.page_count();

@@ -1,4 +1,5 @@
-//! A VMCOREINFO that lies, line by line: discovery finds the kernel as it is, or none, and never another.
+//! A VMCOREINFO with one forged line at a time: discovery finds the right kernel or none, never
+//! another.
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
@@ -13,13 +14,13 @@ use super::common::recorded::Seen;
 use super::common::{Random, Scanner};
 use super::{Machine, Watch, processor_time, small_machines};
 
-/// How long discovery may take of the processor on an image of some megabytes.
+/// Longest processor time of discovery in an image of some megabytes.
 const DISCOVERY_SECONDS_MAX: u64 = if cfg!(debug_assertions) { 30 } else { 5 };
 
 const KINDS: u64 = 7;
 
-/// What one lie makes of a line; `other` is another line of the same text.
-fn lie(line: &str, other: &str, kind: u64, random: &mut Random) -> String {
+/// Forges a line; `other` is another line of the same text.
+fn forge(line: &str, other: &str, kind: u64, random: &mut Random) -> String {
     let (key, value) = line.split_once('=').unwrap_or((line, ""));
     let other_value = other.split_once('=').map_or("", |(_, value)| value);
     match kind {
@@ -47,7 +48,7 @@ fn text_at(machine: &Machine) -> (PhysicalAddress, String) {
     (at, String::from_utf8(page[..length].to_vec()).expect("it is text"))
 }
 
-/// It is the same kernel, though less may be known of it.
+/// Checks that it is the same kernel, though less may be known of it.
 fn check_same(truth: &Kernel, found: &Kernel) {
     assert_eq!(found.layouts, truth.layouts);
     let (space, other) = (&truth.space, &found.space);
@@ -76,9 +77,9 @@ fn check_same(truth: &Kernel, found: &Kernel) {
 }
 
 #[test]
-fn a_note_that_lies_leads_to_the_kernel_or_to_none() {
-    let Some(machines) = small_machines("discovery by notes that lie") else { return };
-    let watch = Watch::new("notes that lie");
+fn a_forged_note_leads_to_the_right_kernel_or_to_none() {
+    let Some(machines) = small_machines("discovery with forged notes") else { return };
+    let watch = Watch::new("forged notes");
     let mut scanner = Scanner::new(&Limits::default());
     let every_kind = !cfg!(debug_assertions);
     let count = if every_kind { machines.len() } else { 1 };
@@ -94,14 +95,14 @@ fn a_note_that_lies_leads_to_the_kernel_or_to_none() {
             let kinds = if every_kind { 0..KINDS } else { random.next() % KINDS..KINDS };
             for kind in kinds.take(if every_kind { KINDS as usize } else { 1 }) {
                 let other = lines[random.below(lines.len())];
-                let new = lie(line, other, kind, &mut random);
+                let new = forge(line, other, kind, &mut random);
                 watch.next(&format!("{line:?} made {new:?}, on {}", machine.name));
-                let lying: Vec<&str> = lines
+                let forged: Vec<&str> = lines
                     .iter()
                     .enumerate()
                     .map(|(index, old)| if index == number { new.as_str() } else { old })
                     .collect();
-                let mut bytes = (lying.join("\n") + "\n").into_bytes();
+                let mut bytes = (forged.join("\n") + "\n").into_bytes();
                 bytes.resize(text.len(), 0);
                 damaged.write(at, &bytes);
                 let begin = processor_time();
@@ -115,7 +116,7 @@ fn a_note_that_lies_leads_to_the_kernel_or_to_none() {
                         let kernel = kernel_of(&profile);
                         check_same(&machine.kernel, &kernel);
                         let seen = scanner.see(&mut damaged.memory, &kernel).1;
-                        assert!(seen.lines <= truth.lines, "a lie was believed");
+                        assert!(seen.lines <= truth.lines, "a forged line was trusted");
                         same += u64::from(seen == truth);
                     }
                     Err(_) => refused += 1,
@@ -129,7 +130,7 @@ fn a_note_that_lies_leads_to_the_kernel_or_to_none() {
             machine.name,
             lines.len()
         );
-        assert!(same > 0, "most lines are no matter");
+        assert!(same > 0, "most lines do not matter");
     }
 }
 

@@ -1,5 +1,5 @@
-//! A memory file that is cut short: before it is opened, between opening and scanning, and while a scan or
-//! discovery runs.
+//! A memory file that is cut short before it is opened, between opening and scanning, and while a
+//! scan or discovery runs.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -14,7 +14,7 @@ use panoptes_profiles::{Options, discover};
 use super::common::Scanner;
 use super::{Machine, Watch, scan, small_machines};
 
-/// A raw memory file made of a recorded image; what was not recorded is holes.
+/// A raw memory file made from a recorded image; pages that were not recorded are holes.
 struct Ram {
     file: tempfile::NamedTempFile,
     bytes: u64,
@@ -28,7 +28,7 @@ impl Ram {
         ram
     }
 
-    /// Makes it whole again.
+    /// Restores the whole file.
     fn restore(&self, machine: &Machine) {
         self.file.as_file().set_len(self.bytes).unwrap();
         for (at, page) in machine.memory.clone().pages_mut() {
@@ -44,7 +44,7 @@ impl Ram {
         MappedFile::open(self.path()).unwrap()
     }
 
-    /// A source under which the file is cut to `length` before the batch of this number.
+    /// A source whose file is cut to `length` before batch number `batch`.
     fn open_to_be_cut(&self, length: u64, batch: u64) -> Fault<MappedFile> {
         let file: File = self.file.reopen().unwrap();
         Fault::new(self.open(), 0, FaultRates::default()).with_hook(Box::new(move |at| {
@@ -55,7 +55,7 @@ impl Ram {
     }
 }
 
-/// Lengths to which a file is cut: none, some, most of it; in the middle of a page too.
+/// Lengths to which a file is cut: to nothing, to a part, to most of it, also within a page.
 fn lengths(bytes: u64) -> [u64; 6] {
     [0, 4096, bytes / 2 + 2048, bytes / 4 * 3, bytes - 4096 * 1024, bytes - 1]
 }
@@ -88,7 +88,7 @@ fn a_file_cut_before_it_is_opened_is_refused_or_holds_less() {
 }
 
 #[test]
-fn a_file_cut_under_a_scan_costs_objects_and_no_more() {
+fn a_file_cut_under_a_scan_only_loses_objects() {
     let Some(machines) = small_machines("scans of files that are cut meanwhile") else { return };
     let watch = Watch::new("cut meanwhile");
     let mut scanner = Scanner::new(&Limits::default());
@@ -104,7 +104,7 @@ fn a_file_cut_under_a_scan_costs_objects_and_no_more() {
             assert!(outcome.entities <= whole.entities);
             decoded += outcome.entities;
             errors += u64::from(outcome.error.is_some());
-            // Still cut: whatever is read now is an answer too.
+            // The file is still cut: a scan may find fewer objects, but not more.
             let after = scan(&mut scanner, &mut source, &machine.kernel);
             assert!(after.entities <= whole.entities);
             ram.restore(machine);

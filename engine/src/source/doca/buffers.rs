@@ -1,14 +1,14 @@
-//! [`Arena`]: where a device puts what it reads.
+//! [`Arena`]: the memory that a device writes to.
 //!
-//! Registering memory with a device takes a system call and pins pages, so it is done once, for this arena, and bytes
-//! are copied on from it: some hundred bytes a request, next to the microsecond that a DMA copy takes. The arena
-//! that the engine hands to `read_batch` could not stay registered, since it is its own and may move or go between two
-//! batches; and what is read for several requests at once has to be taken apart anyhow.
+//! Registering memory with a device takes a system call and pins pages, so it is done once, for
+//! this arena. Bytes are then copied from it: some hundred bytes a request, cheap next to the
+//! microsecond of a DMA copy. The arena of `read_batch` could not stay registered: its owner may
+//! move or free it between two batches. Copies for several requests have to be split anyway.
 #![allow(unsafe_code, reason = "memory that a device writes to: mmap, and raw copies out of it")]
 
 use std::ptr::{self, NonNull};
 
-/// Page-aligned memory of our own, left out of core dumps: it holds pieces of the watched machine.
+/// Page-aligned memory, excluded from core dumps because it holds memory of the watched machine.
 #[derive(Debug)]
 pub(super) struct Arena {
     start: NonNull<u8>,
@@ -19,14 +19,14 @@ pub(super) struct Arena {
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// `None` if there is no such memory.
+    /// Allocates the arena; `None` if that fails.
     pub(super) fn new(bytes: usize) -> Option<Self> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
         // SAFETY: no address is asked for, so nothing is replaced.
         let start = unsafe { libc::mmap(ptr::null_mut(), bytes, access, kind, -1, 0) };
         let start = NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED)?;
-        // SAFETY: the range is ours; the advice changes no content.
+        // SAFETY: the range was just mapped; the advice changes no content.
         unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTDUMP) };
         Some(Self { start, bytes })
     }
@@ -39,12 +39,13 @@ impl Arena {
         self.bytes
     }
 
-    /// Copies out what a device has put at `offset`; it must be done writing there, else the bytes mean nothing.
+    /// Copies the bytes at `offset` to `target`. They are meaningless unless the device has
+    /// finished writing them.
     #[inline]
     pub(super) fn copy(&self, offset: usize, target: &mut [u8]) {
         assert!(offset <= self.bytes && target.len() <= self.bytes - offset, "inside the arena");
-        // SAFETY: both ranges are valid for this length, as just tested, and a slice of someone else's never
-        // overlaps this private mapping. No reference into the arena exists anywhere.
+        // SAFETY: both ranges are valid for this length, as just tested, and no slice overlaps this
+        // private mapping: no reference into the arena exists anywhere.
         unsafe {
             ptr::copy_nonoverlapping(
                 self.start.as_ptr().add(offset),
@@ -57,7 +58,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: the range came from mmap with this very length, and no device knows of it any more.
+        // SAFETY: the range came from mmap with this length, and no device has it registered any
+        // more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }

@@ -1,4 +1,4 @@
-//! What DOCA finds on this machine: DMA devices, and the functions of the host that each of them represents.
+//! Devices that DOCA finds: DMA devices, and the PCI functions that each of them represents.
 #![allow(unsafe_code, reason = "calls into the DOCA library, whose objects are pointers")]
 
 use std::ffi::c_char;
@@ -11,33 +11,33 @@ use super::error::DocaError;
 use super::handle::{Handle, unexpected};
 use super::library::{Library, call, owned};
 
-/// A device of this machine.
+/// A device of the machine on which Panoptes runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Device {
-    /// Its name, as `ibv_devinfo` lists it (`hca_id`).
+    /// Name as in `ibv_devinfo` (`hca_id`).
     pub name: String,
-    /// Its PCI address, such as `0000:03:00.0`.
+    /// PCI address, such as `0000:03:00.0`.
     pub pci_address: Option<String>,
     /// Whether its DMA engine copies memory.
     pub copies_memory: bool,
-    /// The functions that it represents, or why they can't be told (on a host, or in NIC mode, it has none).
+    /// The functions that it represents, or why they cannot be listed (on a host, or in NIC mode,
+    /// it has none).
     pub functions: Result<Vec<Function>, DocaError>,
 }
 
-/// A function of a device that the host sees: what `doca:DEVICE/VUID` names.
+/// A PCI function of a device, as `doca:DEVICE/VUID` names it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Function {
-    /// Its vendor unique id.
+    /// Vendor unique id.
     pub vuid: String,
-    /// Its PCI address on the host.
+    /// PCI address on the machine with this function.
     pub pci_address: Option<String>,
-    /// What it is.
     pub kind: Option<FunctionKind>,
 }
 
-/// What a function is to PCI.
+/// Kind of a PCI function.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FunctionKind {
     /// A physical function (PF).
@@ -58,7 +58,7 @@ impl fmt::Display for FunctionKind {
     }
 }
 
-/// All devices, in the order in which DOCA lists them.
+/// All devices, in DOCA's order.
 pub fn devices(library: &Arc<Library>) -> Result<Vec<Device>, DocaError> {
     let infos = DeviceInfos::new(library)?;
     Ok(infos.iter().filter_map(|info| describe(library, info)).collect())
@@ -72,7 +72,8 @@ fn describe(library: &Arc<Library>, info: *mut doca_devinfo) -> Option<Device> {
     Some(Device {
         name: device_name(library, info)?,
         pci_address: text::<{ bindings::DOCA_DEVINFO_PCI_ADDR_SIZE as usize }>(|place| {
-            // SAFETY: the information lives as long as its list; the place has the size that the reference asks for.
+            // SAFETY: the information lives as long as its list; the place has the size that the
+            // reference requires.
             call!(library, doca_devinfo_get_pci_addr_str(info, place))
         }),
         // SAFETY: as above.
@@ -83,12 +84,13 @@ fn describe(library: &Arc<Library>, info: *mut doca_devinfo) -> Option<Device> {
 
 fn describe_function(library: &Arc<Library>, info: *mut doca_devinfo_rep) -> Option<Function> {
     let mut kind = bindings::doca_pci_func_type::MAX;
-    // SAFETY: the information lives as long as its list; the place for the kind is our own.
+    // SAFETY: the information lives as long as its list; the place for the kind is a local
+    // variable.
     let _ = call!(library, doca_devinfo_rep_get_pci_func_type(info, &raw mut kind));
     Some(Function {
         vuid: vuid(library, info)?,
         pci_address: text::<{ bindings::DOCA_DEVINFO_REP_PCI_ADDR_SIZE as usize }>(|place| {
-            // SAFETY: as above; the place has the size that the reference asks for.
+            // SAFETY: as above; the place has the size that the reference requires.
             call!(library, doca_devinfo_rep_get_pci_addr_str(info, place))
         }),
         kind: match kind {
@@ -100,7 +102,7 @@ fn describe_function(library: &Arc<Library>, info: *mut doca_devinfo_rep) -> Opt
     })
 }
 
-/// Opens the device of that name, provided that it copies memory.
+/// Opens the device with a name; an error if it does not copy memory.
 pub(super) fn open_device(
     library: &Arc<Library>,
     name: &str,
@@ -114,7 +116,7 @@ pub(super) fn open_device(
             found.push(this);
             continue;
         }
-        // A device can be listed several times, of which not all can be used for everything.
+        // A device can be listed several times, and not every entry supports everything.
         // SAFETY: the information lives as long as its list.
         match call!(library, doca_dma_cap_task_memcpy_is_supported(info)) {
             Ok(()) => return open_info(library, info),
@@ -129,7 +131,7 @@ pub(super) fn open_device(
     })
 }
 
-/// The longest copy that a device makes, in bytes.
+/// The longest copy of a device in bytes.
 pub(super) fn copy_bytes_max(
     library: &Library,
     device: &Handle<doca_dev>,
@@ -142,7 +144,7 @@ pub(super) fn copy_bytes_max(
         return Err(unexpected(library, NAME));
     }
     let mut bytes = 0;
-    // SAFETY: the information lives as long as the device; the place is our own.
+    // SAFETY: the information lives as long as the device; the place is a local variable.
     call!(library, doca_dma_cap_task_memcpy_get_max_buf_size(info, &raw mut bytes))?;
     Ok(bytes)
 }
@@ -174,7 +176,8 @@ fn open_info(
 ) -> Result<Handle<doca_dev>, DocaError> {
     let close = library.symbols.doca_dev_close;
     Handle::new(library, "doca_dev_close", close, |place| {
-        // SAFETY: the information lives as long as its list, which outlives this call; the place is `Handle`'s own.
+        // SAFETY: the information lives as long as its list, which outlives this call; the place is
+        // `Handle`'s own.
         call!(library, doca_dev_open(info, place))
     })
 }
@@ -193,7 +196,8 @@ fn vuid(library: &Library, info: *mut doca_devinfo_rep) -> Option<String> {
     text::<{ SIZE as usize }>(|place| call!(library, doca_devinfo_rep_get_vuid(info, place, SIZE)))
 }
 
-/// The text of at most `SIZE - 1` bytes that a function puts into a place of `SIZE`; `None` if it fails or gives none.
+/// The text of at most `SIZE - 1` bytes that `get` writes to a place of `SIZE` bytes. `None` if it
+/// fails or the text is empty.
 fn text<const SIZE: usize>(
     get: impl FnOnce(*mut c_char) -> Result<(), DocaError>,
 ) -> Option<String> {
@@ -204,15 +208,15 @@ fn text<const SIZE: usize>(
     unsafe { owned(place.as_ptr()) }.filter(|text| !text.is_empty())
 }
 
-/// The library's list of devices; its elements live as long as it.
+/// The library's list of devices. Its elements live as long as the list.
 struct DeviceInfos<'a>(&'a Library, *mut *mut doca_devinfo, u32);
 
 impl<'a> DeviceInfos<'a> {
     fn new(library: &'a Library) -> Result<Self, DocaError> {
         let (mut list, mut count) = (ptr::null_mut(), 0);
-        // SAFETY: the places for the list and its length are our own.
+        // SAFETY: the places for the list and its length are local variables.
         match call!(library, doca_devinfo_create_list(&raw mut list, &raw mut count)) {
-            // Also said of a machine without any such device.
+            // The library returns this also on a machine without such devices.
             Err(DocaError::Call { code: bindings::DOCA_ERROR_NOT_FOUND, .. }) => {
                 Ok(Self(library, ptr::null_mut(), 0))
             }
@@ -230,13 +234,14 @@ impl<'a> DeviceInfos<'a> {
 impl Drop for DeviceInfos<'_> {
     fn drop(&mut self) {
         if !self.1.is_null() {
-            // SAFETY: the list came from doca_devinfo_create_list and goes now.
+            // SAFETY: the list came from doca_devinfo_create_list and is not used afterwards.
             let _ = call!(self.0, doca_devinfo_destroy_list(self.1));
         }
     }
 }
 
-/// The library's list of a device's functions; its elements live as long as it, and it no longer than the device.
+/// The library's list of a device's functions. Its elements live as long as the list, which does
+/// not outlive the device.
 struct FunctionInfos<'a>(&'a Library, *mut *mut doca_devinfo_rep, u32);
 
 impl<'a> FunctionInfos<'a> {
@@ -245,13 +250,14 @@ impl<'a> FunctionInfos<'a> {
         let all = bindings::DOCA_DEVINFO_REP_FILTER_ALL as i32;
         let net = bindings::DOCA_DEVINFO_REP_FILTER_NET as i32;
         let mut create = |filter| {
-            // SAFETY: the device is open; the places for the list and its length are our own.
+            // SAFETY: the device is open; the places for the list and its length are local
+            // variables.
             call!(
                 library,
                 doca_devinfo_rep_create_list(device.get(), filter, &raw mut list, &raw mut count)
             )
         };
-        // A device that can't list all kinds may still list its network functions.
+        // A device that cannot list all kinds may still list its network functions.
         create(all).or_else(|error| create(net).map_err(|_| error))?;
         Ok(Self(library, list, count))
     }
@@ -266,7 +272,7 @@ impl<'a> FunctionInfos<'a> {
 impl Drop for FunctionInfos<'_> {
     fn drop(&mut self) {
         if !self.1.is_null() {
-            // SAFETY: the list came from doca_devinfo_rep_create_list and goes now.
+            // SAFETY: the list came from doca_devinfo_rep_create_list and is not used afterwards.
             let _ = call!(self.0, doca_devinfo_rep_destroy_list(self.1));
         }
     }

@@ -1,77 +1,53 @@
-//! [`DocaError`]: what the DOCA library refused, in its own words.
+//! [`DocaError`]: why memory cannot be read through DOCA, with the library's own description.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::bindings;
 
-/// Why memory can't be reached through DOCA.
+/// Why memory cannot be read through DOCA.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum DocaError {
-    /// The library is not there, or can't be loaded.
-    Load {
-        /// What the dynamic linker says.
-        reason: String,
-    },
-    /// A library was loaded that lacks a function.
+    /// The library cannot be loaded; `reason` is the dynamic linker's.
+    Load { reason: String },
+    /// The loaded library lacks a function.
     Symbol {
-        /// The first function that is missing.
+        /// The first missing function.
         name: String,
-        /// What the library says its version is, if it does.
+        /// Version of the library, if it has the function for it.
         version: Option<String>,
     },
     /// A call failed.
     Call {
-        /// The function.
+        /// Name of the function.
         name: &'static str,
-        /// Its `doca_error_t`.
+        /// The `doca_error_t` that it returned.
         code: u32,
-        /// What the library says that means.
+        /// The library's description of the code.
         description: String,
     },
-    /// There is no DMA device of that name.
-    Device {
-        /// What was asked for.
-        wanted: String,
-        /// Those that there are.
-        found: Vec<String>,
-    },
-    /// The device has no representor of that VUID.
-    Representor {
-        /// The device.
-        device: String,
-        /// What was asked for.
-        wanted: String,
-        /// How many it has.
-        found: usize,
-    },
-    /// The device copies no memory.
-    NoDma {
-        /// The device.
-        device: String,
-    },
-    /// The machine's memory regions are needed and not known.
+    /// No DMA device has this name; `found` are the names of those that exist.
+    Device { wanted: String, found: Vec<String> },
+    /// The device has no representor with this VUID; `found` is the number of those that it has.
+    Representor { device: String, wanted: String, found: usize },
+    /// The device does not copy memory.
+    NoDma { device: String },
+    /// The machine's memory regions are needed, but unknown.
     Regions,
-    /// The regions are no regions.
-    BadRegions {
-        /// The first that is wrong.
-        index: usize,
-    },
-    /// Too little memory here for the buffers.
-    Buffers {
-        /// How many bytes were asked for.
-        bytes: usize,
-    },
+    /// The regions are invalid; `index` is that of the first invalid one.
+    BadRegions { index: usize },
+    /// The buffers cannot be allocated.
+    Buffers { bytes: usize },
 }
 
 impl DocaError {
-    /// Whether it is for want of a permission.
+    /// Whether a permission is missing.
     pub fn is_permission(&self) -> bool {
         matches!(self, Self::Call { code: bindings::DOCA_ERROR_NOT_PERMITTED, .. })
     }
 
-    /// The folder where DOCA's packages put their libraries.
+    /// The folder of the libraries of DOCA's packages.
     pub(super) fn usual_folder() -> PathBuf {
         PathBuf::from(format!("/opt/mellanox/doca/lib/{}-linux-gnu", std::env::consts::ARCH))
     }
@@ -82,8 +58,8 @@ impl fmt::Display for DocaError {
         match self {
             Self::Load { reason } => write!(
                 out,
-                "cannot load NVIDIA DOCA ({reason}): install DOCA 2.5 or later on this BlueField, or say where it is \
-                 with service.doca_library_path"
+                "cannot load NVIDIA DOCA ({reason}): install DOCA 2.5 or later on this BlueField, \
+                 or set service.doca_library_path"
             ),
             Self::Symbol { name, version } => {
                 write!(out, "the DOCA library")?;
@@ -113,8 +89,8 @@ impl fmt::Display for DocaError {
             }
             Self::Representor { device, wanted, found } => write!(
                 out,
-                "the DMA device {device} has no function with the VUID {wanted} among its {found}; `panoptes systems` \
-                 lists them"
+                "the DMA device {device} has no function with the VUID {wanted} among its {found}; \
+                 `panoptes systems` lists them"
             ),
             Self::NoDma { device } => write!(
                 out,
@@ -122,15 +98,16 @@ impl fmt::Display for DocaError {
             ),
             Self::Regions => write!(
                 out,
-                "where the host's memory lies is not known: give memory_regions_path, made on the host by \
+                "the host's memory regions are unknown: give memory_regions_path, made on the host by \
                  doca_apsh_config.py --files memregions"
             ),
             Self::BadRegions { index } => write!(
                 out,
-                "memory region {index} is empty, too large, not in whole pages, or begins before the one before it ends"
+                "memory region {index} is empty, too large, or begins before the previous one ends, \
+                 or there are too many"
             ),
             Self::Buffers { bytes } => {
-                write!(out, "there is no memory for {bytes} bytes of buffers")
+                write!(out, "cannot allocate {bytes} bytes of buffers")
             }
         }
     }
@@ -143,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_is_one_line_and_says_what_to_do() {
+    fn every_message_is_one_line() {
         let name = "doca_devemu_pci_dev_create".to_owned();
         let errors = [
             DocaError::Load { reason: "no such file".to_owned() },

@@ -1,6 +1,6 @@
-//! Objects of the DOCA library, owned: what is made is destroyed, and a context that was started is stopped.
+//! Owned objects of the DOCA library: they are destroyed on drop, and started contexts are stopped.
 //!
-//! Fields of the structs that hold these are in the order in which they have to go.
+//! Structs with these objects have their fields in the order in which they must be dropped.
 #![allow(unsafe_code, reason = "calls into the DOCA library, whose objects are pointers")]
 
 use std::ptr::{self, NonNull};
@@ -11,10 +11,10 @@ use super::bindings::{self, doca_ctx, doca_error, doca_pe};
 use super::error::DocaError;
 use super::library::{Library, call};
 
-/// How long a context may take to start.
+/// Longest time that a context may take to start.
 const START_MAX: Duration = Duration::from_secs(5);
 
-/// An object of the library and what destroys it.
+/// An object of the library and the function that destroys it.
 pub(super) struct Handle<T> {
     pub(super) library: Arc<Library>,
     pointer: NonNull<T>,
@@ -23,12 +23,12 @@ pub(super) struct Handle<T> {
 
 type Destroy<T> = unsafe extern "C" fn(*mut T) -> doca_error;
 
-// SAFETY: DOCA Core's objects belong to no thread; they may not be used by two at once (DOCA Core guide, "Thread
-// safety"), and a `Handle` can't be copied or shared.
+// SAFETY: DOCA Core's objects belong to no thread, but two threads may not use one at the same time
+// (DOCA Core guide, "Thread safety"). A `Handle` cannot be copied or shared.
 unsafe impl<T> Send for Handle<T> {}
 
 impl<T> Handle<T> {
-    /// What `create` puts into the place that it is given.
+    /// Owns the object that `create` writes to the place that it gets.
     pub(super) fn new(
         library: &Arc<Library>,
         name: &'static str,
@@ -38,7 +38,7 @@ impl<T> Handle<T> {
         let destroy = destroy.ok_or_else(|| library.lacks(name))?;
         let mut pointer = ptr::null_mut();
         create(&raw mut pointer)?;
-        // Success without an object would be the library's mistake, and ours to pass on.
+        // Success without an object would be a bug of the library: return an error.
         let pointer = NonNull::new(pointer).ok_or_else(|| unexpected(library, name))?;
         Ok(Self { library: library.clone(), pointer, destroy })
     }
@@ -56,13 +56,13 @@ impl<T> std::fmt::Debug for Handle<T> {
 
 impl<T> Drop for Handle<T> {
     fn drop(&mut self) {
-        // SAFETY: the object came from the function that `destroy` belongs to, and nothing uses it any more. What it
-        // refuses stays; there is nothing else to do about it.
+        // SAFETY: the object came from the function that `destroy` belongs to, and nothing uses it
+        // any more. If `destroy` fails, the object leaks; nothing else can be done.
         unsafe { (self.destroy)(self.pointer.as_ptr()) };
     }
 }
 
-/// The error for a function that gave success and nothing else.
+/// The error for a function that returned success but no object.
 pub(super) fn unexpected(library: &Library, name: &'static str) -> DocaError {
     match library.check(name, bindings::DOCA_ERROR_UNEXPECTED) {
         Err(error) => error,
@@ -70,7 +70,7 @@ pub(super) fn unexpected(library: &Library, name: &'static str) -> DocaError {
     }
 }
 
-/// A progress engine: what runs the callbacks of the contexts that are connected to it.
+/// A progress engine, which runs the callbacks of the contexts connected to it.
 pub(super) fn progress_engine(library: &Arc<Library>) -> Result<Handle<doca_pe>, DocaError> {
     let destroy = library.symbols.doca_pe_destroy;
     // SAFETY: the place for the engine is `Handle`'s own.
@@ -89,7 +89,7 @@ pub(super) struct Context {
 unsafe impl Send for Context {}
 
 impl Context {
-    /// Of an object and a progress engine that must both outlive it.
+    /// The context of an object; the object and the progress engine must outlive it.
     pub(super) fn new(
         library: &Arc<Library>,
         name: &'static str,
@@ -104,7 +104,7 @@ impl Context {
         self.pointer.as_ptr()
     }
 
-    /// Starts it, and waits until it runs.
+    /// Starts the context and waits until it runs.
     pub(super) fn start(&self) -> Result<(), DocaError> {
         // SAFETY: the context's object lives, and was configured.
         let started = call!(self.library, doca_ctx_start(self.get()));
@@ -127,12 +127,14 @@ impl Context {
         self.library.check("doca_ctx_start", bindings::DOCA_ERROR_BAD_STATE)
     }
 
-    /// Asks it to stop; `true` once it has. While it has not, its tasks are still the library's.
+    /// Begins to stop the context; `true` once it has stopped. Until then the library owns its
+    /// tasks.
     pub(super) fn stop(&self) -> bool {
         if self.is_idle() {
             return true;
         }
-        // SAFETY: the context's object lives. That it is stopping already is an error that changes nothing.
+        // SAFETY: the context's object lives. If it is stopping already, the call fails without
+        // effect.
         let _ = call!(self.library, doca_ctx_stop(self.get()));
         self.is_idle()
     }
@@ -147,15 +149,15 @@ impl Context {
 
     fn state(&self) -> Option<bindings::doca_ctx_states> {
         let mut state = bindings::DOCA_CTX_STATE_IDLE;
-        // SAFETY: the context's object lives; the place for the state is our own.
-        let told = call!(self.library, doca_ctx_get_state(self.get(), &raw mut state));
-        told.ok().map(|()| state)
+        // SAFETY: the context's object lives; the place for the state is a local variable.
+        let result = call!(self.library, doca_ctx_get_state(self.get(), &raw mut state));
+        result.ok().map(|()| state)
     }
 
-    /// Lets the progress engine run one callback; whether there was any.
+    /// Lets the progress engine run one callback; returns whether there was one.
     #[inline]
     pub(super) fn progress(&self) -> bool {
-        // SAFETY: the engine outlives this. Callbacks touch nothing but what their own documentation says.
+        // SAFETY: the engine outlives this context. Callbacks access only what they document.
         self.library
             .symbols
             .doca_pe_progress

@@ -1,12 +1,13 @@
 //! [`Library`]: NVIDIA's DOCA libraries, loaded at run time.
 //!
-//! Panoptes is built and runs on machines that have never heard of DOCA, so it is not linked to it: the libraries are
-//! looked for when a `doca:` system is opened or devices are listed, and not before.
+//! Panoptes is built and runs on machines without DOCA, so it is not linked to it: the libraries
+//! are searched when a `doca:` system is opened or devices are listed, and not before.
 //!
-//! What is loaded runs with all of this program's rights. So it is looked for only where the dynamic linker or NVIDIA's
-//! packages put it, or where the configuration says (`service.doca_library_path`), which whoever starts the program
-//! controls anyhow; no environment variable of ours names it. (`LD_LIBRARY_PATH` is the dynamic linker's, which ignores
-//! it in a program that gains rights by being started.)
+//! Loaded libraries run with all rights of Panoptes. So they are searched only in the folders of
+//! the dynamic linker and of NVIDIA's packages, or at the configured path
+//! (`service.doca_library_path`), which the user who starts Panoptes controls anyway. Panoptes has
+//! no environment variable for it. (`LD_LIBRARY_PATH` is the dynamic linker's, which ignores it in
+//! a program that gains rights when it is started.)
 #![allow(unsafe_code, reason = "dlopen, dlsym, and calling what they find")]
 
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -19,13 +20,13 @@ use std::sync::Arc;
 use super::bindings::{self, doca_error, doca_symbols};
 use super::error::DocaError;
 
-/// The names under which DOCA 2.5 to 3.3 install what is needed.
+/// Names of the libraries in DOCA 2.5 to 3.3.
 const COMMON: &str = "libdoca_common.so.2";
 const DMA: &str = "libdoca_dma.so.2";
 /// Needed to read a host's memory, not to list devices.
 const DEVEMU: &str = "libdoca_devemu.so.2";
 
-/// The libraries, and every function of them that is used.
+/// The loaded libraries, with every function that is used.
 pub struct Library {
     pub(super) symbols: doca_symbols,
     version: Option<String>,
@@ -38,8 +39,8 @@ impl std::fmt::Debug for Library {
 }
 
 impl Library {
-    /// Loads the libraries: from `path`, a folder that holds them or one file that has all their functions, or
-    /// from where they usually are.
+    /// Loads the libraries from `path`, a folder that holds them or one file with all their
+    /// functions, or else from their usual folders.
     pub fn load(path: Option<&Path>) -> Result<Arc<Self>, DocaError> {
         if cfg!(target_feature = "crt-static") {
             let reason = "this program is linked statically, which can load nothing".to_owned();
@@ -51,7 +52,7 @@ impl Library {
             Some(folder) => {
                 loaded.open(&folder.join(COMMON))?;
                 loaded.open(&folder.join(DMA))?;
-                // What it lacks is said when it is needed.
+                // A missing function is reported when it is needed.
                 let _ = loaded.open(&folder.join(DEVEMU));
             }
             None => {
@@ -74,13 +75,13 @@ impl Library {
         }
     }
 
-    /// What the library says its version is.
+    /// The version of the library, as it reports it.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
 
-    /// Has the library tell its own messages of `level` (10 to 70, as in guide §7.1) and graver ones on standard
-    /// error. An older library that can't is left as it is.
+    /// Makes the library log its own messages of `level` (10 to 70, as in guide §7.1) and more
+    /// severe ones to standard error. Ignored if the library is too old for it.
     pub fn tell(&self, level: u32) {
         let (Some(create), Some(limit)) = (
             self.symbols.doca_log_backend_create_with_fd_sdk,
@@ -89,14 +90,14 @@ impl Library {
             return;
         };
         let mut backend = ptr::null_mut();
-        // SAFETY: the descriptor is standard error's, and the place for the backend is our own. The backend stays
-        // for as long as the library, that is for good.
+        // SAFETY: the descriptor is standard error's, and the place for the backend is a local
+        // variable. The backend lives as long as the library, which is never unloaded.
         unsafe { create(libc::STDERR_FILENO, &raw mut backend) };
-        // SAFETY: a number.
+        // SAFETY: the function takes a number only.
         unsafe { limit(level) };
     }
 
-    /// `Ok` for `DOCA_SUCCESS`, else what the library says of it.
+    /// `Ok` for `DOCA_SUCCESS`, else an error with the library's description.
     pub(super) fn check(&self, name: &'static str, code: doca_error) -> Result<(), DocaError> {
         if code == bindings::DOCA_SUCCESS {
             return Ok(());
@@ -108,7 +109,8 @@ impl Library {
         Err(DocaError::Call { name, code, description })
     }
 
-    /// The error for a function that this library lacks; [`Library::load`] has tested those that it must have.
+    /// The error for a function that this library lacks; [`Library::load`] has checked the
+    /// mandatory ones.
     pub(super) fn lacks(&self, name: &'static str) -> DocaError {
         DocaError::Symbol { name: name.to_owned(), version: self.version.clone() }
     }
@@ -117,7 +119,7 @@ impl Library {
 /// A copy of a C text on one line.
 ///
 /// # Safety
-/// The pointer is null, or to a text that ends in a zero and stays for as long as this call.
+/// The pointer is null, or to a text that ends in a zero and lives during this call.
 pub(super) unsafe fn owned(text: *const c_char) -> Option<String> {
     if text.is_null() {
         return None;
@@ -139,17 +141,18 @@ macro_rules! call {
 }
 pub(super) use call;
 
-/// What the dynamic linker has loaded. None of it is ever unloaded: the libraries start threads and register what is
-/// done at exit, which must not lose its code.
+/// The loaded libraries. They are never unloaded: they start threads and register exit handlers,
+/// whose code must stay.
 #[derive(Default)]
 struct Loaded {
     handles: Vec<*mut c_void>,
-    /// The first function that must be there and is not.
+    /// The first mandatory function that is missing.
     missing: Option<&'static str>,
 }
 
 impl Loaded {
-    /// A library by its name: where the dynamic linker looks, then where NVIDIA's packages put it.
+    /// Opens a library by name: first in the dynamic linker's folders, then in those of NVIDIA's
+    /// packages.
     fn open_named(&mut self, name: &str) -> Result<(), DocaError> {
         let usual = [DocaError::usual_folder(), PathBuf::from("/opt/mellanox/doca/lib64")];
         let first = self.open(Path::new(name));
@@ -163,10 +166,11 @@ impl Loaded {
         let reason = |reason: String| DocaError::Load { reason };
         let name = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| reason("its path holds a NUL character".to_owned()))?;
-        // SAFETY: the name ends in a zero. What is loaded runs code of its own; that is asked for.
+        // SAFETY: the name ends in a zero. Loading a library runs its code, as intended.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if handle.is_null() {
-            // SAFETY: it returns a text that stays until the next call of this family by this thread, or null.
+            // SAFETY: dlerror returns null, or a text that lives until the next call of this family
+            // by this thread.
             let message = unsafe { owned(libc::dlerror()) };
             return Err(reason(message.unwrap_or_else(|| path.display().to_string())));
         }
@@ -174,7 +178,7 @@ impl Loaded {
         Ok(())
     }
 
-    /// Where a function is, by its name with a zero at the end; null if nowhere.
+    /// The address of a function; its name ends with a zero. Null if no library has it.
     fn find(&self, name: &str) -> *mut c_void {
         let Ok(name) = CStr::from_bytes_with_nul(name.as_bytes()) else { return ptr::null_mut() };
         let found = self.handles.iter().map(|handle| {
@@ -184,8 +188,8 @@ impl Loaded {
         found.into_iter().find(|address| !address.is_null()).unwrap_or(ptr::null_mut())
     }
 
-    /// Finds every function. Those under `may_lack` came later than DOCA 2.5, went, or are in a library that is
-    /// not needed for everything.
+    /// Finds every function. Those under `may_lack` were added after DOCA 2.5, were removed, or are
+    /// in a library that is not always needed.
     fn symbols(&mut self) -> doca_symbols {
         macro_rules! find_all {
             (must_have: $($must:ident)*; may_lack: $($may:ident)*;) => {
@@ -195,7 +199,7 @@ impl Loaded {
                         if address.is_null() && self.missing.is_none() {
                             self.missing = Some(stringify!($must));
                         }
-                        // SAFETY: whatever has this name has the type that DOCA's reference gives it.
+                        // SAFETY: the function of this name has the type in DOCA's reference.
                         unsafe { function(address) }
                     },)*
                     $($may: {
@@ -239,13 +243,13 @@ impl Loaded {
     }
 }
 
-/// An address as the function that is there; `None` for null.
+/// Converts the address of a function to a pointer; `None` for null.
 ///
 /// # Safety
 /// `F` is the type of a pointer to a function, and the address is null or that of such a function.
 unsafe fn function<F: Copy>(address: *mut c_void) -> Option<F> {
     const { assert!(size_of::<Option<F>>() == size_of::<*mut c_void>()) };
-    // SAFETY: a pointer to a function that may be null is what such an `Option` is.
+    // SAFETY: such an `Option` has the layout of a pointer to a function that may be null.
     unsafe { mem::transmute_copy::<*mut c_void, Option<F>>(&address) }
 }
 
@@ -254,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_library_that_is_not_there_is_told_in_one_line() {
+    fn a_missing_library_is_reported_in_one_line() {
         for path in ["/nonexistent/doca", "/dev/null"] {
             let message = Library::load(Some(Path::new(path))).unwrap_err().to_string();
             assert!(message.contains("install DOCA 2.5"), "{message}");
@@ -263,8 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_something_else_is_told_by_what_it_lacks() {
-        // Any shared object will do; the dynamic linker finds this one by its name.
+    fn the_first_missing_function_of_another_library_is_reported() {
+        // Any shared object will do; the dynamic linker finds this one by name.
         let mut loaded = Loaded::default();
         loaded.open(Path::new("libc.so.6")).unwrap();
         loaded.symbols();

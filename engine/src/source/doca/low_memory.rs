@@ -1,17 +1,20 @@
-//! Where an x86-64 Linux machine has memory, found from its first mebibyte: `memory_regions_path: auto`.
+//! The memory regions of an x86-64 Linux machine, found from its first mebibyte:
+//! `memory_regions_path: auto`.
 //!
-//! A DMA engine must not read at random: beyond memory lie devices, which reading can disturb. But the first 640 KiB of a
-//! PC are memory on every one of them, and Linux keeps there what its processors start with (arch/x86/realmode): a
-//! page-table root, `trampoline_pgd`, whose last entry is that of `init_top_pgt` (init.c, `setup_real_mode`). It
-//! leads into the kernel's image, next to `init_top_pgt` itself (arch/x86/kernel/head_64.S), and that to the tables of the
-//! direct map. Those map what the firmware says is memory, each address once and in order (arch/x86/mm/init.c,
-//! `init_mem_mapping`): all of it, and nothing else but the legacy hole below 1 MiB and, not cached, memory of
-//! devices. So every address that is read is one that a table of the kernel says is memory, or holds a table.
+//! A DMA engine must not read arbitrary addresses: reading can disturb devices, which are beyond
+//! memory. But the first 640 KiB are memory on every PC. Linux keeps the start-up code of its
+//! processors there (arch/x86/realmode) with a page-table root, `trampoline_pgd`, whose last entry
+//! is that of `init_top_pgt` (init.c, `setup_real_mode`). It leads into the kernel's image, next to
+//! `init_top_pgt` itself (arch/x86/kernel/head_64.S), which leads to the tables of the direct map.
+//! The direct map covers all memory that the firmware reports, each address once and in order
+//! (arch/x86/mm/init.c, `init_mem_mapping`). Beyond that it has only the legacy hole below 1 MiB
+//! and, not cached, memory of devices. So every address that is read is memory according to a table
+//! of the kernel, or holds such a table.
 //!
-//! What a table says is a guest's word. A machine that lies in its own tables about where its memory is can make us read
-//! its devices: whoever does not trust the kernel that far gives a file.
+//! The tables are under the guest's control. A machine with forged tables can make Panoptes read
+//! its devices. Users who do not trust the kernel that far should give a file.
 //!
-//! Not for arm64, whose first mebibyte is anything: there a file is needed.
+//! Not for arm64, whose first mebibyte may be anything: a file is needed there.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -22,25 +25,27 @@ use super::DocaError;
 
 const PAGE: usize = PAGE_BYTES as usize;
 const ENTRIES: usize = PAGE / 8;
-/// What is memory on every PC (the end of conventional memory), but for its first page.
+/// Conventional memory, which every PC has, without its first page.
 pub(super) const CONVENTIONAL: Range<u64> = PAGE_BYTES..0xa_0000;
 /// Video memory and option ROMs, which the direct map covers as well (`ISA_END_ADDRESS`).
 const LEGACY_HOLE: Range<u64> = 0xa_0000..0x10_0000;
-/// How far from the table that its last entry leads to `init_top_pgt` is looked for; the linker puts one after
-/// the other.
+/// Search range for `init_top_pgt` around the table that its last entry leads to; the linker places
+/// them next to each other.
 const ROOT_WITHIN: u64 = 16 * PAGE_BYTES;
-/// Tables of a level that are read at a time.
+/// Number of tables of a level that are read at a time.
 const TABLES_MAX: usize = 512;
-/// Pages of low memory that are taken for the root: there is one, and little else looks like it.
+/// Largest number of pages of low memory that are tried as the root: there is one, and little else
+/// looks like it.
 const CANDIDATES_MAX: usize = 4;
-/// How long tables are read, of all candidates together.
+/// Longest time for reading the tables of all candidates together.
 const TIME_MAX: Duration = Duration::from_secs(20);
-/// Tables of all candidates together: enough for 128 GiB in 4 KiB pages, and any machine in larger ones.
+/// Largest number of tables of all candidates together: enough for 128 GiB in 4 KiB pages, or for
+/// any machine with larger pages.
 const TABLES_TOTAL_MAX: usize = 1 << 16;
-/// Stretches of the direct map, before those that touch are joined.
+/// Largest number of ranges of the direct map, before those that touch are joined.
 const LEAVES_MAX: usize = 1 << 18;
-/// The kernel unmaps single pages of memory (KFENCE's guards, for one). A gap is no gap where it does not reach beyond
-/// such a block: there is no device so small in the middle of memory.
+/// The kernel unmaps single pages of memory (KFENCE's guard pages, for example). A gap inside such
+/// a block counts as memory: no device in the middle of memory is so small.
 const BLOCK_BYTES: u64 = 2 << 20;
 
 /// Bits of an entry (arch/x86/include/asm/pgtable_types.h).
@@ -49,24 +54,24 @@ const CACHE_MODE: u64 = 1 << 3 | 1 << 4;
 const LARGE: u64 = 1 << 7;
 const LARGE_CACHE_MODE: u64 = 1 << 12;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// `_PAGE_TABLE` and `_KERNPG_TABLE`: what the entries of static tables carry besides an address.
+/// `_PAGE_TABLE` and `_KERNPG_TABLE`: the flags in entries of static tables.
 const TABLE_FLAGS: [u64; 2] = [0x067, 0x063];
 
-/// Memory that can be read once it is said where.
+/// Memory that can be read at given addresses only.
 pub(super) trait Probe {
-    /// Reads the pages at these addresses, which hold memory, one after the other into `bytes`; `false` unless all of
-    /// them could be read.
+    /// Reads the pages at these addresses, which must be memory, in this order into `bytes`.
+    /// `false` unless all of them could be read.
     fn read(&mut self, at: &[u64], bytes: &mut [u8]) -> Result<bool, DocaError>;
 }
 
-/// What was spent on all candidates together.
+/// The work done for all candidates together.
 struct Spent {
     tables: usize,
     begin: Instant,
 }
 
 impl Spent {
-    /// Whether so many tables more are too many.
+    /// Whether reading `more` tables would exceed a limit.
     fn is_too_much(&self, more: usize) -> bool {
         self.tables.saturating_add(more) > TABLES_TOTAL_MAX || self.begin.elapsed() > TIME_MAX
     }
@@ -99,8 +104,8 @@ fn is_static_table(entry: u64) -> bool {
     TABLE_FLAGS.contains(&(entry & !ADDRESS)) && entry & ADDRESS != 0
 }
 
-/// The last entry of a page if it can be `trampoline_pgd`: the first maps low memory, those of the rest of user space
-/// are empty, and the last leads to a static table.
+/// The last entry of a page, if it can be `trampoline_pgd`: the first entry maps low memory, the
+/// others of user space are empty, and the last one leads to a static table.
 fn trampoline_entry(page: &[u8]) -> Option<u64> {
     let last = entry(page, ENTRIES - 1);
     let is_root = entry(page, 0) & PRESENT != 0
@@ -109,20 +114,21 @@ fn trampoline_entry(page: &[u8]) -> Option<u64> {
     is_root.then_some(last)
 }
 
-/// Whether a table has but its last two entries: those for the kernel's image and for its fixed addresses.
+/// Whether a table has only its last two entries: those for the kernel's image and for its fixed
+/// addresses.
 fn is_level3_kernel_pgt(page: &[u8]) -> bool {
     (0..ENTRIES - 2).all(|index| entry(page, index) == 0)
         && is_static_table(entry(page, ENTRIES - 2))
         && is_static_table(entry(page, ENTRIES - 1))
 }
 
-/// Levels of the tables and the root of them all.
+/// The number of levels, and the root table.
 struct Root {
     levels: u32,
     table: Vec<u8>,
 }
 
-/// `init_top_pgt`, by its last entry.
+/// Finds `init_top_pgt` from its last entry.
 fn find_root(probe: &mut impl Probe, last: u64) -> Result<Option<Root>, DocaError> {
     let mut page = vec![0; PAGE];
     let at = last & ADDRESS;
@@ -131,9 +137,10 @@ fn find_root(probe: &mut impl Probe, last: u64) -> Result<Option<Root>, DocaErro
     }
     let mut levels = 4;
     if !is_level3_kernel_pgt(&page) {
-        // With five levels that is level4_kernel_pgt, whose last entry leads to its neighbour. Of the others any may be
-        // used: the processors' entry areas have their place there, and vmemmap, which lies anywhere below them
-        // (arch/x86/mm/kaslr.c, `kernel_randomize_memory`), in about one boot of a hundred.
+        // With five levels this is level4_kernel_pgt, whose last entry leads to its neighbour. Any
+        // other entry may be in use: the processors' entry areas are there, and in about one boot
+        // of a hundred vmemmap, which may be anywhere below them (arch/x86/mm/kaslr.c,
+        // `kernel_randomize_memory`).
         let below = entry(&page, ENTRIES - 1);
         let is_near = (below & ADDRESS).abs_diff(at) <= ROOT_WITHIN;
         if !is_static_table(below) || !is_near {
@@ -146,7 +153,8 @@ fn find_root(probe: &mut impl Probe, last: u64) -> Result<Option<Root>, DocaErro
     }
     let from = at.saturating_sub(ROOT_WITHIN).max(LEGACY_HOLE.end);
     for candidate in (from..at.saturating_add(ROOT_WITHIN)).step_by(PAGE) {
-        // One by one: it lies in the image, which goes on at least as far as from the one to the other.
+        // Read page by page until it is found: all pages between the two tables are in the image,
+        // but pages beyond may not be.
         if candidate == at || !probe.read(&[candidate], &mut page)? {
             continue;
         }
@@ -165,8 +173,8 @@ struct Table {
     address: u64,
 }
 
-/// The regions that the direct map maps: the lowest of what the kernel's half maps, where each address is that of
-/// memory plus the same number.
+/// The regions that the direct map covers. The direct map is the lowest mapping in the kernel's
+/// half, where virtual and physical addresses differ by a constant.
 fn direct_map(
     probe: &mut impl Probe,
     root: &Root,
@@ -183,7 +191,7 @@ fn direct_map(
             tables.push(Table { at: entry & ADDRESS, address });
         }
     }
-    // It is found entry by entry of the root: which of them are its shows only at the leaves.
+    // Walk the root entry by entry: only the leaves show which entries belong to the direct map.
     let mut base = None;
     for table in tables {
         let mut found = Vec::new();
@@ -202,14 +210,15 @@ fn direct_map(
             break;
         }
     }
-    // Of a direct map, the first gibibyte begins at address 0.
+    // A direct map begins at physical address 0.
     if leaves.first().is_none_or(|(_, range)| range.start >= LEGACY_HOLE.end) {
         return Ok(None);
     }
     Ok(Some(regions_of(leaves)))
 }
 
-/// Collects the cached leaves below tables of a level; `false` if a table can't be read or there are too many.
+/// Collects the cached leaves below tables of a level; `false` if a table cannot be read or there
+/// are too many.
 fn walk(
     probe: &mut impl Probe,
     mut tables: Vec<Table>,
@@ -239,7 +248,7 @@ fn walk(
                         continue;
                     }
                     if level > 1 && entry & LARGE == 0 {
-                        // Those that would not be read any more need not be kept.
+                        // Tables beyond the limit would not be read.
                         if below.len() >= TABLES_TOTAL_MAX {
                             return Ok(false);
                         }
@@ -249,7 +258,7 @@ fn walk(
                     let bytes = 1_u64 << shift;
                     let mode = if level > 1 { LARGE_CACHE_MODE } else { LARGE };
                     let start = entry & ADDRESS & !(bytes - 1);
-                    // Large pages above 1 GiB do not exist.
+                    // Pages larger than 1 GiB do not exist.
                     if entry & (CACHE_MODE | mode) != 0 || level > 3 {
                         continue;
                     }
@@ -272,7 +281,8 @@ fn walk(
     Ok(true)
 }
 
-/// Leaves in ascending order as regions, the legacy hole left out, gaps within a block closed.
+/// Converts leaves in ascending order to regions: without the legacy hole, gaps within a block
+/// closed.
 fn regions_of(leaves: Vec<(u64, Range<u64>)>) -> Vec<Range<u64>> {
     let mut regions: Vec<Range<u64>> = Vec::new();
     let mut add = |range: Range<u64>| match regions.last_mut() {
@@ -301,11 +311,11 @@ mod tests {
 
     use super::*;
 
-    /// Pages of a machine's memory, by their addresses; any other is a device that nobody may touch.
+    /// Pages of a machine's memory by address; any other address is a device that must not be read.
     #[derive(Default)]
     struct Machine(HashMap<u64, Vec<u64>>);
 
-    /// A machine whose tables may say anything; what is no page of it cannot be read.
+    /// A machine with arbitrary tables; reading other addresses fails.
     struct Hostile(Machine);
 
     impl Probe for Hostile {
@@ -318,7 +328,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn tables_may_say_anything(
+        fn any_tables_give_valid_regions_or_an_error(
             levels in 4..6_u32,
             changes in prop::collection::vec((any::<prop::sample::Index>(), 0..ENTRIES, any::<u64>(), 0..4_usize), 1..12),
         ) {
@@ -376,7 +386,7 @@ mod tests {
             }
             machine.set(static_table, ENTRIES - 2, 0x200_7063);
             machine.set(static_table, ENTRIES - 1, 0x200_8067);
-            // The direct map begins at the third entry of a level-3 table: the kernel puts it anywhere.
+            // The direct map begins at the third entry of a level-3 table: its place is random.
             let mut table = 0x300_0000;
             machine.set(root, 300, table | 0x67);
             if levels == 5 {
@@ -391,12 +401,12 @@ mod tests {
             for index in 1..255 {
                 machine.set(0x301_0000, index as usize, index << 21 | 0x1e3);
             }
-            // The last block ends in 16 KiB that are the firmware's.
+            // The last 16 KiB of the last block belong to the firmware.
             machine.set(0x301_0000, 255, 0x301_2063);
             for page in 0..ENTRIES as u64 - 4 {
                 machine.set(0x301_2000, page as usize, (255 << 21 | page << 12) | 0x163);
             }
-            // What comes next is not memory after memory: vmalloc.
+            // The next mapping is not the direct map: vmalloc.
             machine.set(root, 301, 0x302_0067);
             for page in [0x302_0000, 0x302_1000, 0x302_2000, 0x302_3000] {
                 machine.set(page, 5, (page + 0x1000) | 0x63);
@@ -418,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn vmemmap_may_lie_next_to_the_kernel_where_there_are_five_levels() {
+    fn vmemmap_may_be_next_to_the_kernel_with_five_levels() {
         let mut machine = Machine::new(5);
         machine.set(0x200_4000, 77, 0x302_4067);
         assert_eq!(machine.regions(), REGIONS);
@@ -431,7 +441,7 @@ mod tests {
             machine.set(0x301_2000, page, 0);
         }
         assert_eq!(machine.regions(), REGIONS);
-        // Not cached, so memory of a device; and a whole block that is not there.
+        // Memory of a device, which is not cached, and a missing block.
         machine.set(0x301_0000, 100, 100 << 21 | 0x1e3 | 1 << 4);
         machine.set(0x301_0000, 200, 0);
         let regions =
@@ -440,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_tables_nothing_else_is_read() {
+    fn without_tables_only_conventional_memory_is_read() {
         let mut machine = Machine::new(4);
         machine.set(0x9_8000, ENTRIES - 1, 0);
         assert_eq!(find(&mut machine), Err(DocaError::Regions));
@@ -450,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_lead_to_themselves_come_to_an_end() {
+    fn tables_with_cycles_terminate() {
         let mut machine = Machine::new(4);
         for index in 0..ENTRIES {
             machine.set(0x301_0000, index, 0x301_0063);
@@ -468,7 +478,7 @@ mod tests {
                 self.0.read(at, bytes)
             }
         }
-        // Each of the pages leads to tables that lead to themselves.
+        // Each of the pages leads to tables with a cycle.
         let mut machine = Machine::new(4);
         for page in CONVENTIONAL.step_by(PAGE) {
             machine.set(page, 0, 0x9_9063);

@@ -1,20 +1,23 @@
-//! [`DocaMemory`]: the memory of a host or of a virtual machine on it, read by a BlueField's DMA engine.
+//! [`DocaMemory`]: the memory of a host or of a virtual machine on it, read by a BlueField's DMA
+//! engine.
 //!
-//! **None of this has met a BlueField.** It is written from DOCA's public references, guides and samples (2.5 to 3.3)
-//! and tested against a stand-in for the library (`tests/doca_standin`). What is documented, and what only assumed:
+//! **None of this was tested on a BlueField.** It is written from DOCA's public references, guides
+//! and samples (2.5 to 3.3) and tested with a stand-in for the library (`tests/doca_standin`).
+//! Documented and assumed steps:
 //!
 //! | step | source |
 //! |---|---|
-//! | devices, their names, DMA capability, representors and VUIDs | documented; App Shield's samples look a system up by the same calls |
-//! | a map of the host's memory without help from the host | documented for emulated functions; **assumed** for PFs and VFs ([`window`]) |
-//! | that its addresses are physical ones | documented as I/O addresses: the same with `iommu=pt`, as the Argus guide asks for |
+//! | devices, names, DMA capability, representors, VUIDs | documented; App Shield's samples do so |
+//! | a map of the host's memory | documented for emulated functions, **assumed** for PFs and VFs |
+//! | addresses in the map are physical | documented for `iommu=pt`, as I/O addresses ([`window`]) |
 //! | buffers, tasks, the progress engine, what callbacks may do | documented |
-//! | that a map may begin at any page but the first, and be as large as a region | **assumed** |
-//! | which size and depth of copies pays | not measured |
+//! | a map may begin at any page but the first, and be as large as a region | **assumed** |
+//! | the best size and depth of copies | not measured |
 //!
-//! Bytes go from the host into buffers that are registered once, and from there to whoever asked ([`buffers`]).
-//! Requests that lie close together are one copy ([`plan`]). A copy that fails is tried again a few times; what then
-//! still fails is *failed*, is counted, and nothing waits longer than [`DocaOptions::patience`] for it.
+//! Bytes go from the host into buffers that are registered once, and from there to the caller
+//! ([`buffers`]). Requests for nearby addresses become one copy ([`plan`]). A copy that fails is
+//! retried a few times. If it still fails, its requests are *failed* and counted. No batch waits
+//! longer than [`DocaOptions::patience`] for a device that does not answer.
 //!
 //! Start reading at [`DocaMemory`].
 
@@ -47,27 +50,27 @@ use plan::{Job, Planner, REQUESTS_MAX};
 use transfer::{Made, Submitted, Transfer};
 use window::Window;
 
-/// Regions of memory at most: a machine has some dozens.
+/// Largest number of regions of memory: a machine has some dozens.
 const REGIONS_MAX: usize = 1024;
 /// Physical addresses have at most 52 bits on x86-64 and arm64.
 const ADDRESS_END: u64 = 1 << 52;
-/// After it stopped answering, a device is tried again this often.
+/// Shortest time between two attempts to revive a device that stopped answering.
 const REVIVAL: Duration = Duration::from_secs(1);
-/// How often a device is asked in vain before the thread sleeps between two questions.
+/// Number of polls without a result before the thread sleeps between two polls.
 const SPINS: u32 = 2000;
-/// How long it sleeps.
+/// Length of such a sleep.
 const NAP: Duration = Duration::from_micros(20);
 
-/// How a DMA engine is used. The defaults are reasoned, not measured.
+/// Limits for the use of a DMA engine. The defaults are reasoned, not measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DocaOptions {
-    /// Copies under way at most; fewer if the device takes fewer.
+    /// Largest number of pending copies; fewer if the device allows fewer.
     pub depth: u32,
-    /// Bytes of a copy at most; fewer if the device takes fewer.
+    /// Largest size of a copy in bytes; less if the device allows less.
     pub copy_bytes: u32,
-    /// How often a copy is asked for before it has failed.
+    /// Number of attempts before a copy has failed.
     pub tries: u32,
-    /// How long nothing may come back before everything under way has failed.
+    /// Time without any completed copy after which all pending copies have failed.
     pub patience: Duration,
 }
 
@@ -78,37 +81,37 @@ impl Default for DocaOptions {
     }
 }
 
-/// How a [`DocaMemory`] has fared so far.
+/// Counters of a [`DocaMemory`] since it was opened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct DocaCounts {
-    /// Copies that the device made.
+    /// Successful copies.
     pub copies: u64,
-    /// Bytes of them.
+    /// Bytes of the successful copies.
     pub bytes: u64,
-    /// Copies that came back with an error.
+    /// Copies that completed with an error.
     pub errors: u64,
-    /// Copies that came back with success and too few bytes.
+    /// Copies that completed with success but too few bytes.
     pub short: u64,
-    /// Times that the device had no room for a copy.
+    /// Number of times that the device had no room for a copy.
     pub full: u64,
-    /// Copies that the library refused to take.
+    /// Copies that the library refused.
     pub refused: u64,
-    /// Copies that did not come back in time.
+    /// Copies that did not complete in time.
     pub overdue: u64,
-    /// Times that the DMA context was started again.
+    /// Restarts of the DMA context.
     pub restarts: u64,
     /// Requests answered [`Outcome::Failed`].
     pub failed: u64,
 }
 
 impl DocaCounts {
-    /// What was lost, in words; `None` if nothing was.
+    /// Describes the failed reads; `None` if there are none.
     pub fn losses(&self) -> Option<String> {
         (self.failed > 0).then(|| {
             format!(
-                "{} reads failed in DMA: {} copies came back with an error, {} short, {} not in time, {} were refused; \
-                 {} succeeded, and the context was started again {} times",
+                "{} reads failed in DMA: {} copies completed with an error, {} were too short, {} timed \
+                 out, {} were refused; {} succeeded, and the context was restarted {} times",
                 self.failed, self.errors, self.short, self.overdue, self.refused, self.copies, self.restarts
             )
         })
@@ -120,20 +123,20 @@ impl DocaCounts {
 pub struct DocaMemory {
     transfer: Transfer,
     planner: Planner,
-    /// Jobs that are to be asked for again.
+    /// Jobs to submit again.
     again: VecDeque<Job>,
     options: DocaOptions,
     copy_bytes: u64,
     example: (usize, u64),
-    /// Unset once the device does not answer, until it does again.
+    /// Whether the device answers.
     answers: bool,
     revived: Instant,
     counts: DocaCounts,
 }
 
 impl DocaMemory {
-    /// Opens the memory of the function `vuid` of `device`, and finds out where that machine has memory: x86-64 Linux
-    /// leaves it behind in its first mebibyte. [`DocaError::Regions`] where that can't be found.
+    /// Opens the memory of the function `vuid` of `device`, and finds its regions from the first
+    /// mebibyte of x86-64 Linux. [`DocaError::Regions`] if they cannot be found.
     pub fn open_anywhere(
         library: &Arc<Library>,
         device: &str,
@@ -147,8 +150,8 @@ impl DocaMemory {
         Ok(source)
     }
 
-    /// Opens the memory of the function `vuid` of `device`. `regions` say where that machine has memory, ascending;
-    /// nothing else is ever read, since beyond memory lie devices that reading might disturb.
+    /// Opens the memory of the function `vuid` of `device`. `regions` are the memory of that
+    /// machine, ascending. Nothing else is ever read, since reading might disturb devices.
     pub fn open(
         library: &Arc<Library>,
         device: &str,
@@ -184,7 +187,7 @@ impl DocaMemory {
         })
     }
 
-    /// Reads from other regions from now on; allocates.
+    /// Changes the regions; allocates.
     fn set_regions(&mut self, regions: &[Range<u64>]) -> Result<(), DocaError> {
         let regions = whole_pages(regions)?;
         self.example = (0, regions.first().ok_or(DocaError::Regions)?.start);
@@ -193,12 +196,12 @@ impl DocaMemory {
         Ok(())
     }
 
-    /// How the source has fared so far.
+    /// Counters since the source was opened.
     pub fn counts(&self) -> DocaCounts {
         self.counts
     }
 
-    /// Whether the device answers; if not, all requests fail until it does again.
+    /// Whether the device answers. If not, all requests fail until it answers again.
     pub fn answers(&self) -> bool {
         self.answers
     }
@@ -216,7 +219,7 @@ impl DocaMemory {
                 self.hand_out(requests);
             }
             if self.transfer.busy() == 0 && self.again.is_empty() {
-                // Nothing is under way, so there is nothing left, or nothing more can be done.
+                // No copy is pending, so the batch is done, or nothing more can be done.
                 if self.transfer.has_room() || !self.answers {
                     break;
                 }
@@ -249,7 +252,7 @@ impl DocaMemory {
         self.counts.failed += requests.iter().filter(failed).count() as u64;
     }
 
-    /// Hands jobs to the device for as long as it has room and there are any.
+    /// Submits jobs while there are any and the device has room.
     fn hand_out(&mut self, requests: &mut [Request]) {
         while self.transfer.has_room() {
             let next = self.again.pop_front().or_else(|| self.planner.next_job(requests));
@@ -272,7 +275,7 @@ impl DocaMemory {
         }
     }
 
-    /// Passes on what a finished job has read.
+    /// Copies the bytes of a finished job to the arena, or handles its failure.
     fn settle(
         &mut self,
         finished: &transfer::Finished,
@@ -298,7 +301,7 @@ impl DocaMemory {
         self.try_again(finished.job, requests);
     }
 
-    /// Has a job that failed asked for again, if it was not asked for too often and the device still runs.
+    /// Queues a failed job again, unless it was tried too often or the device does not run.
     fn try_again(&mut self, mut job: Job, requests: &mut [Request]) {
         if self.answers && !self.transfer.is_running() {
             self.answers = false;
@@ -314,7 +317,7 @@ impl DocaMemory {
         }
     }
 
-    /// Nothing comes back any more: what is under way has failed, and what was not asked for yet as well.
+    /// Gives up on a device that does not answer: all pending and waiting jobs have failed.
     fn give_up(&mut self, requests: &mut [Request]) {
         let (planner, counts) = (&self.planner, &mut self.counts);
         self.transfer.give_up(|job| {
@@ -332,7 +335,7 @@ impl DocaMemory {
         self.planner.fail_rest(requests);
     }
 
-    /// Tries a device again that did not answer; whether it does.
+    /// Tries to restart a device that did not answer; returns whether that succeeded.
     #[cold]
     fn revive(&mut self) -> bool {
         if self.revived.elapsed() < REVIVAL {
@@ -387,9 +390,9 @@ impl Probe for DocaMemory {
     }
 }
 
-/// The whole pages of regions, those that touch joined. The first page of all is left out: a map cannot begin at the
-/// null address, and firmware keeps kernels from using it. An end that is the last byte's address, as `/proc/iomem` and
-/// files made from it have it, is taken for what it means.
+/// Cuts regions to whole pages and joins those that touch. The page at address 0 is left out: a map
+/// cannot begin at the null address, and firmware keeps kernels from using that page. An end may
+/// also be the address of the last byte, as in `/proc/iomem` and files made from it.
 fn whole_pages(regions: &[Range<u64>]) -> Result<Vec<Range<u64>>, DocaError> {
     let mut whole: Vec<Range<u64>> = Vec::with_capacity(regions.len());
     let mut before = 0;

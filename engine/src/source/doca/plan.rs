@@ -1,54 +1,57 @@
-//! From a batch of requests to the copies that a DMA engine is asked for.
+//! Plans the copies of a DMA engine for a batch of requests.
 //!
-//! A DMA engine has a price a copy, whatever its length, so requests that lie close together are read as one: slab
-//! neighbours share pages (about 0.17 pages an object), and an array of page-table entries is one page. What lies
-//! between two requests is read along with them. It is memory of the same region, so reading it does no harm.
+//! A copy has a fixed cost, whatever its length, so requests for nearby addresses become one copy:
+//! slab neighbours share pages (about 0.17 pages an object), and an array of page-table entries is
+//! one page. The bytes between two requests are read too. They are memory of the same region, so
+//! reading them does no harm.
 //!
-//! A copy of several requests that fails is asked for again one request at a time: what is bad about one address
-//! must not cost its neighbours.
+//! If a copy of several requests fails, it is retried one request at a time: one bad address must
+//! not fail its neighbours.
 //!
-//! Nothing here allocates after [`Planner::new`], and nothing depends on how many requests overlap or repeat: each
-//! is in one copy, or, when it is longer than a copy can be, alone in several.
+//! Nothing here allocates after [`Planner::new`]. Overlapping and repeated requests cost nothing
+//! extra: each request is in one copy, or alone in several if it is longer than a copy can be.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use panoptes_decoders::source::{Outcome, Request};
 
-/// Requests planned at a time; a longer batch is planned in parts.
+/// Largest number of requests planned at a time; a longer batch is planned in parts.
 pub(super) const REQUESTS_MAX: usize = 65_536;
-/// The widest gap that is read rather than skipped. A copy costs as much as some KiB of a PCIe stream
-/// (0.1 to 1 microsecond at 12 GB/s); on a card it has not been measured.
+/// The widest gap that is read rather than skipped. A copy costs as much as some KiB of a PCIe
+/// stream (0.1 to 1 microsecond at 12 GB/s); this was not measured on a card.
 const GAP_BYTES: u64 = 2048;
 
-/// One copy: of `length` bytes at `address`, for the requests `first..last` in ascending order of address.
+/// One copy: of `length` bytes at `address`, for the requests `first..last` in ascending order of
+/// address.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Job {
     pub(super) address: u64,
     pub(super) length: u32,
-    /// Index of the region that holds all of it.
+    /// Index of the region that holds the whole copy.
     pub(super) region: u32,
     first: u32,
     last: u32,
-    /// How often it was asked for without success.
+    /// Number of failed attempts.
     pub(super) tries: u32,
 }
 
-/// The requests of a batch, ordered, and how far they have been made into jobs.
+/// The requests of a batch in order of address, and the state of turning them into jobs.
 #[derive(Debug)]
 pub(super) struct Planner {
     regions: Vec<Range<u64>>,
     copy_bytes: u64,
     order: Vec<u32>,
     next: usize,
-    /// Bytes of `order[next]` that are in jobs already, when it takes several.
+    /// Number of bytes of `order[next]` that are in jobs already, if it takes several.
     done: u64,
-    /// Requests of jobs that failed, to be asked for one by one.
+    /// Requests of failed jobs, to be retried one by one.
     again: VecDeque<Range<u32>>,
 }
 
 impl Planner {
-    /// For regions that ascend and do not overlap, copies of at most `copy_bytes`, `jobs` of them at a time.
+    /// A planner of copies of at most `copy_bytes`, `jobs` of them at a time. `regions` are
+    /// ascending and do not overlap.
     pub(super) fn new(regions: Vec<Range<u64>>, copy_bytes: u64, jobs: usize) -> Self {
         Self {
             regions,
@@ -64,7 +67,8 @@ impl Planner {
         &self.regions
     }
 
-    /// Takes a batch, at most [`REQUESTS_MAX`] requests. What needs no copy is answered at once.
+    /// Begins a batch of at most [`REQUESTS_MAX`] requests. Requests that need no copy are answered
+    /// at once.
     pub(super) fn prepare(&mut self, requests: &mut [Request], arena: &mut [u8]) {
         debug_assert!(requests.len() <= REQUESTS_MAX);
         self.order.clear();
@@ -88,7 +92,7 @@ impl Planner {
         self.order.sort_unstable_by_key(|index| requests[*index as usize].address.0);
     }
 
-    /// The next job, or `None` when all are made.
+    /// The next job, or `None` if all were returned.
     pub(super) fn next_job(&mut self, requests: &[Request]) -> Option<Job> {
         if let Some(range) = self.again.front_mut() {
             let at = range.start;
@@ -96,7 +100,7 @@ impl Planner {
             if range.start >= range.end {
                 self.again.pop_front();
             }
-            // It was in a job of several, so it lies in one region and is short enough.
+            // The request was in a job of several, so it is in one region and short enough.
             let request = &requests[self.order[at as usize] as usize];
             let region = self.region_of(request.address.0)?;
             return Some(Job {
@@ -135,7 +139,8 @@ impl Planner {
         self.next += 1;
         while let Some(index) = self.order.get(self.next) {
             let request = &requests[*index as usize];
-            // The regions end before the addresses do, so the first test keeps the second from wrapping.
+            // Regions end below the end of the address space, so the first test keeps the second
+            // from wrapping.
             let near = request.address.0 <= end.saturating_add(GAP_BYTES).min(end_max);
             if !near || u64::from(request.length) > end_max - request.address.0 {
                 break;
@@ -148,7 +153,7 @@ impl Planner {
         Some(job)
     }
 
-    /// The parts of the arena that a job fills, each with its offset among the job's bytes.
+    /// The parts of the arena that a job fills, each with its offset in the bytes of the job.
     pub(super) fn pieces<'a>(
         &'a self,
         job: Job,
@@ -157,8 +162,8 @@ impl Planner {
         let order = &self.order[job.first as usize..job.last as usize];
         order.iter().map(move |index| {
             let request = &requests[*index as usize];
-            // One of the two is zero: a job of several requests begins with the first of them, and a job of a
-            // part of a request begins somewhere in it.
+            // One of the two is zero: a job of several requests begins with the first of them, and
+            // a job for a part of a request begins inside of it.
             let skipped = request.address.0.saturating_sub(job.address) as usize;
             let done = job.address.saturating_sub(request.address.0) as usize;
             let length = (request.length as usize - done).min(job.length as usize - skipped);
@@ -167,7 +172,7 @@ impl Planner {
         })
     }
 
-    /// Gives a job up: its requests are asked for one by one if there are several, else they have failed.
+    /// Gives a job up: several requests are retried one by one, a single one has failed.
     pub(super) fn give_up(&mut self, job: Job, requests: &mut [Request]) {
         if job.last - job.first > 1 && self.again.len() < self.again.capacity() {
             self.again.push_back(job.first..job.last);
@@ -176,14 +181,14 @@ impl Planner {
         self.fail(job, requests);
     }
 
-    /// Says that a job's requests have failed.
+    /// Marks the requests of a job as failed.
     pub(super) fn fail(&self, job: Job, requests: &mut [Request]) {
         for index in &self.order[job.first as usize..job.last as usize] {
             requests[*index as usize].outcome = Outcome::Failed;
         }
     }
 
-    /// Says that all requests that no job was made for have failed.
+    /// Marks all requests without a job as failed.
     pub(super) fn fail_rest(&mut self, requests: &mut [Request]) {
         for range in self.again.drain(..) {
             for index in &self.order[range.start as usize..range.end as usize] {
@@ -197,7 +202,7 @@ impl Planner {
         self.done = 0;
     }
 
-    /// What has not failed once all jobs are done has been read.
+    /// Marks all requests that have not failed as read. Call it once all jobs are done.
     pub(super) fn finish(&self, requests: &mut [Request]) {
         for index in &self.order {
             let outcome = &mut requests[*index as usize].outcome;
@@ -212,7 +217,7 @@ impl Planner {
         self.regions.get(index).filter(|region| region.start <= address).map(|_| index)
     }
 
-    /// Whether regions without a gap hold all of it.
+    /// Whether adjacent regions hold the whole range.
     fn is_backed(&self, address: u64, bytes: u64) -> bool {
         let Some(end) = address.checked_add(bytes) else { return false };
         let Some(mut index) = self.region_of(address) else { return false };
@@ -236,7 +241,7 @@ mod tests {
 
     const COPY: u64 = 0x1000;
 
-    /// Memory in which each byte tells where it is.
+    /// Memory in which each byte depends on its address.
     fn byte_at(address: u64) -> u8 {
         (address ^ address >> 8 ^ address >> 16).wrapping_mul(31) as u8
     }
@@ -249,7 +254,8 @@ mod tests {
         vec![0x1000..0x5000, 0x5000..0x6000, 0x10_0000..0x12_0000]
     }
 
-    /// Answers a batch as a DMA engine would that fails what `is_bad` says; the jobs that it took.
+    /// Answers a batch like a DMA engine that fails jobs for which `is_bad` holds; returns the
+    /// jobs.
     fn run(
         requests: &mut [Request],
         arena: &mut [u8],
@@ -284,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_read_in_one_copy_and_strangers_are_not() {
+    fn only_neighbours_are_read_in_one_copy() {
         let mut requests = [
             request(0x2100, 8, 0),
             request(0x2000, 16, 8),
@@ -297,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_or_crosses_regions_is_cut() {
+    fn requests_that_are_long_or_cross_regions_are_split() {
         let mut requests = [request(0x3800, 0x2400, 0)];
         let mut arena = vec![0; 0x2400];
         let jobs = run(&mut requests, &mut arena, |_| false);
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_address_does_not_cost_its_neighbours() {
+    fn a_bad_address_does_not_fail_its_neighbours() {
         let mut requests = [request(0x2000, 8, 0), request(0x2010, 8, 8), request(0x2020, 8, 16)];
         let jobs = run(&mut requests, &mut [0; 24], |range| range.contains(&0x2010));
         assert_eq!(spans(&jobs), [(0x2000, 0x28), (0x2000, 8), (0x2010, 8), (0x2020, 8)]);
@@ -316,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_job_was_made_for_can_be_failed() {
+    fn requests_without_a_job_can_be_failed() {
         let mut requests = [request(0x2000, 8, 0), request(0x10_0000, 8, 8), request(0, 8, 16)];
         let mut planner = Planner::new(regions(), COPY, 4);
         planner.prepare(&mut requests, &mut [0; 24]);
@@ -344,7 +350,7 @@ mod tests {
             let mut target = 0_u32;
             let mut requests = Vec::new();
             for (address, length) in wanted {
-                // One that is longer than any arena here has no place in it.
+                // A request longer than the arena gets a target outside of it.
                 let place = if length < 0x3000 { target } else { u32::MAX };
                 requests.push(request(address, length, place));
                 target += if length < 0x3000 { length } else { 0 };
@@ -355,7 +361,7 @@ mod tests {
             for request in &requests {
                 let start = request.address.0;
                 let end = start.saturating_add(u64::from(request.length));
-                // The two first regions touch, so they count as one.
+                // The first two regions touch, so they count as one.
                 let backed = [0x1000..0x6000, 0x10_0000..0x12_0000]
                     .iter()
                     .any(|region: &Range<u64>| region.contains(&start) && end <= region.end);

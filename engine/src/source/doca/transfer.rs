@@ -1,12 +1,13 @@
 //! [`Transfer`]: copies from the host's memory into the arena, many at a time.
 //!
-//! Buffers, tasks and the places they copy to are made once. A task is the library's from when it is submitted until
-//! one of the two callbacks is run for it; in between neither it nor its place in the arena is touched. A task that
-//! does not come back in time is *astray*: its place stays out of use until it does come back, or the context
-//! has stopped, which gives all tasks back.
+//! Buffers, tasks and their places in the arena are made once. The library owns a task from its
+//! submission until one of the two callbacks runs for it. Until then neither the task nor its place
+//! in the arena is touched. A task that does not complete in time is *astray*: its place is not
+//! reused until it completes, or until the context has stopped, which returns all tasks.
 //!
-//! After [`Transfer::new`] nothing here allocates, unless the context has to be started again, and nothing takes
-//! a lock. (What the library does inside is its own affair; its inventory and tasks are pools of a size given at start.)
+//! After [`Transfer::new`] nothing here takes a lock, and nothing allocates unless the context has
+//! to be restarted. (The library itself may do either; its inventory and tasks are pools of fixed
+//! size.)
 #![allow(unsafe_code, reason = "calls into the DOCA library, whose objects are pointers")]
 
 use std::mem::ManuallyDrop;
@@ -27,31 +28,31 @@ use super::library::{Library, call};
 use super::plan::Job;
 use super::window::Window;
 
-/// How long a context may take to stop and give its tasks back.
+/// Longest time that a context may take to stop and return its tasks.
 const STOP_MAX: Duration = Duration::from_millis(500);
-/// How many callbacks are run before what they did is looked at.
+/// Largest number of callbacks that run before their results are processed.
 const CALLBACKS_MAX: u32 = 4096;
 
-/// What became of handing a job to the device.
+/// Result of submitting a job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Submitted {
-    /// It is under way.
+    /// The job is pending.
     Yes,
     /// The device has no room now.
     Later,
-    /// The library refuses it.
+    /// The library refuses the job.
     Refused,
 }
 
-/// What became of a job that was under way.
+/// A completed job.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Finished {
     pub(super) job: Job,
     /// Whether all its bytes are in the arena, at `offset`.
     pub(super) whole: bool,
-    /// Whether the device said success, but for fewer bytes.
+    /// Whether the device reported success, but for fewer bytes.
     pub(super) short: bool,
-    /// Whether it had been given up.
+    /// Whether the job was given up before.
     pub(super) astray: bool,
     pub(super) offset: usize,
     slot: u32,
@@ -68,11 +69,11 @@ enum State {
 #[derive(Debug)]
 struct Slot {
     task: *mut doca_dma_task_memcpy,
-    /// The same task, as what can be submitted and freed.
+    /// The same task, in the type that can be submitted and freed.
     generic: *mut doca_task,
-    /// Over this slot's place in the arena.
+    /// Buffer over this slot's place in the arena.
     destination: *mut doca_buf,
-    /// Over what is being read; null when nothing is.
+    /// Buffer over the memory that is being read; null if none is.
     source: *mut doca_buf,
     job: Job,
     state: State,
@@ -83,12 +84,12 @@ struct Slot {
 pub(super) struct Transfer {
     parts: ManuallyDrop<Parts>,
     free: Vec<u32>,
-    /// Bytes of the arena that a slot has.
+    /// Number of bytes of the arena for each slot.
     slot_bytes: usize,
     busy: usize,
 }
 
-/// Fields go in this order.
+/// The fields are in the order in which they must be dropped.
 #[derive(Debug)]
 struct Parts {
     slots: Vec<Slot>,
@@ -104,19 +105,19 @@ struct Parts {
     library: Arc<Library>,
 }
 
-// SAFETY: the pointers in the slots are to objects of the library, which belong to no thread (see `Handle`), and are used
-// through `&mut self` alone.
+// SAFETY: the pointers in the slots are to objects of the library, which belong to no thread (see
+// `Handle`), and are used through `&mut self` only.
 unsafe impl Send for Parts {}
 
-/// What the callbacks write down: they are run by `doca_pe_progress` on the thread that calls it, but the library
-/// holds the pointer to this, so there is no `&mut` of it.
+/// Results that the callbacks record. `doca_pe_progress` runs them on the thread that calls it, but
+/// the library holds the pointer to this struct, so no `&mut` to it exists.
 #[derive(Debug)]
 struct Completions {
     as_task: unsafe extern "C" fn(*mut doca_dma_task_memcpy) -> *mut doca_task,
     get_status: unsafe extern "C" fn(*const doca_task) -> doca_error,
-    /// By slot: its task's result.
+    /// For each slot the result of its task.
     codes: Box<[AtomicU32]>,
-    /// The slots that are done, as far as `count`.
+    /// The indices of completed slots; the first `count` are valid.
     finished: Box<[AtomicU32]>,
     count: AtomicUsize,
 }
@@ -135,20 +136,20 @@ impl Completions {
     }
 }
 
-/// Run for a task that succeeded.
+/// The library calls this for a task that succeeded.
 unsafe extern "C" fn on_success(
     _task: *mut doca_dma_task_memcpy,
     task_data: doca_data,
     context_data: doca_data,
 ) {
-    // SAFETY: the context's data is the pointer that `Transfer::new` gave it, to what lives as long as the
-    // context does.
+    // SAFETY: the context's data is the pointer from `Transfer::new`, whose target lives as long as
+    // the context.
     let completions = unsafe { &*context_data.ptr.cast::<Completions>() };
     // SAFETY: the task's data is a number.
     completions.note(unsafe { task_data.u64_ }, bindings::DOCA_SUCCESS);
 }
 
-/// Run for a task that failed.
+/// The library calls this for a task that failed.
 unsafe extern "C" fn on_failure(
     task: *mut doca_dma_task_memcpy,
     task_data: doca_data,
@@ -156,41 +157,41 @@ unsafe extern "C" fn on_failure(
 ) {
     // SAFETY: as above.
     let completions = unsafe { &*context_data.ptr.cast::<Completions>() };
-    // SAFETY: the task is the one that failed, and ours again.
+    // SAFETY: the task is the one that failed; the library does not own it any more.
     let code = unsafe { (completions.get_status)((completions.as_task)(task)) };
-    // A failure that says success is still one.
+    // A failure with the code of success is still a failure.
     let code = if code == bindings::DOCA_SUCCESS { bindings::DOCA_ERROR_UNKNOWN } else { code };
     // SAFETY: the task's data is a number.
     completions.note(unsafe { task_data.u64_ }, code);
 }
 
-/// The parts that are made before a transfer.
+/// The objects that a transfer needs.
 pub(super) struct Made {
     pub(super) library: Arc<Library>,
     pub(super) device: Handle<doca_dev>,
     pub(super) engine: Handle<doca_pe>,
     pub(super) window: Window,
-    /// Some address of the window that can be read, for the tasks' first buffers.
+    /// A readable address of the window (region index, address), for the tasks' first buffers.
     pub(super) example: (usize, u64),
 }
 
 impl Transfer {
-    /// Prepares for `slots_max` copies at a time, or as many as the device takes, of `copy_bytes` each.
+    /// Prepares `slots_max` copies of `copy_bytes` at a time, or as many as the device supports.
     pub(super) fn new(made: Made, slots_max: u32, copy_bytes: u64) -> Result<Self, DocaError> {
         let Made { library, device, engine, window, example } = made;
         let dma =
             Handle::new(&library, "doca_dma_destroy", library.symbols.doca_dma_destroy, |place| {
-                // SAFETY: the device is open and goes after this.
+                // SAFETY: the device is open and is dropped after this.
                 call!(library, doca_dma_create(device.get(), place))
             })?;
         let mut tasks_max = 0;
-        // SAFETY: the DMA instance lives; the place is our own.
+        // SAFETY: the DMA instance lives; the place is a local variable.
         call!(library, doca_dma_cap_get_max_num_tasks(dma.get(), &raw mut tasks_max))?;
         let count = slots_max.clamp(1, tasks_max.max(1));
         let arena_bytes = count as usize * copy_bytes as usize;
         let arena = Arena::new(arena_bytes).ok_or(DocaError::Buffers { bytes: arena_bytes })?;
         let arena_map = own_map(&library, &device, &arena)?;
-        // A task under way holds two buffers.
+        // A pending task holds two buffers.
         let elements = u64::from(count) * 2;
         let destroy = library.symbols.doca_buf_inventory_destroy;
         let inventory = Handle::new(&library, "doca_buf_inventory_destroy", destroy, |place| {
@@ -214,7 +215,7 @@ impl Transfer {
             finished: (0..count).map(|_| AtomicU32::new(0)).collect(),
             count: AtomicUsize::new(0),
         });
-        // SAFETY: the DMA instance lives and was not started; the callbacks have the type that is asked for.
+        // SAFETY: the DMA instance lives and was not started; the callbacks have the required type.
         call!(
             library,
             doca_dma_task_memcpy_set_conf(dma.get(), Some(on_success), Some(on_failure), count)
@@ -225,7 +226,7 @@ impl Transfer {
         let context = context.unwrap_or(ptr::null_mut());
         let context = Context::new(&library, "doca_dma_as_ctx", context, &engine)?;
         let data = doca_data { ptr: Arc::as_ptr(&completions).cast_mut().cast() };
-        // SAFETY: the context was not started; what its data points to outlives it.
+        // SAFETY: the context was not started; the target of its data outlives it.
         call!(library, doca_ctx_set_user_data(context.get(), data))?;
         // SAFETY: the engine outlives the context, which was connected to no other.
         call!(library, doca_pe_connect_ctx(engine.get(), context.get()))?;
@@ -261,7 +262,7 @@ impl Transfer {
         Ok(transfer)
     }
 
-    /// Reads from other regions from now on. Nothing may be under way.
+    /// Changes the regions. No copy may be pending.
     pub(super) fn set_regions(&mut self, regions: &[Range<u64>]) -> Result<(), DocaError> {
         let parts = &mut *self.parts;
         if parts.slots.iter().any(|slot| slot.state != State::Free) {
@@ -270,12 +271,12 @@ impl Transfer {
         parts.window.set(&parts.library, &parts.device, regions)
     }
 
-    /// How many copies can be under way.
+    /// Largest number of pending copies.
     pub(super) fn slots(&self) -> usize {
         self.parts.slots.len()
     }
 
-    /// How many are, those astray left aside.
+    /// Number of pending copies, without those astray.
     pub(super) fn busy(&self) -> usize {
         self.busy
     }
@@ -285,7 +286,7 @@ impl Transfer {
         !self.free.is_empty()
     }
 
-    /// Whether the context runs: an error that it cannot get over stops it.
+    /// Whether the context runs: a fatal error stops it.
     pub(super) fn is_running(&self) -> bool {
         self.parts.context.is_running()
     }
@@ -305,7 +306,8 @@ impl Transfer {
         Ok(())
     }
 
-    /// Starts again after the context stopped, or so that tasks astray come back. Allocates, in the library.
+    /// Restarts the context after it stopped, or to get tasks astray back. Allocates, in the
+    /// library.
     pub(super) fn restart(&mut self, example: (usize, u64)) -> Result<(), DocaError> {
         if !self.halt() {
             let library = &self.parts.library;
@@ -314,7 +316,7 @@ impl Transfer {
         self.start(example)
     }
 
-    /// Stops the context; `true` once it is idle and every task has come back and was freed.
+    /// Stops the context; `true` once it is idle and every task was returned and freed.
     fn halt(&mut self) -> bool {
         let begin = Instant::now();
         self.free.clear();
@@ -324,7 +326,8 @@ impl Transfer {
             while self.take().is_some() {}
             let away = self.parts.slots.iter().any(|slot| slot.state != State::Free);
             if !away {
-                // A context becomes idle only when its tasks have been freed, those not under way as well.
+                // A context becomes idle only once all tasks are freed, including those not
+                // pending.
                 self.parts.free_tasks();
             }
             self.parts.context.stop();
@@ -339,7 +342,7 @@ impl Transfer {
         }
     }
 
-    /// Hands a job to the device. There must be room.
+    /// Submits a job to the device; [`Submitted::Later`] if there is no room.
     pub(super) fn submit(&mut self, job: Job) -> Submitted {
         let Some(&index) = self.free.last() else { return Submitted::Later };
         let parts = &mut *self.parts;
@@ -348,7 +351,7 @@ impl Transfer {
         let Some(map) = parts.window.map(job.region as usize) else { return Submitted::Refused };
         let source = buffer(library, &parts.inventory, map, job.address, job.length as usize);
         let Ok(source) = source else { return Submitted::Refused };
-        // SAFETY: the destination is this slot's own, and no task has it.
+        // SAFETY: the destination belongs to this slot, and no pending task uses it.
         let reset = call!(library, doca_buf_reset_data_len(slot.destination));
         debug_assert!(reset.is_ok(), "it always succeeds");
         let symbols = &library.symbols;
@@ -357,9 +360,10 @@ impl Transfer {
         else {
             return Submitted::Refused;
         };
-        // SAFETY: the task is this slot's own and not under way.
+        // SAFETY: the task belongs to this slot and is not pending.
         unsafe { set_source(slot.task, source) };
-        // SAFETY: the task has both its buffers, within one map each, and stays as it is until it comes back.
+        // SAFETY: the task has both its buffers, each within one map, and is not changed until it
+        // completes.
         let code = unsafe { submit(slot.generic) };
         if code != bindings::DOCA_SUCCESS {
             give_back(library, source);
@@ -374,7 +378,7 @@ impl Transfer {
         Submitted::Yes
     }
 
-    /// Runs the callbacks of what is done; [`Transfer::take`] tells of it.
+    /// Runs the callbacks of completed tasks; [`Transfer::take`] returns their results.
     pub(super) fn poll(&mut self) {
         for _ in 0..CALLBACKS_MAX {
             let room =
@@ -385,7 +389,7 @@ impl Transfer {
         }
     }
 
-    /// The next job that is done, or `None`. Its bytes stay where they are until [`Transfer::release`].
+    /// The next completed job, or `None`. Its bytes stay valid until [`Transfer::release`].
     pub(super) fn take(&mut self) -> Option<Finished> {
         let parts = &mut *self.parts;
         loop {
@@ -395,7 +399,7 @@ impl Transfer {
             let code = parts.completions.codes[index as usize].load(Ordering::Relaxed);
             let slot = &mut parts.slots[index as usize];
             if slot.state == State::Free {
-                continue; // it came back twice
+                continue; // it completed twice
             }
             let astray = slot.state == State::Astray;
             give_back(&parts.library, slot.source);
@@ -406,7 +410,7 @@ impl Transfer {
             }
             let mut got = 0;
             if code == bindings::DOCA_SUCCESS {
-                // SAFETY: the destination is this slot's own, and no task has it any more.
+                // SAFETY: the destination belongs to this slot, and no task uses it any more.
                 let _ = call!(parts.library, doca_buf_get_data_len(slot.destination, &raw mut got));
             }
             let whole = code == bindings::DOCA_SUCCESS && got >= u64::from(slot.job.length);
@@ -422,19 +426,19 @@ impl Transfer {
         }
     }
 
-    /// Copies what a finished job has read, from `offset` among its bytes.
+    /// Copies bytes of a finished job, from `offset` in them.
     #[inline]
     pub(super) fn copy(&self, finished: &Finished, offset: usize, target: &mut [u8]) {
         debug_assert!(finished.whole && offset + target.len() <= finished.job.length as usize);
         self.parts.arena.copy(finished.offset + offset, target);
     }
 
-    /// Lets the place of a finished job be used again.
+    /// Frees the slot of a finished job.
     pub(super) fn release(&mut self, finished: &Finished) {
         self.free.push(finished.slot);
     }
 
-    /// Gives up waiting: `forget` is called with each job that was under way.
+    /// Gives up waiting: calls `forget` with each pending job.
     pub(super) fn give_up(&mut self, mut forget: impl FnMut(Job)) {
         for slot in self.parts.slots.iter_mut().filter(|slot| slot.state == State::Busy) {
             slot.state = State::Astray;
@@ -447,10 +451,11 @@ impl Transfer {
 impl Drop for Transfer {
     fn drop(&mut self) {
         if self.halt() {
-            // SAFETY: it is dropped nowhere else, and not used after.
+            // SAFETY: `parts` is dropped nowhere else, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.parts) };
         }
-        // Else a task is still the device's, which may yet write to its place in the arena: all of it stays.
+        // Otherwise a task is still pending, and the device may write to the arena: leak
+        // everything.
     }
 }
 
@@ -473,12 +478,12 @@ impl Parts {
             if !slot.task.is_null() {
                 continue;
             }
-            // A task is made with two buffers; which it reads is said anew each time.
+            // A task is created with two buffers; its source is replaced for each job.
             let source = buffer(library, &self.inventory, map, address, 8)?;
             let data = doca_data { u64_: index as u64 };
             let mut task = ptr::null_mut();
             let (dma, place) = (self.dma.get(), &raw mut task);
-            // SAFETY: the context runs, both buffers live, the place is our own.
+            // SAFETY: the context runs, both buffers live, the place is a local variable.
             let made = call!(
                 library,
                 doca_dma_task_memcpy_alloc_init(dma, source, slot.destination, data, place)
@@ -496,12 +501,12 @@ impl Parts {
         Ok(())
     }
 
-    /// Frees the tasks, none of which may be under way.
+    /// Frees the tasks, none of which may be pending.
     fn free_tasks(&mut self) {
         let Some(free) = self.library.symbols.doca_task_free else { return };
         for slot in self.slots.iter_mut().filter(|slot| !slot.task.is_null()) {
             debug_assert_eq!(slot.state, State::Free);
-            // SAFETY: the task is not under way and is used no more.
+            // SAFETY: the task is not pending and is not used afterwards.
             unsafe { free(slot.generic) };
             slot.task = ptr::null_mut();
             slot.generic = ptr::null_mut();
@@ -521,7 +526,7 @@ fn library_lacks(name: &'static str) -> DocaError {
     DocaError::Symbol { name: name.to_owned(), version: None }
 }
 
-/// A map over the arena, for the device to write to.
+/// A map over the arena that the device can write to.
 fn own_map(
     library: &Arc<Library>,
     device: &Handle<doca_dev>,
@@ -545,8 +550,8 @@ fn own_map(
     Ok(map)
 }
 
-/// A buffer of the inventory over `bytes` at `address` of a map. As a source all of it is data; as a destination it
-/// has no data until something is copied there.
+/// A buffer of the inventory over `bytes` at `address` of a map. All of it is data if it is a
+/// source. A destination has no data until something is copied to it.
 fn buffer(
     library: &Library,
     inventory: &Handle<doca_buf_inventory>,
@@ -556,8 +561,8 @@ fn buffer(
 ) -> Result<*mut doca_buf, DocaError> {
     let mut buffer = ptr::null_mut();
     let at = ptr::with_exposed_provenance_mut(address as usize);
-    // SAFETY: inventory and map are started. The library tests that the map holds the range; nothing here follows
-    // the address. The place is our own.
+    // SAFETY: inventory and map are started. The library checks that the map holds the range;
+    // nothing here follows the address. The place is a local variable.
     call!(
         library,
         doca_buf_inventory_buf_get_by_args(
@@ -579,7 +584,8 @@ fn buffer(
 /// Returns a buffer to its inventory.
 fn give_back(library: &Library, buffer: *mut doca_buf) {
     if !buffer.is_null() {
-        // SAFETY: the buffer has one reference, ours, and no task uses it. The count is not asked for.
+        // SAFETY: the caller has the only reference to the buffer, and no task uses it. A null
+        // pointer means that the count is not returned.
         let _ = call!(library, doca_buf_dec_refcount(buffer, ptr::null_mut()));
     }
 }

@@ -1,17 +1,20 @@
-//! [`Window`]: the host's memory, as the DMA engine may name it. **The step that is least sure.**
+//! [`Window`]: a map of the host's memory for the DMA engine. **This is the least certain step.**
 //!
-//! What is documented: `doca_devemu_pci_mmap_create` (DOCA 2.7 to 3.2) and `doca_devemu_pci_ep_mmap_create` (3.3)
-//! make a memory map over "the domain that hosts" an emulated PCI function, with no program on the host and no export
-//! from there; its addresses are I/O addresses, as the function itself would put them on the bus. With the IOMMU in
-//! passthrough (`iommu=pt`, which the DOCA Argus guide asks for) they are the host's physical addresses.
+//! Documented: `doca_devemu_pci_mmap_create` (DOCA 2.7 to 3.2) and `doca_devemu_pci_ep_mmap_create`
+//! (3.3) make a memory map over "the domain that hosts" an emulated PCI function. They need no
+//! program on the host and no export from there. The addresses are I/O addresses, as the function
+//! itself would use them on the bus. With the IOMMU in passthrough mode (`iommu=pt`, which the DOCA
+//! Argus guide requires) they are the host's physical addresses.
 //!
-//! What is assumed: that the same is given for the representor of a network function, a PF or VF. The reference says
-//! that `doca_devemu_pci_dev_create` refuses a representor whose type is not the emulated type's. No public
-//! function of DOCA is documented to reach a host's memory through a network function; App Shield does (it is handed
-//! such a representor and the host's memory regions, `doca_apsh_sys_dev_set`, `doca_apsh_sys_mem_region_set`), by means
-//! that are not public. Where the library refuses, opening fails with the library's own words.
+//! Assumed: the same works for the representor of a network function, a PF or VF. According to the
+//! reference, `doca_devemu_pci_dev_create` refuses a representor whose type is not the emulated
+//! type. No public function of DOCA is documented to reach a host's memory through a network
+//! function. App Shield does so by means that are not public; its input is such a representor and
+//! the host's memory regions (`doca_apsh_sys_dev_set`, `doca_apsh_sys_mem_region_set`). If the
+//! library refuses, opening fails with the library's own description.
 //!
-//! All that depends on this is in this file: another way to a map of the host's memory goes here.
+//! Everything that depends on this is in this file. Another way to map the host's memory belongs
+//! here.
 #![allow(unsafe_code, reason = "calls into the DOCA library, whose objects are pointers")]
 
 use std::ops::Range;
@@ -25,7 +28,8 @@ use super::error::DocaError;
 use super::handle::{Context, Handle, unexpected};
 use super::library::{Library, call};
 
-/// The host's memory regions, each with its map. Fields go in this order.
+/// The host's memory regions, each with its map. The fields are in the order in which they must be
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Window {
     maps: Vec<Handle<doca_mmap>>,
@@ -36,7 +40,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Maps `regions` of the memory that the representor's function can reach, for reading by `device`.
+    /// Maps `regions` of the memory that the representor's function can reach, for reading by
+    /// `device`.
     pub(super) fn new(
         library: &Arc<Library>,
         device: &Handle<doca_dev>,
@@ -47,7 +52,8 @@ impl Window {
         let kind = Type::new(library, device)?;
         let destroy = library.symbols.doca_devemu_pci_dev_destroy;
         let function = Handle::new(library, "doca_devemu_pci_dev_destroy", destroy, |place| {
-            // SAFETY: the type is started, the representor open, and all of them go after the function.
+            // SAFETY: the type is started, the representor open, and all of them are dropped after
+            // the function.
             call!(
                 library,
                 doca_devemu_pci_dev_create(kind.0.get(), representor.get(), engine.get(), place)
@@ -71,7 +77,7 @@ impl Window {
         Ok(window)
     }
 
-    /// Maps other regions in place of those mapped so far, into which no buffer may point any more.
+    /// Replaces the mapped regions. No buffer may point into the previous ones.
     pub(super) fn set(
         &mut self,
         library: &Arc<Library>,
@@ -84,8 +90,8 @@ impl Window {
             let start = ptr::without_provenance_mut(region.start as usize);
             let bytes = region.end - region.start;
             let read_only = bindings::DOCA_ACCESS_FLAG_LOCAL_READ_ONLY;
-            // SAFETY: the map is new and the device open. The range is an address of the host's, which nothing here
-            // follows: only the device does, and only to read.
+            // SAFETY: the map is new and the device open. The range has addresses of the host,
+            // which nothing here follows: only the device does, and only to read.
             call!(library, doca_mmap_set_max_num_devices(map.get(), 1))?;
             // SAFETY: as above.
             call!(library, doca_mmap_add_dev(map.get(), device.get()))?;
@@ -100,7 +106,7 @@ impl Window {
         Ok(())
     }
 
-    /// The map of region number `index`.
+    /// The map of the region with this index.
     pub(super) fn map(&self, index: usize) -> Option<*mut doca_mmap> {
         self.maps.get(index).map(Handle::get)
     }
@@ -124,12 +130,12 @@ fn host_map(
         return Err(unexpected(library, "doca_devemu_pci_dev_as_ep"));
     }
     Handle::new(library, "doca_mmap_destroy", destroy, |place| {
-        // SAFETY: as above; the endpoint is the function in another guise.
+        // SAFETY: as above; the endpoint is the same object as the function.
         call!(library, doca_devemu_pci_ep_mmap_create(endpoint, place))
     })
 }
 
-/// An emulated function that was started, and is stopped before it goes.
+/// A started emulated function; stopped on drop.
 #[derive(Debug)]
 struct Started(Context);
 
@@ -146,10 +152,10 @@ impl Drop for Started {
 
 const AS_CONTEXT: &str = "doca_devemu_pci_dev_as_ctx";
 
-/// How often a function is asked whether it has stopped.
+/// Number of times that a function is polled until it has stopped.
 const STOP_POLLS_MAX: u32 = 1000;
 
-/// A type of emulated functions, started.
+/// A started type of emulated functions.
 #[derive(Debug)]
 struct Type(Handle<doca_devemu_pci_type>);
 
@@ -160,7 +166,7 @@ impl Type {
             // SAFETY: the name ends in a zero and is constant; the place is `Handle`'s own.
             call!(library, doca_devemu_pci_type_create(c"Panoptes".as_ptr(), place))
         })?;
-        // SAFETY: the type is new; the device is open and goes after it.
+        // SAFETY: the type is new; the device is open and is dropped after it.
         call!(library, doca_devemu_pci_type_set_dev(kind.get(), device.get()))?;
         // SAFETY: as above.
         call!(library, doca_devemu_pci_type_start(kind.get()))?;
@@ -171,7 +177,7 @@ impl Type {
 impl Drop for Type {
     fn drop(&mut self) {
         let library = self.0.library.clone();
-        // SAFETY: it was started, and its functions have gone.
+        // SAFETY: the type was started, and its functions were destroyed.
         let _ = call!(library, doca_devemu_pci_type_stop(self.0.get()));
     }
 }

@@ -1,9 +1,9 @@
-//! AVML's compressed dumps: each range of memory behind LiME's header with another magic number and version,
-//! packed as a snappy stream, and behind it the stream's length.
+//! AVML's compressed dumps: each range of memory is a LiME header with another magic number and
+//! version, a snappy stream, and the length of the stream.
 //!
-//! From AVML's src/image.rs, and snappy's framing_format.txt: chunks of at most 64 KiB of memory, each with a
-//! type, its length in three bytes, and a checksum (which is not tested: a damaged chunk does not unpack, or is
-//! met as any damaged memory is).
+//! Sources: AVML's src/image.rs and snappy's framing_format.txt. A stream consists of chunks of at
+//! most 64 KiB of memory, each with a type, its length in three bytes, and a checksum. The checksum
+//! is not verified: a damaged chunk fails to unpack, or is handled as any damaged memory.
 
 use std::ops::Range;
 
@@ -17,13 +17,14 @@ use super::{DumpProblem, Lacks, SEGMENTS_MAX, join};
 
 const CHUNK_HEADER_BYTES: u64 = 4;
 const CHECKSUM_BYTES: u64 = 4;
-/// Bytes of memory in a chunk at most.
+/// Largest number of bytes of memory in a chunk.
 const CHUNK_BYTES: u64 = 1 << 16;
-/// Bytes of a packed chunk at most: what could not be made smaller is stored as it is.
+/// Largest size of a packed chunk in bytes, snappy's own bound. Incompressible data is stored
+/// unpacked.
 const PACKED_BYTES: u64 = CHUNK_BYTES + CHUNK_BYTES / 6 + 32;
-/// Chunks in a row that hold no memory, as a stream's beginning.
+/// Largest number of consecutive chunks without memory, such as the beginning of a stream.
 const EMPTY_CHUNKS_MAX: u32 = 16;
-/// The length of the stream, behind it.
+/// Size of the length field behind a stream.
 const TRAILER_BYTES: u64 = 8;
 
 /// Types of chunk (framing_format.txt).
@@ -32,7 +33,6 @@ const STORED: u8 = 1;
 const SKIPPED: Range<u8> = 0x80..0xff;
 const STREAM_BEGINS: u8 = 0xff;
 
-/// A piece of memory.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
     start: u64,
@@ -50,7 +50,7 @@ struct Avml {
     codec: Codec,
 }
 
-/// Opens a dump; what it lacks beside it.
+/// Opens a dump; also returns what it lacks.
 pub(in crate::source) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
     let mut chunks = Vec::new();
     let mut described = Vec::new();
@@ -58,7 +58,7 @@ pub(in crate::source) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), Dum
     let mut at = 0;
     while let Some(header) = Header::read(&file, at, *b"AVML", 2)? {
         let Some(end) = header.start.checked_add(header.bytes) else {
-            return Err(DumpProblem::Header("a range of memory is none"));
+            return Err(DumpProblem::Header("a range of memory exceeds the address space"));
         };
         described.push(header.start..end);
         let mut stream = Stream { file: &file, at: at + HEADER_BYTES, memory: header.start, end };
@@ -74,14 +74,14 @@ pub(in crate::source) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), Dum
         }
         at = stream.at.saturating_add(TRAILER_BYTES);
     }
-    // Within the length behind a stream, or the next header.
+    // The file ends within the length field behind a stream, or within the next header.
     lacks.unfinished = lacks.cut_short == 0 && (at > file.len() || is_cut(&file, at));
     if chunks.is_empty() {
         return Err(DumpProblem::NoMemory);
     }
     chunks.sort_by_key(|chunk| chunk.start);
     if chunks.windows(2).any(|pair| pair[0].start + u64::from(pair[0].bytes) > pair[1].start) {
-        return Err(DumpProblem::Header("two ranges of memory are the same"));
+        return Err(DumpProblem::Header("two ranges of memory overlap"));
     }
     described.sort_by_key(|range| range.start);
     let mut regions = Vec::new();
@@ -102,10 +102,11 @@ struct Stream<'f> {
 }
 
 impl Stream<'_> {
-    /// The next chunk; `None` when all memory of the range was met, or the file has ended.
+    /// The next chunk; `None` at the end of the range or of the file.
     fn next(&mut self) -> Result<Option<Chunk>, DumpProblem> {
-        const DAMAGED: DumpProblem = DumpProblem::Header("a packed range is not snappy's");
-        // Chunks without memory are possible and pointless.
+        const DAMAGED: DumpProblem =
+            DumpProblem::Header("a compressed range is not a snappy stream");
+        // Skip chunks without memory.
         for _ in 0..EMPTY_CHUNKS_MAX {
             if self.memory >= self.end {
                 break;
@@ -150,7 +151,7 @@ impl Stream<'_> {
         Ok(None)
     }
 
-    /// How much memory a packed chunk holds, as it says itself in its first bytes.
+    /// Number of bytes of memory in a packed chunk, as its first bytes claim.
     fn unpacked(&self, offset: u64, packed: u64) -> Option<u64> {
         let mut head = [0; 5];
         let head = &mut head[..packed.min(5) as usize];

@@ -1,7 +1,7 @@
-//! [`BlockDump`]: memory that a dump keeps in compressed blocks.
+//! [`BlockDump`]: memory that a dump stores in compressed blocks.
 //!
-//! A block is unpacked once for all requests that touch it, into a cache of fixed size; one that is wanted whole
-//! goes past the cache, so that a sweep over everything costs each block once and pushes nothing out.
+//! A block is unpacked into a cache of fixed size, once for all requests that touch it. A request
+//! for a whole block bypasses the cache, so a sweep unpacks each block once and evicts nothing.
 
 use std::ops::Range;
 
@@ -14,20 +14,18 @@ use crate::limits::DUMP_CACHE_BYTES;
 /// A block that holds an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
-    /// Its number.
     pub(super) block: u64,
     /// Physical address of its first byte.
     pub(super) start: u64,
-    /// Count of its bytes.
     pub(super) bytes: u64,
 }
 
 /// A dump's index: which block holds an address, and its bytes.
 pub(super) trait Blocks: std::fmt::Debug + Send {
-    /// The block that holds an address; `None` where the dump has nothing.
+    /// The block that holds an address; `None` if the dump lacks it.
     fn find(&mut self, address: u64) -> Option<Found>;
 
-    /// Fills in a block's bytes.
+    /// Unpacks a block into `target`.
     fn load(&mut self, block: u64, target: &mut [u8]) -> Outcome;
 
     /// The first range at or after an address that may hold anything but zeros.
@@ -73,7 +71,7 @@ impl BlockDump {
         Outcome::Read
     }
 
-    /// Copies a part of a block.
+    /// Copies a part of a block from the cache, unpacking the block if necessary.
     fn piece(&mut self, found: Found, skip: usize, target: &mut [u8]) -> Outcome {
         if let Some(bytes) = self.cache.get(found.block) {
             target.copy_from_slice(&bytes[skip..skip + target.len()]);

@@ -1,9 +1,9 @@
-//! [`DumpBytes`]: the bytes of a dump by their offsets, also where it was written for a pipe.
+//! [`DumpBytes`]: the bytes of a dump by offset, also of a dump that was written for a pipe.
 //!
-//! A *flattened* dump (makedumpfile's `-F`, and QEMU's kdump formats up to 8.1) is a page that begins with
-//! `makedumpfile`, then pieces in any order, each behind its offset and its size, big endian; an offset of −1 ends
-//! it. What is written twice counts as it was written last. It is put in order here by an index, not by a
-//! copy as `makedumpfile -R` does.
+//! A *flattened* dump (makedumpfile's `-F`, and QEMU's kdump formats up to 8.1) is a page that
+//! begins with `makedumpfile`, then pieces in any order, each behind its offset and its size, big
+//! endian. An offset of −1 ends it. If pieces overlap, the later one counts. An index restores the
+//! order here; `makedumpfile -R` makes a copy for that.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,8 @@ use std::os::unix::fs::FileExt as _;
 
 use super::DumpProblem;
 
-/// First bytes of a flattened dump, padded with zeros to 16 (makedumpfile.h: MAKEDUMPFILE_SIGNATURE).
+/// First bytes of a flattened dump, padded with zeros to 16 (makedumpfile.h:
+/// MAKEDUMPFILE_SIGNATURE).
 pub(in crate::source) const FLATTENED: [u8; 16] = *b"makedumpfile\0\0\0\0";
 
 /// Bytes before the first piece (makedumpfile.h: MAX_SIZE_MDF_HEADER).
@@ -22,11 +23,11 @@ const PIECE_HEADER_BYTES: u64 = 16;
 /// Most pieces: 384 MiB of index, for a dump of 256 GiB as QEMU cuts it (16 KiB a piece).
 const PIECES_MAX: usize = 1 << 24;
 
-/// How often pieces may overlap: writers write a few headers again, but each of many pieces could lie over all
-/// others.
+/// Largest number of overlaps. Writers rewrite only a few headers, but in a hostile dump each piece
+/// could overlap all others.
 const OVERLAPS_MAX: usize = 1 << 20;
 
-/// How much is read at once when piece headers are looked for: for small pieces several at a time.
+/// Number of bytes read at once when piece headers are read: several headers if pieces are small.
 const READ_AHEAD_BYTES: usize = 1 << 16;
 
 /// A piece of a flattened dump.
@@ -37,19 +38,20 @@ struct Piece {
     file_offset: u64,
 }
 
-/// A dump's bytes.
+/// The bytes of a dump by offset.
 #[derive(Debug)]
 pub(in crate::source) struct DumpBytes {
     file: File,
     bytes: u64,
-    /// In order and without overlaps; `None` where the file is as it should be.
+    /// In order and without overlaps; `None` if the file is not flattened.
     pieces: Option<Vec<Piece>>,
-    /// Whether a flattened dump has its end.
+    /// Whether a flattened dump has its end marker.
     ended: bool,
 }
 
 impl DumpBytes {
-    /// Takes an open file of `bytes` bytes, and puts it in order if it begins as a flattened dump does.
+    /// Uses an open file of `bytes` bytes. Indexes its pieces if it begins as a flattened dump
+    /// does.
     pub(in crate::source) fn new(file: File, bytes: u64) -> Result<Self, DumpProblem> {
         let mut source = Self { file, bytes, pieces: None, ended: true };
         let mut magic = [0; 16];
@@ -59,7 +61,7 @@ impl DumpBytes {
         Ok(source)
     }
 
-    /// The count of bytes; of a flattened dump, where its last piece ends.
+    /// Number of bytes; for a flattened dump, the offset at which its last piece ends.
     pub(in crate::source) fn len(&self) -> u64 {
         match &self.pieces {
             None => self.bytes,
@@ -67,17 +69,17 @@ impl DumpBytes {
         }
     }
 
-    /// Whether all was written of a flattened dump.
+    /// Whether the dump is complete: a flattened one has its end marker.
     pub(in crate::source) fn is_ended(&self) -> bool {
         self.ended
     }
 
-    /// The file below.
+    /// The underlying file.
     pub(in crate::source) fn into_file(self) -> File {
         self.file
     }
 
-    /// Reads the bytes at an offset; `false` unless all of them are there. Allocates nothing.
+    /// Reads the bytes at an offset; `false` unless all of them exist. Allocates nothing.
     pub(in crate::source) fn read(&self, offset: u64, target: &mut [u8]) -> bool {
         let Some(pieces) = &self.pieces else { return self.read_file(offset, target) };
         let mut done = 0;
@@ -99,7 +101,7 @@ impl DumpBytes {
     }
 
     fn read_file(&self, offset: u64, target: &mut [u8]) -> bool {
-        // The sum can't wrap unseen: `read_at` refuses offsets beyond i64.
+        // The sum cannot wrap unnoticed: `read_at` refuses offsets beyond i64.
         i64::try_from(offset).is_ok() && self.file.read_exact_at(target, offset).is_ok()
     }
 
@@ -115,19 +117,19 @@ impl DumpBytes {
                 self.ended = true;
                 break;
             }
-            // No writer writes a piece of nothing, and in a sparse file there would be no end of them.
+            // No writer writes an empty piece, and a sparse file could have any number of them.
             let (Ok(offset), Ok(size @ 1..)) = (u64::try_from(offset), u64::try_from(size)) else {
-                return Err(DumpProblem::Header("a piece has an odd place or size"));
+                return Err(DumpProblem::Header("a piece has an invalid offset or size"));
             };
             headers += 1;
             if headers > PIECES_MAX {
-                return Err(DumpProblem::TooLarge("pieces; put it in order with makedumpfile -R"));
+                return Err(DumpProblem::TooLarge("pieces; rearrange it with makedumpfile -R"));
             }
             let file_offset = at + PIECE_HEADER_BYTES;
             let bytes = size.min(self.bytes - file_offset);
             if bytes > 0 {
                 if offset.checked_add(bytes).is_none_or(|end| i64::try_from(end).is_err()) {
-                    return Err(DumpProblem::Header("a piece has an odd place or size"));
+                    return Err(DumpProblem::Header("a piece has an invalid offset or size"));
                 }
                 pieces.push(Piece { offset, bytes, file_offset });
             }
@@ -137,14 +139,15 @@ impl DumpBytes {
             }
         }
         let pieces = in_order(pieces).ok_or(DumpProblem::TooLarge(
-            "pieces one over the other; put it in order with makedumpfile -R",
+            "overlapping pieces; rearrange it with makedumpfile -R",
         ))?;
         self.pieces = Some(pieces);
         Ok(())
     }
 }
 
-/// Sorts pieces; where they overlap, the later one counts. `None` if they do so more than writers have them.
+/// Sorts pieces; where they overlap, the later one counts. `None` if there are more overlaps than
+/// any writer makes.
 fn in_order(mut pieces: Vec<Piece>) -> Option<Vec<Piece>> {
     let mut sorted = pieces.clone();
     sorted.sort_by_key(|piece| piece.offset);
@@ -153,8 +156,8 @@ fn in_order(mut pieces: Vec<Piece>) -> Option<Vec<Piece>> {
     }
     drop(sorted);
     let mut steps_left = OVERLAPS_MAX.saturating_add(pieces.len());
-    // Only headers that were written again overlap: from the last to the first, each fills the gaps
-    // that are left.
+    // Only rewritten headers overlap. From the last piece to the first, each fills the remaining
+    // gaps.
     let mut taken: BTreeMap<u64, Piece> = BTreeMap::new();
     while let Some(piece) = pieces.pop() {
         let end = piece.offset + piece.bytes;
@@ -236,8 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_nothing_are_refused() {
-        let odd = Some(DumpProblem::Header("a piece has an odd place or size"));
+    fn empty_pieces_are_refused() {
+        let odd = Some(DumpProblem::Header("a piece has an invalid offset or size"));
         let good = flattened(&[(0, 8), (8, 8), (-1, -1)]);
         assert_eq!(problem(&good, good.len() as u64), None);
         let bad = flattened(&[(0, 8), (8, 0), (-1, -1)]);
@@ -247,9 +250,9 @@ mod tests {
     }
 
     #[test]
-    fn pieces_over_each_other_are_bounded() {
+    fn overlapping_pieces_are_bounded() {
         let piece = |offset, bytes| Piece { offset, bytes, file_offset: 0 };
-        // Small ones apart from each other, written over large ones.
+        // Small separate pieces, written over large ones.
         let small = |count: u64| (0..count).map(move |at| piece(at * 2, 1));
         let large = |count: usize, bytes| std::iter::repeat_n(piece(0, bytes), count);
         let few: Vec<Piece> = large(3, 2000).chain(small(1000)).collect();

@@ -1,7 +1,7 @@
 //! [`Cache`]: unpacked blocks, in memory of fixed size.
 //!
-//! Sets of eight slots; in a full set the one that was asked for longest ago goes. Nothing here allocates after
-//! the start.
+//! The cache has sets of eight slots; a full set evicts its least recently used block. Nothing here
+//! allocates after the start.
 
 /// Slots in a set.
 const WAYS: usize = 8;
@@ -14,7 +14,7 @@ struct Slot {
     asked: u64,
 }
 
-/// The cache.
+/// A set-associative LRU cache of blocks.
 #[derive(Debug)]
 pub(super) struct Cache {
     slots: Vec<Slot>,
@@ -35,7 +35,7 @@ impl Cache {
         }
     }
 
-    /// The block, if it is there.
+    /// The block, if it is cached.
     pub(super) fn get(&mut self, block: u64) -> Option<&[u8]> {
         let start = self.set(block);
         let way = self.slots[start..start + WAYS].iter().position(|slot| slot.block == block)?;
@@ -44,7 +44,8 @@ impl Cache {
         Some(&self.bytes[(start + way) * self.block_bytes..][..self.block_bytes])
     }
 
-    /// Room for a block that is not there; it counts as there once [`Self::keep`] is told.
+    /// Evicts a block to make room for another: returns the slot and its bytes. The new block is
+    /// cached once [`Self::keep`] is called for the slot.
     pub(super) fn room(&mut self, block: u64) -> (usize, &mut [u8]) {
         let start = self.set(block);
         let slots = &self.slots[start..start + WAYS];
@@ -55,7 +56,7 @@ impl Cache {
         (slot, &mut self.bytes[slot * self.block_bytes..][..self.block_bytes])
     }
 
-    /// Says that a room is filled.
+    /// Records that a slot now holds a block.
     pub(super) fn keep(&mut self, slot: usize, block: u64) {
         self.asked += 1;
         self.slots[slot] = Slot { block, asked: self.asked };
@@ -63,7 +64,7 @@ impl Cache {
 
     fn set(&self, block: u64) -> usize {
         let sets = self.slots.len() / WAYS;
-        // Neighbours in neighbouring sets: a sweep uses all of them.
+        // Adjacent blocks are in adjacent sets, so a sweep uses all sets.
         (block % sets as u64) as usize * WAYS
     }
 }
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_longest_ago_goes() {
+    fn the_least_recently_used_block_is_evicted() {
         let mut cache = Cache::new(0, 4);
         assert!((0..8).all(|block| !ask(&mut cache, block)));
         assert!((0..8).all(|block| ask(&mut cache, block)));
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_was_not_filled_holds_nothing() {
+    fn a_slot_that_was_not_filled_holds_nothing() {
         let mut cache = Cache::new(64, 4);
         ask(&mut cache, 3);
         cache.room(5);

@@ -1,7 +1,8 @@
-//! The compressions that dumps use, each into a buffer of known size.
+//! The compressions that dumps use, each unpacked into a buffer of known size.
 //!
-//! zlib, LZO1X and snappy take no memory of their own for it (engine/tests/no_alloc.rs). The decoder of zstd does for
-//! every block, though its state is kept: it is the one place where a scan asks for memory after the start.
+//! zlib, LZO1X and snappy allocate nothing (engine/tests/no_alloc.rs). The decoder of zstd
+//! allocates for every block, although its state is kept: this is the only place where a scan
+//! allocates after the start.
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
@@ -16,8 +17,8 @@ pub(super) enum Compression {
     Zstd,
 }
 
-/// Largest window of a zstd frame: a block is never larger than 64 KiB, and writers ask for no more than four times
-/// what there is.
+/// Largest window of a zstd frame: a block is at most 64 KiB, and writers ask for at most four
+/// times the block's size.
 const ZSTD_WINDOW_BYTES_MAX: u64 = 1 << 20;
 
 /// Decompresses blocks.
@@ -34,7 +35,7 @@ impl Codec {
         Self { zlib: Box::default(), snappy: snap::raw::Decoder::new(), zstd }
     }
 
-    /// Fills `target`; `false` unless `source` is exactly that much.
+    /// Unpacks `source` to `target`; `false` unless it fills `target` exactly.
     pub(super) fn unpack(&mut self, how: Compression, source: &[u8], target: &mut [u8]) -> bool {
         let written = match how {
             Compression::None if source.len() == target.len() => {

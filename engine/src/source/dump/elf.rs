@@ -1,8 +1,8 @@
 //! ELF cores of machines: `/proc/vmcore`, QEMU's `dump-guest-memory`, makedumpfile's `-E`.
 //!
 //! Each `PT_LOAD` is a piece of memory with its physical address (elf(5); fs/proc/vmcore.c; QEMU's
-//! dump/dump.c). The notes beside it (registers, VMCOREINFO) are not looked at: the kernel is found in its
-//! memory as everywhere else. With more than 65,534 headers their number is the first section's `sh_info`
+//! dump/dump.c). The notes (registers, VMCOREINFO) are not read: the kernel is found in memory, as
+//! with all sources. With more than 65,534 headers, their number is the first section's `sh_info`
 //! (elf(5), PN_XNUM).
 
 use super::bytes::DumpBytes;
@@ -10,10 +10,10 @@ use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments, u16_at, u32_at, u64_at};
 
 const PT_LOAD: u32 = 1;
 const PN_XNUM: u16 = 0xffff;
-/// Physical address of what has none (fs/proc/kcore.c).
+/// Physical address of segments that have none (fs/proc/kcore.c).
 const NO_ADDRESS: u64 = u64::MAX;
 
-/// Program headers that are read at once.
+/// Number of program headers that are read at once.
 const BATCH: usize = 1024;
 
 /// One `PT_LOAD`.
@@ -26,7 +26,7 @@ pub(in crate::source) struct Load {
     pub(in crate::source) memory_bytes: u64,
 }
 
-/// Where an ELF header says that the program headers are.
+/// Position and number of the program headers, from the ELF header.
 #[derive(Clone, Copy, Debug)]
 struct Table {
     wide: bool,
@@ -63,17 +63,17 @@ pub(in crate::source) fn loads(file: &DumpBytes) -> Result<Vec<Load>, DumpProble
     Ok(loads)
 }
 
-/// Where in the file which memory is.
+/// Reads which memory is where in the file.
 pub(in crate::source) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     let mut loads = loads(file)?;
     loads.retain(|load| load.memory_bytes > 0 && load.physical_address != NO_ADDRESS);
     if loads.is_empty() {
         return Err(DumpProblem::NoMemory);
     }
-    // A process's core has none but virtual addresses.
+    // The core of a process has virtual addresses only.
     if loads.len() > 1 && loads.iter().all(|load| load.physical_address == 0) {
         return Err(DumpProblem::Unsupported(
-            "it has no physical addresses: is it the core of a process? Give one of a machine",
+            "it has no physical addresses: is it the core of a process? Give that of a machine",
         ));
     }
     let pieces = loads.iter().map(|load| Piece {
@@ -101,7 +101,7 @@ fn table(file: &DumpBytes) -> Result<Table, DumpProblem> {
         _ => return Err(DumpProblem::Header("its ELF header has no class")),
     };
     if header[5] != 1 {
-        return Err(DumpProblem::Unsupported("it is of a big-endian machine, which is not read"));
+        return Err(DumpProblem::Unsupported("big-endian machines are not supported"));
     }
     let half = |at| u16_at(&header, at).unwrap_or_default();
     let word = |at| u64::from(u32_at(&header, at).unwrap_or_default());
@@ -112,14 +112,14 @@ fn table(file: &DumpBytes) -> Result<Table, DumpProblem> {
         (word(28), word(32), half(42), half(44))
     };
     if entry_bytes != if wide { 56 } else { 32 } {
-        return Err(DumpProblem::Header("its program headers have an odd size"));
+        return Err(DumpProblem::Header("its program headers have an invalid size"));
     }
     let count =
         if count == PN_XNUM { count_in_section(file, sections, wide)? } else { count.into() };
     Ok(Table { wide, offset, count, entry_bytes: entry_bytes.into() })
 }
 
-/// The number of program headers where the ELF header has no room for it.
+/// The number of program headers, if it is too large for the ELF header.
 fn count_in_section(file: &DumpBytes, sections: u64, wide: bool) -> Result<u64, DumpProblem> {
     let info_at = if wide { 44 } else { 28 };
     let mut number = [0; 4];

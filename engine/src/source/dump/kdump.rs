@@ -1,8 +1,8 @@
 //! kdump-compressed dumps: makedumpfile's, and QEMU's `dump-guest-memory` with a kdump format.
 //!
-//! Pages that were left out are not backed: what they held is not known. Only where nothing but pages of zeros
-//! was left out (dump level 1) are they zeros. Pages of zeros that were written share one block of zeros,
-//! whose descriptors are told by their place, so that sweeps pass over them.
+//! Pages that were left out are not backed: their content is unknown. They are zeros only if
+//! nothing but pages of zeros was left out (dump level 1). Written pages of zeros share one block,
+//! which their descriptors point to, so sweeps skip them.
 
 use std::ops::Range;
 
@@ -15,17 +15,17 @@ use super::kdump_header::KdumpHeader;
 use super::{DumpProblem, Lacks, join, u32_at, u64_at};
 
 const DESCRIPTOR_BYTES: u64 = 24;
-/// Descriptors that are read at once.
+/// Number of descriptors that are read at once.
 const WINDOW: u64 = 256;
-/// Pages of one bitmap that are counted together.
+/// Number of pages in a group of a bitmap that is counted together.
 const COUNTED_PAGES: u64 = 512;
 const WORDS_COUNTED: usize = (COUNTED_PAGES / 64) as usize;
-/// Longest range of [`Blocks::next_data`]: the next call goes on.
+/// Longest range of [`Blocks::next_data`] in pages; the next call continues it.
 const RANGE_PAGES: u64 = 4096;
-/// A page without a descriptor that counts as zeros.
+/// Block number of pages without a descriptor that are zeros.
 const ZEROS: u64 = u64::MAX - 1;
 
-/// Opens a dump; what it lacks beside it.
+/// Opens a dump; also returns what it lacks.
 pub(in crate::source) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
     let header = KdumpHeader::read(&file)?;
     let mut present = bitmap(&file, &header, 0)?;
@@ -59,7 +59,7 @@ pub(in crate::source) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), Dum
 
 /// Reads one of the two bitmaps.
 fn bitmap(file: &DumpBytes, header: &KdumpHeader, which: u64) -> Result<Vec<u64>, DumpProblem> {
-    // Both lie in the file, as the header was tested.
+    // Both bitmaps are inside the file, as checked with the header.
     let mut bytes = vec![0; header.pages.div_ceil(64) as usize * 8];
     let there = (bytes.len() as u64).min(header.bitmap_bytes) as usize;
     if !file.read(header.bitmaps_at + which * header.bitmap_bytes, &mut bytes[..there]) {
@@ -94,7 +94,7 @@ fn runs(words: &[u64], block_bytes: u64) -> Vec<Range<u64>> {
     runs
 }
 
-/// Where a page's bytes are.
+/// Where the bytes of a page are in the file, and how they are packed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Descriptor {
     offset: u64,
@@ -103,7 +103,7 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    /// How it is packed (diskdump_mod.h: DUMP_DH_COMPRESSED_ZLIB and so on).
+    /// Compression of the page (diskdump_mod.h: DUMP_DH_COMPRESSED_ZLIB and so on).
     fn compression(self) -> Option<Compression> {
         match self.flags & 0x27 {
             0 => Some(Compression::None),
@@ -120,21 +120,20 @@ impl Descriptor {
 struct Kdump {
     file: DumpBytes,
     header: KdumpHeader,
-    /// Which pages were written.
+    /// A bit for each page: whether it was written.
     written: Vec<u64>,
-    /// How many were written before each group of [`COUNTED_PAGES`].
+    /// Number of written pages before each group of [`COUNTED_PAGES`].
     before: Vec<u64>,
-    /// How many were written.
+    /// Number of written pages.
     count: u64,
-    /// Where there is memory, if what was not written is zeros.
+    /// The regions of memory, if pages that were not written are zeros.
     present: Option<Vec<Range<u64>>>,
-    /// Number of the first descriptor in the window, and how many are in it.
+    /// Numbers of the descriptors in the window.
     window: Range<u64>,
     window_bytes: Vec<u8>,
-    /// Descriptors that can't be read are none.
     packed: Vec<u8>,
     codec: Codec,
-    /// The descriptor of pages of zeros.
+    /// The descriptor that all pages of zeros have.
     zeros: Option<Descriptor>,
 }
 
@@ -163,7 +162,7 @@ impl Kdump {
             codec: Codec::new(),
             zeros: None,
         };
-        // Both writers lay a page of zeros down before all others.
+        // Both writers write a page of zeros before all others.
         let offset = header.descriptors_at.saturating_add(count.saturating_mul(DESCRIPTOR_BYTES));
         let mut first = vec![1; block_bytes];
         if dump.file.read(offset, &mut first) && first.iter().all(|byte| *byte == 0) {
@@ -189,7 +188,7 @@ impl Kdump {
         Some(self.before.get(group)? + whole + u64::from(below.count_ones()))
     }
 
-    /// A descriptor; `None` if the file ends before it.
+    /// The descriptor of a number; `None` if the file ends before it.
     fn descriptor(&mut self, number: u64) -> Option<Descriptor> {
         if !self.window.contains(&number) {
             self.window = 0..0;
@@ -216,8 +215,8 @@ impl Kdump {
         })
     }
 
-    /// Whether a page's bytes lie in the file. makedumpfile leaves the descriptors of pages that it did not come to
-    /// as they were, zeros.
+    /// Whether the bytes of a page are inside the file. A makedumpfile that was interrupted leaves
+    /// the descriptors of pages that it did not reach zero.
     fn is_filed(&self, descriptor: Descriptor) -> bool {
         if descriptor == Descriptor::default() {
             return false;
@@ -226,8 +225,8 @@ impl Kdump {
         end.is_some_and(|end| end <= self.file.len())
     }
 
-    /// How many pages are missing because the file ends before them, or its writer did. Bytes are written in the pages' order, so
-    /// where the last ones are there, all are.
+    /// Number of pages that are missing because the file was cut or its writer was interrupted.
+    /// Bytes are written in the order of pages, so if the last one exists, all do.
     fn cut_short(&mut self) -> u64 {
         let zeros = self.zeros;
         let last = (0..self.count)
@@ -282,7 +281,7 @@ impl Blocks for Kdump {
             return Outcome::Failed;
         };
         if !self.file.read(descriptor.offset, packed) {
-            return Outcome::NotBacked; // of a flattened dump a piece can be missing
+            return Outcome::NotBacked; // a piece of a flattened dump can be missing
         }
         let Some(how) = descriptor.compression() else { return Outcome::Failed };
         if self.codec.unpack(how, packed, target) { Outcome::Read } else { Outcome::Failed }
@@ -292,7 +291,7 @@ impl Blocks for Kdump {
         let block_bytes = self.header.block_bytes;
         let mut page = from / block_bytes;
         while page < self.header.pages {
-            // Words without a page are passed over as a whole.
+            // Skip words of the bitmap without a page.
             if page.is_multiple_of(64) && self.written.get((page / 64) as usize) == Some(&0) {
                 page += 64;
                 continue;

@@ -1,29 +1,30 @@
 //! The headers of a kdump-compressed dump.
 //!
-//! From makedumpfile's diskdump_mod.h and its IMPLEMENTATION, and QEMU's include/sysemu/dump.h: a header of
-//! one block, a sub-header, two bitmaps of one bit a page (there is such a page; it was written), and a descriptor
-//! for each page that was written. A 32-bit kernel's header is the same with shorter words.
+//! Sources: makedumpfile's diskdump_mod.h and its IMPLEMENTATION, and QEMU's include/sysemu/dump.h.
+//! A header of one block, a sub-header, two bitmaps of one bit a page (the page exists; it was
+//! written), and a descriptor for each written page. The header of a 32-bit kernel is the same with
+//! shorter words.
 
 use super::bytes::DumpBytes;
 use super::{DumpProblem, u32_at, u64_at};
 
-/// Bytes at the beginning that hold all fields of the header.
+/// Number of bytes at the beginning that hold all fields of the header.
 const HEADER_BYTES: usize = 464;
 const SUB_HEADER_BYTES: usize = 104;
 
-/// `max_mapnr_64` is there from this version on.
+/// `max_mapnr_64` exists from this version on.
 const WIDE_COUNT_VERSION: u32 = 6;
 
-/// The dump was broken off (DUMP_DH_COMPRESSED_INCOMPLETE).
+/// The writer was interrupted (DUMP_DH_COMPRESSED_INCOMPLETE).
 const STATUS_INCOMPLETE: u32 = 8;
 
 /// Pages of zeros were left out (makedumpfile.h: DL_EXCLUDE_ZERO).
 const LEVEL_ZERO_PAGES: u32 = 1;
 
-/// Largest machine: 16 TiB in pages of 4 KiB, of which the bitmap is 512 MiB.
+/// Largest machine: 16 TiB in pages of 4 KiB, with a bitmap of 512 MiB.
 const PAGES_MAX: u64 = 1 << 32;
 
-/// What the headers say.
+/// The parsed headers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct KdumpHeader {
     pub(super) block_bytes: u64,
@@ -31,11 +32,11 @@ pub(super) struct KdumpHeader {
     pub(super) bitmaps_at: u64,
     /// Size in bytes of each bitmap.
     pub(super) bitmap_bytes: u64,
-    /// How many pages the bitmaps tell of.
+    /// Number of pages that the bitmaps cover.
     pub(super) pages: u64,
     /// Offset of the first descriptor.
     pub(super) descriptors_at: u64,
-    /// Whether exactly the pages of zeros were left out, so that what is not there is zeros.
+    /// Whether exactly the pages of zeros were left out, so that missing pages are zeros.
     pub(super) left_out_is_zeros: bool,
     pub(super) incomplete: bool,
 }
@@ -48,12 +49,12 @@ impl KdumpHeader {
         }
         if header.starts_with(b"DISKDUMP") {
             return Err(DumpProblem::Unsupported(
-                "diskdump is of kernels before 2.6.13, which are not watched",
+                "diskdump is of kernels before 2.6.13, which are not supported",
             ));
         }
         if header.starts_with(b"\x7fELF") {
             return Err(DumpProblem::Unsupported(
-                "it holds an ELF core, flattened; put it in order with makedumpfile -R",
+                "it holds a flattened ELF core; rearrange it with makedumpfile -R",
             ));
         }
         if !header.starts_with(b"KDUMP   ") {
@@ -61,13 +62,13 @@ impl KdumpHeader {
         }
         let word = |at| u32_at(&header, at).unwrap_or_default();
         let wide = is_wide(&header);
-        // Behind the time stamp, whose two numbers are words of the kernel's size.
+        // The fields follow the time stamp, whose two numbers are words of the kernel's size.
         let fields = if wide { 424 } else { 412 };
         let [status, block_bytes, sub_blocks, bitmap_blocks, pages] =
             [0, 4, 8, 12, 16].map(|at| word(fields + at));
         let block_bytes = u64::from(block_bytes);
         if !(block_bytes.is_power_of_two() && (4096..=65536).contains(&block_bytes)) {
-            return Err(DumpProblem::Header("its block size is none of 4, 8, 16, 32 and 64 KiB"));
+            return Err(DumpProblem::Header("its block size is not 4, 8, 16, 32 or 64 KiB"));
         }
         let (sub_blocks, bitmap_blocks) = (u64::from(sub_blocks), u64::from(bitmap_blocks));
         // Each is below 2⁴⁸: no sum of them wraps.
@@ -123,9 +124,10 @@ impl KdumpHeader {
     }
 }
 
-/// Whether the kernel's words have 64 bits: as the machine's name says, else as the block size makes sense.
+/// Whether the kernel's words have 64 bits. The machine's name decides, or else where the block
+/// size is plausible.
 fn is_wide(header: &[u8]) -> bool {
-    /// Offset of `utsname.machine`, the fifth of its texts of 65 bytes.
+    /// Offset of `utsname.machine`, the fifth text of 65 bytes.
     const MACHINE_AT: usize = 12 + 4 * 65;
     let machine = &header[MACHINE_AT..MACHINE_AT + 65];
     if [&b"x86_64\0"[..], b"aarch64\0"].iter().any(|name| machine.starts_with(name)) {

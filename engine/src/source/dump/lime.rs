@@ -1,15 +1,15 @@
-//! LiME dumps, and AVML's that are not compressed: each range of memory behind a header of 32 bytes.
+//! LiME dumps and uncompressed AVML dumps: each range of memory follows a header of 32 bytes.
 //!
-//! The header (LiME's lime.h, version 1): magic `EMiL`, version, first address, last address (included), eight
-//! bytes reserved; all little endian.
+//! The header (LiME's lime.h, version 1): magic `EMiL`, version, first address, last address
+//! (included), eight bytes reserved; all little endian.
 
 use super::bytes::DumpBytes;
 use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments, u32_at, u64_at};
 
-/// Size in bytes of a header, LiME's and AVML's.
+/// Size of a LiME or AVML header in bytes.
 pub(super) const HEADER_BYTES: u64 = 32;
 
-/// A range of memory: its header, taken apart.
+/// The parsed header of a range of memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) start: u64,
@@ -17,7 +17,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header at an offset; `None` where the file has ended.
+    /// Reads the header at an offset; `None` at the end of the file.
     pub(super) fn read(
         file: &DumpBytes,
         at: u64,
@@ -39,12 +39,13 @@ impl Header {
     }
 }
 
-/// Whether the file ends within the header at an offset, so that nobody knows what was to follow.
+/// Whether the file ends within the header at an offset, so the size of the missing range is
+/// unknown.
 pub(super) fn is_cut(file: &DumpBytes, at: u64) -> bool {
     at < file.len() && file.len() - at < HEADER_BYTES
 }
 
-/// Where in the file which memory is.
+/// Reads which memory is where in the file.
 pub(in crate::source) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     let mut pieces = Vec::new();
     let mut at = 0;

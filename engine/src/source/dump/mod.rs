@@ -1,15 +1,15 @@
 //! Dumps: a machine's memory as tools write it to a file.
 //!
-//! [`lime`] and [`elf`] keep memory byte by byte behind headers: they become segments of a
-//! [`super::MappedFile`]. [`kdump`] and [`avml`] keep it compressed in blocks: they become an index over
-//! [`blocks`], which has a cache of fixed size. All numbers in the headers are the word of whoever wrote the
-//! file: each is checked against the file before anything is allocated or read.
+//! [`lime`] and [`elf`] store memory uncompressed behind headers: they become segments of a
+//! [`super::MappedFile`]. [`kdump`] and [`avml`] store it in compressed blocks: they become an
+//! index over [`blocks`], which has a cache of fixed size. All numbers in the headers are
+//! untrusted: each is checked against the file before anything is allocated or read.
 //!
-//! What a dump lacks (it was cut short, or pages were left out when it was made) is read as not backed, counted
-//! at the opening, and told: [`Lacks`].
+//! Memory that a dump lacks (it was cut short, or pages were left out when it was made) is read as
+//! not backed. It is counted when the dump is opened, and reported: [`Lacks`].
 //!
-//! A further format is a file here, its magic number in [`super::format`], and its line in
-//! [`super::FileSource::open`].
+//! A further format needs a file here, its magic number in [`super::format`], and its line in
+//! [`super::FileSource::open_as`].
 
 use std::fmt;
 use std::ops::Range;
@@ -35,32 +35,32 @@ mod tests;
 pub(super) use blocks::BlockDump;
 pub(super) use bytes::DumpBytes;
 
-/// Most segments of memory in one dump. QEMU writes one for each run of pages that a guest's page tables map
-/// alike, and a large guest has millions of those.
+/// Largest number of segments of memory in one dump. QEMU writes one for each run of pages that a
+/// guest's page tables map alike, and a large guest has millions of those.
 const SEGMENTS_MAX: usize = 1 << 24;
 
-/// Most regions that are kept apart; the gaps after them are no longer known beforehand, and what is read there
-/// is not backed all the same.
+/// Largest number of separate regions. Later regions are joined; reads in the gaps between them
+/// still give not backed.
 const REGIONS_MAX: usize = 1 << 16;
 
-/// What a dump lacks of the memory that it speaks of, in bytes.
+/// What a dump lacks of the memory that its headers describe, in bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Lacks {
-    /// Behind the end of the file: the copy, or the dump, was cut short.
+    /// Past the end of the file: the copy, or the dump, was cut short.
     pub cut_short: u64,
-    /// Left out by whoever made the dump.
+    /// Left out by the tool that made the dump.
     pub left_out: u64,
-    /// Whether the dump itself says that it was not finished, or ends where a range of memory was to begin.
+    /// Whether the dump is marked as unfinished, or ends within the header of a range of memory.
     pub unfinished: bool,
 }
 
 impl Lacks {
-    /// Whether it lacks nothing.
+    /// Whether the dump lacks nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether what it lacks is somebody's mistake, not somebody's choice.
+    /// Whether memory is missing by accident, not by choice.
     pub fn is_damage(&self) -> bool {
         self.cut_short > 0 || self.unfinished
     }
@@ -89,15 +89,15 @@ impl fmt::Display for Lacks {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum DumpProblem {
-    /// It ends before its headers do.
+    /// The dump ends before its headers do.
     Headers,
-    /// A header holds what none can.
+    /// A header is invalid.
     Header(&'static str),
-    /// It has none of the memory.
+    /// The dump has no memory.
     NoMemory,
-    /// It is a kind of dump that is not read, with how to go on.
+    /// This kind of dump is not supported; the text says what to do.
     Unsupported(&'static str),
-    /// It speaks of more than can be kept account of.
+    /// The dump exceeds a limit; the text names it.
     TooLarge(&'static str),
 }
 
@@ -108,12 +108,12 @@ impl fmt::Display for DumpProblem {
             Self::Header(what) => write!(f, "{what}: is it damaged?"),
             Self::NoMemory => f.write_str("it holds no memory: was it cut short?"),
             Self::Unsupported(what) => f.write_str(what),
-            Self::TooLarge(what) => write!(f, "it has more {what} than can be kept account of"),
+            Self::TooLarge(what) => write!(f, "it has too many {what}"),
         }
     }
 }
 
-/// Where in a dump which memory is, where there is memory, and what is missing of it.
+/// Which memory is where in a dump, the regions of memory, and what the dump lacks of them.
 pub(super) type Segments = (Vec<Segment>, Vec<Range<u64>>, Lacks);
 
 /// A piece of memory as a header describes it.
@@ -121,19 +121,18 @@ pub(super) type Segments = (Vec<Segment>, Vec<Range<u64>>, Lacks);
 struct Piece {
     /// Physical address of the first byte.
     start: u64,
-    /// Count of bytes of memory.
     bytes: u64,
-    /// Where in the file they are.
+    /// Offset in the file.
     offset: u64,
-    /// How many of them the file is said to hold; the others were left out.
+    /// Number of bytes that the file holds according to the header; the others were left out.
     filed: u64,
 }
 
-/// Puts pieces in order, each address once (what is described twice is the same memory: QEMU does so for what is
-/// mapped twice), and cuts off what lies behind the end of the file.
+/// Sorts pieces so that each address occurs once, and cuts them at the end of the file. A range
+/// that is described twice is the same memory: QEMU does that for memory that is mapped twice.
 fn segments(mut pieces: Vec<Piece>, file_bytes: u64) -> Segments {
     let mut lacks = Lacks::default();
-    // Of two that begin alike the one with more bytes in the file comes first.
+    // Of two pieces with the same start, the one with more bytes in the file comes first.
     pieces.sort_unstable_by_key(|piece| (piece.start, std::cmp::Reverse(piece.filed)));
     let mut segments: Vec<Segment> = Vec::new();
     let mut described: Vec<Range<u64>> = Vec::new();
@@ -142,7 +141,7 @@ fn segments(mut pieces: Vec<Piece>, file_bytes: u64) -> Segments {
         let (Some(stop), Some(_)) =
             (piece.start.checked_add(piece.bytes), piece.offset.checked_add(piece.filed))
         else {
-            continue; // no memory reaches so far
+            continue; // beyond the address space
         };
         described.push(piece.start..stop);
         let filed_stop = piece.start + piece.filed.min(piece.bytes);
@@ -176,15 +175,15 @@ fn segments(mut pieces: Vec<Piece>, file_bytes: u64) -> Segments {
     (segments, regions.pages, lacks)
 }
 
-/// Where a dump says that there is memory.
+/// The ranges of memory that a dump describes.
 struct Regions {
-    /// As it says it.
+    /// As described.
     exact: Vec<Range<u64>>,
-    /// In whole pages.
+    /// Extended to whole pages.
     pages: Vec<Range<u64>>,
 }
 
-/// Joins ranges in the order of their beginnings.
+/// Joins ranges that touch; `described` is sorted by start.
 fn regions(described: Vec<Range<u64>>) -> Regions {
     let mut exact: Vec<Range<u64>> = Vec::new();
     let mut pages: Vec<Range<u64>> = Vec::new();
@@ -197,7 +196,8 @@ fn regions(described: Vec<Range<u64>>) -> Regions {
     Regions { exact, pages }
 }
 
-/// Appends a range that begins no earlier than the last, to the last one if they touch or there are enough.
+/// Appends a range that begins no earlier than the last one. Extends the last one instead if they
+/// touch or there are `most` already.
 fn join(ranges: &mut Vec<Range<u64>>, range: Range<u64>, most: usize) {
     let count = ranges.len();
     match ranges.last_mut() {
@@ -208,7 +208,7 @@ fn join(ranges: &mut Vec<Range<u64>>, range: Range<u64>, most: usize) {
     }
 }
 
-/// A number in a header, little endian, as its first bytes allow.
+/// A little-endian number in a header; `None` past its end.
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().copied().map(u16::from_le_bytes)
 }

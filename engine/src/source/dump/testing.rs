@@ -1,4 +1,4 @@
-//! What tests make dumps of.
+//! Builders of dumps for tests.
 
 use std::ops::Range;
 
@@ -19,13 +19,14 @@ pub(super) fn pack(how: Compression, block: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A page that no other is like.
+/// A page whose content differs from that of its neighbours.
 pub(in crate::source) fn page(number: u64) -> Vec<u8> {
     let pattern = |at: u64| (number * 37 + at / 16) as u8;
     (0..PAGE_BYTES).map(pattern).collect()
 }
 
-/// A core; `loads` are physical address, bytes, and how many of them are in the file.
+/// A core; `loads` are the physical address, the bytes, and the number of them that are in the
+/// file.
 pub(in crate::source) fn core(loads: &[(u64, Vec<u8>, u64)], many: bool) -> Vec<u8> {
     let mut header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     let half = |header: &mut Vec<u8>, value: u16| header.extend(value.to_le_bytes());
@@ -63,7 +64,6 @@ pub(in crate::source) fn core(loads: &[(u64, Vec<u8>, u64)], many: bool) -> Vec<
     header
 }
 
-/// Pages one after another.
 pub(in crate::source) fn pages(range: Range<u64>) -> Vec<u8> {
     range.flat_map(page).collect()
 }

@@ -1,4 +1,4 @@
-//! Small dumps made by hand, each opened as a user would open it.
+//! Small handmade dumps, each opened as a user would open it.
 
 use std::io::Write as _;
 
@@ -10,7 +10,7 @@ use super::testing::{core, pack, page, pages};
 use super::*;
 use crate::source::{ErrorClass, FileSource, Format, SourceError};
 
-/// Nobody has it open any more, as a guest's memory is.
+/// A file that is no longer open for writing; otherwise it would count as a guest's memory.
 fn file_of(bytes: &[u8]) -> tempfile::TempPath {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
@@ -40,7 +40,7 @@ fn check_page(source: &mut FileSource, address: u64, expected: &[u8]) {
     let mut bytes = vec![0; expected.len()];
     assert!(source.read_exact(PhysicalAddress(address), &mut bytes), "{address:#x}");
     assert!(bytes == expected, "{address:#x}");
-    // Once more in small pieces, of which some cross into the next page.
+    // Once more in small pieces, some of which cross into the next page.
     for at in (0..expected.len() - 100).step_by(1000) {
         assert!(source.read_exact(PhysicalAddress(address + at as u64), &mut bytes[..100]));
         assert!(bytes[..100] == expected[at..at + 100], "{address:#x} + {at}");
@@ -56,7 +56,7 @@ fn check_absent(source: &mut FileSource, address: u64) {
     assert_eq!(arena, [0; 8]);
 }
 
-/// All that a sweep meets.
+/// All data that a sweep finds.
 fn swept(source: &mut FileSource) -> Vec<Range<u64>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
     let mut from = 0;
@@ -127,7 +127,7 @@ fn avml_is_read() {
 }
 
 #[test]
-fn dumps_that_were_cut_within_a_header_say_so() {
+fn dumps_that_were_cut_within_a_header_are_unfinished() {
     let unfinished = Lacks { unfinished: true, ..Lacks::default() };
     let [low, _] = two_ranges();
     for (magic, version, format) in [(*b"EMiL", 1, Format::Lime), (*b"AVML", 2, Format::Avml)] {
@@ -144,7 +144,7 @@ fn dumps_that_were_cut_within_a_header_say_so() {
 }
 
 #[test]
-fn lime_that_was_cut_short_says_what_is_missing() {
+fn lime_that_was_cut_short_reports_what_is_missing() {
     let dump = lime(*b"EMiL", 1, &two_ranges());
     let cut = 32 + 5 * 4096;
     let lacks = Lacks { cut_short: 15 * 4096, ..Lacks::default() };
@@ -163,7 +163,7 @@ fn lime_that_was_cut_short_says_what_is_missing() {
 }
 
 #[test]
-fn avml_that_was_cut_short_says_what_is_missing() {
+fn avml_that_was_cut_short_reports_what_is_missing() {
     let dump = lime(*b"AVML", 2, &two_ranges());
     let source = open(&dump[..dump.len() - 20]).unwrap();
     assert!(source.lacks().cut_short > 0);
@@ -173,7 +173,7 @@ fn avml_that_was_cut_short_says_what_is_missing() {
 #[test]
 fn cores_are_read() {
     for many in [false, true] {
-        // Out of order, and twice the same memory.
+        // Out of order, and the same memory twice.
         let loads = [
             (0x10_0000, pages(50..60), 10 * 4096),
             (0x10_2000, pages(52..54), 2 * 4096),
@@ -202,7 +202,7 @@ fn a_core_with_more_headers_than_fit_is_read() {
 }
 
 #[test]
-fn cores_that_are_none_are_refused() {
+fn invalid_cores_are_refused() {
     let good = core(&[(0, pages(0..2), 8192), (0x8000, pages(8..9), 4096)], false);
     check_refused(&good[..100], "ends before its headers");
     check_refused(&good[..64 + 2 * 56], "no memory");
@@ -221,21 +221,17 @@ fn cores_that_are_none_are_refused() {
     check_refused(&big, "big-endian");
     let mut odd = good;
     odd[54] = 57;
-    check_refused(&odd, "odd size");
+    check_refused(&odd, "invalid size");
 }
 
-/// One page of a machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Page {
-    /// There is none.
     None,
-    /// It was left out.
     LeftOut,
-    /// It was written.
     Written(Vec<u8>),
 }
 
-/// What a kdump is made of.
+/// A builder of kdumps.
 #[derive(Clone)]
 struct Kdump {
     how: Compression,
@@ -365,7 +361,8 @@ fn kdumps_of_every_compression_and_size_are_read() {
     }
 }
 
-/// As makedumpfile writes for a pipe: here last to first, in pieces, with a part that is written twice.
+/// The format that makedumpfile writes to a pipe: here in pieces from last to first, with one part
+/// written twice.
 fn flattened(dump: &[u8]) -> Vec<u8> {
     let mut flat = b"makedumpfile\0\0\0\0".to_vec();
     flat.resize(4096, 0);
@@ -410,7 +407,7 @@ fn zeros_that_were_left_out_are_read_as_zeros() {
 }
 
 #[test]
-fn a_kdump_that_was_cut_short_says_what_is_missing() {
+fn a_kdump_that_was_cut_short_reports_what_is_missing() {
     let whole = kdump(Compression::Snappy, 4096, true);
     let dump = whole.dump();
     let last = pack(Compression::Snappy, &block(999, 4096)).len();
@@ -420,16 +417,16 @@ fn a_kdump_that_was_cut_short_says_what_is_missing() {
         check_page(&mut source, 512 * 4096, &block(512, 4096));
         check_absent(&mut source, 999 * 4096);
     }
-    // Behind the bitmaps nothing is left.
+    // The file ends behind the bitmaps.
     check_refused(&dump[..4 * 4096], "no memory");
     check_refused(&dump[..4 * 4096 - 1], "ends before its headers");
     check_refused(&dump[..100], "ends before its headers");
 }
 
 #[test]
-fn pages_that_makedumpfile_did_not_come_to_are_missing() {
+fn pages_that_makedumpfile_did_not_reach_are_missing() {
     let mut dump = kdump(Compression::Snappy, 4096, true).dump();
-    // The descriptors of pages 512 and 999 are the last two; the bytes of both are there.
+    // The descriptors of pages 512 and 999 are the last two; the bytes of both exist.
     let bitmaps_end = 4 * 4096;
     let count = 9 + 200 - 1; // page 127 is among those of zeros
     let last = bitmaps_end + (count - 2) * 24;
@@ -442,7 +439,7 @@ fn pages_that_makedumpfile_did_not_come_to_are_missing() {
 }
 
 #[test]
-fn kdumps_that_are_none_are_refused() {
+fn invalid_kdumps_are_refused() {
     let good = kdump(Compression::Zlib, 4096, true).dump();
     let changed = |at: usize, bytes: &[u8]| {
         let mut dump = good.clone();

@@ -1,44 +1,43 @@
-//! `/proc/PID/maps`: what a process has mapped, as far as it can be a guest's memory.
+//! `/proc/PID/maps`: the areas of a process that can be a guest's memory.
 //!
-//! The format is that of fs/proc/task_mmu.c, `show_map_vma`; names in it are chosen by the process and never opened.
+//! The format is that of fs/proc/task_mmu.c, `show_map_vma`. The process chooses the names in it,
+//! so they are never opened.
 
 use std::ops::Range;
 
-/// More areas of that kind than this no QEMU has; what follows is not looked at.
+/// Largest number of areas; no QEMU has more. Further areas are ignored.
 const AREAS_MAX: usize = 1 << 14;
 
 /// One area of a process's memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Area {
-    /// Its addresses in that process.
+    /// Addresses in the process.
     pub range: Range<u64>,
-    /// What is behind it.
     pub backing: Backing,
 }
 
 /// What is behind an area.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Backing {
-    /// Memory of the process's own.
+    /// Anonymous memory of the process.
     Private,
-    /// A file: also what has no name, such as a memfd.
+    /// A file, possibly without a name, such as a memfd.
     File {
-        /// Device and inode, as maps has them.
+        /// Major and minor device number and inode, as maps shows them.
         identity: (u32, u32, u64),
-        /// Where in the file the area begins.
+        /// Offset in the file at which the area begins, in bytes.
         offset: u64,
-        /// Whether what is written there goes to the file.
+        /// Whether writes go to the file.
         shared: bool,
     },
 }
 
 impl Area {
-    /// Its length.
     pub fn bytes(&self) -> u64 {
         self.range.end - self.range.start
     }
 
-    /// Whether `next` goes on where this ends, with the same behind it.
+    /// Whether `next` begins where this area ends and continues the same backing.
     pub(super) fn is_continued_by(&self, next: &Self) -> bool {
         if self.range.end != next.range.start {
             return false;
@@ -56,7 +55,7 @@ impl Area {
     }
 }
 
-/// The areas that can be a guest's memory: read and written, never run, and no heap or stack.
+/// The areas that can be a guest's memory: readable, writable, not executable, no heap or stack.
 pub(super) fn parse(text: &str) -> Vec<Area> {
     text.lines().filter_map(parse_line).take(AREAS_MAX).collect()
 }
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_area_is_left_out() {
+    fn invalid_lines_are_ignored() {
         for line in ["", "x", "5-3 rw-p 0 0:0 0", "1000-0 rw-p 0 0:0 0", "1000-2001 rw-p 0 0:0 0"] {
             assert_eq!(parse(line), [], "{line}");
         }

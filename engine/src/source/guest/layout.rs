@@ -1,72 +1,76 @@
-//! Which of a QEMU process's areas are the guest's memory, and at which physical addresses they lie.
+//! Which areas of a QEMU process are the guest's memory, and their physical addresses.
 //!
-//! Nobody says so: QEMU's monitor is usually taken. But QEMU gives each block of memory an area of exactly its
-//! size, and puts blocks where its machines have them. What is found here is a guess to be proven: a kernel whose
-//! own page tables and lists hold is only found where the guess is right.
+//! QEMU's monitor would know, but it is usually in use. QEMU gives each block of memory an area of
+//! exactly its size, at the physical address that its type of machine has for it. The layouts found
+//! here are guesses to be verified: a kernel with consistent page tables and lists is found only if
+//! the guess is right.
 
 use super::areas::{Area, Backing};
 
 const GIB: u64 = 1 << 30;
 const FOUR_GIB: u64 = 4 * GIB;
-/// What plugged memory is aligned to, unless it is in larger pages (util/oslib-posix.c, `qemu_anon_ram_alloc`).
+/// Alignment of plugged memory, unless it is in larger pages (util/oslib-posix.c,
+/// `qemu_anon_ram_alloc`).
 const PLUGGED_ALIGNMENT: u64 = 2 << 20;
-/// The least that is taken for memory which was plugged in while the guest ran: Linux plugs in no less.
+/// Smallest block that is guessed to be memory plugged in at run time: Linux accepts no smaller
+/// one.
 const PLUGGED_BYTES_MIN: u64 = 128 << 20;
-/// What is smaller is no block of memory, nor a part of one that is looked at by itself.
+/// Smallest block of memory, or part of one, that is considered by itself.
 const BLOCK_BYTES_MIN: u64 = 1 << 20;
-/// Most blocks in all when some of them are guesses.
+/// Largest number of blocks if some of them are guesses.
 const GUESSED_BLOCKS_MAX: usize = 32;
-/// The least that a guest has.
+/// Smallest memory of a guest.
 const MEMORY_BYTES_MIN: u64 = 8 << 20;
-/// Where QEMU's arm64 machine `virt` has its memory (hw/arm/virt.c, `base_memmap`).
+/// Physical address of the memory of QEMU's arm64 machine `virt` (hw/arm/virt.c, `base_memmap`).
 const VIRT_BASE: u64 = GIB;
 
 /// QEMU's machines, by how they lay memory out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Machine {
-    /// `q35`: 2 GiB below the hole, of 2.75 GiB and more (hw/i386/pc_q35.c, `pc_q35_init`).
+    /// `q35`: 2 GiB below the hole if the guest has 2.75 GiB or more (hw/i386/pc_q35.c,
+    /// `pc_q35_init`).
     Q35,
-    /// `pc`: 3 GiB below the hole, of 3.5 GiB and more (hw/i386/pc_piix.c, `pc_init1`). `microvm` is alike.
+    /// `pc`: 3 GiB below the hole if the guest has 3.5 GiB or more (hw/i386/pc_piix.c, `pc_init1`).
+    /// `microvm` is alike.
     Pc,
-    /// `virt` of arm64: all of it from 1 GiB on.
+    /// `virt` of arm64: all memory is at 1 GiB.
     Virt,
-    /// Not known: all of them are tried.
+    /// Unknown: all machines are tried.
     #[default]
     Unknown,
 }
 
-/// What QEMU was told of the guest's memory.
+/// The guest's memory according to QEMU's arguments.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Expected {
-    /// How it is laid out.
     pub machine: Machine,
-    /// The sizes of the blocks that are the machine's memory, one after the other: one, or one a NUMA node.
+    /// Sizes in bytes of the consecutive blocks of main memory: one, or one per NUMA node.
     pub main: Vec<u64>,
-    /// Memory in slots: size, and physical address where it was said.
+    /// Memory in slots: size in bytes, and physical address if it was given.
     pub plugged: Vec<(u64, Option<u64>)>,
     /// Whether memory can be plugged in while the guest runs.
     pub has_slots: bool,
-    /// Most memory below 4 GiB, where it was said.
+    /// Limit of memory below 4 GiB in bytes, if it was given.
     pub low_bytes_max: Option<u64>,
 }
 
-/// Where a part of an area lies in the guest's physical memory.
+/// A part of an area with its place in the guest's physical memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Placed {
     /// First physical address.
     pub physical: u64,
-    /// Its first byte in the process.
+    /// First address in the process.
     pub address: u64,
-    /// How much.
     pub bytes: u64,
-    /// What is behind its first byte.
+    /// Backing of the first byte.
     pub backing: Backing,
-    /// Whether nobody said that there is memory of this size: it only looks like memory that was plugged in.
+    /// Whether no argument names memory of this size: it only looks like memory that was plugged
+    /// in.
     pub is_guess: bool,
 }
 
 impl Placed {
-    /// The file that it is, if others can open that and see the same.
+    /// Identity of the file, if opening it shows the same memory.
     pub fn file(&self) -> Option<(u32, u32, u64)> {
         match self.backing {
             Backing::File { identity, shared: true, .. } => Some(identity),
@@ -74,14 +78,14 @@ impl Placed {
         }
     }
 
-    /// Whether it is such a file.
+    /// Whether the memory is a shared file.
     pub fn is_shared(&self) -> bool {
         self.file().is_some()
     }
 }
 
-/// The layouts that may be the guest's, the likeliest first; none if there is no area that could be its memory. Each
-/// ascends by physical addresses.
+/// The possible layouts of the guest, the likeliest first; none if no area could be its memory.
+/// Each is in order of physical addresses.
 pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
     let blocks = Blocks::of(areas);
     let mut free = blocks.0;
@@ -94,7 +98,7 @@ pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
         main.push(block);
     }
     if main.is_empty() {
-        // What was said fits nothing that is there: the largest it must be.
+        // No areas match the arguments: guess that the largest is the memory.
         let largest = (0..free.len()).rev().max_by_key(|&index| free[index].bytes());
         let Some(index) = largest.filter(|&index| free[index].bytes() >= MEMORY_BYTES_MIN) else {
             return Vec::new();
@@ -134,7 +138,7 @@ pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
     found
 }
 
-/// Where a machine's memory begins, and how much of it is below 4 GiB.
+/// The physical address of a machine's memory, and how much of it is below 4 GiB.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Low {
     base: u64,
@@ -162,7 +166,7 @@ fn lows(total: u64, expected: &Expected) -> Vec<Low> {
     }
 }
 
-/// Lays blocks out; `None` if addresses run over.
+/// Assigns physical addresses to blocks; `None` if addresses overflow or blocks overlap.
 fn place(main: &[Area], plugged: &[(Area, Option<u64>, bool)], low: &Low) -> Option<Vec<Placed>> {
     let mut layout = Vec::new();
     let mut put = |block: &Area, skip: u64, bytes: u64, physical: u64, is_guess| -> Option<()> {
@@ -191,7 +195,8 @@ fn place(main: &[Area], plugged: &[(Area, Option<u64>, bool)], low: &Low) -> Opt
         }
         done = done.checked_add(block.bytes())?;
     }
-    // hw/i386/pc.c, `pc_memory_init`; of arm64, hw/arm/virt.c: likewise behind all other memory, at a whole GiB.
+    // Slots begin behind all other memory, at a whole GiB (hw/i386/pc.c, `pc_memory_init`; on arm64
+    // hw/arm/virt.c).
     let end = match low.base {
         0 => FOUR_GIB + done.saturating_sub(low.bytes.min(FOUR_GIB)),
         base => base.checked_add(done)?.max(FOUR_GIB),
@@ -208,13 +213,13 @@ fn place(main: &[Area], plugged: &[(Area, Option<u64>, bool)], low: &Low) -> Opt
     layout.windows(2).all(fits).then_some(layout)
 }
 
-/// What can be a block: each area, and areas that follow one another, in the order in which QEMU made them.
+/// Candidates for blocks, in the order in which QEMU made them: areas, and joined adjacent areas.
 struct Blocks(Vec<Area>);
 
 impl Blocks {
     fn of(areas: &[Area]) -> Self {
         let mut blocks: Vec<Area> = Vec::new();
-        // Of one file, or of one reservation that was cut up by madvise(2) or mbind(2).
+        // Adjacent areas of one file, or of one reservation that madvise(2) or mbind(2) has split.
         for parts in areas.chunk_by(Area::is_continued_by) {
             let [first, .., last] = parts else {
                 blocks.extend_from_slice(parts);
@@ -222,19 +227,19 @@ impl Blocks {
             };
             let range = first.range.start..last.range.end;
             blocks.push(Area { range, backing: first.backing.clone() });
-            // Whole areas beside the joined ones: memory may lie right behind something else.
+            // Keep the single areas too: memory may be adjacent to something else.
             blocks.extend_from_slice(parts);
         }
         blocks.retain(|block| block.bytes() >= BLOCK_BYTES_MIN);
-        // The kernel gives out addresses from the top down, so what was made first lies highest.
+        // The kernel assigns addresses from the top down, so the first block has the highest.
         blocks.sort_by_key(|block| std::cmp::Reverse(block.range.start));
         Self(blocks)
     }
 }
 
-/// Takes the first block of a size, and with it all that overlaps it.
+/// Takes the first block of a size; removes all blocks that overlap it.
 fn take(free: &mut Vec<Area>, bytes: u64) -> Option<Area> {
-    // QEMU rounds what it was told up to whole pages of whatever size.
+    // QEMU rounds the size from its arguments up to whole pages of whatever size.
     let fits = |block: &&Area| block.bytes() == bytes;
     let block = free.iter().find(fits)?.clone();
     free.retain(|other| {
@@ -263,7 +268,7 @@ mod tests {
         layouts[0].iter().map(|one| (one.physical, one.address, one.bytes)).collect()
     }
 
-    // What `info mtree` of QEMU 7.2 says of these machines.
+    // From `info mtree` of QEMU 7.2 for these machines.
     #[test]
     fn memory_is_split_as_the_machines_split_it() {
         let at = 0x7f00_0000_0000;
@@ -299,9 +304,10 @@ mod tests {
         assert_eq!(first(&area, &expected), split);
     }
 
-    // -numa node,memdev=n0 -numa node,memdev=n1 with a dimm, as QEMU 7.2 maps them: first made, highest address.
+    // -numa node,memdev=n0 -numa node,memdev=n1 with a dimm, as QEMU 7.2 maps them: the first one has
+    // the highest address.
     #[test]
-    fn nodes_follow_one_another_and_slots_lie_behind() {
+    fn nodes_follow_one_another_and_slots_follow_them() {
         let areas = [
             private(0x7fb4_efa0_0000, 256 * MIB),
             private(0x7fb4_ffc0_0000, 256 * MIB),
@@ -354,14 +360,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lie_about_the_size_is_no_use() {
+    fn a_wrong_size_is_ignored() {
         let areas = [private(0x1000_0000, 64 * MIB), private(0x7f10_0000_0000, 8 * MIB)];
         assert_eq!(first(&areas, &memory(Machine::Q35, &[1 << 60])), [(0, 0x1000_0000, 64 * MIB)]);
         assert_eq!(
             layouts(&[private(0x1000, 4096)], &Expected::default()),
             Vec::<Vec<Placed>>::new()
         );
-        // Plugged in over everything else, or past the end of all addresses: left out.
+        // Plugged memory that overlaps other memory or exceeds the address space is left out.
         let mut expected = memory(Machine::Q35, &[64 * MIB]);
         for at in [0, u64::MAX - 4095] {
             expected.plugged = vec![(8 * MIB, Some(at))];
@@ -370,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_are_few_and_said_to_be_guesses() {
+    fn guesses_are_limited_and_marked_as_guesses() {
         let mut areas: Vec<Area> =
             (0..100).map(|n| private(0x1000_0000 + (n << 28), 128 * MIB)).collect();
         areas.push(private(0x7f20_0000_0000, 4096 * MIB));
@@ -378,14 +384,14 @@ mod tests {
         expected.plugged = vec![(128 * MIB, None)];
         expected.has_slots = true;
         let layout = layouts(&areas, &expected).swap_remove(0);
-        // The main memory lies in two pieces.
+        // The main memory is in two pieces.
         assert_eq!(layout.len(), GUESSED_BLOCKS_MAX + 1);
         assert_eq!(layout.iter().filter(|one| one.is_guess).count(), GUESSED_BLOCKS_MAX - 2);
     }
 
     #[test]
     fn many_small_areas_cost_little() {
-        // Each a block of its own, and then all of them one.
+        // First each area is a block of its own, then all areas are one block.
         let begin = std::time::Instant::now();
         for step in [0x2000, 0x1000] {
             let mut areas: Vec<Area> =

@@ -1,10 +1,10 @@
-//! [`GuestMemory`]: the memory of a guest that runs in QEMU on this machine, taken from QEMU's process.
+//! [`GuestMemory`]: the memory of a guest that runs in QEMU on the host, read from QEMU's process.
 //!
-//! Memory that is a file is mapped ([`MappedFile`]); memory that is the process's own is read by
-//! `process_vm_readv` (`private`). Where in physical memory what lies is guessed (`layout`) and proven by whoever
-//! then finds a kernel: try one layout after the other.
+//! Memory in a file is mapped ([`MappedFile`]). Private memory of the process is read with
+//! `process_vm_readv` (`private`). The physical addresses are a guess (`layout`). The caller tries
+//! one layout after the other until it finds a kernel.
 //!
-//! Not for: finding such processes, whether they may be looked at, or what their arguments mean.
+//! Not for: finding such processes, whether they may be read, or what their arguments mean.
 
 mod areas;
 mod layout;
@@ -29,12 +29,13 @@ pub use process::{GuestProcess, file_identity};
 
 use private::{Piece, PrivateMemory};
 
-/// Requests that are handed on at once where memory is in several parts.
+/// Number of requests passed on at once if memory is in several parts.
 const SHARED_OUT: usize = 1024;
-/// Most files of one guest that are mapped: what one guest takes of the guards against SIGBUS, which all share.
+/// Largest number of mapped files of one guest: all guests share the table of guards against
+/// SIGBUS.
 const FILES_MAX: usize = 32;
 
-/// See the module.
+/// The memory of a guest that runs in QEMU on the host; see the module.
 #[derive(Debug)]
 pub struct GuestMemory {
     process: GuestProcess,
@@ -43,9 +44,9 @@ pub struct GuestMemory {
     areas: Vec<Area>,
     parts: Vec<Part>,
     regions: Vec<Range<u64>>,
-    /// For each region its part.
+    /// For each region the index of its part.
     part_of: Vec<usize>,
-    /// Requests on their way to a part, with their places in the batch.
+    /// Requests being passed to a part; `places` are their indices in the batch.
     outbound: Vec<Request>,
     places: Vec<u32>,
     has_ended: bool,
@@ -58,7 +59,7 @@ enum Part {
 }
 
 impl GuestMemory {
-    /// Opens a guest's memory in the layout that is likeliest.
+    /// Opens a guest's memory in the likeliest layout.
     pub fn open(process: GuestProcess, expected: &Expected) -> Result<Self, SourceError> {
         let (areas, layouts) = Self::look(&process, expected)?;
         let mut memory = Self {
@@ -74,7 +75,7 @@ impl GuestMemory {
             has_ended: false,
         };
         memory.choose(0)?;
-        // Its number may meanwhile be another's, which is what reading goes by.
+        // Reading uses the process id, which may belong to another process by now.
         if memory.process.has_ended() {
             let (pid, error) = (memory.process.pid(), io::Error::from(io::ErrorKind::NotFound));
             return Err(SourceError::Process { pid, doing: "read the memory of", error });
@@ -82,7 +83,7 @@ impl GuestMemory {
         Ok(memory)
     }
 
-    /// Whether memory that is laid out so may be read, as far as that shows without opening it.
+    /// Checks the permission to read a layout, as far as that is possible without opening it.
     pub fn permits(process: &GuestProcess, layout: &[Placed]) -> Result<(), SourceError> {
         if layout.iter().all(Placed::is_shared) {
             return Ok(());
@@ -92,12 +93,12 @@ impl GuestMemory {
         private::probe(process.pid()).map_err(failed)
     }
 
-    /// The layout that is likeliest, without opening anything.
+    /// The likeliest layout, without opening anything.
     pub fn plan(process: &GuestProcess, expected: &Expected) -> Result<Vec<Placed>, SourceError> {
         Self::look(process, expected).map(|(_, mut layouts)| layouts.swap_remove(0))
     }
 
-    /// What the process has mapped, and the layouts that may be made of it, of which there is at least one.
+    /// The areas of the process, and the possible layouts: at least one.
     fn look(
         process: &GuestProcess,
         expected: &Expected,
@@ -112,12 +113,12 @@ impl GuestMemory {
         Ok((areas, layouts))
     }
 
-    /// How many layouts there are to try.
+    /// Number of layouts to try.
     pub fn layouts(&self) -> usize {
         self.layouts.len()
     }
 
-    /// Takes one of the layouts.
+    /// Switches to one of the layouts. On an error the current one stays in force.
     pub fn choose(&mut self, index: usize) -> Result<(), SourceError> {
         let Some(layout) = self.layouts.get(index) else {
             return Err(SourceError::NoGuest { pid: self.process.pid() });
@@ -128,17 +129,17 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// The layout that is used. Blocks in it that are guesses may have been left out.
+    /// The layout in force. Blocks in it that are guesses may have been left out.
     pub fn layout(&self) -> &[Placed] {
         &self.layouts[self.chosen]
     }
 
-    /// The layout that was likeliest when this was opened: what [`Self::plan`] said then.
+    /// The layout that was likeliest when the memory was opened, as [`Self::plan`] would have
+    /// returned.
     pub fn planned(&self) -> &[Placed] {
         &self.layouts[0]
     }
 
-    /// The process.
     pub fn process(&self) -> &GuestProcess {
         &self.process
     }
@@ -148,7 +149,8 @@ impl GuestMemory {
         self.has_ended
     }
 
-    /// Looks whether the process still runs, and its files are as they were: a system call or two. Between scans.
+    /// Checks whether the process still runs and its files have changed: a system call for the
+    /// process and one per file. Call it between scans.
     pub fn refresh(&mut self) -> io::Result<Refreshed> {
         self.has_ended |= self.process.has_ended();
         let mut refreshed = Refreshed::Unchanged;
@@ -168,7 +170,7 @@ impl GuestMemory {
         layout: &[Placed],
     ) -> Result<(Vec<Part>, Vec<Range<u64>>, Vec<usize>), SourceError> {
         let mut parts: Vec<Part> = Vec::new();
-        // Of each owner the part, or none where all that it has was a guess, and wrong.
+        // For each owner its part, or `None` if all its blocks were wrong guesses.
         let mut owners: Vec<(Option<(u32, u32, u64)>, Option<usize>)> = Vec::new();
         let mut regions = Vec::new();
         let mut part_of = Vec::new();
@@ -184,7 +186,7 @@ impl GuestMemory {
                     of_owner.iter().copied().filter(|one| !one.is_guess).collect();
                 let part = match self.open_part(owner, &of_owner, parts.len()) {
                     Ok(part) => Some(part),
-                    // What was a guess can be something else that is mapped, such as a device's memory.
+                    // A guess can be another mapping, such as the memory of a device.
                     Err(_) if named.is_empty() => None,
                     Err(_) if named.len() < of_owner.len() => {
                         Some(self.open_part(owner, &named, parts.len())?)
@@ -209,7 +211,7 @@ impl GuestMemory {
         Ok((parts, regions, part_of))
     }
 
-    /// Opens what belongs to one file, or to the process itself.
+    /// Opens the blocks that are in one file, or private to the process.
     fn open_part(
         &self,
         owner: Option<(u32, u32, u64)>,
@@ -225,7 +227,7 @@ impl GuestMemory {
         }
     }
 
-    /// Maps a file that is these parts of the memory.
+    /// Maps the file that holds these blocks.
     fn open_file(
         &self,
         identity: (u32, u32, u64),
@@ -246,7 +248,7 @@ impl GuestMemory {
         Ok(Part::File(Box::new(MappedFile::from_file(file, &path, segments)?)))
     }
 
-    /// Gets ready to read these parts of the memory out of the process.
+    /// Prepares to read these private blocks from the process.
     fn open_private(&self, placed: &[&Placed]) -> Result<Part, SourceError> {
         let pid = self.process.pid();
         let mut pieces = Vec::new();
@@ -266,13 +268,14 @@ impl GuestMemory {
         }
         let failed = read_failed(pid);
         let pagemap = self.process.pagemap().map_err(failed)?;
-        // To look is one permission, to read another, which a security module may refuse.
+        // Opening pagemap and reading memory are separate permissions: a security module may refuse
+        // the second.
         private::probe(pid).map_err(failed)?;
         let memory = PrivateMemory::new(pid, pagemap, pieces).map_err(failed)?;
         Ok(Part::Private(Box::new(memory)))
     }
 
-    /// Opens the file that is mapped where an address is.
+    /// Opens the file that is mapped at an address.
     fn file_at(
         &self,
         address: u64,
@@ -296,7 +299,7 @@ impl GuestMemory {
         Some(self.part_of[self.regions.iter().position(holds)?])
     }
 
-    /// Answers a request that reaches over the end of a part.
+    /// Answers a request that crosses the end of a part.
     #[cold]
     fn read_across(&mut self, address: u64, target: &mut [u8]) -> Outcome {
         let mut done = 0;
@@ -390,7 +393,7 @@ impl MemorySource for GuestMemory {
     }
 
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
-        // The first of what the parts have next: they may take turns.
+        // The lowest range of all parts: their regions may alternate.
         let nexts = self.parts.iter_mut().filter_map(|part| part.next_data(from));
         nexts.min_by_key(|range| range.start)
     }

@@ -1,12 +1,13 @@
-//! Memory that is a process's own, read by `process_vm_readv` in batches.
+//! Private memory of a process, read with `process_vm_readv` in batches.
 //!
-//! A page that the guest has never touched is not asked for: the kernel would put its zero page there, and page
-//! tables with it. /proc/PID/pagemap tells which pages are there; what is once known to be there can be read for
-//! good, since a page that is given back later costs nothing but zeros.
+//! A page that the guest has never touched is not read: the kernel would map its zero page and
+//! allocate page tables. /proc/PID/pagemap shows which pages exist. A page once known to exist can
+//! always be read: if it is freed later, reading it costs only the zero page.
 //!
-//! The call goes by the process's number, and the number of a process that has ended can be given to another, whose
-//! memory is then read instead until somebody looks: whoever reads asks before and after whether it still runs
-//! ([`super::GuestMemory::refresh`]), and believes nothing that was read in between if it does not.
+//! The system call takes the process id. The id of a process that has ended can be given to another
+//! process, whose memory would then be read. So the caller checks before and after reading whether
+//! the process still runs ([`super::GuestMemory::refresh`]), and discards what was read if it does
+//! not.
 #![allow(unsafe_code, reason = "process_vm_readv")]
 
 use std::fs::File;
@@ -20,47 +21,49 @@ use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use super::super::pages::BitSet;
 use super::super::sigbus;
 
-/// Most pieces of one call (UIO_MAXIOV, include/uapi/linux/uio.h).
+/// Largest number of pieces in one call (UIO_MAXIOV, include/uapi/linux/uio.h).
 const PIECES_MAX: usize = 1024;
-/// Pages that are asked about at once when all memory is swept.
+/// Number of entries of pagemap that are read at once.
 const ASKED_PAGES: usize = 4096;
-/// Bits of an entry of pagemap: in memory, or swapped out (Documentation/admin-guide/mm/pagemap.rst).
+/// Bits of an entry of pagemap: present, or swapped out (Documentation/admin-guide/mm/pagemap.rst).
 const IS_THERE: u64 = 1 << 63 | 1 << 62;
-/// Bytes of an entry of pagemap.
+/// Size of an entry of pagemap in bytes.
 const ENTRY_BYTES: usize = 8;
-/// An address that no process has: reading there fails for everybody, but only for who may read in that way.
+/// An address that no process has. Reading it always fails; the error shows whether the caller has
+/// the permission to read the process.
 const NOWHERE: u64 = 0xffff_8000_0000_0000;
 
 /// A range of physical memory in a process.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) physical: Range<u64>,
-    /// Where it begins in the process.
+    /// First address in the process.
     pub(super) address: u64,
-    /// What its untouched pages show: a file mapped privately, and where in that it begins. Zeros without.
+    /// Content of untouched pages: a file that is mapped privately, and the offset in it. `None`
+    /// for zeros.
     pub(super) file: Option<(File, u64)>,
 }
 
-/// See the module.
+/// Private memory of a process; see the module.
 #[derive(Debug)]
 pub(super) struct PrivateMemory {
     pid: libc::pid_t,
     pagemap: File,
-    /// The size of a page of this machine: what pagemap counts.
+    /// Page size of the host, the unit of pagemap.
     page_bytes: u64,
     pieces: Vec<Piece>,
-    /// For each piece the bit of its first page.
+    /// For each piece the bit of its first page in `known`.
     firsts: Vec<usize>,
     regions: Vec<Range<u64>>,
-    /// The pages that are known to be there.
+    /// The pages known to exist.
     pub(super) known: BitSet,
     vectors: Vectors,
     entries: Vec<u8>,
-    /// Whether the kernel lets nothing be read, as of this batch.
+    /// Whether the kernel has refused all access during this batch.
     refused: bool,
 }
 
-/// What one call reads: from where, to where, and for which request.
+/// The vectors of one call: sources, targets, and the requests that they belong to.
 #[derive(Debug)]
 struct Vectors {
     local: Vec<libc::iovec>,
@@ -68,7 +71,8 @@ struct Vectors {
     requests: Vec<u32>,
 }
 
-// SAFETY: the pointers in it are made and used within one call of `read_batch`, and are only numbers between.
+// SAFETY: the pointers in it are made and used within one call of `read_batch`. Between calls they
+// are never followed.
 unsafe impl Send for Vectors {}
 
 impl Vectors {
@@ -88,7 +92,8 @@ impl Vectors {
 }
 
 impl PrivateMemory {
-    /// `pieces` ascend by physical addresses and do not overlap; `pagemap` is that of the process.
+    /// Opens the memory of process `pid`. `pieces` are in order of physical addresses and do not
+    /// overlap; `pagemap` is that of the process.
     pub(super) fn new(pid: u32, pagemap: File, pieces: Vec<Piece>) -> io::Result<Self> {
         let page_bytes = sigbus::page_bytes()? as u64;
         Ok(Self::with_pages(process_number(pid)?, pagemap, pieces, page_bytes))
@@ -125,7 +130,8 @@ impl PrivateMemory {
         }
     }
 
-    /// The piece that holds a range, its address in the process, and its first and last page's bits.
+    /// The index of the piece that holds a range, the range's address in the process, and the bits
+    /// of its first and last page.
     #[inline]
     fn locate(&self, address: u64, bytes: u64) -> Option<(usize, u64, usize, usize)> {
         let index = self.pieces.iter().position(|piece| piece.physical.contains(&address))?;
@@ -142,7 +148,8 @@ impl PrivateMemory {
         Some((index, remote, bit_of(remote), bit_of(remote + (bytes.max(1) - 1))))
     }
 
-    /// Asks about the pages of a range in the process; whether all of them are there.
+    /// Reads the entries of pagemap for a range of the process; returns whether all its pages
+    /// exist.
     fn ask(&mut self, at: u64, first: usize, last: usize) -> io::Result<bool> {
         let mut all = true;
         let mut asked = 0;
@@ -164,7 +171,7 @@ impl PrivateMemory {
         Ok(all)
     }
 
-    /// Reads page by page what is not all there, or not in one piece.
+    /// Reads a range page by page, because not all of its pages exist or it is not in one piece.
     #[cold]
     fn read_pieces(&mut self, address: u64, target: &mut [u8]) -> Outcome {
         let mut done = 0;
@@ -197,12 +204,12 @@ impl PrivateMemory {
         Outcome::Read
     }
 
-    /// What a page shows that the process has not touched.
+    /// Fills in the content of a page that the process has not touched.
     fn untouched(&self, index: usize, at: u64, bytes: &mut [u8]) -> bool {
         bytes.fill(0);
         let piece = &self.pieces[index];
         let Some((file, offset)) = &piece.file else { return true };
-        // By call, which fills no hole of a file in memory. Behind its end are zeros.
+        // With a system call, which fills no hole of a file in memory. Past its end are zeros.
         let mut done = 0;
         while done < bytes.len() {
             let from = offset + (at - piece.physical.start) + done as u64;
@@ -216,27 +223,28 @@ impl PrivateMemory {
         true
     }
 
-    /// Copies bytes that are there out of the process.
+    /// Copies existing bytes out of the process.
     fn copy(&mut self, remote: u64, bytes: &mut [u8]) -> bool {
         let local = [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }];
         let from = [libc::iovec { iov_base: remote as *mut _, iov_len: bytes.len() }];
-        // SAFETY: the local piece is a slice that this borrows alone; the remote address is no pointer of ours, and
-        // the kernel checks it.
+        // SAFETY: the local piece is a slice that this borrows exclusively. The remote address is
+        // no pointer of this process, and the kernel checks it.
         let copied = unsafe { transfer(self.pid, &local, &from) };
         self.refused |= copied < 0 && is_refused(&io::Error::last_os_error());
         copied == bytes.len() as isize
     }
 
-    /// Carries out what has been gathered for these requests.
+    /// Performs the reads that were gathered for these requests.
     fn flush(&mut self, requests: &mut [Request]) {
         let vectors = &self.vectors;
         let count = vectors.requests.len();
         let mut at = 0;
         while at < count {
-            // SAFETY: every local piece lies in the arena that `read_batch` borrows alone, as tested by
-            // `target_range`; remote addresses are checked by the kernel.
+            // SAFETY: every local piece is in the arena that `read_batch` borrows exclusively, as
+            // tested by `target_range`; the kernel checks remote addresses.
             let copied = unsafe { transfer(self.pid, &vectors.local[at..], &vectors.remote[at..]) };
-            // What stands in the way of the first is told as an error, of a later one by stopping before it.
+            // If the first piece fails, the call returns an error. If a later one fails, the call
+            // stops before it.
             if copied < 0 && is_refused(&io::Error::last_os_error()) {
                 self.refused = true;
                 for request in &vectors.requests[at..] {
@@ -259,13 +267,15 @@ impl PrivateMemory {
     }
 }
 
-/// One call.
+/// Calls `process_vm_readv`.
 ///
 /// # Safety
 ///
-/// The local pieces must be writable memory that nobody else uses meanwhile; they may overlap.
+/// The local pieces must be writable memory that nothing else uses during the call; they may
+/// overlap.
 unsafe fn transfer(pid: libc::pid_t, local: &[libc::iovec], remote: &[libc::iovec]) -> isize {
-    // SAFETY: the lists are as long as they say, and what they point to is the caller's promise.
+    // SAFETY: the lengths are those of the slices, and the caller promises that the local pieces
+    // are valid.
     unsafe {
         libc::process_vm_readv(
             pid,
@@ -278,7 +288,7 @@ unsafe fn transfer(pid: libc::pid_t, local: &[libc::iovec], remote: &[libc::iove
     }
 }
 
-/// Whether nothing of the process can be read: it has ended, or may not be read by us.
+/// Whether nothing of the process can be read: it has ended, or the permission is missing.
 fn is_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ESRCH | libc::ENOSYS))
 }
@@ -287,13 +297,13 @@ fn process_number(pid: u32) -> io::Result<libc::pid_t> {
     libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::NotFound))
 }
 
-/// Looks whether the memory of a process may be read. The kernel tests that before it looks at addresses
-/// (mm/process_vm_access.c, `process_vm_rw_core`), so nothing has to be there.
+/// Checks the permission to read the memory of a process. The kernel checks it before the addresses
+/// (mm/process_vm_access.c, `process_vm_rw_core`), so no valid address is needed.
 pub(super) fn probe(pid: u32) -> io::Result<()> {
     let mut byte = 0_u8;
     let local = [libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 }];
     let remote = [libc::iovec { iov_base: NOWHERE as *mut _, iov_len: 1 }];
-    // SAFETY: the local piece is a byte of this function's own; the kernel checks the remote one.
+    // SAFETY: the local piece is a local variable; the kernel checks the remote one.
     let copied = unsafe { transfer(process_number(pid)?, &local, &remote) };
     if copied >= 0 {
         return Ok(());
@@ -336,7 +346,7 @@ impl MemorySource for PrivateMemory {
                 self.known.contains_all(first, last) || self.ask(at, first, last).unwrap_or(false)
             });
             let Some((_, remote, _, _)) = ready else {
-                // Before the slow way borrows the arena, what was gathered for it must be done.
+                // The slow path borrows the arena, so perform the gathered reads into it first.
                 self.flush(requests);
                 requests[index].outcome = self.read_pieces(address, &mut arena[target]);
                 start = arena.as_mut_ptr();
@@ -373,7 +383,7 @@ impl MemorySource for PrivateMemory {
                 return Some(at..end);
             }
             let page_bytes = self.page_bytes;
-            // Where in physical memory a page of the process begins.
+            // The physical address of a page of the process.
             let physical_of = |page: u64| start + (page * page_bytes).saturating_sub(base);
             let last = (base + (end - start)).div_ceil(page_bytes);
             while at < end {
@@ -382,7 +392,7 @@ impl MemorySource for PrivateMemory {
                 let entries = &mut self.entries[..pages as usize * ENTRY_BYTES];
                 let entry = page * ENTRY_BYTES as u64;
                 if self.pagemap.read_exact_at(entries, entry).is_err() {
-                    // Met again, and told, by whoever then reads what may be data.
+                    // The caller meets and reports the error when it reads this range.
                     return Some(at..end);
                 }
                 let mut there = entries.chunks_exact(ENTRY_BYTES).map(is_there);

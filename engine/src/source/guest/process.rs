@@ -1,10 +1,11 @@
-//! [`GuestProcess`]: what may be asked of another process, by a handle that no later process can take over.
+//! [`GuestProcess`]: access to another process through a handle that no later process can inherit.
 //!
-//! All goes through a descriptor of its folder in /proc, which belongs to that one process for good: when the
-//! number is given to another, what is asked here fails. (Only process_vm_readv(2) takes a number and nothing else:
-//! see `private`.) Never is a path opened that the process chose: its files are reached through /proc/PID/map_files
-//! and /proc/PID/fd, which lead to what it has open. It can change what they lead to at any time, so that is first
-//! held without being opened, looked at, and only then opened.
+//! All access goes through a descriptor of the process's folder in /proc, which belongs to that one
+//! process for good: it fails once the process id is given to another. (Only process_vm_readv(2)
+//! needs the process id: see `private`.) A path that the process chose is never opened. Its files
+//! are reached through /proc/PID/map_files and /proc/PID/fd, which lead to its open files. The
+//! process can change these links at any time, so a file is first held with O_PATH, checked, and
+//! only then opened.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -15,16 +16,17 @@ use std::path::{Path, PathBuf};
 
 use super::areas::{Area, parse};
 
-/// Most bytes of a command line: the kernel allows 2 MiB by default, QEMU's have some tens of KiB.
+/// Largest command line in bytes: the kernel allows 2 MiB by default, QEMU's have tens of KiB.
 const ARGUMENTS_BYTES_MAX: u64 = 2 << 20;
-/// Most bytes of a command line's first argument: a path has no more (PATH_MAX, include/uapi/linux/limits.h).
+/// Largest first argument of a command line in bytes: the limit of a path (PATH_MAX,
+/// include/uapi/linux/limits.h).
 const PROGRAM_BYTES_MAX: u64 = 4096;
-/// Most bytes of a list of areas.
+/// Largest list of areas in bytes.
 const MAPS_BYTES_MAX: u64 = 16 << 20;
-/// Most descriptors of the process that are looked at.
+/// Largest number of descriptors of the process that are checked.
 const DESCRIPTORS_MAX: usize = 1 << 16;
 
-/// Another process.
+/// A handle on another process, valid for that process only.
 #[derive(Debug)]
 pub struct GuestProcess {
     pid: u32,
@@ -35,7 +37,7 @@ pub struct GuestProcess {
 }
 
 impl GuestProcess {
-    /// A handle on a process; an error if there is none.
+    /// Opens a handle; an error if there is no such process.
     pub fn open(pid: u32) -> io::Result<Self> {
         let folder = OpenOptions::new()
             .read(true)
@@ -50,22 +52,21 @@ impl GuestProcess {
         Ok(process)
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The path of what it executes, as the kernel has it: to be looked at, not to be opened.
+    /// The path of the executable, as the kernel shows it. It must not be opened.
     pub fn executable(&self) -> io::Result<PathBuf> {
         std::fs::read_link(below(&self.folder, "exe"))
     }
 
-    /// Its command line, each argument ended by a zero byte. Anybody can write anything there.
+    /// The command line, each argument ended by a zero byte. The process can write anything there.
     pub fn arguments(&self) -> io::Result<Vec<u8>> {
         self.read("cmdline", ARGUMENTS_BYTES_MAX)
     }
 
-    /// The first word of its command line, cut off where that is long: what it says that it is.
+    /// The first argument of the command line, cut at 4096 bytes: the claimed program.
     pub fn claimed_program(&self) -> io::Result<Vec<u8>> {
         let mut bytes = self.read("cmdline", PROGRAM_BYTES_MAX)?;
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
@@ -73,23 +74,24 @@ impl GuestProcess {
         Ok(bytes)
     }
 
-    /// Its user ids: real, effective, saved and of the file system.
+    /// The user ids: real, effective, saved and file system.
     pub fn users(&self) -> io::Result<[u32; 4]> {
         let status = self.read("status", 1 << 16)?;
         let text = String::from_utf8_lossy(&status);
-        // The name before it has its line breaks escaped (fs/proc/array.c, `proc_task_name`).
+        // The name that precedes it has its line breaks escaped (fs/proc/array.c,
+        // `proc_task_name`).
         let line = text.lines().find_map(|line| line.strip_prefix("Uid:"));
         let mut ids = line.unwrap_or("").split_ascii_whitespace().map(str::parse);
         let mut next = || ids.next().and_then(Result::ok).ok_or(io::ErrorKind::InvalidData);
         Ok([next()?, next()?, next()?, next()?])
     }
 
-    /// The areas of its memory that can be a guest's, ascending.
+    /// The areas that can be a guest's memory, ascending.
     pub fn areas(&self) -> io::Result<Vec<Area>> {
         Ok(parse(&String::from_utf8_lossy(&self.maps()?)))
     }
 
-    /// Whether it has a virtual processor of KVM.
+    /// Whether the process has a virtual processor of KVM.
     pub fn has_kvm(&self) -> io::Result<bool> {
         let maps = self.maps()?;
         Ok(String::from_utf8_lossy(&maps).contains("anon_inode:kvm-vcpu:"))
@@ -99,7 +101,7 @@ impl GuestProcess {
         self.read("maps", MAPS_BYTES_MAX)
     }
 
-    /// Whether it has ended, or executes something else by now: one system call.
+    /// Whether the process has ended or executes another program: one system call.
     pub fn has_ended(&self) -> bool {
         match self.life() {
             None => true,
@@ -107,11 +109,13 @@ impl GuestProcess {
         }
     }
 
-    /// When it began, and where its stack does, which an execve(2) moves; `None` once it has ended.
+    /// Start time, and address of the stack, which an execve(2) moves; `None` once the process has
+    /// ended.
     fn life(&self) -> Option<(u64, u64)> {
         let mut bytes = [0; 1024];
         let count = self.stat.read_at(&mut bytes, 0).ok()?;
-        // The name can hold anything, a closing bracket too: what counts is behind the last one (proc_pid_stat(5)).
+        // The name can contain a closing bracket: the other fields follow the last one
+        // (proc_pid_stat(5)).
         let behind = bytes[..count].iter().rposition(|&byte| byte == b')')?;
         let text = std::str::from_utf8(bytes.get(behind + 1..count)?).ok()?;
         let mut words = text.split_ascii_whitespace();
@@ -125,25 +129,27 @@ impl GuestProcess {
         Some((began, stack))
     }
 
-    /// Opens /proc/PID/pagemap, which goes on to mean this memory whatever becomes of the process.
+    /// Opens /proc/PID/pagemap. The descriptor refers to this memory even after the process has
+    /// ended.
     pub(super) fn pagemap(&self) -> io::Result<File> {
         File::open(below(&self.folder, "pagemap"))
     }
 
-    /// Opens the file that is mapped at an area, for reading.
+    /// Opens the file that is mapped at an area for reading.
     pub(super) fn mapped_file(
         &self,
         area: &Range<u64>,
         identity: (u32, u32, u64),
     ) -> io::Result<File> {
         let name = format!("map_files/{:x}-{:x}", area.start, area.end);
-        // Of some file systems maps tells another device than stat(2), so it is the inode that must be the same.
+        // For some file systems maps shows another device than stat(2), so only the inodes are
+        // compared.
         let is_inode = |facts: &Metadata| facts.ino() == identity.2;
         let refused = match open_regular(&below(&self.folder, &name), is_inode) {
             Ok(file) => return Ok(file),
             Err(error) => error,
         };
-        // That takes CAP_CHECKPOINT_RESTORE. QEMU keeps its memory's files open, too.
+        // map_files needs CAP_CHECKPOINT_RESTORE. QEMU also keeps the files of its memory open.
         for entry in std::fs::read_dir(below(&self.folder, "fd"))?.take(DESCRIPTORS_MAX) {
             let path = entry?.path();
             let is_it = |facts: &Metadata| identity_of(facts) == identity;
@@ -156,8 +162,9 @@ impl GuestProcess {
         Err(refused)
     }
 
-    /// Device and inode of the file that is mapped at an area, as [`file_identity`] would have them, which for some
-    /// file systems (btrfs, overlayfs) is not what maps says. `None` where that may not be looked at.
+    /// Device and inode of the file that is mapped at an area, in the form of [`file_identity`].
+    /// For some file systems (btrfs, overlayfs) they differ from those in maps. `None` without the
+    /// permission to read the link.
     pub fn mapped_identity(&self, area: &Range<u64>) -> Option<(u32, u32, u64)> {
         let name = format!("map_files/{:x}-{:x}", area.start, area.end);
         file_identity(&below(&self.folder, &name)).ok()
@@ -170,7 +177,7 @@ impl GuestProcess {
     }
 }
 
-/// Device and inode of the file at a path, as /proc/PID/maps has them.
+/// Device (major, minor) and inode of the file at a path, from stat(2).
 pub fn file_identity(path: &Path) -> io::Result<(u32, u32, u64)> {
     std::fs::metadata(path).map(|facts| identity_of(&facts))
 }
@@ -179,13 +186,14 @@ fn identity_of(facts: &Metadata) -> (u32, u32, u64) {
     (libc::major(facts.dev()), libc::minor(facts.dev()), facts.ino())
 }
 
-/// A name in the folder that a descriptor holds open.
+/// The path of a name in the folder that is open as `folder`.
 fn below(folder: &File, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
 }
 
-/// Opens what a link of /proc leads to for reading, if that is a regular file, and the one that is looked for; never
-/// waits, never takes a terminal. Opening anything else could have effects, so it is not even tried.
+/// Opens the target of a link in /proc for reading, if it is a regular file and `is_it` accepts it.
+/// Never waits, never takes a terminal. Opening anything else could have side effects, so the
+/// target is checked first.
 fn open_regular(path: &Path, is_it: impl Fn(&Metadata) -> bool) -> io::Result<File> {
     let check = |file: &File| {
         let facts = file.metadata()?;
@@ -194,7 +202,7 @@ fn open_regular(path: &Path, is_it: impl Fn(&Metadata) -> bool) -> io::Result<Fi
         }
         if is_it(&facts) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
     };
-    // From here on it is one file, whatever the process does with its link.
+    // From here on it is one file, whatever the process does with the link.
     let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
     check(&held)?;
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;

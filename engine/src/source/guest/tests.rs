@@ -1,4 +1,4 @@
-//! Private memory on this very process, and processes that are none of a guest.
+//! Private memory of this process, and processes that have no guest.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,10 +14,10 @@ use Outcome::{Failed, NotBacked, Read};
 
 const PAGE: u64 = 4096;
 const MIB: u64 = 1 << 20;
-/// A number that no process can have (`PID_MAX_LIMIT` is far below).
+/// A process id that no process can have (`PID_MAX_LIMIT` is far below).
 const NO_PROCESS: u32 = 0x7fff_ffff;
 
-/// Memory of this process, most of it never touched, with the address of its first whole page.
+/// Memory of this process, most of it untouched, with the address of its first whole page.
 fn memory() -> (Vec<u8>, u64) {
     let bytes = vec![0_u8; 65 << 20];
     let start = (bytes.as_ptr() as u64).next_multiple_of(PAGE);
@@ -58,13 +58,13 @@ fn what_was_written_is_read_and_holes_stay_holes() {
     fill(&mut bytes, start, 40 * MIB + 4000, 9, 200);
     let mut source = source(start);
     let hole = 20 * MIB;
-    assert!(!is_there(start + hole), "this test needs memory that nobody has touched");
+    assert!(!is_there(start + hole), "this test needs untouched memory");
 
     let mut arena = vec![0xee; 4096];
     let mut requests = [
         Request::new(PhysicalAddress(0), 101, 0),
         Request::new(PhysicalAddress(hole), 64, 200),
-        // Across pages, both there; and from one piece into nothing.
+        // Across two existing pages, past the end of a piece, and outside of all pieces.
         Request::new(PhysicalAddress((1 << 32) + 8 * MIB + 4000), 200, 300),
         Request::new(PhysicalAddress(32 * MIB - 10), 20, 600),
         Request::new(PhysicalAddress(1 << 40), 8, 700),
@@ -87,7 +87,7 @@ fn what_was_written_is_read_and_holes_stay_holes() {
 }
 
 #[test]
-fn a_sweep_goes_over_what_is_there() {
+fn a_sweep_covers_existing_pages_only() {
     let (mut bytes, start) = memory();
     fill(&mut bytes, start, 5 * MIB, 1, 1);
     fill(&mut bytes, start, 50 * MIB, 2, 1);
@@ -105,7 +105,7 @@ fn a_sweep_goes_over_what_is_there() {
 }
 
 #[test]
-fn more_than_one_call_takes() {
+fn a_batch_can_need_more_than_one_call() {
     let (mut bytes, start) = memory();
     fill(&mut bytes, start, 0, 3, 4 << 20);
     let mut source = source(start);
@@ -123,7 +123,7 @@ fn addresses_that_are_gone_fail_one_by_one() {
     let (mut bytes, start) = memory();
     fill(&mut bytes, start, 0, 3, 4096);
     let (pid, pagemap) = own();
-    // The kernel's half of addresses is nobody's to read.
+    // The kernel's half of addresses cannot be read.
     let nowhere = 0xffff_8000_0000_0000;
     let pieces = vec![
         Piece { physical: 0..PAGE, address: start, file: None },
@@ -161,10 +161,10 @@ fn a_file_shows_through_where_nothing_was_written() {
 }
 
 #[test]
-fn a_process_that_ends_is_gone_for_good() {
+fn a_process_that_has_ended_cannot_be_read() {
     let mut child = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
     let process = GuestProcess::open(child.id()).unwrap();
-    // Between fork and exec its memory is still ours.
+    // Between fork and exec the child still has this process's memory.
     let deadline = Instant::now() + Duration::from_secs(10);
     while !process.arguments().unwrap().starts_with(b"sleep\0") {
         assert!(Instant::now() < deadline);
@@ -175,7 +175,7 @@ fn a_process_that_ends_is_gone_for_good() {
     let own = GuestProcess::open(std::process::id()).unwrap().users().unwrap();
     assert_eq!(process.users().unwrap(), own);
     child.kill().unwrap();
-    // A zombie has ended too; only then it is reaped.
+    // A zombie counts as ended; reap it afterwards.
     while !process.has_ended() {
         assert!(Instant::now() < deadline);
     }
@@ -197,13 +197,13 @@ fn a_process_without_much_memory_is_no_guest() {
 }
 
 #[test]
-fn pages_are_counted_in_the_sizes_of_the_machine() {
+fn pages_have_the_size_of_the_hosts_pages() {
     const LARGE: u64 = 1 << 16;
     let (mut bytes, start) = memory();
     let start = start.next_multiple_of(LARGE);
     fill(&mut bytes, start, 0, 0, 3 * LARGE as usize);
     fill(&mut bytes, start, LARGE, 7, LARGE as usize);
-    // The second of three pages is said to be there, and is looked for where such a page has its entry.
+    // The entry of the second of three pages is set, at the offset that such a page has.
     let pagemap = tempfile::tempfile().unwrap();
     pagemap.set_len((start / LARGE + 3) * 8).unwrap();
     pagemap.write_all_at(&(1_u64 << 63).to_le_bytes(), (start / LARGE + 1) * 8).unwrap();
@@ -223,7 +223,7 @@ fn pages_are_counted_in_the_sizes_of_the_machine() {
 }
 
 #[test]
-fn whether_memory_may_be_read_is_known_at_once() {
+fn a_missing_permission_is_detected_at_once() {
     private::probe(std::process::id()).unwrap();
     for pid in [NO_PROCESS, u32::MAX] {
         assert_eq!(private::probe(pid).unwrap_err().kind(), io::ErrorKind::NotFound);
@@ -235,7 +235,7 @@ fn whether_memory_may_be_read_is_known_at_once() {
 }
 
 #[test]
-fn nothing_more_is_asked_of_a_process_that_is_gone() {
+fn a_process_that_has_ended_is_not_read_again() {
     let (mut bytes, start) = memory();
     fill(&mut bytes, start, 0, 3, 4096);
     let pieces = vec![Piece { physical: 0..MIB, address: start, file: None }];
@@ -243,7 +243,7 @@ fn nothing_more_is_asked_of_a_process_that_is_gone() {
     let mut requests = [0, 8, 500 << 10].map(|at| Request::new(PhysicalAddress(at), 8, 0));
     let outcomes = |requests: [Request; 3]| requests.map(|request| request.outcome);
     source.read_batch(&mut requests, &mut [0; 8]);
-    // The last has never been touched: its zeros are known without the process.
+    // The last page was never touched: its zeros are known without the process.
     assert_eq!(outcomes(requests)[..2], [Failed, Failed]);
     requests.rotate_right(1);
     source.read_batch(&mut requests, &mut [0; 8]);
@@ -251,7 +251,7 @@ fn nothing_more_is_asked_of_a_process_that_is_gone() {
 }
 
 #[test]
-fn a_descriptor_that_changes_under_us_opens_nothing_else() {
+fn a_descriptor_that_changes_meanwhile_opens_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -259,7 +259,7 @@ fn a_descriptor_that_changes_under_us_opens_nothing_else() {
         let flags = libc::O_PATH;
         File::options().read(true).custom_flags(flags).open(path).unwrap()
     };
-    // Of what is met first, before the file itself, it changes what it is.
+    // The first descriptor that the search meets, before that of the file, keeps changing.
     let mut flipped = OwnedFd::from(tempfile::tempfile().unwrap());
     let (pipe, other) = (held(&path), tempfile::tempfile().unwrap());
     let wanted = tempfile::tempfile().unwrap();
@@ -278,8 +278,8 @@ fn a_descriptor_that_changes_under_us_opens_nothing_else() {
                 }
             }
         });
-        // Opening a pipe for writing ends with the first who opens it for reading, however shortly (fs/pipe.c,
-        // `fifo_open`).
+        // Opening a pipe for writing returns once any process opens it for reading, however shortly
+        // (fs/pipe.c, `fifo_open`).
         scope.spawn(|| {
             let opened = File::options().write(true).open(&path);
             was_opened.store(opened.is_ok(), Ordering::Relaxed);
@@ -293,7 +293,7 @@ fn a_descriptor_that_changes_under_us_opens_nothing_else() {
         }
         done.store(true, Ordering::Relaxed);
         is_opened = was_opened.load(Ordering::Relaxed);
-        // Lets the writer go.
+        // Unblock the writer.
         drop(File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path));
     });
     assert!(found > 0 && !is_opened, "{found} {is_opened}");
@@ -336,7 +336,7 @@ fn a_guess_that_cannot_be_opened_is_left_out() {
     assert!(source.read_exact(PhysicalAddress(3 << 32), &mut found));
     assert_eq!(found, [3; 8]);
     assert!(!source.read_exact(PhysicalAddress(1 << 32), &mut found));
-    // What was named must be there.
+    // A named block must exist.
     source.layouts[0][1].is_guess = false;
     assert!(source.choose(0).is_err());
 }

@@ -1,4 +1,4 @@
-//! Mapped files against a simple model, and everything that owners do to them.
+//! Mapped files compared with a simple model, and under every change that their owners can make.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -13,11 +13,11 @@ use super::*;
 
 const PAGE: usize = PAGE_BYTES as usize;
 
-/// Where a test's memory is.
+/// The kind of file that holds a test's memory.
 #[derive(Clone, Copy, Debug)]
 enum Store {
     Memfd,
-    /// As where userfaultfd is not allowed.
+    /// As on a host without userfaultfd.
     MemfdUnguarded,
     Tmpfs,
     Disk,
@@ -36,12 +36,12 @@ fn file_with(store: Store, pages: usize, data: &[usize]) -> File {
     for &page in data {
         touch(&file, page);
     }
-    // Blocks on disk are given at the time of writing out, and are to stand still from here on.
+    // Blocks on disk are allocated at write-back; their number must not change from here on.
     file.sync_all().unwrap();
     file
 }
 
-/// What a guest does: a page comes to be.
+/// Allocates a page, as a guest does.
 fn touch(file: &File, page: usize) {
     file.write_all_at(&page_bytes(page), (page * PAGE) as u64).unwrap();
 }
@@ -73,14 +73,14 @@ fn read(source: &mut MappedFile, address: u64, bytes: usize) -> (Outcome, Vec<u8
     (requests[0].outcome, arena)
 }
 
-/// Refreshes until nothing is forgotten any more, which must be at the third time.
+/// Refreshes until nothing is forgotten, which must be the third time.
 fn settle(source: &mut MappedFile) {
     source.refresh().unwrap();
     source.refresh().unwrap();
     assert_eq!(source.refresh().unwrap(), Refreshed::Unchanged);
 }
 
-/// All data as `next_data` gives it.
+/// All ranges that `next_data` returns.
 fn sweep(source: &mut MappedFile) -> Vec<Range<u64>> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -93,7 +93,7 @@ fn sweep(source: &mut MappedFile) -> Vec<Range<u64>> {
 }
 
 #[test]
-fn reading_everything_everywhere_brings_no_page_to_be() {
+fn reading_everything_allocates_no_page() {
     for store in STORES {
         let file = file_with(store, 256, &[0, 3, 4, 100, 255]);
         let before = file.metadata().unwrap().blocks();
@@ -119,7 +119,7 @@ fn reading_everything_everywhere_brings_no_page_to_be() {
 }
 
 #[test]
-fn a_page_touched_later_is_found_and_the_file_is_asked_once() {
+fn a_page_touched_later_is_found_with_one_lookup() {
     for store in STORES {
         let file = file_with(store, 16, &[1]);
         let mut source = open_as(store, &file);
@@ -135,7 +135,7 @@ fn a_page_touched_later_is_found_and_the_file_is_asked_once() {
 }
 
 #[test]
-fn a_hole_beside_data_reads_as_zeros_and_outside_half_an_answer_is_none() {
+fn a_hole_reads_as_zeros_and_a_partly_backed_request_is_not_backed() {
     let file = file_with(Store::Memfd, 4, &[0, 1]);
     let mut source = open_flat(&file);
     assert_eq!(read(&mut source, 0xff0, 32).0, Outcome::Read);
@@ -156,14 +156,14 @@ fn a_copy_that_stores_no_zeros_reads_like_the_original() {
     assert_eq!(read(&mut copy, 0, 8 * PAGE), everything);
 }
 
-/// Writes a page of zeros, so that it is data and no hole.
+/// Writes a page of zeros, so that it is data and not a hole.
 fn fill_zeros(file: &File, page: u64) {
     use std::os::unix::fs::FileExt as _;
     file.write_all_at(&[0; PAGE], page * PAGE_BYTES).unwrap();
 }
 
 #[test]
-fn a_page_given_back_between_two_scans_stays_away() {
+fn a_page_freed_between_two_scans_stays_free() {
     for store in STORES {
         let file = file_with(store, 16, &[1, 2, 3]);
         let mut source = open_as(store, &file);
@@ -184,7 +184,7 @@ fn a_page_given_back_between_two_scans_stays_away() {
 }
 
 #[test]
-fn a_page_given_back_during_a_scan_stays_away_where_the_mapping_is_guarded() {
+fn a_page_freed_during_a_scan_stays_free_if_the_mapping_is_guarded() {
     let data: Vec<usize> = (0..1024).collect();
     let file = file_with(Store::Memfd, 1024, &data);
     let mut source = open_flat(&file);
@@ -209,23 +209,23 @@ fn a_page_given_back_during_a_scan_stays_away_where_the_mapping_is_guarded() {
                 assert_eq!((outcome, bytes.as_slice()), (Outcome::Read, expected));
             }
         }
-        // One request over many holes, of which each page is known to hold data.
+        // One request over many holes, with all pages marked as known to hold data.
         source.known.insert_range(0..1024);
         assert_eq!(read(&mut source, 0, 1024 * PAGE).0, Outcome::Read);
     }
     assert_eq!(file.metadata().unwrap().blocks(), before);
     let counts = source.counts();
-    // Each hole once on its own, and once in each of the two requests over all.
+    // Each hole raises a signal alone, and in each of the two requests over all holes.
     assert_eq!((counts.signals, counts.failed, source.is_truncated()), (342 * 3, 0, false));
-    // And what the guest takes into use again is seen again.
+    // A page that the guest uses again is read again.
     touch(&file, 3);
     assert_eq!(read(&mut source, 3 * PAGE_BYTES, PAGE).1, page_bytes(3));
 }
 
 #[test]
-fn a_guest_at_work_on_pages_that_it_has_leaves_the_stamp_alone() {
-    // What makes refresh cheap between two scans of a busy guest. Writing by call would set the file's
-    // times, so this maps the file as QEMU does, with the help of a child.
+fn writes_to_allocated_pages_do_not_change_the_stamp() {
+    // This makes refresh cheap between two scans of a busy guest. Writing with a system call would
+    // set the file's times, so a child maps the file, as QEMU does.
     let file = file_with(Store::Memfd, 16, &[1]);
     let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
     let script = "import mmap,sys
@@ -292,7 +292,7 @@ fn a_file_that_shrinks_while_it_is_read_fails_requests_and_no_more() {
             assert!(failed >= pages / 2 - 2, "{store:?}: {failed} requests failed");
         });
         assert!(source.is_truncated());
-        // What is left is still read, and what is gone is not taken for zeros.
+        // The rest is still read, and missing pages are not read as zeros.
         for page in 0..pages {
             let (outcome, bytes) = read(&mut source, (page * PAGE) as u64, PAGE);
             if page < pages / 2 {
@@ -310,7 +310,7 @@ fn a_file_that_shrinks_while_it_is_read_fails_requests_and_no_more() {
 fn refresh_notices_a_file_that_has_shrunk() {
     let file = file_with(Store::Memfd, 8, &[0, 1, 2, 3]);
     let mut source = open_flat(&file);
-    // Not a whole page: its rest would be read as zeros through the mapping, without any signal.
+    // Not at the end of a page: its rest would read as zeros through the mapping, without a signal.
     file.set_len(0x1800).unwrap();
     source.refresh().unwrap();
     assert!(source.is_truncated());
@@ -330,7 +330,7 @@ fn a_hole_behind_the_new_end_fails() {
 }
 
 #[test]
-fn huge_pages_are_mapped_only_where_all_are_there() {
+fn huge_pages_are_mapped_only_if_all_exist() {
     let huge = 2 << 20;
     let Ok(file) = memfd(2 * huge, libc::MFD_HUGETLB) else {
         eprintln!("skipped: no hugetlbfs here");
@@ -395,7 +395,7 @@ fn memory_goes_on_behind_a_hole() {
     assert_eq!(read(&mut source, 0x2000, 1).0, Outcome::NotBacked);
 }
 
-/// A layout of 64 pages of a file: pieces in any order of the file, with or without gaps.
+/// A layout of a file of 64 pages: pieces in any order of the file, with or without gaps.
 fn layouts() -> impl Strategy<Value = Vec<Segment>> {
     prop::collection::vec((0_u64..3, 1_u64..8, 0_u64..56), 1..5).prop_map(|pieces| {
         let mut end = 0;
@@ -409,7 +409,7 @@ fn layouts() -> impl Strategy<Value = Vec<Segment>> {
     })
 }
 
-/// Requests in and around 32 pages, now and then far outside.
+/// Requests in and around 32 pages, sometimes far outside.
 fn requests() -> impl Strategy<Value = Vec<(u64, u32, u32)>> {
     let address = prop_oneof![
         8 => 0..40 * PAGE_BYTES,
@@ -477,7 +477,7 @@ proptest! {
         prop_assert!(arena == expected_arena);
         prop_assert_eq!(source.counts().failed, 0, "only targets were wrong");
 
-        // A sweep finds each byte that is there once, and no other.
+        // A sweep finds each existing byte once, and no other.
         let mut swept = 0;
         for range in sweep(&mut source) {
             for address in range.step_by(PAGE) {
@@ -490,7 +490,8 @@ proptest! {
     }
 }
 
-/// Prints what a request costs: `cargo test --release -p panoptes-engine measure_ -- --ignored --nocapture`.
+/// Prints the cost of a request:
+/// `cargo test --release -p panoptes-engine measure_ -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, on 1 GiB"]
 fn measure_random_requests() {
@@ -584,7 +585,7 @@ fn a_file_of_nothing_but_memory_can_be_moved() {
     assert_eq!(sweep(&mut source), [0x4000_0000..0x4000_2000]);
     assert_eq!(read(&mut source, 0x4000_1000, PAGE), (Outcome::Read, page_bytes(2).to_vec()));
     assert_eq!(read(&mut source, 0x1000, 8).0, Outcome::NotBacked);
-    // Not by parts of pages, nor beyond the end of all addresses.
+    // Not by parts of pages, nor beyond the end of the address space.
     assert!(!source.move_by(12));
     assert!(!source.move_by(u64::MAX - 0x4000_1fff));
     assert!(source.move_by(0x4000_0000_u64.wrapping_neg()));
@@ -616,7 +617,7 @@ fn layouts_of_large_files_go_around_the_hole_that_machines_have() {
 }
 
 #[test]
-fn a_layout_can_be_chosen_where_the_file_does_not_tell_it() {
+fn a_layout_can_be_chosen_for_a_file_without_headers() {
     const BYTES: u64 = 0xb000_0000;
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(BYTES).unwrap();

@@ -1,4 +1,4 @@
-//! Recorded images: what comes back, and what damaged ones do.
+//! Recorded images: round trips, and damaged images.
 
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn image_of(memory: &Replay) -> Vec<u8> {
     image
 }
 
-/// Puts the right checksum under an image that was changed.
+/// Writes the correct checksum to a changed image.
 fn seal(image: &mut [u8]) {
     if let Some(end) = image.len().checked_sub(8) {
         let sum = image::checksum_of(&image[..end]);
@@ -26,7 +26,7 @@ fn seal(image: &mut [u8]) {
 }
 
 #[test]
-fn an_image_comes_back_as_it_was_written() {
+fn an_image_is_read_as_it_was_written() {
     let image = image_of(&memory());
     let replay = Replay::from_bytes(image.clone()).unwrap();
     assert_eq!(replay.regions(), memory().regions());
@@ -87,7 +87,7 @@ fn next_data_gives_runs_of_pages() {
 fn pages_can_be_changed() {
     let mut replay = memory();
     assert!(replay.write(PhysicalAddress(0x2ffe), &[1, 2, 3, 4]));
-    assert!(!replay.write(PhysicalAddress(0x3ffe), &[9, 9, 9, 9]), "page 4 is not there");
+    assert!(!replay.write(PhysicalAddress(0x3ffe), &[9, 9, 9, 9]), "page 4 is not backed");
     assert!(!replay.write(PhysicalAddress(u64::MAX), &[9, 9]));
     replay.page_mut(PhysicalAddress(0x9123)).unwrap()[0] = 77;
     assert!(replay.page_mut(PhysicalAddress(0x8000)).is_none());
@@ -104,7 +104,7 @@ fn pages_can_be_changed() {
 }
 
 #[test]
-fn damaged_images_say_how() {
+fn damaged_images_give_the_right_problem() {
     let good = image_of(&memory());
     let check = |change: &dyn Fn(&mut Vec<u8>), expected: ImageProblem| {
         let mut image = good.clone();

@@ -1,6 +1,7 @@
-//! What sources do to the process they run in: no allocation while reading, and signals that are none of
-//! theirs left to whom they belong. Needs a process of its own, for its allocator and for dying in.
-#![allow(unsafe_code, reason = "an allocator that counts, and signals of our own making")]
+//! Effects of sources on their process: reading does not allocate, and unrelated signals still
+//! reach their handlers. These tests need a process of their own, for the allocator and because it
+//! may die.
+#![allow(unsafe_code, reason = "an allocator that counts, and signals that the tests raise")]
 #![expect(clippy::unwrap_used, reason = "also in what the tests share")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -29,7 +30,8 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: everything is passed on to the system's allocator unchanged; the counter allocates nothing.
+// SAFETY: everything is passed on to the system's allocator unchanged; the counter allocates
+// nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -62,7 +64,8 @@ fn mapped(file: &File) -> MappedFile {
     MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout).unwrap()
 }
 
-/// Reads here and there, and all of it twice, once with a hook between; counts the allocations.
+/// Reads random places, and everything twice, with a call of `between`; returns the number of
+/// allocations.
 fn allocations(source: &mut impl MemorySource, between: impl FnOnce()) -> u64 {
     let mut arena = vec![0; 1 << 16];
     let mut requests: Vec<Request> = (0..4096_u64)
@@ -126,7 +129,7 @@ fn no_source_allocates_while_reading() {
     };
     assert_eq!(allocations(&mut Fault::new(mapped(&file), 1, rates), || ()), 0);
 
-    // Last, because the file is no good afterwards.
+    // Last, because it cuts the file.
     let mut source = mapped(&file);
     assert_eq!(allocations(&mut source, || file.set_len(4 * PAGE_BYTES).unwrap()), 0);
     assert!(source.is_truncated() && source.counts().signals > 0, "{:?}", source.counts());
@@ -149,10 +152,11 @@ fn run_in_child(test: &str) -> ExitStatus {
         .status
 }
 
-/// Touches a mapping of our own behind the end of its file.
+/// Touches a separate mapping past the end of its file.
 fn fault_elsewhere() {
     let file = file();
-    // SAFETY: a new mapping, read once, at an address inside it. What that read raises is the test.
+    // SAFETY: a new mapping, read once, at an address inside it. The read raises the signal under
+    // test.
     unsafe {
         let start = libc::mmap(
             ptr::null_mut(),
@@ -169,7 +173,7 @@ fn fault_elsewhere() {
 }
 
 fn set_errno(value: c_int) {
-    // SAFETY: the location is this thread's own.
+    // SAFETY: the location belongs to this thread.
     unsafe { *libc::__errno_location() = value };
 }
 
@@ -189,19 +193,18 @@ fn a_fault_elsewhere_still_ends_the_process() {
 }
 
 #[test]
-fn a_signal_that_somebody_sends_still_ends_the_process() {
+fn a_signal_that_a_process_sends_still_ends_the_process() {
     if is_child() {
         let _source = mapped(&file());
-        // The handler of Rust's own runtime takes the first for an overflow of some stack, puts the default back
-        // and waits for it to happen again.
-        // SAFETY: raise has no preconditions.
+        // The handler of Rust's runtime treats the first one as a possible stack overflow, restores
+        // the default and waits for the signal to happen again. SAFETY: raise has no preconditions.
         unsafe {
             libc::raise(libc::SIGBUS);
             libc::raise(libc::SIGBUS);
         }
         std::process::exit(0);
     }
-    let status = run_in_child("a_signal_that_somebody_sends_still_ends_the_process");
+    let status = run_in_child("a_signal_that_a_process_sends_still_ends_the_process");
     assert_eq!(status.signal(), Some(libc::SIGBUS), "{status}");
 }
 
@@ -210,14 +213,14 @@ static SEEN: AtomicI32 = AtomicI32::new(0);
 extern "C" fn note(signal: c_int) {
     set_errno(5);
     if SEEN.swap(signal, Ordering::SeqCst) != 0 {
-        // The second time: a fault, to which nobody may return.
+        // The second signal is a fault, after which the handler must not return.
         // SAFETY: _exit is made for signal handlers.
         unsafe { libc::_exit(33) };
     }
 }
 
 #[test]
-fn a_handler_that_was_there_before_still_has_its_signals() {
+fn a_previous_handler_still_gets_its_signals() {
     if is_child() {
         let handler: extern "C" fn(c_int) = note;
         // SAFETY: the handler uses an atomic, errno and _exit only.
@@ -227,7 +230,7 @@ fn a_handler_that_was_there_before_still_has_its_signals() {
         assert!(source.read_exact(PhysicalAddress(0), &mut [0; 8]));
         shrinking.set_len(0).unwrap();
         assert!(!source.read_exact(PhysicalAddress(0), &mut [0; 8]));
-        assert_eq!(SEEN.load(Ordering::SeqCst), 0, "that one was ours");
+        assert_eq!(SEEN.load(Ordering::SeqCst), 0, "the source's own signal was forwarded");
         set_errno(77);
         // SAFETY: raise has no preconditions.
         unsafe { libc::raise(libc::SIGBUS) };
@@ -236,7 +239,7 @@ fn a_handler_that_was_there_before_still_has_its_signals() {
         fault_elsewhere();
         std::process::exit(0);
     }
-    let status = run_in_child("a_handler_that_was_there_before_still_has_its_signals");
+    let status = run_in_child("a_previous_handler_still_gets_its_signals");
     assert_eq!(status.code(), Some(33), "{status}");
 }
 
