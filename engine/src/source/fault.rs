@@ -31,7 +31,6 @@ pub struct FaultRates {
 /// Number of times each kind of damage was applied. Permanent damage counts once for each request
 /// that read it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(missing_docs, reason = "the same names as in FaultRates")]
 pub struct FaultCounts {
     pub not_backed_pages: u64,
     pub zeroed_pages: u64,
