@@ -187,7 +187,7 @@ pub struct ProfileVerify {
 /// `panoptes profile build`.
 #[derive(Args, Clone, Debug)]
 pub struct ProfileBuild {
-    /// Where the kernel is: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
+    /// The kernel: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
     #[arg(value_name = "SOURCE")]
     pub source: OsString,
     /// Read DWARF even where there is BTF
@@ -235,7 +235,7 @@ pub struct SbomBuild {
     /// Platform of the image: linux/amd64, linux/arm64/v8
     #[arg(long, value_name = "OS/ARCHITECTURE")]
     pub platform: Option<String>,
-    /// Files to hash page by page as well, so that they can be identified from a part in memory
+    /// Files to hash page by page too, so that they can be identified from a part in memory
     #[arg(long, value_name = "FILES", value_enum, default_value_t)]
     pub page_hashes: PageHashes,
     /// Leave out this path of a root directory and all paths below it; may be repeated
@@ -244,7 +244,7 @@ pub struct SbomBuild {
     /// Use dpkg's MD5 sums for the files of a root directory instead of reading the files
     #[arg(long)]
     pub trust_dpkg: bool,
-    /// Print only warnings and errors
+    /// Print only errors
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -383,7 +383,7 @@ SYSTEM is one of:
   qemu:PID   a QEMU/KVM guest of this machine, by its process id (see panoptes systems)
   host:      this machine, through /proc/kcore (as root)
   doca:DEVICE/VUID
-             the host of a BlueField, or a virtual machine on it, read by DMA (see panoptes systems)";
+             the host of a BlueField, or a virtual machine on it, by DMA (see panoptes systems)";
 
 const SCAN_HELP: &str = "\
 Examples:

@@ -63,8 +63,8 @@ impl Exit {
         }
     }
 
-    /// The code for an error of the operating system: [`Self::Permission`] for a missing permission,
-    /// `otherwise` for everything else.
+    /// The code for an error of the operating system: [`Self::Permission`] for a missing
+    /// permission, `otherwise` for everything else.
     pub fn from_io(error: &io::Error, otherwise: Self) -> Self {
         if error.kind() == io::ErrorKind::PermissionDenied { Self::Permission } else { otherwise }
     }
