@@ -262,8 +262,8 @@ fn judged_anew(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
     let more = format!("guest.json, {}]{events}", approved.join(", "));
     std::fs::write(configuration, text.replace("guest.json]", &more)).unwrap();
     watcher.reload();
-    let anew = |line: &String| line.contains("guest: what runs is judged anew");
-    watcher.wait("what runs is judged anew", |all| all.said.iter().any(anew).then_some(()));
+    let again = |line: &String| line.contains("guest: all running programs are checked again");
+    watcher.wait("programs are checked again", |all| all.said.iter().any(again).then_some(()));
     let is_gone = |record: &&Record| {
         record.is(ACTIVITIES[0])
             && record.details("elf_file")["elf_file_path"] == "/tmp/busybox-gone (deleted)"

@@ -72,7 +72,7 @@ fn stopped_gracefully(guest: &mut Guest) {
     }
     // Which way each output was written is said; here either may run, both are tested in their own crate.
     for output in ["standard output: ", "events.jsonl: "] {
-        let ways = [format!("{output}written by io_uring"), format!("{output}io_uring is refused")];
+        let ways = [format!("{output}uses io_uring"), format!("{output}io_uring is not available")];
         let said = ended.said.iter().filter(|line| ways.iter().any(|way| line.contains(way)));
         let said: Vec<&String> = said.collect();
         assert_eq!(said.len(), 1, "{:?}", ended.said);
