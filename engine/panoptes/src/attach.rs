@@ -64,12 +64,12 @@ pub fn open(address: &SystemAddress, service: &Service) -> Result<AnySource, Fai
     open_with(address, &SystemSettings::default(), service, &mut |_| {})
 }
 
-/// Opens a system's memory. `told` receives the regions of memory if they have to be found first.
+/// Opens a system's memory. `report` receives the regions of memory if they must be found first.
 pub fn open_with(
     address: &SystemAddress,
     settings: &SystemSettings,
     service: &Service,
-    told: &mut dyn FnMut(&dma::Regions),
+    report: &mut dyn FnMut(&dma::Regions),
 ) -> Result<AnySource, Failure> {
     match address {
         SystemAddress::File(path) => FileSource::open_as(path, settings.file_format)
@@ -79,7 +79,7 @@ pub fn open_with(
             let users = guests::Users::of(&service.guest_users);
             guests::open(*pid, &users).map(|source| AnySource::Guest(Box::new(source)))
         }
-        SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, told),
+        SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, report),
         SystemAddress::Host => FileSource::open_host()
             .map(|source| AnySource::File(Box::new(source)))
             .map_err(|error| source_failure(&error)),
@@ -172,14 +172,14 @@ pub fn attach(
 ) -> Result<Attached, Failure> {
     let begin = Instant::now();
     let known = KnownProfiles::of(system, configuration, messages)?;
-    let mut told = |regions: &dma::Regions| {
+    let mut report = |regions: &dma::Regions| {
         // If the regions are not found, the failure reports it.
         if matches!(regions, dma::Regions::Found { .. }) {
             messages.info(format_args!("{}: {regions}", system.name));
         }
     };
     let mut source =
-        open_with(&system.address, &system.settings, &configuration.service, &mut told)?;
+        open_with(&system.address, &system.settings, &configuration.service, &mut report)?;
     remark(&source, system, false, messages);
     let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
         tell(&event, &system.name, messages);

@@ -86,14 +86,14 @@ fn regions_file(path: &Path) -> Result<Vec<std::ops::Range<u64>>, Failure> {
     parse(&bytes).map_err(|error: RegionsError| Failure::new(Exit::Configuration, wrong(&error)))
 }
 
-/// Opens the memory of a function; `told` receives the result of finding its memory regions.
+/// Opens the memory of a function; `report` receives the result of finding its memory regions.
 #[cfg(feature = "doca")]
 pub fn open(
     device: &str,
     vuid: &str,
     settings: &SystemSettings,
     service: &Service,
-    told: &mut dyn FnMut(&Regions),
+    report: &mut dyn FnMut(&Regions),
 ) -> Result<AnySource, Failure> {
     use panoptes_engine::source::doca::{DocaError, DocaMemory, DocaOptions, Library};
     use panoptes_engine::source::{MemorySource as _, SourceError};
@@ -104,7 +104,7 @@ pub fn open(
         AutoOr::Given(path) => match regions_file(path) {
             Ok(regions) => (Some(regions), Some(path.display().to_string())),
             Err(failure) => {
-                told(&Regions::NotFound { reason: failure.to_string() });
+                report(&Regions::NotFound { reason: failure.to_string() });
                 return Err(failure);
             }
         },
@@ -120,13 +120,13 @@ pub fn open(
     };
     let source = opened.map_err(|error| {
         if matches!(error, DocaError::Regions | DocaError::BadRegions { .. }) {
-            told(&Regions::NotFound { reason: error.to_string() });
+            report(&Regions::NotFound { reason: error.to_string() });
         }
         failure(error)
     })?;
     let count = source.regions().len();
     let bytes = source.regions().iter().map(|region| region.end - region.start).sum();
-    told(&Regions::Found { count, bytes, file });
+    report(&Regions::Found { count, bytes, file });
     Ok(AnySource::Doca(Box::new(source)))
 }
 

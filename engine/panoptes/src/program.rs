@@ -31,7 +31,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(Refusal::Failure(failure)) => end(&failure),
         Err(Refusal::Report(report)) => {
             for line in report.to_string().lines() {
-                say(line);
+                print_line(line);
             }
             report.exit()
         }
@@ -60,7 +60,7 @@ fn carry_out(request: Request) -> Exit {
         Request::Check { file, json } => {
             let answer = check(&file, json);
             for line in &answer.err {
-                say(line);
+                print_line(line);
             }
             print(answer.out.as_bytes()).map(|_| answer.exit)
         }
@@ -173,12 +173,12 @@ fn print(text: &[u8]) -> Result<Exit, Failure> {
 
 /// Reports the failure on stderr, whatever the log level.
 fn end(failure: &Failure) -> Exit {
-    say(&one_line(&format!("panoptes: error: {failure}")));
+    print_line(&one_line(&format!("panoptes: error: {failure}")));
     failure.exit
 }
 
 /// Writes a line to stderr; if stderr is closed, the line is lost.
-fn say(line: &str) {
+fn print_line(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

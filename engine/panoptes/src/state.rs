@@ -232,8 +232,8 @@ fn forget_oldest(folder: &Path) -> io::Result<()> {
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let path = entry.path();
-            let ours = path.extension().is_some_and(|end| end == "json" || end == "damaged");
-            if ours { Some((entry.metadata().ok()?.modified().ok()?, path)) } else { None }
+            let is_state = path.extension().is_some_and(|end| end == "json" || end == "damaged");
+            if is_state { Some((entry.metadata().ok()?.modified().ok()?, path)) } else { None }
         })
         .collect();
     files.sort_unstable();

@@ -112,7 +112,7 @@ impl<'a> Section<'a> {
 
     /// Whether the value of `key` has any content; empty lists and mappings have none.
     pub(crate) fn has_content(&self, key: &str) -> bool {
-        self.find(key).is_some_and(|node| !says_nothing(node))
+        self.find(key).is_some_and(|node| !has_no_content(node))
     }
 
     pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
@@ -144,7 +144,7 @@ impl<'a> Section<'a> {
     /// Refuses `key` if it has content and this version does not have the feature.
     pub(crate) fn not_built(&self, key: &str, built: bool) {
         let entry = self.entries.iter().find(|entry| entry.key == key);
-        if let Some(entry) = entry.filter(|entry| !built && !says_nothing(&entry.value)) {
+        if let Some(entry) = entry.filter(|entry| !built && !has_no_content(&entry.value)) {
             let message = format!("`{}` is not built yet; leave it out", self.full(key));
             self.refuse_at(&entry.place, message);
         }
@@ -303,11 +303,11 @@ impl<'a> Section<'a> {
 }
 
 /// Whether a node has no content: null, or only empty lists and mappings.
-fn says_nothing(node: &Node) -> bool {
+fn has_no_content(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
         Value::List(nodes) => nodes.is_empty(),
-        Value::Map(entries) => entries.iter().all(|entry| says_nothing(&entry.value)),
+        Value::Map(entries) => entries.iter().all(|entry| has_no_content(&entry.value)),
         Value::Scalar(_) => false,
     }
 }

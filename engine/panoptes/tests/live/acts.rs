@@ -289,15 +289,16 @@ fn a_connection_of_two(actor: &mut Actor<'_>, configuration: &Path) {
     let details = |record: &Record, key: &str| record.details("network_connection")[key].clone();
     let is_end =
         |record: &Record, name: &str, key: &str| record.is(name) && details(record, key) == PORT;
-    let (ours, theirs) = ("destination_port", "source_port");
+    let (client_end, server_end) = ("destination_port", "source_port");
     let created = "network_connection_created";
-    let mine = actor.watcher.wait_for("the client's end", |record| is_end(record, created, ours));
-    actor.watcher.wait_for("the server's end", |record| is_end(record, created, theirs));
+    let mine =
+        actor.watcher.wait_for("the client's end", |record| is_end(record, created, client_end));
+    actor.watcher.wait_for("the server's end", |record| is_end(record, created, server_end));
     assert_eq!(mine.life().as_ref(), Some(&actor.life));
     assert_eq!(details(&mine, "source_ip_address"), "10.0.2.15");
     // Before accept, the server's end belongs to no process. No record reports the accept.
     barrier::wait_for_scan(actor.guest, "connections", "the server's end as its own", |lines| {
-        let is_it = |line: &Value| line[theirs] == PORT && line["process_id"] == server;
+        let is_it = |line: &Value| line[server_end] == PORT && line["process_id"] == server;
         lines.iter().any(is_it).then_some(())
     });
     barrier::passed(actor.guest, actor.watcher);
@@ -305,11 +306,11 @@ fn a_connection_of_two(actor: &mut Actor<'_>, configuration: &Path) {
     measures::are_reported_by_value(actor.guest, actor.watcher, configuration, PORT);
     actor.does("exec 7<&-");
     let ended = "network_connection_terminated";
-    actor.watcher.wait_for("the client's end is over", |record| is_end(record, ended, ours));
-    actor.watcher.wait_for("the server's end is over", |record| is_end(record, ended, theirs));
+    actor.watcher.wait_for("the client's end is over", |record| is_end(record, ended, client_end));
+    actor.watcher.wait_for("the server's end is over", |record| is_end(record, ended, server_end));
 
     let records = actor.watcher.records();
-    for key in [ours, theirs] {
+    for key in [client_end, server_end] {
         let created = only(&records, "a connection", |record| is_end(record, created, key));
         let ended = only(&records, "its end", |record| is_end(record, ended, key));
         for key in
@@ -331,9 +332,9 @@ fn a_connection_of_two(actor: &mut Actor<'_>, configuration: &Path) {
         );
     }
     // The records of the ends have the processes that held them.
-    let end = only(&records, "its end", |record| is_end(record, ended, ours));
+    let end = only(&records, "its end", |record| is_end(record, ended, client_end));
     assert_eq!(end.life().as_ref(), Some(&actor.life));
-    let end = only(&records, "its end", |record| is_end(record, ended, theirs));
+    let end = only(&records, "its end", |record| is_end(record, ended, server_end));
     assert_eq!((end.process_id(), end.process_name()), (server, "nc"), "{end}");
     // A listening socket is no connection.
     let listening = records.iter().filter(|record| details(record, "connection_state") == "LISTEN");

@@ -372,12 +372,12 @@ fn only_what_differs_from_the_sbom_is_reported(flavor: Flavor) {
 
     libraries(&mut guest, &watcher);
 
-    let reported = alerts(&watcher.records());
-    assert_eq!(reported.len(), 10, "nothing else, and nothing twice:{}", list(&reported));
+    let found = alerts(&watcher.records());
+    assert_eq!(found.len(), 10, "nothing else, and nothing twice:{}", list(&found));
     assert_eq!(crate::record::count(&watcher.records(), "tcp_long_lasting_connection"), 0);
     checked_again(&mut guest, &watcher, &configuration);
     let records = watcher.stop().records;
     laws::hold(&records);
-    let reported = alerts(&records);
-    assert_eq!(reported.len(), 11, "nothing else, and nothing twice:{}", list(&reported));
+    let found = alerts(&records);
+    assert_eq!(found.len(), 11, "nothing else, and nothing twice:{}", list(&found));
 }

@@ -239,11 +239,11 @@ fn hiding_is_reported_once(flavor: Flavor) {
         }
     });
     wait_for_scans(&mut guest, &watcher);
-    let ours = |record: &&Record| {
+    let is_its = |record: &&Record| {
         record.life().is_some_and(|life| cases.iter().any(|case| case.life == life))
     };
     let records = watcher.records();
-    let about: Vec<&Record> = records[before..].iter().filter(ours).collect();
+    let about: Vec<&Record> = records[before..].iter().filter(is_its).collect();
     assert!(about.is_empty(), "{}", list(about));
     pause_at_rest(&mut guest, &mut kernel);
     guest.resume().unwrap();

@@ -40,8 +40,8 @@ pub(crate) fn until(guest: &mut Guest, condition: &str) {
 
 /// Starts a simple shell command in the background and returns its pid; it must need no input.
 pub(crate) fn start(guest: &mut Guest, command: &str) -> u64 {
-    let said = run(guest, &format!("{command} </dev/null >/dev/null 2>&1 & echo $!"));
-    said[0].parse().unwrap()
+    let output = run(guest, &format!("{command} </dev/null >/dev/null 2>&1 & echo $!"));
+    output[0].parse().unwrap()
 }
 
 /// The lines of a scan of the guest's memory, with these kinds.

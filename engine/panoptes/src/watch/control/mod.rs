@@ -256,8 +256,8 @@ impl Control {
             self.look_again();
             self.look_at_memory();
             self.tell_missed();
-            self.tell_dropped();
-            self.tell_refused();
+            self.report_dropped();
+            self.report_refused();
             if self.writer.is_finished() {
                 // The reader has closed the output, which is no error.
                 self.shared.stop.store(true, Ordering::Relaxed);
@@ -265,7 +265,7 @@ impl Control {
             }
         }
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.tell_refused();
+        self.report_refused();
         for (sender, pace, scanner) in self.scanners.drain(..) {
             drop(sender);
             while !scanner.is_finished() {
@@ -281,7 +281,7 @@ impl Control {
             }
             self.messages.info(&*pace);
         }
-        self.tell_dropped();
+        self.report_dropped();
         let reason = "stopped on request";
         self.announcer.service(Activity::ServiceGracefullyShutdown, &because(reason));
         self.finish(signals)
@@ -331,9 +331,9 @@ impl Control {
 
     fn try_system(&mut self, index: usize) {
         let system = self.candidates[index].system.clone();
-        let told = self.candidates[index].told;
+        let was_reported = self.candidates[index].told;
         let is_retry = std::mem::replace(&mut self.candidates[index].tried, true);
-        if !told {
+        if !was_reported {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
             self.announcer.host(&system, activity, &because(&reason));
@@ -341,7 +341,7 @@ impl Control {
         // A kernel that is still starting does not know its own clock yet, so wait. The wait is
         // bounded, because a kernel may hide that it has started.
         let is_patient = self.candidates[index].pause < RETRY_MOST;
-        match self.attach(&system, told, is_patient, is_retry) {
+        match self.attach(&system, was_reported, is_patient, is_retry) {
             Ok((assigned, found)) => {
                 let candidate = &mut self.candidates[index];
                 candidate.due = None;
@@ -369,9 +369,9 @@ impl Control {
                 let waits = failure.exit == Exit::NoKernel;
                 let ends_it =
                     self.request.mode == Mode::Watch && !self.attached && self.finder.is_none();
-                if !told && !ends_it {
+                if !was_reported && !ends_it {
                     self.messages.error(&failure);
-                } else if !told && waits {
+                } else if !was_reported && waits {
                     // A failure that ends the program is reported when it ends.
                     self.messages.info(format_args!(
                         "{failure}; waiting up to {} s for a kernel to start",
@@ -399,12 +399,12 @@ impl Control {
         let known = KnownProfiles::of(system, &self.request.configuration, &self.messages)?;
         let service = &self.request.configuration.service;
         let announcer = &mut self.announcer;
-        let mut told = |regions: &Regions| {
+        let mut report = |regions: &Regions| {
             if !quiet {
                 announcer.regions(system, regions);
             }
         };
-        let opened = open_with(&system.address, &system.settings, service, &mut told);
+        let opened = open_with(&system.address, &system.settings, service, &mut report);
         let mut source = match opened {
             Ok(source) => source,
             Err(failure) => {
@@ -517,14 +517,14 @@ impl Control {
     }
 
     /// Reports the records that outputs lost since the last report.
-    fn tell_dropped(&mut self) {
-        for (output, told) in &mut self.outputs {
+    fn report_dropped(&mut self) {
+        for (output, reported) in &mut self.outputs {
             let dropped = output.counters.dropped();
-            if dropped == *told {
+            if dropped == *reported {
                 continue;
             }
-            let new = dropped - *told;
-            *told = dropped;
+            let new = dropped - *reported;
+            *reported = dropped;
             self.messages.warning(format_args!("{}: {new} records were lost", output.name));
             let details = SystemActivityDetails {
                 output: Some(output.name.as_str().into()),
@@ -536,7 +536,7 @@ impl Control {
     }
 
     /// Reports the records that did not fit in the queues to the writer.
-    fn tell_refused(&mut self) {
+    fn report_refused(&mut self) {
         let scanners: u64 = self.scanners.iter().map(|(_, pace, _)| pace.refused()).sum();
         let refused = scanners + self.announcer.refused();
         if refused <= self.refused {
