@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_read_anew_and_a_bad_one_refused() {
+    fn a_configuration_is_read_again_and_a_bad_one_refused() {
         let (_folder, file) = configured("systems: {web: {system: /a}}");
         let request = watch(&format!("panoptes watch --config {}", file.display()));
         fs::write(&file, "systems: {db: {system: /b}}\nservice: {scan_interval: 1s}\n").unwrap();

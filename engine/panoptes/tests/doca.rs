@@ -32,7 +32,8 @@ fn refused(output: &Output, code: i32, words: &str) {
 /// A stand-in with a function that has `memory`, and 64 more functions.
 fn standin(memory: &Path, faults: &str) -> Standin {
     Standin::new(&format!(
-        "device mlx5_0 0000:03:00.0\nfunction HOST PF {}\nfunctions MT2333XZ06YAMLNXS0D0F0VF 64\n{faults}\n",
+        "device mlx5_0 0000:03:00.0\nfunction HOST PF {}\n\
+         functions MT2333XZ06YAMLNXS0D0F0VF 64\n{faults}\n",
         memory.display()
     ))
     .unwrap()

@@ -203,7 +203,8 @@ fn servers_of_logins_are_named_by_their_programs_paths() {
     let configuration = good(
         "default:\n\
          \x20 events:\n\
-         \x20   reverse_shell_detected: {login_servers: [/usr/local/bin/teleport, '/snap/a/*/worker']}\n\
+         \x20   reverse_shell_detected: {login_servers: [/usr/local/bin/teleport, \
+         '/snap/a/*/worker']}\n\
          systems: {a: {system: web.mem, events: {reverse_shell_detected: {login_servers: []}}}}\n",
     );
     let paths = |events: &Events| {
@@ -324,7 +325,8 @@ fn a_mistake_on_the_command_line_names_the_option() {
     let expected = [
         "--cores two: `service.cores`: `two` is not a list of core numbers",
         "--interval 10: `service.scan_interval`: `10` has no unit; write 10ms, 10s or 10m",
-        "--limits proceses=6: unknown key `proceses` in `default.limits`; did you mean `processes`?",
+        "--limits proceses=6: unknown key `proceses` in `default.limits`; did you mean \
+         `processes`?",
         "--limits threads: write NAME=NUMBER, such as processes=8192",
         "--limits vmas=-1: `default.limits.vmas`: `-1` is not a whole number",
         "--set a..b=1: has an empty key",
@@ -418,7 +420,8 @@ fn records_must_go_somewhere() {
 
 #[test]
 fn containers_have_patterns_and_images() {
-    let text = "default:\n  containers:\n    include: ['web-*']\n    images: {'web-*': nginx:1, db: x}\n\
+    let text = "default:\n  containers:\n    include: ['web-*']\n    \
+                images: {'web-*': nginx:1, db: x}\n\
                 systems: {a: {system: /a, containers: {images: {db: 'y@sha256:0'}}}}";
     let configuration = good(text);
     let images = |filter: &crate::config::ContainerFilter| filter.images.clone();

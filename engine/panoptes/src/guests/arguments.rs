@@ -325,9 +325,11 @@ mod tests {
     fn as_libvirt_starts_it() {
         let line = "/usr/bin/qemu-system-x86_64 -name guest=web,debug-threads=on -S -object \
             {\"qom-type\":\"secret\",\"id\":\"masterKey0\",\"format\":\"raw\",\"file\":\"/x\"} \
-            -machine pc-q35-7.2,usb=off,dump-guest-core=off,memory-backend=pc.ram -accel kvm -m 2048 -object \
+            -machine pc-q35-7.2,usb=off,dump-guest-core=off,memory-backend=pc.ram \
+            -accel kvm -m 2048 -object \
             {\"qom-type\":\"memory-backend-ram\",\"id\":\"pc.ram\",\"size\":2147483648} \
-            -overcommit mem-lock=off -smp 2,sockets=2 -uuid 4DEA22B3-1d52-d8f3-2516-782e98ab3fa0 -no-user-config";
+            -overcommit mem-lock=off -smp 2,sockets=2 \
+            -uuid 4DEA22B3-1d52-d8f3-2516-782e98ab3fa0 -no-user-config";
         let arguments = parse(line);
         assert_eq!(arguments.name.as_deref(), Some("web"));
         assert_eq!(arguments.uuid.as_deref(), Some("4dea22b3-1d52-d8f3-2516-782e98ab3fa0"));
@@ -353,8 +355,10 @@ mod tests {
     fn memory_in_nodes_and_slots() {
         let arguments = parse(
             "qemu-system-x86_64 -m size=512M,slots=4,maxmem=2G -M q35,max-ram-below-4g=1G \
-             -object memory-backend-ram,id=d1,size=256M -device pc-dimm,id=dimm1,memdev=d1,addr=0x100000000 \
-             -object memory-backend-memfd,id=n1,size=300M -object memory-backend-ram,id=n0,size=212M \
+             -object memory-backend-ram,id=d1,size=256M \
+             -device pc-dimm,id=dimm1,memdev=d1,addr=0x100000000 \
+             -object memory-backend-memfd,id=n1,size=300M \
+             -object memory-backend-ram,id=n0,size=212M \
              -numa node,memdev=n1,nodeid=1 -numa node,nodeid=0,memdev=n0",
         );
         let expected = Expected {
@@ -379,7 +383,8 @@ mod tests {
             Some("AMD SEV"),
         );
         check(
-            "q -machine q35,confidential-guest-support=t -object {\"qom-type\":\"tdx-guest\",\"id\":\"t\"}",
+            "q -machine q35,confidential-guest-support=t \
+             -object {\"qom-type\":\"tdx-guest\",\"id\":\"t\"}",
             Some("Intel TDX"),
         );
         check("q -object sev-snp-guest,id=s", Some("AMD SEV-SNP"));
@@ -419,7 +424,8 @@ mod tests {
                 prop::sample::select(vec![
                     "-m", "-object", "-numa", "-device", "-machine", "-name", "-smbios", "memdev=a",
                     "node,memdev=a,nodeid=9", "memory-backend-ram,id=a,size=1.99999T", "{\"a\":",
-                    "pc-dimm,memdev=a,addr=0xffffffffffffffff", ",,,", "=", "size=0x", "{\"size\":-1}",
+                    "pc-dimm,memdev=a,addr=0xffffffffffffffff", ",,,", "=", "size=0x",
+                    "{\"size\":-1}",
                 ]),
                 0..20,
             )

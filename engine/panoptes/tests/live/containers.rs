@@ -203,7 +203,8 @@ fn stormy(number: u32) -> String {
 /// While one wave starts, the previous one ends.
 fn storm(guest: &mut Guest, both: &Both, containers: u32) {
     let group = "d=/sys/fs/cgroup/docker/$(printf %064x $i)";
-    let one = "mkdir -p $d; sh -c \"echo \\$\\$ >$d/cgroup.procs; exec unshare -p -m -u -f sleep 4714\" \
+    let one = "mkdir -p $d; sh -c \"echo \\$\\$ >$d/cgroup.procs; exec \
+        unshare -p -m -u -f sleep 4714\" \
         </dev/null >/dev/null 2>&1 &";
     let mut last: Option<RangeInclusive<u32>> = None;
     for start in (1..=containers).step_by(WAVE as usize) {
