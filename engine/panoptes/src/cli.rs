@@ -32,7 +32,7 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Take one snapshot of a system as JSON lines, then exit
@@ -121,7 +121,7 @@ pub struct Settings {
     /// Cores to scan on, with one pinned thread each: numbers and ranges such as 0-3,8
     #[arg(long, value_name = "CORES")]
     pub cores: Option<String>,
-    /// Write the event log into this folder
+    /// Write the event log to this folder
     #[arg(long, value_name = "DIR")]
     pub log_folder: Option<PathBuf>,
 }
@@ -145,7 +145,7 @@ pub struct Profile {
     pub command: ProfileCommand,
 }
 
-/// What to do with profiles.
+/// The commands for profiles.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ProfileCommand {
     /// Make a profile of a kernel: from memory, or from a file of the kernel
@@ -190,7 +190,7 @@ pub struct ProfileBuild {
     /// The kernel: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
     #[arg(value_name = "SOURCE")]
     pub source: OsString,
-    /// Read DWARF even where there is BTF
+    /// Read DWARF even if there is BTF
     #[arg(long, hide = true)]
     pub dwarf: bool,
     /// Write the profile to this file instead of standard output
@@ -206,7 +206,7 @@ pub struct Sbom {
     pub command: SbomCommand,
 }
 
-/// What to do with SBOMs.
+/// The commands for SBOMs.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SbomCommand {
     /// Make an SBOM from a root directory, an image, a package, or another tool's SBOM
