@@ -1,6 +1,7 @@
-//! From a system's address to a kernel that can be walked: opening memory, finding the kernel, verifying.
+//! From a system's address to a kernel that can be walked: opens memory, finds the kernel and
+//! verifies it.
 //!
-//! Not for: what is done with it (`scan`, `watch`, `profile`).
+//! Not for: using the kernel (`scan`, `watch`, `profile`).
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,35 +20,32 @@ use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::message::Messages;
 
-/// A system's memory, open, and the kernel in it.
+/// A system's open memory, and the kernel in it.
 #[derive(Debug)]
 pub struct Attached {
-    /// Its memory.
     pub source: AnySource,
-    /// What was found.
     pub profile: Profile,
-    /// The same, ready to be walked.
+    /// Made from the profile, ready to be walked.
     pub kernel: Kernel,
 }
 
-/// Where a kernel's layouts may come from.
+/// The allowed sources of a kernel's layouts.
 #[derive(Debug)]
 pub struct KnownProfiles {
-    /// Profiles that were made before.
     pub files: Vec<ProfileFile>,
-    /// Whether built-in tables are looked at.
+    /// Whether built-in tables are used.
     pub use_builtin: bool,
-    /// Whether they may be made from what the kernel's memory holds.
+    /// Whether layouts may be made from the contents of the kernel's memory.
     pub generate: bool,
 }
 
 impl KnownProfiles {
-    /// Nothing is known: all must come from memory.
+    /// No known profiles: all layouts must come from memory.
     pub const fn none() -> Self {
         Self { files: Vec::new(), use_builtin: false, generate: true }
     }
 
-    /// What a system is configured to have.
+    /// The sources that are configured for a system. Fails if its profile can't be read.
     pub fn of(
         system: &System,
         configuration: &Configuration,
@@ -61,17 +59,17 @@ impl KnownProfiles {
     }
 }
 
-/// Opens memory by its address alone.
+/// Opens memory by its address, with default settings.
 pub fn open(address: &SystemAddress, service: &Service) -> Result<AnySource, Failure> {
     open_with(address, &SystemSettings::default(), service, &mut |_| {})
 }
 
-/// Opens a system's memory; `told` hears of where it lies, if that has to be found out.
+/// Opens a system's memory. `report` receives the regions of memory if they must be found first.
 pub fn open_with(
     address: &SystemAddress,
     settings: &SystemSettings,
     service: &Service,
-    told: &mut dyn FnMut(&dma::Regions),
+    report: &mut dyn FnMut(&dma::Regions),
 ) -> Result<AnySource, Failure> {
     match address {
         SystemAddress::File(path) => FileSource::open_as(path, settings.file_format)
@@ -81,14 +79,14 @@ pub fn open_with(
             let users = guests::Users::of(&service.guest_users);
             guests::open(*pid, &users).map(|source| AnySource::Guest(Box::new(source)))
         }
-        SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, told),
+        SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, report),
         SystemAddress::Host => FileSource::open_host()
             .map(|source| AnySource::File(Box::new(source)))
             .map_err(|error| source_failure(&error)),
     }
 }
 
-/// Tells people what a dump lacks; `watching`, also that it does not change.
+/// Writes a message about what is missing in a dump; if `watching`, also that it never changes.
 pub fn remark(source: &AnySource, system: &System, watching: bool, messages: &Messages) {
     let AnySource::File(source) = source else { return };
     let (name, format, lacks) = (&system.name, source.format(), source.lacks());
@@ -102,15 +100,15 @@ pub fn remark(source: &AnySource, system: &System, watching: bool, messages: &Me
         source.disregarded().filter(|_| system.settings.file_format != FileFormat::Raw)
     {
         messages.warning(format_args!(
-            "{name}: taken for a live guest's memory, although its first bytes are those of {}; if it \
-             is no guest's, set `file_format: dump`",
+            "{name}: read as the raw memory of a live guest, although its first bytes are those of \
+             {}; if it is a dump, set `file_format: dump`",
             looks.name()
         ));
     }
     if watching && format.is_still() {
         messages.warning(format_args!(
-            "{name}: {what}, one moment of a machine: nothing will change in it; \
-             `panoptes scan` prints what it holds"
+            "{name}: {what} is a snapshot and never changes; use `panoptes scan` to print its \
+             contents"
         ));
     }
 }
@@ -131,7 +129,8 @@ pub fn find_kernel(
     if layouts == 1 {
         return discover(source, &options, &mut |event: Event<'_>| progress.event(event));
     }
-    // Where the file does not tell where its memory lies: the usual places first, for each layout.
+    // The file does not define the addresses of its memory, so each layout is tried: first only
+    // the usual places of a kernel, then all of memory.
     let mut best: Option<(f64, usize, Profile)> = None;
     let mut failure = None;
     for everywhere in [false, true] {
@@ -151,21 +150,21 @@ pub fn find_kernel(
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        // A kernel that was told to use less than there is maps no more in any layout.
+        // A kernel that is configured to use only a part of the memory maps no more in any layout.
         if let Some((_, index, profile)) = best {
             source.choose_layout(index);
             return Ok(profile);
         }
     }
     source.choose_layout(0);
-    // Without a layout in which one was found there was a failure.
+    // No layout has a kernel, so there was at least one failure.
     failure.map_or_else(|| discover(source, &options, &mut ()), Err)
 }
 
-/// The share of a region that a kernel maps where the layout is right: the firmware keeps a few MiB.
+/// The share of a region that a kernel maps if the layout is correct: firmware reserves a few MiB.
 const SHARE_ENOUGH: f64 = 0.9;
 
-/// Opens a system and finds its kernel, telling people how it goes.
+/// Opens a system and finds its kernel, with messages about the progress.
 pub fn attach(
     system: &System,
     configuration: &Configuration,
@@ -173,19 +172,19 @@ pub fn attach(
 ) -> Result<Attached, Failure> {
     let begin = Instant::now();
     let known = KnownProfiles::of(system, configuration, messages)?;
-    let mut told = |regions: &dma::Regions| {
-        // What was not found is said by the failure.
+    let mut report = |regions: &dma::Regions| {
+        // If the regions are not found, the failure reports it.
         if matches!(regions, dma::Regions::Found { .. }) {
             messages.info(format_args!("{}: {regions}", system.name));
         }
     };
     let mut source =
-        open_with(&system.address, &system.settings, &configuration.service, &mut told)?;
+        open_with(&system.address, &system.settings, &configuration.service, &mut report)?;
     remark(&source, system, false, messages);
     let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
         tell(&event, &system.name, messages);
     });
-    // Whatever was found or not: memory of a machine that has ended may be another's by now.
+    // Check even if a kernel was found: memory of a machine that has ended may belong to another.
     still_there(&mut source, system)?;
     let profile = found.map_err(|error| {
         tell_losses(&source, &system.name, messages);
@@ -204,37 +203,39 @@ pub fn attach(
 
 /// Fails if the machine has ended since its memory was opened.
 pub fn still_there(source: &mut AnySource, system: &System) -> Result<(), Failure> {
-    // What cannot be looked at shows again when it is read.
+    // An error here occurs again when memory is read.
     let _ = source.refresh();
     if source.has_ended() {
-        let message = format!("{}: it ended while its kernel was looked for", system.name);
+        let message =
+            format!("{}: the machine ended during the search for its kernel", system.name);
         return Err(Failure::new(Exit::Source, message));
     }
     Ok(())
 }
 
-/// Says what the transport has lost, if anything.
+/// Writes a warning if the transport has lost anything.
 pub fn tell_losses(source: &AnySource, system: &str, messages: &Messages) {
     if let Some(losses) = source.losses() {
         messages.warning(format_args!("{system}: {losses}"));
     }
 }
 
-/// What discovery meets on its way, for people who want details.
+/// Writes a message about an event of discovery; most are of level `debug`.
 pub fn tell(event: &Event<'_>, system: &str, messages: &Messages) {
     match event {
         Event::OsIdentifierFound { trace, at, release, .. } => {
-            messages.debug(format_args!("{system}: {trace} at {at} says Linux {release}"));
+            messages.debug(format_args!("{system}: {trace} at {at}: Linux {release}"));
         }
         Event::OsIdentifierDiscoveryExtended { to } => {
-            messages
-                .info(format_args!("{system}: no kernel in the usual place, going on ({to:?})"));
+            messages.info(format_args!(
+                "{system}: no kernel in the usual place, the search continues ({to:?})"
+            ));
         }
         Event::CandidateRefused(attempt) => {
             messages.debug(format_args!("{system}: refused {attempt}"));
         }
         Event::LoadingProfileCandidate(origin) => {
-            messages.debug(format_args!("{system}: taking the layouts from the {origin}"));
+            messages.debug(format_args!("{system}: loading the layouts from the {origin}"));
         }
         Event::ProfileVerificationSuccessful(checks) => {
             for check in *checks {
@@ -245,7 +246,7 @@ pub fn tell(event: &Event<'_>, system: &str, messages: &Messages) {
     }
 }
 
-/// The profile files that a system is configured to have.
+/// Reads the profile files that are configured for a system.
 fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile>, Failure> {
     let AutoOr::Given(path) = &system.settings.os_symbol_path else { return Ok(Vec::new()) };
     let wrong = |path: &Path, error: &dyn std::fmt::Display| {
@@ -269,7 +270,7 @@ fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile
     for path in paths {
         match read_profile(&path) {
             Ok(file) => files.push(file),
-            // One bad file in a folder must not keep the others from being used.
+            // One bad file in a folder must not prevent the use of the others.
             Err(error) => messages.warning(wrong(&path, &*error)),
         }
     }
@@ -277,14 +278,14 @@ fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile
 }
 
 fn read_profile(path: &Path) -> Result<ProfileFile, Box<dyn std::error::Error>> {
-    // A pipe would wait for somebody, a device may do anything.
+    // Opening a pipe would wait for a writer, and a device may do anything.
     if !std::fs::metadata(path)?.is_file() {
-        return Err("it is no file".into());
+        return Err("it is not a regular file".into());
     }
     Ok(import::from_kernel(&mut std::fs::File::open(path)?, Wanted::default())?)
 }
 
-/// The exit code and line for memory that can't be opened.
+/// The failure for memory that can't be opened.
 pub fn source_failure(error: &SourceError) -> Failure {
     let exit = match error.class() {
         ErrorClass::CannotOpen => Exit::Source,
@@ -294,7 +295,7 @@ pub fn source_failure(error: &SourceError) -> Failure {
     Failure::new(exit, error.to_string())
 }
 
-/// The exit code and line for memory in which no kernel was found.
+/// The failure for memory in which no kernel was found.
 pub fn discovery_failure(system: &System, error: &DiscoveryError) -> Failure {
     Failure::new(Exit::NoKernel, format!("{}: {error}", system.name))
 }

@@ -1,7 +1,7 @@
-//! `panoptes check`: says all that is wrong with a configuration, or what it would watch.
+//! `panoptes check`: lists every mistake of a configuration, or what the configuration watches.
 //!
-//! The SBOMs that it names are read, too. Not for: finding mistakes (`config`), nor for looking whether anything
-//! else that it names exists.
+//! The SBOMs that the configuration names are read too. Not for: finding mistakes (`config`), and
+//! not for checking whether anything else that the configuration names exists.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,14 +15,13 @@ use crate::config::{
 use crate::exit::Exit;
 use crate::sbom::Sboms;
 
-/// The answer: what goes where.
+/// The output of the command, and its exit code.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
     /// For standard output.
     pub out: String,
     /// For standard error, a line each.
     pub err: Vec<String>,
-    /// The code to end with.
     pub exit: Exit,
 }
 
@@ -50,7 +49,8 @@ pub fn check(file: &Path, json: bool) -> Answer {
     }
 }
 
-/// Reads the SBOMs that a configuration names; what is wrong with them is wrong with it.
+/// Reads the SBOMs that a configuration names. A mistake in an SBOM is a mistake of the
+/// configuration.
 fn with_sboms(loaded: Loaded) -> Result<Loaded, Report> {
     match Sboms::load(&loaded.configuration) {
         Ok(_) => Ok(loaded),
@@ -61,7 +61,7 @@ fn with_sboms(loaded: Loaded) -> Result<Loaded, Report> {
     }
 }
 
-/// Lines that editors and other tools can follow: nothing stands before the place.
+/// Lines that editors and other tools can follow: each starts with the place.
 fn lines(report: &Report) -> Vec<String> {
     report.to_string().lines().map(str::to_owned).collect()
 }
@@ -89,7 +89,7 @@ fn summary(file: &Path, configuration: &Configuration) -> String {
         let events = &system.settings.events;
         let _ = writeln!(
             text,
-            "watches {} ({}): {} of {} activities, up to {} processes",
+            "watches {} ({}): reports {} of {} activities, tracks up to {} processes",
             system.name,
             system.address,
             events.enabled_count(),

@@ -1,8 +1,8 @@
-//! The command line: what may be typed, and what the help says about it.
+//! The command line: its arguments and their help.
 //!
-//! One definition makes the parser, the help, the shell completions and the manual page. It knows
-//! nothing of what the words mean: values of the configuration stay text here and go through the
-//! same checks as those of a file (`config`).
+//! One definition makes the parser, the help, the shell completions and the manual page. Not for:
+//! checking values of the configuration. They stay text here and go through the same checks as
+//! those of a file (`config`).
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -28,18 +28,17 @@ use crate::exit::Exit;
     max_term_width = 100
 )]
 pub struct Arguments {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Take one snapshot of a system as JSON lines, then exit
     #[command(after_help = SCAN_HELP)]
     Scan(Scan),
-    /// Watch systems until stopped, records on standard output
+    /// Watch systems until stopped; records go to standard output
     #[command(after_help = WATCH_HELP)]
     Watch(Watch),
     /// Run as a service: watch every configured system until stopped
@@ -52,7 +51,7 @@ pub enum Command {
     Profile(Profile),
     /// Make bills of materials (SBOMs) of what should run
     Sbom(Sbom),
-    /// Check a configuration: every mistake with its line and column
+    /// Check a configuration: print every mistake with its line and column
     #[command(after_help = CHECK_HELP)]
     Check(Check),
     /// Print the JSON Schema of every record
@@ -69,10 +68,10 @@ pub enum Command {
 /// `panoptes scan`.
 #[derive(Args, Clone, Debug)]
 pub struct Scan {
-    /// What to scan: file:PATH, a bare path, qemu:PID, or the name of a configured system
+    /// System to scan: file:PATH, a bare path, qemu:PID, or the name of a configured system
     #[arg(value_name = "SYSTEM")]
     pub system: OsString,
-    /// Only these kinds of object, comma separated
+    /// Print only these kinds of objects, comma separated
     #[arg(long, value_name = "KINDS", value_enum, value_delimiter = ',')]
     pub only: Vec<Kind>,
     /// Print counts and timings by stage instead of objects
@@ -81,7 +80,6 @@ pub struct Scan {
     /// Print the summary as JSON
     #[arg(long, requires = "summary")]
     pub json: bool,
-    /// What overrides the configuration.
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -89,11 +87,10 @@ pub struct Scan {
 /// `panoptes watch`.
 #[derive(Args, Clone, Debug)]
 pub struct Watch {
-    /// What to watch: file:PATH, a bare path, qemu:PID, or names of configured systems; with --config and
-    /// without any, every configured system
+    /// Systems to watch: file:PATH, a bare path, qemu:PID, or names of configured systems; with
+    /// --config, the default is every configured system
     #[arg(value_name = "SYSTEM", required_unless_present = "config")]
     pub systems: Vec<OsString>,
-    /// What overrides the configuration.
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -101,12 +98,11 @@ pub struct Watch {
 /// `panoptes run`.
 #[derive(Args, Clone, Debug)]
 pub struct Run {
-    /// What overrides the configuration.
     #[command(flatten)]
     pub settings: Settings,
 }
 
-/// What every watching command takes.
+/// The options of every command that reads a system. They override the configuration.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Settings {
     /// Read this configuration (YAML or JSON)
@@ -115,17 +111,17 @@ pub struct Settings {
     /// Set one key of the configuration, such as service.scan_interval=5ms; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// How many of each are tracked, for every system: processes, threads, file-descriptors, vmas,
+    /// Limits of what is tracked in every system: processes, threads, file-descriptors, vmas,
     /// connections, containers, string-length
     #[arg(long, value_name = "NAME=NUMBER,…")]
     pub limits: Vec<String>,
-    /// When watching, from the start of one scan to the start of the next: 10ms, 2s, 1m
+    /// Time from the start of one scan to the start of the next, when watching: 10ms, 2s, 1m
     #[arg(long, value_name = "DURATION")]
     pub interval: Option<String>,
-    /// The cores to scan on, one pinned thread each: numbers and ranges such as 0-3,8
+    /// Cores to scan on, with one pinned thread each: numbers and ranges such as 0-3,8
     #[arg(long, value_name = "CORES")]
     pub cores: Option<String>,
-    /// Write the event log into this folder
+    /// Write the event log to this folder
     #[arg(long, value_name = "DIR")]
     pub log_folder: Option<PathBuf>,
 }
@@ -145,18 +141,17 @@ pub struct Systems {
 #[derive(Args, Clone, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Profile {
-    /// What to do with profiles.
     #[command(subcommand)]
     pub command: ProfileCommand,
 }
 
-/// What to do with profiles.
+/// The commands for profiles.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ProfileCommand {
     /// Make a profile of a kernel: from memory, or from a file of the kernel
     #[command(after_help = PROFILE_BUILD_HELP)]
     Build(ProfileBuild),
-    /// Show what a profile says, or list those that are built in
+    /// Show the contents of a profile, or list the built-in profiles
     #[command(after_help = PROFILE_SHOW_HELP)]
     Show(ProfileShow),
     /// Check a profile against the memory of a system
@@ -167,7 +162,7 @@ pub enum ProfileCommand {
 /// `panoptes profile show`.
 #[derive(Args, Clone, Debug)]
 pub struct ProfileShow {
-    /// A profile, or anything that `profile build` takes; without it, the profiles that are built in
+    /// A profile, or any SOURCE of `profile build`; without it, the built-in profiles are listed
     #[arg(value_name = "FILE|SOURCE")]
     pub source: Option<OsString>,
     /// Print JSON
@@ -178,10 +173,10 @@ pub struct ProfileShow {
 /// `panoptes profile verify`.
 #[derive(Args, Clone, Debug)]
 pub struct ProfileVerify {
-    /// A profile, or anything that `profile build` takes
+    /// A profile, or any SOURCE of `profile build`
     #[arg(value_name = "FILE|SOURCE")]
     pub profile: OsString,
-    /// The system whose memory it is tried on: file:PATH or a bare path
+    /// The system whose memory is checked against the profile: file:PATH or a bare path
     #[arg(value_name = "SYSTEM")]
     pub system: OsString,
     /// Print JSON
@@ -192,13 +187,13 @@ pub struct ProfileVerify {
 /// `panoptes profile build`.
 #[derive(Args, Clone, Debug)]
 pub struct ProfileBuild {
-    /// Where the kernel is: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
+    /// The kernel: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
     #[arg(value_name = "SOURCE")]
     pub source: OsString,
-    /// Read DWARF even where there is BTF
+    /// Read DWARF even if there is BTF
     #[arg(long, hide = true)]
     pub dwarf: bool,
-    /// Write the profile here rather than to standard output
+    /// Write the profile to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -207,15 +202,14 @@ pub struct ProfileBuild {
 #[derive(Args, Clone, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Sbom {
-    /// What to do with SBOMs.
     #[command(subcommand)]
     pub command: SbomCommand,
 }
 
-/// What to do with SBOMs.
+/// The commands for SBOMs.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SbomCommand {
-    /// Make an SBOM of what is shipped: a root directory, an image, a package, or another tool's SBOM
+    /// Make an SBOM from a root directory, an image, a package, or another tool's SBOM
     #[command(after_help = SBOM_BUILD_HELP)]
     Build(SbomBuild),
 }
@@ -223,49 +217,49 @@ pub enum SbomCommand {
 /// `panoptes sbom build`.
 #[derive(Args, Clone, Debug)]
 pub struct SbomBuild {
-    /// What is shipped; what it is is found by looking
+    /// Root directory, image, package or SBOM; the type is detected
     #[arg(value_name = "SOURCE")]
     pub source: PathBuf,
-    /// Write the SBOM here rather than to standard output
+    /// Write the SBOM to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// What it is called, such as the reference of an image
+    /// Name of the SBOM, such as the reference of an image
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Containers whose id or name fits this glob are of it, and only they; may be repeated
+    /// Apply the SBOM only to containers whose id or name matches this glob; may be repeated
     #[arg(long = "container", value_name = "GLOB")]
     pub containers: Vec<String>,
-    /// Which image of a source that holds several: its name, or the digest of its manifest
+    /// Image to read if the source holds several: its name, or the digest of its manifest
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
-    /// Which platform of an image: linux/amd64, linux/arm64/v8
+    /// Platform of the image: linux/amd64, linux/arm64/v8
     #[arg(long, value_name = "OS/ARCHITECTURE")]
     pub platform: Option<String>,
-    /// Which files are hashed page by page too, so that they can be told when only a part is in memory
+    /// Files to hash page by page too, so that they can be identified from a part in memory
     #[arg(long, value_name = "FILES", value_enum, default_value_t)]
     pub page_hashes: PageHashes,
-    /// Leave out this path inside a root directory, with all below it; may be repeated
+    /// Leave out this path of a root directory and all paths below it; may be repeated
     #[arg(long = "exclude", value_name = "PATH", value_parser = inside_root)]
     pub excluded: Vec<PathBuf>,
-    /// Take dpkg's MD5 sums for the files of a root directory and read none of them
+    /// Use dpkg's MD5 sums for the files of a root directory instead of reading the files
     #[arg(long)]
     pub trust_dpkg: bool,
-    /// Say nothing but what is wrong
+    /// Print only errors
     #[arg(short, long)]
     pub quiet: bool,
 }
 
-/// A path as a root directory is walked: absolute, in one spelling.
+/// Checks a path inside a root directory: absolute, and in the one spelling that the walk uses.
 fn inside_root(text: &str) -> Result<PathBuf, String> {
     let path = text.trim_end_matches('/');
     panoptes_reference::model::check_path(path.as_bytes())?;
     Ok(PathBuf::from(path))
 }
 
-/// Of which files pages are hashed.
+/// The files that are hashed page by page.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum PageHashes {
-    /// ELF files, scripts, libraries, and what may be executed
+    /// ELF files, scripts, libraries, and executable files
     #[default]
     Executables,
     /// All files
@@ -277,7 +271,7 @@ pub enum PageHashes {
 /// `panoptes check`.
 #[derive(Args, Clone, Debug)]
 pub struct Check {
-    /// The configuration
+    /// The configuration (YAML or JSON)
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Print the result as one JSON object
@@ -291,7 +285,7 @@ pub struct Schema {
     /// Print the schema of the lines of `panoptes scan` instead
     #[arg(long, conflicts_with = "sbom")]
     pub scan: bool,
-    /// Print the schema of what `panoptes sbom build` writes instead
+    /// Print the schema of the output of `panoptes sbom build` instead
     #[arg(long)]
     pub sbom: bool,
 }
@@ -306,12 +300,12 @@ pub struct Completions {
 /// `panoptes man`.
 #[derive(Args, Clone, Debug)]
 pub struct Man {
-    /// The command that the page is about, such as scan or profile build; the program if none
+    /// The command to describe, such as scan or profile build; the whole program by default
     #[arg(value_name = "COMMAND")]
     pub command: Vec<String>,
 }
 
-/// A kind of object that a scan prints, in the order in which it prints them.
+/// A kind of object that a scan prints. The variants are in the order of the output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
 pub enum Kind {
     /// Processes
@@ -331,7 +325,7 @@ pub enum Kind {
     Interfaces,
     /// Containers
     Containers,
-    /// Commands that shells remember
+    /// Commands in the histories of shells
     ShellHistory,
 }
 
@@ -341,7 +335,7 @@ impl Kind {
         Self::value_variants().iter().copied().filter(|kind| kind.is_built())
     }
 
-    /// Whether this version can print it; those that it can't are hidden from the help.
+    /// Whether this version can print the kind. The help hides the others.
     pub const fn is_built(self) -> bool {
         match self {
             Self::Processes
@@ -356,13 +350,13 @@ impl Kind {
         }
     }
 
-    /// As it is typed.
+    /// The word for the kind on the command line.
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
-/// What the contract names and this version does not have: commands, under which command.
+/// Commands that are documented but not built in this version: the parent command and the name.
 pub(crate) const NOT_BUILT: [(&str, &str); 1] = [("panoptes", "flow")];
 
 fn help_of_everything() -> String {
@@ -384,12 +378,12 @@ Examples:
 
 const SYSTEM_HELP: &str = "\
 SYSTEM is one of:
-  file:PATH  memory that a running guest shares, or a dump; the format is found by looking
-  PATH       the same
+  file:PATH  shared memory of a running guest, or a dump; the format is detected
+  PATH       the same as file:PATH
   qemu:PID   a QEMU/KVM guest of this machine, by its process id (see panoptes systems)
   host:      this machine, through /proc/kcore (as root)
   doca:DEVICE/VUID
-             the host of a BlueField, or a virtual machine on it, read by DMA (see panoptes systems)";
+             the host of a BlueField, or a virtual machine on it, by DMA (see panoptes systems)";
 
 const SCAN_HELP: &str = "\
 Examples:
@@ -406,9 +400,9 @@ Examples:
   panoptes watch guest.mem --limits processes=8192,file-descriptors=200000";
 
 const RUN_HELP: &str = "\
-Without --config it reads /etc/panoptes/panoptes.yaml, if there is one. Unless auto_scan is off,
-every QEMU guest of this machine is watched, as it comes and goes.
-SIGHUP reads the configuration again, SIGTERM ends it after the last records.
+Without --config, the service reads /etc/panoptes/panoptes.yaml if that file exists. Unless
+auto_scan is off, it watches every QEMU guest of this machine and follows guests that start or end.
+SIGHUP reads the configuration again. SIGTERM ends the service after the last records.
 
 Examples:
   panoptes run --config panoptes.yaml
@@ -426,15 +420,15 @@ Examples:
   panoptes check panoptes.yaml --json";
 
 const SBOM_BUILD_HELP: &str = "\
-SOURCE is what it is found to be:
-  a folder   the root directory of a machine or a container; with dpkg's database in it, the files are
-             compared with that, too
-  an image   OCI's layout, in a folder or as an archive, or an archive of `docker save`; layers as they
-             are, packed by gzip or zstd
+The type of SOURCE is detected:
+  a folder   the root directory of a machine or a container; if it contains dpkg's database, the
+             files are compared with the database too
+  an image   OCI layout, as a folder or an archive, or an archive of `docker save`; layers
+             uncompressed, gzip or zstd
   a package  Debian's .deb
   a file     SPDX or CycloneDX (JSON), or a list of hashes as sha256sum prints it
 
-It ends with 1 when something could not be read and is missing in the SBOM.
+The exit code is 1 if something could not be read and is missing in the SBOM.
 
 Examples:
   panoptes sbom build / --exclude /tmp --exclude /home -o host.sbom.json
@@ -463,20 +457,20 @@ Examples:
   panoptes profile show /boot/vmlinuz-6.1.0-50-amd64 --json";
 
 const PROFILE_VERIFY_HELP: &str = "\
-Prints each check and what came out of it; ends with 65 when the profile does not fit.
+Prints each check and its result. The exit code is 65 if the profile does not fit.
 
 Examples:
   panoptes profile verify kernel.json guest.mem
   panoptes profile verify /boot/vmlinuz-6.1.0-50-amd64 guest.mem --json";
 
 const PROFILE_BUILD_HELP: &str = "\
-SOURCE is what it is found to be:
+The type of SOURCE is detected:
   memory     of a machine that runs the kernel, live or a dump (see SYSTEM in `panoptes --help`)
-  host:      the kernel of this machine, by /sys/kernel/btf/vmlinux and /proc/kallsyms
-  vmlinuz    a bootable kernel: bzImage, arm64's Image, plain or compressed, EFI's zboot
+  host:      the kernel of this machine, from /sys/kernel/btf/vmlinux and /proc/kallsyms
+  vmlinuz    a bootable kernel: bzImage, arm64 Image (plain or compressed), EFI zboot
   vmlinux    the kernel's ELF file: types from its BTF, else from its DWARF
   JSON       Volatility 3's ISF, also compressed
-  a package  .deb or .rpm, with a vmlinux (of debug symbols) or a vmlinuz in it
+  a package  .deb or .rpm that contains a vmlinux (with debug symbols) or a vmlinuz
 
 Examples:
   panoptes profile build guest.mem -o kernel.json
@@ -493,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_holds_together() {
+    fn the_definition_is_consistent() {
         Arguments::command().debug_assert();
     }
 

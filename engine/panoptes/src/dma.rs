@@ -1,6 +1,7 @@
-//! Memory behind a BlueField's DMA engine: `doca:DEVICE/VUID`, and what can be named so.
+//! Memory behind a BlueField's DMA engine: opens `doca:DEVICE/VUID`, and lists these addresses.
 //!
-//! Not for: how it is read (the engine's `source::doca`). **Nothing of it has met a BlueField yet.**
+//! Not for: reading the memory (the engine's `source::doca`). **This code has not been tested with
+//! a BlueField yet.**
 
 use std::fmt;
 use std::path::Path;
@@ -10,21 +11,17 @@ use panoptes_engine::source::AnySource;
 use crate::config::{AutoOr, Service, SystemSettings};
 use crate::exit::{Exit, Failure};
 
-/// What became of finding out where a machine has memory.
+/// The result of the search for a machine's memory regions.
 #[derive(Debug)]
 pub enum Regions {
-    /// It is known.
     Found {
-        /// Regions.
         count: usize,
-        /// Bytes of all of them.
+        /// The sum of all regions.
         bytes: u64,
-        /// The file that says so; `None`: the machine's own tables.
+        /// The file that lists the regions; `None`: they come from the machine's own tables.
         file: Option<String>,
     },
-    /// It is not.
     NotFound {
-        /// Why.
         reason: String,
     },
 }
@@ -35,8 +32,8 @@ impl fmt::Display for Regions {
             Self::Found { count, bytes, file } => {
                 write!(out, "{} MiB of memory in {count} regions, ", bytes >> 20)?;
                 match file {
-                    Some(file) => write!(out, "as {file} says"),
-                    None => write!(out, "as the machine's own page tables say"),
+                    Some(file) => write!(out, "from {file}"),
+                    None => write!(out, "from the machine's own page tables"),
                 }
             }
             Self::NotFound { reason } => out.write_str(reason),
@@ -44,29 +41,29 @@ impl fmt::Display for Regions {
     }
 }
 
-/// A function that can be named as `doca:DEVICE/VUID`.
+/// A function with the address `doca:DEVICE/VUID`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Function {
     /// The DMA device.
     pub device: String,
-    /// Its vendor unique id.
+    /// The vendor unique id.
     pub vuid: String,
     /// PF, VF or SF.
     pub kind: Option<String>,
-    /// Its PCI address on the host.
+    /// The PCI address on the host.
     pub pci_address: Option<String>,
-    /// Why it cannot be watched.
+    /// Why the function cannot be watched.
     pub obstacle: Option<String>,
 }
 
-/// What DOCA has to offer.
+/// The functions that DOCA lists on this machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Found {
-    /// Its version; `None`: it says none, or is not there.
+    /// DOCA's version; `None`: it is unknown, or DOCA is not installed.
     pub version: Option<String>,
     /// All functions of all devices.
     pub functions: Vec<Function>,
-    /// Why there are none.
+    /// Why there are no functions.
     pub obstacle: Option<String>,
 }
 
@@ -77,11 +74,11 @@ fn regions_file(path: &Path) -> Result<Vec<std::ops::Range<u64>>, Failure> {
     let mut bytes = Vec::new();
     std::fs::metadata(path)
         .and_then(|facts| {
-            // A pipe would wait for somebody, a device may do anything.
+            // Opening a pipe would wait for a writer, and a device may do anything.
             if facts.is_file() {
                 std::fs::File::open(path)
             } else {
-                Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no file"))
+                Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"))
             }
         })
         .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
@@ -89,14 +86,14 @@ fn regions_file(path: &Path) -> Result<Vec<std::ops::Range<u64>>, Failure> {
     parse(&bytes).map_err(|error: RegionsError| Failure::new(Exit::Configuration, wrong(&error)))
 }
 
-/// Opens the memory of a function.
+/// Opens the memory of a function; `report` receives the result of finding its memory regions.
 #[cfg(feature = "doca")]
 pub fn open(
     device: &str,
     vuid: &str,
     settings: &SystemSettings,
     service: &Service,
-    told: &mut dyn FnMut(&Regions),
+    report: &mut dyn FnMut(&Regions),
 ) -> Result<AnySource, Failure> {
     use panoptes_engine::source::doca::{DocaError, DocaMemory, DocaOptions, Library};
     use panoptes_engine::source::{MemorySource as _, SourceError};
@@ -107,7 +104,7 @@ pub fn open(
         AutoOr::Given(path) => match regions_file(path) {
             Ok(regions) => (Some(regions), Some(path.display().to_string())),
             Err(failure) => {
-                told(&Regions::NotFound { reason: failure.to_string() });
+                report(&Regions::NotFound { reason: failure.to_string() });
                 return Err(failure);
             }
         },
@@ -123,17 +120,17 @@ pub fn open(
     };
     let source = opened.map_err(|error| {
         if matches!(error, DocaError::Regions | DocaError::BadRegions { .. }) {
-            told(&Regions::NotFound { reason: error.to_string() });
+            report(&Regions::NotFound { reason: error.to_string() });
         }
         failure(error)
     })?;
     let count = source.regions().len();
     let bytes = source.regions().iter().map(|region| region.end - region.start).sum();
-    told(&Regions::Found { count, bytes, file });
+    report(&Regions::Found { count, bytes, file });
     Ok(AnySource::Doca(Box::new(source)))
 }
 
-/// Lists what can be opened.
+/// Lists the functions of all DMA devices.
 #[cfg(feature = "doca")]
 pub fn find(library_path: Option<&Path>) -> Found {
     use panoptes_engine::source::doca::{Library, devices};
@@ -162,7 +159,7 @@ pub fn find(library_path: Option<&Path>) -> Found {
                 pci_address: function.pci_address,
                 obstacle: mute.clone(),
             })),
-            // On a host each device says so.
+            // On a host, each device returns this error.
             Err(error) => {
                 obstacle.get_or_insert(format!("the device {}: {error}", device.name));
             }
@@ -174,7 +171,7 @@ pub fn find(library_path: Option<&Path>) -> Found {
     Found { version, functions, obstacle }
 }
 
-/// Says that this program was built without it.
+/// Fails, because this program was built without DOCA.
 #[cfg(not(feature = "doca"))]
 pub fn open(
     _: &str,
@@ -189,7 +186,7 @@ pub fn open(
     Err(Failure::new(Exit::Usage, WITHOUT))
 }
 
-/// Says that this program was built without it.
+/// Finds nothing, because this program was built without DOCA.
 #[cfg(not(feature = "doca"))]
 pub fn find(_: Option<&Path>) -> Found {
     Found { obstacle: Some(WITHOUT.to_owned()), ..Found::default() }

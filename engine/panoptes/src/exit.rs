@@ -1,6 +1,6 @@
 //! How the program ends: the documented exit codes, and a failure that carries one.
 //!
-//! Not for: errors of a configuration, which come in numbers and with places
+//! Not for: errors of a configuration, which can be many, each with its place
 //! ([`crate::config::Report`]).
 
 use std::fmt;
@@ -9,14 +9,13 @@ use std::process::ExitCode;
 
 /// The exit codes that scripts and service managers may rely on.
 ///
-/// The numbers from 65 on are those of `sysexits.h`, so that a service unit can say
+/// The numbers from 65 on are those of `sysexits.h`, so that a service unit can set
 /// `RestartPreventExitStatus=78`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All went well.
     Done = 0,
-    /// It failed while running, or an object that a list names could not be decoded.
+    /// The program failed while running, or an object that a list names could not be decoded.
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
@@ -50,7 +49,7 @@ impl Exit {
         self as u8
     }
 
-    /// What the code says, for the help text and the manual.
+    /// The meaning of the code, for the help text and the manual.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -64,8 +63,8 @@ impl Exit {
         }
     }
 
-    /// The code for an error from the operating system: a missing permission is told apart from
-    /// everything else, for which `otherwise` stands.
+    /// The code for an error of the operating system: [`Self::Permission`] for a missing
+    /// permission, `otherwise` for everything else.
     pub fn from_io(error: &io::Error, otherwise: Self) -> Self {
         if error.kind() == io::ErrorKind::PermissionDenied { Self::Permission } else { otherwise }
     }
@@ -80,19 +79,17 @@ impl From<Exit> for ExitCode {
 /// Why the program ends early: one line for people, and the code to end with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failure {
-    /// The code to end with.
     pub exit: Exit,
-    /// What happened, where, and how to mend it.
+    /// What happened, where, and how to fix it.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure with its message.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
 
-    /// For what the contract names and this version does not have.
+    /// The failure for a feature that is documented but not built in this version.
     pub fn not_built(what: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, format!("{what} is not built yet"))
     }

@@ -1,7 +1,7 @@
-//! Carries out a request with the engine: the only file here that knows the engine.
+//! Executes requests with the engine, and converts settings to the engine's types.
 //!
-//! Every function takes one checked, typed request and where to write; none of them reads
-//! arguments, the environment or a configuration.
+//! Every function takes one checked, typed request and a writer. None of them reads arguments, the
+//! environment or a configuration.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, F
     crate::watch::watch(request, messages)
 }
 
-/// Makes a profile.
+/// Makes a profile of a kernel.
 pub fn profile_build(
     request: &ProfileBuildRequest,
     out: &mut dyn Write,
@@ -71,7 +71,7 @@ pub fn sbom_build(
     crate::sbom::build(request, out, messages)
 }
 
-/// A JSON Schema.
+/// The text of a JSON Schema, which ends with a line feed.
 pub fn schema(of: Schema) -> String {
     let mut text = match of {
         Schema::Records => record_schema(),
@@ -108,7 +108,7 @@ impl From<&Events> for PolicyConfig {
 }
 
 impl Events {
-    /// The programs that are there to give shells to their peers.
+    /// The programs whose purpose is to give shells to their peers.
     pub(crate) fn login_servers(&self) -> Vec<Glob> {
         self.login_servers.iter().map(|path| Glob::new(&path.0)).collect()
     }

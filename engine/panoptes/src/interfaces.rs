@@ -1,7 +1,7 @@
-//! The network interfaces of the machine that watches, for `bluefield_system_information`.
+//! The network interfaces of the host, for `bluefield_system_information`.
 //!
-//! Read from the operating system once, at start. Not for: those of a watched machine, which the
-//! engine reads from its memory.
+//! They are read from the operating system once, at start. Not for: the interfaces of a watched
+//! machine, which the engine reads from its memory.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,27 +13,24 @@ use panoptes_sinks::record::interface::BluefieldInterface;
 /// One network interface.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interface {
-    /// Its name.
     pub name: String,
-    /// Its hardware address, if it is of a kind that has one.
+    /// The hardware address, if this kind of interface has one.
     pub mac: Option<MacAddress>,
-    /// Its IPv4 addresses.
     pub ipv4: Vec<Ipv4Addr>,
-    /// Its IPv6 addresses.
     pub ipv6: Vec<Ipv6Addr>,
 }
 
-/// The interfaces of a machine, as many as a record has room for.
+/// The interfaces of a machine, as many as a record can hold.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interfaces {
     /// In the kernel's order.
     pub list: Vec<Interface>,
-    /// How many were left out: they stand in every record, which is bounded.
+    /// How many were left out: every record contains the list, and its size is bounded.
     pub omitted_count: usize,
 }
 
 impl Interfaces {
-    /// The interfaces as they stand in records.
+    /// The interfaces in the form of records.
     pub fn records(&self) -> Vec<BluefieldInterface<'_>> {
         self.list
             .iter()
@@ -53,11 +50,11 @@ impl Interface {
     }
 }
 
-/// The interfaces of this machine.
+/// Reads the interfaces of this machine.
 pub fn of_this_machine() -> io::Result<Interfaces> {
     let mut list: Vec<Interface> = Vec::new();
     for entry in getifaddrs()? {
-        // An address may carry a label of its own (`eth0:1`); the interface is what precedes it.
+        // An address may have a label (`eth0:1`); the part before the colon is the interface.
         let name = entry.interface_name.split(':').next().unwrap_or_default();
         let index = list.iter().position(|interface| interface.name == name).unwrap_or_else(|| {
             list.push(Interface { name: name.to_owned(), ..Interface::default() });
@@ -71,7 +68,7 @@ pub fn of_this_machine() -> io::Result<Interfaces> {
 fn add_address(interface: &mut Interface, entry: &InterfaceAddress) {
     let Some(address) = entry.address.as_ref() else { return };
     if let Some(link) = address.as_link_addr() {
-        // Six zeros are what a loopback interface shows; a tunnel has no such address at all.
+        // A loopback interface has six zeros; a tunnel has no hardware address at all.
         interface.mac = link.addr().filter(|_| link.halen() == 6).map(MacAddress);
     } else if let Some(address) = address.as_sockaddr_in() {
         push_new(&mut interface.ipv4, address.ip());
@@ -86,7 +83,7 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, value: T) {
     }
 }
 
-/// Keeps the kernel's order; where there are too many, those without an address go first.
+/// Limits the list and keeps the kernel's order; interfaces without an address are dropped first.
 fn bounded(list: Vec<Interface>) -> Interfaces {
     let mut omitted_count = list.len().saturating_sub(INTERFACE_COUNT_MAX);
     let omitted = omitted_count;
@@ -104,10 +101,10 @@ fn bounded(list: Vec<Interface>) -> Interfaces {
     Interfaces { list, omitted_count: omitted }
 }
 
-/// A machine with containers has hundreds, and all of them stand in every record.
+/// A machine with containers can have hundreds, and every record contains the list.
 const INTERFACE_COUNT_MAX: usize = 32;
 
-/// The same for the addresses of one interface.
+/// The limit for the addresses of one interface.
 const ADDRESS_COUNT_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The program `panoptes`: command line, configuration and service around the engine.
 //!
-//! Everything is in this library so that tests reach it; the binary only calls [`run`]. The way of
-//! a call: [`cli`] parses what was typed, [`request`] checks it together with the configuration
-//! ([`config`]) and makes one typed request of it, `glue` carries that out with the engine.
-//! What is said to people goes through [`message`], the way it ends is in [`exit`].
+//! Everything is in this library so that tests reach it; the binary only calls [`run`]. [`cli`]
+//! parses the arguments, [`request`] checks them together with the configuration ([`config`]) and
+//! makes one typed request, `glue` executes the request with the engine. [`message`] writes
+//! messages for people, [`exit`] has the exit codes.
 //!
 //! Not for: reading memory, decoding it, deciding what is worth reporting (`panoptes-engine`), or
 //! writing records (`panoptes-sinks`).

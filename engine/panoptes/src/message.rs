@@ -1,8 +1,8 @@
-//! Messages for people: what the program says about itself, by level.
+//! Messages for people, by level.
 //!
-//! One line each, on stderr (the service: on stdout, guide §8.1), and with a debug log all of them in
-//! a file as well, whatever the level. Text that came from a watched machine can't steer the
-//! terminal: control characters are escaped.
+//! Each message is one line on stderr (for the service: on stdout, guide §8.1). A debug log
+//! receives all messages, whatever their level. Control characters are escaped, so that text from
+//! a watched machine can't control the terminal.
 //!
 //! Not for: records (`panoptes-sinks`).
 
@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::config::{LogLevel, one_line};
 use crate::exit::{Exit, Failure};
 
-/// Where messages go, and which of them.
+/// Writes messages up to a level, and all messages to the debug log if there is one.
 pub struct Messages {
     level: AtomicU8,
     colour: bool,
@@ -42,7 +42,7 @@ impl Messages {
         Self::new(Box::new(io::stdout()), colour, level)
     }
 
-    /// Messages that go wherever the caller likes.
+    /// Messages to a writer of the caller's choice.
     pub fn new(out: Box<dyn Write + Send>, colour: bool, level: LogLevel) -> Self {
         Self {
             level: AtomicU8::new(level as u8),
@@ -52,7 +52,7 @@ impl Messages {
         }
     }
 
-    /// Says more or less from now on.
+    /// Changes the level from now on.
     pub fn set_level(&self, level: LogLevel) {
         self.level.store(level as u8, Ordering::Relaxed);
     }
@@ -73,42 +73,43 @@ impl Messages {
         Ok(())
     }
 
-    /// Whether a message of this level would be seen by anybody, so that it is worth making.
+    /// Whether a message of this level is written anywhere; if not, the caller can skip formatting.
     pub fn wants(&self, level: LogLevel) -> bool {
         self.shows(level) || locked(&self.debug_log).is_some()
     }
 
-    /// Says what ends the program.
+    /// Writes a message about what ends the program.
     pub fn critical(&self, text: impl Display) {
         self.say(LogLevel::Critical, text);
     }
 
-    /// Says what failed.
+    /// Writes a message about a failure.
     pub fn error(&self, text: impl Display) {
         self.say(LogLevel::Error, text);
     }
 
-    /// Says what somebody should look at.
+    /// Writes a message that a person should act on.
     pub fn warning(&self, text: impl Display) {
         self.say(LogLevel::Warning, text);
     }
 
-    /// Says what happens.
+    /// Writes a message about normal operation.
     pub fn info(&self, text: impl Display) {
         self.say(LogLevel::Info, text);
     }
 
-    /// Says what a developer asks about.
+    /// Writes a message for developers.
     pub fn debug(&self, text: impl Display) {
         self.say(LogLevel::Debug, text);
     }
 
-    /// Says everything.
+    /// Writes the most detailed messages.
     pub fn trace(&self, text: impl Display) {
         self.say(LogLevel::Trace, text);
     }
 
-    /// Says something at a level. A message that can't be written is lost: there is nobody to tell.
+    /// Writes a message at a level. A message that can't be written is lost: there is no other
+    /// channel on which to report the error.
     pub fn say(&self, level: LogLevel, text: impl Display) {
         let shown = self.shows(level);
         let mut debug_log = locked(&self.debug_log);
@@ -147,7 +148,7 @@ impl fmt::Debug for Messages {
     }
 }
 
-/// A poisoned lock only means that another thread died while it said something.
+/// A poisoned lock only means that another thread panicked while it wrote a message.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_decides_what_is_said() {
+    fn the_level_decides_what_is_written() {
         assert_eq!(all_levels(LogLevel::Disable, false), "");
         assert_eq!(all_levels(LogLevel::Critical, false), "panoptes: error: a\n");
         assert_eq!(

@@ -16,7 +16,7 @@ use crate::glue;
 use crate::message::Messages;
 use crate::request::{Refusal, Request, resolve};
 
-/// Does what `arguments` say, the program's own name first.
+/// Runs the program with `arguments`, which start with the program's own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if is_called(&arguments, "argus") {
@@ -31,7 +31,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(Refusal::Failure(failure)) => end(&failure),
         Err(Refusal::Report(report)) => {
             for line in report.to_string().lines() {
-                say(line);
+                print_line(line);
             }
             report.exit()
         }
@@ -60,7 +60,7 @@ fn carry_out(request: Request) -> Exit {
         Request::Check { file, json } => {
             let answer = check(&file, json);
             for line in &answer.err {
-                say(line);
+                print_line(line);
             }
             print(answer.out.as_bytes()).map(|_| answer.exit)
         }
@@ -77,12 +77,12 @@ fn carry_out(request: Request) -> Exit {
     result.unwrap_or_else(|failure| end(&failure))
 }
 
-/// For a command that reads no configuration.
+/// The messages of a command that reads no configuration.
 fn plain_messages() -> Result<Arc<Messages>, Failure> {
     messages(Mode::Scan, &Configuration::defaults(Mode::Scan), &Report::default())
 }
 
-/// Where messages go: the service's belong on stdout, unless records do.
+/// Messages of the service go to stdout, unless records go there; all others go to stderr.
 fn messages(
     mode: Mode,
     configuration: &Configuration,
@@ -109,8 +109,8 @@ fn is_called(arguments: &[OsString], name: &str) -> bool {
     called == Some(OsStr::new(name))
 }
 
-/// Help and versions are no mistakes; a command of the contract that is not built is told apart
-/// from one that never was.
+/// Prints the help, the version or the error. Help and version are no errors. A documented command
+/// that is not built gets its own message.
 fn usage(error: &clap::Error) -> Exit {
     if let Some(command) = not_built(error) {
         return end(&Failure::not_built(format_args!("`{command}`")));
@@ -133,7 +133,7 @@ fn not_built(error: &clap::Error) -> Option<String> {
         Some(ContextValue::StyledStr(usage)) => usage.to_string(),
         _ => String::new(),
     };
-    // The deepest command comes last in the table.
+    // The deepest command is last in the table.
     NOT_BUILT
         .iter()
         .rev()
@@ -159,7 +159,7 @@ fn manual(words: &[String]) -> Result<Vec<u8>, Failure> {
     Ok(page)
 }
 
-/// Writes all of it to standard output. A closed pipe is no error: who reads has read enough.
+/// Writes `text` to standard output. A closed pipe is no error: its reader needs no more.
 fn print(text: &[u8]) -> Result<Exit, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
@@ -171,16 +171,16 @@ fn print(text: &[u8]) -> Result<Exit, Failure> {
     }
 }
 
-/// The last words, whatever the log level.
+/// Reports the failure on stderr, whatever the log level.
 fn end(failure: &Failure) -> Exit {
-    say(&one_line(&format!("panoptes: error: {failure}")));
+    print_line(&one_line(&format!("panoptes: error: {failure}")));
     failure.exit
 }
 
-/// A line on stderr; if that is closed, there is nobody to tell.
-fn say(line: &str) {
+/// Writes a line to stderr; if stderr is closed, the line is lost.
+fn print_line(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// What `panoptes run` reads without `--config`.
+/// The file that `panoptes run` reads without `--config`.
 const DEFAULT_CONFIG: &str = "/etc/panoptes/panoptes.yaml";

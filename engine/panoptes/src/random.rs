@@ -1,8 +1,8 @@
-//! A random number for each run, with which tables hash what the guests choose.
+//! A random key for each run, for hash tables whose keys the guests choose.
 
-/// 64 random bits. Where they come from is version 4 UUIDs, which draw on the system's own generator.
+/// Returns 64 random bits, from a version 4 UUID, which uses the system's generator.
 pub(crate) fn key() -> u64 {
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
-    // Version and variant bits are fixed: the two halves together still leave no bit so.
+    // A UUID's version and variant bits are fixed. Combining both halves leaves no fixed bit.
     high.rotate_left(32) ^ low
 }

@@ -1,9 +1,9 @@
-//! From a command line to what is wanted: the seam between what a user types and the engine.
+//! From a command line to a request: the interface between the arguments and the engine.
 //!
-//! [`resolve`] turns parsed [`Arguments`] into a [`Request`] in which everything is checked and
-//! typed, or says what is wrong. It reads the configuration and touches nothing else.
+//! [`resolve`] turns parsed [`Arguments`] into a checked and typed [`Request`], or returns the
+//! mistakes. It reads the configuration and nothing else.
 //!
-//! Not for: carrying any of it out (`glue`).
+//! Not for: executing a request (`glue`).
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -19,70 +19,53 @@ use crate::config::{
 };
 use crate::exit::{Exit, Failure};
 
-/// What is wanted.
+/// A checked request, one variant for each command.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// One snapshot.
     Scan(Box<ScanRequest>),
-    /// Watching until stopped.
     Watch(Box<WatchRequest>),
-    /// A list of what can be watched.
     Systems {
-        /// Whether it is JSON.
         json: bool,
-        /// Whose guests may be looked into, and where DOCA is.
+        /// The users whose guests may be read, and the path of DOCA.
         service: Box<Service>,
     },
-    /// A profile.
     ProfileBuild(ProfileBuildRequest),
-    /// What a profile says.
     ProfileShow(ProfileShowRequest),
-    /// A profile against memory.
     ProfileVerify(ProfileVerifyRequest),
-    /// A bill of materials.
     SbomBuild(SbomBuildRequest),
-    /// A checked configuration.
     Check {
-        /// The file.
         file: PathBuf,
-        /// Whether the answer is JSON.
         json: bool,
     },
-    /// A schema.
     Schema(Schema),
-    /// Completions for a shell.
     Completions(Shell),
-    /// The manual page of a command, or of the program if there is none.
+    /// The manual page of a command, or of the program if the list is empty.
     Man(Vec<String>),
 }
 
-/// The schema of what.
+/// The kinds of schema.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Schema {
-    /// Of every record.
     Records,
-    /// Of the lines of `panoptes scan`.
+    /// The lines of `panoptes scan`.
     Scan,
-    /// Of bills of materials.
     Sbom,
 }
 
-/// One snapshot of one system.
+/// `panoptes scan`: one snapshot of one system.
 #[derive(Clone, Debug)]
 pub struct ScanRequest {
-    /// What to scan.
     pub system: System,
-    /// What to print of it, in this order, each once.
+    /// The kinds to print, in this order, each once.
     pub kinds: Vec<Kind>,
-    /// Whether counts and timings are printed instead.
+    /// `Some`: counts and timings are printed instead of objects.
     pub summary: Option<SummaryFormat>,
-    /// Everything else.
     pub configuration: Configuration,
-    /// What somebody should know about the configuration.
+    /// Warnings about the configuration.
     pub warnings: Report,
 }
 
-/// How a summary is printed.
+/// The format of a summary.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SummaryFormat {
     /// For people.
@@ -91,87 +74,82 @@ pub enum SummaryFormat {
     Json,
 }
 
-/// Watching systems until stopped.
+/// `panoptes watch` and `panoptes run`: watching systems until stopped.
 #[derive(Clone, Debug)]
 pub struct WatchRequest {
-    /// Whether it is the service (`run`) or a person (`watch`).
+    /// The service (`run`) or a person (`watch`).
     pub mode: Mode,
-    /// What to watch: all names different; none only where they are looked for.
+    /// The systems to watch, with unique names; empty only if `auto_scan` is on.
     pub systems: Vec<System>,
-    /// Whether systems that nobody named are looked for.
+    /// Whether to find and watch systems that are not named, too.
     pub auto_scan: bool,
-    /// Everything else.
     pub configuration: Configuration,
-    /// What somebody should know about the configuration.
+    /// Warnings about the configuration.
     pub warnings: Report,
-    /// For reading it anew on SIGHUP: [`WatchRequest::reload`].
+    /// For reading the configuration again on SIGHUP: [`WatchRequest::reload`].
     source: Source,
 }
 
-/// A profile of a kernel.
+/// `panoptes profile build`.
 #[derive(Clone, Debug)]
 pub struct ProfileBuildRequest {
-    /// Where the kernel is.
+    /// The kernel.
     pub source: ProfileSource,
-    /// Whether DWARF is read even where there is BTF.
+    /// Whether DWARF is read even if there is BTF.
     pub dwarf: bool,
-    /// Where the profile goes; `None` is standard output.
+    /// `None` is standard output.
     pub output: Option<PathBuf>,
 }
 
-/// A bill of materials of what is shipped.
+/// `panoptes sbom build`.
 #[derive(Clone, Debug)]
 pub struct SbomBuildRequest {
-    /// What is shipped.
     pub source: PathBuf,
-    /// How.
     pub options: Options,
-    /// Where it goes; `None` is standard output.
+    /// `None` is standard output.
     pub output: Option<PathBuf>,
-    /// Whether nothing is said but what is wrong.
+    /// Whether only errors are printed.
     pub quiet: bool,
 }
 
-/// What a profile says.
+/// `panoptes profile show`.
 #[derive(Clone, Debug)]
 pub struct ProfileShowRequest {
-    /// The profile, or what it is made from; `None` is the list of those that are built in.
+    /// The profile, or its source; `None` lists the built-in profiles.
     pub source: Option<ProfileSource>,
-    /// Whether the answer is JSON.
     pub json: bool,
 }
 
-/// A profile against memory.
+/// `panoptes profile verify`.
 #[derive(Clone, Debug)]
 pub struct ProfileVerifyRequest {
-    /// The profile, or what it is made from.
+    /// The profile, or its source.
     pub profile: ProfileSource,
-    /// Whose memory.
+    /// The system whose memory is checked.
     pub system: SystemAddress,
-    /// Whether the answer is JSON.
     pub json: bool,
 }
 
 /// What a profile is made from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ProfileSource {
-    /// The kernel that this machine runs, by what it shows of itself.
+    /// The kernel of this machine, from the files in which it describes itself.
     RunningKernel,
-    /// The memory of a machine that runs it, or a file of the kernel.
+    /// The memory of a machine that runs the kernel, or a file of the kernel.
     System(SystemAddress),
 }
 
 /// Why a request can't be made.
 #[derive(Clone, Debug)]
 pub enum Refusal {
-    /// One line.
+    /// One message.
     Failure(Failure),
-    /// Everything that is wrong with a configuration.
+    /// The mistakes of a configuration.
     Report(Report),
 }
 
 impl Refusal {
-    /// The code to end with.
+    /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Failure(failure) => failure.exit,
@@ -192,7 +170,7 @@ impl From<Report> for Refusal {
     }
 }
 
-/// What a configuration and the systems to watch are made from.
+/// The source of a configuration, and the systems of the command line.
 #[derive(Clone, Debug)]
 struct Source {
     loader: Loader,
@@ -200,7 +178,7 @@ struct Source {
 }
 
 impl WatchRequest {
-    /// The same request with the configuration as it is now.
+    /// Makes the same request with the current content of the configuration file.
     pub fn reload(&self) -> Result<Self, Refusal> {
         Self::make(self.source.clone())
     }
@@ -212,7 +190,7 @@ impl WatchRequest {
         } else {
             pick_all(&source.systems, &loaded.configuration)?
         };
-        // Who names systems wants those.
+        // A user who names systems wants only those.
         let auto_scan = loaded.configuration.auto_scan && source.systems.is_empty();
         if systems.is_empty() && !auto_scan {
             return Err(nothing_to_watch(&source.loader).into());
@@ -228,8 +206,8 @@ impl WatchRequest {
     }
 }
 
-/// Turns a command line into a request; `default_config` is what the service reads without
-/// `--config`, if it exists.
+/// Turns a command line into a request; `default_config` is the file that the service reads
+/// without `--config`, if it exists.
 pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, Refusal> {
     match arguments.command {
         Command::Scan(scan) => {
@@ -349,7 +327,7 @@ fn pick_all(texts: &[OsString], configuration: &Configuration) -> Result<Vec<Sys
             let message = format!("{} is named twice", system.address);
             return Err(Failure::new(Exit::Usage, message));
         }
-        // Two files of the same name in different folders.
+        // Two files in different folders can have the same name.
         if systems.iter().any(|other| other.name == system.name) {
             system.name = system.address.to_string();
         }
@@ -358,8 +336,8 @@ fn pick_all(texts: &[OsString], configuration: &Configuration) -> Result<Vec<Sys
     Ok(systems)
 }
 
-/// The system that a word on the command line means: a configured one by its name or its address,
-/// which then keeps its settings, or else what the word says, with the settings of `default`.
+/// The system that an argument names: a configured one with its settings, by name or address, or
+/// else the system at that address, with the settings of `default`.
 fn pick(text: &OsStr, configuration: &Configuration) -> Result<System, Failure> {
     if let Some(system) =
         configuration.systems.iter().find(|system| OsStr::new(&system.name) == text)
@@ -386,7 +364,7 @@ fn address(text: &OsStr) -> Result<SystemAddress, Failure> {
     }
 }
 
-/// This machine's kernel tells all that is needed without its memory being read.
+/// The source of a profile. `host:` needs no memory: the kernel of this machine describes itself.
 fn profile_source(text: &OsStr) -> Result<ProfileSource, Failure> {
     if matches!(SystemAddress::from_argument(text), Ok(SystemAddress::Host)) {
         return Ok(ProfileSource::RunningKernel);
@@ -394,7 +372,8 @@ fn profile_source(text: &OsStr) -> Result<ProfileSource, Failure> {
     address(text).map(ProfileSource::System)
 }
 
-/// `run` without a system: the file's mistake if there is one, else the command line's.
+/// The report for `run` without a system: a mistake of the file if there is one, else of the
+/// command line.
 fn nothing_to_watch(loader: &Loader) -> Report {
     let place = match loader.file {
         Some(_) => None,
@@ -478,13 +457,13 @@ mod tests {
     }
 
     #[test]
-    fn the_service_has_a_usual_configuration() {
+    fn the_service_has_a_default_configuration() {
         let (_folder, file) = configured("systems: {web: {system: /a}}");
         let Ok(Request::Watch(request)) = asked("panoptes run", &file) else {
             panic!("it is good")
         };
         assert_eq!((request.mode, names(&request)), (Mode::Run, vec!["web"]));
-        // Without one it watches what it finds.
+        // Without a configuration, the service watches the guests that it finds.
         let Ok(Request::Watch(request)) = asked("panoptes run", Path::new("/missing")) else {
             panic!("it is good")
         };
@@ -495,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_read_anew_and_a_bad_one_refused() {
+    fn a_configuration_is_read_again_and_a_bad_one_refused() {
         let (_folder, file) = configured("systems: {web: {system: /a}}");
         let request = watch(&format!("panoptes watch --config {}", file.display()));
         fs::write(&file, "systems: {db: {system: /b}}\nservice: {scan_interval: 1s}\n").unwrap();

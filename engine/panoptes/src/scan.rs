@@ -1,4 +1,4 @@
-//! `panoptes scan`: one snapshot, printed.
+//! `panoptes scan`: prints one snapshot of a system.
 
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::{ScanRequest, SummaryFormat};
 
-/// How often a live machine is looked at again when what was seen did not fit together.
+/// How often a live machine is scanned until a scan is consistent.
 const ATTEMPTS_MAX: u32 = 8;
 
 /// Scans once and prints lines, or counts and times.
@@ -69,7 +69,7 @@ pub fn scan(
     };
     let counts = match written {
         Ok(counts) => counts,
-        // Whoever reads has seen enough.
+        // The reader needs no more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
         Err(error) => {
             let message = format!("cannot write to standard output: {error}");
@@ -103,13 +103,13 @@ pub fn scan(
     if unread > 0 {
         let name = &request.system.name;
         messages.warning(format_args!(
-            "{name}: {unread} commands of shells are not in memory and left out"
+            "{name}: {unread} shell commands are not in memory and were left out"
         ));
     }
     Ok(verdict(snapshot, scope(kinds), &counts, &request.system.name, messages))
 }
 
-/// Hashes what processes execute, as far as it is in memory.
+/// Hashes the executables of processes, as far as they are in memory.
 fn hash(
     snapshot: &Snapshot,
     limits: &Limits,
@@ -128,7 +128,7 @@ fn hash(
     contents
 }
 
-/// Walks until what was seen fits together; of a machine that never holds still, takes the last.
+/// Walks until a snapshot is consistent. If a machine changes too fast, the last one is used.
 fn look(
     walker: &mut Walker,
     source: &mut Meter<AnySource>,
@@ -157,13 +157,13 @@ fn look(
     }
 }
 
-/// Whether all that was seen belongs together.
+/// Whether a snapshot is complete and consistent.
 fn is_whole(snapshot: &Snapshot, scope: Scope) -> bool {
     let Losses { unreadable, unbounded, dropped: _, not_resident: _ } = snapshot.losses;
     unreadable == 0 && unbounded == 0 && incomplete(snapshot, scope) == 0
 }
 
-/// How many processes, tables, address spaces and views were not seen whole, or changed on the way.
+/// How many processes, tables, address spaces and views are incomplete, or changed during the scan.
 fn incomplete(snapshot: &Snapshot, scope: Scope) -> usize {
     let views = usize::from(!snapshot.task_list_closed) + usize::from(!snapshot.idr_whole);
     let processes = snapshot.processes.iter().filter(|process| !process.stable).count();
@@ -186,14 +186,14 @@ fn print_lines(
     lines.write(snapshot, kinds, &traits, &mut |line| out.write_all(line))
 }
 
-/// What was read for the lines beside the snapshot.
+/// Data for the lines that is not in the snapshot.
 #[derive(Clone, Copy)]
 struct Extras<'a> {
     contents: Option<&'a Contents>,
     commands: &'a [Remembered],
 }
 
-/// What people are told of what could not be had, and the exit code.
+/// Writes messages about missing data, and returns the exit code.
 fn verdict(
     snapshot: &Snapshot,
     scope: Scope,
@@ -204,7 +204,7 @@ fn verdict(
     let losses = snapshot.losses;
     if losses.not_resident > 0 {
         messages.info(format_args!(
-            "{name}: {} command lines are not in memory and left out",
+            "{name}: {} command lines are not in memory and were left out",
             losses.not_resident
         ));
     }
@@ -220,9 +220,9 @@ fn verdict(
         return Exit::Done;
     }
     messages.error(format_args!(
-        "{name}: {undecoded} objects could not be decoded, {} names could not be made out, \
-         {} lists did not end, {incomplete} processes or tables were not seen whole; \
-         is the image damaged, or the machine changing fast?",
+        "{name}: {undecoded} objects could not be decoded, {} names could not be resolved, \
+         {} lists did not end, {incomplete} processes or tables could not be read completely; \
+         is the image damaged, or does the machine change too fast?",
         lines.unnamed, losses.unbounded
     ));
     Exit::Failed
@@ -242,12 +242,12 @@ fn kinds(wanted: &[Kind]) -> Kinds {
     }
 }
 
-/// What must be read for what is printed: a connection's holders are found through descriptors, its
-/// interface through the interfaces.
+/// What must be read for the kinds that are printed: a connection's holders are found through
+/// descriptors, and its interface through the interfaces.
 fn scope(kinds: Kinds) -> Scope {
     Scope {
         files: kinds.files || kinds.connections,
-        // Shells are known by what they have mapped.
+        // Shells are identified by the files that they have mapped.
         memory: kinds.memory || kinds.shell_history,
         connections: kinds.connections,
         interfaces: kinds.interfaces || kinds.connections,
@@ -263,7 +263,7 @@ struct Times {
     printed: Duration,
 }
 
-/// What `--summary` prints.
+/// The data that `--summary` prints.
 struct Summary<'a> {
     release: &'a str,
     origin: String,
@@ -311,7 +311,7 @@ impl Summary<'_> {
 
     fn text(&self) -> String {
         use std::fmt::Write as _;
-        let mut text = format!("Linux {}, by the {}\n\n", self.release, self.origin);
+        let mut text = format!("Linux {}, layouts from the {}\n\n", self.release, self.origin);
         for (name, count) in self.counts() {
             let _ = writeln!(text, "{:18}{count:>10}", name.replace('_', " "));
         }

@@ -1,11 +1,11 @@
-//! What must outlive the program: the `boot_uuid` of every boot that was watched.
+//! State that outlives the program: the `boot_uuid` of every watched boot.
 //!
-//! A boot is known by what its kernel can't change ([`BootKey`]); its id is chosen once and kept in
-//! a small file, so that it is the same after a restart of ours. Each boot has a file of its own:
-//! one that is damaged costs one id. Without a folder that can be written, ids hold for this run
-//! only, and a warning says so.
+//! A boot is identified by values that its kernel can't change ([`BootKey`]). Its id is chosen once
+//! and kept in a small file, so that it is the same after a restart of Panoptes. Each boot has its
+//! own file, so a damaged file loses only one id. Without a writable folder, ids are valid for one
+//! run only, and a warning reports it.
 //!
-//! Not for: what is tracked during a run (the engine's state).
+//! Not for: objects that are tracked during a run (the engine's state).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,14 +23,13 @@ use uuid::Uuid;
 use crate::config::printable;
 use crate::message::Messages;
 
-/// What one boot of one kernel is known by.
+/// The values that identify one boot of one kernel.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct BootKey {
-    /// The build id of the kernel.
     pub build_id: Vec<u8>,
-    /// `KERNELOFFSET`: where the kernel was put this time.
+    /// `KERNELOFFSET`: the random offset of the kernel in this boot.
     pub kernel_offset: u64,
-    /// Where the direct map was put this time.
+    /// The random base of the direct map in this boot.
     pub direct_map_base: u64,
     /// When pid 1 started, in nanoseconds of the boot clock.
     pub init_start_ns: u64,
@@ -50,21 +49,21 @@ impl BootKey {
     }
 }
 
-/// Where ids of boots are kept.
+/// The store for the ids of boots.
 #[derive(Debug)]
 pub struct StateStore {
     /// The folder of the files; `None` if it can't be used.
     folder: Option<PathBuf>,
-    /// What this run has given out, so that it never changes its mind.
+    /// The ids that this run has returned: they never change during the run.
     given: Mutex<BTreeMap<BootKey, Uuid>>,
     messages: Arc<Messages>,
 }
 
 impl StateStore {
-    /// Opens the store in `folder`, making it if need be.
+    /// Opens the store in `folder`, which is created if it does not exist.
     pub fn open(folder: &Path, messages: Arc<Messages>) -> Self {
         let boots = folder.join(BOOTS);
-        // Nobody else has any business with which kernels are watched.
+        // Other users need not know which kernels are watched.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&boots);
         let folder = match made {
             Ok(()) => Some(boots),
@@ -80,12 +79,12 @@ impl StateStore {
         Self { folder, given: Mutex::default(), messages }
     }
 
-    /// A store that keeps nothing beyond this run.
+    /// A store that is only valid for this run.
     pub fn ephemeral(messages: Arc<Messages>) -> Self {
         Self { folder: None, given: Mutex::default(), messages }
     }
 
-    /// The id of a boot: the one it was given before, or a new one.
+    /// The id of a boot: the stored one, or a new one.
     pub fn boot_uuid(&self, key: &BootKey) -> Uuid {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(uuid) = given.get(key) {
@@ -108,13 +107,13 @@ impl StateStore {
     }
 
     fn kept(&self, folder: &Path, key: &BootKey) -> io::Result<Uuid> {
-        // Two of us that first see a boot at the same time must agree on its id.
+        // Two processes of Panoptes that first see a boot at the same time must use the same id.
         let _lock = lock(folder)?;
         let path = folder.join(key.file_name());
         match read_bounded(&path) {
             Ok(text) => {
                 if let Some(uuid) = parse(&text) {
-                    // What is in use is not the oldest (`forget_oldest`).
+                    // Keep ids in use from being the oldest (`forget_oldest`).
                     let _ = File::options()
                         .write(true)
                         .open(&path)
@@ -144,8 +143,8 @@ impl StateStore {
     }
 }
 
-/// Where state is kept when the configuration says nothing: `/var/lib/panoptes` for root, else
-/// `panoptes` in `$XDG_STATE_HOME` or `~/.local/state`; `None` if there is no home either.
+/// The default folder for state: `/var/lib/panoptes` for root, else `panoptes` in `$XDG_STATE_HOME`
+/// or `~/.local/state`; `None` without a home.
 pub fn default_folder() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     folder_for(nix::unistd::geteuid().is_root(), variable("XDG_STATE_HOME"), variable("HOME"))
@@ -159,7 +158,7 @@ fn folder_for(
     if is_root {
         return Some(PathBuf::from("/var/lib/panoptes"));
     }
-    // The XDG specification has relative paths ignored.
+    // The XDG specification requires that relative paths are ignored.
     let absolute = |path: &PathBuf| path.is_absolute();
     state_home
         .filter(absolute)
@@ -191,7 +190,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// After this the file is there whole or not at all, whatever fails on the way.
+/// Writes a file so that it exists completely or not at all, even after a failure.
 fn write_atomically(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
     let temporary = folder.join(format!(".new-{}", std::process::id()));
     let written = (|| {
@@ -212,7 +211,7 @@ fn write_atomically(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// Holds the folder for one of us; released when dropped.
+/// Locks the folder against other processes of Panoptes; the lock is released on drop.
 fn lock(folder: &Path) -> io::Result<File> {
     let path = folder.join(".lock");
     let file =
@@ -227,14 +226,14 @@ fn lock(folder: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::TimedOut, "another panoptes holds its lock"))
 }
 
-/// Keeps a machine that reboots without end from filling the folder.
+/// Removes the oldest files, so that a machine that reboots endlessly can't fill the folder.
 fn forget_oldest(folder: &Path) -> io::Result<()> {
     let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)?
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let path = entry.path();
-            let ours = path.extension().is_some_and(|end| end == "json" || end == "damaged");
-            if ours { Some((entry.metadata().ok()?.modified().ok()?, path)) } else { None }
+            let is_state = path.extension().is_some_and(|end| end == "json" || end == "damaged");
+            if is_state { Some((entry.metadata().ok()?.modified().ok()?, path)) } else { None }
         })
         .collect();
     files.sort_unstable();
@@ -272,7 +271,7 @@ mod tests {
         }
     }
 
-    /// Messages that end in a file, to be looked at.
+    /// Messages into a file, and its path.
     fn messages(folder: &Path) -> (Arc<Messages>, PathBuf) {
         let path = folder.join("said");
         let file = File::create(&path).unwrap();
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_set_aside_and_said() {
+    fn a_damaged_file_is_set_aside_and_reported() {
         for damage in ["", "{", "{\"boot_uuid\": 5}", "\0\0\0\0"] {
             let folder = tempdir().unwrap();
             let (messages, said) = messages(folder.path());
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_breaks_later_is_said_too() {
+    fn a_folder_that_breaks_later_is_reported_too() {
         let folder = tempdir().unwrap();
         let (messages, said) = messages(folder.path());
         let store = StateStore::open(folder.path(), messages);

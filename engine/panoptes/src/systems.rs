@@ -1,4 +1,4 @@
-//! `panoptes systems`: what can be watched from here.
+//! `panoptes systems`: lists the systems that can be watched from this machine.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
@@ -78,7 +78,7 @@ fn table(guests: &[Guest]) -> String {
     if guests.is_empty() {
         return "no QEMU guest runs on this machine\n".to_owned();
     }
-    let head = ["SYSTEM", "NAME", "UUID", "USER", "MEMORY", "KEPT", "RUNS ON"].map(str::to_owned);
+    let head = ["SYSTEM", "NAME", "UUID", "USER", "MEMORY", "SHARING", "ACCEL"].map(str::to_owned);
     let mut rows = vec![head];
     rows.extend(guests.iter().map(|guest| {
         let unknown = || "-".to_owned();
@@ -113,7 +113,6 @@ fn table(guests: &[Guest]) -> String {
     text
 }
 
-/// This machine itself.
 fn host(obstacle: Option<&str>) -> String {
     let mut text = "host:  this machine\n".to_owned();
     if let Some(obstacle) = obstacle {
@@ -122,8 +121,8 @@ fn host(obstacle: Option<&str>) -> String {
     text
 }
 
-/// The functions of DMA devices. Most machines have none and never heard of DOCA, so of that nothing is said, unless it
-/// is `wanted`.
+/// The functions of DMA devices. Most machines have neither a DMA device nor DOCA, so the output
+/// mentions their absence only if they are `wanted`.
 fn functions(dma: &dma::Found, wanted: bool) -> String {
     let mut text = String::new();
     let rows: Vec<[String; 3]> = dma
@@ -205,7 +204,7 @@ mod tests {
         let text = table(&[guest.clone(), other.clone()]);
         assert_eq!(
             text,
-            "SYSTEM     NAME  UUID  USER  MEMORY   KEPT     RUNS ON\n\
+            "SYSTEM     NAME  UUID  USER  MEMORY   SHARING  ACCEL\n\
              qemu:12    web   -     root  512 MiB  private  kvm\n\
              qemu:1234  web   -     root  512 MiB  private  kvm\n    cannot be watched: because\n"
         );

@@ -1,4 +1,4 @@
-//! The program from outside: exit codes, and what it says where.
+//! The program from outside: exit codes, standard output and standard error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn run_in(folder: &Path, arguments: &[&str]) -> Run {
     Run {
         code: status.code().expect("it ends by itself"),
         out: String::from_utf8(stdout).expect("it prints text"),
-        err: String::from_utf8(stderr).expect("it says text"),
+        err: String::from_utf8(stderr).expect("its messages are text"),
     }
 }
 
@@ -34,7 +34,7 @@ fn run(arguments: &[&str]) -> Run {
     run_in(Path::new("/"), arguments)
 }
 
-/// It ends with `code`, says one line that holds `message`, and prints nothing.
+/// Checks that the program ends with `code`, writes `message` to stderr, and prints nothing.
 #[track_caller]
 fn refuses(arguments: &[&str], code: i32, message: &str) {
     let run = run(arguments);
@@ -89,7 +89,7 @@ fn a_wrong_command_line_is_a_usage_error() {
 }
 
 #[test]
-fn what_is_not_built_is_said() {
+fn what_is_not_built_is_refused() {
     for arguments in [
         &["flow", "-r", "x"][..],
         &["scan", "x", "--only", "modules"],
@@ -114,7 +114,7 @@ fn called_argus_it_is_the_flow_auditor() {
 }
 
 #[test]
-fn a_good_configuration_is_summed_up() {
+fn a_good_configuration_is_summarised() {
     let (folder, file) = configured("systems: {web: {system: web.mem}}\nservice: {cores: 1}\n");
     let run = run_in(folder.path(), &["check", "p.yaml"]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
@@ -141,7 +141,7 @@ fn a_bad_configuration_is_refused_with_every_mistake() {
     assert_eq!((run.code, run.out.as_str()), (78, ""));
     let lines: Vec<&str> = run.err.lines().collect();
     assert_eq!(lines.len(), 4, "{}", run.err);
-    assert!(lines[0].starts_with("p.yaml:1:22: `service.log_level`: `1` is no log level"));
+    assert!(lines[0].starts_with("p.yaml:1:22: `service.log_level`: `1` is not a log level"));
     assert_eq!(lines[1], "p.yaml:2:1: unknown key `system`; did you mean `systems`?");
 
     let run = run_in(folder.path(), &["check", "p.yaml", "--json"]);
@@ -203,7 +203,7 @@ fn the_example_passes_its_check() {
 }
 
 #[test]
-fn what_is_generated_is_whole() {
+fn generated_texts_are_complete() {
     let schema: Value = serde_json::from_str(&run(&["schema"]).out).unwrap();
     assert!(schema.is_object());
     let schema: Value = serde_json::from_str(&run(&["schema", "--scan"]).out).unwrap();
@@ -247,7 +247,7 @@ fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
 }
 
 #[test]
-fn what_is_shipped_is_written_down() {
+fn an_sbom_is_built() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("root")).unwrap();
     fs::write(folder.path().join("root/app"), "abc").unwrap();
@@ -260,7 +260,7 @@ fn what_is_shipped_is_written_down() {
     assert_eq!(sbom["files"][0]["md5"], "900150983cd24fb0d6963f7d28e17f72"); // of RFC 1321
     let schema: Value = serde_json::from_str(&run(&["schema", "--sbom"]).out).unwrap();
     jsonschema::validate(&schema, &sbom).unwrap();
-    // Into a file it is the same, and what was there before is replaced.
+    // A file gets the same content, and its old content is replaced.
     fs::write(folder.path().join("out.json"), "old").unwrap();
     let written = run_in(folder.path(), &[&build[..], &["-o", "out.json", "--quiet"]].concat());
     assert_eq!((written.code, written.err.as_str(), written.out.as_str()), (0, "", ""));

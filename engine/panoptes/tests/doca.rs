@@ -1,5 +1,6 @@
-//! `doca:` from the command line, against the stand-in for NVIDIA's library: systems are listed, what can't be opened
-//! says why, and a guest behind it is scanned as from its memory file, byte for byte.
+//! `doca:` on the command line, with the stand-in for NVIDIA's library: systems are listed, a
+//! failure to open has its reason, and a scan of a guest is the same as from its memory file, byte
+//! for byte.
 #![cfg(feature = "doca")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -13,25 +14,26 @@ fn panoptes(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_panoptes")).args(arguments).output().unwrap()
 }
 
-/// The standard output of a run that went well, and what it said.
+/// The standard output and standard error of a successful run.
 #[track_caller]
 fn done(output: &Output) -> (String, String) {
-    let told = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    (String::from_utf8(output.stdout.clone()).unwrap(), told)
+    let err = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    (String::from_utf8(output.stdout.clone()).unwrap(), err)
 }
 
 #[track_caller]
 fn refused(output: &Output, code: i32, words: &str) {
-    let told = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{told}");
-    assert!(told.contains(words) && told.trim_end().lines().count() == 1, "{told}");
+    let err = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{err}");
+    assert!(err.contains(words) && err.trim_end().lines().count() == 1, "{err}");
 }
 
-/// A stand-in with 64 functions more than the one that has `memory`.
+/// A stand-in with a function that has `memory`, and 64 more functions.
 fn standin(memory: &Path, faults: &str) -> Standin {
     Standin::new(&format!(
-        "device mlx5_0 0000:03:00.0\nfunction HOST PF {}\nfunctions MT2333XZ06YAMLNXS0D0F0VF 64\n{faults}\n",
+        "device mlx5_0 0000:03:00.0\nfunction HOST PF {}\n\
+         functions MT2333XZ06YAMLNXS0D0F0VF 64\n{faults}\n",
         memory.display()
     ))
     .unwrap()
@@ -67,7 +69,7 @@ fn every_function_is_listed() {
 }
 
 #[test]
-fn what_cannot_be_opened_says_why() {
+fn a_failure_to_open_has_its_reason() {
     let nowhere = ["scan", "doca:mlx5_0/HOST", "--set", "service.doca_library_path=/nonexistent"];
     refused(&panoptes(&nowhere), 66, "cannot load NVIDIA DOCA (/nonexistent/libdoca_common.so.2");
     let memory = tempfile::NamedTempFile::new().unwrap();
@@ -80,7 +82,7 @@ fn what_cannot_be_opened_says_why() {
     };
     refused(&scan("doca:mlx5_9/HOST", &[]), 66, "there are mlx5_0");
     refused(&scan("doca:mlx5_0/NONE", &[]), 66, "no function with the VUID NONE among its 65");
-    // Memory that no kernel has ever run in does not tell where it is.
+    // Memory in which no kernel has ever run has no tables of its regions.
     refused(&scan("doca:mlx5_0/HOST", &[]), 66, "give memory_regions_path");
     let regions = standin.folder().join("regions");
     let set = format!("default.memory_regions_path={}", regions.display());
@@ -89,11 +91,11 @@ fn what_cannot_be_opened_says_why() {
     refused(&scan("doca:mlx5_0/HOST", &["--set", &set]), 78, "neither App Shield's");
     std::fs::write(&regions, r#"{"allowed_regions": {"0": {"length": 1048575, "start": 0},}}"#)
         .unwrap();
-    let told = scan("doca:mlx5_0/HOST", &["--set", &set]);
-    assert_eq!(told.status.code(), Some(65), "{told:?}");
+    let output = scan("doca:mlx5_0/HOST", &["--set", &set]);
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
 }
 
-/// A paused guest after some work, of `mib` MiB.
+/// A paused guest after some work.
 fn paused(five_level: bool) -> Guest {
     setup::ensure().unwrap();
     let mut spec = GuestSpec::new(Kernel::obtain(Flavor::V6_12).unwrap());
@@ -110,9 +112,9 @@ fn scanned_as_from_its_file(five_level: bool) {
     assert!(expected.lines().count() > 500, "{expected}");
 
     let good = standin(guest.ram_path(), "");
-    let (lines, told) = done(&panoptes(&["scan", "doca:mlx5_0/HOST", "--set", &library(&good)]));
+    let (lines, err) = done(&panoptes(&["scan", "doca:mlx5_0/HOST", "--set", &library(&good)]));
     assert!(lines == expected, "the same lines, with the memory found from its first mebibyte");
-    println!("{told}");
+    println!("{err}");
 
     let regions = good.folder().join("regions.json");
     let bytes = std::fs::metadata(guest.ram_path()).unwrap().len();
@@ -123,18 +125,18 @@ fn scanned_as_from_its_file(five_level: bool) {
     let arguments = ["scan", "doca:mlx5_0/HOST", "--set", &library(&good), "--set", &set];
     assert!(done(&panoptes(&arguments)).0 == expected, "the same lines, with a file of regions");
 
-    // What can be mended is, and changes nothing.
+    // Errors that a retry can correct change nothing.
     let poor = standin(guest.ram_path(), "error_every 97\nshort_every 89\nagain_every 7\ntasks 16");
     let (lines, _) = done(&panoptes(&["scan", "doca:mlx5_0/HOST", "--set", &library(&poor)]));
     assert!(lines == expected, "the same lines from a device that fails now and then");
 
-    // What can't is counted and said, and what is left is printed.
+    // Other errors are counted and reported, and the rest is printed.
     let bad = standin(guest.ram_path(), "lost_every 30000");
     let output = panoptes(&["scan", "doca:mlx5_0/HOST", "--set", &library(&bad), "--set", &set]);
-    let told = String::from_utf8(output.stderr).unwrap();
-    println!("{told}");
-    assert!(matches!(output.status.code(), Some(0 | 1 | 65)), "{told}");
-    assert!(told.contains("reads failed in DMA"), "{told}");
+    let err = String::from_utf8(output.stderr).unwrap();
+    println!("{err}");
+    assert!(matches!(output.status.code(), Some(0 | 1 | 65)), "{err}");
+    assert!(err.contains("reads failed in DMA"), "{err}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! After start nothing is allocated: neither by the thread that scans nor by the one that writes records,
-//! with room for everything and with tables that are full, beside a machine that never holds still.
+//! After start nothing is allocated: neither by the scanner thread nor by the writer thread, with
+//! large tables and with full tables, while the watched machine changes all the time.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
@@ -42,17 +42,17 @@ use panoptes_sinks::writer::Writer;
 
 const SCANS: u32 = 1000;
 const INTERVAL: Duration = Duration::from_millis(10);
-/// What is full most of the time is said to be full, and then not, again and again.
+/// Work that changes all the time, so that tables reach their limits again and again.
 const CHANGES: [&str; 2] = ["churn seconds=100000", "storm rate=50 seconds=100000"];
 
-/// Makes more than [`LOGGED`] bytes of records, however few scans there are: it stays until then.
-/// Beside the background work the guest is never at rest, so the agent does not wait for that.
+/// Makes more than [`LOGGED`] bytes of records, however few scans there are: the load stays until
+/// then. The background work never ends, so the agent does not wait for the guest to be at rest.
 const LOAD: &str = "load processes=20 threads=2 fds=20 areas=20 connections=1 rest=0";
 const LOGGED: u64 = 256 << 10;
-/// How long the service may take for what it has to do.
+/// Maximum time that the service may take to write the records.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Passes everything on; remembers what a sealed thread asks for.
+/// Passes everything to the system's allocator, and records allocations of sealed threads.
 struct Sealing;
 
 thread_local! {
@@ -64,13 +64,13 @@ static SERVICE_SEALED: AtomicBool = AtomicBool::new(false);
 static OFFENCES: AtomicU64 = AtomicU64::new(0);
 static FIRST: Mutex<Option<String>> = Mutex::new(None);
 
-/// Notes an allocation on a sealed thread: how many, and of the first by whom.
+/// Counts an allocation on a sealed thread, and keeps a backtrace of the first one.
 fn note(what: &str, bytes: usize) {
     thread_local! {
-        /// Set while something is noted, which allocates, too.
+        /// Set while an allocation is recorded, because recording allocates too.
         static NOTING: Cell<bool> = const { Cell::new(false) };
     }
-    // A thread that is ending has no such things any more.
+    // A thread that is ending has no thread-local values any more.
     if NOTING.try_with(|noting| noting.replace(true)).unwrap_or(true) {
         return;
     }
@@ -118,7 +118,7 @@ unsafe impl GlobalAlloc for Sealing {
 #[global_allocator]
 static ALLOCATOR: Sealing = Sealing;
 
-/// One test at a time: what is counted is counted together.
+/// One test at a time, because the counters are global.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -131,7 +131,7 @@ fn assert_nothing_was_allocated(what: &str) {
     assert_eq!(offences, 0, "{what}; the first: {}", first.unwrap_or_default());
 }
 
-/// A name, and how much fits.
+/// Table sizes, each with a name.
 fn capacities() -> [(&'static str, Limits); 3] {
     let room = Limits::default();
     let tiny = Limits {
@@ -143,7 +143,7 @@ fn capacities() -> [(&'static str, Limits); 3] {
         containers: 3,
         string_length: 64,
     };
-    // Every process is tracked, and of what they have hardly anything.
+    // Every process is tracked, but hardly any of their objects.
     let poor = Limits { processes: 4096, threads: 1, file_descriptors: 10, vmas: 50, ..tiny };
     [
         ("room for everything", room),
@@ -152,7 +152,7 @@ fn capacities() -> [(&'static str, Limits); 3] {
     ]
 }
 
-/// Where records go: to files and to nowhere, both ways.
+/// Outputs to a file and to `/dev/null`, each with `io_uring` and with `write`.
 fn outputs(folder: &Path) -> Vec<Output> {
     let mut outputs = Vec::new();
     for kind in [OutputKind::IoUring, OutputKind::Plain] {
@@ -196,7 +196,7 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
     })
 }
 
-/// One approved hash, so that whatever runs has to be looked at, and nothing of it was shipped.
+/// One approved hash, so that every program must be checked and none is approved.
 fn one_hash() -> Shipped {
     let mut builder = ShippedBuilder::new();
     let everywhere = builder.subject(&Subject::Everywhere).unwrap();
@@ -205,7 +205,7 @@ fn one_hash() -> Shipped {
     builder.build()
 }
 
-/// Scans so many times, from the very first scan on sealed, as the service's threads do it.
+/// Scans `scans` times, sealed from the first scan on, in the way of the service's threads.
 fn scan_sealed(memory: &Path, limits: Limits, scans: u32, interval: Duration, what: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut source = FileSource::open(memory).unwrap();
@@ -246,7 +246,8 @@ fn scan_sealed(memory: &Path, limits: Limits, scans: u32, interval: Duration, wh
     );
     for (kind, counters) in &counters {
         println!(
-            "    {kind:?}: {} records in {} writes by the ring and {} by calls, {} rotations, {} dropped",
+            "    {kind:?}: {} records in {} writes by the ring and {} by calls, {} rotations, {} \
+             dropped",
             counters.records(),
             counters.ring_writes(),
             counters.plain_writes(),
@@ -285,7 +286,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
     }
 }
 
-/// Keeps what is said.
+/// Keeps the messages.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<u8>>>);
 
@@ -306,7 +307,7 @@ impl Said {
     }
 }
 
-/// The service itself, as `panoptes watch` runs it: its scanner and its writer.
+/// The service itself, with its scanner and its writer, as in `panoptes watch`.
 #[test]
 #[ignore = "boots a guest"]
 fn the_service_allocates_nothing_while_it_watches() {
@@ -342,10 +343,10 @@ fn the_service_allocates_nothing_while_it_watches() {
         assert!(begin.elapsed() < PATIENCE, "{} bytes, {}", logged() - before, said.text());
         sleep(INTERVAL);
     }
-    // The number of scans depends on the machine. More of them prove more.
+    // The number of scans depends on the speed of the host. More scans test more.
     sleep(INTERVAL * SCANS);
     SERVICE_SEALED.store(false, Ordering::Relaxed);
-    // The thread takes signals in by itself; others must not be ended by them.
+    // Only the service's threads block the signal: sent to the process, it would end the tests.
     nix::sys::pthread::pthread_kill(service.as_pthread_t(), Signal::SIGTERM).unwrap();
     service.join().unwrap().unwrap();
     println!("{}", said.text());
@@ -367,7 +368,7 @@ fn an_allocation_on_a_sealed_thread_is_caught_and_named() {
     assert_nothing_was_allocated("an open thread");
 }
 
-/// The recorded images that there are, where the engine's tests look for them.
+/// The recorded images, in the folder that the engine's tests use.
 fn recorded() -> Vec<PathBuf> {
     let folder = match std::env::var_os("PANOPTES_RECORDED").filter(|given| !given.is_empty()) {
         Some(given) if Path::new(&given).is_dir() => PathBuf::from(given),

@@ -1,4 +1,5 @@
-//! What the configuration's `sbom` names: checked by `panoptes check`, at start, and on SIGHUP.
+//! The references of the configuration's `sbom`: checked by `panoptes check`, at start, and on
+//! SIGHUP.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -10,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder with a configuration that names `sbom` in it, and a system that is not there.
+/// A folder with a configuration that refers to `sbom`, and to a system that does not exist.
 fn configured(sbom: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let file = folder.path().join("p.yaml");
@@ -75,7 +76,7 @@ fn a_bad_sbom_is_a_mistake_of_the_configuration() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
-/// A service, and what it writes; ended with the test.
+/// A service and its standard output; killed at the end of the test.
 struct Service(Child, BufReader<ChildStdout>);
 
 impl Service {
@@ -122,7 +123,7 @@ fn sboms_are_read_again_on_sighup() {
     let record = service.next("invalid_sbom_configuration_file");
     let reason = &record["activity_data"]["system_activity_details"]["reason"];
     assert!(reason.as_str().unwrap().contains("list:1:1: \"spoilt\""), "{record}");
-    // It goes on, and takes what is good again.
+    // The service continues, and reads a correct list again.
     fs::write(&list, format!("{}\n", "2".repeat(64))).unwrap();
     service.signal(Signal::SIGHUP);
     let mut err = BufReader::new(service.0.stderr.take().unwrap()).lines();

@@ -1,4 +1,4 @@
-//! SYSTEM: how a user names a machine to watch.
+//! SYSTEM: the address of a machine to watch.
 //!
 //! `file:PATH`, `qemu:PID`, `host:`, `doca:DEVICE/VUID`; a bare path means `file:`.
 //!
@@ -14,14 +14,14 @@ use super::problem::printable;
 use super::section::nearest;
 use super::value::{Line, Setting};
 
-/// What to watch.
+/// The address of a machine to watch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SystemAddress {
-    /// Live shared guest memory or a dump; the format is found by looking.
+    /// Live shared guest memory or a dump; the format is detected.
     File(PathBuf),
     /// A running QEMU/KVM guest, by its process id.
     Qemu(u32),
-    /// This machine.
+    /// The host itself.
     Host,
     /// Memory of a host function through a BlueField's DMA engine.
     Doca {
@@ -33,12 +33,12 @@ pub enum SystemAddress {
 }
 
 impl SystemAddress {
-    /// Reads what stands on a command line; the error completes "`text` …".
+    /// Reads an argument of the command line; the error completes "`text` …".
     pub fn from_argument(text: &OsStr) -> Result<Self, String> {
         Self::from_bytes(text.as_bytes(), Path::new(""))
     }
 
-    /// The name of a system that was given by its address alone.
+    /// The name of a system for which only the address is given.
     pub fn default_name(&self) -> String {
         match self {
             Self::File(path) => path.file_name().map_or_else(
@@ -51,7 +51,7 @@ impl SystemAddress {
         }
     }
 
-    /// What to call it when this version does not have it; `None` if it does.
+    /// A description of the address if this version does not support it; `None` if it does.
     pub fn not_built(&self) -> Option<&'static str> {
         let (what, built) = match self {
             Self::File(_) | Self::Qemu(_) | Self::Doca { .. } => return None,
@@ -75,13 +75,13 @@ impl SystemAddress {
                 .map(Self::Qemu)
                 .ok_or_else(|| "names no process; write qemu:PID with a process id".to_owned()),
             "host" if rest.is_empty() => Ok(Self::Host),
-            "host" => Err("has something after `host:`; this machine is just `host:`".to_owned()),
+            "host" => Err("has text after `host:`; write just `host:`".to_owned()),
             "doca" => Self::doca(rest),
             _ => Err(match nearest(scheme, &SCHEMES) {
                 Some(near) => format!("starts with `{scheme}:`; did you mean `{near}:`?"),
                 None => format!(
-                    "starts with `{scheme}:`, which is no kind of system (file:, qemu:, host:, doca:); \
-                     for a file of that name write file:{scheme}:…"
+                    "starts with `{scheme}:`, which is not a kind of system (file:, qemu:, host:, \
+                     doca:); for a file of that name write file:{scheme}:…"
                 ),
             }),
         }
@@ -92,7 +92,7 @@ impl SystemAddress {
             return Err("names no file; write file:PATH".to_owned());
         }
         if path.contains(&0) {
-            return Err("holds a NUL character, which no path may".to_owned());
+            return Err("contains a NUL character".to_owned());
         }
         Ok(Self::File(base.join(OsString::from_vec(path.to_vec()))))
     }
@@ -104,7 +104,7 @@ impl SystemAddress {
         Self::doca_from_parts(device, vuid).ok_or_else(|| FORM.to_owned())
     }
 
-    /// From `dma_device` and `representor_id`, which say the same as `doca:DEVICE/VUID`.
+    /// Makes an address from `dma_device` and `representor_id`, the parts of `doca:DEVICE/VUID`.
     pub(crate) fn doca_from_parts(device: &str, vuid: &str) -> Option<Self> {
         let good = |part: &str| Line::read(part, Path::new("")).is_ok() && !part.contains('/');
         (good(device) && good(vuid))
@@ -129,8 +129,8 @@ impl fmt::Display for SystemAddress {
     }
 }
 
-/// The word before a colon, if it could be a kind of system: `dump:2.raw` might be a slip, while
-/// `./dump:2.raw` and `C:x` can only be paths.
+/// The word before a colon, if it could be a kind of system: `dump:2.raw` might be a typing
+/// mistake, while `./dump:2.raw` and `C:x` can only be paths.
 fn scheme(text: &[u8]) -> Option<&str> {
     let lower = text.len() > 1 && text.iter().all(u8::is_ascii_lowercase);
     if lower { std::str::from_utf8(text).ok() } else { None }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_say_how_to_write_it() {
+    fn mistakes_show_the_correct_form() {
         check("", Err("names no file"));
         check("file:", Err("names no file"));
         check("qemu:", Err("write qemu:PID"));
@@ -193,7 +193,7 @@ mod tests {
         check("doca:/x", Err("write doca:DEVICE/VUID"));
         check("doca:a/b/c", Err("write doca:DEVICE/VUID"));
         check("qmeu:12", Err("did you mean `qemu:`?"));
-        check("xen:12", Err("no kind of system"));
+        check("xen:12", Err("not a kind of system"));
     }
 
     #[test]

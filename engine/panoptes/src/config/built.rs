@@ -1,12 +1,13 @@
-//! What the contract names and this version has, in one place.
+//! Which documented features this version has.
 //!
-//! What is `false` here is still parsed and checked, so that its mistakes are found, and then
-//! refused with one clear line. Whoever builds a thing flips its constant.
+//! The configuration of a feature that is `false` here is still parsed and checked, so that its
+//! mistakes are found, and then refused with one line. The commit that builds a feature sets its
+//! constant to `true`.
 
 use panoptes_sinks::activities::Activity;
 
-/// Whether an activity is reported by this version at all. One that is not is accepted in a configuration,
-/// so that a file can name all of them, and counted as not reported by `panoptes check`.
+/// Whether this version reports an activity at all. A configuration may name activities that are
+/// not reported, so that a file can list all of them; `panoptes check` does not count them.
 pub const fn reports(activity: Activity) -> bool {
     !matches!(activity, Activity::ServiceRuntimeFailure)
 }
@@ -28,7 +29,7 @@ mod tests {
 
     use super::*;
 
-    /// Every activity that the sources in a folder name, tests and this file's list aside.
+    /// Collects the activities that the sources in a folder name, except in tests and in `config`.
     fn named_in(folder: &Path, found: &mut BTreeSet<String>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -46,9 +47,10 @@ mod tests {
         }
     }
 
-    /// Whoever builds an activity removes it here, or this fails; so does whoever removes it here and has not built it.
+    /// Fails if [`reports`] excludes an activity that the code names, or includes one that it
+    /// does not.
     #[test]
-    fn what_is_built_is_what_the_code_writes() {
+    fn reported_activities_are_those_that_the_code_names() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut named = BTreeSet::new();
         named_in(&here.join("../src/policy"), &mut named);
@@ -60,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_says_what_is_not_built() {
+    fn the_example_marks_what_is_not_built() {
         let example = include_str!("../../panoptes.yaml");
         for &activity in Activity::ALL {
             let key = format!("    {}: ", activity.name());

@@ -1,7 +1,7 @@
-//! Which activities are reported, how severe they are, and the thresholds of those that have one.
+//! Which activities are reported, their severities, and the thresholds of some.
 //!
 //! The names come from the table of all activities (`panoptes_sinks::activities`); this file adds
-//! nothing to it but the thresholds.
+//! only the thresholds.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,23 +12,21 @@ use super::built::reports;
 use super::section::Section;
 use super::value::{ByteSize, Line, Setting, listed};
 
-/// What is said of one activity.
+/// The setting of one activity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EventSetting {
-    /// Whether it is reported.
     pub enabled: bool,
-    /// How severe it is.
     pub severity: Severity,
 }
 
-/// The numbers that some activities wait for.
+/// The thresholds of some activities.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Thresholds {
-    /// `tcp_connection_excessive_data`: more bytes than this came in.
+    /// `tcp_connection_excessive_data`: the connection received more bytes than this.
     pub bytes_in: ByteSize,
-    /// `tcp_connection_excessive_data`: more bytes than this went out.
+    /// `tcp_connection_excessive_data`: the connection sent more bytes than this.
     pub bytes_out: ByteSize,
-    /// `tcp_long_lasting_connection`: it has lasted longer than this.
+    /// `tcp_long_lasting_connection`: the connection has lasted longer than this.
     pub duration: Duration,
     /// `tcp_network_connection_status`: from one record of a connection to the next.
     pub period: Duration,
@@ -50,13 +48,12 @@ impl Default for Thresholds {
 pub struct Events {
     /// One for each activity, in the table's order.
     settings: Vec<EventSetting>,
-    /// The thresholds.
     pub thresholds: Thresholds,
-    /// `reverse_shell_detected`: programs that are there to give shells to their peers.
+    /// `reverse_shell_detected`: programs whose purpose is to give shells to their peers.
     pub login_servers: Vec<ProgramPath>,
 }
 
-/// The path of a program in a watched machine, in whose folders `*` and `?` stand for what may be there.
+/// The path of a program in a watched machine; its folders may contain the wildcards `*` and `?`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProgramPath(pub String);
 
@@ -65,10 +62,10 @@ impl Setting for ProgramPath {
         let Line(text) = Line::read(text, base)?;
         let name = text.rsplit_once('/').map(|(_, name)| name).unwrap_or_default();
         if !text.starts_with('/') || name.is_empty() {
-            return Err("is no path of a program; write it from `/` on".to_owned());
+            return Err("is not the path of a program; write an absolute path".to_owned());
         }
         if name.contains(['*', '?']) {
-            return Err("names no program; only folders may be left open by `*` and `?`".to_owned());
+            return Err("names no program; only its folders may contain `*` and `?`".to_owned());
         }
         Ok(Self(text))
     }
@@ -85,7 +82,7 @@ impl Events {
         Activity::ALL.iter().copied().zip(self.settings.iter().copied())
     }
 
-    /// How many activities are reported: on, and built.
+    /// How many activities are reported: enabled, and built in this version.
     pub fn enabled_count(&self) -> usize {
         self.iter().filter(|(activity, setting)| setting.enabled && reports(*activity)).count()
     }
@@ -94,7 +91,7 @@ impl Events {
         for activity in Activity::ALL {
             let mut setting = self.get(*activity);
             let thresholds = &mut self.thresholds;
-            // `process_created: false` says all that most people want to say.
+            // `process_created: false` is the short form of `{ enabled: false }`.
             let mut enabled = setting.enabled;
             section.value_or_section(activity.name(), &mut enabled, |enabled, section| {
                 section.value("enabled", enabled);
@@ -147,7 +144,7 @@ impl Thresholds {
 impl Setting for Severity {
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         Self::from_name(&text.to_ascii_uppercase()).ok_or_else(|| {
-            format!("is no severity; write {}", listed(Self::ALL.iter().map(|one| one.name())))
+            format!("is not a severity; write {}", listed(Self::ALL.iter().map(|one| one.name())))
         })
     }
 }

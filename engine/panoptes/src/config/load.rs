@@ -1,4 +1,4 @@
-//! Reads a configuration from its file, again and again if need be.
+//! Reads a configuration from its file, as often as needed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,28 +7,25 @@ use std::path::{Path, PathBuf};
 use super::problem::{Place, Problem, Report, Weight};
 use super::{Configuration, Mode, Overrides, read};
 
-/// Where a configuration comes from; kept, so that it can be read anew on SIGHUP.
+/// The source of a configuration; kept, so that SIGHUP can read it again.
 #[derive(Clone, Debug)]
 pub struct Loader {
-    /// What it is for.
     pub mode: Mode,
-    /// The file; `None` is an empty one.
+    /// `None` is an empty file.
     pub file: Option<PathBuf>,
-    /// What the command line says.
     pub overrides: Overrides,
 }
 
-/// A configuration that can be used.
+/// A valid configuration.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The configuration.
     pub configuration: Configuration,
-    /// What somebody should know about it: only warnings.
+    /// Has no errors.
     pub warnings: Report,
 }
 
 impl Loader {
-    /// Reads the file and the command line, or says all that is wrong with them.
+    /// Reads the file and the command line, or returns all their mistakes.
     pub fn load(&self) -> Result<Loaded, Report> {
         let (text, folder) = match &self.file {
             Some(file) => (self.read_file(file)?, file.parent().unwrap_or(Path::new(""))),
@@ -72,19 +69,20 @@ impl Loader {
     }
 }
 
-/// One byte more than allowed at most, so that a file that is too large can be told.
+/// Reads at most one byte more than allowed, so that the caller can detect a file that is too
+/// large.
 fn read_bounded(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The place that follows some good text.
+/// The place after valid text.
 fn place_after(good: &[u8]) -> Place {
     let text = String::from_utf8_lossy(good);
     let last_line = text.rsplit('\n').next().unwrap_or_default();
     Place::File { line: text.matches('\n').count() + 1, column: last_line.chars().count() + 1 }
 }
 
-/// Thousands of systems fit into this.
+/// Large enough for thousands of systems.
 const FILE_BYTES_MAX: u64 = 4 << 20;

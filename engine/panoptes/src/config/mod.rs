@@ -1,13 +1,13 @@
-//! The configuration: what a user may say, checked and typed, with a default for everything.
+//! The configuration: all settings, checked and typed, with a default for each.
 //!
 //! [`Loader::load`] reads a file and the options that override it, in this order: built-in
-//! defaults, the file, `--set`, the special options. It gives a [`Configuration`] that holds only
-//! values that make sense, or a [`Report`] of everything that is wrong, each with its place.
-//! [`read`] is the same on text, without touching a file.
+//! defaults, the file, `--set`, the special options. It returns a [`Configuration`] of valid
+//! values, or a [`Report`] of all mistakes, each with its place. [`read`] does the same for text,
+//! without a file.
 //!
-//! Not for: acting on any of it, nor knowing whether a folder or a source exists.
+//! Not for: acting on the settings, or checking whether a folder or a source exists.
 //!
-//! Start with [`Configuration`], then `section`, which is how all of it is read.
+//! Start reading at [`Configuration`], then `section`, which reads all keys.
 
 mod address;
 pub mod built;
@@ -47,35 +47,33 @@ use value::{Line, Setting};
 /// All that can be configured.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Configuration {
-    /// The program itself.
     pub service: Service,
-    /// Whether systems that nobody named are found and watched too.
+    /// Whether to find and watch systems that are not configured, too.
     pub auto_scan: bool,
-    /// Whether a profile may be made from what the kernel's own memory holds.
+    /// Whether a profile may be made from the contents of the kernel's memory.
     pub profile_generation: bool,
-    /// Whether the profiles that are built in are used.
+    /// Whether built-in profiles are used.
     pub built_in_profiles: bool,
-    /// How a system is watched that is not in `systems`.
+    /// The settings of systems that are not in `systems`.
     pub default: SystemSettings,
-    /// The systems that are named, in the order of the file.
+    /// The configured systems, in the order of the file.
     pub systems: Vec<System>,
-    /// Where records go.
     pub output: Output,
 }
 
-/// What the configuration is for; some defaults depend on it.
+/// The command that uses the configuration; some defaults depend on it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
     /// The service: records go to a folder.
     Run,
     /// A person at a terminal: records go to standard output.
     Watch,
-    /// The same, once.
+    /// One scan: its lines go to standard output.
     Scan,
 }
 
 impl Configuration {
-    /// What an empty file means.
+    /// The configuration of an empty file.
     pub fn defaults(mode: Mode) -> Self {
         let output = match mode {
             Mode::Run => {
@@ -102,7 +100,7 @@ impl Configuration {
         section.section("default", |section| {
             for key in ["system", "representor_id", "dma_device"] {
                 if section.has(key) {
-                    let message = format!("`{key}` is a system's own; move it under `systems`");
+                    let message = format!("`{key}` is for a single system; move it to `systems`");
                     section.refuse_known(key, message);
                 }
             }
@@ -111,7 +109,7 @@ impl Configuration {
         section.section("systems", |section| {
             section.named(|name, place, section| {
                 if let Err(why) = Line::read(name, Path::new("")) {
-                    let message = format!("a system's name, `{}`, {why}", printable(name));
+                    let message = format!("the system name `{}` {why}", printable(name));
                     section.refuse_at(place, message);
                 }
                 self.systems.extend(System::read(name, &self.default, section));
@@ -123,7 +121,7 @@ impl Configuration {
         }
     }
 
-    /// A service with nothing to watch is a mistake; an empty file is valid.
+    /// Refuses a service that has nothing to watch. An empty file is valid.
     fn check_auto_scan(&self, section: &Section<'_>) {
         if !self.auto_scan && !section.has_content("systems") {
             section.refuse("auto_scan", NOTHING_TO_WATCH);
@@ -133,7 +131,7 @@ impl Configuration {
 
 /// Reads a configuration from text; relative paths in it start at `folder`.
 ///
-/// There is always a configuration: what is wrong has its default in it, and a [`Problem`].
+/// It always returns a configuration: a wrong value keeps its default and adds a [`Problem`].
 pub fn read(
     text: &str,
     folder: &Path,
@@ -144,7 +142,7 @@ pub fn read(
     (configuration, problems)
 }
 
-/// The same, and every key that was looked for, so that a test can compare the documentation.
+/// The same as [`read`], and every key that was looked up: a test compares them with the example.
 fn read_and_list(
     text: &str,
     folder: &Path,
@@ -159,7 +157,7 @@ fn read_and_list(
     configuration.read(mode, overrides.log_folder.as_deref(), &mut section);
     section.finish();
     let mut problems = context.problems.into_inner();
-    // A warning may rest on a default that only stands there because something else is wrong.
+    // Drop warnings after an error: a wrong value has its default, which can cause false warnings.
     if problems.iter().any(|problem| problem.weight == Weight::Error) {
         problems.retain(|problem| problem.weight == Weight::Error);
     }
@@ -168,8 +166,8 @@ fn read_and_list(
     (configuration, problems, context.asked.into_inner())
 }
 
-/// What is said where nothing is named and nothing may be looked for.
+/// The message for a configuration without systems and without `auto_scan`.
 pub const NOTHING_TO_WATCH: &str = "nothing to watch: `auto_scan` is off and `systems` is empty";
 
-/// Where the service leaves its event log.
+/// The service's default folder for the event log.
 const LOG_FOLDER: &str = "/var/log/panoptes";

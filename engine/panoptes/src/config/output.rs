@@ -12,30 +12,29 @@ use super::value::{Bounded, ByteSize, FolderOrNone, Line, Setting, Word, show_du
 /// Where records go.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Output {
-    /// Whether they go to standard output.
+    /// Whether records go to standard output.
     pub stdout: bool,
     /// The folder of the event log; `None` is no event log.
     pub log_folder: Option<PathBuf>,
-    /// A file this large is put aside and a new one begun.
+    /// A file that reaches this size is rotated.
     pub rotate_size: ByteSize,
-    /// How many files are kept, the one being written included.
+    /// How many files are kept, including the current one.
     pub max_files: u32,
-    /// When written records are forced to the disk.
     pub sync: Sync,
     /// `user_data` of every record.
     pub user_data: String,
-    /// Other machines that get them.
+    /// Remote receivers of records.
     pub telemetry: Vec<Telemetry>,
-    /// Where numbers about the program itself are served.
+    /// The address that serves metrics of the program.
     pub metrics: Option<NetworkAddress>,
 }
 
 /// When written records are forced to the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sync {
-    /// When the operating system likes.
+    /// Left to the operating system.
     Never,
-    /// At most this long after they were written.
+    /// At most this long after the write.
     Every(Duration),
     /// With every write.
     Always,
@@ -44,42 +43,36 @@ pub enum Sync {
 /// One receiver of records.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Telemetry {
-    /// Where it listens.
     pub address: TelemetryAddress,
-    /// How it is spoken to.
     pub transport: Transport,
-    /// What it knows us by.
+    /// Identifies Panoptes to the receiver.
     pub tag: String,
-    /// What it gets.
     pub format: TelemetryFormat,
-    /// How much is kept for it while it is away.
+    /// How much is buffered while the receiver is unreachable.
     pub backlog: ByteSize,
 }
 
-/// Where a receiver listens.
+/// The address of a receiver.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TelemetryAddress {
-    /// On the network.
     Network(NetworkAddress),
-    /// On this machine.
+    /// A Unix socket on this host.
     Unix(PathBuf),
 }
 
-/// How a receiver is spoken to.
+/// The transport to a receiver.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Transport {
-    /// TCP.
     #[default]
     Tcp,
     /// TLS over TCP.
     Tls,
-    /// UDP.
     Udp,
     /// A Unix socket.
     Unix,
 }
 
-/// What a receiver gets.
+/// The format of records for a receiver.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum TelemetryFormat {
     /// One JSON object a line.
@@ -98,12 +91,12 @@ pub enum TelemetryFormat {
 pub struct NetworkAddress {
     /// A name or an address, IPv6 without brackets.
     pub host: String,
-    /// The port.
     pub port: u16,
 }
 
 impl Output {
-    /// Reads it; `log_folder` is what the command line says, where a path need not be text.
+    /// Reads the section. `log_folder` is the option of the command line, which may be a path that
+    /// is not text.
     pub(crate) fn read(&mut self, log_folder: Option<&Path>, section: &mut Section<'_>) {
         section.value("stdout", &mut self.stdout);
         let mut folder = FolderOrNone(self.log_folder.take());
@@ -188,7 +181,7 @@ impl Telemetry {
     }
 }
 
-/// Free text of a bounded length: it stands in every record.
+/// Free text of a bounded length, since every record contains it.
 struct UserData(String);
 
 impl Setting for UserData {
@@ -270,10 +263,10 @@ fn is_host_name(host: &str) -> bool {
         && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
 }
 
-/// A record is at most 31 KiB, and may not be split over two files.
+/// A record is at most 31 KiB and is never split over two files.
 const ROTATE_SIZE_MIN: ByteSize = ByteSize(64 << 10);
 
-/// Leaves the record, which is at most 31 KiB, to what happened.
+/// Leaves most of a record, which is at most 31 KiB, for other data.
 const USER_DATA_BYTES_MAX: usize = 4096;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What the command line says about the configuration: `--set`, `--limits`, `--interval`, `--cores`.
+//! Options that override the configuration: `--set`, `--limits`, `--interval`, `--cores`.
 //!
-//! Each is put into the tree of the file before anything is read from it, so that it goes through
-//! the same checks; its place is the option itself, so that a mistake names the option. The
-//! special options come after `--set`.
+//! Each option is inserted into the tree of the file before the tree is read, so that it goes
+//! through the same checks. Its place is the option itself, so that a mistake names the option. The
+//! special options are applied after `--set`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,23 +10,20 @@ use std::sync::Arc;
 use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Origin, Value, parse};
 
-/// What the command line says about the configuration, as typed.
+/// The options that override the configuration, as typed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Overrides {
     /// `--set KEY=VALUE`, in their order; the last one wins.
     pub set: Vec<String>,
     /// `--limits a=…,b=…`.
     pub limits: Vec<String>,
-    /// `--interval`.
     pub interval: Option<String>,
-    /// `--cores`.
     pub cores: Option<String>,
-    /// `--log-folder`.
     pub log_folder: Option<PathBuf>,
 }
 
 impl Overrides {
-    /// Puts all of it into `root`, but for the folder, which need not be text.
+    /// Inserts the options into `root`, except the folder, whose path may not be text.
     pub(crate) fn apply(&self, root: &mut Node, problems: &mut Vec<Problem>) {
         for text in &self.set {
             let place = Place::Option(format!("--set {text}").into());
@@ -75,7 +72,7 @@ fn set(root: &mut Node, text: &str, problems: &mut Vec<Problem>) -> Result<(), S
     if good { insert(root, &path, node) } else { Ok(()) }
 }
 
-/// `systems."web.example.com".limits.processes=5` as its keys and the text after `=`.
+/// Splits `systems."web.example.com".limits.processes=5` into its keys and the text after `=`.
 fn split_path(text: &str) -> Result<(Vec<String>, &str), String> {
     let mut path = vec![String::new()];
     let mut quoted = false;
@@ -102,7 +99,7 @@ fn split_path(text: &str) -> Result<(Vec<String>, &str), String> {
     Err("write KEY=VALUE, such as service.scan_interval=5ms".to_owned())
 }
 
-/// Puts `value` where `path` says, making the mappings on the way.
+/// Inserts `value` at `path` and creates missing mappings on the path.
 fn insert(node: &mut Node, path: &[String], value: Node) -> Result<(), String> {
     let Some((key, rest)) = path.split_first() else {
         *node = value;
@@ -126,7 +123,7 @@ fn insert(node: &mut Node, path: &[String], value: Node) -> Result<(), String> {
     insert(&mut entries[index].value, rest, value)
 }
 
-/// Removes a limit that single systems have, so that the one of the command line holds for all.
+/// Removes a limit of single systems, so that the limit of the command line applies to all.
 fn forget_limit(root: &mut Node, limit: &str) {
     let Some(systems) = child(root, "systems") else { return };
     let Value::Map(systems) = &mut systems.value else { return };
@@ -142,5 +139,5 @@ fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
     entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
 }
 
-/// Our longest path has five keys.
+/// The longest path of the configuration has five keys.
 const PATH_LENGTH_MAX: usize = 16;

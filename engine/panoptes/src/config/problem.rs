@@ -1,7 +1,7 @@
-//! What is wrong with a configuration, and where.
+//! Mistakes in a configuration, and their places.
 //!
-//! Every mistake becomes one [`Problem`]: a place, what it is about, and how to mend it. Reading
-//! goes on after a mistake, so that one run shows all of them.
+//! Every mistake becomes one [`Problem`]: its place, what is wrong, and how to fix it. Reading
+//! continues after a mistake, so that one run shows all of them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,12 +13,7 @@ use crate::exit::Exit;
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Place {
     /// In the file; both count from one, columns in characters.
-    File {
-        /// The line.
-        line: usize,
-        /// The column.
-        column: usize,
-    },
+    File { line: usize, column: usize },
     /// On the command line: the option as typed, `--set KEY=VALUE`.
     Option(Arc<str>),
 }
@@ -28,19 +23,17 @@ pub enum Place {
 pub enum Weight {
     /// The configuration is refused.
     Error,
-    /// It is taken, but somebody should know.
+    /// The configuration is accepted, with a warning.
     Warning,
 }
 
 /// One mistake in a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// Where it stands; `None` for what concerns the whole (a file that can't be read, a value
-    /// nobody gave).
+    /// `None` for what concerns the whole file (it can't be read, or a value is missing).
     pub place: Option<Place>,
-    /// Refused, or only worth knowing.
     pub weight: Weight,
-    /// What is wrong and how to mend it, in one line.
+    /// What is wrong and how to fix it, in one line.
     pub message: String,
 }
 
@@ -50,20 +43,20 @@ impl Problem {
         Self { place, weight: Weight::Error, message: one_line(&message.into()) }
     }
 
-    /// Something worth knowing.
+    /// A doubtful setting with which the configuration is still accepted.
     pub fn warning(place: Option<Place>, message: impl Into<String>) -> Self {
         Self { place, weight: Weight::Warning, message: one_line(&message.into()) }
     }
 }
 
-/// The problems of one configuration, with the file they are in.
+/// The problems of one configuration, and its file.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
     /// The file, as the user named it.
     pub file: Option<PathBuf>,
-    /// What is wrong with it, in the order of the file, the command line after it.
+    /// The problems in the order of the file; those of the command line follow.
     pub problems: Vec<Problem>,
-    /// Set where the file could not even be read for want of a permission.
+    /// Whether the file could not be read for lack of a permission.
     pub denied: bool,
 }
 
@@ -73,8 +66,7 @@ impl Report {
         self.problems.iter().any(|problem| problem.weight == Weight::Error)
     }
 
-    /// The exit code these problems call for: a mistake that stands on the command line alone is
-    /// a usage error.
+    /// The exit code for the problems. If all errors are on the command line, it is a usage error.
     pub fn exit(&self) -> Exit {
         let mut errors =
             self.problems.iter().filter(|problem| problem.weight == Weight::Error).peekable();
@@ -122,8 +114,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Text from outside as it may stand in a message: in one line, without control characters, and of
-/// bounded length.
+/// Makes text from outside safe for a message: one line, no control characters, bounded length.
 pub fn printable(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
         Some((end, _)) => one_line(&text[..end]) + "…",
@@ -131,7 +122,7 @@ pub fn printable(text: &str) -> String {
     }
 }
 
-/// Text in one line, without control characters: a terminal obeys them.
+/// Makes text one line and escapes control characters, because a terminal would execute them.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
@@ -151,7 +142,7 @@ pub(crate) fn is_unprintable(character: char) -> bool {
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Enough for every path that a person still reads.
+/// Long enough for any path that a person would read.
 const SHOWN_CHARACTERS_MAX: usize = 256;
 
 #[cfg(test)]
@@ -191,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn text_from_outside_cannot_steer_the_terminal() {
+    fn text_from_outside_cannot_control_the_terminal() {
         assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\u{a}b");
         assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(printable(&"x".repeat(1000)).chars().count(), SHOWN_CHARACTERS_MAX + 1);

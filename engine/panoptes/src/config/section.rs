@@ -1,9 +1,9 @@
-//! Reads one mapping of a configuration, key by key, into values that already hold the defaults.
+//! Reads one mapping of a configuration, key by key, into values that already have the defaults.
 //!
-//! Each key is named once, where it is read; what is left over at the end is unknown and refused
-//! with the nearest known key. A mistake is noted and reading goes on.
+//! Each key is named once, where it is read. Keys that remain at the end are unknown and refused
+//! with the nearest known key. Reading continues after a mistake.
 //!
-//! Not for: what any key means (the files beside this one).
+//! Not for: the meaning of any key (the files beside this one).
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -13,14 +13,14 @@ use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Value};
 use super::value::{Bounded, Line, Setting, listed};
 
-/// What all sections of one configuration share.
+/// The data that all sections of one configuration share.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     /// The folder of the file, from which its relative paths start.
     pub(crate) folder: &'a Path,
-    /// Everything found wrong so far.
+    /// All mistakes found so far.
     pub(crate) problems: RefCell<Vec<Problem>>,
-    /// Every key that was asked for, with dots; the tests compare it with the documentation.
+    /// Every key that was looked up, with dots; a test compares them with the example.
     pub(crate) asked: RefCell<Vec<String>>,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Context<'a> {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Paths of the file start at its folder, those of the command line where the user is.
+    /// Paths in the file are relative to its folder, those of the command line to the current one.
     fn base(&self, place: &Place) -> &'a Path {
         match place {
             Place::File { .. } => self.folder,
@@ -42,11 +42,11 @@ impl<'a> Context<'a> {
     }
 }
 
-/// One mapping, or the lack of it.
+/// One mapping, which may be absent.
 #[derive(Debug)]
 pub(crate) struct Section<'a> {
     context: &'a Context<'a>,
-    /// Its key with dots, empty for the whole file.
+    /// The key with dots, empty for the whole file.
     path: String,
     place: Option<Place>,
     entries: &'a [Entry],
@@ -56,7 +56,7 @@ pub(crate) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The whole file.
     pub(crate) fn root(context: &'a Context<'a>, node: &'a Node) -> Self {
-        // What concerns the whole file has no place in it.
+        // A problem of the whole file has no place in it.
         Self { place: None, ..Self::of(context, String::new(), node) }
     }
 
@@ -83,7 +83,7 @@ impl<'a> Section<'a> {
         Self { context, path, place: None, entries: &[], known: Vec::new() }
     }
 
-    /// Refuses every key that nobody asked for.
+    /// Refuses every key that was not looked up.
     pub(crate) fn finish(self) {
         for entry in self.entries {
             if !self.known.contains(&entry.key.as_str()) {
@@ -102,7 +102,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Where the section itself stands.
     pub(crate) fn place(&self) -> Option<Place> {
         self.place.clone()
     }
@@ -111,28 +110,28 @@ impl<'a> Section<'a> {
         self.find(key).is_some()
     }
 
-    /// Whether there is more under `key` than empty lists and the like.
+    /// Whether the value of `key` has any content; empty lists and mappings have none.
     pub(crate) fn has_content(&self, key: &str) -> bool {
-        self.find(key).is_some_and(|node| !says_nothing(node))
+        self.find(key).is_some_and(|node| !has_no_content(node))
     }
 
     pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
         self.find(key).map(|node| node.place.clone())
     }
 
-    /// Notes a mistake about `key`, where it stands (or the section, if it is absent).
+    /// Reports a mistake about `key` at its place, or at the section's place if it is absent.
     pub(crate) fn refuse(&self, key: &str, message: impl Into<String>) {
         let place = self.place_of(key).or_else(|| self.place());
         self.context.push(Problem::error(place, message));
     }
 
-    /// The same for a key that is otherwise unknown here, so that it is refused only once.
+    /// The same for a key that is not known here, so that it is refused only once.
     pub(crate) fn refuse_known(&mut self, key: &'static str, message: impl Into<String>) {
         self.refuse(key, message);
         self.known.push(key);
     }
 
-    /// Notes a mistake at a place of the caller's choice.
+    /// Reports a mistake at a given place.
     pub(crate) fn refuse_at(&self, place: &Place, message: impl Into<String>) {
         self.context.push(Problem::error(Some(place.clone()), message));
     }
@@ -142,23 +141,23 @@ impl<'a> Section<'a> {
         self.context.push(Problem::warning(place, message));
     }
 
-    /// Refuses `key`, if it says anything, as something that this version does not have.
+    /// Refuses `key` if it has content and this version does not have the feature.
     pub(crate) fn not_built(&self, key: &str, built: bool) {
         let entry = self.entries.iter().find(|entry| entry.key == key);
-        if let Some(entry) = entry.filter(|entry| !built && !says_nothing(&entry.value)) {
+        if let Some(entry) = entry.filter(|entry| !built && !has_no_content(&entry.value)) {
             let message = format!("`{}` is not built yet; leave it out", self.full(key));
             self.refuse_at(&entry.place, message);
         }
     }
 
-    /// Reads a single value; what is not given stays as it is.
+    /// Reads a single value. If the key is absent, `into` is unchanged.
     pub(crate) fn value<T: Setting>(&mut self, key: &'static str, into: &mut T) {
         if let Some(value) = self.read(key) {
             *into = value;
         }
     }
 
-    /// Reads a single value that must lie in a range.
+    /// Reads a single value that must be in a range.
     pub(crate) fn value_in<T: Bounded>(
         &mut self,
         key: &'static str,
@@ -180,7 +179,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Reads a list of single values; a list replaces the one that stood before.
+    /// Reads a list of single values, which replaces the previous list.
     pub(crate) fn values<T: Setting>(&mut self, key: &'static str, into: &mut Vec<T>) {
         if let Some(nodes) = self.list(key) {
             let path = self.full(key);
@@ -222,8 +221,7 @@ impl<'a> Section<'a> {
         self.entries = &[];
     }
 
-    /// Reads a mapping whose keys are patterns that the user chose and whose values are single lines; it replaces
-    /// the one that stood before.
+    /// Reads a mapping of the user's patterns to single lines, which replaces the previous mapping.
     pub(crate) fn texts(&mut self, key: &'static str, into: &mut Vec<(String, String)>) {
         self.know(key);
         let Some(node) = self.find(key) else { return };
@@ -232,7 +230,7 @@ impl<'a> Section<'a> {
         into.clear();
         for entry in section.entries {
             if let Err(why) = Line::read(&entry.key, Path::new("")) {
-                let message = format!("a key of `{path}`, `{}`, {why}", printable(&entry.key));
+                let message = format!("the key `{}` of `{path}` {why}", printable(&entry.key));
                 self.refuse_at(&entry.place, message);
             }
             let own = format!("{path}.{}", printable(&entry.key));
@@ -298,28 +296,28 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The key with all that it stands under.
+    /// The key with its path.
     pub(crate) fn full(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 }
 
-/// Whether there is nothing in a node but empty lists and the like.
-fn says_nothing(node: &Node) -> bool {
+/// Whether a node has no content: null, or only empty lists and mappings.
+fn has_no_content(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
         Value::List(nodes) => nodes.is_empty(),
-        Value::Map(entries) => entries.iter().all(|entry| says_nothing(&entry.value)),
+        Value::Map(entries) => entries.iter().all(|entry| has_no_content(&entry.value)),
         Value::Scalar(_) => false,
     }
 }
 
-/// "did you mean …?", or all that would have been known.
+/// "did you mean …?", or the list of known keys.
 pub(crate) fn advice(given: &str, known: &[&str]) -> String {
     match nearest(given, known) {
         Some(key) => format!("did you mean `{key}`?"),
         None if known.is_empty() => "there are no keys here".to_owned(),
-        None if known.len() > LISTED_MAX => "`panoptes schema` has all names".to_owned(),
+        None if known.len() > LISTED_MAX => "`panoptes schema` lists all names".to_owned(),
         None => {
             let mut known = known.to_vec();
             known.sort_unstable();
@@ -328,10 +326,9 @@ pub(crate) fn advice(given: &str, known: &[&str]) -> String {
     }
 }
 
-/// The known word most like the given one, if any is alike.
+/// The known word that is most similar to the given one, if any is similar enough.
 pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Longer than any key: not a slip of the finger, and the comparison costs the product of both
-    // lengths.
+    // Longer than any key: no typing mistake. The cost of comparing is the product of the lengths.
     if given.len() > 128 {
         return None;
     }
@@ -344,9 +341,9 @@ pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, word)| word)
 }
 
-/// Finds slips and other word orders (`max_file`, `logfolder`, `process_create`), and leaves
-/// words that only share a beginning alone.
+/// Accepts typing mistakes and other word orders (`max_file`, `logfolder`, `process_create`), but
+/// not words that only share a prefix.
 const LIKENESS_MIN: f64 = 0.85;
 
-/// More keys than this are too many for one line; only the activities are that many.
+/// More keys than this are too many for one line; only the activities are more.
 const LISTED_MAX: usize = 16;

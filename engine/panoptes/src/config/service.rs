@@ -11,26 +11,24 @@ use super::value::{Line, LogLevel, Setting, Word};
 /// The settings of the program itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Service {
-    /// Whether SIGTERM and SIGINT end it at once, without last records.
+    /// Whether SIGTERM and SIGINT end the program at once, without last records.
     pub immediate_shutdown: bool,
-    /// How much it says.
     pub log_level: LogLevel,
-    /// Where it writes down everything that it could say; `None` is nowhere.
+    /// The folder of the debug log, which has messages of every level; `None`: no debug log.
     pub debug_log_folder: Option<PathBuf>,
     /// From the start of one scan to the start of the next.
     pub scan_interval: Duration,
-    /// Where scanning runs.
     pub cores: Cores,
-    /// Where it keeps what must outlive it; `None` is the usual place
+    /// The folder for state that outlives the program; `None` is the default
     /// ([`crate::state::default_folder`]).
     pub state_dir: Option<PathBuf>,
-    /// Whose QEMU processes are looked into: names and numbers of users. The one that it runs as is always among
-    /// them.
+    /// The users whose QEMU processes may be read, by name or number. The user that Panoptes runs
+    /// as is always allowed.
     pub guest_users: Vec<String>,
-    /// NVIDIA's DOCA libraries: a folder of them, or one file that has all functions. `None`: where the dynamic linker
-    /// and NVIDIA's packages have them. It is loaded, and so runs, when a `doca:` system is opened or systems are listed.
+    /// NVIDIA's DOCA libraries: a folder of them, or one file that has all functions. `None`: the
+    /// paths of the dynamic linker and of NVIDIA's packages. The library is loaded, and its code
+    /// runs, when a `doca:` system is opened or systems are listed.
     pub doca_library_path: Option<PathBuf>,
-    /// Whose records it imitates.
     pub compatibility: Compatibility,
 }
 
@@ -53,20 +51,20 @@ impl Default for Service {
 /// The processor cores that scan: one pinned thread on each.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Cores {
-    /// One thread, on the last core that it may use.
+    /// One thread, on the last core that the process may use.
     #[default]
     Auto,
-    /// These, by their numbers, ascending.
+    /// Core numbers, ascending.
     Given(Vec<u32>),
 }
 
-/// Whose records are imitated.
+/// The product whose record format is used.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Compatibility {
-    /// Our own.
+    /// The format of Panoptes.
     #[default]
     None,
-    /// Those of DOCA Argus, as its consumers read them.
+    /// The format of DOCA Argus, as its consumers read it.
     DocaArgus,
 }
 
@@ -96,7 +94,7 @@ impl Word for Compatibility {
 }
 
 impl Setting for Cores {
-    /// A list as `taskset -c` takes it: `0-3,8`.
+    /// Reads a list in the syntax of `taskset -c`: `0-3,8`.
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         if text == "auto" {
             return Ok(Self::Auto);
@@ -108,7 +106,7 @@ impl Setting for Cores {
                 return Err(CORES_FORM.to_owned());
             };
             if first > last {
-                return Err(format!("holds the range {part}, which runs backwards"));
+                return Err(format!("has the range {part}, whose end is before its start"));
             }
             cores.extend(first..=last);
         }
@@ -122,7 +120,7 @@ fn core_number(text: &str) -> Option<u32> {
 }
 
 const CORES_FORM: &str =
-    "is no list of core numbers; write auto, or numbers and ranges such as \"2\" or \"0-3,8\"";
+    "is not a list of core numbers; write auto, or numbers and ranges such as \"2\" or \"0-3,8\"";
 
 /// The largest `NR_CPUS` that kernels are built with is 8192.
 const CORE_MAX: u32 = 8191;

@@ -1,7 +1,7 @@
-//! The settings of one watched system, and of the default that all of them start from.
+//! The settings of one watched system, and the default settings.
 //!
-//! `default` is read over the built-in values, each system over `default`: a key that a system
-//! leaves out has the value of `default`; a list replaces the whole list.
+//! `default` overrides the built-in values, and each system overrides `default`: a key that a
+//! system leaves out has the value of `default`; a list replaces the whole list.
 
 use std::path::{Path, PathBuf};
 
@@ -15,53 +15,44 @@ use super::value::{AutoOr, Line, LogLevel, Setting, Word};
 /// A system to watch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct System {
-    /// Its name, which stands in every record as `unique_identifier`.
+    /// The `unique_identifier` of its records.
     pub name: String,
-    /// Where its memory is.
     pub address: SystemAddress,
-    /// How it is watched.
     pub settings: SystemSettings,
 }
 
-/// How a system is watched.
+/// The settings of one system.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SystemSettings {
-    /// Where the memory of the machine lies.
+    /// A file that lists the regions of the machine's physical memory.
     pub memory_regions_path: AutoOr<PathBuf>,
-    /// What is said of the format of a memory file.
     pub file_format: FileFormat,
     /// A profile, or a folder of profiles.
     pub os_symbol_path: AutoOr<PathBuf>,
-    /// What runs there.
     pub os_type: OsType,
-    /// How much is said about it; `None` is the service's level.
+    /// `None` is the service's level.
     pub log_level: Option<LogLevel>,
-    /// How much the SDK of a DMA engine says.
+    /// The log level of the SDK of a DMA engine.
     pub sdk_log_level: Option<LogLevel>,
-    /// How much is kept of it.
     pub limits: Limits,
-    /// Which containers are reported.
     pub containers: ContainerFilter,
-    /// What should run there.
+    /// What should run on the machine.
     pub sbom: Vec<Reference>,
-    /// Which activities are reported.
     pub events: Events,
 }
 
 /// The operating system of a watched machine.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OsType {
-    /// The only one that is watched.
     #[default]
     Linux,
 }
 
-/// How many of each are tracked; the tables are made at start and never grow.
+/// How many objects of each kind are tracked; the tables are allocated at start and never grow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Bytes of a string that are kept.
     pub string_length: u32,
-    /// Processes.
     pub processes: u32,
     /// Threads of all processes.
     pub threads: u32,
@@ -69,9 +60,7 @@ pub struct Limits {
     pub file_descriptors: u32,
     /// Memory areas of all processes.
     pub vmas: u32,
-    /// Network connections.
     pub connections: u32,
-    /// Containers.
     pub containers: u32,
 }
 
@@ -92,25 +81,24 @@ impl Default for Limits {
 /// Which containers are reported, by patterns of ids, names and images; empty lists mean all.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ContainerFilter {
-    /// Only these.
     pub include: Vec<String>,
-    /// Not these.
     pub exclude: Vec<String>,
-    /// Patterns of ids or names, and the images of what they mean; the first that fits counts.
+    /// Patterns of ids or names, and the image of the containers that match; the first match
+    /// applies.
     pub images: Vec<(String, String)>,
 }
 
-/// One approved thing: a hash, or a file of them.
+/// One reference of what should run: a hash, or a file of hashes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reference {
     /// SHA-256, SHA-1 or MD5, in lower-case hex.
     Hash(String),
-    /// A software bill of materials, or a folder of such.
+    /// A software bill of materials, or a folder of them.
     File(PathBuf),
 }
 
 impl SystemSettings {
-    /// Reads what `default` and the systems have in common.
+    /// Reads the keys that `default` and the systems have in common.
     pub(crate) fn read(&mut self, section: &mut Section<'_>) {
         section.value("memory_regions_path", &mut self.memory_regions_path);
         section.value("file_format", &mut self.file_format);
@@ -128,8 +116,8 @@ impl SystemSettings {
 impl Limits {
     fn read(&mut self, section: &mut Section<'_>) {
         section.value_in("string_length", &mut self.string_length, 16..=16_384);
-        // PID_MAX_LIMIT of a 64-bit kernel is 2^22; the others are what a machine that large
-        // could hold, and keep a slip of a few zeros from reserving all memory.
+        // PID_MAX_LIMIT of a 64-bit kernel is 2^22; the others fit a machine of that size. They
+        // keep a typing mistake of a few zeros from reserving all memory.
         section.value_in("processes", &mut self.processes, 1..=4_194_304);
         section.value_in("threads", &mut self.threads, 1..=4_194_304);
         section.value_in("file_descriptors", &mut self.file_descriptors, 1..=67_108_864);
@@ -139,7 +127,7 @@ impl Limits {
         if self.threads < self.processes && (section.has("threads") || section.has("processes")) {
             let key = if section.has("threads") { "threads" } else { "processes" };
             let message = format!(
-                "`{}` is {}, fewer than `{}`, {}: every process has a thread, so the table of \
+                "`{}` is {}, less than `{}`, {}: every process has a thread, so the table of \
                  threads fills up first",
                 section.full("threads"),
                 self.threads,
@@ -182,7 +170,8 @@ impl System {
         match (section.has("system"), doca_key) {
             (true, Some(key)) => {
                 let message = format!(
-                    "`{}` says again what `system: doca:DEVICE/VUID` says; keep one of them",
+                    "`{}` conflicts with `system`; write either `system: doca:DEVICE/VUID`, or \
+                     `representor_id` and `dma_device`",
                     section.full(key)
                 );
                 section.refuse(key, message);
@@ -191,10 +180,11 @@ impl System {
                 (Some(device), Some(representor)) => {
                     address = SystemAddress::doca_from_parts(&device.0, &representor.0);
                     if address.is_none() {
-                        section.refuse(key, format!("`{}` may not hold a `/`", section.full(key)));
+                        let message = format!("`{}` may not contain a `/`", section.full(key));
+                        section.refuse(key, message);
                     }
                 }
-                // A value that was given and is wrong has been refused already.
+                // A wrong value has been refused already.
                 _ if section.has("dma_device") && section.has("representor_id") => {}
                 _ => {
                     let message = "`representor_id` and `dma_device` belong together; give both";

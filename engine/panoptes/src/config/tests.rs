@@ -40,7 +40,7 @@ fn check(text: &str, expected: &[&str]) {
     assert_eq!(found, expected, "of {text}");
 }
 
-/// A good configuration, to which a system is added so that there is something to watch.
+/// A configuration that must have no errors.
 #[track_caller]
 fn good(text: &str) -> Configuration {
     let (configuration, problems) = read_file(text);
@@ -81,7 +81,7 @@ fn holds(node: &Node, path: &str) -> bool {
         .is_some()
 }
 
-/// What the example shows in comments must be right as well.
+/// The parts of the example that are comments must be correct too.
 #[test]
 fn the_commented_parts_of_the_example_are_right() {
     let mut text = String::new();
@@ -131,17 +131,17 @@ fn every_mistake_is_found_at_once_with_its_place() {
          output: 5\n",
         &[
             "2:3: unknown key `scan_intervall` in `service`; did you mean `scan_interval`?",
-            "3:14: `service.log_level`: `55` is no log level; write 10 (DISABLE), 20 (CRITICAL), \
-             30 (ERROR), 40 (WARNING), 50 (INFO), 60 (DEBUG) or 70 (TRACE)",
-            "4:18: `service.scan_interval`: `5xs` has no unit that is known; write a whole number \
-             and a unit, such as 10ms, 2s or 1m",
+            "3:14: `service.log_level`: `55` is not a log level; write 10 (DISABLE), \
+             20 (CRITICAL), 30 (ERROR), 40 (WARNING), 50 (INFO), 60 (DEBUG) or 70 (TRACE)",
+            "4:18: `service.scan_interval`: `5xs` has an unknown unit; write a whole number and a \
+             unit, such as 10ms, 2s or 1m",
             "5:1: unknown key `autoscan`; did you mean `auto_scan`?",
             "7:23: `default.limits.processes` is 0; it must be from 1 to 4194304",
             "7:35: `default.limits.threads`: `many` is not a whole number",
             "8:12: `default.os_type`: `Windows` is not supported: only Linux can be watched",
             "10:5: unknown key `process_create` in `default.events`; did you mean \
              `process_created`?",
-            "11:32: `default.events.process_hidden.severity`: `severe` is no severity; write \
+            "11:32: `default.events.process_hidden.severity`: `severe` is not a severity; write \
              INFO, LOW, WARNING, MEDIUM, HIGH, ERROR or CRITICAL",
             "11:40: unknown key `bytes_in` in `default.events.process_hidden`; known here: \
              enabled or severity",
@@ -203,7 +203,8 @@ fn servers_of_logins_are_named_by_their_programs_paths() {
     let configuration = good(
         "default:\n\
          \x20 events:\n\
-         \x20   reverse_shell_detected: {login_servers: [/usr/local/bin/teleport, '/snap/a/*/worker']}\n\
+         \x20   reverse_shell_detected: {login_servers: [/usr/local/bin/teleport, \
+         '/snap/a/*/worker']}\n\
          systems: {a: {system: web.mem, events: {reverse_shell_detected: {login_servers: []}}}}\n",
     );
     let paths = |events: &Events| {
@@ -220,16 +221,16 @@ fn servers_of_logins_are_named_by_their_programs_paths() {
     let what = "1:61: `default.events.reverse_shell_detected.login_servers`:";
     check(
         &at("teleport"),
-        &[&format!("{what} `teleport` is no path of a program; write it from `/` on")],
+        &[&format!("{what} `teleport` is not the path of a program; write an absolute path")],
     );
     check(
         &at("/usr/bin/"),
-        &[&format!("{what} `/usr/bin/` is no path of a program; write it from `/` on")],
+        &[&format!("{what} `/usr/bin/` is not the path of a program; write an absolute path")],
     );
     check(
         &at("'/usr/bin/*'"),
         &[&format!(
-            "{what} `/usr/bin/*` names no program; only folders may be left open by `*` and `?`"
+            "{what} `/usr/bin/*` names no program; only its folders may contain `*` and `?`"
         )],
     );
 }
@@ -322,9 +323,10 @@ fn a_mistake_on_the_command_line_names_the_option() {
     let (_, problems) = read_with("default: {limits: {processes: 5}}", &overrides);
     let found = lines(problems);
     let expected = [
-        "--cores two: `service.cores`: `two` is no list of core numbers",
+        "--cores two: `service.cores`: `two` is not a list of core numbers",
         "--interval 10: `service.scan_interval`: `10` has no unit; write 10ms, 10s or 10m",
-        "--limits proceses=6: unknown key `proceses` in `default.limits`; did you mean `processes`?",
+        "--limits proceses=6: unknown key `proceses` in `default.limits`; did you mean \
+         `processes`?",
         "--limits threads: write NAME=NUMBER, such as processes=8192",
         "--limits vmas=-1: `default.limits.vmas`: `-1` is not a whole number",
         "--set a..b=1: has an empty key",
@@ -390,20 +392,21 @@ fn what_is_not_built_is_checked_and_refused() {
 }
 
 #[test]
-fn a_system_says_once_where_its_memory_is() {
+fn a_system_names_its_memory_once() {
     check(
         "systems: {a: {representor_id: V}}",
         &["1:31: `representor_id` and `dma_device` belong together; give both"],
     );
     check(
         "systems: {a: {system: /a, dma_device: d}}",
-        &[
-            "1:39: `systems.a.dma_device` says again what `system: doca:DEVICE/VUID` says; keep one \
-         of them",
-        ],
+        &["1:39: `systems.a.dma_device` conflicts with `system`; write either \
+             `system: doca:DEVICE/VUID`, or `representor_id` and `dma_device`"],
     );
-    check("systems: {'': {system: /a}}", &["1:11: a system's name, ``, is empty"]);
-    check("default: {system: /a}", &["1:19: `system` is a system's own; move it under `systems`"]);
+    check("systems: {'': {system: /a}}", &["1:11: the system name `` is empty"]);
+    check(
+        "default: {system: /a}",
+        &["1:19: `system` is for a single system; move it to `systems`"],
+    );
 }
 
 #[test]
@@ -417,7 +420,8 @@ fn records_must_go_somewhere() {
 
 #[test]
 fn containers_have_patterns_and_images() {
-    let text = "default:\n  containers:\n    include: ['web-*']\n    images: {'web-*': nginx:1, db: x}\n\
+    let text = "default:\n  containers:\n    include: ['web-*']\n    \
+                images: {'web-*': nginx:1, db: x}\n\
                 systems: {a: {system: /a, containers: {images: {db: 'y@sha256:0'}}}}";
     let configuration = good(text);
     let images = |filter: &crate::config::ContainerFilter| filter.images.clone();
@@ -430,7 +434,7 @@ fn containers_have_patterns_and_images() {
         "default: {containers: {images: {a: [b], '': c, d: ''}}}",
         &[
             "1:36: `default.containers.images.a` must be a single value, not a list",
-            "1:41: a key of `default.containers.images`, ``, is empty",
+            "1:41: the key `` of `default.containers.images` is empty",
             "1:51: `default.containers.images.d`: `` is empty",
         ],
     );
@@ -453,7 +457,7 @@ fn something_must_be_watched() {
     // An empty file watches what it finds.
     assert_eq!(warnings(""), 0);
     assert_eq!(warnings(EXAMPLE), 0);
-    // What is wrong comes first.
+    // An error hides warnings.
     assert_eq!(warnings("a: b: c"), 0);
     assert_eq!(warnings("systems: {a: {system: /a}}"), 0);
     assert_eq!(warnings("systems: {a: {system: /a}}\nauto_scan: true"), 0);
@@ -461,7 +465,7 @@ fn something_must_be_watched() {
 }
 
 #[test]
-fn tables_that_do_not_fit_each_other_are_worth_a_warning() {
+fn tables_that_do_not_fit_each_other_cause_a_warning() {
     let (_, problems) = read_with("default: {limits: {processes: 50000}}", &Overrides::default());
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].weight, Weight::Warning);
@@ -469,7 +473,7 @@ fn tables_that_do_not_fit_each_other_are_worth_a_warning() {
 }
 
 #[test]
-fn the_loader_reads_files_and_says_what_it_cannot_read() {
+fn the_loader_reads_files_and_reports_what_it_cannot_read() {
     let folder = tempfile::tempdir().unwrap();
     let load = |bytes: &[u8]| {
         let file = folder.path().join("p.yaml");
@@ -491,7 +495,7 @@ fn the_loader_reads_files_and_says_what_it_cannot_read() {
     assert!(Loader { mode: Mode::Run, file, overrides: Overrides::default() }.load().is_err());
 }
 
-/// Pieces of configurations, good and bad, to be put together at random.
+/// Pieces of configurations, valid and invalid, to combine at random.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => prop::sample::select(vec![

@@ -1,9 +1,9 @@
 //! Text to a tree of values, each with its place.
 //!
-//! YAML 1.2 (so JSON too) goes through a parser's events into [`Node`]s, because a mistake found
-//! later must still know its line and column. What a configuration has no use for is refused
-//! here: tags, keys that are not plain text, several documents, the same key twice. Scalars stay
-//! text; what they mean is for the one who asks for them (`value`).
+//! The events of a parser of YAML 1.2 (so of JSON too) become [`Node`]s, because a mistake found
+//! later must still have its line and column. Features that a configuration does not need are
+//! refused here: tags, keys that are not plain text, several documents, the same key twice. Scalars
+//! stay text; `value` converts them.
 //!
 //! Not for: knowing any key (`section`).
 
@@ -14,21 +14,20 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::problem::{Place, Problem, printable};
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) place: Place,
     pub(crate) value: Value,
 }
 
-/// What a node holds.
+/// The value of a node.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
-    /// Nothing, `~` or `null`: as if the key were not there.
+    /// Nothing, `~` or `null`: the same as a missing key.
     Null,
     /// Text, quoted or not.
     Scalar(String),
-    /// A list.
     List(Vec<Node>),
     /// Keys and values, in the order of the file.
     Map(Vec<Entry>),
@@ -42,7 +41,7 @@ pub(crate) struct Entry {
     pub(crate) value: Node,
 }
 
-/// What text is being read, so that places can be given.
+/// The source of the text, from which places are made.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
     File,
@@ -70,7 +69,7 @@ impl Node {
         Self { place, value: Value::Null }
     }
 
-    /// What it is, for messages.
+    /// The kind of the node, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "empty",
@@ -81,8 +80,8 @@ impl Node {
     }
 }
 
-/// Reads `text`. There is always a tree; where the text is not YAML, or is too deep or too large,
-/// it is empty and the problem says where reading stopped.
+/// Reads `text`. It always returns a tree. If the text is not YAML, or is too deep or too large,
+/// the tree is empty and the problem has the place where reading stopped.
 pub(crate) fn parse(text: &str, origin: &Origin) -> (Node, Vec<Problem>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builder = Builder::new(origin);
@@ -120,18 +119,18 @@ enum Content {
 #[derive(Default)]
 struct Map {
     entries: Vec<Entry>,
-    /// The key whose value comes next.
+    /// The key whose value is next.
     pending: Option<(String, Place)>,
-    /// The keys so far, to find one that is given twice.
+    /// The keys so far, to detect one that is given twice.
     seen: HashMap<String, Place>,
 }
 
 struct Builder<'a> {
     origin: &'a Origin,
     stack: Vec<Frame>,
-    /// What anchors stand for, each with its number of nodes.
+    /// The nodes of anchors, each with its number of nodes.
     anchors: BTreeMap<usize, (Node, usize)>,
-    /// Nodes made so far, the copies that aliases make among them.
+    /// Nodes made so far, including the copies that aliases make.
     node_count: usize,
     document_count: usize,
     root: Option<Node>,
@@ -165,7 +164,7 @@ impl<'a> Builder<'a> {
             }
             Event::Alias(anchor) => {
                 let Some((node, count)) = self.anchors.get(&anchor) else {
-                    let message = "this alias stands inside what it refers to";
+                    let message = "this alias is inside the value that it refers to";
                     return Err(Problem::error(Some(place), message));
                 };
                 let (mut node, count) = (node.clone(), *count);
@@ -216,11 +215,11 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Puts a finished node where it belongs.
+    /// Adds a finished node to its parent.
     fn complete(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
         if anchor != 0 {
             let count = count_nodes(&node);
-            // The copy kept for aliases costs memory as well.
+            // The copy for aliases needs memory too.
             self.count(count, &node.place)?;
             self.anchors.insert(anchor, (node.clone(), count));
         }
@@ -259,19 +258,19 @@ impl<'a> Builder<'a> {
     fn count(&mut self, more: usize, place: &Place) -> Result<(), Problem> {
         self.node_count += more;
         if self.node_count > NODES_MAX {
-            let message = format!("this holds more than {NODES_MAX} values");
+            let message = format!("this has more than {NODES_MAX} values");
             return Err(Problem::error(Some(place.clone()), message));
         }
         Ok(())
     }
 }
 
-/// The tags of YAML's own types change nothing here, since every key has one type that its value
-/// may have; any other tag would be lost without a word.
+/// Refuses tags, except those of YAML's own types: they change nothing, since every key has one
+/// type. Any other tag would be ignored without a message.
 fn refuse_tag(tag: Option<&Tag>, place: &Place) -> Result<(), Problem> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema() => {
-            let message = format!("the tag `{}` means nothing here", printable(&tag.to_string()));
+            let message = format!("the tag `{}` is not supported", printable(&tag.to_string()));
             Err(Problem::error(Some(place.clone()), message))
         }
         _ => Ok(()),
@@ -297,17 +296,17 @@ fn count_nodes(node: &Node) -> usize {
     }
 }
 
-/// Null in YAML's core schema.
+/// Whether a plain scalar is null in YAML's core schema.
 fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
 const KEY_IS_TEXT: &str = "a key must be plain text; write `key: value`";
 
-/// Our deepest key is five levels down.
+/// The deepest key of the configuration is five levels down.
 const DEPTH_MAX: usize = 32;
 
-/// Far more than a configuration of a thousand systems holds; bounds what aliases can unfold.
+/// Far more than a configuration of a thousand systems has; bounds the expansion of aliases.
 const NODES_MAX: usize = 200_000;
 
 #[cfg(test)]
@@ -356,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_knows_its_line_and_column() {
+    fn every_value_has_its_line_and_column() {
         check(
             "a: 1\nb:\n  - x\n  - 'y'\nc: {d: ~, e: \"~\"}\n",
             "{a=\"1\"@1:4 b=[\"x\"@3:5 \"y\"@4:5] c={d=null@5:8 e=\"~\"@5:14}}",
@@ -404,14 +403,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_configuration_has_no_use_for_is_refused() {
+    fn features_that_a_configuration_does_not_need_are_refused() {
         check(
             "a: 1\n---\nb: 2\n",
             "null@1:1",
             &["2:1: a second document starts here; a configuration is one document"],
         );
         check("[a]: 1\n", "null@1:1", &["1:1: a key must be plain text; write `key: value`"]);
-        check("a: !secret 1\n", "null@1:1", &["1:4: the tag `!secret` means nothing here"]);
+        check("a: !secret 1\n", "null@1:1", &["1:4: the tag `!secret` is not supported"]);
         check("a: !!int 1\n", "{a=\"1\"@1:4}", &[]);
         let nested = format!("{}{}", "[".repeat(50), "]".repeat(50));
         check(&nested, "null@1:1", &["1:33: this is nested deeper than 32 levels"]);
@@ -422,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_yaml_is_said_with_its_place() {
+    fn what_is_not_yaml_is_refused_with_its_place() {
         let (_, problems) = parse("a: 1\nb: [1\n", &Origin::File);
         assert!(problems[0].message.starts_with("this is not valid YAML"), "{problems:?}");
         assert!(matches!(problems[0].place, Some(Place::File { line: 2 | 3, .. })), "{problems:?}");

@@ -1,9 +1,9 @@
-//! Text to typed values: durations, sizes, levels and the like.
+//! Text to typed values: durations, sizes, levels and others.
 //!
-//! A value that does not fit is described as the rest of a sentence that starts with the text
-//! itself ("… is not a duration; write …"), so that every message says how to mend it.
+//! The error for a wrong value completes a sentence that starts with the text itself
+//! ("… is not a duration; write …"), so that every message contains the fix.
 //!
-//! Not for: where a value stands (`section`), which range it may have (its owner).
+//! Not for: the place of a value (`section`), or its range (its owner).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use super::problem::is_unprintable;
 
 /// A value that a key can have.
 pub(crate) trait Setting: Sized {
-    /// Reads it; relative paths start at `base`. The error completes "`text` …".
+    /// Reads a value; relative paths start at `base`. The error completes "`text` …".
     fn read(text: &str, base: &Path) -> Result<Self, String>;
 }
 
-/// A value with a least and a greatest.
+/// A value that can be limited to a range.
 pub(crate) trait Bounded: Setting + PartialOrd {
-    /// As a user would write it.
+    /// The value as a user would write it.
     fn show(&self) -> String;
 }
 
@@ -74,24 +74,23 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// How much the program says: the levels of guide §7.1, with their numbers.
+/// The levels of messages of guide §7.1, with their numbers.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub enum LogLevel {
-    /// Nothing.
+    /// No messages.
     Disable = 10,
-    /// What ends the program.
+    /// Errors that end the program.
     Critical = 20,
-    /// What failed.
     Error = 30,
-    /// What somebody should look at.
+    /// Conditions that a person should act on.
     Warning = 40,
-    /// What happens.
+    /// Normal operation.
     #[default]
     Info = 50,
-    /// What a developer asks about.
+    /// Details for developers.
     Debug = 60,
-    /// Everything.
+    /// All messages.
     Trace = 70,
 }
 
@@ -107,7 +106,7 @@ impl LogLevel {
         ("TRACE", Self::Trace),
     ];
 
-    /// Its name, in lower case.
+    /// The name of the level, in lower case.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Disable => "disable",
@@ -134,18 +133,17 @@ impl Setting for LogLevel {
                     .iter()
                     .map(|(name, level)| format!("{} ({name})", *level as u8))
                     .collect();
-                format!("is no log level; write {}", listed(levels.iter().map(String::as_str)))
+                format!("is not a log level; write {}", listed(levels.iter().map(String::as_str)))
             })
     }
 }
 
-/// A value that may be left to the program.
+/// A value that the program can find by itself.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum AutoOr<T> {
-    /// The program finds it.
+    /// The program finds the value.
     #[default]
     Auto,
-    /// This one.
     Given(T),
 }
 
@@ -187,13 +185,13 @@ impl Setting for PathBuf {
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         match text {
             "" => Err("is empty; a path is needed".to_owned()),
-            _ if text.contains('\0') => Err("holds a NUL character, which no path may".to_owned()),
+            _ if text.contains('\0') => Err("contains a NUL character".to_owned()),
             _ => Ok(base.join(text)),
         }
     }
 }
 
-/// A folder that can also be done without.
+/// A folder, or `none`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct FolderOrNone(pub(crate) Option<PathBuf>);
 
@@ -218,7 +216,7 @@ impl Setting for Line {
         } else if text.len() > Self::BYTES_MAX {
             Err(format!("is longer than {} bytes", Self::BYTES_MAX))
         } else if text.chars().any(is_unprintable) {
-            Err("holds control characters".to_owned())
+            Err("contains control characters".to_owned())
         } else {
             Ok(Self(text.to_owned()))
         }
@@ -236,7 +234,7 @@ impl Setting for ByteSize {
         let (_, bytes) = SIZE_UNITS
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(unit) || (unit.is_empty() && *name == "B"))
-            .ok_or_else(|| format!("has no unit that is known; {EXAMPLE}"))?;
+            .ok_or_else(|| format!("has an unknown unit; {EXAMPLE}"))?;
         number.checked_mul(*bytes).map(Self).ok_or_else(|| "is too large".to_owned())
     }
 }
@@ -261,7 +259,7 @@ impl Setting for Duration {
         let (_, nanoseconds) = DURATION_UNITS
             .iter()
             .find(|(name, _)| *name == unit)
-            .ok_or_else(|| format!("has no unit that is known; {EXAMPLE}"))?;
+            .ok_or_else(|| format!("has an unknown unit; {EXAMPLE}"))?;
         number
             .checked_mul(*nanoseconds)
             .map(Self::from_nanos)
@@ -275,7 +273,7 @@ impl Bounded for Duration {
     }
 }
 
-/// A duration as a configuration would have it: `10ms`.
+/// Formats a duration as it is written in a configuration: `10ms`.
 pub fn show_duration(duration: Duration) -> String {
     let total = duration.as_nanos();
     let (unit, nanoseconds) = DURATION_UNITS
@@ -286,7 +284,7 @@ pub fn show_duration(duration: Duration) -> String {
     format!("{}{unit}", total / u128::from(*nanoseconds))
 }
 
-/// The digits at the start, and what follows them.
+/// Splits text into the leading digits and the rest.
 fn split_number(text: &str) -> (&str, &str) {
     let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

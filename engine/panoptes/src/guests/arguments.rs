@@ -1,42 +1,41 @@
-//! What QEMU's own arguments say of a guest: its name, its machine, its memory.
+//! Parses QEMU's arguments: a guest's name, machine and memory.
 //!
-//! Any user can start a process with any arguments, so nothing here is believed further than it can be seen: names
-//! are made printable, sizes only choose among areas that are there, and no path is ever opened.
+//! Any user can start a process with any arguments, so they are not trusted: names are made
+//! printable, sizes only select among existing areas, and no path is ever opened.
 //!
-//! The syntax is QEMU's: `-option key=value,key=value`, with `,,` for a comma, or JSON for `-object` and `-device`
-//! (util/keyval.c, qemu-options.hx).
+//! The syntax is QEMU's: `-option key=value,key=value`, with `,,` for a comma, or JSON for
+//! `-object` and `-device` (util/keyval.c, qemu-options.hx).
 
 use panoptes_engine::source::{Expected, Machine};
 use serde_json::{Map, Value};
 
 use crate::config::printable;
 
-/// Most blocks of memory that are taken in.
+/// Maximum number of memory blocks that are read.
 const BLOCKS_MAX: usize = 256;
-/// Most bytes of a name that are kept.
+/// Maximum length of a name; the rest is cut.
 const NAME_BYTES_MAX: usize = 255;
 
-/// What was said.
+/// The arguments of a guest that Panoptes uses.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Arguments {
-    /// The guest's name, printable.
+    /// Printable.
     pub name: Option<String>,
-    /// Its UUID, in lower case.
+    /// In lower case.
     pub uuid: Option<String>,
-    /// What it was told of memory.
     pub memory: Expected,
-    /// What its memory is encrypted by, if it is.
+    /// The technology that encrypts its memory, if any.
     pub encryption: Option<&'static str>,
 }
 
-/// A block of memory that can be used by its id.
+/// A memory backend: other options refer to it by its id.
 #[derive(Debug)]
 struct Backend {
     id: String,
     bytes: u64,
 }
 
-/// Arguments while they are read.
+/// The state of the parser.
 #[derive(Debug, Default)]
 struct Reading {
     arguments: Arguments,
@@ -50,7 +49,7 @@ struct Reading {
 }
 
 impl Arguments {
-    /// Reads a command line as /proc/PID/cmdline has it.
+    /// Parses a command line in the form of /proc/PID/cmdline.
     pub fn parse(command_line: &[u8]) -> Self {
         let mut reading = Reading::default();
         let mut words = command_line
@@ -60,13 +59,13 @@ impl Arguments {
         reading.arguments.memory.machine = if program.contains("aarch64") {
             Machine::Virt
         } else if program.contains("i386") || program.contains("x86_64") {
-            // What it is unless it is said.
+            // QEMU's default.
             Machine::Pc
         } else {
             Machine::Unknown
         };
         while let Some(word) = words.next() {
-            // Two dashes are one.
+            // Two dashes mean the same as one.
             let Some(option) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
                 continue;
             };
@@ -80,7 +79,7 @@ impl Arguments {
     }
 }
 
-/// The options that say something of interest.
+/// The options that are parsed.
 const READ: [&str; 10] =
     ["name", "uuid", "id", "smbios", "machine", "M", "m", "object", "numa", "device"];
 
@@ -89,7 +88,7 @@ impl Reading {
         match option {
             "name" => self.arguments.name = Keys::read(value, "guest").text("guest"),
             "uuid" => self.arguments.uuid = uuid(value),
-            // Proxmox gives its own number.
+            // Proxmox sets its own number.
             "id" => self.proxmox_id = Some(value.to_owned()),
             "smbios" => {
                 let keys = Keys::read(value, "type");
@@ -100,7 +99,7 @@ impl Reading {
             "machine" | "M" => self.machine(&Keys::read(value, "type")),
             "m" => {
                 let keys = Keys::read(value, "size");
-                // A number without a unit is of MiB here, and here alone.
+                // Only in this option, a number without a unit is in MiB.
                 self.memory_bytes = keys.size("size", 1 << 20).or(self.memory_bytes);
                 self.arguments.memory.has_slots |= keys.text("slots").is_some_and(|n| n != "0");
             }
@@ -174,7 +173,7 @@ impl Reading {
                 .main
                 .as_deref()
                 .and_then(|id| self.backends.iter().find(|one| one.id == id).map(|one| one.bytes));
-            // 128 MiB is what QEMU takes of itself (hw/core/machine.c, `default_ram_size`).
+            // 128 MiB is QEMU's default (hw/core/machine.c, `default_ram_size`).
             vec![backend.or(self.memory_bytes).unwrap_or(128 << 20)]
         } else {
             self.nodes.sort_by_key(|(number, _)| *number);
@@ -195,7 +194,7 @@ impl Reading {
     }
 }
 
-/// Objects that keep a guest's memory from its host.
+/// Objects that hide a guest's memory from its host.
 const ENCRYPTING: [(&str, &str); 5] = [
     ("sev-guest", "AMD SEV"),
     ("sev-snp-guest", "AMD SEV-SNP"),
@@ -212,7 +211,7 @@ enum Keys {
 }
 
 impl Keys {
-    /// `implied` is the key of a first value without one.
+    /// `implied` is the key of a first value that has no key.
     fn read(text: &str, implied: &str) -> Self {
         if text.starts_with('{')
             && let Ok(Value::Object(map)) = serde_json::from_str(text)
@@ -230,7 +229,7 @@ impl Keys {
         Self::List(list)
     }
 
-    /// A value as text; the last one if it is said twice.
+    /// A value as text; the last one if the key is given twice.
     fn text(&self, key: &str) -> Option<String> {
         match self {
             Self::List(list) => {
@@ -244,13 +243,13 @@ impl Keys {
         }
     }
 
-    /// A size in bytes; `unit` is that of a number without one.
+    /// A size in bytes; `unit` applies to a number without a unit.
     fn size(&self, key: &str, unit: u64) -> Option<u64> {
         size(&self.text(key)?, unit)
     }
 }
 
-/// Splits where one comma stands; two of them are one that belongs to the value.
+/// Splits at single commas; two commas are one comma of the value.
 fn split_at_commas(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut rest = text.chars().peekable();
@@ -266,7 +265,7 @@ fn split_at_commas(text: &str) -> Vec<String> {
     parts
 }
 
-/// `512M`, `1.5G`, `0x40000000`, or a number of `unit`.
+/// Parses `512M`, `1.5G`, `0x40000000`, or a number of `unit`.
 fn size(text: &str, unit: u64) -> Option<u64> {
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return u64::from_str_radix(hex, 16).ok();
@@ -295,12 +294,12 @@ fn size(text: &str, unit: u64) -> Option<u64> {
     }
 }
 
-/// A UUID as it is usually written, or nothing.
+/// A UUID in its hyphenated form; `None` if the text is no UUID.
 fn uuid(text: &str) -> Option<String> {
     uuid::Uuid::try_parse(text).ok().map(|uuid| uuid.hyphenated().to_string())
 }
 
-/// A name that can be shown and be a system's name.
+/// Makes a name printable and short enough for a system's name; `None` if it is empty.
 fn shown(name: &str) -> Option<String> {
     let mut end = name.len().min(NAME_BYTES_MAX);
     while !name.is_char_boundary(end) {
@@ -326,9 +325,11 @@ mod tests {
     fn as_libvirt_starts_it() {
         let line = "/usr/bin/qemu-system-x86_64 -name guest=web,debug-threads=on -S -object \
             {\"qom-type\":\"secret\",\"id\":\"masterKey0\",\"format\":\"raw\",\"file\":\"/x\"} \
-            -machine pc-q35-7.2,usb=off,dump-guest-core=off,memory-backend=pc.ram -accel kvm -m 2048 -object \
+            -machine pc-q35-7.2,usb=off,dump-guest-core=off,memory-backend=pc.ram \
+            -accel kvm -m 2048 -object \
             {\"qom-type\":\"memory-backend-ram\",\"id\":\"pc.ram\",\"size\":2147483648} \
-            -overcommit mem-lock=off -smp 2,sockets=2 -uuid 4DEA22B3-1d52-d8f3-2516-782e98ab3fa0 -no-user-config";
+            -overcommit mem-lock=off -smp 2,sockets=2 \
+            -uuid 4DEA22B3-1d52-d8f3-2516-782e98ab3fa0 -no-user-config";
         let arguments = parse(line);
         assert_eq!(arguments.name.as_deref(), Some("web"));
         assert_eq!(arguments.uuid.as_deref(), Some("4dea22b3-1d52-d8f3-2516-782e98ab3fa0"));
@@ -354,8 +355,10 @@ mod tests {
     fn memory_in_nodes_and_slots() {
         let arguments = parse(
             "qemu-system-x86_64 -m size=512M,slots=4,maxmem=2G -M q35,max-ram-below-4g=1G \
-             -object memory-backend-ram,id=d1,size=256M -device pc-dimm,id=dimm1,memdev=d1,addr=0x100000000 \
-             -object memory-backend-memfd,id=n1,size=300M -object memory-backend-ram,id=n0,size=212M \
+             -object memory-backend-ram,id=d1,size=256M \
+             -device pc-dimm,id=dimm1,memdev=d1,addr=0x100000000 \
+             -object memory-backend-memfd,id=n1,size=300M \
+             -object memory-backend-ram,id=n0,size=212M \
              -numa node,memdev=n1,nodeid=1 -numa node,nodeid=0,memdev=n0",
         );
         let expected = Expected {
@@ -373,14 +376,15 @@ mod tests {
     }
 
     #[test]
-    fn encryption_is_told() {
+    fn encryption_is_detected() {
         let check = |line: &str, expected| assert_eq!(parse(line).encryption, expected, "{line}");
         check(
             "q -object sev-guest,id=s,cbitpos=47 -machine q35,memory-encryption=s",
             Some("AMD SEV"),
         );
         check(
-            "q -machine q35,confidential-guest-support=t -object {\"qom-type\":\"tdx-guest\",\"id\":\"t\"}",
+            "q -machine q35,confidential-guest-support=t \
+             -object {\"qom-type\":\"tdx-guest\",\"id\":\"t\"}",
             Some("Intel TDX"),
         );
         check("q -object sev-snp-guest,id=s", Some("AMD SEV-SNP"));
@@ -420,7 +424,8 @@ mod tests {
                 prop::sample::select(vec![
                     "-m", "-object", "-numa", "-device", "-machine", "-name", "-smbios", "memdev=a",
                     "node,memdev=a,nodeid=9", "memory-backend-ram,id=a,size=1.99999T", "{\"a\":",
-                    "pc-dimm,memdev=a,addr=0xffffffffffffffff", ",,,", "=", "size=0x", "{\"size\":-1}",
+                    "pc-dimm,memdev=a,addr=0xffffffffffffffff", ",,,", "=", "size=0x",
+                    "{\"size\":-1}",
                 ]),
                 0..20,
             )

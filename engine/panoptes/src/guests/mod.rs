@@ -1,10 +1,11 @@
-//! The QEMU guests of this machine: finding their processes, and whether and how their memory may be read.
+//! The QEMU guests of this machine: finds their processes, and checks whether and how their memory
+//! may be read.
 //!
-//! What a process *is* comes from the kernel: what it executes, whose it is, what it has mapped. What it *says* (its
-//! arguments) only gives names and chooses among areas that are there. Only processes of users that the configuration
-//! allows are looked into.
+//! Facts about a process come from the kernel: its executable, its user, its mappings. Its
+//! arguments are only a claim: they give names, and select among existing memory areas. Only
+//! processes of users that the configuration allows are read.
 //!
-//! Not for: reading the memory (`panoptes_engine::source::GuestMemory`), nor for watching.
+//! Not for: reading the memory (`panoptes_engine::source::GuestMemory`), or watching.
 
 mod arguments;
 
@@ -19,47 +20,45 @@ use crate::exit::{Exit, Failure};
 
 pub use arguments::Arguments;
 
-/// Most processes that are looked at: as many as there can be (`PID_MAX_LIMIT`).
+/// Maximum number of processes that are checked: as many as can exist (`PID_MAX_LIMIT`).
 const PROCESSES_MAX: usize = 1 << 22;
 
-/// A guest that runs here.
+/// A guest that runs on this machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Guest {
     /// QEMU's process id.
     pub pid: u32,
-    /// Its name, printable.
+    /// Printable.
     pub name: Option<String>,
-    /// Its UUID.
     pub uuid: Option<String>,
-    /// Its user's name, or the number.
+    /// The user's name, or the number.
     pub user: String,
-    /// How much memory it has, in bytes; unknown where we may not look.
+    /// The size of its memory in bytes; unknown if Panoptes may not read the process.
     pub memory_bytes: Option<u64>,
-    /// How QEMU keeps that.
     pub memory: Option<Keeping>,
-    /// Whether it runs on KVM, or else is emulated; unknown where we may not look.
+    /// Whether it runs on KVM, or else is emulated; unknown if Panoptes may not read the process.
     pub has_kvm: Option<bool>,
-    /// What its memory is encrypted by.
+    /// The technology that encrypts its memory.
     pub encryption: Option<&'static str>,
-    /// Why it can't be watched, if it can't.
+    /// Why the guest can't be watched; `None` if it can.
     pub obstacle: Option<String>,
-    /// The files that are its memory, by each device and inode that they are known by.
+    /// The files of its memory, by major and minor device number and inode.
     pub files: Vec<(u32, u32, u64)>,
 }
 
 /// How QEMU keeps a guest's memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Keeping {
-    /// In files that others can open.
+    /// In files that other processes can open.
     Shared,
-    /// In memory of its own.
+    /// In private memory of QEMU.
     Private,
-    /// Some of it so, some so.
+    /// Partly shared, partly private.
     Mixed,
 }
 
 impl Keeping {
-    /// As it is shown.
+    /// The name that is shown to users.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Shared => "shared",
@@ -77,12 +76,13 @@ impl Keeping {
     }
 }
 
-/// The users whose guests may be looked into.
+/// The users whose guests may be read.
 #[derive(Clone, Debug)]
 pub struct Users(Vec<u32>);
 
 impl Users {
-    /// From the names and numbers of `service.guest_users`; who is not known here has no processes either.
+    /// Resolves the names and numbers of `service.guest_users`. A name that is not known on this
+    /// machine is ignored: it has no processes here.
     pub fn of(names: &[String]) -> Self {
         let number = |name: &String| {
             name.parse().ok().or_else(|| Some(User::from_name(name).ok()??.uid.as_raw()))
@@ -97,43 +97,43 @@ impl Users {
     }
 }
 
-/// Opens the memory of a guest.
+/// Opens the memory of a guest. Fails if its user is not allowed, or it is no guest.
 pub fn open(pid: u32, users: &Users) -> Result<GuestMemory, Failure> {
     let (process, arguments) = examine(pid, users)?;
     let memory =
         GuestMemory::open(process, &arguments.memory).map_err(|error| source_failure(&error))?;
-    // Now that it is open it is known whose it is.
+    // Check the users again: they may have changed before the memory was opened.
     let ids = memory
         .process()
         .users()
-        .map_err(|error| source_failure(&SourceError::Process { pid, doing: "look at", error }))?;
+        .map_err(|error| source_failure(&SourceError::Process { pid, doing: "inspect", error }))?;
     if users.allow(ids) { Ok(memory) } else { Err(not_allowed(pid, ids)) }
 }
 
-/// Where QEMU has a guest's memory now.
+/// Returns where QEMU has a guest's memory now.
 pub fn plan(pid: u32, users: &Users) -> Result<Vec<Placed>, Failure> {
     let (process, arguments) = examine(pid, users)?;
     GuestMemory::plan(&process, &arguments.memory).map_err(|error| source_failure(&error))
 }
 
-/// Looks whether a process is a guest that may be looked into.
+/// Checks whether a process is a guest that may be read.
 fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure> {
     let failed =
         |doing| move |error: io::Error| source_failure(&SourceError::Process { pid, doing, error });
     let process = GuestProcess::open(pid)
         .map_err(|_| Failure::new(Exit::Source, format!("qemu:{pid}: no such process")))?;
-    let ids = process.users().map_err(failed("look at"))?;
+    let ids = process.users().map_err(failed("inspect"))?;
     if !users.allow(ids) {
         return Err(not_allowed(pid, ids));
     }
-    let program = process.executable().map_err(failed("look at"))?;
+    let program = process.executable().map_err(failed("inspect"))?;
     let has_kvm = process.has_kvm().map_err(failed("read the memory map of"))?;
     if !is_qemu(&program) && !has_kvm {
         let program = crate::config::printable(&program.to_string_lossy());
         let message = format!("qemu:{pid} executes {program}, which is not QEMU");
         return Err(Failure::new(Exit::Source, message));
     }
-    let arguments = Arguments::parse(&process.arguments().map_err(failed("look at"))?);
+    let arguments = Arguments::parse(&process.arguments().map_err(failed("inspect"))?);
     if let Some(what) = arguments.encryption {
         let message = format!("qemu:{pid}: {}", encrypted(what));
         return Err(Failure::new(Exit::Source, message));
@@ -144,7 +144,7 @@ fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure
 fn not_allowed(pid: u32, ids: [u32; 4]) -> Failure {
     let (user, id) = (user_name(ids[1]), ids[1]);
     let message = format!(
-        "qemu:{pid} belongs to user {user} ({id}), whose guests may not be looked into; \
+        "qemu:{pid} belongs to user {user} ({id}), whose guests may not be read; \
          add that user to service.guest_users"
     );
     Failure::new(Exit::Permission, message)
@@ -154,16 +154,16 @@ fn encrypted(what: &str) -> String {
     format!("its memory is encrypted ({what}) and cannot be read from outside")
 }
 
-/// Whether a program is QEMU, by the file that is executed: `qemu-system-x86_64`, `qemu-kvm`, `kvm`.
+/// Whether a program is QEMU, by the name of its file: `qemu-system-x86_64`, `qemu-kvm`, `kvm`.
 fn is_qemu(program: &Path) -> bool {
     let name = program.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    // A program that was replaced while it ran.
+    // The kernel adds this to the name of a program that was replaced while it ran.
     let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
     let is_tool = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-ga", "qemu-storage-daemon"];
     (name.contains("qemu") && !is_tool.contains(&name)) || name == "kvm"
 }
 
-/// Every guest that runs here, by process id.
+/// Finds every guest that runs on this machine, in the order of process ids.
 pub fn find(users: &Users) -> io::Result<Vec<Guest>> {
     let mut pids: Vec<u32> = std::fs::read_dir("/proc")?
         .take(PROCESSES_MAX)
@@ -173,10 +173,11 @@ pub fn find(users: &Users) -> io::Result<Vec<Guest>> {
     Ok(pids.into_iter().filter_map(|pid| look(pid, users)).collect())
 }
 
-/// A process as a guest; `None` if it is none, or is gone.
+/// Describes a process as a guest; `None` if it is no guest, or has ended.
 fn look(pid: u32, users: &Users) -> Option<Guest> {
     let process = GuestProcess::open(pid).ok()?;
-    // What it executes is only told to those who may look into it; the others may at least know that it is there.
+    // The kernel shows a process's executable only to users who may trace it. For other users, the
+    // name that the process claims is enough to list the guest.
     let is_guest = match process.executable() {
         Ok(program) => is_qemu(&program),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -188,7 +189,7 @@ fn look(pid: u32, users: &Users) -> Option<Guest> {
     if !is_guest {
         return None;
     }
-    // Only now: to read what other processes say takes time, and a lock of theirs.
+    // Not earlier: reading the arguments of a process takes time, and a lock of that process.
     let arguments = Arguments::parse(&process.arguments().ok()?);
     let ids = process.users().ok()?;
     let mut guest = Guest {
@@ -204,7 +205,7 @@ fn look(pid: u32, users: &Users) -> Option<Guest> {
         files: Vec::new(),
     };
     if !users.allow(ids) {
-        guest.obstacle.get_or_insert("its user is not among service.guest_users".to_owned());
+        guest.obstacle.get_or_insert("its user is not in service.guest_users".to_owned());
         return Some(guest);
     }
     guest.has_kvm = process.has_kvm().ok();
@@ -217,14 +218,15 @@ fn look(pid: u32, users: &Users) -> Option<Guest> {
                 guest.obstacle.get_or_insert(error.to_string());
             }
         }
-        // A process that is only now starting QEMU, or a tool of that name.
+        // A process that is just starting QEMU, or a tool of that name.
         Err(SourceError::NoGuest { .. }) => return None,
         Err(error) => _ = guest.obstacle.get_or_insert(error.to_string()),
     }
     Some(guest)
 }
 
-/// By what the files are known that are a guest's memory: as its list of areas has them, and as they have themselves.
+/// The identities of the files that are a guest's memory: those in the process's list of areas, and
+/// those of the files themselves, which can differ.
 fn files(process: &GuestProcess, layout: &[Placed]) -> Vec<(u32, u32, u64)> {
     let mut files = Vec::new();
     let is_any = layout.iter().any(Placed::is_shared);
@@ -272,7 +274,7 @@ mod tests {
     fn all_ids_of_a_process_must_be_allowed() {
         let users = Users(vec![0, 107]);
         assert!(users.allow([107, 107, 107, 107]) && users.allow([0, 107, 0, 107]));
-        // A program that was set to run as root by somebody else.
+        // A set-user-ID program that a user started.
         assert!(!users.allow([1000, 0, 0, 0]) && !users.allow([0, 0, 1000, 0]));
         let users = Users::of(&["root".into(), "4242".into(), "nobody-has-this-name".into()]);
         assert!(users.allow([4242; 4]) && users.allow([geteuid().as_raw(); 4]));

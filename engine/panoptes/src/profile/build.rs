@@ -1,4 +1,4 @@
-//! `panoptes profile build`: a profile of a kernel, written down.
+//! `panoptes profile build`: writes a profile of a kernel.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::ProfileBuildRequest;
 
-/// Makes a kernel's profile and writes it to the file that was asked for, or to `out`.
+/// Makes a kernel's profile and writes it to the requested file, or to `out`.
 pub fn build(
     request: &ProfileBuildRequest,
     out: &mut dyn Write,
@@ -24,7 +24,7 @@ pub fn build(
         Failure::new(exit, format!("cannot write to {}: {error}", path.display()))
     })?;
     messages.info(format_args!(
-        "wrote the profile of Linux {} to {}; name it as os_symbol_path to use it",
+        "wrote the profile of Linux {} to {}; set os_symbol_path to this file to use it",
         profile.release,
         path.display()
     ));

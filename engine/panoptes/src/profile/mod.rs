@@ -1,4 +1,5 @@
-//! `panoptes profile`: what is written down of a kernel, so that it need not be found in memory again.
+//! `panoptes profile`: the description of a kernel as a file, so that a search in memory is not
+//! needed.
 
 mod build;
 mod show;
@@ -13,7 +14,7 @@ pub use build::build;
 pub use show::show;
 pub use verify::verify;
 
-/// Writes to standard output; whoever closed it has seen enough.
+/// Writes to standard output. A closed pipe is no error: its reader needs no more.
 fn print(out: &mut dyn Write, bytes: &[u8]) -> Result<Exit, Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

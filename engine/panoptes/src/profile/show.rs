@@ -1,4 +1,4 @@
-//! `panoptes profile show`: what a profile says, or which are built in.
+//! `panoptes profile show`: prints a profile, or the list of built-in profiles.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::ProfileShowRequest;
 
-/// Prints a profile, or the list of those that are built in.
+/// Prints a profile, or the list of built-in profiles.
 pub fn show(
     request: &ProfileShowRequest,
     out: &mut dyn Write,
@@ -43,12 +43,12 @@ fn built_in(as_json: bool) -> String {
     })
 }
 
-/// For people: symbols by their place, structures with their fields in the order of names.
+/// A profile for people: symbols by address, structures with their fields in the order of names.
 fn text(profile: &ProfileFile) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "Linux {}", profile.release);
     let _ = writeln!(text, "build id {}\n", profile.build_id);
-    let _ = writeln!(text, "symbols, by their distance from the image's beginning:");
+    let _ = writeln!(text, "symbols, by offset from the start of the kernel image:");
     let mut absent = Vec::new();
     for (name, distance) in profile.symbols() {
         match distance {

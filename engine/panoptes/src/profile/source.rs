@@ -1,4 +1,4 @@
-//! Where a profile comes from: told by looking, whatever the command that needs it.
+//! Makes a profile from any source, whose type is detected.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -13,10 +13,10 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::ProfileSource;
 
-/// The types of the kernel that this machine runs, as it shows them.
+/// The types of the kernel of this machine.
 const RUNNING_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// A profile of the kernel that a source has, or the profile that it is.
+/// Makes a profile of the source's kernel, or reads it if the source is a profile.
 pub(super) fn profile_of(
     source: &ProfileSource,
     wanted: Wanted,
@@ -37,7 +37,7 @@ pub(super) fn profile_of(
     }
 }
 
-/// From a file that is no memory; `None` if it may be.
+/// Makes a profile from a file; `None` if the file may be memory.
 fn of_file(
     path: &Path,
     wanted: Wanted,
@@ -48,7 +48,7 @@ fn of_file(
         Failure::new(exit, format!("cannot open {}: {error}", path.display()))
     };
     let failed = |error: import::Error| import_failure(path, &error);
-    // A pipe would wait for somebody, a device may do anything.
+    // Opening a pipe would wait for a writer, and a device may do anything.
     if !std::fs::metadata(path).map_err(refused)?.is_file() {
         return Ok(None);
     }
@@ -63,14 +63,14 @@ fn of_file(
                 let place = folder.display();
                 Failure::new(Exit::Output, format!("cannot write into {place}: {error}"))
             })?;
-            messages.info(format_args!("reading {name} out of it"));
+            messages.info(format_args!("reading {name} from the package"));
             import::from_kernel(&mut kernel, wanted).map(Some).map_err(failed)
         }
         Some(_) => import::from_kernel(&mut file, wanted).map(Some).map_err(failed),
     }
 }
 
-/// A file without a name for what is taken out of a package: it may have a gigabyte.
+/// Opens an unnamed file for the kernel from a package, which may have a gigabyte.
 fn scratch() -> Result<(PathBuf, File), Failure> {
     let folder = std::env::temp_dir();
     let failed = |error: io::Error| {
@@ -80,7 +80,7 @@ fn scratch() -> Result<(PathBuf, File), Failure> {
     Ok((folder, file))
 }
 
-/// From the memory of a machine that runs it.
+/// Makes a profile from the memory of a machine that runs the kernel.
 fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile, Failure> {
     let system = system_at(address);
     let mut source = open(&system.address, &Configuration::defaults(Mode::Scan).service)?;
@@ -91,14 +91,14 @@ fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile
     .map_err(|error| discovery_failure(&system, &error))?;
     profile.to_file().ok_or_else(|| {
         let message = format!(
-            "{}: Linux {} says no build id, so nothing could tell later which kernel a profile is for",
+            "{}: Linux {} has no build id, which a profile needs to be matched to its kernel",
             system.name, profile.release
         );
         Failure::new(Exit::NoKernel, message)
     })
 }
 
-/// A system that nobody configured.
+/// A system that is not configured.
 pub(super) fn system_at(address: &SystemAddress) -> System {
     System {
         name: address.default_name(),
@@ -107,7 +107,7 @@ pub(super) fn system_at(address: &SystemAddress) -> System {
     }
 }
 
-/// From what this machine's kernel shows of itself.
+/// Makes a profile from the files in which this machine's kernel describes itself.
 fn of_running_kernel() -> Result<ProfileFile, Failure> {
     let refused = |path: &str, error: io::Error| {
         let exit = Exit::from_io(&error, Exit::Source);
@@ -124,7 +124,7 @@ fn of_running_kernel() -> Result<ProfileFile, Failure> {
         .map_err(|error| import_failure(Path::new(RUNNING_BTF), &error))
 }
 
-/// The exit code and line for a file of which no profile can be made.
+/// The failure for a file of which no profile can be made.
 fn import_failure(path: &Path, error: &import::Error) -> Failure {
     let exit = match error {
         import::Error::Io(error) => Exit::from_io(error, Exit::Source),

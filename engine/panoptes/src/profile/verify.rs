@@ -1,4 +1,4 @@
-//! `panoptes profile verify`: a profile against a machine's memory, check by check.
+//! `panoptes profile verify`: checks a profile against a machine's memory.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -16,8 +16,8 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::ProfileVerifyRequest;
 
-/// Tries a profile on a system's memory and prints what came out of each check. It fits, or the exit code is
-/// 65.
+/// Checks a profile against a system's memory and prints the result of each check. If the profile
+/// does not fit, the exit code is 65.
 pub fn verify(
     request: &ProfileVerifyRequest,
     out: &mut dyn Write,
@@ -71,7 +71,7 @@ fn checks_of(error: &DiscoveryError) -> &[Check] {
     made.unwrap_or(&[])
 }
 
-/// Why it was refused, where no check tells.
+/// The reasons for the refusal that are no failed checks.
 fn reasons(error: &DiscoveryError, build_id: &str) -> Vec<String> {
     let attempts = error.attempts();
     if attempts.named.is_empty() {
@@ -84,7 +84,7 @@ fn reason(attempt: &Attempt, build_id: &str) -> Option<String> {
     match &attempt.refusal {
         Refusal::Verification(_) => None,
         Refusal::NotGenerated { build_id: Some(found), .. } => Some(format!(
-            "Linux {} there has build id {found}, the profile is for {build_id}",
+            "Linux {} in this memory has build id {found}, the profile is for {build_id}",
             attempt.release
         )),
         _ => Some(attempt.to_string()),

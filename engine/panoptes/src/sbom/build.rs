@@ -1,4 +1,4 @@
-//! `panoptes sbom build`: a bill of materials of what is shipped, written down.
+//! `panoptes sbom build`: writes a bill of materials (SBOM) of a source.
 
 use std::fs::Permissions;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Write};
@@ -14,10 +14,10 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::SbomBuildRequest;
 
-/// Most problems that are told one by one.
-const PROBLEMS_TOLD_MAX: usize = 20;
+/// Maximum number of problems that are printed one by one.
+const PROBLEMS_PRINTED_MAX: usize = 20;
 
-/// Makes a bill of materials and writes it to the file that was asked for, or to `out`.
+/// Makes a bill of materials and writes it to the requested file, or to `out`.
 pub fn build(
     request: &SbomBuildRequest,
     out: &mut dyn Write,
@@ -35,10 +35,10 @@ pub fn build(
         write_out(out, &built)?;
         String::new()
     };
-    for problem in built.problems.iter().take(PROBLEMS_TOLD_MAX) {
+    for problem in built.problems.iter().take(PROBLEMS_PRINTED_MAX) {
         messages.error(problem);
     }
-    if let Some(more) = built.problems.len().checked_sub(PROBLEMS_TOLD_MAX + 1) {
+    if let Some(more) = built.problems.len().checked_sub(PROBLEMS_PRINTED_MAX + 1) {
         messages.error(format_args!("and {} more", more + 1));
     }
     if !request.quiet {
@@ -53,14 +53,14 @@ pub fn build(
             begin.elapsed().as_secs_f64(),
         ));
         if built.special > 0 {
-            messages.info(format_args!("passed over {}", counted(built.special, "special file")));
+            messages.info(format_args!("skipped {}", counted(built.special, "special file")));
         }
     }
     if built.problems.is_empty() {
         return Ok(Exit::Done);
     }
     let problems = counted(built.problems.len() as u64, "problem");
-    Err(Failure::new(Exit::Failed, format!("the SBOM is not whole: {problems}, see above")))
+    Err(Failure::new(Exit::Failed, format!("the SBOM is incomplete: {problems}, see above")))
 }
 
 fn failure(error: Error) -> Failure {
@@ -84,8 +84,8 @@ fn write_out(out: &mut dyn Write, built: &Built) -> Result<(), Failure> {
     }
 }
 
-/// Writes a new file and puts it in the place of the old one, so that whoever reads it meanwhile has one or
-/// the other. What is no regular file is written to as it is.
+/// Writes a new file and renames it over the old one, so that a concurrent reader gets one or the
+/// other completely. A path that is no regular file is written directly.
 fn write_file(path: &Path, built: &Built) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         let exit = Exit::from_io(&error, Exit::Output);
@@ -106,7 +106,7 @@ fn write_file(path: &Path, built: &Built) -> Result<(), Failure> {
     };
     let file = tempfile::Builder::new()
         .prefix(".sbom-")
-        .permissions(Permissions::from_mode(0o666)) // less what the umask takes
+        .permissions(Permissions::from_mode(0o666)) // minus the umask
         .tempfile_in(folder)
         .map_err(failed)?;
     write(file.as_file()).map_err(failed)?;
@@ -114,7 +114,7 @@ fn write_file(path: &Path, built: &Built) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A bar on a terminal, else nothing.
+/// A progress bar on a terminal, otherwise hidden.
 struct Bar(ProgressBar);
 
 impl Bar {

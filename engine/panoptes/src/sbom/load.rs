@@ -1,4 +1,4 @@
-//! What should run on each system: what the configuration's `sbom` names, as the engine's index.
+//! Loads the references of the configuration's `sbom` into the engine's index, for each system.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,19 +15,18 @@ use panoptes_sinks::activities::Activity;
 
 use crate::config::{Configuration, Reference};
 
-/// What the configuration names and can't be used.
+/// A reference of the configuration that can't be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
     /// The file or folder.
     pub path: PathBuf,
-    /// Whether it is a folder.
     pub is_folder: bool,
     /// What is wrong, with the place; one line.
     pub reason: String,
 }
 
 impl Fault {
-    /// The activity that tells of it.
+    /// The activity that reports the fault.
     pub fn activity(&self) -> Activity {
         if self.is_folder {
             Activity::InvalidSbomConfigurationFolder
@@ -43,7 +42,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What should run, for each list of references that the configuration has.
+/// The index of what should run, for each list of references in the configuration.
 #[derive(Debug, Default)]
 pub struct Sboms {
     known: Vec<Known>,
@@ -54,12 +53,12 @@ pub struct Sboms {
 struct Known {
     list: Vec<Reference>,
     shipped: Arc<Shipped>,
-    /// Of all that is in it.
+    /// A hash of the contents.
     fingerprint: u64,
 }
 
 impl Sboms {
-    /// Reads all that a configuration names, or tells all that is wrong with it.
+    /// Reads all references of a configuration, or returns all faults.
     pub fn load(configuration: &Configuration) -> Result<Self, Vec<Fault>> {
         let systems = configuration.systems.iter().map(|system| &system.settings);
         let mut reader = Reader::default();
@@ -74,12 +73,12 @@ impl Sboms {
         if reader.faults.is_empty() { Ok(Self { known }) } else { Err(reader.faults) }
     }
 
-    /// What should run where `list` is configured; nothing is said of that by an empty one.
+    /// The index of `list`; the index of an empty or unknown list is empty.
     pub fn of(&self, list: &[Reference]) -> Arc<Shipped> {
         self.find(list).map(|known| Arc::clone(&known.shipped)).unwrap_or_default()
     }
 
-    /// By what two lists that say the same are known.
+    /// A hash of the contents of `list`; equal for lists with equal contents.
     pub fn fingerprint(&self, list: &[Reference]) -> u64 {
         self.find(list).map_or(0, |known| known.fingerprint)
     }
@@ -89,7 +88,7 @@ impl Sboms {
     }
 }
 
-/// Reads files, each once, however many lists name it.
+/// Reads each file once, even if several lists name it.
 #[derive(Default)]
 struct Reader {
     read: HashMap<PathBuf, Option<Sbom>>,
@@ -97,7 +96,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// The index of one list, and its fingerprint. What can't be used is told in the faults.
+    /// The index of one list, and its fingerprint. References that can't be used are added to
+    /// `faults`.
     fn shipped(&mut self, list: &[Reference]) -> (Shipped, u64) {
         let mut builder = ShippedBuilder::new();
         let mut hasher = DefaultHasher::new();
@@ -181,7 +181,7 @@ fn add(builder: &mut ShippedBuilder, sbom: &Sbom) -> Result<(), TooMuch> {
     Ok(())
 }
 
-/// A hash that stands in the configuration itself: 64, 40 or 32 hexadecimal digits.
+/// Adds a hash of the configuration: 64, 40 or 32 hexadecimal digits.
 fn add_hash(builder: &mut ShippedBuilder, text: &str) -> Result<(), TooMuch> {
     let text = text.as_bytes();
     let file = ShippedFile {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn files_folders_and_hashes_are_taken_in() {
+    fn files_folders_and_hashes_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
@@ -231,7 +231,7 @@ mod tests {
         let shipped = sboms.of(&configuration.default.sbom);
         assert!(!shipped.is_empty());
         assert!(sboms.of(&[]).is_empty());
-        // It is known by what it says.
+        // The fingerprint depends on the contents.
         let list = &configuration.default.sbom;
         let again = Sboms::load(&configuration).unwrap();
         assert_eq!(sboms.fingerprint(list), again.fingerprint(list));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_told() {
+    fn all_faults_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let (empty, bad) = (folder.path().join("empty"), folder.path().join("bad"));
         std::fs::create_dir(&empty).unwrap();
@@ -250,9 +250,9 @@ mod tests {
         let paths = [&empty, &bad, &missing, &bad].map(|path| path.to_string_lossy().into_owned());
         let list: Vec<&str> = paths.iter().map(String::as_str).collect();
         let faults = Sboms::load(&configured(&list)).unwrap_err();
-        let told: Vec<_> = faults.iter().map(|fault| (&fault.path, fault.activity())).collect();
+        let found: Vec<_> = faults.iter().map(|fault| (&fault.path, fault.activity())).collect();
         assert_eq!(
-            told,
+            found,
             [
                 (&empty, Activity::InvalidSbomConfigurationFolder),
                 (&bad, Activity::InvalidSbomConfigurationFile),

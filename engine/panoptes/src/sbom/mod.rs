@@ -1,7 +1,7 @@
-//! What should run: `panoptes sbom build`, and what the configuration's `sbom` names.
+//! SBOMs: `panoptes sbom build`, and the references of the configuration's `sbom`.
 //!
-//! Not for: making and reading SBOMs (`panoptes-reference`), nor comparing them with what runs
-//! (`panoptes-engine`).
+//! Not for: making and reading SBOMs (`panoptes-reference`), or comparing them with running
+//! programs (`panoptes-engine`).
 
 mod build;
 mod load;

@@ -1,4 +1,4 @@
-//! What Panoptes says of itself: service, host and profile messages (guide §10.10).
+//! Records about Panoptes itself: service, host and profile activities (guide §10.10).
 
 use std::fmt::Display;
 
@@ -26,11 +26,12 @@ pub(super) struct Announcer {
     user_data: String,
     interfaces: Interfaces,
     events: Events,
-    /// How many more refused candidates of the search that is going on are told of.
+    /// How many more refused candidates the current search may report.
     refusals_left: u32,
 }
 
-/// Most refused candidates that one search tells of: a hostile guest can offer one a page.
+/// Maximum number of refused candidates that one search reports: a hostile guest can offer one in
+/// each page.
 const REFUSALS_MAX: u32 = 16;
 
 impl Announcer {
@@ -58,18 +59,18 @@ impl Announcer {
         }
     }
 
-    /// How many messages found no room.
+    /// How many records did not fit in the queue.
     pub(super) fn refused(&self) -> u64 {
         self.producer.refused()
     }
 
-    /// A header for a system's records: its workload is said later.
+    /// A header for a system's records; the workload is set later.
     pub(super) fn header_for(&self, system: &System) -> Header {
         let limits = Limits::new(system.settings.limits.string_length as usize);
         header(&self.user_data, &self.interfaces, limits, &system.settings.events)
     }
 
-    /// Says something of the service itself.
+    /// Reports an activity of the service itself.
     pub(super) fn service(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {
         if self.events.get(activity).enabled {
             self.header.set_workload(&Workload::default());
@@ -77,7 +78,7 @@ impl Announcer {
         }
     }
 
-    /// Says something of a system that is not initialised yet.
+    /// Reports an activity of a system, outside of its scans.
     pub(super) fn host(
         &mut self,
         system: &System,
@@ -98,21 +99,21 @@ impl Announcer {
         let now_ns = super::scanner::wall_clock_ns();
         let record = Record::new(activity, Details::SystemActivity(details));
         let (writer, header) = (&mut self.writer, &self.header);
-        // A message that finds no room is counted by the queue.
+        // The queue counts records that do not fit.
         let _ = self.producer.push_with(|room| writer.write(room, header, &record, now_ns));
         self.producer.flush();
     }
 
-    /// A search begins.
+    /// Resets the limit of refused candidates for a new search.
     pub(super) fn search_begins(&mut self) {
         self.refusals_left = REFUSALS_MAX;
     }
 
-    /// Says what discovery meets on its way.
+    /// Reports an event of discovery.
     pub(super) fn discovery(&mut self, system: &System, event: &Event<'_>) {
         match event {
             Event::OsIdentifierFound { trace, at, release, build_id } => {
-                let reason = format!("{trace} at {at} says Linux {release}");
+                let reason = format!("{trace} at {at}: Linux {release}");
                 let details = SystemActivityDetails {
                     reason: reason.as_str().into(),
                     profile: build_id.map(Into::into),
@@ -121,15 +122,15 @@ impl Announcer {
                 self.host(system, Activity::OsIdentifierFound, &details);
             }
             Event::OsIdentifierDiscoveryExtended { to } => {
-                let reason = format!("nothing in the usual place held; the search goes on: {to:?}");
+                let reason = format!("no kernel in the usual place; the search continues: {to:?}");
                 self.host(system, Activity::OsIdentifierDiscoveryExtended, &because(&reason));
             }
             Event::LoadingProfileCandidate(origin) => {
-                let reason = format!("taking the layouts from the {origin}");
+                let reason = format!("loading the layouts from the {origin}");
                 self.host(system, Activity::LoadingProfileCandidate, &because(&reason));
             }
             Event::ProfileVerificationSuccessful(checks) => {
-                let reason = format!("all {} checks of the profile hold", checks.len());
+                let reason = format!("all {} checks of the profile passed", checks.len());
                 self.host(system, Activity::ProfileVerificationSuccessful, &because(&reason));
             }
             Event::CandidateRefused(attempt) => {
@@ -144,10 +145,10 @@ impl Announcer {
         }
     }
 
-    /// Says why no kernel was found in a system's memory.
+    /// Reports why no kernel was found in a system's memory.
     pub(super) fn not_found(&mut self, system: &System, error: &DiscoveryError) {
         let reason = error.to_string();
-        // What is wrong with a profile has been said when its candidate was refused.
+        // Mistakes of a profile have been reported when its candidate was refused.
         match error {
             DiscoveryError::NoMatchingProfileFound(_) => {
                 self.host(system, Activity::NoMatchingProfileFound, &because(&reason));
@@ -160,7 +161,7 @@ impl Announcer {
         self.failed(system, &reason);
     }
 
-    /// Says what became of finding out where a system has memory.
+    /// Reports the result of the search for a system's memory regions.
     pub(super) fn regions(&mut self, system: &System, regions: &Regions) {
         let activity = match regions {
             Regions::Found { .. } => Activity::LoadMemRegionsSuccessful,
@@ -169,19 +170,19 @@ impl Announcer {
         self.host(system, activity, &because(&regions.to_string()));
     }
 
-    /// Says that a system could not be initialised.
+    /// Reports that a system could not be initialised.
     pub(super) fn failed(&mut self, system: &System, reason: &dyn Display) {
         let reason = reason.to_string();
         self.host(system, Activity::HostInitializationFailed, &because(&reason));
     }
 }
 
-/// Details that are only a reason.
+/// Details with a reason only.
 pub(super) fn because(reason: &str) -> SystemActivityDetails<'_> {
     SystemActivityDetails { reason: reason.into(), ..SystemActivityDetails::default() }
 }
 
-/// The activity that tells of a refused candidate; most are only noise in memory.
+/// The activity that reports a refused candidate; most candidates are only noise in memory.
 fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> {
     use panoptes_profiles::report::Refusal;
     match refusal {

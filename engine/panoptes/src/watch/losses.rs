@@ -1,8 +1,8 @@
-//! What scans do not show, said once when it lasts and once when it is over.
+//! Lasting losses of scans: one warning when they last, one message when they are over.
 //!
-//! A machine changes while it is read, so that any scan may fail to read something that the next one reads. What
-//! no scan of some time could read, or had room for, is another thing: whoever reads the records must know that
-//! they are not all.
+//! A machine changes while it is read, so a scan may fail to read something that the next scan
+//! reads. If all scans of some time could not read something, or had no room for it, the records
+//! are incomplete, and a warning reports that.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::walk::Losses;
 
-/// So long every scan must have lost something for it to be said, and none for it to be over.
+/// A loss is reported after every scan of this time had it, and is over after none had it.
 const LASTING: Duration = Duration::from_secs(2);
 
-/// How much of each kind a scan lost.
+/// How many objects of each kind a scan lost.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Lasting {
     unreadable: u32,
@@ -34,7 +34,7 @@ impl Lasting {
 
 impl From<Losses> for Lasting {
     fn from(losses: Losses) -> Self {
-        // What is not resident is no loss of ours: the machine has it in swap, or never had it.
+        // Data that is not resident is no loss of a scan: it is in swap, or never was in memory.
         let Losses { unreadable, unbounded, dropped, not_resident: _ } = losses;
         Self { unreadable, unbounded, dropped }
     }
@@ -44,9 +44,9 @@ impl fmt::Display for Lasting {
     /// For people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_none() {
-            return f.write_str("scans show everything again");
+            return f.write_str("scans are complete again");
         }
-        f.write_str("scans do not show everything:")?;
+        f.write_str("scans are incomplete:")?;
         let parts = [
             (self.unreadable, "objects cannot be read"),
             (self.unbounded, "lists do not end"),
@@ -60,42 +60,42 @@ impl fmt::Display for Lasting {
     }
 }
 
-/// Tells what lasts from what passes, kind by kind.
+/// Separates lasting losses from temporary ones, for each kind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    told: [bool; 3],
-    /// Since when each kind has been the other way in every scan.
+    reported: [bool; 3],
+    /// Since when every scan differed from `reported`, for each kind.
     since: [Option<Instant>; 3],
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { told: [false; 3], since: [None; 3] }
+        Self { reported: [false; 3], since: [None; 3] }
     }
 
-    /// Takes in one scan; what there is to be said when a kind of loss has come to last or is over.
+    /// Evaluates one scan; returns the lasting losses if a kind of loss began to last or is over.
     pub(super) fn consider(&mut self, losses: Losses, now: Instant) -> Option<Lasting> {
         let losses = Lasting::from(losses);
         let mut changed = false;
-        for ((is_lost, told), since) in
-            losses.kinds().into_iter().zip(&mut self.told).zip(&mut self.since)
+        for ((is_lost, reported), since) in
+            losses.kinds().into_iter().zip(&mut self.reported).zip(&mut self.since)
         {
-            if is_lost == *told {
+            if is_lost == *reported {
                 *since = None;
             } else if now.saturating_duration_since(*since.get_or_insert(now)) >= LASTING {
-                (*told, *since, changed) = (is_lost, None, true);
+                (*reported, *since, changed) = (is_lost, None, true);
             }
         }
-        let kept = |count, told: bool| if told { u32::max(count, 1) } else { 0 };
+        let kept = |count, reported: bool| if reported { u32::max(count, 1) } else { 0 };
         changed.then(|| Lasting {
-            unreadable: kept(losses.unreadable, self.told[0]),
-            unbounded: kept(losses.unbounded, self.told[1]),
-            dropped: kept(losses.dropped, self.told[2]),
+            unreadable: kept(losses.unreadable, self.reported[0]),
+            unbounded: kept(losses.unbounded, self.reported[1]),
+            dropped: kept(losses.dropped, self.reported[2]),
         })
     }
 }
 
-/// Hands what is to be said from the scanner to the control thread, the newest only.
+/// Passes losses from the scanner to the control thread; a newer value replaces an older one.
 #[derive(Debug, Default)]
 pub(super) struct Post {
     is_new: AtomicBool,
@@ -103,7 +103,7 @@ pub(super) struct Post {
 }
 
 impl Post {
-    /// The scanner: this is to be said.
+    /// Scanner: sets the losses to report.
     pub(super) fn put(&self, losses: Lasting) {
         let counts = [losses.unreadable, losses.unbounded, losses.dropped];
         for (place, count) in self.counts.iter().zip(counts) {
@@ -112,7 +112,7 @@ impl Post {
         self.is_new.store(true, Ordering::Release);
     }
 
-    /// The control thread: what is to be said, once.
+    /// Control thread: takes the losses to report, if they are new.
     pub(super) fn take(&self) -> Option<Lasting> {
         self.is_new.swap(false, Ordering::Acquire).then(|| {
             let [unreadable, unbounded, dropped] =
@@ -128,8 +128,8 @@ mod tests {
 
     const NONE: Losses = Losses { unreadable: 0, unbounded: 0, dropped: 0, not_resident: 9 };
 
-    /// What is said over so many scans, 100 ms apart, by the number of the scan.
-    fn said(count: u32, scan: impl Fn(u32) -> Losses) -> Vec<(u32, String)> {
+    /// The messages of `count` scans, 100 ms apart, each with the number of its scan.
+    fn messages(count: u32, scan: impl Fn(u32) -> Losses) -> Vec<(u32, String)> {
         let (start, mut patience, post) = (Instant::now(), Patience::new(), Post::default());
         let mut all = Vec::new();
         for number in 0..count {
@@ -143,34 +143,35 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_not_said() {
+    fn a_temporary_loss_is_not_reported() {
         let torn =
             |number: u32| Losses { unreadable: u32::from(!number.is_multiple_of(10)), ..NONE };
-        assert_eq!(said(1000, torn), []);
-        assert_eq!(said(1000, |_| NONE), [], "command lines in swap are no loss");
+        assert_eq!(messages(1000, torn), []);
+        assert_eq!(messages(1000, |_| NONE), [], "command lines in swap are no loss");
     }
 
     #[test]
-    fn what_lasts_is_said_once_however_it_changes_and_so_is_its_end() {
+    fn a_lasting_loss_and_its_end_are_reported_once() {
         let lost = |number: u32| Losses {
             unreadable: if (50..200).contains(&number) { number } else { 0 },
             dropped: if (100..500).contains(&number) { 7 } else { 0 },
             ..NONE
         };
         let expected = [
-            (70, "scans do not show everything: 70 objects cannot be read"),
+            (70, "scans are incomplete: 70 objects cannot be read"),
             (
                 120,
-                "scans do not show everything: 120 objects cannot be read, 7 objects do not fit within the limits \
-                 (raise them with --limits)",
+                "scans are incomplete: 120 objects cannot be read, \
+                 7 objects do not fit within the limits (raise them with --limits)",
             ),
             (
                 220,
-                "scans do not show everything: 7 objects do not fit within the limits (raise them with --limits)",
+                "scans are incomplete: 7 objects do not fit within the limits \
+                 (raise them with --limits)",
             ),
-            (520, "scans show everything again"),
+            (520, "scans are complete again"),
         ];
         let expected = expected.map(|(number, text)| (number, text.to_owned()));
-        assert_eq!(said(1000, lost), expected);
+        assert_eq!(messages(1000, lost), expected);
     }
 }

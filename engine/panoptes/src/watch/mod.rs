@@ -1,10 +1,11 @@
-//! `panoptes watch` and `panoptes run`: systems watched until somebody says stop.
+//! `panoptes watch` and `panoptes run`: watches systems until a request to stop.
 //!
-//! Three kinds of thread. This one, the control thread, finds guests and kernels, hands systems to the scanners
-//! and hears signals; it may allocate and wait. A [`scanner`] thread a core scans its systems in turn and
-//! does neither. The writer's thread brings records to the outputs ([`outputs`]).
+//! There are three kinds of thread. This thread, the control thread, finds guests and kernels,
+//! passes systems to the scanners and receives signals; it may allocate and wait. Each core has a
+//! [`scanner`] thread, which scans its systems in turn and does neither. The writer's thread writes
+//! records to the outputs ([`outputs`]).
 //!
-//! Not for: what a scan does (`panoptes_engine::watch`).
+//! Not for: the scan itself (`panoptes_engine::watch`).
 
 mod announce;
 mod control;
@@ -24,7 +25,7 @@ use crate::request::WatchRequest;
 
 /// Watches until stopped.
 pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, Failure> {
-    // Before any thread is made: all of them inherit what is blocked.
+    // Before any thread starts: threads inherit the blocked signals.
     let signals = signals::Signals::take()?;
     let start = Instant::now();
     control::Control::new(request, messages, start)?.run(&signals)

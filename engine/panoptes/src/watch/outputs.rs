@@ -1,4 +1,4 @@
-//! From the configuration's `output` to the writer's outputs, and what becomes of them.
+//! Opens the writer's outputs from the configuration's `output`.
 
 use std::fs::{DirBuilder, File};
 use std::os::fd::AsFd;
@@ -18,16 +18,15 @@ use crate::message::Messages;
 /// The name of the event log in its folder.
 const EVENT_LOG: &str = "events.jsonl";
 
-/// An output's name and counters, to be looked at while the writer has the output itself.
+/// An output's name and counters, which can be read while the writer owns the output itself.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     /// `standard output`, or the file's path.
     pub(super) name: String,
-    /// What it has done.
     pub(super) counters: Arc<Counters>,
 }
 
-/// Opens all that is configured.
+/// Opens all configured outputs.
 pub(super) fn open(
     configuration: &OutputConfiguration,
     messages: &Messages,
@@ -36,10 +35,9 @@ pub(super) fn open(
     let mut watched = Vec::new();
     let mut add = |name: String, output: Output, kind: OutputKind| {
         match kind {
-            OutputKind::IoUring => messages.debug(format_args!("{name}: written by io_uring")),
+            OutputKind::IoUring => messages.debug(format_args!("{name}: uses io_uring")),
             OutputKind::Plain => {
-                messages
-                    .info(format_args!("{name}: io_uring is refused here, so written by write(2)"));
+                messages.info(format_args!("{name}: io_uring is not available, uses write(2)"));
             }
         }
         watched.push(Watched { name, counters: Arc::clone(output.counters()) });
@@ -58,7 +56,7 @@ pub(super) fn open(
             let exit = Exit::from_io(&error, Exit::Output);
             Failure::new(exit, format!("cannot write to {}: {error}", path.display()))
         };
-        // Who else lives on this machine need not read what happens on others.
+        // Other users of this machine need not read what happens on the watched ones.
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o750);
         builder.create(folder).map_err(|error| failed(folder, error))?;
@@ -73,7 +71,7 @@ pub(super) fn open(
 fn options(configuration: &OutputConfiguration) -> FileOptions {
     FileOptions {
         rotate_size: configuration.rotate_size.0,
-        // The one being written counts in the configuration, and does not here.
+        // The configuration counts the current file, `FileOptions` does not.
         max_files: configuration.max_files.saturating_sub(1),
         sync: match configuration.sync {
             Sync::Never => SyncPolicy::None,

@@ -1,7 +1,8 @@
-//! Whether a machine's clock goes.
+//! Detects whether a machine's clock stands still.
 //!
-//! Memory does not say that nobody runs it any more: that of a machine that was paused, switched off or
-//! started anew can be read as before, and what ran there last is seen for ever. Only its clock stands still.
+//! Memory does not show that its machine has stopped. The memory of a machine that was paused,
+//! switched off or restarted can still be read, and its last contents stay. Only its clock stands
+//! still.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,99 +13,100 @@ use panoptes_profiles::Profile;
 
 use super::losses::Post;
 
-/// An idle kernel's clock is brought up to date every now and then; after so long it stands still.
+/// A clock that has not changed for this time stands still: an idle kernel updates it rarely.
 const STILL: Duration = Duration::from_secs(5);
-/// A machine may be paused for days: the question is asked ever more seldom, up to this.
+/// Maximum time between two checks of a machine that stands still. A machine may be paused for
+/// days, so the time doubles up to this.
 const ASKED_MOST: Duration = Duration::from_mins(5);
 
-/// What the scanner and the control thread say to each other about one machine.
+/// State about one machine that the scanner and the control thread share.
 #[derive(Debug, Default)]
 pub(super) struct Vital {
     stands_still: AtomicBool,
     /// A [`Doubt`], or 0.
     given_up: AtomicU8,
-    /// What its scans miss.
+    /// Lasting losses of its scans.
     pub(super) losses: Post,
-    /// How much of what is typed into shells was left out.
+    /// Shells and shell commands that were left out.
     pub(super) shell_history_refused: SaidOnce,
-    /// How many changes of the right to execute memory were not judged.
+    /// Changes of executable permissions that were not checked.
     pub(super) permissions_refused: SaidOnce,
-    /// How often there was more to follow to whom shells belong than one scan may.
+    /// How often the search for reverse shells reached its limit in a scan.
     pub(super) shells_cut_short: SaidOnce,
-    /// How many reverse shells found no room in the list of those that were told of.
+    /// Reverse shells that were not reported, because the list of reported ones was full.
     pub(super) shells_untold: SaidOnce,
-    /// What is to judge from now on; once that is taken, what judged until then.
+    /// The attestation to use from now on; after the scanner's exchange, the one used before.
     attestation: Mutex<Option<Box<Attestation>>>,
-    /// Whether there is one to be taken.
+    /// Whether `attestation` waits for the scanner.
     has_attestation: AtomicBool,
 }
 
-/// A number that only grows, and is worth a word once.
+/// A number that only grows and is reported once.
 #[derive(Debug, Default)]
 pub(super) struct SaidOnce {
     number: AtomicU64,
-    is_said: AtomicBool,
+    is_reported: AtomicBool,
 }
 
 impl SaidOnce {
-    /// The scanner: so many by now.
+    /// Scanner: sets the current number.
     pub(super) fn note(&self, number: u64) {
         self.number.store(number, Ordering::Relaxed);
     }
 
-    /// The control thread: that number, the first time that it is not 0.
+    /// Control thread: returns the number, the first time that it is not 0.
     pub(super) fn take(&self) -> Option<u64> {
         let number = self.number.load(Ordering::Relaxed);
-        (number > 0 && !self.is_said.swap(true, Ordering::Relaxed)).then_some(number)
+        (number > 0 && !self.is_reported.swap(true, Ordering::Relaxed)).then_some(number)
     }
 }
 
-/// Why a machine has to be taken in anew.
+/// Why Panoptes has to attach to a machine again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub(super) enum Doubt {
     /// Another kernel runs in its memory.
     OtherKernel = 1,
-    /// It has more memory than before, or less.
+    /// Memory was added or removed.
     OtherMemory = 2,
 }
 
 impl Doubt {
-    /// What is said of it.
+    /// The reason in messages and records.
     pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::OtherKernel => "another kernel was started in this memory",
-            Self::OtherMemory => "memory was plugged in or out; the guest is taken in anew",
+            Self::OtherMemory => "memory was plugged in or out; attaching to the guest again",
         }
     }
 }
 
 impl Vital {
-    /// The scanner: its clock stands still.
+    /// Scanner: reports that the clock stands still.
     pub(super) fn doubt(&self) {
         self.stands_still.store(true, Ordering::Relaxed);
     }
 
-    /// The control thread: whether that was said since it was last asked.
+    /// Control thread: whether the scanner has reported that since the last call.
     pub(super) fn take_doubt(&self) -> bool {
         self.stands_still.swap(false, Ordering::Relaxed)
     }
 
-    /// The control thread: this is to judge what runs from now on.
+    /// Control thread: sets the attestation to use from now on.
     pub(super) fn attest_by(&self, attestation: Box<Attestation>) {
-        // Nobody else's mistake can have left it half made.
+        // A panic elsewhere cannot leave the value incomplete.
         *self.attestation.lock().unwrap_or_else(PoisonError::into_inner) = Some(attestation);
         self.has_attestation.store(true, Ordering::Release);
     }
 
-    /// The scanner, between two scans: takes what is to judge from now on, if there is something new. It is
-    /// exchanged, so that nothing is freed here.
+    /// Scanner, between two scans: starts to use a new attestation, if there is one. It is
+    /// exchanged with the old one, so that nothing is freed on this thread.
     pub(super) fn exchange(&self, exchange: impl FnOnce(&mut Attestation)) {
         if !self.has_attestation.swap(false, Ordering::Acquire) {
             return;
         }
         let Ok(mut place) = self.attestation.try_lock() else {
-            // The control thread is putting another one there: at the next scan.
+            // The control thread is setting another one; it is taken at the next scan.
             self.has_attestation.store(true, Ordering::Release);
             return;
         };
@@ -113,7 +115,7 @@ impl Vital {
         }
     }
 
-    /// The control thread: frees what was exchanged.
+    /// Control thread: frees the attestation that was exchanged.
     pub(super) fn tidy(&self) {
         if !self.has_attestation.load(Ordering::Acquire)
             && let Ok(mut place) = self.attestation.try_lock()
@@ -123,12 +125,12 @@ impl Vital {
         }
     }
 
-    /// The control thread: it is not what it was.
+    /// Control thread: requests that the scanner returns the machine.
     pub(super) fn give_up(&self, doubt: Doubt) {
         self.given_up.store(doubt as u8, Ordering::Relaxed);
     }
 
-    /// The scanner: whether that was said.
+    /// Scanner: the reason to return the machine, if the control thread has set one.
     pub(super) fn given_up(&self) -> Option<Doubt> {
         match self.given_up.load(Ordering::Relaxed) {
             1 => Some(Doubt::OtherKernel),
@@ -138,7 +140,7 @@ impl Vital {
     }
 }
 
-/// By what a kernel that was found is told from one that was started later.
+/// The values that distinguish a kernel from one that was started later in the same memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Found {
     build_id: Option<String>,
@@ -147,7 +149,6 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// By what this one is.
     pub(super) fn of(profile: &Profile) -> Self {
         Self {
             build_id: profile.build_id.clone(),
@@ -162,7 +163,7 @@ impl Found {
 pub(super) struct Pulse {
     ticks: Option<u64>,
     since: Instant,
-    /// After how long a standstill it is told of next.
+    /// The duration of standstill at which the next check is due.
     ask: Duration,
 }
 
@@ -171,12 +172,12 @@ impl Pulse {
         Self { ticks: None, since: now, ask: STILL }
     }
 
-    /// Takes in what the clock says; `true` when it is time to look what has become of the machine.
+    /// Compares the clock with its last value; returns `true` if the machine is due for a check.
     pub(super) fn beat(&mut self, ticks: Option<u64>, now: Instant) -> bool {
         if ticks.is_some() && ticks != self.ticks {
             *self = Self { ticks, ..Self::new(now) };
         }
-        // One that was there and is not any more was overwritten, which is no better than a standstill.
+        // A clock that was known and can't be read now was overwritten: it counts as stopped.
         if self.ticks.is_none() {
             return false;
         }
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_said_once_and_never_where_it_is_0() {
+    fn a_number_is_reported_once_and_never_if_it_is_0() {
         let number = SaidOnce::default();
         assert_eq!(number.take(), None);
         number.note(0);
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_says_nothing() {
+    fn a_running_clock_needs_no_check() {
         let start = Instant::now();
         let mut pulse = Pulse::new(start);
         for second in 0..100 {
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_not_known_says_nothing() {
+    fn an_unknown_clock_needs_no_check() {
         let start = Instant::now();
         let mut pulse = Pulse::new(start);
         for second in 0..100 {
@@ -234,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn a_standstill_is_told_of_ever_more_seldom() {
+    fn checks_of_a_standstill_become_rarer() {
         let start = Instant::now();
         let mut pulse = Pulse::new(start);
-        let told: Vec<u64> = (0..1500)
+        let checks: Vec<u64> = (0..1500)
             .filter(|&second| pulse.beat(Some(7), start + Duration::from_secs(second)))
             .collect();
-        assert_eq!(told, [5, 10, 20, 40, 80, 160, 320, 620, 920, 1220]);
+        assert_eq!(checks, [5, 10, 20, 40, 80, 160, 320, 620, 920, 1220]);
         assert!(!pulse.beat(Some(8), start + Duration::from_mins(25)));
         assert!(!pulse.beat(Some(8), start + Duration::from_secs(1504)));
         assert!(pulse.beat(Some(8), start + Duration::from_secs(1505)));

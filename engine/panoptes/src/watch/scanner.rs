@@ -1,4 +1,4 @@
-//! A scanner thread: its systems in turn, at the interval that is configured, on a core of its own.
+//! A scanner thread: scans its systems in turn, at the configured interval, pinned to one core.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,26 +18,27 @@ use super::losses::Patience;
 use super::pulse::{Pulse, Vital};
 use crate::message::Messages;
 
-/// How often a system must fail in a row before it is given back: memory changes under us, and one scan
-/// can meet it at a bad moment.
+/// How many scans of a system must fail in a row before the scanner returns it: memory changes
+/// during a scan, so that a single scan can fail by chance.
 const FAILURES_MAX: u32 = 5;
-/// So long before the next scan nothing more is begun: a slice of hashing takes about half of it.
+/// No slice of hashing starts within this time before the next scan; a slice takes about half of
+/// it.
 const SLICE_TIME: Duration = Duration::from_millis(3);
-/// So many systems a scanner has room for from the start.
+/// Capacity for systems that a scanner reserves at start.
 const SYSTEMS_USUAL: usize = 64;
-/// Longest sleep, so that a stop is heard.
+/// Maximum sleep, so that a request to stop is noticed.
 const NAP: Duration = Duration::from_millis(50);
 
-/// What all threads look at.
+/// State that all threads share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// Set when it is time to stop.
+    /// Set when the threads must stop.
     pub(super) stop: AtomicBool,
     /// Nanoseconds from the start of one scan to the start of the next.
     pub(super) interval_ns: AtomicU64,
 }
 
-/// How regularly a scanner ran; anyone may read it at any time.
+/// How regularly a scanner ran; any thread may read it at any time.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     scans: AtomicU64,
@@ -47,7 +48,7 @@ pub(super) struct Pace {
     worst_scan_ns: AtomicU64,
     gaps: AtomicU64,
     gaps_ns: AtomicU64,
-    /// When the last round began; 0 when there is none to count from.
+    /// When the last round began; 0 if there is none.
     last_ns: AtomicU64,
     refused: AtomicU64,
 }
@@ -63,12 +64,12 @@ impl Pace {
         }
     }
 
-    /// There is nothing to scan for a while, which is no gap.
+    /// Notes that there is nothing to scan: the time until the next round is no gap.
     fn rests(&self) {
         self.last_ns.store(0, Ordering::Relaxed);
     }
 
-    /// How many records found no room in the queue to the writer.
+    /// How many records did not fit in the queue to the writer.
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -100,42 +101,38 @@ impl std::fmt::Display for Pace {
     }
 }
 
-/// A system on its way between the threads.
+/// A system that the control thread passes to a scanner.
 #[derive(Debug)]
 pub(super) struct Assigned {
-    /// Its place in the list of systems.
+    /// Its index in the list of systems.
     pub(super) index: usize,
-    /// What scans it.
     pub(super) watched: Box<Watched>,
-    /// Its memory.
     pub(super) source: AnySource,
-    /// What is said of it meanwhile.
     pub(super) vital: Arc<Vital>,
 }
 
-/// What the control thread wants of a scanner.
+/// A command of the control thread to a scanner.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Scan one more system.
     Scan(Assigned),
-    /// Report the containers of a system by this from now on, if it is scanned here.
+    /// Use this filter of containers from now on, if the scanner has the system of this index.
     Containers(usize, Arc<ContainerConfig>),
-    /// Report the connections of a system by this from now on, if it is scanned here.
+    /// Use these thresholds from now on, if the scanner has the system of this index.
     Thresholds(usize, ConnectionThresholds),
 }
 
-/// A system that can be scanned no more, and why.
+/// A system that can't be scanned any more, and why.
 #[derive(Debug)]
 pub(super) struct Lost {
-    /// Its place in the list of systems.
+    /// Its index in the list of systems.
     pub(super) index: usize,
-    /// Why.
     pub(super) reason: String,
-    /// Whether the machine itself is gone, so that there is no use in trying again.
+    /// Whether the machine itself has ended, so that a retry is useless.
     pub(super) has_ended: bool,
 }
 
-/// What a scanner thread has.
+/// The state of a scanner thread.
 #[derive(Debug)]
 pub(super) struct Scanner {
     pub(super) shared: Arc<Shared>,
@@ -162,16 +159,16 @@ impl Turn {
         Self { assigned, failures: 0, pulse, patience: Patience::new(), ticks: None }
     }
 
-    /// Scans once; if it is of no use to go on, why, and whether the machine itself is gone.
+    /// Scans once. If further scans are useless, returns why, and whether the machine has ended.
     fn scan(&mut self, out: &mut Producer) -> Option<(String, bool)> {
         let Assigned { watched, source, vital, .. } = &mut self.assigned;
-        // An error here shows again when memory is read.
+        // An error here occurs again when memory is read.
         let _ = source.refresh();
         if source.has_ended() {
-            // Its memory may still be there. What was in it did not end one by one.
+            // Its memory may still exist. The objects in it did not end one by one.
             return Some(("the guest has ended".to_owned(), true));
         }
-        // Before the scan: what another kernel has made of this memory is nothing that happened here.
+        // Before the scan: changes that another kernel made in this memory are no activities.
         if let Some(doubt) = vital.given_up() {
             return Some((doubt.reason().to_owned(), false));
         }
@@ -185,7 +182,7 @@ impl Turn {
         }
         let (snapshot, now) = (watched.snapshot(), Instant::now());
         let ticks = snapshot.machine.ticks;
-        // What a machine that does not run is overwritten with is not its own.
+        // While the clock stands still, other data may overwrite the memory of the machine.
         let runs = ticks.is_none() || ticks != std::mem::replace(&mut self.ticks, ticks);
         if runs && let Some(losses) = self.patience.consider(snapshot.losses, now) {
             vital.losses.put(losses);
@@ -207,10 +204,10 @@ impl Turn {
 }
 
 impl Scanner {
-    /// Scans until it is time to stop.
+    /// Scans until the request to stop.
     pub(super) fn run(mut self) {
         pin(self.core, &self.messages);
-        // Systems come while others are scanned, which must not wait for memory.
+        // Adding a system must not allocate, because others are being scanned.
         let mut turns: Vec<Turn> = Vec::with_capacity(SYSTEMS_USUAL);
         self.scan(&mut turns);
         for turn in &mut turns {
@@ -272,7 +269,7 @@ impl Scanner {
         self.pace.refused.store(self.producer.refused(), Ordering::Relaxed);
     }
 
-    /// The start of the next scan: one interval after this one's, or at once when that is past.
+    /// The start of the next scan: one interval after the last, or now if that time has passed.
     fn after(&self, due: Instant) -> Instant {
         let interval = Duration::from_nanos(self.shared.interval_ns.load(Ordering::Relaxed));
         let next = due + interval;
@@ -284,7 +281,7 @@ impl Scanner {
         now
     }
 
-    /// Sleeps until `due`; whether it is time to stop.
+    /// Sleeps until `due`; returns `true` on a request to stop.
     fn wait_until(&self, due: Instant) -> bool {
         loop {
             if self.shared.stop.load(Ordering::Relaxed) {
@@ -299,13 +296,14 @@ impl Scanner {
     }
 }
 
-/// What scans the system of that place, if it is scanned here.
+/// The system with this index, if this scanner has it.
 fn watched_of(turns: &mut [Turn], index: usize) -> Option<&mut Watched> {
     let turn = turns.iter_mut().find(|turn| turn.assigned.index == index)?;
     Some(&mut turn.assigned.watched)
 }
 
-/// Hashes files that the systems' scans asked for, a slice of each system in turn, while there is time.
+/// Hashes files that scans have requested, a slice of each system in turn, until shortly before
+/// `due`.
 fn hash_until(due: Instant, turns: &mut [Turn]) {
     loop {
         let mut is_done = true;
@@ -335,7 +333,7 @@ fn since(start: Instant, now: Instant) -> u64 {
     u64::try_from(now.duration_since(start).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Binds this thread to a core: the one given, else the last one that it may run on.
+/// Binds this thread to a core: the given one, or else the last one that it may run on.
 pub(crate) fn pin(core: Option<u32>, messages: &Messages) {
     let this = Pid::from_raw(0);
     let allowed = |set: &CpuSet, cpu: usize| set.is_set(cpu).unwrap_or(false);
@@ -352,7 +350,7 @@ pub(crate) fn pin(core: Option<u32>, messages: &Messages) {
     match pinned {
         Ok(()) => messages.debug(format_args!("scanning on core {cpu}")),
         Err(error) => messages.warning(format_args!(
-            "cannot scan on core {cpu} ({error}); scanning wherever there is time"
+            "cannot pin a scanner to core {cpu} ({error}); it will run on any core"
         )),
     }
 }

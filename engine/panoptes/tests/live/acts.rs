@@ -1,5 +1,5 @@
-//! Acts that are easily taken for something else: another file under the same number, another program in
-//! the same process, another process under the same number.
+//! Acts that are easily confused: another file with the same number, another program in the same
+//! process, another process with the same number.
 
 use std::path::Path;
 use std::time::Instant;
@@ -12,24 +12,24 @@ use crate::watcher::{PATIENCE, Watch, Watcher};
 use crate::{barrier, inside, laws, measures, reverse_shell};
 
 const PIPE: &str = "/tmp/actor";
-/// The actor writes into this one when it has done all that it got.
+/// The actor writes to this FIFO when it has executed all of its lines.
 const DONE: &str = "/tmp/actor-done";
-/// Nobody writes into this one.
+/// A FIFO to which no process writes.
 const IDLE: &str = "/tmp/idle";
 /// The descriptor that the actor uses: bash itself works with lower ones.
 const DESCRIPTOR: u64 = 7;
 const PORT: u64 = 7000;
 const CHANGE: &str = "file_descriptor_file_content_change";
-/// What counts each hash inside, and what records call it.
+/// The program that computes each hash inside, and the key of the hash in records.
 const HASHES: [(&str, &str); 3] = [
     ("sha256sum", "file_descriptor_inode_hash_sha256"),
     ("sha1sum", "file_descriptor_inode_hash_sha1"),
     ("md5sum", "file_descriptor_inode_hash_md5"),
 ];
-/// So often it is tried to start two processes with one number.
+/// Maximum number of attempts to start two processes with one number.
 const TRIES: u32 = 20;
 
-/// A bash that does what is written into a pipe.
+/// A bash that executes the lines that are written to a pipe.
 struct Actor<'a> {
     guest: &'a mut Guest,
     watcher: &'a Watcher,
@@ -41,7 +41,7 @@ struct Actor<'a> {
 impl<'a> Actor<'a> {
     fn start(guest: &'a mut Guest, watcher: &'a Watcher) -> Self {
         inside::run(guest, &format!("busybox mkfifo {PIPE} {DONE}"));
-        // Opened for both, the pipe has no end.
+        // Opened for reading and writing, the pipe never reaches its end.
         let command = format!("bash --norc <>{PIPE} >/dev/null 2>&1 & echo $!");
         let process_id: u64 = inside::run(guest, &command)[0].parse().unwrap();
         let is_it =
@@ -50,15 +50,15 @@ impl<'a> Actor<'a> {
         Self { guest, watcher, life, seen: 0 }
     }
 
-    /// Makes it begin a line. It begins the next one when it has done this one.
+    /// Writes a line to the actor, which executes it after the previous lines.
     fn does(&mut self, line: &str) {
         self.seen = self.watcher.seen();
         inside::run(self.guest, &format!("echo '{line}' >{PIPE}"));
     }
 
-    /// Waits until it has done its last line, and the watcher has looked at it since.
+    /// Waits until the actor has executed its last line, and the watcher has scanned it since.
     fn has_done(&mut self) {
-        // Opened for both, the pipe keeps nobody waiting for longer than `read` does.
+        // Opened for reading and writing, the pipe does not block, so only `read` waits.
         let seconds = PATIENCE.as_secs();
         let read = format!("read -t {seconds} line <>{DONE} || echo late");
         let late = inside::run(self.guest, &format!("echo 'echo >{DONE}' >{PIPE}; {read}"));
@@ -70,7 +70,7 @@ impl<'a> Actor<'a> {
         record.is(name) && record.life().as_ref() == Some(&self.life)
     }
 
-    /// Waits until it is reported that its last line opens the descriptor on a file, or closes it.
+    /// Waits for the record that the last line opens the descriptor on a file, or closes it.
     #[track_caller]
     fn wait_for_descriptor(&self, name: &str, file: &str) {
         self.watcher.wait_for_since(self.seen, &format!("{name} of {file}"), |record| {
@@ -78,7 +78,7 @@ impl<'a> Actor<'a> {
         });
     }
 
-    /// Waits until so many children of its last line are reported, and until they have called exec.
+    /// Waits until `count` children of the last line are reported, and have called exec.
     fn children(&mut self, count: usize) -> Vec<Life> {
         let is_child = |record: &&Record| {
             record.is("process_created")
@@ -96,17 +96,18 @@ impl<'a> Actor<'a> {
     }
 }
 
-/// Whether a record is about the descriptor, leading to that file.
+/// Whether a record is about [`DESCRIPTOR`], open on that file.
 fn is_of(record: &Record, file: &str) -> bool {
     record.details("file_descriptor")["file_descriptor_index"] == DESCRIPTOR && is_in(record, file)
 }
 
-/// Whether a record is about a descriptor that leads to that file.
+/// Whether a record is about any descriptor that is open on that file.
 fn is_in(record: &Record, file: &str) -> bool {
     record.details("file_descriptor")["file_descriptor_name"] == file
 }
 
-/// One number, four files: closed and opened again between two scans, and opened over what is open.
+/// One descriptor number, four files: closed and opened again between two scans, and replaced while
+/// it is open.
 fn files_under_one_number(actor: &mut Actor<'_>) {
     let (open, close) = ("file_descriptor_open", "file_descriptor_close");
     actor.does("exec 7</etc/passwd");
@@ -130,10 +131,10 @@ fn files_under_one_number(actor: &mut Actor<'_>) {
     }
 }
 
-/// Files that are written while they are open, and others that only might have been.
+/// Files that are written while they are open, and others that only could have been written.
 fn written_files(actor: &mut Actor<'_>) {
-    // A file's change is reported once, by one of the descriptors that lead to it: while bash
-    // writes, its output does, too.
+    // A file's change is reported once, for one of the descriptors that are open on it: while bash
+    // writes, its standard output is open on the file too.
     let of = |file: &str, record: &Record| record.is(CHANGE) && is_in(record, file);
     let wait_for_change = |actor: &Actor<'_>, file: &str| {
         actor.watcher.wait_for(&format!("{CHANGE} of {file}"), |record| of(file, record));
@@ -143,7 +144,7 @@ fn written_files(actor: &mut Actor<'_>) {
         actor.does(line);
         actor.wait_for_descriptor(name, file);
     };
-    // Written to after it was seen open.
+    // Written to after the record of its opening.
     does(actor, "exec 7>>/tmp/written", open, "/tmp/written");
     actor.does("echo one >&7");
     actor.has_done();
@@ -156,12 +157,12 @@ fn written_files(actor: &mut Actor<'_>) {
     actor.has_done();
     does(actor, "exec 7<>/tmp/written", open, "/tmp/written");
     does(actor, "chmod 600 /tmp/written; exec 7<&-", close, "/tmp/written");
-    // Written to before it was seen open, and not since, unless the watcher is very fast.
+    // Written to before a scan read it as open, and not since, unless the watcher is very fast.
     does(actor, "exec 7>/tmp/at-once; echo two >&7", open, "/tmp/at-once");
     actor.has_done();
     does(actor, "exec 7<&-", close, "/tmp/at-once");
     wait_for_change(actor, "/tmp/at-once");
-    // A log: what runs meanwhile takes it over, and ends.
+    // A log: programs that run meanwhile inherit the descriptor, and end.
     does(actor, "exec 7>>/tmp/log", open, "/tmp/log");
     for _ in 0..4 {
         actor.does("echo line >&7; busybox sleep 1000");
@@ -195,7 +196,7 @@ fn written_files(actor: &mut Actor<'_>) {
     }
 }
 
-/// Changed content is reported with its hashes, as soon as the watcher is fast enough for once.
+/// Changed content is reported with its hashes, at least once if the watcher is fast enough.
 fn changes_have_hashes(actor: &mut Actor<'_>) {
     let begin = Instant::now();
     let mut tries = 0;
@@ -217,8 +218,8 @@ fn changes_have_hashes(actor: &mut Actor<'_>) {
     }
 }
 
-/// Holds what a record says of a file's content against what the guest says of it; gives whether
-/// it says the hashes.
+/// Compares the attributes of a file's content in a record with the guest's own; returns whether
+/// the record has hashes.
 fn content_is_true(actor: &mut Actor<'_>, change: &Record) -> bool {
     assert_eq!(change.life().as_ref(), Some(&actor.life), "{change}");
     let details = change.details("file_descriptor");
@@ -232,8 +233,8 @@ fn content_is_true(actor: &mut Actor<'_>, change: &Record) -> bool {
     let waited = change.nanoseconds_after(&closed.expect("its closing").time().into());
     let is_late = waited >= HASHES_NS && HASHES.iter().all(|(_, key)| details[*key].is_null());
     for (program, key) in HASHES {
-        let said = inside::run(actor.guest, &format!("{program} {file}")).concat();
-        let hash = said.split_whitespace().next().unwrap();
+        let output = inside::run(actor.guest, &format!("{program} {file}")).concat();
+        let hash = output.split_whitespace().next().unwrap();
         assert!(is_late || details[key] == hash, "{key} is {hash}: {change}");
     }
     let size = inside::run(actor.guest, &format!("wc -c <{file}")).concat();
@@ -241,10 +242,10 @@ fn content_is_true(actor: &mut Actor<'_>, change: &Record) -> bool {
     !is_late
 }
 
-/// What a process executes is known by its hashes: in records, and in the lines of a scan.
+/// The hashes of a process's executable are in records, and in the lines of a scan.
 fn an_executable_is_known_by_its_hashes(actor: &mut Actor<'_>) {
     let process_id = actor.life.process_id;
-    // Records wait for no hashes of executables: a slow watcher knows them later.
+    // Records do not wait for hashes of executables: a slow watcher knows them later.
     let begin = Instant::now();
     let record = loop {
         let (open, close) = ("file_descriptor_open", "file_descriptor_close");
@@ -266,8 +267,9 @@ fn an_executable_is_known_by_its_hashes(actor: &mut Actor<'_>) {
         ("sha1sum", "process_hash_sha1"),
         ("md5sum", "process_hash_md5"),
     ] {
-        let said = inside::run(actor.guest, &format!("{program} /proc/{process_id}/exe")).concat();
-        let hash = said.split_whitespace().next().unwrap();
+        let output =
+            inside::run(actor.guest, &format!("{program} /proc/{process_id}/exe")).concat();
+        let hash = output.split_whitespace().next().unwrap();
         assert_eq!(record.process()[key], hash, "{record}");
         assert_eq!(line[key], hash, "{line}");
     }
@@ -275,9 +277,9 @@ fn an_executable_is_known_by_its_hashes(actor: &mut Actor<'_>) {
 
 /// A connection between two processes, from its beginning to its end.
 fn a_connection_of_two(actor: &mut Actor<'_>, configuration: &Path) {
-    // Nothing waits for a minute after it was closed.
+    // Closed connections do not stay in TIME_WAIT for a minute.
     inside::run(actor.guest, "echo 0 >/proc/sys/net/ipv4/tcp_max_tw_buckets");
-    // Its own input never ends, so that it closes only what the client has closed.
+    // The server's own input never ends, so that it closes only after the client has closed.
     let command =
         format!("busybox mkfifo {IDLE}; nc -l -p {PORT} <>{IDLE} >/dev/null 2>&1 & echo $!");
     let server: u64 = inside::run(actor.guest, &command)[0].parse().unwrap();
@@ -287,27 +289,28 @@ fn a_connection_of_two(actor: &mut Actor<'_>, configuration: &Path) {
     let details = |record: &Record, key: &str| record.details("network_connection")[key].clone();
     let is_end =
         |record: &Record, name: &str, key: &str| record.is(name) && details(record, key) == PORT;
-    let (ours, theirs) = ("destination_port", "source_port");
+    let (client_end, server_end) = ("destination_port", "source_port");
     let created = "network_connection_created";
-    let mine = actor.watcher.wait_for("the client's end", |record| is_end(record, created, ours));
-    actor.watcher.wait_for("the server's end", |record| is_end(record, created, theirs));
+    let mine =
+        actor.watcher.wait_for("the client's end", |record| is_end(record, created, client_end));
+    actor.watcher.wait_for("the server's end", |record| is_end(record, created, server_end));
     assert_eq!(mine.life().as_ref(), Some(&actor.life));
     assert_eq!(details(&mine, "source_ip_address"), "10.0.2.15");
-    // Before it is accepted the server's end is nobody's. No record says when it is the server's.
+    // Before accept, the server's end belongs to no process. No record reports the accept.
     barrier::wait_for_scan(actor.guest, "connections", "the server's end as its own", |lines| {
-        let is_it = |line: &Value| line[theirs] == PORT && line["process_id"] == server;
+        let is_it = |line: &Value| line[server_end] == PORT && line["process_id"] == server;
         lines.iter().any(is_it).then_some(())
     });
     barrier::passed(actor.guest, actor.watcher);
     actor.does(&format!("busybox head -c {} /dev/zero >&7", measures::SENT));
-    measures::are_told_by_value(actor.guest, actor.watcher, configuration, PORT);
+    measures::are_reported_by_value(actor.guest, actor.watcher, configuration, PORT);
     actor.does("exec 7<&-");
     let ended = "network_connection_terminated";
-    actor.watcher.wait_for("the client's end is over", |record| is_end(record, ended, ours));
-    actor.watcher.wait_for("the server's end is over", |record| is_end(record, ended, theirs));
+    actor.watcher.wait_for("the client's end is over", |record| is_end(record, ended, client_end));
+    actor.watcher.wait_for("the server's end is over", |record| is_end(record, ended, server_end));
 
     let records = actor.watcher.records();
-    for key in [ours, theirs] {
+    for key in [client_end, server_end] {
         let created = only(&records, "a connection", |record| is_end(record, created, key));
         let ended = only(&records, "its end", |record| is_end(record, ended, key));
         for key in
@@ -328,25 +331,25 @@ fn a_connection_of_two(actor: &mut Actor<'_>, configuration: &Path) {
             "{ended}"
         );
     }
-    // Whose they were is still known.
-    let end = only(&records, "its end", |record| is_end(record, ended, ours));
+    // The records of the ends have the processes that held them.
+    let end = only(&records, "its end", |record| is_end(record, ended, client_end));
     assert_eq!(end.life().as_ref(), Some(&actor.life));
-    let end = only(&records, "its end", |record| is_end(record, ended, theirs));
+    let end = only(&records, "its end", |record| is_end(record, ended, server_end));
     assert_eq!((end.process_id(), end.process_name()), (server, "nc"), "{end}");
-    // Who listens has no connection yet.
+    // A listening socket is no connection.
     let listening = records.iter().filter(|record| details(record, "connection_state") == "LISTEN");
     assert_eq!(listening.clone().count(), 0, "{}", list(listening));
 }
 
-/// The process goes on as another program.
+/// The process executes another program.
 fn another_program(actor: &mut Actor<'_>) {
-    // What it opens itself it opens after exec is done: from then on every scan reads its arguments.
+    // The program opens its file after exec is done: from then on every scan reads its arguments.
     actor.does("exec tail -f /etc/passwd");
     actor.watcher.wait_for("the program is mapped", |record| {
         actor.is(record, "new_file_mapped")
             && record.details("process_memory")["is_main_process_executable"] == true
             && record.details("process_memory")["file_path"] == "/bin/busybox"
-            // On a slow machine the actor was seen before it called exec, as the busybox that forked it.
+            // On a slow host, a scan may read the actor before exec, as the busybox that forked it.
             && record.process_name() == "tail"
     });
     actor.watcher.wait_for("the program's file is opened", |record| {
@@ -371,7 +374,7 @@ fn one_number_twice(guest: &mut Guest, watcher: &Watcher) {
     for _ in 0..TRIES {
         let first = barrier::started(guest, watcher, "sleep 1000");
         let process_id = first.process_id;
-        // Nothing that the script calls makes a process.
+        // The script uses only builtins, so it makes no other process.
         let uptime = "read uptime rest </proc/uptime; uptime=${uptime%.*}";
         let patience = PATIENCE.as_secs();
         let script = format!(
@@ -381,18 +384,18 @@ fn one_number_twice(guest: &mut Guest, watcher: &Watcher) {
              echo $(({process_id} - 1)) >/proc/sys/kernel/ns_last_pid; \
              sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"
         );
-        let said = inside::run(guest, &script).concat();
-        assert_ne!(said, "late", "process {process_id} does not end");
-        if said == process_id.to_string() {
-            return one_number_was_had_twice(guest, watcher, &first);
+        let output = inside::run(guest, &script).concat();
+        assert_ne!(output, "late", "process {process_id} does not end");
+        if output == process_id.to_string() {
+            return both_with_one_number_are_reported(guest, watcher, &first);
         }
-        inside::run(guest, &format!("kill {said}"));
+        inside::run(guest, &format!("kill {output}"));
     }
-    panic!("no number was had twice");
+    panic!("no two processes got the same number");
 }
 
-/// What is reported of both.
-fn one_number_was_had_twice(guest: &mut Guest, watcher: &Watcher, first: &Life) {
+/// Checks the records of both processes.
+fn both_with_one_number_are_reported(guest: &mut Guest, watcher: &Watcher, first: &Life) {
     let process_id = first.process_id;
     let of = |all: &[Record], name: &str| -> Vec<Life> {
         let its = all.iter().filter(|r| r.is(name) && r.process_id() == process_id);
@@ -409,7 +412,7 @@ fn one_number_was_had_twice(guest: &mut Guest, watcher: &Watcher, first: &Life) 
     assert_ne!(created[0], created[1]);
 }
 
-fn acts_are_taken_for_what_they_are(flavor: Flavor) {
+fn acts_are_not_confused(flavor: Flavor) {
     let mut guest = inside::boot(flavor);
     let folder = tempfile::tempdir().unwrap();
     let configuration = measures::with_thresholds(folder.path());
@@ -421,7 +424,7 @@ fn acts_are_taken_for_what_they_are(flavor: Flavor) {
     changes_have_hashes(&mut actor);
     an_executable_is_known_by_its_hashes(&mut actor);
     a_connection_of_two(&mut actor, &configuration);
-    reverse_shell::is_told_by_value(actor.guest, &watcher);
+    reverse_shell::is_reported_by_value(actor.guest, &watcher);
     another_program(&mut actor);
     one_number_twice(&mut guest, &watcher);
     let records = watcher.stop().records;
@@ -432,12 +435,12 @@ fn acts_are_taken_for_what_they_are(flavor: Flavor) {
 
 #[test]
 #[ignore = "boots a guest"]
-fn acts_in_6_1_are_taken_for_what_they_are() {
-    acts_are_taken_for_what_they_are(Flavor::V6_1);
+fn acts_in_6_1_are_not_confused() {
+    acts_are_not_confused(Flavor::V6_1);
 }
 
 #[test]
 #[ignore = "boots a guest"]
-fn acts_in_6_12_are_taken_for_what_they_are() {
-    acts_are_taken_for_what_they_are(Flavor::V6_12);
+fn acts_in_6_12_are_not_confused() {
+    acts_are_not_confused(Flavor::V6_12);
 }

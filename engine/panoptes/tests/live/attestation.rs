@@ -1,5 +1,5 @@
-//! Alerts about what runs and was not shipped so, and about nothing else: programs, libraries,
-//! scripts, with and without files.
+//! Alerts about programs, libraries and scripts that differ from the SBOM, with and without files,
+//! and no other alerts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,19 +18,20 @@ const ACTIVITIES: [&str; 5] = [
     "foreign_library_loaded",
     "foreign_library_loaded_file_size_mismatch",
 ];
-/// Nobody writes into this one.
+/// A FIFO to which no process writes.
 const IDLE: &str = "/tmp/idle";
-/// A program that ends soon opens this one.
+/// The file that a program opens that ends soon.
 const OPENED: &str = "/etc/passwd";
-/// A byte of an ELF header that nobody looks at who runs the file (`e_shstrndx`).
+/// A byte of an ELF header that is not used when the file is executed (`e_shstrndx`).
 const UNUSED_BYTE: u32 = 62;
-/// Where the guest connects to itself.
+/// The port at which the guest connects to itself.
 const PORT: u64 = 7001;
-/// Copies of busybox that are shipped as well.
+/// Copies of busybox that are in the SBOM too.
 const SHIPPED_COPIES: [&str; 5] =
     ["busybox-hard", "busybox-longer", "busybox-modified", "busybox-replaced", "busybox-later"];
 
-/// Unpacks the files of an archive as the kernel takes it (`newc`, Documentation/driver-api/early-userspace).
+/// Unpacks the files of an archive in the kernel's format (`newc`,
+/// Documentation/driver-api/early-userspace).
 fn unpack(archive: &[u8], folder: &Path) {
     let number = |at: usize| {
         let digits = std::str::from_utf8(&archive[at..at + 8]).unwrap();
@@ -57,7 +58,8 @@ fn unpack(archive: &[u8], folder: &Path) {
     }
 }
 
-/// An SBOM of the guest's root, with more copies of busybox in `/opt`, and a configuration that names it.
+/// Makes an SBOM of the guest's root, with more copies of busybox in `/opt`, and a configuration
+/// that refers to it.
 fn configure(guest: &Guest, kernel: &Kernel, folder: &Path) -> std::path::PathBuf {
     let root = folder.join("root");
     unpack(&std::fs::read(initramfs::build(kernel).unwrap()).unwrap(), &root);
@@ -79,7 +81,7 @@ fn configure(guest: &Guest, kernel: &Kernel, folder: &Path) -> std::path::PathBu
     configuration
 }
 
-/// Lets a copy of a file differ in one byte that nothing depends on.
+/// Makes a copy of a file that differs in one byte without function.
 fn flipped(guest: &mut Guest, from: &str, to: &str) {
     inside::run(guest, &format!("cp {from} {to}"));
     flip(guest, to);
@@ -103,11 +105,11 @@ fn wait_for(watcher: &Watcher, name: &str, path: &str) -> Record {
     })
 }
 
-/// What the guest itself says of a file.
+/// The attributes of a file, from the guest itself.
 fn truth(guest: &mut Guest, path: &str) -> BTreeMap<&'static str, Value> {
     let mut first = |command: &str| {
-        let said = inside::run(guest, &format!("busybox {command} {path}"));
-        said[0].split_whitespace().next().unwrap().to_owned()
+        let output = inside::run(guest, &format!("busybox {command} {path}"));
+        output[0].split_whitespace().next().unwrap().to_owned()
     };
     let number = |text: String| Value::from(text.parse::<u64>().unwrap());
     BTreeMap::from([
@@ -121,9 +123,10 @@ fn truth(guest: &mut Guest, path: &str) -> BTreeMap<&'static str, Value> {
     ])
 }
 
-/// Every attribute of §11.6 by value, for a file of a size that was not shipped.
+/// Checks every attribute of §11.6, for a file whose size is in no SBOM.
 ///
-/// Its size says enough, so a slow watcher has to report the file before it knows the content.
+/// The size is enough for an alert, so a slow watcher may report the file before it knows the
+/// content.
 #[track_caller]
 fn is_true_by_size(record: &Record, truth: &BTreeMap<&'static str, Value>, kind: &str) {
     let details = record.details("elf_file");
@@ -137,7 +140,7 @@ fn is_true_by_size(record: &Record, truth: &BTreeMap<&'static str, Value>, kind:
     agrees(record, &truth);
 }
 
-/// Every attribute of §11.6 by value, and the process's hashes where it is what that executes.
+/// Checks every attribute of §11.6, and the process's hashes if the file is its executable.
 #[track_caller]
 fn is_true(record: &Record, truth: &BTreeMap<&'static str, Value>, kind: &str) {
     let mut truth = truth.clone();
@@ -161,14 +164,14 @@ fn agrees(record: &Record, truth: &BTreeMap<&'static str, Value>) {
     }
 }
 
-/// Lets a copy of busybox run, and waits until it does.
+/// Starts a copy of busybox, and waits until it runs.
 fn runs(guest: &mut Guest, path: &str) {
     let process_id = inside::start(guest, &format!("{path} sleep 1000"));
     inside::until(guest, &format!("ls -l /proc/{process_id}/exe | grep -q {path}"));
 }
 
-/// What is done before Panoptes comes: one that is foreign and deleted, and one whose file was replaced by another
-/// that was shipped.
+/// Starts programs before Panoptes starts: a foreign one whose file is deleted, and one whose file
+/// is replaced by another copy from the SBOM.
 fn before(guest: &mut Guest) -> BTreeMap<&'static str, Value> {
     inside::run(guest, &format!("busybox mkfifo {IDLE}; mkdir /opt"));
     flipped(guest, "/bin/busybox", "/tmp/busybox-gone");
@@ -182,7 +185,7 @@ fn before(guest: &mut Guest) -> BTreeMap<&'static str, Value> {
     gone
 }
 
-/// Runs a program, waits until an alert was reported of it and until it has ended again.
+/// Runs a program, waits for an alert about it, and ends the program.
 #[track_caller]
 fn reported(guest: &mut Guest, watcher: &Watcher, name: &str, command: &str, path: &str) -> Record {
     let life = barrier::started(guest, watcher, command);
@@ -191,10 +194,10 @@ fn reported(guest: &mut Guest, watcher: &Watcher, name: &str, command: &str, pat
     record
 }
 
-/// Runs a program and ends it as soon as the watcher has seen its file, then waits for the alert.
+/// Runs a program and ends it as soon as a scan has read its file, then waits for the alert.
 ///
-/// The program opens a file, which it does after exec: the scan that sees this looks at the
-/// program, too. The process may end before the watcher knows the content.
+/// The program opens a file after exec, so the scan that reads this also reads the program. The
+/// process may end before the watcher knows the content.
 #[track_caller]
 fn reported_after_its_end(
     guest: &mut Guest,
@@ -221,8 +224,8 @@ fn reported_after_its_end(
     wait_for(watcher, name, path)
 }
 
-/// What must not be reported: applets, links, scripts, copies at shipped places, libraries that
-/// are copies. They run on while later alerts come, so the watcher has looked at them by then.
+/// Programs that must not be reported: applets, links, scripts, copies at paths of the SBOM, copies
+/// of libraries. They run until later alerts are reported, so scans have checked them by then.
 fn twins(guest: &mut Guest, watcher: &Watcher) {
     inside::run(guest, "ls / >/dev/null; busybox true; sh -c 'echo x | cat | wc -l'");
     inside::run(
@@ -243,27 +246,27 @@ fn twins(guest: &mut Guest, watcher: &Watcher) {
     inside::run(guest, "ls -R /proc/self >/dev/null 2>&1");
 }
 
-/// A connection of the guest with itself, whose server has this port.
+/// Opens a connection of the guest to itself, whose server has [`PORT`].
 fn connects(guest: &mut Guest) {
     inside::run(guest, &format!("nc -l -p {PORT} <>{IDLE} >/dev/null 2>&1 &"));
     inside::until(guest, &format!("netstat -ltn | grep -q :{PORT}"));
     inside::run(guest, &format!("nc 10.0.2.15 {PORT} <>{IDLE} >/dev/null 2>&1 &"));
 }
 
-/// The watcher reads SBOMs again. As long as they say the same it reports nothing twice. Two of the
-/// three foreign files in use are approved then, and it reports only the third once more.
-fn judged_anew(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
+/// Makes the watcher read the SBOMs again. If they are unchanged, nothing is reported twice. Then
+/// two of the three foreign files in use are approved, and only the third is reported once more.
+fn checked_again(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
     watcher.reload();
     let approved = ["/tmp/x.so", "/tmp/bash-foreign"]
         .map(|path| truth(guest, path)["elf_file_hash_sha256"].as_str().unwrap().to_owned());
     let text = std::fs::read_to_string(configuration).unwrap();
-    // Thresholds of connections are read again, too.
+    // Thresholds of connections are read again too.
     let events = "\n    events: { tcp_long_lasting_connection: { duration: 1s } }";
     let more = format!("guest.json, {}]{events}", approved.join(", "));
     std::fs::write(configuration, text.replace("guest.json]", &more)).unwrap();
     watcher.reload();
-    let anew = |line: &String| line.contains("guest: what runs is judged anew");
-    watcher.wait("what runs is judged anew", |all| all.said.iter().any(anew).then_some(()));
+    let again = |line: &String| line.contains("guest: all running programs are checked again");
+    watcher.wait("programs are checked again", |all| all.said.iter().any(again).then_some(()));
     let is_gone = |record: &&Record| {
         record.is(ACTIVITIES[0])
             && record.details("elf_file")["elf_file_path"] == "/tmp/busybox-gone (deleted)"
@@ -275,13 +278,13 @@ fn judged_anew(guest: &mut Guest, watcher: &Watcher, configuration: &Path) {
     watcher.wait("both ends of the connection last", |all| {
         (all.records.iter().filter(lasts).count() == 2).then_some(())
     });
-    // The same once more changes nothing.
+    // Reading the same configuration once more changes nothing.
     watcher.reload();
     barrier::passed(guest, watcher);
     assert_eq!(watcher.records().iter().filter(lasts).count(), 2);
 }
 
-/// Files that are no programs by themselves: they run on until they are judged anew.
+/// Files that are loaded by another program: they stay in use until they are checked again.
 fn libraries(guest: &mut Guest, watcher: &Watcher) {
     let (foreign, library) = (ACTIVITIES[0], ACTIVITIES[3]);
     // F08: a library, loaded by force.
@@ -290,7 +293,7 @@ fn libraries(guest: &mut Guest, watcher: &Watcher) {
     inside::start(guest, &format!("LD_PRELOAD=/tmp/x.so bash -c 'read x <>{IDLE}'"));
     is_true(&wait_for(watcher, library, "/tmp/x.so"), &expected, "SHARED_OBJECT");
 
-    // The loader's program.
+    // A program that is started with the dynamic loader.
     flipped(guest, "/usr/bin/bash", "/tmp/bash-foreign");
     let expected = truth(guest, "/tmp/bash-foreign");
     let loader = "/lib64/ld-linux-x86-64.so.2 /tmp/bash-foreign";
@@ -300,17 +303,17 @@ fn libraries(guest: &mut Guest, watcher: &Watcher) {
 
 #[test]
 #[ignore = "boots a guest"]
-fn what_was_not_shipped_is_told_of_and_nothing_else_in_6_1() {
-    what_was_not_shipped_is_told_of_and_nothing_else(Flavor::V6_1);
+fn only_what_differs_from_the_sbom_is_reported_in_6_1() {
+    only_what_differs_from_the_sbom_is_reported(Flavor::V6_1);
 }
 
 #[test]
 #[ignore = "boots a guest"]
-fn what_was_not_shipped_is_told_of_and_nothing_else_in_6_12() {
-    what_was_not_shipped_is_told_of_and_nothing_else(Flavor::V6_12);
+fn only_what_differs_from_the_sbom_is_reported_in_6_12() {
+    only_what_differs_from_the_sbom_is_reported(Flavor::V6_12);
 }
 
-fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
+fn only_what_differs_from_the_sbom_is_reported(flavor: Flavor) {
     let mut guest = inside::boot(flavor);
     let kernel = Kernel::obtain(flavor).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -324,7 +327,7 @@ fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
     twins(&mut guest, &watcher);
     connects(&mut guest);
 
-    // F04: a program that was shipped nowhere, and that ends soon.
+    // F04: a program that is in no SBOM, and that ends soon.
     let path = "/tmp/busybox-foreign";
     flipped(&mut guest, "/bin/busybox", path);
     let expected = truth(&mut guest, path);
@@ -332,7 +335,7 @@ fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
     let record = reported_after_its_end(&mut guest, &watcher, foreign, &command, path);
     is_true(&record, &expected, "EXECUTABLE");
 
-    // F06: one that was shipped, with one byte changed.
+    // F06: a program of the SBOM, with one byte changed.
     let path = "/opt/busybox-modified";
     flipped(&mut guest, "/bin/busybox", path);
     let expected = truth(&mut guest, path);
@@ -341,7 +344,7 @@ fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
     is_true(&record, &expected, "EXECUTABLE");
     assert_eq!(record.0["detection"]["mitre_attack"][0], "T1554", "{record}");
 
-    // F05: one that was shipped, with more behind it.
+    // F05: a program of the SBOM, with bytes appended.
     let path = "/opt/busybox-longer";
     inside::run(&mut guest, &format!("cp /bin/busybox {path}; echo more >>{path}"));
     let expected = truth(&mut guest, path);
@@ -358,7 +361,8 @@ fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
     let record = reported(&mut guest, &watcher, ACTIVITIES[2], command, path);
     is_true(&record, &expected, "EXECUTABLE");
 
-    // F01: without a file, foreign and a copy of what was shipped. With such a program its content is gone.
+    // F01: programs without a file: a foreign one, and a copy of one in the SBOM. Their content is
+    // lost when they end.
     let (evil, copy) = ("/memfd:evil (deleted)", "/memfd:copy (deleted)");
     let command = "/init memfd evil /tmp/busybox-foreign sleep 1000";
     let record = reported(&mut guest, &watcher, foreign, command, evil);
@@ -368,12 +372,12 @@ fn what_was_not_shipped_is_told_of_and_nothing_else(flavor: Flavor) {
 
     libraries(&mut guest, &watcher);
 
-    let told = alerts(&watcher.records());
-    assert_eq!(told.len(), 10, "nothing else, and nothing twice:{}", list(&told));
+    let found = alerts(&watcher.records());
+    assert_eq!(found.len(), 10, "nothing else, and nothing twice:{}", list(&found));
     assert_eq!(crate::record::count(&watcher.records(), "tcp_long_lasting_connection"), 0);
-    judged_anew(&mut guest, &watcher, &configuration);
+    checked_again(&mut guest, &watcher, &configuration);
     let records = watcher.stop().records;
     laws::hold(&records);
-    let told = alerts(&records);
-    assert_eq!(told.len(), 11, "nothing else, and nothing twice:{}", list(&told));
+    let found = alerts(&records);
+    assert_eq!(found.len(), 11, "nothing else, and nothing twice:{}", list(&found));
 }

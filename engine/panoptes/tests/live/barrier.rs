@@ -1,7 +1,7 @@
-//! Facts that tests wait for, instead of for some time.
+//! Facts that tests wait for, instead of a fixed time.
 //!
-//! When such a fact is reported, all earlier facts are reported, too, however slow the watcher and
-//! the guest are.
+//! When such a fact is reported, all earlier facts have been reported, whatever the speed of the
+//! watcher and of the guest.
 
 use std::time::Instant;
 
@@ -12,10 +12,10 @@ use crate::inside;
 use crate::record::{Life, Record};
 use crate::watcher::{ASK, PATIENCE, PATIENCE_TO_FIND, Watcher};
 
-/// A test asks so often for the report of a process before it starts another one.
+/// How often a test checks for the record of a process before it starts another one.
 const ASKED_PER_START: u32 = 10;
 
-/// Starts a command that goes on, and waits until its process is reported.
+/// Starts a command in the background, and waits until its process is reported.
 #[track_caller]
 pub(crate) fn started(guest: &mut Guest, watcher: &Watcher, command: &str) -> Life {
     let seen = watcher.seen();
@@ -41,25 +41,25 @@ pub(crate) fn end(guest: &mut Guest, watcher: &Watcher, life: &Life) {
     wait_for_end(watcher, life);
 }
 
-/// Waits until the watcher has seen all that is true inside by now.
+/// Waits until the watcher has scanned everything that is true inside now.
 ///
-/// A scan that ends later reports a process that starts now. The scan that reports its end begins
-/// after that one, so it sees all that was true before.
+/// A process that starts now is reported by a scan that ends later. The scan that reports its end
+/// begins after that one, so it reads everything that was true before.
 #[track_caller]
 pub(crate) fn passed(guest: &mut Guest, watcher: &Watcher) {
     let life = started(guest, watcher, "sleep 7777");
     end(guest, watcher, &life);
 }
 
-/// Waits until something listens at a port, and the watcher has seen that. Which end began a
-/// connection follows from it.
+/// Waits until a process listens at a port, and the watcher has scanned it. The watcher needs this
+/// to know which end began a connection.
 #[track_caller]
 pub(crate) fn wait_for_listener(guest: &mut Guest, watcher: &Watcher, port: u64) {
     inside::until(guest, &format!("netstat -ltn | grep -q :{port}"));
     passed(guest, watcher);
 }
 
-/// Scans the guest's memory until the lines show what is looked for.
+/// Scans the guest's memory until `found` returns a value for the lines.
 #[track_caller]
 pub(crate) fn wait_for_scan<T>(
     guest: &Guest,
@@ -79,7 +79,7 @@ pub(crate) fn wait_for_scan<T>(
 
 /// Waits until the watcher has scanned a paused guest for 5 s.
 ///
-/// It logs then that the clock in there stands still: once, at the level `debug`.
+/// The watcher then logs once, at level `debug`, that the guest's clock stands still.
 #[track_caller]
 pub(crate) fn stood_still(watcher: &Watcher) {
     watcher.wait("the paused guest's clock stands still", |all| {
@@ -87,10 +87,10 @@ pub(crate) fn stood_still(watcher: &Watcher) {
     });
 }
 
-/// Starts processes until one of them is reported that fits: nobody inside knows when the watcher
-/// finds the machine.
+/// Starts processes until a matching record of one of them is reported: the moment at which the
+/// watcher finds the machine is unknown.
 ///
-/// Their numbers tell them, and not their arguments: a scan may see one before it calls exec.
+/// The processes are identified by number, not by arguments: a scan may read one before exec.
 #[track_caller]
 pub(crate) fn found_again(
     guest: &mut Guest,

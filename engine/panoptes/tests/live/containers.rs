@@ -1,8 +1,8 @@
-//! Containers that real runtimes make: each begins once and ends once, what is in it says so, and what is outside of it
-//! does not.
+//! Containers of real runtimes: each starts once and ends once. Records of processes inside have
+//! its context, records of processes outside do not.
 //!
-//! A guest's root is its initramfs, which cannot be pivoted away from: hence `--no-pivot`. The rest is as crun and runc
-//! do it by themselves.
+//! A guest's root is its initramfs, for which `pivot_root` fails: hence `--no-pivot`. All else is
+//! the default of crun and runc.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -15,7 +15,7 @@ use crate::record::{Record, list, only};
 use crate::watcher::{PATIENCE, Watch, Watcher};
 use crate::{barrier, inside, laws};
 
-/// Set to 1, the storm has all of its 200 containers.
+/// If set to 1, the storm has all of its 200 containers.
 const LONG: &str = "PANOPTES_LONG";
 /// A bundle with busybox, and one like it for a pod of Kubernetes.
 const BUNDLES: &str = "for b in a pod; do \
@@ -27,18 +27,18 @@ const BUNDLES: &str = "for b in a pod; do \
     sed -i 's!\"linux\": {!\"linux\": { \"cgroupsPath\": \"POD_PATH\",!' /tmp/pod/config.json";
 const UID: &str = "6aa3c8f5-ab1c-4e0a-9c59-2b3f8e3b6a10";
 const ID: &str = "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
-/// So many containers of the storm are there at once. They live until they were reported.
+/// How many containers of the storm run at once. They run until they are reported.
 const WAVE: u32 = 10;
 
-/// A watcher of everything, and one that leaves out the container `web`.
+/// A watcher of all containers, and one that excludes the container `web`.
 struct Both {
     all: Watcher,
     without: Watcher,
 }
 
 impl Both {
-    /// Waits until both have reported it of a container, and gives what the watcher of everything
-    /// reports.
+    /// Waits until both have reported an activity of a container, and returns the record of the
+    /// watcher of all.
     fn wait_for(&self, name: &str, id: &str) -> Record {
         wait_for(&self.without, name, id);
         wait_for(&self.all, name, id)
@@ -57,19 +57,19 @@ fn run(guest: &mut Guest, command: &str) -> String {
     inside::run(guest, &format!("{command} 2>&1")).join("\n")
 }
 
-/// Starts a container as a service would, and gives the pid of its first process.
+/// Starts a container as a service would, and returns the pid of its first process.
 fn start(guest: &mut Guest, runtime: &str, bundle: &str, id: &str) -> u64 {
     let state = format!("--root /tmp/{runtime}");
     let options = format!("--no-pivot --detach --pid-file /tmp/{id}.pid --bundle /tmp/{bundle}");
-    let said = run(
+    let output = run(
         guest,
         &format!("{runtime} {state} run {options} {id} </dev/null >/tmp/out 2>&1; cat /tmp/out"),
     );
     let pid = run(guest, &format!("cat /tmp/{id}.pid"));
-    pid.trim().parse().unwrap_or_else(|_| panic!("{runtime} did not start {id}: {said}"))
+    pid.trim().parse().unwrap_or_else(|_| panic!("{runtime} did not start {id}: {output}"))
 }
 
-/// Has one more process run in a container, and gives its pid.
+/// Runs one more process in a container, and returns its pid.
 fn execute(guest: &mut Guest, runtime: &str, id: &str) -> u64 {
     let options = "--detach --pid-file /tmp/second.pid";
     let command = format!("{runtime} --root /tmp/{runtime} exec {options} {id} sleep 4712");
@@ -78,7 +78,7 @@ fn execute(guest: &mut Guest, runtime: &str, id: &str) -> u64 {
     pid.trim().parse().unwrap_or_else(|_| panic!("{runtime} runs nothing in {id}: {pid}"))
 }
 
-/// What is said of it once its runtime has put it into the container's group.
+/// Waits for a record of a process that its runtime has moved into the container's control group.
 fn wait_for_second(watcher: &Watcher, pid: u64, id: &str) -> Record {
     let is_it = |record: &Record| record.process_id() == pid && is_of(record, id);
     watcher.wait_for(&format!("one more in {id}"), is_it)
@@ -96,7 +96,7 @@ fn wait_for(watcher: &Watcher, name: &str, id: &str) -> Record {
     watcher.wait_for(&format!("{name} of {id}"), |record| record.is(name) && is_of(record, id))
 }
 
-/// What is said of a container's beginning is what is true inside.
+/// Compares the record of a container's start with the truth inside the guest.
 fn check_started(guest: &mut Guest, watcher: &Watcher, pid: u64, id: &str, path: &str) -> Record {
     let started = wait_for(watcher, "container_started", id);
     let cgroup = run(guest, &format!("cat /proc/{pid}/cgroup"));
@@ -116,7 +116,7 @@ fn check_started(guest: &mut Guest, watcher: &Watcher, pid: u64, id: &str, path:
     started
 }
 
-/// crun by itself: a group by the container's name.
+/// crun alone: its control group has the container's name.
 fn by_crun(guest: &mut Guest, watcher: &Watcher) {
     let first = start(guest, "crun", "a", "web");
     let started = check_started(guest, watcher, first, "web", "/web");
@@ -138,7 +138,7 @@ fn by_crun(guest: &mut Guest, watcher: &Watcher) {
     assert_eq!(ended.details("container")["container_first_process_id"], first, "{ended}");
 }
 
-/// runc with a group as Kubernetes' runtimes have them: the pod is known.
+/// runc with a control group in the form of Kubernetes' runtimes: the pod is known.
 fn by_runc_in_a_pod(guest: &mut Guest, both: &Both) {
     let watcher = &both.all;
     let path = format!("/kubepods/burstable/pod{UID}/{ID}");
@@ -158,7 +158,7 @@ fn by_runc_in_a_pod(guest: &mut Guest, both: &Both) {
         "container_id": ID, "pod_uid": UID, "pod_name": "host-of-pod", "node_name": "guest",
     });
     let begin = Instant::now();
-    // Interfaces are not read in every scan: until they are, all but the address is known.
+    // Not every scan reads interfaces: until then, all but the address is known.
     let record = loop {
         let second = execute(guest, "runc", ID);
         let record = wait_for_second(watcher, second, ID);
@@ -174,7 +174,7 @@ fn by_runc_in_a_pod(guest: &mut Guest, both: &Both) {
     both.wait_for("container_terminated", ID);
 }
 
-/// How often each container began and ended.
+/// How often each container started and ended.
 fn lives(records: &[Record]) -> BTreeMap<String, (usize, usize)> {
     let mut lives: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for record in records {
@@ -197,12 +197,14 @@ fn stormy(number: u32) -> String {
     format!("{number:064x}")
 }
 
-/// Many that come and go, with namespaces of their own: faster than a runtime can be emulated.
+/// Starts and ends many containers with their own namespaces, without a runtime, which would be too
+/// slow under emulation.
 ///
-/// While one wave of them comes the last one goes.
+/// While one wave starts, the previous one ends.
 fn storm(guest: &mut Guest, both: &Both, containers: u32) {
     let group = "d=/sys/fs/cgroup/docker/$(printf %064x $i)";
-    let one = "mkdir -p $d; sh -c \"echo \\$\\$ >$d/cgroup.procs; exec unshare -p -m -u -f sleep 4714\" \
+    let one = "mkdir -p $d; sh -c \"echo \\$\\$ >$d/cgroup.procs; exec \
+        unshare -p -m -u -f sleep 4714\" \
         </dev/null >/dev/null 2>&1 &";
     let mut last: Option<RangeInclusive<u32>> = None;
     for start in (1..=containers).step_by(WAVE as usize) {
@@ -254,7 +256,7 @@ fn containers_of_real_runtimes_begin_and_end_once() {
     by_crun(&mut guest, &both.all);
     by_runc_in_a_pod(&mut guest, &both);
     storm(&mut guest, &both, storms);
-    // What was there when we came ends like the others.
+    // The end of the container that existed when watching started is reported like the others.
     delete(&mut guest, "crun", "there");
     let ended = both.wait_for("container_terminated", "there");
     assert_eq!(ended.details("container")["container_first_process_id"], there, "{ended}");
@@ -280,7 +282,7 @@ fn containers_of_real_runtimes_begin_and_end_once() {
     assert_eq!(all, expected);
 }
 
-/// The same of all records but the one end whose beginning nobody saw.
+/// The same, but for the container that existed when watching started, only its ends count.
 fn lives_of(records: &[Record]) -> BTreeMap<String, (usize, usize)> {
     let is_there = |record: &&Record| record.details("container")["container_id"] == "there";
     let others: Vec<Record> = records.iter().filter(|record| !is_there(record)).cloned().collect();

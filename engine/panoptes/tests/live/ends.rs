@@ -1,4 +1,4 @@
-//! How watching ends: when asked, when nobody reads, when the machine goes away.
+//! How watching ends: on request, when the reader closes the output, when the machine ends.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,14 +13,14 @@ use crate::record::{Life, Record, assert_no_end, count, list};
 use crate::watcher::{Ended, Watch, panoptes};
 use crate::{barrier, inside, laws};
 
-/// Makes some hundreds of records: what it starts stays until the watcher has reported all of it.
-/// Beside the churn the guest is never at rest, so the agent does not wait for that.
+/// Makes some hundreds of records: the load stays until the watcher has reported all of it. The
+/// churn never ends, so the agent does not wait for the guest to be at rest.
 const LOAD: &str = "load processes=20 threads=2 fds=20 areas=5 connections=1 rest=0";
-/// The watcher looks so long for a machine that is gone, a few times unless it is slow. No log or
-/// record shows a try, so this waits for none. What the test asserts after it holds at any pace.
+/// Time for several attempts of the watcher to attach to a machine that has ended. Attempts are not
+/// logged, so the test can't wait for them. Its assertions hold for any number of attempts.
 const RETRIES: Duration = Duration::from_secs(1);
 
-/// The records of one system with their lines, in order: what two outputs agree on.
+/// The records of one system as text, in order, which must be equal in all outputs.
 fn of_system(records: &[Record], system: &str) -> Vec<String> {
     let its = records.iter().filter(|record| record.system() == system);
     its.map(|record| record.0.to_string()).collect()
@@ -43,11 +43,11 @@ fn watching_ends_when_it_should() {
     stopped_gracefully(&mut guest);
     logs_rotate(&mut guest);
     nobody_reads(&mut guest);
-    memory_is_told_of_when_asked(&mut guest);
-    said_twice_it_ends_at_once(&guest);
+    memory_is_reported_if_enabled(&mut guest);
+    a_second_signal_ends_it_at_once(&guest);
 }
 
-/// SIGTERM: all that was seen is written, to both outputs alike, and the last word is said.
+/// SIGTERM: all records are written to both outputs, with the service's shutdown as the last one.
 fn stopped_gracefully(guest: &mut Guest) {
     let watcher = Watch::of(guest).with_log().set("service.log_level=debug").attached();
     barrier::passed(guest, &watcher);
@@ -70,9 +70,9 @@ fn stopped_gracefully(guest: &mut Guest) {
     for system in ["", "ram"] {
         assert!(of_system(&logged, system) == of_system(&ended.records, system), "{system}");
     }
-    // Which way each output was written is said; here either may run, both are tested in their own crate.
+    // A message names the method of each output. Either is valid here; the sinks test both.
     for output in ["standard output: ", "events.jsonl: "] {
-        let ways = [format!("{output}written by io_uring"), format!("{output}io_uring is refused")];
+        let ways = [format!("{output}uses io_uring"), format!("{output}io_uring is not available")];
         let said = ended.said.iter().filter(|line| ways.iter().any(|way| line.contains(way)));
         let said: Vec<&String> = said.collect();
         assert_eq!(said.len(), 1, "{:?}", ended.said);
@@ -80,7 +80,7 @@ fn stopped_gracefully(guest: &mut Guest) {
     }
 }
 
-/// The log is put aside at its size; no record is lost or split.
+/// The log is rotated by size; no record is lost or split.
 fn logs_rotate(guest: &mut Guest) {
     let watcher = Watch::of(guest)
         .with_log()
@@ -98,11 +98,11 @@ fn logs_rotate(guest: &mut Guest) {
     assert!(ended.log.iter().all(|text| text.ends_with('\n')));
     let logged: Vec<Record> = ended.log.concat().lines().map(Record::parse).collect();
     let (logged, all) = (of_system(&logged, "ram"), of_system(&ended.records, "ram"));
-    assert!(all.ends_with(&logged), "what is kept is the end of what was said");
+    assert!(all.ends_with(&logged), "the log keeps the last records");
     assert!(logged.len() < all.len(), "the oldest are gone");
 }
 
-/// A reader that goes away is no error.
+/// A reader that closes the pipe is no error.
 fn nobody_reads(guest: &mut Guest) {
     let watcher = Watch::of(guest).closing_after(20).attached();
     guest.agent(LOAD).unwrap();
@@ -112,8 +112,8 @@ fn nobody_reads(guest: &mut Guest) {
     assert_eq!(complaints.count(), 0, "{:?}", ended.said);
 }
 
-/// Memory areas are off unless asked for.
-fn memory_is_told_of_when_asked(guest: &mut Guest) {
+/// Records of memory areas are off by default.
+fn memory_is_reported_if_enabled(guest: &mut Guest) {
     let watcher = Watch::of(guest)
         .set("default.events.process_memory_created.enabled=true")
         .set("default.events.new_file_mapped=false")
@@ -136,17 +136,17 @@ fn memory_is_told_of_when_asked(guest: &mut Guest) {
     assert_eq!(count(&ended.records, "new_file_mapped"), 0);
 }
 
-/// Who is in a hurry is not made to wait.
-fn said_twice_it_ends_at_once(guest: &Guest) {
+/// A second signal ends the program without waiting.
+fn a_second_signal_ends_it_at_once(guest: &Guest) {
     let watcher = Watch::of(guest).attached();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        // It may have ended by the first.
+        // The first signal may have ended it already.
         let _ = kill(watcher.pid(), signal);
     }
     assert_eq!(watcher.ended().code, Some(0));
 }
 
-/// The processes that memory shows whose file has no name any more.
+/// The processes in memory whose file is deleted but still open.
 fn processes_of(memory: &File) -> BTreeSet<Life> {
     let path = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
     let output = panoptes(&["scan", &path, "--only", "processes"]);
@@ -156,10 +156,10 @@ fn processes_of(memory: &File) -> BTreeSet<Life> {
     lines.filter_map(|line| Life::of(&line)).collect()
 }
 
-/// A machine that is gone is no machine where everything ends at once.
+/// When a machine ends, no ends of its processes are reported.
 #[test]
 #[ignore = "boots a guest"]
-fn a_machine_that_goes_away_is_told_of_and_nothing_else() {
+fn a_machine_that_ends_is_reported_and_nothing_else() {
     let mut guest = inside::boot(Flavor::V6_12);
     let watcher = Watch::of(&guest).attached();
     barrier::passed(&mut guest, &watcher);
@@ -172,21 +172,21 @@ fn a_machine_that_goes_away_is_told_of_and_nothing_else() {
     std::thread::sleep(RETRIES);
     let ended = watcher.stop();
     assert_graceful(&ended);
-    // What ran at the end did not end; what had ended before may have been reported late.
+    // The processes that still ran have no end. Earlier ends may have been reported late.
     assert!(there.len() > 10, "{there:?}");
     assert_no_end(&ended.records, &there);
-    // Said once, however often it is tried again.
+    // Each is reported once, whatever the number of retries.
     for name in ["details_gathering_failed", "host_initialization_failed"] {
         assert_eq!(count(&ended.records, name), 1, "{name}");
     }
 }
 
-/// The boot's own part of what [`Record::boot`] says.
+/// The boot's UUID in the text of [`Record::boot`].
 fn boot_uuid(boot: &str) -> &str {
     boot.rsplit(' ').next().unwrap_or("").trim_matches('"')
 }
 
-/// A machine that begins anew is another: what ran there before did not end one by one.
+/// After a reset the machine is a new boot: the old processes did not end one by one.
 fn a_reset_is_noticed(arguments: &[&str]) {
     let mut guest = inside::boot_with(Flavor::V6_1, |spec| {
         spec.kernel_arguments = arguments.iter().map(|&word| word.to_owned()).collect();
@@ -197,9 +197,9 @@ fn a_reset_is_noticed(arguments: &[&str]) {
     let before = watcher.wait_for("a process", is_it).boot();
     let seen = watcher.records().len();
     guest.system_reset().unwrap();
-    // As soon as the new boot is watched, what happens there is reported.
-    let is_anew = |record: &Record| record.boot() != before;
-    let found = barrier::found_again(&mut guest, &watcher, "sleep 7001", is_anew);
+    // As soon as the new boot is watched, its activities are reported.
+    let is_new = |record: &Record| record.boot() != before;
+    let found = barrier::found_again(&mut guest, &watcher, "sleep 7001", is_new);
     let after = found.boot();
     let there: BTreeSet<Life> =
         inside::processes(&guest).into_iter().map(|(life, _)| life).collect();
@@ -209,7 +209,7 @@ fn a_reset_is_noticed(arguments: &[&str]) {
         println!("{line}");
     }
     assert_graceful(&ended);
-    // Ours for each boot, in every record of it; the kernel's own id need not have been asked for in there.
+    // Every record has Panoptes' own id of its boot. The kernel creates its own id only on demand.
     let boots: Vec<&str> = [&before, &after].map(|boot| boot_uuid(boot)).to_vec();
     println!("{arguments:?}: {boots:?}");
     for boot in &boots {
@@ -217,21 +217,21 @@ fn a_reset_is_noticed(arguments: &[&str]) {
         assert_eq!((boot.len(), digits), (36, 32), "{boot}");
     }
     assert_ne!(boots[0], boots[1]);
-    let mut told: Vec<&str> = ended
+    let mut reported: Vec<&str> = ended
         .records
         .iter()
         .filter_map(|record| record.0["workload_information"]["boot_uuid"].as_str())
         .collect();
-    told.dedup();
-    assert_eq!(told, boots, "one boot after the other, and no third");
+    reported.dedup();
+    assert_eq!(reported, boots, "one boot after the other, and no third");
     assert!(count(&ended.records, "details_gathering_failed") > 0);
-    // The old boot's memory is overwritten bit by bit before it is noticed: some of that looks like ends, but
-    // nothing of the new boot is taken for the old one's.
+    // The old boot's memory is overwritten gradually before the reset is detected: some of that
+    // looks like ends, but nothing of the new boot is attributed to the old one.
     let is_end = |record: &&Record| record.is("process_terminated") && record.boot() == before;
     let gone = ended.records[seen..].iter().filter(is_end).count();
     let hidden = count(&ended.records, "process_hidden");
     println!(
-        "{arguments:?}: {gone} of the old boot were said to have ended, {hidden} to be hidden"
+        "{arguments:?}: {gone} processes of the old boot reported as ended, {hidden} as hidden"
     );
     let of_old = |record: &&Record| {
         let is_new = record.life().is_some_and(|life| there.contains(&life))

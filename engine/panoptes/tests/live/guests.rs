@@ -1,4 +1,4 @@
-//! QEMU guests by their processes: the watcher finds, names, reads and forgets them.
+//! QEMU guests by process: the watcher finds, names, reads and removes them.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -13,10 +13,10 @@ use crate::{barrier, inside};
 const UUID: &str = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0";
 /// The private memory of a guest, enough for a hole in it.
 const RAM_KIB: u64 = 3 << 20;
-/// No other memory of QEMU's has areas of that size that may be written and not executed.
+/// No other memory of QEMU has areas of this size that are writable and not executable.
 const RAM_AREA_KIB: u64 = 1 << 20;
 
-/// What `panoptes systems` says of a guest.
+/// A guest in the list of `panoptes systems`.
 fn listed(guest: &Guest) -> Value {
     let output = panoptes(&["systems", "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -37,9 +37,10 @@ fn scan(guest: &Guest, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// How much of the guest's memory there is, swapped out or not, and of QEMU's page tables, in KiB.
+/// The size of the guest's allocated memory, swapped out or not, and of QEMU's page tables, in KiB.
 ///
-/// QEMU may free other memory by itself, which would hide pages that come to be by reading.
+/// Other memory of QEMU is not counted: QEMU may free it, which would hide pages that reading
+/// allocates.
 fn resident(guest: &Guest) -> (u64, u64) {
     let read =
         |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", guest.qemu_pid())).unwrap();
@@ -48,7 +49,7 @@ fn resident(guest: &Guest) -> (u64, u64) {
     };
     let (mut is_ram, mut mapped, mut there) = (false, 0, 0);
     for line in read("smaps").lines() {
-        // Code that QEMU makes lies in as much memory, but may be executed.
+        // The area for QEMU's generated code can be as large, but is executable.
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         if let Some((start, end)) = words[0].split_once('-') {
             let address = |text| u64::from_str_radix(text, 16).unwrap();
@@ -64,7 +65,7 @@ fn resident(guest: &Guest) -> (u64, u64) {
     (there, status.lines().find_map(|line| of_key(line, "VmPTE:")).unwrap())
 }
 
-/// Memory of QEMU's own, around a hole, under a name: read without leaving a trace.
+/// A named guest with private memory, around a hole: reading it allocates nothing in QEMU.
 #[test]
 #[ignore = "boots a guest"]
 fn a_guest_with_private_memory_is_watched() {
@@ -85,7 +86,7 @@ fn a_guest_with_private_memory_is_watched() {
     assert_eq!(system["memory_bytes"], RAM_KIB << 10);
     assert_eq!(system["can_be_watched"], true);
 
-    // The whole of it, and seconds of scans: nothing comes to be in QEMU.
+    // A full scan, and seconds of watching: nothing is allocated in QEMU.
     let before = resident(&guest);
     let scanned = scan(&guest, &[]);
     let watcher = Watch::process(&guest).log_only().set("service.log_level=debug").attached();
@@ -94,7 +95,7 @@ fn a_guest_with_private_memory_is_watched() {
     let after = resident(&guest);
     println!("QEMU has {before:?} KiB of memory and page tables before and {after:?} after");
     assert_eq!(after.0, before.0, "KiB of the guest's memory");
-    assert!(after.1 <= before.1, "page tables came to be");
+    assert!(after.1 <= before.1, "page tables were allocated");
 
     assert!(scanned.lines().count() > 100, "{}", scanned.lines().count());
 
@@ -111,12 +112,12 @@ fn a_guest_with_private_memory_is_watched() {
     assert_no_end(&ended.records, &there);
 }
 
-/// The watcher takes guests in as they come, and forgets them as they go.
+/// The watcher adds guests when they start, and removes them when they end.
 #[test]
 #[ignore = "boots a guest"]
-fn guests_are_found_as_they_come_and_go() {
+fn guests_are_found_as_they_start_and_end() {
     let mut configuration = tempfile::NamedTempFile::new().unwrap();
-    // An empty file is a good configuration.
+    // An empty file is a valid configuration.
     configuration.flush().unwrap();
     let watcher = Watch::configured(configuration.path(), 0).start();
     let mut guest = inside::boot_with(Flavor::V6_12, |spec| {
@@ -141,14 +142,15 @@ fn guests_are_found_as_they_come_and_go() {
             && record.process_id() == process_id
     });
 
-    // Memory that is plugged in is taken in; the boot is the same. (Guests of other tests are found too.)
+    // After memory is plugged in, the guest is attached again with the same boot. (Guests of other
+    // tests are found too.)
     let created = |record: &Record| record.is("process_created") && record.system() == "found";
     let before = watcher.records().iter().rev().find(|record| created(record)).unwrap().boot();
     let memory = json!({"qom-type": "memory-backend-memfd", "id": "m1", "size": 256_u64 << 20});
     guest.qmp("object-add", Some(&memory)).unwrap();
     guest.qmp("device_add", Some(&json!({"driver": "pc-dimm", "memdev": "m1"}))).unwrap();
     assert_eq!(listed(&guest)["memory_bytes"], 768_u64 << 20);
-    watcher.wait_to_find("it is watched anew", |all| {
+    watcher.wait_to_find("it is watched again", |all| {
         let watched = all
             .said
             .iter()
@@ -160,7 +162,7 @@ fn guests_are_found_as_they_come_and_go() {
         .wait_for("a process", |record| created(record) && record.process_id() == process_id);
     assert_eq!(after.boot(), before);
 
-    // What is paused says nothing.
+    // A paused guest causes no records.
     guest.pause().unwrap();
     let scanned = scan(&guest, &["--only", "processes"]);
     assert!(scanned.lines().any(|line| line.contains(&format!(":{process_id},"))), "{scanned}");

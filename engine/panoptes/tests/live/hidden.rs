@@ -1,7 +1,8 @@
-//! A process that a rootkit hides is reported, once, with the views that show it; it ends like any other.
+//! A process that a rootkit hides is reported once, with the views that show it, and ends like any
+//! other.
 //!
-//! Nothing in the guest hides it: the test does, in the paused guest's memory (`kernel`). Once a kernel module does, as
-//! rootkits are made (`module`).
+//! The tests hide a process from outside, in the paused guest's memory (`kernel`). One test uses a
+//! kernel module, like a real rootkit (`module`).
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -20,11 +21,11 @@ use crate::record::{Life, Record, count, list, only};
 use crate::watcher::{PATIENCE, Watch, Watcher};
 use crate::{barrier, inside, laws, module};
 
-/// The 12th scan that shows something doubtful reports it. A barrier takes two scans or more. The
-/// first of them may have begun before the change, so six barriers may lack one scan.
+/// The 12th scan that shows a difference reports it. A barrier takes two scans or more. The first
+/// of them may have begun before the change, so six barriers may be one scan too few.
 const BARRIERS: u32 = 7;
 
-/// What hides a process from one view, and what the record calls that.
+/// Each view that a process is hidden from, and its name in the record.
 const EACH: [(From, &str); 6] = [
     (From::TaskList, "the task list"),
     (From::Idr, "the pid IDR"),
@@ -34,7 +35,7 @@ const EACH: [(From, &str); 6] = [
     (From::ControlGroup, "its control group's tasks"),
 ];
 
-/// What hides a process from every list that `/proc`, the scheduler's friends and signals go by.
+/// All lists that `/proc`, the scheduler's interfaces and signals use.
 const ALL: [From; 8] = [
     From::TaskList,
     From::Idr,
@@ -46,7 +47,7 @@ const ALL: [From; 8] = [
     From::ControlGroup,
 ];
 
-/// A process of the test and what it is hidden from.
+/// A process of the test, and the views that it is hidden from.
 struct Case {
     life: Life,
     from: Vec<From>,
@@ -59,14 +60,14 @@ fn is_hidden(record: &Record) -> bool {
     record.is("process_hidden")
 }
 
-/// Waits until the watcher has looked at all processes some times.
+/// Waits until the watcher has scanned all processes several times.
 fn wait_for_scans(guest: &mut Guest, watcher: &Watcher) {
     for _ in 0..BARRIERS {
         barrier::passed(guest, watcher);
     }
 }
 
-/// Changes memory while the guest stands still.
+/// Changes memory while the guest is paused.
 fn while_paused(guest: &mut Guest, change: impl FnOnce()) {
     guest.pause().unwrap();
     guest.memory_is_patched();
@@ -88,7 +89,7 @@ fn assert_alert(alert: &Record, case: &Case, is_exact: bool) {
     assert!(reason.contains(&format!("process {} ", life.process_id)), "{reason}");
     let (missing, shown) =
         reason.split_once(" is not in ").unwrap().1.split_once(", but in ").unwrap();
-    // The first of the scans may have come in the middle of the hiding, when only some of it was done.
+    // The first of the scans may have run during the hiding, when only a part of it was done.
     let is_part = missing.split(", ").flat_map(|views| views.split(" or ")).all(|view| {
         case.missing.split(", ").flat_map(|views| views.split(" or ")).any(|hidden| hidden == view)
     });
@@ -99,7 +100,8 @@ fn assert_alert(alert: &Record, case: &Case, is_exact: bool) {
     }
 }
 
-/// Waits for the alert of each case and for no other; `is_exact` where nothing changes meanwhile.
+/// Waits for the alert of each case, and checks that there is no other; `is_exact` if nothing
+/// changes meanwhile.
 fn expect(guest: &mut Guest, watcher: &Watcher, cases: &[Case], is_exact: bool) {
     for case in cases {
         let is_it =
@@ -117,19 +119,20 @@ fn expect(guest: &mut Guest, watcher: &Watcher, cases: &[Case], is_exact: bool) 
     }
 }
 
-/// Pauses a guest at rest, when every view shows every process: one that a view lacks stands out.
+/// Pauses a guest at a moment when every view shows every process.
 fn pause_at_rest(guest: &mut Guest, kernel: &mut GuestKernel) {
     let begin = Instant::now();
     loop {
         guest.pause().unwrap();
         let Err(unrest) = is_at_rest(kernel) else { return };
-        // The pause came while the kernel changed its lists.
+        // The guest was paused while its kernel changed its lists.
         assert!(begin.elapsed() < PATIENCE, "{unrest}");
         guest.resume().unwrap();
     }
 }
 
-/// Whether every view of a paused guest shows every process, or else which does not.
+/// Checks that every view of a paused guest shows every process; the error names a view that does
+/// not.
 fn is_at_rest(kernel: &mut GuestKernel) -> Result<(), String> {
     // The first scan finds the run queues.
     kernel.scan();
@@ -158,7 +161,7 @@ fn is_at_rest(kernel: &mut GuestKernel) -> Result<(), String> {
     Ok(())
 }
 
-/// Starts the processes that are hidden: one from each view, then three from all of them.
+/// Starts the processes to hide: one for each view, then three for all views.
 fn start_cases(guest: &mut Guest, watcher: &Watcher) -> Vec<Case> {
     let mut cases: Vec<Case> = EACH
         .iter()
@@ -178,7 +181,7 @@ fn start_cases(guest: &mut Guest, watcher: &Watcher) -> Vec<Case> {
     for (command, shown) in [
         ("sleep 7000", vec!["its thread group", "where it was before"]),
         (busy, vec!["its thread group", "the run queues"]),
-        // Its child leads to it.
+        // Its child has it as parent.
         ("sh -c 'sleep 7000; :'", vec!["its thread group", "name as parent"]),
     ] {
         let life = barrier::started(guest, watcher, command);
@@ -201,7 +204,7 @@ fn hiding_is_reported_once(flavor: Flavor) {
     let mut guest = inside::boot(flavor);
     let mut kernel = GuestKernel::of(&guest);
     let watcher = Watch::of(&guest).attached();
-    // Those at the ends of lists are not hidden: their neighbours would be the heads.
+    // Processes at the ends of lists are not hidden: their neighbours would be the list heads.
     let first = barrier::started(&mut guest, &watcher, "setsid sleep 7000");
     let mut cases = start_cases(&mut guest, &watcher);
     let last = barrier::started(&mut guest, &watcher, "sleep 7000");
@@ -218,7 +221,7 @@ fn hiding_is_reported_once(flavor: Flavor) {
     guest.resume().unwrap();
     expect(&mut guest, &watcher, &cases, false);
 
-    // Whoever comes only now is told as well, but for the one that sleeps and that nothing leads to.
+    // A watcher that starts only now reports them too, except the sleeper, to which nothing leads.
     let sleeper = cases.remove(EACH.len());
     for case in &mut cases {
         case.shown.retain(|&view| view != "where it was before");
@@ -228,24 +231,24 @@ fn hiding_is_reported_once(flavor: Flavor) {
     laws::hold(&late.stop().records);
     cases.insert(EACH.len(), sleeper);
 
-    // Back in place, nothing more is said.
-    let said = watcher.records().len();
+    // After the processes are put back, nothing more is reported.
+    let before = watcher.records().len();
     while_paused(&mut guest, || {
         for hidden in cases.iter().rev().flat_map(|case| case.hidden.iter().rev()) {
             kernel.show(hidden);
         }
     });
     wait_for_scans(&mut guest, &watcher);
-    let ours = |record: &&Record| {
+    let is_its = |record: &&Record| {
         record.life().is_some_and(|life| cases.iter().any(|case| case.life == life))
     };
     let records = watcher.records();
-    let about: Vec<&Record> = records[said..].iter().filter(ours).collect();
+    let about: Vec<&Record> = records[before..].iter().filter(is_its).collect();
     assert!(about.is_empty(), "{}", list(about));
     pause_at_rest(&mut guest, &mut kernel);
     guest.resume().unwrap();
 
-    // They end as what they began.
+    // Their ends are reported under the same identity as their starts.
     let all: Vec<&Life> = cases.iter().map(|case| &case.life).chain([&first, &last]).collect();
     for life in &all {
         inside::run(&mut guest, &format!("kill {}", life.process_id));
@@ -281,8 +284,8 @@ fn a_hidden_process_of_any_kernel_is_reported_once() {
     hiding_is_reported_once(Flavor::V7);
 }
 
-/// A kernel module of ours, made with the headers of Debian's kernel, takes a process out of the
-/// task list and of the list of its number. The watcher reports it while the machine runs on.
+/// A kernel module of the tests, built with the headers of Debian's kernel, removes a process from
+/// the task list and from the list of its number. The watcher reports it while the machine runs.
 #[test]
 #[ignore = "boots a guest"]
 fn a_process_that_a_module_hides_is_reported() {
@@ -305,12 +308,12 @@ fn a_process_that_a_module_hides_is_reported() {
         shown: vec!["the pid IDR", "its thread group", "its parent's children"],
         hidden: Vec::new(),
     };
-    // The module changes the kernel's lists as the test does elsewhere.
+    // The module changes the kernel's lists like the other tests here.
     guest.memory_is_patched();
     inside::run(&mut guest, &format!("insmod /hide.ko pid={pid}"));
     let cases = [case];
     expect(&mut guest, &watcher, &cases, false);
-    // `/proc` of the guest's own shows nothing of it any more.
+    // The guest's own `/proc` does not show the process any more.
     let listed = inside::run(&mut guest, &format!("ls /proc 2>/dev/null | grep -cx {pid}; true"));
     assert_eq!(listed, ["0"]);
     inside::run(&mut guest, "rmmod hide");
@@ -321,13 +324,13 @@ fn a_process_that_a_module_hides_is_reported() {
     assert_eq!(count(&records, "process_hidden"), 1);
 }
 
-/// Memory from which every read takes a while, as over a bus.
+/// Memory from which every read takes some time, as over a bus.
 struct Slow {
     source: FileSource,
     read: Duration,
 }
 
-/// So many reads are under way at once.
+/// How many reads are in flight at once.
 const UNDER_WAY: usize = 256;
 
 impl MemorySource for Slow {
@@ -343,11 +346,11 @@ impl MemorySource for Slow {
     }
 }
 
-/// Views that are read long after each other differ by all that happens meanwhile.
+/// Views that are read at very different times differ by all changes in between.
 #[test]
 #[ignore = "boots a guest"]
-fn a_storm_that_is_seen_slowly_hides_nobody() {
-    let name = "a_storm_that_is_seen_slowly_hides_nobody";
+fn a_slow_scan_of_a_storm_reports_no_hidden_process() {
+    let name = "a_slow_scan_of_a_storm_reports_no_hidden_process";
     if !gate::is_long_allowed(name, "reads slowly for a minute") {
         return;
     }
@@ -362,7 +365,7 @@ fn a_storm_that_is_seen_slowly_hides_nobody() {
         let (mut walker, mut state) =
             (Walker::new(&limits, 1), State::new(&limits, Settings::default(), 1));
         let (mut scans, mut differences) = (0, 0);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let end = Instant::now() + Duration::from_secs(15);
         while Instant::now() < end {
             slow.source.refresh().unwrap();
@@ -374,12 +377,12 @@ fn a_storm_that_is_seen_slowly_hides_nobody() {
                 scans * 10_000_000,
                 &mut |_: &Scene<'_>, change: &Change<'_>| {
                     if let Change::ProcessHidden { process, missing, shown, .. } = change {
-                        told.push(format!("{} {missing:?} {shown:?}", process.process_id()));
+                        reported.push(format!("{} {missing:?} {shown:?}", process.process_id()));
                     }
                 },
             );
         }
         println!("{read:?} a read: {scans} scans, {differences} differences between views");
-        assert!(told.is_empty(), "{told:?}");
+        assert!(reported.is_empty(), "{reported:?}");
     }
 }

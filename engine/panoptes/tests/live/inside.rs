@@ -1,4 +1,4 @@
-//! What tests do inside a guest.
+//! Commands that tests run inside a guest.
 
 use std::time::Instant;
 
@@ -8,12 +8,12 @@ use serde_json::Value;
 use crate::record::Life;
 use crate::watcher::{ASK, PATIENCE, panoptes};
 
-/// Boots a guest as the rig has them.
+/// Boots a guest with the rig's default settings.
 pub(crate) fn boot(flavor: Flavor) -> Guest {
     boot_with(flavor, |_| ())
 }
 
-/// Boots a guest that is changed a little.
+/// Boots a guest with changed settings.
 pub(crate) fn boot_with(flavor: Flavor, change: impl FnOnce(&mut GuestSpec)) -> Guest {
     setup::ensure().unwrap();
     let mut spec = GuestSpec::new(Kernel::obtain(flavor).unwrap());
@@ -21,7 +21,7 @@ pub(crate) fn boot_with(flavor: Flavor, change: impl FnOnce(&mut GuestSpec)) -> 
     Guest::boot(&spec).unwrap()
 }
 
-/// Runs a shell command inside and gives what it printed.
+/// Runs a shell command inside and returns its output.
 pub(crate) fn run(guest: &mut Guest, command: &str) -> Vec<String> {
     guest.agent(&format!("run {command}")).unwrap()
 }
@@ -31,20 +31,20 @@ pub(crate) fn run(guest: &mut Guest, command: &str) -> Vec<String> {
 pub(crate) fn until(guest: &mut Guest, condition: &str) {
     let begin = Instant::now();
     let command = format!("if {condition}; then echo yes; fi");
-    // What the condition prints comes before the answer.
+    // The condition's own output precedes the answer.
     while run(guest, &command).last().is_none_or(|answer| answer != "yes") {
         assert!(begin.elapsed() < PATIENCE, "it never holds inside: {condition}");
         std::thread::sleep(ASK);
     }
 }
 
-/// Lets a simple shell command go on inside and gives its pid; it must not want any input.
+/// Starts a simple shell command in the background and returns its pid; it must need no input.
 pub(crate) fn start(guest: &mut Guest, command: &str) -> u64 {
-    let said = run(guest, &format!("{command} </dev/null >/dev/null 2>&1 & echo $!"));
-    said[0].parse().unwrap()
+    let output = run(guest, &format!("{command} </dev/null >/dev/null 2>&1 & echo $!"));
+    output[0].parse().unwrap()
 }
 
-/// The lines of a scan of the guest's memory that shows these kinds.
+/// The lines of a scan of the guest's memory, with these kinds.
 pub(crate) fn scan(guest: &Guest, kinds: &str) -> Vec<Value> {
     let ram = guest.ram_path().display().to_string();
     let output = panoptes(&["scan", &ram, "--only", kinds]);
@@ -53,7 +53,7 @@ pub(crate) fn scan(guest: &Guest, kinds: &str) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Every process that a scan of the guest's memory sees, by pid.
+/// Every process in a scan of the guest's memory, by pid.
 pub(crate) fn processes(guest: &Guest) -> Vec<(Life, String)> {
     scan(guest, "processes")
         .iter()

@@ -1,7 +1,7 @@
-//! A guest's kernel from its memory file, to change what is in it: what a rootkit does, from outside.
+//! Changes a guest's kernel through its memory file: what a rootkit does, from outside.
 //!
-//! Only while the guest is paused, and only fields of which the test knows what they mean. `cargo xtask scenarios` has
-//! this file, too.
+//! Only while the guest is paused, and only fields whose meaning the test knows. `cargo xtask
+//! scenarios` includes this file too.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -25,14 +25,15 @@ pub(crate) struct GuestKernel {
     walker: Walker,
 }
 
-/// What a process can be hidden from.
+/// The views that a process can be hidden from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum From {
     /// `init_task.tasks`
     TaskList,
     /// `init_pid_ns.idr`
     Idr,
-    /// A list of tasks of a `struct pid`, by `enum pid_type`: its own, and those of its process group and session.
+    /// A list of tasks of a `struct pid`, by `enum pid_type`: that of the process, of its process
+    /// group, or of its session.
     Pids(u64),
     /// `signal->thread_head`
     ThreadGroup,
@@ -42,14 +43,14 @@ pub(crate) enum From {
     ControlGroup,
 }
 
-/// Where something was that is hidden.
+/// The former place of a hidden link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hidden {
     /// In a list, behind another link.
     Link { link: KernelVa, before: KernelVa },
     /// In a slot of the IDR.
     Slot { slot: KernelVa, pid: KernelVa },
-    /// In a list with one end, behind that pointer.
+    /// In an `hlist`, behind that pointer.
     Node { node: KernelVa, before: KernelVa },
 }
 
@@ -62,14 +63,14 @@ impl GuestKernel {
         Self { memory, source, kernel: kernel_of(&profile), walker }
     }
 
-    /// What a scan without descriptors and the like sees.
+    /// Scans processes and threads only.
     pub(crate) fn scan(&mut self) -> &Snapshot {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
         self.source.refresh().unwrap();
         self.walker.scan(&mut self.source, &self.kernel, scope).unwrap()
     }
 
-    /// A process's first thread. The guest must be paused, and its task list whole.
+    /// A process's first thread. The guest must be paused, and its task list consistent.
     pub(crate) fn task(&mut self, process_id: u32) -> Task {
         let snapshot = self.scan();
         assert!(snapshot.task_list_closed, "the guest was paused while it changed its task list");
@@ -77,7 +78,7 @@ impl GuestKernel {
         row.unwrap_or_else(|| panic!("there is no process {process_id}")).task
     }
 
-    /// Takes a process's first thread out of what a view goes by, and gives how it is put back.
+    /// Removes a process's first thread from the list of a view, and returns how to put it back.
     pub(crate) fn hide(&self, task: &Task, from: From) -> Hidden {
         let layouts = &self.kernel.layouts;
         let fields = &layouts.task_struct;
@@ -99,7 +100,7 @@ impl GuestKernel {
                 if next != 0 {
                     self.write(KernelVa(next).plus(8), before.0);
                 }
-                // `pprev` of a node that is in no list is null (`hlist_unhashed`, include/linux/list.h).
+                // `pprev` of a node in no list is null (`hlist_unhashed`, include/linux/list.h).
                 self.write(node, 0);
                 self.write(node.plus(8), 0);
                 Hidden::Node { node, before }
@@ -107,7 +108,7 @@ impl GuestKernel {
         }
     }
 
-    /// Puts a process back where it was.
+    /// Puts a process back in its former place.
     pub(crate) fn show(&self, hidden: &Hidden) {
         match *hidden {
             Hidden::Link { link, before } => {
@@ -130,16 +131,16 @@ impl GuestKernel {
         }
     }
 
-    /// Gives a task's flags (`PF_*`) other bits than it has.
+    /// Flips bits of a task's flags (`PF_*`).
     #[allow(dead_code, reason = "the scenarios do it, the tests here do not")]
     pub(crate) fn flip_flags(&self, task: &Task, bits: u32) {
         let flags = task.address.plus(self.kernel.layouts.task_struct.flags.offset.into());
-        // Its neighbour in these eight bytes stays as it is: the guest is paused.
+        // The neighbour in these eight bytes does not change meanwhile: the guest is paused.
         self.write(flags, self.read(flags) ^ u64::from(bits));
     }
 
-    /// Takes a link out of its list. Its own ends then point at itself, as `list_del_init` leaves them: the
-    /// kernel itself takes it out once more when its process ends.
+    /// Removes a link from its list. The link then points to itself, as after `list_del_init`,
+    /// because the kernel removes it once more when the process ends.
     fn unlink(&self, link: KernelVa) -> Hidden {
         let (after, before) = (KernelVa(self.read(link)), KernelVa(self.read(link.plus(8))));
         assert!(after != link, "it is in no list");
@@ -150,7 +151,7 @@ impl GuestKernel {
         Hidden::Link { link, before }
     }
 
-    /// Where in the pid IDR a `struct pid` is.
+    /// The slot of a `struct pid` in the pid IDR.
     fn idr_slot(&self, pid: KernelVa) -> KernelVa {
         let layouts = &self.kernel.layouts;
         let head = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;

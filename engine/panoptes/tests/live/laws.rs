@@ -1,7 +1,8 @@
-//! What holds of the records of every run, whatever happened meanwhile.
+//! Laws for the records of every run, whatever happened meanwhile.
 //!
-//! Each law is about an order of things: nobody is born twice, nobody acts before birth or after death, no
-//! door is opened that stands open. A machine whose records break one was misread or misreported.
+//! Most laws are about the order of records: no process is created twice, none acts before its
+//! creation or after its end, no open descriptor is opened again. Records that break a law are
+//! wrong.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -11,10 +12,10 @@ use serde_json::Value;
 use crate::record::{Life, Record};
 use crate::watcher::panoptes;
 
-/// So many breaches are shown.
+/// How many breaches are shown.
 const SHOWN: usize = 20;
 
-/// Fails, with what they break, where records break a law.
+/// Fails if records break a law, and shows the breaches.
 #[track_caller]
 pub(crate) fn hold(records: &[Record]) {
     let mut book = Book::default();
@@ -45,29 +46,29 @@ type Who = (String, Life);
 /// A 4-tuple of one system, as text.
 type Ends = (String, String);
 
-/// What is known of a process from its records so far.
+/// The state of a process after its records so far.
 #[derive(Debug, Default)]
 struct Known {
-    /// By which record first.
+    /// The name of its first record.
     first: String,
     zombie: bool,
     terminated: bool,
     execs: u64,
 }
 
-/// Everything that the records said so far.
+/// The state after all records so far.
 #[derive(Debug, Default)]
 struct Book {
     ids: HashSet<String>,
     times: HashMap<String, String>,
     lives: HashMap<Who, Known>,
-    /// The last one known to have had a number.
+    /// The last known process of each number.
     numbers: HashMap<(String, u64), Life>,
-    /// Whether a thread is there.
+    /// Whether a thread exists.
     threads: HashMap<(Who, u64), bool>,
-    /// What a descriptor leads to; nothing once it was closed.
+    /// The file of a descriptor; `None` after it was closed.
     descriptors: HashMap<(Who, u64), Option<(Value, Value)>>,
-    /// A connection's state; nothing once it was terminated.
+    /// The state of a connection; `None` after it was terminated.
     connections: HashMap<Ends, Option<Value>>,
     breaches: Vec<String>,
 }
@@ -90,15 +91,15 @@ impl Book {
         }
         let id = record.0["message_id"].as_str().unwrap_or("").to_owned();
         if !self.ids.insert(id) {
-            broken.push("its message_id is another's, too".to_owned());
+            broken.push("another record has the same message_id".to_owned());
         }
     }
 
     fn time(&mut self, record: &Record, broken: &mut Vec<String>) {
         let last = self.times.entry(record.system().to_owned()).or_default();
-        // All have the same form, so text is ordered as time is.
+        // All times have the same form, so they can be compared as text.
         if record.time() < last.as_str() {
-            broken.push(format!("a record before it is of {last}"));
+            broken.push(format!("an earlier record has the time {last}"));
         }
         record.time().clone_into(last);
     }
@@ -109,7 +110,7 @@ impl Book {
         }
         let is_connection = !record.details("network_connection").is_null();
         let Some(life) = record.life() else {
-            // Of one that ended before its connection only the number and the name are kept.
+            // Only the number and the name are kept of a process that ended before its connection.
             if !is_connection {
                 broken.push("the time of the process's creation is not known".to_owned());
             }
@@ -121,7 +122,7 @@ impl Book {
         let who = (system, life);
         if record.is("process_created") {
             if let Some(known) = self.lives.get(&who) {
-                broken.push(format!("its process was there before, by {}", known.first));
+                broken.push(format!("its process was already known from {}", known.first));
             }
             let living = before.map(|before| (who.0.clone(), before));
             if living.is_some_and(|other| self.lives.get(&other).is_some_and(|it| !it.terminated)) {
@@ -130,7 +131,7 @@ impl Book {
         }
         let first = || Known { first: record.name().to_owned(), ..Known::default() };
         let known = self.lives.entry(who).or_insert_with(first);
-        // A connection goes on without whoever had it, and what is said of files waits until they are hashed.
+        // A connection can outlive its process, and records about files wait for hashes.
         let waits = record.is("file_descriptor_file_content_change")
             || !record.details("elf_file").is_null();
         if known.terminated && !is_connection && !waits {
@@ -142,7 +143,7 @@ impl Book {
         }
         known.execs = execs;
         if record.is("process_zombie") && std::mem::replace(&mut known.zombie, true) {
-            broken.push("it was said before that its process is a zombie".to_owned());
+            broken.push("its process was already reported as a zombie".to_owned());
         }
         known.terminated |= record.is("process_terminated");
     }
@@ -160,7 +161,7 @@ impl Book {
         }
         let who = (record.boot(), life);
         if self.threads.insert((who, thread), created) == Some(created) {
-            broken.push("it was said before".to_owned());
+            broken.push("it was already reported".to_owned());
         }
     }
 
@@ -180,7 +181,7 @@ impl Book {
         match self.descriptors.insert(key, now) {
             Some(Some(other)) if open => broken.push(format!("it was open, with {other:?}")),
             Some(Some(other)) if other != file => {
-                broken.push(format!("what was opened was {other:?}"));
+                broken.push(format!("the opened file was {other:?}"));
             }
             Some(None) if !open => broken.push("it was closed before".to_owned()),
             _ => {}
@@ -201,7 +202,7 @@ impl Book {
         let before = self.connections.insert((record.boot(), ends), now);
         match (record.name(), before) {
             ("network_connection_created", Some(Some(_))) => {
-                broken.push("it was there before".to_owned());
+                broken.push("it was already reported".to_owned());
             }
             ("tcp_network_connection_state_change", Some(Some(last))) if last == state => {
                 broken.push("it was in that state before".to_owned());

@@ -1,4 +1,5 @@
-//! Tables that are too small for what a machine has: it is said once, and what is tracked stays so.
+//! Tables that are too small for a machine: each crossing of a limit is reported once, and tracked
+//! objects stay tracked.
 
 use std::collections::BTreeSet;
 
@@ -9,15 +10,15 @@ use crate::record::{Life, Record, count, list, only};
 use crate::watcher::{Watch, Watcher};
 use crate::{barrier, inside, laws};
 
-/// The load, and how many of each it has.
+/// The load, and how many objects of each kind it has.
 const LOAD: &str = "load processes=30 threads=4 fds=20 areas=20 connections=3";
 const PROCESSES: usize = 30;
-/// The load of which not all processes fit, and how many it has.
+/// A load whose processes do not all fit, and their number.
 const MANY: &str = "load processes=60 threads=1 fds=5 areas=2 connections=0";
 const MANY_PROCESSES: usize = 60;
-/// So many of them fit. The kernel starts and ends fewer of its own meanwhile.
+/// How many of them fit. The kernel starts and ends fewer processes of its own meanwhile.
 const ROOM: usize = 25;
-/// The message, the limit's key and how many fit: all fewer than the load has.
+/// The activity, the limit's key and the capacity: all less than the load needs.
 const LIMITS: [(&str, &str, u64); 4] = [
     ("threads_limit_reached", "threads", 40),
     ("file_handles_limit_reached", "file_descriptors", 200),
@@ -52,17 +53,17 @@ fn lives(records: &[Record], name: &str) -> Vec<Life> {
     records.iter().filter(|record| record.is(name)).filter_map(Record::life).collect()
 }
 
-/// Has the agent do something while the watcher stands still, so that it sees the outcome only.
+/// Runs a command of the agent while the watcher is stopped, so that it scans only the result.
 ///
-/// Tables cross their limits once then. In a slow guest they may go to and fro on the way there:
-/// listeners close when they have their connection, and processes end one after the other.
+/// Tables then cross their limits once. In a slow guest they could cross them several times on the
+/// way: listeners close when they have their connection, and processes end one after the other.
 fn unseen(guest: &mut Guest, watcher: &Watcher, command: &str) {
     kill(watcher.pid(), Signal::SIGSTOP).unwrap();
     guest.agent(command).unwrap();
     kill(watcher.pid(), Signal::SIGCONT).unwrap();
 }
 
-/// Waits until the last process of a load that was ended is reported to have gone.
+/// Waits until the end of every process of the load is reported.
 fn wait_for_ends(watcher: &Watcher) {
     watcher.wait("all that was created has ended", |all| {
         let ended: BTreeSet<Life> = lives(&all.records, "process_terminated").into_iter().collect();
@@ -75,7 +76,7 @@ fn wait_for_ends(watcher: &Watcher) {
     });
 }
 
-/// The processes that were reported and have not ended.
+/// The number of processes that were reported as created, and not as terminated.
 fn tracked(records: &[Record]) -> usize {
     let ended: BTreeSet<Life> = lives(records, "process_terminated").into_iter().collect();
     lives(records, "process_created").iter().filter(|life| !ended.contains(life)).count()
@@ -83,7 +84,7 @@ fn tracked(records: &[Record]) -> usize {
 
 #[test]
 #[ignore = "boots a guest"]
-fn a_full_table_of_processes_is_said_once_a_crossing() {
+fn a_full_table_of_processes_is_reported_once_a_crossing() {
     let mut guest = inside::boot(Flavor::V6_1);
     let capacity = (inside::processes(&guest).len() + ROOM) as u64;
     let watcher = Watch::of(&guest).with(&format!("--limits=processes={capacity}")).attached();
@@ -96,7 +97,7 @@ fn a_full_table_of_processes_is_said_once_a_crossing() {
         watcher.wait("those for whom there is room", |all| {
             (tracked(&all.records) >= ROOM / 2).then_some(())
         });
-        // They end unseen, so that none of the others finds their room while it is still there.
+        // They end unseen, so that no other process of the load takes a free place meanwhile.
         unseen(&mut guest, &watcher, "kill-all");
         wait_for_ends(&watcher);
         wait_for_limit(&watcher, cleared, "processes", crossing);
@@ -122,9 +123,9 @@ fn a_full_table_of_processes_is_said_once_a_crossing() {
 
 #[test]
 #[ignore = "boots a guest"]
-fn other_full_tables_are_said_once_and_processes_go_on() {
+fn other_full_tables_are_reported_once_and_processes_are_still_tracked() {
     let mut guest = inside::boot(Flavor::V6_12);
-    // Connections that were closed do not wait for a minute in the full table.
+    // Closed connections do not stay in the full table for a minute (TIME_WAIT).
     inside::run(&mut guest, "echo 0 >/proc/sys/net/ipv4/tcp_max_tw_buckets");
     let limits: Vec<String> =
         LIMITS.iter().map(|(_, limit, capacity)| format!("{limit}={capacity}")).collect();
@@ -142,7 +143,7 @@ fn other_full_tables_are_said_once_and_processes_go_on() {
         (created.count() == PROCESSES && is_full).then_some(())
     });
     barrier::passed(&mut guest, &watcher);
-    // As much was reported as there was room for, and no more; what ends makes room for others.
+    // As many were reported as there was room for, and no more.
     let full = watcher.records();
     let (threads, connections) =
         (count(&full, "thread_created"), count(&full, "network_connection_created"));
@@ -164,7 +165,7 @@ fn other_full_tables_are_said_once_and_processes_go_on() {
         let cleared = of_limit(&records, "limit_cleared", limit);
         assert_eq!(cleared.len(), 1, "{}", list(cleared));
     }
-    // Nothing that has room suffers: every process of the load was born and died.
+    // The table of processes is not affected: every process of the load was created and ended.
     let born: BTreeSet<Life> = records
         .iter()
         .filter(|record| record.is("process_terminated") && is_of_load(record))

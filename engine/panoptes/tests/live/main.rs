@@ -1,7 +1,7 @@
-//! `panoptes watch` beside real kernels: what happens there is reported, once, and nothing else is.
+//! `panoptes watch` with real kernels: it reports each activity once, and nothing else.
 //!
-//! The program runs as users run it, on the memory file of a guest; what it says is held to laws that
-//! every run must keep ([`laws`]) and to what was done inside the guest.
+//! The program runs as users run it, on the memory file of a guest. Its records are checked against
+//! laws that hold for every run ([`laws`]), and against the acts inside the guest.
 //!
 //! Start reading at [`watcher`].
 

@@ -1,5 +1,5 @@
-//! What connections come to, by value: each record against what a scan shows of the same socket, which other tests hold
-//! to what is true inside.
+//! Thresholds of connections: each record is compared with a scan of the same socket, which other
+//! tests compare with the truth inside the guest.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::{barrier, inside};
 const EXCESSIVE: &str = "tcp_connection_excessive_data";
 const LONG: &str = "tcp_long_lasting_connection";
 const STATUS: &str = "tcp_network_connection_status";
-/// So many bytes are sent, and one fewer is the threshold of either direction.
+/// The number of bytes that are sent; one less is the threshold of both directions.
 pub(crate) const SENT: u64 = 300_000;
 const LASTS: Duration = Duration::from_secs(3);
 
-/// Keys that depend on when a scanner came, and not on the socket.
+/// Keys that depend on the time of the scan, and not on the socket.
 const TIMES: [&str; 2] =
     ["tcp_connection_creation_time_iso_8601_ns", "tcp_connection_overall_duration_ns"];
 const COUNTERS: [&str; 6] = [
@@ -47,7 +47,7 @@ fn write_thresholds(configuration: &Path, lasts: Duration) {
     std::fs::write(configuration, text).unwrap();
 }
 
-/// One end of a connection, by which of its keys is that port.
+/// One end of a connection: the end whose attribute `key` is `port`.
 struct End<'a> {
     key: &'a str,
     port: u64,
@@ -63,8 +63,8 @@ impl End<'_> {
     }
 }
 
-/// Scans until nothing more goes over a connection: all bytes were read and acknowledged, and two
-/// scans with a barrier between them agree on what its ends have counted.
+/// Scans until a connection is idle: all bytes were read and acknowledged, and two scans with a
+/// barrier between them have the same counters for both ends.
 fn settled(guest: &mut Guest, watcher: &Watcher, ends: &[End<'_>], port: u64) -> Vec<Value> {
     let of = |lines: &[Value]| -> Vec<Value> {
         let is_it =
@@ -77,7 +77,7 @@ fn settled(guest: &mut Guest, watcher: &Watcher, ends: &[End<'_>], port: u64) ->
     };
     let begin = Instant::now();
     loop {
-        // After the protocol: Recv-Q and Send-Q.
+        // The columns after the protocol are Recv-Q and Send-Q.
         let queues = format!("netstat -tn | grep :{port} | grep -qv \"^tcp  *0  *0 \"");
         inside::until(guest, &format!("! {queues}"));
         let before = of(&inside::scan(guest, "connections,files"));
@@ -90,9 +90,9 @@ fn settled(guest: &mut Guest, watcher: &Watcher, ends: &[End<'_>], port: u64) ->
     }
 }
 
-/// Holds the alerts and the status of a connection over which [`SENT`] bytes went to that port, and nothing came back,
-/// against a scan. Nothing goes over it meanwhile.
-pub(crate) fn are_told_by_value(
+/// Compares the alerts and the status of a connection with a scan. [`SENT`] bytes were sent to that
+/// port, none in the other direction, and the connection is idle now.
+pub(crate) fn are_reported_by_value(
     guest: &mut Guest,
     watcher: &Watcher,
     configuration: &Path,
@@ -104,7 +104,7 @@ pub(crate) fn are_told_by_value(
     }
     let lines = settled(guest, watcher, &ends, port);
     let before = watcher.seen();
-    // The threshold of the duration comes only now: a slow guest may still send bytes after it.
+    // Set the threshold of the duration only now: a slow guest could still send bytes after it.
     assert!(!watcher.records().iter().any(|record| record.is(LONG)));
     write_thresholds(configuration, LASTS);
     watcher.reload();
@@ -128,15 +128,16 @@ pub(crate) fn are_told_by_value(
             let details = record.details("network_connection");
             assert_eq!(details[TIMES[0]], created[TIMES[0]], "{record}");
         }
-        says_why(excessive, long);
+        assert_reasons(excessive, long);
     }
 }
 
-/// Holds all that a record says of a connection against the line of a scan, and of its descriptor likewise.
+/// Compares all attributes of a record's connection and of its descriptor with the lines of a scan.
 fn same_as_in_scan(record: &Record, line: &Value, lines: &[Value]) {
     let details = record.details("network_connection").as_object().unwrap();
     for (key, value) in details.iter().filter(|(key, _)| !TIMES.contains(&key.as_str())) {
-        // An alert comes while bytes still do, and then who sends them may have the connection, too.
+        // The alert precedes the last bytes, and then the sending process may hold the connection
+        // too.
         if record.is(EXCESSIVE) && COUNTERS.contains(&key.as_str()) {
             assert!(value.as_u64() <= line[key].as_u64(), "{key} of {record}");
         } else if record.is(EXCESSIVE) && key == "other_holders" {
@@ -173,7 +174,7 @@ fn same_as_in_scan(record: &Record, line: &Value, lines: &[Value]) {
     );
 }
 
-fn says_why(excessive: &Record, long: &Record) {
+fn assert_reasons(excessive: &Record, long: &Record) {
     let bytes =
         |record: &Record, key: &str| record.details("network_connection")[key].as_u64().unwrap();
     let went_out = bytes(excessive, "tcp_bytes_out") > bytes(excessive, "tcp_bytes_in");

@@ -1,4 +1,4 @@
-//! Profiles: written down from a running kernel, used for that kernel, and for no other.
+//! Profiles: made from a running kernel, used for that kernel, and for no other.
 
 use std::path::Path;
 
@@ -15,13 +15,13 @@ fn build(guest: &Guest, path: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Everything that a scan of a paused guest prints.
+/// The whole output of a scan of a paused guest.
 fn scan(guest: &Guest, options: &[&str]) -> String {
-    scan_and_hear(guest, options).0
+    scan_with_messages(guest, options).0
 }
 
-/// The same, and what is said about it.
-fn scan_and_hear(guest: &Guest, options: &[&str]) -> (String, String) {
+/// The same, and the messages.
+fn scan_with_messages(guest: &Guest, options: &[&str]) -> (String, String) {
     let ram = guest.ram_path().display().to_string();
     let arguments = [&["scan", &ram][..], options].concat();
     let output = panoptes(&arguments);
@@ -34,7 +34,7 @@ fn of_profile(path: &Path) -> String {
     format!("default.os_symbol_path={}", path.display())
 }
 
-/// Watches a guest until something that happens there was reported.
+/// Watches a guest until one of its activities is reported.
 fn watch(guest: &mut Guest, settings: &[&str]) -> Ended {
     let watch = settings.iter().fold(Watch::of(guest), |watch, setting| watch.set(setting));
     let watcher = watch.attached();
@@ -42,13 +42,13 @@ fn watch(guest: &mut Guest, settings: &[&str]) -> Ended {
     watcher.stop()
 }
 
-/// Where the layouts of a run came from.
+/// The origin of the layouts in a run.
 fn origin(ended: &Ended) -> &str {
     laws::hold(&ended.records);
     only(&ended.records, "a candidate", |record| record.is("loading_profile_candidate")).reason()
 }
 
-/// A kernel that is not running says the same of itself as its memory does.
+/// Checks that the profile from a kernel's image file equals the profile from memory.
 fn is_the_same_offline(own: &Path, offline: &Path) {
     let kernel = Kernel::obtain(Flavor::V6_1).unwrap();
     let image = kernel.image().display().to_string();
@@ -67,7 +67,8 @@ fn a_profile_serves_its_kernel_and_no_other() {
     let mut guest = inside::boot(Flavor::V6_1);
     build(&guest, &own);
 
-    // The same memory gives the same lines, by whichever profile; a folder is searched for the right one.
+    // The same memory gives the same lines with each profile. A folder is searched for the right
+    // profile.
     guest.pause().unwrap();
     let by_memory = scan(&guest, &["--set", "built_in_profiles=false"]);
     for by in [&own, folder.path()] {
@@ -75,8 +76,8 @@ fn a_profile_serves_its_kernel_and_no_other() {
             scan(&guest, &["--set", &of_profile(by), "--set", "profile_generation=false"]);
         assert!(by_memory == by_file, "{} gives something else", by.display());
     }
-    // The table that is built in for this kernel says the same, without its types being looked for.
-    let (by_table, said) = scan_and_hear(&guest, &["--set", "profile_generation=false"]);
+    // The built-in table of this kernel gives the same lines, without a search for its types.
+    let (by_table, said) = scan_with_messages(&guest, &["--set", "profile_generation=false"]);
     assert!(by_memory == by_table, "the built-in table gives something else");
     assert!(said.contains("by the built-in table"), "{said}");
     let ram = guest.ram_path().display().to_string();
@@ -88,7 +89,7 @@ fn a_profile_serves_its_kernel_and_no_other() {
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(word), "{said}");
     }
-    // The right build, and a field that lies elsewhere: a check says so.
+    // The right build, but a field with a wrong offset: a check fails.
     let text = std::fs::read_to_string(&own).unwrap().replacen("\"comm\":[", "\"comm\":[1", 1);
     std::fs::write(path("wrong"), text).unwrap();
     let wrong = path("wrong").display().to_string();
@@ -103,7 +104,7 @@ fn a_profile_serves_its_kernel_and_no_other() {
     let ended = watch(&mut guest, &[&of_profile(&own), "profile_generation=false"]);
     println!("{}", origin(&ended));
     assert!(origin(&ended).contains("profile file for build id"), "{}", origin(&ended));
-    // Another boot of the same kernel is the same for it, another kernel is not.
+    // A profile of another kernel is not used.
     let ended = watch(&mut guest, &[&of_profile(&foreign), "built_in_profiles=false"]);
     println!("{}", origin(&ended));
     assert!(origin(&ended).contains("BTF in memory"), "{}", origin(&ended));

@@ -1,27 +1,27 @@
-//! One record, as a reader of the log sees it.
+//! One record, as a reader of the log parses it.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
 
-/// A record that rests on a file's size, or on its changed content, waits so long for its hashes.
+/// How long a record about a file's size or its changed content waits for the hashes.
 pub(crate) const HASHES_NS: i64 = 2_000_000_000;
 
 /// One record.
 #[derive(Clone, Debug)]
 pub(crate) struct Record(pub(crate) Value);
 
-/// What tells one process from all others, as records say it.
+/// The identity of a process in records.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Life {
     pub(crate) process_id: u64,
-    /// When it was created.
+    /// The time of its creation.
     pub(crate) created: String,
 }
 
 impl Life {
-    /// Out of `process_details`, or a line of `panoptes scan`; `None` where the time is not known.
+    /// Reads `process_details`, or a line of `panoptes scan`; `None` if the time is unknown.
     pub(crate) fn of(details: &Value) -> Option<Self> {
         let process_id = details["process_id"].as_u64()?;
         let created = details["process_creation_time_iso_8601_ns"].as_str()?.to_owned();
@@ -46,7 +46,7 @@ impl Record {
         self.name() == name
     }
 
-    /// The details object of that name; null where the record has none.
+    /// The details object of that name; null if the record has none.
     pub(crate) fn details(&self, of: &str) -> &Value {
         &self.0["activity_data"][format!("{of}_details")]
     }
@@ -63,17 +63,17 @@ impl Record {
         self.process()["process_name"].as_str().unwrap_or("")
     }
 
-    /// Which process it is about, if it is about one.
+    /// The process of the record, if any.
     pub(crate) fn life(&self) -> Option<Life> {
         Life::of(self.process())
     }
 
-    /// Which machine it is about; nothing for the service itself.
+    /// The name of the machine; empty for a record about the service itself.
     pub(crate) fn system(&self) -> &str {
         self.0["workload_information"]["unique_identifier"].as_str().unwrap_or("")
     }
 
-    /// Which boot of which machine it is about.
+    /// The machine and its boot.
     pub(crate) fn boot(&self) -> String {
         format!("{} {}", self.system(), self.0["workload_information"]["boot_uuid"])
     }
@@ -82,7 +82,7 @@ impl Record {
         self.0["occurred_message_time_iso_8601_ns"].as_str().unwrap_or("")
     }
 
-    /// How long after that time it was made, in nanoseconds.
+    /// The time from `time` to the record, in nanoseconds.
     pub(crate) fn nanoseconds_after(&self, time: &Value) -> i64 {
         nanoseconds(self.time()) - nanoseconds(time.as_str().expect("a time"))
     }
@@ -94,7 +94,7 @@ impl Record {
 }
 
 impl fmt::Display for Record {
-    /// What a person wants to see of it when a test fails.
+    /// The parts of a record that matter when a test fails.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.time(), self.system(), self.0["activity_data"])?;
         if !self.0["detection"].is_null() {
@@ -104,7 +104,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// Nanoseconds since 1970 of `2025-10-22T07:31:46.123456789+00:00`.
+/// Converts `2025-10-22T07:31:46.123456789+00:00` to nanoseconds since 1970.
 pub(crate) fn nanoseconds(text: &str) -> i64 {
     let number = |at: core::ops::Range<usize>| text[at].parse::<i64>().unwrap();
     let (year, month, day) = (number(0..4), number(5..7), number(8..10));
@@ -115,7 +115,7 @@ pub(crate) fn nanoseconds(text: &str) -> i64 {
     ((days - 719_468) * 86_400 + seconds) * 1_000_000_000 + number(20..29)
 }
 
-/// Records one under the other, for the message of an assertion.
+/// Records, one a line, for the message of an assertion.
 pub(crate) fn list<'a>(records: impl IntoIterator<Item = &'a Record>) -> String {
     let lines: Vec<String> = records.into_iter().map(|record| format!("\n    {record}")).collect();
     lines.concat()
@@ -133,7 +133,7 @@ pub(crate) fn only<'a>(
     found[0]
 }
 
-/// None of these processes is reported to have ended.
+/// Checks that no end of these processes is reported.
 #[track_caller]
 pub(crate) fn assert_no_end(records: &[Record], lives: &BTreeSet<Life>) {
     let is_wrong = |record: &&Record| {
@@ -143,7 +143,7 @@ pub(crate) fn assert_no_end(records: &[Record], lives: &BTreeSet<Life>) {
     assert!(wrong.is_empty(), "{}", list(wrong));
 }
 
-/// How many records there are of an activity.
+/// The number of records of an activity.
 pub(crate) fn count(records: &[Record], name: &str) -> usize {
     records.iter().filter(|record| record.is(name)).count()
 }

@@ -1,4 +1,4 @@
-//! Machines that are saved and restored: the boot goes on, at the time at which it was saved.
+//! Machines that are saved and restored: the boot continues, from the time at which it was saved.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::{barrier, inside, laws};
 /// How long saving may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A guest whose memory is a file that outlives it; with `saved`, restored from there.
+/// A guest whose memory is a file that outlives it; with `saved`, restored from that file.
 fn guest(folder: &Path, saved: Option<&Path>) -> Guest {
     inside::boot_with(Flavor::V6_1, |spec| {
         spec.ram_file = Some(folder.join("ram"));
@@ -25,7 +25,7 @@ fn guest(folder: &Path, saved: Option<&Path>) -> Guest {
     })
 }
 
-/// Saves the machine as it is; it stands still then.
+/// Saves the machine, which is paused from then on.
 fn save(guest: &mut Guest, saved: &Path) {
     let to = json!({"uri": format!("exec:cat >{}", saved.display())});
     let without_limit = json!({"max-bandwidth": 1_u64 << 40});
@@ -43,8 +43,8 @@ fn save(guest: &mut Guest, saved: &Path) {
     }
 }
 
-/// Watches the file of memory while the machine in it is saved, ends, and is restored by another QEMU; with
-/// `goes_on`, it lives on for a while after it was saved.
+/// Watches the file of memory while the machine in it is saved, ends, and is restored by another
+/// QEMU; with `goes_on`, the machine runs for a while after it was saved.
 fn watch_a_restored_machine(goes_on: bool) {
     let folder = tempfile::tempdir().unwrap();
     let saved = folder.path().join("saved");
@@ -53,7 +53,7 @@ fn watch_a_restored_machine(goes_on: bool) {
     let kept = barrier::started(&mut before, &watcher, "sleep 7000");
     let is_kept = |record: &Record| record.life().as_ref() == Some(&kept);
     let boot = watcher.wait_for("a process", is_kept).boot();
-    // The restored machine knows nothing of these.
+    // The restored machine has never had these processes.
     let mut undone = BTreeSet::new();
     save(&mut before, &saved);
     if goes_on {
@@ -67,7 +67,7 @@ fn watch_a_restored_machine(goes_on: bool) {
     let mut after = guest(folder.path(), Some(&saved));
     let found = barrier::found_again(&mut after, &watcher, "sleep 7002", |_| true);
     assert_eq!(found.boot(), boot, "it is the same boot");
-    // What it had when it was saved ends only now.
+    // The process that existed when the machine was saved ends only now.
     barrier::end(&mut after, &watcher, &kept);
     let ended = watcher.stop();
     for line in &ended.said {
@@ -76,8 +76,8 @@ fn watch_a_restored_machine(goes_on: bool) {
     assert_eq!(ended.code, Some(0));
     assert_no_end(&ended.records, &undone);
     assert_eq!(count(&ended.records, "process_hidden"), 0);
-    let told = count(&ended.records, "details_gathering_failed");
-    assert_eq!(told, usize::from(goes_on), "{:?}", ended.said);
+    let losses = count(&ended.records, "details_gathering_failed");
+    assert_eq!(losses, usize::from(goes_on), "{:?}", ended.said);
     if !goes_on {
         laws::hold(&ended.records);
     }

@@ -1,5 +1,6 @@
-//! A reverse shell's record has each process of the chain, with its descriptors and its connection, by value (guide
-//! §11.8): what `panoptes scan` says of them, which is held against the truth from inside elsewhere.
+//! A reverse shell's record has each process of the chain, with its descriptors and its connection
+//! (guide §11.8). All values are compared with `panoptes scan`, which other tests compare with the
+//! truth inside the guest.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +13,17 @@ use crate::{barrier, inside};
 
 const PORT: u64 = 7100;
 const DETECTED: &str = "reverse_shell_detected";
-/// What goes on while the processes of the chain wait.
+/// Attributes that change while the processes of the chain wait.
 const COUNTED: [&str; 3] = ["process_cpu_clock_cycles", "process_cpu_time_ns", "process_state"];
-/// What goes on as bytes go through a pipe: a later scan has the same or later ones.
+/// Times that change as bytes go through a pipe: a later scan has equal or later ones.
 const TIMES: [&str; 3] = [
     "file_descriptor_inode_access_time_iso_8601_ns",
     "file_descriptor_inode_modify_time_iso_8601_ns",
     "file_descriptor_inode_change_time_iso_8601_ns",
 ];
-/// What a connection carries meanwhile: a prompt comes a moment later.
+/// Counters that grow meanwhile: the prompt is sent a moment later.
 const CARRIED: [&str; 4] = ["tcp_bytes_in", "tcp_bytes_out", "tcp_segments_in", "tcp_segments_out"];
-/// What may not be known yet when an alert is due.
+/// Attributes that may not be known yet when the alert is due.
 const LATER: [&str; 5] = [
     "process_hash_sha256",
     "process_hash_sha1",
@@ -30,10 +31,10 @@ const LATER: [&str; 5] = [
     "tcp_average_bytes_in",
     "tcp_average_bytes_out",
 ];
-/// What a scan's lines have beside the attributes of what they are about: which they are, and whose.
+/// Keys that only the lines of a scan have: the kind of the object, and its owner.
 const OWN: [&str; 4] = ["kind", "process_id", "network_namespace", "system"];
 
-/// The one line of this kind and process of which this attribute has this value.
+/// The one line of this kind and process in which this attribute has this value.
 fn line<'a>(
     lines: &'a [Value],
     kind: &str,
@@ -49,32 +50,32 @@ fn line<'a>(
     found[0]
 }
 
-/// Holds all attributes of one against all attributes of the other.
-fn same(said: &Value, line: &Value, except: &[&str]) {
-    let said = said.as_object().unwrap();
-    for (key, value) in said.iter().filter(|(key, _)| !except.contains(&key.as_str())) {
+/// Compares all attributes of a record's object with a line of a scan.
+fn same(details: &Value, line: &Value, except: &[&str]) {
+    let details = details.as_object().unwrap();
+    for (key, value) in details.iter().filter(|(key, _)| !except.contains(&key.as_str())) {
         if TIMES.contains(&key.as_str()) {
-            assert!(value.as_str() <= line[key].as_str(), "{key} of {said:?}");
+            assert!(value.as_str() <= line[key].as_str(), "{key} of {details:?}");
         } else if CARRIED.contains(&key.as_str()) {
-            assert!(value.as_u64() <= line[key].as_u64(), "{key} of {said:?}");
+            assert!(value.as_u64() <= line[key].as_u64(), "{key} of {details:?}");
         } else {
-            assert_eq!(*value, line[key], "{key} of {said:?}");
+            assert_eq!(*value, line[key], "{key} of {details:?}");
         }
     }
     for key in line.as_object().unwrap().keys() {
-        let is_said = said.contains_key(key) || OWN.contains(&key.as_str());
-        let is_said = is_said || LATER.contains(&key.as_str());
-        assert!(is_said || except.contains(&key.as_str()), "no {key} in {said:?}");
+        let is_known = details.contains_key(key) || OWN.contains(&key.as_str());
+        let is_known = is_known || LATER.contains(&key.as_str());
+        assert!(is_known || except.contains(&key.as_str()), "no {key} in {details:?}");
     }
 }
 
-/// A shell whose input and output another process relays over a connection.
-pub(crate) fn is_told_by_value(guest: &mut Guest, watcher: &Watcher) {
+/// Checks the record of a shell whose input and output another process relays over a connection.
+pub(crate) fn is_reported_by_value(guest: &mut Guest, watcher: &Watcher) {
     let server = format!("nc -l -p {PORT} <>/tmp/silent >/dev/null 2>&1 &");
     inside::run(guest, &format!("busybox mkfifo /tmp/relay /tmp/silent; {server}"));
     barrier::wait_for_listener(guest, watcher, PORT);
-    // The connection comes last. A shell that starts has other descriptors, too. When it asks for
-    // its first command, it has only those that it keeps.
+    // The connection begins last. A shell that is starting has other descriptors too. At the prompt
+    // for its first command, it has only those that it keeps.
     let ready = "while read -r line; do case $line in *ready*) break; esac; done";
     let relay = format!("{ready}; exec nc 10.0.2.15 {PORT}");
     let shell = "TERM=dumb PS1='ready\\n$ ' bash --norc -i";
@@ -89,8 +90,8 @@ pub(crate) fn is_told_by_value(guest: &mut Guest, watcher: &Watcher) {
     let names: Vec<&Value> =
         chain.iter().map(|member| &member["process_details"]["process_name"]).collect();
     assert_eq!(names, ["nc", "bash"], "{record}");
-    // What bytes go through: from the pipe into the connection, and from there into the FIFO.
-    // Without a terminal, an interactive bash keeps its standard error as 255 in place of one.
+    // The path of the bytes: from the pipe into the connection, and from there into the FIFO.
+    // Without a terminal, an interactive bash keeps its standard error as descriptor 255 instead.
     let expected: [&[(u64, &str)]; 2] = [
         &[(0, "PIPE"), (1, "FIFO"), (3, "SOCKET")],
         &[(0, "FIFO"), (1, "PIPE"), (2, "PIPE"), (255, "PIPE")],

@@ -1,5 +1,5 @@
-//! What is typed into a bash is reported command by command, with bash's own time; each way of clearing its history
-//! and of keeping none is told apart.
+//! Each command that is typed into bash is reported with bash's own time. Each method of clearing
+//! or disabling the history is distinguished.
 
 use panoptes_rig::Guest;
 use serde_json::Value;
@@ -19,16 +19,16 @@ fn types(guest: &mut Guest, line: &str) -> Vec<String> {
     guest.agent(&format!("shell {line}")).unwrap()
 }
 
-/// What bash itself says that it remembers.
+/// The history from bash itself.
 fn history(guest: &mut Guest) -> Vec<Typed> {
-    let said = types(guest, "HISTTIMEFORMAT='%s ' history");
+    let output = types(guest, "HISTTIMEFORMAT='%s ' history");
     let of_line = |line: &String| {
         let (number, rest) = line.trim_start().split_once("  ")?;
         number.parse::<u32>().ok()?;
         let (time, command) = rest.split_once(' ')?;
         Some((command.to_owned(), time.parse().ok()?))
     };
-    said.iter().filter_map(of_line).collect()
+    output.iter().filter_map(of_line).collect()
 }
 
 fn typed(command: &Value) -> Typed {
@@ -47,7 +47,7 @@ fn reason(record: &Record) -> &str {
     record.0["detection"]["reason"].as_str().unwrap_or("")
 }
 
-/// All of this in a guest that is being watched.
+/// Runs the test in a guest that is being watched.
 pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
     let before = watcher.seen();
     for line in
@@ -56,7 +56,7 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
         types(guest, line);
     }
     let expected = history(guest);
-    // What the tour's shell has left in the file comes first, and is no news.
+    // The first command is from the history file of the tour's shell, and is not reported again.
     assert_eq!(expected[0].0, "exit");
     assert_eq!(expected.len(), 7, "{expected:?}");
     assert_eq!(expected[3].0, "for i in 1 2; do echo $i; done");
@@ -64,12 +64,12 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
     let last = watcher.wait_for_since(before, "the last command", is_last);
     let shell = last.life().unwrap();
     assert_eq!(last.process_name(), "bash");
-    let told = |records: &[Record]| -> Vec<Typed> {
+    let reported = |records: &[Record]| -> Vec<Typed> {
         let of_shell =
             |record: &&Record| record.is(EXECUTED) && record.life().as_ref() == Some(&shell);
         records.iter().filter(of_shell).flat_map(commands).collect()
     };
-    assert_eq!(told(&watcher.records()[before..]), expected[1..]);
+    assert_eq!(reported(&watcher.records()[before..]), expected[1..]);
     assert_eq!(remembered(guest, shell.process_id), expected);
 
     scripts_and_subshells_have_none(guest, watcher, &shell);
@@ -110,15 +110,15 @@ pub(crate) fn are_reported(guest: &mut Guest, watcher: &Watcher) {
             assert_eq!(alert.0["detection"]["scans_confirmed"], 2);
         }
     }
-    let told = told(records);
-    assert!(!told.iter().any(|(line, _)| line.contains("unseen")), "{told:?}");
+    let reported = reported(records);
+    assert!(!reported.iter().any(|(line, _)| line.contains("unseen")), "{reported:?}");
 }
 
-/// What scripts and subshells do is nobody's history. They stay until the watcher has looked at
-/// them.
+/// Commands of scripts and subshells are in no history. The processes stay until the watcher has
+/// scanned them.
 fn scripts_and_subshells_have_none(guest: &mut Guest, watcher: &Watcher, shell: &Life) {
     let seen = watcher.seen();
-    // With something to do after it, the last command is a child.
+    // With another command after it, `sleep` is a child instead of replacing the shell.
     types(
         guest,
         "bash -c 'set +o history; unset HISTFILE; sleep 1000; true' & \
@@ -144,7 +144,7 @@ fn scripts_and_subshells_have_none(guest: &mut Guest, watcher: &Watcher, shell: 
     }
 }
 
-/// What `panoptes scan` says that a shell remembers.
+/// The history of a shell from `panoptes scan`.
 fn remembered(guest: &Guest, process_id: u64) -> Vec<Typed> {
     let lines = inside::scan(guest, "shell-history");
     lines.iter().filter(|line| line["process_id"] == process_id).map(typed).collect()

@@ -1,4 +1,4 @@
-//! A machine that makes hundreds of processes a second: all that is said of them is true.
+//! A machine that starts hundreds of processes a second: all records about them are true.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use crate::record::{Life, Record, count, list};
 use crate::watcher::{Ended, PATIENCE, Watch, Watcher};
 use crate::{barrier, inside, laws};
 
-/// Set to 1, the storm lasts its full minute.
+/// If set to 1, the storm lasts a full minute.
 const LONG: &str = "PANOPTES_LONG";
 const FORKS_PER_SECOND: u64 = 200;
-/// How often it is asked how far the storm is.
+/// Time between two checks of the storm's progress.
 const ASK: Duration = Duration::from_secs(1);
-/// What the shell and the program of a marker are for the kernel's count.
+/// Forks for a marker: its shell and its program.
 const FORKS_OF_MARKER: u64 = 2;
 
-/// The kernel's own count of forks. The test reads it from memory, which forks nothing.
+/// The kernel's own count of forks. The test reads it from memory, which causes no forks.
 struct Forks {
     before: u64,
-    /// Of those until then the watcher must know.
+    /// The watcher must have counted the forks up to this number.
     known: u64,
     after: u64,
 }
@@ -36,7 +36,7 @@ fn a_storm_of_processes_is_reported_without_a_mistake() {
     let mut kernel = GuestKernel::of(&guest);
     let mut forks = || kernel.scan().machine.total_forks.expect("the kernel counts forks");
 
-    // What there is when the watcher comes is known exactly: nothing moves until it has scanned.
+    // The processes at the watcher's start are known exactly: the guest is paused until its scan.
     guest.pause().unwrap();
     let first = processes(&guest);
     let before = forks();
@@ -49,8 +49,8 @@ fn a_storm_of_processes_is_reported_without_a_mistake() {
     guest.agent(&format!("storm rate={FORKS_PER_SECOND} seconds={seconds}")).unwrap();
     wait_for_storm(&mut guest, asked);
     let took = begin.elapsed();
-    // The first scan after the one that shows the marker counts all forks until then. Its end forks
-    // nothing.
+    // The first scan after the one that shows the marker counts all forks until then. The marker's
+    // end causes no forks.
     let known = forks() + FORKS_OF_MARKER;
     let marker = barrier::started(&mut guest, &watcher, "sleep 7000");
     guest.agent("kill-all").unwrap();
@@ -73,7 +73,7 @@ fn a_storm_of_processes_is_reported_without_a_mistake() {
     check(&ended, &first, &forks, asked);
 }
 
-/// All that must hold of the records, however many of the processes any scan saw.
+/// Checks the records, whatever the number of processes that scans saw.
 fn check(ended: &Ended, first: &BTreeSet<Life>, forks: &Forks, asked: u64) {
     let records = &ended.records;
     assert_eq!(ended.code, Some(0));
@@ -89,7 +89,7 @@ fn check(ended: &Ended, first: &BTreeSet<Life>, forks: &Forks, asked: u64) {
     let (created, terminated) = (lives("process_created"), lives("process_terminated"));
     let born: BTreeSet<Life> = first.union(&created).cloned().collect();
     assert!(terminated.is_subset(&born), "{:?}", terminated.difference(&born).collect::<Vec<_>>());
-    // What no scan saw is counted, by the kernel's own count.
+    // Processes that no scan saw are counted, from the kernel's own count.
     let reported = |key: &str| -> u64 {
         let reports = records.iter().filter(|record| record.is("coverage_report"));
         reports.map(|record| record.details("system_activity")[key].as_u64().unwrap()).sum()
@@ -99,7 +99,7 @@ fn check(ended: &Ended, first: &BTreeSet<Life>, forks: &Forks, asked: u64) {
     let Forks { before, known, after } = *forks;
     println!("{} forks by the kernel's count, {seen} reported, {unseen} missed", after - before);
     assert!(known - before > asked, "the storm was none");
-    // Both are the same unless the kernel itself has just started something.
+    // Both are equal, unless the kernel itself has just started a task.
     let counted = before + seen + unseen;
     assert!(
         (known..=after).contains(&counted),
@@ -108,7 +108,7 @@ fn check(ended: &Ended, first: &BTreeSet<Life>, forks: &Forks, asked: u64) {
     assert_eq!(reported("processes_born"), reported("processes_seen") + unseen);
 }
 
-/// Waits until the storm is over. It has to make progress all the time.
+/// Waits until the storm is over. Fails if it makes no progress.
 fn wait_for_storm(guest: &mut Guest, forks: u64) {
     let (mut last, mut since) = (0, Instant::now());
     loop {
@@ -124,9 +124,9 @@ fn wait_for_storm(guest: &mut Guest, forks: u64) {
     }
 }
 
-/// Waits until the records leave those who are there: who was there or came, and has not gone.
+/// Waits until the processes that are alive by the records are those in memory.
 ///
-/// A process that was missed, or made up, stays so for ever.
+/// A process that was missed or invented would stay a difference for ever.
 fn wait_until_same(guest: &Guest, watcher: &Watcher, first: &BTreeSet<Life>) {
     let begin = Instant::now();
     loop {
@@ -141,7 +141,7 @@ fn wait_until_same(guest: &Guest, watcher: &Watcher, first: &BTreeSet<Life>) {
     }
 }
 
-/// Those who were there or came, and have not gone, by the records.
+/// The processes that are alive by the records: in `first` or created, and not terminated.
 fn left(watcher: &Watcher, first: &BTreeSet<Life>) -> BTreeSet<Life> {
     watcher.look(|all| {
         let lives = |name: &'static str| {

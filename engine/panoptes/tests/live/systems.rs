@@ -1,4 +1,4 @@
-//! Several machines at once, and what watching costs them.
+//! Several machines at once, and the cost of watching for a machine's memory.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -9,17 +9,17 @@ use crate::record::{Record, count};
 use crate::watcher::Watch;
 use crate::{barrier, inside, laws};
 
-/// Memory that costs nothing to write, so that a page that comes to be is seen at once.
+/// A file system in memory, where a newly allocated page is visible at once.
 const IN_MEMORY: &str = "/dev/shm";
 
-/// A folder for memory files, gone with the test.
+/// A folder for memory files, removed at the end of the test.
 fn folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("panoptes-live-").tempdir_in(IN_MEMORY).unwrap()
 }
 
 #[test]
 #[ignore = "boots a guest"]
-fn two_machines_are_told_apart() {
+fn two_machines_are_distinguished() {
     let folder = folder();
     let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
     let boot = |flavor, ram: &Path, beside_others| {
@@ -29,7 +29,7 @@ fn two_machines_are_told_apart() {
             spec.beside_others = beside_others;
         })
     };
-    // The first waits for its turn, the second runs beside it.
+    // The first waits for its turn in the rig, the second runs beside it.
     let mut first = boot(Flavor::V6_1, &one, false);
     let mut second = boot(Flavor::V6_12, &two, true);
     let watcher = Watch::files(&[&one, &two]).attached();
@@ -84,13 +84,13 @@ fn memory_does_not_grow_by_being_watched() {
     guest.pause().unwrap();
     let blocks = || std::fs::metadata(&ram).unwrap().blocks();
     let before = blocks();
-    // Cold: from looking for the kernel in all of memory to seconds of scans.
+    // From a cold start: the search for the kernel in all of memory, then seconds of scans.
     let watcher = Watch::files(&[&ram]).log_only().set("service.log_level=debug").attached();
     barrier::stood_still(&watcher);
     let ended = watcher.stop();
     assert_eq!(ended.code, Some(0));
     let after = blocks();
-    println!("{} of {} KiB are there; {}", after / 2, 256 << 10, ended.said.last().unwrap());
+    println!("{} of {} KiB are allocated; {}", after / 2, 256 << 10, ended.said.last().unwrap());
     assert!(after < 256 << 11, "the guest has touched all of its memory, so this tests nothing");
     assert_eq!(before, after, "blocks of 512 bytes");
 }

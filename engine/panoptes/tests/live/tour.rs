@@ -1,4 +1,4 @@
-//! The agent's tour of ordinary and hostile acts: each is reported once, as what it was.
+//! The agent's tour of ordinary and hostile acts: each is reported once, as the correct activity.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use crate::watcher::{Watch, Watcher};
 use crate::{barrier, inside, laws, shells};
 
 const FILE: &str = "/tmp/tour-file";
-/// The process that the tour is about. Its thread has another name, which no record holds.
+/// The process of the tour. Its thread has another name, which is in no record.
 const VISITOR: &str = "tour";
-/// Where the reverse shell's attacker listens.
+/// The port at which the reverse shell's attacker listens.
 const PORT: u64 = 4444;
 
 /// Takes the tour act by act. The next act begins after the watcher has reported the last one.
@@ -29,7 +29,7 @@ impl Tour<'_> {
         self.guest.agent_lines(&format!("tour {act}"), |act| println!("{act}")).unwrap();
     }
 
-    /// Waits for what an act is reported as.
+    /// Waits for the record of an act.
     #[track_caller]
     fn sees(&self, name: &str, matches: impl Fn(&Record) -> bool) -> Record {
         let is_it = |record: &Record| record.is(name) && matches(record);
@@ -80,7 +80,7 @@ impl Tour<'_> {
             let created = all.records.iter().filter(|r| r.is("network_connection_created"));
             (created.filter(is_local).count() == 2).then_some(())
         });
-        // A slow guest may take its time to accept its end, and no record says that it has.
+        // A slow guest may accept its end late, and no record reports that.
         barrier::wait_for_scan(self.guest, "connections", "both ends as the tour's", |lines| {
             let is_its = |line: &&Value| {
                 line["source_ip_address"] == "127.0.0.1" && line["process_id"] == life.process_id
@@ -105,7 +105,7 @@ impl Tour<'_> {
         self.goes_on("reap");
         self.sees_of("process_terminated", &zombie);
 
-        // Its child shows that exec is done: later scans read the program's own arguments.
+        // A child shows that exec is done: later scans read the program's own arguments.
         self.goes_on("program");
         let runs = self.sees("new_file_mapped", |record| {
             record.details("process_memory")["is_main_process_executable"] == true
@@ -142,7 +142,7 @@ impl Tour<'_> {
     }
 }
 
-/// What a record says of one end of a connection, its own first.
+/// The two ends of a connection in a record, the process's own end first.
 fn ends(record: &Record) -> [String; 4] {
     ["source_ip_address", "source_port", "destination_ip_address", "destination_port"]
         .map(|key| record.details("network_connection")[key].to_string())
@@ -190,10 +190,10 @@ fn check_file(records: &[Record], life: &Life) {
     }
 }
 
-/// Memory that is written and then run. That of the vDSO, which every process has, is none.
+/// Memory that is written and then executed. The vDSO of every process must not be reported.
 fn check_executable_memory(records: &[Record], life: &Life) {
     let name = "new_executable_anonymous_memory_mapped";
-    // A child of the process has what it had.
+    // A child inherits the memory of the process.
     let is_of_child =
         |record: &Record| record.process()["process_parent_process_id"] == life.process_id;
     let all: Vec<&Record> =
@@ -245,7 +245,7 @@ fn check_executable_memory(records: &[Record], life: &Life) {
     }
 }
 
-/// A connection of the process to itself is two: one an end.
+/// A connection of the process to itself is two connections: one for each end.
 fn check_connection(records: &[Record], life: &Life) {
     let created: Vec<&Record> = records
         .iter()
@@ -256,7 +256,7 @@ fn check_connection(records: &[Record], life: &Life) {
     let (one, other) = (ends(created[0]), ends(created[1]));
     assert_eq!([&one[2], &one[3], &one[0], &one[1]], [&other[0], &other[1], &other[2], &other[3]]);
     for record in created {
-        // One that is not accepted yet is nobody's.
+        // An end that is not accepted yet belongs to no process.
         if record.life().as_ref() == Some(life) {
             let descriptor = &record.details("network_connection")["file_descriptor_id"];
             assert_eq!(*descriptor, record.details("file_descriptor")["file_descriptor_index"]);
@@ -264,7 +264,7 @@ fn check_connection(records: &[Record], life: &Life) {
             assert!(record.process().is_null(), "{record}");
         }
     }
-    // Whoever closes first waits; the other has gone.
+    // The end that closes first enters TIME_WAIT; the other ends.
     let of = |end: &[String; 4], name: &str| -> Vec<&Record> {
         records.iter().filter(|record| record.is(name) && ends(record) == *end).collect()
     };
@@ -280,7 +280,7 @@ fn check_connection(records: &[Record], life: &Life) {
     }
 }
 
-/// A child that ends and is not asked for, until it is.
+/// A child that ends, and whose parent waits for it only later.
 fn check_zombie(records: &[Record], life: &Life) {
     let zombie = only(records, "the zombie", |record| {
         record.is("process_zombie")
@@ -343,7 +343,7 @@ fn a_tour_is_reported(flavor: Flavor) {
         record.is("network_connection_created") && ends(record)[3] == PORT.to_string()
     });
     assert_eq!(shell.process_name(), "bash");
-    // Off unless asked for.
+    // These activities are off by default.
     for name in ["process_memory_created", "process_memory_terminated"] {
         assert_eq!(count(&records, name), 0, "{name}");
     }

@@ -1,4 +1,4 @@
-//! Runs `panoptes watch` and collects what it says.
+//! Runs `panoptes watch` and collects its records and messages.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use tempfile::TempDir;
 
 use crate::record::{Record, list};
 
-/// How long anything may take on a machine that is busy with other things.
+/// Maximum time for any step, on a host that is busy with other work.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// How long the watcher may take to find a kernel, first or anew. After a try it rests for up to
-/// 10 s.
+/// Maximum time for the watcher to find a kernel, at first or again. It pauses for up to 10 s
+/// between attempts.
 pub(crate) const PATIENCE_TO_FIND: Duration = Duration::from_mins(3);
-/// A test asks so often whether a fact has come.
+/// Time between two checks of a condition.
 pub(crate) const ASK: Duration = Duration::from_millis(100);
-/// So many of the last records are shown when something that was waited for did not come.
+/// How many of the last records are shown when a wait fails.
 const SHOWN: usize = 12;
 
 /// Runs the program to its end.
@@ -33,11 +33,11 @@ pub(crate) fn panoptes(arguments: &[&str]) -> std::process::Output {
         .expect("the program starts")
 }
 
-/// How to watch.
+/// The settings of a watcher.
 #[derive(Debug)]
 pub(crate) struct Watch {
     systems: Vec<PathBuf>,
-    /// How many of them are to be found.
+    /// How many systems will be found.
     expected: usize,
     options: Vec<String>,
     to_stdout: bool,
@@ -63,7 +63,7 @@ impl Watch {
         Self::files(&[Path::new(&format!("qemu:{}", guest.qemu_pid()))])
     }
 
-    /// What a configuration names, or has looked for.
+    /// The systems that a configuration names, or that `auto_scan` finds.
     pub(crate) fn configured(configuration: &Path, expected: usize) -> Self {
         let watch = Self::files(&[]).with(&format!("--config={}", configuration.display()));
         Self { expected, ..watch }
@@ -92,7 +92,7 @@ impl Watch {
         self
     }
 
-    /// Reads so many records, then closes standard output.
+    /// Reads this many records, then closes standard output.
     pub(crate) fn closing_after(mut self, lines: usize) -> Self {
         self.lines_read_max = lines;
         self
@@ -142,12 +142,12 @@ impl Watch {
     }
 }
 
-/// What was heard so far.
+/// The output so far.
 #[derive(Debug, Default)]
 pub(crate) struct All {
     /// The records on standard output.
     pub(crate) records: Vec<Record>,
-    /// The lines on standard error.
+    /// The messages on standard error.
     pub(crate) said: Vec<String>,
 }
 
@@ -164,7 +164,7 @@ impl Heard {
     }
 }
 
-/// `panoptes watch` at work; killed when this is dropped.
+/// A running `panoptes watch`; killed on drop.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     child: Child,
@@ -174,26 +174,26 @@ pub(crate) struct Watcher {
     systems: usize,
 }
 
-/// How it ended.
+/// The exit code and all output of a watcher that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     /// The records on standard output or, without those, in the log.
     pub(crate) records: Vec<Record>,
-    /// What it said to people.
+    /// The messages on standard error.
     pub(crate) said: Vec<String>,
     /// The files of its event log, oldest first, as text.
     pub(crate) log: Vec<String>,
 }
 
 impl Watcher {
-    /// Waits until `found` finds what it looks for.
+    /// Waits until `found` returns a value.
     #[track_caller]
     pub(crate) fn wait<T>(&self, what: &str, found: impl FnMut(&All) -> Option<T>) -> T {
         self.wait_within(PATIENCE, what, found)
     }
 
-    /// Waits for something that takes the watcher to find a kernel.
+    /// The same for a fact that requires the watcher to find a kernel.
     #[track_caller]
     pub(crate) fn wait_to_find<T>(&self, what: &str, found: impl FnMut(&All) -> Option<T>) -> T {
         self.wait_within(PATIENCE_TO_FIND, what, found)
@@ -218,13 +218,13 @@ impl Watcher {
         }
     }
 
-    /// Waits for a record and gives it.
+    /// Waits for a record and returns it.
     #[track_caller]
     pub(crate) fn wait_for(&self, what: &str, matches: impl Fn(&Record) -> bool) -> Record {
         self.wait_for_since(0, what, matches)
     }
 
-    /// Waits for a record that comes after so many others ([`Self::seen`]) and gives it.
+    /// Waits for a record after the first `seen` ones ([`Self::seen`]), and returns it.
     #[track_caller]
     pub(crate) fn wait_for_since(
         &self,
@@ -240,22 +240,22 @@ impl Watcher {
         })
     }
 
-    /// Takes something out of what was heard until now, without waiting.
+    /// Reads the output so far, without waiting.
     pub(crate) fn look<T>(&self, take: impl FnOnce(&All) -> T) -> T {
         take(&self.heard.all.lock().unwrap())
     }
 
-    /// How many records there are until now.
+    /// The number of records so far.
     pub(crate) fn seen(&self) -> usize {
         self.look(|all| all.records.len())
     }
 
-    /// The records until now.
+    /// The records so far.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.look(|all| all.records.clone())
     }
 
-    /// Has the configuration read again, and waits until that was done.
+    /// Makes the watcher read the configuration again, and waits until it has.
     #[track_caller]
     pub(crate) fn reload(&self) {
         const DONE: &str = "the configuration was read again";
@@ -269,13 +269,13 @@ impl Watcher {
         Pid::from_raw(self.child.id().try_into().unwrap())
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Stops the watcher, and waits until it has ended.
     pub(crate) fn stop(self) -> Ended {
         kill(self.pid(), Signal::SIGTERM).unwrap();
         self.ended()
     }
 
-    /// Waits until it ends.
+    /// Waits until the watcher ends.
     pub(crate) fn ended(mut self) -> Ended {
         let begin = Instant::now();
         let status = loop {
@@ -297,7 +297,7 @@ impl Watcher {
         Ended { code: status.code(), records, said: all.said, log }
     }
 
-    /// What it said and reported last, for the message of an assertion.
+    /// The last messages and records, for the message of an assertion.
     pub(crate) fn last(&self) -> String {
         self.look(last)
     }

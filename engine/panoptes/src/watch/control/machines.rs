@@ -1,4 +1,5 @@
-//! What becomes of machines while they are watched: guests come and go, clocks stand still, memory is plugged in.
+//! Follows machines while they are watched: guests start and end, clocks stand still, memory is
+//! plugged in.
 
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::watch::pulse::{Doubt, Found};
 use crate::watch::scanner::Lost;
 
 impl Control {
-    /// Takes in guests that have come, and lets go of those that went before they were ever watched.
+    /// Adds new guests, and removes those that ended while they waited to be attached.
     pub(super) fn find_guests(&mut self) {
         let Some(finder) = &mut self.finder else { return };
         let now = Instant::now();
@@ -46,7 +47,7 @@ impl Control {
         }
     }
 
-    /// Looks what has become of machines whose clocks stand still.
+    /// Checks whether another kernel runs in machines whose clocks stand still.
     pub(super) fn look_again(&mut self) {
         for candidate in &mut self.candidates {
             let Some((found, vital)) = &candidate.scanned else { continue };
@@ -58,7 +59,7 @@ impl Control {
             let Ok(known) = KnownProfiles::of(system, configuration, &self.messages) else {
                 continue;
             };
-            // What cannot be read shows again when it is scanned.
+            // An error here occurs again when the machine is scanned.
             let now =
                 open_with(&system.address, &system.settings, &configuration.service, &mut |_| {})
                     .ok()
@@ -67,14 +68,14 @@ impl Control {
                 vital.give_up(Doubt::OtherKernel);
             } else if !std::mem::replace(&mut candidate.still, true) {
                 self.messages.debug(format_args!(
-                    "{}: its clock stands still: it is paused, or gone",
+                    "{}: its clock stands still: it is paused, or has ended",
                     system.name
                 ));
             }
         }
     }
 
-    /// Looks whether QEMU has plugged memory in or out: such a guest is taken in anew.
+    /// Checks whether QEMU has plugged memory in or out, and attaches to such a guest again.
     pub(super) fn look_at_memory(&mut self) {
         let now = Instant::now();
         if now < self.next_memory {
@@ -87,9 +88,9 @@ impl Control {
             else {
                 continue;
             };
-            // One that has ended is noticed by who scans it.
+            // If the guest has ended, the scanner detects that.
             let Ok(layout) = guests::plan(*pid, &self.users) else { continue };
-            // Twice the same: while memory is plugged in there is more of it than is used yet.
+            // Wait for two equal layouts: while memory is plugged in, more is mapped than is used.
             if layout != candidate.layout.0 && layout == candidate.layout.1 {
                 vital.give_up(Doubt::OtherMemory);
             }
@@ -97,7 +98,7 @@ impl Control {
         }
     }
 
-    /// Takes back a system that could not be scanned any more.
+    /// Handles a system that can't be scanned any more: reports it, and retries or removes it.
     pub(super) fn lose(&mut self, lost: &Lost) {
         let candidate = &mut self.candidates[lost.index];
         candidate.scanned = None;
@@ -111,7 +112,7 @@ impl Control {
         self.announcer.host(&system, Activity::DetailsGatheringFailed, &because(&lost.reason));
     }
 
-    /// Says what scans have come to miss, or miss no more.
+    /// Writes messages about lasting losses of scans, and about their end.
     pub(super) fn tell_missed(&self) {
         for candidate in &self.candidates {
             let Some((_, vital)) = &candidate.scanned else { continue };
@@ -119,26 +120,27 @@ impl Control {
             let name = &candidate.system.name;
             if let Some(refused) = vital.shell_history_refused.take() {
                 self.messages.warning(format_args!(
-                    "{name}: not all commands that are typed into shells are reported: {refused} shells or commands \
-                     found no room or cannot be read (said once)"
+                    "{name}: not all shell commands are reported: {refused} shells or commands did \
+                     not fit or could not be read (reported once)"
                 ));
             }
             if let Some(refused) = vital.permissions_refused.take() {
                 self.messages.warning(format_args!(
-                    "{name}: changes of permissions may be missed: {refused} times a process changed more of its memory \
-                     in one scan than is looked at (said once)"
+                    "{name}: changes of permissions may be missed: {refused} times a process \
+                     changed more of its memory in one scan than is checked (reported once)"
                 ));
             }
             if let Some(scans) = vital.shells_cut_short.take() {
                 self.messages.warning(format_args!(
-                    "{name}: reverse shells may be missed or told later: {scans} times there was more between shells \
-                     and connections than one scan follows (said once)"
+                    "{name}: reverse shells may be missed or reported late: {scans} times there \
+                     were more links between shells and connections than one scan follows \
+                     (reported once)"
                 ));
             }
             if let Some(untold) = vital.shells_untold.take() {
                 self.messages.warning(format_args!(
-                    "{name}: {untold} times a reverse shell was not reported, as too many are there that were \
-                     (said once)"
+                    "{name}: {untold} times a reverse shell was not reported, because the list of \
+                     reported ones is full (reported once)"
                 ));
             }
             let Some(losses) = vital.losses.take() else { continue };

@@ -1,4 +1,4 @@
-//! The control thread: finds kernels, hands systems to scanners, hears signals, tells what was lost.
+//! The control thread: finds kernels, passes systems to scanners, receives signals, reports losses.
 
 mod machines;
 mod reload;
@@ -37,41 +37,41 @@ use crate::watch::pulse::{Found, Vital};
 use crate::watch::scanner::{Assigned, Lost, Order, Pace, Scanner, Shared};
 use crate::watch::signals::{Signals, Wish};
 
-/// How long a person's `watch` waits for a first kernel: a guest may still be starting.
+/// How long `panoptes watch` waits for the first kernel: a guest may still be starting.
 const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
-/// How long to wait before a system is tried again; doubled each time, up to the most.
+/// Pause before a retry of a system; it doubles with each failure, up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(10);
-/// How often the control thread looks around.
+/// Period of the control thread's loop.
 const LOOK: Duration = Duration::from_millis(20);
-/// How often it looks whether guests have other memory than before.
+/// Period of the checks whether memory was plugged into guests or out of them.
 const MEMORY_LOOK: Duration = Duration::from_secs(2);
 /// Room for the records of one burst from one scanner: 32 MiB.
 const SCANNER_QUEUE: QueueSize = QueueSize { blocks: 128, block_bytes: 256 * 1024 };
-/// Each message of the control thread takes a block, since it is handed over at once.
+/// Each record of the control thread takes a block, since it is flushed at once.
 const CONTROL_QUEUE: QueueSize = QueueSize { blocks: 64, block_bytes: 32 * 1024 };
 
-/// A system and how it stands.
+/// A system and its state.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, not states")]
 struct Candidate {
     system: System,
-    /// When it is to be tried next; `None` while it is scanned.
+    /// When to try it next; `None` while it is scanned.
     due: Option<Instant>,
     pause: Duration,
-    /// Whether its failure was told: once is enough until it works again.
+    /// Whether its failure was reported; it is reported once until the system works again.
     told: bool,
-    /// Whether it was tried before: what comes later may be a saved machine that QEMU still loads.
+    /// Whether it was tried before: in a retry, QEMU may still be loading a saved machine.
     tried: bool,
-    /// Whether it was found rather than named: it is let go when it ends.
+    /// Whether it was found by `auto_scan` rather than named: it is removed when it ends.
     found: bool,
-    /// Whether it was let go; its place can be taken.
+    /// Whether it was removed, so that a new system can take its place.
     gone: bool,
-    /// While it is scanned: by what its kernel is known, and what the scanner says.
+    /// While it is scanned: its kernel's identity, and the state shared with the scanner.
     scanned: Option<(Found, Arc<Vital>)>,
-    /// Whether it was said that its clock stands still.
+    /// Whether the standstill of its clock was reported.
     still: bool,
-    /// Where QEMU had its memory when it was opened, and at the last look.
+    /// The layout of its memory in QEMU: when it was opened, and at the last check.
     layout: (Vec<Placed>, Vec<Placed>),
 }
 
@@ -96,7 +96,6 @@ impl Candidate {
     }
 }
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Control {
     request: WatchRequest,
@@ -107,21 +106,22 @@ pub(super) struct Control {
     sboms: Sboms,
     candidates: Vec<Candidate>,
     finder: Option<Finder>,
-    /// Whose guests may be looked into.
+    /// The users whose guests may be read.
     users: guests::Users,
-    /// When QEMU's memory is looked at next.
+    /// When the layout of QEMU's memory is checked next.
     next_memory: Instant,
     scanners: Vec<(Sender<Order>, Arc<Pace>, JoinHandle<()>)>,
     lost: Receiver<Lost>,
     writer: JoinHandle<End>,
     writer_stop: Arc<AtomicBool>,
+    /// Each output, and how many of its lost records were reported.
     outputs: Vec<(outputs::Watched, u64)>,
-    /// How many records found no room that were told of.
+    /// How many records that did not fit in a queue were reported.
     refused: u64,
     start: Instant,
-    /// Whether any system was ever scanned.
+    /// Whether any system was ever attached.
     attached: bool,
-    /// What the first system that failed would have the program end with.
+    /// The failure of the first system that failed.
     first_failure: Option<Failure>,
 }
 
@@ -158,7 +158,7 @@ impl Control {
             Cores::Given(cores) => cores.iter().copied().map(Some).collect(),
         };
         let mut scanners = Vec::new();
-        // Of those that are found later nobody knows how many they will be.
+        // The number of systems that `auto_scan` will find is unknown.
         let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
         for core in cores.into_iter().take(most) {
             let (producer, consumer) = queue(SCANNER_QUEUE, &waker);
@@ -177,7 +177,7 @@ impl Control {
             };
             scanners.push((sender, pace, spawn("scanner", move || scanner.run())?));
         }
-        // Behind the scanners': the last word is that of the service.
+        // After those of the scanners, so that the last record is the service's.
         consumers.push(control_consumer);
         let mut writer = Writer::new(consumers, outputs);
         let writer_stop = Arc::new(AtomicBool::new(false));
@@ -256,38 +256,38 @@ impl Control {
             self.look_again();
             self.look_at_memory();
             self.tell_missed();
-            self.tell_dropped();
-            self.tell_refused();
+            self.report_dropped();
+            self.report_refused();
             if self.writer.is_finished() {
-                // Nobody reads any more, which is no error.
+                // The reader has closed the output, which is no error.
                 self.shared.stop.store(true, Ordering::Relaxed);
                 return Ok(Exit::Done);
             }
         }
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.tell_refused();
+        self.report_refused();
         for (sender, pace, scanner) in self.scanners.drain(..) {
             drop(sender);
             while !scanner.is_finished() {
-                // Somebody who asks twice is in a hurry.
+                // A second request stops at once.
                 if signals.wait(LOOK) == Some(Wish::Stop) {
                     self.writer_stop.store(true, Ordering::Relaxed);
                     return Ok(Exit::Done);
                 }
             }
             if scanner.join().is_err() {
-                let message = "a scanner thread ended unexpectedly; this is a mistake of ours";
+                let message = "a scanner thread ended unexpectedly; this is a bug in Panoptes";
                 return Err(Failure::new(Exit::Failed, message));
             }
             self.messages.info(&*pace);
         }
-        self.tell_dropped();
+        self.report_dropped();
         let reason = "stopped on request";
         self.announcer.service(Activity::ServiceGracefullyShutdown, &because(reason));
         self.finish(signals)
     }
 
-    /// Lets the writer write what is left; a second wish to stop ends that.
+    /// Waits for the writer to write the remaining records; a second request to stop ends that.
     fn finish(self, signals: &Signals) -> Result<Exit, Failure> {
         drop(self.announcer);
         while !self.writer.is_finished() {
@@ -307,7 +307,7 @@ impl Control {
                 return Err(Failure::new(Exit::Output, message));
             }
             let name = &output.name;
-            self.messages.warning(format_args!("{name}: {dropped} records were lost in all"));
+            self.messages.warning(format_args!("{name}: {dropped} records were lost in total"));
         }
         Ok(Exit::Done)
     }
@@ -316,7 +316,7 @@ impl Control {
         self.shared.stop.store(true, Ordering::Relaxed);
         drop(self.announcer);
         drop(self.scanners);
-        // What was said is written; the outcome is decided already.
+        // Wait until all records are written; the result of the program is already decided.
         let _ = self.writer.join();
     }
 
@@ -331,16 +331,17 @@ impl Control {
 
     fn try_system(&mut self, index: usize) {
         let system = self.candidates[index].system.clone();
-        let told = self.candidates[index].told;
+        let was_reported = self.candidates[index].told;
         let is_retry = std::mem::replace(&mut self.candidates[index].tried, true);
-        if !told {
+        if !was_reported {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
             self.announcer.host(&system, activity, &because(&reason));
         }
-        // One that is still starting does not know its own clock yet; one that hides it gets no longer.
+        // A kernel that is still starting does not know its own clock yet, so wait. The wait is
+        // bounded, because a kernel may hide that it has started.
         let is_patient = self.candidates[index].pause < RETRY_MOST;
-        match self.attach(&system, told, is_patient, is_retry) {
+        match self.attach(&system, was_reported, is_patient, is_retry) {
             Ok((assigned, found)) => {
                 let candidate = &mut self.candidates[index];
                 candidate.due = None;
@@ -354,26 +355,26 @@ impl Control {
                 if let AnySource::File(source) = &assigned.source
                     && source.format() == Format::Raw
                 {
-                    // What it had written before it ended must not be taken for a dump later.
+                    // After the machine has ended, its memory must not be read as a dump.
                     candidate.system.settings.file_format = FileFormat::Raw;
                 }
                 candidate.pause = RETRY_FIRST;
                 self.attached = true;
                 let assigned = Assigned { index, ..assigned };
                 let scanner = &self.scanners[index % self.scanners.len()].0;
-                // A scanner that is gone is noticed when its thread is joined.
+                // If the scanner has ended, the join of its thread reports that.
                 let _ = scanner.send(Order::Scan(assigned));
             }
             Err(failure) => {
                 let waits = failure.exit == Exit::NoKernel;
                 let ends_it =
                     self.request.mode == Mode::Watch && !self.attached && self.finder.is_none();
-                if !told && !ends_it {
+                if !was_reported && !ends_it {
                     self.messages.error(&failure);
-                } else if !told && waits {
-                    // What ends the program is said as it ends.
+                } else if !was_reported && waits {
+                    // A failure that ends the program is reported when it ends.
                     self.messages.info(format_args!(
-                        "{failure}; waiting up to {} s for one to start",
+                        "{failure}; waiting up to {} s for a kernel to start",
                         FIRST_KERNEL_WAIT.as_secs()
                     ));
                 }
@@ -386,7 +387,7 @@ impl Control {
         }
     }
 
-    /// Opens a system, finds its kernel and allocates all that watching it will need.
+    /// Opens a system, finds its kernel and allocates all memory for watching it.
     fn attach(
         &mut self,
         system: &System,
@@ -398,12 +399,12 @@ impl Control {
         let known = KnownProfiles::of(system, &self.request.configuration, &self.messages)?;
         let service = &self.request.configuration.service;
         let announcer = &mut self.announcer;
-        let mut told = |regions: &Regions| {
+        let mut report = |regions: &Regions| {
             if !quiet {
                 announcer.regions(system, regions);
             }
         };
-        let opened = open_with(&system.address, &system.settings, service, &mut told);
+        let opened = open_with(&system.address, &system.settings, service, &mut report);
         let mut source = match opened {
             Ok(source) => source,
             Err(failure) => {
@@ -440,7 +441,7 @@ impl Control {
                 return Err(crate::attach::discovery_failure(system, &error));
             }
         };
-        // What is in none of it is found by its surroundings.
+        // Add layouts that only loaded modules have. Without them, scans use a fallback.
         modules::bind(&mut source, &mut profile);
         let (watched, has_begun) = self.prepare(system, &profile, &mut source, is_retry);
         if !has_begun && is_patient {
@@ -468,7 +469,7 @@ impl Control {
         Ok((assigned, Found::of(&profile)))
     }
 
-    /// Makes what scans a system; also whether that is done with starting.
+    /// Makes the state for scanning a system; also returns whether its kernel has started.
     fn prepare(
         &self,
         system: &System,
@@ -505,7 +506,7 @@ impl Control {
         (watched, first.is_some_and(|first| first.runs_a_program))
     }
 
-    /// For a person at a terminal: what can never work ends the program instead of being tried for ever.
+    /// For `panoptes watch`: returns the failure that ends the program, instead of endless retries.
     fn gives_up(&mut self) -> Option<Failure> {
         if self.attached || self.request.mode != Mode::Watch || self.finder.is_some() {
             return None;
@@ -515,27 +516,27 @@ impl Control {
         if patient { None } else { self.first_failure.take() }
     }
 
-    /// Says what outputs and queues lost since it was last said.
-    fn tell_dropped(&mut self) {
-        for (output, told) in &mut self.outputs {
+    /// Reports the records that outputs lost since the last report.
+    fn report_dropped(&mut self) {
+        for (output, reported) in &mut self.outputs {
             let dropped = output.counters.dropped();
-            if dropped == *told {
+            if dropped == *reported {
                 continue;
             }
-            let new = dropped - *told;
-            *told = dropped;
+            let new = dropped - *reported;
+            *reported = dropped;
             self.messages.warning(format_args!("{}: {new} records were lost", output.name));
             let details = SystemActivityDetails {
                 output: Some(output.name.as_str().into()),
                 dropped: Some(new),
-                ..because("an output could not take records in time")
+                ..because("an output could not accept records in time")
             };
             self.announcer.service(Activity::RecordsDropped, &details);
         }
     }
 
-    /// Says what found no room on its way to the writer.
-    fn tell_refused(&mut self) {
+    /// Reports the records that did not fit in the queues to the writer.
+    fn report_refused(&mut self) {
         let scanners: u64 = self.scanners.iter().map(|(_, pace, _)| pace.refused()).sum();
         let refused = scanners + self.announcer.refused();
         if refused <= self.refused {
@@ -543,8 +544,9 @@ impl Control {
         }
         let new = refused - self.refused;
         self.refused = refused;
-        self.messages.warning(format_args!("{new} records found no room in the queue"));
-        let reason = "more happened at once than the queue to the writer holds";
+        self.messages
+            .warning(format_args!("{new} records were lost: the queue to the writer was full"));
+        let reason = "the queue to the writer was full";
         let details = SystemActivityDetails { dropped: Some(new), ..because(reason) };
         self.announcer.service(Activity::RecordsDropped, &details);
     }
@@ -564,7 +566,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// `6.1.0-37-amd64` as the contract has it: `Linux Kernel 6.1`.
+/// Formats `6.1.0-37-amd64` as records name it: `Linux Kernel 6.1`.
 fn os_version(release: &str) -> String {
     let mut numbers = release.splitn(3, ['.', '-', '+']);
     let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));

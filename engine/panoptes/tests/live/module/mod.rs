@@ -1,4 +1,4 @@
-//! A kernel module of ours, made outside with the headers of a guest's kernel, for what only a module does.
+//! A kernel module of the tests, built on the host with the headers of a guest's kernel.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,8 @@ use std::process::Command;
 use panoptes_rig::packages::{Packages, unpack};
 use panoptes_rig::{Flavor, Kernel};
 
-/// Makes the module that hides a process in `folder`. Needs make and a gcc of about the kernel's age.
+/// Builds the module that hides a process, in `folder`. Needs make and a gcc of about the kernel's
+/// age.
 pub(crate) fn make(flavor: Flavor, folder: &Path) -> PathBuf {
     let release = Kernel::obtain(flavor).unwrap().release().to_owned();
     let (version, architecture) = release.rsplit_once('-').unwrap();
@@ -20,7 +21,7 @@ pub(crate) fn make(flavor: Flavor, folder: &Path) -> PathBuf {
     ] {
         unpack(&packages.download(&package).unwrap(), &root).unwrap();
     }
-    // The package takes itself for installed.
+    // The package has absolute paths, as if it were installed.
     let headers = root.join("usr/src").join(format!("linux-headers-{release}"));
     let makefile = headers.join("Makefile");
     let sources = format!("{}/", root.join("usr/src").display());
