@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use panoptes_engine::limits::Limits;
-use panoptes_engine::page_cache::{Contents, FileIdentity, Format, Hashes, Known, Outcome};
+use panoptes_engine::page_cache::{Contents, FileContent, FileIdentity, Format, Hashes, Outcome};
 use panoptes_engine::path::{PathBuffer, write_file_name};
 use panoptes_engine::source::FileSource;
 use panoptes_engine::system::kernel_of;
@@ -63,14 +63,14 @@ fn main() -> ExitCode {
     for (name, identity) in &files {
         let size = identity.size;
         let text = match contents.get(identity) {
-            Some(Known { outcome: Outcome::Whole { hashes }, format, .. }) => {
+            Some(FileContent { outcome: Outcome::Whole { hashes }, format, .. }) => {
                 bytes += size;
                 format!("{} {size} {}", all(hashes), word(*format))
             }
-            Some(Known { outcome: Outcome::Partial(partial), .. }) => {
+            Some(FileContent { outcome: Outcome::Partial(partial), .. }) => {
                 format!("partial {}/{} {size}", partial.resident, partial.pages)
             }
-            Some(Known { outcome: Outcome::Nothing, .. }) => format!("nothing {size}"),
+            Some(FileContent { outcome: Outcome::Nothing, .. }) => format!("nothing {size}"),
             None => format!("unasked {size}"),
         };
         let line = [text.as_bytes(), b" ", name, b"\n"].concat();

@@ -20,7 +20,7 @@ use panoptes_engine::policy::lines::LineWriter;
 use panoptes_engine::source::{FileSource, Recorder, Replay};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Walker};
-use panoptes_profiles::report::Trace;
+use panoptes_profiles::report::Evidence;
 use panoptes_profiles::{Options, Profile, discover};
 
 #[path = "../tests/common/recorded.rs"]
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 fn record(ram: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let mut source = FileSource::open(ram)?;
     let found = discover(&mut source, &Options::default(), &mut ())?;
-    if found.trace != Trace::Vmcoreinfo {
+    if found.trace != Evidence::Vmcoreinfo {
         return Err(
             "this kernel is found by its page tables only: the image would hold all memory".into(),
         );

@@ -28,11 +28,11 @@ use panoptes_decoders::source::MemorySource;
 
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
-use crate::page_cache::{FileIdentity, Hashes, Knower, Known, Outcome, Partial};
+use crate::page_cache::{ContentSource, FileContent, FileIdentity, Hashes, Outcome, Partial};
 use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts};
 use crate::state::kept::KeptProcess;
 use crate::state::strings::{StringId, Strings};
-use crate::state::{Change, Opened, Scene};
+use crate::state::{Change, Opened, ScanContext};
 use crate::walk::{Kernel, Snapshot};
 
 /// How long a record waits for hashes.
@@ -62,11 +62,11 @@ pub struct ContentChange<'a> {
 /// Receiver of content changes.
 pub trait ContentChanges {
     /// Called for each file whose content may have changed.
-    fn content_changed(&mut self, scene: &Scene<'_>, change: &ContentChange<'_>);
+    fn content_changed(&mut self, scene: &ScanContext<'_>, change: &ContentChange<'_>);
 }
 
-impl<F: FnMut(&Scene<'_>, &ContentChange<'_>)> ContentChanges for F {
-    fn content_changed(&mut self, scene: &Scene<'_>, change: &ContentChange<'_>) {
+impl<F: FnMut(&ScanContext<'_>, &ContentChange<'_>)> ContentChanges for F {
+    fn content_changed(&mut self, scene: &ScanContext<'_>, change: &ContentChange<'_>) {
         self(scene, change);
     }
 }
@@ -143,7 +143,7 @@ impl Written {
     }
 
     /// Records a change if it is the closing of a descriptor.
-    pub fn note(&mut self, scene: &Scene<'_>, change: &Change<'_>) {
+    pub fn note(&mut self, scene: &ScanContext<'_>, change: &Change<'_>) {
         let Change::WriterClosed { process, descriptor, file, inode, opened } = *change else {
             return;
         };
@@ -178,8 +178,8 @@ impl Written {
         &mut self,
         source: &mut S,
         kernel: &Kernel,
-        scene: &Scene<'_>,
-        files: &mut dyn Knower,
+        scene: &ScanContext<'_>,
+        files: &mut dyn ContentSource,
         out: &mut dyn ContentChanges,
     ) {
         if self.closings.iter().any(|closing| closing.stage == Stage::New) {
@@ -192,8 +192,8 @@ impl Written {
     /// Reports changed files whose hashes are known or whose wait is over.
     pub fn settle(
         &mut self,
-        scene: &Scene<'_>,
-        files: &mut dyn Knower,
+        scene: &ScanContext<'_>,
+        files: &mut dyn ContentSource,
         out: &mut dyn ContentChanges,
     ) {
         for closing in &mut self.closings {
@@ -351,8 +351,8 @@ impl Closing {
     fn report(
         &self,
         strings: &Strings,
-        scene: &Scene<'_>,
-        known: Option<&Known>,
+        scene: &ScanContext<'_>,
+        known: Option<&FileContent>,
         out: &mut dyn ContentChanges,
     ) {
         let partial = known.and_then(|known| match known.outcome {
@@ -370,7 +370,7 @@ impl Closing {
                 ..DescriptorFacts::default()
             },
             opened: self.opened,
-            hashes: known.and_then(Known::hashes),
+            hashes: known.and_then(FileContent::hashes),
             partial,
             since_ns: self.since_ns,
         };

@@ -12,7 +12,7 @@ use cached::{Cached, DIRECT_MAP, EXT4, HUGETLBFS, INODE, MAPPING, PAGE, TMPFS};
 use panoptes_decoders::source::{MemorySource, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{
-    Contents, ElfKind, Format, Judge, Known, Likest, Outcome, PageDigest, Partial,
+    BestMatch, Contents, ElfKind, Format, Known, Outcome, PageDigest, PageMatcher, Partial,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -27,7 +27,7 @@ fn limits() -> Limits {
     Limits { processes: 16, ..Limits::default() }
 }
 
-fn work(contents: &mut Contents, machine: &mut Cached, judge: &dyn Judge) {
+fn work(contents: &mut Contents, machine: &mut Cached, judge: &dyn PageMatcher) {
     let kernel = machine.kernel.clone();
     for _ in 0..SLICES_MAX {
         if !contents.has_work() {
@@ -38,7 +38,7 @@ fn work(contents: &mut Contents, machine: &mut Cached, judge: &dyn Judge) {
     panic!("the work does not end");
 }
 
-fn known_by(machine: &mut Cached, judge: &dyn Judge) -> Known {
+fn known_by(machine: &mut Cached, judge: &dyn PageMatcher) -> Known {
     let mut contents = Contents::new(&limits(), 5);
     assert_eq!(contents.ask(&machine.file), None);
     work(&mut contents, machine, judge);
@@ -59,7 +59,7 @@ fn assert_whole(machine: &mut Cached, expected: &[u8]) {
 }
 
 fn assert_partial(machine: &mut Cached, resident: u32, pages: u32) {
-    let partial = Partial { pages, resident, likest: None };
+    let partial = Partial { pages, resident, best_match: None };
     assert_eq!(known(machine).outcome, Outcome::Partial(partial));
 }
 
@@ -151,11 +151,11 @@ fn the_type_of_an_elf_file_is_detected() {
 #[derive(Default)]
 struct Note(RefCell<Vec<(u32, PageDigest)>>);
 
-impl Judge for Note {
-    fn likest(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<Likest> {
+impl PageMatcher for Note {
+    fn best_match(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<BestMatch> {
         assert_eq!(size, 10 * PAGE as u64 - 3);
         *self.0.borrow_mut() = pages.to_vec();
-        Some(Likest { shipped: 7, compared: pages.len() as u32, differing: 1 })
+        Some(BestMatch { shipped: 7, compared: pages.len() as u32, differing: 1 })
     }
 }
 
@@ -169,8 +169,8 @@ fn a_partial_file_is_compared_page_by_page() {
     machine.plant();
     let note = Note::default();
     let known = known_by(&mut machine, &note);
-    let likest = Some(Likest { shipped: 7, compared: 7, differing: 1 });
-    assert_eq!(known.outcome, Outcome::Partial(Partial { pages: 10, resident: 7, likest }));
+    let best_match = Some(BestMatch { shipped: 7, compared: 7, differing: 1 });
+    assert_eq!(known.outcome, Outcome::Partial(Partial { pages: 10, resident: 7, best_match }));
     let expected: Vec<(u32, PageDigest)> = (0..)
         .zip(content.chunks(PAGE))
         .filter(|(index, _)| ![0, 4, 5].contains(index))

@@ -38,7 +38,7 @@ fn a_scan_of_the_image_gives_what_the_whole_memory_gave() {
         let losses = snapshot.losses;
         assert_eq!((losses.unreadable, losses.unbounded, losses.dropped), (0, 0, 0));
         assert_eq!((counts.unnamed, counts.too_long), (0, 0));
-        assert!(snapshot.task_list_closed && snapshot.idr_whole);
+        assert!(snapshot.task_list_closed && snapshot.idr_complete);
         assert!(snapshot.processes.iter().all(|process| process.stable));
         eprintln!("{}: {} objects, {} lines", machine.name, entities(snapshot), seen.lines);
     }

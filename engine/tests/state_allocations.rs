@@ -114,7 +114,7 @@ fn change(world: &mut World, random: &mut Random, scan: u32) {
         let at = random.below(world.sockets.len() as u64) as usize;
         world.sockets.swap_remove(at);
     }
-    world.idr_whole = random.below(10) != 0;
+    world.idr_complete = random.below(10) != 0;
 }
 
 fn file(random: &mut Random) -> FakeFile {

@@ -5,7 +5,7 @@ use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::paging::KernelSpace;
 
 use crate::profile_file::{ProfileFile, RecordedMembers};
-use crate::report::{Check, Origin, Trace};
+use crate::report::{Check, Evidence, Origin};
 use crate::symbols::Symbols;
 
 /// A kernel that was found, bound and verified.
@@ -30,7 +30,7 @@ pub struct Profile {
     /// Distance by which KASLR moved the image.
     pub kernel_offset: u64,
     /// What led to the kernel.
-    pub trace: Trace,
+    pub trace: Evidence,
     /// Physical address of that trace.
     pub found_at: PhysicalAddress,
     /// The source of the layouts.

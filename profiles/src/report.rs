@@ -45,14 +45,14 @@ impl fmt::Display for Origin {
 
 /// What led to a kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Trace {
+pub enum Evidence {
     /// A VMCOREINFO text.
     Vmcoreinfo,
     /// Page tables that map a kernel's image.
     PageTables,
 }
 
-impl fmt::Display for Trace {
+impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Vmcoreinfo => "VMCOREINFO",
@@ -94,7 +94,7 @@ pub enum Event<'a> {
     Stage(Stage),
     /// Memory has the trace of a possible kernel.
     OsIdentifierFound {
-        trace: Trace,
+        trace: Evidence,
         at: PhysicalAddress,
         release: &'a str,
         /// The kernel's build id, if known.
@@ -299,7 +299,7 @@ impl fmt::Display for OtherFiles {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Attempt {
     /// What led to it.
-    pub trace: Trace,
+    pub trace: Evidence,
     /// Address of that trace.
     pub at: PhysicalAddress,
     /// Its release; empty if unknown.

@@ -6,7 +6,7 @@ use common::guest::{Arm64, BUILD_ID, DIRECT_MAP, Guest, Kind, RELEASE, VMEMMAP};
 use panoptes_decoders::paging::aarch64::Granule;
 use panoptes_decoders::paging::{Levels, x86_64};
 use panoptes_decoders::source::MemorySource as _;
-use panoptes_profiles::report::{CheckOutcome, Origin, Refusal, Trace};
+use panoptes_profiles::report::{CheckOutcome, Evidence, Origin, Refusal};
 use panoptes_profiles::{DiscoveryError, Event, Options, Profile, ProfileFile, discover};
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ fn every_method_leads_to_the_same_kernel() {
                 assert!(found.init_pid_ns.is_some() && found.init_net.is_some());
                 assert!(found.tcp_hashinfo.is_some());
                 let by_text = options.use_vmcoreinfo && vmcoreinfo.is_some();
-                let trace = if by_text { Trace::Vmcoreinfo } else { Trace::PageTables };
+                let trace = if by_text { Evidence::Vmcoreinfo } else { Evidence::PageTables };
                 assert_eq!(profile.trace, trace);
                 assert_eq!(profile.build_id.as_deref(), by_text.then_some(BUILD_ID));
                 assert_eq!(profile.timekeeper.is_some(), by_text && options.use_kallsyms);

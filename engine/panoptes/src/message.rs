@@ -105,7 +105,7 @@ impl Messages {
 
     /// Writes the most detailed messages.
     pub fn trace(&self, text: impl Display) {
-        self.say(LogLevel::Trace, text);
+        self.say(LogLevel::Evidence, text);
     }
 
     /// Writes a message at a level. A message that can't be written is lost: there is no other
@@ -166,7 +166,7 @@ fn prefix(level: LogLevel, colour: bool) -> String {
         LogLevel::Critical | LogLevel::Error => ("error: ", "1;31"),
         LogLevel::Warning => ("warning: ", "33"),
         LogLevel::Debug => ("debug: ", "2"),
-        LogLevel::Trace => ("trace: ", "2"),
+        LogLevel::Evidence => ("trace: ", "2"),
         LogLevel::Info | LogLevel::Disable => return "panoptes: ".to_owned(),
     };
     if colour {
@@ -224,7 +224,7 @@ mod tests {
             all_levels(LogLevel::Info, false),
             "panoptes: error: a\npanoptes: error: b\npanoptes: warning: c\npanoptes: d\n"
         );
-        assert!(all_levels(LogLevel::Trace, false).ends_with("debug: e\npanoptes: trace: f\n"));
+        assert!(all_levels(LogLevel::Evidence, false).ends_with("debug: e\npanoptes: trace: f\n"));
     }
 
     #[test]
@@ -247,9 +247,9 @@ mod tests {
         let inner = folder.path().join("new");
         let kept = Kept::default();
         let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Error);
-        assert!(!messages.wants(LogLevel::Trace));
+        assert!(!messages.wants(LogLevel::Evidence));
         messages.log_to(&inner).unwrap();
-        assert!(messages.wants(LogLevel::Trace));
+        assert!(messages.wants(LogLevel::Evidence));
         messages.trace("quiet");
         messages.error("loud");
         assert_eq!(kept.text(), "panoptes: error: loud\n");

@@ -165,7 +165,7 @@ fn is_whole(snapshot: &Snapshot, scope: Scope) -> bool {
 
 /// How many processes, tables, address spaces and views are incomplete, or changed during the scan.
 fn incomplete(snapshot: &Snapshot, scope: Scope) -> usize {
-    let views = usize::from(!snapshot.task_list_closed) + usize::from(!snapshot.idr_whole);
+    let views = usize::from(!snapshot.task_list_closed) + usize::from(!snapshot.idr_complete);
     let processes = snapshot.processes.iter().filter(|process| !process.stable).count();
     let tables = snapshot.files_structs.iter().filter(|table| !table.complete).count();
     let spaces = snapshot.mms.iter().filter(|mm| !mm.complete).count();

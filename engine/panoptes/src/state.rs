@@ -275,7 +275,7 @@ mod tests {
     fn messages(folder: &Path) -> (Arc<Messages>, PathBuf) {
         let path = folder.join("said");
         let file = File::create(&path).unwrap();
-        (Arc::new(Messages::new(Box::new(file), false, LogLevel::Trace)), path)
+        (Arc::new(Messages::new(Box::new(file), false, LogLevel::Evidence)), path)
     }
 
     #[test]

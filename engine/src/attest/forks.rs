@@ -19,8 +19,9 @@ impl Attest {
         let item_of = |serial: u32| {
             let key = ItemKey { serial, inode: file.inode, number: file.number };
             let item = self.items.get(self.items.find(&key)?)?;
-            let is_the_same = item.is_open || item.is_told || item.version == Version::from(file);
-            is_the_same.then_some(item.is_told)
+            let is_the_same =
+                item.is_open || item.is_reported || item.version == Version::from(file);
+            is_the_same.then_some(item.is_reported)
         };
         let parent = self.forked_by(snapshot, row, program);
         parent.map(|it| it.serial).and_then(item_of).or_else(|| item_of(program.relative?))

@@ -13,7 +13,7 @@ use crate::state::facts::{is_floating, is_main_executable};
 use crate::state::kept::KeptProcess;
 use crate::state::process::{Process, ProcessKey};
 use crate::state::table::RowId;
-use crate::state::{Scene, State};
+use crate::state::{ScanContext, State};
 use crate::walk::{FileRow, MmRow, NONE, ProcessRow, Snapshot};
 
 /// Area versions that the state never returns: never checked, and not all areas are known.
@@ -48,7 +48,7 @@ impl Attest {
     /// Checks one process if its program or its areas are new.
     pub(super) fn look_at(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         state: &State,
         id: RowId,
         process: &Process,
@@ -111,7 +111,7 @@ impl Attest {
     /// Adds a row for a program that is not tracked yet.
     fn admit(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         process: &Process,
         (row, mm): (&ProcessRow, &MmRow),
         key: ProgramKey,
@@ -131,13 +131,13 @@ impl Attest {
         };
         let before = self.before(&key).and_then(|id| self.programs.get(id));
         // The program existed when watching started, or when the SBOMs were reloaded.
-        let was_there = process.program_was_there() || self.scan == FIRST_SCAN;
+        let preexisting = process.program_preexisting() || self.scan == FIRST_SCAN;
         let runtime = before.map(|before| before.is_inside && before.runs_outside);
         // The first of the container's own programs in the container's first process.
         let is_entrypoint = is_inside
             && is_from_outside
             && runtime != Some(false)
-            && !was_there
+            && !preexisting
             && container.is_some_and(|id| is_first_of(snapshot, row, id));
         // Whether nothing can have run between the runtime and this program.
         let saw_runtime = runtime == Some(true)
@@ -167,7 +167,7 @@ impl Attest {
             is_entrypoint,
             saw_runtime,
             runs_outside: false,
-            was_there,
+            preexisting,
             is_gone: false,
             since_ns: scene.now_ns,
         };
@@ -190,7 +190,7 @@ impl Attest {
         })
     }
 
-    fn keep(&mut self, scene: &Scene<'_>, process: &Process, program: RowId) {
+    fn keep(&mut self, scene: &ScanContext<'_>, process: &Process, program: RowId) {
         let facts = process.facts(scene.strings);
         let kept = KeptProcess::new(&facts, &mut self.strings);
         let Some(row) = self.programs.get_mut(program) else { return };
@@ -211,7 +211,7 @@ impl Attest {
     /// Records what a process executes. Returns the index of the file that holds its pages.
     fn run_executable(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         row: &ProcessRow,
         mm: &MmRow,
         program: RowId,
@@ -240,7 +240,7 @@ impl Attest {
     /// Returns whether it runs a script that was not found open.
     fn run_libraries(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         process: &Process,
         row: &ProcessRow,
         mm: &MmRow,
@@ -281,7 +281,7 @@ impl Attest {
     /// whether it was open.
     fn run_script(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         row: &ProcessRow,
         program: RowId,
         script: &[u8],
@@ -318,7 +318,7 @@ impl Attest {
     }
 
     /// Records that a program runs a file, unless the file was checked before.
-    fn run(&mut self, scene: &Scene<'_>, row: &ProcessRow, program: RowId, ran: Ran) {
+    fn run(&mut self, scene: &ScanContext<'_>, row: &ProcessRow, program: RowId, ran: Ran) {
         let snapshot = scene.snapshot;
         let Some(file) = snapshot.files.at(ran.file) else { return };
         let Some(identity) = FileIdentity::of_file(snapshot, file) else { return };
@@ -332,7 +332,7 @@ impl Attest {
                 return;
             }
             // Skip it unless it was written to since.
-            if item.is_told || item.version == version {
+            if item.is_reported || item.version == version {
                 return;
             }
         }
@@ -345,8 +345,9 @@ impl Attest {
             self.refused += 1;
             return;
         }
-        let (again, is_told) = (known.is_some(), inherited == Some(true));
-        let item = Item { key, next: owner.first_item, is_open: !is_inherited, is_told, version };
+        let (again, is_reported) = (known.is_some(), inherited == Some(true));
+        let item =
+            Item { key, next: owner.first_item, is_open: !is_inherited, is_reported, version };
         let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
         if let Some((id, _)) = known {
             if let Some(known) = self.items.get_mut(id) {

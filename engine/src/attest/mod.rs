@@ -41,13 +41,13 @@ use crate::state::facts::ProcessFacts;
 use crate::state::process::Process;
 use crate::state::strings::Strings;
 use crate::state::table::{RowId, Table};
-use crate::state::{Scene, State};
+use crate::state::{ScanContext, State};
 
 use program::{Item, ItemKey, NO_ITEM, Program, Version, Waiting};
 use shipped::Applied;
 use verdict::{Basis, Finding, Question, Role, Verdict, Wrong};
 
-pub use crate::page_cache::Knower;
+pub use crate::page_cache::ContentSource;
 pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
 
 /// How long to wait for hashes when a finding is possible without them.
@@ -98,11 +98,11 @@ pub struct FileFacts<'a> {
 /// Receiver of alerts.
 pub trait Alerts {
     /// Called once for each pair of program and file that is not as shipped.
-    fn alert(&mut self, scene: &Scene<'_>, alert: &Alert<'_>);
+    fn alert(&mut self, scene: &ScanContext<'_>, alert: &Alert<'_>);
 }
 
-impl<F: FnMut(&Scene<'_>, &Alert<'_>)> Alerts for F {
-    fn alert(&mut self, scene: &Scene<'_>, alert: &Alert<'_>) {
+impl<F: FnMut(&ScanContext<'_>, &Alert<'_>)> Alerts for F {
+    fn alert(&mut self, scene: &ScanContext<'_>, alert: &Alert<'_>) {
         self(scene, alert);
     }
 }
@@ -199,9 +199,9 @@ impl Attest {
     /// be decided. Allocates nothing.
     pub fn update(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         state: &State,
-        contents: &mut dyn Knower,
+        contents: &mut dyn ContentSource,
         out: &mut dyn Alerts,
     ) {
         if self.shipped.is_empty() {
@@ -217,7 +217,12 @@ impl Attest {
     }
 
     /// Reports what can be decided by now, after some files were hashed. Allocates nothing.
-    pub fn settle(&mut self, scene: &Scene<'_>, contents: &mut dyn Knower, out: &mut dyn Alerts) {
+    pub fn settle(
+        &mut self,
+        scene: &ScanContext<'_>,
+        contents: &mut dyn ContentSource,
+        out: &mut dyn Alerts,
+    ) {
         let mut at = 0;
         while let Some(&waiting) = self.waiting.get(at) {
             if waiting.due.wrapping_sub(self.scan) as i32 > 0 {
@@ -249,8 +254,8 @@ impl Attest {
     fn decide(
         &self,
         waiting: &Waiting,
-        scene: &Scene<'_>,
-        contents: &mut dyn Knower,
+        scene: &ScanContext<'_>,
+        contents: &mut dyn ContentSource,
         out: &mut dyn Alerts,
         is_lost: &mut bool,
     ) -> Decided {
@@ -259,7 +264,7 @@ impl Attest {
             || if program.is_over(scene.now_ns) { Decided::NoAlert } else { Decided::No };
         let known = contents.ask(&waiting.identity);
         *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
-        let ask = |file: Option<FileIdentity>, contents: &mut dyn Knower| match contents
+        let ask = |file: Option<FileIdentity>, contents: &mut dyn ContentSource| match contents
             .ask(&file?)?
             .outcome
         {
@@ -354,7 +359,7 @@ impl Attest {
     ) -> Option<Finding> {
         // Programs may overwrite their arguments: only those present at the start of the program
         // count.
-        if waiting.role != Role::Program || !waiting.is_main_executable || program.was_there {
+        if waiting.role != Role::Program || !waiting.is_main_executable || program.preexisting {
             return None;
         }
         let line = self.strings.get(program.line?);
@@ -411,7 +416,7 @@ impl Attest {
     }
 
     /// Releases what a decided pair holds.
-    fn forget(&mut self, waiting: &Waiting, is_told: bool) {
+    fn forget(&mut self, waiting: &Waiting, is_reported: bool) {
         if let Some(id) = waiting.path {
             self.strings.release(id);
         }
@@ -421,7 +426,7 @@ impl Attest {
         let item = self.items.find(&ItemKey { serial: program.serial, inode, number });
         if let Some(item) = item.and_then(|item| self.items.get_mut(item)) {
             item.is_open = false;
-            item.is_told |= is_told;
+            item.is_reported |= is_reported;
             item.version = Version::from(&waiting.identity);
         }
     }

@@ -77,7 +77,7 @@ pub(super) struct Program {
     /// Whether it is in a container and its executable is not the container's.
     pub(super) runs_outside: bool,
     /// Whether it ran when watching started.
-    pub(super) was_there: bool,
+    pub(super) preexisting: bool,
     pub(super) is_gone: bool,
     pub(super) since_ns: i64,
 }
@@ -125,7 +125,7 @@ pub(super) struct Item {
     /// Whether it is not decided yet.
     pub(super) is_open: bool,
     /// Whether it was reported.
-    pub(super) is_told: bool,
+    pub(super) is_reported: bool,
     /// Version when it was checked: with another version the content may differ.
     pub(super) version: Version,
 }

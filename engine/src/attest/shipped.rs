@@ -14,7 +14,7 @@ mod tests;
 use core::ops::Range;
 
 use crate::containers::{Glob, Image as ImageName};
-use crate::page_cache::{Hashes, Judge, Likest, PageDigest};
+use crate::page_cache::{BestMatch, Hashes, PageDigest, PageMatcher};
 
 pub use build::{ShippedBuilder, TooMuch};
 
@@ -66,17 +66,17 @@ pub struct SubjectId(u16);
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct FileId(u32);
 
-/// Number of a content with page hashes ([`Likest::shipped`]). Files with the same pages share one.
+/// Number of a content with page hashes ([`BestMatch::shipped`]). Files with the same pages share one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RunId(u32);
 
-/// In [`Likest::shipped`]: other contents match equally well, so the file may have any of them.
+/// In [`BestMatch::shipped`]: other contents match equally well, so the file may have any of them.
 const AMBIGUOUS: u32 = 1 << 31;
 
 impl RunId {
-    /// The content that a [`Judge`] returned, and whether others match equally well.
-    pub fn of(likest: &Likest) -> (Self, bool) {
-        (Self(likest.shipped & !AMBIGUOUS), likest.shipped & AMBIGUOUS != 0)
+    /// The content that a [`PageMatcher`] returned, and whether others match equally well.
+    pub fn of(best_match: &BestMatch) -> (Self, bool) {
+        (Self(best_match.shipped & !AMBIGUOUS), best_match.shipped & AMBIGUOUS != 0)
     }
 }
 
@@ -304,9 +304,9 @@ impl Shipped {
     }
 }
 
-impl Judge for Shipped {
-    fn likest(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<Likest> {
-        let mut best: Option<Likest> = None;
+impl PageMatcher for Shipped {
+    fn best_match(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<BestMatch> {
+        let mut best: Option<BestMatch> = None;
         let mut last = NONE;
         for file in self.of_size(size) {
             let number = file.kept.run;
@@ -331,7 +331,7 @@ impl Judge for Shipped {
             }
             match &mut best {
                 Some(best) if best.differing == differing => best.shipped |= AMBIGUOUS,
-                _ => best = Some(Likest { shipped: number, compared, differing }),
+                _ => best = Some(BestMatch { shipped: number, compared, differing }),
             }
         }
         best

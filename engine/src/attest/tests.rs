@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::page_cache::{ElfKind, Partial};
-use crate::page_cache::{Known, Traits};
+use crate::page_cache::{FileContent, Traits};
 use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 
 use crate::state::tests::watch::{at_once, limits};
@@ -17,7 +17,7 @@ use crate::walk::Snapshot;
 /// Contents by inode number.
 #[derive(Default)]
 struct Files {
-    known: HashMap<u64, Known>,
+    known: HashMap<u64, FileContent>,
     /// Change times that are not 0.
     changed: HashMap<u64, i64>,
     asked: u32,
@@ -29,16 +29,16 @@ impl Files {
         let format = Format::Elf(ElfKind::SharedObject);
         self.known.insert(
             ino,
-            Known { outcome: Outcome::Whole { hashes }, format, traits: Traits::default() },
+            FileContent { outcome: Outcome::Whole { hashes }, format, traits: Traits::default() },
         );
     }
 }
 
-impl Knower for Files {
-    fn ask(&mut self, file: &FileIdentity) -> Option<Known> {
+impl ContentSource for Files {
+    fn ask(&mut self, file: &FileIdentity) -> Option<FileContent> {
         self.asked += 1;
         if self.changed.get(&file.number).copied().unwrap_or(0) != file.change_time_ns {
-            return Some(Known {
+            return Some(FileContent {
                 outcome: Outcome::Nothing,
                 format: Format::Unknown,
                 traits: Traits::default(),
@@ -123,11 +123,11 @@ impl Watch {
             inode.attributes.ctime_ns = changed.copied().unwrap_or(0);
         }
         self.now_ns += 10_000_000;
-        let quiet = &mut |_: &Scene<'_>, _: &Change<'_>| ();
+        let quiet = &mut |_: &ScanContext<'_>, _: &Change<'_>| ();
         self.state.update(&self.snapshot, self.now_ns, quiet);
         let scene = self.state.scene(&self.snapshot, self.now_ns);
         let mut found = Vec::new();
-        let out = &mut |_: &Scene<'_>, alert: &Alert<'_>| found.push(line(alert));
+        let out = &mut |_: &ScanContext<'_>, alert: &Alert<'_>| found.push(line(alert));
         self.attest.update(&scene, &self.state, &mut self.files, out);
         found
     }
@@ -364,7 +364,7 @@ fn a_process_that_a_scan_misses_is_not_reported_again() {
     watch.files.hold(20, 9);
     let evil = world().with(process(9, &file(20, "tmp/evil")));
     assert_eq!(watch.scans(&evil, 3).len(), 1);
-    let torn = World { task_list_closed: false, idr_whole: false, ..world() };
+    let torn = World { task_list_closed: false, idr_complete: false, ..world() };
     assert_eq!(watch.scan(&torn), [""; 0]);
     assert_eq!(watch.scans(&evil, 3), [""; 0]);
 }
@@ -435,8 +435,8 @@ fn a_mapping_that_is_not_executable_is_not_a_library() {
 #[test]
 fn matching_parts_stay_open_and_are_checked_less_and_less() {
     let mut watch = Watch::new();
-    let partial = Partial { pages: 1, resident: 0, likest: None };
-    let known = Known {
+    let partial = Partial { pages: 1, resident: 0, best_match: None };
+    let known = FileContent {
         outcome: Outcome::Partial(partial),
         format: Format::Unknown,
         traits: Traits::default(),

@@ -29,7 +29,7 @@
 mod tests;
 
 use super::shipped::{Applied, File, FileId, RunId, Shipped};
-use crate::page_cache::{Hashes, Known, Likest, Outcome, Partial};
+use crate::page_cache::{BestMatch, FileContent, Hashes, Outcome, Partial};
 
 /// What a file is to the process that runs it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,7 +54,7 @@ pub struct Question<'a> {
     pub is_memfd: bool,
     /// Size according to the inode, in bytes.
     pub size: u64,
-    pub known: Option<&'a Known>,
+    pub known: Option<&'a FileContent>,
     /// Content of what ran before in the same process, and of what its parent runs.
     pub ran_before: &'a [Hashes],
 }
@@ -178,18 +178,18 @@ impl<'a> Question<'a> {
             return open;
         }
         let basis = Basis::Parts { partial, others };
-        let same = |likest: &Likest| likest.differing == 0 && likest.compared > 0;
-        let Some(likest) = partial.likest.filter(same) else {
+        let same = |best_match: &BestMatch| best_match.differing == 0 && best_match.compared > 0;
+        let Some(best_match) = partial.best_match.filter(same) else {
             // No file of that size with page hashes was shipped, or all of them differ.
-            if partial.likest.is_none_or(|likest| likest.compared == 0)
+            if partial.best_match.is_none_or(|best_match| best_match.compared == 0)
                 && self.of_size().next().is_some()
             {
                 return open;
             }
-            let was_modified = partial.likest.is_some() && self.here_by_pages();
+            let was_modified = partial.best_match.is_some() && self.here_by_pages();
             return if !others || was_modified { self.foreign(basis) } else { open };
         };
-        let (run, is_ambiguous) = RunId::of(&likest);
+        let (run, is_ambiguous) = RunId::of(&best_match);
         let with_content = || self.of_size().filter(move |file| file.run() == Some(run));
         if with_content().any(|file| self.is_at_home(&file))
             || (is_ambiguous && self.here_by_pages())

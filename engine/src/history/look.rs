@@ -15,12 +15,12 @@ use super::{
     LISTS_A_SCAN, READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, TRIES_MAX, TYPED_MAX, UNREAD_MAX,
     VARIABLES_EVERY_SCANS, WAIT_SCANS, What, forget,
 };
-use crate::state::{Scene, State};
+use crate::state::{ScanContext, State};
 use crate::walk::Kernel;
 
 /// What reporting a shell's finding needs.
 struct Reporting<'a, 'b> {
-    scene: &'a Scene<'b>,
+    scene: &'a ScanContext<'b>,
     state: &'a State,
     out: &'a mut dyn Findings,
 }
@@ -56,7 +56,7 @@ impl History {
         &mut self,
         source: &mut S,
         kernel: &Kernel,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         state: &State,
         out: &mut dyn Findings,
     ) {
@@ -387,7 +387,7 @@ impl History {
         }
         for way in news.iter() {
             let was_on = shell.was_on.has(way);
-            if !was_on && !way.is_told_from_the_start() {
+            if !was_on && !way.is_reported_from_the_start() {
                 continue;
             }
             let since = shell.ways_since_ns;

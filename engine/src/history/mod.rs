@@ -40,7 +40,7 @@ use crate::state::facts::{ProcessFacts, executable_of};
 use crate::state::process::{Process, ProcessKey};
 use crate::state::strings::Strings;
 use crate::state::table::RowId;
-use crate::state::{Scene, State};
+use crate::state::{ScanContext, State};
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
 
 use changes::KEPT_MAX;
@@ -141,11 +141,11 @@ pub struct Finding<'a> {
 /// Receiver of findings.
 pub trait Findings {
     /// Called for each event in a shell's history.
-    fn found(&mut self, scene: &Scene<'_>, finding: &Finding<'_>);
+    fn found(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>);
 }
 
-impl<F: FnMut(&Scene<'_>, &Finding<'_>)> Findings for F {
-    fn found(&mut self, scene: &Scene<'_>, finding: &Finding<'_>) {
+impl<F: FnMut(&ScanContext<'_>, &Finding<'_>)> Findings for F {
+    fn found(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) {
         self(scene, finding);
     }
 }
@@ -257,7 +257,7 @@ impl History {
         &mut self,
         source: &mut S,
         kernel: &Kernel,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         state: &State,
         out: &mut dyn Findings,
     ) {
@@ -312,7 +312,7 @@ impl History {
                 process: Some(process.key),
                 self_exec_id: task.self_exec_id,
                 mm: mm.address,
-                is_new: self.report_existing || is_known || !process.was_there(),
+                is_new: self.report_existing || is_known || !process.preexisting(),
                 attempts: 0,
                 is_refused: false,
                 program: if task.is_fork() { Program::Other } else { Program::Unknown },

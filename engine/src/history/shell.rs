@@ -53,7 +53,7 @@ impl Way {
     }
 
     /// Whether it is reported even if the history never was on.
-    pub(super) const fn is_told_from_the_start(self) -> bool {
+    pub(super) const fn is_reported_from_the_start(self) -> bool {
         !matches!(self, Self::Spaces)
     }
 

@@ -4,8 +4,8 @@ use panoptes_decoders::source::MemorySource;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::job::{Job, Step};
-use super::workbench::{WINDOW_BYTES, Workbench};
-use super::{FileIdentity, Judge, Known, Outcome};
+use super::scratch::{Scratch, WINDOW_BYTES};
+use super::{FileContent, FileIdentity, Outcome, PageMatcher};
 use crate::limits::Limits;
 use crate::walk::Kernel;
 
@@ -38,7 +38,7 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     file: FileIdentity,
-    known: Option<Known>,
+    known: Option<FileContent>,
     /// Whether the file had changed right before `known` was read.
     recent: bool,
     state: State,
@@ -78,7 +78,7 @@ pub struct Contents {
     newest: u32,
     oldest: u32,
     lanes: [Lane; 3],
-    bench: Box<Workbench>,
+    bench: Box<Scratch>,
     scan: u32,
     finished: u64,
     refused: u64,
@@ -103,7 +103,7 @@ impl Contents {
             newest: NONE,
             oldest: NONE,
             lanes: DIGESTS.map(lane),
-            bench: Box::new(Workbench::new()),
+            bench: Box::new(Scratch::new()),
             scan: 0,
             finished: 0,
             refused: 0,
@@ -136,13 +136,13 @@ impl Contents {
     }
 
     /// What is known of a file. Queues nothing.
-    pub fn get(&self, file: &FileIdentity) -> Option<&Known> {
+    pub fn get(&self, file: &FileIdentity) -> Option<&FileContent> {
         self.entry(self.find(file))?.known.as_ref()
     }
 
     /// What is known of a file. The file is queued if nothing is known, and retried now and then if
     /// it was partly cached. Files that no caller asks for any more are evicted first.
-    pub fn ask(&mut self, file: &FileIdentity) -> Option<&Known> {
+    pub fn ask(&mut self, file: &FileIdentity) -> Option<&FileContent> {
         let mut index = self.find(file);
         if index == NONE {
             index = self.admit(file);
@@ -159,7 +159,7 @@ impl Contents {
         entry.asked = scan;
         let is_due = match entry.known {
             None => true,
-            Some(Known { outcome: Outcome::Whole { .. }, .. }) if !entry.recent => false,
+            Some(FileContent { outcome: Outcome::Whole { .. }, .. }) if !entry.recent => false,
             Some(_) => scan.wrapping_sub(entry.retry) as i32 >= 0,
         };
         if is_due && entry.state == State::Idle {
@@ -182,7 +182,7 @@ impl Contents {
         source: &mut S,
         kernel: &Kernel,
         bytes: usize,
-        judge: &dyn Judge,
+        judge: &dyn PageMatcher,
     ) -> u64 {
         let before = self.finished;
         // The guest has run since, and its page tables may have changed.
@@ -229,7 +229,7 @@ impl Contents {
         None
     }
 
-    fn finish(&mut self, index: u32, known: Known, recent: bool) {
+    fn finish(&mut self, index: u32, known: FileContent, recent: bool) {
         self.finished += 1;
         let scan = self.scan;
         let Some(entry) = self.entries.get_mut(index as usize) else { return };

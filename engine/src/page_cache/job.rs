@@ -15,11 +15,12 @@ use panoptes_decoders::source::MemorySource;
 use super::digest::{Hashers, format_of, of_page};
 use super::opened::{Opened, is_being_written, is_on_a_disk, is_recent};
 use super::pages::{Cached, Place, WINDOW_PAGES_MAX};
+use super::scratch::{NO_RUN, PLACE_BYTES, Piece, Scratch, WINDOW_BYTES};
 use super::traits::{self, Traits, Words};
 use super::tree::Broken;
-use super::workbench::{NO_RUN, PLACE_BYTES, Piece, WINDOW_BYTES, Workbench};
 use super::{
-    FILE_BYTES_MAX, FileIdentity, Format, Judge, Known, Outcome, PAGE_BYTES, PageDigest, Partial,
+    FILE_BYTES_MAX, FileContent, FileIdentity, Format, Outcome, PAGE_BYTES, PageDigest,
+    PageMatcher, Partial,
 };
 use crate::walk::Kernel;
 
@@ -47,7 +48,7 @@ pub(super) enum Step {
     /// There is more to do.
     GoesOn,
     /// The job is finished.
-    Done(Known),
+    Done(FileContent),
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -140,10 +141,10 @@ impl Job {
     /// Does the next step. Returns approximately how many bytes of memory it read.
     pub(super) fn step<S: MemorySource>(
         &mut self,
-        bench: &mut Workbench,
+        bench: &mut Scratch,
         source: &mut S,
         kernel: &Kernel,
-        judge: &dyn Judge,
+        judge: &dyn PageMatcher,
     ) -> (Step, u64) {
         let worked = match self.stage {
             Stage::Open => self.open(bench, source, kernel),
@@ -166,8 +167,8 @@ impl Job {
         Step::GoesOn
     }
 
-    fn known(&self, outcome: Outcome) -> Known {
-        Known { outcome, format: self.format, traits: self.traits }
+    fn known(&self, outcome: Outcome) -> FileContent {
+        FileContent { outcome, format: self.format, traits: self.traits }
     }
 
     /// Searches a piece of the file for the words of [`Traits`].
@@ -184,7 +185,7 @@ impl Job {
     /// Reads the inode; an error if it is no longer the file's.
     fn inode<S: MemorySource>(
         &self,
-        bench: &mut Workbench,
+        bench: &mut Scratch,
         source: &mut S,
         kernel: &Kernel,
     ) -> Result<Attributes, Broken> {
@@ -205,7 +206,7 @@ impl Job {
 
     fn open<S: MemorySource>(
         &mut self,
-        bench: &mut Workbench,
+        bench: &mut Scratch,
         source: &mut S,
         kernel: &Kernel,
     ) -> Result<(Step, u64), Broken> {
@@ -297,13 +298,13 @@ impl Job {
 
     fn survey<S: MemorySource>(
         &mut self,
-        bench: &mut Workbench,
+        bench: &mut Scratch,
         source: &mut S,
         kernel: &Kernel,
     ) -> Result<(Step, u64), Broken> {
         let total = self.page_count(kernel);
         bench.read_tree(source, kernel, &self.cached)?;
-        let Workbench { reader, finder, places, .. } = bench;
+        let Scratch { reader, finder, places, .. } = bench;
         let next = finder.skip(reader, source, kernel, &self.cached, self.at, total)?;
         if next > self.at && self.cached.has_holes {
             let pieces = self.pieces(kernel, self.at..next);
@@ -341,7 +342,7 @@ impl Job {
 
     fn whole<S: MemorySource>(
         &mut self,
-        bench: &mut Workbench,
+        bench: &mut Scratch,
         source: &mut S,
         kernel: &Kernel,
     ) -> Result<(Step, u64), Broken> {
@@ -385,15 +386,15 @@ impl Job {
 
     fn pages<S: MemorySource>(
         &mut self,
-        bench: &mut Workbench,
+        bench: &mut Scratch,
         source: &mut S,
         kernel: &Kernel,
-        judge: &dyn Judge,
+        judge: &dyn PageMatcher,
     ) -> Result<(Step, u64), Broken> {
         let page_bytes = kernel.space.levels.page_bytes();
         let total = self.page_count(kernel);
         bench.read_tree(source, kernel, &self.cached)?;
-        let Workbench { reader, finder, .. } = bench;
+        let Scratch { reader, finder, .. } = bench;
         // In a file that lives in memory a hole is a page too, but a large hole is not worth
         // hashing.
         let next = finder.skip(reader, source, kernel, &self.cached, self.at, total)?;
@@ -443,7 +444,7 @@ impl Job {
             Outcome::Partial(Partial {
                 pages: u32::try_from(self.file.size.div_ceil(PAGE_BYTES)).unwrap_or(u32::MAX),
                 resident: u32::try_from(self.resident).unwrap_or(u32::MAX),
-                likest: judge.likest(self.file.size, &self.digests),
+                best_match: judge.best_match(self.file.size, &self.digests),
             })
         };
         self.stage = Stage::Close;
@@ -452,7 +453,7 @@ impl Job {
 
     fn close<S: MemorySource>(
         &mut self,
-        bench: &mut Workbench,
+        bench: &mut Scratch,
         source: &mut S,
         kernel: &Kernel,
     ) -> Result<(Step, u64), Broken> {
@@ -480,18 +481,18 @@ impl Job {
     /// Reads the next window: its places, its bytes, its places again. Returns its number of pages.
     fn read_window<S: MemorySource>(
         &mut self,
-        bench: &mut Workbench,
+        bench: &mut Scratch,
         source: &mut S,
         kernel: &Kernel,
     ) -> Result<usize, Broken> {
         let count = self.window(kernel) as usize;
         for _ in 0..WINDOW_ATTEMPTS_MAX {
             bench.read_tree(source, kernel, &self.cached)?;
-            let Workbench { reader, finder, places, .. } = bench;
+            let Scratch { reader, finder, places, .. } = bench;
             finder.find(reader, source, kernel, &self.cached, self.at, &mut places[..count])?;
             self.read_bytes(bench, source, kernel, count)?;
             bench.read_tree(source, kernel, &self.cached)?;
-            let Workbench { reader, finder, places, again, .. } = bench;
+            let Scratch { reader, finder, places, again, .. } = bench;
             finder.find(reader, source, kernel, &self.cached, self.at, &mut again[..count])?;
             if places[..count] == again[..count] {
                 return Ok(count);
@@ -503,12 +504,12 @@ impl Job {
     /// Reads the bytes of the window's pages, adjacent pages in one request.
     fn read_bytes<S: MemorySource>(
         &self,
-        bench: &mut Workbench,
+        bench: &mut Scratch,
         source: &mut S,
         kernel: &Kernel,
         count: usize,
     ) -> Result<(), Broken> {
-        let Workbench { bytes, places, runs, .. } = bench;
+        let Scratch { bytes, places, runs, .. } = bench;
         bytes.clear();
         runs.fill(NO_RUN);
         let mut at = 0;

@@ -4,7 +4,7 @@
 //! queued, and [`Contents::work`] processes a slice of the queue between scans, never during one.
 //!
 //! A file has [`Hashes`] only if the kernel has every page of it. Of a file that lacks pages it is
-//! known how many pages are cached, and which known file they match best, according to a [`Judge`].
+//! known how many pages are cached, and which known file they match best, according to a [`PageMatcher`].
 //!
 //! [`FileReader`] reads a few bytes of a file, and [`Symbols`] the symbols that an ELF file
 //! defines.
@@ -19,10 +19,10 @@ mod job;
 mod opened;
 mod overlay;
 mod pages;
+mod scratch;
 mod symbols;
 mod traits;
 mod tree;
-mod workbench;
 
 #[cfg(test)]
 #[path = "../../tests/common/cached.rs"]
@@ -52,7 +52,7 @@ pub struct Hashes {
     pub md5: [u8; 16],
 }
 
-impl Known {
+impl FileContent {
     /// The file's hashes, if all of it was read.
     pub const fn hashes(&self) -> Option<Hashes> {
         match self.outcome {
@@ -82,14 +82,14 @@ pub struct Partial {
     pub pages: u32,
     /// Number of them that are in memory.
     pub resident: u32,
-    /// The shipped file that matches best, according to the [`Judge`].
-    pub likest: Option<Likest>,
+    /// The shipped file that matches best, according to the [`PageMatcher`].
+    pub best_match: Option<BestMatch>,
 }
 
 /// How well a file's pages match those of a shipped one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Likest {
-    /// Number of the shipped file, given by the [`Judge`].
+pub struct BestMatch {
+    /// Number of the shipped file, given by the [`PageMatcher`].
     pub shipped: u32,
     /// Number of pages that were compared.
     pub compared: u32,
@@ -124,7 +124,7 @@ pub enum ElfKind {
 
 /// What is known of a file's content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Known {
+pub struct FileContent {
     pub outcome: Outcome,
     pub format: Format,
     /// What words in the pages that were read show about the file.
@@ -132,35 +132,35 @@ pub struct Known {
 }
 
 /// Index of shipped files, page by page.
-pub trait Judge {
+pub trait PageMatcher {
     /// The shipped file of `size` bytes that differs least from these pages, if page hashes of such
     /// a file are known. `pages` has the index of each page of [`PAGE_BYTES`] that is in memory,
     /// ascending, and its digest.
-    fn likest(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<Likest>;
+    fn best_match(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<BestMatch>;
 }
 
 /// An index without files.
-impl Judge for () {
-    fn likest(&self, _: u64, _: &[(u32, PageDigest)]) -> Option<Likest> {
+impl PageMatcher for () {
+    fn best_match(&self, _: u64, _: &[(u32, PageDigest)]) -> Option<BestMatch> {
         None
     }
 }
 
 /// Source of file contents.
-pub trait Knower {
+pub trait ContentSource {
     /// What is known of a file. If nothing is, the file is queued.
-    fn ask(&mut self, file: &FileIdentity) -> Option<Known>;
+    fn ask(&mut self, file: &FileIdentity) -> Option<FileContent>;
 }
 
-impl Knower for Contents {
-    fn ask(&mut self, file: &FileIdentity) -> Option<Known> {
+impl ContentSource for Contents {
+    fn ask(&mut self, file: &FileIdentity) -> Option<FileContent> {
         Contents::ask(self, file).copied()
     }
 }
 
 /// A source without contents, which queues nothing.
-impl Knower for () {
-    fn ask(&mut self, _: &FileIdentity) -> Option<Known> {
+impl ContentSource for () {
+    fn ask(&mut self, _: &FileIdentity) -> Option<FileContent> {
         None
     }
 }

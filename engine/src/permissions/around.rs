@@ -10,7 +10,7 @@ use panoptes_decoders::kernel::vm_area_struct::{
 use panoptes_decoders::source::MemorySource;
 
 use super::program::{AddressSpace, Programs};
-use super::rule::{Around, Says};
+use super::rule::{AreaContext, ElfClaim};
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
 
 /// Minimum address space that a runtime reserves for code: V8 takes 128 MiB, HotSpot 48 or 240,
@@ -69,7 +69,7 @@ impl<'a, S: MemorySource> Surroundings<'a, S> {
     }
 }
 
-impl<S: MemorySource> Around for Surroundings<'_, S> {
+impl<S: MemorySource> AreaContext for Surroundings<'_, S> {
     fn is_filled(&mut self) -> bool {
         let Some(mm) = self.mm else { return false };
         self.programs.is_filled(self.source, self.kernel, mm, self.part.clone())
@@ -132,9 +132,9 @@ impl<S: MemorySource> Around for Surroundings<'_, S> {
         self.programs.is_generator_among(self.source, &space, self.steps_left)
     }
 
-    fn file_says(&mut self) -> Says {
+    fn file_says(&mut self) -> ElfClaim {
         let (Some(space), Some((areas, at))) = (self.space(), self.areas()) else {
-            return Says::Unknown;
+            return ElfClaim::Unknown;
         };
         self.programs.says(self.source, &space, &areas[at], self.steps_left)
     }

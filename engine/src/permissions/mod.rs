@@ -29,12 +29,12 @@ use panoptes_decoders::source::MemorySource;
 
 use crate::state::facts::AreaFacts;
 use crate::state::process::{Process, ProcessKey};
-use crate::state::{AreaBefore, Change, Scene};
+use crate::state::{AreaBefore, Change, ScanContext};
 use crate::walk::Kernel;
 
 use around::Surroundings;
 use program::Programs;
-use rule::{Backing, Direction, Seen, Verdict, judge};
+use rule::{Backing, Direction, PermissionChange, Verdict, judge};
 
 /// Maximum number of findings per program, for each direction.
 const FINDINGS_MAX: u8 = 8;
@@ -138,7 +138,7 @@ impl Permissions {
         &mut self,
         source: &mut S,
         kernel: &Kernel,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         change: &Change<'a>,
     ) -> Option<Judged<'a>> {
         let (process, area, before) = match *change {
@@ -172,7 +172,7 @@ impl Permissions {
                 is_last: false,
             });
         }
-        let seen = Seen { is_known: reported.is_some(), ..seen };
+        let seen = PermissionChange { is_known: reported.is_some(), ..seen };
         let part = before.map_or(area.start..area.end, |before| before.start..before.end);
         let row = scene.snapshot.processes.at(process.row());
         let mm = row.and_then(|row| scene.snapshot.mms.at(row.mm));
@@ -218,7 +218,7 @@ impl Permissions {
         &mut self,
         process: &Process,
         arguments: u64,
-        (seen, start): (&Seen, u64),
+        (seen, start): (&PermissionChange, u64),
         since_ns: i64,
     ) -> u8 {
         let (key, self_exec_id) = (process.key, process.self_exec_id());
@@ -245,7 +245,7 @@ impl Permissions {
 }
 
 /// The rule's input for a change; `None` if the right to execute is unchanged.
-fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<Seen> {
+fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<PermissionChange> {
     const OPEN: u64 = VM_READ | VM_WRITE | VM_EXEC;
     if area.special {
         return None;
@@ -264,10 +264,10 @@ fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<Seen> {
     let before_pages = before
         .filter(|before| before.was_all_there)
         .map_or(KernelVa::NULL, |before| before.anon_vma);
-    Some(Seen {
+    Some(PermissionChange {
         direction,
         backing: backing(area),
-        was_there: before.is_some(),
+        preexisting: before.is_some(),
         was_writable: before.is_some_and(|before| before.flags & VM_WRITE != 0),
         is_writable,
         is_open: area.flags & OPEN != 0,

@@ -9,7 +9,7 @@ use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_decoders::user::program_headers::{ProgramHeaders, has_text_relocations};
 
-use super::rule::Says;
+use super::rule::ElfClaim;
 use crate::address::{Reader, ReaderSizes};
 use crate::page_cache::{FileBytes, FileIdentity, FileReader, Symbols, Unread};
 use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
@@ -124,10 +124,10 @@ impl Programs {
         space: &AddressSpace<'_>,
         area: &VmaRow,
         steps_left: &mut u32,
-    ) -> Says {
+    ) -> ElfClaim {
         let says = self.read_claim(source, space, area);
         self.spend(steps_left);
-        says.unwrap_or(Says::Unknown)
+        says.unwrap_or(ElfClaim::Unknown)
     }
 
     fn read_claim<S: MemorySource>(
@@ -135,21 +135,21 @@ impl Programs {
         source: &mut S,
         space: &AddressSpace<'_>,
         area: &VmaRow,
-    ) -> Result<Says, Unread> {
+    ) -> Result<ElfClaim, Unread> {
         let page_bytes = space.kernel.space.levels.page_bytes();
         let page = area.vma.page_offset.saturating_mul(PAGE_BYTES);
         let from = (source, space.kernel);
         FileBytes::read_with(&mut self.files, from, (space.snapshot, area.file), |file| {
             let Some(headers) = ProgramHeaders::find(file.read(0, HEADER_BYTES)?) else {
-                return Ok(Says::Unknown);
+                return Ok(ElfClaim::Unknown);
             };
             let executes = headers.executes(page, page_bytes);
             if let Some((offset, bytes)) = headers.dynamic()
                 && has_text_relocations(file.read(offset, bytes.min(DYNAMIC_BYTES))?)
             {
-                return Ok(Says::Relocations);
+                return Ok(ElfClaim::Relocations);
             }
-            Ok(if executes { Says::Text } else { Says::NotText })
+            Ok(if executes { ElfClaim::Text } else { ElfClaim::NotText })
         })
     }
 

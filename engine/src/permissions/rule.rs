@@ -39,11 +39,11 @@ pub enum Direction {
 /// One change: the rule's input.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "facts, each by itself")]
-pub struct Seen {
+pub struct PermissionChange {
     pub direction: Direction,
     pub backing: Backing,
     /// Whether it was there in the last scan, with other permissions.
-    pub was_there: bool,
+    pub preexisting: bool,
     /// Whether it was writable in the last scan.
     pub was_writable: bool,
     /// Whether it is writable now.
@@ -62,7 +62,7 @@ pub struct Seen {
 
 /// What a file declares about a part of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Says {
+pub enum ElfClaim {
     /// Executable.
     Text,
     /// Not executable.
@@ -74,7 +74,7 @@ pub enum Says {
 }
 
 /// The surroundings of an area. Each question is asked only if its answer matters.
-pub trait Around {
+pub trait AreaContext {
     /// Whether each of its pages is in memory, as in a buffer in use and unlike in new memory.
     fn is_filled(&mut self) -> bool;
     /// Whether its process inherited it from its parent.
@@ -85,7 +85,7 @@ pub trait Around {
     /// Whether a code generator that reserves no space is loaded.
     fn has_generator(&mut self) -> bool;
     /// What its file declares about it.
-    fn file_says(&mut self) -> Says;
+    fn file_says(&mut self) -> ElfClaim;
     /// Whether a mapped file wants an executable stack.
     fn wants_executable_stack(&mut self) -> bool;
 }
@@ -146,7 +146,7 @@ pub enum Verdict {
 }
 
 /// Decides about a change.
-pub fn judge(seen: &Seen, around: &mut dyn Around) -> Verdict {
+pub fn judge(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
     let found = match seen.direction {
         Direction::Added => added(seen, around),
         Direction::Removed => removed(seen, around),
@@ -154,7 +154,7 @@ pub fn judge(seen: &Seen, around: &mut dyn Around) -> Verdict {
     found.map_or_else(Verdict::Quiet, Verdict::Told)
 }
 
-fn added(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
+fn added(seen: &PermissionChange, around: &mut dyn AreaContext) -> Result<What, Why> {
     match seen.backing {
         Backing::Stack if around.wants_executable_stack() => Err(Why::AskedFor),
         Backing::Stack => Ok(What::Stack),
@@ -169,7 +169,7 @@ fn added(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
             if seen.is_writable && !(seen.is_same && around.is_filled()) {
                 return Err(Why::MappedAnew);
             }
-            if !seen.was_there && around.is_inherited() {
+            if !seen.preexisting && around.is_inherited() {
                 return Err(Why::Inherited);
             }
             runtime(around)?;
@@ -187,16 +187,16 @@ fn added(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
                 return Err(Why::FilesOwn);
             }
             match around.file_says() {
-                Says::Relocations => Err(Why::Relocated),
-                Says::Text | Says::Unknown if !seen.was_writable => Err(Why::FilesOwn),
-                Says::Text => Ok(What::Patched),
-                Says::NotText | Says::Unknown => Ok(What::Data),
+                ElfClaim::Relocations => Err(Why::Relocated),
+                ElfClaim::Text | ElfClaim::Unknown if !seen.was_writable => Err(Why::FilesOwn),
+                ElfClaim::Text => Ok(What::Patched),
+                ElfClaim::NotText | ElfClaim::Unknown => Ok(What::Data),
             }
         }
     }
 }
 
-fn removed(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
+fn removed(seen: &PermissionChange, around: &mut dyn AreaContext) -> Result<What, Why> {
     if !seen.is_open {
         return Err(Why::Closed);
     }
@@ -220,21 +220,21 @@ fn removed(seen: &Seen, around: &mut dyn Around) -> Result<What, Why> {
         // A loader maps a library whole, and its data over the end of that.
         Backing::File if seen.had_other_part => Err(Why::MappedAnew),
         Backing::File => match around.file_says() {
-            Says::Text => Ok(What::TextOpened),
-            Says::Relocations => Err(Why::Relocated),
-            Says::NotText | Says::Unknown => Err(Why::NotText),
+            ElfClaim::Text => Ok(What::TextOpened),
+            ElfClaim::Relocations => Err(Why::Relocated),
+            ElfClaim::NotText | ElfClaim::Unknown => Err(Why::NotText),
         },
     }
 }
 
-fn runtime(around: &mut dyn Around) -> Result<(), Why> {
+fn runtime(around: &mut dyn AreaContext) -> Result<(), Why> {
     if around.is_reserved() {
         return Err(Why::Reserved);
     }
     generator(around)
 }
 
-fn generator(around: &mut dyn Around) -> Result<(), Why> {
+fn generator(around: &mut dyn AreaContext) -> Result<(), Why> {
     if around.has_generator() { Err(Why::Generator) } else { Ok(()) }
 }
 
@@ -250,7 +250,7 @@ mod tests {
         inherited: bool,
         reserved: bool,
         generator: bool,
-        says: Says,
+        says: ElfClaim,
         stack: bool,
     }
 
@@ -259,11 +259,11 @@ mod tests {
         inherited: false,
         reserved: false,
         generator: false,
-        says: Says::Unknown,
+        says: ElfClaim::Unknown,
         stack: false,
     };
 
-    impl Around for Fake {
+    impl AreaContext for Fake {
         fn is_filled(&mut self) -> bool {
             self.filled
         }
@@ -276,7 +276,7 @@ mod tests {
         fn has_generator(&mut self) -> bool {
             self.generator
         }
-        fn file_says(&mut self) -> Says {
+        fn file_says(&mut self) -> ElfClaim {
             self.says
         }
         fn wants_executable_stack(&mut self) -> bool {
@@ -287,14 +287,14 @@ mod tests {
     /// A change as `rw-p>r-xp`, the area's kind and, by letter: `w` it has pages of its own, `s`
     /// the same as before, `o` another part of the file was there, `k` the program had a finding
     /// before. Nothing before `>`: it was not there.
-    fn seen(backing: Backing, change: &str, pages: &str) -> Seen {
+    fn seen(backing: Backing, change: &str, pages: &str) -> PermissionChange {
         let (before, now) = change.split_once('>').unwrap();
         let direction = if now.contains('x') { Direction::Added } else { Direction::Removed };
         assert_ne!(before.contains('x'), now.contains('x'), "{change} changes nothing");
-        Seen {
+        PermissionChange {
             direction,
             backing,
-            was_there: !before.is_empty(),
+            preexisting: !before.is_empty(),
             was_writable: before.contains('w'),
             is_writable: now.contains('w'),
             is_open: now.contains(['r', 'w', 'x']),
@@ -417,35 +417,35 @@ mod tests {
                 File,
                 "r--p>r-xp",
                 "w",
-                says(Says::Text),
+                says(ElfClaim::Text),
                 Quiet(Why::FilesOwn),
             ),
-            ("a patch of text", File, "rw-p>r-xp", "ws", says(Says::Text), Told(What::Patched)),
+            ("a patch of text", File, "rw-p>r-xp", "ws", says(ElfClaim::Text), Told(What::Patched)),
             (
                 "text relocations",
                 File,
                 "rw-p>r-xp",
                 "ws",
-                says(Says::Relocations),
+                says(ElfClaim::Relocations),
                 Quiet(Why::Relocated),
             ),
-            ("code among data", File, "rw-p>rwxp", "ws", says(Says::NotText), Told(What::Data)),
+            ("code among data", File, "rw-p>rwxp", "ws", says(ElfClaim::NotText), Told(What::Data)),
             (
                 "code among data that is only read by now",
                 File,
                 "r--p>r-xp",
                 "ws",
-                says(Says::NotText),
+                says(ElfClaim::NotText),
                 Told(What::Data),
             ),
             ("code in no program at all", File, "rw-p>r-xp", "ws", NOTHING, Told(What::Data)),
-            ("a patch begins", File, "r-xp>rw-p", "", says(Says::Text), Told(What::TextOpened)),
+            ("a patch begins", File, "r-xp>rw-p", "", says(ElfClaim::Text), Told(What::TextOpened)),
             (
                 "text relocations begin",
                 File,
                 "r-xp>rw-p",
                 "",
-                says(Says::Relocations),
+                says(ElfClaim::Relocations),
                 Quiet(Why::Relocated),
             ),
             (
@@ -453,16 +453,16 @@ mod tests {
                 File,
                 "r-xp>rw-p",
                 "o",
-                says(Says::Text),
+                says(ElfClaim::Text),
                 Quiet(Why::MappedAnew),
             ),
-            ("the loader's gap", File, "r-xp>---p", "", says(Says::Text), Quiet(Why::Closed)),
+            ("the loader's gap", File, "r-xp>---p", "", says(ElfClaim::Text), Quiet(Why::Closed)),
             (
                 "data over the loader's first map",
                 File,
                 "r-xp>rw-p",
                 "",
-                says(Says::NotText),
+                says(ElfClaim::NotText),
                 Quiet(Why::NotText),
             ),
             ("a file without known headers", File, "r-xp>rw-p", "", NOTHING, Quiet(Why::NotText)),

@@ -12,7 +12,7 @@ use super::{FINDINGS_MAX, Permissions};
 use crate::limits::Limits;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
-use crate::state::{Change, Scene, Settings, State};
+use crate::state::{Change, ScanContext, Settings, State};
 use crate::walk::{Kernel, Snapshot};
 
 /// A machine whose memory cannot be read.
@@ -64,7 +64,7 @@ impl Watch {
         self.state.update(
             &self.snapshot,
             self.now_ns,
-            &mut |scene: &Scene<'_>, change: &Change<'_>| {
+            &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
                 if let Some(judged) = permissions.judge(&mut Unreadable, &kernel, scene, change) {
                     let area = judged.area;
                     let (start, end) = judged

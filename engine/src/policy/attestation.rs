@@ -23,7 +23,7 @@ use super::techniques::{
 use crate::attest::verdict::{Basis, Role, Wrong};
 use crate::attest::{Alert, Alerts};
 use crate::page_cache::{ElfKind, Format};
-use crate::state::Scene;
+use crate::state::ScanContext;
 use crate::state::facts::ProcessFacts;
 
 /// Maximum length of the reason in bytes: two paths of usual length, a hash and the text between.
@@ -32,7 +32,7 @@ const REASON_BYTES: usize = 1024;
 const PATH_BYTES: usize = 256;
 
 impl Alerts for Reporter<'_> {
-    fn alert(&mut self, scene: &Scene<'_>, alert: &Alert<'_>) {
+    fn alert(&mut self, scene: &ScanContext<'_>, alert: &Alert<'_>) {
         for activity in activities(alert) {
             self.attestation(scene, activity, alert);
         }
@@ -40,7 +40,7 @@ impl Alerts for Reporter<'_> {
 }
 
 impl Reporter<'_> {
-    fn attestation(&mut self, scene: &Scene<'_>, activity: Activity, alert: &Alert<'_>) {
+    fn attestation(&mut self, scene: &ScanContext<'_>, activity: Activity, alert: &Alert<'_>) {
         if !self.is_wanted(activity) {
             return;
         }
@@ -106,7 +106,7 @@ fn confidence(alert: &Alert<'_>) -> Confidence {
     match alert.finding.basis {
         Basis::Content | Basis::Size => Confidence::High,
         Basis::Parts { partial, others } => {
-            let differs = partial.likest.is_some_and(|likest| likest.differing > 0);
+            let differs = partial.best_match.is_some_and(|best_match| best_match.differing > 0);
             if differs && !others { Confidence::High } else { Confidence::Medium }
         }
         Basis::CommandLine => Confidence::Medium,
@@ -153,11 +153,11 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
                 Basis::Content => write!(out, "the content of {path} ({})", Sha(alert))?,
                 Basis::Parts { partial, .. } => {
                     write!(out, "partial match: {} of {} pages", partial.resident, partial.pages)?;
-                    match partial.likest {
-                        Some(likest) if likest.differing > 0 => write!(
+                    match partial.best_match {
+                        Some(best_match) if best_match.differing > 0 => write!(
                             out,
-                            ", {} of {} differ from what is likest: the content of {path}",
-                            likest.differing, likest.compared
+                            ", {} of {} differ from what is best_match: the content of {path}",
+                            best_match.differing, best_match.compared
                         )?,
                         _ => write!(out, ": the content of {path}")?,
                     }

@@ -18,7 +18,7 @@ use super::reporter::{Reporter, Subject, describe_process};
 use super::techniques;
 use crate::state::connection::Connection;
 use crate::state::facts::ProcessFacts;
-use crate::state::{ConnectionChange, Exceeded, Scene};
+use crate::state::{ConnectionChange, Exceeded, ScanContext};
 
 /// Maximum number of other holders of a connection in a record.
 const HOLDERS_MAX: usize = 64;
@@ -30,7 +30,7 @@ impl Reporter<'_> {
     /// Writes a record of a connection.
     pub(super) fn connection(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         activity: Activity,
         change: &ConnectionChange<'_>,
     ) {
@@ -40,7 +40,7 @@ impl Reporter<'_> {
     /// Writes the alert of a connection that has exceeded a threshold.
     pub(super) fn connection_exceeded(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         change: &ConnectionChange<'_>,
         exceeded: Exceeded,
     ) {
@@ -71,7 +71,7 @@ impl Reporter<'_> {
 
     fn connection_with(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         activity: Activity,
         change: &ConnectionChange<'_>,
         detection: Option<&Detection<'_>>,
@@ -160,7 +160,7 @@ fn write_reason(out: &mut impl Write, connection: &Connection, exceeded: Exceede
                 Seconds(lasted_ns),
                 Seconds(threshold_ns)
             )?;
-            if connection.was_there {
+            if connection.preexisting {
                 out.write_str("; it was there when watching began and may be older")?;
             }
             Ok(())
@@ -186,7 +186,7 @@ mod tests {
     fn no_sentence_is_cut() {
         let six = IpAddr::from([0xffff; 8]);
         let mut connection = Connection::default();
-        connection.was_there = true;
+        connection.preexisting = true;
         (connection.facts.source, connection.facts.source_port) = (six, u16::MAX);
         (connection.facts.destination, connection.facts.destination_port) = (six, u16::MAX);
         let most = u64::MAX;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::attest::Shipped;
 use crate::attest::shipped::Applied;
 use crate::containers::{ContainerConfig, Image, Names};
-use crate::state::Scene;
+use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerFacts, ContainerKey};
 use crate::state::table::RowId;
 
@@ -76,7 +76,7 @@ impl ContainerPolicy {
     /// What to do with a record of a tracked container.
     pub(super) fn tracked<'a>(
         &'a mut self,
-        scene: &Scene<'a>,
+        scene: &ScanContext<'a>,
         id: RowId,
         container: &Container,
     ) -> Judged<'a> {

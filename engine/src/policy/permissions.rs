@@ -14,11 +14,11 @@ use super::reporter::{Reporter, Subject, describe_process};
 use super::techniques::{ATTACK_VERSION, INJECTED, PATCHED, SENSOR};
 use crate::permissions::Judged;
 use crate::permissions::rule::{Backing, Direction, Verdict, What};
-use crate::state::Scene;
+use crate::state::ScanContext;
 
 impl Reporter<'_> {
     /// Reports a change of the right to execute memory.
-    pub(crate) fn permissions(&mut self, scene: &Scene<'_>, judged: &Judged<'_>) {
+    pub(crate) fn permissions(&mut self, scene: &ScanContext<'_>, judged: &Judged<'_>) {
         let Verdict::Told(what) = judged.verdict else {
             return self.new_executable(scene, judged);
         };
@@ -53,7 +53,7 @@ impl Reporter<'_> {
 
     /// Reports memory without a file that became executable, if that is not a finding: a runtime
     /// makes its reserved space executable piece by piece.
-    fn new_executable(&mut self, scene: &Scene<'_>, judged: &Judged<'_>) {
+    fn new_executable(&mut self, scene: &ScanContext<'_>, judged: &Judged<'_>) {
         let is_new = judged.before.is_some_and(|before| !before.was_executable);
         if is_new && judged.direction == Direction::Added && judged.backing == Backing::Anonymous {
             let activity = Activity::NewExecutableAnonymousMemoryMapped;

@@ -29,7 +29,7 @@ use crate::limits::Limits;
 use crate::state::container::{Container, ContainerKey};
 use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts};
 use crate::state::process::Process;
-use crate::state::{Births, Change, Changes, Limit, Scene};
+use crate::state::{Births, Change, Changes, Limit, ScanContext};
 
 /// Decides about the records of one machine and writes them.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ pub struct Reporter<'a> {
 }
 
 impl Changes for Reporter<'_> {
-    fn change(&mut self, scene: &Scene<'_>, change: &Change<'_>) {
+    fn change(&mut self, scene: &ScanContext<'_>, change: &Change<'_>) {
         match *change {
             Change::ProcessCreated(process) => {
                 self.process(scene, Activity::ProcessCreated, process);
@@ -152,7 +152,12 @@ impl Changes for Reporter<'_> {
 
 impl Reporter<'_> {
     /// Writes a record with the context of its container, unless that container is not reported.
-    pub(super) fn write(&mut self, scene: &Scene<'_>, subject: Subject<'_>, record: &Record<'_>) {
+    pub(super) fn write(
+        &mut self,
+        scene: &ScanContext<'_>,
+        subject: Subject<'_>,
+        record: &Record<'_>,
+    ) {
         let Policy { header, writer, refused, containers, .. } = &mut *self.policy;
         let Subject { key, id } = subject;
         let judged = match (key.and_then(|key| scene.containers.find(key)), key, id) {
@@ -182,7 +187,7 @@ impl Reporter<'_> {
 
     // §10.1
 
-    fn process(&mut self, scene: &Scene<'_>, activity: Activity, process: &Process) {
+    fn process(&mut self, scene: &ScanContext<'_>, activity: Activity, process: &Process) {
         if self.is_wanted(activity) {
             let details = describe_process(scene, process);
             self.write(
@@ -195,7 +200,7 @@ impl Reporter<'_> {
 
     fn hidden(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         process: &Process,
         reason: &str,
         scans: u32,
@@ -222,7 +227,7 @@ impl Reporter<'_> {
 
     // §10.5
 
-    fn area_mapped(&mut self, scene: &Scene<'_>, process: &Process, area: &AreaFacts<'_>) {
+    fn area_mapped(&mut self, scene: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
         self.area(scene, Activity::ProcessMemoryCreated, process, area);
         if area.has_file {
             self.area(scene, Activity::NewFileMapped, process, area);
@@ -231,7 +236,7 @@ impl Reporter<'_> {
         }
     }
 
-    fn area_unmapped(&mut self, scene: &Scene<'_>, process: &Process, area: &AreaFacts<'_>) {
+    fn area_unmapped(&mut self, scene: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
         self.area(scene, Activity::ProcessMemoryTerminated, process, area);
         if area.has_file {
             self.area(scene, Activity::FileUnmapped, process, area);
@@ -240,7 +245,7 @@ impl Reporter<'_> {
 
     pub(super) fn area(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         activity: Activity,
         process: &Process,
         area: &AreaFacts<'_>,
@@ -258,7 +263,7 @@ impl Reporter<'_> {
 
     fn descriptor(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         activity: Activity,
         process: &Process,
         descriptor: &DescriptorFacts<'_>,
@@ -276,7 +281,7 @@ impl Reporter<'_> {
 
     fn thread(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         activity: Activity,
         process: &Process,
         thread: &ThreadFacts,
@@ -294,7 +299,7 @@ impl Reporter<'_> {
 
     fn container(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         activity: Activity,
         container: &Container,
         process: Option<&Process>,
@@ -311,7 +316,7 @@ impl Reporter<'_> {
 
     // §10.10
 
-    fn births_missed(&mut self, scene: &Scene<'_>, births: Births) {
+    fn births_missed(&mut self, scene: &ScanContext<'_>, births: Births) {
         let activity = Activity::CoverageReport;
         if !self.is_wanted(activity) {
             return;
@@ -333,7 +338,13 @@ impl Reporter<'_> {
         self.write(scene, Subject::default(), &record);
     }
 
-    fn limit_reached(&mut self, scene: &Scene<'_>, limit: Limit, capacity: u64, untracked: u64) {
+    fn limit_reached(
+        &mut self,
+        scene: &ScanContext<'_>,
+        limit: Limit,
+        capacity: u64,
+        untracked: u64,
+    ) {
         let (activity, key) = of_limit(limit);
         if !self.is_wanted(activity) {
             return;
@@ -355,7 +366,7 @@ impl Reporter<'_> {
         self.write(scene, Subject::default(), &record);
     }
 
-    fn limit_cleared(&mut self, scene: &Scene<'_>, limit: Limit, capacity: u64) {
+    fn limit_cleared(&mut self, scene: &ScanContext<'_>, limit: Limit, capacity: u64) {
         let activity = Activity::LimitCleared;
         if !self.is_wanted(activity) {
             return;
@@ -374,7 +385,7 @@ impl Reporter<'_> {
 }
 
 pub(super) fn describe_process<'a>(
-    scene: &'a Scene<'_>,
+    scene: &'a ScanContext<'_>,
     process: &'a Process,
 ) -> ProcessDetails<'a> {
     describe::process(&process.facts(scene.strings), scene.snapshot.machine.tsc_khz)
@@ -393,7 +404,7 @@ impl<'a> Subject<'a> {
         Self { key: facts.container_key, id: facts.container }
     }
 
-    pub(super) fn of(scene: &Scene<'a>, process: &'a Process) -> Self {
+    pub(super) fn of(scene: &ScanContext<'a>, process: &'a Process) -> Self {
         Self { key: process.container_key(), id: process.container(scene.strings) }
     }
 

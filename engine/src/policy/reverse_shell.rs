@@ -23,7 +23,7 @@ use crate::shells::direction::Direction;
 use crate::shells::interpreter::Kind;
 use crate::shells::judge::Reason;
 use crate::shells::{End, Finding, ReverseShells, Step, Through};
-use crate::state::Scene;
+use crate::state::ScanContext;
 
 /// Maximum length of the reason in bytes: two paths of a dozen processes.
 const REASON_BYTES: usize = 1024;
@@ -36,7 +36,7 @@ const CONNECTIONS_MAX: usize = 24;
 const KNOWN_PORTS: &[u16] = &[25, 53, 80, 110, 143, 443, 465, 587, 853, 993, 995, 8080, 8443];
 
 impl ReverseShells for Reporter<'_> {
-    fn reverse_shell(&mut self, scene: &Scene<'_>, finding: &Finding<'_>) {
+    fn reverse_shell(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) {
         let activity = Activity::ReverseShellDetected;
         if !self.is_wanted(activity) {
             return;

@@ -14,13 +14,13 @@ use super::describe;
 use super::reporter::{Reporter, Subject};
 use super::techniques::{ATTACK_VERSION, CLEAR_HISTORY, PREVENT_HISTORY, SENSOR};
 use crate::history::{Clearing, Command, Finding, Findings, Way, What};
-use crate::state::Scene;
+use crate::state::ScanContext;
 
 /// Maximum length of the reason in bytes.
 const REASON_BYTES: usize = 240;
 
 impl Findings for Reporter<'_> {
-    fn found(&mut self, scene: &Scene<'_>, finding: &Finding<'_>) {
+    fn found(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) {
         let (activity, techniques) = match finding.what {
             What::Executed(_) => (Activity::ShellCommandExecuted, None),
             What::Cleared(_) => (Activity::ShellHistoryCleared, Some(CLEAR_HISTORY)),

@@ -24,7 +24,7 @@ use crate::state::tests::watch::limits;
 use crate::state::tests::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X,
 };
-use crate::state::{Change, Changes as _, Scene, Settings, State};
+use crate::state::{Change, Changes as _, ScanContext, Settings, State};
 use crate::walk::{AddressList, InterfaceRow, Kernel, Snapshot, view};
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
@@ -71,7 +71,7 @@ impl Reader {
         self.now_ns += 10_000_000;
         let mut reporter = self.policy.reporter(&mut self.producer);
         let (permissions, kernel) = (&mut self.permissions, Kernel::default());
-        let observe = &mut |scene: &Scene<'_>, change: &Change<'_>| {
+        let observe = &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
             reporter.change(scene, change);
             if let Some(judged) = permissions.judge(&mut Unreadable, &kernel, scene, change) {
                 reporter.permissions(scene, &judged);

@@ -13,7 +13,7 @@ use panoptes_sinks::record::{Details, Record};
 use super::describe;
 use super::reporter::{Reporter, Subject};
 use super::techniques::{ATTACK_VERSION, CONTENT, SENSOR};
-use crate::state::Scene;
+use crate::state::ScanContext;
 use crate::written::{ContentChange, ContentChanges};
 
 /// Maximum length of the reason in bytes: three numbers of 20 digits, two times and the text
@@ -21,7 +21,7 @@ use crate::written::{ContentChange, ContentChanges};
 const REASON_BYTES: usize = 320;
 
 impl ContentChanges for Reporter<'_> {
-    fn content_changed(&mut self, scene: &Scene<'_>, change: &ContentChange<'_>) {
+    fn content_changed(&mut self, scene: &ScanContext<'_>, change: &ContentChange<'_>) {
         let activity = Activity::FileDescriptorFileContentChange;
         if !self.is_wanted(activity) {
             return;

@@ -14,7 +14,7 @@ use super::rows::{holds, line_of};
 use super::{Candidate, ReverseShells, Shell, Shells};
 use crate::state::facts::{ConnectionFacts, DescriptorFacts, FileName, ProcessFacts};
 use crate::state::process::Process;
-use crate::state::{Limit, Scene, State};
+use crate::state::{Limit, ScanContext, State};
 use crate::walk::{FileRow, NONE, Snapshot};
 
 /// Maximum number of processes of a chain in a report.
@@ -118,7 +118,7 @@ impl Shells {
     /// must wait, because a process of the chain has not been reported yet.
     pub(super) fn tell(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         state: &State,
         shell: &Shell,
         candidate: &Candidate,

@@ -17,22 +17,22 @@ pub mod graph;
 pub mod interpreter;
 pub mod judge;
 mod pending;
+mod reported;
 mod rows;
 mod servers;
 mod shell;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use arrayvec::ArrayVec;
 
 use crate::containers::Glob;
 use crate::limits::Limits;
-use crate::page_cache::Knower;
+use crate::page_cache::ContentSource;
 use crate::path::PathBuffer;
 use crate::state::facts::{NameBuffers, executable_of};
 use crate::state::process::ProcessKey;
-use crate::state::{Scene, State};
+use crate::state::{ScanContext, State};
 use crate::walk::{NONE, ProcessRow, Snapshot};
 
 use direction::{Direction, Directions};
@@ -40,9 +40,9 @@ use graph::{Graph, Hop, Object, Search, Way, object_of};
 use interpreter::Interpreter;
 use judge::{At, Case, Reason, Verdict, Why};
 use pending::{Pair, PendingList, Question, Seen, Settled};
+use reported::Reported;
 use rows::{holds_at_stdio, line, line_of, name_of, program_of};
 use shell::Shell;
-use told::ToldOf;
 
 pub use finding::{End, Finding, Member, MemberConnection, Step, Through};
 
@@ -54,11 +54,11 @@ const X11_PORTS: core::ops::RangeInclusive<u16> = 6000..=6063;
 /// Receiver of reverse shells.
 pub trait ReverseShells {
     /// Called for each interpreter that a peer can command.
-    fn reverse_shell(&mut self, scene: &Scene<'_>, finding: &Finding<'_>);
+    fn reverse_shell(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>);
 }
 
-impl<F: FnMut(&Scene<'_>, &Finding<'_>)> ReverseShells for F {
-    fn reverse_shell(&mut self, scene: &Scene<'_>, finding: &Finding<'_>) {
+impl<F: FnMut(&ScanContext<'_>, &Finding<'_>)> ReverseShells for F {
+    fn reverse_shell(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) {
         self(scene, finding);
     }
 }
@@ -99,7 +99,7 @@ pub struct Shells {
     inward: Search,
     outward: Search,
     directions: Directions,
-    told: ToldOf,
+    told: Reported,
     pending: PendingList,
     /// Whether the last scan had more to follow than the limit.
     was_cut: bool,
@@ -122,7 +122,7 @@ impl Shells {
             inward: Search::new(Way::Back),
             outward: Search::new(Way::On),
             directions: Directions::new(limits, seed.rotate_left(11)),
-            told: ToldOf::new(seed),
+            told: Reported::new(seed),
             pending: PendingList::new(),
             was_cut: false,
             first: 0,
@@ -151,9 +151,9 @@ impl Shells {
     /// `files` has the contents of programs whose names are not known.
     pub fn update(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         state: &State,
-        files: &mut dyn Knower,
+        files: &mut dyn ContentSource,
         out: &mut dyn ReverseShells,
     ) {
         if !self.wanted {
@@ -190,10 +190,10 @@ impl Shells {
     /// Follows the bytes of one interpreter, and reports the connection whose peer can command it.
     fn follow(
         &mut self,
-        scene: &Scene<'_>,
+        scene: &ScanContext<'_>,
         state: &State,
         shell: Shell,
-        files: &mut dyn Knower,
+        files: &mut dyn ContentSource,
         out: &mut dyn ReverseShells,
     ) {
         let snapshot = scene.snapshot;
@@ -582,7 +582,11 @@ fn runs_its_argument(snapshot: &Snapshot, process: &ProcessRow) -> bool {
 }
 
 /// Recognises a program by its file's content, if that is known by now.
-fn of_content(snapshot: &Snapshot, index: u32, files: &mut dyn Knower) -> Option<Interpreter> {
+fn of_content(
+    snapshot: &Snapshot,
+    index: u32,
+    files: &mut dyn ContentSource,
+) -> Option<Interpreter> {
     let process = snapshot.processes.at(index)?;
     let known = files.ask(&executable_of(snapshot, process)?)?;
     let comm = snapshot.leader(process)?.task.name();

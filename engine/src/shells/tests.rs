@@ -12,7 +12,7 @@ use panoptes_decoders::kernel::sock::Endpoints;
 use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
 use super::*;
-use crate::page_cache::{FileIdentity, Format, Known, Outcome, Traits};
+use crate::page_cache::{FileContent, FileIdentity, Format, Outcome, Traits};
 use crate::state::Change;
 use crate::state::tests::watch::{at_once, limits};
 use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World};
@@ -199,10 +199,10 @@ impl Machine {
 #[derive(Default)]
 struct Files(Vec<u64>);
 
-impl Knower for Files {
-    fn ask(&mut self, file: &FileIdentity) -> Option<Known> {
+impl ContentSource for Files {
+    fn ask(&mut self, file: &FileIdentity) -> Option<FileContent> {
         let traits = if self.0.contains(&file.number) { Traits::SHELL } else { Traits::default() };
-        Some(Known { outcome: Outcome::Nothing, format: Format::Unknown, traits })
+        Some(FileContent { outcome: Outcome::Nothing, format: Format::Unknown, traits })
     }
 }
 
@@ -233,12 +233,13 @@ impl Watch {
     fn scan(&mut self, machine: &Machine) -> Vec<String> {
         machine.show(&mut self.snapshot);
         self.now_ns += 10_000_000;
-        let quiet = &mut |_: &Scene<'_>, _: &Change<'_>| ();
+        let quiet = &mut |_: &ScanContext<'_>, _: &Change<'_>| ();
         self.state.update(&self.snapshot, self.now_ns, quiet);
         let scene = self.state.scene(&self.snapshot, self.now_ns);
         let mut findings = Vec::new();
-        let out =
-            &mut |_: &Scene<'_>, finding: &Finding<'_>| findings.push(line_of_finding(finding));
+        let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
+            findings.push(line_of_finding(finding))
+        };
         self.shells.update(&scene, &self.state, &mut self.files, out);
         findings
     }
@@ -303,7 +304,7 @@ fn commands_sent_before_a_peer_closed_its_side_count() {
     machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
     machine.world.sockets[0].state = close_wait;
     assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
-    // Its output does not arrive.
+    // Its output does not note_baseline.
     machine.world.sockets[0].state = fin_wait_2;
     assert_eq!(Watch::new().settle(&machine), [""; 0]);
 }
@@ -692,7 +693,7 @@ fn the_search_ends_whatever_the_links() {
             row.files = random.index(tables);
         }
         let scene = watch.state.scene(&watch.snapshot, watch.now_ns);
-        let out = &mut |_: &Scene<'_>, _: &Finding<'_>| ();
+        let out = &mut |_: &ScanContext<'_>, _: &Finding<'_>| ();
         watch.shells.update(&scene, &watch.state, &mut watch.files, out);
     }
     assert!(findings > 50, "next to nothing was found: {findings}");

@@ -16,7 +16,7 @@ use crate::walk::{Snapshot, Views};
 
 /// The context of a change.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene<'a> {
+pub struct ScanContext<'a> {
     /// The scan that showed the change.
     pub snapshot: &'a Snapshot,
     /// The tracked containers.
@@ -30,11 +30,11 @@ pub struct Scene<'a> {
 /// Receives changes, in the order in which they were found.
 pub trait Changes {
     /// Called once for each change.
-    fn change(&mut self, scene: &Scene<'_>, change: &Change<'_>);
+    fn change(&mut self, scene: &ScanContext<'_>, change: &Change<'_>);
 }
 
-impl<F: FnMut(&Scene<'_>, &Change<'_>)> Changes for F {
-    fn change(&mut self, scene: &Scene<'_>, change: &Change<'_>) {
+impl<F: FnMut(&ScanContext<'_>, &Change<'_>)> Changes for F {
+    fn change(&mut self, scene: &ScanContext<'_>, change: &Change<'_>) {
         self(scene, change);
     }
 }

@@ -29,7 +29,7 @@ use super::holders::{Holder, Holders};
 use super::measure::{Clocks, ConnectionThresholds, Exceeded, Measures, is_open};
 use super::process::{Process, ProcessKey};
 use super::table::{RowId, Table};
-use super::{Telling, tell};
+use super::{Emitter, emit};
 use crate::limits::Limits;
 use crate::walk::ConnectionRow;
 
@@ -47,7 +47,7 @@ pub struct Connection {
     pub owner: Option<Owner>,
     /// Whether it existed when watching started, so that it began at an unknown time before
     /// `first_seen_ns`.
-    pub was_there: bool,
+    pub preexisting: bool,
     measures: Measures,
     address: u64,
     absent_scans: u32,
@@ -99,7 +99,7 @@ impl Default for Connection {
             first_seen_ns: 0,
             absent_since_ns: None,
             owner: None,
-            was_there: false,
+            preexisting: false,
             measures: Measures::default(),
             address: 0,
             absent_scans: 0,
@@ -256,8 +256,8 @@ impl Connections {
 
     /// Compares all connections with those of the last scan; `quiet` if everything new belongs to
     /// the baseline.
-    pub(super) fn update(&mut self, holding: &Holding<'_>, quiet: bool, telling: &mut Telling<'_>) {
-        let snapshot = telling.snapshot;
+    pub(super) fn update(&mut self, holding: &Holding<'_>, quiet: bool, emitter: &mut Emitter<'_>) {
+        let snapshot = emitter.snapshot;
         self.holders.find(snapshot);
         let complete = snapshot.losses.unbounded == 0 && snapshot.connections.dropped == 0;
         let news = &snapshot.connections[..snapshot.connections.len().min(self.claimed.len())];
@@ -268,13 +268,13 @@ impl Connections {
         let boot_ns = boot_ns.map(|(calendar, offset)| calendar.saturating_sub(offset));
         let mut pass = Pass {
             cursor: Chains::<Connection>::start(self.head),
-            clocks: Clocks { now_ns: telling.now_ns, boot_ns },
+            clocks: Clocks { now_ns: emitter.now_ns, boot_ns },
             thresholds: self.thresholds,
             statuses_left: STATUSES_MAX,
             statuses_next: None,
             connections: self,
             holding,
-            telling,
+            emitter,
             complete,
             quiet,
         };
@@ -296,7 +296,7 @@ struct Pass<'a, 't> {
     connections: &'a mut Connections,
     cursor: Cursor,
     holding: &'a Holding<'a>,
-    telling: &'a mut Telling<'t>,
+    emitter: &'a mut Emitter<'t>,
     complete: bool,
     quiet: bool,
     clocks: Clocks,
@@ -484,10 +484,10 @@ impl Pass<'_, '_> {
         let facts = ConnectionFacts::read(row, owner.map(|owner| owner.descriptor));
         let mut new = Connection {
             facts,
-            first_seen_ns: self.telling.now_ns,
+            first_seen_ns: self.emitter.now_ns,
             absent_since_ns: None,
             owner,
-            was_there: false,
+            preexisting: false,
             measures: Measures::new(self.clocks),
             address: row.address.0,
             absent_scans: 0,
@@ -502,7 +502,7 @@ impl Pass<'_, '_> {
         };
         let quiet = self.quiet && new.owner.as_ref().is_none_or(existed);
         new.reported = quiet || new.listens() || self.can_be_reported(&new);
-        new.was_there = quiet;
+        new.preexisting = quiet;
         let exceeded =
             if new.reported { new.exceed(&self.thresholds, &self.clocks) } else { ArrayVec::new() };
         let Connections { rows, head, first_seen_ns, .. } = &mut *self.connections;
@@ -544,7 +544,7 @@ impl Pass<'_, '_> {
 
     /// Handles a row that the scan does not show, and moves on.
     fn absent(&mut self) {
-        let now_ns = self.telling.now_ns;
+        let now_ns = self.emitter.now_ns;
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
         if self.complete {
             old.absent_scans += 1;
@@ -564,7 +564,7 @@ impl Pass<'_, '_> {
     fn terminate(&mut self) {
         let Connections { rows, head, .. } = &mut *self.connections;
         let Some(mut old) = rows.remove(head, &mut self.cursor) else { return };
-        old.absent_since_ns.get_or_insert(self.telling.now_ns);
+        old.absent_since_ns.get_or_insert(self.emitter.now_ns);
         if !old.reported {
             self.report(&old, None, Kind::Created);
             for exceeded in old.exceed(&self.thresholds, &self.clocks) {
@@ -597,7 +597,7 @@ impl Pass<'_, '_> {
     /// Reports a connection with its owner, unless the owner itself was not reported yet. `number`
     /// is the connection's index in the scan.
     fn report(&mut self, connection: &Connection, number: Option<usize>, kind: Kind) {
-        let snapshot = self.telling.snapshot;
+        let snapshot = self.emitter.snapshot;
         let mut connection = *connection;
         if connection.owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
             (connection.owner, connection.facts.descriptor) = (None, None);
@@ -624,7 +624,7 @@ impl Pass<'_, '_> {
             Kind::Exceeded(exceeded) => Change::ConnectionExceeded { change, exceeded },
             Kind::Status => Change::ConnectionStatus(change),
         };
-        tell!(self.telling, change);
+        emit!(self.emitter, change);
     }
 }
 

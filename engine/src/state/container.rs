@@ -442,10 +442,10 @@ impl Containers {
                 }
             }
             // A container seen only once, whose process goes on outside of it, was misread.
-            let was_there = container.pending_scans > 1 || !is_alive(&container.first);
+            let preexisting = container.pending_scans > 1 || !is_alive(&container.first);
             // A container with the machine's pid namespace may have ended before it was reported.
             let was_one = container.was_inside || container.has_own_mounts(snapshot);
-            let unannounced = !container.announced && was_one && was_there;
+            let unannounced = !container.announced && was_one && preexisting;
             return Some(Gone { id, unannounced, is_news: container.announced || unannounced });
         }
         None
@@ -459,7 +459,7 @@ impl Containers {
 
     /// Adds rows for new containers and updates all from the scan. `existing` decides by its first
     /// process whether a container belongs to the baseline.
-    pub(super) fn take_in(
+    pub(super) fn update_from(
         &mut self,
         snapshot: &Snapshot,
         (scan, now_ns): (u32, i64),

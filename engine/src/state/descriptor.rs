@@ -17,7 +17,7 @@ use super::facts::{
 use super::names::is_numbered;
 use super::process::Process;
 use super::strings::{StringId, Strings};
-use super::{Entry, Telling, tell};
+use super::{Emitter, Entry, emit};
 use crate::walk::{DescriptorRow, FilesRow, NONE, ProcessRow, Snapshot};
 
 /// One tracked descriptor.
@@ -87,16 +87,16 @@ pub(super) fn update(
     descriptors: &mut Chains<Descriptor>,
     entry: &mut Entry<'_>,
     group: &[u32],
-    telling: &mut Telling<'_>,
+    emitter: &mut Emitter<'_>,
 ) {
-    let snapshot = telling.snapshot;
+    let snapshot = emitter.snapshot;
     let Some(main) = snapshot.files_structs.at(entry.row.files) else { return };
     let mut merge = Merge {
         cursor: Chains::<Descriptor>::start(entry.children.descriptors),
         quiet: entry.quiet(entry.children.descriptors_taken),
         descriptors,
         entry,
-        telling,
+        emitter,
     };
     merge.table(0, main, &[]);
     let mut own = [NONE; OWN_TABLES_MAX];
@@ -147,20 +147,20 @@ pub(super) fn tell_writers(
     descriptors: &Chains<Descriptor>,
     head: u32,
     process: &Process,
-    telling: &mut Telling<'_>,
+    emitter: &mut Emitter<'_>,
 ) {
     let mut cursor = Chains::<Descriptor>::start(head);
     while let Some(old) = descriptors.row(cursor) {
-        report_writer(old, process, &[], telling);
+        report_writer(old, process, &[], emitter);
         descriptors.advance(&mut cursor);
     }
 }
 
-fn report_writer(old: &Descriptor, process: &Process, threads: &[u32], telling: &mut Telling<'_>) {
+fn report_writer(old: &Descriptor, process: &Process, threads: &[u32], emitter: &mut Emitter<'_>) {
     if old.is_writer() {
-        let descriptor = old.facts(telling.strings, threads);
+        let descriptor = old.facts(emitter.strings, threads);
         let (file, inode, opened) = (KernelVa(old.file), KernelVa(old.inode), old.opened);
-        tell!(telling, Change::WriterClosed { process, descriptor, file, inode, opened });
+        emit!(emitter, Change::WriterClosed { process, descriptor, file, inode, opened });
     }
 }
 
@@ -188,7 +188,7 @@ pub(super) fn release_all(
 struct Merge<'a, 'e, 't> {
     descriptors: &'a mut Chains<Descriptor>,
     entry: &'a mut Entry<'e>,
-    telling: &'a mut Telling<'t>,
+    emitter: &'a mut Emitter<'t>,
     cursor: Cursor,
     quiet: bool,
 }
@@ -196,7 +196,7 @@ struct Merge<'a, 'e, 't> {
 impl Merge<'_, '_, '_> {
     /// Compares one table. `copied` has the descriptors that a thread's own table began with.
     fn table(&mut self, key: u64, table: &FilesRow, copied: &[DescriptorRow]) {
-        let snapshot = self.telling.snapshot;
+        let snapshot = self.emitter.snapshot;
         let threads = snapshot.files_threads.range(&table.threads);
         for row in snapshot.descriptors.range(&table.descriptors) {
             self.pass(key, row.index, table.complete, threads);
@@ -266,14 +266,14 @@ impl Merge<'_, '_, '_> {
         if !self.descriptors.has_room() {
             return;
         }
-        let telling = &mut *self.telling;
-        let snapshot = telling.snapshot;
+        let emitter = &mut *self.emitter;
+        let snapshot = emitter.snapshot;
         let Some(file) = snapshot.files.at(row.file) else { return };
         let attributes = InodeFacts::read(snapshot, file).unwrap_or_default();
         let name = if is_numbered(snapshot, row.file, attributes.magic) {
             super::names::FileName::default()
         } else {
-            telling.namer.name(snapshot, row.file, telling.strings)
+            emitter.namer.name(snapshot, row.file, emitter.strings)
         };
         let is_first = !self.entry.children.descriptors_taken;
         let is_taken_over =
@@ -309,22 +309,22 @@ impl Merge<'_, '_, '_> {
         if self.quiet || is_copy {
             return;
         }
-        let mut descriptor = new.facts(telling.strings, threads);
+        let mut descriptor = new.facts(emitter.strings, threads);
         if name.in_buffer {
-            descriptor.name = Some(FileName::Text(telling.namer.buffer.text()));
+            descriptor.name = Some(FileName::Text(emitter.namer.buffer.text()));
         }
         let process = self.entry.process;
-        tell!(telling, Change::DescriptorOpened { process, descriptor });
+        emit!(emitter, Change::DescriptorOpened { process, descriptor });
     }
 
     fn close(&mut self, threads: &[u32]) {
         let head = &mut self.entry.children.descriptors;
         let Some(old) = self.descriptors.remove(head, &mut self.cursor) else { return };
         let process = self.entry.process;
-        let descriptor = old.facts(self.telling.strings, threads);
-        tell!(self.telling, Change::DescriptorClosed { process, descriptor });
-        report_writer(&old, process, threads, self.telling);
-        old.release(self.telling.strings);
+        let descriptor = old.facts(self.emitter.strings, threads);
+        emit!(self.emitter, Change::DescriptorClosed { process, descriptor });
+        report_writer(&old, process, threads, self.emitter);
+        old.release(self.emitter.strings);
     }
 
     /// Frees a row without reporting a close, except of a writer; `false` at the end.
@@ -332,8 +332,8 @@ impl Merge<'_, '_, '_> {
         let head = &mut self.entry.children.descriptors;
         let old = self.descriptors.remove(head, &mut self.cursor);
         if let Some(old) = old {
-            report_writer(&old, self.entry.process, &[], self.telling);
-            old.release(self.telling.strings);
+            report_writer(&old, self.entry.process, &[], self.emitter);
+            old.release(self.emitter.strings);
         }
         old.is_some()
     }

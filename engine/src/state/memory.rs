@@ -16,7 +16,7 @@ use super::change::{AreaBefore, Change};
 use super::facts::{AreaFacts, AreaName, HeapRule, is_main_executable};
 use super::process::set_text;
 use super::strings::{StringId, Strings};
-use super::{Entry, Telling, tell};
+use super::{Emitter, Entry, emit};
 use crate::limits::Limits;
 use crate::walk::{MmRow, Snapshot, VmaRow};
 
@@ -236,8 +236,8 @@ impl Areas {
     }
 
     /// Compares a process's areas with those of the last scan, if this scan has them all.
-    pub(super) fn update(&mut self, entry: &mut Entry<'_>, telling: &mut Telling<'_>) {
-        let snapshot = telling.snapshot;
+    pub(super) fn update(&mut self, entry: &mut Entry<'_>, emitter: &mut Emitter<'_>) {
+        let snapshot = emitter.snapshot;
         let Some(mm) = snapshot.mms.at(entry.row.mm).filter(|mm| mm.complete) else { return };
         let news = snapshot.vmas.range(&mm.vmas);
         let in_order = news.windows(2).all(|pair| pair[0].vma.end <= pair[1].vma.start);
@@ -246,7 +246,7 @@ impl Areas {
         }
         let space = (mm.address, entry.process.self_exec_id());
         if entry.children.space != space {
-            self.release_all(&mut entry.children.areas, telling.strings);
+            self.release_all(&mut entry.children.areas, emitter.strings);
             entry.children.space = space;
         }
         if let Some(same_pages) = self.is_unchanged(entry.children.areas, snapshot, news) {
@@ -265,8 +265,8 @@ impl Areas {
             self.rows.advance(&mut cursor);
         }
         self.find_origins(snapshot, mm, news);
-        self.unmap(entry, telling);
-        self.map(entry, mm, news, telling);
+        self.unmap(entry, emitter);
+        self.map(entry, mm, news, emitter);
         entry.children.areas_taken = true;
     }
 
@@ -331,15 +331,15 @@ impl Areas {
     }
 
     /// Removes the old areas that no new area continues.
-    fn unmap(&mut self, entry: &Entry<'_>, telling: &mut Telling<'_>) {
+    fn unmap(&mut self, entry: &Entry<'_>, emitter: &mut Emitter<'_>) {
         let process = entry.process;
         for old in self.old.iter().filter(|old| !old.claimed) {
             let row = *self.rows.at(old.number);
             if !old.touched {
-                let area = row.facts(process.process_id(), telling.strings);
-                tell!(telling, Change::AreaUnmapped { process, area });
+                let area = row.facts(process.process_id(), emitter.strings);
+                emit!(emitter, Change::AreaUnmapped { process, area });
             }
-            row.release(telling.strings);
+            row.release(emitter.strings);
             self.rows.give_back(old.number);
         }
     }
@@ -350,9 +350,9 @@ impl Areas {
         entry: &mut Entry<'_>,
         mm: &MmRow,
         news: &[VmaRow],
-        telling: &mut Telling<'_>,
+        emitter: &mut Emitter<'_>,
     ) {
-        let (snapshot, process) = (telling.snapshot, entry.process);
+        let (snapshot, process) = (emitter.snapshot, entry.process);
         let quiet = entry.quiet(entry.children.areas_taken);
         let head = &mut entry.children.areas;
         let mut cursor = Chains::<Area>::start(*head);
@@ -369,7 +369,7 @@ impl Areas {
                     if area.file == 0 && (area.start, area.end) != (old.start, old.end) {
                         // It may have become the heap, or stopped being it.
                         let name = self.area_name.write(snapshot, mm, row, self.heap);
-                        set_name(telling.strings, &mut area.name, name);
+                        set_name(emitter.strings, &mut area.name, name);
                     }
                     *self.rows.at_mut(number) = area;
                     self.rows.attach(head, &mut cursor, number);
@@ -378,24 +378,24 @@ impl Areas {
                 Origin::Part(_) | Origin::New => {
                     if area.file == 0 {
                         let name = self.area_name.write(snapshot, mm, row, self.heap);
-                        set_name(telling.strings, &mut area.name, name);
+                        set_name(emitter.strings, &mut area.name, name);
                     } else {
-                        let name = telling.namer.name(snapshot, row.file, telling.strings);
+                        let name = emitter.namer.name(snapshot, row.file, emitter.strings);
                         area.name = name.id;
                         in_buffer = name.in_buffer;
                     }
                     self.rows.insert(head, &mut cursor, area);
                 }
             }
-            let mut facts = area.facts(process.process_id(), telling.strings);
+            let mut facts = area.facts(process.process_id(), emitter.strings);
             if in_buffer {
-                facts.file = Some(telling.namer.buffer.text());
+                facts.file = Some(emitter.namer.buffer.text());
             }
             match before {
-                None if !quiet => tell!(telling, Change::AreaMapped { process, area: facts }),
+                None if !quiet => emit!(emitter, Change::AreaMapped { process, area: facts }),
                 Some(before) if !quiet && (before.flags as u32 ^ area.flags) & PERMISSIONS != 0 => {
                     let change = Change::AreaPermissionsChanged { process, area: facts, before };
-                    tell!(telling, change);
+                    emit!(emitter, change);
                 }
                 _ => {}
             }

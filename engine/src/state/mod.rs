@@ -59,7 +59,7 @@ use panoptes_decoders::address::KernelVa;
 use crate::limits::Limits;
 use crate::walk::{NONE, ProcessRow, Snapshot};
 
-pub use change::{AreaBefore, Change, Changes, ConnectionChange, Limit, Opened, Scene};
+pub use change::{AreaBefore, Change, Changes, ConnectionChange, Limit, Opened, ScanContext};
 pub use coverage::Births;
 use facts::HeapRule;
 pub use measure::{ConnectionThresholds, Exceeded};
@@ -135,7 +135,7 @@ pub struct State {
     beginning_scans: u32,
     /// Start of the newest baseline process, if some of them found no room.
     late_start: u64,
-    /// Start of the newest process when watching started, if known ([`State::arrive`]).
+    /// Start of the newest process when watching started, if known ([`State::note_baseline`]).
     arrival: Option<u64>,
 }
 
@@ -189,7 +189,7 @@ impl Entry<'_> {
 }
 
 /// Everything needed to report a change.
-struct Telling<'a> {
+struct Emitter<'a> {
     snapshot: &'a Snapshot,
     containers: &'a container::Containers,
     strings: &'a mut Strings,
@@ -199,23 +199,23 @@ struct Telling<'a> {
 }
 
 /// Reports a change that may borrow the names.
-macro_rules! tell {
-    ($telling:expr, $change:expr) => {{
-        let scene = $crate::state::change::Scene {
-            snapshot: $telling.snapshot,
-            containers: $telling.containers,
-            strings: &*$telling.strings,
-            now_ns: $telling.now_ns,
+macro_rules! emit {
+    ($emitter:expr, $change:expr) => {{
+        let scene = $crate::state::change::ScanContext {
+            snapshot: $emitter.snapshot,
+            containers: $emitter.containers,
+            strings: &*$emitter.strings,
+            now_ns: $emitter.now_ns,
         };
-        $telling.out.change(&scene, &$change);
+        $emitter.out.change(&scene, &$change);
     }};
 }
-use tell;
+use emit;
 
-/// Borrows the parts of a state that a [`Telling`] needs, and leaves the others free.
-macro_rules! telling {
+/// Borrows the parts of a state that a [`Emitter`] needs, and leaves the others free.
+macro_rules! emitter {
     ($state:expr, $snapshot:expr, $now_ns:expr, $out:expr) => {
-        $crate::state::Telling {
+        $crate::state::Emitter {
             snapshot: $snapshot,
             containers: &$state.containers,
             strings: &mut $state.strings,
@@ -225,7 +225,7 @@ macro_rules! telling {
         }
     };
 }
-use telling;
+use emitter;
 
 impl State {
     /// Allocates for `limits`; `seed` is random and secret from the guests.
@@ -264,7 +264,7 @@ impl State {
     /// Records which processes exist before the first scan that counts: anything that starts later
     /// is new, however late that scan is. An incomplete scan may miss the newest processes, so it
     /// sets nothing.
-    pub fn arrive(&mut self, snapshot: &Snapshot) {
+    pub fn note_baseline(&mut self, snapshot: &Snapshot) {
         self.arrival = update::newest_of_all(snapshot);
     }
 
@@ -290,8 +290,8 @@ impl State {
     }
 
     /// The context for findings of this scan.
-    pub fn scene<'a>(&'a self, snapshot: &'a Snapshot, now_ns: i64) -> Scene<'a> {
-        Scene { snapshot, containers: &self.containers, strings: &self.strings, now_ns }
+    pub fn scene<'a>(&'a self, snapshot: &'a Snapshot, now_ns: i64) -> ScanContext<'a> {
+        ScanContext { snapshot, containers: &self.containers, strings: &self.strings, now_ns }
     }
 
     /// When a connection of the last scan was first seen, in nanoseconds since 1970. `connection`

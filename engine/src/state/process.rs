@@ -9,7 +9,7 @@ use super::container::ContainerKey;
 use super::facts::{self, ProcessFacts};
 use super::strings::{StringId, Strings};
 use super::table::{Key, Row};
-use crate::page_cache::{Hashes, Knower};
+use crate::page_cache::{ContentSource, Hashes};
 use crate::path::{PathBuffer, write_file_name, write_path};
 use crate::walk::{Ids, NONE, PathRef, ProcessRow, Snapshot, Views, view};
 
@@ -231,12 +231,12 @@ impl Process {
     }
 
     /// Whether it existed when watching started.
-    pub(crate) fn was_there(&self) -> bool {
+    pub(crate) fn preexisting(&self) -> bool {
         self.life.existing
     }
 
     /// Whether its program already ran when watching started.
-    pub(crate) fn program_was_there(&self) -> bool {
+    pub(crate) fn program_preexisting(&self) -> bool {
         self.life.existing && self.first_exec_id == self.runs.self_exec_id
     }
 
@@ -424,7 +424,7 @@ impl Process {
         &mut self,
         snapshot: &Snapshot,
         process: &ProcessRow,
-        files: &mut dyn Knower,
+        files: &mut dyn ContentSource,
     ) {
         if self.runs.executable_hashes.is_none()
             && process.stable

@@ -6,7 +6,7 @@ use super::chains::{Chains, Cursor};
 use super::change::Change;
 use super::facts::ThreadFacts;
 use super::process::{Process, is_dead};
-use super::{Entry, Telling, tell};
+use super::{Emitter, Entry, emit};
 use crate::walk::Snapshot;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,10 +61,10 @@ pub(super) fn update(
     entry: &mut Entry<'_>,
     group: &[u32],
     absent_scans_max: Option<u32>,
-    telling: &mut Telling<'_>,
+    emitter: &mut Emitter<'_>,
 ) -> u32 {
     let process = entry.process;
-    let snapshot = telling.snapshot;
+    let snapshot = emitter.snapshot;
     let quiet = entry.quiet(entry.children.threads_taken);
     let mut born = 0;
     let mut cursor = Chains::<Thread>::start(entry.children.threads);
@@ -82,7 +82,7 @@ pub(super) fn update(
                 &mut entry.children.threads,
                 &mut cursor,
                 absent_scans_max,
-                telling,
+                emitter,
             );
         }
         match threads.row_mut(cursor) {
@@ -95,7 +95,7 @@ pub(super) fn update(
                 // Another thread has the number now.
                 let thread = old.facts(false);
                 threads.remove(&mut entry.children.threads, &mut cursor);
-                tell!(telling, Change::ThreadTerminated { process, thread });
+                emit!(emitter, Change::ThreadTerminated { process, thread });
             }
             _ => {}
         }
@@ -103,12 +103,12 @@ pub(super) fn update(
         if threads.insert(&mut entry.children.threads, &mut cursor, new) {
             born += u32::from(!quiet);
             if !quiet {
-                tell!(telling, Change::ThreadCreated { process, thread: new.facts(true) });
+                emit!(emitter, Change::ThreadCreated { process, thread: new.facts(true) });
             }
         }
     }
     while threads.row(cursor).is_some() {
-        miss(threads, process, &mut entry.children.threads, &mut cursor, absent_scans_max, telling);
+        miss(threads, process, &mut entry.children.threads, &mut cursor, absent_scans_max, emitter);
     }
     entry.children.threads_taken = true;
     born
@@ -121,14 +121,14 @@ fn miss(
     head: &mut u32,
     cursor: &mut Cursor,
     absent_scans_max: Option<u32>,
-    telling: &mut Telling<'_>,
+    emitter: &mut Emitter<'_>,
 ) {
     let Some(old) = threads.row_mut(*cursor) else { return };
     old.absent_scans += u32::from(absent_scans_max.is_some());
     if absent_scans_max.is_some_and(|max| old.absent_scans >= max) {
         let thread = old.facts(false);
         threads.remove(head, cursor);
-        tell!(telling, Change::ThreadTerminated { process, thread });
+        emit!(emitter, Change::ThreadTerminated { process, thread });
     } else {
         threads.advance(cursor);
     }

@@ -5,8 +5,8 @@ use super::connection::Holding;
 use super::gauge::Crossing;
 use super::process::{self, Process, ProcessKey};
 use super::table::RowId;
-use super::{Children, Entry, State, descriptor, tell, telling, thread};
-use crate::page_cache::Knower;
+use super::{Children, Entry, State, descriptor, emit, emitter, thread};
+use crate::page_cache::ContentSource;
 use crate::walk::{NONE, Snapshot, ThreadRow, Views};
 
 /// Number of scans in a row from which an object must be absent if scans have unreadable parts.
@@ -30,11 +30,11 @@ impl State {
         &mut self,
         snapshot: &Snapshot,
         now_ns: i64,
-        files: &mut dyn Knower,
+        files: &mut dyn ContentSource,
         out: &mut dyn Changes,
     ) {
         self.scan = self.scan.wrapping_add(1);
-        let whole = views_are_whole(snapshot);
+        let whole = views_are_complete(snapshot);
         // The first complete scan, and the scans before it, show the baseline, unless `arrival` is
         // known.
         let quiet = !self.settled && !self.settings.report_existing;
@@ -48,15 +48,15 @@ impl State {
         self.group_threads(snapshot);
         born += self.compare_children(snapshot, whole, now_ns, out);
         let holding = Holding { processes: &self.processes, rows: &self.rows };
-        let mut telling = telling!(self, snapshot, now_ns, out);
-        self.connections.update(&holding, quiet, &mut telling);
+        let mut emitter = emitter!(self, snapshot, now_ns, out);
+        self.connections.update(&holding, quiet, &mut emitter);
         self.namer.end_scan(&mut self.strings);
         self.check_limits(snapshot, now_ns, out);
         self.clock_ns = snapshot.machine.calendar_ns.or(self.clock_ns);
         self.coverage.update(snapshot.machine.total_forks, born);
         if let Some(births) = self.coverage.report(now_ns) {
-            let telling = telling!(self, snapshot, now_ns, out);
-            tell!(telling, Change::BirthsMissed(births));
+            let emitter = emitter!(self, snapshot, now_ns, out);
+            emit!(emitter, Change::BirthsMissed(births));
         }
         if !self.settled {
             self.settle(snapshot, whole, quiet);
@@ -66,8 +66,8 @@ impl State {
     /// Reports what would have been reported later: there is no next scan.
     pub fn finish(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         if let Some(births) = self.coverage.rest() {
-            let telling = telling!(self, snapshot, now_ns, out);
-            tell!(telling, Change::BirthsMissed(births));
+            let emitter = emitter!(self, snapshot, now_ns, out);
+            emit!(emitter, Change::BirthsMissed(births));
         }
     }
 
@@ -183,11 +183,11 @@ impl State {
         row.life.ended = true;
         let unannounced = !core::mem::replace(&mut row.life.announced, true);
         let row = &*row;
-        let telling = telling!(self, snapshot, now_ns, out);
+        let emitter = emitter!(self, snapshot, now_ns, out);
         if unannounced {
-            tell!(telling, Change::ProcessCreated(row));
+            emit!(emitter, Change::ProcessCreated(row));
         }
-        tell!(telling, Change::ProcessTerminated(row));
+        emit!(emitter, Change::ProcessTerminated(row));
         self.release_children(id, snapshot, now_ns, out);
         if let Some(row) = self.processes.get_mut(id) {
             row.release(&mut self.strings);
@@ -204,8 +204,8 @@ impl State {
         let Some(children) = self.children.get_mut(id.0 as usize) else { return };
         if let Some(process) = self.processes.get(id) {
             let head = children.descriptors;
-            let mut telling = telling!(self, snapshot, now_ns, out);
-            descriptor::tell_writers(&self.descriptors, head, process, &mut telling);
+            let mut emitter = emitter!(self, snapshot, now_ns, out);
+            descriptor::tell_writers(&self.descriptors, head, process, &mut emitter);
         }
         let mut cursor = super::chains::Chains::<thread::Thread>::start(children.threads);
         while self.threads.remove(&mut children.threads, &mut cursor).is_some() {}
@@ -221,7 +221,7 @@ impl State {
         snapshot: &Snapshot,
         quiet: bool,
         now_ns: i64,
-        files: &mut dyn Knower,
+        files: &mut dyn ContentSource,
         out: &mut dyn Changes,
     ) -> u64 {
         let mut born = 0;
@@ -251,18 +251,18 @@ impl State {
             let row = &*row;
             let begun = row.life.announced.then_some(process.container);
             let begun = begun.and_then(|at| self.containers.begins_with(at, &row.key));
-            let telling = telling!(self, snapshot, now_ns, out);
+            let emitter = emitter!(self, snapshot, now_ns, out);
             if announce {
-                tell!(telling, Change::ProcessCreated(row));
+                emit!(emitter, Change::ProcessCreated(row));
             }
             if let Some(container) = begun.and_then(|id| self.containers.table.get(id)) {
-                tell!(telling, Change::ContainerStarted { container, process: Some(row) });
+                emit!(emitter, Change::ContainerStarted { container, process: Some(row) });
             }
             if let Some(missing) = hidden {
                 let (scans, since_ns) = (row.life.hidden_scans, row.life.hidden_since_ns);
                 let shown = Views(leader.views);
                 let process = row;
-                tell!(telling, Change::ProcessHidden { process, missing, shown, scans, since_ns });
+                emit!(emitter, Change::ProcessHidden { process, missing, shown, scans, since_ns });
             }
         }
         born
@@ -286,11 +286,11 @@ impl State {
         {
             from = gone.id.0 + 1;
             if let Some(container) = self.containers.table.get(gone.id).filter(|_| gone.is_news) {
-                let telling = telling!(self, snapshot, now_ns, out);
+                let emitter = emitter!(self, snapshot, now_ns, out);
                 if gone.unannounced {
-                    tell!(telling, Change::ContainerStarted { container, process: None });
+                    emit!(emitter, Change::ContainerStarted { container, process: None });
                 }
-                tell!(telling, Change::ContainerTerminated { container });
+                emit!(emitter, Change::ContainerTerminated { container });
             }
             self.containers.remove(gone.id, &mut self.strings);
         }
@@ -298,7 +298,7 @@ impl State {
 
     fn update_containers(&mut self, snapshot: &Snapshot, quiet: bool, now_ns: i64) {
         let (arrival, late_start) = (self.arrival, self.late_start);
-        self.containers.take_in(snapshot, (self.scan, now_ns), &mut self.strings, |first| {
+        self.containers.update_from(snapshot, (self.scan, now_ns), &mut self.strings, |first| {
             is_baseline(first.start_boottime, quiet, arrival, late_start)
         });
     }
@@ -317,8 +317,8 @@ impl State {
             let first = self.processes.find(&container.first());
             let process = first.and_then(|id| self.processes.get(id));
             let process = process.filter(|process| process.life.announced);
-            let telling = telling!(self, snapshot, now_ns, out);
-            tell!(telling, Change::ContainerStarted { container, process });
+            let emitter = emitter!(self, snapshot, now_ns, out);
+            emit!(emitter, Change::ContainerStarted { container, process });
         }
     }
 
@@ -396,11 +396,11 @@ impl State {
             let clock_ns = self.clock_ns;
             let silent = process.life.existing;
             let mut entry = Entry { process, row, children, silent, clock_ns };
-            let mut telling = telling!(self, snapshot, now_ns, out);
+            let mut emitter = emitter!(self, snapshot, now_ns, out);
             let threads = &mut self.threads;
-            born += u64::from(thread::update(threads, &mut entry, group, whole, &mut telling));
-            descriptor::update(&mut self.descriptors, &mut entry, group, &mut telling);
-            self.areas.update(&mut entry, &mut telling);
+            born += u64::from(thread::update(threads, &mut entry, group, whole, &mut emitter));
+            descriptor::update(&mut self.descriptors, &mut entry, group, &mut emitter);
+            self.areas.update(&mut entry, &mut emitter);
         }
         born
     }
@@ -422,8 +422,8 @@ impl State {
         let is_due = scans >= self.settings.confirm_scans.max(2) && row.life.announced;
         if is_due && !core::mem::replace(&mut row.life.zombie_reported, true) {
             let process = &*row;
-            let telling = telling!(self, snapshot, now_ns, out);
-            tell!(telling, Change::ProcessZombie { process, scans });
+            let emitter = emitter!(self, snapshot, now_ns, out);
+            emit!(emitter, Change::ProcessZombie { process, scans });
         }
         is_zombie
     }
@@ -447,8 +447,8 @@ impl State {
                 Some(Crossing::Cleared) => Change::LimitCleared { limit, capacity },
                 None => continue,
             };
-            let telling = telling!(self, snapshot, now_ns, out);
-            tell!(telling, change);
+            let emitter = emitter!(self, snapshot, now_ns, out);
+            emit!(emitter, change);
         }
     }
 }
@@ -462,9 +462,9 @@ fn is_baseline(start_boottime: u64, quiet: bool, arrival: Option<u64>, late_star
 
 /// Number of scans in a row from which an object must be absent to have ended, as of this scan: one
 /// if the scan read everything; `None` if a view is incomplete.
-fn views_are_whole(snapshot: &Snapshot) -> Option<u32> {
+fn views_are_complete(snapshot: &Snapshot) -> Option<u32> {
     let whole = snapshot.task_list_closed
-        && snapshot.idr_whole
+        && snapshot.idr_complete
         && snapshot.threads.dropped == 0
         && snapshot.processes.dropped == 0;
     whole.then_some(if snapshot.losses.unreadable == 0 { 1 } else { ABSENT_SCANS_MAX })
@@ -472,7 +472,7 @@ fn views_are_whole(snapshot: &Snapshot) -> Option<u32> {
 
 /// Start of the newest process, if the scan shows all processes.
 pub(super) fn newest_of_all(snapshot: &Snapshot) -> Option<u64> {
-    views_are_whole(snapshot).map(|_| newest(snapshot))
+    views_are_complete(snapshot).map(|_| newest(snapshot))
 }
 
 /// Start of the newest process of a scan.

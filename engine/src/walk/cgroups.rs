@@ -59,7 +59,7 @@ pub(super) struct Groups<'a> {
 
 impl Groups<'_> {
     /// Decodes one packed structure of `kind` into its row.
-    pub(super) fn take_in(
+    pub(super) fn update_from(
         &mut self,
         layouts: &Layouts,
         maps: &mut Maps,

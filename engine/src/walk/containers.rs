@@ -84,7 +84,7 @@ impl ContainerRow {
     }
 
     /// Adds a living process; callers add older processes first.
-    pub fn take_in(&mut self, process: u32, start: u64, is_inside: bool) {
+    pub fn update_from(&mut self, process: u32, start: u64, is_inside: bool) {
         if !self.is_alive() {
             self.oldest_start = start;
         }
@@ -305,7 +305,7 @@ impl Walker {
                 // A process in an inner container does not prove that a bare name above it is a
                 // container.
                 if at == row || !container.is_plain {
-                    container.take_in(index, start, is_inside);
+                    container.update_from(index, start, is_inside);
                 }
                 at = container.parent;
             }

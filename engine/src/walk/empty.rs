@@ -51,7 +51,7 @@ impl Snapshot {
             interfaces: Rows::with_capacity(256),
             bytes: Rows::with_capacity(processes * 256 + (4 << 20)),
             task_list_closed: false,
-            idr_whole: false,
+            idr_complete: false,
             losses: Losses::default(),
         }
     }

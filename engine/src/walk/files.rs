@@ -257,7 +257,7 @@ impl Walker {
                     return;
                 };
                 if let Some(kind) = group.checked_sub(from.len()) {
-                    groups.take_in(layouts, maps, kind, groups_from[kind] + index, bytes);
+                    groups.update_from(layouts, maps, kind, groups_from[kind] + index, bytes);
                     return;
                 }
                 let row = from[group] + index;

@@ -36,7 +36,7 @@ impl Walker {
         reader.push_bytes(space, roots.css_set_table, CSS_SET_TABLE_BYTES);
         reader.run(source, space.levels);
 
-        let heads = &mut self.hearsay.css_sets;
+        let heads = &mut self.hints.css_sets;
         heads.clear();
         if let Some(bytes) = reader.object(8) {
             heads.extend(bytes.chunks_exact(8).map(|word| KernelVa(u64_at(word, 0))));

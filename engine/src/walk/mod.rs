@@ -40,7 +40,7 @@ pub use snapshot::{
     SocketRow, SuperBlockRow, TerminalRow, ThreadRow, Views, VmaRow, view,
 };
 
-use self::views::Hearsay;
+use self::views::Hints;
 use crate::address::{AddressMap, Insertion, Reader, ReaderSizes};
 use crate::limits::Limits;
 
@@ -100,7 +100,7 @@ pub struct Walker {
     pub(crate) snapshot: Snapshot,
     maps: Maps,
     scratch: Scratch,
-    hearsay: Hearsay,
+    hints: Hints,
     interface_age: u32,
     /// Seed for hashes of paths: random, secret from the guests.
     seed: u64,
@@ -208,7 +208,7 @@ impl Walker {
                 nodes: Vec::with_capacity(vmas / 2 + processes),
                 more_nodes: Vec::with_capacity(vmas / 2 + processes),
             },
-            hearsay: Hearsay::new(processes),
+            hints: Hints::new(processes),
             interface_age: 0,
             seed: key.rotate_left(31),
         }
@@ -265,7 +265,7 @@ impl Walker {
     /// Drops what earlier scans remembered, so that the next scan runs as if it were the first.
     pub fn forget(&mut self) {
         self.interface_age = 0;
-        self.hearsay.forget();
+        self.hints.forget();
         self.snapshot.interfaces.clear();
     }
 
@@ -299,7 +299,7 @@ impl Walker {
             interfaces: _,
             bytes,
             task_list_closed,
-            idr_whole,
+            idr_complete,
             losses,
         } = &mut self.snapshot;
         threads.clear();
@@ -328,7 +328,7 @@ impl Walker {
         terminals.clear();
         bytes.clear();
         *task_list_closed = false;
-        *idr_whole = false;
+        *idr_complete = false;
         *losses = Losses::default();
         let maps = &mut self.maps;
         for map in [
@@ -353,7 +353,7 @@ impl Walker {
             map.clear();
         }
         self.reader.forget_translations();
-        self.hearsay.begin_scan();
+        self.hints.begin_scan();
     }
 
     fn count_losses(&mut self) {

@@ -587,7 +587,7 @@ pub struct Snapshot {
     /// Whether the task list was followed all around, so that absence from it is meaningful.
     pub task_list_closed: bool,
     /// Whether the pid IDR was read completely.
-    pub idr_whole: bool,
+    pub idr_complete: bool,
     /// Objects that could not be read or did not fit.
     pub losses: Losses,
 }

@@ -46,7 +46,7 @@ impl Walker {
         self.scratch.owners = numbers;
 
         // The view is incomplete if a task of the tree is unreadable or does not look like a task.
-        self.hearsay.idr_trusted = self.snapshot.idr_whole && self.snapshot.losses.unreadable == 0;
+        self.hints.idr_trusted = self.snapshot.idr_complete && self.snapshot.losses.unreadable == 0;
 
         // Makes room for the lists in case a forged tree filled the set.
         self.maps.visited.clear();
@@ -167,9 +167,9 @@ impl Walker {
         upids.clear();
         upids.extend(pids.iter().map(|pid| pid.plus(first_number)));
         let rq = layouts.rq.as_ref().map(|layout| layout.packing).unwrap_or_default();
-        let hearsay = &mut self.hearsay;
+        let hints = &mut self.hints;
         let known_pids = &mut self.maps.pids;
-        let queues = mem::take(&mut hearsay.run_queues);
+        let queues = mem::take(&mut hints.run_queues);
         fetch_groups(
             &mut self.reader,
             source,
@@ -177,7 +177,7 @@ impl Walker {
             [(&layouts.upid.packing, upids), (&layouts.pid.packing, &pids), (&rq, &queues)],
             |group, index, bytes| {
                 if group == 2 {
-                    hearsay.take_run_queue(kernel, queues[index], bytes);
+                    hints.take_run_queue(kernel, queues[index], bytes);
                     return;
                 }
                 let Some(view) = bytes.map(View::new) else {
@@ -192,7 +192,7 @@ impl Walker {
                 if known_pids.insert(pids[index].0, 0) == Insertion::Full {
                     whole = false;
                 }
-                hearsay.take_group_heads(view, layouts.pid.tasks);
+                hints.take_group_heads(view, layouts.pid.tasks);
                 let first = view.u64_at(layouts.pid.tasks, 0);
                 // A `struct pid` outlives its thread while a process group or session has its
                 // number.
@@ -204,8 +204,8 @@ impl Walker {
                 }
             },
         );
-        self.hearsay.run_queues = queues;
-        self.snapshot.idr_whole = whole;
+        self.hints.run_queues = queues;
+        self.snapshot.idr_complete = whole;
         self.scratch.more = pids;
     }
 

@@ -95,7 +95,7 @@ struct Hint {
 /// Ways to tasks beside the IDR and the lists. These are only addresses; each scan reads the tasks
 /// anew.
 #[derive(Debug)]
-pub(super) struct Hearsay {
+pub(super) struct Hints {
     /// Whether the IDR and all its tasks were read, so that absence from it is meaningful.
     pub(super) idr_trusted: bool,
     /// `struct rq *`, one per processor; kept from scan to scan.
@@ -110,7 +110,7 @@ pub(super) struct Hearsay {
     next_hints: Vec<Hint>,
 }
 
-impl Hearsay {
+impl Hints {
     pub(super) fn new(processes: usize) -> Self {
         Self {
             idr_trusted: false,
@@ -196,7 +196,7 @@ impl Walker {
         for row in threads.iter_mut() {
             row.views &= view::IDR | view::TASK_LIST | view::THREAD_GROUP | view::PID_LIST;
         }
-        for hint in &self.hearsay.hints {
+        for hint in &self.hints.hints {
             match tasks.get(hint.task.0).and_then(|at| threads.get_mut(at as usize)) {
                 Some(row) if row.views & (view::IDR | view::TASK_LIST) != 0 => {}
                 Some(row) => row.views |= hint.views,
@@ -209,7 +209,7 @@ impl Walker {
                 follow_children(tasks, threads, parent, offsets, &mut candidates);
             }
         }
-        for &(first, kind) in &self.hearsay.groups {
+        for &(first, kind) in &self.hints.groups {
             follow_group(tasks, threads, layout.pid_links, first, kind, &mut candidates);
         }
         let fair = kernel.layouts.rq.as_ref().and_then(|layout| layout.cfs_tasks);
@@ -218,7 +218,7 @@ impl Walker {
         // All lists together have at most as many entries as there are tasks; forged lists may be
         // longer.
         let mut steps = threads.len();
-        for (queue, running) in &self.hearsay.running {
+        for (queue, running) in &self.hints.running {
             let mut see = |task: KernelVa| {
                 let row = tasks.get(task.0).and_then(|at| threads.get_mut(at as usize));
                 match row {
@@ -235,7 +235,7 @@ impl Walker {
                 steps -= 1;
                 let known = tasks.get(link.minus(node).0);
                 // A task that moved to another processor leads to the end of another list.
-                if known.is_none() && self.hearsay.run_queues.contains(&link.minus(head)) {
+                if known.is_none() && self.hints.run_queues.contains(&link.minus(head)) {
                     break;
                 }
                 match see(link.minus(node)) {
@@ -257,7 +257,7 @@ impl Walker {
         }
     }
 
-    /// Reads tasks found only through hearsay and adds a row for each that is certainly one.
+    /// Reads tasks found only through hints and adds a row for each that is certainly one.
     /// Returns whether it added any.
     pub(super) fn fetch_hearsay<S: MemorySource>(
         &mut self,
@@ -267,7 +267,7 @@ impl Walker {
     ) -> bool {
         let layout = &kernel.layouts.task_struct;
         let (threads, tasks) = (&mut self.snapshot.threads, &mut self.maps.tasks);
-        let hearsay = &mut self.hearsay;
+        let hints = &mut self.hints;
         let before = threads.len();
         fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
             let Some(bytes) = bytes else { return };
@@ -278,7 +278,7 @@ impl Walker {
             if !task.is_leader() {
                 let leader = tasks.get(task.group_leader.0).and_then(|at| threads.at(at));
                 if leader.is_none() {
-                    hearsay.hint(task.group_leader, view::NAMED);
+                    hints.hint(task.group_leader, view::NAMED);
                 }
                 if leader.is_none_or(|leader| leader.task.tgid != task.tgid) {
                     return;
@@ -295,7 +295,7 @@ impl Walker {
     /// sets behind it follow.
     pub(super) fn list_css_sets(&mut self, kernel: &Kernel) {
         let Some(hlist) = kernel.layouts.css_set.and_then(|layout| layout.hlist) else { return };
-        for &first in &self.hearsay.css_sets {
+        for &first in &self.hints.css_sets {
             if first.is_plausible() {
                 let address = first.minus(hlist.offset.into());
                 row_of(&mut self.maps.css_sets, &mut self.snapshot.css_sets, address, || {
@@ -332,7 +332,7 @@ impl Walker {
                     let row = tasks.get(at.0).and_then(|at| threads.get_mut(at as usize));
                     let Some(row) = row else {
                         if at.is_plausible() && !first.is_null() {
-                            self.hearsay.hint(at, 0);
+                            self.hints.hint(at, 0);
                         }
                         return false;
                     };
@@ -352,8 +352,8 @@ impl Walker {
     /// Finds the run queue of each processor, once in `RUN_QUEUES_EVERY_SCANS` scans. Every task
     /// names its control group's queue on its processor, and each processor has tasks of its own.
     pub(super) fn find_run_queues<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let age = self.hearsay.run_queues_age;
-        self.hearsay.run_queues_age = (age + 1) % RUN_QUEUES_EVERY_SCANS;
+        let age = self.hints.run_queues_age;
+        self.hints.run_queues_age = (age + 1) % RUN_QUEUES_EVERY_SCANS;
         let Some(layout) = kernel.layouts.cfs_rq.as_ref().filter(|_| age == 0) else { return };
         let Some(rq) = layout.rq else { return };
         let visited = &mut self.maps.visited;
@@ -369,7 +369,7 @@ impl Walker {
                 addresses.push(queue);
             }
         }
-        let queues = &mut self.hearsay.run_queues;
+        let queues = &mut self.hints.run_queues;
         queues.clear();
         visited.clear();
         fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |_, bytes| {
@@ -391,7 +391,7 @@ impl Walker {
             let is_unlisted = row.views & (view::IDR | view::TASK_LIST) == 0;
             if (is_unlisted || row.task.is_leader()) && row.task.is_settled() {
                 let kept = row.views & view::RUN_QUEUE;
-                self.hearsay.hint(row.task.address, kept | view::REMEMBERED);
+                self.hints.hint(row.task.address, kept | view::REMEMBERED);
             }
         }
         let layouts = &kernel.layouts;
@@ -430,7 +430,7 @@ impl Walker {
                 };
             let sees = |bit: u16| views & bit != 0;
             check(view::TASK_LIST, snapshot.task_list_closed, sees(view::TASK_LIST));
-            check(view::IDR, self.hearsay.idr_trusted, sees(view::IDR));
+            check(view::IDR, self.hints.idr_trusted, sees(view::IDR));
             check(view::PID_LIST, process.first_of_pid.is_some(), sees(view::PID_LIST));
             check(view::THREAD_GROUP, group.is_some(), group == Some(true));
             if has_families {
@@ -529,7 +529,7 @@ fn group_shows(
     }
 }
 
-/// Whether a task found through hearsay is certainly a living task.
+/// Whether a task found through hints is certainly a living task.
 fn is_living(task: &Task, kernel: &Kernel) -> bool {
     let has_groups = kernel.layouts.task_struct.cgroups.is_some();
     is_sane(task, kernel)

@@ -29,7 +29,7 @@ use crate::permissions::Permissions;
 use crate::policy::{Policy, PolicyConfig};
 use crate::shells::{Shells, ShellsUsage};
 use crate::state::facts::HeapRule;
-use crate::state::{Change, Changes as _, ConnectionThresholds, Scene, Settings, State};
+use crate::state::{Change, Changes as _, ConnectionThresholds, ScanContext, Settings, State};
 use crate::system::kernel_of;
 use crate::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
 use crate::written::Written;
@@ -181,7 +181,7 @@ impl Watched {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
         let snapshot = self.walker.scan(source, &self.kernel, scope).ok()?;
         self.clock.read(&snapshot.machine, 0);
-        self.state.arrive(snapshot);
+        self.state.note_baseline(snapshot);
         first_of(snapshot)
     }
 
@@ -214,7 +214,7 @@ impl Watched {
         if let Motion::Unproven { went_forward } = motion {
             self.init_start_ns = self.init_start_ns.or(first);
             if !went_forward {
-                self.state.arrive(snapshot);
+                self.state.note_baseline(snapshot);
             }
             return Ok(());
         }
@@ -238,7 +238,7 @@ impl Watched {
         let written = &mut self.written;
         let (permissions, kernel) = (&mut self.permissions, &self.kernel);
         permissions.begin_scan();
-        let on_change = &mut |scene: &Scene<'_>, change: &Change<'_>| {
+        let on_change = &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
             written.note(scene, change);
             reporter.change(scene, change);
             if let Some(finding) = permissions.judge(source, kernel, scene, change) {

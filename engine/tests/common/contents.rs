@@ -7,7 +7,8 @@ use std::ops::Range;
 use panoptes_decoders::source::MemorySource;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{
-    Contents, FileIdentity, Hashes, Judge, Known, Likest, Outcome, PAGE_BYTES, PageDigest, Partial,
+    BestMatch, Contents, FileIdentity, Hashes, Known, Outcome, PAGE_BYTES, PageDigest, PageMatcher,
+    Partial,
 };
 use panoptes_engine::path::{PathBuffer, write_path};
 use panoptes_engine::source::FileSource;
@@ -120,20 +121,20 @@ impl Shipped {
     }
 }
 
-impl Judge for Shipped {
-    fn likest(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<Likest> {
+impl PageMatcher for Shipped {
+    fn best_match(&self, size: u64, pages: &[(u32, PageDigest)]) -> Option<BestMatch> {
         let files = self.by_size.get(&size)?;
-        let likest = files.iter().map(|(shipped, own)| {
+        let best_match = files.iter().map(|(shipped, own)| {
             let differs = |(index, digest): &&(u32, PageDigest)| {
                 own.get(*index as usize).is_none_or(|own| own != digest)
             };
-            Likest {
+            BestMatch {
                 shipped: *shipped,
                 compared: pages.len() as u32,
                 differing: pages.iter().filter(differs).count() as u32,
             }
         });
-        likest.min_by_key(|likest| likest.differing)
+        best_match.min_by_key(|best_match| best_match.differing)
     }
 }
 
@@ -282,9 +283,9 @@ fn judge(
         }
         Outcome::Partial(partial) => {
             compared.partial += 1;
-            if let Some(likest) = partial.likest {
-                compared.pages.0 += u64::from(likest.compared);
-                compared.pages.1 += u64::from(likest.differing);
+            if let Some(best_match) = partial.best_match {
+                compared.pages.0 += u64::from(best_match.compared);
+                compared.pages.1 += u64::from(best_match.differing);
             }
         }
         Outcome::Nothing => {}
@@ -322,7 +323,7 @@ fn judge(
         count => Outcome::Partial(Partial {
             pages: pages.len() as u32,
             resident: count as u32,
-            likest: shipped.likest(content.len() as u64, &there),
+            best_match: shipped.best_match(content.len() as u64, &there),
         }),
     };
     // Pages on their way to or from a swap device are resident for `mincore`, but no longer the
@@ -334,21 +335,24 @@ fn judge(
         // above.
         (_, Outcome::Whole { .. }) if moment.place.is_overlay() => true,
         (Outcome::Partial(one), Outcome::Partial(other)) if is_swapped => {
-            let differing = |partial: Partial| partial.likest.map(|likest| likest.differing);
+            let differing =
+                |partial: Partial| partial.best_match.map(|best_match| best_match.differing);
             one.pages == other.pages
                 && other.resident <= one.resident
                 && differing(other) <= differing(one)
         }
         (Outcome::Whole { .. }, Outcome::Partial(other)) if is_swapped => {
             let most = u32::from(truth.changed) * 2;
-            other.likest.is_some_and(|likest| likest.differing <= most)
+            other.best_match.is_some_and(|best_match| best_match.differing <= most)
         }
         (Outcome::Whole { .. } | Outcome::Partial(_), Outcome::Nothing) if is_swapped => true,
         // If several files differ equally, any of them is right.
         (Outcome::Partial(one), Outcome::Partial(other)) => {
             let counts = |partial: Partial| {
-                let likest = partial.likest.map(|likest| (likest.compared, likest.differing));
-                (partial.pages, partial.resident, likest)
+                let best_match = partial
+                    .best_match
+                    .map(|best_match| (best_match.compared, best_match.differing));
+                (partial.pages, partial.resident, best_match)
             };
             counts(one) == counts(other)
         }

@@ -11,7 +11,7 @@ use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::arm64;
 use crate::memory::KernelMemory;
-use crate::report::{Attempt, Refusal, Trace};
+use crate::report::{Attempt, Evidence, Refusal};
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::Vmcoreinfo;
 
@@ -39,7 +39,7 @@ const UTS_KREF_BYTES: u64 = 4;
 /// A kernel in memory, as far as it is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
-    pub(crate) trace: Trace,
+    pub(crate) trace: Evidence,
     pub(crate) at: PhysicalAddress,
     pub(crate) release: String,
     pub(crate) build_id: Option<String>,
@@ -156,7 +156,7 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
         ..Symbols::default()
     };
     Ok(Candidate {
-        trace: Trace::Vmcoreinfo,
+        trace: Evidence::Vmcoreinfo,
         at,
         release: info.release().to_owned(),
         build_id: info.build_id().map(str::to_owned),

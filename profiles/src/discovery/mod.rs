@@ -35,8 +35,8 @@ use crate::memory::KernelMemory;
 use crate::profile::Profile;
 use crate::profile_file::{Completeness, ProfileFile, Recorder};
 use crate::report::{
-    Attempt, Attempts, Check, CheckOutcome, DiscoveryError, Event, Origin, OtherFiles, Progress,
-    Refusal, Stage, Trace,
+    Attempt, Attempts, Check, CheckOutcome, DiscoveryError, Event, Evidence, Origin, OtherFiles,
+    Progress, Refusal, Stage,
 };
 use crate::stored::{Stored, place_symbols};
 use crate::sweep::{EveryByte, PageBeginnings};
@@ -180,7 +180,7 @@ impl Search<'_, '_> {
         for &image in &found.images {
             let outcome = page_tables::prove(source, &found, image)
                 .map_err(|refusal| (String::new(), None, refusal));
-            self.go_on(source, Trace::PageTables, image.0, outcome);
+            self.go_on(source, Evidence::PageTables, image.0, outcome);
         }
     }
 
@@ -194,7 +194,7 @@ impl Search<'_, '_> {
             }
             Err(error) => Err((String::new(), None, Refusal::Vmcoreinfo(error))),
         };
-        self.go_on(source, Trace::Vmcoreinfo, at, outcome);
+        self.go_on(source, Evidence::Vmcoreinfo, at, outcome);
     }
 
     /// Verifies the claim of a text; moves the source as far as the candidate requires.
@@ -236,7 +236,7 @@ impl Search<'_, '_> {
     fn go_on<S: MemorySource + ?Sized>(
         &mut self,
         source: &mut S,
-        trace: Trace,
+        trace: Evidence,
         at: PhysicalAddress,
         outcome: Result<Candidate, Refused>,
     ) {

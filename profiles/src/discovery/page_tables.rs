@@ -16,7 +16,7 @@ use crate::discovery::candidate::{
     Candidate, KERNEL_IMAGE_BYTES, LARGE_PAGE_BYTES, START_KERNEL_MAP, kernel_offset,
 };
 use crate::memory::KernelMemory;
-use crate::report::{Refusal, Trace};
+use crate::report::{Evidence, Refusal};
 use crate::sweep::Chunk;
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::is_release;
@@ -100,7 +100,7 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
         return Err(elsewhere("the image"));
     }
     let mut candidate = Candidate {
-        trace: Trace::PageTables,
+        trace: Evidence::PageTables,
         at: level3,
         release: String::new(),
         build_id: None,

@@ -91,7 +91,7 @@ pub enum LogLevel {
     /// Details for developers.
     Debug = 60,
     /// All messages.
-    Trace = 70,
+    Evidence = 70,
 }
 
 impl LogLevel {
@@ -103,7 +103,7 @@ impl LogLevel {
         ("WARNING", Self::Warning),
         ("INFO", Self::Info),
         ("DEBUG", Self::Debug),
-        ("TRACE", Self::Trace),
+        ("TRACE", Self::Evidence),
     ];
 
     /// The name of the level, in lower case.
@@ -115,7 +115,7 @@ impl LogLevel {
             Self::Warning => "warning",
             Self::Info => "info",
             Self::Debug => "debug",
-            Self::Trace => "trace",
+            Self::Evidence => "trace",
         }
     }
 }

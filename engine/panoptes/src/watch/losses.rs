@@ -97,12 +97,12 @@ impl Patience {
 
 /// Passes losses from the scanner to the control thread; a newer value replaces an older one.
 #[derive(Debug, Default)]
-pub(super) struct Post {
+pub(super) struct Mailbox {
     is_new: AtomicBool,
     counts: [AtomicU32; 3],
 }
 
-impl Post {
+impl Mailbox {
     /// Scanner: sets the losses to report.
     pub(super) fn put(&self, losses: Lasting) {
         let counts = [losses.unreadable, losses.unbounded, losses.dropped];
@@ -130,7 +130,7 @@ mod tests {
 
     /// The messages of `count` scans, 100 ms apart, each with the number of its scan.
     fn messages(count: u32, scan: impl Fn(u32) -> Losses) -> Vec<(u32, String)> {
-        let (start, mut patience, post) = (Instant::now(), Patience::new(), Post::default());
+        let (start, mut patience, post) = (Instant::now(), Patience::new(), Mailbox::default());
         let mut all = Vec::new();
         for number in 0..count {
             let now = start + Duration::from_millis(100) * number;

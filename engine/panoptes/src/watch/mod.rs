@@ -7,14 +7,14 @@
 //!
 //! Not for: the scan itself (`panoptes_engine::watch`).
 
-mod announce;
+mod clock_watch;
 mod control;
 mod finder;
 mod losses;
 mod outputs;
-mod pulse;
 mod scanner;
 mod signals;
+mod system_events;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -14,8 +14,8 @@ use panoptes_engine::state::ConnectionThresholds;
 use panoptes_engine::watch::{SLICE_BYTES, Watched};
 use panoptes_sinks::queue::Producer;
 
+use super::clock_watch::{ClockWatch, SystemShared};
 use super::losses::Patience;
-use super::pulse::{Pulse, Vital};
 use crate::message::Messages;
 
 /// How many scans of a system must fail in a row before the scanner returns it: memory changes
@@ -40,7 +40,7 @@ pub(super) struct Shared {
 
 /// How regularly a scanner ran; any thread may read it at any time.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct ScanStats {
     scans: AtomicU64,
     missed: AtomicU64,
     worst_gap_ns: AtomicU64,
@@ -53,7 +53,7 @@ pub(super) struct Pace {
     refused: AtomicU64,
 }
 
-impl Pace {
+impl ScanStats {
     fn begins(&self, since_start_ns: u64) {
         let last = self.last_ns.swap(since_start_ns, Ordering::Relaxed);
         self.scans.fetch_add(1, Ordering::Relaxed);
@@ -81,7 +81,7 @@ impl Pace {
     }
 }
 
-impl std::fmt::Display for Pace {
+impl std::fmt::Display for ScanStats {
     /// One line for people: how many scans, how far apart, how long.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -108,7 +108,7 @@ pub(super) struct Assigned {
     pub(super) index: usize,
     pub(super) watched: Box<Watched>,
     pub(super) source: AnySource,
-    pub(super) vital: Arc<Vital>,
+    pub(super) vital: Arc<SystemShared>,
 }
 
 /// A command of the control thread to a scanner.
@@ -136,7 +136,7 @@ pub(super) struct Lost {
 #[derive(Debug)]
 pub(super) struct Scanner {
     pub(super) shared: Arc<Shared>,
-    pub(super) pace: Arc<Pace>,
+    pub(super) pace: Arc<ScanStats>,
     pub(super) orders: Receiver<Order>,
     pub(super) lost: Sender<Lost>,
     pub(super) producer: Producer,
@@ -148,15 +148,15 @@ pub(super) struct Scanner {
 struct Turn {
     assigned: Assigned,
     failures: u32,
-    pulse: Pulse,
+    clock_watch: ClockWatch,
     patience: Patience,
     ticks: Option<u64>,
 }
 
 impl Turn {
     fn new(assigned: Assigned) -> Self {
-        let pulse = Pulse::new(Instant::now());
-        Self { assigned, failures: 0, pulse, patience: Patience::new(), ticks: None }
+        let clock_watch = ClockWatch::new(Instant::now());
+        Self { assigned, failures: 0, clock_watch, patience: Patience::new(), ticks: None }
     }
 
     /// Scans once. If further scans are useless, returns why, and whether the machine has ended.
@@ -192,7 +192,7 @@ impl Turn {
         let shells = watched.shells_usage();
         vital.shells_cut_short.note(shells.cut_short);
         vital.shells_untold.note(shells.untold);
-        if self.pulse.beat(ticks, now) {
+        if self.clock_watch.beat(ticks, now) {
             if source.is_unlinked() {
                 let reason = "the memory file was removed and the clock in it stands still";
                 return Some((format!("{reason}: the machine is gone"), true));

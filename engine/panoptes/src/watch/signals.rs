@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 
 /// The request of a signal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Wish {
+pub(super) enum StopRequest {
     Stop,
     /// Read the configuration again.
     Reload,
@@ -37,13 +37,13 @@ impl Signals {
     }
 
     /// Waits for the next request, at most for the given time.
-    pub(super) fn wait(&self, at_most: Duration) -> Option<Wish> {
+    pub(super) fn wait(&self, at_most: Duration) -> Option<StopRequest> {
         let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::ZERO);
         // An error here is an interrupted wait, the same as no signal.
         let _ = poll(&mut polled, timeout);
         let signal = self.0.read_signal().ok().flatten()?;
         let is_hangup = i32::try_from(signal.ssi_signo) == Ok(Signal::SIGHUP as i32);
-        Some(if is_hangup { Wish::Reload } else { Wish::Stop })
+        Some(if is_hangup { StopRequest::Reload } else { StopRequest::Stop })
     }
 }

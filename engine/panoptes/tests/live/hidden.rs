@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use panoptes_decoders::source::{MemorySource, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::source::FileSource;
-use panoptes_engine::state::{Change, Scene, Settings, State};
+use panoptes_engine::state::{Change, ScanContext, Settings, State};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker, view};
 use panoptes_profiles::{Options, discover};
@@ -375,7 +375,7 @@ fn a_slow_scan_of_a_storm_reports_no_hidden_process() {
             state.update(
                 snapshot,
                 scans * 10_000_000,
-                &mut |_: &Scene<'_>, change: &Change<'_>| {
+                &mut |_: &ScanContext<'_>, change: &Change<'_>| {
                     if let Change::ProcessHidden { process, missing, shown, .. } = change {
                         reported.push(format!("{} {missing:?} {shown:?}", process.process_id()));
                     }

@@ -158,7 +158,7 @@ proptest! {
                 (count > 0).then(|| differing.count() as u32)
             };
             let least = of_size().filter_map(differing).min();
-            let nearest = shipped.likest(size, &pages);
+            let nearest = shipped.best_match(size, &pages);
             prop_assert_eq!(nearest.map(|nearest| nearest.differing), least);
             if let Some(nearest) = nearest {
                 let (run, ambiguous) = RunId::of(&nearest);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::attest::shipped::{ShippedBuilder, ShippedFile, Subject};
-use crate::page_cache::{ElfKind, Format, Judge, PageDigest};
+use crate::page_cache::{ElfKind, Format, PageDigest, PageMatcher};
 
 const ELF: Format = Format::Elf(ElfKind::Executable);
 
@@ -199,8 +199,8 @@ fn unknown_content_is_open_unless_the_size_suffices() {
 
 /// The index's answer for a file of three pages of which some are mapped.
 fn partial(shipped: &Shipped, size: u64, pages: &[(u32, PageDigest)]) -> Outcome {
-    let likest = shipped.likest(size, pages);
-    Outcome::Partial(Partial { pages: 3, resident: pages.len() as u32, likest })
+    let best_match = shipped.best_match(size, pages);
+    Outcome::Partial(Partial { pages: 3, resident: pages.len() as u32, best_match })
 }
 
 const SIZE: u64 = 3 * 4096;

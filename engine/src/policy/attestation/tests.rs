@@ -13,7 +13,7 @@ use super::*;
 use crate::attest::shipped::Applied;
 use crate::attest::verdict::Finding;
 use crate::attest::{FileFacts, Shipped, ShippedBuilder, ShippedFile, Subject};
-use crate::page_cache::{Hashes, Likest, Partial};
+use crate::page_cache::{BestMatch, Hashes, Partial};
 use crate::policy::{Policy, PolicyConfig};
 use crate::state::container::Containers;
 use crate::state::facts::ProcessFacts;
@@ -80,7 +80,8 @@ fn records(alert: &Alert<'_>) -> Vec<Value> {
     let (snapshot, strings) = (Snapshot::empty(&limits), Strings::new(1024, 1));
     let now_ns = 1_795_159_907_905_224_659;
     let containers = Containers::new(&limits, 1);
-    let scene = Scene { snapshot: &snapshot, containers: &containers, strings: &strings, now_ns };
+    let scene =
+        ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now_ns };
     policy.reporter(&mut producer).alert(&scene, alert);
     producer.flush();
     let schema: Value = serde_json::from_str(&record_schema()).unwrap();
@@ -203,14 +204,14 @@ fn a_partial_match_states_the_number_of_pages() {
     let applied = shipped.of_system();
     let instead = shipped.of_size(100).next().map(|file| file.id());
     let parts = |differing, others| {
-        let likest = Some(Likest { shipped: 0, compared: 212, differing });
-        Basis::Parts { partial: Partial { pages: 240, resident: 212, likest }, others }
+        let best_match = Some(BestMatch { shipped: 0, compared: 212, differing });
+        Basis::Parts { partial: Partial { pages: 240, resident: 212, best_match }, others }
     };
     let modified = Wrong::Foreign { instead, other_size: None };
     let all = records(&alert(&shipped, &applied, modified, parts(1, false)));
     assert_eq!(
         reason(&all[0]),
-        "partial match: 212 of 240 pages, 1 of 212 differ from what is likest: \
+        "partial match: 212 of 240 pages, 1 of 212 differ from what is best_match: \
          the content of /tmp/evil is not what the system's SBOM has there"
     );
     assert_eq!(all[0]["detection"]["confidence"], "high");

@@ -134,7 +134,7 @@ fn reported_connections_are_not_reported_again_when_the_memory_is_full() {
     let tcp = machine.connection(40000, PEER);
     machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
     let mut watch = Watch::new();
-    watch.shells.told = ToldOf::with_room_for(1, 9);
+    watch.shells.told = Reported::with_room_for(1, 9);
     assert_eq!(watch.settle(&machine).len(), 1);
     let other = machine.connection(40001, PEER);
     machine.run(21, "bash", "bash -i", &[(0, &other), (1, &other), (2, &other)]);

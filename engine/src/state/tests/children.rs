@@ -318,7 +318,7 @@ fn show_writable(watch: &mut Watch, world: &World, modified_ns: i64, clock_ns: i
         inode.attributes.mtime_ns = modified_ns;
     }
     watch.snapshot.machine.calendar_ns = Some(clock_ns);
-    watch.take_in()
+    watch.update_from()
 }
 
 #[test]

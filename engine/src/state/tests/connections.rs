@@ -128,7 +128,7 @@ fn a_small_socket_of_another_namespace_is_a_separate_connection() {
     let mut watch = Watch::after(&world(&[full], None));
     world(&[full, waiting], None).show(&mut watch.snapshot);
     watch.snapshot.connections[1].network_namespace += 1;
-    assert_eq!(watch.take_in(), ["+connection 58848 TIME_WAIT"]);
+    assert_eq!(watch.update_from(), ["+connection 58848 TIME_WAIT"]);
 }
 
 #[test]
@@ -389,5 +389,5 @@ fn a_crowd_of_small_sockets_with_one_four_tuple_is_compared_in_time() {
     for (number, row) in watch.snapshot.connections.iter_mut().enumerate() {
         row.network_namespace = number as u32;
     }
-    assert_eq!(watch.take_in().len(), 20_000);
+    assert_eq!(watch.update_from().len(), 20_000);
 }

@@ -3,7 +3,7 @@
 use super::watch::{Watch, limits};
 use super::world::{FakeFile, FakeProcess, FakeThread, World};
 use crate::limits::Limits;
-use crate::state::{Change, Limit, Scene, Settings};
+use crate::state::{Change, Limit, ScanContext, Settings};
 
 fn world() -> World {
     World::default().with(FakeProcess::new(100)).with(FakeProcess::new(200))
@@ -41,7 +41,7 @@ fn baseline_processes_are_reported_on_request() {
 fn an_incomplete_first_scan_does_not_end_the_baseline() {
     let mut watch = Watch::quiet();
     let mut torn = world();
-    torn.idr_whole = false;
+    torn.idr_complete = false;
     torn.remove(200);
     assert_eq!(watch.scan(&torn), NOTHING);
     assert_eq!(watch.scan(&world()), NOTHING, "200 existed all the time");
@@ -54,9 +54,9 @@ fn an_incomplete_first_scan_does_not_end_the_baseline() {
 fn a_process_started_between_arrival_and_the_first_scan_is_reported() {
     let mut watch = Watch::quiet();
     world().show(&mut watch.snapshot);
-    watch.state.arrive(&watch.snapshot);
+    watch.state.note_baseline(&watch.snapshot);
     let mut torn = world().with(FakeProcess::new(300));
-    torn.idr_whole = false;
+    torn.idr_complete = false;
     torn.remove(100);
     assert_eq!(watch.scan(&torn), ["+process 300 task300"]);
     let all = world().with(FakeProcess::new(300)).with(FakeProcess::new(400).with_thread(401));
@@ -76,7 +76,7 @@ fn an_incomplete_scan_sets_no_arrival() {
     torn.task_list_closed = false;
     torn.remove(200);
     torn.show(&mut watch.snapshot);
-    watch.state.arrive(&watch.snapshot);
+    watch.state.note_baseline(&watch.snapshot);
     assert_eq!(watch.scan(&world().with(FakeProcess::new(300))), NOTHING);
     assert_eq!(watch.scan(&world().with(FakeProcess::new(300))), NOTHING);
 }
@@ -85,7 +85,7 @@ fn an_incomplete_scan_sets_no_arrival() {
 fn a_baseline_without_a_complete_scan_ends_too() {
     let mut watch = Watch::quiet();
     let mut torn = world();
-    torn.idr_whole = false;
+    torn.idr_complete = false;
     for _ in 0..15 {
         assert_eq!(watch.scan(&torn), NOTHING);
     }
@@ -110,11 +110,15 @@ fn baseline_processes_that_found_no_room_are_not_reported_as_created() {
     for scan in 0..20 {
         less.show(&mut watch.snapshot);
         watch.snapshot.threads.dropped = 1;
-        let changes = watch.take_in();
+        let changes = watch.update_from();
         assert_eq!(changes, ["limit Threads 64 1"][..usize::from(scan == 0)]);
     }
     world().show(&mut watch.snapshot);
-    assert_eq!(watch.take_in(), ["cleared Threads 64"], "100 is older than 200, so it is baseline");
+    assert_eq!(
+        watch.update_from(),
+        ["cleared Threads 64"],
+        "100 is older than 200, so it is baseline"
+    );
 }
 
 #[test]
@@ -123,7 +127,7 @@ fn an_end_is_reported_in_time_if_views_are_never_complete() {
         let mut watch = Watch::after(&world());
         let mut torn = world();
         torn.remove(100);
-        (torn.idr_whole, torn.task_list_closed) = (idr, !idr);
+        (torn.idr_complete, torn.task_list_closed) = (idr, !idr);
         for _ in 0..7 {
             assert_eq!(watch.scan(&torn), NOTHING);
         }
@@ -139,10 +143,10 @@ fn an_interrupted_absence_or_a_living_thread_ends_nothing() {
     let with = world().with(FakeProcess::new(300).with_thread(301));
     let mut watch = Watch::after(&with);
     let mut torn = with.clone();
-    torn.idr_whole = false;
+    torn.idr_complete = false;
     torn.remove(300);
     let mut seen = with.clone();
-    seen.idr_whole = false;
+    seen.idr_complete = false;
     for _ in 0..3 {
         for _ in 0..7 {
             assert_eq!(watch.scan(&torn), NOTHING);
@@ -153,7 +157,7 @@ fn an_interrupted_absence_or_a_living_thread_ends_nothing() {
     for scan in 0..30 {
         let shown = if scan % 8 == 7 { &with } else { &torn };
         shown.show(&mut watch.snapshot);
-        watch.snapshot.idr_whole = false;
+        watch.snapshot.idr_complete = false;
         if scan % 8 == 7 {
             for row in watch.snapshot.threads.iter_mut().filter(|row| row.task.pid == 300) {
                 row.task.pid = 302;
@@ -162,7 +166,7 @@ fn an_interrupted_absence_or_a_living_thread_ends_nothing() {
             watch.snapshot.processes.truncate(last);
             watch.snapshot.by_pid.truncate(last);
         }
-        assert_eq!(watch.take_in(), NOTHING);
+        assert_eq!(watch.update_from(), NOTHING);
     }
     // Scans that show no process at all prove nothing.
     for _ in 0..20 {
@@ -170,7 +174,7 @@ fn an_interrupted_absence_or_a_living_thread_ends_nothing() {
         watch.snapshot.threads.truncate(1);
         watch.snapshot.by_pid.clear();
         watch.snapshot.by_tid.clear();
-        assert_eq!(watch.take_in(), NOTHING);
+        assert_eq!(watch.update_from(), NOTHING);
     }
 }
 
@@ -320,7 +324,7 @@ fn a_reused_process_id_is_another_process() {
     assert_eq!(watch.scan(&other), ["-process 100 task100", "+process 100 other"]);
     let mut torn = other.clone();
     torn.process(100).start += 7;
-    torn.idr_whole = false;
+    torn.idr_complete = false;
     let changes = watch.scan(&torn);
     assert_eq!(changes, ["-process 100 other", "+process 100 other"], "any scan shows that");
 }
@@ -332,14 +336,14 @@ fn absence_from_an_incomplete_scan_proves_nothing() {
     torn.remove(100);
     for _ in 0..3 {
         torn.task_list_closed = false;
-        torn.idr_whole = true;
+        torn.idr_complete = true;
         assert_eq!(watch.scan(&torn), NOTHING);
         torn.task_list_closed = true;
-        torn.idr_whole = false;
+        torn.idr_complete = false;
         assert_eq!(watch.scan(&torn), NOTHING);
     }
     assert_eq!(watch.scan(&world()), NOTHING);
-    torn.idr_whole = true;
+    torn.idr_complete = true;
     assert_eq!(watch.scan(&torn), ["-process 100 task100"]);
 }
 
@@ -368,7 +372,7 @@ fn a_process_whose_threads_are_seen_goes_on() {
     watch.snapshot.processes.truncate(last);
     let by_pid = watch.snapshot.by_pid.len() - 1;
     watch.snapshot.by_pid.truncate(by_pid);
-    assert_eq!(watch.take_in(), NOTHING);
+    assert_eq!(watch.update_from(), NOTHING);
     // Another task_struct with the same process id and start.
     let mut taken_over = with.clone();
     taken_over.process(300).address += 0x4000;
@@ -464,7 +468,7 @@ fn threads_start_and_end() {
     let changes = watch.scan(&more);
     assert_eq!(changes, ["-thread 300/301", "-thread 300/303", "+thread 300/303"]);
     let mut torn = more.clone();
-    torn.idr_whole = false;
+    torn.idr_complete = false;
     torn.process(300).threads.clear();
     assert_eq!(watch.scan(&torn), NOTHING);
     assert_eq!(watch.scan(&more), NOTHING);
@@ -531,9 +535,13 @@ fn births_are_counted_against_the_kernels_count() {
     let mut changes = Vec::new();
     let now_ns = watch.now_ns;
     for _ in 0..2 {
-        watch.state.finish(&watch.snapshot, now_ns, &mut |_: &Scene<'_>, change: &Change<'_>| {
-            changes.push(format!("{change:?}"));
-        });
+        watch.state.finish(
+            &watch.snapshot,
+            now_ns,
+            &mut |_: &ScanContext<'_>, change: &Change<'_>| {
+                changes.push(format!("{change:?}"));
+            },
+        );
     }
     assert_eq!(changes, ["BirthsMissed(Births { born: 2, seen: 0 })"]);
 }

@@ -86,11 +86,11 @@ fn a_connection_lasts_from_its_first_sight_while_it_is_open() {
     let thresholds = ConnectionThresholds { duration_ns: 25_000_000, ..THRESHOLDS };
     let long =
         "!connection 58848 ESTABLISHED Duration { lasted_ns: 30000000, threshold_ns: 25000000 }";
-    for was_there in [true, false] {
+    for preexisting in [true, false] {
         let open = world(&[counted(ESTABLISHED, 0)]);
-        let first = if was_there { open.clone() } else { world(&[]) };
+        let first = if preexisting { open.clone() } else { world(&[]) };
         let (mut watch, _) = watch(&first, thresholds);
-        if !was_there {
+        if !preexisting {
             assert_eq!(watch.scan(&open), ["+connection 58848 ESTABLISHED"]);
         }
         assert_eq!(watch.scan(&open), NOTHING);
@@ -125,7 +125,7 @@ fn setting_the_hosts_clock_makes_no_connection_long() {
         watch.snapshot.machine.boot_to_real_ns = Some(500);
         watch.snapshot.machine.calendar_ns = Some(500 + boot_ns);
         watch.now_ns += step_ns;
-        watch.take_in()
+        watch.update_from()
     };
     assert_eq!(scan(0, 0), NOTHING);
     assert_eq!(scan(50_i64 * 365 * 86_400 * 1_000_000_000, 10_000_000), NOTHING);

@@ -118,7 +118,7 @@ proptest! {
             let Step::Scan { torn } = step else { continue };
             let mut shown = world.clone();
             if *torn {
-                shown.idr_whole = false;
+                shown.idr_complete = false;
                 shown.processes.truncate(1 + shown.processes.len() / 2);
             }
             for line in watch.scan(&shown) {

@@ -4,7 +4,7 @@ use super::world::World;
 use crate::limits::Limits;
 use crate::state::facts::FileName;
 use crate::state::process::Process;
-use crate::state::{Change, ConnectionChange, Scene, Settings, State};
+use crate::state::{Change, ConnectionChange, ScanContext, Settings, State};
 use crate::walk::Snapshot;
 
 pub(crate) struct Watch {
@@ -37,17 +37,17 @@ impl Watch {
     /// Scans once, ten milliseconds after the last scan.
     pub(crate) fn scan(&mut self, world: &World) -> Vec<String> {
         world.show(&mut self.snapshot);
-        self.take_in()
+        self.update_from()
     }
 
     /// Updates the state from the snapshot.
-    pub(crate) fn take_in(&mut self) -> Vec<String> {
+    pub(crate) fn update_from(&mut self) -> Vec<String> {
         self.now_ns += 10_000_000;
         let mut changes = Vec::new();
         self.state.update(
             &self.snapshot,
             self.now_ns,
-            &mut |scene: &Scene<'_>, change: &Change<'_>| {
+            &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
                 changes.push(line(scene, change));
             },
         );
@@ -76,7 +76,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn line(scene: &Scene<'_>, change: &Change<'_>) -> String {
+fn line(scene: &ScanContext<'_>, change: &Change<'_>) -> String {
     match change {
         Change::ProcessCreated(process) => {
             let facts = process.facts(scene.strings);

@@ -220,7 +220,7 @@ pub(crate) struct World {
     pub(crate) sockets: Vec<FakeSocket>,
     pub(crate) forks: Option<u64>,
     pub(crate) task_list_closed: bool,
-    pub(crate) idr_whole: bool,
+    pub(crate) idr_complete: bool,
     pub(crate) unreadable: u32,
 }
 
@@ -235,7 +235,7 @@ impl Default for World {
             sockets: Vec::new(),
             forks: None,
             task_list_closed: true,
-            idr_whole: true,
+            idr_complete: true,
             unreadable: 0,
         }
     }
@@ -259,7 +259,7 @@ impl World {
     pub(crate) fn show(&self, snapshot: &mut Snapshot) {
         clear(snapshot);
         snapshot.task_list_closed = self.task_list_closed;
-        snapshot.idr_whole = self.idr_whole;
+        snapshot.idr_complete = self.idr_complete;
         snapshot.losses.unreadable = self.unreadable;
         snapshot.machine.total_forks = self.forks;
         snapshot.machine.boot_to_real_ns = Some(BOOT_NS);
@@ -462,7 +462,7 @@ impl Shown<'_> {
         let lacking = if is_settled { ALL_VIEWS & !process.views } else { 0 };
         let snapshot = &mut *self.snapshot;
         let (closed, read) = (snapshot.task_list_closed, snapshot.losses.unreadable == 0);
-        let torn = [closed, snapshot.idr_whole && read, process.stable].map(|is| u16::from(!is));
+        let torn = [closed, snapshot.idr_complete && read, process.stable].map(|is| u16::from(!is));
         let unsure = (torn[0] * view::TASK_LIST) | (torn[1] * view::IDR) | (torn[2] * ALL_VIEWS);
         let container = self.push_container(index, process);
         let number = if container == NONE || !process.own_namespaces { 0 } else { 1000 };
@@ -511,7 +511,7 @@ impl Shown<'_> {
             snapshot.containers.push(row).unwrap() as usize
         });
         if process.exit_state == 0 {
-            snapshot.containers[row].take_in(index, process.start, process.own_namespaces);
+            snapshot.containers[row].update_from(index, process.start, process.own_namespaces);
         }
         row as u32
     }

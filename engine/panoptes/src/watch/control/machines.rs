@@ -9,10 +9,10 @@ use super::{Candidate, Control, MEMORY_LOOK};
 use crate::attach::{KnownProfiles, find_kernel, open_with};
 use crate::config::{System, SystemAddress};
 use crate::guests;
-use crate::watch::announce::because;
+use crate::watch::clock_watch::{Found, Reattach};
 use crate::watch::finder::is_same;
-use crate::watch::pulse::{Doubt, Found};
 use crate::watch::scanner::Lost;
+use crate::watch::system_events::because;
 
 impl Control {
     /// Adds new guests, and removes those that ended while they waited to be attached.
@@ -23,7 +23,7 @@ impl Control {
         for candidate in &mut self.candidates {
             let waits = candidate.found && candidate.due.is_some();
             if waits && !guests.iter().any(|guest| is_same(&candidate.system, guest)) {
-                candidate.let_go();
+                candidate.remove();
             }
         }
         for guest in guests {
@@ -65,7 +65,7 @@ impl Control {
                     .ok()
                     .and_then(|mut source| find_kernel(&mut source, &known, &mut ()).ok());
             if now.is_some_and(|profile| Found::of(&profile) != *found) {
-                vital.give_up(Doubt::OtherKernel);
+                vital.give_up(Reattach::OtherKernel);
             } else if !std::mem::replace(&mut candidate.still, true) {
                 self.messages.debug(format_args!(
                     "{}: its clock stands still: it is paused, or has ended",
@@ -92,7 +92,7 @@ impl Control {
             let Ok(layout) = guests::plan(*pid, &self.users) else { continue };
             // Wait for two equal layouts: while memory is plugged in, more is mapped than is used.
             if layout != candidate.layout.0 && layout == candidate.layout.1 {
-                vital.give_up(Doubt::OtherMemory);
+                vital.give_up(Reattach::OtherMemory);
             }
             candidate.layout.1 = layout;
         }
@@ -107,9 +107,9 @@ impl Control {
         candidate.due = Some(Instant::now() + candidate.pause);
         candidate.told = false;
         if candidate.found && lost.has_ended {
-            candidate.let_go();
+            candidate.remove();
         }
-        self.announcer.host(&system, Activity::DetailsGatheringFailed, &because(&lost.reason));
+        self.system_events.host(&system, Activity::DetailsGatheringFailed, &because(&lost.reason));
     }
 
     /// Writes messages about lasting losses of scans, and about their end.

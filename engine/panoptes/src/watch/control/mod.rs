@@ -30,12 +30,12 @@ use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::state::{BootKey, StateStore, default_folder};
-use crate::watch::announce::{Announcer, because};
+use crate::watch::clock_watch::{Found, SystemShared};
 use crate::watch::finder::Finder;
 use crate::watch::outputs;
-use crate::watch::pulse::{Found, Vital};
-use crate::watch::scanner::{Assigned, Lost, Order, Pace, Scanner, Shared};
-use crate::watch::signals::{Signals, Wish};
+use crate::watch::scanner::{Assigned, Lost, Order, ScanStats, Scanner, Shared};
+use crate::watch::signals::{Signals, StopRequest};
+use crate::watch::system_events::{SystemEvents, because};
 
 /// How long `panoptes watch` waits for the first kernel: a guest may still be starting.
 const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
@@ -68,7 +68,7 @@ struct Candidate {
     /// Whether it was removed, so that a new system can take its place.
     gone: bool,
     /// While it is scanned: its kernel's identity, and the state shared with the scanner.
-    scanned: Option<(Found, Arc<Vital>)>,
+    scanned: Option<(Found, Arc<SystemShared>)>,
     /// Whether the standstill of its clock was reported.
     still: bool,
     /// The layout of its memory in QEMU: when it was opened, and at the last check.
@@ -91,7 +91,7 @@ impl Candidate {
         }
     }
 
-    fn let_go(&mut self) {
+    fn remove(&mut self) {
         (self.due, self.gone, self.scanned) = (None, true, None);
     }
 }
@@ -101,7 +101,7 @@ pub(super) struct Control {
     request: WatchRequest,
     messages: Arc<Messages>,
     shared: Arc<Shared>,
-    announcer: Announcer,
+    system_events: SystemEvents,
     store: StateStore,
     sboms: Sboms,
     candidates: Vec<Candidate>,
@@ -110,7 +110,7 @@ pub(super) struct Control {
     users: guests::Users,
     /// When the layout of QEMU's memory is checked next.
     next_memory: Instant,
-    scanners: Vec<(Sender<Order>, Arc<Pace>, JoinHandle<()>)>,
+    scanners: Vec<(Sender<Order>, Arc<ScanStats>, JoinHandle<()>)>,
     lost: Receiver<Lost>,
     writer: JoinHandle<End>,
     writer_stop: Arc<AtomicBool>,
@@ -148,7 +148,7 @@ impl Control {
         let (producer, consumer) = queue(CONTROL_QUEUE, &waker);
         let control_consumer = consumer;
         let mut consumers = Vec::new();
-        let announcer = Announcer::new(producer, configuration, interfaces);
+        let system_events = SystemEvents::new(producer, configuration, interfaces);
         let shared = Arc::new(Shared::default());
         let interval = configuration.service.scan_interval;
         shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
@@ -164,7 +164,7 @@ impl Control {
             let (producer, consumer) = queue(SCANNER_QUEUE, &waker);
             consumers.push(consumer);
             let (sender, orders) = channel();
-            let pace = Arc::new(Pace::default());
+            let pace = Arc::new(ScanStats::default());
             let scanner = Scanner {
                 shared: Arc::clone(&shared),
                 pace: Arc::clone(&pace),
@@ -193,7 +193,7 @@ impl Control {
             request: request.clone(),
             messages: Arc::clone(messages),
             shared,
-            announcer,
+            system_events,
             store,
             sboms: Sboms::default(),
             candidates,
@@ -219,9 +219,9 @@ impl Control {
             if self.finder.is_some() { ", looking for guests of this machine" } else { "" };
         let plural = if count == 1 { "" } else { "s" };
         let reason = format!("started with {count} system{plural}{looking}");
-        self.announcer.service(Activity::ServiceInitializationStarted, &because(&reason));
+        self.system_events.service(Activity::ServiceInitializationStarted, &because(&reason));
         if let Err(failure) = self.read_sboms() {
-            self.announcer
+            self.system_events
                 .service(Activity::ServiceInitializationFailed, &because(&failure.message));
             self.stop();
             return Err(failure);
@@ -233,21 +233,24 @@ impl Control {
             if self.attached && !said_ready {
                 said_ready = true;
                 let reason = "the first system is being watched";
-                self.announcer.service(Activity::ServiceInitializationSuccessful, &because(reason));
+                self.system_events
+                    .service(Activity::ServiceInitializationSuccessful, &because(reason));
             }
             if let Some(failure) = self.gives_up() {
-                self.announcer
+                self.system_events
                     .service(Activity::ServiceInitializationFailed, &because(&failure.message));
                 self.stop();
                 return Err(failure);
             }
             match signals.wait(LOOK) {
-                Some(Wish::Stop) if self.request.configuration.service.immediate_shutdown => {
+                Some(StopRequest::Stop)
+                    if self.request.configuration.service.immediate_shutdown =>
+                {
                     self.writer_stop.store(true, Ordering::Relaxed);
                     return Ok(Exit::Done);
                 }
-                Some(Wish::Stop) => break,
-                Some(Wish::Reload) => self.reload(),
+                Some(StopRequest::Stop) => break,
+                Some(StopRequest::Reload) => self.reload(),
                 None => {}
             }
             while let Ok(lost) = self.lost.try_recv() {
@@ -270,7 +273,7 @@ impl Control {
             drop(sender);
             while !scanner.is_finished() {
                 // A second request stops at once.
-                if signals.wait(LOOK) == Some(Wish::Stop) {
+                if signals.wait(LOOK) == Some(StopRequest::Stop) {
                     self.writer_stop.store(true, Ordering::Relaxed);
                     return Ok(Exit::Done);
                 }
@@ -283,15 +286,15 @@ impl Control {
         }
         self.report_dropped();
         let reason = "stopped on request";
-        self.announcer.service(Activity::ServiceGracefullyShutdown, &because(reason));
+        self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
         self.finish(signals)
     }
 
     /// Waits for the writer to write the remaining records; a second request to stop ends that.
     fn finish(self, signals: &Signals) -> Result<Exit, Failure> {
-        drop(self.announcer);
+        drop(self.system_events);
         while !self.writer.is_finished() {
-            if signals.wait(LOOK) == Some(Wish::Stop) {
+            if signals.wait(LOOK) == Some(StopRequest::Stop) {
                 self.writer_stop.store(true, Ordering::Relaxed);
                 return Ok(Exit::Done);
             }
@@ -314,7 +317,7 @@ impl Control {
 
     fn stop(self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        drop(self.announcer);
+        drop(self.system_events);
         drop(self.scanners);
         // Wait until all records are written; the result of the program is already decided.
         let _ = self.writer.join();
@@ -336,7 +339,7 @@ impl Control {
         if !was_reported {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
-            self.announcer.host(&system, activity, &because(&reason));
+            self.system_events.host(&system, activity, &because(&reason));
         }
         // A kernel that is still starting does not know its own clock yet, so wait. The wait is
         // bounded, because a kernel may hide that it has started.
@@ -398,10 +401,10 @@ impl Control {
         let begin = Instant::now();
         let known = KnownProfiles::of(system, &self.request.configuration, &self.messages)?;
         let service = &self.request.configuration.service;
-        let announcer = &mut self.announcer;
+        let system_events = &mut self.system_events;
         let mut report = |regions: &Regions| {
             if !quiet {
-                announcer.regions(system, regions);
+                system_events.regions(system, regions);
             }
         };
         let opened = open_with(&system.address, &system.settings, service, &mut report);
@@ -409,7 +412,7 @@ impl Control {
             Ok(source) => source,
             Err(failure) => {
                 if !quiet {
-                    self.announcer.failed(system, &failure);
+                    self.system_events.failed(system, &failure);
                 }
                 return Err(failure);
             }
@@ -417,17 +420,17 @@ impl Control {
         if !quiet {
             crate::attach::remark(&source, system, true, &self.messages);
         }
-        self.announcer.search_begins();
-        let (announcer, messages) = (&mut self.announcer, &self.messages);
+        self.system_events.search_begins();
+        let (system_events, messages) = (&mut self.system_events, &self.messages);
         let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
             if !quiet {
                 tell(&event, &system.name, messages);
-                announcer.discovery(system, &event);
+                system_events.discovery(system, &event);
             }
         });
         if let Err(failure) = crate::attach::still_there(&mut source, system) {
             if !quiet {
-                self.announcer.failed(system, &failure);
+                self.system_events.failed(system, &failure);
             }
             return Err(failure);
         }
@@ -436,7 +439,7 @@ impl Control {
             Err(error) => {
                 if !quiet {
                     tell_losses(&source, &system.name, &self.messages);
-                    self.announcer.not_found(system, &error);
+                    self.system_events.not_found(system, &error);
                 }
                 return Err(crate::attach::discovery_failure(system, &error));
             }
@@ -449,7 +452,7 @@ impl Control {
             let message = format!("{}: Linux {release} is still starting", system.name);
             let failure = Failure::new(Exit::NoKernel, message);
             if !quiet {
-                self.announcer.failed(system, &failure);
+                self.system_events.failed(system, &failure);
             }
             return Err(failure);
         }
@@ -462,9 +465,9 @@ impl Control {
             profile: profile.build_id.as_deref().map(Into::into),
             ..because(&reason)
         };
-        self.announcer.host(system, Activity::HostInitializationSuccessful, &details);
+        self.system_events.host(system, Activity::HostInitializationSuccessful, &details);
         self.messages.info(format_args!("{}: {reason}", system.name));
-        let vital = Arc::new(Vital::default());
+        let vital = Arc::new(SystemShared::default());
         let assigned = Assigned { index: 0, watched: Box::new(watched), source, vital };
         Ok((assigned, Found::of(&profile)))
     }
@@ -484,7 +487,7 @@ impl Control {
             policy: PolicyConfig::from(&system.settings.events),
             login_servers: system.settings.events.login_servers(),
             containers: Arc::new(ContainerConfig::from(&system.settings.containers)),
-            header: self.announcer.header_for(system),
+            header: self.system_events.header_for(system),
             identity: Identity {
                 name: system.name.clone(),
                 os_version: os_version(&profile.release),
@@ -531,14 +534,14 @@ impl Control {
                 dropped: Some(new),
                 ..because("an output could not accept records in time")
             };
-            self.announcer.service(Activity::RecordsDropped, &details);
+            self.system_events.service(Activity::RecordsDropped, &details);
         }
     }
 
     /// Reports the records that did not fit in the queues to the writer.
     fn report_refused(&mut self) {
         let scanners: u64 = self.scanners.iter().map(|(_, pace, _)| pace.refused()).sum();
-        let refused = scanners + self.announcer.refused();
+        let refused = scanners + self.system_events.refused();
         if refused <= self.refused {
             return;
         }
@@ -548,7 +551,7 @@ impl Control {
             .warning(format_args!("{new} records were lost: the queue to the writer was full"));
         let reason = "the queue to the writer was full";
         let details = SystemActivityDetails { dropped: Some(new), ..because(reason) };
-        self.announcer.service(Activity::RecordsDropped, &details);
+        self.system_events.service(Activity::RecordsDropped, &details);
     }
 }
 

@@ -13,8 +13,8 @@ use crate::config::{Configuration, ContainerFilter, Reference, Thresholds};
 use crate::exit::{Exit, Failure};
 use crate::request::{Refusal, WatchRequest};
 use crate::sbom::Sboms;
-use crate::watch::announce::because;
 use crate::watch::scanner::Order;
+use crate::watch::system_events::because;
 
 impl Control {
     /// Reads the SBOMs of the configuration, or reports all their faults.
@@ -32,7 +32,7 @@ impl Control {
             let path = fault.path.to_string_lossy();
             let details =
                 SystemActivityDetails { path: Some((&*path).into()), ..because(&fault.reason) };
-            self.announcer.service(fault.activity(), &details);
+            self.system_events.service(fault.activity(), &details);
         }
         let reason = match faults.as_slice() {
             [fault] => fault.to_string(),

@@ -39,12 +39,12 @@ struct Entry {
 
 /// The connections that were reported.
 #[derive(Debug)]
-pub(super) struct ToldOf {
+pub(super) struct Reported {
     seed: u64,
     list: Vec<Entry>,
 }
 
-impl ToldOf {
+impl Reported {
     /// `seed` is random and secret from the guests.
     pub(super) fn new(seed: u64) -> Self {
         Self::with_room_for(REPORTED_MAX, seed)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use panoptes_engine::watch::Attestation;
 use panoptes_profiles::Profile;
 
-use super::losses::Post;
+use super::losses::Mailbox;
 
 /// A clock that has not changed for this time stands still: an idle kernel updates it rarely.
 const STILL: Duration = Duration::from_secs(5);
@@ -21,12 +21,12 @@ const ASKED_MOST: Duration = Duration::from_mins(5);
 
 /// State about one machine that the scanner and the control thread share.
 #[derive(Debug, Default)]
-pub(super) struct Vital {
+pub(super) struct SystemShared {
     stands_still: AtomicBool,
-    /// A [`Doubt`], or 0.
+    /// A [`Reattach`], or 0.
     given_up: AtomicU8,
     /// Lasting losses of its scans.
-    pub(super) losses: Post,
+    pub(super) losses: Mailbox,
     /// Shells and shell commands that were left out.
     pub(super) shell_history_refused: SaidOnce,
     /// Changes of executable permissions that were not checked.
@@ -64,14 +64,14 @@ impl SaidOnce {
 /// Why Panoptes has to attach to a machine again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-pub(super) enum Doubt {
+pub(super) enum Reattach {
     /// Another kernel runs in its memory.
     OtherKernel = 1,
     /// Memory was added or removed.
     OtherMemory = 2,
 }
 
-impl Doubt {
+impl Reattach {
     /// The reason in messages and records.
     pub(super) const fn reason(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl Doubt {
     }
 }
 
-impl Vital {
+impl SystemShared {
     /// Scanner: reports that the clock stands still.
     pub(super) fn doubt(&self) {
         self.stands_still.store(true, Ordering::Relaxed);
@@ -126,15 +126,15 @@ impl Vital {
     }
 
     /// Control thread: requests that the scanner returns the machine.
-    pub(super) fn give_up(&self, doubt: Doubt) {
+    pub(super) fn give_up(&self, doubt: Reattach) {
         self.given_up.store(doubt as u8, Ordering::Relaxed);
     }
 
     /// Scanner: the reason to return the machine, if the control thread has set one.
-    pub(super) fn given_up(&self) -> Option<Doubt> {
+    pub(super) fn given_up(&self) -> Option<Reattach> {
         match self.given_up.load(Ordering::Relaxed) {
-            1 => Some(Doubt::OtherKernel),
-            2 => Some(Doubt::OtherMemory),
+            1 => Some(Reattach::OtherKernel),
+            2 => Some(Reattach::OtherMemory),
             _ => None,
         }
     }
@@ -160,14 +160,14 @@ impl Found {
 
 /// Watches one clock.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pulse {
+pub(super) struct ClockWatch {
     ticks: Option<u64>,
     since: Instant,
     /// The duration of standstill at which the next check is due.
     ask: Duration,
 }
 
-impl Pulse {
+impl ClockWatch {
     pub(super) fn new(now: Instant) -> Self {
         Self { ticks: None, since: now, ask: STILL }
     }
@@ -209,41 +209,41 @@ mod tests {
     #[test]
     fn a_running_clock_needs_no_check() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(start);
+        let mut clock_watch = ClockWatch::new(start);
         for second in 0..100 {
             let now = start + Duration::from_secs(second);
-            assert!(!pulse.beat(Some(second / 4), now));
+            assert!(!clock_watch.beat(Some(second / 4), now));
         }
     }
 
     #[test]
     fn an_unknown_clock_needs_no_check() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(start);
+        let mut clock_watch = ClockWatch::new(start);
         for second in 0..100 {
-            assert!(!pulse.beat(None, start + Duration::from_secs(second)));
+            assert!(!clock_watch.beat(None, start + Duration::from_secs(second)));
         }
     }
 
     #[test]
     fn a_clock_that_was_overwritten_stands_still() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(start);
-        assert!(!pulse.beat(Some(7), start));
-        assert!(!pulse.beat(None, start + Duration::from_secs(4)));
-        assert!(pulse.beat(None, start + STILL));
+        let mut clock_watch = ClockWatch::new(start);
+        assert!(!clock_watch.beat(Some(7), start));
+        assert!(!clock_watch.beat(None, start + Duration::from_secs(4)));
+        assert!(clock_watch.beat(None, start + STILL));
     }
 
     #[test]
     fn checks_of_a_standstill_become_rarer() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(start);
+        let mut clock_watch = ClockWatch::new(start);
         let checks: Vec<u64> = (0..1500)
-            .filter(|&second| pulse.beat(Some(7), start + Duration::from_secs(second)))
+            .filter(|&second| clock_watch.beat(Some(7), start + Duration::from_secs(second)))
             .collect();
         assert_eq!(checks, [5, 10, 20, 40, 80, 160, 320, 620, 920, 1220]);
-        assert!(!pulse.beat(Some(8), start + Duration::from_mins(25)));
-        assert!(!pulse.beat(Some(8), start + Duration::from_secs(1504)));
-        assert!(pulse.beat(Some(8), start + Duration::from_secs(1505)));
+        assert!(!clock_watch.beat(Some(8), start + Duration::from_mins(25)));
+        assert!(!clock_watch.beat(Some(8), start + Duration::from_secs(1504)));
+        assert!(clock_watch.beat(Some(8), start + Duration::from_secs(1505)));
     }
 }

@@ -19,7 +19,7 @@ use crate::interfaces::Interfaces;
 
 /// Writes system activities into the control thread's queue.
 #[derive(Debug)]
-pub(super) struct Announcer {
+pub(super) struct SystemEvents {
     producer: Producer,
     writer: RecordWriter,
     header: Header,
@@ -34,7 +34,7 @@ pub(super) struct Announcer {
 /// each page.
 const REFUSALS_MAX: u32 = 16;
 
-impl Announcer {
+impl SystemEvents {
     pub(super) fn new(
         producer: Producer,
         configuration: &Configuration,

@@ -14,7 +14,7 @@ pub(super) const PLACE_BYTES: u64 = 128;
 
 /// Buffers that jobs share. They keep nothing from one step to the next.
 #[derive(Debug)]
-pub(super) struct Workbench {
+pub(super) struct Scratch {
     /// For the kernel's page descriptors.
     pub(super) reader: Reader,
     /// For the pages' content.
@@ -29,7 +29,7 @@ pub(super) struct Workbench {
 /// A page without a request.
 pub(super) const NO_RUN: (u32, u32) = (u32::MAX, 0);
 
-impl Workbench {
+impl Scratch {
     pub(super) fn new() -> Self {
         Self {
             reader: Reader::new(ReaderSizes {
@@ -76,7 +76,7 @@ pub(super) enum Piece<'a> {
 /// The window's pages, one after the other.
 #[derive(Debug)]
 pub(super) struct Content<'a> {
-    bench: &'a Workbench,
+    bench: &'a Scratch,
     at: usize,
 }
 
