@@ -12,7 +12,7 @@ use cached::{Cached, DIRECT_MAP, EXT4, HUGETLBFS, INODE, MAPPING, PAGE, TMPFS};
 use panoptes_decoders::source::{MemorySource, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{
-    BestMatch, Contents, ElfKind, Format, Known, Outcome, PageDigest, PageMatcher, Partial,
+    BestMatch, Contents, ElfKind, FileContent, Format, Outcome, PageDigest, PageMatcher, Partial,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -38,14 +38,14 @@ fn work(contents: &mut Contents, machine: &mut Cached, judge: &dyn PageMatcher) 
     panic!("the work does not end");
 }
 
-fn known_by(machine: &mut Cached, judge: &dyn PageMatcher) -> Known {
+fn known_by(machine: &mut Cached, judge: &dyn PageMatcher) -> FileContent {
     let mut contents = Contents::new(&limits(), 5);
     assert_eq!(contents.ask(&machine.file), None);
     work(&mut contents, machine, judge);
     *contents.get(&machine.file).unwrap()
 }
 
-fn known(machine: &mut Cached) -> Known {
+fn known(machine: &mut Cached) -> FileContent {
     known_by(machine, &())
 }
 

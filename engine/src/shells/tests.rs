@@ -238,7 +238,7 @@ impl Watch {
         let scene = self.state.scene(&self.snapshot, self.now_ns);
         let mut findings = Vec::new();
         let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
-            findings.push(line_of_finding(finding))
+            findings.push(line_of_finding(finding));
         };
         self.shells.update(&scene, &self.state, &mut self.files, out);
         findings

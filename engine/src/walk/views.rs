@@ -106,8 +106,8 @@ pub(super) struct Hints {
     groups: Vec<(KernelVa, usize)>,
     /// Heads of the lists of `css_set_table`.
     pub(super) css_sets: Vec<KernelVa>,
-    hints: Vec<Hint>,
-    next_hints: Vec<Hint>,
+    kept: Vec<Hint>,
+    kept_next: Vec<Hint>,
 }
 
 impl Hints {
@@ -119,8 +119,8 @@ impl Hints {
             running: Vec::with_capacity(RUN_QUEUES_MAX),
             groups: Vec::with_capacity(processes * 2),
             css_sets: Vec::with_capacity(CSS_SET_HEADS),
-            hints: Vec::with_capacity(processes + HINTS_MAX),
-            next_hints: Vec::with_capacity(processes + HINTS_MAX),
+            kept: Vec::with_capacity(processes + HINTS_MAX),
+            kept_next: Vec::with_capacity(processes + HINTS_MAX),
         }
     }
 
@@ -129,16 +129,16 @@ impl Hints {
         self.running.clear();
         self.groups.clear();
         self.css_sets.clear();
-        mem::swap(&mut self.hints, &mut self.next_hints);
-        self.next_hints.clear();
+        mem::swap(&mut self.kept, &mut self.kept_next);
+        self.kept_next.clear();
     }
 
     /// Drops what was kept from earlier scans.
     pub(super) fn forget(&mut self) {
         self.run_queues.clear();
         self.run_queues_age = 0;
-        self.hints.clear();
-        self.next_hints.clear();
+        self.kept.clear();
+        self.kept_next.clear();
     }
 
     /// Decodes a run queue; ignores an unreadable one.
@@ -158,7 +158,7 @@ impl Hints {
     }
 
     fn hint(&mut self, task: KernelVa, views: u16) {
-        push(&mut self.next_hints, Hint { task, views });
+        push(&mut self.kept_next, Hint { task, views });
     }
 }
 
@@ -196,7 +196,7 @@ impl Walker {
         for row in threads.iter_mut() {
             row.views &= view::IDR | view::TASK_LIST | view::THREAD_GROUP | view::PID_LIST;
         }
-        for hint in &self.hints.hints {
+        for hint in &self.hints.kept {
             match tasks.get(hint.task.0).and_then(|at| threads.get_mut(at as usize)) {
                 Some(row) if row.views & (view::IDR | view::TASK_LIST) != 0 => {}
                 Some(row) => row.views |= hint.views,

@@ -7,8 +7,8 @@ use std::ops::Range;
 use panoptes_decoders::source::MemorySource;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{
-    BestMatch, Contents, FileIdentity, Hashes, Known, Outcome, PAGE_BYTES, PageDigest, PageMatcher,
-    Partial,
+    BestMatch, Contents, FileContent, FileIdentity, Hashes, Outcome, PAGE_BYTES, PageDigest,
+    PageMatcher, Partial,
 };
 use panoptes_engine::path::{PathBuffer, write_path};
 use panoptes_engine::source::FileSource;
@@ -205,7 +205,7 @@ fn settle<S: MemorySource>(
     kernel: &Kernel,
     identity: &FileIdentity,
     shipped: &Shipped,
-) -> Option<Known> {
+) -> Option<FileContent> {
     contents.ask(identity);
     for _ in 0..SLICES_MAX {
         if !contents.has_work() {
@@ -256,7 +256,7 @@ fn judge(
     truth: &FileTruth,
     files: &[Made],
     shipped: &Shipped,
-    known: Option<Known>,
+    known: Option<FileContent>,
 ) {
     let path = &truth.path;
     let Some(known) = known else {

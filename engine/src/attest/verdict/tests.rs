@@ -64,7 +64,7 @@ fn running(path: &str, size: u64, content: u8) -> Running<'_> {
 }
 
 fn ask(shipped: &Shipped, applied: &Applied, running: Running<'_>) -> Verdict {
-    let known = running.outcome.map(|outcome| Known {
+    let known = running.outcome.map(|outcome| FileContent {
         outcome,
         format: ELF,
         traits: crate::page_cache::Traits::default(),
