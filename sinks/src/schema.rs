@@ -49,34 +49,60 @@ pub enum Type {
     Object(Object),
 }
 
-/// The fields of an object.
+/// The fields of an object, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Object {
-    properties: Vec<(&'static str, Type, bool)>,
+    properties: Vec<Property>,
+}
+
+/// A field of an object.
+#[derive(Clone, Debug)]
+pub struct Property {
+    /// Its key.
+    pub name: &'static str,
+    pub value: Type,
+    /// Whether the object always has it. Other fields are left out while their value is unknown.
+    pub required: bool,
+    /// The field's meaning and unit: the comment at its declaration. Empty for some.
+    pub meaning: &'static str,
 }
 
 impl Object {
+    /// Adds a field, without a meaning.
     pub fn add(&mut self, name: &'static str, value: Type, required: bool) {
-        self.properties.push((name, value, required));
+        self.properties.push(Property { name, value, required, meaning: "" });
     }
 
-    /// The number of fields so far: the index for [`Self::make_optional_from`].
-    pub(crate) fn required_count(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.properties.len()
+    }
+
+    /// Gives a meaning to the fields from index `first` on that have none.
+    pub(crate) fn explain_from(&mut self, first: usize, meaning: &'static str) {
+        for property in &mut self.properties[first..] {
+            if property.meaning.is_empty() {
+                property.meaning = meaning.trim_ascii();
+            }
+        }
     }
 
     /// Makes all fields from index `first` on optional.
     pub(crate) fn make_optional_from(&mut self, first: usize) {
         for property in &mut self.properties[first..] {
-            property.2 = false;
+            property.required = false;
         }
     }
 
-    fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.properties.iter().map(|(name, ..)| *name)
+    pub fn properties(&self) -> &[Property] {
+        &self.properties
     }
 
-    fn of<T: DetailsObject>() -> Self {
+    fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.properties.iter().map(|property| property.name)
+    }
+
+    /// The fields of `T`.
+    pub fn of<T: DetailsObject>() -> Self {
         let mut object = Self::default();
         T::describe_fields(&mut object);
         object
@@ -85,14 +111,21 @@ impl Object {
     /// Prints the schema. Any object may have `truncated`.
     fn print(&self, out: &mut String) {
         out.push_str("{\"type\":\"object\",\"properties\":{");
-        for (name, value, _) in &self.properties {
-            let _ = write!(out, "\"{name}\":");
-            value.print(out);
+        for property in &self.properties {
+            let _ = write!(out, "\"{}\":", property.name);
+            let start = out.len();
+            property.value.print(out);
+            if !property.meaning.is_empty() {
+                let mut description = String::from("{\"description\":");
+                push_string(property.meaning, &mut description);
+                description.push(',');
+                out.replace_range(start..=start, &description);
+            }
             out.push(',');
         }
         out.push_str("\"truncated\":{\"const\":true}},\"required\":[");
-        let required = self.properties.iter().filter(|(_, _, required)| *required);
-        push_strings(required.map(|(name, _, _)| *name), out);
+        let required = self.properties.iter().filter(|property| property.required);
+        push_strings(required.map(|property| property.name), out);
         out.push_str("],\"additionalProperties\":false}");
     }
 }

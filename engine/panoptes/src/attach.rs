@@ -87,7 +87,7 @@ pub fn open_with(
 }
 
 /// Writes a message about what is missing in a dump; if `watching`, also that it never changes.
-pub fn remark(source: &AnySource, system: &System, watching: bool, messages: &Messages) {
+pub fn log_source(source: &AnySource, system: &System, watching: bool, messages: &Messages) {
     let AnySource::File(source) = source else { return };
     let (name, format, lacks) = (&system.name, source.format(), source.lacks());
     let what = format.name();
@@ -180,14 +180,14 @@ pub fn attach(
     };
     let mut source =
         open_with(&system.address, &system.settings, &configuration.service, &mut report)?;
-    remark(&source, system, false, messages);
+    log_source(&source, system, false, messages);
     let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
-        tell(&event, &system.name, messages);
+        log_event(&event, &system.name, messages);
     });
     // Check even if a kernel was found: memory of a machine that has ended may belong to another.
     still_there(&mut source, system)?;
     let profile = found.map_err(|error| {
-        tell_losses(&source, &system.name, messages);
+        warn_losses(&source, &system.name, messages);
         discovery_failure(system, &error)
     })?;
     messages.info(format_args!(
@@ -214,14 +214,14 @@ pub fn still_there(source: &mut AnySource, system: &System) -> Result<(), Failur
 }
 
 /// Writes a warning if the transport has lost anything.
-pub fn tell_losses(source: &AnySource, system: &str, messages: &Messages) {
+pub fn warn_losses(source: &AnySource, system: &str, messages: &Messages) {
     if let Some(losses) = source.losses() {
         messages.warning(format_args!("{system}: {losses}"));
     }
 }
 
 /// Writes a message about an event of discovery; most are of level `debug`.
-pub fn tell(event: &Event<'_>, system: &str, messages: &Messages) {
+pub fn log_event(event: &Event<'_>, system: &str, messages: &Messages) {
     match event {
         Event::OsIdentifierFound { trace, at, release, .. } => {
             messages.debug(format_args!("{system}: {trace} at {at}: Linux {release}"));

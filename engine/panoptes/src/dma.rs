@@ -111,7 +111,7 @@ pub fn open(
     };
     let library = Library::load(service.doca_library_path.as_deref()).map_err(failure)?;
     if let Some(level) = settings.sdk_log_level {
-        library.tell(level as u32);
+        library.log_to_stderr(level as u32);
     }
     let options = DocaOptions::default();
     let opened = match &given {

@@ -12,7 +12,7 @@ use panoptes_engine::state::facts::{HeapRule, executable_of};
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 
-use crate::attach::{Attached, attach, source_failure, tell_losses};
+use crate::attach::{Attached, attach, source_failure, warn_losses};
 use crate::cli::Kind;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -99,7 +99,7 @@ pub fn scan(
             _ => {}
         }
     }
-    tell_losses(source.source_mut(), &request.system.name, messages);
+    warn_losses(source.source_mut(), &request.system.name, messages);
     if unread > 0 {
         let name = &request.system.name;
         messages.warning(format_args!(

@@ -377,10 +377,10 @@ impl History {
             shell.ways_since_ns = output.scene.now_ns;
         }
         shell.ways = now;
-        shell.told = shell.told.and(now.or(before));
-        let news = now.and(before).and(fresh).without(shell.told);
-        shell.told = shell.told.or(news);
-        if now != before || now.without(shell.told) != Ways::default() {
+        shell.reported = shell.reported.and(now.or(before));
+        let news = now.and(before).and(fresh).without(shell.reported);
+        shell.reported = shell.reported.or(news);
+        if now != before || now.without(shell.reported) != Ways::default() {
             // A finding needs two scans: a value that was read once and then remembered does not
             // count twice.
             shell.busy_until = self.scan.wrapping_add(BUSY_SCANS);

@@ -432,7 +432,7 @@ impl History {
             values: Values::default(),
             ways: Ways::default(),
             ways_since_ns: 0,
-            told: Ways::default(),
+            reported: Ways::default(),
             was_on: Ways::default(),
             cleared: None,
             last: None,

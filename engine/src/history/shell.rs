@@ -191,7 +191,7 @@ pub(super) struct Shell {
     /// How its history was off in the last scan, since when, and what was reported of that.
     pub(super) ways: Ways,
     pub(super) ways_since_ns: i64,
-    pub(super) told: Ways,
+    pub(super) reported: Ways,
     /// Ways in which its history was seen to be on.
     pub(super) was_on: Ways,
     pub(super) cleared: Option<Cleared>,

@@ -110,7 +110,7 @@ fn reason(judged: &Judged<'_>, what: What) -> ArrayString<512> {
         let _ = write!(reason, ", executable at an earlier time");
     }
     if judged.is_last {
-        let _ = write!(reason, "; more of this program is not told of");
+        let _ = write!(reason, "; further changes of this program are not reported");
     }
     reason
 }

@@ -116,7 +116,7 @@ type Objects = ArrayVec<Object, OBJECTS_MAX>;
 impl Shells {
     /// Reports a connection and the interpreter that its peer commands. Returns `false` if that
     /// must wait, because a process of the chain has not been reported yet.
-    pub(super) fn tell(
+    pub(super) fn report(
         &mut self,
         scene: &ScanContext<'_>,
         state: &State,

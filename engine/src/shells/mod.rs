@@ -99,7 +99,7 @@ pub struct Shells {
     inward: Search,
     outward: Search,
     directions: Directions,
-    told: Reported,
+    reported: Reported,
     pending: PendingList,
     /// Whether the last scan had more to follow than the limit.
     was_cut: bool,
@@ -122,7 +122,7 @@ impl Shells {
             inward: Search::new(Way::Back),
             outward: Search::new(Way::On),
             directions: Directions::new(limits, seed.rotate_left(11)),
-            told: Reported::new(seed),
+            reported: Reported::new(seed),
             pending: PendingList::new(),
             was_cut: false,
             first: 0,
@@ -162,7 +162,7 @@ impl Shells {
         let snapshot = scene.snapshot;
         self.pending.begin_scan(core::mem::take(&mut self.was_cut));
         self.directions.update(snapshot);
-        self.told.forget_ended(snapshot);
+        self.reported.forget_ended(snapshot);
         let mut is_built = false;
         let count = snapshot.processes.len();
         let begin = if self.first < count { self.first } else { 0 };
@@ -225,7 +225,7 @@ impl Shells {
             return;
         }
         let shell = &Shell { interpreter: Some(interpreter), ..shell };
-        if candidates.iter().any(|candidate| self.told.has(snapshot, candidate.object)) {
+        if candidates.iter().any(|candidate| self.reported.has(snapshot, candidate.object)) {
             for candidate in &candidates {
                 self.remember_way(snapshot, candidate);
             }
@@ -287,13 +287,13 @@ impl Shells {
         let furthest =
             candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
         let Some(&candidate) = furthest else { return };
-        if self.told.is_full() {
+        if self.reported.is_full() {
             self.usage.untold += 1;
             return;
         }
-        if self.tell(scene, state, shell, &candidate, out) {
+        if self.report(scene, state, shell, &candidate, out) {
             // First the connection that was reported.
-            self.told.add(snapshot, candidate.object);
+            self.reported.add(snapshot, candidate.object);
             for candidate in candidates.iter().filter(|it| it.reason.is_some()) {
                 self.remember_way(snapshot, candidate);
             }
@@ -304,7 +304,7 @@ impl Shells {
     fn pair(&self, snapshot: &Snapshot, shell: &Shell, object: Object) -> Option<Pair> {
         let leader = snapshot.leader(snapshot.processes.at(shell.process)?)?;
         Some(Pair {
-            key: self.told.key(snapshot, object)?,
+            key: self.reported.key(snapshot, object)?,
             process: ProcessKey::of(&leader.task),
             exec_id: leader.task.self_exec_id,
         })
@@ -344,12 +344,12 @@ impl Shells {
         let ways = [(&self.inward, candidate.inward), (&self.outward, candidate.outward)];
         for (search, hop) in ways {
             let ends = search.path(hop).map(|hop| hop.object);
-            let ends = ends.filter(|object| self.told.key(snapshot, *object).is_some());
+            let ends = ends.filter(|object| self.reported.key(snapshot, *object).is_some());
             let room = objects.remaining_capacity();
             objects.extend(ends.take(room));
         }
         for object in objects {
-            self.told.add(snapshot, object);
+            self.reported.add(snapshot, object);
         }
     }
 

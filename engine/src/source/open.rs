@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn the_user_can_set_the_format() {
         let path = file_of(&forged(b"EMiL\x01\0\0\0"));
-        let format = |told| FileSource::open_as(&path, told).unwrap().format();
+        let format = |given| FileSource::open_as(&path, given).unwrap().format();
         assert_eq!(format(FileFormat::Raw), Format::Raw);
         assert_eq!(format(FileFormat::Auto), Format::Lime);
         let writer = OpenOptions::new().write(true).open(&path).unwrap();

@@ -97,7 +97,7 @@ impl fmt::Display for Error {
             }
             Self::NoBuildId => write!(
                 f,
-                "it has no build id, so nothing could tell later which kernel the profile is for"
+                "it has no build id, so the profile could not be matched with its kernel later"
             ),
             Self::NoRelease => write!(f, "it does not say what Linux it is"),
             Self::NoSymbols => write!(f, "it has neither a table of symbols nor kallsyms"),

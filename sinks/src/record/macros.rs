@@ -8,12 +8,12 @@
 /// order they are written.
 macro_rules! details {
     ($(#[$docs:meta])* pub struct $name:ident $(<$life:lifetime>)? $key:literal {
-        $($(#[$field_docs:meta])* $field:ident: $type:ty,)*
+        $($(#[doc = $meaning:literal])* $field:ident: $type:ty,)*
     }) => {
         $(#[$docs])*
         #[derive(Clone, Copy, Debug, Default)]
         pub struct $name $(<$life>)? {
-            $($(#[$field_docs])* pub $field: $type,)*
+            $($(#[doc = $meaning])* pub $field: $type,)*
         }
 
         impl $(<$life>)? $crate::record::DetailsObject for $name $(<$life>)? {
@@ -34,7 +34,11 @@ macro_rules! details {
             }
 
             fn describe_fields(object: &mut $crate::schema::Object) {
-                $(<$type as $crate::record::value::Value>::describe(stringify!($field), object);)*
+                $(
+                    let first = object.len();
+                    <$type as $crate::record::value::Value>::describe(stringify!($field), object);
+                    object.explain_from(first, concat!($($meaning),*));
+                )*
             }
         }
     };

@@ -110,7 +110,8 @@ macro_rules! details_kinds {
                 }
             }
 
-            pub(crate) fn describe(self) -> Object {
+            /// The object's fields.
+            pub fn describe(self) -> Object {
                 let mut object = Object::default();
                 match self {
                     $(Self::$variant => <$type as DetailsObject>::describe_fields(&mut object),)*

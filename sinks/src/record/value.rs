@@ -52,9 +52,9 @@ impl<T: Value> Value for Option<T> {
     }
 
     fn describe(name: &'static str, object: &mut Object) {
-        let required = object.required_count();
+        let first = object.len();
         T::describe(name, object);
-        object.make_optional_from(required);
+        object.make_optional_from(first);
     }
 }
 

@@ -10,6 +10,7 @@ mod bindings;
 mod busy;
 mod cargo;
 mod demo;
+mod docs;
 mod fuzz;
 mod guest;
 mod hashes;
@@ -51,6 +52,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "shells", usage: shells::USAGE, run: shells::run },
     Command { name: "twins", usage: twins::USAGE, run: twins::run },
     Command { name: "bench", usage: bench::USAGE, run: bench::run },
+    Command { name: "docs", usage: docs::USAGE, run: docs::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },
     Command { name: "profiles", usage: profiles::USAGE, run: profiles::run },

@@ -25,19 +25,39 @@ const UNSAFE_FILES: &[&str] = &[
 
 /// A longer file should be split.
 const LINES_MAX: usize = 700;
+/// Words that say too little about who does what. CONTRIBUTING has the verbs to use instead.
+const PHRASES: &[&str] = &[
+    "told of",
+    "is told",
+    "says so",
+    "is said",
+    "let go",
+    "taken in",
+    "takes in",
+    "is quiet",
+    "are quiet",
+    "nobody knows",
+    "whoever",
+    "what it is is",
+];
 /// The last line on which a module's doc may begin: attributes may come first.
 const DOC_LINE_MAX: usize = 5;
 
-/// Every Rust file of the project with its content, by path from the root.
+/// Every Rust file of the project, as [`files`] returns it.
 fn sources() -> Vec<(String, String)> {
+    files(&["rs"])
+}
+
+/// Every file of the project with one of these extensions, and its content, by path from the root.
+fn files(extensions: &[&str]) -> Vec<(String, String)> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let root = root.canonicalize().expect("the workspace exists");
     let mut paths = Vec::new();
-    collect(&root, &mut paths);
+    collect(&root, extensions, &mut paths);
     let mut sources: Vec<_> = paths
         .into_iter()
         .map(|path| {
-            let text = std::fs::read_to_string(&path).expect("a Rust file can be read");
+            let text = std::fs::read_to_string(&path).expect("a file can be read");
             let name = path.strip_prefix(&root).expect("the path is below the root");
             (name.to_string_lossy().into_owned(), text)
         })
@@ -47,15 +67,15 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+fn collect(folder: &Path, extensions: &[&str], paths: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder can be listed").flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         if path.is_dir() {
             if name != "target" && !name.starts_with('.') {
-                collect(&path, paths);
+                collect(&path, extensions, paths);
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|e| extensions.iter().any(|wanted| e == *wanted)) {
             paths.push(path);
         }
     }
@@ -158,6 +178,36 @@ fn the_engine_depends_only_downwards() {
     }
     assert!(seen > 50, "the search for `crate::` found too few uses");
     assert!(upwards.is_empty(), "modules that use a higher rank: {upwards:#?}");
+}
+
+#[test]
+fn texts_are_in_plain_english() {
+    let texts = files(&["rs", "md", "yaml"]);
+    let texts = texts.iter().filter(|(name, _)| name != "tests/xtask/src/tidy.rs");
+    for (name, text) in texts {
+        for (number, line) in text.lines().enumerate() {
+            let lower = line.to_lowercase();
+            for phrase in PHRASES.iter().filter(|phrase| has_phrase(&lower, phrase)) {
+                panic!("{name}:{}: {phrase:?}: name who does what", number + 1);
+            }
+        }
+    }
+}
+
+/// Whether a line has a phrase, as whole words.
+fn has_phrase(line: &str, phrase: &str) -> bool {
+    line.match_indices(phrase).any(|(at, _)| {
+        let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !is_letter(line[..at].chars().next_back())
+            && !is_letter(line[at + phrase.len()..].chars().next())
+    })
+}
+
+#[test]
+fn phrases_are_found_as_whole_words() {
+    assert!(has_phrase("it is told of.", "told of"));
+    assert!(!has_phrase("an outlet gone", "let go"));
+    assert!(!has_phrase("is_told of", "told of"));
 }
 
 #[test]

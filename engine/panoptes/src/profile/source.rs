@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use panoptes_profiles::import::{self, Kind, Wanted};
 use panoptes_profiles::{Event, ProfileFile};
 
-use crate::attach::{KnownProfiles, discovery_failure, find_kernel, open, remark, tell};
+use crate::attach::{KnownProfiles, discovery_failure, find_kernel, log_event, log_source, open};
 use crate::config::{Configuration, Mode, System, SystemAddress};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -84,9 +84,9 @@ fn scratch() -> Result<(PathBuf, File), Failure> {
 fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile, Failure> {
     let system = system_at(address);
     let mut source = open(&system.address, &Configuration::defaults(Mode::Scan).service)?;
-    remark(&source, &system, false, messages);
+    log_source(&source, &system, false, messages);
     let profile = find_kernel(&mut source, &KnownProfiles::none(), &mut |event: Event<'_>| {
-        tell(&event, &system.name, messages);
+        log_event(&event, &system.name, messages);
     })
     .map_err(|error| discovery_failure(&system, &error))?;
     profile.to_file().ok_or_else(|| {

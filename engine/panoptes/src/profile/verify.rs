@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::print;
 use super::source::{profile_of, system_at};
-use crate::attach::{KnownProfiles, find_kernel, open, remark, tell};
+use crate::attach::{KnownProfiles, find_kernel, log_event, log_source, open};
 use crate::config::{Configuration, Mode};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -26,10 +26,10 @@ pub fn verify(
     let file = profile_of(&request.profile, Wanted::default(), messages)?;
     let system = system_at(&request.system);
     let mut source = open(&system.address, &Configuration::defaults(Mode::Scan).service)?;
-    remark(&source, &system, false, messages);
+    log_source(&source, &system, false, messages);
     let known = KnownProfiles { files: vec![file.clone()], use_builtin: false, generate: false };
     let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
-        tell(&event, &system.name, messages);
+        log_event(&event, &system.name, messages);
     });
     let (checks, reasons) = match &found {
         Ok(profile) => (profile.checks.as_slice(), Vec::new()),

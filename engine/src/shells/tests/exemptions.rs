@@ -115,7 +115,7 @@ fn a_datagram_socket_in_the_place_of_another_is_not_that_one() {
     machine.run(20, "socat", "socat", &[(3, &a), (4, &b)]);
     let mut watch = Watch::new();
     watch.scan(&machine);
-    let found = &mut watch.shells.told;
+    let found = &mut watch.shells.reported;
     found.add(&watch.snapshot, Object::Datagram(0));
     found.forget_ended(&watch.snapshot);
     assert!(found.has(&watch.snapshot, Object::Datagram(0)));
@@ -134,7 +134,7 @@ fn reported_connections_are_not_reported_again_when_the_memory_is_full() {
     let tcp = machine.connection(40000, PEER);
     machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
     let mut watch = Watch::new();
-    watch.shells.told = Reported::with_room_for(1, 9);
+    watch.shells.reported = Reported::with_room_for(1, 9);
     assert_eq!(watch.settle(&machine).len(), 1);
     let other = machine.connection(40001, PEER);
     machine.run(21, "bash", "bash -i", &[(0, &other), (1, &other), (2, &other)]);

@@ -220,7 +220,7 @@ impl<'a> DeviceInfos<'a> {
             Err(DocaError::Call { code: bindings::DOCA_ERROR_NOT_FOUND, .. }) => {
                 Ok(Self(library, ptr::null_mut(), 0))
             }
-            told => told.map(|()| Self(library, list, count)),
+            listed => listed.map(|()| Self(library, list, count)),
         }
     }
 

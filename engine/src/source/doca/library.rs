@@ -82,7 +82,7 @@ impl Library {
 
     /// Makes the library log its own messages of `level` (10 to 70, as in guide §7.1) and more
     /// severe ones to standard error. Ignored if the library is too old for it.
-    pub fn tell(&self, level: u32) {
+    pub fn log_to_stderr(&self, level: u32) {
         let (Some(create), Some(limit)) = (
             self.symbols.doca_log_backend_create_with_fd_sdk,
             self.symbols.doca_log_level_set_global_sdk_limit,

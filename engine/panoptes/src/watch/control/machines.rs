@@ -105,7 +105,7 @@ impl Control {
         let system = candidate.system.clone();
         self.messages.warning(format_args!("{}: {}", system.name, lost.reason));
         candidate.due = Some(Instant::now() + candidate.pause);
-        candidate.told = false;
+        candidate.reported = false;
         if candidate.found && lost.has_ended {
             candidate.remove();
         }

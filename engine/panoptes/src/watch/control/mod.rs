@@ -20,7 +20,7 @@ use panoptes_sinks::queue::{QueueSize, Waker, queue};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, Writer};
 
-use crate::attach::{KnownProfiles, find_kernel, open_with, tell, tell_losses};
+use crate::attach::{KnownProfiles, find_kernel, log_event, open_with, warn_losses};
 use crate::config::{Cores, Mode, System};
 use crate::dma::Regions;
 use crate::exit::{Exit, Failure};
@@ -60,7 +60,7 @@ struct Candidate {
     due: Option<Instant>,
     pause: Duration,
     /// Whether its failure was reported; it is reported once until the system works again.
-    told: bool,
+    reported: bool,
     /// Whether it was tried before: in a retry, QEMU may still be loading a saved machine.
     tried: bool,
     /// Whether it was found by `auto_scan` rather than named: it is removed when it ends.
@@ -81,7 +81,7 @@ impl Candidate {
             system,
             due: Some(now),
             pause: RETRY_FIRST,
-            told: false,
+            reported: false,
             tried: false,
             found,
             gone: false,
@@ -334,7 +334,7 @@ impl Control {
 
     fn try_system(&mut self, index: usize) {
         let system = self.candidates[index].system.clone();
-        let was_reported = self.candidates[index].told;
+        let was_reported = self.candidates[index].reported;
         let is_retry = std::mem::replace(&mut self.candidates[index].tried, true);
         if !was_reported {
             let reason = format!("looking for a kernel in {}", system.address);
@@ -348,7 +348,7 @@ impl Control {
             Ok((assigned, found)) => {
                 let candidate = &mut self.candidates[index];
                 candidate.due = None;
-                candidate.told = false;
+                candidate.reported = false;
                 candidate.still = false;
                 candidate.scanned = Some((found, Arc::clone(&assigned.vital)));
                 if let AnySource::Guest(memory) = &assigned.source {
@@ -382,7 +382,7 @@ impl Control {
                     ));
                 }
                 let candidate = &mut self.candidates[index];
-                candidate.told = true;
+                candidate.reported = true;
                 candidate.due = Some(Instant::now() + candidate.pause);
                 candidate.pause = (candidate.pause * 2).min(RETRY_MOST);
                 self.first_failure.get_or_insert(failure);
@@ -418,13 +418,13 @@ impl Control {
             }
         };
         if !quiet {
-            crate::attach::remark(&source, system, true, &self.messages);
+            crate::attach::log_source(&source, system, true, &self.messages);
         }
         self.system_events.search_begins();
         let (system_events, messages) = (&mut self.system_events, &self.messages);
         let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
             if !quiet {
-                tell(&event, &system.name, messages);
+                log_event(&event, &system.name, messages);
                 system_events.discovery(system, &event);
             }
         });
@@ -438,7 +438,7 @@ impl Control {
             Ok(profile) => profile,
             Err(error) => {
                 if !quiet {
-                    tell_losses(&source, &system.name, &self.messages);
+                    warn_losses(&source, &system.name, &self.messages);
                     self.system_events.not_found(system, &error);
                 }
                 return Err(crate::attach::discovery_failure(system, &error));
