@@ -237,7 +237,9 @@ macro_rules! layout {
         impl $crate::layout::Layout for $layout {
             const STRUCTURE: &'static str = $structure;
 
-            fn bind(members: &dyn $crate::layout::Members) -> Result<Self, $crate::layout::Missing> {
+            fn bind(
+                members: &dyn $crate::layout::Members,
+            ) -> Result<Self, $crate::layout::Missing> {
                 use $crate::layout::{Missing, Packing, look_up};
                 let unknown = Missing { structure: $structure, field: "" };
                 let size = members

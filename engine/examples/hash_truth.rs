@@ -1,4 +1,5 @@
-//! Holds the hashes of files in real kernels' page caches against what is true inside: `cargo xtask hashes`.
+//! Holds the hashes of files in real kernels' page caches against what is true inside:
+//! `cargo xtask hashes`.
 //!
 //!     hash_truth [--count N] [--place NAME]… [--without-modules] [--calm] [KERNEL]…
 //!

@@ -1,10 +1,10 @@
-//! Hashes every regular file that any process of a machine has open or mapped, out of its page cache, and prints
-//! a line for each:
+//! Hashes every regular file that any process of a machine has open or mapped, out of its page
+//! cache, and prints a line for each:
 //!
 //!     cargo run --release -p panoptes-engine --example hashes -- RAM
 //!
-//! `SHA256 SHA1 MD5 SIZE PATH` of a file that is there whole, `partial RESIDENT/PAGES SIZE PATH` and
-//! `nothing SIZE PATH` of others; then what it took. RAM is a guest's memory or a dump.
+//! `SHA256 SHA1 MD5 SIZE PATH` of a file that is there whole, `partial RESIDENT/PAGES SIZE PATH`
+//! and `nothing SIZE PATH` of others; then what it took. RAM is a guest's memory or a dump.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -79,8 +79,8 @@ fn main() -> ExitCode {
         }
     }
     eprintln!(
-        "{} files, {bytes} bytes of whole ones, in {:.1} ms, {:.1} ms of them on a processor: {slices} slices, \
-         the longest {:.2} ms",
+        "{} files, {bytes} bytes of whole ones, in {:.1} ms, {:.1} ms of them on a processor: \
+         {slices} slices, the longest {:.2} ms",
         files.len(),
         seconds * 1e3,
         computed * 1e3,
@@ -89,7 +89,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// How long this thread was on a processor: on a machine that is shared the time of day says little.
+/// How long this thread was on a processor: on a machine that is shared the time of day says
+/// little.
 fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9

@@ -1,11 +1,12 @@
-//! Records a sparse image of a machine's memory: the pages that finding its kernel and one scan touch.
+//! Records a sparse image of a machine's memory: the pages that finding its kernel and one scan
+//! touch.
 //!
 //!     cargo run --release -p panoptes-engine --example record -- RAM OUT.image
 //!
-//! RAM is a raw dump or the memory file of a paused guest. The image, of some megabytes, is enough for
-//! discovery and scans; beside it goes `OUT.digest`, what a scan of the whole memory gave. The engine's
-//! tests, benches and the fuzz target `walk` take what lies in `~/.cache/panoptes/recorded`. It holds the
-//! machine's secrets like any other dump.
+//! RAM is a raw dump or the memory file of a paused guest. The image, of some megabytes, is enough
+//! for discovery and scans; beside it goes `OUT.digest`, what a scan of the whole memory gave. The
+//! engine's tests, benches and the fuzz target `walk` take what lies in
+//! `~/.cache/panoptes/recorded`. It holds the machine's secrets like any other dump.
 
 use std::error::Error;
 use std::fs;
@@ -97,7 +98,8 @@ fn record(ram: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = out.parent() {
         fs::create_dir_all(folder)?;
     }
-    // The digest first: an image without one would fail the tests, one that is not there is skipped.
+    // The digest first: an image without one would fail the tests, one that is not there is
+    // skipped.
     write_whole(&Seen::path(out), |file| Ok(fs::write(file, whole.to_string())?))?;
     write_whole(out, |file| Ok(replay.write_image(&mut fs::File::create(file)?)?))?;
     println!(

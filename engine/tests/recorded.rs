@@ -32,7 +32,8 @@ fn a_scan_of_the_image_gives_what_the_whole_memory_gave() {
         let (snapshot, seen, counts) = scanner.see(&mut machine.memory, &machine.kernel);
         assert_eq!(
             seen, expected,
-            "{}: if scans now read or print something else on purpose, make the image again with: {MAKE}",
+            "{}: if scans now read or print something else on purpose, make the image again \
+             with: {MAKE}",
             machine.name
         );
         let losses = snapshot.losses;

@@ -1,5 +1,5 @@
-// The source of ELF files that are seeds: a library with a symbol table, and a program with the same
-// data as a kernel's file, with the compiler's DWARF or, given `BTF`, with that section.
+// The source of ELF files that are seeds: a library with a symbol table, and a program with the
+// same data as a kernel's file, with the compiler's DWARF or, given `BTF`, with that section.
 
 struct list_head { struct list_head *next, *prev; };
 

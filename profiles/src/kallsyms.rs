@@ -271,7 +271,11 @@ mod tests {
     proptest! {
         #[test]
         fn mutated_tables_never_panic(
-            at in 0_usize..200, value: u8, symbols in 0_u32..20, token in 0_usize..512, names: Vec<u8>,
+            at in 0_usize..200,
+            value: u8,
+            symbols in 0_u32..20,
+            token in 0_usize..512,
+            names: Vec<u8>,
         ) {
             let mut tables = compress(&["T_stext", "Dinit_task", "dkallsyms_names"]);
             if let Some(byte) = tables.names.get_mut(at) {

@@ -63,7 +63,8 @@ impl fmt::Display for RegionsError {
             ),
             Self::Hidden => write!(
                 out,
-                "all its addresses are zero, as /proc/iomem shows them to others than root: copy it as root"
+                "all its addresses are zero, as /proc/iomem shows them to others than root: \
+                 copy it as root"
             ),
             Self::Count { count: 0 } => write!(out, "it has no region of memory"),
             Self::Count { count } => {
@@ -191,9 +192,9 @@ mod tests {
     use super::*;
 
     /// Output of doca_apsh_config.py for the lines below, including its extra commas.
-    const JSON: &str = "{\n   \"allowed_regions\" : {\n      \"0\" : {\n         \"length\" : 650238,\n         \
-        \"start\" : 4096\n      },\n      \"1\" : {\n         \"length\" : 2146304,\n         \
-        \"start\" : 1048576\n      },\n   }\n}\n";
+    const JSON: &str = "{\n   \"allowed_regions\" : {\n      \"0\" : {\n         \
+        \"length\" : 650238,\n         \"start\" : 4096\n      },\n      \"1\" : {\n         \
+        \"length\" : 2146304,\n         \"start\" : 1048576\n      },\n   }\n}\n";
 
     const IOMEM: &str = "\
 00000000-00000fff : Reserved
@@ -256,7 +257,10 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(
             start in "[{ ]?",
-            text in r#"[{}\[\]",:0-9a-f\\ \n-]{0,40}|allowed_regions|(1000-1fff : System RAM\n){0,3}"#,
+            text in concat!(
+                r#"[{}\[\]",:0-9a-f\\ \n-]{0,40}|allowed_regions|"#,
+                r"(1000-1fff : System RAM\n){0,3}",
+            ),
         ) {
             if let Ok(regions) = parse(format!("{start}{text}").as_bytes()) {
                 prop_assert!(regions.is_sorted_by(|one, next| one.end <= next.start));

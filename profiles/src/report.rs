@@ -216,13 +216,14 @@ impl fmt::Display for Refusal {
             }
             Self::NotGenerated { build_id: Some(build_id), files } => write!(
                 f,
-                "no profile file or built-in table is for build id {build_id}, and profile generation \
-                 is off{files}"
+                "no profile file or built-in table is for build id {build_id}, and profile \
+                 generation is off{files}"
             ),
             Self::NotGenerated { build_id: None, files } => {
                 write!(
                     f,
-                    "it says no build id to choose a profile by, and profile generation is off{files}"
+                    "it says no build id to choose a profile by, and profile generation \
+                     is off{files}"
                 )
             }
             Self::Incomplete { what } => {
@@ -420,7 +421,8 @@ mod tests {
     fn a_refusal_names_the_files_that_do_not_fit() {
         let file = |release: &str, build_id: &str| {
             let text = format!(
-                r#"{{"format":2,"build_id":"{build_id}","release":"{release}","symbols":{{}},"members":{{}}}}"#
+                "{{\"format\":2,\"build_id\":\"{build_id}\",\"release\":\"{release}\",\
+                 \"symbols\":{{}},\"members\":{{}}}}"
             );
             ProfileFile::parse(text.as_bytes()).unwrap()
         };

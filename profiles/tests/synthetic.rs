@@ -121,8 +121,9 @@ fn forged_texts_are_refused_and_the_true_one_found() {
     for (page, text) in [
         "OSRELEASE=%s\nBUILD-ID=%20phN\n",
         "OSRELEASE=6.1.0\nPAGESIZE=4096\n",
-        "OSRELEASE=6.1.0\nSYMBOL(swapper_pg_dir)=ffffffff81000000\nSYMBOL(_stext)=ffffffff81000000\n\
-         SYMBOL(init_uts_ns)=ffffffff81000000\nNUMBER(phys_base)=0\n",
+        "OSRELEASE=6.1.0\nSYMBOL(swapper_pg_dir)=ffffffff81000000\n\
+         SYMBOL(_stext)=ffffffff81000000\nSYMBOL(init_uts_ns)=ffffffff81000000\n\
+         NUMBER(phys_base)=0\n",
         "OSRELEASE=6.1.0\nSYMBOL(swapper_pg_dir)=ffffffffffffffff\nSYMBOL(_stext)=0\n\
          SYMBOL(init_uts_ns)=0\nNUMBER(phys_base)=-1\n",
         "OSRELEASE=6.1.0\nSYMBOL(swapper_pg_dir)=0\nSYMBOL(_stext)=0\nSYMBOL(init_uts_ns)=0\n\
@@ -344,7 +345,8 @@ fn invalid_profile_files_are_refused() {
         "[]",
         "{\"format\":2}",
         "{\"format\":1,\"build_id\":\"\",\"release\":\"\",\"symbols\":{},\"members\":{}}",
-        "{\"format\":2,\"build_id\":\"\",\"release\":\"\",\"symbols\":{\"_end\":-1},\"members\":{}}",
+        "{\"format\":2,\"build_id\":\"\",\"release\":\"\",\"symbols\":{\"_end\":-1},\
+         \"members\":{}}",
     ] {
         let error = ProfileFile::parse(text.as_bytes()).unwrap_err();
         assert!(error.to_string().starts_with("profile: "), "{error}");

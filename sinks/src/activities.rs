@@ -177,8 +177,8 @@ activities! {
     ElfFile PROCESS {
         ForeignBinaryExecuted "foreign_binary_executed" Alert High;
         BinaryExecutedNotAsIntended "binary_executed_not_as_intended" Alert High;
-        ForeignBinaryExecutedFileSizeMismatch "foreign_binary_executed_file_size_mismatch" Alert High
-            = "foreign_binary_size_mismatch";
+        ForeignBinaryExecutedFileSizeMismatch "foreign_binary_executed_file_size_mismatch"
+            Alert High = "foreign_binary_size_mismatch";
         ForeignLibraryLoaded "foreign_library_loaded" Alert High;
         ForeignLibraryLoadedFileSizeMismatch "foreign_library_loaded_file_size_mismatch" Alert High
             = "foreign_library_size_mismatch";

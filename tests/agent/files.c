@@ -2,15 +2,16 @@
  * Files for tests of the page cache:
  *
  *   files make FOLDER count=N seed=N   makes N files of all sizes, some with holes; always the same
- *   files huge FOLDER count=N seed=N   makes N files of huge pages on hugetlbfs, every second with a hole
- *   files hold FOLDER [map]            a process that reads every file below a folder to its end and keeps it
- *                                      open (and mapped)
- *   files evict FOLDER seed=N          evicts pages of the files below a folder from the page cache, if
- *                                      possible
- *   files touch FOLDER every=N         opens every Nth file for writing, and changes every second of
- *                                      these with 16 bytes or more; prints its path
- *   files press FOLDER percent=N       a process that allocates memory until only N percent of all files'
- *                                      pages are left, or much was swapped
+ *   files huge FOLDER count=N seed=N   makes N files of huge pages on hugetlbfs, every second with
+ *                                      a hole
+ *   files hold FOLDER [map]            a process that reads every file below a folder to its end
+ *                                      and keeps it open (and mapped)
+ *   files evict FOLDER seed=N          evicts pages of the files below a folder from the page
+ *                                      cache, if possible
+ *   files touch FOLDER every=N         opens every Nth file for writing, and changes every second
+ *                                      of these with 16 bytes or more; prints its path
+ *   files press FOLDER percent=N       a process that allocates memory until only N percent of all
+ *                                      files' pages are left, or much was swapped
  *   files resident FOLDER              prints which pages of each file are in memory, as JSON lines
  */
 #include "workload.h"

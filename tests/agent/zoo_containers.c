@@ -97,7 +97,8 @@ static void ended_inside(void *unused)
 static void inside_namespaces(void *group)
 {
 	enter(UNIFIED, group);
-	if (workload_check(unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET), "unshare") < 0)
+	if (workload_check(unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET),
+			   "unshare") < 0)
 		return;
 	if (fork() == 0) {
 		workload_check(sethostname("zoo-host", 8), "sethostname");
@@ -113,7 +114,8 @@ void zoo_containers(void *unused)
 	(void)unused;
 	workload_start("contained-own", inside_namespaces, "web-2");
 	workload_start("contained-own", inside_namespaces, "user.slice/user-0.slice/web-3");
-	workload_start("contained-own", inside_namespaces, "user.slice/user-0.slice/session-1.scope/web-4");
+	workload_start("contained-own", inside_namespaces,
+		       "user.slice/user-0.slice/session-1.scope/web-4");
 	workload_start("contained-own", inside_namespaces,
 		       "kubepods.slice/kubepods-burstable.slice/" POD_SLICE "/cri-containerd-" OTHER ".scope");
 	for (size_t i = 0; i < sizeof(groups) / sizeof(*groups); i++)

@@ -20,7 +20,8 @@
  *     again_every N              every Nth submission returns DOCA_ERROR_AGAIN
  *     refuse_every N             every Nth submission returns DOCA_ERROR_INVALID_VALUE
  *     stop_after N               after N copies the context stops, once, as after a fatal error
- *     dead_after N               after N copies no copy completes, and the context cannot be stopped
+ *     dead_after N               after N copies no copy completes, and the context cannot be
+ *                                stopped
  *     refuse_function            the host's memory map is refused
  *
  * Misuse that the references call undefined (a task submitted twice, a buffer outside its map, …)
@@ -44,17 +45,17 @@
 #define DEVICES_MAX 8
 #define BAD_MAX 8
 
-#define MISUSE(...)                                                                                                    \
-	do {                                                                                                           \
-		fprintf(stderr, "doca stand-in: misuse in %s: ", __func__);                                            \
-		fprintf(stderr, __VA_ARGS__);                                                                          \
-		fprintf(stderr, "\n");                                                                                 \
-		abort();                                                                                               \
+#define MISUSE(...)                                                            \
+	do {                                                                   \
+		fprintf(stderr, "doca stand-in: misuse in %s: ", __func__);    \
+		fprintf(stderr, __VA_ARGS__);                                  \
+		fprintf(stderr, "\n");                                         \
+		abort();                                                       \
 	} while (0)
-#define MUST(condition)                                                                                                \
-	do {                                                                                                           \
-		if (!(condition))                                                                                      \
-			MISUSE("%s does not hold", #condition);                                                        \
+#define MUST(condition)                                                        \
+	do {                                                                   \
+		if (!(condition))                                              \
+			MISUSE("%s does not hold", #condition);                \
 	} while (0)
 
 struct doca_devinfo_rep {
@@ -142,7 +143,8 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static void add_function(struct doca_devinfo *device, const char *vuid, const char *kind, const char *path)
+static void add_function(struct doca_devinfo *device, const char *vuid, const char *kind,
+			 const char *path)
 {
 	MUST(device->function_count < FUNCTIONS_MAX);
 	unsigned index = device->function_count++;
@@ -235,7 +237,10 @@ static bool is_nth(unsigned long every, unsigned long count)
 
 const char *doca_version_runtime(void) { return "3.2.0-standin"; }
 
-const char *doca_error_get_name(doca_error_t error) { return error == DOCA_SUCCESS ? "DOCA_SUCCESS" : "DOCA_ERROR"; }
+const char *doca_error_get_name(doca_error_t error)
+{
+	return error == DOCA_SUCCESS ? "DOCA_SUCCESS" : "DOCA_ERROR";
+}
 
 const char *doca_error_get_descr(doca_error_t error)
 {
@@ -333,7 +338,8 @@ doca_error_t doca_devinfo_rep_destroy_list(struct doca_devinfo_rep **list)
 	return DOCA_SUCCESS;
 }
 
-doca_error_t doca_devinfo_rep_get_vuid(const struct doca_devinfo_rep *info, char *vuid, uint32_t size)
+doca_error_t doca_devinfo_rep_get_vuid(const struct doca_devinfo_rep *info, char *vuid,
+				       uint32_t size)
 {
 	MUST(size >= DOCA_DEVINFO_REP_VUID_SIZE);
 	strcpy(vuid, info->vuid);
@@ -342,11 +348,13 @@ doca_error_t doca_devinfo_rep_get_vuid(const struct doca_devinfo_rep *info, char
 
 doca_error_t doca_devinfo_rep_get_pci_addr_str(const struct doca_devinfo_rep *info, char *address)
 {
-	snprintf(address, DOCA_DEVINFO_REP_PCI_ADDR_SIZE, "0000:%02x:%02x.%x", 0x3b, info->index / 8, info->index % 8);
+	snprintf(address, DOCA_DEVINFO_REP_PCI_ADDR_SIZE, "0000:%02x:%02x.%x", 0x3b,
+		 info->index / 8, info->index % 8);
 	return DOCA_SUCCESS;
 }
 
-doca_error_t doca_devinfo_rep_get_pci_func_type(const struct doca_devinfo_rep *info, enum doca_pci_func_type *kind)
+doca_error_t doca_devinfo_rep_get_pci_func_type(const struct doca_devinfo_rep *info,
+						enum doca_pci_func_type *kind)
 {
 	*kind = info->kind;
 	return DOCA_SUCCESS;
@@ -455,7 +463,8 @@ doca_error_t doca_buf_inventory_buf_get_by_args(struct doca_buf_inventory *inven
 		return DOCA_ERROR_NO_MEMORY;
 	if (start < map->start || bytes > map->bytes || start - map->start > map->bytes - bytes)
 		return DOCA_ERROR_INVALID_VALUE;
-	MUST((uintptr_t)data >= start && data_bytes <= bytes && (uintptr_t)data - start <= bytes - data_bytes);
+	MUST((uintptr_t)data >= start && data_bytes <= bytes &&
+	     (uintptr_t)data - start <= bytes - data_bytes);
 	struct doca_buf *made = malloc(sizeof *made);
 	*made = (struct doca_buf){inventory, map, start, bytes, (uintptr_t)data, data_bytes};
 	inventory->used++;
@@ -621,7 +630,8 @@ doca_error_t doca_dma_cap_task_memcpy_is_supported(const struct doca_devinfo *in
 	return info->mute ? DOCA_ERROR_NOT_SUPPORTED : DOCA_SUCCESS;
 }
 
-doca_error_t doca_dma_cap_task_memcpy_get_max_buf_size(const struct doca_devinfo *info, uint64_t *bytes)
+doca_error_t doca_dma_cap_task_memcpy_get_max_buf_size(const struct doca_devinfo *info,
+						       uint64_t *bytes)
 {
 	*bytes = info->copy_bytes;
 	return DOCA_SUCCESS;
@@ -663,7 +673,10 @@ doca_error_t doca_dma_task_memcpy_alloc_init(struct doca_dma *dma,
 	return DOCA_SUCCESS;
 }
 
-struct doca_task *doca_dma_task_memcpy_as_task(struct doca_dma_task_memcpy *task) { return &task->generic; }
+struct doca_task *doca_dma_task_memcpy_as_task(struct doca_dma_task_memcpy *task)
+{
+	return &task->generic;
+}
 
 void doca_dma_task_memcpy_set_src(struct doca_dma_task_memcpy *task, const struct doca_buf *source)
 {
@@ -678,7 +691,8 @@ static void copy(struct doca_dma_task_memcpy *task)
 	const struct doca_buf *from = task->source;
 	struct doca_buf *to = task->destination;
 	uint64_t bytes = from->data_bytes, room = to->bytes - to->data_bytes;
-	if (from->map->host == NULL || to->map->host != NULL || !(to->map->access & DOCA_ACCESS_FLAG_LOCAL_READ_WRITE))
+	if (from->map->host == NULL || to->map->host != NULL ||
+	    !(to->map->access & DOCA_ACCESS_FLAG_LOCAL_READ_WRITE))
 		MISUSE("only copies from a host's memory to our own are expected");
 	if (bytes == 0 || bytes > room || bytes > info->copy_bytes)
 		MISUSE("a copy of %lu bytes, with room for %lu", (unsigned long)bytes, (unsigned long)room);
@@ -772,7 +786,8 @@ doca_error_t doca_devemu_pci_type_destroy(struct doca_devemu_pci_type *type)
 	return DOCA_SUCCESS;
 }
 
-doca_error_t doca_devemu_pci_type_set_dev(struct doca_devemu_pci_type *type, struct doca_dev *device)
+doca_error_t doca_devemu_pci_type_set_dev(struct doca_devemu_pci_type *type,
+					  struct doca_dev *device)
 {
 	type->device = device;
 	return DOCA_SUCCESS;
@@ -813,9 +828,13 @@ doca_error_t doca_devemu_pci_dev_destroy(struct doca_devemu_pci_dev *function)
 	return DOCA_SUCCESS;
 }
 
-struct doca_ctx *doca_devemu_pci_dev_as_ctx(struct doca_devemu_pci_dev *function) { return &function->context; }
+struct doca_ctx *doca_devemu_pci_dev_as_ctx(struct doca_devemu_pci_dev *function)
+{
+	return &function->context;
+}
 
-doca_error_t doca_devemu_pci_mmap_create(struct doca_devemu_pci_dev *function, struct doca_mmap **map)
+doca_error_t doca_devemu_pci_mmap_create(struct doca_devemu_pci_dev *function,
+					 struct doca_mmap **map)
 {
 	if (function->context.state != DOCA_CTX_STATE_RUNNING)
 		return DOCA_ERROR_BAD_STATE;
@@ -830,7 +849,8 @@ struct doca_devemu_pci_ep *doca_devemu_pci_dev_as_ep(struct doca_devemu_pci_dev 
 	return (struct doca_devemu_pci_ep *)function;
 }
 
-doca_error_t doca_devemu_pci_ep_mmap_create(struct doca_devemu_pci_ep *endpoint, struct doca_mmap **map)
+doca_error_t doca_devemu_pci_ep_mmap_create(struct doca_devemu_pci_ep *endpoint,
+					    struct doca_mmap **map)
 {
 	return doca_devemu_pci_mmap_create(&endpoint->function, map);
 }

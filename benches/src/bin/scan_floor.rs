@@ -1,7 +1,8 @@
 //! Whole scans of a memory file compared with their lower bound: copying the pages that a scan
 //! reads.
 //!
-//!     cargo run --release -p panoptes-benches --bin scan_floor -- [--json] [--runs N] [--core N] RAM
+//!     cargo run --release -p panoptes-benches --bin scan_floor -- \
+//!         [--json] [--runs N] [--core N] RAM
 //!
 //! RAM is a raw dump or a paused guest's memory file; the loaded guest of PERFORMANCE.md has 300
 //! processes × 5 threads × 50 descriptors × about 100 areas × 5 connections in 1 GiB. Everything
@@ -393,7 +394,8 @@ impl Report<'_> {
         println!("{objects} objects: {}", counts.join(", "));
         let Counts { batches, requests, bytes, lines, pages, .. } = self.reads_counted;
         println!(
-            "{batches} batches, {requests} requests, {:.1} MB; {lines} lines ({:.1} MB) in {pages} pages ({:.1} MB)",
+            "{batches} batches, {requests} requests, {:.1} MB; {lines} lines ({:.1} MB) \
+             in {pages} pages ({:.1} MB)",
             bytes as f64 / 1e6,
             lines as f64 * 64.0 / 1e6,
             (pages * PAGE_BYTES) as f64 / 1e6,

@@ -77,7 +77,8 @@ fn paths_of_runtimes_name_their_containers() {
         ("/PODS/POD/docker-ID.scope", &["docker ID"]),
         ("/system.slice/containerd.service/POD:cri-containerd:ID", &["containerd ID"]),
         (
-            "/docker/OTHER/kubelet.slice/kubelet-kubepods.slice/kubelet-POD/cri-containerd-ID.scope",
+            "/docker/OTHER/kubelet.slice/kubelet-kubepods.slice/kubelet-POD/\
+             cri-containerd-ID.scope",
             &["containerd ID", "docker OTHER"],
         ),
         ("/docker/OTHER/kubelet/kubepods/besteffort/podUUID/ID", &["- ID", "docker OTHER"]),
@@ -133,7 +134,8 @@ fn paths_of_others_name_none() {
         "/system.slice/system-getty.slice/getty@tty1.service",
         "/system.slice/dev-hugepages.mount",
         "/user.slice/user-1000.slice/session-3.scope",
-        "/user.slice/user-1000.slice/user@1000.service/app.slice/app-org.mozilla.firefox-1234.scope",
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/\
+         app-org.mozilla.firefox-1234.scope",
         "/user.slice/user-1000.slice/user@1000.service/app.slice/snap.firefox.firefox-1.scope",
         "/system.slice/docker.service",
         "/system.slice/containerd.service",

@@ -5,8 +5,8 @@ crate::layout! {
     pub struct MmStruct("mm_struct") {
         /// Kernel address of the top page table.
         pgd: ["pgd"],
-        /// Root of the maple tree of areas. Since Linux commit d4af56c5c7c6 ("mm: start tracking VMAs
-        /// with maple tree") (in v6.1).
+        /// Root of the maple tree of areas. Since Linux commit d4af56c5c7c6 ("mm: start tracking
+        /// VMAs with maple tree") (in v6.1).
         ma_root?: ["mm_mt.ma_root"],
         /// Root of the red-black tree of areas in earlier kernels.
         mm_rb?: ["mm_rb.rb_node"],

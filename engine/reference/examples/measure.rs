@@ -19,8 +19,8 @@ fn main() -> Result<(), Error> {
     let loaded = begin.elapsed();
     let pages: usize = read.files.iter().map(|file| file.pages.len()).sum();
     println!(
-        "{} files with {pages} pages hashed, {} MiB of content: made in {:.2} s; {} MiB written, read and checked \
-         in {:.0} ms",
+        "{} files with {pages} pages hashed, {} MiB of content: made in {:.2} s; {} MiB written, \
+         read and checked in {:.0} ms",
         read.files.len(),
         built.bytes >> 20,
         took.as_secs_f64(),

@@ -75,7 +75,8 @@ pub fn detect(text: &[u8]) -> Result<Format, Error> {
         Head { bom_format: Some(name), .. } if name == "CycloneDX" => Ok(Format::CycloneDx),
         Head { graph: Some(_), .. } => Ok(Format::Spdx3),
         _ => Err(Error::content(
-            "is JSON of no format that is known: Panoptes (`panoptes sbom build`), SPDX or CycloneDX",
+            "is JSON of no format that is known: Panoptes (`panoptes sbom build`), \
+             SPDX or CycloneDX",
         )),
     }
 }

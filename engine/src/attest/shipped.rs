@@ -66,7 +66,8 @@ pub struct SubjectId(u16);
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct FileId(u32);
 
-/// Number of a content with page hashes ([`BestMatch::shipped`]). Files with the same pages share one.
+/// Number of a content with page hashes ([`BestMatch::shipped`]). Files with the same pages share
+/// one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RunId(u32);
 

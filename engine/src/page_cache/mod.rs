@@ -4,7 +4,8 @@
 //! queued, and [`Contents::work`] processes a slice of the queue between scans, never during one.
 //!
 //! A file has [`Hashes`] only if the kernel has every page of it. Of a file that lacks pages it is
-//! known how many pages are cached, and which known file they match best, according to a [`PageMatcher`].
+//! known how many pages are cached, and which known file they match best, according to a
+//! [`PageMatcher`].
 //!
 //! [`FileReader`] reads a few bytes of a file, and [`Symbols`] the symbols that an ELF file
 //! defines.

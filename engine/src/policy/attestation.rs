@@ -180,7 +180,8 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
             match basis {
                 Basis::Parts { partial, .. } => write!(
                     out,
-                    "partial match: {} of {} pages, 0 differ: {origin} has what {path} holds as {home}",
+                    "partial match: {} of {} pages, 0 differ: {origin} has what {path} holds as \
+                     {home}",
                     partial.resident, partial.pages
                 )?,
                 _ => write!(out, "{origin} has the content of {path} ({}) as {home}", Sha(alert))?,

@@ -145,18 +145,19 @@ fn write_reason(out: &mut impl Write, connection: &Connection, exceeded: Exceede
     match exceeded {
         Exceeded::BytesIn { bytes, threshold } => write!(
             out,
-            "{bytes} bytes came in from {peer} to {own}, more than the threshold of {threshold} (bytes_in)"
+            "{bytes} bytes came in from {peer} to {own}, more than the threshold of {threshold} \
+             (bytes_in)"
         ),
         Exceeded::BytesOut { bytes, threshold } => write!(
             out,
-            "{bytes} bytes went out from {own} to {peer}, more than the threshold of {threshold} (bytes_out), \
-             retransmissions included"
+            "{bytes} bytes went out from {own} to {peer}, more than the threshold of {threshold} \
+             (bytes_out), retransmissions included"
         ),
         Exceeded::Duration { lasted_ns, threshold_ns } => {
             write!(
                 out,
-                "the connection of {own} with {peer} has lasted {} s since it was first seen, more than the \
-                 threshold of {} s (duration)",
+                "the connection of {own} with {peer} has lasted {} s since it was first seen, more \
+                 than the threshold of {} s (duration)",
                 Seconds(lasted_ns),
                 Seconds(threshold_ns)
             )?;

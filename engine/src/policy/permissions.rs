@@ -88,7 +88,8 @@ fn reason(judged: &Judged<'_>, what: What) -> ArrayString<512> {
         What::Stack => "can be executed, and no mapped file asks for such a stack",
         What::Heap => "can be executed",
         What::Written => {
-            "were written and can be executed now; they are no part of a runtime's reserved code cache"
+            "were written and can be executed now; they are no part of a runtime's \
+             reserved code cache"
         }
         What::Shared => "could be written and can be executed now",
         What::Patched => "are text that was written to and can be executed again",

@@ -325,7 +325,8 @@ impl Reporter<'_> {
         let (born, unseen) = (births.born, births.unseen());
         let _ = write!(
             reason,
-            "{unseen} of {born} processes and threads that were born came and went between two scans, or found no room"
+            "{unseen} of {born} processes and threads that were born came and went between two \
+             scans, or found no room"
         );
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),

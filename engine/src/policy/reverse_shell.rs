@@ -163,8 +163,8 @@ fn write_reason(out: &mut impl Write, finding: &Finding<'_>) -> fmt::Result {
         }
         (End::Connection(_), Direction::Unknown) => write!(
             out,
-            "a connection at {own} (whether it is outbound or was accepted is not known: it was there before it was \
-             watched)"
+            "a connection at {own} (whether it is outbound or was accepted is not known: it was \
+             there before it was watched)"
         )?,
     }
     if let Some(other) = &finding.out_end {

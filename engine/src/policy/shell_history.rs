@@ -92,11 +92,13 @@ fn reason(finding: &Finding<'_>) -> ArrayString<REASON_BYTES> {
         ),
         What::Cleared(Clearing::Size { count }) => write!(
             reason,
-            "all {count} commands that bash (process {process}) remembered are gone: it may remember none (HISTSIZE=0)"
+            "all {count} commands that bash (process {process}) remembered are gone: it may \
+             remember none (HISTSIZE=0)"
         ),
         What::Cleared(Clearing::Some { removed, count }) => write!(
             reason,
-            "{removed} of {count} commands that bash (process {process}) remembered were taken out (history -d)"
+            "{removed} of {count} commands that bash (process {process}) remembered were taken out \
+             (history -d)"
         ),
         What::Disabled { way, was_on } => {
             let (what, how) = match way {

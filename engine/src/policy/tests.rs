@@ -213,8 +213,9 @@ fn a_hidden_process_raises_an_alert_with_a_reason() {
     assert_eq!(detection["mitre_attack"], serde_json::json!(["T1014"]));
     assert_eq!(detection["scans_confirmed"], 2);
     let reason = detection["reason"].as_str().unwrap();
-    let views = " is not in the task list, its parent's children or its control group's tasks, but in the pid IDR, \
-                 the list of its struct pid and its thread group, in 2 scans in a row";
+    let views = " is not in the task list, its parent's children or its control group's tasks, but \
+                 in the pid IDR, the list of its struct pid and its thread group, \
+                 in 2 scans in a row";
     assert!(reason.starts_with("process 714 ") && reason.ends_with(views), "{reason}");
     hidden.remove(714);
     let records = reader.scan(&hidden);

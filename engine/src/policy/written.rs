@@ -75,8 +75,8 @@ fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
     } else {
         write!(
             reason,
-            "closed after it was modified: {} bytes, modified at {after}; when it was first seen open {} bytes, \
-             modified at {before}",
+            "closed after it was modified: {} bytes, modified at {after}; when it was first seen \
+             open {} bytes, modified at {before}",
             inode.size, opened.size
         )
     };

@@ -157,7 +157,8 @@ mod tests {
     fn anything_else_is_raw() {
         assert_eq!(Format::of(&[]), Format::Raw);
         assert_eq!(Format::of(&[0; 4096]), Format::Raw);
-        assert_eq!(Format::of(b"\x53\xff\x00\xf0\x53\xff\x00\xf0"), Format::Raw); // a BIOS's vectors
+        // A BIOS's vectors.
+        assert_eq!(Format::of(b"\x53\xff\x00\xf0\x53\xff\x00\xf0"), Format::Raw);
         assert_eq!(Format::of(&[b'A'; 4096]), Format::Raw);
     }
 }

@@ -109,8 +109,8 @@ impl Walker {
         self.follow_chains(source, kernel, socks);
     }
 
-    /// Collects the first socket of every bucket. `(array, count)` is the array of buckets; `stride`
-    /// is the size of a bucket and `offset` that of its pointer.
+    /// Collects the first socket of every bucket. `(array, count)` is the array of buckets;
+    /// `stride` is the size of a bucket and `offset` that of its pointer.
     fn read_buckets<S: MemorySource>(
         &mut self,
         source: &mut S,

@@ -79,14 +79,17 @@ impl core::fmt::Display for ScanError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::NoInitTask => {
-                "the kernel's init_task cannot be read any more: has the machine stopped or rebooted?"
+                "the kernel's init_task cannot be read any more: has the machine stopped or \
+                 rebooted?"
             }
             Self::NoProcess => "no process was found in this memory, which cannot be right",
             Self::NoFirstProcess => {
                 "process 1 cannot be found any more: has the machine stopped or rebooted?"
             }
             Self::WentBack => "the machine was put back to an earlier time",
-            Self::OtherBoot => "process 1 began at another time than before: the machine has rebooted",
+            Self::OtherBoot => {
+                "process 1 began at another time than before: the machine has rebooted"
+            }
         })
     }
 }

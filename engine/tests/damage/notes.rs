@@ -125,8 +125,8 @@ fn a_forged_note_leads_to_the_right_kernel_or_to_none() {
             }
         }
         eprintln!(
-            "{}: {} lines, found {found} times ({same} with all that it knows), refused {refused} times, \
-             {worst} ms at worst",
+            "{}: {} lines, found {found} times ({same} with all that it knows), refused {refused} \
+             times, {worst} ms at worst",
             machine.name,
             lines.len()
         );

@@ -161,7 +161,8 @@ mod tests {
         for line in [
             "[    4.1] int3: 0000 [#1] PREEMPT SMP NOPTI",
             "[    4.1] Oops: double fault: 0000 [#1] SMP",
-            "[    4.1] general protection fault, probably for non-canonical address 0x0: 0000 [#2] SMP",
+            "[    4.1] general protection fault, probably for non-canonical address 0x0: \
+             0000 [#2] SMP",
             "[    4.1] Internal error: Oops: 0000000096000004 [#1] SMP",
             "[    4.1] BUG: unable to handle page fault for address: ffffffff00000000",
             "[    4.1] kernel BUG at lib/list_debug.c:59!",
@@ -176,7 +177,8 @@ mod tests {
     fn a_panic_caused_by_the_rig_is_no_death_of_the_guest() {
         for line in [
             "[    4.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
-            "[    4.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+            "[    4.1] Kernel panic - not syncing: \
+             VFS: Unable to mount root fs on unknown-block(0,0)",
             "[    4.1] Kernel panic - not syncing: Out of memory and no killable processes...",
         ] {
             assert_eq!(sign(line), None, "{line}");

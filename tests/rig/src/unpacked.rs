@@ -11,7 +11,8 @@ use crate::packages::{self, Packages};
 /// An unpacked program uses the machine's C library, which goes with the machine's loader.
 const MACHINES_OWN: &str = "libc6_";
 
-/// Fetches a suite's package with all that it needs, and unpacks it into the folder `name` of `folder`.
+/// Fetches a suite's package with all that it needs, and unpacks it into the folder `name` of
+/// `folder`.
 ///
 /// Programs run on x86-64. One call at a time may do this: the scratch folder has a fixed name, so
 /// that the next call removes what a killed one has left.

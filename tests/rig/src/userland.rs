@@ -147,7 +147,8 @@ const MORE_FILES: &[(&str, &str)] = &[
     (
         "etc/passwd",
         "root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000::/home:/bin/bash\n\
-         sshd:x:101:65534::/run/sshd:/usr/sbin/nologin\nwww-data:x:33:33::/var/www:/usr/sbin/nologin\n\
+         sshd:x:101:65534::/run/sshd:/usr/sbin/nologin\n\
+         www-data:x:33:33::/var/www:/usr/sbin/nologin\n\
          nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n",
     ),
     (

@@ -14,9 +14,11 @@ pub(crate) const USAGE: &str = "\
 
 /// The lines before the declarations.
 const HEAD: &[&str] = &[
-    "//! DOCA's C interface, made by bindgen from `engine/doca`: `cargo xtask bindings`. Not to be edited.",
+    "//! DOCA's C interface, made by bindgen from `engine/doca`: `cargo xtask bindings`. \
+     Not to be edited.",
     "#![allow(unsafe_code, reason = \"function pointers of a C library\")]",
-    "#![allow(missing_docs, non_camel_case_types, unreachable_pub, dead_code, reason = \"C names\")]",
+    "#![allow(missing_docs, non_camel_case_types, unreachable_pub, dead_code, \
+     reason = \"C names\")]",
     "#![allow(clippy::all, clippy::pedantic, reason = \"generated\")]",
 ];
 

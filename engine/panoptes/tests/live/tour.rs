@@ -210,14 +210,15 @@ fn check_executable_memory(records: &[Record], life: &Life) {
         (
             "executable_permissions_removed",
             "r--p",
-            "could be executed and cannot any more, while what is in them stays: rwxp before, r--p now",
+            "could be executed and cannot any more, while what is in them stays: \
+             rwxp before, r--p now",
             "low",
         ),
         (
             "executable_permissions_added",
             "r-xp",
-            "were written and can be executed now; they are no part of a runtime's reserved code cache: r--p before, \
-             r-xp now, executable at an earlier time",
+            "were written and can be executed now; they are no part of a runtime's reserved code \
+             cache: r--p before, r-xp now, executable at an earlier time",
             "medium",
         ),
     ] {

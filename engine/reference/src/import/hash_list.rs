@@ -48,8 +48,8 @@ fn hash_of(line: &[u8]) -> Result<File, String> {
 
 fn unknown(line: &[u8]) -> String {
     format!(
-        "{:?} is no line of a list of hashes; write 64, 40 or 32 hexadecimal digits (SHA-256, SHA-1, MD5) and \
-         a name, as sha256sum prints them",
+        "{:?} is no line of a list of hashes; write 64, 40 or 32 hexadecimal digits (SHA-256, \
+         SHA-1, MD5) and a name, as sha256sum prints them",
         shown(line.get(..80).unwrap_or(line))
     )
 }
@@ -73,8 +73,8 @@ mod tests {
     fn every_way_of_writing_is_read() {
         let (sha256, sha1, md5) = ("1".repeat(64), "2".repeat(40), "A".repeat(32));
         let text = format!(
-            "# approved\n\n{sha256}  /bin/a\r\n\\{sha1} */a\\nb\n{md5}\nSHA256 (a) = b (c)) = {sha256}\n\
-             MD5 (x) = {}",
+            "# approved\n\n{sha256}  /bin/a\r\n\\{sha1} */a\\nb\n{md5}\n\
+             SHA256 (a) = b (c)) = {sha256}\nMD5 (x) = {}",
             "b".repeat(32)
         );
         let sbom = read(text.as_bytes()).unwrap();

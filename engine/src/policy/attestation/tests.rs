@@ -150,7 +150,9 @@ fn a_foreign_binary_is_reported_with_all_known_attributes() {
     assert_eq!(
         record["detection"],
         json!({
-            "reason": format!("the content of /tmp/evil (SHA-256 {sha256}) is nothing that the system's SBOM has"),
+            "reason": format!(
+                "the content of /tmp/evil (SHA-256 {sha256}) is nothing that the system's SBOM has"
+            ),
             "mitre_attack": ["T1105"],
             "attack_version": "19",
             "sensor": "PANOPTES",
@@ -193,7 +195,8 @@ fn a_size_mismatch_is_reported_before_the_foreign_content() {
     let all = records(&unhashed);
     assert_eq!(
         reason(&all[1]),
-        "the content of /usr/bin/ls, by its size of 101 bytes, is not what the system's SBOM has there"
+        "the content of /usr/bin/ls, by its size of 101 bytes, is not what the system's SBOM \
+         has there"
     );
     assert!(all[1]["activity_data"]["elf_file_details"].get("elf_file_hash_sha256").is_none());
 }

@@ -45,7 +45,8 @@ fn an_alert_of_a_connection_is_complete_and_has_a_reason() {
     let descriptor = details(excessive, "file_descriptor_details");
     assert_eq!(descriptor["file_descriptor_name"], "socket:[13731]");
     let detection = &excessive["detection"];
-    let reason = "1001 bytes came in from 203.0.113.9:4444 to 10.0.2.15:58848, more than the threshold of 1000 (bytes_in)";
+    let reason = "1001 bytes came in from 203.0.113.9:4444 to 10.0.2.15:58848, more than the \
+                  threshold of 1000 (bytes_in)";
     assert_eq!(detection["reason"], reason);
     assert_eq!(detection["mitre_attack"], json!(["T1105"]));
     assert_eq!(detection["first_seen"], connection["tcp_connection_creation_time_iso_8601_ns"]);
@@ -54,8 +55,8 @@ fn an_alert_of_a_connection_is_complete_and_has_a_reason() {
     assert_eq!(names(&lasting), ["tcp_long_lasting_connection"]);
     let connection = details(&lasting[0], "network_connection_details");
     assert_eq!(connection["tcp_connection_overall_duration_ns"], 20_000_000);
-    let reason = "the connection of 10.0.2.15:58848 with 203.0.113.9:4444 has lasted 0.020 s since it was first seen, \
-                  more than the threshold of 0.015 s (duration)";
+    let reason = "the connection of 10.0.2.15:58848 with 203.0.113.9:4444 has lasted 0.020 s since \
+                  it was first seen, more than the threshold of 0.015 s (duration)";
     assert_eq!(lasting[0]["detection"]["reason"], reason);
     assert_eq!(lasting[0]["detection"]["mitre_attack"], json!(["T1572", "T1095"]));
 }

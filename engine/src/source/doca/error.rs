@@ -98,13 +98,13 @@ impl fmt::Display for DocaError {
             ),
             Self::Regions => write!(
                 out,
-                "the host's memory regions are unknown: give memory_regions_path, made on the host by \
-                 doca_apsh_config.py --files memregions"
+                "the host's memory regions are unknown: give memory_regions_path, made on the host \
+                 by doca_apsh_config.py --files memregions"
             ),
             Self::BadRegions { index } => write!(
                 out,
-                "memory region {index} is empty, too large, or begins before the previous one ends, \
-                 or there are too many"
+                "memory region {index} is empty, too large, or begins before the previous one \
+                 ends, or there are too many"
             ),
             Self::Buffers { bytes } => {
                 write!(out, "cannot allocate {bytes} bytes of buffers")

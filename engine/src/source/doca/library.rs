@@ -133,8 +133,10 @@ pub(super) unsafe fn owned(text: *const c_char) -> Option<String> {
 macro_rules! call {
     ($library:expr, $name:ident($($argument:expr),* $(,)?)) => {
         match $library.symbols.$name {
-            // SAFETY: the block around this macro says why these arguments are right.
-            Some(function) => $library.check(stringify!($name), unsafe { function($($argument),*) }),
+            Some(function) => {
+                // SAFETY: the block around this macro says why these arguments are right.
+                $library.check(stringify!($name), unsafe { function($($argument),*) })
+            }
             None => Err($library.lacks(stringify!($name))),
         }
     };

@@ -330,10 +330,14 @@ mod tests {
         #[test]
         fn any_tables_give_valid_regions_or_an_error(
             levels in 4..6_u32,
-            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..ENTRIES, any::<u64>(), 0..4_usize), 1..12),
+            changes in prop::collection::vec(
+                (any::<prop::sample::Index>(), 0..ENTRIES, any::<u64>(), 0..4_usize),
+                1..12,
+            ),
         ) {
             let mut machine = Machine::new(levels);
-            let mut tables: Vec<u64> = machine.0.keys().copied().filter(|at| *at > 0x9_0000).collect();
+            let mut tables: Vec<u64> =
+                machine.0.keys().copied().filter(|at| *at > 0x9_0000).collect();
             tables.sort_unstable();
             for (table, index, value, kind) in changes {
                 let at = *table.get(&tables);
@@ -342,7 +346,10 @@ mod tests {
                 machine.set(at, index, entry);
             }
             if let Ok(regions) = find(&mut Hostile(machine)) {
-                prop_assert!(!regions.is_empty() && regions.iter().all(|region| region.start < region.end));
+                prop_assert!(
+                    !regions.is_empty()
+                        && regions.iter().all(|region| region.start < region.end)
+                );
             }
         }
     }

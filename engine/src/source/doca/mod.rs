@@ -110,9 +110,15 @@ impl DocaCounts {
     pub fn losses(&self) -> Option<String> {
         (self.failed > 0).then(|| {
             format!(
-                "{} reads failed in DMA: {} copies completed with an error, {} were too short, {} timed \
-                 out, {} were refused; {} succeeded, and the context was restarted {} times",
-                self.failed, self.errors, self.short, self.overdue, self.refused, self.copies, self.restarts
+                "{} reads failed in DMA: {} copies completed with an error, {} were too short, {} \
+                 timed out, {} were refused; {} succeeded, and the context was restarted {} times",
+                self.failed,
+                self.errors,
+                self.short,
+                self.overdue,
+                self.refused,
+                self.copies,
+                self.restarts
             )
         })
     }

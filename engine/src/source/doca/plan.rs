@@ -377,7 +377,9 @@ mod tests {
                 let got = &arena[range];
                 match expected {
                     Outcome::Read => {
-                        prop_assert!(got.iter().zip(start..).all(|(byte, at)| *byte == byte_at(at)));
+                        prop_assert!(
+                            got.iter().zip(start..).all(|(byte, at)| *byte == byte_at(at))
+                        );
                     }
                     Outcome::NotBacked => prop_assert!(got.iter().all(|byte| *byte == 0)),
                     _ => {}

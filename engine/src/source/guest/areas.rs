@@ -101,7 +101,8 @@ mod tests {
 7fce93e00000-7fceb3e00000 rw-p 00000000 00:00 0 
 7fceb4000000-7fcef3fff000 rwxp 00000000 00:00 0 
 7fceb5000000-7fceb5003000 rw-s 00000000 00:0e 1036                       anon_inode:kvm-vcpu:0
-7f59e3fff000-7f5a03fff000 rw-s 00001000 00:01 13194                      /memfd:memory-backend-memfd (deleted)
+7f59e3fff000-7f5a03fff000 rw-s 00001000 00:01 13194                      \
+/memfd:memory-backend-memfd (deleted)
 7f8b67fff000-7f8b87fff000 rw-p 00000000 fe:00 10059841                   /tmp/x y
 ";
         let areas = parse(text);

@@ -304,8 +304,8 @@ mod tests {
         assert_eq!(first(&area, &expected), split);
     }
 
-    // -numa node,memdev=n0 -numa node,memdev=n1 with a dimm, as QEMU 7.2 maps them: the first one has
-    // the highest address.
+    // -numa node,memdev=n0 -numa node,memdev=n1 with a dimm, as QEMU 7.2 maps them: the first one
+    // has the highest address.
     #[test]
     fn nodes_follow_one_another_and_slots_follow_them() {
         let areas = [

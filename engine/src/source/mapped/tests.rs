@@ -413,7 +413,8 @@ fn layouts() -> impl Strategy<Value = Vec<Segment>> {
 fn requests() -> impl Strategy<Value = Vec<(u64, u32, u32)>> {
     let address = prop_oneof![
         8 => 0..40 * PAGE_BYTES,
-        4 => (0_u64..40, 0_u64..32).prop_map(|(page, back)| (page * PAGE_BYTES + 16).saturating_sub(back)),
+        4 => (0_u64..40, 0_u64..32)
+            .prop_map(|(page, back)| (page * PAGE_BYTES + 16).saturating_sub(back)),
         1 => (0_u64..20).prop_map(|back| u64::MAX - back),
         1 => any::<u64>(),
     ];
@@ -461,14 +462,20 @@ proptest! {
             let bytes: Option<Vec<u8>> = (0..u64::from(length))
                 .map(|at| byte_at(address.checked_add(at)?))
                 .collect();
-            expected_outcomes.push(if bytes.is_some() { Outcome::Read } else { Outcome::NotBacked });
+            expected_outcomes.push(if bytes.is_some() {
+                Outcome::Read
+            } else {
+                Outcome::NotBacked
+            });
             let bytes = bytes.unwrap_or_else(|| vec![0; length as usize]);
             expected_arena[start..end].copy_from_slice(&bytes);
         }
 
         let mut batch: Vec<Request> = requests
             .iter()
-            .map(|&(address, length, target)| Request::new(PhysicalAddress(address), length, target))
+            .map(|&(address, length, target)| {
+                Request::new(PhysicalAddress(address), length, target)
+            })
             .collect();
         let mut arena = vec![0xee; expected_arena.len()];
         source.read_batch(&mut batch, &mut arena);

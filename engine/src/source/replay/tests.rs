@@ -184,7 +184,9 @@ proptest! {
         frames.dedup();
         let replay =
             Replay::from_pages(vec![0..1 << 63], frames.clone(), Vec::new()).unwrap();
-        for frame in asked.iter().chain(&frames).flat_map(|at| [at.saturating_sub(1), *at, at + 1]) {
+        for frame in
+            asked.iter().chain(&frames).flat_map(|at| [at.saturating_sub(1), *at, at + 1])
+        {
             let expected = frames.binary_search(&frame).ok().map(|at| at * PAGE);
             prop_assert_eq!(replay.find(frame), expected);
         }

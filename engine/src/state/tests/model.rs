@@ -112,7 +112,8 @@ proptest! {
         // Number of births of each key minus its ends: 0 or 1 at any time.
         let mut alive: HashMap<String, i32> = HashMap::new();
         prop_assert!(watch.scan(&world).is_empty());
-        let settle = [Step::Scan { torn: false }, Step::Scan { torn: false }, Step::Scan { torn: false }];
+        let settle =
+            [Step::Scan { torn: false }, Step::Scan { torn: false }, Step::Scan { torn: false }];
         for step in steps.iter().chain(&settle) {
             apply(&mut world, step, &mut births);
             let Step::Scan { torn } = step else { continue };
@@ -152,7 +153,10 @@ proptest! {
                 .filter(|(key, count)| key.starts_with("fd") && **count == 1)
                 .filter(|(key, _)| {
                     let pid = key[3..].split('/').next().unwrap().parse::<u32>().unwrap();
-                    world.processes.iter().any(|process| process.pid == pid && process.exit_state == 0)
+                    world
+                        .processes
+                        .iter()
+                        .any(|process| process.pid == pid && process.exit_state == 0)
                 })
                 .count();
             prop_assert_eq!(changes, open);

@@ -2,9 +2,19 @@
 
 use super::*;
 
-const GUEST: &str = r#"{"kind":"_guest","_boot_to_real_ns":1000000000,"_ticks_per_second":100,"_agent_process_ids":[9]}"#;
-const BASH: &str = r#"{"kind":"process","process_id":5,"process_name":"bash","_start_ticks":200,"process_state":"S (sleeping)"}"#;
-const SEEN: &str = r#"{"kind":"process","process_id":5,"process_name":"bash","process_creation_time_iso_8601_ns":"1970-01-01T00:00:03.004000000+00:00","process_state":"S (sleeping)","process_more":1}"#;
+const GUEST: &str = concat!(
+    r#"{"kind":"_guest","_boot_to_real_ns":1000000000,"#,
+    r#""_ticks_per_second":100,"_agent_process_ids":[9]}"#,
+);
+const BASH: &str = concat!(
+    r#"{"kind":"process","process_id":5,"process_name":"bash","#,
+    r#""_start_ticks":200,"process_state":"S (sleeping)"}"#,
+);
+const SEEN: &str = concat!(
+    r#"{"kind":"process","process_id":5,"process_name":"bash","#,
+    r#""process_creation_time_iso_8601_ns":"1970-01-01T00:00:03.004000000+00:00","#,
+    r#""process_state":"S (sleeping)","process_more":1}"#,
+);
 
 fn truth(lines: &[&str]) -> Truth {
     let mut all = vec![GUEST];
@@ -94,7 +104,8 @@ fn cut_strings_match_only_where_the_scan_is_truncated() {
 fn threads_with_their_own_tables_are_distinguished() {
     let table = |tid: u32, name: &str| {
         format!(
-            r#"{{"kind":"file_descriptor","process_id":5,"file_descriptor_index":0,"file_descriptor_name":"{name}","file_descriptor_thread_id_array":[{tid}]}}"#
+            "{{\"kind\":\"file_descriptor\",\"process_id\":5,\"file_descriptor_index\":0,\
+             \"file_descriptor_name\":\"{name}\",\"file_descriptor_thread_id_array\":[{tid}]}}"
         )
     };
     let (first, second) = (table(5, "/dev/null"), table(6, "/dev/zero"));

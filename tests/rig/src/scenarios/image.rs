@@ -86,7 +86,9 @@ fn blob(layout: &Path, bytes: &[u8], media_type: &str) -> Result<Value> {
         let _ = write!(digest, "{byte:02x}");
     }
     cache::write(&layout.join("blobs/sha256").join(&digest), bytes)?;
-    Ok(
-        json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() }),
-    )
+    Ok(json!({
+        "mediaType": media_type,
+        "digest": format!("sha256:{digest}"),
+        "size": bytes.len(),
+    }))
 }

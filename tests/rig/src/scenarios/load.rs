@@ -18,8 +18,9 @@
 //!
 //! - `stage`: one of [`Stage`]'s, in lower case; `shipped` where there is none.
 //! - `host`, `undo`: what is done to the machine from outside; may stand several times.
-//! - `expect`: an activity and how often (`x2`, `at least 50`; once without), then `distinct FIELD`. The indented lines
-//!   below have its fields. A value with blanks at its ends is in double quotes, as in JSON.
+//! - `expect`: an activity and how often (`x2`, `at least 50`; once without), then `distinct
+//!   FIELD`. The indented lines below have its fields. A value with blanks at its ends is in double
+//!   quotes, as in JSON.
 //! - `allow`: the same for records that may come besides; `*` is any activity.
 //! - Everything else in the header is for people, below an empty comment.
 //!

@@ -20,10 +20,10 @@ use crate::error::Result;
 use crate::guest::Guest;
 
 /// Makes the kernel note events; once per boot.
-const BEGIN: &str = "run mount -t tracefs tracefs /sys/kernel/tracing 2> /dev/null; cd /sys/kernel/tracing && \
-    echo boot > trace_clock && echo 256 > buffer_size_kb && for event in sched/sched_process_fork \
-    sched/sched_process_exec sock/inet_sock_set_state syscalls/sys_exit_mprotect; do \
-    echo 1 > events/$event/enable; done; true";
+const BEGIN: &str = "run mount -t tracefs tracefs /sys/kernel/tracing 2> /dev/null; \
+    cd /sys/kernel/tracing && echo boot > trace_clock && echo 256 > buffer_size_kb && \
+    for event in sched/sched_process_fork sched/sched_process_exec sock/inet_sock_set_state \
+    syscalls/sys_exit_mprotect; do echo 1 > events/$event/enable; done; true";
 /// The beginning of a script with an act: deletes earlier notes, and announces the act.
 pub(super) const PRELUDE: &str = include_str!("../../../scenarios/lib/moments.sh");
 /// Reads the last notes.
@@ -206,29 +206,35 @@ mod tests {
     fn what_a_record_names_is_found_among_what_was_noted() {
         let record = |name: &str| {
             json!({ "activity_data": { "name": name, "reverse_shell_details": { "process_list": [
-                { "process_id": 12, "network_connection_list": [{ "source_port": 7, "destination_port": 8 }] },
+                { "process_id": 12, "network_connection_list": [
+                    { "source_port": 7, "destination_port": 8 },
+                ] },
             ] } } })
         };
         let shell = Named::of(&record("reverse_shell_detected"));
         let permissions = Named::of(&record("executable_permissions_added"));
         let cases = [
             (
-                "  bash-9  [001] d..2.  8.5: sched_process_exec: filename=/bin/a b pid=12 old_pid=12",
+                "  bash-9  [001] d..2.  8.5: sched_process_exec: \
+                 filename=/bin/a b pid=12 old_pid=12",
                 true,
             ),
             (
-                "  bash-12  [001] d..2.  8.5: sched_process_exec: filename=/bin/a pid=13 old_pid=13",
+                "  bash-12  [001] d..2.  8.5: sched_process_exec: \
+                 filename=/bin/a pid=13 old_pid=13",
                 false,
             ),
             (
-                "  my task-9  [000] .....  8.5: sched_process_fork: comm=a b pid=9 child_comm=a b child_pid=12",
+                "  my task-9  [000] .....  8.5: sched_process_fork: \
+                 comm=a b pid=9 child_comm=a b child_pid=12",
                 true,
             ),
             ("  a-12  [000] .....  8.5: sys_mprotect -> 0x0", true),
             ("  a-b-9  [000] .....  8.5: sys_mprotect -> 0x0", false),
             (
-                "  <idle>-0  [001] ..s3.  8.5: inet_sock_set_state: family=AF_INET protocol=IPPROTO_TCP sport=7 dport=8 \
-                 saddr=127.0.0.1 daddr=127.0.0.1 saddrv6=::1 daddrv6=::1 oldstate=TCP_SYN_SENT newstate=TCP_ESTABLISHED",
+                "  <idle>-0  [001] ..s3.  8.5: inet_sock_set_state: family=AF_INET \
+                 protocol=IPPROTO_TCP sport=7 dport=8 saddr=127.0.0.1 daddr=127.0.0.1 saddrv6=::1 \
+                 daddrv6=::1 oldstate=TCP_SYN_SENT newstate=TCP_ESTABLISHED",
                 true,
             ),
             ("# tracer: nop", false),

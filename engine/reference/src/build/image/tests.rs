@@ -59,7 +59,9 @@ impl Layout {
         ]);
         let config = json!({
             "architecture": architecture, "os": "linux",
-            "config": {"Entrypoint": ["/bin/app"], "Cmd": ["-x"], "Env": ["A=b"], "WorkingDir": "/srv"},
+            "config": {
+                "Entrypoint": ["/bin/app"], "Cmd": ["-x"], "Env": ["A=b"], "WorkingDir": "/srv",
+            },
             "rootfs": {"type": "layers", "diff_ids":
                 [format!("sha256:{}", sha256(&one)), format!("sha256:{}", sha256(&two))]},
         });
