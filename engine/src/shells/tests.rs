@@ -1,5 +1,4 @@
 //! Reverse shells, and programs that only resemble them, in worlds made by hand.
-
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use core::net::{IpAddr, Ipv4Addr};
@@ -233,8 +232,8 @@ impl Watch {
     fn scan(&mut self, machine: &Machine) -> Vec<String> {
         machine.show(&mut self.snapshot);
         self.now_ns += 10_000_000;
-        let quiet = &mut |_: &ScanContext<'_>, _: &Change<'_>| ();
-        self.state.update(&self.snapshot, self.now_ns, quiet);
+        let ignore = &mut |_: &ScanContext<'_>, _: &Change<'_>| ();
+        self.state.update(&self.snapshot, self.now_ns, ignore);
         let scene = self.state.scene(&self.snapshot, self.now_ns);
         let mut findings = Vec::new();
         let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {

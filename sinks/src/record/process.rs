@@ -27,7 +27,7 @@ details! {
         process_executable_path: Option<Text<'a>>,
         /// Absolute path of the present working directory.
         process_current_working_directory: Option<Text<'a>>,
-        /// Also written as `process_command_line_argument_list`.
+        /// The arguments, joined by blanks; the list has them one by one.
         process_command_line_arguments: Option<CommandLine<'a>>,
         /// When it was forked, by the watched machine's clock.
         process_creation_time_iso_8601_ns: Option<Timestamp>,
