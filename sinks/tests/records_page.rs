@@ -75,7 +75,7 @@ fn type_of(value: &Type) -> String {
             maximum => format!("integer, 0 to {maximum}"),
         },
         Type::Integer { .. } => "integer".to_owned(),
-        Type::Pattern(pattern) if pattern.contains("T") => "time".to_owned(),
+        Type::Pattern(pattern) if pattern.contains('T') => "time".to_owned(),
         Type::Pattern(_) => "text of a fixed form".to_owned(),
         Type::Words(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")

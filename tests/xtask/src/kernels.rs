@@ -1,7 +1,7 @@
 //! `cargo xtask kernels`: scans every kernel on every kind of machine and compares with the truth.
 //!
 //! A separate campaign: `cargo xtask test` has the two kernels that differ most. A kernel that
-//! fails does not stop the others. README.md has the table.
+//! fails does not stop the others. docs/kernels.md has the table.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(crate) const USAGE: &str = "\
   kernels [--plain] [NAME]…
         scans every kernel, or those named (6.1, 7-cloud, 6.12-rt …), on machines of every kind
         (only plain ones with --plain), hashes files on plain ones, compares with the truth in the
-        guest, and prints the table of README.md
+        guest, and prints the table of docs/kernels.md
 ";
 
 /// A truth may change this often during its check before the machine counts as failed.
