@@ -19,9 +19,9 @@ use serde_json::Value;
 use crate::{human, program};
 
 pub(crate) const USAGE: &str = "\
-  demo [--kernel 6.1] [--all]
+  demo [--kernel 6.1] [--all] [--picture FILE]
         boots a guest that does ordinary and hostile things, and watches it live; --all also shows
-        the guest's own housekeeping
+        the guest's own housekeeping; --picture draws some of the lines into an SVG file
 ";
 
 /// Maximum time for the watcher to attach, and to end.
@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let mut flavor = Flavor::V6_1;
     let mut all = false;
+    let mut picture = None;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -38,28 +39,55 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
                 flavor = Flavor::from_name(name).map_err(|e| e.to_string())?;
             }
             "--all" => all = true,
+            "--picture" => {
+                picture = Some(PathBuf::from(words.next().ok_or("--picture needs a file")?));
+            }
             other => return Err(format!("demo has no option {other:?}; see `cargo xtask help`")),
         }
     }
     setup::ensure().map_err(|e| e.to_string())?;
     let kernel = Kernel::obtain(flavor).map_err(|e| e.to_string())?;
     let program = program::build()?;
-    death::survive(|| tour(&kernel, &program, all))
+    let screen = Arc::new(Screen::new());
+    death::survive(|| tour(&kernel, &program, all, &screen))?;
+    let Some(path) = picture else { return Ok(()) };
+    let lines = screen.lines.lock().map_err(|_| "the reader failed")?;
+    std::fs::write(&path, crate::picture::svg(&lines))
+        .map_err(|e| format!("cannot write {}: {e}", path.display()))
+}
+
+/// What the demo prints, kept with its colours.
+struct Screen {
+    is_coloured: bool,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Screen {
+    fn new() -> Self {
+        Self { is_coloured: std::io::stdout().is_terminal(), lines: Mutex::default() }
+    }
+
+    /// Prints a line, which `make` makes with colours or without.
+    fn print(&self, make: impl Fn(bool) -> String) {
+        println!("{}", make(self.is_coloured));
+        if let Ok(mut lines) = self.lines.lock() {
+            lines.push(make(true));
+        }
+    }
 }
 
 /// Boots a guest, runs its tour and prints what is reported.
-fn tour(kernel: &Kernel, program: &Path, all: bool) -> Result<(), String> {
+fn tour(kernel: &Kernel, program: &Path, all: bool, screen: &Arc<Screen>) -> Result<(), String> {
     eprintln!("demo: booting Linux {} in QEMU …", kernel.release());
     let begin = Instant::now();
     let mut guest = Guest::boot(&GuestSpec::new(kernel.clone())).map_err(|e| e.to_string())?;
     let folder = new_folder()?;
-    let mut watcher = Watcher::start(program, &guest, &folder, all)?;
+    let mut watcher = Watcher::start(program, &guest, &folder, all, screen)?;
     watcher.wait_until_attached()?;
     eprintln!("demo: watching the guest from outside; Panoptes reads only its memory file");
     eprintln!();
-    let colour = std::io::stdout().is_terminal();
     guest
-        .agent_lines("tour", |line| println!("{}", human::act(line, colour)))
+        .agent_lines("tour", |line| screen.print(|colour| human::act(line, colour)))
         .map_err(|e| e.to_string())?;
     std::thread::sleep(Duration::from_millis(500));
     let counts = watcher.stop()?;
@@ -99,7 +127,13 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn start(program: &Path, guest: &Guest, folder: &Path, all: bool) -> Result<Self, String> {
+    fn start(
+        program: &Path,
+        guest: &Guest,
+        folder: &Path,
+        all: bool,
+        screen: &Arc<Screen>,
+    ) -> Result<Self, String> {
         let mut child = Command::new(program)
             .arg("watch")
             .arg(guest.ram_path())
@@ -112,7 +146,8 @@ impl Watcher {
         let stdout = child.stdout.take().ok_or("panoptes has no output")?;
         let attached = Arc::new(Mutex::new(false));
         let seen = Arc::clone(&attached);
-        let reader = std::thread::spawn(move || show(BufReader::new(stdout), &seen, all));
+        let screen = Arc::clone(screen);
+        let reader = std::thread::spawn(move || show(BufReader::new(stdout), &seen, all, &screen));
         Ok(Self { child, reader: Some(reader), attached })
     }
 
@@ -168,8 +203,8 @@ fn show(
     records: impl std::io::BufRead,
     attached: &Mutex<bool>,
     all: bool,
+    screen: &Screen,
 ) -> BTreeMap<String, u64> {
-    let colour = std::io::stdout().is_terminal();
     let mut counts = BTreeMap::new();
     for line in records.lines() {
         let Ok(line) = line else { break };
@@ -185,7 +220,7 @@ fn show(
         }
         *counts.entry(name).or_insert(0) += 1;
         if all || !human::is_housekeeping(&record) {
-            println!("{}", human::line(&record, colour));
+            screen.print(|colour| human::line(&record, colour));
         }
     }
     counts

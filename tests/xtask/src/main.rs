@@ -17,6 +17,7 @@ mod hashes;
 mod human;
 mod kernels;
 mod live;
+mod picture;
 mod profiles;
 mod program;
 mod recorded;
