@@ -57,7 +57,7 @@ pub use shell::Way;
 
 /// Maximum number of shells that are watched at a time. Further ones are not reported.
 const SHELLS_MAX: usize = 256;
-/// Maximum number of files of which it is kept whether they are a bash.
+/// Maximum number of files whose answer to "is it a bash?" is kept.
 const FILES_MAX: usize = 1024;
 /// Maximum number of files that one scan checks.
 const FILES_A_SCAN: u32 = 4;

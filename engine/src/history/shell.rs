@@ -87,7 +87,7 @@ impl Ways {
         ways
     }
 
-    /// The ways of which it is known whether they hold.
+    /// The ways whose state is known.
     pub(super) fn known(words: &Words, values: &Values) -> Self {
         let mut ways = Self::default();
         for way in Way::ALL {

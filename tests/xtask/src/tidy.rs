@@ -29,6 +29,9 @@ const LINES_MAX: usize = 700;
 const PHRASES: &[&str] = &[
     "told of",
     "is told",
+    "are told",
+    "was told",
+    "of which it is",
     "says so",
     "is said",
     "let go",
