@@ -259,12 +259,36 @@ static const struct act {
 	{ "end", "the process ends", end, VISITS, 1000 },
 };
 
+/* Whether the visitor waits for its next signal: it sleeps, and no signal is pending. */
+static bool visitor_rests(void)
+{
+	char path[64], line[128];
+	bool sleeps = false, pending = true;
+	FILE *status;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", visitor_pid);
+	status = fopen(path, "r");
+	if (!status)
+		return true;
+	while (fgets(line, sizeof(line), status)) {
+		if (strncmp(line, "State:", 6) == 0)
+			sleeps = strstr(line, "S (sleeping)") != NULL;
+		else if (strncmp(line, "ShdPnd:", 7) == 0)
+			pending = strspn(line + 7, "\t 0\n") != strlen(line + 7);
+	}
+	fclose(status);
+	return sleeps && !pending;
+}
+
+/* Performs an act, and waits until it is done, for a minute at most. */
 static const char *perform(const struct act *act)
 {
 	say(act->what);
 	if (act->run)
 		return act->run();
 	kill(visitor_pid, SIGRTMIN + (int)act->visit);
+	for (int tries = 0; tries < 60000 && !visitor_rests(); tries++)
+		usleep(1000);
 	return NULL;
 }
 
