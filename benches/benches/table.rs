@@ -9,8 +9,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use panoptes_benches::KEY;
-use panoptes_engine::address::AddressMap;
-use panoptes_engine::state::table::{Key, Row, Table};
+use panoptes_tables::AddressMap;
+use panoptes_tables::{Key, Row, Table};
 
 /// Addresses as in a slab: 192 bytes apart, visited in another order.
 fn addresses(count: usize) -> Vec<u64> {

@@ -12,7 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::paging::{KernelSpace, Levels};
 use panoptes_engine::address::{Reader, ReaderSizes};
-use panoptes_engine::source::Replay;
+use panoptes_sources::Replay;
 
 const PAGES: u64 = 1024;
 const OBJECT_BYTES: u32 = 64;

@@ -14,10 +14,10 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::Packing;
 use panoptes_engine::address::{Reader, ReaderSizes};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::source::Replay;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, Profile, discover};
+use panoptes_sources::Replay;
 
 pub use panoptes_engine::policy::lines::{LineCounts, LineWriter};
 

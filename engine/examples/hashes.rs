@@ -15,10 +15,10 @@ use std::time::Instant;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileContent, FileIdentity, Format, Hashes, Outcome};
 use panoptes_engine::path::{PathBuffer, write_file_name};
-use panoptes_engine::source::FileSource;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_profiles::{Options, discover};
+use panoptes_sources::FileSource;
 
 /// Bytes in one slice: about half a millisecond.
 const SLICE_BYTES: usize = 256 << 10;

@@ -18,11 +18,11 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::lines::LineWriter;
-use panoptes_engine::source::{FileSource, Recorder, Replay};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Walker};
 use panoptes_profiles::report::Evidence;
 use panoptes_profiles::{Options, Profile, discover};
+use panoptes_sources::{FileSource, Recorder, Replay};
 
 #[path = "../tests/common/recorded.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]

@@ -1,9 +1,8 @@
 //! The engine: reads a machine's memory, decodes the kernel's structures, tracks them from scan to
 //! scan, and reports what changed.
 //!
-//! In the order in which data flows: [`source`] (access to memory), [`address`] (translation and
-//! batches), [`walk`] (one scan: bytes to a [`walk::Snapshot`]), [`path`] (names of files),
-//! [`page_cache`] (file contents), [`state`] (comparison with earlier scans), [`attest`] (running
+//! In the order in which data flows: [`address`] (translation and batches), [`walk`] (one scan:
+//! bytes to a [`walk::Snapshot`]), [`path`] (names of files), [`page_cache`] (file contents), [`state`] (comparison with earlier scans), [`attest`] (running
 //! code checked against an SBOM), [`history`] (shell commands), [`permissions`] (executable
 //! memory), [`shells`] (shells controlled from outside), [`written`] (changed files), [`policy`]
 //! (what is reported) and [`watch`], which joins them. [`limits`] sets every capacity, and
@@ -14,6 +13,7 @@
 //! replayed.
 //!
 //! Start reading at [`walk`].
+#![forbid(unsafe_code)]
 
 // Lets unit tests share the hand-made machines of the tests in `tests/`.
 #[cfg(test)]
@@ -29,7 +29,6 @@ pub mod path;
 pub mod permissions;
 pub mod policy;
 pub mod shells;
-pub mod source;
 pub mod state;
 pub mod system;
 pub mod walk;

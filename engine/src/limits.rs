@@ -3,10 +3,6 @@
 //! All capacities are fixed at start. Entries that do not fit are counted and reported; no table
 //! ever grows.
 
-/// Memory for the unpacked blocks of a compressed dump, in bytes: slightly more than a scan of 300
-/// processes reads.
-pub const DUMP_CACHE_BYTES: usize = 64 << 20;
-
 /// Capacities for one watched system (guide §7.3, "Limits").
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {

@@ -31,9 +31,9 @@ use crate::limits::Limits;
 use crate::page_cache::{ContentSource, FileContent, FileIdentity, Hashes, Outcome, Partial};
 use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts};
 use crate::state::kept::KeptProcess;
-use crate::state::strings::{StringId, Strings};
 use crate::state::{Change, Opened, ScanContext};
 use crate::walk::{Kernel, Snapshot};
+use panoptes_tables::{StringId, Strings};
 
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileIdentity, Outcome};
 use panoptes_engine::path::{PathBuffer, write_path};
-use panoptes_engine::source::FileSource;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::contents::{Course, Phase, Place};
 use panoptes_rig::{Flavor, Guest, Kernel, setup};
+use panoptes_sources::FileSource;
 
 #[path = "common/contents.rs"]
 mod contents;

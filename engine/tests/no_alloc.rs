@@ -16,15 +16,16 @@ use std::cell::Cell;
 use cached::Cached;
 use common::damage::{Damaged, touched_pages};
 use common::recorded::images_or_skip;
-use common::{Machine, Random, Scanner, Watcher, entities};
+use common::{Machine, Scanner, Watcher, entities};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileIdentity};
-use panoptes_engine::source::{
+use panoptes_engine::walk::{Kernel, Scope};
+use panoptes_rig::Random;
+use panoptes_rig::dump::{self, Packing};
+use panoptes_sources::{
     Detail, Fault, FaultRates, FileSource, MappedFile, MemorySource, Meter, Outcome, Request,
 };
-use panoptes_engine::walk::{Kernel, Scope};
-use panoptes_rig::dump::{self, Packing};
 
 /// Counts allocations while it is sealed, and forwards all calls.
 struct Counting;
@@ -259,11 +260,10 @@ fn reading_the_memory_of_this_machine_allocates_nothing() {
 }
 
 /// Whatever the device does, unless its context has to be restarted.
-#[cfg(feature = "doca")]
 #[test]
 fn reading_by_a_dma_engine_allocates_nothing() {
-    use panoptes_engine::source::doca::{DocaMemory, DocaOptions, Library};
     use panoptes_rig::standin::Standin;
+    use panoptes_sources::doca::{DocaMemory, DocaOptions, Library};
 
     let bytes = 1_u64 << 20;
     for faults in

@@ -11,8 +11,8 @@ use common::{Machine, Scanner, entities};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::source::{Detail, Meter};
 use panoptes_engine::walk::{Kernel, NONE, PathRef, Scope, Snapshot};
+use panoptes_sources::{Detail, Meter};
 
 /// Generous limit of a scan's batches besides those for each level of a tree or list.
 const BATCHES_FIXED_MAX: u64 = 50;

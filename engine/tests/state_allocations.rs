@@ -14,6 +14,7 @@ use panoptes_engine::policy::{Policy, PolicyConfig};
 use panoptes_engine::state::{Limit, Settings, State};
 // The handmade machines import these from `crate`.
 use panoptes_engine::{limits, walk};
+use panoptes_rig::Random;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{QueueSize, Waker, queue};
@@ -49,38 +50,25 @@ static ALLOCATOR: Counting = Counting;
 /// Number of scans processed with each set of limits.
 const SCANS: u32 = 1000;
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
-
 /// Some births, deaths and changes.
 fn change(world: &mut World, random: &mut Random, scan: u32) {
     for number in 0..random.below(6) as u32 {
         let pid = 1000 + scan * 10 + number;
         let mut process = FakeProcess::new(pid).with_thread(pid + 5_000_000);
         process.exec_id = 1 + number % 2;
-        process.arguments = vec![b'x'; random.below(3000) as usize];
+        process.arguments = vec![b'x'; random.below(3000)];
         for index in 0..random.below(12) as u32 {
             process.files.push((index, file(random)));
         }
-        for index in 0..random.below(20) {
+        for index in 0..random.below(20) as u64 {
             let start = 0x10_0000 + index * 0x10_0000;
             let area = FakeArea::of_file(start, start + 0x8000, R | X, &file(random));
             process.areas.push(area);
         }
         world.processes.push(process);
     }
-    while world.processes.len() > 60 + random.below(40) as usize {
-        let at = 1 + random.below(world.processes.len() as u64 - 1) as usize;
+    while world.processes.len() > 60 + random.below(40) {
+        let at = 1 + random.below(world.processes.len() - 1);
         if random.below(4) == 0 {
             world.processes[at].become_zombie();
             break;
@@ -88,7 +76,7 @@ fn change(world: &mut World, random: &mut Random, scan: u32) {
         world.processes.remove(at);
     }
     for _ in 0..10 {
-        let at = random.below(world.processes.len() as u64) as usize;
+        let at = random.below(world.processes.len());
         let process = &mut world.processes[at];
         if process.exit_state != 0 {
             continue;
@@ -106,19 +94,19 @@ fn change(world: &mut World, random: &mut Random, scan: u32) {
     }
     for _ in 0..random.below(5) {
         let port = 1024 + random.below(60_000) as u16;
-        let address = 0xffff_8887_0000_0000 + random.below(1 << 30) * 64;
+        let address = 0xffff_8887_0000_0000 + random.below(1 << 30) as u64 * 64;
         let state = if random.below(3) == 0 { TIME_WAIT } else { ESTABLISHED };
         world.sockets.push(FakeSocket::new(address, port, state));
     }
     while world.sockets.len() > 80 {
-        let at = random.below(world.sockets.len() as u64) as usize;
+        let at = random.below(world.sockets.len());
         world.sockets.swap_remove(at);
     }
     world.idr_complete = random.below(10) != 0;
 }
 
 fn file(random: &mut Random) -> FakeFile {
-    let number = random.below(500);
+    let number = random.below(500) as u64;
     let address = 0xffff_8885_0000_0000 + number * 512;
     match number % 3 {
         0 => FakeFile::socket(address, number, 0),

@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use panoptes_rig::Random;
+
 /// Maximum length of an input in bytes.
 const INPUT_BYTES_MAX: usize = 8192;
 /// Maximum number of changes to a seed in one input.
@@ -172,28 +174,5 @@ impl Iterator for Inputs {
 fn overwrite(data: &mut [u8], at: usize, bytes: &[u8]) {
     for (old, new) in data[at..].iter_mut().zip(bytes) {
         *old = *new;
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`, which is not 0.
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
     }
 }

@@ -11,9 +11,9 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_engine::source::{FileFormat, FileSource, MemorySource, PAGE_BYTES, Request};
 use panoptes_fuzz::fuzz_target;
 use panoptes_rig::dump::{self, Packing};
+use panoptes_sources::{FileFormat, FileSource, MemorySource, PAGE_BYTES, Request};
 
 /// A little more than the megabyte that dumps leave out.
 const RAM_BYTES: u64 = (1 << 20) + 24 * PAGE_BYTES;

@@ -13,9 +13,9 @@ use std::cell::RefCell;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::source::Replay;
 use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_fuzz::fuzz_target;
+use panoptes_sources::Replay;
 
 #[path = "../../engine/tests/common/mod.rs"]
 mod common;

@@ -1,6 +1,6 @@
 /*
  * A replacement for NVIDIA DOCA: the functions that Panoptes calls, with the same ABI (compiled
- * against the same header, engine/doca/doca.h), over files instead of hardware.
+ * against the same header, engine/sources/doca/doca.h), over files instead of hardware.
  *
  * It implements only what the public references document. So it proves that Panoptes keeps to them
  * and handles everything that they allow, not that Panoptes works on a card.
@@ -39,7 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../engine/doca/doca.h"
+#include "../../engine/sources/doca/doca.h"
 
 #define FUNCTIONS_MAX 256
 #define DEVICES_MAX 8

@@ -19,7 +19,6 @@ use panoptes_engine::attest::{ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::containers::ContainerConfig;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
-use panoptes_engine::source::{FileSource, MemorySource, Replay};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
@@ -29,6 +28,7 @@ use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_sources::{FileSource, MemorySource, Replay};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The parts besides walking and comparing.

@@ -6,13 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use panoptes_engine::source::{AnySource, ErrorClass, FileFormat, FileSource, SourceError};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::Kernel;
 use panoptes_profiles::import::{self, Wanted};
 use panoptes_profiles::{
     DiscoveryError, Event, Options, Profile, ProfileFile, Progress, discover, mapped_share,
 };
+use panoptes_sources::{AnySource, ErrorClass, FileFormat, FileSource, SourceError};
 
 use crate::config::{AutoOr, Configuration, Service, System, SystemAddress, SystemSettings};
 use crate::dma;

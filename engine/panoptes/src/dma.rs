@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::Path;
 
-use panoptes_engine::source::AnySource;
+use panoptes_sources::AnySource;
 
 use crate::config::{AutoOr, Service, SystemSettings};
 use crate::exit::{Exit, Failure};
@@ -95,8 +95,8 @@ pub fn open(
     service: &Service,
     report: &mut dyn FnMut(&Regions),
 ) -> Result<AnySource, Failure> {
-    use panoptes_engine::source::doca::{DocaError, DocaMemory, DocaOptions, Library};
-    use panoptes_engine::source::{MemorySource as _, SourceError};
+    use panoptes_sources::doca::{DocaError, DocaMemory, DocaOptions, Library};
+    use panoptes_sources::{MemorySource as _, SourceError};
 
     let failure = |error: DocaError| crate::attach::source_failure(&SourceError::from(error));
     let (given, file) = match &settings.memory_regions_path {
@@ -133,7 +133,7 @@ pub fn open(
 /// Lists the functions of all DMA devices.
 #[cfg(feature = "doca")]
 pub fn find(library_path: Option<&Path>) -> Found {
-    use panoptes_engine::source::doca::{Library, devices};
+    use panoptes_sources::doca::{Library, devices};
 
     let library = match Library::load(library_path) {
         Ok(library) => library,

@@ -7,10 +7,10 @@ use panoptes_engine::history::{Remembered, remembered};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::Contents;
 use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, Traits};
-use panoptes_engine::source::{AnySource, Counts, Detail, Meter};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
+use panoptes_sources::{AnySource, Counts, Detail, Meter};
 
 use crate::attach::{Attached, attach, source_failure, warn_losses};
 use crate::cli::Kind;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 
-use panoptes_engine::source::Kcore;
+use panoptes_sources::Kcore;
 use serde_json::{Value, json};
 
 use crate::config::Service;

@@ -24,7 +24,6 @@ use panoptes::request::{Request, resolve};
 use panoptes_engine::attest::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
-use panoptes_engine::source::FileSource;
 use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
@@ -39,6 +38,7 @@ use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::record::value::Numbered;
 use panoptes_sinks::writer::Writer;
+use panoptes_sources::FileSource;
 
 const SCANS: u32 = 1000;
 const INTERVAL: Duration = Duration::from_millis(10);

@@ -3,8 +3,8 @@
 use super::Attest;
 use super::program::{ItemKey, Program, Version};
 use crate::page_cache::FileIdentity;
-use crate::state::table::RowId;
 use crate::walk::{ProcessRow, Snapshot};
+use panoptes_tables::RowId;
 
 impl Attest {
     /// Whether a program has inherited a file from the program it was forked from, with the same

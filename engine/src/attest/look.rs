@@ -12,9 +12,9 @@ use crate::path::{top_mount, write_file_name};
 use crate::state::facts::{is_floating, is_main_executable};
 use crate::state::kept::KeptProcess;
 use crate::state::process::{Process, ProcessKey};
-use crate::state::table::RowId;
 use crate::state::{ScanContext, State};
 use crate::walk::{FileRow, MmRow, NONE, ProcessRow, Snapshot};
+use panoptes_tables::RowId;
 
 /// Area versions that the state never returns: never checked, and not all areas are known.
 const NEVER: u64 = u64::MAX;

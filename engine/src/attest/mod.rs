@@ -39,9 +39,9 @@ use crate::page_cache::{FileIdentity, Format, Hashes, Outcome};
 use crate::path::PathBuffer;
 use crate::state::facts::ProcessFacts;
 use crate::state::process::Process;
-use crate::state::strings::Strings;
-use crate::state::table::{RowId, Table};
 use crate::state::{ScanContext, State};
+use panoptes_tables::Strings;
+use panoptes_tables::{RowId, Table};
 
 use program::{Item, ItemKey, NO_ITEM, Program, Version, Waiting};
 use shipped::Applied;

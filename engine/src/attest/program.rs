@@ -9,8 +9,8 @@ use super::verdict::Role;
 use crate::page_cache::FileIdentity;
 use crate::state::kept::KeptProcess;
 use crate::state::process::ProcessKey;
-use crate::state::strings::StringId;
-use crate::state::table::{Key, Row, RowId};
+use panoptes_tables::StringId;
+use panoptes_tables::{Key, Row, RowId};
 
 /// Ends a program's list of items.
 pub(super) const NO_ITEM: u32 = u32::MAX;

@@ -445,7 +445,7 @@ impl Shell {
 fn send(
     output: &mut Reporting<'_, '_>,
     shell: &Shell,
-    strings: &crate::state::strings::Strings,
+    strings: &panoptes_tables::Strings,
     what: What<'_>,
     (since_ns, scans): (i64, u32),
 ) {
@@ -460,11 +460,7 @@ fn send(
 }
 
 /// Keeps the last command: records of alerts contain it.
-fn keep_last(
-    strings: &mut crate::state::strings::Strings,
-    shell: &mut Shell,
-    command: &Command<'_>,
-) {
+fn keep_last(strings: &mut panoptes_tables::Strings, shell: &mut Shell, command: &Command<'_>) {
     if let Some(last) = shell.last.take() {
         strings.release(last.line);
     }

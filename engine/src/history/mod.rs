@@ -38,10 +38,10 @@ use crate::limits::Limits;
 use crate::page_cache::{FileIdentity, FileReader};
 use crate::state::facts::{ProcessFacts, executable_of};
 use crate::state::process::{Process, ProcessKey};
-use crate::state::strings::Strings;
-use crate::state::table::RowId;
 use crate::state::{ScanContext, State};
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
+use panoptes_tables::RowId;
+use panoptes_tables::Strings;
 
 use changes::KEPT_MAX;
 use locate::{Found, Verdict, locate};

@@ -6,8 +6,8 @@ use panoptes_decoders::user::bash::{has_option, ignores_everything, ignores_spac
 use super::variables::{CONTROL, FILE, FILE_SIZE, IGNORE, OPTIONS, SIZE, Value, Values, number};
 use super::words::{Word, Words};
 use crate::state::process::ProcessKey;
-use crate::state::strings::StringId;
-use crate::state::table::RowId;
+use panoptes_tables::RowId;
+use panoptes_tables::StringId;
 
 /// How a shell keeps no history.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

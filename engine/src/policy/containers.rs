@@ -8,7 +8,7 @@ use crate::attest::shipped::Applied;
 use crate::containers::{ContainerConfig, Image, Names};
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerFacts, ContainerKey};
-use crate::state::table::RowId;
+use panoptes_tables::RowId;
 
 /// The configuration's answers for one tracked container.
 #[derive(Clone, Copy, Debug)]

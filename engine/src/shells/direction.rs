@@ -11,9 +11,9 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::sock::{Endpoints, TcpState};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::address::{AddressMap, Insertion};
 use crate::limits::Limits;
 use crate::walk::{ConnectionRow, Snapshot, SocketRow};
+use panoptes_tables::{AddressMap, Insertion};
 
 /// Which end of a connection began it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

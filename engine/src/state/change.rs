@@ -11,8 +11,8 @@ use super::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use super::holders::Holder;
 use super::measure::Exceeded;
 use super::process::Process;
-use super::strings::Strings;
 use crate::walk::{Snapshot, Views};
+use panoptes_tables::Strings;
 
 /// The context of a change.
 #[derive(Clone, Copy, Debug)]

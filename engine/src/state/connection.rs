@@ -21,17 +21,17 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::{IPPROTO_TCP, TcpState};
 use panoptes_decoders::layout::c_string;
 
-use super::chains::{Chains, Cursor, END};
 use super::change::{Change, ConnectionChange};
 use super::container::ContainerKey;
 use super::facts::{ConnectionFacts, DescriptorFacts};
 use super::holders::{Holder, Holders};
 use super::measure::{Clocks, ConnectionThresholds, Exceeded, Measures, is_open};
 use super::process::{Process, ProcessKey};
-use super::table::{RowId, Table};
 use super::{Emitter, emit};
 use crate::limits::Limits;
 use crate::walk::ConnectionRow;
+use panoptes_tables::{Cursor, END, ListPool};
+use panoptes_tables::{RowId, Table};
 
 /// One tracked connection, or socket that listens.
 #[derive(Clone, Copy, Debug)]
@@ -200,7 +200,7 @@ impl Connection {
 /// All connections, and the lists to compare them, in memory allocated at start.
 #[derive(Debug)]
 pub(super) struct Connections {
-    pub(super) rows: Chains<Connection>,
+    pub(super) rows: ListPool<Connection>,
     head: u32,
     /// Whether each row of the scan belongs to a tracked connection, by its index.
     claimed: Box<[bool]>,
@@ -235,7 +235,7 @@ impl Connections {
         Self {
             accept_grace_scans,
             thresholds: ConnectionThresholds::default(),
-            rows: Chains::new(limits.connections as usize),
+            rows: ListPool::new(limits.connections as usize),
             head: END,
             claimed: vec![false; limits.connections_seen_max()].into_boxed_slice(),
             first_seen_ns: vec![None; limits.connections_seen_max()].into_boxed_slice(),
@@ -267,7 +267,7 @@ impl Connections {
         let boot_ns = machine.calendar_ns.zip(machine.boot_to_real_ns);
         let boot_ns = boot_ns.map(|(calendar, offset)| calendar.saturating_sub(offset));
         let mut pass = Pass {
-            cursor: Chains::<Connection>::start(self.head),
+            cursor: ListPool::<Connection>::start(self.head),
             clocks: Clocks { now_ns: emitter.now_ns, boot_ns },
             thresholds: self.thresholds,
             statuses_left: STATUSES_MAX,

@@ -12,10 +12,10 @@ use panoptes_decoders::layout::c_string;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::process::{Process, ProcessKey, set_text};
-use super::strings::{StringId, Strings};
-use super::table::{Key, Row, RowId, Table};
 use crate::limits::Limits;
 use crate::walk::{ContainerRow, NONE, ProcessRow, Snapshot};
+use panoptes_tables::{Key, Row, RowId, Table};
+use panoptes_tables::{StringId, Strings};
 
 /// Identifies a container: a hash of its control group's path with this run's secret key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -9,16 +9,16 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::mode::{S_IFMT, S_IFREG};
 use panoptes_decoders::kernel::super_block::takes_orders;
 
-use super::chains::{Chains, Cursor};
 use super::change::{Change, Opened};
 use super::facts::{
     DescriptorFacts, FileName, InodeFacts, OpenFlags, is_floating, numbered_kind, open_flags,
 };
 use super::names::is_numbered;
 use super::process::Process;
-use super::strings::{StringId, Strings};
 use super::{Emitter, Entry, emit};
 use crate::walk::{DescriptorRow, FilesRow, NONE, ProcessRow, Snapshot};
+use panoptes_tables::{Cursor, ListPool};
+use panoptes_tables::{StringId, Strings};
 
 /// One tracked descriptor.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,7 +84,7 @@ const OWN_TABLES_MAX: usize = 8;
 
 /// Compares a process's descriptors with those of the last scan. `group` has its threads.
 pub(super) fn update(
-    descriptors: &mut Chains<Descriptor>,
+    descriptors: &mut ListPool<Descriptor>,
     entry: &mut Entry<'_>,
     group: &[u32],
     emitter: &mut Emitter<'_>,
@@ -92,7 +92,7 @@ pub(super) fn update(
     let snapshot = emitter.snapshot;
     let Some(main) = snapshot.files_structs.at(entry.row.files) else { return };
     let mut merge = Merge {
-        cursor: Chains::<Descriptor>::start(entry.children.descriptors),
+        cursor: ListPool::<Descriptor>::start(entry.children.descriptors),
         quiet: entry.quiet(entry.children.descriptors_taken),
         descriptors,
         entry,
@@ -144,12 +144,12 @@ fn is_writable(open: OpenFlags) -> bool {
 
 /// Reports the writable descriptors of a process that has ended.
 pub(super) fn tell_writers(
-    descriptors: &Chains<Descriptor>,
+    descriptors: &ListPool<Descriptor>,
     head: u32,
     process: &Process,
     emitter: &mut Emitter<'_>,
 ) {
-    let mut cursor = Chains::<Descriptor>::start(head);
+    let mut cursor = ListPool::<Descriptor>::start(head);
     while let Some(old) = descriptors.row(cursor) {
         report_writer(old, process, &[], emitter);
         descriptors.advance(&mut cursor);
@@ -175,18 +175,18 @@ fn is_inherited(snapshot: &Snapshot, process: &ProcessRow, file: u32) -> bool {
 
 /// Frees all descriptors of a process that has ended.
 pub(super) fn release_all(
-    descriptors: &mut Chains<Descriptor>,
+    descriptors: &mut ListPool<Descriptor>,
     head: &mut u32,
     strings: &mut Strings,
 ) {
-    let mut cursor = Chains::<Descriptor>::start(*head);
+    let mut cursor = ListPool::<Descriptor>::start(*head);
     while let Some(old) = descriptors.remove(head, &mut cursor) {
         old.release(strings);
     }
 }
 
 struct Merge<'a, 'e, 't> {
-    descriptors: &'a mut Chains<Descriptor>,
+    descriptors: &'a mut ListPool<Descriptor>,
     entry: &'a mut Entry<'e>,
     emitter: &'a mut Emitter<'t>,
     cursor: Cursor,

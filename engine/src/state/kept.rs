@@ -3,9 +3,9 @@
 
 use super::container::ContainerKey;
 use super::facts::ProcessFacts;
-use super::strings::{StringId, Strings};
 use crate::page_cache::Hashes;
 use crate::walk::Ids;
+use panoptes_tables::{StringId, Strings};
 
 /// A process as it was described at one time, with names in the caller's arena.
 #[derive(Clone, Copy, Debug, Default)]

@@ -11,14 +11,14 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 use panoptes_decoders::source::PAGE_BYTES;
 
-use super::chains::{Chains, END};
 use super::change::{AreaBefore, Change};
 use super::facts::{AreaFacts, AreaName, HeapRule, is_main_executable};
 use super::process::set_text;
-use super::strings::{StringId, Strings};
 use super::{Emitter, Entry, emit};
 use crate::limits::Limits;
 use crate::walk::{MmRow, Snapshot, VmaRow};
+use panoptes_tables::{END, ListPool};
+use panoptes_tables::{StringId, Strings};
 
 /// One tracked area.
 #[derive(Clone, Copy, Debug, Default)]
@@ -217,7 +217,7 @@ impl Origin {
 /// Compares areas, in memory allocated at start.
 #[derive(Debug)]
 pub(super) struct Areas {
-    pub(super) rows: Chains<Area>,
+    pub(super) rows: ListPool<Area>,
     heap: HeapRule,
     old: Vec<Old>,
     origins: Vec<Origin>,
@@ -227,7 +227,7 @@ pub(super) struct Areas {
 impl Areas {
     pub(super) fn new(limits: &Limits, heap: HeapRule) -> Self {
         Self {
-            rows: Chains::new(limits.vmas as usize),
+            rows: ListPool::new(limits.vmas as usize),
             heap,
             old: Vec::with_capacity(limits.vmas as usize),
             origins: Vec::with_capacity(limits.vmas_seen_max()),
@@ -257,10 +257,11 @@ impl Areas {
             return;
         }
         entry.children.areas_version = entry.children.areas_version.wrapping_add(1);
-        let mut cursor = Chains::<Area>::start(core::mem::replace(&mut entry.children.areas, END));
+        let mut cursor =
+            ListPool::<Area>::start(core::mem::replace(&mut entry.children.areas, END));
         self.old.clear();
         while self.rows.row(cursor).is_some() {
-            let number = Chains::<Area>::number(cursor);
+            let number = ListPool::<Area>::number(cursor);
             self.old.push(Old { number, claimed: false, touched: false });
             self.rows.advance(&mut cursor);
         }
@@ -273,7 +274,7 @@ impl Areas {
     /// Returns `None` if the areas have changed, and otherwise whether their `anon_vma`s are the
     /// same.
     fn is_unchanged(&self, head: u32, snapshot: &Snapshot, news: &[VmaRow]) -> Option<bool> {
-        let mut cursor = Chains::<Area>::start(head);
+        let mut cursor = ListPool::<Area>::start(head);
         let mut same_pages = true;
         for row in news {
             let area = self.rows.row(cursor).filter(|area| area.is(snapshot, row))?;
@@ -285,12 +286,12 @@ impl Areas {
 
     /// Updates the `anon_vma`s of areas in which nothing else has changed.
     fn note_pages(&mut self, head: u32, news: &[VmaRow]) {
-        let mut cursor = Chains::<Area>::start(head);
+        let mut cursor = ListPool::<Area>::start(head);
         for row in news {
             if self.rows.row(cursor).is_none() {
                 return;
             }
-            self.rows.at_mut(Chains::<Area>::number(cursor)).anon_vma = row.vma.anon_vma.0;
+            self.rows.at_mut(ListPool::<Area>::number(cursor)).anon_vma = row.vma.anon_vma.0;
             self.rows.advance(&mut cursor);
         }
     }
@@ -355,7 +356,7 @@ impl Areas {
         let (snapshot, process) = (emitter.snapshot, entry.process);
         let quiet = entry.quiet(entry.children.areas_taken);
         let head = &mut entry.children.areas;
-        let mut cursor = Chains::<Area>::start(*head);
+        let mut cursor = ListPool::<Area>::start(*head);
         for (row, origin) in news.iter().zip(&self.origins) {
             let mut area = Area::new(snapshot, mm, row);
             let mut in_buffer = false;
@@ -404,7 +405,7 @@ impl Areas {
 
     /// Frees all areas of an address space that has ended.
     pub(super) fn release_all(&mut self, head: &mut u32, strings: &mut Strings) {
-        let mut cursor = Chains::<Area>::start(*head);
+        let mut cursor = ListPool::<Area>::start(*head);
         while let Some(old) = self.rows.remove(head, &mut cursor) {
             old.release(strings);
         }

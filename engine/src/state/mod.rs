@@ -32,23 +32,18 @@
 //! Not here: wording, severities, and what is enabled (`policy`). Start reading at
 //! [`State::update`].
 
-mod chains;
 pub mod change;
 pub mod connection;
 pub mod container;
 pub mod coverage;
 mod descriptor;
 pub mod facts;
-mod gauge;
 pub mod holders;
-mod index;
 pub(crate) mod kept;
 pub mod measure;
 pub mod memory;
 mod names;
 pub mod process;
-pub mod strings;
-pub mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 mod thread;
@@ -63,9 +58,8 @@ pub use change::{AreaBefore, Change, Changes, ConnectionChange, Limit, Opened, S
 pub use coverage::Births;
 use facts::HeapRule;
 pub use measure::{ConnectionThresholds, Exceeded};
+use panoptes_tables::{END, LimitGauge, ListPool, RowId, Strings, Table};
 use process::{Process, ProcessKey};
-use strings::Strings;
-use table::{RowId, Table};
 
 /// How scans are compared.
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +105,8 @@ pub struct State {
     processes: Table<Process>,
     /// Threads, descriptors and areas of each process, by the number of its row.
     children: Box<[Children]>,
-    threads: chains::Chains<thread::Thread>,
-    descriptors: chains::Chains<descriptor::Descriptor>,
+    threads: ListPool<thread::Thread>,
+    descriptors: ListPool<descriptor::Descriptor>,
     areas: memory::Areas,
     connections: connection::Connections,
     containers: container::Containers,
@@ -122,7 +116,7 @@ pub struct State {
     rows: Vec<Option<RowId>>,
     /// Range of each process's threads in `by_tid` of the current scan.
     groups: Vec<(u32, u32)>,
-    gauges: [gauge::Gauge; Limit::ALL.len()],
+    gauges: [LimitGauge; Limit::ALL.len()],
     untracked: [u64; Limit::ALL.len()],
     coverage: coverage::Coverage,
     /// Number of scans so far.
@@ -157,9 +151,9 @@ struct Children {
 impl Default for Children {
     fn default() -> Self {
         Self {
-            threads: chains::END,
-            descriptors: chains::END,
-            areas: chains::END,
+            threads: END,
+            descriptors: END,
+            areas: END,
             areas_version: 0,
             space: (KernelVa::NULL, 0),
             threads_taken: false,
@@ -235,8 +229,8 @@ impl State {
             settings,
             processes: Table::new(processes, seed),
             children: vec![Children::default(); processes].into_boxed_slice(),
-            threads: chains::Chains::new(limits.threads as usize),
-            descriptors: chains::Chains::new(limits.file_descriptors as usize),
+            threads: ListPool::new(limits.threads as usize),
+            descriptors: ListPool::new(limits.file_descriptors as usize),
             areas: memory::Areas::new(limits, settings.heap),
             connections: connection::Connections::new(limits, settings.accept_grace_scans),
             containers: container::Containers::new(limits, seed),
@@ -244,7 +238,7 @@ impl State {
             namer: names::Namer::new(limits),
             rows: Vec::with_capacity(limits.processes_seen_max()),
             groups: Vec::with_capacity(limits.processes_seen_max()),
-            gauges: [gauge::Gauge::default(); Limit::ALL.len()],
+            gauges: [LimitGauge::default(); Limit::ALL.len()],
             untracked: [0; Limit::ALL.len()],
             coverage: coverage::Coverage::default(),
             scan: 0,
@@ -279,7 +273,7 @@ impl State {
         self.connections.clear();
         self.containers.clear();
         self.strings.clear();
-        self.gauges = [gauge::Gauge::default(); Limit::ALL.len()];
+        self.gauges = [LimitGauge::default(); Limit::ALL.len()];
         self.untracked = [0; Limit::ALL.len()];
         self.coverage = coverage::Coverage::default();
         self.clock_ns = None;
@@ -329,10 +323,10 @@ impl State {
     pub fn usage(&self, limit: Limit) -> Usage {
         let (used, capacity) = match limit {
             Limit::Processes => (self.processes.len(), self.processes.capacity()),
-            Limit::Threads => (self.threads.len(), self.threads.capacity()),
-            Limit::Descriptors => (self.descriptors.len(), self.descriptors.capacity()),
-            Limit::Areas => (self.areas.rows.len(), self.areas.rows.capacity()),
-            Limit::Connections => (self.connections.rows.len(), self.connections.rows.capacity()),
+            Limit::Threads => (self.threads.used(), self.threads.capacity()),
+            Limit::Descriptors => (self.descriptors.used(), self.descriptors.capacity()),
+            Limit::Areas => (self.areas.rows.used(), self.areas.rows.capacity()),
+            Limit::Connections => (self.connections.rows.used(), self.connections.rows.capacity()),
             Limit::Containers => (self.containers.table.len(), self.containers.table.capacity()),
             Limit::Strings => (self.strings.used_bytes(), self.strings.capacity()),
         };

@@ -1,10 +1,10 @@
 //! Interns the names of files from a scan; each name is made at most once in a scan.
 
 use super::facts::is_floating;
-use super::strings::{StringId, Strings};
 use crate::limits::Limits;
 use crate::path::{PathBuffer, write_file_name};
 use crate::walk::Snapshot;
+use panoptes_tables::{StringId, Strings};
 
 /// A file's name.
 #[derive(Clone, Copy, Debug, Default)]

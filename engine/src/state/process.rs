@@ -7,11 +7,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::container::ContainerKey;
 use super::facts::{self, ProcessFacts};
-use super::strings::{StringId, Strings};
-use super::table::{Key, Row};
 use crate::page_cache::{ContentSource, Hashes};
 use crate::path::{PathBuffer, write_file_name, write_path};
 use crate::walk::{Ids, NONE, PathRef, ProcessRow, Snapshot, Views, view};
+use panoptes_tables::{Key, Row};
+use panoptes_tables::{StringId, Strings};
 
 /// Identifies a process: its process id and its start time.
 ///

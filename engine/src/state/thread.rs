@@ -2,12 +2,12 @@
 
 use panoptes_decoders::kernel::task_struct::Task;
 
-use super::chains::{Chains, Cursor};
 use super::change::Change;
 use super::facts::ThreadFacts;
 use super::process::{Process, is_dead};
 use super::{Emitter, Entry, emit};
 use crate::walk::Snapshot;
+use panoptes_tables::{Cursor, ListPool};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Thread {
@@ -57,7 +57,7 @@ pub(super) fn living(snapshot: &Snapshot, group: &[u32]) -> u32 {
 /// `group` has them all, ascending. `absent_scans_max` is the number of scans in a row from which a
 /// thread must be absent to have ended; `None` if absence from this scan proves nothing.
 pub(super) fn update(
-    threads: &mut Chains<Thread>,
+    threads: &mut ListPool<Thread>,
     entry: &mut Entry<'_>,
     group: &[u32],
     absent_scans_max: Option<u32>,
@@ -67,7 +67,7 @@ pub(super) fn update(
     let snapshot = emitter.snapshot;
     let quiet = entry.quiet(entry.children.threads_taken);
     let mut born = 0;
-    let mut cursor = Chains::<Thread>::start(entry.children.threads);
+    let mut cursor = ListPool::<Thread>::start(entry.children.threads);
     for row in group.iter().filter_map(|&index| snapshot.threads.at(index)) {
         let task = &row.task;
         if task.is_leader() || is_dead(task) {
@@ -116,7 +116,7 @@ pub(super) fn update(
 
 /// Handles a thread that the scan did not show, and moves on.
 fn miss(
-    threads: &mut Chains<Thread>,
+    threads: &mut ListPool<Thread>,
     process: &Process,
     head: &mut u32,
     cursor: &mut Cursor,

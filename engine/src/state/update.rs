@@ -2,12 +2,12 @@
 
 use super::change::{Change, Changes, Limit};
 use super::connection::Holding;
-use super::gauge::Crossing;
 use super::process::{self, Process, ProcessKey};
-use super::table::RowId;
 use super::{Children, Entry, State, descriptor, emit, emitter, thread};
 use crate::page_cache::ContentSource;
 use crate::walk::{NONE, Snapshot, ThreadRow, Views};
+use panoptes_tables::RowId;
+use panoptes_tables::{Crossing, ListPool};
 
 /// Number of scans in a row from which an object must be absent if scans have unreadable parts.
 const ABSENT_SCANS_MAX: u32 = 2;
@@ -207,7 +207,7 @@ impl State {
             let mut emitter = emitter!(self, snapshot, now_ns, out);
             descriptor::tell_writers(&self.descriptors, head, process, &mut emitter);
         }
-        let mut cursor = super::chains::Chains::<thread::Thread>::start(children.threads);
+        let mut cursor = ListPool::<thread::Thread>::start(children.threads);
         while self.threads.remove(&mut children.threads, &mut cursor).is_some() {}
         let strings = &mut self.strings;
         descriptor::release_all(&mut self.descriptors, &mut children.descriptors, strings);

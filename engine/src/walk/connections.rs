@@ -19,7 +19,7 @@ use panoptes_decoders::source::MemorySource;
 use super::ends::{Ends, Packings};
 use super::snapshot::{ConnectionRow, NetRow};
 use super::{Kernel, NONE, Walker, fetch, fetch_groups, row_of};
-use crate::address::{AddressMap, Insertion};
+use panoptes_tables::{AddressMap, Insertion};
 
 /// Maximum number of entries followed in a bucket's chain. The kernel's tables keep chains at a
 /// few; an attacker who floods one bucket makes its chain longer.

@@ -1,9 +1,9 @@
 //! Capacities of an empty snapshot.
 
-use super::rows::Rows;
 use super::snapshot::{Losses, Machine, Snapshot};
 use super::{CGROUPS_MAX, CSS_SETS_MAX, ends};
 use crate::limits::Limits;
+use panoptes_tables::Rows;
 
 /// Maximum number of names in directories: one for each file, and the directories above them.
 pub(super) fn dentries_max(limits: &Limits) -> usize {

@@ -15,7 +15,7 @@ use panoptes_decoders::layout::Packing;
 
 use super::snapshot::{Rows, Snapshot};
 use super::{NONE, row_of};
-use crate::address::AddressMap;
+use panoptes_tables::AddressMap;
 
 /// Maximum number of terminals in one scan. The kernel makes at most 4096 pseudoterminals
 /// (`kernel.pty.max`), each with two ends.

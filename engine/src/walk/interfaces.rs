@@ -9,7 +9,7 @@ use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{InterfaceRow, NetRow};
 use super::{Kernel, Walker};
-use crate::address::Insertion;
+use panoptes_tables::Insertion;
 
 impl NetRow {
     pub(super) fn new(address: KernelVa) -> Self {

@@ -10,7 +10,7 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use super::snapshot::{FileRow, MmRow, NameKind, Rows, VmaRow};
 use super::{Kernel, Maps, NONE, NameRow, Walker, fetch, row_of};
-use crate::address::Insertion;
+use panoptes_tables::Insertion;
 
 /// Maximum depth of a red-black tree: twice the logarithm of the number of areas that a process may
 /// have (`vm.max_map_count`, an int).

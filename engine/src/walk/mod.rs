@@ -22,7 +22,6 @@ mod machine;
 mod memory;
 mod names;
 mod processes;
-mod rows;
 mod snapshot;
 mod tasks;
 mod views;
@@ -41,8 +40,9 @@ pub use snapshot::{
 };
 
 use self::views::Hints;
-use crate::address::{AddressMap, Insertion, Reader, ReaderSizes};
+use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
+use panoptes_tables::{AddressMap, Insertion};
 
 /// Which entities a scan reads; it always reads processes and threads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

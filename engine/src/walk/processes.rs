@@ -13,7 +13,7 @@ use super::snapshot::{
     CssSetRow, FilesRow, Ids, MmRow, MountRow, NetRow, PathRef, ProcessRow, Rows,
 };
 use super::{DentryRow, Kernel, NONE, Walker, fetch, fetch_groups, row_of};
-use crate::address::AddressMap;
+use panoptes_tables::AddressMap;
 
 /// Maximum number of bytes read of a command line.
 const COMMAND_LINE_BYTES_MAX: u64 = 16_384;

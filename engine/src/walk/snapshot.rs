@@ -20,8 +20,8 @@ use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 pub use super::containers::ContainerRow;
 pub use super::ends::{SocketRow, TerminalRow};
-pub use super::rows::Rows;
 pub use super::views::{Views, view};
+pub use panoptes_tables::Rows;
 
 /// An index that refers to nothing: the object does not exist, or could not be read.
 pub const NONE: u32 = u32::MAX;

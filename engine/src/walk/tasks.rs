@@ -15,7 +15,7 @@ use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{ThreadRow, view};
 use super::{Kernel, NONE, ScanError, Walker, fetch, fetch_groups};
-use crate::address::Insertion;
+use panoptes_tables::Insertion;
 
 /// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
 /// newborn tasks, the rest for a chain of hidden ones.

@@ -11,12 +11,12 @@ use panoptes_engine::page_cache::{
     PageMatcher, Partial,
 };
 use panoptes_engine::path::{PathBuffer, write_path};
-use panoptes_engine::source::FileSource;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{FileRow, Kernel, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, discover, modules};
 use panoptes_rig::contents::{FileTruth, HOLDER, Made, Moment, Phase, Place, made};
 use panoptes_rig::{Error, Guest, Result};
+use panoptes_sources::FileSource;
 use sha2::{Digest as _, Sha256};
 
 /// Any key does: it only spreads the entries of tables.

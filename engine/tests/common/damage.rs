@@ -4,11 +4,12 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::layout::Field;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::source::{Detail, Meter, Replay};
 use panoptes_engine::walk::{Kernel, Scope, Walker};
 use panoptes_profiles::memory::KernelMemory;
+use panoptes_rig::Random;
+use panoptes_sources::{Detail, Meter, Replay};
 
-use super::{KEY, Machine, Random};
+use super::{KEY, Machine};
 
 const PAGE: usize = PAGE_BYTES as usize;
 

@@ -11,7 +11,6 @@ use panoptes_engine::attest::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::lines::{LineCounts, LineWriter};
-use panoptes_engine::source::{MemorySource, Replay};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
 use panoptes_engine::watch::{Identity, Setup, Watched};
@@ -21,6 +20,7 @@ use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_sources::{MemorySource, Replay};
 
 use recorded::Seen;
 
@@ -151,23 +151,4 @@ pub(crate) fn entities(snapshot: &Snapshot) -> u64 {
         snapshot.interfaces.len(),
     ];
     counts.iter().map(|&count| count as u64).sum()
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`, which is not 0.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
 }

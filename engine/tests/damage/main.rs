@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use common::{Machine, Scanner, entities};
 use panoptes_decoders::source::MemorySource;
-use panoptes_engine::source::{Detail, Meter};
 use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot};
+use panoptes_sources::{Detail, Meter};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Longest processor time of one scan and its lines, whatever the memory holds.

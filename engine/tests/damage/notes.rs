@@ -4,14 +4,16 @@
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::source::{Detail, Meter};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_profiles::{Options, discover};
+use panoptes_sources::{Detail, Meter};
 
+use panoptes_rig::Random;
+
+use super::common::Scanner;
 use super::common::damage::Damaged;
 use super::common::recorded::Seen;
-use super::common::{Random, Scanner};
 use super::{Machine, Watch, processor_time, small_machines};
 
 /// Longest processor time of discovery in an image of some megabytes.

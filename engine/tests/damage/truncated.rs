@@ -7,9 +7,9 @@ use std::path::Path;
 
 use panoptes_decoders::source::MemorySource;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::source::{Detail, Fault, FaultRates, MappedFile, Meter, SourceError};
 use panoptes_engine::system::kernel_of;
 use panoptes_profiles::{Options, discover};
+use panoptes_sources::{Detail, Fault, FaultRates, MappedFile, Meter, SourceError};
 
 use super::common::Scanner;
 use super::{Machine, Watch, scan, small_machines};

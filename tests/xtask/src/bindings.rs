@@ -1,6 +1,6 @@
 //! `cargo xtask bindings`: Rust declarations of DOCA's C interface.
 //!
-//! bindgen makes them from `engine/doca`. They are committed, so no build needs bindgen or
+//! bindgen makes them from `engine/sources/doca`. They are committed, so no build needs bindgen or
 //! libclang.
 
 use std::path::Path;
@@ -8,13 +8,13 @@ use std::process::Command;
 
 pub(crate) const USAGE: &str = "\
   bindings
-        regenerates engine/src/source/doca/bindings.rs from engine/doca (needs bindgen 0.72 and
+        regenerates engine/sources/src/doca/bindings.rs from engine/sources/doca (needs bindgen 0.72 and
         libclang)
 ";
 
 /// The lines before the declarations.
 const HEAD: &[&str] = &[
-    "//! DOCA's C interface, made by bindgen from `engine/doca`: `cargo xtask bindings`. \
+    "//! DOCA's C interface, made by bindgen from `engine/sources/doca`: `cargo xtask bindings`. \
      Not to be edited.",
     "#![allow(unsafe_code, reason = \"function pointers of a C library\")]",
     "#![allow(missing_docs, non_camel_case_types, unreachable_pub, dead_code, \
@@ -31,8 +31,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     }
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let mut bindgen = Command::new("bindgen");
-    bindgen.current_dir(root).arg("engine/doca/symbols.h");
-    bindgen.args(["-o", "engine/src/source/doca/bindings.rs"]);
+    bindgen.current_dir(root).arg("engine/sources/doca/symbols.h");
+    bindgen.args(["-o", "engine/sources/src/doca/bindings.rs"]);
     bindgen.args(["--allowlist-type", TYPES, "--allowlist-var", "DOCA_.*"]);
     // A library may return enum values that are not listed, so they are numbers, never Rust enums.
     bindgen.args(["--default-enum-style", "consts", "--no-prepend-enum-name"]);

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 /// The only files that may contain the keyword `unsafe`; each gives its reasons.
 const UNSAFE_FILES: &[&str] = &[
     "engine/panoptes/tests/no_alloc.rs",
-    "engine/src/source/doca/bindings.rs", // types of C functions, made by bindgen
-    "engine/src/source/doca/buffers.rs",  // memory that a device writes to
-    "engine/src/source/doca/devices.rs",  // calls into the DOCA library
-    "engine/src/source/doca/handle.rs",
-    "engine/src/source/doca/library.rs", // dlopen, dlsym
-    "engine/src/source/doca/transfer.rs",
-    "engine/src/source/doca/window.rs",
-    "engine/src/source/guest/private.rs",
-    "engine/src/source/mapping.rs",
-    "engine/src/source/sigbus.rs",
-    "engine/src/source/tests/process.rs",
+    "engine/sources/src/doca/bindings.rs", // types of C functions, made by bindgen
+    "engine/sources/src/doca/buffers.rs",  // memory that a device writes to
+    "engine/sources/src/doca/devices.rs",  // calls into the DOCA library
+    "engine/sources/src/doca/handle.rs",
+    "engine/sources/src/doca/library.rs", // dlopen, dlsym
+    "engine/sources/src/doca/transfer.rs",
+    "engine/sources/src/doca/window.rs",
+    "engine/sources/src/guest/private.rs",
+    "engine/sources/src/mapping.rs",
+    "engine/sources/src/sigbus.rs",
+    "engine/sources/tests/process.rs",
     "engine/tests/no_alloc.rs",
     "engine/tests/state_allocations.rs",
     "sinks/src/output/ring.rs",
@@ -132,7 +132,6 @@ fn files_have_module_docs() {
 const ENGINE_RANKS: &[(&str, u32)] = &[
     ("limits", 0),
     ("containers", 0),
-    ("source", 1),
     ("address", 2),
     ("system", 3),
     ("walk", 3),

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use panoptes_engine::source::FileFormat;
+use panoptes_sources::FileFormat;
 
 use super::address::SystemAddress;
 use super::events::Events;

@@ -6,7 +6,7 @@
 //! The syntax is QEMU's: `-option key=value,key=value`, with `,,` for a comma, or JSON for
 //! `-object` and `-device` (util/keyval.c, qemu-options.hx).
 
-use panoptes_engine::source::{Expected, Machine};
+use panoptes_sources::{Expected, Machine};
 use serde_json::{Map, Value};
 
 use crate::config::printable;

@@ -5,7 +5,7 @@
 //! arguments are only a claim: they give names, and select among existing memory areas. Only
 //! processes of users that the configuration allows are read.
 //!
-//! Not for: reading the memory (`panoptes_engine::source::GuestMemory`), or watching.
+//! Not for: reading the memory (`panoptes_sources::GuestMemory`), or watching.
 
 mod arguments;
 
@@ -13,7 +13,7 @@ use std::io;
 use std::path::Path;
 
 use nix::unistd::{Uid, User, geteuid};
-use panoptes_engine::source::{GuestMemory, GuestProcess, Placed, SourceError};
+use panoptes_sources::{GuestMemory, GuestProcess, Placed, SourceError};
 
 use crate::attach::source_failure;
 use crate::exit::{Exit, Failure};

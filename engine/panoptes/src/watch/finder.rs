@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use panoptes_engine::source::file_identity;
+use panoptes_sources::file_identity;
 
 use crate::config::{Configuration, System, SystemAddress};
 use crate::guests::{Guest, Users, find};

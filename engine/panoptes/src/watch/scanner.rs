@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use panoptes_engine::containers::ContainerConfig;
-use panoptes_engine::source::AnySource;
 use panoptes_engine::state::ConnectionThresholds;
 use panoptes_engine::watch::{SLICE_BYTES, Watched};
 use panoptes_sinks::queue::Producer;
+use panoptes_sources::AnySource;
 
 use super::clock_watch::{ClockWatch, SystemShared};
 use super::losses::Patience;

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use panoptes_decoders::source::{MemorySource, Request};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::source::FileSource;
 use panoptes_engine::state::{Change, ScanContext, Settings, State};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker, view};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::{Flavor, Guest, gate};
+use panoptes_sources::FileSource;
 
 use crate::kernel::{From, GuestKernel, Hidden};
 use crate::record::{Life, Record, count, list, only};

@@ -11,11 +11,11 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::Field;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::source::FileSource;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::Guest;
+use panoptes_sources::FileSource;
 
 /// The kernel of one guest.
 pub(crate) struct GuestKernel {

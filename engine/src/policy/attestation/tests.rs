@@ -17,9 +17,9 @@ use crate::page_cache::{BestMatch, Hashes, Partial};
 use crate::policy::{Policy, PolicyConfig};
 use crate::state::container::Containers;
 use crate::state::facts::ProcessFacts;
-use crate::state::strings::Strings;
 use crate::state::tests::watch::limits;
 use crate::walk::Snapshot;
+use panoptes_tables::Strings;
 
 const HASHES: Hashes = Hashes { sha256: [0xab; 32], sha1: [0xcd; 20], md5: [0xef; 16] };
 

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_rig::Random;
+
 use super::make_folder;
 
 #[allow(dead_code, reason = "shared with tests that use more of it")]
@@ -311,24 +313,6 @@ fn xz(folder: &Path, bytes: &[u8]) -> Result<Vec<u8>, String> {
     if output.status.success() { Ok(output.stdout) } else { Err("xz failed".to_owned()) }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): the same seeds on every machine.
-struct Random(u64);
-
-impl Random {
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while bytes.len() < count {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = self.0;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            bytes.extend((mixed ^ (mixed >> 31)).to_le_bytes());
-        }
-        bytes.truncate(count);
-        bytes
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,12 +324,5 @@ mod tests {
         assert_eq!(&archive[512..516], b"text");
         let package = ar(&[("a", b"odd"), ("b", b"even")]);
         assert_eq!(package.len(), 8 + 60 + 4 + 60 + 4);
-    }
-
-    #[test]
-    fn random_bytes_are_the_same_again() {
-        assert_eq!(Random(1).bytes(9), Random(1).bytes(9));
-        assert_eq!(Random(1).bytes(9).len(), 9);
-        assert_ne!(Random(1).bytes(8), Random(2).bytes(8));
     }
 }

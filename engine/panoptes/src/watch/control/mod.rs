@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use panoptes_engine::containers::ContainerConfig;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
-use panoptes_engine::source::{AnySource, FileFormat, Format, Placed};
 use panoptes_engine::watch::{Identity, Setup, Watched};
 use panoptes_profiles::{Event, Profile, modules};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::queue::{QueueSize, Waker, queue};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, Writer};
+use panoptes_sources::{AnySource, FileFormat, Format, Placed};
 
 use crate::attach::{KnownProfiles, find_kernel, log_event, open_with, warn_losses};
 use crate::config::{Cores, Mode, System};

@@ -1,0 +1,110 @@
+//! [`BlockDump`]: memory that a dump stores in compressed blocks.
+//!
+//! A block is unpacked into a cache of fixed size, once for all requests that touch it. A request
+//! for a whole block bypasses the cache, so a sweep unpacks each block once and evicts nothing.
+
+use std::ops::Range;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
+
+use super::cache::Cache;
+use crate::DUMP_CACHE_BYTES;
+
+/// A block that holds an address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) block: u64,
+    /// Physical address of its first byte.
+    pub(super) start: u64,
+    pub(super) bytes: u64,
+}
+
+/// A dump's index: which block holds an address, and its bytes.
+pub(super) trait Blocks: std::fmt::Debug + Send {
+    /// The block that holds an address; `None` if the dump lacks it.
+    fn find(&mut self, address: u64) -> Option<Found>;
+
+    /// Unpacks a block into `target`.
+    fn load(&mut self, block: u64, target: &mut [u8]) -> Outcome;
+
+    /// The first range at or after an address that may hold anything but zeros.
+    fn next_data(&mut self, from: u64) -> Option<Range<u64>>;
+
+    /// Size in bytes of the largest block.
+    fn block_bytes(&self) -> usize;
+}
+
+/// Memory in a dump of compressed blocks.
+#[derive(Debug)]
+pub(crate) struct BlockDump {
+    blocks: Box<dyn Blocks>,
+    regions: Vec<Range<u64>>,
+    cache: Cache,
+}
+
+impl BlockDump {
+    pub(super) fn new(blocks: Box<dyn Blocks>, regions: Vec<Range<u64>>) -> Self {
+        let cache = Cache::new(DUMP_CACHE_BYTES, blocks.block_bytes().max(1));
+        Self { blocks, regions, cache }
+    }
+
+    fn answer(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+        let mut done = 0;
+        while done < target.len() {
+            let found = address.checked_add(done as u64).and_then(|at| self.blocks.find(at));
+            let Some(found) = found else {
+                target.fill(0);
+                return Outcome::NotBacked;
+            };
+            let skip = (address + done as u64 - found.start) as usize;
+            let length = (found.bytes as usize - skip).min(target.len() - done);
+            match self.piece(found, skip, &mut target[done..done + length]) {
+                Outcome::Read => done += length,
+                Outcome::NotBacked => {
+                    target.fill(0);
+                    return Outcome::NotBacked;
+                }
+                outcome => return outcome,
+            }
+        }
+        Outcome::Read
+    }
+
+    /// Copies a part of a block from the cache, unpacking the block if necessary.
+    fn piece(&mut self, found: Found, skip: usize, target: &mut [u8]) -> Outcome {
+        if let Some(bytes) = self.cache.get(found.block) {
+            target.copy_from_slice(&bytes[skip..skip + target.len()]);
+            return Outcome::Read;
+        }
+        let whole = target.len() as u64 == found.bytes;
+        let (slot, outcome) = if whole {
+            (None, self.blocks.load(found.block, target))
+        } else {
+            let (slot, room) = self.cache.room(found.block);
+            let outcome = self.blocks.load(found.block, &mut room[..found.bytes as usize]);
+            if outcome == Outcome::Read {
+                target.copy_from_slice(&room[skip..skip + target.len()]);
+            }
+            (Some(slot), outcome)
+        };
+        if let (Outcome::Read, Some(slot)) = (outcome, slot) {
+            self.cache.keep(slot, found.block);
+        }
+        outcome
+    }
+}
+
+impl MemorySource for BlockDump {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        Request::answer_each(requests, arena, |address, bytes| self.answer(address, bytes));
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        &self.regions
+    }
+
+    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+        self.blocks.next_data(from.0)
+    }
+}

@@ -1,0 +1,65 @@
+//! Sources: where the memory of a watched machine comes from.
+//!
+//! Each source is a [`MemorySource`]: a scatter read of physical memory, in batches.
+//!
+//! - [`MappedFile`] reads a live guest's shared memory, a raw dump, and dumps that store memory
+//!   uncompressed behind headers.
+//! - `dump` reads compressed dumps through an index and a cache.
+//! - [`Replay`] reads the few pages of a recorded scan.
+//! - [`FileSource`] is the one of these three that the format of a file needs.
+//! - [`GuestMemory`] reads a QEMU process, [`Kcore`] the host, `doca` a machine through a
+//!   BlueField's DMA engine.
+//! - [`AnySource`] is any of the above.
+//! - Wrappers around any source: [`Recorder`] remembers which pages were read and writes them to an
+//!   image, [`Meter`] counts requests, [`Fault`] damages what is read.
+//!
+//! Whatever the guest or the owner of the file does: a request is read, not backed or failed, and
+//! causes neither a panic nor a signal that ends the process. Reading allocates no page of the
+//! guest. No `read_batch` allocates on the host, except for pages of dumps compressed with zstd,
+//! whose decoder allocates. `unsafe` is in `mapping`, `sigbus`, `guest::private` and the modules of
+//! `doca` that call the DOCA library.
+//!
+//! Not for: virtual addresses, or what the bytes mean.
+//!
+//! Start reading at [`MappedFile`].
+
+mod any;
+#[cfg(feature = "doca")]
+pub mod doca;
+mod dump;
+mod error;
+mod extents;
+mod fault;
+mod format;
+mod guest;
+mod image;
+mod kcore;
+mod mapped;
+mod mapping;
+mod meter;
+mod open;
+mod pages;
+mod record;
+mod replay;
+mod sigbus;
+
+/// Memory for the unpacked blocks of a compressed dump, in bytes: slightly more than a scan of 300
+/// processes reads.
+const DUMP_CACHE_BYTES: usize = 64 << 20;
+
+pub use any::AnySource;
+pub use dump::{DumpProblem, Lacks};
+pub use error::{ErrorClass, LayoutProblem, SourceError};
+pub use fault::{Fault, FaultCounts, FaultRates, Hook};
+pub use format::{FORMAT_HEAD_BYTES, FileFormat, Format};
+pub use guest::{
+    Area, Backing, Expected, GuestMemory, GuestProcess, Machine, Placed, file_identity,
+};
+pub use image::ImageProblem;
+pub use kcore::Kcore;
+pub use mapped::{MappedCounts, MappedFile, Refreshed, Segment};
+pub use meter::{Counts, Detail, Meter};
+pub use open::FileSource;
+pub use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+pub use record::{Recorded, Recorder};
+pub use replay::Replay;

@@ -1,0 +1,189 @@
+//! [`Meter`]: counts the requests to a source.
+//!
+//! The number of batches must not grow with the population of the machine. Touched cache lines and
+//! pages are the best measure of what a scan costs. Tests and benchmarks read both here.
+
+use std::ops::Range;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+
+use super::SourceError;
+use super::pages::UnitSet;
+
+/// Bytes of a cache line.
+const LINE_BYTES: u64 = 64;
+
+/// What a [`Meter`] counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Detail {
+    /// Batches and requests only: no cost per request.
+    Batches,
+    /// Also bytes, outcomes, cache lines and pages.
+    Lines,
+}
+
+/// Counts of a [`Meter`] since its last reset.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    pub batches: u64,
+    /// Requests in all batches.
+    pub requests: u64,
+    /// Requests in the largest batch.
+    pub largest_batch: u64,
+    /// Bytes read. This count and those below are 0 with [`Detail::Batches`].
+    pub bytes: u64,
+    /// Requests answered [`Outcome::NotBacked`].
+    pub not_backed: u64,
+    /// Requests answered [`Outcome::Failed`].
+    pub failed: u64,
+    /// Different cache lines of 64 bytes that were read.
+    pub lines: u64,
+    /// Different pages that were read.
+    pub pages: u64,
+}
+
+/// A source that counts what is read through it.
+#[derive(Debug)]
+pub struct Meter<S> {
+    source: S,
+    detail: Detail,
+    counts: Counts,
+    lines: UnitSet,
+    pages: UnitSet,
+}
+
+impl<S: MemorySource> Meter<S> {
+    /// Wraps a source. With [`Detail::Lines`] this allocates a bit for each cache line and each
+    /// page; nothing is allocated later.
+    pub fn new(source: S, detail: Detail) -> Result<Self, SourceError> {
+        let (lines, pages) = match detail {
+            Detail::Batches => (UnitSet::default(), UnitSet::default()),
+            Detail::Lines => (
+                UnitSet::new(source.regions(), LINE_BYTES.trailing_zeros())?,
+                UnitSet::new(source.regions(), PAGE_BYTES.trailing_zeros())?,
+            ),
+        };
+        Ok(Self { source, detail, counts: Counts::default(), lines, pages })
+    }
+
+    /// Counts since the last reset.
+    pub fn counts(&self) -> Counts {
+        Counts { lines: self.lines.count(), pages: self.pages.count(), ..self.counts }
+    }
+
+    /// Sets all counts to zero.
+    pub fn reset(&mut self) {
+        self.counts = Counts::default();
+        self.lines.clear();
+        self.pages.clear();
+    }
+
+    /// The addresses of the pages that were read, ascending.
+    pub fn pages(&self) -> impl Iterator<Item = PhysicalAddress> + '_ {
+        self.pages.iter().map(|page| PhysicalAddress(page * PAGE_BYTES))
+    }
+
+    pub fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    /// Unwraps the source.
+    pub fn into_inner(self) -> S {
+        self.source
+    }
+}
+
+impl<S: MemorySource> MemorySource for Meter<S> {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.source.read_batch(requests, arena);
+        let size = requests.len() as u64;
+        self.counts.batches += 1;
+        self.counts.requests += size;
+        self.counts.largest_batch = self.counts.largest_batch.max(size);
+        if self.detail == Detail::Batches {
+            return;
+        }
+        for request in requests {
+            match request.outcome {
+                Outcome::Read => {
+                    let bytes = u64::from(request.length);
+                    self.counts.bytes += bytes;
+                    self.lines.insert(request.address.0, bytes);
+                    self.pages.insert(request.address.0, bytes);
+                }
+                Outcome::NotBacked => self.counts.not_backed += 1,
+                Outcome::Failed | Outcome::Pending => self.counts.failed += 1,
+            }
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        self.source.regions()
+    }
+
+    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+        self.source.next_data(from)
+    }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        let moved = self.source.move_by(bytes);
+        if moved {
+            self.lines.move_by(bytes);
+            self.pages.move_by(bytes);
+        }
+        moved
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of regions with one region")]
+mod tests {
+    use super::*;
+    use crate::Replay;
+
+    fn read_twice(detail: Detail) -> Meter<Replay> {
+        let memory = Replay::from_pages(vec![0..0x10_0000], vec![0, 1, 4], Vec::new()).unwrap();
+        let mut meter = Meter::new(memory, detail).unwrap();
+        let mut arena = [0; 512];
+        for _ in 0..2 {
+            let mut requests = [
+                Request::new(PhysicalAddress(0), 64, 0),
+                Request::new(PhysicalAddress(32), 64, 0),
+                Request::new(PhysicalAddress(0xff0), 0x20, 0),
+                Request::new(PhysicalAddress(0x2000), 8, 0),
+                Request::new(PhysicalAddress(0x4000), 8, 511),
+            ];
+            meter.read_batch(&mut requests, &mut arena);
+        }
+        assert!(meter.read_exact(PhysicalAddress(0x4000), &mut [0; 1]));
+        meter
+    }
+
+    #[test]
+    fn lines_and_pages_count_once() {
+        let mut meter = read_twice(Detail::Lines);
+        let expected = Counts {
+            batches: 3,
+            requests: 11,
+            largest_batch: 5,
+            bytes: 2 * (64 + 64 + 32) + 1,
+            not_backed: 2,
+            failed: 2,
+            lines: 5,
+            pages: 3,
+        };
+        assert_eq!(meter.counts(), expected);
+        let pages: Vec<u64> = meter.pages().map(|page| page.0).collect();
+        assert_eq!(pages, [0, 0x1000, 0x4000]);
+        meter.reset();
+        assert_eq!(meter.counts(), Counts::default());
+    }
+
+    #[test]
+    fn the_fast_mode_counts_batches_and_requests() {
+        let meter = read_twice(Detail::Batches);
+        let expected = Counts { batches: 3, requests: 11, largest_batch: 5, ..Counts::default() };
+        assert_eq!(meter.counts(), expected);
+    }
+}

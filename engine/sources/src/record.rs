@@ -1,0 +1,199 @@
+//! [`Recorder`]: remembers which pages were read and writes an image of them for [`super::Replay`].
+
+use std::io::{self, Write};
+use std::ops::Range;
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+
+use super::SourceError;
+use super::image::{self, PAGE};
+use super::pages::UnitSet;
+
+/// Counts of [`Recorder::write_image`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Recorded {
+    /// Pages written.
+    pub pages: u64,
+    /// Pages that were read before, but could not be read when the image was written.
+    pub lost: u64,
+}
+
+/// A source that remembers the pages read through it.
+#[derive(Debug)]
+pub struct Recorder<S> {
+    source: S,
+    touched: UnitSet,
+    paused: bool,
+}
+
+impl<S: MemorySource> Recorder<S> {
+    /// Wraps a source. This allocates a bit for each page; nothing is allocated later.
+    pub fn new(source: S) -> Result<Self, SourceError> {
+        let touched = UnitSet::new(source.regions(), PAGE_BYTES.trailing_zeros())?;
+        Ok(Self { source, touched, paused: false })
+    }
+
+    /// Stops or resumes recording. A search through all memory while recording would put all of it
+    /// into the image.
+    pub fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Adds the pages of a range, read or not.
+    pub fn include(&mut self, address: PhysicalAddress, bytes: u64) {
+        self.touched.insert(address.0, bytes);
+    }
+
+    /// Forgets which pages were read.
+    pub fn clear(&mut self) {
+        self.touched.clear();
+    }
+
+    /// Number of recorded pages.
+    pub fn page_count(&self) -> u64 {
+        self.touched.count()
+    }
+
+    pub fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    /// Unwraps the source.
+    pub fn into_inner(self) -> S {
+        self.source
+    }
+
+    /// Writes the recorded pages, which are read again for it. Pause the machine before the first
+    /// read; otherwise the image mixes several moments.
+    pub fn write_image(&mut self, out: &mut impl Write) -> Result<Recorded, SourceError> {
+        let touched: Vec<u64> = self.touched.iter().collect();
+        let mut page = [0; PAGE];
+        // The header has the number of pages, so find out first which cannot be read.
+        let mut frames = Vec::with_capacity(touched.len());
+        for &frame in &touched {
+            if self.source.read_exact(PhysicalAddress(frame * PAGE_BYTES), &mut page) {
+                frames.push(frame);
+            }
+        }
+        let source = &mut self.source;
+        image::write(out, source.regions().to_vec().as_slice(), &frames, |frame, page| {
+            let read = source.read_exact(PhysicalAddress(frame * PAGE_BYTES), page);
+            read.then_some(()).ok_or_else(|| {
+                io::Error::other("memory went away while it was recorded: pause the machine")
+            })
+        })
+        .map_err(SourceError::Write)?;
+        Ok(Recorded { pages: frames.len() as u64, lost: (touched.len() - frames.len()) as u64 })
+    }
+}
+
+impl<S: MemorySource> MemorySource for Recorder<S> {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.source.read_batch(requests, arena);
+        if self.paused {
+            return;
+        }
+        for request in requests.iter().filter(|request| request.outcome == Outcome::Read) {
+            self.touched.insert(request.address.0, u64::from(request.length));
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        self.source.regions()
+    }
+
+    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+        self.source.next_data(from)
+    }
+
+    fn move_by(&mut self, bytes: u64) -> bool {
+        let moved = self.source.move_by(bytes);
+        if moved {
+            self.touched.move_by(bytes);
+        }
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Detail, Fault, FaultRates, MappedFile, Meter, Replay};
+
+    fn memory() -> Replay {
+        let frames = vec![0, 1, 2, 7, 0x10_0000, 0x10_0003];
+        let pages = (0..frames.len() * PAGE).map(|at| (at / 7 + at / PAGE) as u8).collect();
+        let regions = vec![0..0x1_0000, 0x1_0000_0000..0x1_0001_0000];
+        Replay::from_pages(regions, frames, pages).unwrap()
+    }
+
+    #[test]
+    fn moving_memory_moves_the_recorded_pages() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(0x8000).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(file.as_file(), &[1; 0x3000], 0).unwrap();
+        let memory = Meter::new(MappedFile::open(file.path()).unwrap(), Detail::Lines).unwrap();
+        let memory = Fault::new(memory, 1, FaultRates::default());
+        let mut recorder = Recorder::new(memory).unwrap();
+        assert!(recorder.read_exact(PhysicalAddress(0x1ff0), &mut [0; 8]));
+        assert!(!recorder.move_by(12), "not by a part of a page");
+        assert!(recorder.move_by(0x4000_0000));
+        assert!(recorder.read_exact(PhysicalAddress(0x4000_2000), &mut [0; 8]));
+        let expected = [0x4000_1000, 0x4000_2000];
+        let touched: Vec<u64> = recorder.touched.iter().map(|page| page * PAGE_BYTES).collect();
+        assert_eq!(touched, expected);
+        let meter = recorder.source_mut().source_mut();
+        assert_eq!(meter.pages().collect::<Vec<_>>(), expected.map(PhysicalAddress));
+        assert_eq!(meter.counts().lines, 2);
+        assert!(recorder.move_by(0x4000_0000_u64.wrapping_neg()));
+        let mut image = Vec::new();
+        recorder.write_image(&mut image).unwrap();
+        let mut replay = Replay::from_bytes(image).unwrap();
+        assert!(replay.read_exact(PhysicalAddress(0x1000), &mut [0; 0x2000]));
+        // A source that cannot move its memory leaves it in place.
+        assert!(!Recorder::new(replay).unwrap().move_by(0x1000));
+    }
+
+    #[test]
+    fn an_image_holds_exactly_the_pages_that_were_read() {
+        let mut recorder = Recorder::new(memory()).unwrap();
+        let mut arena = [0; 0x4000];
+        let mut requests = [
+            Request::new(PhysicalAddress(0xfff), 2, 0),
+            Request::new(PhysicalAddress(0x1_0000_3000), 1, 8),
+            Request::new(PhysicalAddress(0x5000), 0x1000, 0), // not backed
+            Request::new(PhysicalAddress(0x2000), 0, 0),      // empty
+        ];
+        recorder.read_batch(&mut requests, &mut arena);
+        recorder.set_paused(true);
+        assert!(recorder.read_exact(PhysicalAddress(0x7000), &mut [0; 8]));
+        assert_eq!(recorder.page_count(), 3);
+
+        let mut image = Vec::new();
+        assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 3, lost: 0 });
+        let mut replay = Replay::from_bytes(image).unwrap();
+        assert_eq!(replay.regions(), memory().regions());
+        let found: Vec<u64> = replay.page_addresses().map(|address| address.0).collect();
+        assert_eq!(found, [0, 0x1000, 0x1_0000_3000]);
+        for address in found {
+            let (mut left, mut right) = ([0; PAGE], [1; PAGE]);
+            assert!(replay.read_exact(PhysicalAddress(address), &mut left));
+            assert!(memory().read_exact(PhysicalAddress(address), &mut right));
+            assert_eq!(left, right);
+        }
+    }
+
+    #[test]
+    fn included_pages_that_are_not_backed_are_counted_as_lost() {
+        let mut recorder = Recorder::new(memory()).unwrap();
+        recorder.include(PhysicalAddress(0x1000), 0x2000);
+        recorder.include(PhysicalAddress(0x4000), 1);
+        let mut image = Vec::new();
+        assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 2, lost: 1 });
+        recorder.clear();
+        image.clear();
+        assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 0, lost: 0 });
+        assert_eq!(Replay::from_bytes(image).unwrap().page_count(), 0);
+    }
+}

@@ -1,0 +1,320 @@
+//! Memory behind a DMA engine, tested with the stand-in for DOCA. Whatever a device does, bytes
+//! marked as read are right, losses are counted, and nothing waits forever.
+#![cfg(feature = "doca")]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+#![expect(clippy::single_range_in_vec_init, reason = "lists of regions with one region")]
+#![expect(clippy::reversed_empty_ranges, reason = "regions that cannot be")]
+
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_rig::Random;
+use panoptes_rig::standin::Standin;
+use panoptes_sources::doca::{
+    DocaCounts, DocaError, DocaMemory, DocaOptions, FunctionKind, Library, devices,
+};
+use panoptes_sources::{MemorySource as _, Outcome, Request};
+
+const BYTES: usize = 4 << 20;
+const REGIONS: [Range<u64>; 3] = [0x1000..0x9_f000, 0x10_0000..0x20_0000, 0x20_0000..0x30_0000];
+
+/// A device `dma0` with the function `VUID`, whose memory is a file of noise.
+struct Setup {
+    standin: Standin,
+    memory: Vec<u8>,
+}
+
+impl Setup {
+    fn new(faults: &str) -> Self {
+        Self::with_options(faults, &[])
+    }
+
+    fn with_options(faults: &str, options: &[&str]) -> Self {
+        let mut random = Random(7);
+        let memory: Vec<u8> = (0..BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect();
+        // The stand-in reads its settings at the first call, so the file may be written later.
+        let standin = Standin::with_options("", options).unwrap();
+        let path = standin.folder().join("memory");
+        std::fs::write(&path, &memory).unwrap();
+        let mut settings = "device dma0 0000:03:00.0\n".to_owned();
+        writeln!(settings, "function VUID VF {}\n{faults}", path.display()).unwrap();
+        std::fs::write(standin.folder().join("standin.conf"), settings).unwrap();
+        Self { standin, memory }
+    }
+
+    fn open(&self, options: DocaOptions) -> Result<DocaMemory, DocaError> {
+        let library = Library::load(Some(&self.standin.library()))?;
+        DocaMemory::open(&library, "dma0", "VUID", &REGIONS, options)
+    }
+
+    /// Requests all over the memory and beyond, each with its own target.
+    fn requests(&self, random: &mut Random, count: usize) -> (Vec<Request>, Vec<u8>) {
+        let mut target = 0;
+        let mut requests = Vec::new();
+        for _ in 0..count {
+            let length = match random.next() % 16 {
+                0 => random.next() % 60_000,
+                1..4 => random.next() % 5000,
+                _ => random.next() % 300,
+            };
+            let start = random.next() % (self.memory.len() as u64 - 60_000);
+            requests.push(Request::new(PhysicalAddress(start), length as u32, target));
+            target += length as u32;
+        }
+        (requests, vec![0xee; target as usize])
+    }
+
+    /// Reads a batch and checks outcomes and bytes; returns the number of failed requests.
+    fn check(&self, source: &mut DocaMemory, random: &mut Random, count: usize) -> u64 {
+        let (mut requests, mut arena) = self.requests(random, count);
+        let before = source.counts().failed;
+        source.read_batch(&mut requests, &mut arena);
+        let mut failed = 0;
+        for request in &requests {
+            let start = request.address.0;
+            let end = start + u64::from(request.length);
+            let got = &arena[request.target_range(arena.len()).unwrap()];
+            let whole = [REGIONS[0].clone(), REGIONS[1].start..REGIONS[2].end];
+            let is_backed = request.length == 0
+                || whole.iter().any(|region| region.contains(&start) && end <= region.end);
+            match request.outcome {
+                Outcome::Read => {
+                    assert!(is_backed, "{request:?}");
+                    assert!(got == &self.memory[start as usize..end as usize], "{request:?}");
+                }
+                Outcome::NotBacked => {
+                    assert!(!is_backed, "{request:?}");
+                    assert!(got.iter().all(|byte| *byte == 0), "{request:?}");
+                }
+                Outcome::Failed => failed += 1,
+                Outcome::Pending => panic!("unanswered: {request:?}"),
+            }
+        }
+        assert_eq!(source.counts().failed - before, failed, "the losses are counted");
+        failed
+    }
+}
+
+fn options() -> DocaOptions {
+    DocaOptions { patience: Duration::from_millis(100), ..DocaOptions::default() }
+}
+
+/// Reads batches from a device with faults; returns the number of failed requests and the counts.
+fn run(faults: &str, options: DocaOptions) -> (u64, DocaCounts) {
+    let setup = Setup::new(faults);
+    let mut source = setup.open(options).unwrap();
+    assert_eq!(source.regions(), [REGIONS[0].clone(), 0x10_0000..0x30_0000]);
+    let mut random = Random(1);
+    let failed = (0..5).map(|_| setup.check(&mut source, &mut random, 300)).sum();
+    (failed, source.counts())
+}
+
+#[test]
+fn requests_are_read_and_neighbours_share_copies() {
+    let (failed, counts) = run("", options());
+    assert_eq!(failed, 0);
+    assert!(counts.copies < 1500, "{counts:?}");
+    let mut clean = DocaCounts::default();
+    (clean.copies, clean.bytes) = (counts.copies, counts.bytes);
+    assert_eq!(counts, clean);
+}
+
+#[test]
+fn the_limits_of_a_device_are_respected() {
+    let (failed, counts) = run("tasks 1\ncopy_bytes 100", options());
+    assert_eq!(failed, 0);
+    assert!(counts.bytes <= counts.copies * 100, "{counts:?}");
+}
+
+#[test]
+fn newer_libraries_are_used_through_their_endpoint() {
+    let setup = Setup::with_options("", &["-DSTANDIN_ENDPOINTS"]);
+    let mut source = setup.open(options()).unwrap();
+    assert_eq!(setup.check(&mut source, &mut Random(2), 100), 0);
+}
+
+#[test]
+fn copies_that_sometimes_fail_are_retried() {
+    let (failed, counts) = run("error_every 41", options());
+    assert_eq!(failed, 0, "{counts:?}");
+    assert!(counts.errors > 10, "{counts:?}");
+}
+
+#[test]
+fn copies_that_always_fail_are_given_up() {
+    let (failed, counts) = run("error_every 1", options());
+    assert!(failed > 500 && counts.copies == 0, "{failed}, {counts:?}");
+}
+
+#[test]
+fn bad_memory_fails_only_requests_for_it() {
+    let setup = Setup::new("bad 0x150010 0x150017");
+    let mut source = setup.open(options()).unwrap();
+    let mut requests: Vec<Request> = (0..64_u32)
+        .map(|index| Request::new(PhysicalAddress(0x15_0000 + u64::from(index) * 4), 4, index * 4))
+        .collect();
+    source.read_batch(&mut requests, &mut [0; 256]);
+    let failed: Vec<u64> = requests
+        .iter()
+        .filter(|request| request.outcome != Outcome::Read)
+        .map(|request| request.address.0)
+        .collect();
+    assert_eq!(failed, [0x15_0010, 0x15_0014]);
+    assert_eq!(source.counts().failed, 2);
+}
+
+#[test]
+fn short_copies_do_not_count_as_successful() {
+    let (failed, counts) = run("short_every 41", options());
+    assert_eq!(failed, 0, "{counts:?}");
+    assert!(counts.short > 10, "{counts:?}");
+    let (failed, counts) = run("short_every 1", options());
+    assert!(failed > 500 && counts.copies == 0 && counts.short > 500, "{failed}, {counts:?}");
+}
+
+#[test]
+fn slow_copies_are_waited_for() {
+    let (failed, counts) = run("slow_every 40 20000", options());
+    assert_eq!((failed, counts.overdue), (0, 0));
+}
+
+#[test]
+fn a_device_without_room_is_retried_but_not_forever() {
+    let (failed, counts) = run("again_every 2", options());
+    assert!(failed == 0 && counts.full > 10, "{failed}, {counts:?}");
+    let begin = Instant::now();
+    let (failed, _) = run("again_every 1", options());
+    assert!(failed > 500, "{failed}");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn submissions_that_are_refused_are_counted() {
+    let (failed, counts) = run("refuse_every 5", options());
+    assert!(failed == 0 && counts.refused > 10, "{failed}, {counts:?}");
+    let (failed, counts) = run("refuse_every 1", options());
+    assert!(failed > 500 && counts.copies == 0, "{failed}, {counts:?}");
+}
+
+#[test]
+fn copies_that_never_complete_fail_and_the_device_is_revived() {
+    let setup = Setup::new("lost_every 100");
+    let mut source = setup.open(options()).unwrap();
+    let mut random = Random(3);
+    let begin = Instant::now();
+    let failed = setup.check(&mut source, &mut random, 300);
+    assert!(failed > 0 && failed < 300, "{failed}");
+    assert!(source.counts().overdue > 0 && !source.answers(), "{:?}", source.counts());
+    // Until the next attempt to revive the device, all requests fail at once.
+    assert!(setup.check(&mut source, &mut random, 300) > 100);
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(setup.check(&mut source, &mut random, 20), 0);
+    assert!(source.answers() && source.counts().restarts == 1, "{:?}", source.counts());
+}
+
+#[test]
+fn a_context_that_stops_is_restarted() {
+    let setup = Setup::new("stop_after 150");
+    let mut source = setup.open(options()).unwrap();
+    let mut random = Random(4);
+    let failed: u64 = (0..3).map(|_| setup.check(&mut source, &mut random, 100)).sum();
+    assert!(failed > 0 && !source.answers(), "{failed}");
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(setup.check(&mut source, &mut random, 300), 0);
+    assert_eq!(source.counts().restarts, 1);
+}
+
+#[test]
+fn a_dead_device_costs_its_patience_once_a_second_and_does_not_hang_at_the_end() {
+    let begin = Instant::now();
+    let (failed, counts) = run("dead_after 50", options());
+    assert!(failed > 500 && counts.overdue > 0, "{failed}, {counts:?}");
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+/// All faults together, one after the other and at random: bytes marked as read are always right.
+#[test]
+fn no_wrong_byte_is_ever_returned() {
+    let mut random = Random(5);
+    for _ in 0..20 {
+        let mut faults = String::new();
+        for fault in ["error", "short", "again", "refuse", "lost"] {
+            if random.below(3) == 0 {
+                let rarely = if fault == "lost" { 300 } else { 3 };
+                writeln!(faults, "{fault}_every {}", rarely + random.next() % 50).unwrap();
+            }
+        }
+        if random.below(2) == 0 {
+            writeln!(faults, "slow_every {} 2000", 5 + random.next() % 50).unwrap();
+        }
+        writeln!(faults, "tasks {}", 1 + random.next() % 64).unwrap();
+        writeln!(faults, "copy_bytes {}", 64 + random.next() % 20_000).unwrap();
+        let setup = Setup::new(&faults);
+        let mut source = setup.open(options()).unwrap();
+        let mut again = Random(random.next());
+        for _ in 0..3 {
+            setup.check(&mut source, &mut again, 100);
+        }
+    }
+}
+
+#[test]
+fn errors_of_opening_give_the_reason() {
+    let setup =
+        Setup::new("function BARE PF\ndevice dma1 0000:04:00.0\nmute\ndevice dma2 0000:05:00.0");
+    let library = Library::load(Some(&setup.standin.library())).unwrap();
+    let check = |device, vuid, regions: &[Range<u64>], words: &str| {
+        let opened = DocaMemory::open(&library, device, vuid, regions, options());
+        let message = opened.unwrap_err().to_string();
+        assert!(message.contains(words), "{message}");
+    };
+    check("dma9", "VUID", &REGIONS, "there are dma0, dma1, dma2");
+    check("dma0", "OTHER", &REGIONS, "no function with the VUID OTHER among its 2");
+    check("dma1", "VUID", &REGIONS, "copies no memory");
+    check("dma2", "VUID", &REGIONS, "doca_devinfo_rep_create_list failed: Not supported");
+    check("dma0", "VUID", &[], "memory_regions_path");
+    check("dma0", "VUID", &[0x2000..0x1000], "memory region 0 is empty");
+    check("dma0", "BARE", &REGIONS, "doca_devemu_pci_dev_create failed: Invalid input");
+}
+
+#[test]
+fn a_missing_function_of_an_old_library_is_reported() {
+    let setup = Setup::with_options("", &["-Ddoca_task_submit=doca_workq_submit"]);
+    let message = setup.open(options()).unwrap_err().to_string();
+    assert!(message.contains("3.2.0-standin has no doca_task_submit: DOCA 2.5"), "{message}");
+    let setup = Setup::with_options("", &["-Ddoca_devemu_pci_type_create=doca_other"]);
+    let message = setup.open(options()).unwrap_err().to_string();
+    assert!(message.contains("device emulation library"), "{message}");
+}
+
+#[test]
+fn every_function_of_every_device_is_listed() {
+    let setup = Setup::new(
+        "function PF0 PF\nfunctions MT2333XZ06YAMLNXS0D0F0VF 64\ndevice dma1 0000:04:00.0\nmute",
+    );
+    let library = Library::load(Some(&setup.standin.library())).unwrap();
+    assert_eq!(library.version(), Some("3.2.0-standin"));
+    let found = devices(&library).unwrap();
+    let names: Vec<_> = found.iter().map(|device| (&*device.name, device.copies_memory)).collect();
+    assert_eq!(names, [("dma0", true), ("dma1", false)]);
+    assert_eq!(found[0].pci_address.as_deref(), Some("0000:03:00.0"));
+    let functions = found[0].functions.as_ref().unwrap();
+    assert_eq!(functions.len(), 66);
+    assert_eq!(functions[1].kind, Some(FunctionKind::Physical));
+    assert_eq!(functions[65].vuid, "MT2333XZ06YAMLNXS0D0F0VF63");
+    assert_eq!(functions[65].pci_address.as_deref(), Some("0000:3b:08.1"));
+    assert!(found[1].functions.is_err());
+}
+
+#[test]
+fn a_machine_without_devices_has_none() {
+    let standin = Standin::new("").unwrap();
+    let library = Library::load(Some(&standin.library())).unwrap();
+    assert_eq!(devices(&library), Ok(vec![]));
+    let missing = Library::load(Some(Path::new("/nonexistent")));
+    assert!(matches!(missing, Err(DocaError::Load { .. })));
+}

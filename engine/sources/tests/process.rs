@@ -1,0 +1,265 @@
+//! Effects of sources on their process: reading does not allocate, and unrelated signals still
+//! reach their handlers. These tests need a process of their own, for the allocator and because it
+//! may die.
+#![allow(unsafe_code, reason = "an allocator that counts, and signals that the tests raise")]
+#![expect(clippy::unwrap_used, reason = "also in what the tests share")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_sources::{
+    Detail, Fault, FaultRates, MappedFile, MemorySource, Meter, PAGE_BYTES, Recorder, Replay,
+    Request, Segment, SourceError,
+};
+
+const PAGES: u64 = 64;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator unchanged; the counter allocates
+// nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// A file of which every other page holds data.
+fn file() -> File {
+    let folder = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+    let file = tempfile::tempfile_in(folder).unwrap();
+    file.set_len(PAGES * PAGE_BYTES).unwrap();
+    for page in (0..PAGES).step_by(2) {
+        file.write_all_at(&[page as u8 + 1; PAGE_BYTES as usize], page * PAGE_BYTES).unwrap();
+    }
+    file
+}
+
+fn mapped(file: &File) -> MappedFile {
+    let layout = Segment::around_hole(PAGES * PAGE_BYTES, 8 * PAGE_BYTES, 1 << 32);
+    MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout).unwrap()
+}
+
+/// Reads random places, and everything twice, with a call of `between`; returns the number of
+/// allocations.
+fn allocations(source: &mut impl MemorySource, between: impl FnOnce()) -> u64 {
+    let mut arena = vec![0; 1 << 16];
+    let mut requests: Vec<Request> = (0..4096_u64)
+        .map(|index| {
+            let address = match index % 5 {
+                0 => index * 97 % (8 * PAGE_BYTES),
+                1 => (1 << 32) + index * 1009 % (60 * PAGE_BYTES),
+                2 => index % 8 * PAGE_BYTES + PAGE_BYTES - 20,
+                3 => u64::MAX - index % 64,
+                _ => index << 40,
+            };
+            Request::new(PhysicalAddress(address), index as u32 % 300, index as u32 * 16)
+        })
+        .collect();
+    let before = ALLOCATIONS.get();
+    for _ in 0..2 {
+        source.read_batch(&mut requests, &mut arena);
+        let mut from = 0;
+        while let Some(range) = source.next_data(PhysicalAddress(from)) {
+            from = range.end;
+        }
+    }
+    let first = ALLOCATIONS.get() - before;
+    between();
+    let before = ALLOCATIONS.get();
+    source.read_batch(&mut requests, &mut arena);
+    first + ALLOCATIONS.get() - before
+}
+
+#[test]
+fn no_source_allocates_while_reading() {
+    assert!({
+        let before = ALLOCATIONS.get();
+        drop(std::hint::black_box(Box::new(7)));
+        ALLOCATIONS.get() > before
+    });
+    let file = file();
+    let mut source = mapped(&file);
+    assert_eq!(allocations(&mut source, || ()), 0);
+    let before = ALLOCATIONS.get();
+    source.refresh().unwrap();
+    assert_eq!(ALLOCATIONS.get(), before);
+
+    let mut recorder = Recorder::new(mapped(&file)).unwrap();
+    assert_eq!(allocations(&mut recorder, || ()), 0);
+    let mut image = Vec::new();
+    recorder.write_image(&mut image).unwrap();
+    assert_eq!(allocations(&mut Replay::from_bytes(image).unwrap(), || ()), 0);
+
+    let mut meter = Meter::new(mapped(&file), Detail::Lines).unwrap();
+    assert_eq!(allocations(&mut meter, || ()), 0);
+    assert!(meter.counts().lines > 0);
+
+    let rates = FaultRates {
+        not_backed_pages: 100_000,
+        zeroed_pages: 100_000,
+        overwritten_pages: 100_000,
+        failed_requests: 100_000,
+        flipped_requests: 100_000,
+        torn_requests: 100_000,
+    };
+    assert_eq!(allocations(&mut Fault::new(mapped(&file), 1, rates), || ()), 0);
+
+    // Last, because it cuts the file.
+    let mut source = mapped(&file);
+    assert_eq!(allocations(&mut source, || file.set_len(4 * PAGE_BYTES).unwrap()), 0);
+    assert!(source.is_truncated() && source.counts().signals > 0, "{:?}", source.counts());
+}
+
+const CHILD: &str = "PANOPTES_SOURCE_TEST_CHILD";
+
+/// Whether this process was started by [`run_in_child`].
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs a test of this file again, in a process that may die.
+fn run_in_child(test: &str) -> ExitStatus {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap()
+        .status
+}
+
+/// Touches a separate mapping past the end of its file.
+fn fault_elsewhere() {
+    let file = file();
+    // SAFETY: a new mapping, read once, at an address inside it. The read raises the signal under
+    // test.
+    unsafe {
+        let start = libc::mmap(
+            ptr::null_mut(),
+            4096,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        );
+        assert_ne!(start, libc::MAP_FAILED);
+        file.set_len(0).unwrap();
+        ptr::read_volatile(start.cast::<u8>());
+    }
+}
+
+fn set_errno(value: c_int) {
+    // SAFETY: the location belongs to this thread.
+    unsafe { *libc::__errno_location() = value };
+}
+
+fn errno() -> c_int {
+    std::io::Error::last_os_error().raw_os_error().unwrap()
+}
+
+#[test]
+fn a_fault_elsewhere_still_ends_the_process() {
+    if is_child() {
+        let _source = mapped(&file());
+        fault_elsewhere();
+        std::process::exit(0);
+    }
+    let status = run_in_child("a_fault_elsewhere_still_ends_the_process");
+    assert_eq!(status.signal(), Some(libc::SIGBUS), "{status}");
+}
+
+#[test]
+fn a_signal_that_a_process_sends_still_ends_the_process() {
+    if is_child() {
+        let _source = mapped(&file());
+        // The handler of Rust's runtime treats the first one as a possible stack overflow, restores
+        // the default and waits for the signal to happen again. SAFETY: raise has no preconditions.
+        unsafe {
+            libc::raise(libc::SIGBUS);
+            libc::raise(libc::SIGBUS);
+        }
+        std::process::exit(0);
+    }
+    let status = run_in_child("a_signal_that_a_process_sends_still_ends_the_process");
+    assert_eq!(status.signal(), Some(libc::SIGBUS), "{status}");
+}
+
+static SEEN: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn note(signal: c_int) {
+    set_errno(5);
+    if SEEN.swap(signal, Ordering::SeqCst) != 0 {
+        // The second signal is a fault, after which the handler must not return.
+        // SAFETY: _exit is made for signal handlers.
+        unsafe { libc::_exit(33) };
+    }
+}
+
+#[test]
+fn a_previous_handler_still_gets_its_signals() {
+    if is_child() {
+        let handler: extern "C" fn(c_int) = note;
+        // SAFETY: the handler uses an atomic, errno and _exit only.
+        unsafe { libc::signal(libc::SIGBUS, handler as usize) };
+        let shrinking = file();
+        let mut source = mapped(&shrinking);
+        assert!(source.read_exact(PhysicalAddress(0), &mut [0; 8]));
+        shrinking.set_len(0).unwrap();
+        assert!(!source.read_exact(PhysicalAddress(0), &mut [0; 8]));
+        assert_eq!(SEEN.load(Ordering::SeqCst), 0, "the source's own signal was forwarded");
+        set_errno(77);
+        // SAFETY: raise has no preconditions.
+        unsafe { libc::raise(libc::SIGBUS) };
+        assert_eq!(errno(), 77);
+        assert_eq!(SEEN.load(Ordering::SeqCst), libc::SIGBUS);
+        fault_elsewhere();
+        std::process::exit(0);
+    }
+    let status = run_in_child("a_previous_handler_still_gets_its_signals");
+    assert_eq!(status.code(), Some(33), "{status}");
+}
+
+#[test]
+fn a_full_table_of_mappings_is_an_error_and_makes_room_again() {
+    if is_child() {
+        let file = file();
+        let open = || {
+            let layout = vec![Segment { physical: 0..PAGE_BYTES, offset: 0 }];
+            MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout)
+        };
+        let mut sources: Vec<MappedFile> = (0..256).map(|_| open().unwrap()).collect();
+        assert!(matches!(open(), Err(SourceError::Mappings)));
+        sources.swap_remove(100);
+        sources.push(open().unwrap());
+        assert!(sources.iter_mut().all(|s| s.read_exact(PhysicalAddress(5), &mut [0; 5])));
+        file.set_len(0).unwrap();
+        assert!(sources.iter_mut().all(|s| !s.read_exact(PhysicalAddress(5), &mut [0; 5])));
+        std::process::exit(44);
+    }
+    let status = run_in_child("a_full_table_of_mappings_is_an_error_and_makes_room_again");
+    assert_eq!(status.code(), Some(44), "{status}");
+}

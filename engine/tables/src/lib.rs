@@ -1,0 +1,35 @@
+//! Collections of fixed capacity. All memory is allocated when they are made; what does not fit is
+//! counted, and nothing grows.
+//!
+//! - [`Rows`] is a list of rows that one scan fills and the next one clears.
+//! - [`AddressMap`] finds a row by an address of the guest, and is cleared in constant time.
+//! - [`Table`] keeps rows from scan to scan, found by key. [`ListPool`] keeps short lists of rows.
+//! - [`Strings`] keeps each string once.
+//! - [`LimitGauge`] reports a full table once.
+//!
+//! The guest chooses the keys, so every hash uses a secret key of this run ([`HashKey`]), and
+//! probes are bounded. [`Scan`] numbers scans.
+//!
+//! Not for: anything that knows a kernel, a process or a record.
+//!
+//! Start reading at [`Table`].
+#![forbid(unsafe_code)]
+
+mod address_map;
+mod hash_index;
+mod hash_key;
+mod limit_gauge;
+mod list_pool;
+mod rows;
+mod scan;
+mod strings;
+mod table;
+
+pub use address_map::{AddressMap, Insertion};
+pub use hash_key::HashKey;
+pub use limit_gauge::{Crossing, LimitGauge};
+pub use list_pool::{Cursor, END, ListPool};
+pub use rows::Rows;
+pub use scan::Scan;
+pub use strings::{STRING_BYTES_MAX, StringId, Strings};
+pub use table::{Key, Row, RowId, Table};

@@ -1,0 +1,237 @@
+//! Lists of rows, all from one pool of fixed size.
+//!
+//! The children of a process (threads, descriptors, areas) are compared with the new scan side by
+//! side, in the scan's order. They are kept in lists for that: unchanged rows cost no hashing and
+//! no search, their memory is mostly in the same order, and a process's rows are freed at once when
+//! it ends.
+
+/// The end of a list.
+pub const END: u32 = u32::MAX;
+
+/// A position in a list: between a row and the one before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    before: u32,
+    at: u32,
+}
+
+/// Rows in lists. A list is identified by its first row, which its owner keeps ([`END`] for an
+/// empty list).
+#[derive(Debug)]
+pub struct ListPool<T> {
+    rows: Box<[T]>,
+    next: Box<[u32]>,
+    free: u32,
+    used: u32,
+    refused: u32,
+}
+
+impl<T: Clone + Default> ListPool<T> {
+    /// Allocates for `capacity` rows in all lists together.
+    pub fn new(capacity: usize) -> Self {
+        let mut lists = Self {
+            rows: vec![T::default(); capacity].into_boxed_slice(),
+            next: vec![END; capacity].into_boxed_slice(),
+            free: END,
+            used: 0,
+            refused: 0,
+        };
+        lists.clear();
+        lists
+    }
+
+    /// The start of a list.
+    pub fn start(head: u32) -> Cursor {
+        Cursor { before: END, at: head }
+    }
+
+    /// The row at a position.
+    #[inline]
+    pub fn row(&self, cursor: Cursor) -> Option<&T> {
+        self.rows.get(cursor.at as usize)
+    }
+
+    /// The row at a position.
+    #[inline]
+    pub fn row_mut(&mut self, cursor: Cursor) -> Option<&mut T> {
+        self.rows.get_mut(cursor.at as usize)
+    }
+
+    /// Moves on to the next row.
+    #[inline]
+    pub fn advance(&self, cursor: &mut Cursor) {
+        if cursor.at != END {
+            *cursor = Cursor { before: cursor.at, at: self.next[cursor.at as usize] };
+        }
+    }
+
+    /// Inserts a row and moves on behind it. If there is no room, counts the row and returns
+    /// `false`.
+    pub fn insert(&mut self, head: &mut u32, cursor: &mut Cursor, row: T) -> bool {
+        let number = self.free;
+        if number == END {
+            self.refused = self.refused.saturating_add(1);
+            return false;
+        }
+        self.free = self.next[number as usize];
+        self.used += 1;
+        self.rows[number as usize] = row;
+        self.attach(head, cursor, number);
+        true
+    }
+
+    /// Removes the row at a position; the position is then that of the next row.
+    pub fn remove(&mut self, head: &mut u32, cursor: &mut Cursor) -> Option<T> {
+        let number = cursor.at;
+        let row = self.rows.get_mut(number as usize).map(core::mem::take)?;
+        let next = self.next[number as usize];
+        *self.link(head, cursor.before) = next;
+        cursor.at = next;
+        self.give_back(number);
+        Some(row)
+    }
+
+    /// Whether another row fits. Counts a row that does not fit, so that callers need not prepare
+    /// one.
+    pub fn has_room(&mut self) -> bool {
+        let has_room = self.free != END;
+        self.refused = self.refused.saturating_add(u32::from(!has_room));
+        has_room
+    }
+
+    /// The number of the row at a position, for [`ListPool::attach`].
+    pub fn number(cursor: Cursor) -> u32 {
+        cursor.at
+    }
+
+    /// The row with a number.
+    pub fn at(&self, number: u32) -> &T {
+        &self.rows[number as usize]
+    }
+
+    /// The row with a number.
+    pub fn at_mut(&mut self, number: u32) -> &mut T {
+        &mut self.rows[number as usize]
+    }
+
+    /// Inserts a row that is in no list and moves on behind it.
+    pub fn attach(&mut self, head: &mut u32, cursor: &mut Cursor, number: u32) {
+        self.next[number as usize] = cursor.at;
+        *self.link(head, cursor.before) = number;
+        cursor.before = number;
+    }
+
+    /// Frees a row that is in no list.
+    pub fn give_back(&mut self, number: u32) {
+        self.rows[number as usize] = T::default();
+        self.next[number as usize] = self.free;
+        self.free = number;
+        self.used -= 1;
+    }
+
+    fn link<'a>(&'a mut self, head: &'a mut u32, before: u32) -> &'a mut u32 {
+        if before == END { head } else { &mut self.next[before as usize] }
+    }
+
+    /// Number of rows in all lists.
+    pub fn used(&self) -> usize {
+        self.used as usize
+    }
+
+    /// Number of rows that fit.
+    pub fn capacity(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Number of rows that found no room since the last call.
+    pub fn take_refused(&mut self) -> u32 {
+        core::mem::take(&mut self.refused)
+    }
+
+    /// Empties all lists; their owners must forget them too.
+    pub fn clear(&mut self) {
+        let last = self.next.len().wrapping_sub(1);
+        for (number, next) in self.next.iter_mut().enumerate() {
+            *next = if number == last { END } else { number as u32 + 1 };
+        }
+        self.free = if self.next.is_empty() { END } else { 0 };
+        self.used = 0;
+        self.refused = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(usize, usize, u32),
+        Remove(usize, usize),
+    }
+
+    fn place(lists: &ListPool<u32>, head: u32, at: usize) -> Cursor {
+        let mut cursor = ListPool::<u32>::start(head);
+        for _ in 0..at {
+            lists.advance(&mut cursor);
+        }
+        cursor
+    }
+
+    proptest! {
+        #[test]
+        fn lists_agree_with_vectors(
+            steps in proptest::collection::vec(
+                prop_oneof![
+                    3 => (0..3_usize, any::<usize>(), any::<u32>())
+                        .prop_map(|(list, at, value)| Step::Insert(list, at, value)),
+                    2 => (0..3_usize, any::<usize>()).prop_map(|(list, at)| Step::Remove(list, at)),
+                ],
+                0..200,
+            ),
+            capacity in 0_usize..30,
+        ) {
+            let mut lists = ListPool::<u32>::new(capacity);
+            let mut heads = [END; 3];
+            let mut model: [Vec<u32>; 3] = Default::default();
+            let mut refused = 0;
+            for step in steps {
+                let used: usize = model.iter().map(Vec::len).sum();
+                match step {
+                    Step::Insert(list, at, value) => {
+                        let at = at % (model[list].len() + 1);
+                        let mut cursor = place(&lists, heads[list], at);
+                        if lists.insert(&mut heads[list], &mut cursor, value) {
+                            prop_assert!(used < capacity);
+                            model[list].insert(at, value);
+                            prop_assert_eq!(lists.row(cursor), model[list].get(at + 1));
+                        } else {
+                            prop_assert_eq!(used, capacity);
+                            refused += 1;
+                        }
+                    }
+                    Step::Remove(list, at) => {
+                        let at = at % (model[list].len() + 1);
+                        let mut cursor = place(&lists, heads[list], at);
+                        let removed = lists.remove(&mut heads[list], &mut cursor);
+                        let expected = (at < model[list].len()).then(|| model[list].remove(at));
+                        prop_assert_eq!(removed, expected);
+                        prop_assert_eq!(lists.row(cursor), model[list].get(at));
+                    }
+                }
+                for (head, list) in heads.iter().zip(&model) {
+                    let mut cursor = ListPool::<u32>::start(*head);
+                    for value in list {
+                        prop_assert_eq!(lists.row(cursor), Some(value));
+                        lists.advance(&mut cursor);
+                    }
+                    prop_assert_eq!(lists.row(cursor), None);
+                }
+            }
+            prop_assert_eq!(lists.take_refused(), refused);
+            prop_assert_eq!(lists.used(), model.iter().map(Vec::len).sum::<usize>());
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! A fixed number of rows, found by key.
+//!
+//! Rows are allocated at start and never move, so a row's number is valid as long as the row
+//! exists. Every row knows the last scan that saw it. A new row that finds no room is counted; the
+//! table never grows.
+
+use super::hash_index::HashIndex;
+
+pub trait Key: Copy + Eq {
+    /// Hashes the key with this run's secret seed.
+    fn hash(&self, seed: u64) -> u64;
+}
+
+/// A row of a [`Table`].
+pub trait Row {
+    type Key: Key;
+
+    /// Its key, which must not change while the row is in the table.
+    fn key(&self) -> Self::Key;
+}
+
+/// The number of a row.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RowId(pub u32);
+
+#[derive(Debug)]
+struct Slot<R> {
+    row: R,
+    last_seen: u32,
+}
+
+/// A fixed number of rows, found by key.
+#[derive(Debug)]
+pub struct Table<R> {
+    slots: Box<[Option<Slot<R>>]>,
+    /// Numbers of the empty slots below `fresh`.
+    free: Vec<u32>,
+    /// The first slot that was never used.
+    fresh: u32,
+    index: HashIndex,
+    seed: u64,
+    newcomers: u32,
+}
+
+impl<R: Row> Table<R> {
+    /// Allocates for `capacity` rows; `seed` is random and secret from the guests.
+    pub fn new(capacity: usize, seed: u64) -> Self {
+        Self {
+            slots: core::iter::repeat_with(|| None).take(capacity).collect(),
+            free: Vec::with_capacity(capacity),
+            fresh: 0,
+            index: HashIndex::new(capacity),
+            seed,
+            newcomers: 0,
+        }
+    }
+
+    /// The row with this key.
+    #[inline]
+    pub fn find(&self, key: &R::Key) -> Option<RowId> {
+        let is = |row: u32| self.get(RowId(row)).is_some_and(|row| row.key() == *key);
+        self.index.find(key.hash(self.seed), is).map(RowId)
+    }
+
+    /// Adds a row whose key is not in the table, seen in `scan`. If there is no room, counts the
+    /// row and returns `None`.
+    pub fn insert(&mut self, row: R, scan: u32) -> Option<RowId> {
+        let hash = row.key().hash(self.seed);
+        let number = match self.free.last() {
+            Some(&number) => number,
+            None if (self.fresh as usize) < self.slots.len() => self.fresh,
+            None => {
+                self.newcomers = self.newcomers.saturating_add(1);
+                return None;
+            }
+        };
+        if !self.index.insert(hash, number) {
+            self.newcomers = self.newcomers.saturating_add(1);
+            return None;
+        }
+        if self.free.pop().is_none() {
+            self.fresh += 1;
+        }
+        self.slots[number as usize] = Some(Slot { row, last_seen: scan });
+        Some(RowId(number))
+    }
+
+    pub fn remove(&mut self, id: RowId) -> Option<R> {
+        let slot = self.slots.get_mut(id.0 as usize)?.take()?;
+        let removed = self.index.remove(slot.row.key().hash(self.seed), id.0);
+        debug_assert!(removed, "every row is in the index");
+        self.free.push(id.0);
+        Some(slot.row)
+    }
+
+    #[inline]
+    pub fn get(&self, id: RowId) -> Option<&R> {
+        self.slots.get(id.0 as usize)?.as_ref().map(|slot| &slot.row)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, id: RowId) -> Option<&mut R> {
+        self.slots.get_mut(id.0 as usize)?.as_mut().map(|slot| &mut slot.row)
+    }
+
+    /// Notes that `scan` saw a row; `false` if that was noted before.
+    pub fn see(&mut self, id: RowId, scan: u32) -> bool {
+        match self.slots.get_mut(id.0 as usize) {
+            Some(Some(slot)) => core::mem::replace(&mut slot.last_seen, scan) != scan,
+            _ => false,
+        }
+    }
+
+    /// The last scan that saw a row.
+    pub fn last_seen(&self, id: RowId) -> Option<u32> {
+        self.slots.get(id.0 as usize)?.as_ref().map(|slot| slot.last_seen)
+    }
+
+    /// One more than the highest row number ever used.
+    pub fn end(&self) -> u32 {
+        self.fresh
+    }
+
+    /// The numbers of all rows, ascending.
+    pub fn ids(&self) -> impl Iterator<Item = RowId> + '_ {
+        (0..self.fresh).map(RowId).filter(|&id| self.get(id).is_some())
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.fresh as usize - self.free.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of rows that fit.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Number of new rows that found no room since the last call.
+    pub fn take_newcomers(&mut self) -> u32 {
+        core::mem::take(&mut self.newcomers)
+    }
+
+    pub fn clear(&mut self) {
+        for slot in &mut self.slots {
+            *slot = None;
+        }
+        self.free.clear();
+        self.fresh = 0;
+        self.index.clear();
+        self.newcomers = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+    struct Number(u16);
+
+    impl Key for Number {
+        /// Bad on purpose: deletion goes wrong in long runs.
+        fn hash(&self, seed: u64) -> u64 {
+            seed.wrapping_add(u64::from(self.0 / 8))
+        }
+    }
+
+    #[derive(Debug)]
+    struct Pair(Number, u64);
+
+    impl Row for Pair {
+        type Key = Number;
+
+        fn key(&self) -> Number {
+            self.0
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u16, u64),
+        Remove(u16),
+        See(u16),
+        Clear,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let key = 0..60_u16;
+        let step = prop_oneof![
+            6 => (key.clone(), any::<u64>()).prop_map(|(key, value)| Step::Insert(key, value)),
+            4 => key.clone().prop_map(Step::Remove),
+            2 => key.prop_map(Step::See),
+            1 => Just(Step::Clear),
+        ];
+        proptest::collection::vec(step, 0..300)
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_agrees_with_a_hash_map(steps in steps(), capacity in 1_usize..40) {
+            let mut table = Table::new(capacity, 7);
+            let mut model: HashMap<u16, (u64, u32, RowId)> = HashMap::new();
+            let mut newcomers = 0;
+            for (scan, step) in steps.into_iter().enumerate() {
+                let scan = scan as u32;
+                match step {
+                    Step::Insert(key, value) => {
+                        let found = table.find(&Number(key));
+                        prop_assert_eq!(found, model.get(&key).map(|row| row.2));
+                        if found.is_none() {
+                            let id = table.insert(Pair(Number(key), value), scan);
+                            prop_assert_eq!(id.is_some(), model.len() < capacity);
+                            match id {
+                                Some(id) => { model.insert(key, (value, scan, id)); }
+                                None => newcomers += 1,
+                            }
+                        }
+                    }
+                    Step::Remove(key) => {
+                        if let Some((value, _, id)) = model.remove(&key) {
+                            prop_assert_eq!(table.remove(id).map(|row| row.1), Some(value));
+                        }
+                        prop_assert_eq!(table.find(&Number(key)), None);
+                    }
+                    Step::See(key) => {
+                        if let Some(row) = model.get_mut(&key) {
+                            prop_assert_eq!(table.see(row.2, scan), row.1 != scan);
+                            row.1 = scan;
+                        }
+                    }
+                    Step::Clear => {
+                        table.clear();
+                        model.clear();
+                        newcomers = 0;
+                    }
+                }
+                prop_assert_eq!(table.len(), model.len());
+                for (&key, &(value, seen, id)) in &model {
+                    prop_assert_eq!(table.find(&Number(key)), Some(id));
+                    prop_assert_eq!(table.get(id).map(|row| row.1), Some(value));
+                    prop_assert_eq!(table.last_seen(id), Some(seen));
+                }
+                prop_assert_eq!(table.ids().count(), model.len());
+            }
+            prop_assert_eq!(table.take_newcomers(), newcomers);
+        }
+    }
+
+    #[test]
+    fn a_flood_of_equal_hashes_is_refused_and_counted() {
+        struct Same(u32);
+        #[derive(Clone, Copy, Eq, PartialEq)]
+        struct SameKey(u32);
+        impl Key for SameKey {
+            fn hash(&self, _: u64) -> u64 {
+                1
+            }
+        }
+        impl Row for Same {
+            type Key = SameKey;
+            fn key(&self) -> SameKey {
+                SameKey(self.0)
+            }
+        }
+        let mut table = Table::new(1000, 0);
+        let taken = (0..1000).filter(|&n| table.insert(Same(n), 0).is_some()).count();
+        assert_eq!(taken, 64);
+        assert_eq!(table.take_newcomers(), 1000 - 64);
+        assert!(table.find(&SameKey(63)).is_some());
+        assert!(table.find(&SameKey(64)).is_none());
+    }
+}
