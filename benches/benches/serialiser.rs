@@ -34,7 +34,7 @@ fn lines(criterion: &mut Criterion) {
     for line in lines {
         let length = line.write(&mut out, STRING_LENGTH).expect("it fits");
         group.throughput(Throughput::Bytes(length as u64));
-        group.bench_function(BenchmarkId::new(line.kind(), length), |bencher| {
+        group.bench_function(BenchmarkId::new(line.kind().name(), length), |bencher| {
             bencher.iter(|| black_box(&line).write(black_box(&mut out), STRING_LENGTH));
         });
     }

@@ -10,7 +10,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use panoptes_benches::KEY;
 use panoptes_tables::AddressMap;
-use panoptes_tables::{Key, Row, Table};
+use panoptes_tables::{HashKey, Key, Row, Scan, Table};
 
 /// Addresses as in a slab: 192 bytes apart, visited in another order.
 fn addresses(count: usize) -> Vec<u64> {
@@ -62,8 +62,8 @@ fn address_map(criterion: &mut Criterion) {
 struct Address(u64);
 
 impl Key for Address {
-    fn hash(&self, seed: u64) -> u64 {
-        (self.0 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    fn hash(&self, key: HashKey) -> u64 {
+        key.hash(&self.0.to_le_bytes())
     }
 }
 
@@ -91,7 +91,10 @@ fn state_table(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("insert and remove", count), |bencher| {
             bencher.iter(|| {
                 for &address in &present {
-                    table.insert(Object { address: Address(address), facts: [address; 11] }, 1);
+                    table.insert(
+                        Object { address: Address(address), facts: [address; 11] },
+                        Scan(1),
+                    );
                 }
                 for &address in &present {
                     let id = table.find(&Address(address)).expect("it is there");
@@ -100,12 +103,12 @@ fn state_table(criterion: &mut Criterion) {
             });
         });
         for &address in &present {
-            table.insert(Object { address: Address(address), facts: [address; 11] }, 1);
+            table.insert(Object { address: Address(address), facts: [address; 11] }, Scan(1));
         }
-        let mut scan = 1;
+        let mut scan = Scan(1);
         group.bench_function(BenchmarkId::new("find and see", count), |bencher| {
             bencher.iter(|| {
-                scan += 1;
+                scan = scan.next();
                 for &address in &present {
                     let id = table.find(&Address(address)).expect("it is there");
                     black_box(table.get(id).map(|row| row.facts[3]));

@@ -3,6 +3,7 @@
 //! `benches/` has criterion's benchmarks, of single steps; `src/bin/scan_floor.rs` compares whole
 //! scans of a memory file with their lower bound. Panoptes itself uses nothing of this.
 
+pub mod parts;
 #[path = "../../engine/tests/common/recorded.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod recorded;
@@ -18,11 +19,12 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_sources::Replay;
+use panoptes_tables::HashKey;
 
 pub use panoptes_engine::policy::lines::{LineCounts, LineWriter};
 
 /// Any key works: it only spreads the entries of tables.
-pub const KEY: u64 = 0x5eed_5eed_5eed_5eed;
+pub const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
 
 /// A recorded machine whose kernel was found.
 #[derive(Debug)]

@@ -31,7 +31,7 @@
 //! `kubepods/QOS/podUID` ([`pod_uid`]).
 
 /// Digits of the identifiers of most runtimes: 32 random bytes in hexadecimal.
-pub const ID_DIGITS: usize = 64;
+const ID_DIGITS: usize = 64;
 
 /// Characters of BuildKit's identifiers: 128 random bits in base 36.
 const BUILD_ID_DIGITS: usize = 25;

@@ -7,7 +7,7 @@
 //! renamed field comes first.
 //!
 //! A bound layout also determines which bytes to fetch. Its fields are gathered into at most
-//! [`SPANS_MAX`] *spans*, and an object is read *packed*, span after span, so that 30 fields of a
+//! `SPANS_MAX` *spans*, and an object is read *packed*, span after span, so that 30 fields of a
 //! 9.7 KB `task_struct` cost a few hundred bytes. [`Field::packed`] is the offset in the packed
 //! copy, [`Field::offset`] the offset in the kernel's structure (for `container_of`).
 
@@ -15,7 +15,7 @@ use zerocopy::FromBytes;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 
 /// Maximum number of spans of a packed object.
-pub const SPANS_MAX: usize = 12;
+const SPANS_MAX: usize = 12;
 
 /// Fields closer to each other than this many bytes are fetched in one span: about two cache lines
 /// cost less than another request (measured: 5 ns a line, 10 ns and more a request).
@@ -29,7 +29,7 @@ pub const STRUCTURE_BYTES_MAX: u32 = 64 << 10;
 pub const PACKED_BYTES_MAX: u32 = 8 << 10;
 
 /// Maximum size of a field in bytes: larger ones are not fetched with their object.
-pub const FIELD_BYTES_MAX: u32 = 4096;
+const FIELD_BYTES_MAX: u32 = 4096;
 
 /// The position of one field.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -2,8 +2,8 @@
 //!
 //! What is here: address types ([`address`]), the trait that reads memory ([`source`]), page tables
 //! ([`paging`]), the `layout!` macro that declares the fields of a decoder ([`layout`]), one file
-//! for each kernel structure ([`kernel`]), named as in the kernel, and the data structures of user
-//! programs ([`user`]).
+//! for each kernel structure ([`kernel`]), named as in the kernel, the data structures of user
+//! programs ([`user`]), and patterns and digits ([`text`]).
 //!
 //! What is not here: reading memory (the engine does that, in batches), state, and the offsets of
 //! fields in a given kernel (`panoptes-profiles` fills the layouts in).
@@ -25,4 +25,5 @@ pub mod kernel;
 pub mod layout;
 pub mod paging;
 pub mod source;
+pub mod text;
 pub mod user;

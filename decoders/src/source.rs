@@ -2,8 +2,9 @@
 //!
 //! It reads ranges of physical memory in batches, because every real transport (a DMA engine,
 //! io_uring, `process_vm_readv`, the CPU's own queue of misses) is fast only with many reads in
-//! flight. The implementations are in `panoptes-engine`'s `source`.
+//! flight. The implementations are in `panoptes-sources`.
 
+use core::fmt::Display;
 use core::ops::Range;
 
 use crate::address::PhysicalAddress;
@@ -117,5 +118,41 @@ impl<S: MemorySource + ?Sized> MemorySource for &mut S {
 
     fn move_by(&mut self, bytes: u64) -> bool {
         (**self).move_by(bytes)
+    }
+}
+
+/// The memory of a machine that may change, move or end while it is watched. The defaults are those
+/// of memory that does none of these, such as a dump.
+pub trait MachineSource: MemorySource {
+    /// Checks whether the backing file or process has changed. Call it between scans. An error here
+    /// occurs again when memory is read.
+    fn refresh(&mut self) {}
+
+    /// Number of candidate layouts of physical memory; the likeliest has index 0. The page tables
+    /// of the kernel in it show which is right.
+    fn layouts(&self) -> usize {
+        1
+    }
+
+    /// Switches to a layout; the first one is in force initially. A layout that cannot be opened is
+    /// ignored.
+    fn choose_layout(&mut self, index: usize) {
+        let _ = index;
+    }
+
+    /// Whether the machine is known to be gone, as of the last [`Self::refresh`].
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// Whether the memory file has been removed since it was opened.
+    fn is_unlinked(&self) -> bool {
+        false
+    }
+
+    /// Passes a description of what the transport has lost so far to `report`, if it has lost
+    /// anything.
+    fn losses(&self, report: &mut dyn FnMut(&dyn Display)) {
+        let _ = report;
     }
 }

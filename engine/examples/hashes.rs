@@ -7,11 +7,11 @@
 //! and `nothing SIZE PATH` of others; then what it took. RAM is a guest's memory or a dump.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use panoptes_decoders::text::Hex;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileContent, FileIdentity, Format, Hashes, Outcome};
 use panoptes_engine::path::{PathBuffer, write_file_name};
@@ -19,6 +19,7 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_sources::FileSource;
+use panoptes_tables::HashKey;
 
 /// Bytes in one slice: about half a millisecond.
 const SLICE_BYTES: usize = 256 << 10;
@@ -34,10 +35,10 @@ fn main() -> ExitCode {
     let profile = discover(&mut source, &options, &mut ()).expect("a kernel is found");
     let kernel = kernel_of(&profile);
     let limits = Limits::default();
-    let mut walker = Walker::new(&limits, 1);
+    let mut walker = Walker::new(&limits, HashKey::new(1));
     let scope = Scope { files: true, memory: true, connections: false, interfaces: false };
     let snapshot = walker.scan(&mut source, &kernel, scope).expect("processes are found");
-    let mut contents = Contents::new(&limits, 2);
+    let mut contents = Contents::new(&limits, HashKey::new(2));
     let mut files = BTreeMap::new();
     let mut names = PathBuffer::default();
     for file in snapshot.files.iter() {
@@ -97,13 +98,7 @@ fn cpu_seconds() -> f64 {
 }
 
 fn all(hashes: &Hashes) -> String {
-    let hex = |bytes: &[u8]| {
-        bytes.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-    };
-    format!("{} {} {}", hex(&hashes.sha256), hex(&hashes.sha1), hex(&hashes.md5))
+    format!("{} {} {}", Hex(&hashes.sha256), Hex(&hashes.sha1), Hex(&hashes.md5))
 }
 
 fn word(format: Format) -> String {

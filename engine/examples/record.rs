@@ -1,12 +1,14 @@
 //! Records a sparse image of a machine's memory: the pages that finding its kernel and one scan
 //! touch.
 //!
-//!     cargo run --release -p panoptes-engine --example record -- RAM OUT.image
+//!     cargo run --release -p panoptes-engine --example record -- [--builtin] RAM OUT.image
 //!
 //! RAM is a raw dump or the memory file of a paused guest. The image, of some megabytes, is enough
 //! for discovery and scans; beside it goes `OUT.digest`, what a scan of the whole memory gave. The
 //! engine's tests, benches and the fuzz target `walk` take what lies in
-//! `~/.cache/panoptes/recorded`. It holds the machine's secrets like any other dump.
+//! `~/.cache/panoptes/recorded`. With `--builtin` the built-in tables describe the kernel, so the
+//! image contains neither its symbols nor its types, and is much smaller. An image holds the
+//! machine's secrets like any other dump.
 
 use std::error::Error;
 use std::fs;
@@ -23,6 +25,7 @@ use panoptes_engine::walk::{Kernel, Scope, Walker};
 use panoptes_profiles::report::Evidence;
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_sources::{FileSource, Recorder, Replay};
+use panoptes_tables::HashKey;
 
 #[path = "../tests/common/recorded.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
@@ -31,7 +34,7 @@ mod recorded;
 use recorded::Seen;
 
 /// Any key does: it only spreads what is in tables.
-const KEY: u64 = 0x5eed_5eed_5eed_5eed;
+const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
 
 /// A source whose sweeps see one page: the search for a kernel is not to be in the image.
 struct Narrowed<'s, S> {
@@ -54,12 +57,16 @@ impl<S: MemorySource> MemorySource for Narrowed<'_, S> {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let mut arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let use_builtin = arguments.first().is_some_and(|word| word.as_os_str() == "--builtin");
+    if use_builtin {
+        arguments.remove(0);
+    }
     let [ram, out] = arguments.as_slice() else {
-        eprintln!("usage: record RAM OUT.image");
+        eprintln!("usage: record [--builtin] RAM OUT.image");
         return ExitCode::from(2);
     };
-    match record(ram, out) {
+    match record(ram, out, &Options { use_builtin, ..Options::default() }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("record: {error}");
@@ -68,9 +75,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn record(ram: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+fn record(ram: &Path, out: &Path, options: &Options) -> Result<(), Box<dyn Error>> {
     let mut source = FileSource::open(ram)?;
-    let found = discover(&mut source, &Options::default(), &mut ())?;
+    let found = discover(&mut source, options, &mut ())?;
     if found.trace != Evidence::Vmcoreinfo {
         return Err(
             "this kernel is found by its page tables only: the image would hold all memory".into(),
@@ -81,7 +88,7 @@ fn record(ram: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let start = found.found_at.0 & !(PAGE_BYTES - 1);
     let narrowed = Narrowed { source: &mut source, page: start..start + PAGE_BYTES };
     let mut recorder = Recorder::new(narrowed)?;
-    let profile = discover(&mut recorder, &Options::default(), &mut ())?;
+    let profile = discover(&mut recorder, options, &mut ())?;
     check_same(&found, &profile)?;
     if look(&mut recorder, &kernel_of(&profile))? != whole {
         return Err("two scans differ: pause the machine".into());
@@ -90,7 +97,7 @@ fn record(ram: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let written = recorder.write_image(&mut image)?;
 
     let mut replay = Replay::from_bytes(image)?;
-    let profile = discover(&mut replay, &Options::default(), &mut ())?;
+    let profile = discover(&mut replay, options, &mut ())?;
     check_same(&found, &profile)?;
     if look(&mut replay, &kernel_of(&profile))? != whole {
         return Err("a scan of the image gives something else than one of the memory".into());

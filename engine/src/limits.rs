@@ -2,33 +2,148 @@
 //!
 //! All capacities are fixed at start. Entries that do not fit are counted and reported; no table
 //! ever grows.
+//!
+//! `limits!` is the only list of the configurable limits. It makes [`Limits`] (the values),
+//! [`Limit`] (the limited tables) and [`Limits::SETTINGS`] (the keys, for the configuration, the
+//! help and the documentation). A new limit is one line here.
 
-/// Capacities for one watched system (guide §7.3, "Limits").
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
-    pub processes: u32,
-    pub threads: u32,
-    /// Maximum number of tracked descriptors.
-    pub file_descriptors: u32,
-    /// Maximum number of tracked memory areas.
-    pub vmas: u32,
-    pub connections: u32,
-    pub containers: u32,
-    /// Maximum length of a string in a record, in bytes.
-    pub string_length: u32,
+use core::ops::{Index, IndexMut, RangeInclusive};
+
+use panoptes_sinks::activities::Activity;
+
+/// A key of `limits` in the configuration.
+#[derive(Clone, Debug)]
+pub struct LimitSetting {
+    pub key: &'static str,
+    pub default: u32,
+    pub range: RangeInclusive<u32>,
+    /// What is limited, in a few words.
+    pub help: &'static str,
+    /// The setting's field.
+    pub field: fn(&mut Limits) -> &mut u32,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            processes: 4096,
-            threads: 32_768,
-            file_descriptors: 131_072,
-            vmas: 262_144,
-            connections: 65_536,
-            containers: 1024,
-            string_length: 1024,
+/// Declares the limits. A line has key, default, range and help; that of a table also has its
+/// [`Limit`], its noun, and the activity that reports that it is full. The tables under `derived`
+/// have no setting of their own; a word stands in for their key.
+macro_rules! limits {
+    (
+        settings {
+            $($key:ident = $default:literal in $range:expr, $help:literal
+                $(=> $limit:ident $noun:literal $activity:expr)?;)+
         }
+        derived {
+            $($derived:ident $derived_key:literal $derived_noun:literal $derived_activity:expr;)+
+        }
+    ) => {
+        /// Capacities for one watched system (guide §7.3, "Limits").
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub struct Limits {
+            $(#[doc = $help] pub $key: u32,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+
+        impl Limits {
+            /// The keys of the configuration.
+            pub const SETTINGS: &'static [LimitSetting] = &[$(LimitSetting {
+                key: stringify!($key),
+                default: $default,
+                range: $range,
+                help: $help,
+                field: |limits| &mut limits.$key,
+            },)+];
+        }
+
+        /// A limited table.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum Limit {
+            $($(#[doc = concat!("The table of ", $noun, ".")] $limit,)?)+
+            $(#[doc = concat!("The table of ", $derived_noun, ".")] $derived,)+
+        }
+
+        impl Limit {
+            const COUNT: usize = [$($($noun,)?)+ $($derived_noun,)+].len();
+
+            /// Every limit, in the order of the discriminants.
+            pub const ALL: [Self; Self::COUNT] = [$($(Self::$limit,)?)+ $(Self::$derived,)+];
+
+            /// The key in the configuration, and in records.
+            pub const fn key(self) -> &'static str {
+                match self {
+                    $($(Self::$limit => stringify!($key),)?)+
+                    $(Self::$derived => $derived_key,)+
+                }
+            }
+
+            /// What the table holds.
+            pub const fn noun(self) -> &'static str {
+                match self {
+                    $($(Self::$limit => $noun,)?)+
+                    $(Self::$derived => $derived_noun,)+
+                }
+            }
+
+            /// The activity that reports a full table.
+            pub const fn activity(self) -> Activity {
+                match self {
+                    $($(Self::$limit => $activity,)?)+
+                    $(Self::$derived => $derived_activity,)+
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    settings {
+        // PID_MAX_LIMIT of a 64-bit kernel is 2^22; the others fit a machine of that size. They
+        // keep a typing mistake of a few zeros from reserving all memory.
+        processes = 4096 in 1..=4_194_304, "Processes"
+            => Processes "processes" Activity::ProcessLimitReached;
+        threads = 32_768 in 1..=4_194_304, "Threads of all processes"
+            => Threads "threads" Activity::ThreadsLimitReached;
+        file_descriptors = 131_072 in 1..=67_108_864, "Open file descriptors of all processes"
+            => Descriptors "file descriptors" Activity::FileHandlesLimitReached;
+        vmas = 262_144 in 1..=67_108_864, "Memory areas of all processes"
+            => Areas "memory areas" Activity::ProcessMemoryLimitReached;
+        connections = 65_536 in 1..=16_777_216, "Network connections"
+            => Connections "connections" Activity::NetworkConnectionsLimitReached;
+        containers = 1024 in 1..=1_048_576, "Containers"
+            => Containers "containers" Activity::ContainersLimitReached;
+        string_length = 1024 in 16..=16_384, "Bytes of a string in a record";
+    }
+    derived {
+        // Bytes of names. Their room follows from the other limits (`state::strings_bytes`).
+        Strings "strings" "names and paths" Activity::ProcessLimitReached;
+    }
+}
+
+/// One value for each limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PerLimit<T>([T; Limit::COUNT]);
+
+impl<T> PerLimit<T> {
+    pub fn from_fn(value: impl FnMut(Limit) -> T) -> Self {
+        Self(Limit::ALL.map(value))
+    }
+}
+
+impl<T> Index<Limit> for PerLimit<T> {
+    type Output = T;
+
+    fn index(&self, limit: Limit) -> &T {
+        &self.0[limit as usize]
+    }
+}
+
+impl<T> IndexMut<Limit> for PerLimit<T> {
+    fn index_mut(&mut self, limit: Limit) -> &mut T {
+        &mut self.0[limit as usize]
     }
 }
 
@@ -76,5 +191,35 @@ impl Limits {
     /// shared.
     pub fn contents_max(&self) -> usize {
         (self.processes as usize * 2).clamp(256, 1 << 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_its_own_field_and_a_default_in_its_range() {
+        let mut limits = Limits::default();
+        for setting in Limits::SETTINGS {
+            let field = (setting.field)(&mut limits);
+            assert_eq!(*field, setting.default, "{}", setting.key);
+            assert!(setting.range.contains(field), "{}", setting.key);
+            *field = 0;
+        }
+        let text = format!("{limits:?}");
+        assert!(!text.contains(|letter: char| matches!(letter, '1'..='9')), "{text}");
+    }
+
+    #[test]
+    fn values_are_indexed_by_their_limit() {
+        let mut names = PerLimit::from_fn(Limit::noun);
+        for limit in Limit::ALL {
+            assert_eq!(names[limit], limit.noun());
+            let is_key = Limits::SETTINGS.iter().any(|setting| setting.key == limit.key());
+            assert_eq!(is_key, limit != Limit::Strings, "{}", limit.key());
+        }
+        names[Limit::Areas] = "other";
+        assert_eq!(names[Limit::Areas], "other");
     }
 }

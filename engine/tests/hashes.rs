@@ -18,6 +18,7 @@ use panoptes_profiles::{Options, discover};
 use panoptes_rig::contents::{Course, Phase, Place};
 use panoptes_rig::{Flavor, Guest, Kernel, setup};
 use panoptes_sources::FileSource;
+use panoptes_tables::HashKey;
 
 #[path = "common/contents.rs"]
 mod contents;
@@ -81,7 +82,8 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
     let profile = discover(&mut source, &Options::default(), &mut ()).unwrap();
     let kernel = kernel_of(&profile);
     let limits = Limits::default();
-    let (mut walker, mut contents) = (Walker::new(&limits, 1), Contents::new(&limits, 2));
+    let (mut walker, mut contents) =
+        (Walker::new(&limits, HashKey::new(1)), Contents::new(&limits, HashKey::new(2)));
     let (mut path, mut seen) = (PathBuffer::default(), BTreeMap::new());
     let scope = Scope { files: true, memory: false, connections: false, interfaces: false };
     let (begin, mut lengthened) = (Instant::now(), Instant::now());

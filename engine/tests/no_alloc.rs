@@ -24,8 +24,9 @@ use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_rig::Random;
 use panoptes_rig::dump::{self, Packing};
 use panoptes_sources::{
-    Detail, Fault, FaultRates, FileSource, MappedFile, MemorySource, Meter, Outcome, Request,
+    Detail, Fault, FaultRates, FileSource, Kcore, MappedFile, MemorySource, Meter, Outcome, Request,
 };
+use panoptes_tables::HashKey;
 
 /// Counts allocations while it is sealed, and forwards all calls.
 struct Counting;
@@ -182,7 +183,7 @@ fn hashing_files_allocates_nothing() {
     for mut machine in machines {
         let limits = Limits { processes: 16, ..Limits::default() };
         let (kernel, file) = (machine.kernel.clone(), machine.file);
-        let mut contents = Contents::new(&limits, 7);
+        let mut contents = Contents::new(&limits, HashKey::new(7));
         sealed("hashing", || {
             for _ in 0..100 {
                 contents.begin_scan();
@@ -201,7 +202,7 @@ fn hashing_files_allocates_nothing() {
 }
 
 /// Reads random places, whole pages and pieces, in 5 batches.
-fn read_about(what: &str, source: &mut FileSource, within: u64) {
+fn read_about(what: &str, source: &mut dyn MemorySource, within: u64) {
     let mut random = Random(1);
     let mut arena = vec![0; 16_000];
     let mut batch = || -> Vec<Request> {
@@ -248,7 +249,7 @@ fn reading_dumps_of_packed_pages_allocates_nothing() {
 /// Skipped where /proc/kcore cannot be read.
 #[test]
 fn reading_the_memory_of_this_machine_allocates_nothing() {
-    let mut source = match FileSource::open_host() {
+    let mut source = match Kcore::open() {
         Ok(source) => source,
         Err(error) => {
             eprintln!("skipped: reading_the_memory_of_this_machine_allocates_nothing: {error}");

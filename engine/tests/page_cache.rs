@@ -8,12 +8,15 @@ mod cached;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use cached::{Cached, DIRECT_MAP, EXT4, HUGETLBFS, INODE, MAPPING, PAGE, TMPFS};
+use cached::{Cached, DIRECT_MAP, EXT4, HUGETLBFS, INODE, MAPPING, OverlayFields, PAGE, TMPFS};
+use panoptes_decoders::kernel::ovl_inode::OvlInode;
+use panoptes_decoders::layout::Layout as _;
 use panoptes_decoders::source::{MemorySource, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{
     BestMatch, Contents, ElfKind, FileContent, Format, Outcome, PageDigest, PageMatcher, Partial,
 };
+use panoptes_tables::HashKey;
 use sha2::{Digest as _, Sha256};
 
 /// Number of slices that is enough for any file here.
@@ -39,7 +42,7 @@ fn work(contents: &mut Contents, machine: &mut Cached, judge: &dyn PageMatcher) 
 }
 
 fn known_by(machine: &mut Cached, judge: &dyn PageMatcher) -> FileContent {
-    let mut contents = Contents::new(&limits(), 5);
+    let mut contents = Contents::new(&limits(), HashKey::new(5));
     assert_eq!(contents.ask(&machine.file), None);
     work(&mut contents, machine, judge);
     *contents.get(&machine.file).unwrap()
@@ -72,6 +75,22 @@ fn files_of_all_sizes_are_hashed() {
     // More pages than a node holds, so the tree has two levels.
     let content = content(4 << 20 | 5);
     assert_whole(&mut Cached::whole(&content, TMPFS), &content);
+}
+
+/// Without the types of the module, an inode of a layer is trusted only if it has the same times.
+#[test]
+fn a_file_of_an_overlay_with_attributes_of_its_own_needs_the_types_of_the_module() {
+    let content = content(5000);
+    let mut same = Cached::whole(&content, EXT4);
+    same.lay_over(1_600_000_000);
+    assert_whole(&mut same, &content);
+    let mut other = Cached::whole(&content, EXT4);
+    other.lay_over(1_650_000_000);
+    assert_eq!(known(&mut other).hashes(), None);
+    for machine in [&mut same, &mut other] {
+        machine.kernel.layouts.ovl_inode = Some(OvlInode::bind(&OverlayFields).unwrap());
+        assert_whole(machine, &content);
+    }
 }
 
 /// `PROC_SUPER_MAGIC`
@@ -313,7 +332,7 @@ fn no_hash_is_of_a_content_that_never_existed() {
                 }
             },
         };
-        let mut contents = Contents::new(&limits(), 5);
+        let mut contents = Contents::new(&limits(), HashKey::new(5));
         contents.ask(&file);
         while contents.has_work() {
             contents.work(&mut source, &kernel, 1 << 20, &());
@@ -335,7 +354,7 @@ fn partial_files_are_retried_with_back_off() {
     let mut machine = Cached::whole(&bytes, EXT4);
     machine.remove(1);
     machine.plant();
-    let mut contents = Contents::new(&limits(), 5);
+    let mut contents = Contents::new(&limits(), HashKey::new(5));
     let mut tries = Vec::new();
     for scan in 0..2000_u32 {
         contents.begin_scan();
@@ -362,7 +381,7 @@ fn partial_files_are_retried_with_back_off() {
 fn files_that_are_not_requested_are_evicted() {
     let bytes = content(PAGE);
     let mut machine = Cached::whole(&bytes, EXT4);
-    let mut contents = Contents::new(&limits(), 5);
+    let mut contents = Contents::new(&limits(), HashKey::new(5));
     let capacity = limits().contents_max() as u64;
     let mut files: Vec<_> = (0..capacity + 10)
         .map(|number| {

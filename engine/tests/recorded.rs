@@ -11,7 +11,7 @@ use common::{Machine, Scanner, entities};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::walk::{Kernel, NONE, PathRef, Scope, Snapshot};
+use panoptes_engine::walk::{Kernel, PathRef, Scope, Snapshot};
 use panoptes_sources::{Detail, Meter};
 
 /// Generous limit of a scan's batches besides those for each level of a tree or list.
@@ -65,8 +65,7 @@ fn repeated_scans_give_the_same() {
 /// Number of rounds of a machine's scan beyond the fixed ones: one for each level of a tree or
 /// list.
 fn levels(snapshot: &Snapshot) -> u64 {
-    let highest = |index: u32| snapshot.threads.at(index).map_or(0, |row| row.task.pid);
-    let top = snapshot.by_tid.iter().map(|&index| highest(index)).max().unwrap_or(0);
+    let top = snapshot.by_tid.iter().map(|&at| snapshot.threads[at].task.pid).max().unwrap_or(0);
     let idr = u64::from((32 - top.leading_zeros()).div_ceil(6));
     // A leaf has 16 areas at most, a node above 10 children; half full is the worst.
     let areas = snapshot.mms.iter().map(|mm| mm.vmas.len() as u64).max().unwrap_or(0);
@@ -90,18 +89,22 @@ fn rounds_of_places(snapshot: &Snapshot) -> u64 {
     loop {
         let mut next = Vec::new();
         for PathRef { mount, dentry } in places {
-            if let Some(seen) = dentries.get_mut(dentry as usize).filter(|seen| !**seen) {
+            if let Some(seen) =
+                dentry.and_then(|at| dentries.get_mut(at.position())).filter(|seen| !**seen)
+            {
                 *seen = true;
                 next.push(PathRef {
-                    mount: NONE,
-                    dentry: snapshot.dentries[dentry as usize].parent,
+                    mount: None,
+                    dentry: snapshot.dentries.at(dentry).and_then(|row| row.parent),
                 });
             }
-            if let Some(seen) = mounts.get_mut(mount as usize).filter(|seen| !**seen) {
+            if let Some(seen) =
+                mount.and_then(|at| mounts.get_mut(at.position())).filter(|seen| !**seen)
+            {
                 *seen = true;
-                let row = snapshot.mounts[mount as usize];
+                let row = snapshot.mounts.at(mount).expect("it has a place");
                 next.push(PathRef { mount: row.parent, dentry: row.root });
-                next.push(PathRef { mount: NONE, dentry: row.mountpoint });
+                next.push(PathRef { mount: None, dentry: row.mountpoint });
             }
         }
         if next.is_empty() {
@@ -274,15 +277,16 @@ fn a_descriptor_that_moves_while_its_file_is_read_is_left_out() {
         // The last descriptor of the largest table, if that is in the direct map.
         let table = snapshot.files_structs.iter().max_by_key(|table| table.descriptors.len());
         let table = table.expect("processes have descriptors");
-        let row = table.descriptors.end - 1;
-        let place = table.fd.plus(u64::from(snapshot.descriptors[row as usize].index) * 8);
+        let row = table.descriptors.indexes().next_back().expect("a table has descriptors");
+        let place = table.fd.plus(u64::from(snapshot.descriptors[row].index) * 8);
         let Some(word) = machine.kernel.space.linear(place) else { continue };
         assert!(snapshot.descriptors.iter().all(|descriptor| !descriptor.moved));
         let mut moving = Moving { inner: &mut machine.memory, word, read: false };
         let snapshot = scanner.see(&mut moving, &machine.kernel).0;
         assert_eq!(snapshot.descriptors.len(), total, "{}", machine.name);
-        let moved: Vec<_> = (0..total).filter(|&at| snapshot.descriptors[at].moved).collect();
-        assert_eq!(moved, [row as usize], "{}", machine.name);
-        assert_eq!(snapshot.descriptors[row as usize].file, NONE);
+        let moved: Vec<_> =
+            snapshot.descriptors.indexes().filter(|&at| snapshot.descriptors[at].moved).collect();
+        assert_eq!(moved, [row], "{}", machine.name);
+        assert_eq!(snapshot.descriptors[row].file, None);
     }
 }

@@ -20,6 +20,7 @@ use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_tables::HashKey;
 
 use limits::Limits;
 use walk::Snapshot;
@@ -146,7 +147,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         let mut policy = Policy::new(&limits, config, header, 1);
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (mut producer, mut consumer) = queue(size, &Waker::default());
-        let mut state = State::new(&limits, Settings::default(), 3);
+        let mut state = State::new(&limits, Settings::default(), HashKey::new(3));
         // The scan sees more than is tracked.
         let mut snapshot = Snapshot::empty(&roomy);
         let mut world = World::default();

@@ -14,6 +14,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileReader, Outcome};
 use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
 use panoptes_fuzz::fuzz_target;
+use panoptes_tables::HashKey;
 
 #[path = "../../engine/tests/common/cached.rs"]
 mod cached;
@@ -33,7 +34,7 @@ thread_local! {
 }
 
 fn contents() -> Contents {
-    Contents::new(&Limits { processes: 1, ..Limits::default() }, 1)
+    Contents::new(&Limits { processes: 1, ..Limits::default() }, HashKey::new(1))
 }
 
 fn machines() -> Vec<Cached> {
@@ -97,7 +98,7 @@ fn reader() -> (Snapshot, FileReader) {
     let mut snapshot = Snapshot::empty(&Limits { processes: 1, ..Limits::default() });
     let mut inode = InodeRow::default();
     inode.attributes.mapping = KernelVa(DIRECT_MAP + MAPPING);
-    let inode = snapshot.inodes.push(inode).expect("there is room");
+    let inode = snapshot.inodes.push(inode);
     snapshot.files.push(FileRow { inode, ..FileRow::default() }).expect("there is room");
     (snapshot, FileReader::new())
 }
@@ -105,7 +106,7 @@ fn reader() -> (Snapshot, FileReader) {
 fn read(machine: &mut Cached) {
     READER.with_borrow_mut(|(snapshot, files)| {
         let kernel = machine.kernel.clone();
-        if !files.begin(machine, &kernel, snapshot, 0) {
+        if !files.begin(machine, &kernel, snapshot, snapshot.files.indexes().next()) {
             return;
         }
         for page in 1..=READ_PAGES {

@@ -24,25 +24,30 @@ fuzz_target!(|data: &[u8]| {
     let mut snapshot = Snapshot::empty(&Limits { processes: 1, ..Limits::default() });
     let mut inode = InodeRow::default();
     inode.attributes.mapping = KernelVa(DIRECT_MAP + MAPPING);
-    let inode = snapshot.inodes.push(inode).expect("there is room");
+    let inode = snapshot.inodes.push(inode);
     snapshot.files.push(FileRow { inode, ..FileRow::default() }).expect("there is room");
     let mut files = FileReader::new();
     let kernel = machine.kernel.clone();
     let from = (&mut machine, &kernel);
     let mut is_open = false;
     let mut is_read = false;
-    let read = FileBytes::read_with(&mut files, from, (&snapshot, 0), |file| {
-        is_open = true;
-        if let Some(symbols) = Symbols::read(file)? {
-            for name in ["history_list", "enable_history_list"] {
-                if let Some(address) = symbols.find(file, name)? {
-                    symbols.bytes(file, address, 64)?;
+    let read = FileBytes::read_with(
+        &mut files,
+        from,
+        (&snapshot, snapshot.files.indexes().next()),
+        |file| {
+            is_open = true;
+            if let Some(symbols) = Symbols::read(file)? {
+                for name in ["history_list", "enable_history_list"] {
+                    if let Some(address) = symbols.find(file, name)? {
+                        symbols.bytes(file, address, 64)?;
+                    }
                 }
             }
-        }
-        is_read = true;
-        Ok(())
-    });
+            is_read = true;
+            Ok(())
+        },
+    );
     assert!(is_open, "all of the file is there");
     assert_eq!(read.is_ok(), is_read, "nothing changes");
     assert!(files.take_reads() < READS_MAX);

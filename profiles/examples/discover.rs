@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use panoptes_profiles::report::Stage;
-use panoptes_profiles::{Event, Options, ProfileFile, discover};
+use panoptes_profiles::{Event, Options, Profile, ProfileFile, discover};
 
 #[path = "../tests/common/raw_file.rs"]
 mod raw_file;
@@ -80,6 +80,16 @@ fn main() -> ExitCode {
             return ExitCode::from(65);
         }
     };
+    print(&profile);
+    if let Some(write) = write {
+        let file = profile.to_file().expect("the kernel has a build id");
+        std::fs::write(&write, file.to_bytes()).expect("the profile can be written");
+        println!("written        {write}");
+    }
+    ExitCode::SUCCESS
+}
+
+fn print(profile: &Profile) {
     println!("release        {}", profile.release);
     println!("build id       {}", profile.build_id.as_deref().unwrap_or("-"));
     println!("kernel offset  {:#x}", profile.kernel_offset);
@@ -90,10 +100,4 @@ fn main() -> ExitCode {
     }
     let task = &profile.layouts.task_struct;
     println!("task_struct    {} bytes, packed {} bytes", task.size, task.packing.bytes());
-    if let Some(write) = write {
-        let file = profile.to_file().expect("the kernel has a build id");
-        std::fs::write(&write, file.to_bytes()).expect("the profile can be written");
-        println!("written        {write}");
-    }
-    ExitCode::SUCCESS
 }

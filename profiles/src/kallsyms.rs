@@ -13,19 +13,13 @@
 
 pub mod search;
 
-use core::fmt;
-
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::layout::u32_at;
 
 /// Maximum number of symbols: generic kernels have 95,000 to 250,000.
 pub const SYMBOLS_MAX: u32 = 1 << 20;
 
 /// Longest name with its type (`KSYM_NAME_LEN`, include/linux/kallsyms.h, since v6.1).
 pub const NAME_BYTES_MAX: usize = 512;
-
-/// Longest encoded name: as many token numbers as a ULEB128 of two bytes can count.
-pub const ENCODED_NAME_BYTES_MAX: usize = 0x3fff + 2;
 
 /// Maximum size of the token table that is read: 256 short texts make about 1 KB.
 pub const TOKEN_TABLE_BYTES_MAX: usize = 64 << 10;
@@ -74,32 +68,21 @@ impl Scheme {
 }
 
 /// Why bytes are not a table of names.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
     /// No symbols, or more than possible.
+    #[error("kallsyms: {symbols} symbols cannot be")]
     Count { symbols: u32 },
     /// A token is outside the table or not text.
+    #[error("kallsyms: token {token} is no text")]
     Token { token: u32 },
     /// The names end before the claimed number of symbols.
+    #[error("kallsyms: the names end after {symbols} symbols")]
     Truncated { symbols: u32 },
     /// A name of length zero, or longer than the kernel allows.
+    #[error("kallsyms: symbol {symbol} has no possible name")]
     Name { symbol: u32 },
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Count { symbols } => write!(f, "kallsyms: {symbols} symbols cannot be"),
-            Self::Token { token } => write!(f, "kallsyms: token {token} is no text"),
-            Self::Truncated { symbols } => {
-                write!(f, "kallsyms: the names end after {symbols} symbols")
-            }
-            Self::Name { symbol } => write!(f, "kallsyms: symbol {symbol} has no possible name"),
-        }
-    }
-}
-
-impl core::error::Error for Error {}
 
 /// The names, over borrowed bytes.
 #[derive(Clone, Copy, Debug)]
@@ -204,11 +187,6 @@ fn encoded_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     }
     let (&high, rest) = rest.split_first()?;
     rest.split_at_checked(usize::from(low & 0x7f) | usize::from(high) << 7)
-}
-
-/// The number of symbols at `kallsyms_num_syms`.
-pub fn symbol_count(bytes: &[u8]) -> u32 {
-    u32_at(bytes, 0)
 }
 
 #[cfg(test)]

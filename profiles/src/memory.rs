@@ -4,46 +4,29 @@
 //! and rely on the page tables only: the linear ranges that later simplify translation are derived
 //! from here.
 
-use core::fmt;
-
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::paging::{Levels, Step};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 /// Why an address could not be read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// The address is invalid with this number of levels.
+    #[error("{address} is no address")]
     NotCanonical { address: KernelVa },
-    /// The page tables do not map the address.
+    #[error("{address} is not mapped (level {level} of the page tables)")]
     NotMapped {
         address: KernelVa,
         /// Level of the empty entry; 1 is the lowest.
         level: u32,
     },
-    /// The physical memory could not be read.
+    #[error("{address}: physical {physical} could not be read")]
     NotRead {
         address: KernelVa,
         /// Physical address of the memory or of a page table on the way to it.
         physical: PhysicalAddress,
     },
 }
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotCanonical { address } => write!(f, "{address} is no address"),
-            Self::NotMapped { address, level } => {
-                write!(f, "{address} is not mapped (level {level} of the page tables)")
-            }
-            Self::NotRead { address, physical } => {
-                write!(f, "{address}: physical {physical} could not be read")
-            }
-        }
-    }
-}
-
-impl core::error::Error for Fault {}
 
 /// The result of translating an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

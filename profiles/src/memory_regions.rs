@@ -11,7 +11,6 @@
 //!
 //! Not for: reading the memory. The file's content is a claim of the watched machine.
 
-use std::fmt;
 use std::ops::Range;
 
 use serde_json::{Map, Value};
@@ -24,57 +23,30 @@ pub const REGIONS_MAX: usize = 1024;
 const ADDRESS_END: u64 = 1 << 52;
 
 /// Why a file has no usable regions.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionsError {
-    /// Larger than a list of regions can be.
+    #[error("it is far too large for a list of memory regions")]
     TooLarge,
-    /// Neither of the two formats.
+    #[error("it is neither App Shield's mem_regions.json nor a copy of /proc/iomem")]
     Unknown,
-    /// It begins like JSON but is invalid.
+    #[error("it is not the JSON that it begins as: {0}")]
     Json(serde_json::Error),
-    /// No object `allowed_regions`.
+    #[error("it has no object `allowed_regions`")]
     Missing,
-    /// A region without a start or length that is a number.
+    #[error("its region {name:?} needs `start` and `length`, both numbers")]
     Member { name: String },
-    /// A region that is empty, exceeds all addresses, or overlaps another.
+    #[error("its region at {start:#x} is empty, overlaps another, or ends beyond all addresses")]
     Region { start: u64 },
-    /// A copy of `/proc/iomem` whose addresses are all zero.
+    #[error(
+        "all its addresses are zero, as /proc/iomem shows them to others than root: copy it as root"
+    )]
     Hidden,
-    /// No regions, or too many.
-    Count { count: usize },
+    #[error("it has no region of memory")]
+    NoRegions,
+    #[error("it has {count} regions, more than the {} of any machine", REGIONS_MAX)]
+    TooMany { count: usize },
 }
-
-impl fmt::Display for RegionsError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => write!(out, "it is far too large for a list of memory regions"),
-            Self::Unknown => {
-                write!(out, "it is neither App Shield's mem_regions.json nor a copy of /proc/iomem")
-            }
-            Self::Json(error) => write!(out, "it is not the JSON that it begins as: {error}"),
-            Self::Missing => write!(out, "it has no object `allowed_regions`"),
-            Self::Member { name } => {
-                write!(out, "its region {name:?} needs `start` and `length`, both numbers")
-            }
-            Self::Region { start } => write!(
-                out,
-                "its region at {start:#x} is empty, overlaps another, or ends beyond all addresses"
-            ),
-            Self::Hidden => write!(
-                out,
-                "all its addresses are zero, as /proc/iomem shows them to others than root: \
-                 copy it as root"
-            ),
-            Self::Count { count: 0 } => write!(out, "it has no region of memory"),
-            Self::Count { count } => {
-                write!(out, "it has {count} regions, more than the {REGIONS_MAX} of any machine")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RegionsError {}
 
 /// The regions in a file, ascending. They need not be page-aligned.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
@@ -86,8 +58,11 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
     } else {
         from_iomem(bytes)?
     };
-    if regions.is_empty() || regions.len() > REGIONS_MAX {
-        return Err(RegionsError::Count { count: regions.len() });
+    if regions.is_empty() {
+        return Err(RegionsError::NoRegions);
+    }
+    if regions.len() > REGIONS_MAX {
+        return Err(RegionsError::TooMany { count: regions.len() });
     }
     regions.sort_unstable_by_key(|region| region.start);
     let mut before = 0;
@@ -107,7 +82,7 @@ fn from_json(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
         return Err(RegionsError::Missing);
     };
     if members.len() > REGIONS_MAX {
-        return Err(RegionsError::Count { count: members.len() });
+        return Err(RegionsError::TooMany { count: members.len() });
     }
     let mut regions = Vec::with_capacity(members.len());
     for (name, member) in members {
@@ -170,7 +145,7 @@ fn from_iomem(bytes: &[u8]) -> Result<Vec<Range<u64>>, RegionsError> {
         // Hotplugged memory has its driver's name in parentheses ("System RAM (virtio_mem)").
         if is_top && (name == "System RAM" || name.starts_with("System RAM (")) {
             if regions.len() > REGIONS_MAX {
-                return Err(RegionsError::Count { count: regions.len() });
+                return Err(RegionsError::TooMany { count: regions.len() });
             }
             regions.push(start..end + 1);
         }

@@ -15,42 +15,25 @@ use std::ops::Range;
 use panoptes_decoders::layout::{Member, Members};
 use serde::{Deserialize, Serialize};
 
-use crate::stored::{Answer, Answers};
+use crate::stored::{Answer, Answers, Stored};
 use crate::symbols::Symbols;
 
 /// Version of the format; others are refused.
-pub const FORMAT: u32 = 2;
+const FORMAT: u32 = 2;
 
 /// Maximum size of a file in bytes: a real one has about 20 KB.
 pub const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Why a file is not a profile.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Larger than a profile can be.
+    #[error("profile: {bytes} bytes, more than {}", FILE_BYTES_MAX)]
     TooLarge { bytes: usize },
-    /// Invalid or unexpected JSON.
+    #[error("profile: {0}")]
     Json(serde_json::Error),
-    /// Another version of the format.
+    #[error("profile: format {found}, not {}; make it again with `panoptes profile build`", FORMAT)]
     Format { found: u32 },
 }
-
-impl core::fmt::Display for Error {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::TooLarge { bytes } => {
-                write!(f, "profile: {bytes} bytes, more than {FILE_BYTES_MAX}")
-            }
-            Self::Json(error) => write!(f, "profile: {error}"),
-            Self::Format { found } => write!(
-                f,
-                "profile: format {found}, not {FORMAT}; make it again with `panoptes profile build`"
-            ),
-        }
-    }
-}
-
-impl core::error::Error for Error {}
 
 /// Fields by structure and path, and sizes of structures, as far as they were looked up.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -240,5 +223,17 @@ impl ProfileFile {
     /// The recorded members of structures.
     pub fn members(&self) -> &RecordedMembers {
         &self.members
+    }
+}
+
+impl Answers for ProfileFile {
+    fn answer(&self, structure: &str, path: &str) -> Answer<Member> {
+        self.members().answer(structure, path)
+    }
+}
+
+impl Stored for ProfileFile {
+    fn symbol(&self, name: &str) -> Answer<u64> {
+        self.distance(name)
     }
 }

@@ -10,7 +10,7 @@ use crate::profile_file::ProfileFile;
 use crate::{btf, vmcoreinfo};
 
 /// Maximum number of refused candidates that an error names; all are counted.
-pub const ATTEMPTS_NAMED_MAX: usize = 16;
+const ATTEMPTS_NAMED_MAX: usize = 16;
 
 /// Maximum number of profile files that a refusal names.
 const OTHER_FILES_NAMED_MAX: usize = 4;
@@ -346,16 +346,31 @@ impl Attempts {
     }
 }
 
+/// The end of an error's message.
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.count == 0 {
+            return f.write_str(": nothing in it looks like one");
+        }
+        write!(f, "; tried {}", self.count)?;
+        self.named.iter().try_for_each(|attempt| write!(f, "; {attempt}"))
+    }
+}
+
 /// Why the kernel cannot be watched; each is a system activity of the contract.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum DiscoveryError {
     /// No supported kernel with valid page tables is in memory.
+    #[error("no Linux kernel was found in this memory{0}")]
     UnableToDetermineTargetOs(Attempts),
     /// There is a kernel, but no layouts for it.
+    #[error("no profile fits the kernel in this memory{0}")]
     NoMatchingProfileFound(Attempts),
     /// There are layouts, but they are damaged or incomplete.
+    #[error("the kernel's profile could not be read{0}")]
     ProfileParsingFailed(Attempts),
     /// There are layouts, but they do not fit the memory: usually no process was found.
+    #[error("the kernel's profile does not fit its memory{0}")]
     ProfileVerificationFailed(Attempts),
 }
 
@@ -390,28 +405,6 @@ impl DiscoveryError {
         }
     }
 }
-
-impl fmt::Display for DiscoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnableToDetermineTargetOs(_) => "no Linux kernel was found in this memory",
-            Self::NoMatchingProfileFound(_) => "no profile fits the kernel in this memory",
-            Self::ProfileParsingFailed(_) => "the kernel's profile could not be read",
-            Self::ProfileVerificationFailed(_) => "the kernel's profile does not fit its memory",
-        })?;
-        let attempts = self.attempts();
-        if attempts.count == 0 {
-            return f.write_str(": nothing in it looks like one");
-        }
-        write!(f, "; tried {}", attempts.count)?;
-        for attempt in &attempts.named {
-            write!(f, "; {attempt}")?;
-        }
-        Ok(())
-    }
-}
-
-impl core::error::Error for DiscoveryError {}
 
 #[cfg(test)]
 mod tests {

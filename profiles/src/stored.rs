@@ -3,7 +3,6 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::Member;
 
-use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 
 /// A stored answer.
@@ -45,18 +44,6 @@ pub(crate) trait Answers {
 pub(crate) trait Stored: Answers {
     /// Distance of a symbol from the image's first byte.
     fn symbol(&self, name: &str) -> Answer<u64>;
-}
-
-impl Answers for ProfileFile {
-    fn answer(&self, structure: &str, path: &str) -> Answer<Member> {
-        self.members().answer(structure, path)
-    }
-}
-
-impl Stored for ProfileFile {
-    fn symbol(&self, name: &str) -> Answer<u64> {
-        self.distance(name)
-    }
 }
 
 /// Sets every stored symbol, for an image that begins at `start`; returns the first name without an

@@ -7,16 +7,18 @@ use std::collections::HashSet;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::kernel::task_struct::{PF_KTHREAD, Task};
 use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::{View, c_string};
 use panoptes_decoders::source::MemorySource;
 
-use crate::discovery::is_init_task;
 use crate::memory::KernelMemory;
 use crate::object::read_object;
 use crate::report::{Check, CheckOutcome};
 use crate::symbols::Symbols;
+
+/// The complete names, with and without SMP.
+const INIT_TASK_NAMES: [&[u8]; 2] = [b"swapper/0", b"swapper"];
 
 /// Maximum number of tasks that are walked; a longer list passes.
 const TASKS_MAX: usize = 1 << 16;
@@ -202,4 +204,21 @@ fn reach<S: MemorySource + ?Sized>(
         return Err(format!("its table has room for {fds} files"));
     }
     Ok(None)
+}
+
+pub(crate) fn is_init_task<S: MemorySource + ?Sized>(
+    memory: &mut KernelMemory<'_, S>,
+    layouts: &Layouts,
+    at: KernelVa,
+) -> bool {
+    let Ok(bytes) = read_object(memory, &layouts.task_struct, at) else { return false };
+    let task = Task::decode(&layouts.task_struct, at, &bytes);
+    INIT_TASK_NAMES.contains(&task.name())
+        && task.pid == 0
+        && task.tgid == 0
+        && task.group_leader == at
+        && task.real_parent == at
+        && task.flags & PF_KTHREAD != 0
+        && task.tasks_next.is_plausible()
+        && task.tasks_prev.is_plausible()
 }

@@ -5,8 +5,6 @@
 //! trusting them. Anybody can write such a text to memory, the kernel's own format strings resemble
 //! one, and several genuine ones exist; `discovery` verifies their content against the memory.
 
-use core::fmt;
-
 /// Maximum number of bytes that are read: `VMCOREINFO_BYTES` (include/linux/vmcore_info.h, v6.12)
 /// is one page, and this leaves room for growth.
 pub const VMCOREINFO_BYTES_MAX: usize = 8192;
@@ -24,24 +22,15 @@ pub struct Vmcoreinfo {
 }
 
 /// Why bytes are not a VMCOREINFO text.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The text does not begin with `OSRELEASE=` and a plausible release.
+    #[error("VMCOREINFO: no release")]
     Release,
     /// The text has only a release: a fragment, or a format string.
+    #[error("VMCOREINFO: nothing but a release")]
     Fragment,
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Release => write!(f, "VMCOREINFO: no release"),
-            Self::Fragment => write!(f, "VMCOREINFO: nothing but a release"),
-        }
-    }
-}
-
-impl core::error::Error for Error {}
 
 impl Vmcoreinfo {
     /// Parses the text at the beginning of `bytes`: lines of printable ASCII, up to the first other

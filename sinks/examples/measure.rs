@@ -75,7 +75,7 @@ fn main() {
         },
     ];
     for line in &lines {
-        measure(&format!("scan {}", line.kind()), |out| {
+        measure(&format!("scan {}", line.kind().name()), |out| {
             black_box(line).write(out, STRING_LENGTH).expect("it fits")
         });
     }

@@ -11,6 +11,7 @@ use crate::activities::Severity;
 use crate::json::text::{Character, CommandLine, Text};
 use crate::json::time::Timestamp;
 use crate::json::{Full, HEX, JsonWriter, Limits, fit};
+use crate::record::detection::Detection;
 use crate::record::file_descriptor::FileDescriptorDetails;
 use crate::record::network_connection::NetworkConnectionDetails;
 use crate::record::process::ProcessDetails;
@@ -62,7 +63,7 @@ impl HumanWriter {
             padded(record.activity.name(), ACTIVITY_WIDTH, out)?;
             details(&record.own, out)?;
             owner(record, out)?;
-            if let Some(reason) = record.detection.and_then(|detection| detection.reason) {
+            if let Some(reason) = record.detection.map(Detection::reason) {
                 out.raw(b": ")?;
                 shown(&reason, out)?;
             }
@@ -300,7 +301,7 @@ mod tests {
 
     use super::*;
     use crate::activities::Activity;
-    use crate::record::detection::Detection;
+    use crate::record::detection::Confidence;
     use crate::record::value::{MemoryAddress, MemoryPermissions};
 
     /// 2026-11-20T07:31:46.905224659Z
@@ -342,7 +343,8 @@ mod tests {
             ..NetworkConnectionDetails::default()
         };
         let parents = [Details::Process(&process)];
-        let detection = Detection { reason: Some("too much".into()), ..Detection::default() };
+        let since = Timestamp::from_ns(0);
+        let detection = Detection::new("too much".into(), &["T1041"], Confidence::High, since, 1);
         let own = Details::NetworkConnection(&connection);
         let record = Record {
             detection: Some(&detection),

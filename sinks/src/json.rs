@@ -15,16 +15,9 @@ pub mod text;
 pub mod time;
 
 /// The output slice is too small. Nothing of the attempt counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no room for the record")]
 pub struct Full;
-
-impl std::fmt::Display for Full {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("no room for the record")
-    }
-}
-
-impl std::error::Error for Full {}
 
 /// Maximum lengths of values.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -19,14 +19,14 @@ use crate::json::Full;
 /// The capacity of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct QueueSize {
-    /// Number of blocks; at least [`BLOCKS_MIN`].
+    /// Number of blocks; at least four.
     pub blocks: usize,
     /// Bytes per block; at least the size of the largest record.
     pub block_bytes: usize,
 }
 
 /// One being filled, one under way, one being written, one spare.
-pub const BLOCKS_MIN: usize = 4;
+const BLOCKS_MIN: usize = 4;
 
 impl Default for QueueSize {
     /// 4 MiB: about two thousand records.
@@ -99,6 +99,7 @@ impl Block {
 
     /// Adds the record that was written at the start of the room.
     fn commit(&mut self, length: usize) {
+        debug_assert!(length <= self.room().len(), "the record was written into the room");
         let end = self.start(self.records) + length;
         self.bytes[end] = b'\n';
         self.ends[self.records] = end as u32 + 1;

@@ -12,15 +12,15 @@ use crate::record::container::ContainerDetails;
 use crate::record::detection::Detection;
 use crate::record::file_descriptor::FileDescriptorDetails;
 use crate::record::interface::{BluefieldSystem, WorkloadInterface};
-use crate::record::kernel_module::KernelModuleDetails;
 use crate::record::network_connection::NetworkConnectionDetails;
 use crate::record::process::ProcessDetails;
 use crate::record::process_memory::ProcessMemoryDetails;
+use crate::record::scan::Kind;
 use crate::record::shell_history::ShellCommand;
 use crate::record::thread::ThreadDetails;
 use crate::record::value::{Namespace, Scalar, UUID_PATTERN};
 use crate::record::workload::{ContainerContext, Workload};
-use crate::record::{DetailsKind, DetailsObject, SCHEMA_VERSION, scan};
+use crate::record::{DetailsKind, DetailsObject, SCHEMA_VERSION};
 
 /// The type of a value.
 #[derive(Clone, Debug)]
@@ -95,10 +95,6 @@ impl Object {
 
     pub fn properties(&self) -> &[Property] {
         &self.properties
-    }
-
-    fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.properties.iter().map(|property| property.name)
     }
 
     /// The fields of `T`.
@@ -283,11 +279,6 @@ fn push_activities(activities: &[Activity], out: &mut String) {
         out.push_str("\"required\":[\"detection\"],");
     }
     out.push_str("\"properties\":{");
-    if is_alert {
-        out.push_str("\"detection\":{\"required\":[");
-        push_strings(Object::of::<Detection<'_>>().names(), out);
-        out.push_str("]},");
-    }
     let _ = write!(
         out,
         "\"message_type\":{{\"const\":\"{}\"}},\"activity_data\":{{\
@@ -313,22 +304,10 @@ pub fn scan_schema() -> String {
         "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",",
         "\"title\":\"Panoptes scan line\",\"oneOf\":[",
     ));
-    let objects = [
-        scan_object::<ProcessDetails<'_>>(Ids::Own),
-        scan_object::<ThreadDetails>(Ids::Process),
-        scan_object::<FileDescriptorDetails<'_>>(Ids::Process),
-        scan_object::<ProcessMemoryDetails<'_>>(Ids::Own),
-        scan_object::<NetworkConnectionDetails<'_>>(Ids::MaybeProcessAndNamespace),
-        scan_object::<KernelModuleDetails<'_>>(Ids::Own),
-        scan_object::<WorkloadInterface<'_>>(Ids::Namespace),
-        scan_object::<ContainerDetails<'_>>(Ids::Own),
-        scan_object::<ShellCommand<'_>>(Ids::Process),
-    ];
-    for (index, (kind, object)) in scan::KINDS.iter().zip(objects).enumerate() {
+    for (index, &kind) in Kind::ALL.iter().enumerate() {
         let mut whole = Object::default();
-        whole.add("kind", Type::Words(&scan::KINDS[index..=index]), true);
-        whole.properties.extend(object.properties);
-        debug_assert!(!kind.is_empty());
+        whole.add("kind", Type::Words(&Kind::NAMES[index..=index]), true);
+        whole.properties.extend(fields_of(kind).properties);
         if index > 0 {
             out.push(',');
         }
@@ -336,6 +315,22 @@ pub fn scan_schema() -> String {
     }
     out.push_str("]}");
     out
+}
+
+/// The fields of a scan line after its kind.
+fn fields_of(kind: Kind) -> Object {
+    match kind {
+        Kind::Processes => scan_object::<ProcessDetails<'_>>(Ids::Own),
+        Kind::Threads => scan_object::<ThreadDetails>(Ids::Process),
+        Kind::Files => scan_object::<FileDescriptorDetails<'_>>(Ids::Process),
+        Kind::Memory => scan_object::<ProcessMemoryDetails<'_>>(Ids::Own),
+        Kind::Connections => {
+            scan_object::<NetworkConnectionDetails<'_>>(Ids::MaybeProcessAndNamespace)
+        }
+        Kind::Interfaces => scan_object::<WorkloadInterface<'_>>(Ids::Namespace),
+        Kind::Containers => scan_object::<ContainerDetails<'_>>(Ids::Own),
+        Kind::ShellHistory => scan_object::<ShellCommand<'_>>(Ids::Process),
+    }
 }
 
 /// The fields of a scan line besides its details.

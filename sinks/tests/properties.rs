@@ -8,15 +8,14 @@ mod common;
 use std::sync::LazyLock;
 
 use common::{
-    NOW_NS, STRING_LENGTH, bash, connection, eth0, service_header, set_web_1, shell_detection,
-    stdin_socket, web_1_header,
+    NOW_NS, STRING_LENGTH, bash, connection, detection, eth0, service_header, set_web_1,
+    shell_detection, stdin_socket, web_1_header,
 };
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::json::Full;
 use panoptes_sinks::json::text::{CommandLine, Text};
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::container::ContainerDetails;
-use panoptes_sinks::record::detection::Detection;
 use panoptes_sinks::record::elf_file::ElfFileDetails;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::header::Header;
@@ -168,7 +167,7 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
     };
     let pod = ContainerContext { pod_name: Some(text), ..ContainerContext::default() };
-    let detection = Detection { reason: Some(text), ..shell_detection() };
+    let detection = detection(text);
     for &activity in Activity::ALL {
         let parents: Vec<_> = activity.info().parents.iter().map(|&kind| details(kind)).collect();
         check(&Record {
@@ -211,7 +210,7 @@ proptest! {
         let mut writer = RecordWriter::new(1, STRING_LENGTH);
         match writer.write(&mut out, &header, &record, NOW_NS) {
             Ok(length) => prop_assert!(serde_json::from_slice::<Value>(&out[..length]).is_ok()),
-            Err(Full) => prop_assert!(room < 2027),
+            Err(Full) => prop_assert!(room < 2085),
         }
     }
 }

@@ -34,6 +34,8 @@ void json_string(const char *key, const char *text);
 void json_integer(const char *key, long long value);
 void json_unsigned(const char *key, unsigned long long value);
 void json_boolean(const char *key, bool value);
+/* An attribute that a correct scan leaves out. */
+void json_null(const char *key);
 void json_time(const char *key, long long seconds, long nanoseconds);
 void json_list(const char *key);
 void json_list_text(const char *bytes, size_t length);

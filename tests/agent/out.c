@@ -189,6 +189,12 @@ void json_boolean(const char *key, bool value)
 	put(value ? "true" : "false");
 }
 
+void json_null(const char *key)
+{
+	put_key(key);
+	put("null");
+}
+
 void json_time(const char *key, long long seconds, long nanoseconds)
 {
 	/* A guest has few distinct seconds, and calendar functions are slow under emulation. */

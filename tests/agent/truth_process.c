@@ -2,6 +2,7 @@
 #include "truth.h"
 #include "workload.h"
 
+#include <limits.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -50,6 +51,18 @@ static void pair(char *status, const char *label, const char *real_key, const ch
 		json_unsigned(real_key, real);
 		json_unsigned(effective_key, effective);
 	}
+}
+
+/* A number of the login. Without one, it is the highest; without CONFIG_AUDIT, there is no file. */
+static void login(const char *key, int folder, const char *name)
+{
+	char *bytes;
+	unsigned id;
+
+	if (proc_read_at(folder, name, &bytes) > 0 && sscanf(bytes, "%u", &id) == 1 && id != UINT_MAX)
+		json_unsigned(key, id);
+	else
+		json_null(key);
 }
 
 /* Run time of all threads, the ended ones included: the process's own CPU clock. */
@@ -115,6 +128,8 @@ static void one_process(const struct process *process)
 		if (line && !(process->kernel && line[8] == 'R'))
 			json_text("process_state", line + 8, strcspn(line + 8, "\n"));
 	}
+	login("process_login_user_id", folder, "loginuid");
+	login("process_audit_session_id", folder, "sessionid");
 	cpu_time(process->pid);
 	container_id(folder);
 	process_link("process_pid_namespace", folder, "ns/pid");

@@ -343,6 +343,16 @@ static void big_user(void *unused)
 	workload_check(setresuid(4294967294u - 1, 65534, 0), "setresuid");
 }
 
+/* A login, which changes of user leave as it is, and its child. */
+static void logged_in(void *unused)
+{
+	(void)unused;
+	zoo_write("/proc/self/loginuid", "1001");
+	workload_check(setresuid(1002, 1002, 1002), "setresuid");
+	if (fork() == 0)
+		workload_sleep();
+}
+
 static void start_thread(void *(*run)(void *), void *argument);
 
 /* States. */
@@ -515,6 +525,7 @@ void zoo_processes(void *unused)
 		{ "own-pids", own_pids },	    { "own-user", own_user },
 		{ "own-network", own_network },
 		{ "other-users", other_users },	    { "big-user", big_user },
+		{ "logged-in", logged_in },
 		{ "with-zombie", with_zombie },	    { "with-stopped", stopped },
 		{ "with-traced", traced },	    { "disk-sleep", uninterruptible },
 		{ "with-threads", with_threads },   { "no-leader", without_leader },

@@ -19,7 +19,8 @@ echo before > /tmp/f12
 #: act
 (exec 7>>/tmp/f12; scanned; echo after >&7; scanned; act; exec 7>&-; scanned) & fact pid $!
 wait $pid
-fact sha256 "$(sha256sum < /tmp/f12 | cut -d' ' -f1)"; fact md5 "$(md5sum < /tmp/f12 | cut -d' ' -f1)"
+fact sha256 "$(sha256sum < /tmp/f12 | cut -d' ' -f1)"
+fact md5 "$(md5sum < /tmp/f12 | cut -d' ' -f1)"
 fact sha1 "$(sha1sum < /tmp/f12 | cut -d' ' -f1)"; fact inode "$(stat -c %i /tmp/f12)"
 #: clean
 rm /tmp/f12

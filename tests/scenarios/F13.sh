@@ -6,7 +6,8 @@
 #   file_descriptor.file_descriptor_name: /etc/hostname
 
 #: prepare
-(exec 7>>/tmp/f13; while sleep 0.4; do echo line >&7; done) >/dev/null 2>&1 & fact pid $!; kept $pid; await '[ -s /tmp/f13 ]'
+(exec 7>>/tmp/f13; while sleep 0.4; do echo line >&7; done) >/dev/null 2>&1 & fact pid $!
+kept $pid; await '[ -s /tmp/f13 ]'
 #: act
 act
 size=$(stat -c %s /tmp/f13); scanned; await '[ $(stat -c %s /tmp/f13) -gt $size ]'

@@ -10,7 +10,8 @@
 #: prepare
 mkdir -p /tmp/f20/lower /tmp/f20/upper /tmp/f20/work /mnt/f20
 echo layer > /tmp/f20/lower/file
-mount -t overlay overlay -o lowerdir=/tmp/f20/lower,upperdir=/tmp/f20/upper,workdir=/tmp/f20/work /mnt/f20
+mount -t overlay overlay -o lowerdir=/tmp/f20/lower,upperdir=/tmp/f20/upper,workdir=/tmp/f20/work \
+  /mnt/f20
 #: act
 act
 (exec 7</mnt/f20/file; stay) & fact pid $!; seen; scanned; over $pid

@@ -12,7 +12,8 @@ terminal; types 'echo first' 'echo second'
 . lib/terminal.sh
 act
 bash -c 'unset HISTFILE; HISTSIZE=0; set +o history; touch /tmp/typed/1; read -r _ <> /run/pace/never' & one=$!
-echo 'set -o history; set +o history; touch /tmp/typed/2; read -r _ <> /run/pace/never' > /tmp/typed/script
+echo 'set -o history; set +o history; touch /tmp/typed/2; read -r _ <> /run/pace/never' \
+  > /tmp/typed/script
 bash /tmp/typed/script & two=$!
 await '[ -e /tmp/typed/1 ] && [ -e /tmp/typed/2 ]'; scanned; over $one $two
 types 'echo end'

@@ -26,7 +26,8 @@
 #   network_connection.tcp_bytes_out: 2000
 #   process.process_id: $pid
 #
-# The kernel counts the end of what came in as a byte: here it may have, right before the socket goes.
+# The kernel counts the end of what came in as a byte: here it may have, right before the socket
+# goes.
 
 #: prepare
 echo 0 > /proc/sys/net/ipv4/tcp_max_tw_buckets

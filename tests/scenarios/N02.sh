@@ -10,7 +10,8 @@
 # expect: network_connection_terminated
 #   network_connection.source_port: $port
 #
-# Nobody has this address in the guest's own network. What is beyond that, the machine outside may answer for.
+# Nobody has this address in the guest's own network. What is beyond that, the machine outside may
+# answer for.
 
 #: act
 act

@@ -9,7 +9,8 @@
 
 #: act
 act
-setpriv --reuid 1000 --regid 1000 --clear-groups timeout -s KILL 60 bash -c 'ulimit -u 150; b() { b | b & }; b; sleep 600' > /dev/null 2>&1 & bomb=$!
+setpriv --reuid 1000 --regid 1000 --clear-groups timeout -s KILL 60 bash -c \
+  'ulimit -u 150; b() { b | b & }; b; sleep 600' > /dev/null 2>&1 & bomb=$!
 seen 1
 sleep 600 & fact pid $!; scanned; over $pid
 await '! pkill -KILL -U 1000'

@@ -5,8 +5,8 @@
 # expect: process_terminated
 #   process.process_id: $after
 #
-# Diamorphine marks who is hidden by a flag that the kernel has no use for, and leaves it out where a directory
-# is listed: no list of the kernel's changes. Seeing the flag is no matter of views.
+# Diamorphine marks who is hidden by a flag that the kernel has no use for, and leaves it out where
+# a directory is listed: no list of the kernel's changes. Seeing the flag is no matter of views.
 
 #: prepare
 sleep 6000.8 < /dev/null > /dev/null 2>&1 & fact pid $!; disown

@@ -10,7 +10,8 @@ mkdir -p /sys/fs/cgroup/system.slice/ssh.service /sys/fs/cgroup/user.slice/user-
 #: act
 act
 for group in system.slice/ssh.service user.slice/user-1000.slice; do
-  (echo 0 > /sys/fs/cgroup/$group/cgroup.procs; exec sleep 600) & fact pid $!; runs $pid sleep; all="${all:-} $pid"
+  (echo 0 > /sys/fs/cgroup/$group/cgroup.procs; exec sleep 600) & fact pid $!; runs $pid sleep
+  all="${all:-} $pid"
 done
 scanned; over $all
 #: clean

@@ -10,7 +10,8 @@
 cp /bin/bash /tmp/.s; chmod 4755 /tmp/.s
 #: act
 act
-setpriv --reuid 1000 --regid 1000 --clear-groups /tmp/.s -p -c 'read -r _ <> /run/pace/never' & fact pid $!
+setpriv --reuid 1000 --regid 1000 --clear-groups /tmp/.s -p -c 'read -r _ <> /run/pace/never' &
+fact pid $!
 await '[ /proc/$pid/exe -ef /tmp/.s ]'; scanned; over $pid
 #: clean
 rm /tmp/.s

@@ -10,7 +10,8 @@ echo +memory > /sys/fs/cgroup/cgroup.subtree_control
 mkdir -p /sys/fs/cgroup/p31; echo 16M > /sys/fs/cgroup/p31/memory.max
 #: act
 act
-(echo $BASHPID > /sys/fs/cgroup/p31/cgroup.procs; scanned; exec python3 -c 'x = b"x" * (64 << 20)') 2>&1 & fact pid $!
+(echo $BASHPID > /sys/fs/cgroup/p31/cgroup.procs; scanned
+  exec python3 -c 'x = b"x" * (64 << 20)') 2>&1 & fact pid $!
 if wait $pid; then false; fi
 grep -q 'oom_kill 1' /sys/fs/cgroup/p31/memory.events
 #: clean

@@ -8,7 +8,8 @@
 
 #: prepare
 . lib/peers.sh
-socat TCP-LISTEN:4427,fork,reuseaddr EXEC:/bin/sh,pty,stderr,setsid > /dev/null 2>&1 & fact listener $!
+socat TCP-LISTEN:4427,fork,reuseaddr EXEC:/bin/sh,pty,stderr,setsid > /dev/null 2>&1 &
+fact listener $!
 await 'grep -q :114B.*:0000.0A /proc/net/tcp'
 #: act
 . lib/peers.sh

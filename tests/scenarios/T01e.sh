@@ -9,7 +9,8 @@ mkdir -p /opt/sessions/1; cp /usr/bin/socat /opt/sessions/1/agent; serve 4540
 #: act
 . lib/logins.sh
 act
-/opt/sessions/1/agent TCP:127.0.0.1:4540 EXEC:/bin/bash,pty,stderr,setsid,sigint,sane > /dev/null 2>&1 &
+/opt/sessions/1/agent TCP:127.0.0.1:4540 EXEC:/bin/bash,pty,stderr,setsid,sigint,sane \
+  > /dev/null 2>&1 &
 fact agent $!
 who shell /bin/bash
 await 'at $shell 0 /dev/pts/* && at $agent 6 /dev/ptmx && at $agent 5 socket:*'

@@ -5,7 +5,8 @@
 
 #: prepare
 . lib/logins.sh
-mkdir -p /run/t03/rootfs/bin /run/t03/rootfs/dev /run/t03/rootfs/proc; cp /bin/busybox /run/t03/rootfs/bin/
+mkdir -p /run/t03/rootfs/bin /run/t03/rootfs/dev /run/t03/rootfs/proc
+cp /bin/busybox /run/t03/rootfs/bin/
 for applet in sh sleep; do ln -sf busybox /run/t03/rootfs/bin/$applet; done
 fact id "$(echo t03 | sha256sum | cut -c1-64)"
 cat > /run/t03/config.json <<JSON
@@ -14,9 +15,11 @@ cat > /run/t03/config.json <<JSON
 {"destination":"/dev","type":"tmpfs","source":"tmpfs"},{"destination":"/dev/pts","type":"devpts","source":"devpts","options":["ptmxmode=0666"]}],
 "linux":{"cgroupsPath":"/docker/$id","namespaces":[{"type":"pid"},{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"}]}}
 JSON
-crun --cgroup-manager=cgroupfs run --no-pivot --detach --bundle /run/t03 $id < /dev/null > /tmp/t03.log 2>&1
+crun --cgroup-manager=cgroupfs run --no-pivot --detach --bundle /run/t03 $id \
+  < /dev/null > /tmp/t03.log 2>&1
 cat > /run/t03/server.py <<'PYTHON'
-# As a container's manager does it: one process has the connection, another the terminal, FIFOs between them.
+# As a container's manager does it: one process has the connection, another the terminal, FIFOs
+# between them.
 import os, select, socket, subprocess, sys, time
 end = time.monotonic() + 600
 def relay(pairs):
@@ -57,4 +60,5 @@ await 'shell=$(pgrep -nxf -- /bin/sh)'; fact shell $shell
 await 'at $shell 0 "*/[0-9]"'; grep -q docker/$id /proc/$shell/cgroup
 finish $shell
 #: clean
-crun --cgroup-manager=cgroupfs delete --force $id; pkill -f '^python3 /run/t03/server.py' || true; rm -rf /run/t03
+crun --cgroup-manager=cgroupfs delete --force $id; pkill -f '^python3 /run/t03/server.py' || true
+rm -rf /run/t03

@@ -5,8 +5,10 @@
 
 #: prepare
 . lib/logins.sh
-printf '#!/bin/sh\nread line\necho got $line\n%s\n' "hold=$hold; $pause" > /tmp/t05.sh; chmod 755 /tmp/t05.sh
-systemd-socket-activate --accept --inetd -l 4506 /tmp/t05.sh > /dev/null 2>&1 & fact server $!; port 4506
+printf '#!/bin/sh\nread line\necho got $line\n%s\n' "hold=$hold; $pause" > /tmp/t05.sh
+chmod 755 /tmp/t05.sh
+systemd-socket-activate --accept --inetd -l 4506 /tmp/t05.sh > /dev/null 2>&1 & fact server $!
+port 4506
 #: act
 . lib/logins.sh
 act

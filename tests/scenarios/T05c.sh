@@ -5,7 +5,8 @@
 
 #: prepare
 . lib/logins.sh
-socat TCP-LISTEN:4524,reuseaddr 'SYSTEM:read line; echo got $line; read -r _ < $hold || true' > /dev/null 2>&1 & fact server $!; port 4524
+socat TCP-LISTEN:4524,reuseaddr 'SYSTEM:read line; echo got $line; read -r _ < $hold || true' \
+  > /dev/null 2>&1 & fact server $!; port 4524
 #: act
 . lib/logins.sh
 act

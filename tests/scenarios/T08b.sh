@@ -6,7 +6,8 @@
 #: prepare
 . lib/logins.sh
 mkdir -p /tmp/t08b
-printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\nread line\n%s\necho done\n' "hold=$hold; $pause" > /tmp/t08b/x.sh
+printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\nread line\n%s\necho done\n' \
+  "hold=$hold; $pause" > /tmp/t08b/x.sh
 chmod 755 /tmp/t08b/x.sh
 printf 'server.modules=("mod_cgi")\nserver.document-root="/tmp/t08b"\nserver.port=4513\ncgi.assign=(".sh"=>"/bin/sh")\n' > /tmp/t08b/conf
 lighttpd -D -f /tmp/t08b/conf > /dev/null 2>&1 & fact server $!; port 4513

@@ -17,7 +17,8 @@ port 4514
 #: act
 . lib/logins.sh
 act
-(sleep 1; echo '\! /bin/sh'; hold; echo exit; echo '\q'; sleep 0.5) | PGSSLMODE=disable PGGSSENCMODE=disable \
+(sleep 1; echo '\! /bin/sh'; hold; echo exit; echo '\q'; sleep 0.5) |
+  PGSSLMODE=disable PGGSSENCMODE=disable \
   script -qc 'psql -X -h 127.0.0.1 -p 4514 -U u d' /dev/null > /dev/null 2>&1 &
 who shell '/bin/sh'
 await 'at $shell 0 /dev/pts/*'

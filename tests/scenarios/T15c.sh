@@ -9,7 +9,8 @@ serve 4521
 #: act
 . lib/logins.sh
 act
-(sleep 0.5; echo 'exec 3<>/dev/tcp/127.0.0.1/4521'; hold; echo exit) | script -qc 'bash --norc -i' /dev/null > /dev/null 2>&1 &
+(sleep 0.5; echo 'exec 3<>/dev/tcp/127.0.0.1/4521'; hold; echo exit) |
+  script -qc 'bash --norc -i' /dev/null > /dev/null 2>&1 &
 who shell 'bash --norc -i'
 await 'at $shell 0 /dev/pts/* && at $shell 3 socket:*'
 finish $shell

@@ -11,62 +11,40 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_benches::KEY;
-use panoptes_engine::attest::{ShippedBuilder, ShippedFile, Subject};
-use panoptes_engine::containers::ContainerConfig;
+use panoptes_benches::parts::{Part, Way};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker};
-use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
-use panoptes_profiles::{Options, Profile, discover};
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_profiles::{Options, discover};
 use panoptes_sources::{FileSource, MemorySource, Replay};
 use rustix::time::{ClockId, clock_gettime};
 
-/// The parts besides walking and comparing.
-#[derive(Clone, Copy, Default)]
-struct Parts {
-    shells: bool,
-    history: bool,
-    attestation: bool,
-}
+const ALL: &[Part] = &[Part::ReverseShells, Part::ShellHistory, Part::Attestation];
 
-const WAYS: [(&str, Parts); 5] = [
-    ("none", Parts { shells: false, history: false, attestation: false }),
-    ("reverse shells", Parts { shells: true, history: false, attestation: false }),
-    ("shell history", Parts { shells: false, history: true, attestation: false }),
-    ("attestation", Parts { shells: false, history: false, attestation: true }),
-    ("all", Parts { shells: true, history: true, attestation: true }),
+const WAYS: [(&str, &[Part]); 5] = [
+    ("none", &[]),
+    ("reverse shells", &[Part::ReverseShells]),
+    ("shell history", &[Part::ShellHistory]),
+    ("attestation", &[Part::Attestation]),
+    ("all", ALL),
 ];
 
-/// One combination of parts, with a buffer for its records.
-struct Way {
+/// One combination of parts, and how long its scans took.
+struct Timed {
     name: &'static str,
-    watched: Watched,
-    producer: Producer,
-    consumer: Consumer,
+    way: Way,
     times: Vec<Duration>,
-    records: u64,
 }
 
-impl Way {
+impl Timed {
     fn scan<S: MemorySource>(&mut self, source: &mut S, now_ns: i64) -> Duration {
         let begin = processor_time();
-        self.watched.scan(source, now_ns, &mut self.producer).expect("it can be scanned");
+        self.way.scan(source, now_ns);
         let time = processor_time().saturating_sub(begin);
-        self.producer.flush();
-        while let Some(block) = self.consumer.pop() {
-            self.records += block.iter().count() as u64;
-            self.consumer.give_back(block);
-        }
+        self.way.drop_records();
         time
     }
 }
@@ -94,54 +72,16 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn way(name: &'static str, parts: Parts, profile: &Profile) -> Way {
-    let mut policy = PolicyConfig::default();
-    policy.set_enabled(Activity::ReverseShellDetected, parts.shells);
-    for activity in [
-        Activity::ShellCommandExecuted,
-        Activity::ShellHistoryCleared,
-        Activity::ShellHistoryDisabled,
-    ] {
-        policy.set_enabled(activity, parts.history);
-    }
-    let mut shipped = ShippedBuilder::new();
-    if parts.attestation {
-        let everywhere = shipped.subject(&Subject::Everywhere).expect("there is room");
-        let one = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
-        shipped.add(everywhere, &one).expect("there is room");
-    }
-    let limits = Limits::default();
-    let text = TextLimits::new(limits.string_length as usize);
-    let watched = Watched::new(Setup {
-        limits,
-        key: 1,
-        message_ids: 1,
-        policy,
-        report_existing: false,
-        waits_for_clock: false,
-        header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-        identity: Identity::default(),
-        profile,
-        login_servers: Vec::new(),
-        containers: Arc::new(ContainerConfig::default()),
-        shipped: Arc::new(shipped.build()),
-    });
-    let size = QueueSize { blocks: 16, block_bytes: 1 << 20 };
-    let (producer, consumer) = queue(size, &Waker::default());
-    Way { name, watched, producer, consumer, times: Vec::new(), records: 0 }
-}
-
 fn measure<S: MemorySource>(source: &mut S, runs: usize) {
     let options = Options { use_builtin: true, ..Options::default() };
     let profile = discover(source, &options, &mut ()).expect("a kernel is found");
-    let mut ways = WAYS.map(|(name, parts)| way(name, parts, &profile));
+    let mut ways =
+        WAYS.map(|(name, parts)| Timed { name, way: Way::new(parts, &profile), times: Vec::new() });
     let mut now_ns = 1_795_000_000_000_000_000;
     for way in &mut ways {
         let first = way.scan(source, now_ns);
         let begin = processor_time();
-        while way.watched.has_work() {
-            way.watched.work(source, SLICE_BYTES);
-        }
+        way.way.hash_all(source);
         let hashing = processor_time().saturating_sub(begin);
         println!("{:>15}: the first scan {first:.2?}, then hashing {hashing:.2?}", way.name);
     }
@@ -166,7 +106,7 @@ fn measure<S: MemorySource>(source: &mut S, runs: usize) {
     for way in &mut ways {
         let time = median(&mut way.times);
         let more = (time.as_secs_f64() / none.as_secs_f64() - 1.0) * 100.0;
-        println!("{:>15}: median {time:.2?} ({more:+.1} %), {} records", way.name, way.records);
+        println!("{:>15}: median {time:.2?} ({more:+.1} %), {} records", way.name, way.way.records);
     }
 }
 

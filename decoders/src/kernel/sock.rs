@@ -141,23 +141,6 @@ impl TcpState {
             _ => return None,
         })
     }
-
-    /// The name in records.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Established => "ESTABLISHED",
-            Self::SynSent => "SYN_SENT",
-            Self::SynReceived => "SYN_RECEIVED",
-            Self::FinWait1 => "FIN_WAIT_1",
-            Self::FinWait2 => "FIN_WAIT_2",
-            Self::TimeWait => "TIME_WAIT",
-            Self::Closed => "CLOSED",
-            Self::CloseWait => "CLOSE_WAIT",
-            Self::LastAck => "LAST_ACK",
-            Self::Listen => "LISTEN",
-            Self::Closing => "CLOSING",
-        }
-    }
 }
 
 /// The decoded fields of a `struct sock_common`.

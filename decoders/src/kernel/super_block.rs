@@ -100,7 +100,5 @@ pub mod magic {
     /// overlayfs: several layers that appear as one filesystem.
     pub const OVERLAYFS: u64 = 0x794c_7630;
     /// ramfs: the root of an initial ramdisk where that is not a tmpfs.
-    pub const RAMFS: u64 = 0x8584_58f6;
-    /// Pseudoterminals.
-    pub const DEVPTS: u64 = 0x1cd1;
+    pub(super) const RAMFS: u64 = 0x8584_58f6;
 }

@@ -66,10 +66,11 @@ crate::layout! {
         /// queued or not (`set_task_rq`, kernel/sched/sched.h). Only with
         /// `CONFIG_FAIR_GROUP_SCHED`.
         cfs_rq?: ["se.cfs_rq"],
-        /// User id of the login, for audit (`CONFIG_AUDIT`). It is inherited at fork and survives
-        /// changes of user.
+        /// User id of the login, in the initial user namespace (`audit_set_loginuid`,
+        /// kernel/audit.c). It is inherited at fork and survives changes of user. Only with
+        /// `CONFIG_AUDIT`.
         loginuid?: ["loginuid.val", "loginuid"],
-        /// Number of that login.
+        /// Number of that login since boot. Only with `CONFIG_AUDIT`.
         sessionid?: ["sessionid"],
     }
 }
@@ -79,10 +80,10 @@ pub const PF_FORKNOEXEC: u32 = 0x40;
 /// `PF_KTHREAD` (include/linux/sched.h): a thread of the kernel itself.
 pub const PF_KTHREAD: u32 = 0x0020_0000;
 /// `PF_EXITING` (include/linux/sched.h): exiting (`exit_signals`, kernel/signal.c).
-pub const PF_EXITING: u32 = 0x4;
+const PF_EXITING: u32 = 0x4;
 /// `TASK_NEW` (include/linux/sched.h): under construction, but already in some lists (`sched_fork`,
 /// kernel/sched/core.c).
-pub const TASK_NEW: u32 = 0x800;
+const TASK_NEW: u32 = 0x800;
 /// `PIDTYPE_PGID` (include/linux/pid_types.h): the list of a process group's processes.
 pub const PIDTYPE_PGID: usize = 2;
 /// `PIDTYPE_SID` (include/linux/pid_types.h): the list of a session's processes.
@@ -156,22 +157,14 @@ pub struct Task {
     pub self_exec_id: u32,
     /// Run time in nanoseconds.
     pub sum_exec_runtime: u64,
-    /// The login that it belongs to, if there was one and the kernel records logins.
-    pub login: Option<Login>,
-}
-
-/// A login as recorded for audit (`audit_set_loginuid`, kernel/auditsc.c; kernel/audit.c since
-/// v5.17).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Login {
-    /// User id in the initial user namespace.
-    pub uid: u32,
-    /// Number of the login since boot.
-    pub session: u32,
+    /// User id and number of its login, or [`AUDIT_UNSET`]: an `Option` would make each task
+    /// larger.
+    pub loginuid: u32,
+    pub sessionid: u32,
 }
 
 /// `AUDIT_UID_UNSET`, `AUDIT_SID_UNSET` (include/uapi/linux/audit.h).
-const UNSET: u32 = u32::MAX;
+pub const AUDIT_UNSET: u32 = u32::MAX;
 
 impl Task {
     /// Decodes the packed copy of the task at `address`.
@@ -184,6 +177,7 @@ impl Task {
         let link = |field: Option<Field>, word| {
             KernelVa(field.map_or(0, |field| view.u64_at(field, word)))
         };
+        let login = |field| view.optional(field).map_or(AUDIT_UNSET, |id| id as u32);
         Self {
             address,
             pid: view.unsigned(layout.pid) as u32,
@@ -217,13 +211,19 @@ impl Task {
             start_boottime: view.unsigned(layout.start_boottime),
             self_exec_id: view.unsigned(layout.self_exec_id) as u32,
             sum_exec_runtime: view.unsigned(layout.sum_exec_runtime),
-            login: view.optional(layout.loginuid).zip(view.optional(layout.sessionid)).and_then(
-                |(uid, session)| {
-                    let login = Login { uid: uid as u32, session: session as u32 };
-                    (login.uid != UNSET).then_some(login)
-                },
-            ),
+            loginuid: login(layout.loginuid),
+            sessionid: login(layout.sessionid),
         }
+    }
+
+    /// User id of the login that it belongs to, if there is one.
+    pub fn loginuid(&self) -> Option<u32> {
+        Some(self.loginuid).filter(|&id| id != AUDIT_UNSET)
+    }
+
+    /// Number of that login since boot.
+    pub fn sessionid(&self) -> Option<u32> {
+        Some(self.sessionid).filter(|&id| id != AUDIT_UNSET)
     }
 
     /// Whether the task is complete and has not ended, and so is in all its lists of processes. It
@@ -272,11 +272,6 @@ impl Task {
             && (self.state & TASK_REPORT == 0
                 || self.state & (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE) == TASK_UNINTERRUPTIBLE)
     }
-
-    /// The state as printed in /proc/PID/status.
-    pub const fn state_text(&self) -> &'static str {
-        state_text(self.state, self.exit_state)
-    }
 }
 
 /// `TASK_INTERRUPTIBLE`, `TASK_UNINTERRUPTIBLE` and `TASK_REPORT` (include/linux/sched.h).
@@ -284,41 +279,93 @@ const TASK_INTERRUPTIBLE: u32 = 0x1;
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 const TASK_REPORT: u32 = 0x7f;
 
-/// The text of a state, as `get_task_state` (fs/proc/array.c) prints it, via `task_state_index`
-/// (include/linux/sched.h).
-pub const fn state_text(state: u32, exit_state: u32) -> &'static str {
-    const TASK_NOLOAD: u32 = 0x400;
-    const TASK_IDLE: u32 = TASK_UNINTERRUPTIBLE | TASK_NOLOAD;
-    const TASK_RTLOCK_WAIT: u32 = 0x1000;
-    const TASK_FROZEN: u32 = 0x8000;
-    const TASK_REPORT_IDLE: u32 = 0x80;
-    const TEXTS: [&str; 9] = [
-        "R (running)",
-        "S (sleeping)",
-        "D (disk sleep)",
-        "T (stopped)",
-        "t (tracing stop)",
-        "X (dead)",
-        "Z (zombie)",
-        "P (parked)",
-        "I (idle)",
-    ];
-    let mut reported = (state | exit_state) & TASK_REPORT;
-    if state & TASK_IDLE == TASK_IDLE {
-        reported = TASK_REPORT_IDLE;
+/// The state of a task, as `get_task_state` (fs/proc/array.c) names it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TaskState {
+    Running,
+    Sleeping,
+    DiskSleep,
+    Stopped,
+    TracingStop,
+    Dead,
+    Zombie,
+    Parked,
+    Idle,
+}
+
+impl TaskState {
+    /// The state by `TASK_*` and `EXIT_*` (`task_state_index`, include/linux/sched.h).
+    pub const fn of(state: u32, exit_state: u32) -> Self {
+        const TASK_NOLOAD: u32 = 0x400;
+        const TASK_IDLE: u32 = TASK_UNINTERRUPTIBLE | TASK_NOLOAD;
+        const TASK_RTLOCK_WAIT: u32 = 0x1000;
+        const TASK_FROZEN: u32 = 0x8000;
+        const TASK_REPORT_IDLE: u32 = 0x80;
+        let mut reported = (state | exit_state) & TASK_REPORT;
+        if state & TASK_IDLE == TASK_IDLE {
+            reported = TASK_REPORT_IDLE;
+        }
+        // Frozen tasks count since Linux commit f718faf3940e ("freezer, sched: Report frozen tasks
+        // as 'D' instead of 'R'") (in v6.13, and in stable kernels).
+        if state & (TASK_RTLOCK_WAIT | TASK_FROZEN) != 0 {
+            reported = TASK_UNINTERRUPTIBLE;
+        }
+        match 32 - reported.leading_zeros() {
+            1 => Self::Sleeping,
+            2 => Self::DiskSleep,
+            3 => Self::Stopped,
+            4 => Self::TracingStop,
+            5 => Self::Dead,
+            6 => Self::Zombie,
+            7 => Self::Parked,
+            8 => Self::Idle,
+            _ => Self::Running,
+        }
     }
-    // Frozen tasks count since Linux commit f718faf3940e ("freezer, sched: Report frozen tasks as
-    // 'D' instead of 'R'") (in v6.13, and in stable kernels).
-    if state & (TASK_RTLOCK_WAIT | TASK_FROZEN) != 0 {
-        reported = TASK_UNINTERRUPTIBLE;
-    }
-    let index = (32 - reported.leading_zeros()) as usize;
-    TEXTS[if index < TEXTS.len() { index } else { 0 }]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::{Layout as _, Member, Members};
+
+    /// A kernel with or without `CONFIG_AUDIT`; all fields but those of audit are at one place.
+    struct Audit(bool);
+
+    impl Members for Audit {
+        fn member(&self, _: &str, path: &str) -> Option<Member> {
+            match path {
+                "loginuid.val" => self.0.then_some(Member { offset: 16, size: 4 }),
+                "sessionid" => self.0.then_some(Member { offset: 20, size: 4 }),
+                "loginuid" => None,
+                _ => Some(Member { offset: 0, size: 8 }),
+            }
+        }
+
+        fn size_of(&self, _: &str) -> Option<u32> {
+            Some(64)
+        }
+    }
+
+    fn login(audit: bool, loginuid: u32, sessionid: u32) -> (Option<u32>, Option<u32>) {
+        let layout = TaskStruct::bind(&Audit(audit)).unwrap();
+        let mut bytes = [0; 64];
+        for (field, id) in [(layout.loginuid, loginuid), (layout.sessionid, sessionid)] {
+            if let Some(field) = field {
+                bytes[field.packed as usize..][..4].copy_from_slice(&id.to_le_bytes());
+            }
+        }
+        let task = Task::decode(&layout, KernelVa(0xffff_8880_0000_0000), &bytes);
+        (task.loginuid(), task.sessionid())
+    }
+
+    #[test]
+    fn a_login_is_decoded_where_there_is_one() {
+        assert_eq!(login(true, 1000, 3), (Some(1000), Some(3)));
+        assert_eq!(login(true, 0, 1), (Some(0), Some(1)));
+        assert_eq!(login(true, u32::MAX, u32::MAX), (None, None));
+        assert_eq!(login(false, 1000, 3), (None, None));
+    }
 
     #[test]
     fn a_task_at_work_waits_for_no_event() {
@@ -332,13 +379,13 @@ mod tests {
 
     #[test]
     fn states_read_as_in_proc() {
-        assert_eq!(state_text(0, 0), "R (running)");
-        assert_eq!(state_text(1, 0), "S (sleeping)");
-        assert_eq!(state_text(2, 0), "D (disk sleep)");
-        assert_eq!(state_text(0x402, 0), "I (idle)");
-        assert_eq!(state_text(0x80, EXIT_ZOMBIE), "Z (zombie)");
-        assert_eq!(state_text(0x80, EXIT_DEAD | EXIT_ZOMBIE), "Z (zombie)");
-        assert_eq!(state_text(4, 0), "T (stopped)");
-        assert_eq!(state_text(0x40, 0), "P (parked)");
+        assert_eq!(TaskState::of(0, 0), TaskState::Running);
+        assert_eq!(TaskState::of(1, 0), TaskState::Sleeping);
+        assert_eq!(TaskState::of(2, 0), TaskState::DiskSleep);
+        assert_eq!(TaskState::of(0x402, 0), TaskState::Idle);
+        assert_eq!(TaskState::of(0x80, EXIT_ZOMBIE), TaskState::Zombie);
+        assert_eq!(TaskState::of(0x80, EXIT_DEAD | EXIT_ZOMBIE), TaskState::Zombie);
+        assert_eq!(TaskState::of(4, 0), TaskState::Stopped);
+        assert_eq!(TaskState::of(0x40, 0), TaskState::Parked);
     }
 }

@@ -68,10 +68,6 @@ impl VmAreaStruct {
     }
 }
 
-/// Longest name of an anonymous area in bytes, with its NUL (`ANON_VMA_NAME_MAX_LEN`,
-/// kernel/sys.c).
-pub const ANON_VMA_NAME_BYTES_MAX: usize = 80;
-
 /// `VM_READ` (include/linux/mm.h).
 pub const VM_READ: u64 = 0x1;
 /// `VM_WRITE`

@@ -7,6 +7,7 @@
 //! in a hash table by name ([`Table`], [`Bucket`], [`Variable`]).
 
 use super::{u32_at, u64_at};
+use crate::text::matches_glob;
 
 /// Size of an [`Entry`] in bytes.
 pub const ENTRY_BYTES: u64 = 24;
@@ -284,38 +285,13 @@ pub fn ignores_spaces(control: &[u8]) -> bool {
 }
 
 /// Whether this value of HISTIGNORE keeps every line out of the history: one of its patterns,
-/// separated by colons, matches any line. The test uses a few lines that have nothing in common.
+/// separated by colons, matches any line. The test uses a few lines that have nothing in common. A
+/// pattern with brackets or lists does not match them.
 pub fn ignores_everything(patterns: &[u8]) -> bool {
     const LINES: [&[u8]; 4] = [b"ls -l /tmp", b"X=1 true", b"cd", b"(exec 3<>/dev/null)"];
     patterns
         .split(|&byte| byte == b':')
-        .any(|pattern| !pattern.is_empty() && LINES.iter().all(|line| fits(pattern, line)))
-}
-
-/// Matches a line against a pattern of `*`, `?` and plain characters. A pattern with brackets or
-/// lists does not match.
-fn fits(pattern: &[u8], line: &[u8]) -> bool {
-    let (mut at, mut place) = (0, 0);
-    // The place in the pattern after the last star, and the end of the text that the star matched.
-    let mut star = None;
-    while let Some(&byte) = line.get(place) {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at + 1, place));
-                at += 1;
-            }
-            Some(&expected) if expected == b'?' || expected == byte => {
-                at += 1;
-                place += 1;
-            }
-            _ => {
-                let Some((again, eaten)) = star else { return false };
-                (at, place) = (again, eaten + 1);
-                star = Some((again, eaten + 1));
-            }
-        }
-    }
-    pattern.get(at..).is_some_and(|rest| rest.iter().all(|&byte| byte == b'*'))
+        .any(|pattern| !pattern.is_empty() && LINES.iter().all(|line| matches_glob(pattern, line)))
 }
 
 #[cfg(test)]

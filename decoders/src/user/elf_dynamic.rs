@@ -12,9 +12,9 @@ const CLASS_AND_ORDER: [u8; 2] = [2, 1];
 /// `sizeof(Elf64_Phdr)`
 pub const PROGRAM_HEADER_BYTES: u64 = 56;
 /// Maximum number of program headers; usual are 9 to 13.
-pub const PROGRAM_HEADERS_MAX: u64 = 32;
+const PROGRAM_HEADERS_MAX: u64 = 32;
 /// Maximum number of loaded segments of an object; usual are 2 to 5.
-pub const LOADS_MAX: usize = 16;
+const LOADS_MAX: usize = 16;
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;

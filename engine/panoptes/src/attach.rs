@@ -4,30 +4,17 @@
 //! Not for: using the kernel (`scan`, `watch`, `profile`).
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::Kernel;
+use panoptes_engine::system::{self, AttachError, Attached, Stop};
 use panoptes_profiles::import::{self, Wanted};
-use panoptes_profiles::{
-    DiscoveryError, Event, Options, Profile, ProfileFile, Progress, discover, mapped_share,
-};
-use panoptes_sources::{AnySource, ErrorClass, FileFormat, FileSource, SourceError};
+use panoptes_profiles::{Event, Options, ProfileFile};
+use panoptes_sources::{AnySource, FileFormat, FileSource, Kcore, MachineSource as _};
 
 use crate::config::{AutoOr, Configuration, Service, System, SystemAddress, SystemSettings};
 use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::message::Messages;
-
-/// A system's open memory, and the kernel in it.
-#[derive(Debug)]
-pub struct Attached {
-    pub source: AnySource,
-    pub profile: Profile,
-    /// Made from the profile, ready to be walked.
-    pub kernel: Kernel,
-}
 
 /// The allowed sources of a kernel's layouts.
 #[derive(Debug)]
@@ -57,6 +44,16 @@ impl KnownProfiles {
             generate: configuration.profile_generation,
         })
     }
+
+    /// The options with which a kernel is searched.
+    pub fn options(&self) -> Options<'_> {
+        Options {
+            files: &self.files,
+            use_builtin: self.use_builtin,
+            generate: self.generate,
+            ..Options::default()
+        }
+    }
 }
 
 /// Opens memory by its address, with default settings.
@@ -74,15 +71,15 @@ pub fn open_with(
     match address {
         SystemAddress::File(path) => FileSource::open_as(path, settings.file_format)
             .map(|source| AnySource::File(Box::new(source)))
-            .map_err(|error| source_failure(&error)),
+            .map_err(|error| Failure::from(&error)),
         SystemAddress::Qemu(pid) => {
             let users = guests::Users::of(&service.guest_users);
             guests::open(*pid, &users).map(|source| AnySource::Guest(Box::new(source)))
         }
         SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, report),
-        SystemAddress::Host => FileSource::open_host()
-            .map(|source| AnySource::File(Box::new(source)))
-            .map_err(|error| source_failure(&error)),
+        SystemAddress::Host => Kcore::open()
+            .map(|source| AnySource::Host(Box::new(source)))
+            .map_err(|error| Failure::from(&error)),
     }
 }
 
@@ -113,111 +110,83 @@ pub fn log_source(source: &AnySource, system: &System, watching: bool, messages:
     }
 }
 
-/// Finds and verifies the kernel in `source`.
-pub fn find_kernel(
-    source: &mut AnySource,
-    known: &KnownProfiles,
-    progress: &mut dyn Progress,
-) -> Result<Profile, DiscoveryError> {
-    let mut options = Options {
-        files: &known.files,
-        use_builtin: known.use_builtin,
-        generate: known.generate,
-        ..Options::default()
-    };
-    let layouts = source.layouts();
-    if layouts == 1 {
-        return discover(source, &options, &mut |event: Event<'_>| progress.event(event));
-    }
-    // The file does not define the addresses of its memory, so each layout is tried: first only
-    // the usual places of a kernel, then all of memory.
-    let mut best: Option<(f64, usize, Profile)> = None;
-    let mut failure = None;
-    for everywhere in [false, true] {
-        options.everywhere = everywhere;
-        for index in 0..layouts {
-            source.choose_layout(index);
-            match discover(source, &options, &mut |event: Event<'_>| progress.event(event)) {
-                Ok(profile) => {
-                    let share = mapped_share(source, &profile);
-                    if share > SHARE_ENOUGH {
-                        return Ok(profile);
-                    }
-                    if best.as_ref().is_none_or(|(most, ..)| share > *most) {
-                        best = Some((share, index, profile));
-                    }
-                }
-                Err(error) => failure = failure.or(Some(error)),
-            }
-        }
-        // A kernel that is configured to use only a part of the memory maps no more in any layout.
-        if let Some((_, index, profile)) = best {
-            source.choose_layout(index);
-            return Ok(profile);
-        }
-    }
-    source.choose_layout(0);
-    // No layout has a kernel, so there was at least one failure.
-    failure.map_or_else(|| discover(source, &options, &mut ()), Err)
+/// Receives the progress of attaching to a system; ignores it unless implemented otherwise.
+pub trait Observer {
+    /// The regions of memory, if they had to be found.
+    fn regions(&mut self, _: &dma::Regions) {}
+
+    /// The memory is open.
+    fn opened(&mut self, _: &AnySource) {}
+
+    /// The memory could not be opened.
+    fn not_opened(&mut self, _: &Failure) {}
+
+    fn event(&mut self, _: &Event<'_>) {}
+
+    /// The memory has no kernel that can be scanned. The failure is the same as the error, for
+    /// users.
+    fn not_attached(&mut self, _: &AnySource, _: &AttachError, _: &Failure) {}
 }
 
-/// The share of a region that a kernel maps if the layout is correct: firmware reserves a few MiB.
-const SHARE_ENOUGH: f64 = 0.9;
+impl Observer for () {}
 
-/// Opens a system and finds its kernel, with messages about the progress.
+/// Writes messages about attaching to a system in order to scan it once.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageObserver<'a> {
+    pub system: &'a System,
+    pub messages: &'a Messages,
+}
+
+impl Observer for MessageObserver<'_> {
+    fn regions(&mut self, regions: &dma::Regions) {
+        // If the regions are not found, the failure reports it.
+        if matches!(regions, dma::Regions::Found { .. }) {
+            self.messages.info(format_args!("{}: {regions}", self.system.name));
+        }
+    }
+
+    fn opened(&mut self, source: &AnySource) {
+        log_source(source, self.system, false, self.messages);
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        log_event(event, &self.system.name, self.messages);
+    }
+
+    fn not_attached(&mut self, source: &AnySource, error: &AttachError, _: &Failure) {
+        if matches!(error, AttachError::NoKernel(_)) {
+            warn_losses(source, &self.system.name, self.messages);
+        }
+    }
+}
+
+/// Opens a system's memory and finds its kernel.
 pub fn attach(
     system: &System,
     configuration: &Configuration,
     messages: &Messages,
-) -> Result<Attached, Failure> {
-    let begin = Instant::now();
+    observer: &mut dyn Observer,
+    stop: Stop<'_>,
+) -> Result<(AnySource, Attached), Failure> {
     let known = KnownProfiles::of(system, configuration, messages)?;
-    let mut report = |regions: &dma::Regions| {
-        // If the regions are not found, the failure reports it.
-        if matches!(regions, dma::Regions::Found { .. }) {
-            messages.info(format_args!("{}: {regions}", system.name));
+    let mut regions = |regions: &dma::Regions| observer.regions(regions);
+    let opened = open_with(&system.address, &system.settings, &configuration.service, &mut regions);
+    let mut source = opened.inspect_err(|failure| observer.not_opened(failure))?;
+    observer.opened(&source);
+    let mut progress = |event: Event<'_>| observer.event(&event);
+    match system::attach(&mut source, &known.options(), &mut progress, stop) {
+        Ok(attached) => Ok((source, attached)),
+        Err(error) => {
+            let failure = attach_failure(system, &error);
+            observer.not_attached(&source, &error, &failure);
+            Err(failure)
         }
-    };
-    let mut source =
-        open_with(&system.address, &system.settings, &configuration.service, &mut report)?;
-    log_source(&source, system, false, messages);
-    let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
-        log_event(&event, &system.name, messages);
-    });
-    // Check even if a kernel was found: memory of a machine that has ended may belong to another.
-    still_there(&mut source, system)?;
-    let profile = found.map_err(|error| {
-        warn_losses(&source, &system.name, messages);
-        discovery_failure(system, &error)
-    })?;
-    messages.info(format_args!(
-        "{}: Linux {} found and verified by the {} in {:.0} ms",
-        system.name,
-        profile.release,
-        profile.origin,
-        begin.elapsed().as_secs_f64() * 1e3
-    ));
-    let kernel = kernel_of(&profile);
-    Ok(Attached { source, profile, kernel })
-}
-
-/// Fails if the machine has ended since its memory was opened.
-pub fn still_there(source: &mut AnySource, system: &System) -> Result<(), Failure> {
-    // An error here occurs again when memory is read.
-    let _ = source.refresh();
-    if source.has_ended() {
-        let message =
-            format!("{}: the machine ended during the search for its kernel", system.name);
-        return Err(Failure::new(Exit::Source, message));
     }
-    Ok(())
 }
 
 /// Writes a warning if the transport has lost anything.
 pub fn warn_losses(source: &AnySource, system: &str, messages: &Messages) {
-    if let Some(losses) = source.losses() {
-        messages.warning(format_args!("{system}: {losses}"));
-    }
+    source.losses(&mut |losses| messages.warning(format_args!("{system}: {losses}")));
 }
 
 /// Writes a message about an event of discovery; most are of level `debug`.
@@ -285,17 +254,11 @@ fn read_profile(path: &Path) -> Result<ProfileFile, Box<dyn std::error::Error>> 
     Ok(import::from_kernel(&mut std::fs::File::open(path)?, Wanted::default())?)
 }
 
-/// The failure for memory that can't be opened.
-pub fn source_failure(error: &SourceError) -> Failure {
-    let exit = match error.class() {
-        ErrorClass::CannotOpen => Exit::Source,
-        ErrorClass::Permission => Exit::Permission,
-        ErrorClass::Unreadable => Exit::NoKernel,
+/// The failure for memory without a kernel that can be scanned.
+pub fn attach_failure(system: &System, error: &AttachError) -> Failure {
+    let exit = match error {
+        AttachError::Ended => Exit::Source,
+        AttachError::NoKernel(_) | AttachError::Stopped => Exit::NoKernel,
     };
-    Failure::new(exit, error.to_string())
-}
-
-/// The failure for memory in which no kernel was found.
-pub fn discovery_failure(system: &System, error: &DiscoveryError) -> Failure {
-    Failure::new(Exit::NoKernel, format!("{}: {error}", system.name))
+    Failure::new(exit, format!("{}: {error}", system.name))
 }

@@ -8,8 +8,11 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use panoptes_engine::limits::Limits;
+use panoptes_sinks::record::scan::Kind;
 
 use crate::exit::Exit;
 
@@ -72,7 +75,7 @@ pub struct Scan {
     #[arg(value_name = "SYSTEM")]
     pub system: OsString,
     /// Print only these kinds of objects, comma separated
-    #[arg(long, value_name = "KINDS", value_enum, value_delimiter = ',')]
+    #[arg(long, value_name = "KINDS", value_parser = kinds(), value_delimiter = ',')]
     pub only: Vec<Kind>,
     /// Print counts and timings by stage instead of objects
     #[arg(long)]
@@ -111,9 +114,7 @@ pub struct Settings {
     /// Set one key of the configuration, such as service.scan_interval=5ms; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Limits of what is tracked in every system: processes, threads, file-descriptors, vmas,
-    /// connections, containers, string-length
-    #[arg(long, value_name = "NAME=NUMBER,…")]
+    #[arg(long, value_name = "NAME=NUMBER,…", help = limits_help())]
     pub limits: Vec<String>,
     /// Time from the start of one scan to the start of the next, when watching: 10ms, 2s, 1m
     #[arg(long, value_name = "DURATION")]
@@ -305,59 +306,22 @@ pub struct Man {
     pub command: Vec<String>,
 }
 
-/// A kind of object that a scan prints. The variants are in the order of the output.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
-pub enum Kind {
-    /// Processes
-    Processes,
-    /// Threads
-    Threads,
-    /// Open files, sockets, pipes and the like
-    Files,
-    /// Memory areas
-    Memory,
-    /// Network connections
-    Connections,
-    /// Kernel modules
-    #[value(hide = true)]
-    Modules,
-    /// Network interfaces
-    Interfaces,
-    /// Containers
-    Containers,
-    /// Commands in the histories of shells
-    ShellHistory,
+/// Reads the words for kinds. Those of kinds that are not built are hidden and refused.
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    let built = Kind::ALL.iter().map(|kind| PossibleValue::new(kind.word()).help(kind.help()));
+    let hidden = KINDS_NOT_BUILT.map(|word| PossibleValue::new(word).hide(true));
+    PossibleValuesParser::new(built.chain(hidden))
+        .try_map(|word| Kind::from_word(&word).ok_or("this kind is not built yet"))
 }
 
-impl Kind {
-    /// Every kind that this version can print.
-    pub fn built() -> impl Iterator<Item = Self> {
-        Self::value_variants().iter().copied().filter(|kind| kind.is_built())
-    }
+/// Kinds of objects that are documented but not built in this version.
+const KINDS_NOT_BUILT: [&str; 1] = ["modules"];
 
-    /// Whether this version can print the kind. The help hides the others.
-    pub const fn is_built(self) -> bool {
-        match self {
-            Self::Processes
-            | Self::Threads
-            | Self::Files
-            | Self::Memory
-            | Self::Connections
-            | Self::Interfaces
-            | Self::Containers
-            | Self::ShellHistory => true,
-            Self::Modules => false,
-        }
-    }
-
-    /// The word for the kind on the command line.
-    pub fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
+fn limits_help() -> String {
+    let names = Limits::SETTINGS.iter().map(|setting| setting.key.replace('_', "-"));
+    let names: Vec<String> = names.collect();
+    format!("Limits of what is tracked in every system: {}", names.join(", "))
 }
-
-/// Commands that are documented but not built in this version: the parent command and the name.
-pub(crate) const NOT_BUILT: [(&str, &str); 1] = [("panoptes", "flow")];
 
 fn help_of_everything() -> String {
     let mut text = String::from(EXAMPLES);
@@ -512,9 +476,13 @@ mod tests {
 
     #[test]
     fn kinds_that_are_hidden_are_those_that_are_not_built() {
-        for kind in Kind::value_variants() {
-            let value = kind.to_possible_value().unwrap();
-            assert_eq!(value.is_hide_set(), !kind.is_built(), "{kind:?}");
+        for value in kinds().possible_values().unwrap() {
+            let is_built = Kind::from_word(value.get_name()).is_some();
+            assert_eq!(value.is_hide_set(), !is_built, "{value:?}");
+        }
+        for word in KINDS_NOT_BUILT {
+            let error = parse(&format!("panoptes scan x --only {word}")).unwrap_err();
+            assert!(error.to_string().contains("is not built yet"), "{error}");
         }
     }
 
@@ -524,17 +492,6 @@ mod tests {
         assert!(parse("panoptes watch x").is_ok());
         assert!(parse("panoptes watch --config x").is_ok());
         assert!(parse("panoptes scan --config x").is_err());
-    }
-
-    #[test]
-    fn what_is_not_built_is_not_offered() {
-        for (parent, name) in NOT_BUILT {
-            let mut command = Arguments::command();
-            for step in parent.split(' ').skip(1) {
-                command = command.find_subcommand(step).unwrap().clone();
-            }
-            assert!(command.find_subcommand(name).is_none(), "{parent} {name}");
-        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub fn open(
     use panoptes_sources::doca::{DocaError, DocaMemory, DocaOptions, Library};
     use panoptes_sources::{MemorySource as _, SourceError};
 
-    let failure = |error: DocaError| crate::attach::source_failure(&SourceError::from(error));
+    let failure = |error: DocaError| Failure::from(&SourceError::from(error));
     let (given, file) = match &settings.memory_regions_path {
         AutoOr::Auto => (None, None),
         AutoOr::Given(path) => match regions_file(path) {

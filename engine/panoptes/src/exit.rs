@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use panoptes_sources::{ErrorClass, SourceError};
+
 /// The exit codes that scripts and service managers may rely on.
 ///
 /// The numbers from 65 on are those of `sysexits.h`, so that a service unit can set
@@ -77,7 +79,8 @@ impl From<Exit> for ExitCode {
 }
 
 /// Why the program ends early: one line for people, and the code to end with.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
 pub struct Failure {
     pub exit: Exit,
     /// What happened, where, and how to fix it.
@@ -95,13 +98,16 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.message)
+impl From<&SourceError> for Failure {
+    fn from(error: &SourceError) -> Self {
+        let exit = match error.class() {
+            ErrorClass::CannotOpen => Exit::Source,
+            ErrorClass::Permission => Exit::Permission,
+            ErrorClass::Unreadable => Exit::NoKernel,
+        };
+        Self::new(exit, error.to_string())
     }
 }
-
-impl std::error::Error for Failure {}
 
 #[cfg(test)]
 mod tests {

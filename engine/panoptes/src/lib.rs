@@ -2,19 +2,19 @@
 //!
 //! Everything is in this library so that tests reach it; the binary only calls [`run`]. [`cli`]
 //! parses the arguments, [`request`] checks them together with the configuration ([`config`]) and
-//! makes one typed request, `glue` executes the request with the engine. [`message`] writes
-//! messages for people, [`exit`] has the exit codes.
+//! makes one typed request. `program` passes the request to the module of its command ([`scan`],
+//! [`watch`], [`profile`], …). [`message`] writes messages for people, [`exit`] has the exit codes.
 //!
 //! Not for: reading memory, decoding it, deciding what is worth reporting (`panoptes-engine`), or
 //! writing records (`panoptes-sinks`).
 
 pub mod attach;
+pub mod boot_ids;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod dma;
 pub mod exit;
-pub mod glue;
 pub mod guests;
 pub mod interfaces;
 pub mod message;
@@ -23,7 +23,6 @@ mod random;
 pub mod request;
 pub mod sbom;
 pub mod scan;
-pub mod state;
 pub mod systems;
 pub mod watch;
 

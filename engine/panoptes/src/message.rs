@@ -12,6 +12,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use panoptes_sinks::json::time::Timestamp;
 
 use crate::config::{LogLevel, one_line};
 use crate::exit::{Exit, Failure};
@@ -105,7 +108,7 @@ impl Messages {
 
     /// Writes the most detailed messages.
     pub fn trace(&self, text: impl Display) {
-        self.say(LogLevel::Evidence, text);
+        self.say(LogLevel::Trace, text);
     }
 
     /// Writes a message at a level. A message that can't be written is lost: there is no other
@@ -124,7 +127,7 @@ impl Messages {
             let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         }
         if let Some(log) = debug_log.as_mut() {
-            let line = format!("{} {} {text}\n", jiff::Timestamp::now(), level.name());
+            let line = format!("{} {} {text}\n", now(), level.name());
             if let Err(error) = log.file.write_all(line.as_bytes()) {
                 let path = log.path.display().to_string();
                 *debug_log = None;
@@ -166,7 +169,7 @@ fn prefix(level: LogLevel, colour: bool) -> String {
         LogLevel::Critical | LogLevel::Error => ("error: ", "1;31"),
         LogLevel::Warning => ("warning: ", "33"),
         LogLevel::Debug => ("debug: ", "2"),
-        LogLevel::Evidence => ("trace: ", "2"),
+        LogLevel::Trace => ("trace: ", "2"),
         LogLevel::Info | LogLevel::Disable => return "panoptes: ".to_owned(),
     };
     if colour {
@@ -174,6 +177,13 @@ fn prefix(level: LogLevel, colour: bool) -> String {
     } else {
         format!("panoptes: {word}")
     }
+}
+
+/// The time of day in UTC, as RFC 3339 has it.
+fn now() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let time = Timestamp::from_ns(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX));
+    String::from_utf8_lossy(&time.text()).replace("+00:00", "Z")
 }
 
 const DEBUG_LOG_NAME: &str = "panoptes.log";
@@ -224,7 +234,7 @@ mod tests {
             all_levels(LogLevel::Info, false),
             "panoptes: error: a\npanoptes: error: b\npanoptes: warning: c\npanoptes: d\n"
         );
-        assert!(all_levels(LogLevel::Evidence, false).ends_with("debug: e\npanoptes: trace: f\n"));
+        assert!(all_levels(LogLevel::Trace, false).ends_with("debug: e\npanoptes: trace: f\n"));
     }
 
     #[test]
@@ -247,9 +257,9 @@ mod tests {
         let inner = folder.path().join("new");
         let kept = Kept::default();
         let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Error);
-        assert!(!messages.wants(LogLevel::Evidence));
+        assert!(!messages.wants(LogLevel::Trace));
         messages.log_to(&inner).unwrap();
-        assert!(messages.wants(LogLevel::Evidence));
+        assert!(messages.wants(LogLevel::Trace));
         messages.trace("quiet");
         messages.error("loud");
         assert_eq!(kept.text(), "panoptes: error: loud\n");

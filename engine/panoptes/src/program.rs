@@ -5,21 +5,22 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind as UsageError};
 use clap::{CommandFactory, Parser};
+use panoptes_sinks::schema::{record_schema, scan_schema};
 
 use crate::check::check;
-use crate::cli::{Arguments, NOT_BUILT};
+use crate::cli::Arguments;
 use crate::config::{Configuration, Mode, Report, Weight, one_line, printable};
 use crate::exit::{Exit, Failure};
-use crate::glue;
 use crate::message::Messages;
-use crate::request::{Refusal, Request, resolve};
+use crate::request::{Refusal, Request, Schema, resolve};
+use crate::{profile, sbom, scan, systems, watch};
 
 /// Runs the program with `arguments`, which start with the program's own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if is_called(&arguments, "argus") {
+    // Documented, so that it gets its own message.
+    if is_called(&arguments, "argus") || arguments.get(1).is_some_and(|word| word == "flow") {
         return end(&Failure::not_built("the flow auditor (`argus`, `panoptes flow`)"));
     }
     let parsed = match Arguments::try_parse_from(&arguments) {
@@ -41,21 +42,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn carry_out(request: Request) -> Exit {
     let result = match request {
         Request::Scan(request) => messages(Mode::Scan, &request.configuration, &request.warnings)
-            .and_then(|messages| glue::scan(&request, &mut io::stdout().lock(), &messages)),
+            .and_then(|messages| scan::scan(&request, &mut io::stdout().lock(), &messages)),
         Request::Watch(request) => {
             messages(request.mode, &request.configuration, &request.warnings)
-                .and_then(|messages| glue::watch(&request, &messages))
+                .and_then(|messages| watch::watch(&request, &messages))
         }
-        Request::ProfileBuild(request) => plain_messages().and_then(|messages| {
-            glue::profile_build(&request, &mut io::stdout().lock(), &messages)
-        }),
+        Request::ProfileBuild(request) => plain_messages()
+            .and_then(|messages| profile::build(&request, &mut io::stdout().lock(), &messages)),
         Request::ProfileShow(request) => plain_messages()
-            .and_then(|messages| glue::profile_show(&request, &mut io::stdout().lock(), &messages)),
-        Request::ProfileVerify(request) => plain_messages().and_then(|messages| {
-            glue::profile_verify(&request, &mut io::stdout().lock(), &messages)
-        }),
+            .and_then(|messages| profile::show(&request, &mut io::stdout().lock(), &messages)),
+        Request::ProfileVerify(request) => plain_messages()
+            .and_then(|messages| profile::verify(&request, &mut io::stdout().lock(), &messages)),
         Request::Systems { json, service } => {
-            crate::systems::list(&service, json, &mut io::stdout().lock())
+            systems::list(&service, json, &mut io::stdout().lock())
         }
         Request::Check { file, json } => {
             let answer = check(&file, json);
@@ -65,8 +64,8 @@ fn carry_out(request: Request) -> Exit {
             print(answer.out.as_bytes()).map(|_| answer.exit)
         }
         Request::SbomBuild(request) => plain_messages()
-            .and_then(|messages| glue::sbom_build(&request, &mut io::stdout().lock(), &messages)),
-        Request::Schema(of) => print(glue::schema(of).as_bytes()),
+            .and_then(|messages| sbom::build(&request, &mut io::stdout().lock(), &messages)),
+        Request::Schema(of) => print(schema(of).as_bytes()),
         Request::Completions(shell) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "panoptes", &mut script);
@@ -109,12 +108,8 @@ fn is_called(arguments: &[OsString], name: &str) -> bool {
     called == Some(OsStr::new(name))
 }
 
-/// Prints the help, the version or the error. Help and version are no errors. A documented command
-/// that is not built gets its own message.
+/// Prints the help, the version or the error. Help and version are no errors.
 fn usage(error: &clap::Error) -> Exit {
-    if let Some(command) = not_built(error) {
-        return end(&Failure::not_built(format_args!("`{command}`")));
-    }
     match error.print() {
         Err(failure) if failure.kind() != ErrorKind::BrokenPipe => Exit::Output,
         _ if error.use_stderr() => Exit::Usage,
@@ -122,23 +117,17 @@ fn usage(error: &clap::Error) -> Exit {
     }
 }
 
-fn not_built(error: &clap::Error) -> Option<String> {
-    if error.kind() != UsageError::InvalidSubcommand {
-        return None;
+/// The text of a JSON Schema, which ends with a line feed.
+fn schema(of: Schema) -> String {
+    let mut text = match of {
+        Schema::Records => record_schema(),
+        Schema::Scan => scan_schema(),
+        Schema::Sbom => panoptes_reference::format::SCHEMA.to_owned(),
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
     }
-    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else {
-        return None;
-    };
-    let usage = match error.get(ContextKind::Usage) {
-        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
-        _ => String::new(),
-    };
-    // The deepest command is last in the table.
-    NOT_BUILT
-        .iter()
-        .rev()
-        .find(|(parent, child)| child == name && usage.contains(&format!("{parent} ")))
-        .map(|(parent, child)| format!("{parent} {child}"))
+    text
 }
 
 fn manual(words: &[String]) -> Result<Vec<u8>, Failure> {

@@ -3,7 +3,7 @@
 //! [`resolve`] turns parsed [`Arguments`] into a checked and typed [`Request`], or returns the
 //! mistakes. It reads the configuration and nothing else.
 //!
-//! Not for: executing a request (`glue`).
+//! Not for: executing a request (`program`).
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use clap_complete::Shell;
 use panoptes_reference::build::Options;
 use panoptes_reference::digest::PageHashes;
+use panoptes_sinks::record::scan::{Kind, Kinds};
 
-use crate::cli::{self, Arguments, Command, Kind, ProfileCommand, SbomCommand, Settings};
+use crate::cli::{self, Arguments, Command, ProfileCommand, SbomCommand, Settings};
 use crate::config::{
     Configuration, Loader, Mode, NOTHING_TO_WATCH, Overrides, Place, Problem, Report, Service,
     System, SystemAddress, printable,
@@ -56,8 +57,8 @@ pub enum Schema {
 #[derive(Clone, Debug)]
 pub struct ScanRequest {
     pub system: System,
-    /// The kinds to print, in this order, each once.
-    pub kinds: Vec<Kind>,
+    /// The kinds to print.
+    pub kinds: Kinds,
     /// `Some`: counts and timings are printed instead of objects.
     pub summary: Option<SummaryFormat>,
     pub configuration: Configuration,
@@ -210,23 +211,7 @@ impl WatchRequest {
 /// without `--config`, if it exists.
 pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, Refusal> {
     match arguments.command {
-        Command::Scan(scan) => {
-            let kinds = wanted(&scan.only)?;
-            let summary = match (scan.summary, scan.json) {
-                (false, _) => None,
-                (true, false) => Some(SummaryFormat::Text),
-                (true, true) => Some(SummaryFormat::Json),
-            };
-            let loaded = loader(Mode::Scan, scan.settings).load()?;
-            let system = pick(&scan.system, &loaded.configuration)?;
-            Ok(Request::Scan(Box::new(ScanRequest {
-                system,
-                kinds,
-                summary,
-                configuration: loaded.configuration,
-                warnings: loaded.warnings,
-            })))
-        }
+        Command::Scan(scan) => Ok(Request::Scan(Box::new(scan_request(scan)?))),
         Command::Watch(watch) => {
             let loader = loader(Mode::Watch, watch.settings);
             let source = Source { loader, systems: watch.systems };
@@ -240,22 +225,7 @@ pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, R
             let source = Source { loader, systems: Vec::new() };
             Ok(Request::Watch(Box::new(WatchRequest::make(source)?)))
         }
-        Command::Profile(profile) => match profile.command {
-            ProfileCommand::Build(build) => Ok(Request::ProfileBuild(ProfileBuildRequest {
-                source: profile_source(&build.source)?,
-                dwarf: build.dwarf,
-                output: build.output,
-            })),
-            ProfileCommand::Show(show) => Ok(Request::ProfileShow(ProfileShowRequest {
-                source: show.source.as_deref().map(profile_source).transpose()?,
-                json: show.json,
-            })),
-            ProfileCommand::Verify(verify) => Ok(Request::ProfileVerify(ProfileVerifyRequest {
-                profile: profile_source(&verify.profile)?,
-                system: address(&verify.system)?,
-                json: verify.json,
-            })),
-        },
+        Command::Profile(profile) => Ok(profile_request(profile.command)?),
         Command::Systems(systems) => {
             let settings = Settings { config: systems.config, ..Settings::default() };
             let loaded = loader(Mode::Scan, settings).load()?;
@@ -263,26 +233,9 @@ pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, R
             Ok(Request::Systems { json: systems.json, service })
         }
         Command::Check(check) => Ok(Request::Check { file: check.file, json: check.json }),
-        Command::Sbom(sbom) => match sbom.command {
-            SbomCommand::Build(build) => Ok(Request::SbomBuild(SbomBuildRequest {
-                source: build.source,
-                options: Options {
-                    name: build.name,
-                    containers: build.containers,
-                    image: build.image,
-                    platform: build.platform,
-                    page_hashes: match build.page_hashes {
-                        cli::PageHashes::Executables => PageHashes::Executables,
-                        cli::PageHashes::All => PageHashes::All,
-                        cli::PageHashes::None => PageHashes::None,
-                    },
-                    excluded: build.excluded,
-                    trust_dpkg: build.trust_dpkg,
-                },
-                output: build.output,
-                quiet: build.quiet,
-            })),
-        },
+        Command::Sbom(cli::Sbom { command: SbomCommand::Build(build) }) => {
+            Ok(Request::SbomBuild(sbom_request(build)))
+        }
         Command::Schema(schema) => Ok(Request::Schema(match (schema.scan, schema.sbom) {
             (true, _) => Schema::Scan,
             (false, true) => Schema::Sbom,
@@ -290,6 +243,62 @@ pub fn resolve(arguments: Arguments, default_config: &Path) -> Result<Request, R
         })),
         Command::Completions(completions) => Ok(Request::Completions(completions.shell)),
         Command::Man(man) => Ok(Request::Man(man.command)),
+    }
+}
+
+fn scan_request(scan: cli::Scan) -> Result<ScanRequest, Refusal> {
+    let summary = match (scan.summary, scan.json) {
+        (false, _) => None,
+        (true, false) => Some(SummaryFormat::Text),
+        (true, true) => Some(SummaryFormat::Json),
+    };
+    let loaded = loader(Mode::Scan, scan.settings).load()?;
+    Ok(ScanRequest {
+        system: pick(&scan.system, &loaded.configuration)?,
+        kinds: wanted(&scan.only),
+        summary,
+        configuration: loaded.configuration,
+        warnings: loaded.warnings,
+    })
+}
+
+fn profile_request(command: ProfileCommand) -> Result<Request, Failure> {
+    Ok(match command {
+        ProfileCommand::Build(build) => Request::ProfileBuild(ProfileBuildRequest {
+            source: profile_source(&build.source)?,
+            dwarf: build.dwarf,
+            output: build.output,
+        }),
+        ProfileCommand::Show(show) => Request::ProfileShow(ProfileShowRequest {
+            source: show.source.as_deref().map(profile_source).transpose()?,
+            json: show.json,
+        }),
+        ProfileCommand::Verify(verify) => Request::ProfileVerify(ProfileVerifyRequest {
+            profile: profile_source(&verify.profile)?,
+            system: address(&verify.system)?,
+            json: verify.json,
+        }),
+    })
+}
+
+fn sbom_request(build: cli::SbomBuild) -> SbomBuildRequest {
+    SbomBuildRequest {
+        source: build.source,
+        options: Options {
+            name: build.name,
+            containers: build.containers,
+            image: build.image,
+            platform: build.platform,
+            page_hashes: match build.page_hashes {
+                cli::PageHashes::Executables => PageHashes::Executables,
+                cli::PageHashes::All => PageHashes::All,
+                cli::PageHashes::None => PageHashes::None,
+            },
+            excluded: build.excluded,
+            trust_dpkg: build.trust_dpkg,
+        },
+        output: build.output,
+        quiet: build.quiet,
     }
 }
 
@@ -307,16 +316,9 @@ fn loader(mode: Mode, settings: Settings) -> Loader {
     }
 }
 
-/// The kinds to print, in the order of printing, each once.
-fn wanted(only: &[Kind]) -> Result<Vec<Kind>, Failure> {
-    if let Some(kind) = only.iter().find(|kind| !kind.is_built()) {
-        return Err(Failure::not_built(format_args!("--only {}", kind.name())));
-    }
-    let mut kinds: Vec<Kind> =
-        if only.is_empty() { Kind::built().collect() } else { only.to_vec() };
-    kinds.sort_unstable();
-    kinds.dedup();
-    Ok(kinds)
+/// The kinds to print: those that are named, or all.
+fn wanted(only: &[Kind]) -> Kinds {
+    if only.is_empty() { Kinds::ALL } else { only.iter().copied().collect() }
 }
 
 fn pick_all(texts: &[OsString], configuration: &Configuration) -> Result<Vec<System>, Failure> {
@@ -354,14 +356,10 @@ fn pick(text: &OsStr, configuration: &Configuration) -> Result<System, Failure> 
 }
 
 fn address(text: &OsStr) -> Result<SystemAddress, Failure> {
-    let address = SystemAddress::from_argument(text).map_err(|why| {
+    SystemAddress::from_argument(text).map_err(|why| {
         let message = format!("`{}` {why}", printable(&text.to_string_lossy()));
         Failure::new(Exit::Usage, message)
-    })?;
-    match address.not_built() {
-        Some(what) => Err(Failure::not_built(what)),
-        None => Ok(address),
-    }
+    })
 }
 
 /// The source of a profile. `host:` needs no memory: the kernel of this machine describes itself.
@@ -422,14 +420,14 @@ mod tests {
     #[test]
     fn kinds_are_printed_in_their_order_and_once() {
         let kinds = |line| match asked(line, Path::new("/missing")) {
-            Ok(Request::Scan(request)) => request.kinds,
+            Ok(Request::Scan(request)) => request.kinds.iter().collect::<Vec<_>>(),
             other => panic!("{line}: {other:?}"),
         };
         assert_eq!(
             kinds("panoptes scan x --only files,processes --only files"),
             [Kind::Processes, Kind::Files]
         );
-        assert_eq!(kinds("panoptes scan x"), Kind::built().collect::<Vec<_>>());
+        assert_eq!(kinds("panoptes scan x"), Kind::ALL);
     }
 
     #[test]

@@ -3,17 +3,17 @@
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
-use panoptes_engine::history::{Remembered, remembered};
+use panoptes_engine::detect::shell_history::{Remembered, remembered};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::Contents;
-use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, Traits};
+use panoptes_engine::policy::lines::{Kind, Kinds, LineCounts, LineWriter, Traits};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
+use panoptes_engine::system::{Attached, Stop};
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 use panoptes_sources::{AnySource, Counts, Detail, Meter};
 
-use crate::attach::{Attached, attach, source_failure, warn_losses};
-use crate::cli::Kind;
+use crate::attach::{MessageObserver, attach, warn_losses};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::{ScanRequest, SummaryFormat};
@@ -28,38 +28,32 @@ pub fn scan(
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let begin = Instant::now();
-    let configuration = &request.configuration;
-    let Attached { source, profile, kernel } = attach(&request.system, configuration, messages)?;
-    let discovered = begin.elapsed();
+    let (name, kinds) = (&request.system.name, request.kinds);
+    let (source, Attached { profile, kernel }) = attach_to(request, begin, messages)?;
+    let mut times = Times { discovered: begin.elapsed(), ..Times::default() };
 
-    let limits = Limits::from(&request.system.settings.limits);
-    let kinds = kinds(&request.kinds);
-    let mut walker = Walker::new(&limits, crate::random::key());
+    let limits = request.system.settings.limits;
+    let mut walker = Walker::new(&limits, crate::random::hash_key());
     let mut lines = LineWriter::new(&limits);
-    let prepared = begin.elapsed();
-    let mut source = Meter::new(source, Detail::Batches).map_err(|error| source_failure(&error))?;
-    let (attempts, walked) =
-        look(&mut walker, &mut source, &kernel, scope(kinds), &request.system.name)?;
+    times.prepared = begin.elapsed().saturating_sub(times.discovered);
+    let mut source = Meter::new(source, Detail::Batches).map_err(|error| Failure::from(&error))?;
+    let (attempts, walked) = look(&mut walker, &mut source, &kernel, scope(kinds), name)?;
+    times.walked = walked;
     let snapshot = walker.snapshot();
     let reads = source.counts();
     let hashing = Instant::now();
-    let contents = kinds.processes.then(|| hash(snapshot, &limits, &mut source, &kernel));
-    let (commands, unread) = if kinds.shell_history {
+    let contents =
+        kinds.contains(Kind::Processes).then(|| hash(snapshot, &limits, &mut source, &kernel));
+    let (commands, unread) = if kinds.contains(Kind::ShellHistory) {
         remembered(&mut source, &kernel, snapshot, limits.string_length as usize)
     } else {
         Default::default()
     };
+    times.hashed = hashing.elapsed();
 
-    let mut times = Times {
-        discovered,
-        prepared: prepared.saturating_sub(discovered),
-        walked,
-        hashed: hashing.elapsed(),
-        printed: Duration::ZERO,
-    };
     let extras = Extras { contents: contents.as_ref(), commands: &commands };
     let printing = Instant::now();
-    let written = match request.summary {
+    let counts = match request.summary {
         None => {
             let mut out = BufWriter::with_capacity(1 << 16, &mut *out);
             let written = print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut out);
@@ -67,46 +61,52 @@ pub fn scan(
         }
         Some(_) => print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut io::sink()),
     };
-    let counts = match written {
-        Ok(counts) => counts,
-        // The reader needs no more.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-        Err(error) => {
-            let message = format!("cannot write to standard output: {error}");
-            return Err(Failure::new(Exit::Output, message));
-        }
-    };
+    let Some(counts) = printed(counts)? else { return Ok(Exit::Done) };
     times.printed = printing.elapsed();
     if let Some(format) = request.summary {
-        let summary = Summary {
-            release: &profile.release,
-            origin: profile.origin.to_string(),
-            snapshot,
-            times,
-            attempts,
-            lines: counts,
-            reads,
-        };
-        let text = match format {
-            SummaryFormat::Text => summary.text(),
-            SummaryFormat::Json => summary.json(),
-        };
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                let message = format!("cannot write to standard output: {error}");
-                return Err(Failure::new(Exit::Output, message));
-            }
-            _ => {}
-        }
+        let (release, origin) = (&profile.release, profile.origin.to_string());
+        let summary = Summary { release, origin, snapshot, times, attempts, lines: counts, reads };
+        let text = summary.in_format(format);
+        printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
     }
-    warn_losses(source.source_mut(), &request.system.name, messages);
+    warn_losses(source.source_mut(), name, messages);
     if unread > 0 {
-        let name = &request.system.name;
         messages.warning(format_args!(
             "{name}: {unread} shell commands are not in memory and were left out"
         ));
     }
-    Ok(verdict(snapshot, scope(kinds), &counts, &request.system.name, messages))
+    Ok(verdict(snapshot, scope(kinds), &counts, name, messages))
+}
+
+/// The result of writing to standard output; `None` if its reader needs no more.
+fn printed<T>(written: io::Result<T>) -> Result<Option<T>, Failure> {
+    match written {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        Err(error) => {
+            let message = format!("cannot write to standard output: {error}");
+            Err(Failure::new(Exit::Output, message))
+        }
+    }
+}
+
+/// Attaches to the system to scan; `begin` is the start of the program's work.
+fn attach_to(
+    request: &ScanRequest,
+    begin: Instant,
+    messages: &Messages,
+) -> Result<(AnySource, Attached), Failure> {
+    let ScanRequest { system, configuration, .. } = request;
+    let mut observer = MessageObserver { system, messages };
+    let (source, attached) = attach(system, configuration, messages, &mut observer, Stop::NEVER)?;
+    messages.info(format_args!(
+        "{}: Linux {} found and verified by the {} in {:.0} ms",
+        system.name,
+        attached.profile.release,
+        attached.profile.origin,
+        begin.elapsed().as_secs_f64() * 1e3
+    ));
+    Ok((source, attached))
 }
 
 /// Hashes the executables of processes, as far as they are in memory.
@@ -116,7 +116,7 @@ fn hash(
     source: &mut Meter<AnySource>,
     kernel: &Kernel,
 ) -> Contents {
-    let mut contents = Contents::new(limits, crate::random::key());
+    let mut contents = Contents::new(limits, crate::random::hash_key());
     for process in snapshot.processes.iter() {
         if let Some(file) = executable_of(snapshot, process) {
             contents.ask(&file);
@@ -228,33 +228,20 @@ fn verdict(
     Exit::Failed
 }
 
-fn kinds(wanted: &[Kind]) -> Kinds {
-    let has = |kind| wanted.contains(&kind);
-    Kinds {
-        processes: has(Kind::Processes),
-        threads: has(Kind::Threads),
-        files: has(Kind::Files),
-        memory: has(Kind::Memory),
-        connections: has(Kind::Connections),
-        interfaces: has(Kind::Interfaces),
-        containers: has(Kind::Containers),
-        shell_history: has(Kind::ShellHistory),
-    }
-}
-
 /// What must be read for the kinds that are printed: a connection's holders are found through
 /// descriptors, and its interface through the interfaces.
 fn scope(kinds: Kinds) -> Scope {
+    let connections = kinds.contains(Kind::Connections);
     Scope {
-        files: kinds.files || kinds.connections,
+        files: kinds.contains(Kind::Files) || connections,
         // Shells are identified by the files that they have mapped.
-        memory: kinds.memory || kinds.shell_history,
-        connections: kinds.connections,
-        interfaces: kinds.interfaces || kinds.connections,
+        memory: kinds.contains(Kind::Memory) || kinds.contains(Kind::ShellHistory),
+        connections,
+        interfaces: kinds.contains(Kind::Interfaces) || connections,
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Times {
     discovered: Duration,
     prepared: Duration,
@@ -307,6 +294,13 @@ impl Summary<'_> {
             ("dropped", u64::from(losses.dropped)),
             ("not_resident", u64::from(losses.not_resident)),
         ]
+    }
+
+    fn in_format(&self, format: SummaryFormat) -> String {
+        match format {
+            SummaryFormat::Text => self.text(),
+            SummaryFormat::Json => self.json(),
+        }
     }
 
     fn text(&self) -> String {

@@ -21,7 +21,7 @@ use panoptes::cli::Arguments;
 use panoptes::config::LogLevel;
 use panoptes::message::Messages;
 use panoptes::request::{Request, resolve};
-use panoptes_engine::attest::{Shipped, ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
@@ -38,7 +38,8 @@ use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::record::value::Numbered;
 use panoptes_sinks::writer::Writer;
-use panoptes_sources::FileSource;
+use panoptes_sources::{FileSource, MachineSource as _};
+use panoptes_tables::HashKey;
 
 const SCANS: u32 = 1000;
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -182,7 +183,7 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
     }
     Watched::new(Setup {
         limits,
-        key: 1,
+        key: HashKey::new(1),
         message_ids: 2,
         policy,
         login_servers: Vec::new(),
@@ -229,7 +230,7 @@ fn scan_sealed(memory: &Path, limits: Limits, scans: u32, interval: Duration, wh
     for _ in 0..scans {
         sleep(due.saturating_duration_since(Instant::now()));
         due = Instant::now() + interval;
-        let _ = source.refresh();
+        source.refresh();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         failed +=
             u32::from(watched.scan(&mut source, now.as_nanos() as i64, &mut producer).is_err());

@@ -104,7 +104,7 @@ pub fn digest(
 }
 
 /// The digest of one page, or of the rest in the last one.
-pub fn page_digest(page: &[u8]) -> PageDigest {
+fn page_digest(page: &[u8]) -> PageDigest {
     let whole: [u8; 32] = Sha256::digest(page).into();
     let mut half = [0; 16];
     half.copy_from_slice(&whole[..16]);

@@ -18,7 +18,8 @@ pub enum Kind {
 }
 
 /// One line for people: what failed, where, and the remedy.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
 pub struct Error {
     pub kind: Kind,
     pub message: String,
@@ -50,14 +51,6 @@ impl Error {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// A path of a watched machine or an image for a message: of bounded length.
 pub(crate) fn shown(path: &[u8]) -> String {

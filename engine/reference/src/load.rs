@@ -47,7 +47,7 @@ struct Head {
 }
 
 /// Detects the format of a text, and checks that its version is supported.
-pub fn detect(text: &[u8]) -> Result<Format, Error> {
+fn detect(text: &[u8]) -> Result<Format, Error> {
     let beginning = text.trim_ascii_start();
     if !beginning.starts_with(b"{") && !beginning.starts_with(b"[") {
         return Ok(Format::HashList);

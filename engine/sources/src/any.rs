@@ -1,12 +1,8 @@
 //! [`AnySource`]: the memory of any machine that can be watched, whatever kind of source has it.
 
-use std::io;
-use std::ops::Range;
+use panoptes_decoders::source::MachineSource;
 
-use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Request};
-
-use super::{FileSource, GuestMemory, Refreshed};
+use super::{FileSource, GuestMemory, Kcore};
 
 /// A source of any kind.
 #[derive(Debug)]
@@ -15,115 +11,43 @@ pub enum AnySource {
     File(Box<FileSource>),
     /// A QEMU process on the host.
     Guest(Box<GuestMemory>),
+    /// The host itself.
+    Host(Box<Kcore>),
     /// A machine behind a BlueField's DMA engine.
     #[cfg(feature = "doca")]
     Doca(Box<super::doca::DocaMemory>),
 }
 
 impl AnySource {
-    /// Checks whether the backing file or process has changed. Call it between scans.
-    pub fn refresh(&mut self) -> io::Result<Refreshed> {
+    fn source(&self) -> &dyn MachineSource {
         match self {
-            Self::File(source) => source.refresh(),
-            Self::Guest(source) => source.refresh(),
+            Self::File(source) => &**source,
+            Self::Guest(source) => &**source,
+            Self::Host(source) => &**source,
             #[cfg(feature = "doca")]
-            Self::Doca(_) => Ok(Refreshed::Unchanged),
+            Self::Doca(source) => &**source,
         }
     }
 
-    /// Whether the machine is known to be gone, as of the last [`Self::refresh`].
-    pub fn has_ended(&self) -> bool {
+    fn source_mut(&mut self) -> &mut dyn MachineSource {
         match self {
-            Self::File(_) => false,
-            Self::Guest(source) => source.has_ended(),
+            Self::File(source) => &mut **source,
+            Self::Guest(source) => &mut **source,
+            Self::Host(source) => &mut **source,
             #[cfg(feature = "doca")]
-            Self::Doca(_) => false,
-        }
-    }
-
-    /// Whether the memory file has been removed since it was opened.
-    pub fn is_unlinked(&self) -> bool {
-        match self {
-            Self::File(source) => source.is_unlinked(),
-            Self::Guest(_) => false,
-            #[cfg(feature = "doca")]
-            Self::Doca(_) => false,
-        }
-    }
-
-    /// Number of candidate layouts of physical memory; the likeliest has index 0. The right one is
-    /// the one in which a kernel is found.
-    pub fn layouts(&self) -> usize {
-        match self {
-            Self::File(source) => source.layouts(),
-            Self::Guest(source) => source.layouts(),
-            #[cfg(feature = "doca")]
-            Self::Doca(_) => 1,
-        }
-    }
-
-    /// Switches to a layout; the first one is in force initially. A layout that cannot be opened is
-    /// ignored.
-    pub fn choose_layout(&mut self, index: usize) {
-        match self {
-            Self::File(source) => source.choose_layout(index),
-            // The files were opened for the first layout already, so this fails only if the guest
-            // is gone.
-            Self::Guest(source) => _ = source.choose(index),
-            #[cfg(feature = "doca")]
-            Self::Doca(_) => {}
-        }
-    }
-
-    /// Describes what the transport has lost so far; `None` if nothing.
-    pub fn losses(&self) -> Option<String> {
-        match self {
-            #[cfg(feature = "doca")]
-            Self::Doca(source) => source.counts().losses(),
-            Self::File(_) | Self::Guest(_) => None,
+            Self::Doca(source) => &mut **source,
         }
     }
 }
 
-impl MemorySource for AnySource {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        match self {
-            Self::File(source) => source.read_batch(requests, arena),
-            Self::Guest(source) => source.read_batch(requests, arena),
-            #[cfg(feature = "doca")]
-            Self::Doca(source) => source.read_batch(requests, arena),
-        }
-    }
-
-    fn regions(&self) -> &[Range<u64>] {
-        match self {
-            Self::File(source) => source.regions(),
-            Self::Guest(source) => source.regions(),
-            #[cfg(feature = "doca")]
-            Self::Doca(source) => source.regions(),
-        }
-    }
-
-    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
-        match self {
-            Self::File(source) => source.next_data(from),
-            Self::Guest(source) => source.next_data(from),
-            #[cfg(feature = "doca")]
-            Self::Doca(source) => source.next_data(from),
-        }
-    }
-
-    fn move_by(&mut self, bytes: u64) -> bool {
-        // All other sources know the addresses of their memory.
-        if let Self::File(source) = self { source.move_by(bytes) } else { false }
-    }
-}
+super::forward::to_inner!(AnySource);
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::MemorySource as _;
 
     #[test]
     fn a_file_of_nothing_but_memory_can_be_moved_behind_it() {

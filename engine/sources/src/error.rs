@@ -1,6 +1,5 @@
 //! [`SourceError`]: why a source cannot be opened or written.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -21,62 +20,112 @@ pub enum ErrorClass {
 }
 
 /// Why a source of memory cannot be opened or written.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// The file cannot be opened.
-    Open { path: PathBuf, error: io::Error },
+    #[error("cannot open {}: {error}", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
     /// The path leads to something that is not a regular file; `what` names it.
+    #[error("{} is {what}: give a regular file (guest memory or a dump)", path.display())]
     NotAFile { path: PathBuf, what: &'static str },
-    /// The file has no bytes.
+    #[error("{} is empty: no memory was written to it", path.display())]
     Empty { path: PathBuf },
-    /// The file is not a whole number of pages long.
+    #[error(
+        "{} is {bytes} bytes long, which is not a whole number of 4096-byte pages: \
+         was the copy cut short?",
+        path.display()
+    )]
     Ragged { path: PathBuf, bytes: u64 },
     /// The file's first bytes are those of a format that is not memory.
+    #[error("{} is {}: {}", path.display(), format.name(), format.advice())]
     Format { path: PathBuf, format: Format },
-    /// A dump that cannot be read.
+    #[error("{} is {}, but {problem}", path.display(), format.name())]
     Dump { path: PathBuf, format: Format, problem: DumpProblem },
-    /// `/proc/kcore` cannot be opened; `hint` explains why and what to do.
-    Host { error: io::Error, hint: &'static str },
+    /// `hint` explains why and what to do.
+    #[error("cannot open /proc/kcore: {error}: {hint}")]
+    Host {
+        #[source]
+        error: io::Error,
+        hint: &'static str,
+    },
     /// `/proc/kcore` has headers that cannot be used.
+    #[error("cannot read /proc/kcore: {problem}")]
     HostHeaders { problem: DumpProblem },
     /// A memory, or the file that holds it, exceeds the limit of its kind of source.
+    #[error("{bytes} bytes of memory are more than Panoptes can handle")]
     TooLarge { bytes: u64 },
     /// An operation on the open file failed; `doing` is the verb of the message.
-    File { path: PathBuf, doing: &'static str, error: io::Error },
+    #[error("cannot {doing} {}: {error}", path.display())]
+    File {
+        path: PathBuf,
+        doing: &'static str,
+        #[source]
+        error: io::Error,
+    },
     /// An operation on another process failed; `doing` is the verb of the message.
-    Process { pid: u32, doing: &'static str, error: io::Error },
-    /// A process has no memory that could be a guest's.
+    #[error("cannot {doing} process {pid}: {}", process_failure(error))]
+    Process {
+        pid: u32,
+        doing: &'static str,
+        #[source]
+        error: io::Error,
+    },
+    #[error("process {pid} has no memory area that could be a guest's: is it QEMU?")]
     NoGuest { pid: u32 },
-    /// A guest's memory is in more files than the limit for one guest.
+    #[error(
+        "the guest of process {pid} has its memory in more than {at_most} files: \
+         give it fewer, larger ones"
+    )]
     GuestFiles { pid: u32, at_most: usize },
-    /// Too many files are mapped at once.
+    #[error(
+        "more than {} memory files are mapped at once: watch fewer systems",
+        sigbus::RANGES_MAX
+    )]
     Mappings,
     /// A layout of physical memory is impossible; `segment` is the index of the first wrong
     /// segment.
+    #[error("segment {segment} of the memory layout {problem}")]
     Layout { segment: usize, problem: LayoutProblem },
-    /// A recorded image is damaged.
-    Image(ImageProblem),
-    /// A recorded image cannot be written.
-    Write(io::Error),
+    #[error("recorded image: {0}; record it again")]
+    Image(#[from] ImageProblem),
+    #[error("cannot write the recorded image: {0}")]
+    Write(#[source] io::Error),
     /// Memory behind a DMA engine cannot be reached.
     #[cfg(feature = "doca")]
-    Doca(super::doca::DocaError),
+    #[error(transparent)]
+    Doca(#[from] super::doca::DocaError),
 }
 
 /// What is wrong with a segment of a layout.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LayoutProblem {
-    /// The layout has no segment.
+    #[error("is missing: there must be at least one")]
     Missing,
     /// The segment has no bytes, or ends before it begins.
+    #[error("holds no bytes")]
     Empty,
-    /// The addresses or the offset are not multiples of the page size.
+    #[error("is not aligned to pages")]
     Unaligned,
-    /// The segment begins before the previous one ends.
+    #[error("begins before the previous one ends")]
     Unordered,
-    /// The segment reaches past the end of the file.
+    #[error("reaches past the end of the file")]
     PastEnd,
+}
+
+/// The end of the message of [`SourceError::Process`].
+fn process_failure(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "it has ended, or has closed the file".to_owned(),
+        io::ErrorKind::PermissionDenied => format!(
+            "{error}; run as root, or as the user that runs the guest if \
+             kernel.yama.ptrace_scope and seccomp allow it"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 impl SourceError {
@@ -101,112 +150,6 @@ impl SourceError {
             | Self::Image(_) => ErrorClass::Unreadable,
             _ => ErrorClass::CannotOpen,
         }
-    }
-}
-
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open { path, error } => write!(f, "cannot open {}: {error}", path.display()),
-            Self::NotAFile { path, what } => write!(
-                f,
-                "{} is {what}: give a regular file (guest memory or a dump)",
-                path.display()
-            ),
-            Self::Empty { path } => {
-                write!(f, "{} is empty: no memory was written to it", path.display())
-            }
-            Self::Ragged { path, bytes } => write!(
-                f,
-                "{} is {bytes} bytes long, which is not a whole number of 4096-byte pages: \
-                 was the copy cut short?",
-                path.display()
-            ),
-            Self::Format { path, format } => {
-                write!(f, "{} is {}: {}", path.display(), format.name(), format.advice())
-            }
-            Self::Dump { path, format, problem } => {
-                write!(f, "{} is {}, but {problem}", path.display(), format.name())
-            }
-            Self::Host { error, hint } => write!(f, "cannot open /proc/kcore: {error}: {hint}"),
-            Self::HostHeaders { problem } => write!(f, "cannot read /proc/kcore: {problem}"),
-            Self::TooLarge { bytes } => {
-                write!(f, "{bytes} bytes of memory are more than Panoptes can handle")
-            }
-            Self::File { path, doing, error } => {
-                write!(f, "cannot {doing} {}: {error}", path.display())
-            }
-            Self::Process { pid, doing, error } if error.kind() == io::ErrorKind::NotFound => {
-                write!(f, "cannot {doing} process {pid}: it has ended, or has closed the file")
-            }
-            Self::Process { pid, doing, error }
-                if error.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                write!(
-                    f,
-                    "cannot {doing} process {pid}: {error}; run as root, or as the user that runs \
-                     the guest if kernel.yama.ptrace_scope and seccomp allow it"
-                )
-            }
-            Self::Process { pid, doing, error } => {
-                write!(f, "cannot {doing} process {pid}: {error}")
-            }
-            Self::NoGuest { pid } => {
-                write!(f, "process {pid} has no memory area that could be a guest's: is it QEMU?")
-            }
-            Self::GuestFiles { pid, at_most } => write!(
-                f,
-                "the guest of process {pid} has its memory in more than {at_most} files: \
-                 give it fewer, larger ones"
-            ),
-            Self::Mappings => write!(
-                f,
-                "more than {} memory files are mapped at once: watch fewer systems",
-                sigbus::RANGES_MAX
-            ),
-            Self::Layout { segment, problem } => write!(
-                f,
-                "segment {segment} of the memory layout {}",
-                match problem {
-                    LayoutProblem::Missing => "is missing: there must be at least one",
-                    LayoutProblem::Empty => "holds no bytes",
-                    LayoutProblem::Unaligned => "is not aligned to pages",
-                    LayoutProblem::Unordered => "begins before the previous one ends",
-                    LayoutProblem::PastEnd => "reaches past the end of the file",
-                }
-            ),
-            Self::Image(problem) => write!(f, "recorded image: {problem}; record it again"),
-            Self::Write(error) => write!(f, "cannot write the recorded image: {error}"),
-            #[cfg(feature = "doca")]
-            Self::Doca(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for SourceError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Open { error, .. }
-            | Self::File { error, .. }
-            | Self::Host { error, .. }
-            | Self::Process { error, .. }
-            | Self::Write(error) => Some(error),
-            Self::Image(problem) => Some(problem),
-            _ => None,
-        }
-    }
-}
-
-#[cfg(feature = "doca")]
-impl From<super::doca::DocaError> for SourceError {
-    fn from(error: super::doca::DocaError) -> Self {
-        Self::Doca(error)
-    }
-}
-
-impl From<ImageProblem> for SourceError {
-    fn from(problem: ImageProblem) -> Self {
-        Self::Image(problem)
     }
 }
 

@@ -23,8 +23,6 @@ pub enum Format {
     Avml,
     /// A kdump-compressed dump (makedumpfile, QEMU).
     Kdump,
-    /// The host's memory, from `/proc/kcore`; no file has this format.
-    Host,
     /// A disk image of a virtual machine, with the name of its format.
     Disk(&'static str),
     /// A saved state of a virtual machine, with the name of the program that saved it.
@@ -100,7 +98,6 @@ impl Format {
             Self::Lime => "a LiME dump".into(),
             Self::Avml => "a compressed AVML dump".into(),
             Self::Kdump => "a kdump-compressed dump".into(),
-            Self::Host => "this machine's memory".into(),
             Self::Disk(name) => format!("a disk image ({name})"),
             Self::SavedMachine(name) => format!("a virtual machine's state saved by {name}"),
             Self::Compressed(name) => format!("compressed with {name}"),
@@ -111,7 +108,7 @@ impl Format {
     /// Whether the memory never changes because a file of this format is a snapshot. Raw memory may
     /// be a snapshot or live.
     pub const fn is_still(self) -> bool {
-        !matches!(self, Self::Raw | Self::Host)
+        !matches!(self, Self::Raw)
     }
 
     /// What the user should give instead of a file of this format.

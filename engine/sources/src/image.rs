@@ -14,7 +14,6 @@
 //!
 //! An image holds the machine's secrets, like any other dump.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
 
@@ -32,52 +31,27 @@ pub(super) const IMAGE_BYTES_MAX: u64 = 1 << 32;
 const REGIONS_MAX: u64 = 4096;
 
 /// How a recorded image is damaged.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ImageProblem {
-    /// The magic number is wrong.
+    #[error("its magic number is wrong")]
     Magic,
-    /// Panoptes does not read this version.
+    #[error("its version is {0}, and this program reads {VERSION}")]
     Version(u32),
-    /// The page size is not 4096 bytes.
+    #[error("its page size is {0} bytes instead of {PAGE_BYTES}")]
     PageSize(u32),
-    /// The length is not the one that follows from the header.
-    Length {
-        /// `None` if the sum overflows.
-        expected: Option<u64>,
-        found: u64,
-    },
+    #[error("it is {found} bytes long instead of {expected}")]
+    Length { expected: u64, found: u64 },
+    /// The length that follows from the header overflows.
+    #[error("it is {found} bytes long, and its header claims more than is possible")]
+    Overflow { found: u64 },
     /// The region of this index is empty, unaligned, out of order, or one too many.
+    #[error("its region {0} is invalid")]
     Region(u64),
-    /// The page of this index is out of order or in no region.
+    #[error("its page {0} is out of order or in no region")]
     Frame(u64),
-    /// The checksum does not match the content.
+    #[error("its checksum does not match its content")]
     Checksum,
 }
-
-impl fmt::Display for ImageProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Magic => write!(f, "its magic number is wrong"),
-            Self::Version(version) => {
-                write!(f, "its version is {version}, and this program reads {VERSION}")
-            }
-            Self::PageSize(bytes) => {
-                write!(f, "its page size is {bytes} bytes instead of {PAGE_BYTES}")
-            }
-            Self::Length { expected: Some(expected), found } => {
-                write!(f, "it is {found} bytes long instead of {expected}")
-            }
-            Self::Length { expected: None, found } => {
-                write!(f, "it is {found} bytes long, and its header claims more than is possible")
-            }
-            Self::Region(index) => write!(f, "its region {index} is invalid"),
-            Self::Frame(index) => write!(f, "its page {index} is out of order or in no region"),
-            Self::Checksum => write!(f, "its checksum does not match its content"),
-        }
-    }
-}
-
-impl std::error::Error for ImageProblem {}
 
 /// A parsed image. The pages stay in the image's bytes.
 #[derive(Debug)]
@@ -126,7 +100,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
         return Err(ImageProblem::Magic);
     }
     if bytes.len() < HEADER_BYTES {
-        return Err(ImageProblem::Length { expected: Some(HEADER_BYTES as u64), found });
+        return Err(ImageProblem::Length { expected: HEADER_BYTES as u64, found });
     }
     let versions = word(&bytes[8..]);
     let (version, page_bytes) = (versions as u32, (versions >> 32) as u32);
@@ -143,8 +117,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
     let expected = page_count
         .checked_mul(PAGE_BYTES + WORD as u64)
         .and_then(|sum| sum.checked_add((HEADER_BYTES + WORD) as u64))
-        .and_then(|sum| sum.checked_add(region_count * 2 * WORD as u64));
-    if expected != Some(found) {
+        .and_then(|sum| sum.checked_add(region_count * 2 * WORD as u64))
+        .ok_or(ImageProblem::Overflow { found })?;
+    if expected != found {
         return Err(ImageProblem::Length { expected, found });
     }
     // From here on all parts are known to be inside `bytes`.

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 
 use super::dump::{DumpBytes, DumpProblem, elf};
 use super::{Segment, SourceError};
@@ -88,6 +88,8 @@ impl Kcore {
         Some((segment.offset + (address - segment.physical.start), left))
     }
 }
+
+impl MachineSource for Kcore {}
 
 impl MemorySource for Kcore {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {

@@ -1,6 +1,7 @@
 //! Sources: where the memory of a watched machine comes from.
 //!
-//! Each source is a [`MemorySource`]: a scatter read of physical memory, in batches.
+//! Each source is a [`MemorySource`]: a scatter read of physical memory, in batches. Those of
+//! machines that can be watched are also a [`MachineSource`]: they may change or end.
 //!
 //! - [`MappedFile`] reads a live guest's shared memory, a raw dump, and dumps that store memory
 //!   uncompressed behind headers.
@@ -31,6 +32,7 @@ mod error;
 mod extents;
 mod fault;
 mod format;
+mod forward;
 mod guest;
 mod image;
 mod kcore;
@@ -60,6 +62,6 @@ pub use kcore::Kcore;
 pub use mapped::{MappedCounts, MappedFile, Refreshed, Segment};
 pub use meter::{Counts, Detail, Meter};
 pub use open::FileSource;
-pub use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+pub use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
 pub use record::{Recorded, Recorder};
 pub use replay::Replay;

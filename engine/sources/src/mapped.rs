@@ -28,7 +28,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
 
 use super::extents::{Place, next_extent, place};
 use super::mapping::{Keeper, Mapping};
@@ -151,7 +151,7 @@ struct Stamp {
 
 impl MappedFile {
     /// Opens a file of raw memory in the likeliest of its [`Self::layouts`], which
-    /// [`Self::choose_layout`] and [`MemorySource::move_by`] change.
+    /// [`MachineSource::choose_layout`] and [`MemorySource::move_by`] change.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let (file, _) = open_file(path)?;
         Self::from_flat_file(file, path)
@@ -251,25 +251,6 @@ impl MappedFile {
         Ok(source)
     }
 
-    /// Number of layouts that the machine may have. It is more than one if the layout is a guess
-    /// and the file is so large that machines differ.
-    pub fn layouts(&self) -> usize {
-        match self.beginning {
-            Beginning::Known => 1,
-            Beginning::Assumed => layouts_of(self.bytes).count(),
-        }
-    }
-
-    /// Switches to one of the [`Self::layouts`]. The first is the likeliest and in force initially.
-    pub fn choose_layout(&mut self, index: usize) {
-        if self.beginning == Beginning::Assumed
-            && let Some(segments) = layouts_of(self.bytes).nth(index)
-        {
-            self.regions = segments.iter().map(|segment| segment.physical.clone()).collect();
-            self.segments = segments;
-        }
-    }
-
     /// Checks with one system call whether pages of the file were freed or the file has shrunk.
     /// Call it between scans: without a guard, a page that a balloon has freed stays free only
     /// after that.
@@ -320,11 +301,6 @@ impl MappedFile {
     /// Whether the file has shrunk since it was opened, or a part of it could not be read.
     pub fn is_truncated(&self) -> bool {
         self.truncated
-    }
-
-    /// Whether the file had a name when it was opened and had none at the last refresh.
-    pub fn is_unlinked(&self) -> bool {
-        self.links.0 > 0 && self.links.1 == 0
     }
 
     /// Whether the kernel prevents reads from filling holes.
@@ -499,6 +475,33 @@ impl MappedFile {
             }
         }
         Outcome::Read
+    }
+}
+
+impl MachineSource for MappedFile {
+    fn refresh(&mut self) {
+        let _ = Self::refresh(self);
+    }
+
+    fn layouts(&self) -> usize {
+        // Machines with so little memory that none of it goes around a hole do not differ.
+        match self.beginning {
+            Beginning::Known => 1,
+            Beginning::Assumed => layouts_of(self.bytes).count(),
+        }
+    }
+
+    fn choose_layout(&mut self, index: usize) {
+        if self.beginning == Beginning::Assumed
+            && let Some(segments) = layouts_of(self.bytes).nth(index)
+        {
+            self.regions = segments.iter().map(|segment| segment.physical.clone()).collect();
+            self.segments = segments;
+        }
+    }
+
+    fn is_unlinked(&self) -> bool {
+        self.links.0 > 0 && self.links.1 == 0
     }
 }
 

@@ -2,18 +2,16 @@
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read as _};
-use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MachineSource, PAGE_BYTES};
 
 use super::dump::{BlockDump, DumpBytes, Segments, avml, elf, kdump, lime};
 use super::format::{FORMAT_HEAD_BYTES, FileFormat, Format};
 use super::image::IMAGE_BYTES_MAX;
 use super::mapping::may_be_written;
-use super::{DumpProblem, Kcore, Lacks, MappedFile, Refreshed, Replay, SourceError};
+use super::{DumpProblem, Lacks, MappedFile, Replay, SourceError};
 
 /// Memory in a file of any supported format.
 #[derive(Debug)]
@@ -32,16 +30,9 @@ enum Memory {
     /// Compressed.
     Blocks(BlockDump),
     Replay(Replay),
-    Host(Kcore),
 }
 
 impl FileSource {
-    /// Opens the memory of the host.
-    pub fn open_host() -> Result<Self, SourceError> {
-        let memory = Memory::Host(Kcore::open()?);
-        Ok(Self { memory, format: Format::Host, lacks: Lacks::default(), disregarded: None })
-    }
-
     /// Opens a file; see [`Self::open_as`].
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         Self::open_as(path, FileFormat::Auto)
@@ -135,39 +126,24 @@ impl FileSource {
         self.lacks
     }
 
-    /// Number of candidate layouts of physical memory; the likeliest has index 0. The page tables
-    /// of the kernel in it show which is right.
-    pub fn layouts(&self) -> usize {
+    fn source(&self) -> &dyn MachineSource {
         match &self.memory {
-            Memory::Mapped(source) => source.layouts(),
-            Memory::Blocks(_) | Memory::Replay(_) | Memory::Host(_) => 1,
+            Memory::Mapped(source) => source,
+            Memory::Blocks(source) => source,
+            Memory::Replay(source) => source,
         }
     }
 
-    /// Switches to a layout; the first one is in force initially.
-    pub fn choose_layout(&mut self, index: usize) {
-        if let Memory::Mapped(source) = &mut self.memory {
-            source.choose_layout(index);
-        }
-    }
-
-    /// Checks whether the file has changed; see [`MappedFile::refresh`]. Compressed dumps and
-    /// images never change.
-    pub fn refresh(&mut self) -> io::Result<Refreshed> {
+    fn source_mut(&mut self) -> &mut dyn MachineSource {
         match &mut self.memory {
-            Memory::Mapped(source) => source.refresh(),
-            Memory::Blocks(_) | Memory::Replay(_) | Memory::Host(_) => Ok(Refreshed::Unchanged),
-        }
-    }
-
-    /// Whether the file was removed while it was open; see [`MappedFile::is_unlinked`].
-    pub fn is_unlinked(&self) -> bool {
-        match &self.memory {
-            Memory::Mapped(source) => source.is_unlinked(),
-            _ => false,
+            Memory::Mapped(source) => source,
+            Memory::Blocks(source) => source,
+            Memory::Replay(source) => source,
         }
     }
 }
+
+super::forward::to_inner!(FileSource);
 
 fn read_head<'a>(file: &File, head: &'a mut [u8]) -> io::Result<&'a [u8]> {
     use std::os::unix::fs::FileExt as _;
@@ -181,44 +157,6 @@ fn read_head<'a>(file: &File, head: &'a mut [u8]) -> io::Result<&'a [u8]> {
         }
     }
     Ok(&head[..filled])
-}
-
-impl MemorySource for FileSource {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        match &mut self.memory {
-            Memory::Mapped(source) => source.read_batch(requests, arena),
-            Memory::Blocks(source) => source.read_batch(requests, arena),
-            Memory::Replay(source) => source.read_batch(requests, arena),
-            Memory::Host(source) => source.read_batch(requests, arena),
-        }
-    }
-
-    fn regions(&self) -> &[Range<u64>] {
-        match &self.memory {
-            Memory::Mapped(source) => source.regions(),
-            Memory::Blocks(source) => source.regions(),
-            Memory::Replay(source) => source.regions(),
-            Memory::Host(source) => source.regions(),
-        }
-    }
-
-    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
-        match &mut self.memory {
-            Memory::Mapped(source) => source.next_data(from),
-            Memory::Blocks(source) => source.next_data(from),
-            Memory::Replay(source) => source.next_data(from),
-            Memory::Host(source) => source.next_data(from),
-        }
-    }
-
-    fn move_by(&mut self, bytes: u64) -> bool {
-        match &mut self.memory {
-            Memory::Mapped(source) => source.move_by(bytes),
-            Memory::Blocks(source) => source.move_by(bytes),
-            Memory::Replay(source) => source.move_by(bytes),
-            Memory::Host(source) => source.move_by(bytes),
-        }
-    }
 }
 
 /// Opens a file of raw memory; also returns its length in bytes.
@@ -292,7 +230,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::super::mapping::testing::memfd;
-    use super::super::{ErrorClass, Recorder};
+    use panoptes_decoders::address::PhysicalAddress;
+
+    use super::super::{ErrorClass, MemorySource as _, Recorder};
     use super::*;
 
     /// A file that no process has open for writing; otherwise it would count as a guest's memory.

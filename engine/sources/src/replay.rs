@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
 
 use super::image::{self, ImageProblem, PAGE};
 
@@ -134,6 +134,8 @@ impl Replay {
         Outcome::Read
     }
 }
+
+impl MachineSource for Replay {}
 
 impl MemorySource for Replay {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {

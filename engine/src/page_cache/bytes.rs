@@ -15,7 +15,7 @@ use panoptes_decoders::source::MemorySource;
 
 use super::pages::{Cached, Finder, Place};
 use crate::address::{Reader, ReaderSizes};
-use crate::walk::{Kernel, Snapshot};
+use crate::walk::{FileRow, Index, Kernel, Snapshot};
 
 /// Maximum number of bytes of one read.
 pub(super) const READ_BYTES_MAX: u64 = 4096;
@@ -62,7 +62,7 @@ impl FileReader {
         source: &mut S,
         kernel: &Kernel,
         snapshot: &Snapshot,
-        file: u32,
+        file: Option<Index<FileRow>>,
     ) -> bool {
         self.pages.clear();
         self.reader.forget_translations();
@@ -165,7 +165,7 @@ impl<'a, S: MemorySource> FileBytes<'a, S> {
     pub fn read_with<T>(
         files: &'a mut FileReader,
         (source, kernel): (&'a mut S, &'a Kernel),
-        (snapshot, file): (&Snapshot, u32),
+        (snapshot, file): (&Snapshot, Option<Index<FileRow>>),
         read: impl FnOnce(&mut Self) -> Result<T, Unread>,
     ) -> Result<T, Unread> {
         if !files.begin(source, kernel, snapshot, file) {
@@ -207,17 +207,17 @@ mod tests {
             let mut snapshot = Snapshot::empty(&limits);
             let mut kind = SuperBlockRow::default();
             kind.filesystem.magic = magic;
-            let super_block = snapshot.super_blocks.push(kind).unwrap();
+            let super_block = snapshot.super_blocks.push(kind);
             let mut inode = InodeRow { super_block, ..InodeRow::default() };
             inode.attributes.mapping = KernelVa(DIRECT_MAP + MAPPING);
-            let inode = snapshot.inodes.push(inode).unwrap();
+            let inode = snapshot.inodes.push(inode);
             snapshot.files.push(FileRow { inode, ..FileRow::default() }).unwrap();
             Self { machine, snapshot, files: FileReader::new() }
         }
 
         fn begin(&mut self) -> bool {
             let kernel = self.machine.kernel.clone();
-            self.files.begin(&mut self.machine, &kernel, &self.snapshot, 0)
+            self.files.begin(&mut self.machine, &kernel, &self.snapshot, Index::new(0))
         }
 
         fn read(&mut self, offset: u64, length: u64) -> Option<Vec<u8>> {

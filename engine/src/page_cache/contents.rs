@@ -1,7 +1,7 @@
 //! The known contents and the requested ones: a table of fixed size, and three queues.
 
 use panoptes_decoders::source::MemorySource;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use panoptes_tables::{HashKey, Scan};
 
 use super::job::{Job, Step};
 use super::scratch::{Scratch, WINDOW_BYTES};
@@ -43,9 +43,9 @@ struct Entry {
     recent: bool,
     state: State,
     /// The last scan in which a caller asked for it.
-    asked: u32,
+    asked: Scan,
     /// The scan from which on it is retried, unless its whole content is known.
-    retry: u32,
+    retry: Scan,
     tries: u32,
     /// The next entry with the same hash.
     next: u32,
@@ -70,7 +70,7 @@ struct Lane {
 /// The contents of one machine's files: those that are known, and those that were requested.
 #[derive(Debug)]
 pub struct Contents {
-    key: u64,
+    key: HashKey,
     entries: Vec<Entry>,
     capacity: usize,
     /// The first entry of each hash.
@@ -79,14 +79,14 @@ pub struct Contents {
     oldest: u32,
     lanes: [Lane; 3],
     bench: Box<Scratch>,
-    scan: u32,
+    scan: Scan,
     finished: u64,
     refused: u64,
 }
 
 impl Contents {
-    /// Allocates for `limits`. `key` is random and secret from the guests.
-    pub fn new(limits: &Limits, key: u64) -> Self {
+    /// Allocates for `limits`.
+    pub fn new(limits: &Limits, key: HashKey) -> Self {
         let capacity = limits.contents_max();
         let lane = |digests| Lane {
             first: NONE,
@@ -96,7 +96,7 @@ impl Contents {
             since_turn: 0,
         };
         Self {
-            key,
+            key: key.derive("contents: files"),
             entries: Vec::with_capacity(capacity),
             capacity,
             heads: vec![NONE; (capacity * 2).next_power_of_two()].into_boxed_slice(),
@@ -104,7 +104,7 @@ impl Contents {
             oldest: NONE,
             lanes: DIGESTS.map(lane),
             bench: Box::new(Scratch::new()),
-            scan: 0,
+            scan: Scan::default(),
             finished: 0,
             refused: 0,
         }
@@ -112,7 +112,7 @@ impl Contents {
 
     /// Starts a scan: retries are scheduled by scan number.
     pub fn begin_scan(&mut self) {
-        self.scan = self.scan.wrapping_add(1);
+        self.scan = self.scan.next();
     }
 
     /// Number of files that were processed since the start.
@@ -160,7 +160,7 @@ impl Contents {
         let is_due = match entry.known {
             None => true,
             Some(FileContent { outcome: Outcome::Whole { .. }, .. }) if !entry.recent => false,
-            Some(_) => scan.wrapping_sub(entry.retry) as i32 >= 0,
+            Some(_) => !entry.retry.is_after(scan),
         };
         if is_due && entry.state == State::Idle {
             self.queue(index);
@@ -236,7 +236,7 @@ impl Contents {
         entry.known = Some(known);
         entry.recent = recent;
         entry.state = State::Idle;
-        entry.retry = scan.wrapping_add(RETRY_SCANS << (2 * entry.tries));
+        entry.retry = scan.after(RETRY_SCANS << (2 * entry.tries));
         entry.tries = (entry.tries + 1).min(RETRIES_MAX);
     }
 
@@ -257,7 +257,7 @@ impl Contents {
             to.copy_from_slice(&word.to_le_bytes());
         }
         bytes[48..].copy_from_slice(&file.device.to_le_bytes());
-        xxh3_64_with_seed(&bytes, self.key) as usize & (self.heads.len() - 1)
+        self.key.hash(&bytes) as usize & (self.heads.len() - 1)
     }
 
     fn find(&self, file: &FileIdentity) -> u32 {
@@ -291,7 +291,7 @@ impl Contents {
             recent: false,
             state: State::Idle,
             asked: self.scan,
-            retry: 0,
+            retry: Scan::default(),
             tries: 0,
             next: self.heads[head],
             newer: NONE,
@@ -311,7 +311,7 @@ impl Contents {
         let mut index = self.oldest;
         for _ in 0..EVICTION_CANDIDATES_MAX {
             let Some(entry) = self.entry(index) else { break };
-            if self.scan.wrapping_sub(entry.asked) < IDLE_SCANS {
+            if self.scan.since(entry.asked) < IDLE_SCANS {
                 break;
             }
             if entry.state == State::Idle {

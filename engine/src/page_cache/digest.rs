@@ -51,16 +51,9 @@ pub(super) fn format_of(bytes: &[u8]) -> Format {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write as _;
+    use panoptes_decoders::text::Hex;
 
     use super::*;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-    }
 
     /// The vectors of FIPS 180-2 (appendices A.1, B.1) and RFC 1321 (A.5), in pieces.
     #[test]
@@ -71,12 +64,12 @@ mod tests {
             hashers.update(b"bc");
             let hashes = hashers.finish();
             assert_eq!(
-                hex(&hashes.sha256),
+                Hex(&hashes.sha256).to_string(),
                 "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
             );
-            assert_eq!(hex(&hashes.sha1), "a9993e364706816aba3e25717850c26c9cd0d89d");
-            assert_eq!(hex(&hashes.md5), "900150983cd24fb0d6963f7d28e17f72");
+            assert_eq!(Hex(&hashes.sha1).to_string(), "a9993e364706816aba3e25717850c26c9cd0d89d");
+            assert_eq!(Hex(&hashes.md5).to_string(), "900150983cd24fb0d6963f7d28e17f72");
         }
-        assert_eq!(hex(&of_page(b"abc")), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!(Hex(&of_page(b"abc")).to_string(), "ba7816bf8f01cfea414140de5dae2223");
     }
 }

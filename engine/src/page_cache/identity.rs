@@ -3,7 +3,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::mode;
 
-use crate::walk::{FileRow, InodeRow, Snapshot};
+use crate::walk::{FileRow, Index, InodeRow, Snapshot};
 
 /// Identity of a file's content: files with the same identity have the same content, as far as the
 /// kernel shows.
@@ -39,12 +39,12 @@ impl FileIdentity {
     }
 
     /// The same as [`Self::of_file`], by the file's index in [`Snapshot::files`].
-    pub fn of(snapshot: &Snapshot, file: u32) -> Option<Self> {
+    pub fn of(snapshot: &Snapshot, file: Option<Index<FileRow>>) -> Option<Self> {
         Self::of_file(snapshot, snapshot.files.at(file)?)
     }
 
     /// The identity of an inode; `None` if it is not a regular file or could not be read.
-    pub fn of_inode(snapshot: &Snapshot, inode: &InodeRow) -> Option<Self> {
+    fn of_inode(snapshot: &Snapshot, inode: &InodeRow) -> Option<Self> {
         let attributes = &inode.attributes;
         let super_block = snapshot.super_blocks.at(inode.super_block)?;
         (attributes.kind() == mode::S_IFREG && inode.address.is_plausible()).then_some(Self {

@@ -7,7 +7,7 @@
 
 use panoptes_decoders::kernel::super_block::magic;
 
-use crate::walk::{DentryRow, FileRow, PathRef, Snapshot};
+use crate::walk::{DentryRow, FileRow, Index, MountRow, PathRef, Snapshot, Span};
 
 /// Longest path that the kernel returns, in bytes: with its NUL it has `PATH_MAX` bytes
 /// (include/uapi/linux/limits.h). For a longer one /proc returns only an error.
@@ -126,12 +126,12 @@ pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> bool {
 
 /// The mount at which a path begins: the root of its mount namespace. `None` if a part of the path
 /// could not be read.
-pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Option<u32> {
+pub fn top_mount(snapshot: &Snapshot, path: PathRef) -> Option<Index<MountRow>> {
     let mut at = path.mount;
     for _ in 0..NAMES_MAX {
         let parent = snapshot.mounts.at(at)?.parent;
         if parent == at {
-            return Some(at);
+            return at;
         }
         at = parent;
     }
@@ -222,7 +222,7 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
 }
 
 /// The name of a dentry; `None` if it could not be read.
-pub fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Option<&'a [u8]> {
+fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Option<&'a [u8]> {
     if !row.readable {
         return None;
     }
@@ -230,7 +230,7 @@ pub fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Option<&'a
     if row.name.long_name.is_null() {
         row.text.get(..length)
     } else {
-        let start = row.long as usize;
-        snapshot.bytes.get(start..start + length)
+        Some(snapshot.text(Span::of(row.long?, row.name.length)))
+            .filter(|text| text.len() == length)
     }
 }

@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::{Confidence, Detection};
+use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::network_connection::Holder;
 use panoptes_sinks::record::process::ProcessDetails;
@@ -14,6 +14,7 @@ use panoptes_sinks::record::value::Objects;
 use panoptes_sinks::record::{Details, Record};
 
 use super::describe::{self, InterfaceAddresses};
+use super::evidence::Evidence;
 use super::reporter::{Reporter, Subject, describe_process};
 use super::techniques;
 use crate::state::connection::Connection;
@@ -50,23 +51,18 @@ impl Reporter<'_> {
             }
             Exceeded::Duration { .. } => Activity::TcpLongLastingConnection,
         };
-        if !self.is_wanted(activity) {
-            return;
-        }
         let mut reason = ArrayString::<REASON_BYTES>::new();
         // Text that does not fit is cut off: the sentence begins with the most important part.
         let _ = write_reason(&mut reason, change.connection, exceeded);
-        let detection = Detection {
-            reason: Some(reason.as_str().into()),
-            mitre_attack: Some(techniques::of_connection(exceeded)),
-            attack_version: Some(techniques::ATTACK_VERSION),
-            sensor: Some(techniques::SENSOR),
+        let evidence = Evidence {
+            reason: &reason,
+            techniques: techniques::of_connection(exceeded),
             // The value is counted, not inferred.
-            confidence: Some(Confidence::High),
-            first_seen: Some(Timestamp::from_ns(change.connection.first_seen_ns)),
-            scans_confirmed: Some(1),
+            confidence: Confidence::High,
+            since_ns: change.connection.first_seen_ns,
+            scans: 1,
         };
-        self.connection_with(scene, activity, change, Some(&detection));
+        self.connection_with(scene, activity, change, Some(evidence));
     }
 
     fn connection_with(
@@ -74,7 +70,7 @@ impl Reporter<'_> {
         scene: &ScanContext<'_>,
         activity: Activity,
         change: &ConnectionChange<'_>,
-        detection: Option<&Detection<'_>>,
+        evidence: Option<Evidence<'_>>,
     ) {
         if !self.is_wanted(activity) {
             return;
@@ -122,9 +118,11 @@ impl Reporter<'_> {
             Some(process) => Subject::of(scene, process),
             None => Subject::ended(connection.owner.as_ref().and_then(|owner| owner.container)),
         };
-        let mut record = Record::new(activity, own).with_parents(&parents);
-        record.detection = detection;
-        self.write(scene, subject, &record);
+        let record = Record::new(activity, own).with_parents(&parents);
+        let _ = match evidence {
+            Some(evidence) => self.alert(scene, subject, &record, evidence),
+            None => self.try_write(scene, subject, &record),
+        };
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::attest::Shipped;
-use crate::attest::shipped::Applied;
-use crate::containers::{ContainerConfig, Image, Names};
+use crate::container_config::{ContainerConfig, Image, Names};
+use crate::detect::binary_attestation::Shipped;
+use crate::detect::binary_attestation::shipped::Applied;
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerFacts, ContainerKey};
 use panoptes_tables::RowId;

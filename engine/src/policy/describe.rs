@@ -9,7 +9,7 @@ use panoptes_decoders::kernel::file::FMODE_PATH;
 use panoptes_decoders::kernel::inode::{device_numbers, mode};
 use panoptes_decoders::kernel::sock::{IPPROTO_TCP, TcpState};
 use panoptes_decoders::kernel::super_block::magic;
-use panoptes_decoders::kernel::task_struct::state_text;
+use panoptes_decoders::kernel::task_struct::TaskState;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 use panoptes_decoders::layout::c_string;
 use panoptes_sinks::json::address::MacAddress;
@@ -31,7 +31,7 @@ use panoptes_sinks::record::value::{
 };
 use panoptes_sinks::record::workload::ContainerContext;
 
-use crate::containers::Image;
+use crate::container_config::Image;
 use crate::state::container::ContainerFacts;
 use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts,
@@ -44,6 +44,7 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
     let line = |bytes| {
         if facts.command_line_cut { CommandLine::cut(bytes) } else { CommandLine::new(bytes) }
     };
+    let numbers = &facts.numbers;
     ProcessDetails {
         process_name: facts.name.into(),
         process_id: facts.process_id,
@@ -55,21 +56,25 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
         process_executable_path: facts.executable.map(Text::new),
         process_current_working_directory: facts.directory.map(Text::new),
         process_command_line_arguments: facts.command_line.map(line),
-        process_creation_time_iso_8601_ns: facts.creation_time_ns.map(Timestamp::from_ns),
-        process_parent_process_id: facts.parent_process_id,
-        process_real_user_id: facts.ids.map(|ids| ids.uid),
-        process_real_group_id: facts.ids.map(|ids| ids.gid),
-        process_effective_user_id: facts.ids.map(|ids| ids.euid),
-        process_effective_group_id: facts.ids.map(|ids| ids.egid),
-        process_state: facts.state.and_then(|(state, exit)| process_state(state, exit)),
-        process_cpu_clock_cycles: facts
+        process_creation_time_iso_8601_ns: numbers.creation_time_ns.map(Timestamp::from_ns),
+        process_parent_process_id: numbers.parent_process_id,
+        process_real_user_id: numbers.ids.map(|ids| ids.uid),
+        process_real_group_id: numbers.ids.map(|ids| ids.gid),
+        process_effective_user_id: numbers.ids.map(|ids| ids.euid),
+        process_effective_group_id: numbers.ids.map(|ids| ids.egid),
+        process_login_user_id: numbers.login_user_id,
+        process_audit_session_id: numbers.audit_session_id,
+        process_state: numbers
+            .state
+            .map(|(state, exit_state)| process_state(TaskState::of(state, exit_state))),
+        process_cpu_clock_cycles: numbers
             .cpu_time_ns
             .zip(tsc_khz)
             .and_then(|(time_ns, khz)| cycles(time_ns, khz)),
-        process_cpu_time_ns: facts.cpu_time_ns,
-        process_pid_namespace: namespace("pid", facts.pid_namespace),
-        process_mount_points_namespace: namespace("mnt", facts.mount_namespace),
-        process_network_namespace: namespace("net", facts.network_namespace),
+        process_cpu_time_ns: numbers.cpu_time_ns,
+        process_pid_namespace: namespace("pid", numbers.pid_namespace),
+        process_mount_points_namespace: namespace("mnt", numbers.mount_namespace),
+        process_network_namespace: namespace("net", numbers.network_namespace),
         process_container_id: facts.container.map(Text::new),
     }
 }
@@ -274,22 +279,18 @@ pub fn namespace(kind: &'static str, number: u32) -> Option<Namespace> {
     (number != 0).then_some(Namespace::new(kind, number.into()))
 }
 
-fn process_state(state: u32, exit_state: u32) -> Option<ProcessState> {
-    use ProcessState as S;
-    let text = state_text(state, exit_state);
-    [
-        S::Running,
-        S::Sleeping,
-        S::DiskSleep,
-        S::Stopped,
-        S::TracingStop,
-        S::Dead,
-        S::Zombie,
-        S::Parked,
-        S::Idle,
-    ]
-    .into_iter()
-    .find(|state| state.word() == text)
+fn process_state(state: TaskState) -> ProcessState {
+    match state {
+        TaskState::Running => ProcessState::Running,
+        TaskState::Sleeping => ProcessState::Sleeping,
+        TaskState::DiskSleep => ProcessState::DiskSleep,
+        TaskState::Stopped => ProcessState::Stopped,
+        TaskState::TracingStop => ProcessState::TracingStop,
+        TaskState::Dead => ProcessState::Dead,
+        TaskState::Zombie => ProcessState::Zombie,
+        TaskState::Parked => ProcessState::Parked,
+        TaskState::Idle => ProcessState::Idle,
+    }
 }
 
 /// Converts nanoseconds of run time to cycles of a clock: kHz × ns = 10⁻⁶ cycles.

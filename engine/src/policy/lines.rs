@@ -1,15 +1,16 @@
 //! The lines of `panoptes scan`: everything that one scan saw, in the contract's order.
 //!
-//! Kinds are in the order of `KINDS`. Within a kind, lines are sorted by process id (those without
+//! Kinds are in the order of [`Kind`]. Within a kind, lines are sorted by process id (those without
 //! one first), then by thread id, descriptor, address or 4-tuple. Attributes that depend on when
 //! the scan ran are left out, so that two scans can be compared.
 
 use panoptes_decoders::kernel::vm_area_struct::Vma;
+pub use panoptes_sinks::record::scan::{Kind, Kinds};
 use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
 
 use super::describe::{self, InterfaceAddresses};
 use super::shell_history::shell_command;
-use crate::history::{Command, Remembered};
+use crate::detect::shell_history::{Command, Remembered};
 use crate::limits::Limits;
 use crate::page_cache::Contents;
 use crate::path::is_too_long;
@@ -19,34 +20,7 @@ use crate::state::facts::{
     executable_of,
 };
 use crate::state::holders::Holders;
-use crate::walk::{ContainerRow, ProcessRow, Snapshot};
-
-/// Which kinds of line to write.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "one question a kind")]
-pub struct Kinds {
-    pub processes: bool,
-    pub threads: bool,
-    pub files: bool,
-    pub memory: bool,
-    pub connections: bool,
-    pub interfaces: bool,
-    pub containers: bool,
-    pub shell_history: bool,
-}
-
-impl Kinds {
-    pub const ALL: Self = Self {
-        processes: true,
-        threads: true,
-        files: true,
-        memory: true,
-        connections: true,
-        interfaces: true,
-        containers: true,
-        shell_history: true,
-    };
-}
+use crate::walk::{ConnectionRow, ContainerRow, FileRow, Index, ProcessRow, Snapshot};
 
 /// What lines need besides a snapshot.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,23 +49,95 @@ pub struct LineCounts {
 #[derive(Debug)]
 pub struct LineWriter {
     out: Box<[u8]>,
+    string_length: usize,
+    scratch: Scratch,
+}
+
+#[derive(Debug)]
+struct Scratch {
     names: NameBuffers,
     holders: Holders,
+    /// Containers in the order of their lines.
+    order: Vec<Index<ContainerRow>>,
+}
+
+/// Passes lines to a sink, and counts them.
+struct Lines<'a, E> {
+    out: &'a mut [u8],
     string_length: usize,
     counts: LineCounts,
-    /// Containers in the order of their lines.
-    order: Vec<u32>,
+    sink: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
+}
+
+impl<E> Lines<'_, E> {
+    fn write(&mut self, line: &ScanLine<'_>) -> Result<(), E> {
+        let Ok(length) = line.write(self.out, self.string_length) else {
+            self.counts.too_long += 1;
+            return Ok(());
+        };
+        self.counts.lines += 1;
+        (self.sink)(&self.out[..length])
+    }
+
+    fn threads(&mut self, snapshot: &Snapshot) -> Result<(), E> {
+        for &index in snapshot.by_tid.iter() {
+            let Some(row) = snapshot.threads.at(index) else { continue };
+            let details = describe::thread(&ThreadFacts::read(row));
+            let line = ScanLine::Thread { process_id: row.task.tgid, details: &details };
+            self.write(&line)?;
+        }
+        Ok(())
+    }
+
+    fn connection(
+        &mut self,
+        snapshot: &Snapshot,
+        index: Index<ConnectionRow>,
+        holder: Option<(u32, u32)>,
+    ) -> Result<(), E> {
+        let Some(row) = snapshot.connections.at(index) else { return Ok(()) };
+        let facts = ConnectionFacts::read(snapshot, row, holder.map(|(_, descriptor)| descriptor));
+        let interface = InterfaceAddresses::of_connection(&snapshot.interfaces, &facts);
+        let details = describe::network_connection(&facts, interface.as_ref());
+        let line = ScanLine::Connection {
+            process_id: holder.map(|(process_id, _)| process_id),
+            details: &details,
+            network_namespace: describe::namespace("net", facts.network_namespace),
+        };
+        self.write(&line)
+    }
+
+    fn interfaces(&mut self, snapshot: &Snapshot) -> Result<(), E> {
+        for row in snapshot.interfaces.iter() {
+            let addresses = InterfaceAddresses::new(row);
+            let line = ScanLine::Interface {
+                details: &addresses.describe(),
+                network_namespace: describe::namespace("net", row.network_namespace),
+            };
+            self.write(&line)?;
+        }
+        Ok(())
+    }
+
+    fn commands(&mut self, commands: &[Remembered]) -> Result<(), E> {
+        for &Remembered { process_id, ref line, time_s } in commands {
+            let details = shell_command(&Command { line, time_s });
+            self.write(&ScanLine::ShellCommand { process_id, details: &details })?;
+        }
+        Ok(())
+    }
 }
 
 impl LineWriter {
     pub fn new(limits: &Limits) -> Self {
         Self {
             out: vec![0; SCAN_LINE_BYTES].into_boxed_slice(),
-            names: NameBuffers::default(),
-            holders: Holders::new(limits),
             string_length: limits.string_length as usize,
-            counts: LineCounts::default(),
-            order: Vec::with_capacity(limits.containers_seen_max()),
+            scratch: Scratch {
+                names: NameBuffers::default(),
+                holders: Holders::new(limits),
+                order: Vec::with_capacity(limits.containers_seen_max()),
+            },
         }
     }
 
@@ -104,44 +150,31 @@ impl LineWriter {
         traits: &Traits<'_>,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<LineCounts, E> {
-        self.counts = LineCounts::default();
-        if kinds.processes {
-            self.processes(snapshot, traits, sink)?;
-        }
-        if kinds.threads {
-            self.threads(snapshot, sink)?;
-        }
-        if kinds.files {
-            self.files(snapshot, sink)?;
-        }
-        if kinds.memory {
-            self.memory(snapshot, traits, sink)?;
-        }
-        if kinds.connections {
-            self.connections(snapshot, sink)?;
-        }
-        if kinds.interfaces {
-            self.interfaces(snapshot, sink)?;
-        }
-        if kinds.containers {
-            self.containers(snapshot, sink)?;
-        }
-        if kinds.shell_history {
-            for remembered in traits.commands {
-                let Remembered { process_id, ref line, time_s } = *remembered;
-                let details = shell_command(&Command { line, time_s });
-                let line = ScanLine::ShellCommand { process_id, details: &details };
-                emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+        let Self { out, string_length, scratch } = self;
+        let counts = LineCounts::default();
+        let lines = &mut Lines { out, string_length: *string_length, counts, sink };
+        for kind in kinds.iter() {
+            match kind {
+                Kind::Processes => scratch.processes(snapshot, traits, lines)?,
+                Kind::Threads => lines.threads(snapshot)?,
+                Kind::Files => scratch.files(snapshot, lines)?,
+                Kind::Memory => scratch.memory(snapshot, traits, lines)?,
+                Kind::Connections => scratch.connections(snapshot, lines)?,
+                Kind::Interfaces => lines.interfaces(snapshot)?,
+                Kind::Containers => scratch.containers(snapshot, lines)?,
+                Kind::ShellHistory => lines.commands(traits.commands)?,
             }
         }
-        Ok(self.counts)
+        Ok(lines.counts)
     }
+}
 
+impl Scratch {
     fn processes<E>(
         &mut self,
         snapshot: &Snapshot,
         traits: &Traits<'_>,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+        lines: &mut Lines<'_, E>,
     ) -> Result<(), E> {
         for &index in snapshot.by_pid.iter() {
             let Some(row) = snapshot.processes.at(index) else { continue };
@@ -154,46 +187,28 @@ impl LineWriter {
                 && snapshot.mms.at(row.mm).is_some_and(|mm| {
                     !mm.exe_address.is_null() && !is_beyond_paths(snapshot, mm.exe_file)
                 });
-            self.counts.unnamed += u64::from(is_unnamed);
+            lines.counts.unnamed += u64::from(is_unnamed);
             let details = describe::process(&facts, snapshot.machine.tsc_khz);
             let line = ScanLine::Process(&details);
-            emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+            lines.write(&line)?;
         }
         Ok(())
     }
 
-    fn threads<E>(
-        &mut self,
-        snapshot: &Snapshot,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for &index in snapshot.by_tid.iter() {
-            let Some(row) = snapshot.threads.at(index) else { continue };
-            let details = describe::thread(&ThreadFacts::read(row));
-            let line = ScanLine::Thread { process_id: row.task.tgid, details: &details };
-            emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
-        }
-        Ok(())
-    }
-
-    fn files<E>(
-        &mut self,
-        snapshot: &Snapshot,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn files<E>(&mut self, snapshot: &Snapshot, lines: &mut Lines<'_, E>) -> Result<(), E> {
         for (process, process_id) in processes_by_pid(snapshot) {
             for table in snapshot.files_structs_of(process) {
-                let threads = snapshot.files_threads.range(&table.threads);
-                let descriptors = snapshot.descriptors.range(&table.descriptors);
+                let threads = snapshot.files_threads.range(table.threads);
+                let descriptors = snapshot.descriptors.range(table.descriptors);
                 for descriptor in descriptors.iter().filter(|descriptor| !descriptor.moved) {
                     let facts =
                         DescriptorFacts::read(snapshot, descriptor, threads, &mut self.names);
                     let is_unnamed =
                         facts.name.is_none() && !is_beyond_paths(snapshot, descriptor.file);
-                    self.counts.unnamed += u64::from(is_unnamed);
+                    lines.counts.unnamed += u64::from(is_unnamed);
                     let details = describe::file_descriptor(&facts);
                     let line = ScanLine::FileDescriptor { process_id, details: &details };
-                    emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+                    lines.write(&line)?;
                 }
             }
         }
@@ -204,96 +219,51 @@ impl LineWriter {
         &mut self,
         snapshot: &Snapshot,
         traits: &Traits<'_>,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+        lines: &mut Lines<'_, E>,
     ) -> Result<(), E> {
         for (process, process_id) in processes_by_pid(snapshot) {
             let Some(mm) = snapshot.mms.at(process.mm) else { continue };
-            for area in snapshot.vmas.range(&mm.vmas) {
+            for area in snapshot.vmas.range(mm.vmas) {
                 let names = &mut self.names;
                 let facts = AreaFacts::read(snapshot, process_id, mm, area, traits.heap, names);
                 let is_unnamed = !area.vma.file.is_null()
                     && facts.file.is_none()
                     && !is_beyond_paths(snapshot, area.file);
-                self.counts.unnamed += u64::from(is_unnamed);
+                lines.counts.unnamed += u64::from(is_unnamed);
                 let details = describe::memory(&facts);
                 let line = ScanLine::Memory(&details);
-                emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+                lines.write(&line)?;
             }
             if let Some(gate) = traits.gate_area.filter(|_| mm.has_gate()) {
                 let details = describe::memory(&AreaFacts::gate(process_id, &gate));
                 let line = ScanLine::Memory(&details);
-                emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+                lines.write(&line)?;
             }
         }
         Ok(())
     }
 
-    fn connections<E>(
-        &mut self,
-        snapshot: &Snapshot,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn connections<E>(&mut self, snapshot: &Snapshot, lines: &mut Lines<'_, E>) -> Result<(), E> {
         self.holders.find(snapshot);
-        for index in 0..snapshot.connections.len() as u32 {
+        for index in snapshot.connections.indexes() {
             if self.holders.of(index).is_empty() {
-                self.connection(snapshot, index, None, sink)?;
+                lines.connection(snapshot, index, None)?;
             }
         }
         self.holders.sort_by_process();
         for at in 0..self.holders.all().len() {
             let holder = self.holders.all()[at];
             let holding = Some((holder.process_id, holder.descriptor));
-            self.connection(snapshot, holder.connection, holding, sink)?;
+            lines.connection(snapshot, holder.connection, holding)?;
         }
         Ok(())
     }
 
-    fn connection<E>(
-        &mut self,
-        snapshot: &Snapshot,
-        index: u32,
-        holder: Option<(u32, u32)>,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Some(row) = snapshot.connections.at(index) else { return Ok(()) };
-        let facts = ConnectionFacts::read(row, holder.map(|(_, descriptor)| descriptor));
-        let interface = InterfaceAddresses::of_connection(&snapshot.interfaces, &facts);
-        let details = describe::network_connection(&facts, interface.as_ref());
-        let line = ScanLine::Connection {
-            process_id: holder.map(|(process_id, _)| process_id),
-            details: &details,
-            network_namespace: describe::namespace("net", facts.network_namespace),
-        };
-        emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)
-    }
-
-    fn interfaces<E>(
-        &mut self,
-        snapshot: &Snapshot,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for row in snapshot.interfaces.iter() {
-            let addresses = InterfaceAddresses::new(row);
-            let line = ScanLine::Interface {
-                details: &addresses.describe(),
-                network_namespace: describe::namespace("net", row.network_namespace),
-            };
-            emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
-        }
-        Ok(())
-    }
-
-    fn containers<E>(
-        &mut self,
-        snapshot: &Snapshot,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn containers<E>(&mut self, snapshot: &Snapshot, lines: &mut Lines<'_, E>) -> Result<(), E> {
         // By first process. Of two with the same one, the outer one first, whose path is shorter.
         self.order.clear();
-        self.order
-            .extend((0..snapshot.containers.len() as u32).filter(|&index| {
-                snapshot.containers.at(index).is_some_and(ContainerRow::is_alive)
-            }));
+        let alive = snapshot.containers.indexed().filter(|(_, row)| row.is_alive());
+        self.order.extend(alive.map(|(index, _)| index));
         self.order.sort_unstable_by_key(|&index| {
             let facts =
                 snapshot.containers.at(index).map(|row| ContainerFacts::read(snapshot, row));
@@ -303,14 +273,14 @@ impl LineWriter {
             let Some(row) = snapshot.containers.at(index) else { continue };
             let details = describe::container(&ContainerFacts::read(snapshot, row));
             let line = ScanLine::Container(&details);
-            emit(&mut self.out, self.string_length, &mut self.counts, &line, sink)?;
+            lines.write(&line)?;
         }
         Ok(())
     }
 }
 
 /// Whether an open file has no name because its path exceeds the kernel's own limit.
-fn is_beyond_paths(snapshot: &Snapshot, file: u32) -> bool {
+fn is_beyond_paths(snapshot: &Snapshot, file: Option<Index<FileRow>>) -> bool {
     snapshot.files.at(file).is_some_and(|file| is_too_long(snapshot, file.path))
 }
 
@@ -320,19 +290,4 @@ fn processes_by_pid(snapshot: &Snapshot) -> impl Iterator<Item = (&ProcessRow, u
         let process = snapshot.processes.at(index)?;
         Some((process, snapshot.leader(process)?.task.tgid))
     })
-}
-
-fn emit<E>(
-    out: &mut [u8],
-    string_length: usize,
-    counts: &mut LineCounts,
-    line: &ScanLine<'_>,
-    sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), E> {
-    let Ok(length) = line.write(out, string_length) else {
-        counts.too_long += 1;
-        return Ok(());
-    };
-    counts.lines += 1;
-    sink(&out[..length])
 }

@@ -2,24 +2,25 @@
 //! scan`.
 //!
 //! [`describe`] fills the details objects of both. [`lines`] prints a snapshot. [`reporter`] turns
-//! changes into records, as [`config`] allows, and `attestation` turns attestation alerts into
-//! records.
+//! changes into records, as [`config`] allows. The findings of each detector have a module with
+//! that detector's name, and `evidence` puts the reason of an alert into its record.
 
-mod attestation;
+mod binary_attestation;
 pub mod config;
 mod connections;
 mod containers;
 pub mod describe;
+mod evidence;
+mod file_content;
 mod hidden;
 pub mod lines;
-mod permissions;
+mod memory_permissions;
 pub mod reporter;
-mod reverse_shell;
+mod reverse_shells;
 mod shell_history;
 mod techniques;
 #[cfg(test)]
 mod tests;
-mod written;
 
 pub use config::PolicyConfig;
 pub use reporter::{Policy, Reporter};

@@ -20,11 +20,12 @@ use panoptes_sinks::record::{Details, Record, RecordWriter};
 use super::PolicyConfig;
 use super::containers::{ContainerPolicy, Judged};
 use super::describe;
+use super::evidence::Evidence;
 use super::hidden;
-pub(super) use super::techniques::ATTACK_VERSION;
-use super::techniques::{ROOTKIT, SENSOR};
-use crate::attest::Shipped;
-use crate::containers::ContainerConfig;
+use super::techniques::ROOTKIT;
+use crate::container_config::ContainerConfig;
+use crate::detect::binary_attestation::Shipped;
+use crate::detect::{Accepted, Finding, Findings};
 use crate::limits::Limits;
 use crate::state::container::{Container, ContainerKey};
 use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts};
@@ -150,14 +151,33 @@ impl Changes for Reporter<'_> {
     }
 }
 
+impl Findings for Reporter<'_> {
+    fn found(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted {
+        match *finding {
+            Finding::BinaryAttestation(alert) => self.binary_attestation(scene, alert),
+            Finding::FileContent(change) => self.file_content(scene, change),
+            Finding::MemoryPermissions(judged) => self.memory_permissions(scene, judged),
+            Finding::ReverseShell(shell) => self.reverse_shell(scene, shell),
+            Finding::ShellHistory(event) => self.shell_history(scene, event),
+        }
+    }
+}
+
 impl Reporter<'_> {
+    /// Writes the record of a change. No later scan shows the change again: a record that finds no
+    /// room is lost.
+    fn write(&mut self, scene: &ScanContext<'_>, subject: Subject<'_>, record: &Record<'_>) {
+        let _ = self.try_write(scene, subject, record);
+    }
+
     /// Writes a record with the context of its container, unless that container is not reported.
-    pub(super) fn write(
+    /// Counts a record for which the queue has no room.
+    pub(super) fn try_write(
         &mut self,
         scene: &ScanContext<'_>,
         subject: Subject<'_>,
         record: &Record<'_>,
-    ) {
+    ) -> Accepted {
         let Policy { header, writer, refused, containers, .. } = &mut *self.policy;
         let Subject { key, id } = subject;
         let judged = match (key.and_then(|key| scene.containers.find(key)), key, id) {
@@ -167,7 +187,7 @@ impl Reporter<'_> {
             (None, None, None) => Judged::Outside,
         };
         let reported = match judged {
-            Judged::Silent => return,
+            Judged::Silent => return Accepted::Yes,
             Judged::Outside => None,
             Judged::Reported(reported) => Some(reported),
         };
@@ -178,7 +198,9 @@ impl Reporter<'_> {
         });
         let record = &Record { container: context.as_ref(), ..*record };
         let pushed = self.out.push_with(|room| writer.write(room, header, record, scene.now_ns));
-        *refused += u64::from(pushed.is_err());
+        let accepted = if pushed.is_ok() { Accepted::Yes } else { Accepted::No };
+        *refused += accepted.refused();
+        accepted
     }
 
     pub(super) fn is_wanted(&self, activity: Activity) -> bool {
@@ -207,22 +229,11 @@ impl Reporter<'_> {
         since_ns: i64,
     ) {
         let activity = Activity::ProcessHidden;
-        if !self.is_wanted(activity) {
-            return;
-        }
         let details = describe_process(scene, process);
-        let detection = Detection {
-            reason: Some(reason.into()),
-            mitre_attack: Some(ROOTKIT),
-            attack_version: Some(ATTACK_VERSION),
-            sensor: Some(SENSOR),
-            confidence: Some(Confidence::High),
-            first_seen: Some(Timestamp::from_ns(since_ns)),
-            scans_confirmed: Some(scans),
-        };
-        let mut record = Record::new(activity, Details::Process(&details));
-        record.detection = Some(&detection);
-        self.write(scene, Subject::of(scene, process), &record);
+        let record = Record::new(activity, Details::Process(&details));
+        let (techniques, confidence) = (ROOTKIT, Confidence::High);
+        let evidence = Evidence { reason, techniques, confidence, since_ns, scans };
+        let _ = self.alert(scene, Subject::of(scene, process), &record, evidence);
     }
 
     // §10.5
@@ -346,7 +357,7 @@ impl Reporter<'_> {
         capacity: u64,
         untracked: u64,
     ) {
-        let (activity, key) = of_limit(limit);
+        let activity = limit.activity();
         if !self.is_wanted(activity) {
             return;
         }
@@ -354,11 +365,11 @@ impl Reporter<'_> {
         let _ = write!(
             reason,
             "the table of {} is full; new ones are not tracked until some end",
-            what(limit)
+            limit.noun()
         );
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
-            limit: Some(key),
+            limit: Some(limit.key()),
             capacity: Some(capacity),
             untracked: Some(untracked),
             ..SystemActivityDetails::default()
@@ -373,15 +384,34 @@ impl Reporter<'_> {
             return;
         }
         let mut reason = ArrayString::<160>::new();
-        let _ = write!(reason, "the table of {} has room again", what(limit));
+        let _ = write!(reason, "the table of {} has room again", limit.noun());
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
-            limit: Some(of_limit(limit).1),
+            limit: Some(limit.key()),
             capacity: Some(capacity),
             ..SystemActivityDetails::default()
         };
         let record = Record::new(activity, Details::SystemActivity(&details));
         self.write(scene, Subject::default(), &record);
+    }
+}
+
+impl Reporter<'_> {
+    /// Writes an alert's record with its evidence, if the alert is wanted.
+    pub(super) fn alert(
+        &mut self,
+        scene: &ScanContext<'_>,
+        subject: Subject<'_>,
+        record: &Record<'_>,
+        evidence: Evidence<'_>,
+    ) -> Accepted {
+        if !self.is_wanted(record.activity) {
+            return Accepted::Yes;
+        }
+        let Evidence { reason, techniques, confidence, since_ns, scans } = evidence;
+        let since = Timestamp::from_ns(since_ns);
+        let detection = Detection::new(reason.into(), techniques, confidence, since, scans);
+        self.try_write(scene, subject, &Record { detection: Some(&detection), ..*record })
     }
 }
 
@@ -416,31 +446,5 @@ impl<'a> Subject<'a> {
     /// The container of an object whose process has ended.
     pub(super) const fn ended(key: Option<ContainerKey>) -> Self {
         Self { key, id: None }
-    }
-}
-
-/// The message for a limit, and the limit's key in the configuration.
-fn of_limit(limit: Limit) -> (Activity, &'static str) {
-    match limit {
-        Limit::Processes => (Activity::ProcessLimitReached, "processes"),
-        Limit::Threads => (Activity::ThreadsLimitReached, "threads"),
-        Limit::Descriptors => (Activity::FileHandlesLimitReached, "file_descriptors"),
-        Limit::Areas => (Activity::ProcessMemoryLimitReached, "vmas"),
-        Limit::Connections => (Activity::NetworkConnectionsLimitReached, "connections"),
-        Limit::Containers => (Activity::ContainersLimitReached, "containers"),
-        // Names have no limit of their own in the configuration: it follows that of processes.
-        Limit::Strings => (Activity::ProcessLimitReached, "strings"),
-    }
-}
-
-fn what(limit: Limit) -> &'static str {
-    match limit {
-        Limit::Processes => "processes",
-        Limit::Threads => "threads",
-        Limit::Descriptors => "file descriptors",
-        Limit::Areas => "memory areas",
-        Limit::Connections => "connections",
-        Limit::Containers => "containers",
-        Limit::Strings => "names and paths",
     }
 }

@@ -1,16 +1,12 @@
 //! The techniques of MITRE ATT&CK that an alert indicates, in one place.
 //!
-//! There is one constant per case, each a list of ids of one version ([`ATTACK_VERSION`]). The code
-//! of a record decides between the cases of its activity. Only this file changes when ids do.
+//! There is one constant per case, each a list of ids of one version of ATT&CK
+//! ([`panoptes_sinks::record::detection::ATTACK_VERSION`]). The code of a record decides between
+//! the cases of its activity.
 
 use crate::state::Exceeded;
 
 pub(super) type Techniques = &'static [&'static str];
-
-/// The version of ATT&CK that the ids are from.
-pub(super) const ATTACK_VERSION: &str = "19";
-/// The detector: `sensor` of every detection.
-pub(super) const SENSOR: &str = "PANOPTES";
 
 /// Hiding of running programs (T1014, Rootkit).
 pub(super) const ROOTKIT: Techniques = &["T1014"];

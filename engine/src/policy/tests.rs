@@ -13,13 +13,15 @@ use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::schema::{record_schema, scan_schema};
+use panoptes_tables::HashKey;
 use serde_json::Value;
 
 use super::lines::{Kinds, LineWriter, Traits};
 use super::{Policy, PolicyConfig};
+use crate::detect::memory_permissions::Permissions;
+use crate::detect::tests::Unreadable;
+use crate::detect::{Detector as _, MachineMemory};
 use crate::limits::Limits;
-use crate::permissions::Permissions;
-use crate::permissions::tests::Unreadable;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X,
@@ -56,7 +58,7 @@ impl Reader {
         let mut snapshot = Snapshot::empty(limits);
         snapshot.interfaces.push(eth0());
         Self {
-            state: State::new(limits, Settings::default(), 7),
+            state: State::new(limits, Settings::default(), HashKey::new(7)),
             snapshot,
             policy: Policy::new(limits, config, header, 1),
             permissions: Permissions::new(),
@@ -73,9 +75,8 @@ impl Reader {
         let (permissions, kernel) = (&mut self.permissions, Kernel::default());
         let observe = &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
             reporter.change(scene, change);
-            if let Some(judged) = permissions.judge(&mut Unreadable, &kernel, scene, change) {
-                reporter.permissions(scene, &judged);
-            }
+            let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &kernel };
+            permissions.observe(memory, scene, change, &mut reporter);
         };
         self.state.update(&self.snapshot, self.now_ns, observe);
         self.producer.flush();
@@ -127,6 +128,7 @@ fn shell() -> FakeProcess {
         ))
         .with_area(FakeArea::anonymous(0x7f1c_3000_0000, 0x7f1c_3000_1000, R | W | X));
     shell.name = "bash".into();
+    shell.login = Some((1000, 3));
     shell
 }
 
@@ -160,6 +162,8 @@ fn a_reverse_shell_starts_and_ends() {
     assert_eq!(process["process_current_working_directory"], "/");
     assert_eq!(process["process_command_line_arguments"], "bash -i");
     assert_eq!(process["process_state"], "S (sleeping)");
+    assert_eq!(process["process_login_user_id"], 1000);
+    assert_eq!(process["process_audit_session_id"], 3);
     assert_eq!(process["process_cpu_time_ns"], 1000);
     assert_eq!(process["process_cpu_clock_cycles"], 2000);
     for record in &records[..7] {

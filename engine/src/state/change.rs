@@ -9,8 +9,9 @@ use super::container::{Container, Containers};
 use super::coverage::Births;
 use super::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use super::holders::Holder;
-use super::measure::Exceeded;
 use super::process::Process;
+use super::thresholds::Exceeded;
+use crate::limits::Limit;
 use crate::walk::{Snapshot, Views};
 use panoptes_tables::Strings;
 
@@ -180,29 +181,4 @@ pub struct ConnectionChange<'a> {
     pub descriptor: Option<DescriptorFacts<'a>>,
     /// All holders by this scan, the owner first.
     pub holders: &'a [Holder],
-}
-
-/// A limited table.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Limit {
-    Processes,
-    Threads,
-    Descriptors,
-    Areas,
-    Connections,
-    Containers,
-    /// Bytes of names.
-    Strings,
-}
-
-impl Limit {
-    pub const ALL: [Self; 7] = [
-        Self::Processes,
-        Self::Threads,
-        Self::Descriptors,
-        Self::Areas,
-        Self::Connections,
-        Self::Containers,
-        Self::Strings,
-    ];
 }

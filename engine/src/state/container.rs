@@ -9,23 +9,14 @@ use core::net::IpAddr;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::container::Runtime;
 use panoptes_decoders::layout::c_string;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::process::{Process, ProcessKey, set_text};
+use super::described::set_text;
+pub use super::keys::ContainerKey;
+use super::keys::ProcessKey;
+use super::process::Process;
 use crate::limits::Limits;
-use crate::walk::{ContainerRow, NONE, ProcessRow, Snapshot};
-use panoptes_tables::{Key, Row, RowId, Table};
-use panoptes_tables::{StringId, Strings};
-
-/// Identifies a container: a hash of its control group's path with this run's secret key.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ContainerKey(u64);
-
-impl Key for ContainerKey {
-    fn hash(&self, seed: u64) -> u64 {
-        xxh3_64_with_seed(&self.0.to_le_bytes(), seed)
-    }
-}
+use crate::walk::{ContainerRow, Index, ProcessRow, Snapshot};
+use panoptes_tables::{HashKey, Row, RowId, Scan, StringId, Strings, Table};
 
 /// Number of scans in a row from which a container must be absent: what a scan reads of a process's
 /// control groups can be torn while the process goes on.
@@ -42,17 +33,14 @@ const WORKING_NS_MAX: i64 = 5_000_000_000;
 
 /// One tracked container.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
 pub struct Container {
     key: ContainerKey,
     /// `struct kernfs_node *` of its control group.
     node: KernelVa,
-    /// Its index in the current scan, or [`NONE`].
-    row: u32,
+    /// Its row in the current scan, if that shows it.
+    row: Option<Index<ContainerRow>>,
     first: ProcessKey,
-    first_is_inside: bool,
-    /// Whether any scan showed a process in it that cannot belong to its runtime.
-    was_inside: bool,
+    inside: Inside,
     /// Start of its newest process in the last scan that showed it.
     newest_start: u64,
     /// Whether it was reported, or recorded as baseline.
@@ -76,6 +64,15 @@ pub struct Container {
     pid_namespace: u32,
     mount_namespace: u32,
     network_namespace: u32,
+}
+
+/// Whether scans show a process in a container that cannot belong to its runtime.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Inside {
+    Never,
+    /// Earlier ones did; the first process of the last one may belong to the runtime.
+    Before,
+    Now,
 }
 
 impl Row for Container {
@@ -119,16 +116,16 @@ impl<'a> ContainerFacts<'a> {
         let leader = first.and_then(|first| snapshot.leader(first));
         let parent = snapshot.containers.at(row.parent).filter(|parent| parent.is_alive());
         Self {
-            id: snapshot.text(&row.id),
+            id: snapshot.text(row.id),
             is_name: row.is_name,
             runtime: row.runtime,
-            path: text(snapshot.text(&row.path)),
-            parent: parent.and_then(|parent| text(snapshot.text(&parent.id))),
-            pod_uid: text(snapshot.text(&row.pod_uid)),
+            path: text(snapshot.text(row.path)),
+            parent: parent.and_then(|parent| text(snapshot.text(parent.id))),
+            pod_uid: text(snapshot.text(row.pod_uid)),
             host_name: text(c_string(&row.host_name)),
             pid_namespace: first.map_or(0, |first| first.pid_namespace),
             mount_namespace: first.map_or(0, |first| first.mount_namespace),
-            network_namespace: first.map_or(0, |first| first.network_namespace),
+            network_namespace: first.map_or(0, |first| snapshot.net_number(first.net)),
             first_process_id: leader.map(|leader| leader.task.tgid),
         }
     }
@@ -169,10 +166,9 @@ impl Container {
         Some(Self {
             key,
             node: row.node,
-            row: NONE,
+            row: None,
             first: first_of(snapshot, row)?,
-            first_is_inside: false,
-            was_inside: false,
+            inside: Inside::Never,
             newest_start: 0,
             announced: false,
             replaced: false,
@@ -251,11 +247,15 @@ impl Container {
             self.first = first;
         }
         self.node = row.node;
-        self.first_is_inside = row.first_is_inside;
-        if row.first_is_inside && !core::mem::replace(&mut self.was_inside, true) {
+        if row.first_is_inside && self.inside == Inside::Never {
             // Its own first process gets as many scans to be reported as any other.
             self.pending_scans = self.pending_scans.min(2);
         }
+        self.inside = match self.inside {
+            _ if row.first_is_inside => Inside::Now,
+            Inside::Never => Inside::Never,
+            Inside::Before | Inside::Now => Inside::Before,
+        };
         self.newest_start = row.newest_start;
         for (kept, seen) in [
             (&mut self.pid_namespace, facts.pid_namespace),
@@ -336,17 +336,17 @@ pub struct Containers {
     keys: Vec<ContainerKey>,
     /// The row of each, if it has one.
     rows: Vec<Option<RowId>>,
-    seed: u64,
+    path_key: HashKey,
 }
 
 impl Containers {
-    pub(crate) fn new(limits: &Limits, seed: u64) -> Self {
+    pub(crate) fn new(limits: &Limits, key: HashKey) -> Self {
         let seen = limits.containers_seen_max();
         Self {
-            table: Table::new(limits.containers as usize, seed),
+            table: Table::new(limits.containers as usize, key.derive("state: containers")),
             keys: Vec::with_capacity(seen),
             rows: Vec::with_capacity(seen),
-            seed: seed.rotate_left(29),
+            path_key: key.derive("state: paths of containers"),
         }
     }
 
@@ -362,8 +362,8 @@ impl Containers {
     }
 
     /// The key of a container of the current scan.
-    pub(super) fn key(&self, row: u32) -> Option<ContainerKey> {
-        self.keys.get(row as usize).copied()
+    pub(super) fn key(&self, row: Index<ContainerRow>) -> Option<ContainerKey> {
+        self.keys.get(row.position()).copied()
     }
 
     pub(super) fn clear(&mut self) {
@@ -371,10 +371,10 @@ impl Containers {
     }
 
     /// Finds the tracked containers that the scan shows.
-    pub(super) fn match_rows(&mut self, snapshot: &Snapshot, scan: u32) {
+    pub(super) fn match_rows(&mut self, snapshot: &Snapshot, scan: Scan) {
         self.keys.clear();
         self.rows.clear();
-        for (index, row) in snapshot.containers.iter().enumerate().take(self.keys.capacity()) {
+        for (index, row) in snapshot.containers.indexed().take(self.keys.capacity()) {
             let key = self.key_of(snapshot, row);
             self.keys.push(key);
             let id = self.table.find(&key).filter(|_| row.is_alive());
@@ -384,21 +384,21 @@ impl Containers {
     }
 
     fn key_of(&self, snapshot: &Snapshot, row: &ContainerRow) -> ContainerKey {
-        let path = snapshot.text(&row.path);
+        let path = snapshot.text(row.path);
         if path.is_empty() {
-            return ContainerKey(xxh3_64_with_seed(&row.node.0.to_le_bytes(), self.seed));
+            return ContainerKey(self.path_key.hash(&row.node.0.to_le_bytes()));
         }
-        ContainerKey(xxh3_64_with_seed(path, self.seed))
+        ContainerKey(self.path_key.hash(path))
     }
 
     /// Notes that the scan shows a container; `false` if the scan shows another one in its place.
     fn see(
         &mut self,
         id: RowId,
-        index: usize,
+        index: Index<ContainerRow>,
         snapshot: &Snapshot,
         row: &ContainerRow,
-        scan: u32,
+        scan: Scan,
     ) -> bool {
         let Some(container) = self.table.get_mut(id) else { return false };
         if container.replaced || container.is_another(snapshot, row) {
@@ -409,7 +409,7 @@ impl Containers {
         if self.table.see(id, scan)
             && let Some(container) = self.table.get_mut(id)
         {
-            container.row = index as u32;
+            container.row = Some(index);
             (container.absent_scans, container.unseen_scans) = (0, 0);
         }
         true
@@ -420,7 +420,7 @@ impl Containers {
         &mut self,
         from: u32,
         snapshot: &Snapshot,
-        scan: u32,
+        scan: Scan,
         whole: bool,
         is_alive: impl Fn(&ProcessKey) -> bool,
     ) -> Option<Gone> {
@@ -432,7 +432,7 @@ impl Containers {
                 if seen {
                     continue;
                 }
-                container.row = NONE;
+                container.row = None;
                 container.absent_scans += u32::from(whole);
                 container.unseen_scans += u32::from(!snapshot.processes.is_empty());
                 if container.absent_scans < ABSENT_SCANS
@@ -444,7 +444,7 @@ impl Containers {
             // A container seen only once, whose process goes on outside of it, was misread.
             let preexisting = container.pending_scans > 1 || !is_alive(&container.first);
             // A container with the machine's pid namespace may have ended before it was reported.
-            let was_one = container.was_inside || container.has_own_mounts(snapshot);
+            let was_one = container.inside != Inside::Never || container.has_own_mounts(snapshot);
             let unannounced = !container.announced && was_one && preexisting;
             return Some(Gone { id, unannounced, is_news: container.announced || unannounced });
         }
@@ -462,27 +462,27 @@ impl Containers {
     pub(super) fn update_from(
         &mut self,
         snapshot: &Snapshot,
-        (scan, now_ns): (u32, i64),
+        (scan, now_ns): (Scan, i64),
         strings: &mut Strings,
         existing: impl Fn(&ProcessKey) -> bool,
     ) {
-        for (index, row) in snapshot.containers.iter().enumerate().take(self.rows.len()) {
+        for (index, row) in snapshot.containers.indexed().take(self.rows.len()) {
             if !row.is_alive() {
                 continue;
             }
-            let key = self.keys[index];
-            let id = self.rows[index].or_else(|| {
+            let key = self.keys[index.position()];
+            let id = self.rows[index.position()].or_else(|| {
                 if let Some(id) = self.table.find(&key) {
                     return Some(id);
                 }
                 let mut new = Container::new(key, snapshot, row, now_ns)?;
                 new.announced = existing(&new.first);
-                new.row = index as u32;
+                new.row = Some(index);
                 self.table.insert(new, scan)
             });
-            self.rows[index] = id;
+            self.rows[index.position()] = id;
             let Some(container) = id.and_then(|id| self.table.get_mut(id)) else { continue };
-            if container.row == index as u32 {
+            if container.row == Some(index) {
                 // The host's clock may be set back.
                 container.begun_ns = container.begun_ns.min(now_ns);
                 let is_being_made = container.pending_scans >= 2
@@ -498,12 +498,16 @@ impl Containers {
 
     /// The container that begins with a process that is reported, if the container is due to be
     /// reported.
-    pub(super) fn begins_with(&mut self, row: u32, process: &ProcessKey) -> Option<RowId> {
-        let id = (*self.rows.get(row as usize)?)?;
+    pub(super) fn begins_with(
+        &mut self,
+        row: Index<ContainerRow>,
+        process: &ProcessKey,
+    ) -> Option<RowId> {
+        let id = (*self.rows.get(row.position())?)?;
         let container = self.table.get_mut(id)?;
         // Seen twice, so it is not misread from a process that goes on elsewhere.
         let is_due =
-            container.first_is_inside || container.pending_scans > PENDING_OUTSIDE_SCANS_MAX;
+            container.inside == Inside::Now || container.pending_scans > PENDING_OUTSIDE_SCANS_MAX;
         if container.announced
             || container.first != *process
             || container.pending_scans < 2
@@ -521,7 +525,7 @@ impl Containers {
         for number in from..self.table.end() {
             let id = RowId(number);
             let Some(container) = self.table.get_mut(id) else { continue };
-            let most = if container.first_is_inside {
+            let most = if container.inside == Inside::Now {
                 PENDING_SCANS_MAX
             } else {
                 PENDING_OUTSIDE_SCANS_MAX

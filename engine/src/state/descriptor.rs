@@ -10,13 +10,14 @@ use panoptes_decoders::kernel::inode::mode::{S_IFMT, S_IFREG};
 use panoptes_decoders::kernel::super_block::takes_orders;
 
 use super::change::{Change, Opened};
+use super::children::Entry;
+use super::emit::Emitter;
 use super::facts::{
     DescriptorFacts, FileName, InodeFacts, OpenFlags, is_floating, numbered_kind, open_flags,
 };
-use super::names::is_numbered;
+use super::file_names::is_numbered;
 use super::process::Process;
-use super::{Emitter, Entry, emit};
-use crate::walk::{DescriptorRow, FilesRow, NONE, ProcessRow, Snapshot};
+use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Snapshot, ThreadRow};
 use panoptes_tables::{Cursor, ListPool};
 use panoptes_tables::{StringId, Strings};
 
@@ -86,7 +87,7 @@ const OWN_TABLES_MAX: usize = 8;
 pub(super) fn update(
     descriptors: &mut ListPool<Descriptor>,
     entry: &mut Entry<'_>,
-    group: &[u32],
+    group: &[Index<ThreadRow>],
     emitter: &mut Emitter<'_>,
 ) {
     let snapshot = emitter.snapshot;
@@ -99,9 +100,9 @@ pub(super) fn update(
         emitter,
     };
     merge.table(0, main, &[]);
-    let mut own = [NONE; OWN_TABLES_MAX];
+    let mut own = [None; OWN_TABLES_MAX];
     let count = own_tables(snapshot, merge.entry.row.files, group, &mut own);
-    let main_rows = snapshot.descriptors.range(&main.descriptors);
+    let main_rows = snapshot.descriptors.range(main.descriptors);
     for table in own[..count].iter().filter_map(|&index| snapshot.files_structs.at(index)) {
         merge.table(table.address.0, table, main_rows);
     }
@@ -114,13 +115,14 @@ pub(super) fn update(
 /// number.
 fn own_tables(
     snapshot: &Snapshot,
-    main: u32,
-    group: &[u32],
-    found: &mut [u32; OWN_TABLES_MAX],
+    main: Option<Index<FilesRow>>,
+    group: &[Index<ThreadRow>],
+    found: &mut [Option<Index<FilesRow>>; OWN_TABLES_MAX],
 ) -> usize {
     let mut count = 0;
     for row in group.iter().filter_map(|&index| snapshot.threads.at(index)) {
-        let is_new = row.files != main && row.files != NONE && !found[..count].contains(&row.files);
+        let is_new =
+            row.files != main && row.files.is_some() && !found[..count].contains(&row.files);
         if is_new && count < OWN_TABLES_MAX {
             found[count] = row.files;
             count += 1;
@@ -158,18 +160,20 @@ pub(super) fn tell_writers(
 
 fn report_writer(old: &Descriptor, process: &Process, threads: &[u32], emitter: &mut Emitter<'_>) {
     if old.is_writer() {
-        let descriptor = old.facts(emitter.strings, threads);
         let (file, inode, opened) = (KernelVa(old.file), KernelVa(old.inode), old.opened);
-        emit!(emitter, Change::WriterClosed { process, descriptor, file, inode, opened });
+        emitter.emit_named(|names| {
+            let descriptor = old.facts(&names.strings, threads);
+            Change::WriterClosed { process, descriptor, file, inode, opened }
+        });
     }
 }
 
 /// Whether a new process inherited a file: its parent has it open too.
-fn is_inherited(snapshot: &Snapshot, process: &ProcessRow, file: u32) -> bool {
+fn is_inherited(snapshot: &Snapshot, process: &ProcessRow, file: Option<Index<FileRow>>) -> bool {
     let parent = snapshot.process_by_pid(process.parent_pid);
     let table = parent.and_then(|parent| snapshot.files_structs.at(parent.files));
     table.is_some_and(|table| {
-        snapshot.descriptors.range(&table.descriptors).iter().any(|row| row.file == file)
+        snapshot.descriptors.range(table.descriptors).iter().any(|row| row.file == file)
     })
 }
 
@@ -197,8 +201,8 @@ impl Merge<'_, '_, '_> {
     /// Compares one table. `copied` has the descriptors that a thread's own table began with.
     fn table(&mut self, key: u64, table: &FilesRow, copied: &[DescriptorRow]) {
         let snapshot = self.emitter.snapshot;
-        let threads = snapshot.files_threads.range(&table.threads);
-        for row in snapshot.descriptors.range(&table.descriptors) {
+        let threads = snapshot.files_threads.range(table.threads);
+        for row in snapshot.descriptors.range(table.descriptors) {
             self.pass(key, row.index, table.complete, threads);
             let file = snapshot.files.at(row.file);
             let Some((file, open)) = file.and_then(|file| Some((file, open_flags(file)?))) else {
@@ -271,9 +275,9 @@ impl Merge<'_, '_, '_> {
         let Some(file) = snapshot.files.at(row.file) else { return };
         let attributes = InodeFacts::read(snapshot, file).unwrap_or_default();
         let name = if is_numbered(snapshot, row.file, attributes.magic) {
-            super::names::FileName::default()
+            super::file_names::FileName::default()
         } else {
-            emitter.namer.name(snapshot, row.file, emitter.strings)
+            emitter.names.name(snapshot, row.file)
         };
         let is_first = !self.entry.children.descriptors_taken;
         let is_taken_over =
@@ -309,22 +313,26 @@ impl Merge<'_, '_, '_> {
         if self.quiet || is_copy {
             return;
         }
-        let mut descriptor = new.facts(emitter.strings, threads);
-        if name.in_buffer {
-            descriptor.name = Some(FileName::Text(emitter.namer.buffer.text()));
-        }
         let process = self.entry.process;
-        emit!(emitter, Change::DescriptorOpened { process, descriptor });
+        emitter.emit_named(|names| {
+            let mut descriptor = new.facts(&names.strings, threads);
+            if name.in_buffer {
+                descriptor.name = Some(FileName::Text(names.buffer.text()));
+            }
+            Change::DescriptorOpened { process, descriptor }
+        });
     }
 
     fn close(&mut self, threads: &[u32]) {
         let head = &mut self.entry.children.descriptors;
         let Some(old) = self.descriptors.remove(head, &mut self.cursor) else { return };
         let process = self.entry.process;
-        let descriptor = old.facts(self.emitter.strings, threads);
-        emit!(self.emitter, Change::DescriptorClosed { process, descriptor });
+        self.emitter.emit_named(|names| {
+            let descriptor = old.facts(&names.strings, threads);
+            Change::DescriptorClosed { process, descriptor }
+        });
         report_writer(&old, process, threads, self.emitter);
-        old.release(self.emitter.strings);
+        old.release(&mut self.emitter.names.strings);
     }
 
     /// Frees a row without reporting a close, except of a writer; `false` at the end.
@@ -333,7 +341,7 @@ impl Merge<'_, '_, '_> {
         let old = self.descriptors.remove(head, &mut self.cursor);
         if let Some(old) = old {
             report_writer(&old, self.entry.process, &[], self.emitter);
-            old.release(self.emitter.strings);
+            old.release(&mut self.emitter.names.strings);
         }
         old.is_some()
     }

@@ -13,7 +13,7 @@ use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, Counters, IPPROTO_TCP, 
 use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
-use super::container::ContainerKey;
+use super::keys::ContainerKey;
 use crate::page_cache::{FileIdentity, Hashes};
 use crate::path::{PathBuffer, is_same_path, write_file_name, write_path};
 use crate::walk::{
@@ -51,12 +51,26 @@ pub struct ProcessFacts<'a> {
     pub command_line: Option<&'a [u8]>,
     /// Whether `command_line` is only the beginning.
     pub command_line_cut: bool,
+    /// Identifier or name of its container.
+    pub container: Option<&'a [u8]>,
+    /// Key of its container among the tracked ones.
+    pub container_key: Option<ContainerKey>,
+    pub numbers: ProcessNumbers,
+}
+
+/// What a scan shows of a process in numbers, whatever program it runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessNumbers {
     /// Time of its fork, in nanoseconds since 1970.
     pub creation_time_ns: Option<i64>,
     /// The tgid of the real parent; 0 for processes that the kernel itself started.
     pub parent_process_id: Option<u32>,
     /// User and group ids.
     pub ids: Option<Ids>,
+    /// User id of the login that it belongs to.
+    pub login_user_id: Option<u32>,
+    /// Number of that login.
+    pub audit_session_id: Option<u32>,
     /// `TASK_*` and `EXIT_*` of the leader.
     pub state: Option<(u32, u32)>,
     /// CPU time of all its threads, including ended ones, in nanoseconds.
@@ -67,10 +81,40 @@ pub struct ProcessFacts<'a> {
     pub mount_namespace: u32,
     /// Number of the network namespace, or 0.
     pub network_namespace: u32,
-    /// Identifier or name of its container.
-    pub container: Option<&'a [u8]>,
-    /// Key of its container among the tracked ones.
-    pub container_key: Option<ContainerKey>,
+}
+
+impl ProcessNumbers {
+    /// Reads the numbers of a process from a scan; `leader` is its first thread.
+    pub(super) fn read(snapshot: &Snapshot, process: &ProcessRow, leader: &ThreadRow) -> Self {
+        let task = &leader.task;
+        Self {
+            creation_time_ns: creation_time_ns(snapshot, leader),
+            parent_process_id: parent(snapshot, process, leader),
+            ids: process.ids,
+            login_user_id: task.loginuid(),
+            audit_session_id: task.sessionid(),
+            state: Some((task.state, task.exit_state)),
+            cpu_time_ns: Some(process.ended_runtime_ns.saturating_add(process.threads_runtime_ns)),
+            pid_namespace: process.pid_namespace,
+            mount_namespace: process.mount_namespace,
+            network_namespace: snapshot.net_number(process.net),
+        }
+    }
+
+    /// These numbers; where the scan could not read one, that of `before`. The time of the fork is
+    /// always that of `before`, if that has one: the machine's clock may have been set.
+    pub(super) fn or_before(self, before: &Self) -> Self {
+        let known = |number: u32, before: u32| if number == 0 { before } else { number };
+        Self {
+            creation_time_ns: before.creation_time_ns.or(self.creation_time_ns),
+            parent_process_id: self.parent_process_id.or(before.parent_process_id),
+            ids: self.ids.or(before.ids),
+            pid_namespace: known(self.pid_namespace, before.pid_namespace),
+            mount_namespace: known(self.mount_namespace, before.mount_namespace),
+            network_namespace: known(self.network_namespace, before.network_namespace),
+            ..self
+        }
+    }
 }
 
 impl<'a> ProcessFacts<'a> {
@@ -90,7 +134,7 @@ impl<'a> ProcessFacts<'a> {
         let directory =
             write_path(snapshot, process.cwd, &mut names.directory).map(|_| names.directory.text());
         Some(Self {
-            name: name_of(leader),
+            name: task.name(),
             process_id: task.tgid,
             self_exec_id: Some(task.self_exec_id),
             executable: path,
@@ -101,16 +145,9 @@ impl<'a> ProcessFacts<'a> {
             directory,
             command_line: mm.and_then(|mm| command_line(snapshot, mm)),
             command_line_cut: mm.is_some_and(|mm| mm.command_line_cut),
-            creation_time_ns: creation_time_ns(snapshot, leader),
-            parent_process_id: parent(snapshot, process),
-            ids: process.ids,
-            state: Some((task.state, task.exit_state)),
-            cpu_time_ns: Some(cpu_time_ns(process)),
-            pid_namespace: process.pid_namespace,
-            mount_namespace: process.mount_namespace,
-            network_namespace: process.network_namespace,
             container: snapshot.container_of(process),
             container_key: None,
+            numbers: ProcessNumbers::read(snapshot, process, leader),
         })
     }
 }
@@ -119,38 +156,29 @@ impl<'a> ProcessFacts<'a> {
 /// pages; if areas were not read, the open one.
 pub fn executable_of(snapshot: &Snapshot, process: &ProcessRow) -> Option<FileIdentity> {
     let mm = snapshot.mms.at(process.mm)?;
-    let areas = snapshot.vmas.range(&mm.vmas);
+    let areas = snapshot.vmas.range(mm.vmas);
     let area = areas.iter().find(|area| is_main_executable(snapshot, mm, area));
     FileIdentity::of(snapshot, area.map_or(mm.exe_file, |area| area.file))
 }
 
-fn name_of(leader: &ThreadRow) -> &[u8] {
-    leader.task.name()
-}
-
 /// The arguments of an address space, if it has any that could be read.
 pub(super) fn command_line<'a>(snapshot: &'a Snapshot, mm: &MmRow) -> Option<&'a [u8]> {
-    let text = snapshot.text(&mm.command_line);
+    let text = snapshot.text(mm.command_line);
     (mm.has_command_line && !text.is_empty()).then_some(text)
 }
 
 /// When a thread was created, by the machine's present calendar, in nanoseconds since 1970.
-pub(super) fn creation_time_ns(snapshot: &Snapshot, thread: &ThreadRow) -> Option<i64> {
+fn creation_time_ns(snapshot: &Snapshot, thread: &ThreadRow) -> Option<i64> {
     let offset = snapshot.machine.boot_to_real_ns?;
     i64::try_from(thread.task.start_boottime).ok()?.checked_add(offset)
 }
 
 /// The tgid of the real parent. 0 is valid only if the parent is `init_task`.
-pub(super) fn parent(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
-    let leader = snapshot.leader(process)?;
-    let is_init_task =
-        || snapshot.threads.at(0).is_some_and(|init| init.task.address == leader.task.real_parent);
+fn parent(snapshot: &Snapshot, process: &ProcessRow, leader: &ThreadRow) -> Option<u32> {
+    let is_init_task = || {
+        snapshot.threads.first().is_some_and(|init| init.task.address == leader.task.real_parent)
+    };
     (process.parent_pid != 0 || is_init_task()).then_some(process.parent_pid)
-}
-
-/// CPU time of all threads of a process, in nanoseconds.
-pub(super) fn cpu_time_ns(process: &ProcessRow) -> u64 {
-    process.ended_runtime_ns.saturating_add(process.threads_runtime_ns)
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -581,7 +609,7 @@ pub struct ConnectionFacts {
 
 impl ConnectionFacts {
     /// Reads the facts about a connection from a scan, for the holder of `descriptor`.
-    pub fn read(row: &ConnectionRow, descriptor: Option<u32>) -> Self {
+    pub fn read(snapshot: &Snapshot, row: &ConnectionRow, descriptor: Option<u32>) -> Self {
         let ends = &row.endpoints;
         Self {
             protocol: IPPROTO_TCP,
@@ -593,13 +621,17 @@ impl ConnectionFacts {
             bound_device: ends.bound_device,
             route_device: row.route_device,
             counters: row.counters,
-            network_namespace: row.network_namespace,
+            network_namespace: snapshot.net_number(row.net),
             descriptor,
         }
     }
 
     /// Reads the facts about an IP socket of another protocol; `None` for any other socket.
-    pub fn read_datagram(row: &SocketRow, descriptor: Option<u32>) -> Option<Self> {
+    pub fn read_datagram(
+        snapshot: &Snapshot,
+        row: &SocketRow,
+        descriptor: Option<u32>,
+    ) -> Option<Self> {
         let ends = row.endpoints.filter(|ends| matches!(ends.family, AF_INET | AF_INET6))?;
         Some(Self {
             protocol: row.protocol,
@@ -613,7 +645,7 @@ impl ConnectionFacts {
             bound_device: ends.bound_device,
             route_device: 0,
             counters: None,
-            network_namespace: row.network_namespace,
+            network_namespace: snapshot.net_number(row.net),
             descriptor,
         })
     }

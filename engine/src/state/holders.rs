@@ -2,23 +2,18 @@
 //!
 //! Every scan builds this list anew from its descriptors, in memory allocated at start.
 
-use core::ops::Range;
-
 use crate::limits::Limits;
-use crate::walk::{NONE, Snapshot};
+use crate::walk::{ConnectionRow, DescriptorRow, Index, ProcessRow, Snapshot, Span};
 
 /// One descriptor of a TCP socket.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Holder {
-    /// Index of the connection in the snapshot.
-    pub connection: u32,
+    pub connection: Index<ConnectionRow>,
     /// The tgid.
     pub process_id: u32,
     pub descriptor: u32,
-    /// Index of the process in the snapshot.
-    pub process: u32,
-    /// Index of the descriptor in the snapshot.
-    pub descriptor_row: u32,
+    pub process: Index<ProcessRow>,
+    pub descriptor_row: Index<DescriptorRow>,
 }
 
 /// All holders of a scan, sorted by connection, process and descriptor.
@@ -39,10 +34,10 @@ impl Holders {
     pub fn find(&mut self, snapshot: &Snapshot) {
         self.list.clear();
         self.dropped = 0;
-        for (process, row) in snapshot.processes.iter().enumerate() {
+        for (process, row) in snapshot.processes.indexed() {
             let Some(leader) = snapshot.leader(row) else { continue };
             for table in snapshot.files_structs_of(row) {
-                self.add(snapshot, process as u32, leader.task.tgid, &table.descriptors);
+                self.add(snapshot, process, leader.task.tgid, table.descriptors);
             }
         }
         self.list.sort_unstable();
@@ -51,15 +46,14 @@ impl Holders {
     fn add(
         &mut self,
         snapshot: &Snapshot,
-        process: u32,
+        process: Index<ProcessRow>,
         process_id: u32,
-        descriptors: &Range<u32>,
+        descriptors: Span<DescriptorRow>,
     ) {
-        for (at, row) in snapshot.descriptors.range(descriptors).iter().enumerate() {
+        let rows = snapshot.descriptors.range(descriptors);
+        for (descriptor_row, row) in descriptors.indexes().zip(rows) {
             let file = snapshot.files.at(row.file);
-            let Some(connection) = file.map(|file| file.connection).filter(|&at| at != NONE) else {
-                continue;
-            };
+            let Some(connection) = file.and_then(|file| file.connection) else { continue };
             if self.list.len() == self.list.capacity() {
                 self.dropped = self.dropped.saturating_add(1);
                 continue;
@@ -69,16 +63,17 @@ impl Holders {
                 process_id,
                 descriptor: row.index,
                 process,
-                descriptor_row: descriptors.start + at as u32,
+                descriptor_row,
             });
         }
     }
 
     /// The holders of one connection, lowest process and descriptor first; the first is the owner.
-    pub fn of(&self, connection: u32) -> &[Holder] {
-        let start = self.list.partition_point(|holder| holder.connection < connection);
-        let count =
-            self.list[start..].iter().take_while(|holder| holder.connection == connection).count();
+    pub fn of(&self, connection: impl Into<Option<Index<ConnectionRow>>>) -> &[Holder] {
+        let connection = connection.into();
+        let start = self.list.partition_point(|holder| Some(holder.connection) < connection);
+        let is_it = |holder: &&Holder| Some(holder.connection) == connection;
+        let count = self.list[start..].iter().take_while(is_it).count();
         &self.list[start..start + count]
     }
 

@@ -12,9 +12,10 @@ use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, V
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::change::{AreaBefore, Change};
+use super::children::Entry;
+use super::described::set_text;
+use super::emit::Emitter;
 use super::facts::{AreaFacts, AreaName, HeapRule, is_main_executable};
-use super::process::set_text;
-use super::{Emitter, Entry, emit};
 use crate::limits::Limits;
 use crate::walk::{MmRow, Snapshot, VmaRow};
 use panoptes_tables::{END, ListPool};
@@ -239,14 +240,14 @@ impl Areas {
     pub(super) fn update(&mut self, entry: &mut Entry<'_>, emitter: &mut Emitter<'_>) {
         let snapshot = emitter.snapshot;
         let Some(mm) = snapshot.mms.at(entry.row.mm).filter(|mm| mm.complete) else { return };
-        let news = snapshot.vmas.range(&mm.vmas);
+        let news = snapshot.vmas.range(mm.vmas);
         let in_order = news.windows(2).all(|pair| pair[0].vma.end <= pair[1].vma.start);
         if !in_order || news.len() > self.origins.capacity() {
             return;
         }
         let space = (mm.address, entry.process.self_exec_id());
         if entry.children.space != space {
-            self.release_all(&mut entry.children.areas, emitter.strings);
+            self.release_all(&mut entry.children.areas, &mut emitter.names.strings);
             entry.children.space = space;
         }
         if let Some(same_pages) = self.is_unchanged(entry.children.areas, snapshot, news) {
@@ -337,10 +338,12 @@ impl Areas {
         for old in self.old.iter().filter(|old| !old.claimed) {
             let row = *self.rows.at(old.number);
             if !old.touched {
-                let area = row.facts(process.process_id(), emitter.strings);
-                emit!(emitter, Change::AreaUnmapped { process, area });
+                emitter.emit_named(|names| {
+                    let area = row.facts(process.process_id(), &names.strings);
+                    Change::AreaUnmapped { process, area }
+                });
             }
-            row.release(emitter.strings);
+            row.release(&mut emitter.names.strings);
             self.rows.give_back(old.number);
         }
     }
@@ -370,7 +373,7 @@ impl Areas {
                     if area.file == 0 && (area.start, area.end) != (old.start, old.end) {
                         // It may have become the heap, or stopped being it.
                         let name = self.area_name.write(snapshot, mm, row, self.heap);
-                        set_name(emitter.strings, &mut area.name, name);
+                        set_name(&mut emitter.names.strings, &mut area.name, name);
                     }
                     *self.rows.at_mut(number) = area;
                     self.rows.attach(head, &mut cursor, number);
@@ -379,27 +382,30 @@ impl Areas {
                 Origin::Part(_) | Origin::New => {
                     if area.file == 0 {
                         let name = self.area_name.write(snapshot, mm, row, self.heap);
-                        set_name(emitter.strings, &mut area.name, name);
+                        set_name(&mut emitter.names.strings, &mut area.name, name);
                     } else {
-                        let name = emitter.namer.name(snapshot, row.file, emitter.strings);
+                        let name = emitter.names.name(snapshot, row.file);
                         area.name = name.id;
                         in_buffer = name.in_buffer;
                     }
                     self.rows.insert(head, &mut cursor, area);
                 }
             }
-            let mut facts = area.facts(process.process_id(), emitter.strings);
-            if in_buffer {
-                facts.file = Some(emitter.namer.buffer.text());
+            let differs =
+                |before: AreaBefore| (before.flags as u32 ^ area.flags) & PERMISSIONS != 0;
+            if quiet || !before.is_none_or(differs) {
+                continue;
             }
-            match before {
-                None if !quiet => emit!(emitter, Change::AreaMapped { process, area: facts }),
-                Some(before) if !quiet && (before.flags as u32 ^ area.flags) & PERMISSIONS != 0 => {
-                    let change = Change::AreaPermissionsChanged { process, area: facts, before };
-                    emit!(emitter, change);
+            emitter.emit_named(|names| {
+                let mut facts = area.facts(process.process_id(), &names.strings);
+                if in_buffer {
+                    facts.file = Some(names.buffer.text());
                 }
-                _ => {}
-            }
+                match before {
+                    None => Change::AreaMapped { process, area: facts },
+                    Some(before) => Change::AreaPermissionsChanged { process, area: facts, before },
+                }
+            });
         }
     }
 

@@ -10,7 +10,7 @@
 //!
 //! The rules:
 //!
-//! * A process is its process id and its start ([`process::ProcessKey`]). It is *created* once and
+//! * A process is its process id and its start ([`keys::ProcessKey`]). It is *created* once and
 //!   *terminated* once. Processes that exist when watching starts are recorded as baseline, unless
 //!   [`Settings::report_existing`]; their end is reported. A forked process gets a scan to call
 //!   exec before it is reported ([`Settings::fork_grace_scans`]), since until then it looks like
@@ -33,33 +33,38 @@
 //! [`State::update`].
 
 pub mod change;
+mod children;
 pub mod connection;
+mod connections;
 pub mod container;
 pub mod coverage;
+pub(crate) mod described;
 mod descriptor;
+mod emit;
 pub mod facts;
+mod file_names;
 pub mod holders;
-pub(crate) mod kept;
-pub mod measure;
+pub mod keys;
 pub mod memory;
-mod names;
 pub mod process;
 #[cfg(test)]
 pub(crate) mod tests;
 mod thread;
+pub mod thresholds;
 mod update;
 
-use panoptes_decoders::address::KernelVa;
+pub use crate::limits::Limit;
+use crate::limits::{Limits, PerLimit};
+use crate::walk::{ConnectionRow, Index, Snapshot, Span, ThreadRow};
 
-use crate::limits::Limits;
-use crate::walk::{NONE, ProcessRow, Snapshot};
-
-pub use change::{AreaBefore, Change, Changes, ConnectionChange, Limit, Opened, ScanContext};
+pub use change::{AreaBefore, Change, Changes, ConnectionChange, Opened, ScanContext};
+use children::Children;
 pub use coverage::Births;
 use facts::HeapRule;
-pub use measure::{ConnectionThresholds, Exceeded};
-use panoptes_tables::{END, LimitGauge, ListPool, RowId, Strings, Table};
-use process::{Process, ProcessKey};
+use keys::ProcessKey;
+use panoptes_tables::{HashKey, LimitGauge, ListPool, RowId, Scan, Table};
+use process::Process;
+pub use thresholds::{ConnectionThresholds, Exceeded};
 
 /// How scans are compared.
 #[derive(Clone, Copy, Debug)]
@@ -108,19 +113,18 @@ pub struct State {
     threads: ListPool<thread::Thread>,
     descriptors: ListPool<descriptor::Descriptor>,
     areas: memory::Areas,
-    connections: connection::Connections,
+    connections: connections::Connections,
     containers: container::Containers,
-    strings: Strings,
-    namer: names::Namer,
+    names: file_names::Names,
     /// The row of each process of the current scan.
     rows: Vec<Option<RowId>>,
     /// Range of each process's threads in `by_tid` of the current scan.
-    groups: Vec<(u32, u32)>,
-    gauges: [LimitGauge; Limit::ALL.len()],
-    untracked: [u64; Limit::ALL.len()],
+    groups: Vec<Span<Index<ThreadRow>>>,
+    gauges: PerLimit<LimitGauge>,
+    untracked: PerLimit<u64>,
     coverage: coverage::Coverage,
     /// Number of scans so far.
-    scan: u32,
+    scan: Scan,
     /// The machine's calendar time at the last scan.
     clock_ns: Option<i64>,
     /// Whether the baseline is complete, or as complete as scans allow.
@@ -133,115 +137,26 @@ pub struct State {
     arrival: Option<u64>,
 }
 
-/// The threads, descriptors and areas of one process.
-#[derive(Clone, Copy, Debug)]
-struct Children {
-    threads: u32,
-    descriptors: u32,
-    areas: u32,
-    /// Grows with every change of the areas.
-    areas_version: u32,
-    /// The address space of the areas: its address, and `self_exec_id`.
-    space: (KernelVa, u32),
-    threads_taken: bool,
-    descriptors_taken: bool,
-    areas_taken: bool,
-}
-
-impl Default for Children {
-    fn default() -> Self {
-        Self {
-            threads: END,
-            descriptors: END,
-            areas: END,
-            areas_version: 0,
-            space: (KernelVa::NULL, 0),
-            threads_taken: false,
-            descriptors_taken: false,
-            areas_taken: false,
-        }
-    }
-}
-
-/// One process while its children are compared.
-struct Entry<'a> {
-    process: &'a Process,
-    row: &'a ProcessRow,
-    children: &'a mut Children,
-    /// Whether the children found with it belong to the baseline.
-    silent: bool,
-    /// The machine's calendar time at the previous scan.
-    clock_ns: Option<i64>,
-}
-
-impl Entry<'_> {
-    /// Whether new children of one kind belong to the baseline; `taken` if the first of that kind
-    /// were recorded before.
-    fn quiet(&self, taken: bool) -> bool {
-        self.silent && !taken
-    }
-}
-
-/// Everything needed to report a change.
-struct Emitter<'a> {
-    snapshot: &'a Snapshot,
-    containers: &'a container::Containers,
-    strings: &'a mut Strings,
-    namer: &'a mut names::Namer,
-    now_ns: i64,
-    out: &'a mut dyn Changes,
-}
-
-/// Reports a change that may borrow the names.
-macro_rules! emit {
-    ($emitter:expr, $change:expr) => {{
-        let scene = $crate::state::change::ScanContext {
-            snapshot: $emitter.snapshot,
-            containers: $emitter.containers,
-            strings: &*$emitter.strings,
-            now_ns: $emitter.now_ns,
-        };
-        $emitter.out.change(&scene, &$change);
-    }};
-}
-use emit;
-
-/// Borrows the parts of a state that a [`Emitter`] needs, and leaves the others free.
-macro_rules! emitter {
-    ($state:expr, $snapshot:expr, $now_ns:expr, $out:expr) => {
-        $crate::state::Emitter {
-            snapshot: $snapshot,
-            containers: &$state.containers,
-            strings: &mut $state.strings,
-            namer: &mut $state.namer,
-            now_ns: $now_ns,
-            out: &mut *$out,
-        }
-    };
-}
-use emitter;
-
 impl State {
-    /// Allocates for `limits`; `seed` is random and secret from the guests.
-    pub fn new(limits: &Limits, settings: Settings, seed: u64) -> Self {
+    /// Allocates for `limits`.
+    pub fn new(limits: &Limits, settings: Settings, key: HashKey) -> Self {
         let processes = limits.processes as usize;
         Self {
             settings,
-            processes: Table::new(processes, seed),
+            processes: Table::new(processes, key.derive("state: processes")),
             children: vec![Children::default(); processes].into_boxed_slice(),
             threads: ListPool::new(limits.threads as usize),
             descriptors: ListPool::new(limits.file_descriptors as usize),
             areas: memory::Areas::new(limits, settings.heap),
-            connections: connection::Connections::new(limits, settings.accept_grace_scans),
-            containers: container::Containers::new(limits, seed),
-            strings: Strings::new(strings_bytes(limits), seed.rotate_left(32)),
-            namer: names::Namer::new(limits),
+            connections: connections::Connections::new(limits, settings.accept_grace_scans),
+            containers: container::Containers::new(limits, key),
+            names: file_names::Names::new(limits, key.derive("state: strings")),
             rows: Vec::with_capacity(limits.processes_seen_max()),
             groups: Vec::with_capacity(limits.processes_seen_max()),
-            gauges: [LimitGauge::default(); Limit::ALL.len()],
-            untracked: [0; Limit::ALL.len()],
+            gauges: PerLimit::default(),
+            untracked: PerLimit::default(),
             coverage: coverage::Coverage::default(),
-            scan: 0,
+            scan: Scan::default(),
             clock_ns: None,
             settled: false,
             beginning_scans: 0,
@@ -272,9 +187,9 @@ impl State {
         self.areas.rows.clear();
         self.connections.clear();
         self.containers.clear();
-        self.strings.clear();
-        self.gauges = [LimitGauge::default(); Limit::ALL.len()];
-        self.untracked = [0; Limit::ALL.len()];
+        self.names.strings.clear();
+        self.gauges = PerLimit::default();
+        self.untracked = PerLimit::default();
         self.coverage = coverage::Coverage::default();
         self.clock_ns = None;
         self.settled = false;
@@ -285,12 +200,12 @@ impl State {
 
     /// The context for findings of this scan.
     pub fn scene<'a>(&'a self, snapshot: &'a Snapshot, now_ns: i64) -> ScanContext<'a> {
-        ScanContext { snapshot, containers: &self.containers, strings: &self.strings, now_ns }
+        ScanContext { snapshot, containers: &self.containers, strings: &self.names.strings, now_ns }
     }
 
-    /// When a connection of the last scan was first seen, in nanoseconds since 1970. `connection`
-    /// is its index in that scan; `None` if it is not tracked.
-    pub fn first_seen_ns(&self, connection: u32) -> Option<i64> {
+    /// When a connection of the last scan was first seen, in nanoseconds since 1970; `None` if it
+    /// is not tracked.
+    pub fn first_seen_ns(&self, connection: Index<ConnectionRow>) -> Option<i64> {
         self.connections.first_seen_ns(connection)
     }
 
@@ -299,14 +214,15 @@ impl State {
         self.processes.ids().filter_map(|id| {
             let process = self.processes.get(id)?;
             let life = &process.life;
-            (life.announced && !life.ended && process.row() != NONE).then_some((id, process))
+            (life.is_announced() && !life.is_ended() && process.row().is_some())
+                .then_some((id, process))
         })
     }
 
     /// A tracked process that the last scan did not show.
     pub(crate) fn missed(&self, key: &ProcessKey) -> Option<&Process> {
         let process = self.processes.get(self.processes.find(key)?)?;
-        (!process.life.ended && process.row() == NONE).then_some(process)
+        (!process.life.is_ended() && process.row().is_none()).then_some(process)
     }
 
     /// A tracked process.
@@ -328,20 +244,8 @@ impl State {
             Limit::Areas => (self.areas.rows.used(), self.areas.rows.capacity()),
             Limit::Connections => (self.connections.rows.used(), self.connections.rows.capacity()),
             Limit::Containers => (self.containers.table.len(), self.containers.table.capacity()),
-            Limit::Strings => (self.strings.used_bytes(), self.strings.capacity()),
+            Limit::Strings => (self.names.strings.used_bytes(), self.names.strings.capacity()),
         };
-        Usage {
-            used: used as u64,
-            capacity: capacity as u64,
-            untracked: self.untracked[limit as usize],
-        }
+        Usage { used: used as u64, capacity: capacity as u64, untracked: self.untracked[limit] }
     }
-}
-
-/// Bytes for names: a command line and three paths per process, and the paths of open and mapped
-/// files, most of which are shared (sockets and pipes need none). A loaded machine of 350 processes
-/// with 19,000 descriptors and 35,000 areas took 125 KB.
-fn strings_bytes(limits: &Limits) -> usize {
-    let (processes, descriptors) = (limits.processes as usize, limits.file_descriptors as usize);
-    (processes * 512 + descriptors * 16 + limits.vmas as usize * 4).max(64 * 1024)
 }

@@ -3,10 +3,11 @@
 use panoptes_decoders::kernel::task_struct::Task;
 
 use super::change::Change;
+use super::children::Entry;
+use super::emit::Emitter;
 use super::facts::ThreadFacts;
 use super::process::{Process, is_dead};
-use super::{Emitter, Entry, emit};
-use crate::walk::Snapshot;
+use crate::walk::{Index, Snapshot, ThreadRow};
 use panoptes_tables::{Cursor, ListPool};
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +49,7 @@ impl Thread {
 }
 
 /// Number of a process's threads that have not ended.
-pub(super) fn living(snapshot: &Snapshot, group: &[u32]) -> u32 {
+pub(super) fn living(snapshot: &Snapshot, group: &[Index<ThreadRow>]) -> u32 {
     let tasks = group.iter().filter_map(|&index| snapshot.threads.at(index));
     tasks.filter(|row| row.task.exit_state == 0).count() as u32
 }
@@ -59,7 +60,7 @@ pub(super) fn living(snapshot: &Snapshot, group: &[u32]) -> u32 {
 pub(super) fn update(
     threads: &mut ListPool<Thread>,
     entry: &mut Entry<'_>,
-    group: &[u32],
+    group: &[Index<ThreadRow>],
     absent_scans_max: Option<u32>,
     emitter: &mut Emitter<'_>,
 ) -> u32 {
@@ -95,7 +96,7 @@ pub(super) fn update(
                 // Another thread has the number now.
                 let thread = old.facts(false);
                 threads.remove(&mut entry.children.threads, &mut cursor);
-                emit!(emitter, Change::ThreadTerminated { process, thread });
+                emitter.emit(&Change::ThreadTerminated { process, thread });
             }
             _ => {}
         }
@@ -103,7 +104,7 @@ pub(super) fn update(
         if threads.insert(&mut entry.children.threads, &mut cursor, new) {
             born += u32::from(!quiet);
             if !quiet {
-                emit!(emitter, Change::ThreadCreated { process, thread: new.facts(true) });
+                emitter.emit(&Change::ThreadCreated { process, thread: new.facts(true) });
             }
         }
     }
@@ -128,7 +129,7 @@ fn miss(
     if absent_scans_max.is_some_and(|max| old.absent_scans >= max) {
         let thread = old.facts(false);
         threads.remove(head, cursor);
-        emit!(emitter, Change::ThreadTerminated { process, thread });
+        emitter.emit(&Change::ThreadTerminated { process, thread });
     } else {
         threads.advance(cursor);
     }

@@ -1,11 +1,15 @@
 //! Updates the state from a scan, in a fixed order.
 
-use super::change::{Change, Changes, Limit};
-use super::connection::Holding;
-use super::process::{self, Process, ProcessKey};
-use super::{Children, Entry, State, descriptor, emit, emitter, thread};
+use super::change::{Change, Changes};
+use super::children::{Children, Entry};
+use super::connections::Holding;
+use super::emit::Update;
+use super::keys::ProcessKey;
+use super::process::{self, Process, Stage};
+use super::{State, descriptor, thread};
+use crate::limits::{Limit, PerLimit};
 use crate::page_cache::ContentSource;
-use crate::walk::{NONE, Snapshot, ThreadRow, Views};
+use crate::walk::{Index, ProcessRow, Snapshot, Span, ThreadRow, Views};
 use panoptes_tables::RowId;
 use panoptes_tables::{Crossing, ListPool};
 
@@ -33,52 +37,59 @@ impl State {
         files: &mut dyn ContentSource,
         out: &mut dyn Changes,
     ) {
-        self.scan = self.scan.wrapping_add(1);
-        let whole = views_are_complete(snapshot);
-        // The first complete scan, and the scans before it, show the baseline, unless `arrival` is
-        // known.
-        let quiet = !self.settled && !self.settings.report_existing;
+        self.scan = self.scan.next();
+        let update = &mut Update {
+            snapshot,
+            now_ns,
+            absent_scans_max: absent_scans_max(snapshot),
+            // The first complete scan, and the scans before it, show the baseline, unless `arrival`
+            // is known.
+            quiet: !self.settled && !self.settings.report_existing,
+            out,
+        };
         self.match_processes(snapshot);
         self.containers.match_rows(snapshot, self.scan);
-        self.remove_ended(snapshot, whole, now_ns, out);
-        self.remove_ended_containers(snapshot, whole.is_some(), now_ns, out);
-        self.update_containers(snapshot, quiet, now_ns);
-        let mut born = self.update_processes(snapshot, quiet, now_ns, files, out);
-        self.report_overdue_containers(snapshot, now_ns, out);
+        self.remove_ended(update);
+        self.remove_ended_containers(update);
+        self.update_containers(update);
+        let mut born = self.update_processes(update, files);
+        self.report_overdue_containers(update);
         self.group_threads(snapshot);
-        born += self.compare_children(snapshot, whole, now_ns, out);
+        born += self.compare_children(update);
         let holding = Holding { processes: &self.processes, rows: &self.rows };
-        let mut emitter = emitter!(self, snapshot, now_ns, out);
+        let quiet = update.quiet;
+        let mut emitter = update.emitter(&self.containers, &mut self.names);
         self.connections.update(&holding, quiet, &mut emitter);
-        self.namer.end_scan(&mut self.strings);
-        self.check_limits(snapshot, now_ns, out);
+        self.names.end_scan();
+        self.check_limits(update);
         self.clock_ns = snapshot.machine.calendar_ns.or(self.clock_ns);
         self.coverage.update(snapshot.machine.total_forks, born);
         if let Some(births) = self.coverage.report(now_ns) {
-            let emitter = emitter!(self, snapshot, now_ns, out);
-            emit!(emitter, Change::BirthsMissed(births));
+            let mut emitter = update.emitter(&self.containers, &mut self.names);
+            emitter.emit(&Change::BirthsMissed(births));
         }
         if !self.settled {
-            self.settle(snapshot, whole, quiet);
+            self.settle(update);
         }
     }
 
     /// Reports what would have been reported later: there is no next scan.
     pub fn finish(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         if let Some(births) = self.coverage.rest() {
-            let emitter = emitter!(self, snapshot, now_ns, out);
-            emit!(emitter, Change::BirthsMissed(births));
+            out.change(&self.scene(snapshot, now_ns), &Change::BirthsMissed(births));
         }
     }
 
     /// Ends the baseline if this scan completes it.
-    fn settle(&mut self, snapshot: &Snapshot, whole: Option<u32>, quiet: bool) {
+    fn settle(&mut self, update: &Update<'_>) {
+        let snapshot = update.snapshot;
         self.beginning_scans += 1;
-        self.settled = whole.is_some() || self.beginning_scans >= BEGINNING_SCANS_MAX;
-        let is_crowded = self.untracked[Limit::Processes as usize] > 0
+        self.settled =
+            update.absent_scans_max.is_some() || self.beginning_scans >= BEGINNING_SCANS_MAX;
+        let is_crowded = self.untracked[Limit::Processes] > 0
             || snapshot.threads.dropped > 0
-            || self.untracked[Limit::Containers as usize] > 0;
-        if self.settled && quiet && is_crowded {
+            || self.untracked[Limit::Containers] > 0;
+        if self.settled && update.quiet && is_crowded {
             self.late_start = newest(snapshot);
         }
     }
@@ -86,7 +97,7 @@ impl State {
     /// Finds the row of every process that has one.
     fn match_processes(&mut self, snapshot: &Snapshot) {
         self.rows.clear();
-        for (index, process) in snapshot.processes.iter().enumerate().take(self.rows.capacity()) {
+        for (index, process) in snapshot.processes.indexed().take(self.rows.capacity()) {
             let leader = snapshot.leader(process);
             let id = leader.and_then(|row| self.processes.find(&ProcessKey::of(&row.task)));
             let id = id.filter(|&id| self.see(id, index, snapshot));
@@ -96,46 +107,41 @@ impl State {
 
     /// Notes that the scan shows a process, as the row of that index; `false` if it has ended or if
     /// another index of the same scan fits better.
-    fn see(&mut self, id: RowId, index: usize, snapshot: &Snapshot) -> bool {
+    fn see(&mut self, id: RowId, index: Index<ProcessRow>, snapshot: &Snapshot) -> bool {
         let first = self.processes.see(id, self.scan);
         let Some(row) = self.processes.get_mut(id) else { return false };
-        if row.life.ended {
+        if row.life.is_ended() {
             return false;
         }
-        let living = |index: u32| {
+        let living = |index: Option<Index<ProcessRow>>| {
             let process = snapshot.processes.at(index);
             let leader = process.and_then(|process| snapshot.leader(process));
             leader.is_some_and(|leader| leader.task.exit_state == 0)
         };
         // While a thread takes its leader's place, a scan may show both as leaders.
         if !first {
-            if living(row.row) || !living(index as u32) {
+            if living(row.row) || !living(Some(index)) {
                 return false;
             }
-            if let Some(other) = self.rows.get_mut(row.row as usize) {
+            if let Some(other) = row.row.and_then(|row| self.rows.get_mut(row.position())) {
                 *other = None;
             }
         }
-        row.row = index as u32;
+        row.row = Some(index);
         true
     }
 
     /// Reports and removes processes that have ended.
-    fn remove_ended(
-        &mut self,
-        snapshot: &Snapshot,
-        whole: Option<u32>,
-        now_ns: i64,
-        out: &mut dyn Changes,
-    ) {
+    fn remove_ended(&mut self, update: &mut Update<'_>) {
+        let Update { snapshot, absent_scans_max, .. } = *update;
         for number in 0..self.processes.end() {
             let id = RowId(number);
             let seen = self.processes.last_seen(id) == Some(self.scan);
             let Some(row) = self.processes.get_mut(id) else { continue };
             if !seen {
-                row.row = NONE;
-                row.life.hidden_scans = 0;
-                if row.life.ended {
+                row.row = None;
+                row.life.hidden.scans = 0;
+                if row.life.is_ended() {
                     self.processes.remove(id);
                     continue;
                 }
@@ -147,29 +153,29 @@ impl State {
                     }
                     Whose::Another => {}
                     Whose::NoThread => {
-                        row.life.absent_scans += u32::from(whole.is_some());
+                        row.life.absent_scans += u32::from(absent_scans_max.is_some());
                         // A scan without any process proves nothing.
                         row.life.unseen_scans += u32::from(!snapshot.processes.is_empty());
-                        if whole.is_none_or(|max| row.life.absent_scans < max)
+                        if absent_scans_max.is_none_or(|max| row.life.absent_scans < max)
                             && row.life.unseen_scans < UNSEEN_SCANS_MAX
                         {
                             continue;
                         }
                     }
                 }
-                self.end(id, snapshot, now_ns, out);
+                self.end(id, update);
                 self.processes.remove(id);
                 continue;
             }
             row.life.absent_scans = 0;
             row.life.unseen_scans = 0;
             let leader = snapshot.processes.at(row.row).and_then(|row| snapshot.leader(row));
-            if !row.life.ended && leader.is_some_and(|leader| process::is_dead(&leader.task)) {
-                let index = row.row as usize;
-                self.end(id, snapshot, now_ns, out);
+            if !row.life.is_ended() && leader.is_some_and(|leader| process::is_dead(&leader.task)) {
+                let index = row.row;
+                self.end(id, update);
                 // Keep the row until no scan shows the process, so that the process does not count
                 // as new.
-                if let Some(place) = self.rows.get_mut(index) {
+                if let Some(place) = index.and_then(|row| self.rows.get_mut(row.position())) {
                     *place = None;
                 }
             }
@@ -177,169 +183,156 @@ impl State {
     }
 
     /// Reports a process's end and frees all that it had.
-    fn end(&mut self, id: RowId, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
+    fn end(&mut self, id: RowId, update: &mut Update<'_>) {
         let Some(row) = self.processes.get_mut(id) else { return };
-        row.forget_before(&mut self.strings);
-        row.life.ended = true;
-        let unannounced = !core::mem::replace(&mut row.life.announced, true);
+        row.forget_before(&mut self.names.strings);
+        let unannounced = !row.life.is_announced();
+        row.life.stage = Stage::Ended;
         let row = &*row;
-        let emitter = emitter!(self, snapshot, now_ns, out);
+        let mut emitter = update.emitter(&self.containers, &mut self.names);
         if unannounced {
-            emit!(emitter, Change::ProcessCreated(row));
+            emitter.emit(&Change::ProcessCreated(row));
         }
-        emit!(emitter, Change::ProcessTerminated(row));
-        self.release_children(id, snapshot, now_ns, out);
+        emitter.emit(&Change::ProcessTerminated(row));
+        self.release_children(id, update);
         if let Some(row) = self.processes.get_mut(id) {
-            row.release(&mut self.strings);
+            row.release(&mut self.names.strings);
         }
     }
 
-    fn release_children(
-        &mut self,
-        id: RowId,
-        snapshot: &Snapshot,
-        now_ns: i64,
-        out: &mut dyn Changes,
-    ) {
+    fn release_children(&mut self, id: RowId, update: &mut Update<'_>) {
         let Some(children) = self.children.get_mut(id.0 as usize) else { return };
         if let Some(process) = self.processes.get(id) {
             let head = children.descriptors;
-            let mut emitter = emitter!(self, snapshot, now_ns, out);
+            let mut emitter = update.emitter(&self.containers, &mut self.names);
             descriptor::tell_writers(&self.descriptors, head, process, &mut emitter);
         }
         let mut cursor = ListPool::<thread::Thread>::start(children.threads);
         while self.threads.remove(&mut children.threads, &mut cursor).is_some() {}
-        let strings = &mut self.strings;
+        let strings = &mut self.names.strings;
         descriptor::release_all(&mut self.descriptors, &mut children.descriptors, strings);
         self.areas.release_all(&mut children.areas, strings);
     }
 
     /// Adds rows for new processes, updates all of them and reports changes. Returns the number of
     /// new ones.
-    fn update_processes(
-        &mut self,
-        snapshot: &Snapshot,
-        quiet: bool,
-        now_ns: i64,
-        files: &mut dyn ContentSource,
-        out: &mut dyn Changes,
-    ) -> u64 {
+    fn update_processes(&mut self, update: &mut Update<'_>, files: &mut dyn ContentSource) -> u64 {
+        let snapshot = update.snapshot;
         let mut born = 0;
-        for (index, process) in snapshot.processes.iter().enumerate().take(self.rows.len()) {
+        for (index, process) in snapshot.processes.indexed().take(self.rows.len()) {
             let Some(leader) = snapshot.leader(process) else { continue };
-            let known = self.rows[index];
-            let Some(id) = known.or_else(|| self.admit(index, leader, quiet, now_ns)) else {
+            let known = self.rows[index.position()];
+            let Some(id) = known.or_else(|| self.admit(index, leader, update)) else {
                 continue;
             };
             let is_news =
                 known.is_none() && self.processes.get(id).is_some_and(|row| !row.life.existing);
             born += u64::from(is_news);
             let Some(row) = self.processes.get_mut(id) else { continue };
-            let container = self.containers.key(process.container);
-            let buffer = &mut self.namer.buffer;
-            row.watch_exec(snapshot, process, now_ns);
-            row.refresh(snapshot, process, container, self.scan, &mut self.strings, buffer);
+            let container = process.container.and_then(|row| self.containers.key(row));
+            row.watch_exec(snapshot, process, update.now_ns);
+            row.refresh(snapshot, process, container, self.scan, &mut self.names);
             row.refresh_hashes(snapshot, process, files);
             let grace = self.settings.fork_grace_scans;
-            let announce = !row.life.announced && row.is_whole_enough(snapshot, process, grace);
+            let announce =
+                !row.life.is_announced() && row.is_whole_enough(snapshot, process, grace);
             row.life.pending_scans = row.life.pending_scans.saturating_add(1);
-            row.life.announced |= announce;
-            let confirm_scans = self.settings.confirm_scans.max(2);
-            let hidden = row.watch_views(process, confirm_scans, now_ns);
-            let hidden = hidden.filter(|_| row.life.announced && !row.life.hidden_reported);
-            row.life.hidden_reported |= hidden.is_some();
-            let row = &*row;
-            let begun = row.life.announced.then_some(process.container);
-            let begun = begun.and_then(|at| self.containers.begins_with(at, &row.key));
-            let emitter = emitter!(self, snapshot, now_ns, out);
             if announce {
-                emit!(emitter, Change::ProcessCreated(row));
+                row.life.stage = Stage::Announced;
+            }
+            let confirm_scans = self.settings.confirm_scans.max(2);
+            let hidden = row.watch_views(process, confirm_scans, update.now_ns);
+            let hidden = hidden.filter(|_| row.life.is_announced() && !row.life.hidden.reported);
+            row.life.hidden.reported |= hidden.is_some();
+            let row = &*row;
+            let begun = process.container.filter(|_| row.life.is_announced());
+            let begun = begun.and_then(|at| self.containers.begins_with(at, &row.key));
+            let mut emitter = update.emitter(&self.containers, &mut self.names);
+            if announce {
+                emitter.emit(&Change::ProcessCreated(row));
             }
             if let Some(container) = begun.and_then(|id| self.containers.table.get(id)) {
-                emit!(emitter, Change::ContainerStarted { container, process: Some(row) });
+                emitter.emit(&Change::ContainerStarted { container, process: Some(row) });
             }
             if let Some(missing) = hidden {
-                let (scans, since_ns) = (row.life.hidden_scans, row.life.hidden_since_ns);
+                let (scans, since_ns) = (row.life.hidden.scans, row.life.hidden.since_ns);
                 let shown = Views(leader.views);
                 let process = row;
-                emit!(emitter, Change::ProcessHidden { process, missing, shown, scans, since_ns });
+                emitter.emit(&Change::ProcessHidden { process, missing, shown, scans, since_ns });
             }
         }
         born
     }
 
     /// Reports and removes containers without living processes.
-    fn remove_ended_containers(
-        &mut self,
-        snapshot: &Snapshot,
-        whole: bool,
-        now_ns: i64,
-        out: &mut dyn Changes,
-    ) {
+    fn remove_ended_containers(&mut self, update: &mut Update<'_>) {
+        let snapshot = update.snapshot;
+        let whole = update.absent_scans_max.is_some();
         let mut from = 0;
         let processes = &self.processes;
         let is_alive = |key: &ProcessKey| {
             let row = processes.find(key).and_then(|id| processes.get(id));
-            row.is_some_and(|row| !row.life.ended)
+            row.is_some_and(|row| !row.life.is_ended())
         };
         while let Some(gone) = self.containers.next_gone(from, snapshot, self.scan, whole, is_alive)
         {
             from = gone.id.0 + 1;
             if let Some(container) = self.containers.table.get(gone.id).filter(|_| gone.is_news) {
-                let emitter = emitter!(self, snapshot, now_ns, out);
+                let mut emitter = update.emitter(&self.containers, &mut self.names);
                 if gone.unannounced {
-                    emit!(emitter, Change::ContainerStarted { container, process: None });
+                    emitter.emit(&Change::ContainerStarted { container, process: None });
                 }
-                emit!(emitter, Change::ContainerTerminated { container });
+                emitter.emit(&Change::ContainerTerminated { container });
             }
-            self.containers.remove(gone.id, &mut self.strings);
+            self.containers.remove(gone.id, &mut self.names.strings);
         }
     }
 
-    fn update_containers(&mut self, snapshot: &Snapshot, quiet: bool, now_ns: i64) {
+    fn update_containers(&mut self, update: &Update<'_>) {
+        let Update { snapshot, now_ns, quiet, .. } = *update;
         let (arrival, late_start) = (self.arrival, self.late_start);
-        self.containers.update_from(snapshot, (self.scan, now_ns), &mut self.strings, |first| {
-            is_baseline(first.start_boottime, quiet, arrival, late_start)
-        });
+        self.containers.update_from(
+            snapshot,
+            (self.scan, now_ns),
+            &mut self.names.strings,
+            |first| is_baseline(first.start_boottime, quiet, arrival, late_start),
+        );
     }
 
     /// Reports containers whose first process cannot be reported.
-    fn report_overdue_containers(
-        &mut self,
-        snapshot: &Snapshot,
-        now_ns: i64,
-        out: &mut dyn Changes,
-    ) {
+    fn report_overdue_containers(&mut self, update: &mut Update<'_>) {
         let mut from = 0;
         while let Some(id) = self.containers.next_overdue(from) {
             from = id.0 + 1;
             let Some(container) = self.containers.table.get(id) else { continue };
             let first = self.processes.find(&container.first());
             let process = first.and_then(|id| self.processes.get(id));
-            let process = process.filter(|process| process.life.announced);
-            let emitter = emitter!(self, snapshot, now_ns, out);
-            emit!(emitter, Change::ContainerStarted { container, process });
+            let process = process.filter(|process| process.life.is_announced());
+            let mut emitter = update.emitter(&self.containers, &mut self.names);
+            emitter.emit(&Change::ContainerStarted { container, process });
         }
     }
 
     /// Adds a row for a process, if it is new and there is room.
     fn admit(
         &mut self,
-        index: usize,
+        index: Index<ProcessRow>,
         leader: &ThreadRow,
-        quiet: bool,
-        now_ns: i64,
+        update: &Update<'_>,
     ) -> Option<RowId> {
         let key = ProcessKey::of(&leader.task);
         if process::is_dead(&leader.task) || self.processes.find(&key).is_some() {
             return None;
         }
-        let mut new = Process::new(&leader.task, now_ns);
-        new.row = index as u32;
-        new.life.existing = is_baseline(key.start_boottime, quiet, self.arrival, self.late_start);
-        new.life.announced = new.life.existing;
+        let mut new = Process::new(&leader.task, update.now_ns);
+        new.row = Some(index);
+        new.life.existing =
+            is_baseline(key.start_boottime, update.quiet, self.arrival, self.late_start);
+        if new.life.existing {
+            new.life.stage = Stage::Announced;
+        }
         let id = self.processes.insert(new, self.scan)?;
-        self.rows[index] = Some(id);
+        self.rows[index.position()] = Some(id);
         self.children[id.0 as usize] = Children::default();
         Some(id)
     }
@@ -347,45 +340,39 @@ impl State {
     /// Finds the threads of each process.
     fn group_threads(&mut self, snapshot: &Snapshot) {
         self.groups.clear();
-        self.groups.resize(self.rows.len(), (0, 0));
+        self.groups.resize(self.rows.len(), Span::default());
         let mut start = 0;
         while let Some(row) = snapshot.by_tid.get(start).and_then(|&at| snapshot.threads.at(at)) {
             let tgid = row.task.tgid;
-            let rest = snapshot.by_tid[start..].iter();
+            let rest = snapshot.by_tid.as_slice()[start..].iter();
             let count = rest
                 .take_while(|&&at| snapshot.threads.at(at).is_some_and(|row| row.task.tgid == tgid))
                 .count()
                 .max(1);
-            if let Some(group) = self.groups.get_mut(row.process as usize) {
-                *group = (start as u32, (start + count) as u32);
+            let group = row.process.and_then(|row| self.groups.get_mut(row.position()));
+            if let Some(group) = group {
+                *group = Span::new(start as u32, (start + count) as u32);
             }
             start += count;
         }
     }
 
     /// Compares the children of each process; returns the number of new threads.
-    fn compare_children(
-        &mut self,
-        snapshot: &Snapshot,
-        whole: Option<u32>,
-        now_ns: i64,
-        out: &mut dyn Changes,
-    ) -> u64 {
+    fn compare_children(&mut self, update: &mut Update<'_>) -> u64 {
+        let Update { snapshot, absent_scans_max, .. } = *update;
         let mut born = 0;
-        for index in 0..self.rows.len() {
-            let Some(id) = self.rows[index] else { continue };
-            let Some(row) = snapshot.processes.at(index as u32) else { continue };
-            let (start, end) = self.groups[index];
-            let group = snapshot.by_tid.get(start as usize..end as usize).unwrap_or(&[]);
+        for (index, row) in snapshot.processes.indexed().take(self.rows.len()) {
+            let Some(id) = self.rows[index.position()] else { continue };
+            let group = snapshot.by_tid.range(self.groups[index.position()]);
             let alone = thread::living(snapshot, group) == 0;
-            let is_zombie = self.watch_zombie(id, alone, snapshot, now_ns, out);
-            let Some(process) = self.processes.get(id).filter(|row| row.life.announced) else {
+            let is_zombie = self.watch_zombie(id, alone, update);
+            let Some(process) = self.processes.get(id).filter(|row| row.life.is_announced()) else {
                 continue;
             };
             if alone && process.exit_state() != 0 {
                 // All that it had ended with it.
                 if is_zombie {
-                    self.release_children(id, snapshot, now_ns, out);
+                    self.release_children(id, update);
                 }
                 continue;
             }
@@ -396,9 +383,15 @@ impl State {
             let clock_ns = self.clock_ns;
             let silent = process.life.existing;
             let mut entry = Entry { process, row, children, silent, clock_ns };
-            let mut emitter = emitter!(self, snapshot, now_ns, out);
+            let mut emitter = update.emitter(&self.containers, &mut self.names);
             let threads = &mut self.threads;
-            born += u64::from(thread::update(threads, &mut entry, group, whole, &mut emitter));
+            born += u64::from(thread::update(
+                threads,
+                &mut entry,
+                group,
+                absent_scans_max,
+                &mut emitter,
+            ));
             descriptor::update(&mut self.descriptors, &mut entry, group, &mut emitter);
             self.areas.update(&mut entry, &mut emitter);
         }
@@ -407,48 +400,51 @@ impl State {
 
     /// Counts the scans in a row in which a process is a zombie, and reports that once. `alone` if
     /// none of its threads goes on. Returns whether it is a zombie.
-    fn watch_zombie(
-        &mut self,
-        id: RowId,
-        alone: bool,
-        snapshot: &Snapshot,
-        now_ns: i64,
-        out: &mut dyn Changes,
-    ) -> bool {
+    fn watch_zombie(&mut self, id: RowId, alone: bool, update: &mut Update<'_>) -> bool {
         let Some(row) = self.processes.get_mut(id) else { return false };
         let is_zombie = alone && row.is_zombie();
         row.life.zombie_scans = if is_zombie { row.life.zombie_scans.saturating_add(1) } else { 0 };
         let scans = row.life.zombie_scans;
-        let is_due = scans >= self.settings.confirm_scans.max(2) && row.life.announced;
+        let is_due = scans >= self.settings.confirm_scans.max(2) && row.life.is_announced();
         if is_due && !core::mem::replace(&mut row.life.zombie_reported, true) {
             let process = &*row;
-            let emitter = emitter!(self, snapshot, now_ns, out);
-            emit!(emitter, Change::ProcessZombie { process, scans });
+            let mut emitter = update.emitter(&self.containers, &mut self.names);
+            emitter.emit(&Change::ProcessZombie { process, scans });
         }
         is_zombie
     }
 
     /// Reports limits that were reached, and those that have room again.
-    fn check_limits(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
-        let unseen = |dropped: u32| u64::from(dropped);
-        self.untracked = [
-            unseen(snapshot.processes.dropped) + u64::from(self.processes.take_newcomers()),
-            unseen(snapshot.threads.dropped) + u64::from(self.threads.take_refused()),
-            unseen(snapshot.descriptors.dropped) + u64::from(self.descriptors.take_refused()),
-            unseen(snapshot.vmas.dropped) + u64::from(self.areas.rows.take_refused()),
-            unseen(snapshot.connections.dropped) + u64::from(self.connections.rows.take_refused()),
-            unseen(snapshot.containers.dropped) + u64::from(self.containers.table.take_newcomers()),
-            u64::from(self.strings.take_refused()),
-        ];
+    fn check_limits(&mut self, update: &mut Update<'_>) {
+        let snapshot = update.snapshot;
+        self.untracked = PerLimit::from_fn(|limit| {
+            // What the scan had no room for, and what the table had none for.
+            let (unseen, refused) = match limit {
+                Limit::Processes => (snapshot.processes.dropped, self.processes.take_newcomers()),
+                Limit::Threads => (snapshot.threads.dropped, self.threads.take_refused()),
+                Limit::Descriptors => {
+                    (snapshot.descriptors.dropped, self.descriptors.take_refused())
+                }
+                Limit::Areas => (snapshot.vmas.dropped, self.areas.rows.take_refused()),
+                Limit::Connections => {
+                    (snapshot.connections.dropped, self.connections.rows.take_refused())
+                }
+                Limit::Containers => {
+                    (snapshot.containers.dropped, self.containers.table.take_newcomers())
+                }
+                Limit::Strings => (0, self.names.strings.take_refused()),
+            };
+            u64::from(unseen) + u64::from(refused)
+        });
         for limit in Limit::ALL {
             let super::Usage { used, capacity, untracked } = self.usage(limit);
-            let change = match self.gauges[limit as usize].update(used, capacity, untracked) {
+            let change = match self.gauges[limit].update(used, capacity, untracked) {
                 Some(Crossing::Reached) => Change::LimitReached { limit, capacity, untracked },
                 Some(Crossing::Cleared) => Change::LimitCleared { limit, capacity },
                 None => continue,
             };
-            let emitter = emitter!(self, snapshot, now_ns, out);
-            emit!(emitter, change);
+            let mut emitter = update.emitter(&self.containers, &mut self.names);
+            emitter.emit(&change);
         }
     }
 }
@@ -462,7 +458,7 @@ fn is_baseline(start_boottime: u64, quiet: bool, arrival: Option<u64>, late_star
 
 /// Number of scans in a row from which an object must be absent to have ended, as of this scan: one
 /// if the scan read everything; `None` if a view is incomplete.
-fn views_are_complete(snapshot: &Snapshot) -> Option<u32> {
+fn absent_scans_max(snapshot: &Snapshot) -> Option<u32> {
     let whole = snapshot.task_list_closed
         && snapshot.idr_complete
         && snapshot.threads.dropped == 0
@@ -472,7 +468,7 @@ fn views_are_complete(snapshot: &Snapshot) -> Option<u32> {
 
 /// Start of the newest process, if the scan shows all processes.
 pub(super) fn newest_of_all(snapshot: &Snapshot) -> Option<u64> {
-    views_are_complete(snapshot).map(|_| newest(snapshot))
+    absent_scans_max(snapshot).map(|_| newest(snapshot))
 }
 
 /// Start of the newest process of a scan.
@@ -492,9 +488,9 @@ enum Whose {
 }
 
 fn whose(snapshot: &Snapshot, process_id: u32) -> Whose {
-    let tgid = |at: u32| snapshot.threads.at(at).map(|row| row.task.tgid);
+    let tgid = |at: Index<ThreadRow>| snapshot.threads.at(at).map(|row| row.task.tgid);
     let at = snapshot.by_tid.partition_point(|&at| tgid(at) < Some(process_id));
-    let mut threads = snapshot.by_tid[at..]
+    let mut threads = snapshot.by_tid.as_slice()[at..]
         .iter()
         .filter_map(|&at| snapshot.threads.at(at))
         .take_while(|row| row.task.tgid == process_id)

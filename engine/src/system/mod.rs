@@ -1,6 +1,19 @@
-//! One watched machine: from a profile to a kernel that can be walked.
+//! One machine to be watched: from its memory to a kernel that can be walked.
 //!
-//! Not here: finding the kernel (`panoptes-profiles`) and walking it ([`crate::walk`]).
+//! [`attach()`] joins the steps: choosing the layout of physical memory, finding the kernel in it,
+//! and binding the types of its modules. Every command that scans attaches with it, so that all of
+//! them read a machine in the same way.
+//!
+//! Not here: opening memory (`panoptes-sources`), finding a kernel in one layout
+//! (`panoptes-profiles`) and walking it ([`crate::walk`]).
+//!
+//! Start reading at [`attach()`].
+
+mod attach;
+mod stop;
+
+pub use attach::{AttachError, Attached, attach, find_kernel};
+pub use stop::Stop;
 
 use panoptes_profiles::Profile;
 

@@ -4,119 +4,117 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::cgroup::{NAME_BYTES_MAX, SUBSYS_MAX, for_each_subsys};
+use panoptes_decoders::kernel::cgroup::{NAME_BYTES_MAX, for_each_subsys};
 use panoptes_decoders::layout::{Field, Packing, View, c_string};
 use panoptes_decoders::source::MemorySource;
 
-use super::snapshot::{CgroupRow, CssSetRow, CssStateRow, KernfsRow, NONE, Rows, Snapshot};
-use super::{Kernel, Maps, Walker, row_of};
+use super::snapshot::{CgroupRow, CssSetRow, CssStateRow, Index, KernfsRow};
+use super::tables::Snapshot;
+use super::{Kernel, Walker};
 
-/// Number of kinds of structures that lead to a control group's name.
-pub(super) const KINDS: usize = 4;
+/// `css_set_table` has `1 << CSS_SET_HASH_BITS` list heads (kernel/cgroup/cgroup.c, 5.10 to 7.2).
+pub(super) const CSS_SET_HEADS: usize = 1 << 7;
 
-/// The packing of each kind; empty where the kernel has no control groups.
-pub(super) fn packings(layouts: &Layouts) -> [Packing; KINDS] {
-    [
-        layouts.css_set.map(|layout| layout.packing),
-        layouts.cgroup_subsys_state.map(|layout| layout.packing),
-        layouts.cgroup.map(|layout| layout.packing),
-        layouts.kernfs_node.map(|layout| layout.packing),
-    ]
-    .map(Option::unwrap_or_default)
+/// The packings of the structures that lead to a control group's name; empty where the kernel has
+/// no control groups.
+pub(super) struct Packings {
+    pub(super) css_set: Packing,
+    pub(super) css_state: Packing,
+    pub(super) cgroup: Packing,
+    pub(super) kernfs_node: Packing,
 }
 
-/// The number of rows of each kind.
-pub(super) fn counts(snapshot: &Snapshot) -> [usize; KINDS] {
-    [
-        snapshot.css_sets.len(),
-        snapshot.css_states.len(),
-        snapshot.cgroups.len(),
-        snapshot.kernfs_nodes.len(),
-    ]
+impl Packings {
+    pub(super) fn of(layouts: &Layouts) -> Self {
+        Self {
+            css_set: layouts.css_set.map(|layout| layout.packing).unwrap_or_default(),
+            css_state: layouts.cgroup_subsys_state.map(|it| it.packing).unwrap_or_default(),
+            cgroup: layouts.cgroup.map(|layout| layout.packing).unwrap_or_default(),
+            kernfs_node: layouts.kernfs_node.map(|layout| layout.packing).unwrap_or_default(),
+        }
+    }
 }
 
-/// Lists the rows of each kind added since `from`.
-pub(super) fn list_new(
-    snapshot: &Snapshot,
-    from: [usize; KINDS],
-    lists: &mut [Vec<KernelVa>; KINDS],
-) {
-    lists.iter_mut().for_each(Vec::clear);
-    let [sets, states, groups, nodes] = lists;
-    sets.extend(snapshot.css_sets[from[0]..].iter().map(|row| row.address));
-    states.extend(snapshot.css_states[from[1]..].iter().map(|row| row.address));
-    groups.extend(snapshot.cgroups[from[2]..].iter().map(|row| row.address));
-    nodes.extend(snapshot.kernfs_nodes[from[3]..].iter().map(|row| row.address));
-}
-
-/// The rows of control groups, borrowed apart from the other rows.
-pub(super) struct Groups<'a> {
-    pub(super) sets: &'a mut Rows<CssSetRow>,
-    pub(super) states: &'a mut Rows<CssStateRow>,
-    pub(super) all: &'a mut Rows<CgroupRow>,
-    pub(super) nodes: &'a mut Rows<KernfsRow>,
-}
-
-impl Groups<'_> {
-    /// Decodes one packed structure of `kind` into its row.
-    pub(super) fn update_from(
+impl Snapshot {
+    pub(super) fn place_css_set(
         &mut self,
         layouts: &Layouts,
-        maps: &mut Maps,
-        kind: usize,
-        row: usize,
+        row: Index<CssSetRow>,
+        view: View<'_>,
         bytes: &[u8],
     ) {
-        let view = View::new(bytes);
-        let group_row = |maps: &mut Maps, groups: &mut Rows<CgroupRow>, address: KernelVa| {
-            row_of(&mut maps.cgroups, groups, address, || CgroupRow { address, node: NONE })
-        };
-        let node_row = |maps: &mut Maps, nodes: &mut Rows<KernfsRow>, address: KernelVa| {
-            row_of(&mut maps.kernfs_nodes, nodes, address, || KernfsRow {
-                address,
-                ..KernfsRow::default()
-            })
-        };
-        match kind {
-            0 => {
-                let Some(layout) = &layouts.css_set else { return };
-                let next = layout.hlist.map_or(0, |field| view.u64_at(field, 0));
-                if next != 0 {
-                    let at = KernelVa(next).minus(layout.hlist.map_or(0, |f| f.offset.into()));
-                    row_of(&mut maps.css_sets, self.sets, at, || CssSetRow {
-                        address: at,
-                        ..CssSetRow::default()
-                    });
-                }
-                let set = &mut self.sets[row];
-                let head =
-                    |field: Option<Field>| KernelVa(field.map_or(0, |field| view.u64_at(field, 0)));
-                (set.first_task, set.first_moving) = (head(layout.tasks), head(layout.mg_tasks));
-                if !set.is_used {
-                    return;
-                }
-                set.unified = group_row(maps, self.all, view.pointer(layout.dfl_cgrp));
-                for_each_subsys(layout, bytes, |index, address| {
-                    set.states[index] = row_of(&mut maps.css_states, self.states, address, || {
-                        CssStateRow { address, cgroup: NONE }
-                    });
-                });
-            }
-            1 => {
-                let Some(layout) = &layouts.cgroup_subsys_state else { return };
-                self.states[row].cgroup = group_row(maps, self.all, view.pointer(layout.cgroup));
-            }
-            2 => {
-                let Some(layout) = &layouts.cgroup else { return };
-                self.all[row].node = node_row(maps, self.nodes, view.pointer(layout.kn));
-            }
-            _ => {
-                let Some(layout) = &layouts.kernfs_node else { return };
-                let parent = node_row(maps, self.nodes, view.pointer(layout.parent));
-                self.nodes[row].parent = parent;
-                self.nodes[row].name = view.pointer(layout.name);
-            }
+        let Some(layout) = &layouts.css_set else { return };
+        let next = layout.hlist.map_or(0, |field| view.u64_at(field, 0));
+        if next != 0 {
+            let next = KernelVa(next).minus(layout.hlist.map_or(0, |f| f.offset.into()));
+            self.css_sets.row_of(next.0, || CssSetRow::new(next));
         }
+        let set = &mut self.css_sets[row];
+        let head = |field: Option<Field>| KernelVa(field.map_or(0, |field| view.u64_at(field, 0)));
+        (set.first_task, set.first_moving) = (head(layout.tasks), head(layout.mg_tasks));
+        if !set.is_used {
+            return;
+        }
+        let unified = view.pointer(layout.dfl_cgrp);
+        set.unified = self.cgroups.row_of(unified.0, || CgroupRow::new(unified));
+        for_each_subsys(layout, bytes, |index, address| {
+            let row = || CssStateRow { address, cgroup: None };
+            set.states[index] = self.css_states.row_of(address.0, row);
+        });
+    }
+
+    pub(super) fn place_css_state(
+        &mut self,
+        layouts: &Layouts,
+        row: Index<CssStateRow>,
+        view: View<'_>,
+    ) {
+        let Some(layout) = &layouts.cgroup_subsys_state else { return };
+        let cgroup = view.pointer(layout.cgroup);
+        self.css_states[row].cgroup = self.cgroups.row_of(cgroup.0, || CgroupRow::new(cgroup));
+    }
+
+    pub(super) fn place_cgroup(
+        &mut self,
+        layouts: &Layouts,
+        row: Index<CgroupRow>,
+        view: View<'_>,
+    ) {
+        let Some(layout) = &layouts.cgroup else { return };
+        let node = view.pointer(layout.kn);
+        self.cgroups[row].node = self.kernfs_nodes.row_of(node.0, || KernfsRow::new(node));
+    }
+
+    pub(super) fn place_kernfs_node(
+        &mut self,
+        layouts: &Layouts,
+        row: Index<KernfsRow>,
+        view: View<'_>,
+    ) {
+        let Some(layout) = &layouts.kernfs_node else { return };
+        let parent = view.pointer(layout.parent);
+        let parent = self.kernfs_nodes.row_of(parent.0, || KernfsRow::new(parent));
+        let node = &mut self.kernfs_nodes[row];
+        node.parent = parent;
+        node.name = view.pointer(layout.name);
+    }
+}
+
+impl CssSetRow {
+    pub(super) fn new(address: KernelVa) -> Self {
+        Self { address, ..Self::default() }
+    }
+}
+
+impl CgroupRow {
+    fn new(address: KernelVa) -> Self {
+        Self { address, node: None }
+    }
+}
+
+impl KernfsRow {
+    fn new(address: KernelVa) -> Self {
+        Self { address, ..Self::default() }
     }
 }
 
@@ -125,7 +123,7 @@ impl Walker {
         let mut done = 0;
         while done < self.snapshot.kernfs_nodes.len() {
             self.reader.clear();
-            for node in &self.snapshot.kernfs_nodes[done..] {
+            for node in &self.snapshot.kernfs_nodes.as_slice()[done..] {
                 let length = NAME_BYTES_MAX + 1;
                 if self.reader.push_bytes(&kernel.space, node.name, length).is_none() {
                     break;
@@ -139,28 +137,11 @@ impl Walker {
             for object in 0..count {
                 // The root of a hierarchy has an empty name.
                 let name = self.reader.object(object).map(c_string);
-                match name.and_then(|name| self.snapshot.bytes.extend(name)) {
-                    Some(range) => self.snapshot.kernfs_nodes[done + object].text = Some(range),
-                    None => self.snapshot.losses.unreadable += 1,
-                }
+                let text = name.and_then(|name| self.snapshot.bytes.extend(name));
+                self.snapshot.losses.unreadable += u32::from(text.is_none());
+                self.snapshot.kernfs_nodes.as_mut_slice()[done + object].text = text;
             }
             done += count;
-        }
-    }
-}
-
-impl Default for CssSetRow {
-    fn default() -> Self {
-        Self {
-            address: KernelVa::NULL,
-            unified: NONE,
-            states: [NONE; SUBSYS_MAX],
-            container: NONE,
-            known: false,
-            is_used: false,
-            first_task: KernelVa::NULL,
-            first_moving: KernelVa::NULL,
-            closed: false,
         }
     }
 }

@@ -4,18 +4,16 @@
 //! paths and adds what only processes show: whether a group with a bare name belongs to a
 //! container, and which process is the container's first.
 
-use core::ops::Range;
-
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::container::{
     CONTAINER_BYTES_MAX, Found, POD_UID_BYTES_MAX, Runtime, container_of, pod_uid, unescape,
 };
 use panoptes_decoders::layout::View;
 use panoptes_decoders::source::MemorySource;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::snapshot::{NONE, ProcessRow, Snapshot};
-use super::{Kernel, Walker, fetch, row_of};
+use super::snapshot::{CgroupRow, CssSetRow, Index, KernfsRow, ProcessRow, Span};
+use super::tables::Snapshot;
+use super::{Kernel, Walker, fetch};
 
 /// Maximum depth of a control group; a container's is about three deep.
 const DEPTH_MAX: usize = 64;
@@ -29,10 +27,10 @@ pub const HOST_NAME_BYTES: usize = 65;
 pub struct ContainerRow {
     /// `struct kernfs_node *` of its control group.
     pub node: KernelVa,
-    /// Path of its control group, as a range of [`Snapshot::bytes`]; empty where it is too long.
-    pub path: Range<u32>,
-    /// Its identifier or name, as a range of [`Snapshot::bytes`].
-    pub id: Range<u32>,
+    /// Path of its control group, in [`Snapshot::bytes`]; empty where it is too long.
+    pub path: Span<u8>,
+    /// Its identifier or name, in [`Snapshot::bytes`].
+    pub id: Span<u8>,
     /// Whether `id` is a name that a user chose.
     pub is_name: bool,
     /// The runtime that made it, if known.
@@ -40,13 +38,13 @@ pub struct ContainerRow {
     /// Whether a bare name is the only evidence for it, so that only processes with their own
     /// namespaces are in it.
     pub is_plain: bool,
-    /// Index of the enclosing container.
-    pub parent: u32,
-    /// The uid of its Kubernetes pod, as a range of [`Snapshot::bytes`]; empty outside of pods.
-    pub pod_uid: Range<u32>,
-    /// Index of the oldest living process in it or in containers inside it, preferring one that is
-    /// certainly inside; [`NONE`] if all have ended.
-    pub first: u32,
+    /// The enclosing container.
+    pub parent: Option<Index<Self>>,
+    /// The uid of its Kubernetes pod, in [`Snapshot::bytes`]; empty outside of pods.
+    pub pod_uid: Span<u8>,
+    /// The oldest living process in it or in containers inside it, preferring one that is
+    /// certainly inside; `None` if all have ended.
+    pub first: Option<Index<ProcessRow>>,
     /// Whether `first` is certainly inside: its pid and mount namespaces are not the machine's.
     pub first_is_inside: bool,
     /// Start of the oldest living process, in nanoseconds since boot.
@@ -61,14 +59,14 @@ impl Default for ContainerRow {
     fn default() -> Self {
         Self {
             node: KernelVa::NULL,
-            path: 0..0,
-            id: 0..0,
+            path: Span::default(),
+            id: Span::default(),
             is_name: false,
             runtime: None,
             is_plain: false,
-            parent: NONE,
-            pod_uid: 0..0,
-            first: NONE,
+            parent: None,
+            pod_uid: Span::default(),
+            first: None,
             first_is_inside: false,
             oldest_start: 0,
             newest_start: 0,
@@ -80,16 +78,16 @@ impl Default for ContainerRow {
 impl ContainerRow {
     /// Whether it has a living process.
     pub const fn is_alive(&self) -> bool {
-        self.first != NONE
+        self.first.is_some()
     }
 
     /// Adds a living process; callers add older processes first.
-    pub fn update_from(&mut self, process: u32, start: u64, is_inside: bool) {
+    pub fn update_from(&mut self, process: Index<ProcessRow>, start: u64, is_inside: bool) {
         if !self.is_alive() {
             self.oldest_start = start;
         }
         if !self.is_alive() || (is_inside && !self.first_is_inside) {
-            (self.first, self.first_is_inside) = (process, is_inside);
+            (self.first, self.first_is_inside) = (Some(process), is_inside);
         }
         self.newest_start = self.newest_start.max(start);
     }
@@ -97,19 +95,19 @@ impl ContainerRow {
 
 /// The directories from the top down to a control group, without the root.
 struct GroupPath {
-    nodes: [u32; DEPTH_MAX],
+    nodes: [Option<Index<KernfsRow>>; DEPTH_MAX],
     length: usize,
 }
 
 impl GroupPath {
     /// `None` where a name could not be read.
-    fn up_from(snapshot: &Snapshot, group: u32) -> Option<Self> {
+    fn up_from(snapshot: &Snapshot, group: Option<Index<CgroupRow>>) -> Option<Self> {
         let mut at = snapshot.cgroups.at(group)?.node;
-        let mut group_path = Self { nodes: [NONE; DEPTH_MAX], length: 0 };
+        let mut group_path = Self { nodes: [None; DEPTH_MAX], length: 0 };
         loop {
             let node = snapshot.kernfs_nodes.at(at)?;
-            node.text.as_ref()?;
-            if node.parent == NONE {
+            node.text?;
+            if node.parent.is_none() {
                 group_path.nodes[..group_path.length].reverse();
                 return Some(group_path);
             }
@@ -128,7 +126,7 @@ impl GroupPath {
     ) -> Option<T> {
         let mut names: [&[u8]; DEPTH_MAX] = [&[]; DEPTH_MAX];
         for (name, &node) in names.iter_mut().zip(self.nodes.get(..length)?) {
-            *name = snapshot.text(snapshot.kernfs_nodes.at(node)?.text.as_ref()?);
+            *name = snapshot.text(snapshot.kernfs_nodes.at(node)?.text?);
         }
         Some(look(names.get(..length)?))
     }
@@ -165,18 +163,21 @@ enum Membership {
     /// The tasks are in no container.
     Nothing,
     /// The tasks are in the container of that row.
-    Container(u32),
+    Container(Index<ContainerRow>),
 }
 
 impl Walker {
     /// Finds every container, and the container of each process.
     pub(super) fn find_containers<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.read_group_names(source, kernel);
-        for index in 0..self.snapshot.css_sets.len() {
+        for index in self.snapshot.css_sets.indexes() {
             let membership = self.container_of_set(index);
             let set = &mut self.snapshot.css_sets[index];
             set.known = !matches!(membership, Membership::Unknown);
-            set.container = if let Membership::Container(row) = membership { row } else { NONE };
+            set.container = match membership {
+                Membership::Container(row) => Some(row),
+                Membership::Unknown | Membership::Nothing => None,
+            };
         }
         self.place_processes();
         self.read_host_names(source, kernel);
@@ -184,21 +185,21 @@ impl Walker {
 
     /// Finds the container of the tasks of a `css_set`, in the version 2 hierarchy or else in the
     /// others.
-    fn container_of_set(&mut self, index: usize) -> Membership {
+    fn container_of_set(&mut self, index: Index<CssSetRow>) -> Membership {
         let set = &self.snapshot.css_sets[index];
-        if set.unified == NONE {
+        let (unified, states) = (set.unified, set.states);
+        if unified.is_none() {
             return Membership::Unknown;
         }
-        let (unified, states) = (set.unified, set.states);
-        let mut last = NONE;
+        let mut last = None;
         let mut plain = None;
-        let groups = core::iter::once(unified).chain(states);
-        for (at, group) in groups.enumerate() {
-            let group = if at == 0 {
-                group
-            } else {
-                let Some(state) = self.snapshot.css_states.at(group) else { continue };
-                state.cgroup
+        for at in 0..=states.len() {
+            let group = match at.checked_sub(1) {
+                None => unified,
+                Some(at) => {
+                    let Some(state) = self.snapshot.css_states.at(states[at]) else { continue };
+                    state.cgroup
+                }
             };
             if group == last {
                 continue;
@@ -226,52 +227,53 @@ impl Walker {
 
     /// Gives a container and its enclosing containers rows.
     fn row_of_claim(&mut self, group_path: &GroupPath, claim: Claim) -> Membership {
-        let mut innermost = NONE;
-        let mut inner = NONE;
+        let mut innermost = None;
+        let mut inner = None;
         let mut claim = Some(claim);
         while let Some(found) = claim {
             let before = self.snapshot.containers.len();
             let row = self.container_row(group_path, &found);
-            if innermost == NONE {
-                innermost = row;
-            }
-            if let Some(inner) = self.snapshot.containers.get_mut(inner as usize) {
+            innermost = innermost.or(row);
+            if let Some(inner) = self.snapshot.containers.at_mut(inner) {
                 inner.parent = row;
             }
             // An existing row already has all its enclosing containers.
-            if row == NONE || self.snapshot.containers.len() == before {
+            if row.is_none() || self.snapshot.containers.len() == before {
                 break;
             }
             inner = row;
             claim = self.claim(group_path, found.at);
         }
-        if innermost == NONE { Membership::Unknown } else { Membership::Container(innermost) }
+        innermost.map_or(Membership::Unknown, Membership::Container)
     }
 
-    fn container_row(&mut self, group_path: &GroupPath, claim: &Claim) -> u32 {
+    fn container_row(
+        &mut self,
+        group_path: &GroupPath,
+        claim: &Claim,
+    ) -> Option<Index<ContainerRow>> {
         let snapshot = &mut self.snapshot;
         let node = group_path.nodes.get(claim.at).and_then(|&node| snapshot.kernfs_nodes.at(node));
-        let Some(node) = node.map(|node| node.address) else { return NONE };
+        let node = node?.address;
         let mut path = [0; PATH_BYTES_MAX];
         let length =
             group_path.with_names(snapshot, claim.at + 1, |names| write_path(names, &mut path));
         let path = &path[..length.unwrap_or_default()];
         // The same path in two hierarchies is one container.
         let place = match path {
-            [] => node,
-            path => KernelVa(xxh3_64_with_seed(path, self.seed) | 1),
+            [] => node.0,
+            path => self.path_key.hash(path) | 1,
         };
         let before = snapshot.containers.len();
-        let row =
-            row_of(&mut self.maps.containers, &mut snapshot.containers, place, || ContainerRow {
-                node,
-                is_name: claim.is_name,
-                runtime: claim.runtime,
-                is_plain: claim.is_plain,
-                ..ContainerRow::default()
-            });
-        if row == NONE || snapshot.containers.len() == before {
-            return row;
+        let row = snapshot.containers.row_of(place, || ContainerRow {
+            node,
+            is_name: claim.is_name,
+            runtime: claim.runtime,
+            is_plain: claim.is_plain,
+            ..ContainerRow::default()
+        })?;
+        if snapshot.containers.len() == before {
+            return Some(row);
         }
         let mut uid = [0; POD_UID_BYTES_MAX];
         let uid_length =
@@ -280,28 +282,26 @@ impl Walker {
         let id = snapshot.bytes.extend(&claim.id[..claim.id_length]).unwrap_or_default();
         let path = snapshot.bytes.extend(path).unwrap_or_default();
         let pod_uid = snapshot.bytes.extend(&uid[..uid_length]).unwrap_or_default();
-        if let Some(row) = snapshot.containers.get_mut(row as usize) {
-            (row.id, row.path, row.pod_uid) = (id, path, pod_uid);
-        }
-        row
+        let container = &mut snapshot.containers[row];
+        (container.id, container.path, container.pod_uid) = (id, path, pod_uid);
+        Some(row)
     }
 
     /// Sets the container of every process, and the first process of every container.
     fn place_processes(&mut self) {
         let host = host_of(&self.snapshot);
-        for index in 0..self.snapshot.processes.len() as u32 {
+        for index in self.snapshot.processes.indexes() {
             let snapshot = &mut self.snapshot;
-            let Some(process) = snapshot.processes.at(index) else { continue };
+            let process = &snapshot.processes[index];
             let (row, known) = place(snapshot, process, host);
             let start = living_since(snapshot, process);
             let is_inside = has_own_namespaces(process, host);
-            if let Some(process) = snapshot.processes.get_mut(index as usize) {
-                (process.container, process.container_known) = (row, known);
-            }
+            let process = &mut snapshot.processes[index];
+            (process.container, process.container_known) = (row, known);
             let Some(start) = start else { continue };
             let mut at = row;
             for _ in 0..DEPTH_MAX {
-                let Some(container) = snapshot.containers.get_mut(at as usize) else { break };
+                let Some(container) = snapshot.containers.at_mut(at) else { break };
                 // A process in an inner container does not prove that a bare name above it is a
                 // container.
                 if at == row || !container.is_plain {
@@ -321,11 +321,10 @@ impl Walker {
         let addresses = &mut self.scratch.addresses;
         addresses.clear();
         addresses.extend(snapshot.containers.iter().map(|row| {
-            let first = snapshot.processes.at(row.first);
-            let own = first.map(|first| first.uts_namespace);
+            let own = snapshot.processes.at(row.first).map(|first| first.uts_namespace);
             own.filter(|&own| own != kernel.roots.init_uts_ns).unwrap_or_default()
         }));
-        let (rows, losses) = (&mut snapshot.containers, &mut snapshot.losses);
+        let (rows, losses) = (snapshot.containers.as_mut_slice(), &mut snapshot.losses);
         let reader = &mut self.reader;
         fetch(reader, source, kernel, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
@@ -351,20 +350,24 @@ fn host_of(snapshot: &Snapshot) -> Host {
         .unwrap_or_default()
 }
 
-/// The container of a process, or [`NONE`], and whether that is known.
-fn place(snapshot: &Snapshot, process: &ProcessRow, host: Host) -> (u32, bool) {
+/// The container of a process, and whether that is known.
+fn place(
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    host: Host,
+) -> (Option<Index<ContainerRow>>, bool) {
     let Some(set) = snapshot.css_sets.at(process.css_set).filter(|set| set.known) else {
-        return (NONE, false);
+        return (None, false);
     };
-    let Some(row) = snapshot.containers.at(set.container) else { return (NONE, true) };
+    let Some(row) = snapshot.containers.at(set.container) else { return (None, true) };
     if !row.is_plain {
         return (set.container, true);
     }
     // An exiting process has no namespaces any more.
     if process.pid_namespace == 0 || process.mount_namespace == 0 {
-        return (NONE, false);
+        return (None, false);
     }
-    (if has_own_namespaces(process, host) { set.container } else { NONE }, true)
+    (set.container.filter(|_| has_own_namespaces(process, host)), true)
 }
 
 /// Whether both namespaces of a process are its own. A runtime's own processes never have both:

@@ -6,8 +6,8 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::source::MemorySource;
 
-use super::snapshot::{DescriptorRow, FileRow, FilesRow};
-use super::{Kernel, NONE, Walker, fetch, row_of};
+use super::snapshot::{DescriptorRow, FileRow, FilesRow, Span};
+use super::{Kernel, Walker, fetch};
 use crate::address::Reader;
 
 /// Largest table that is read. The kernel's maximum for a process is `fs.nr_open`, 1 Mi by default.
@@ -19,13 +19,19 @@ const SLICE_PLACES: u32 = 1 << 16;
 /// Maximum number of table slices in one batch.
 pub(super) const SLICES_MAX: usize = 16_384;
 
-/// A part of a table: `count` slots from `first` on. In `check_descriptors`, `table` is the index
-/// of the first descriptor's row, and `count` counts rows.
+/// A part of a table: `count` slots from `first` on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slice {
-    table: u32,
+    table: usize,
     first: u32,
     count: u32,
+}
+
+/// Descriptors whose slots are read again; the first of them is in slot `first`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckedSlots {
+    rows: Span<DescriptorRow>,
+    first: u32,
 }
 
 /// Maximum number of slots read from all tables together: half a GiB of pointers. A guest can
@@ -42,7 +48,7 @@ impl Walker {
 
     fn read_fdtables<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layouts = &kernel.layouts;
-        let tables = &mut self.snapshot.files_structs;
+        let tables = self.snapshot.files_structs.as_mut_slice();
         let losses = &mut self.snapshot.losses;
         let addresses = &mut self.scratch.addresses;
         addresses.clear();
@@ -75,7 +81,7 @@ impl Walker {
     }
 
     fn read_fd_arrays<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let count = self.snapshot.files_structs.len() as u32;
+        let count = self.snapshot.files_structs.len();
         let mut slices = mem::take(&mut self.scratch.slices);
         let mut left = PLACES_MAX;
         let mut next = Slice::default();
@@ -84,7 +90,7 @@ impl Walker {
             slices.clear();
             while next.table < count && slices.len() < slices.capacity() {
                 let full = self.snapshot.descriptors.len() == self.snapshot.descriptors.capacity();
-                let Some(table) = self.snapshot.files_structs.get_mut(next.table as usize) else {
+                let Some(table) = self.snapshot.files_structs.get_mut(next.table) else {
                     break;
                 };
                 let places = table.max_fds - next.first;
@@ -108,7 +114,7 @@ impl Walker {
             }
             if slices.is_empty() {
                 // Nothing is left, or a slice that never fits the reader.
-                if let Some(table) = self.snapshot.files_structs.get_mut(next.table as usize) {
+                if let Some(table) = self.snapshot.files_structs.get_mut(next.table) {
                     table.complete = false;
                     self.snapshot.losses.dropped += 1;
                 }
@@ -126,10 +132,9 @@ impl Walker {
     /// Adds the descriptors of one slice, read as objects `object` and `object + 1` of the batch.
     fn take_slice(&mut self, object: usize, slice: &Slice) {
         let snapshot = &mut self.snapshot;
-        let Some(table) = snapshot.files_structs.get_mut(slice.table as usize) else { return };
-        let end = snapshot.descriptors.len() as u32;
+        let Some(table) = snapshot.files_structs.get_mut(slice.table) else { return };
         if slice.first == 0 {
-            table.descriptors = end..end;
+            table.descriptors = snapshot.descriptors.span_from(snapshot.descriptors.len());
         }
         let Some(array) = self.reader.object(object) else {
             table.complete = false;
@@ -142,9 +147,7 @@ impl Walker {
             if address.is_null() {
                 continue;
             }
-            let file = row_of(&mut self.maps.files, &mut snapshot.files, address, || {
-                FileRow::new(address)
-            });
+            let file = snapshot.files.row_of(address.0, || FileRow::new(address));
             let word = u64_at(close_on_exec, (place / 64) as usize * 8);
             let row = DescriptorRow {
                 index: slice.first + place,
@@ -156,8 +159,8 @@ impl Walker {
                 table.complete = false;
                 break;
             }
+            table.descriptors.extend();
         }
-        table.descriptors.end = snapshot.descriptors.len() as u32;
     }
 
     /// Reads every table's slots again after their files were read.
@@ -166,53 +169,54 @@ impl Walker {
     /// kernel reuses the memory of a closed file at once, even for another process. If a slot has
     /// changed, what was read through it may belong to another file.
     pub(super) fn check_descriptors<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let mut slices = mem::take(&mut self.scratch.slices);
-        let (mut table, mut row) = (0, 0);
-        while table < self.snapshot.files_structs.len() {
+        let mut checked = mem::take(&mut self.scratch.checked_slots);
+        let mut tables = self.snapshot.files_structs.indexes();
+        let mut table = tables.next();
+        let mut done = 0;
+        while table.is_some() {
             self.reader.clear();
-            slices.clear();
-            while let Some(at) = self.snapshot.files_structs.get(table)
-                && slices.len() < slices.capacity()
+            checked.clear();
+            while let Some(at) = self.snapshot.files_structs.at(table)
+                && checked.len() < checked.capacity()
             {
-                row = row.max(at.descriptors.start);
-                let rest = self.snapshot.descriptors.range(&(row..at.descriptors.end));
-                let Some(first) = rest.first() else {
-                    table += 1;
-                    row = 0;
+                let rest = at.descriptors.skip(done);
+                let rows = self.snapshot.descriptors.range(rest);
+                let Some(first) = rows.first() else {
+                    table = tables.next();
+                    done = 0;
                     continue;
                 };
                 let most = first.index.saturating_add(SLICE_PLACES);
-                let count = rest.partition_point(|descriptor| descriptor.index < most);
-                let last = rest[..count].last().map_or(first.index, |row| row.index);
+                let count = rows.partition_point(|descriptor| descriptor.index < most);
+                let last = rows[..count].last().map_or(first.index, |row| row.index);
                 let places = (last - first.index + 1) * 8;
                 let array = at.fd.plus(u64::from(first.index) * 8);
                 if self.reader.push_bytes(&kernel.space, array, places).is_none() {
                     break;
                 }
-                slices.push(Slice { table: row, first: first.index, count: count as u32 });
-                row += count as u32;
+                checked.push(CheckedSlots { rows: rest.take(count), first: first.index });
+                done += count;
             }
-            if slices.is_empty() {
+            if checked.is_empty() {
                 // Nothing is left, or a slot that cannot be read.
-                table += 1;
-                row = 0;
+                table = tables.next();
+                done = 0;
                 continue;
             }
             self.reader.run(source, kernel.space.levels);
-            for (object, slice) in slices.iter().enumerate() {
+            for (object, slots) in checked.iter().enumerate() {
                 let array = self.reader.object(object).unwrap_or(&[]);
-                let rows = slice.table as usize..(slice.table + slice.count) as usize;
-                for descriptor in self.snapshot.descriptors.get_mut(rows).into_iter().flatten() {
-                    let now = u64_at(array, (descriptor.index - slice.first) as usize * 8);
+                for descriptor in self.snapshot.descriptors.range_mut(slots.rows) {
+                    let now = u64_at(array, (descriptor.index - slots.first) as usize * 8);
                     let file = self.snapshot.files.at(descriptor.file);
                     if file.is_some_and(|file| file.address.0 != now) {
-                        descriptor.file = NONE;
+                        descriptor.file = None;
                         descriptor.moved = true;
                     }
                 }
             }
         }
-        self.scratch.slices = slices;
+        self.scratch.checked_slots = checked;
     }
 
     /// Lists each table's threads: all that share it, ascending.
@@ -221,38 +225,35 @@ impl Walker {
         // Counting sort: count, compute starts, place. `by_tid` is ascending only within a process,
         // so each group is sorted at the end.
         for table in snapshot.files_structs.iter_mut() {
-            table.threads = 0..0;
+            table.threads = Span::default();
         }
         for &thread in snapshot.by_tid.iter() {
-            let thread = &snapshot.threads[thread as usize];
-            if let Some(table) = snapshot.files_structs.get_mut(thread.files as usize) {
-                table.threads.end += 1;
+            let thread = &snapshot.threads[thread];
+            if let Some(table) = snapshot.files_structs.at_mut(thread.files) {
+                table.threads.extend();
             }
         }
-        let mut start = 0;
+        let mut end = 0;
         for table in snapshot.files_structs.iter_mut() {
-            let count = table.threads.end;
-            table.threads = start..start;
-            start += count;
+            let start = end;
+            end += table.threads.len() as u32;
+            table.threads = Span::new(start, start);
         }
         snapshot.files_threads.clear();
-        for _ in 0..start {
+        for _ in 0..end {
             snapshot.files_threads.push(0);
         }
         for &thread in snapshot.by_tid.iter() {
-            let thread = &snapshot.threads[thread as usize];
-            if let Some(table) = snapshot.files_structs.get_mut(thread.files as usize)
-                && let Some(place) = snapshot.files_threads.get_mut(table.threads.end as usize)
+            let thread = &snapshot.threads[thread];
+            if let Some(table) = snapshot.files_structs.at_mut(thread.files)
+                && let Some(place) = snapshot.files_threads.get_mut(table.threads.end() as usize)
             {
                 *place = thread.task.pid;
-                table.threads.end += 1;
+                table.threads.extend();
             }
         }
         for table in snapshot.files_structs.iter() {
-            let range = table.threads.start as usize..table.threads.end as usize;
-            if let Some(threads) = snapshot.files_threads.get_mut(range) {
-                threads.sort_unstable();
-            }
+            snapshot.files_threads.range_mut(table.threads).sort_unstable();
         }
     }
 }

@@ -24,8 +24,8 @@ impl Walker {
     /// Fills `interfaces`. Lists are followed entry by entry, so this costs a round for each entry.
     pub(super) fn read_interfaces<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         self.snapshot.interfaces.clear();
-        self.maps.visited.clear();
-        for index in 0..self.snapshot.nets.len() {
+        self.visited.clear();
+        for index in self.snapshot.nets.indexes() {
             let net = self.snapshot.nets[index];
             self.read_devices(source, kernel, &net);
         }
@@ -144,7 +144,7 @@ impl Walker {
     /// Whether this is the first visit of a list entry. Each entry costs a round, so a forged ring
     /// must not be followed up to the maximum length of a list.
     fn is_first_visit(&mut self, at: KernelVa) -> bool {
-        self.maps.visited.insert(at.0, 0) == Insertion::New
+        self.visited.insert(at.0, 0) == Insertion::New
     }
 
     fn one<S: MemorySource, T>(

@@ -5,6 +5,7 @@ use panoptes_decoders::kernel::vm_area_struct::{VM_READ, Vma};
 use panoptes_decoders::layout::{View, u32_at, u64_at};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
+use super::cgroups::CSS_SET_HEADS;
 use super::snapshot::Machine;
 use super::{Kernel, Walker};
 
@@ -15,8 +16,6 @@ const VSYSCALL_ADDRESS: u64 = 0xffff_ffff_ff60_0000;
 /// (include/linux/timekeeper_internal.h, 5.10 to 7.2).
 const READ_BASE_BYTES: u32 = 48;
 
-/// `css_set_table` has `1 << CSS_SET_HASH_BITS` list heads (kernel/cgroup/cgroup.c, 5.10 to 7.2).
-pub(super) const CSS_SET_HEADS: usize = 1 << 7;
 const CSS_SET_TABLE_BYTES: u32 = CSS_SET_HEADS as u32 * 8;
 
 impl Walker {
@@ -25,28 +24,29 @@ impl Walker {
         let (layouts, space, roots) = (&kernel.layouts, &kernel.space, &kernel.roots);
         let reader = &mut self.reader;
         reader.clear();
-        reader.push(space, roots.init_uts_ns, &layouts.uts_namespace.packing);
-        reader.push(space, roots.timekeeper, &layouts.timekeeper.packing);
-        reader.push_bytes(space, roots.tsc_khz, 4);
-        reader.push_bytes(space, roots.boot_id, 16);
-        reader.push_bytes(space, roots.total_forks, 8);
-        reader.push(space, roots.gate_vma, &layouts.vm_area_struct.packing);
-        reader.push_bytes(space, KernelVa(VSYSCALL_ADDRESS), 1);
-        reader.push_bytes(space, roots.timekeeper, READ_BASE_BYTES);
-        reader.push_bytes(space, roots.css_set_table, CSS_SET_TABLE_BYTES);
+        let uts = reader.push(space, roots.init_uts_ns, &layouts.uts_namespace.packing);
+        let timekeeper = reader.push(space, roots.timekeeper, &layouts.timekeeper.packing);
+        let tsc_khz = reader.push_bytes(space, roots.tsc_khz, 4);
+        let boot_id = reader.push_bytes(space, roots.boot_id, 16);
+        let total_forks = reader.push_bytes(space, roots.total_forks, 8);
+        let gate_vma = reader.push(space, roots.gate_vma, &layouts.vm_area_struct.packing);
+        let vsyscall = reader.push_bytes(space, KernelVa(VSYSCALL_ADDRESS), 1);
+        let read_base = reader.push_bytes(space, roots.timekeeper, READ_BASE_BYTES);
+        let css_set_table = reader.push_bytes(space, roots.css_set_table, CSS_SET_TABLE_BYTES);
         reader.run(source, space.levels);
+        let object = |pushed: Option<u32>| reader.object(pushed? as usize);
 
         let heads = &mut self.hints.css_sets;
         heads.clear();
-        if let Some(bytes) = reader.object(8) {
+        if let Some(bytes) = object(css_set_table) {
             heads.extend(bytes.chunks_exact(8).map(|word| KernelVa(u64_at(word, 0))));
         }
         let mut machine = Machine::default();
-        if let Some(view) = reader.object(0).map(View::new) {
+        if let Some(view) = object(uts).map(View::new) {
             let name = view.bytes(layouts.uts_namespace.nodename);
             machine.hostname.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
         }
-        if let Some(view) = reader.object(1).map(View::new) {
+        if let Some(view) = object(timekeeper).map(View::new) {
             let timekeeper = &layouts.timekeeper;
             // A value outside of the years 2000 to 2199 is not a clock.
             machine.calendar_seconds = Some(view.signed(timekeeper.xtime_sec))
@@ -66,26 +66,25 @@ impl Walker {
                 (view.signed(timekeeper.offs_real), view.signed(timekeeper.offs_boot));
             machine.boot_to_real_ns = machine.calendar_seconds.and_then(|_| real.checked_sub(boot));
         }
-        machine.tsc_khz = reader
-            .object(2)
+        machine.tsc_khz = object(tsc_khz)
             .map(|bytes| u32_at(bytes, 0))
             .filter(|&khz| khz != 0)
             .or(kernel.counter_khz);
-        if let Some(bytes) = reader.object(3) {
+        if let Some(bytes) = object(boot_id) {
             machine.boot_id.copy_from_slice(bytes);
         }
-        machine.total_forks = reader.object(4).map(|bytes| u64_at(bytes, 0));
-        let words = reader.object(7).map(|bytes| bytes.chunks_exact(8).map(|word| u64_at(word, 0)));
+        machine.total_forks = object(total_forks).map(|bytes| u64_at(bytes, 0));
+        let words =
+            object(read_base).map(|bytes| bytes.chunks_exact(8).map(|word| u64_at(word, 0)));
         machine.ticks = words
             .map(|words| words.fold(0, |sum: u64, word| sum.rotate_left(7) ^ word))
             .filter(|_| machine.calendar_seconds.is_some());
-        machine.gate = reader
-            .object(5)
+        machine.gate = object(gate_vma)
             .map(|bytes| Vma::decode(&layouts.vm_area_struct, bytes))
             .filter(|gate| gate.start == VSYSCALL_ADDRESS && gate.end == gate.start + PAGE_BYTES)
             // Only `vsyscall=xonly` removes read permission. `none` leaves the area as declared
             // and, unlike `emulate`, maps no page there (`map_vsyscall`, vsyscall_64.c).
-            .filter(|gate| gate.flags & VM_READ == 0 || reader.object(6).is_some());
+            .filter(|gate| gate.flags & VM_READ == 0 || object(vsyscall).is_some());
         self.snapshot.machine = machine;
     }
 }

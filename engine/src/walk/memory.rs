@@ -8,9 +8,9 @@ use panoptes_decoders::kernel::vm_area_struct::Vma;
 use panoptes_decoders::layout::View;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
-use super::snapshot::{FileRow, MmRow, NameKind, Rows, VmaRow};
-use super::{Kernel, Maps, NONE, NameRow, Walker, fetch, row_of};
-use panoptes_tables::Insertion;
+use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
+use super::{Kernel, Walker, fetch};
+use panoptes_tables::{Insertion, Keyed};
 
 /// Maximum depth of a red-black tree: twice the logarithm of the number of areas that a process may
 /// have (`vm.max_map_count`, an int).
@@ -19,7 +19,7 @@ const RED_BLACK_DEPTH_MAX: u32 = 64;
 /// A node of a maple tree to be read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
-    mm: u32,
+    mm: Index<MmRow>,
     enode: Enode,
     max: u64,
 }
@@ -28,9 +28,9 @@ impl Walker {
     /// Fills `vmas`, and each address space's range of them.
     pub(super) fn read_areas<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         for mm in self.snapshot.mms.iter_mut() {
-            mm.vmas = 0..0;
+            mm.vmas = Span::default();
         }
-        self.maps.visited.clear();
+        self.visited.clear();
         match &kernel.layouts.maple_node {
             Some(layout) => self.read_maple_trees(source, kernel, layout),
             None => self.read_red_black_trees(source, kernel),
@@ -49,19 +49,20 @@ impl Walker {
     ) {
         let mut nodes = mem::take(&mut self.scratch.nodes);
         let mut values = mem::take(&mut self.scratch.addresses);
-        let mut owners = mem::take(&mut self.scratch.owners);
+        let mut owners = mem::take(&mut self.scratch.mms);
         nodes.clear();
         values.clear();
         owners.clear();
-        for (index, mm) in self.snapshot.mms.iter_mut().enumerate() {
+        for index in self.snapshot.mms.indexes() {
+            let mm = &mut self.snapshot.mms[index];
             match maple_tree::root(mm.ma_root) {
                 Entry::Empty => {}
                 Entry::Value(vma) => {
                     values.push(vma);
-                    owners.push(index as u32);
+                    owners.push(index);
                 }
                 Entry::Node(node) if nodes.len() < nodes.capacity() => {
-                    nodes.push(Node { mm: index as u32, enode: node, max: u64::MAX });
+                    nodes.push(Node { mm: index, enode: node, max: u64::MAX });
                 }
                 Entry::Node(_) => mm.complete = false,
             }
@@ -77,24 +78,23 @@ impl Walker {
         }
         self.scratch.nodes = nodes;
         self.scratch.addresses = values;
-        self.scratch.owners = owners;
+        self.scratch.mms = owners;
     }
 
     /// Reads the trees whose nodes are the areas themselves, one level of all trees in each round.
     fn read_red_black_trees<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
         let layout = &kernel.layouts.vm_area_struct;
         let scratch = &mut self.scratch;
-        let (areas, owners) = (&mut scratch.addresses, &mut scratch.owners);
-        let (below, below_owners) = (&mut scratch.more, &mut scratch.more_owners);
+        let (areas, owners) = (&mut scratch.addresses, &mut scratch.mms);
+        let (below, below_owners) = (&mut scratch.more, &mut scratch.more_mms);
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
-        let maps = &mut self.maps;
         areas.clear();
         owners.clear();
-        for (index, mm) in mms.iter().enumerate().filter(|(_, mm)| !mm.mm_rb.is_null()) {
+        for (index, mm) in mms.indexed().filter(|(_, mm)| !mm.mm_rb.is_null()) {
             areas.push(mm.mm_rb);
-            owners.push(index as u32);
+            owners.push(index);
         }
         for _ in 0..RED_BLACK_DEPTH_MAX {
             if areas.is_empty() {
@@ -104,14 +104,14 @@ impl Walker {
             below_owners.clear();
             fetch(&mut self.reader, source, kernel, &layout.packing, areas, |index, bytes| {
                 let owner = owners[index];
-                let mm = &mut mms[owner as usize];
+                let mm = &mut mms[owner];
                 let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
                     losses.unreadable += 1;
                     mm.complete = false;
                     return;
                 };
-                if maps.visited.insert(areas[index].0, 0) != Insertion::New
-                    || vmas.push(row(maps, files, names, vma)).is_none()
+                if self.visited.insert(areas[index].0, 0) != Insertion::New
+                    || vmas.push(row(files, names, vma)).is_none()
                 {
                     mm.complete = false;
                     return;
@@ -133,9 +133,9 @@ impl Walker {
         let mut start = 0;
         for group in vmas.chunk_by(|one, next| one.vma.mm == next.vma.mm) {
             let end = start + group.len() as u32;
-            let mm = group.first().and_then(|first| maps.mms.get(first.vma.mm.0));
-            if let Some(mm) = mm.and_then(|index| mms.get_mut(index as usize)) {
-                mm.vmas = start..end;
+            let mm = group.first().and_then(|first| mms.find(first.vma.mm.0));
+            if let Some(mm) = mms.at_mut(mm) {
+                mm.vmas = Span::new(start, end);
             }
             start = end;
         }
@@ -150,11 +150,11 @@ impl Walker {
         layout: &MapleNode,
         nodes: &mut Vec<Node>,
         values: &mut Vec<KernelVa>,
-        owners: &mut Vec<u32>,
+        owners: &mut Vec<Index<MmRow>>,
     ) {
         let addresses = &mut self.scratch.more;
         let children = &mut self.scratch.more_nodes;
-        let visited = &mut self.maps.visited;
+        let visited = &mut self.visited;
         let mms = &mut self.snapshot.mms;
         let losses = &mut self.snapshot.losses;
         children.clear();
@@ -166,7 +166,7 @@ impl Walker {
             let part = &nodes[done..done + batch];
             fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
                 let Node { mm, enode: node, max } = part[index];
-                let complete = &mut mms[mm as usize].complete;
+                let complete = &mut mms[mm].complete;
                 let Some(bytes) = bytes else {
                     losses.unreadable += 1;
                     *complete = false;
@@ -205,32 +205,31 @@ impl Walker {
         source: &mut S,
         kernel: &Kernel,
         values: &[KernelVa],
-        owners: &[u32],
+        owners: &[Index<MmRow>],
     ) {
         let layout = &kernel.layouts.vm_area_struct;
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
-        let maps = &mut self.maps;
         fetch(&mut self.reader, source, kernel, &layout.packing, values, |index, bytes| {
-            let mm = &mut mms[owners[index] as usize];
+            let mm = &mut mms[owners[index]];
             let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
                 losses.unreadable += 1;
                 mm.complete = false;
                 return;
             };
-            let row = row(maps, files, names, vma);
-            let start = vmas.len() as u32;
+            let row = row(files, names, vma);
+            let end = vmas.span_from(vmas.len());
             if mm.vmas.is_empty() {
-                mm.vmas = start..start;
+                mm.vmas = end;
             }
             // All areas of an address space are at the same depth, so its rows are contiguous. In a
             // forged tree they may not be.
-            if mm.vmas.end != start || vmas.push(row).is_none() {
+            if mm.vmas.end() != end.start() || vmas.push(row).is_none() {
                 mm.complete = false;
                 return;
             }
-            mm.vmas.end += 1;
+            mm.vmas.extend();
         });
     }
 }
@@ -244,9 +243,9 @@ fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
 }
 
 /// Makes an area's row, and rows for its file and its name.
-fn row(maps: &mut Maps, files: &mut Rows<FileRow>, names: &mut Rows<NameRow>, vma: Vma) -> VmaRow {
-    let file = row_of(&mut maps.files, files, vma.file, || FileRow::new(vma.file));
-    if let Some(file) = files.get_mut(file as usize) {
+fn row(files: &mut Keyed<FileRow>, names: &mut Keyed<NameRow>, vma: Vma) -> VmaRow {
+    let file = files.row_of(vma.file.0, || FileRow::new(vma.file));
+    if let Some(file) = files.at_mut(file) {
         file.mapped = true;
     }
     // An area without a file but with operations is one of the kernel's special mappings.
@@ -255,13 +254,6 @@ fn row(maps: &mut Maps, files: &mut Rows<FileRow>, names: &mut Rows<NameRow>, vm
     } else {
         (vma.anon_name, NameKind::AnonVma)
     };
-    let name = row_of(&mut maps.names, names, name, || NameRow::new(name, kind));
+    let name = names.row_of(name.0, || NameRow::new(name, kind));
     VmaRow { vma, file, name }
-}
-
-impl VmaRow {
-    /// Whether the area has its own name.
-    pub fn has_name(&self) -> bool {
-        self.name != NONE
-    }
 }

@@ -12,18 +12,20 @@ mod cgroups;
 mod connections;
 mod containers;
 mod descriptors;
-mod empty;
-mod ends;
 mod files;
 mod interfaces;
 mod kernel;
-mod lookups;
 mod machine;
 mod memory;
 mod names;
 mod processes;
+mod queries;
 mod snapshot;
+mod sockets;
+mod tables;
 mod tasks;
+mod tcp_socks;
+mod terminals;
 mod views;
 
 use panoptes_decoders::address::KernelVa;
@@ -34,15 +36,16 @@ pub use containers::HOST_NAME_BYTES;
 pub use kernel::{Kernel, Roots};
 pub use snapshot::{
     AddressList, CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow,
-    DescriptorRow, FileRow, FilesRow, Ids, InodeRow, InterfaceRow, KernfsRow, Losses, Machine,
-    MmRow, MountRow, NONE, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, Snapshot,
-    SocketRow, SuperBlockRow, TerminalRow, ThreadRow, Views, VmaRow, view,
+    DescriptorRow, FileRow, FilesRow, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Losses,
+    Machine, MmRow, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow,
+    Span, SuperBlockRow, TerminalRow, ThreadRow, Views, VmaRow, view,
 };
+pub use tables::Snapshot;
 
 use self::views::Hints;
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
-use panoptes_tables::{AddressMap, Insertion};
+use panoptes_tables::{AddressMap, HashKey};
 
 /// Which entities a scan reads; it always reads processes and threads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,160 +63,137 @@ impl Scope {
 }
 
 /// Why there is no snapshot.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScanError {
     /// `init_task` cannot be read: the machine is gone, or it runs another kernel.
+    #[error("the kernel's init_task cannot be read any more: has the machine stopped or rebooted?")]
     NoInitTask,
     /// No process was found. Every running machine has processes, so this is an error.
+    #[error("no process was found in this memory, which cannot be right")]
     NoProcess,
     /// Process 1 is gone, which no running kernel survives.
+    #[error("process 1 cannot be found any more: has the machine stopped or rebooted?")]
     NoFirstProcess,
     /// Process 1 is not the same as before: the machine has rebooted.
+    #[error("process 1 began at another time than before: the machine has rebooted")]
     OtherBoot,
     /// The kernel has counted fewer forks than before: this is an earlier time of the same boot.
+    #[error("the machine was put back to an earlier time")]
     WentBack,
 }
-
-impl core::fmt::Display for ScanError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::NoInitTask => {
-                "the kernel's init_task cannot be read any more: has the machine stopped or \
-                 rebooted?"
-            }
-            Self::NoProcess => "no process was found in this memory, which cannot be right",
-            Self::NoFirstProcess => {
-                "process 1 cannot be found any more: has the machine stopped or rebooted?"
-            }
-            Self::WentBack => "the machine was put back to an earlier time",
-            Self::OtherBoot => {
-                "process 1 began at another time than before: the machine has rebooted"
-            }
-        })
-    }
-}
-
-impl core::error::Error for ScanError {}
 
 /// Scans a kernel. Owns everything that a scan writes to, allocated once.
 #[derive(Debug)]
 pub struct Walker {
     pub(crate) reader: Reader,
     pub(crate) snapshot: Snapshot,
-    maps: Maps,
+    /// Every `struct pid` of the IDR.
+    pids: AddressMap,
+    /// The addresses visited in a round.
+    visited: AddressMap,
     scratch: Scratch,
     hints: Hints,
     interface_age: u32,
-    /// Seed for hashes of paths: random, secret from the guests.
-    seed: u64,
+    /// For hashes of paths.
+    path_key: HashKey,
 }
 
-/// Maps from the addresses read in this scan to their rows.
-#[derive(Debug)]
-struct Maps {
-    tasks: AddressMap,
-    /// Every `struct pid` of the IDR.
-    pids: AddressMap,
-    mms: AddressMap,
-    files_structs: AddressMap,
-    files: AddressMap,
-    inodes: AddressMap,
-    dentries: AddressMap,
-    mounts: AddressMap,
-    super_blocks: AddressMap,
-    names: AddressMap,
-    nets: AddressMap,
-    css_sets: AddressMap,
-    css_states: AddressMap,
-    cgroups: AddressMap,
-    kernfs_nodes: AddressMap,
-    containers: AddressMap,
-    /// Set of the addresses visited in a round.
-    visited: AddressMap,
-}
-
-/// Lists that one round passes to the next.
+/// Lists that the rounds fill and read. None has a meaning after its round.
 #[derive(Debug)]
 struct Scratch {
     addresses: Vec<KernelVa>,
+    /// The next level, where there are levels.
     more: Vec<KernelVa>,
-    extra: Vec<KernelVa>,
-    results: Vec<KernelVa>,
-    owners: Vec<u32>,
-    more_owners: Vec<u32>,
-    groups: [Vec<KernelVa>; cgroups::KINDS],
-    /// Names that were changing when they were read.
-    torn: Vec<u32>,
+    /// Every `struct pid`, and the expected numbers of their tasks.
+    pids: Vec<KernelVa>,
     numbers: Vec<u32>,
-    orphans: Vec<u32>,
-    ends: ends::Ends,
-    slices: Vec<descriptors::Slice>,
-    /// Files, and what may be the paths that users know them by.
-    user_paths: Vec<(u32, PathRef)>,
+    leaders: Vec<Index<ThreadRow>>,
+    /// By process: its mount namespace, and its number in its pid namespace.
+    mount_namespaces: Vec<KernelVa>,
+    pid_numbers: Vec<KernelVa>,
+    mms: Vec<Index<MmRow>>,
+    more_mms: Vec<Index<MmRow>>,
     nodes: Vec<memory::Node>,
     more_nodes: Vec<memory::Node>,
+    slices: Vec<descriptors::Slice>,
+    checked_slots: Vec<descriptors::CheckedSlots>,
+    backed: Vec<Index<FileRow>>,
+    /// Files, and what may be the paths that users know them by.
+    user_paths: Vec<(Index<FileRow>, PathRef)>,
+    places: files::Lists,
+    dentries: Vec<Index<DentryRow>>,
+    /// Names that were changing when they were read.
+    torn: Vec<Index<DentryRow>>,
+    inodes: Vec<Index<InodeRow>>,
+    names: Vec<Index<NameRow>>,
+    /// By name in `names`, the address of its text.
+    texts: Vec<KernelVa>,
+    connections: tcp_socks::Lists,
+    sockets: sockets::Lists,
+    terminals: terminals::Lists,
+}
+
+impl Scratch {
+    /// Allocates for what the tables of `snapshot` can hold.
+    fn new(snapshot: &Snapshot) -> Self {
+        let (mms, files) = (snapshot.mms.capacity(), snapshot.files.capacity());
+        let (vmas, dentries) = (snapshot.vmas.capacity(), snapshot.dentries.capacity());
+        let list = list_max(snapshot);
+        Self {
+            addresses: Vec::with_capacity(list),
+            more: Vec::with_capacity(list),
+            pids: Vec::with_capacity(list),
+            numbers: Vec::with_capacity(list),
+            leaders: Vec::with_capacity(snapshot.threads.capacity()),
+            mount_namespaces: Vec::with_capacity(processes::CHUNK),
+            pid_numbers: Vec::with_capacity(processes::CHUNK),
+            mms: Vec::with_capacity(list),
+            more_mms: Vec::with_capacity(list),
+            nodes: Vec::with_capacity(vmas / 2 + mms),
+            more_nodes: Vec::with_capacity(vmas / 2 + mms),
+            slices: Vec::with_capacity(descriptors::SLICES_MAX),
+            checked_slots: Vec::with_capacity(descriptors::SLICES_MAX),
+            backed: Vec::with_capacity(files::USER_PATHS_MAX),
+            user_paths: Vec::with_capacity(files::USER_PATHS_MAX),
+            places: files::Lists::new(snapshot),
+            dentries: Vec::with_capacity(dentries),
+            torn: Vec::with_capacity(files::TORN_MAX),
+            inodes: Vec::with_capacity(snapshot.inodes.capacity()),
+            names: Vec::with_capacity(snapshot.names.capacity()),
+            texts: Vec::with_capacity(snapshot.names.capacity()),
+            connections: tcp_socks::Lists::new(snapshot.connections.capacity()),
+            sockets: sockets::Lists::new(files),
+            terminals: terminals::Lists::new(snapshot.terminals.capacity()),
+        }
+    }
+}
+
+/// Longest list of addresses that one round collects.
+fn list_max(snapshot: &Snapshot) -> usize {
+    let tables = [
+        snapshot.dentries.capacity(),
+        snapshot.vmas.capacity(),
+        snapshot.threads.capacity(),
+        snapshot.processes.capacity(),
+        snapshot.connections.capacity(),
+    ];
+    tables.into_iter().fold(0, usize::max) + 8192
 }
 
 impl Walker {
-    /// Allocates for `limits`; `key` is random and secret from the guests.
-    pub fn new(limits: &Limits, key: u64) -> Self {
-        let threads = limits.threads_seen_max();
-        let processes = limits.processes_seen_max();
-        let vmas = limits.vmas_seen_max();
-        let connections = limits.connections_seen_max();
-        let files = limits.files_seen_max();
-        let dentries = empty::dentries_max(limits);
-        let list = dentries.max(vmas).max(threads).max(processes).max(connections) + 8192;
-        let containers = limits.containers_seen_max();
-        let css_sets = empty::css_sets_max(limits);
-        let mut salt = key;
-        let mut map = |capacity| {
-            salt = salt.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ key;
-            AddressMap::new(capacity, salt)
-        };
+    /// Allocates for `limits`.
+    pub fn new(limits: &Limits, key: HashKey) -> Self {
+        let snapshot = Snapshot::new(limits, key);
         Self {
             reader: Reader::new(ReaderSizes::default()),
-            maps: Maps {
-                tasks: map(threads),
-                pids: map(threads),
-                mms: map(processes),
-                files_structs: map(processes),
-                files: map(files),
-                inodes: map(files),
-                dentries: map(dentries),
-                mounts: map(8192),
-                super_blocks: map(4096),
-                names: map(4096),
-                nets: map(4096),
-                css_sets: map(css_sets),
-                css_states: map(CGROUPS_MAX),
-                cgroups: map(CGROUPS_MAX),
-                kernfs_nodes: map(CGROUPS_MAX),
-                containers: map(containers),
-                visited: map(list),
-            },
-            snapshot: Snapshot::empty(limits),
-            scratch: Scratch {
-                addresses: Vec::with_capacity(list),
-                more: Vec::with_capacity(list),
-                extra: Vec::with_capacity(list),
-                results: Vec::with_capacity(list),
-                owners: Vec::with_capacity(list),
-                more_owners: Vec::with_capacity(list),
-                groups: core::array::from_fn(|_| Vec::with_capacity(CGROUPS_MAX)),
-                torn: Vec::with_capacity(TORN_MAX),
-                numbers: Vec::with_capacity(connections),
-                orphans: Vec::with_capacity(connections),
-                ends: ends::Ends::new(files),
-                slices: Vec::with_capacity(descriptors::SLICES_MAX),
-                user_paths: Vec::with_capacity(files::USER_PATHS_MAX),
-                nodes: Vec::with_capacity(vmas / 2 + processes),
-                more_nodes: Vec::with_capacity(vmas / 2 + processes),
-            },
-            hints: Hints::new(processes),
+            pids: AddressMap::new(snapshot.threads.capacity(), key.derive("walk: pids")),
+            visited: AddressMap::new(list_max(&snapshot), key.derive("walk: visited")),
+            scratch: Scratch::new(&snapshot),
+            hints: Hints::new(snapshot.processes.capacity()),
             interface_age: 0,
-            seed: key.rotate_left(31),
+            path_key: key.derive("walk: paths of containers"),
+            snapshot,
         }
     }
 
@@ -261,7 +241,7 @@ impl Walker {
         self.check_stability(source, kernel);
         self.find_run_queues(source, kernel);
         self.note_missing(kernel);
-        self.count_losses();
+        self.snapshot.count_dropped();
         Ok(&self.snapshot)
     }
 
@@ -273,129 +253,13 @@ impl Walker {
     }
 
     fn clear(&mut self) {
-        let Snapshot {
-            machine: _,
-            threads,
-            processes,
-            by_pid,
-            by_tid,
-            files_structs,
-            files_threads,
-            descriptors,
-            mms,
-            vmas,
-            files,
-            inodes,
-            dentries,
-            mounts,
-            super_blocks,
-            names,
-            nets,
-            css_sets,
-            css_states,
-            cgroups,
-            kernfs_nodes,
-            containers,
-            connections,
-            sockets,
-            terminals,
-            interfaces: _,
-            bytes,
-            task_list_closed,
-            idr_complete,
-            losses,
-        } = &mut self.snapshot;
-        threads.clear();
-        processes.clear();
-        by_pid.clear();
-        by_tid.clear();
-        files_structs.clear();
-        files_threads.clear();
-        descriptors.clear();
-        mms.clear();
-        vmas.clear();
-        files.clear();
-        inodes.clear();
-        dentries.clear();
-        mounts.clear();
-        super_blocks.clear();
-        names.clear();
-        nets.clear();
-        css_sets.clear();
-        css_states.clear();
-        cgroups.clear();
-        kernfs_nodes.clear();
-        containers.clear();
-        connections.clear();
-        sockets.clear();
-        terminals.clear();
-        bytes.clear();
-        *task_list_closed = false;
-        *idr_complete = false;
-        *losses = Losses::default();
-        let maps = &mut self.maps;
-        for map in [
-            &mut maps.tasks,
-            &mut maps.pids,
-            &mut maps.mms,
-            &mut maps.files_structs,
-            &mut maps.files,
-            &mut maps.inodes,
-            &mut maps.dentries,
-            &mut maps.mounts,
-            &mut maps.super_blocks,
-            &mut maps.names,
-            &mut maps.nets,
-            &mut maps.css_sets,
-            &mut maps.css_states,
-            &mut maps.cgroups,
-            &mut maps.kernfs_nodes,
-            &mut maps.containers,
-            &mut maps.visited,
-        ] {
-            map.clear();
-        }
+        self.snapshot.clear();
+        self.pids.clear();
+        self.visited.clear();
         self.reader.forget_translations();
         self.hints.begin_scan();
     }
-
-    fn count_losses(&mut self) {
-        let snapshot = &mut self.snapshot;
-        snapshot.losses.dropped = [
-            snapshot.threads.dropped,
-            snapshot.processes.dropped,
-            snapshot.descriptors.dropped,
-            snapshot.vmas.dropped,
-            snapshot.files.dropped,
-            snapshot.inodes.dropped,
-            snapshot.dentries.dropped,
-            snapshot.mounts.dropped,
-            snapshot.super_blocks.dropped,
-            snapshot.names.dropped,
-            snapshot.nets.dropped,
-            snapshot.css_sets.dropped,
-            snapshot.css_states.dropped,
-            snapshot.cgroups.dropped,
-            snapshot.kernfs_nodes.dropped,
-            snapshot.containers.dropped,
-            snapshot.connections.dropped,
-            snapshot.sockets.dropped,
-            snapshot.terminals.dropped,
-            snapshot.interfaces.dropped,
-            snapshot.bytes.dropped,
-        ]
-        .iter()
-        // Added to what the rounds themselves dropped.
-        .fold(snapshot.losses.dropped, |sum, &dropped| sum.saturating_add(dropped));
-    }
 }
-
-/// Maximum number of names that one scan reads again because they were changing.
-const TORN_MAX: usize = 4096;
-/// Maximum number of sets of control groups: one for each container or service with processes.
-const CSS_SETS_MAX: usize = 8192;
-/// Maximum number of control groups, and of each kind of structure that leads to them.
-const CGROUPS_MAX: usize = 32_768;
 
 /// Number of scans for which the list of network interfaces is valid.
 const INTERFACES_EVERY_SCANS: u32 = 128;
@@ -431,21 +295,21 @@ fn fetch<S: MemorySource>(
     }
 }
 
-/// Reads structures of several kinds in the same batches. `groups` has packings and addresses;
-/// `decode` gets the group, the index in it and the packed copy.
-fn fetch_groups<S: MemorySource, const N: usize>(
+/// Reads structures of several kinds in the same batches. `groups` has kinds, packings and
+/// addresses; `decode` gets the kind, the index in its group and the packed copy.
+fn fetch_groups<S: MemorySource, Kind: Copy, const N: usize>(
     reader: &mut Reader,
     source: &mut S,
     kernel: &Kernel,
-    groups: [(&Packing, &[KernelVa]); N],
-    mut decode: impl FnMut(usize, usize, Option<&[u8]>),
+    groups: [(Kind, &Packing, &[KernelVa]); N],
+    mut decode: impl FnMut(Kind, usize, Option<&[u8]>),
 ) {
     let (mut group, mut index) = (0, 0);
     loop {
         reader.clear();
         let first = (group, index);
         'push: while group < N {
-            let (packing, addresses) = groups[group];
+            let (_, packing, addresses) = groups[group];
             while index < addresses.len() {
                 if reader.push(&kernel.space, addresses[index], packing).is_none() {
                     break 'push;
@@ -461,32 +325,12 @@ fn fetch_groups<S: MemorySource, const N: usize>(
         reader.run(source, kernel.space.levels);
         let (mut at_group, mut at) = first;
         for object in 0..reader.len() {
-            while at == groups[at_group].1.len() {
+            while at == groups[at_group].2.len() {
                 at_group += 1;
                 at = 0;
             }
-            decode(at_group, at, reader.object(object));
+            decode(groups[at_group].0, at, reader.object(object));
             at += 1;
-        }
-    }
-}
-
-/// Returns the index of the row of `address`, adding a row if there is none, or [`NONE`].
-fn row_of<T>(
-    map: &mut AddressMap,
-    rows: &mut Rows<T>,
-    address: KernelVa,
-    row: impl FnOnce() -> T,
-) -> u32 {
-    if address.is_null() {
-        return NONE;
-    }
-    match map.insert(address.0, rows.len() as u32) {
-        Insertion::Old(index) => index,
-        Insertion::New => rows.push(row()).unwrap_or(NONE),
-        Insertion::Full => {
-            rows.dropped = rows.dropped.saturating_add(1);
-            NONE
         }
     }
 }

@@ -15,69 +15,80 @@ impl NameRow {
     pub(super) fn new(address: KernelVa, kind: NameKind) -> Self {
         Self { address, kind, length: 0, text: [0; TEXT_BYTES as usize] }
     }
+
+    /// Sets the text if it can be the name of such an object.
+    fn set_text(&mut self, text: &[u8]) {
+        let is_plausible = match self.kind {
+            NameKind::SpecialMapping => text.first() == Some(&b'['),
+            NameKind::AnonVma | NameKind::DmaBuf => true,
+            NameKind::Namespace => text.iter().all(u8::is_ascii_graphic),
+        };
+        if is_plausible && text.len() <= self.text.len() {
+            self.text[..text.len()].copy_from_slice(text);
+            self.length = text.len() as u8;
+        }
+    }
 }
 
 impl Walker {
     /// Reads all names that have no text yet.
     pub(super) fn read_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let layouts = &kernel.layouts;
-        let names = &mut self.snapshot.names;
-        let todo = &mut self.scratch.owners;
-        let texts = &mut self.scratch.addresses;
-        let addresses = &mut self.scratch.more;
+        let names = &self.snapshot.names;
+        let todo = &mut self.scratch.names;
         todo.clear();
-        todo.extend((0..names.len() as u32).filter(|&index| names[index as usize].length == 0));
-        if todo.is_empty() {
-            return;
+        todo.extend(names.indexed().filter(|(_, name)| name.length == 0).map(|(index, _)| index));
+        if !todo.is_empty() {
+            self.find_texts(source, kernel);
+            self.read_texts(source, kernel);
         }
-        // The address of each text: behind one pointer for a mapping or a buffer, two for a
-        // namespace, none for an area.
+    }
+
+    /// Lists the address of each name's text: behind one pointer for a mapping or a buffer, two for
+    /// a namespace, none for an area.
+    fn find_texts<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let layouts = &kernel.layouts;
+        let (names, todo) = (&self.snapshot.names, &self.scratch.names);
+        let (texts, addresses) = (&mut self.scratch.texts, &mut self.scratch.addresses);
         texts.clear();
-        texts.extend(todo.iter().map(|&index| {
-            let name = &names[index as usize];
-            match name.kind {
-                NameKind::AnonVma => layouts
-                    .anon_vma_name
-                    .map_or(KernelVa::NULL, |layout| name.address.plus(u64::from(layout.size))),
-                NameKind::SpecialMapping | NameKind::Namespace | NameKind::DmaBuf => KernelVa::NULL,
-            }
+        texts.extend(todo.iter().map(|&index| match (names[index].kind, layouts.anon_vma_name) {
+            (NameKind::AnonVma, Some(layout)) => names[index].address.plus(layout.size.into()),
+            _ => KernelVa::NULL,
         }));
         let buffer = layouts.dma_buf.unwrap_or_default();
+        let (mapping, common) = (&layouts.vm_special_mapping, &layouts.ns_common);
+        let operations = &layouts.proc_ns_operations;
         for (kind, steps) in [
-            (
-                NameKind::SpecialMapping,
-                &[(&layouts.vm_special_mapping.packing, layouts.vm_special_mapping.name)][..],
-            ),
-            (NameKind::DmaBuf, &[(&buffer.packing, buffer.name)][..]),
+            (NameKind::SpecialMapping, &[(&mapping.packing, mapping.name)][..]),
+            (NameKind::DmaBuf, &[(&buffer.packing, buffer.name)]),
             (
                 NameKind::Namespace,
-                &[
-                    (&layouts.ns_common.packing, layouts.ns_common.ops),
-                    (&layouts.proc_ns_operations.packing, layouts.proc_ns_operations.name),
-                ][..],
+                &[(&common.packing, common.ops), (&operations.packing, operations.name)],
             ),
         ] {
-            if !todo.iter().any(|&index| names[index as usize].kind == kind) {
+            if !todo.iter().any(|&index| names[index].kind == kind) {
                 continue;
             }
             for (step, (packing, field)) in steps.iter().enumerate() {
                 addresses.clear();
                 addresses.extend(todo.iter().zip(texts.iter()).map(|(&index, &text)| {
-                    let name = &names[index as usize];
-                    match (name.kind == kind, step) {
+                    match (names[index].kind == kind, step) {
                         (false, _) => KernelVa::NULL,
-                        (true, 0) => name.address,
+                        (true, 0) => names[index].address,
                         (true, _) => text,
                     }
                 }));
                 fetch(&mut self.reader, source, kernel, packing, addresses, |index, bytes| {
-                    if names[todo[index] as usize].kind == kind {
-                        texts[index] =
-                            bytes.map_or(KernelVa::NULL, |bytes| View::new(bytes).pointer(*field));
+                    if names[todo[index]].kind == kind {
+                        let text = bytes.map(|bytes| View::new(bytes).pointer(*field));
+                        texts[index] = text.unwrap_or_default();
                     }
                 });
             }
         }
+    }
+
+    fn read_texts<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        let (todo, texts) = (&self.scratch.names, &self.scratch.texts);
         let mut done = 0;
         while done < texts.len() {
             self.reader.clear();
@@ -92,17 +103,8 @@ impl Walker {
                 return;
             }
             for index in 0..count {
-                let Some(bytes) = self.reader.object(index) else { continue };
-                let text = c_string(bytes);
-                let name = &mut names[todo[done + index] as usize];
-                let plausible = match name.kind {
-                    NameKind::SpecialMapping => text.first() == Some(&b'['),
-                    NameKind::AnonVma | NameKind::DmaBuf => true,
-                    NameKind::Namespace => text.iter().all(u8::is_ascii_graphic),
-                };
-                if plausible && text.len() <= name.text.len() {
-                    name.text[..text.len()].copy_from_slice(text);
-                    name.length = text.len() as u8;
+                if let Some(bytes) = self.reader.object(index) {
+                    self.snapshot.names[todo[done + index]].set_text(c_string(bytes));
                 }
             }
             done += count;

@@ -1,7 +1,5 @@
 //! Processes: threads grouped, and the structures that each process points to.
 
-use core::mem;
-
 use panoptes_decoders::address::{KernelVa, UserVa};
 use panoptes_decoders::kernel::pid::LEVEL_MAX;
 use panoptes_decoders::kernel::task_struct::Task;
@@ -10,10 +8,11 @@ use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use super::snapshot::{
-    CssSetRow, FilesRow, Ids, MmRow, MountRow, NetRow, PathRef, ProcessRow, Rows,
+    CssSetRow, DentryRow, FileRow, FilesRow, Ids, MmRow, MountRow, NetRow, PathRef, ProcessRow,
 };
-use super::{DentryRow, Kernel, NONE, Walker, fetch, fetch_groups, row_of};
-use panoptes_tables::AddressMap;
+use super::{Kernel, Walker, fetch, fetch_groups};
+use crate::address::Reader;
+use panoptes_tables::Keyed;
 
 /// Maximum number of bytes read of a command line.
 const COMMAND_LINE_BYTES_MAX: u64 = 16_384;
@@ -27,64 +26,56 @@ impl Walker {
     pub(super) fn group_threads(&mut self) {
         let snapshot = &mut self.snapshot;
         let threads = &mut snapshot.threads;
-        let by_pid = &mut snapshot.by_pid;
-        for (index, row) in threads.iter().enumerate().skip(1) {
+        let leaders = &mut self.scratch.leaders;
+        leaders.clear();
+        // Row 0 is `init_task`, which is in no process.
+        let by_tid = &mut snapshot.by_tid;
+        for (index, row) in threads.indexed().skip(1) {
+            by_tid.push(index);
             if row.task.is_leader() {
-                by_pid.push(index as u32);
+                leaders.push(index);
             }
         }
-        by_pid.sort_unstable_by_key(|&index| {
-            let task = &threads[index as usize].task;
+        leaders.sort_unstable_by_key(|&index| {
+            let task = &threads[index].task;
             (task.start_boottime, task.pid)
         });
-        for &leader in by_pid.iter() {
-            let row = ProcessRow { leader, ..ProcessRow::default() };
-            if let Some(process) = snapshot.processes.push(row) {
-                threads[leader as usize].process = process;
-            }
+        let processes = &mut snapshot.processes;
+        for &leader in leaders.iter() {
+            threads[leader].process = processes.push(ProcessRow::new(leader));
         }
-        by_pid.clear();
-        for process in 0..snapshot.processes.len() {
-            by_pid.push(process as u32);
+        for process in processes.indexes() {
+            snapshot.by_pid.push(process);
         }
-        let pid = |process: u32| {
-            let leader = snapshot.processes[process as usize].leader;
-            threads[leader as usize].task.pid
-        };
-        by_pid.sort_unstable_by_key(|&process| pid(process));
+        snapshot
+            .by_pid
+            .sort_unstable_by_key(|&process| threads[processes[process].leader].task.pid);
 
-        let by_tid = &mut snapshot.by_tid;
-        for index in 1..threads.len() {
-            by_tid.push(index as u32);
-        }
         by_tid.sort_unstable_by_key(|&index| {
-            let task = &threads[index as usize].task;
+            let task = &threads[index].task;
             (task.tgid, task.pid, index)
         });
-        let mut start = 0;
-        while start < by_tid.len() {
-            let tgid = threads[by_tid[start] as usize].task.tgid;
-            let count = by_tid[start..]
-                .iter()
-                .take_while(|&&index| threads[index as usize].task.tgid == tgid)
-                .count();
-            let group = &by_tid[start..start + count];
+        let mut rest = by_tid.as_slice();
+        while let Some(&first) = rest.first() {
+            let tgid = threads[first].task.tgid;
+            let count = rest.iter().take_while(|&&index| threads[index].task.tgid == tgid).count();
+            let (group, others) = rest.split_at(count);
             let process = group
                 .iter()
-                .map(|&index| threads[index as usize])
+                .map(|&index| &threads[index])
                 .find(|row| row.task.pid == tgid)
-                .map_or(NONE, |row| row.process);
+                .and_then(|row| row.process);
             let mut runtime = 0_u64;
             for &index in group {
-                let row = &mut threads[index as usize];
+                let row = &mut threads[index];
                 row.process = process;
                 runtime = runtime.saturating_add(row.task.sum_exec_runtime);
             }
-            if let Some(row) = snapshot.processes.get_mut(process as usize) {
+            if let Some(row) = processes.at_mut(process) {
                 row.threads_runtime_ns = runtime;
                 row.thread_count = count as u32;
             }
-            start += count;
+            rest = others;
         }
     }
 
@@ -94,7 +85,7 @@ impl Walker {
         self.name_parents();
         self.snapshot.nets.clear();
         let init_net = kernel.roots.init_net;
-        row_of(&mut self.maps.nets, &mut self.snapshot.nets, init_net, || NetRow::new(init_net));
+        self.snapshot.nets.row_of(init_net.0, || NetRow::new(init_net));
         let count = self.snapshot.processes.len();
         let mut start = 0;
         while start < count {
@@ -103,7 +94,7 @@ impl Walker {
         }
         self.list_css_sets(kernel);
         self.find_files_structs();
-        self.read_nets(source, kernel);
+        self.read_nets(source, kernel, 0);
         self.read_mms(source, kernel);
         self.read_command_lines(source, kernel);
     }
@@ -111,11 +102,9 @@ impl Walker {
     fn name_parents(&mut self) {
         let snapshot = &mut self.snapshot;
         for process in snapshot.processes.iter_mut() {
-            let Some(leader) = snapshot.threads.at(process.leader) else { continue };
-            let parent = self.maps.tasks.get(leader.task.real_parent.0);
-            process.parent_pid = parent
-                .and_then(|parent| snapshot.threads.at(parent))
-                .map_or(0, |parent| parent.task.tgid);
+            let leader = &snapshot.threads[process.leader];
+            let parent = snapshot.threads.find(leader.task.real_parent.0);
+            process.parent_pid = snapshot.threads.at(parent).map_or(0, |parent| parent.task.tgid);
         }
     }
 
@@ -128,189 +117,177 @@ impl Walker {
         start: usize,
         end: usize,
     ) -> usize {
-        let layouts = &kernel.layouts;
-        let space = &kernel.space;
-        let reader = &mut self.reader;
-        let snapshot = &mut self.snapshot;
-        let losses = &mut snapshot.losses;
-        reader.clear();
-        for process in &snapshot.processes[start..end] {
-            let task = snapshot.threads[process.leader as usize].task;
-            let before = reader.len();
-            let pushed = [
-                (task.signal, &layouts.signal_struct.packing),
-                (task.fs, &layouts.fs_struct.packing),
-                (task.real_cred, &layouts.cred.packing),
-                (task.nsproxy, &layouts.nsproxy.packing),
-                (task.thread_pid, &layouts.pid.packing),
-            ]
-            .into_iter()
-            .all(|(address, packing)| reader.push(space, address, packing).is_some());
-            if !pushed {
-                reader.truncate(before);
+        self.reader.clear();
+        for process in &self.snapshot.processes.as_slice()[start..end] {
+            let task = &self.snapshot.threads[process.leader].task;
+            if !push_process(&mut self.reader, kernel, task) {
                 break;
             }
         }
-        // The five objects of one process always fit an empty batch.
-        let end = start + (reader.len() / 5).max(1);
-        reader.run(source, space.levels);
-
-        // Addresses for the next round: two lists, each with one entry per process.
-        let mut mnts = mem::take(&mut self.scratch.more);
-        let mut pids = mem::take(&mut self.scratch.extra);
-        mnts.clear();
-        pids.clear();
-        for (at, process) in snapshot.processes[start..end].iter_mut().enumerate() {
-            let task = snapshot.threads[process.leader as usize].task;
-            let mut object = |which: usize, address: KernelVa| {
-                let bytes = reader.object(at * 5 + which).map(View::new);
-                if bytes.is_none() && !address.is_null() {
-                    losses.unreadable += 1;
-                }
-                bytes
-            };
-            if let Some(view) = object(0, task.signal) {
-                process.ended_runtime_ns = view.unsigned(layouts.signal_struct.sum_sched_runtime);
-                process.first_thread =
-                    Some(KernelVa(view.u64_at(layouts.signal_struct.thread_head, 0)));
-            }
-            if let Some(view) = object(1, task.fs) {
-                process.cwd = path_of(
-                    &mut self.maps.mounts,
-                    &mut snapshot.mounts,
-                    &mut self.maps.dentries,
-                    &mut snapshot.dentries,
-                    view.pointer(layouts.fs_struct.pwd_mnt)
-                        .minus(u64::from(layouts.mount.mnt.offset)),
-                    view.pointer(layouts.fs_struct.pwd_dentry),
-                );
-            }
-            if let Some(view) = object(2, task.real_cred) {
-                process.ids = Some(Ids {
-                    uid: view.unsigned(layouts.cred.uid) as u32,
-                    gid: view.unsigned(layouts.cred.gid) as u32,
-                    euid: view.unsigned(layouts.cred.euid) as u32,
-                    egid: view.unsigned(layouts.cred.egid) as u32,
-                });
-            }
-            let nsproxy = object(3, task.nsproxy);
-            let pointer = |field| nsproxy.map_or(KernelVa::NULL, |view| view.pointer(field));
-            mnts.push(pointer(layouts.nsproxy.mnt_ns));
-            process.uts_namespace = pointer(layouts.nsproxy.uts_ns);
-            let net = pointer(layouts.nsproxy.net_ns);
-            // The row index for now; `read_nets` replaces it with the number.
-            process.network_namespace =
-                row_of(&mut self.maps.nets, &mut snapshot.nets, net, || NetRow::new(net));
-            // A task's number in its own namespace is the deepest of its `struct pid`:
-            // `numbers[level]`.
-            let pid = object(4, task.thread_pid);
-            process.first_of_pid = pid.map(|view| KernelVa(view.u64_at(layouts.pid.tasks, 0)));
-            let level = pid
-                .map(|view| view.unsigned(layouts.pid.level) as u32)
-                .filter(|&level| level <= LEVEL_MAX);
-            pids.push(level.map_or(KernelVa::NULL, |level| {
-                let upid = u64::from(level) * u64::from(layouts.upid.size);
-                task.thread_pid.plus(u64::from(layouts.pid.numbers.offset) + upid)
-            }));
-
-            let groups = task.cgroups;
-            process.css_set =
-                row_of(&mut self.maps.css_sets, &mut snapshot.css_sets, groups, || CssSetRow {
-                    address: groups,
-                    is_used: true,
-                    ..CssSetRow::default()
-                });
-            let mm_row = || MmRow { address: task.mm, complete: true, ..MmRow::default() };
-            process.mm = row_of(&mut self.maps.mms, &mut snapshot.mms, task.mm, mm_row);
+        // The objects of one process always fit an empty batch.
+        let end = start + (self.reader.len() / PROCESS_OBJECTS).max(1);
+        self.reader.run(source, kernel.space.levels);
+        self.scratch.mount_namespaces.clear();
+        self.scratch.pid_numbers.clear();
+        for position in start..end {
+            self.place_process(kernel, position, (position - start) * PROCESS_OBJECTS);
         }
-        let namespaces = &mut self.scratch.results;
+        self.read_namespaces(source, kernel, start);
+        end
+    }
+
+    /// Fills the row of a process from the objects of the batch from `first` on, and lists what
+    /// [`Self::read_namespaces`] reads.
+    fn place_process(&mut self, kernel: &Kernel, position: usize, first: usize) {
+        let layouts = &kernel.layouts;
+        let snapshot = &mut self.snapshot;
+        let process = &mut snapshot.processes.as_mut_slice()[position];
+        let task = &snapshot.threads[process.leader].task;
+        let mut next = first;
+        let mut object = |address: KernelVa| {
+            let bytes = self.reader.object(next).map(View::new);
+            next += 1;
+            if bytes.is_none() && !address.is_null() {
+                snapshot.losses.unreadable += 1;
+            }
+            bytes
+        };
+        // In the order of `push_process`.
+        let signal = object(task.signal);
+        let fs = object(task.fs);
+        let cred = object(task.real_cred);
+        let nsproxy = object(task.nsproxy);
+        let pid = object(task.thread_pid);
+
+        if let Some(view) = signal {
+            process.ended_runtime_ns = view.unsigned(layouts.signal_struct.sum_sched_runtime);
+            let first = view.u64_at(layouts.signal_struct.thread_head, 0);
+            process.first_thread = Some(KernelVa(first));
+        }
+        if let Some(view) = fs {
+            let mnt = u64::from(layouts.mount.mnt.offset);
+            let mount = view.pointer(layouts.fs_struct.pwd_mnt).minus(mnt);
+            let dentry = view.pointer(layouts.fs_struct.pwd_dentry);
+            process.cwd = path_of(&mut snapshot.mounts, &mut snapshot.dentries, mount, dentry);
+        }
+        process.ids = cred.map(|view| Ids {
+            uid: view.unsigned(layouts.cred.uid) as u32,
+            gid: view.unsigned(layouts.cred.gid) as u32,
+            euid: view.unsigned(layouts.cred.euid) as u32,
+            egid: view.unsigned(layouts.cred.egid) as u32,
+        });
+        let pointer = |field| nsproxy.map_or(KernelVa::NULL, |view| view.pointer(field));
+        self.scratch.mount_namespaces.push(pointer(layouts.nsproxy.mnt_ns));
+        process.uts_namespace = pointer(layouts.nsproxy.uts_ns);
+        let net = pointer(layouts.nsproxy.net_ns);
+        process.net = snapshot.nets.row_of(net.0, || NetRow::new(net));
+        process.first_of_pid = pid.map(|view| KernelVa(view.u64_at(layouts.pid.tasks, 0)));
+        // A task's number in its own namespace is the deepest of its `struct pid`:
+        // `numbers[level]`.
+        let level = pid.map(|view| view.unsigned(layouts.pid.level) as u32);
+        let number = level.filter(|&level| level <= LEVEL_MAX).map(|level| {
+            let upid = u64::from(level) * u64::from(layouts.upid.size);
+            task.thread_pid.plus(u64::from(layouts.pid.numbers.offset) + upid)
+        });
+        self.scratch.pid_numbers.push(number.unwrap_or_default());
+
+        let (groups, mm) = (task.cgroups, task.mm);
+        process.css_set = snapshot.css_sets.row_of(groups.0, || CssSetRow {
+            address: groups,
+            is_used: true,
+            ..CssSetRow::default()
+        });
+        process.mm =
+            snapshot.mms.row_of(mm.0, || MmRow { address: mm, complete: true, ..MmRow::default() });
+    }
+
+    /// Reads the mount and pid namespaces of the processes from position `start` on, as listed.
+    fn read_namespaces<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel, start: usize) {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            Mount,
+            Pid,
+        }
+        let layouts = &kernel.layouts;
+        let (mounts, numbers) = (&self.scratch.mount_namespaces, &self.scratch.pid_numbers);
+        let namespaces = &mut self.scratch.addresses;
         namespaces.clear();
-        fetch(reader, source, kernel, &layouts.upid.packing, &pids, |_, bytes| {
+        fetch(&mut self.reader, source, kernel, &layouts.upid.packing, numbers, |_, bytes| {
             let ns = bytes.map(|bytes| View::new(bytes).pointer(layouts.upid.ns));
             namespaces.push(ns.unwrap_or_default());
         });
-        let processes = &mut snapshot.processes;
+        let processes = &mut self.snapshot.processes.as_mut_slice()[start..];
         fetch_groups(
-            reader,
+            &mut self.reader,
             source,
             kernel,
-            [(&layouts.mnt_namespace.packing, &mnts), (&layouts.pid_namespace.packing, namespaces)],
-            |group, index, bytes| {
-                let (Some(bytes), Some(process)) = (bytes, processes.get_mut(start + index)) else {
+            [
+                (Kind::Mount, &layouts.mnt_namespace.packing, mounts),
+                (Kind::Pid, &layouts.pid_namespace.packing, namespaces),
+            ],
+            |kind, index, bytes| {
+                let (Some(view), Some(process)) = (bytes.map(View::new), processes.get_mut(index))
+                else {
                     return;
                 };
-                let view = View::new(bytes);
-                if group == 0 {
-                    process.mount_namespace = view.unsigned(layouts.mnt_namespace.inum) as u32;
-                } else {
-                    process.pid_namespace = view.unsigned(layouts.pid_namespace.inum) as u32;
+                match kind {
+                    Kind::Mount => {
+                        let number = view.unsigned(layouts.mnt_namespace.inum);
+                        process.mount_namespace = number as u32;
+                    }
+                    Kind::Pid => {
+                        let number = view.unsigned(layouts.pid_namespace.inum);
+                        process.pid_namespace = number as u32;
+                    }
                 }
             },
         );
-        self.scratch.more = mnts;
-        self.scratch.extra = pids;
-        end
     }
 
     /// Gives every descriptor table a row: nearly always one per process, but a thread can have its
     /// own.
     fn find_files_structs(&mut self) {
         let snapshot = &mut self.snapshot;
+        let tables = &mut snapshot.files_structs;
+        let mut row_of = |address: KernelVa| {
+            let row = || FilesRow { address, complete: true, ..FilesRow::default() };
+            tables.row_of(address.0, row)
+        };
         // Oldest processes first, so that the newest ones are dropped when there is no room.
         for process in snapshot.processes.iter_mut() {
-            let leader = snapshot.threads[process.leader as usize].task;
-            process.files = row_of(
-                &mut self.maps.files_structs,
-                &mut snapshot.files_structs,
-                leader.files,
-                || FilesRow { address: leader.files, complete: true, ..FilesRow::default() },
-            );
+            process.files = row_of(snapshot.threads[process.leader].task.files);
         }
         for &index in snapshot.by_tid.iter() {
-            let thread = &mut snapshot.threads[index as usize];
-            let files = thread.task.files;
-            thread.files =
-                row_of(&mut self.maps.files_structs, &mut snapshot.files_structs, files, || {
-                    FilesRow { address: files, complete: true, ..FilesRow::default() }
-                });
-            if let Some(process) = snapshot.processes.get_mut(thread.process as usize)
-                && process.files == NONE
+            let thread = &mut snapshot.threads[index];
+            thread.files = row_of(thread.task.files);
+            if let Some(process) = snapshot.processes.at_mut(thread.process)
+                && process.files.is_none()
             {
                 process.files = thread.files;
             }
         }
     }
 
-    /// Reads the network namespaces that have a row, and sets each process's namespace number.
-    fn read_nets<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        self.read_nets_from(source, kernel, 0);
-        let snapshot = &mut self.snapshot;
-        for process in snapshot.processes.iter_mut() {
-            process.network_namespace =
-                snapshot.nets.at(process.network_namespace).map_or(0, |net| net.inum);
-        }
-    }
-
-    /// Reads the network namespaces in rows from `first` on.
-    pub(super) fn read_nets_from<S: MemorySource>(
+    /// Reads the network namespaces in rows from position `first` on.
+    pub(super) fn read_nets<S: MemorySource>(
         &mut self,
         source: &mut S,
         kernel: &Kernel,
         first: usize,
     ) {
         let layout = &kernel.layouts.net;
-        let nets = &mut self.snapshot.nets;
+        let nets = &mut self.snapshot.nets.as_mut_slice()[first..];
         let losses = &mut self.snapshot.losses;
-        let addresses = &mut self.scratch.results;
+        let addresses = &mut self.scratch.addresses;
         addresses.clear();
-        addresses.extend(nets[first..].iter().map(|net| net.address));
+        addresses.extend(nets.iter().map(|net| net.address));
         let packing = &layout.packing;
         fetch(&mut self.reader, source, kernel, packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
                 losses.unreadable += 1;
                 return;
             };
-            let net = &mut nets[first + index];
+            let net = &mut nets[index];
             net.inum = view.unsigned(layout.inum) as u32;
             net.hashinfo = view.pointer(layout.hashinfo);
             net.first_device = KernelVa(view.u64_at(layout.dev_base_head, 0));
@@ -323,8 +300,8 @@ impl Walker {
         let addresses = &mut self.scratch.addresses;
         addresses.clear();
         addresses.extend(snapshot.mms.iter().map(|mm| mm.address));
-        let (mms, files) = (&mut snapshot.mms, &mut snapshot.files);
-        let (losses, map) = (&mut snapshot.losses, &mut self.maps.files);
+        let (mms, files) = (snapshot.mms.as_mut_slice(), &mut snapshot.files);
+        let losses = &mut snapshot.losses;
         fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
             let mm = &mut mms[index];
             let Some(bytes) = bytes else {
@@ -348,8 +325,8 @@ impl Walker {
             mm.start_stack = view.unsigned(layout.start_stack);
             mm.context_flags = view.optional(layout.context_flags).unwrap_or(0);
             mm.exe_address = view.pointer(layout.exe_file);
-            mm.exe_file =
-                row_of(map, files, mm.exe_address, || super::FileRow::new(mm.exe_address));
+            let exe_file = mm.exe_address;
+            mm.exe_file = files.row_of(exe_file.0, || FileRow::new(exe_file));
         });
     }
 
@@ -360,7 +337,7 @@ impl Walker {
         while next < self.snapshot.mms.len() {
             let first = next;
             self.reader.clear();
-            while let Some(mm) = self.snapshot.mms.at(next as u32) {
+            while let Some(mm) = self.snapshot.mms.get(next) {
                 if !push_arguments(&mut self.reader, &kernel.space, mm) {
                     break;
                 }
@@ -372,7 +349,7 @@ impl Walker {
             self.reader.run(source, kernel.space.levels);
             let snapshot = &mut self.snapshot;
             let losses = &mut snapshot.losses;
-            for (at, mm) in snapshot.mms[first..next].iter_mut().enumerate() {
+            for (at, mm) in snapshot.mms.as_mut_slice()[first..next].iter_mut().enumerate() {
                 if mm.arguments.is_empty() {
                     mm.has_command_line = mm.arguments.start == mm.arguments.end;
                     continue;
@@ -407,15 +384,12 @@ impl Walker {
         let addresses = &mut self.scratch.addresses;
         addresses.clear();
         addresses.extend(
-            snapshot
-                .processes
-                .iter()
-                .map(|process| snapshot.threads[process.leader as usize].task.address),
+            snapshot.processes.iter().map(|process| snapshot.threads[process.leader].task.address),
         );
-        let (processes, threads) = (&mut snapshot.processes, &mut snapshot.threads);
+        let (processes, threads) = (snapshot.processes.as_mut_slice(), &mut snapshot.threads);
         fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
             let process = &mut processes[index];
-            let leader = &mut threads[process.leader as usize].task;
+            let leader = &mut threads[process.leader].task;
             let before = *leader;
             let after = bytes.map(|bytes| Task::decode(layout, before.address, bytes));
             // A task is copied piece by piece, so its name can be from before an exec whose exec id
@@ -434,15 +408,38 @@ impl Walker {
     }
 }
 
-/// Processes whose first round is one batch: five objects each. The reader has room for them if
-/// they are in the direct map, as all but forged ones are.
-const CHUNK: usize = 4096;
+/// Processes whose first round is one batch. The reader has room for their objects if they are in
+/// the direct map, as all but forged ones are.
+pub(super) const CHUNK: usize = 4096;
+
+/// Objects that [`push_process`] adds.
+const PROCESS_OBJECTS: usize = 5;
+
+/// Adds what a task points to to the batch; `false` when the batch is full.
+fn push_process(reader: &mut Reader, kernel: &Kernel, task: &Task) -> bool {
+    let layouts = &kernel.layouts;
+    let objects: [_; PROCESS_OBJECTS] = [
+        (task.signal, &layouts.signal_struct.packing),
+        (task.fs, &layouts.fs_struct.packing),
+        (task.real_cred, &layouts.cred.packing),
+        (task.nsproxy, &layouts.nsproxy.packing),
+        (task.thread_pid, &layouts.pid.packing),
+    ];
+    let before = reader.len();
+    for (address, packing) in objects {
+        if reader.push(&kernel.space, address, packing).is_none() {
+            reader.truncate(before);
+            return false;
+        }
+    }
+    true
+}
 
 /// Pieces in which a command line is read.
 const PIECES: usize = 4;
 
 /// Adds the pieces of an address space's command line to the batch; `false` when the batch is full.
-fn push_arguments(reader: &mut crate::address::Reader, space: &KernelSpace, mm: &MmRow) -> bool {
+fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow) -> bool {
     // The kernel reaches page tables through the direct map.
     let root = space.linear(mm.pgd).unwrap_or_default();
     let valid = !mm.arguments.is_empty() && !root.is_null();
@@ -476,15 +473,13 @@ fn push_arguments(reader: &mut crate::address::Reader, space: &KernelSpace, mm: 
 
 /// The path of a file, with rows for its mount and its name.
 pub(super) fn path_of(
-    mount_map: &mut AddressMap,
-    mounts: &mut Rows<MountRow>,
-    dentry_map: &mut AddressMap,
-    dentries: &mut Rows<DentryRow>,
+    mounts: &mut Keyed<MountRow>,
+    dentries: &mut Keyed<DentryRow>,
     mount: KernelVa,
     dentry: KernelVa,
 ) -> PathRef {
     PathRef {
-        mount: row_of(mount_map, mounts, mount, || MountRow::new(mount)),
-        dentry: row_of(dentry_map, dentries, dentry, || DentryRow::new(dentry)),
+        mount: mounts.row_of(mount.0, || MountRow::new(mount)),
+        dentry: dentries.row_of(dentry.0, || DentryRow::new(dentry)),
     }
 }

@@ -1,7 +1,7 @@
-//! The result of one scan: facts in rows that refer to each other by index.
+//! The result of one scan: facts in rows that refer to each other by [`Index`].
 //!
 //! All rows are allocated at start. A row that does not fit is counted in [`Rows::dropped`], and
-//! references to it are [`NONE`].
+//! references to it are `None`, as those to an object that does not exist or cannot be read.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
@@ -19,12 +19,65 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 pub use super::containers::ContainerRow;
-pub use super::ends::{SocketRow, TerminalRow};
-pub use super::views::{Views, view};
-pub use panoptes_tables::Rows;
+pub use super::sockets::SocketRow;
+pub use super::terminals::TerminalRow;
+pub use panoptes_tables::{Index, Rows, Span};
 
-/// An index that refers to nothing: the object does not exist, or could not be read.
-pub const NONE: u32 = u32::MAX;
+/// The views that show a thread, as bits.
+pub mod view {
+    /// Its `struct pid` is in the pid IDR.
+    pub const IDR: u16 = 1;
+    /// The task list (processes only).
+    pub const TASK_LIST: u16 = 1 << 1;
+    /// Its thread group's list.
+    pub const THREAD_GROUP: u16 = 1 << 2;
+    /// The list of tasks of its `struct pid`.
+    pub const PID_LIST: u16 = 1 << 3;
+    /// A list of children (processes only).
+    pub const CHILDREN: u16 = 1 << 4;
+    /// The list of tasks of a `css_set`.
+    pub const CONTROL_GROUP: u16 = 1 << 5;
+    /// The list of a process group (processes only).
+    pub const PROCESS_GROUP: u16 = 1 << 6;
+    /// The list of a session (processes only).
+    pub const SESSION: u16 = 1 << 7;
+    /// A run queue, in this scan or, as long as no list shows the task, in an earlier one.
+    pub const RUN_QUEUE: u16 = 1 << 8;
+    /// Another task names it as its parent or leader; only noted if neither the IDR nor the task
+    /// list shows it.
+    pub const NAMED: u16 = 1 << 9;
+    /// It is still where the previous scan found it; only noted if neither the IDR nor the task
+    /// list shows it.
+    pub const REMEMBERED: u16 = 1 << 10;
+    /// Not a view: its own list of children was followed to its end.
+    pub(in crate::walk) const CHILDREN_CLOSED: u16 = 1 << 15;
+    /// The views that show every process from its creation to its end.
+    pub const CERTAIN: u16 = IDR | TASK_LIST | THREAD_GROUP | PID_LIST | CHILDREN;
+}
+
+/// A set of views: bits of [`view`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Views(pub u16);
+
+impl Views {
+    pub const NONE: Self = Self(0);
+
+    /// Whether the set has no view.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The views in both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether the set has one of these [`view`]s.
+    pub const fn has(self, views: u16) -> bool {
+        self.0 & views != 0
+    }
+}
 
 /// One thread.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,23 +86,22 @@ pub struct ThreadRow {
     pub task: Task,
     /// The views that show it: bits of [`view`].
     pub views: u16,
-    /// Index of its process.
-    pub process: u32,
-    /// Index of its descriptor table.
-    pub files: u32,
+    pub process: Option<Index<ProcessRow>>,
+    /// Its descriptor table.
+    pub files: Option<Index<FilesRow>>,
+}
+
+impl ThreadRow {
+    pub fn new(task: Task) -> Self {
+        Self { task, ..Self::default() }
+    }
 }
 
 /// A file's path: a mount and a name on it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PathRef {
-    pub mount: u32,
-    pub dentry: u32,
-}
-
-impl Default for PathRef {
-    fn default() -> Self {
-        Self { mount: NONE, dentry: NONE }
-    }
+    pub mount: Option<Index<MountRow>>,
+    pub dentry: Option<Index<DentryRow>>,
 }
 
 /// User and group ids of a process.
@@ -64,8 +116,7 @@ pub struct Ids {
 /// One process: a thread group, represented by its leader.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessRow {
-    /// Index of the leader's thread row.
-    pub leader: u32,
+    pub leader: Index<ThreadRow>,
     pub parent_pid: u32,
     /// User and group ids, if they could be read.
     pub ids: Option<Ids>,
@@ -73,21 +124,20 @@ pub struct ProcessRow {
     pub pid_namespace: u32,
     /// Number of the mount namespace, or 0.
     pub mount_namespace: u32,
-    /// Number of the network namespace, or 0.
-    pub network_namespace: u32,
+    /// Network namespace.
+    pub net: Option<Index<NetRow>>,
     /// `struct uts_namespace *`
     pub uts_namespace: KernelVa,
-    /// Index of the container that it is in.
-    pub container: u32,
-    /// Whether the container is known; if so, [`NONE`] means that it is in no container.
+    pub container: Option<Index<ContainerRow>>,
+    /// Whether the container is known; if so, `None` means that it is in no container.
     pub container_known: bool,
     pub cwd: PathRef,
-    /// Index of its address space.
-    pub mm: u32,
-    /// Index of its leader's control groups.
-    pub css_set: u32,
-    /// Index of its leader's descriptor table, or of another thread's if the leader has ended.
-    pub files: u32,
+    /// Its address space.
+    pub mm: Option<Index<MmRow>>,
+    /// Its leader's control groups.
+    pub css_set: Option<Index<CssSetRow>>,
+    /// Its leader's descriptor table, or another thread's if the leader has ended.
+    pub files: Option<Index<FilesRow>>,
     /// CPU time of its ended threads, in nanoseconds.
     pub ended_runtime_ns: u64,
     /// CPU time of its living threads, in nanoseconds.
@@ -107,22 +157,22 @@ pub struct ProcessRow {
     pub unknown: Views,
 }
 
-impl Default for ProcessRow {
-    fn default() -> Self {
+impl ProcessRow {
+    pub const fn new(leader: Index<ThreadRow>) -> Self {
         Self {
-            leader: NONE,
+            leader,
             parent_pid: 0,
             ids: None,
             pid_namespace: 0,
             mount_namespace: 0,
-            network_namespace: 0,
+            net: None,
             uts_namespace: KernelVa::NULL,
-            container: NONE,
+            container: None,
             container_known: false,
-            cwd: PathRef::default(),
-            mm: NONE,
-            css_set: NONE,
-            files: NONE,
+            cwd: PathRef { mount: None, dentry: None },
+            mm: None,
+            css_set: None,
+            files: None,
             ended_runtime_ns: 0,
             threads_runtime_ns: 0,
             thread_count: 0,
@@ -149,9 +199,9 @@ pub struct FilesRow {
     /// `unsigned long *`
     pub close_on_exec: KernelVa,
     /// Its descriptors, ascending.
-    pub descriptors: Range<u32>,
-    /// Its threads, as a range of [`Snapshot::files_threads`], ascending.
-    pub threads: Range<u32>,
+    pub descriptors: Span<DescriptorRow>,
+    /// Its threads, in [`super::Snapshot::files_threads`], ascending.
+    pub threads: Span<u32>,
     /// Whether all its descriptors are in the rows.
     pub complete: bool,
 }
@@ -160,8 +210,8 @@ pub struct FilesRow {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DescriptorRow {
     pub index: u32,
-    /// Index of the open file.
-    pub file: u32,
+    /// The open file.
+    pub file: Option<Index<FileRow>>,
     /// Whether it closes on exec.
     pub close_on_exec: bool,
     /// Whether it led elsewhere after its file was read, so that this scan has no data about it.
@@ -179,8 +229,8 @@ pub struct MmRow {
     pub ma_root: u64,
     /// The area at the root of the red-black tree, on kernels without maple trees.
     pub mm_rb: KernelVa,
-    /// Index of the executable's open file.
-    pub exe_file: u32,
+    /// The executable's open file.
+    pub exe_file: Option<Index<FileRow>>,
     /// `struct file *` of the executable.
     pub exe_address: KernelVa,
     /// Number of areas by the kernel's count.
@@ -196,9 +246,9 @@ pub struct MmRow {
     /// `MM_CONTEXT_*` bits.
     pub context_flags: u64,
     /// Its areas, ascending.
-    pub vmas: Range<u32>,
-    /// The command line, as a range of [`Snapshot::bytes`]; empty if there is none.
-    pub command_line: Range<u32>,
+    pub vmas: Span<VmaRow>,
+    /// The command line, in [`super::Snapshot::bytes`]; empty if there is none.
+    pub command_line: Span<u8>,
     /// Whether the command line could be read.
     pub has_command_line: bool,
     /// Whether only its beginning was read: the rest is not resident, or not mapped.
@@ -221,10 +271,10 @@ pub struct VmaRow {
     /// Decoded `vm_area_struct`. The file offset is in pages of 4 KiB, whatever the kernel's page
     /// size.
     pub vma: Vma,
-    /// Index of the mapped file.
-    pub file: u32,
-    /// Index of its own name, if it has one (`[vdso]`, `[anon:…]`).
-    pub name: u32,
+    /// The mapped file.
+    pub file: Option<Index<FileRow>>,
+    /// Its own name, if it has one (`[vdso]`, `[anon:…]`).
+    pub name: Option<Index<NameRow>>,
 }
 
 /// One open file.
@@ -233,17 +283,14 @@ pub struct FileRow {
     /// `struct file *`
     pub address: KernelVa,
     pub open: OpenFile,
-    /// Index of its inode.
-    pub inode: u32,
+    pub inode: Option<Index<InodeRow>>,
     pub path: PathRef,
     /// Whether an area maps it.
     pub mapped: bool,
-    /// Index of its TCP connection.
-    pub connection: u32,
-    /// Index of its socket.
-    pub socket: u32,
-    /// Index of its terminal.
-    pub terminal: u32,
+    /// Its TCP connection.
+    pub connection: Option<Index<ConnectionRow>>,
+    pub socket: Option<Index<SocketRow>>,
+    pub terminal: Option<Index<TerminalRow>>,
 }
 
 /// One inode.
@@ -252,11 +299,11 @@ pub struct InodeRow {
     /// `struct inode *`
     pub address: KernelVa,
     pub attributes: Attributes,
-    /// Index of its filesystem.
-    pub super_block: u32,
-    /// Index in [`Snapshot::names`] of the name from its filesystem: for a namespace the kind
-    /// (`net`), for a buffer shared between devices the name that users gave it.
-    pub own_name: u32,
+    /// Its filesystem.
+    pub super_block: Option<Index<SuperBlockRow>>,
+    /// The name from its filesystem: for a namespace the kind (`net`), for a buffer shared between
+    /// devices the name that users gave it.
+    pub own_name: Option<Index<NameRow>>,
 }
 
 /// One filesystem.
@@ -275,12 +322,12 @@ pub(super) const NAME_INLINE_BYTES: usize = 40;
 pub struct DentryRow {
     /// Decoded dentry.
     pub name: Name,
-    /// Index of the directory's row; a root refers to itself.
-    pub parent: u32,
+    /// The directory; a root refers to itself.
+    pub parent: Option<Index<DentryRow>>,
     /// The name, if it is short.
     pub text: [u8; NAME_INLINE_BYTES],
-    /// Start of the name in [`Snapshot::bytes`], if it is long.
-    pub long: u32,
+    /// Start of the name in [`super::Snapshot::bytes`], if it is long.
+    pub long: Option<Index<u8>>,
     /// Whether the name could be read.
     pub readable: bool,
 }
@@ -289,9 +336,9 @@ impl Default for DentryRow {
     fn default() -> Self {
         Self {
             name: Name::default(),
-            parent: NONE,
+            parent: None,
             text: [0; NAME_INLINE_BYTES],
-            long: NONE,
+            long: None,
             readable: false,
         }
     }
@@ -303,12 +350,12 @@ pub struct MountRow {
     /// `struct mount *`
     pub address: KernelVa,
     pub mounted: Mounted,
-    /// Index of the dentry of its root.
-    pub root: u32,
-    /// Index of the mount that it is on; the top mount refers to itself.
-    pub parent: u32,
-    /// Index of the dentry that it covers.
-    pub mountpoint: u32,
+    /// The dentry of its root.
+    pub root: Option<Index<DentryRow>>,
+    /// The mount that it is on; the top mount refers to itself.
+    pub parent: Option<Index<Self>>,
+    /// The dentry that it covers.
+    pub mountpoint: Option<Index<DentryRow>>,
 }
 
 /// A short name: of a special mapping, an anonymous area, a kind of namespace, a buffer.
@@ -343,16 +390,16 @@ impl NameRow {
 }
 
 /// The control groups of a task, one in each hierarchy. Tasks share them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CssSetRow {
     /// `struct css_set *`
     pub address: KernelVa,
-    /// Index of the control group in the version 2 hierarchy.
-    pub unified: u32,
-    /// By controller, the index of its state in a control group.
-    pub states: [u32; SUBSYS_MAX],
-    /// Index of the container that the groups belong to.
-    pub container: u32,
+    /// The control group in the version 2 hierarchy.
+    pub unified: Option<Index<CgroupRow>>,
+    /// By controller, its state in a control group.
+    pub states: [Option<Index<CssStateRow>>; SUBSYS_MAX],
+    /// The container that the groups belong to.
+    pub container: Option<Index<ContainerRow>>,
     /// Whether the container is known.
     pub known: bool,
     /// Whether a scanned task uses it; otherwise it was found only through the kernel's table.
@@ -370,8 +417,8 @@ pub struct CssSetRow {
 pub struct CssStateRow {
     /// `struct cgroup_subsys_state *`
     pub address: KernelVa,
-    /// Index of the control group.
-    pub cgroup: u32,
+    /// The control group.
+    pub cgroup: Option<Index<CgroupRow>>,
 }
 
 /// A control group.
@@ -379,27 +426,21 @@ pub struct CssStateRow {
 pub struct CgroupRow {
     /// `struct cgroup *`
     pub address: KernelVa,
-    /// Index of its directory.
-    pub node: u32,
+    /// Its directory.
+    pub node: Option<Index<KernfsRow>>,
 }
 
 /// The directory of a control group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct KernfsRow {
     /// `struct kernfs_node *`
     pub address: KernelVa,
-    /// Index of the parent directory.
-    pub parent: u32,
+    /// The parent directory.
+    pub parent: Option<Index<Self>>,
     /// Address of its name.
     pub name: KernelVa,
-    /// Its name, as a range of [`Snapshot::bytes`], if it could be read.
-    pub text: Option<Range<u32>>,
-}
-
-impl Default for KernfsRow {
-    fn default() -> Self {
-        Self { address: KernelVa::NULL, parent: NONE, name: KernelVa::NULL, text: None }
-    }
+    /// Its name, in [`super::Snapshot::bytes`], if it could be read.
+    pub text: Option<Span<u8>>,
 }
 
 /// One network namespace.
@@ -429,8 +470,8 @@ pub struct ConnectionRow {
     pub inode: u64,
     /// Number of the device that its route leaves through, or 0.
     pub route_device: u32,
-    /// Number of its network namespace, or 0.
-    pub network_namespace: u32,
+    /// Network namespace.
+    pub net: Option<Index<NetRow>>,
 }
 
 /// One network interface of the watched machine.
@@ -534,60 +575,4 @@ impl Default for Machine {
             gate: None,
         }
     }
-}
-
-/// The result of one scan.
-#[derive(Debug)]
-pub struct Snapshot {
-    pub machine: Machine,
-    /// Threads, including leaders.
-    pub threads: Rows<ThreadRow>,
-    /// Processes, oldest first.
-    pub processes: Rows<ProcessRow>,
-    /// Indexes of [`Snapshot::processes`], by process id.
-    pub by_pid: Rows<u32>,
-    /// Indexes of [`Snapshot::threads`], by process id and thread id; without `init_task`.
-    pub by_tid: Rows<u32>,
-    pub files_structs: Rows<FilesRow>,
-    /// Thread ids, grouped by table of descriptors.
-    pub files_threads: Rows<u32>,
-    /// Descriptors, grouped by table.
-    pub descriptors: Rows<DescriptorRow>,
-    pub mms: Rows<MmRow>,
-    /// Areas, grouped by address space.
-    pub vmas: Rows<VmaRow>,
-    pub files: Rows<FileRow>,
-    pub inodes: Rows<InodeRow>,
-    /// Names in directories.
-    pub dentries: Rows<DentryRow>,
-    pub mounts: Rows<MountRow>,
-    pub super_blocks: Rows<SuperBlockRow>,
-    /// Names of areas, namespaces and buffers.
-    pub names: Rows<NameRow>,
-    /// Sets of control groups of tasks.
-    pub css_sets: Rows<CssSetRow>,
-    /// Controllers' states in control groups.
-    pub css_states: Rows<CssStateRow>,
-    pub cgroups: Rows<CgroupRow>,
-    /// Directories of control groups.
-    pub kernfs_nodes: Rows<KernfsRow>,
-    /// Containers, including enclosing ones.
-    pub containers: Rows<ContainerRow>,
-    /// Network namespaces; the initial one first.
-    pub nets: Rows<NetRow>,
-    /// TCP sockets.
-    pub connections: Rows<ConnectionRow>,
-    /// Sockets that descriptors lead to, of every family.
-    pub sockets: Rows<SocketRow>,
-    /// Terminals that descriptors lead to, and their other ends.
-    pub terminals: Rows<TerminalRow>,
-    pub interfaces: Rows<InterfaceRow>,
-    /// Long names, command lines and other texts.
-    pub bytes: Rows<u8>,
-    /// Whether the task list was followed all around, so that absence from it is meaningful.
-    pub task_list_closed: bool,
-    /// Whether the pid IDR was read completely.
-    pub idr_complete: bool,
-    /// Objects that could not be read or did not fit.
-    pub losses: Losses,
 }

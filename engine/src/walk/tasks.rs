@@ -14,7 +14,8 @@ use panoptes_decoders::layout::{View, u64_at};
 use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{ThreadRow, view};
-use super::{Kernel, NONE, ScanError, Walker, fetch, fetch_groups};
+use super::views::is_sane;
+use super::{Kernel, ScanError, Walker, fetch, fetch_groups};
 use panoptes_tables::Insertion;
 
 /// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
@@ -41,15 +42,15 @@ impl Walker {
             return Err(ScanError::NoInitTask);
         }
         self.read_pid_idr(source, kernel, &mut found);
-        let numbers = mem::take(&mut self.scratch.owners);
+        let numbers = mem::take(&mut self.scratch.numbers);
         self.fetch_tasks(source, kernel, &found, view::IDR | view::PID_LIST, &numbers);
-        self.scratch.owners = numbers;
+        self.scratch.numbers = numbers;
 
         // The view is incomplete if a task of the tree is unreadable or does not look like a task.
         self.hints.idr_trusted = self.snapshot.idr_complete && self.snapshot.losses.unreadable == 0;
 
         // Makes room for the lists in case a forged tree filled the set.
-        self.maps.visited.clear();
+        self.visited.clear();
         self.follow_lists(source, kernel, &mut found);
         for _ in 0..HEARSAY_ROUNDS_MAX {
             found.clear();
@@ -81,7 +82,8 @@ impl Walker {
         }
     }
 
-    /// Collects the address of every task that the initial pid namespace's IDR leads to.
+    /// Collects the address of every task that the initial pid namespace's IDR leads to, and its
+    /// expected number in `numbers`.
     fn read_pid_idr<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -98,115 +100,132 @@ impl Walker {
         self.reader.push_bytes(&kernel.space, head, 8);
         self.reader.run(source, kernel.space.levels);
         let Some(head) = self.reader.object(0).map(|bytes| u64_at(bytes, 0)) else { return };
-
-        let mut pids = mem::take(&mut self.scratch.more);
+        let mut pids = mem::take(&mut self.scratch.pids);
         pids.clear();
-        // `found` holds the frontier of nodes; tasks follow later.
+        let tree_is_whole = self.find_pids(source, kernel, head, found, &mut pids);
+        let pids_are_whole = self.read_pids(source, kernel, &pids, found);
+        self.snapshot.idr_complete = tree_is_whole && pids_are_whole;
+        self.scratch.pids = pids;
+    }
+
+    /// Collects every `struct pid` of the IDR, level by level; `nodes` is the frontier. Returns
+    /// whether the tree was read completely.
+    fn find_pids<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        head: u64,
+        nodes: &mut Vec<KernelVa>,
+        pids: &mut Vec<KernelVa>,
+    ) -> bool {
         match xarray::slot(head) {
-            Slot::Node(node) => found.push(node),
+            Slot::Node(node) => nodes.push(node),
             Slot::Entry(pid) => pids.push(pid),
             Slot::Empty => {}
         }
+        let layout = &kernel.layouts.xa_node;
+        let (visited, losses) = (&mut self.visited, &mut self.snapshot.losses);
+        let children = &mut self.scratch.more;
         let mut whole = true;
-        let visited = &mut self.maps.visited;
         visited.clear();
         for _ in 0..xarray::DEPTH_MAX {
-            if found.is_empty() {
+            if nodes.is_empty() {
                 break;
             }
-            let losses = &mut self.snapshot.losses;
-            let children = &mut self.scratch.extra;
             children.clear();
-            fetch(&mut self.reader, source, kernel, &layouts.xa_node.packing, found, |_, bytes| {
+            fetch(&mut self.reader, source, kernel, &layout.packing, nodes, |_, bytes| {
                 let Some(bytes) = bytes else {
                     losses.unreadable += 1;
                     whole = false;
                     return;
                 };
-                let leaf = View::new(bytes).unsigned(layouts.xa_node.shift) == 0;
-                xarray::for_each_slot(&layouts.xa_node, bytes, |_, slot| {
-                    let (Slot::Node(address) | Slot::Entry(address)) = slot else { return };
-                    let is_node = matches!(slot, Slot::Node(_));
-                    if is_node == leaf || !address.is_plausible() {
+                let leaf = View::new(bytes).unsigned(layout.shift) == 0;
+                xarray::for_each_slot(layout, bytes, |_, slot| {
+                    let (address, list) = match slot {
+                        Slot::Node(address) if !leaf => (address, &mut *children),
+                        Slot::Entry(address) if leaf => (address, &mut *pids),
+                        _ => return,
+                    };
+                    if !address.is_plausible() {
                         return;
                     }
                     match visited.insert(address.0, 0) {
-                        Insertion::New => {}
-                        Insertion::Old(_) => return,
-                        Insertion::Full => {
-                            whole = false;
-                            return;
-                        }
-                    }
-                    if is_node {
-                        if children.len() < children.capacity() {
-                            children.push(address);
-                        } else {
-                            whole = false;
-                        }
-                    } else if pids.len() < pids.capacity() {
-                        pids.push(address);
-                    } else {
-                        whole = false;
+                        Insertion::New if list.len() < list.capacity() => list.push(address),
+                        Insertion::Old(_) => {}
+                        Insertion::New | Insertion::Full => whole = false,
                     }
                 });
             });
-            found.clear();
-            mem::swap(found, children);
+            nodes.clear();
+            mem::swap(nodes, children);
         }
-        // Each `struct pid` leads to the one task with its thread id: the first of
-        // tasks[PIDTYPE_PID]. Its number in the initial namespace is numbers[0]. That is read
-        // separately, since newer kernels have a flexible array there, which has no size.
-        found.clear();
+        whole
+    }
+
+    /// Reads every `struct pid` and collects the one task with its thread id: the first of
+    /// `tasks[PIDTYPE_PID]`. Returns whether all were read.
+    ///
+    /// Its number in the initial namespace is `numbers[0]`. That is read separately, since newer
+    /// kernels have a flexible array there, which has no size.
+    fn read_pids<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        pids: &[KernelVa],
+        found: &mut Vec<KernelVa>,
+    ) -> bool {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            Number,
+            Pid,
+            RunQueue,
+        }
+        let layouts = &kernel.layouts;
         let link = u64::from(layouts.task_struct.pid_links.offset);
         let first_number = u64::from(layouts.pid.numbers.offset);
-        let losses = &mut self.snapshot.losses;
-        let (numbers, upids) = (&mut self.scratch.owners, &mut self.scratch.extra);
+        let (numbers, upids) = (&mut self.scratch.numbers, &mut self.scratch.more);
+        found.clear();
         numbers.clear();
         numbers.resize(pids.len(), 0);
         upids.clear();
         upids.extend(pids.iter().map(|pid| pid.plus(first_number)));
         let rq = layouts.rq.as_ref().map(|layout| layout.packing).unwrap_or_default();
         let hints = &mut self.hints;
-        let known_pids = &mut self.maps.pids;
         let queues = mem::take(&mut hints.run_queues);
-        fetch_groups(
-            &mut self.reader,
-            source,
-            kernel,
-            [(&layouts.upid.packing, upids), (&layouts.pid.packing, &pids), (&rq, &queues)],
-            |group, index, bytes| {
-                if group == 2 {
-                    hints.take_run_queue(kernel, queues[index], bytes);
-                    return;
-                }
-                let Some(view) = bytes.map(View::new) else {
-                    losses.unreadable += u32::from(group == 1);
-                    whole = false;
-                    return;
-                };
-                if group == 0 {
+        let mut whole = true;
+        let batch = [
+            (Kind::Number, &layouts.upid.packing, upids.as_slice()),
+            (Kind::Pid, &layouts.pid.packing, pids),
+            (Kind::RunQueue, &rq, &queues),
+        ];
+        fetch_groups(&mut self.reader, source, kernel, batch, |kind, index, bytes| {
+            match (kind, bytes.map(View::new)) {
+                (Kind::RunQueue, _) => hints.take_run_queue(kernel, queues[index], bytes),
+                (Kind::Number, Some(view)) => {
                     numbers[index] = view.unsigned(layouts.upid.nr) as u32;
-                    return;
                 }
-                if known_pids.insert(pids[index].0, 0) == Insertion::Full {
+                (Kind::Number, None) => whole = false,
+                (Kind::Pid, None) => {
+                    self.snapshot.losses.unreadable += 1;
                     whole = false;
                 }
-                hints.take_group_heads(view, layouts.pid.tasks);
-                let first = view.u64_at(layouts.pid.tasks, 0);
-                // A `struct pid` outlives its thread while a process group or session has its
-                // number.
-                if first != 0 {
-                    // All numbers have been read; those of tasks move to the indexes of their
-                    // tasks.
-                    numbers[found.len()] = numbers[index];
-                    found.push(KernelVa(first).minus(link));
+                (Kind::Pid, Some(view)) => {
+                    whole &= self.pids.insert(pids[index].0, 0) != Insertion::Full;
+                    hints.take_group_heads(view, layouts.pid.tasks);
+                    let first = view.u64_at(layouts.pid.tasks, 0);
+                    // A `struct pid` outlives its thread while a process group or session has its
+                    // number.
+                    if first != 0 {
+                        // All numbers have been read; those of tasks move to the positions of their
+                        // tasks.
+                        numbers[found.len()] = numbers[index];
+                        found.push(KernelVa(first).minus(link));
+                    }
                 }
-            },
-        );
+            }
+        });
         self.hints.run_queues = queues;
-        self.snapshot.idr_complete = whole;
-        self.scratch.more = pids;
+        whole
     }
 
     /// Reads tasks and adds a row for each new one. `numbers` are the expected thread ids, where
@@ -220,8 +239,7 @@ impl Walker {
         numbers: &[u32],
     ) {
         let layout = &kernel.layouts.task_struct;
-        let (threads, tasks) = (&mut self.snapshot.threads, &mut self.maps.tasks);
-        let losses = &mut self.snapshot.losses;
+        let (threads, losses) = (&mut self.snapshot.threads, &mut self.snapshot.losses);
         fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
             let address = addresses[index];
             let Some(bytes) = bytes else {
@@ -235,17 +253,9 @@ impl Walker {
                 losses.unreadable += 1;
                 return;
             }
-            match tasks.insert(address.0, threads.len() as u32) {
-                Insertion::New => {
-                    // `push` counts a row that does not fit.
-                    threads.push(ThreadRow { task, views: seen_in, process: NONE, files: NONE });
-                }
-                Insertion::Old(row) => {
-                    if let Some(row) = threads.get_mut(row as usize) {
-                        row.views |= seen_in;
-                    }
-                }
-                Insertion::Full => threads.dropped = threads.dropped.saturating_add(1),
+            let row = threads.row_of(address.0, || ThreadRow::new(task));
+            if let Some(row) = threads.at_mut(row) {
+                row.views |= seen_in;
             }
         });
     }
@@ -262,13 +272,13 @@ impl Walker {
                 self.snapshot.task_list_closed = true;
                 return;
             }
-            let Some(index) = self.maps.tasks.get(at.0) else {
-                if at.is_plausible() && self.maps.visited.insert(at.0, 1) == Insertion::New {
+            let Some(index) = threads.find(at.0) else {
+                if at.is_plausible() && self.visited.insert(at.0, 1) == Insertion::New {
                     unknown.push(at);
                 }
                 return;
             };
-            let Some(row) = threads.get_mut(index as usize) else { return };
+            let row = &mut threads[index];
             row.views |= view::TASK_LIST;
             at = row.task.tasks_next.minus(link);
         }
@@ -282,15 +292,15 @@ impl Walker {
         let head_offset = u64::from(layouts.signal_struct.thread_head.offset);
         let threads = &mut self.snapshot.threads;
         // Row 0 is `init_task`, which is in no list.
-        for leader in 1..threads.len() {
+        for leader in threads.indexes().skip(1) {
             let first = threads[leader].task;
             if !first.is_leader() {
                 // A thread leads to its process's leader, even if that was taken out of the lists.
-                let known = self.maps.tasks.get(first.group_leader.0).is_some();
+                let known = threads.find(first.group_leader.0).is_some();
                 if !known
                     && first.group_leader.is_plausible()
                     && unknown.len() < unknown.capacity()
-                    && self.maps.visited.insert(first.group_leader.0, 1) == Insertion::New
+                    && self.visited.insert(first.group_leader.0, 1) == Insertion::New
                 {
                     unknown.push(first.group_leader);
                 }
@@ -303,17 +313,17 @@ impl Walker {
                 if link == head || at == first.address {
                     break;
                 }
-                let Some(index) = self.maps.tasks.get(at.0) else {
+                let Some(index) = threads.find(at.0) else {
                     if at.is_plausible()
                         && !first.signal.is_null()
                         && unknown.len() < unknown.capacity()
-                        && self.maps.visited.insert(at.0, 1) == Insertion::New
+                        && self.visited.insert(at.0, 1) == Insertion::New
                     {
                         unknown.push(at);
                     }
                     break;
                 };
-                let Some(row) = threads.get_mut(index as usize) else { break };
+                let row = &mut threads[index];
                 if row.task.tgid != first.tgid || row.views & view::THREAD_GROUP != 0 {
                     break;
                 }
@@ -322,18 +332,4 @@ impl Walker {
             }
         }
     }
-}
-
-/// Whether the bytes that a list led to can be a task, so that arbitrary memory does not pass as
-/// one.
-pub(super) fn is_sane(task: &Task, kernel: &Kernel) -> bool {
-    /// `PID_MAX_LIMIT` (include/linux/threads.h).
-    const PID_MAX_LIMIT: u32 = 4 << 20;
-    let is_init = task.address == kernel.roots.init_task;
-    let ids = task.pid <= PID_MAX_LIMIT && task.tgid <= PID_MAX_LIMIT && (is_init || task.pid != 0);
-    let pointer = |address: KernelVa| address.is_null() || address.is_plausible();
-    ids && task.tasks_next.is_plausible()
-        && task.real_cred.is_plausible()
-        && task.group_leader.is_plausible()
-        && [task.mm, task.files, task.fs, task.signal, task.nsproxy].into_iter().all(pointer)
 }

@@ -14,66 +14,10 @@ use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID, Task};
 use panoptes_decoders::layout::{Field, View};
 use panoptes_decoders::source::MemorySource;
 
-use super::machine::CSS_SET_HEADS;
-use super::snapshot::{CssSetRow, NONE, ProcessRow, ThreadRow};
-use super::tasks::is_sane;
-use super::{AddressMap, Insertion, Kernel, Walker, fetch, row_of};
-
-/// The views that show a thread, as bits.
-pub mod view {
-    /// Its `struct pid` is in the pid IDR.
-    pub const IDR: u16 = 1;
-    /// The task list (processes only).
-    pub const TASK_LIST: u16 = 1 << 1;
-    /// Its thread group's list.
-    pub const THREAD_GROUP: u16 = 1 << 2;
-    /// The list of tasks of its `struct pid`.
-    pub const PID_LIST: u16 = 1 << 3;
-    /// A list of children (processes only).
-    pub const CHILDREN: u16 = 1 << 4;
-    /// The list of tasks of a `css_set`.
-    pub const CONTROL_GROUP: u16 = 1 << 5;
-    /// The list of a process group (processes only).
-    pub const PROCESS_GROUP: u16 = 1 << 6;
-    /// The list of a session (processes only).
-    pub const SESSION: u16 = 1 << 7;
-    /// A run queue, in this scan or, as long as no list shows the task, in an earlier one.
-    pub const RUN_QUEUE: u16 = 1 << 8;
-    /// Another task names it as its parent or leader; only noted if neither the IDR nor the task
-    /// list shows it.
-    pub const NAMED: u16 = 1 << 9;
-    /// It is still where the previous scan found it; only noted if neither the IDR nor the task
-    /// list shows it.
-    pub const REMEMBERED: u16 = 1 << 10;
-    /// Not a view: its own list of children was followed to its end.
-    pub(super) const CHILDREN_CLOSED: u16 = 1 << 15;
-    /// The views that show every process from its creation to its end.
-    pub const CERTAIN: u16 = IDR | TASK_LIST | THREAD_GROUP | PID_LIST | CHILDREN;
-}
-
-/// A set of views: bits of [`view`].
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Views(pub u16);
-
-impl Views {
-    pub const NONE: Self = Self(0);
-
-    /// Whether the set has no view.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The views in both sets.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// Whether the set has one of these [`view`]s.
-    pub const fn has(self, views: u16) -> bool {
-        self.0 & views != 0
-    }
-}
+use super::cgroups::CSS_SET_HEADS;
+use super::snapshot::{CssSetRow, Index, ProcessRow, ThreadRow, view};
+use super::{Kernel, Walker, fetch};
+use panoptes_tables::{AddressMap, Insertion, Keyed};
 
 /// Maximum number of run queues: one per processor.
 const RUN_QUEUES_MAX: usize = 1024;
@@ -191,13 +135,13 @@ impl Walker {
     /// tasks without a row.
     pub(super) fn follow_hearsay(&mut self, kernel: &Kernel, found: &mut Vec<KernelVa>) {
         let layout = &kernel.layouts.task_struct;
-        let (tasks, threads) = (&self.maps.tasks, &mut self.snapshot.threads);
-        let mut candidates = Candidates { visited: &mut self.maps.visited, found };
+        let threads = &mut self.snapshot.threads;
+        let mut candidates = Candidates { visited: &mut self.visited, found };
         for row in threads.iter_mut() {
             row.views &= view::IDR | view::TASK_LIST | view::THREAD_GROUP | view::PID_LIST;
         }
         for hint in &self.hints.kept {
-            match tasks.get(hint.task.0).and_then(|at| threads.get_mut(at as usize)) {
+            match threads.find(hint.task.0).map(|at| &mut threads[at]) {
                 Some(row) if row.views & (view::IDR | view::TASK_LIST) != 0 => {}
                 Some(row) => row.views |= hint.views,
                 None => candidates.add(hint.task),
@@ -205,12 +149,12 @@ impl Walker {
         }
         if let (Some(children), Some(sibling)) = (layout.children, layout.sibling) {
             let offsets = (children.offset.into(), sibling.offset.into());
-            for parent in 0..threads.len() {
-                follow_children(tasks, threads, parent, offsets, &mut candidates);
+            for parent in threads.indexes() {
+                follow_children(threads, parent, offsets, &mut candidates);
             }
         }
         for &(first, kind) in &self.hints.groups {
-            follow_group(tasks, threads, layout.pid_links, first, kind, &mut candidates);
+            follow_group(threads, layout.pid_links, first, kind, &mut candidates);
         }
         let fair = kernel.layouts.rq.as_ref().and_then(|layout| layout.cfs_tasks);
         let offsets = layout.group_node.zip(fair);
@@ -219,35 +163,36 @@ impl Walker {
         // longer.
         let mut steps = threads.len();
         for (queue, running) in &self.hints.running {
-            let mut see = |task: KernelVa| {
-                let row = tasks.get(task.0).and_then(|at| threads.get_mut(at as usize));
-                match row {
+            let mut see = |threads: &mut Keyed<ThreadRow>, task: KernelVa, known| {
+                match threads.at_mut(known) {
                     _ if task == running.idle => {}
                     Some(row) => row.views |= view::RUN_QUEUE,
                     None => candidates.add(task),
                 }
-                tasks.get(task.0).map(|at| threads[at as usize].task.run_queue_next)
+                threads.at(known).map(|row| row.task.run_queue_next)
             };
-            see(running.current);
+            let current = threads.find(running.current.0);
+            see(threads, running.current, current);
             let Some((node, head)) = offsets else { continue };
             let mut link = running.first_fair;
             while steps > 0 && link.minus(head) != *queue {
                 steps -= 1;
-                let known = tasks.get(link.minus(node).0);
+                let task = link.minus(node);
+                let known = threads.find(task.0);
                 // A task that moved to another processor leads to the end of another list.
                 if known.is_none() && self.hints.run_queues.contains(&link.minus(head)) {
                     break;
                 }
-                match see(link.minus(node)) {
+                match see(threads, task, known) {
                     Some(next) if next != link => link = next,
                     _ => break,
                 }
             }
         }
-        for at in 1..threads.len() {
+        for at in threads.indexes().skip(1) {
             let task = threads[at].task;
             for named in [task.real_parent, task.group_leader] {
-                match tasks.get(named.0).and_then(|at| threads.get_mut(at as usize)) {
+                match threads.find(named.0).map(|at| &mut threads[at]) {
                     Some(row) if row.views & (view::IDR | view::TASK_LIST) != 0 => {}
                     Some(row) if named != task.address => row.views |= view::NAMED,
                     Some(_) => {}
@@ -266,7 +211,7 @@ impl Walker {
         addresses: &[KernelVa],
     ) -> bool {
         let layout = &kernel.layouts.task_struct;
-        let (threads, tasks) = (&mut self.snapshot.threads, &mut self.maps.tasks);
+        let threads = &mut self.snapshot.threads;
         let hints = &mut self.hints;
         let before = threads.len();
         fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
@@ -276,7 +221,7 @@ impl Walker {
                 return;
             }
             if !task.is_leader() {
-                let leader = tasks.get(task.group_leader.0).and_then(|at| threads.at(at));
+                let leader = threads.at(threads.find(task.group_leader.0));
                 if leader.is_none() {
                     hints.hint(task.group_leader, view::NAMED);
                 }
@@ -284,9 +229,7 @@ impl Walker {
                     return;
                 }
             }
-            if tasks.insert(task.address.0, threads.len() as u32) == Insertion::New {
-                threads.push(ThreadRow { task, views: 0, process: NONE, files: NONE });
-            }
+            threads.row_of(task.address.0, || ThreadRow::new(task));
         });
         threads.len() > before
     }
@@ -298,9 +241,7 @@ impl Walker {
         for &first in &self.hints.css_sets {
             if first.is_plausible() {
                 let address = first.minus(hlist.offset.into());
-                row_of(&mut self.maps.css_sets, &mut self.snapshot.css_sets, address, || {
-                    CssSetRow { address, ..CssSetRow::default() }
-                });
+                self.snapshot.css_sets.row_of(address.0, || CssSetRow::new(address));
             }
         }
     }
@@ -315,9 +256,9 @@ impl Walker {
             return;
         };
         let heads = [u64::from(tasks.offset), u64::from(moving.offset)];
-        let (sets, map) = (&mut self.snapshot.css_sets, &self.maps.css_sets);
-        let (threads, tasks) = (&mut self.snapshot.threads, &self.maps.tasks);
-        for set in sets.iter_mut() {
+        let (sets, threads) = (&mut self.snapshot.css_sets, &mut self.snapshot.threads);
+        for index in sets.indexes() {
+            let set = &sets[index];
             let mut follow = |first: KernelVa, head: u64| {
                 let mut link = first;
                 for _ in 0..=threads.len() {
@@ -325,12 +266,12 @@ impl Walker {
                         return true;
                     }
                     // A task that was moved leads to the end of another list.
-                    if heads.iter().any(|&head| map.get(link.minus(head).0).is_some()) {
+                    if heads.iter().any(|&head| sets.find(link.minus(head).0).is_some()) {
                         return false;
                     }
                     let at = link.minus(node.offset.into());
-                    let row = tasks.get(at.0).and_then(|at| threads.get_mut(at as usize));
-                    let Some(row) = row else {
+                    let row = threads.find(at.0);
+                    let Some(row) = threads.at_mut(row) else {
                         if at.is_plausible() && !first.is_null() {
                             self.hints.hint(at, 0);
                         }
@@ -345,7 +286,7 @@ impl Walker {
                 false
             };
             let closed = [follow(set.first_task, heads[0]), follow(set.first_moving, heads[1])];
-            set.closed = closed == [true, true];
+            sets[index].closed = closed == [true, true];
         }
     }
 
@@ -356,7 +297,7 @@ impl Walker {
         self.hints.run_queues_age = (age + 1) % RUN_QUEUES_EVERY_SCANS;
         let Some(layout) = kernel.layouts.cfs_rq.as_ref().filter(|_| age == 0) else { return };
         let Some(rq) = layout.rq else { return };
-        let visited = &mut self.maps.visited;
+        let visited = &mut self.visited;
         let addresses = &mut self.scratch.addresses;
         visited.clear();
         addresses.clear();
@@ -401,14 +342,14 @@ impl Walker {
             && layouts.css_set.as_ref().is_some_and(|css_set| css_set.tasks.is_some());
         let mut steps = 2 * threads.len();
         for process in snapshot.processes.iter_mut() {
-            let Some(leader) = threads.get_mut(process.leader as usize) else { continue };
+            let leader = &mut threads[process.leader];
             let task = leader.task;
             // A thread that replaces its leader is in the lists once it is its own leader
             // (`de_thread`, fs/exec.c).
             if !task.is_settled() || task.group_leader != task.address {
                 continue;
             }
-            if self.maps.pids.get(task.thread_pid.0).is_some() {
+            if self.pids.get(task.thread_pid.0).is_some() {
                 leader.views |= view::IDR;
             }
             let own = task.address.plus(task_layout.pid_links.offset.into());
@@ -416,11 +357,11 @@ impl Walker {
                 leader.views |= view::PID_LIST;
             }
             let views = leader.views;
-            let group = group_shows(&self.maps.tasks, threads, process, kernel, &mut steps);
+            let group = group_shows(threads, process, kernel, &mut steps);
             if group == Some(true) {
-                threads[process.leader as usize].views |= view::THREAD_GROUP;
+                threads[process.leader].views |= view::THREAD_GROUP;
             }
-            let parent = self.maps.tasks.get(task.real_parent.0).and_then(|at| threads.at(at));
+            let parent = threads.at(threads.find(task.real_parent.0));
             let set = snapshot.css_sets.at(process.css_set);
             let mut check =
                 |bit: u16, is_whole: bool, shows: bool| match (is_whole && process.stable, shows) {
@@ -447,9 +388,8 @@ impl Walker {
 
 /// Follows a list of children over the rows; it is complete if it ends at its own head.
 fn follow_children(
-    tasks: &AddressMap,
-    threads: &mut [ThreadRow],
-    parent: usize,
+    threads: &mut Keyed<ThreadRow>,
+    parent: Index<ThreadRow>,
     (children, sibling): (u64, u64),
     candidates: &mut Candidates<'_>,
 ) {
@@ -457,14 +397,14 @@ fn follow_children(
     let mut link = threads[parent].task.first_child;
     while link != head {
         let child = link.minus(sibling);
-        let Some(at) = tasks.get(child.0) else {
+        let Some(at) = threads.find(child.0) else {
             // A child that moved to another parent leads to the end of another list.
-            if tasks.get(link.minus(children).0).is_none() {
+            if threads.find(link.minus(children).0).is_none() {
                 candidates.add(child);
             }
             return;
         };
-        let Some(row) = threads.get_mut(at as usize) else { return };
+        let row = &mut threads[at];
         // A child is in one list only, so this also ends a forged ring.
         if row.views & view::CHILDREN != 0 {
             return;
@@ -477,8 +417,7 @@ fn follow_children(
 
 /// Follows the list of a process group or a session over the rows.
 fn follow_group(
-    tasks: &AddressMap,
-    threads: &mut [ThreadRow],
+    threads: &mut Keyed<ThreadRow>,
     pid_links: Field,
     first: KernelVa,
     kind: usize,
@@ -489,11 +428,11 @@ fn follow_group(
     let mut link = first;
     while !link.is_null() {
         let member = link.minus(offset);
-        let Some(at) = tasks.get(member.0) else {
+        let Some(at) = threads.find(member.0) else {
             candidates.add(member);
             return;
         };
-        let Some(row) = threads.get_mut(at as usize).filter(|row| row.views & bit == 0) else {
+        let Some(row) = threads.at_mut(at).filter(|row| row.views & bit == 0) else {
             return;
         };
         row.views |= bit;
@@ -506,13 +445,12 @@ fn follow_group(
 
 /// Whether a process's list of threads contains its leader; `None` if the list cannot be followed.
 fn group_shows(
-    tasks: &AddressMap,
-    threads: &[ThreadRow],
+    threads: &Keyed<ThreadRow>,
     process: &ProcessRow,
     kernel: &Kernel,
     steps: &mut usize,
 ) -> Option<bool> {
-    let leader = threads.get(process.leader as usize)?.task;
+    let leader = &threads[process.leader].task;
     let node = u64::from(kernel.layouts.task_struct.thread_node.offset);
     let head = leader.signal.plus(kernel.layouts.signal_struct.thread_head.offset.into());
     let mut link = process.first_thread?;
@@ -524,9 +462,23 @@ fn group_shows(
             return Some(true);
         }
         *steps = steps.checked_sub(1)?;
-        let row = threads.get(tasks.get(link.minus(node).0)? as usize)?;
+        let row = threads.at(threads.find(link.minus(node).0))?;
         link = row.task.thread_next;
     }
+}
+
+/// Whether the bytes that a list led to can be a task, so that arbitrary memory does not pass as
+/// one.
+pub(super) fn is_sane(task: &Task, kernel: &Kernel) -> bool {
+    /// `PID_MAX_LIMIT` (include/linux/threads.h).
+    const PID_MAX_LIMIT: u32 = 4 << 20;
+    let is_init = task.address == kernel.roots.init_task;
+    let ids = task.pid <= PID_MAX_LIMIT && task.tgid <= PID_MAX_LIMIT && (is_init || task.pid != 0);
+    let pointer = |address: KernelVa| address.is_null() || address.is_plausible();
+    ids && task.tasks_next.is_plausible()
+        && task.real_cred.is_plausible()
+        && task.group_leader.is_plausible()
+        && [task.mm, task.files, task.fs, task.signal, task.nsproxy].into_iter().all(pointer)
 }
 
 /// Whether a task found through hints is certainly a living task.

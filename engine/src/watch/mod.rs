@@ -1,8 +1,7 @@
 //! One watched machine: scan, compare, report; again and again.
 //!
-//! [`Watched`] joins the modules: [`crate::walk`], [`crate::state`], [`crate::attest`], the other
-//! detectors and [`crate::policy`]. After construction nothing here allocates. Time and memory are
-//! arguments.
+//! [`Watched`] joins the modules: [`crate::walk`], [`crate::state`], [`crate::detect`] and
+//! [`crate::policy`]. After construction nothing here allocates. Time and memory are arguments.
 //!
 //! Files are hashed in slices ([`Watched::work`]), mostly between scans; one scan hashes at most
 //! one slice.
@@ -16,23 +15,21 @@ use std::sync::Arc;
 
 use panoptes_decoders::source::MemorySource;
 use panoptes_profiles::Profile;
-use panoptes_sinks::activities::Activity;
 use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::header::Header;
+use panoptes_tables::HashKey;
 
-use crate::attest::{Attest, AttestUsage, Shipped};
-use crate::containers::{ContainerConfig, Glob, Images};
-use crate::history::History;
+use crate::container_config::{ContainerConfig, Glob, Images};
+use crate::detect::binary_attestation::{Attest, Shipped};
+use crate::detect::reverse_shells::ShellsUsage;
+use crate::detect::{Detector as _, DetectorSetup, Detectors, MachineMemory};
 use crate::limits::Limits;
 use crate::page_cache::Contents;
-use crate::permissions::Permissions;
 use crate::policy::{Policy, PolicyConfig};
-use crate::shells::{Shells, ShellsUsage};
 use crate::state::facts::HeapRule;
 use crate::state::{Change, Changes as _, ConnectionThresholds, ScanContext, Settings, State};
 use crate::system::kernel_of;
 use crate::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
-use crate::written::Written;
 
 use clock::{Clock, Motion};
 use workload::WorkloadTracker;
@@ -52,8 +49,7 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct Setup<'a> {
     pub limits: Limits,
-    /// Random, secret from the guests: tables hash with it.
-    pub key: u64,
+    pub key: HashKey,
     /// Random, for this machine's message ids.
     pub message_ids: u64,
     /// What to report.
@@ -86,11 +82,10 @@ pub struct Attestation {
 }
 
 impl Attestation {
-    /// Allocates everything. `key` is random and secret from the guests.
-    pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, key: u64) -> Self {
+    pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, key: HashKey) -> Self {
         Self {
-            contents: Contents::new(limits, key.rotate_left(29)),
-            attest: Attest::new(limits, shipped, images, key.rotate_left(41)),
+            contents: Contents::new(limits, key),
+            attest: Attest::new(limits, shipped, images, key),
         }
     }
 }
@@ -110,11 +105,7 @@ pub struct Watched {
     walker: Walker,
     state: State,
     contents: Contents,
-    attest: Attest,
-    shells: Shells,
-    written: Written,
-    permissions: Permissions,
-    history: History,
+    detectors: Detectors,
     policy: Policy,
     workload: WorkloadTracker,
     /// Start of process 1, which is constant as long as the machine runs.
@@ -135,38 +126,25 @@ impl Watched {
         let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
         let settings =
             Settings { heap, report_existing: setup.report_existing, ..Settings::default() };
-        let mut state = State::new(&setup.limits, settings, setup.key.rotate_left(17));
+        let mut state = State::new(&setup.limits, settings, setup.key);
         state.set_thresholds(setup.policy.wanted(setup.policy.thresholds));
-        let wants_written = setup.policy.is_enabled(Activity::FileDescriptorFileContentChange);
-        let wants_history = [
-            Activity::ShellCommandExecuted,
-            Activity::ShellHistoryCleared,
-            Activity::ShellHistoryDisabled,
-        ]
-        .into_iter()
-        .any(|activity| setup.policy.is_enabled(activity));
-        let wants_shells = setup.policy.is_enabled(Activity::ReverseShellDetected);
+        let detectors = Detectors::build(&DetectorSetup {
+            limits: &setup.limits,
+            is_enabled: &|activity| setup.policy.is_enabled(activity),
+            report_existing: setup.report_existing,
+            login_servers: &setup.login_servers,
+            shipped: &setup.shipped,
+            images: &setup.containers.images,
+            key: setup.key,
+        });
         let mut policy = Policy::new(&setup.limits, setup.policy, setup.header, setup.message_ids);
-        let images = setup.containers.images.clone();
         policy.set_containers(setup.containers);
-        policy.set_shipped(Arc::clone(&setup.shipped));
-        let Attestation { contents, attest } =
-            Attestation::new(&setup.limits, setup.shipped, images, setup.key);
+        policy.set_shipped(setup.shipped);
         Self {
             walker: Walker::new(&setup.limits, setup.key),
             state,
-            contents,
-            attest,
-            shells: Shells::new(&setup.limits, wants_shells, setup.key.rotate_left(5))
-                .with_login_servers(setup.login_servers),
-            written: Written::new(&setup.limits, wants_written, setup.key.rotate_left(53)),
-            permissions: Permissions::new(),
-            history: History::new(
-                &setup.limits,
-                wants_history,
-                setup.report_existing,
-                setup.key.rotate_left(13),
-            ),
+            contents: Contents::new(&setup.limits, setup.key),
+            detectors,
             policy,
             workload: WorkloadTracker::new(setup.identity),
             kernel,
@@ -192,7 +170,7 @@ impl Watched {
 
     /// Sets which containers are reported from now on, and their images.
     pub fn set_containers(&mut self, containers: Arc<ContainerConfig>) {
-        self.attest.set_images(containers.images.clone());
+        self.detectors.binary_attestation.set_images(containers.images.clone());
         self.policy.set_containers(containers);
     }
 
@@ -235,27 +213,20 @@ impl Watched {
         self.workload.update(snapshot, self.policy.header_mut());
         let mut reporter = self.policy.reporter(out);
         self.contents.begin_scan();
-        let written = &mut self.written;
-        let (permissions, kernel) = (&mut self.permissions, &self.kernel);
-        permissions.begin_scan();
+        let Self { detectors, contents, kernel, .. } = self;
+        let memory = &mut MachineMemory { source: &mut *source, kernel };
+        detectors.begin_scan();
         let on_change = &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
-            written.note(scene, change);
             reporter.change(scene, change);
-            if let Some(finding) = permissions.judge(source, kernel, scene, change) {
-                reporter.permissions(scene, &finding);
-            }
+            detectors.observe(memory, scene, change, &mut reporter);
         };
-        self.state.update_with(snapshot, now_ns, &mut self.contents, on_change);
+        self.state.update_with(snapshot, now_ns, contents, on_change);
         let scene = self.state.scene(snapshot, now_ns);
-        self.attest.update(&scene, &self.state, &mut self.contents, &mut reporter);
-        self.shells.update(&scene, &self.state, &mut self.contents, &mut reporter);
-        let contents = &mut self.contents;
-        self.written.update(source, &self.kernel, &scene, contents, &mut reporter);
-        self.history.update(source, &self.kernel, &scene, &self.state, &mut reporter);
-        if self.contents.has_work() {
-            self.contents.work(source, &self.kernel, SLICE_BYTES, self.attest.shipped().as_ref());
-            self.attest.settle(&scene, &mut self.contents, &mut reporter);
-            self.written.settle(&scene, &mut self.contents, &mut reporter);
+        detectors.update(memory, &scene, &self.state, contents, &mut reporter);
+        if contents.has_work() {
+            let shipped = detectors.binary_attestation.shipped();
+            contents.work(source, kernel, SLICE_BYTES, shipped.as_ref());
+            detectors.settle(&scene, contents, &mut reporter);
         }
         Ok(())
     }
@@ -268,36 +239,36 @@ impl Watched {
     /// Hashes files that scans asked for, reading about `bytes` bytes. Call it between scans while
     /// there is time. The next scan reports the results.
     pub fn work<S: MemorySource>(&mut self, source: &mut S, bytes: usize) {
-        self.contents.work(source, &self.kernel, bytes, self.attest.shipped().as_ref());
+        self.contents.work(
+            source,
+            &self.kernel,
+            bytes,
+            self.detectors.binary_attestation.shipped().as_ref(),
+        );
     }
 
     /// Checks everything that runs again, with the SBOM contents in `attestation`; swaps the
     /// previous ones into it.
     pub fn attest_anew(&mut self, attestation: &mut Attestation) {
         std::mem::swap(&mut self.contents, &mut attestation.contents);
-        std::mem::swap(&mut self.attest, &mut attestation.attest);
-        self.policy.set_shipped(Arc::clone(self.attest.shipped()));
-    }
-
-    /// The usage of attestation's tables.
-    pub fn attest_usage(&self) -> AttestUsage {
-        self.attest.usage()
+        std::mem::swap(&mut self.detectors.binary_attestation, &mut attestation.attest);
+        self.policy.set_shipped(Arc::clone(self.detectors.binary_attestation.shipped()));
     }
 
     /// Number of shells and shell commands that were skipped, since there was no room or they could
     /// not be read.
     pub fn shell_history_refused(&self) -> u64 {
-        self.history.refused()
+        self.detectors.shell_history.losses().unchecked
     }
 
     /// Number of permission changes that were not checked because there were too many.
     pub fn permissions_refused(&self) -> u64 {
-        self.permissions.refused()
+        self.detectors.memory_permissions.losses().unchecked
     }
 
     /// How much the search for reverse shells skipped.
     pub fn shells_usage(&self) -> ShellsUsage {
-        self.shells.usage()
+        self.detectors.reverse_shells.usage()
     }
 
     /// The result of the last scan.

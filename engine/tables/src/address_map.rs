@@ -6,6 +6,8 @@
 //! the entries move within the same memory. The guest controls the addresses, so they are hashed
 //! with a random key and probes are bounded.
 
+use crate::HashKey;
+
 /// Longest run of slots that is searched. At half load a run of 64 does not happen by chance. Only
 /// a guest that guesses the key could make one; [`AddressMap::insert`] then returns
 /// [`Insertion::Full`].
@@ -45,14 +47,13 @@ pub struct AddressMap {
 }
 
 impl AddressMap {
-    /// A table for `capacity` addresses (at least 8), hashed with `key`, which the guest must not
-    /// know.
-    pub fn new(capacity: usize, key: u64) -> Self {
+    /// A table for `capacity` addresses (at least 8), hashed with `key`.
+    pub fn new(capacity: usize, key: HashKey) -> Self {
         let slots = (capacity.max(8) * 2).next_power_of_two();
         Self {
             slots: vec![Slot::default(); slots].into_boxed_slice(),
             mask: slots.min(SLOTS_MIN) - 1,
-            key: key | 1,
+            key: key.seed() | 1,
             generation: 1,
             used: 0,
             capacity: capacity.max(8),
@@ -174,6 +175,7 @@ impl AddressMap {
                 }
                 *slot = Slot { key: address, value, generation: self.generation };
                 self.used += 1;
+                debug_assert!(self.used * 2 <= self.slots.len(), "half of the slots are free");
                 return Insertion::New;
             }
             if slot.key == address {
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn it_agrees_with_a_simple_model() {
-        let mut map = AddressMap::new(1000, 0x1234_5678_9abc_def1);
+        let mut map = AddressMap::new(1000, HashKey::new(0x1234_5678_9abc_def1));
         for round in 0..3_u64 {
             let mut model = HashMap::new();
             for i in 0..1500_u64 {
@@ -218,7 +220,7 @@ mod tests {
 
     #[test]
     fn it_grows_within_its_memory_and_keeps_everything() {
-        let mut map = AddressMap::new(100_000, 0xfeed_f00d_dead_beef);
+        let mut map = AddressMap::new(100_000, HashKey::new(0xfeed_f00d_dead_beef));
         for round in 0..3_u64 {
             for i in 0..100_000_u64 {
                 let address = 0xffff_8880_0000_0000 + i * 64 + (round << 40);
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn it_survives_the_end_of_its_generations() {
-        let mut map = AddressMap::new(20_000, 0x1357_9bdf_0246_8ace);
+        let mut map = AddressMap::new(20_000, HashKey::new(0x1357_9bdf_0246_8ace));
         map.generation = u32::MAX - 1;
         map.clear();
         for i in 0..20_000_u64 {

@@ -57,6 +57,7 @@ impl HashIndex {
     #[inline]
     pub(crate) fn insert(&mut self, hash: u64, row: u32) -> bool {
         debug_assert!(row != EMPTY, "no row has this number");
+        debug_assert!(self.find(hash, |other| other == row).is_none(), "a row is in it once");
         let tag = tag(hash);
         let mut at = tag as usize & self.mask;
         for _ in 0..PROBES_MAX {

@@ -14,18 +14,20 @@ impl HashKey {
     }
 
     /// A key of its own for each purpose: tables must not share one, because a collision in one
-    /// would be a collision in the other.
+    /// would be a collision in the other. A test of the repository's rules refuses a purpose that
+    /// occurs twice.
     #[must_use]
     pub fn derive(self, purpose: &str) -> Self {
         Self(xxh3_64_with_seed(purpose.as_bytes(), self.0))
     }
 
     /// The key as a hash's seed.
-    pub const fn seed(self) -> u64 {
+    pub(crate) const fn seed(self) -> u64 {
         self.0
     }
 
     /// The hash of some bytes.
+    #[inline]
     pub fn hash(self, bytes: &[u8]) -> u64 {
         xxh3_64_with_seed(bytes, self.0)
     }

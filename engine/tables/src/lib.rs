@@ -1,8 +1,10 @@
 //! Collections of fixed capacity. All memory is allocated when they are made; what does not fit is
 //! counted, and nothing grows.
 //!
-//! - [`Rows`] is a list of rows that one scan fills and the next one clears.
+//! - [`Rows`] is a list of rows that one scan fills and the next one clears. Rows refer to each
+//!   other by [`Index`].
 //! - [`AddressMap`] finds a row by an address of the guest, and is cleared in constant time.
+//!   [`Keyed`] is a list of rows with such a map.
 //! - [`Table`] keeps rows from scan to scan, found by key. [`ListPool`] keeps short lists of rows.
 //! - [`Strings`] keeps each string once.
 //! - [`LimitGauge`] reports a full table once.
@@ -18,6 +20,8 @@
 mod address_map;
 mod hash_index;
 mod hash_key;
+mod index;
+mod keyed;
 mod limit_gauge;
 mod list_pool;
 mod rows;
@@ -27,6 +31,8 @@ mod table;
 
 pub use address_map::{AddressMap, Insertion};
 pub use hash_key::HashKey;
+pub use index::{Index, Span};
+pub use keyed::Keyed;
 pub use limit_gauge::{Crossing, LimitGauge};
 pub use list_pool::{Cursor, END, ListPool};
 pub use rows::Rows;

@@ -21,6 +21,9 @@ pub struct Cursor {
 pub struct ListPool<T> {
     rows: Box<[T]>,
     next: Box<[u32]>,
+    /// Which rows are free, for assertions only.
+    #[cfg(debug_assertions)]
+    is_free: Box<[bool]>,
     free: u32,
     used: u32,
     refused: u32,
@@ -32,6 +35,8 @@ impl<T: Clone + Default> ListPool<T> {
         let mut lists = Self {
             rows: vec![T::default(); capacity].into_boxed_slice(),
             next: vec![END; capacity].into_boxed_slice(),
+            #[cfg(debug_assertions)]
+            is_free: vec![true; capacity].into_boxed_slice(),
             free: END,
             used: 0,
             refused: 0,
@@ -73,6 +78,7 @@ impl<T: Clone + Default> ListPool<T> {
             self.refused = self.refused.saturating_add(1);
             return false;
         }
+        self.mark(number, false);
         self.free = self.next[number as usize];
         self.used += 1;
         self.rows[number as usize] = row;
@@ -116,6 +122,9 @@ impl<T: Clone + Default> ListPool<T> {
 
     /// Inserts a row that is in no list and moves on behind it.
     pub fn attach(&mut self, head: &mut u32, cursor: &mut Cursor, number: u32) {
+        #[cfg(debug_assertions)]
+        assert!(!self.is_free[number as usize], "a free row is in no list");
+        debug_assert_ne!(cursor.at, number, "a row is in one list, once");
         self.next[number as usize] = cursor.at;
         *self.link(head, cursor.before) = number;
         cursor.before = number;
@@ -123,11 +132,23 @@ impl<T: Clone + Default> ListPool<T> {
 
     /// Frees a row that is in no list.
     pub fn give_back(&mut self, number: u32) {
+        self.mark(number, true);
         self.rows[number as usize] = T::default();
         self.next[number as usize] = self.free;
         self.free = number;
         self.used -= 1;
     }
+
+    /// Checks, in builds with assertions, that a row is freed once for each time it is used.
+    #[cfg(debug_assertions)]
+    fn mark(&mut self, number: u32, is_free: bool) {
+        let before = core::mem::replace(&mut self.is_free[number as usize], is_free);
+        assert_ne!(before, is_free, "row {number} is freed and used in turn");
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[allow(clippy::unused_self, reason = "it is an assertion")]
+    fn mark(&mut self, _number: u32, _is_free: bool) {}
 
     fn link<'a>(&'a mut self, head: &'a mut u32, before: u32) -> &'a mut u32 {
         if before == END { head } else { &mut self.next[before as usize] }
@@ -154,6 +175,8 @@ impl<T: Clone + Default> ListPool<T> {
         for (number, next) in self.next.iter_mut().enumerate() {
             *next = if number == last { END } else { number as u32 + 1 };
         }
+        #[cfg(debug_assertions)]
+        self.is_free.fill(true);
         self.free = if self.next.is_empty() { END } else { 0 };
         self.used = 0;
         self.refused = 0;

@@ -7,9 +7,8 @@
 
 use core::num::NonZeroU32;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
-use super::hash_index::HashIndex;
+use crate::HashKey;
+use crate::hash_index::HashIndex;
 
 /// A string in the arena.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -56,13 +55,13 @@ pub struct Strings {
     free: u32,
     used: u32,
     index: HashIndex,
-    seed: u64,
+    key: HashKey,
     refused: u32,
 }
 
 impl Strings {
-    /// Allocates `capacity` bytes, headers included; `seed` is random and secret from the guests.
-    pub fn new(capacity: usize, seed: u64) -> Self {
+    /// Allocates `capacity` bytes, headers included.
+    pub fn new(capacity: usize, key: HashKey) -> Self {
         let capacity = capacity.min(u32::MAX as usize);
         let entries = (capacity / MEAN_BYTES).max(8);
         let mut strings = Self {
@@ -73,7 +72,7 @@ impl Strings {
             free: NO_ENTRY,
             used: 0,
             index: HashIndex::new(entries),
-            seed,
+            key,
             refused: 0,
         };
         strings.clear();
@@ -82,8 +81,12 @@ impl Strings {
 
     /// Adds a string, or one more use of it. If there is no room, counts it and returns `None`.
     pub fn intern(&mut self, text: &[u8]) -> Option<StringId> {
-        let hash = xxh3_64_with_seed(text, self.seed);
+        let hash = self.key.hash(text);
         if let Some(entry) = self.index.find(hash, |entry| self.text(entry) == text) {
+            debug_assert!(
+                self.entries[entry as usize].uses > 0,
+                "the index has no released string"
+            );
             self.entries[entry as usize].uses += 1;
             return StringId::new(entry);
         }
@@ -116,6 +119,7 @@ impl Strings {
         room[HEADER_BYTES..].copy_from_slice(text);
         self.end += needed;
         let entry = &mut self.entries[number as usize];
+        debug_assert!(entry.uses == 0, "a free entry has no string");
         self.free = entry.offset;
         *entry = Entry { hash, offset: offset as u32, length: text.len() as u32, uses: 1 };
         self.used += 1;
@@ -124,7 +128,9 @@ impl Strings {
 
     /// Adds one more use of a string.
     pub fn retain(&mut self, id: StringId) {
-        self.entries[id.entry() as usize].uses += 1;
+        let entry = &mut self.entries[id.entry() as usize];
+        debug_assert!(entry.uses > 0, "a released string is not kept again");
+        entry.uses += 1;
     }
 
     /// Removes one use of a string, and the string with its last use.
@@ -148,6 +154,7 @@ impl Strings {
 
     #[inline]
     pub fn get(&self, id: StringId) -> &[u8] {
+        debug_assert!(self.entries[id.entry() as usize].uses > 0, "a released string is not read");
         self.text(id.entry())
     }
 
@@ -170,6 +177,7 @@ impl Strings {
             }
             from += length;
         }
+        debug_assert_eq!(to, self.end - self.garbage, "released strings are garbage");
         self.end = to;
         self.garbage = 0;
     }
@@ -251,7 +259,7 @@ mod tests {
     proptest! {
         #[test]
         fn strings_agree_with_a_hash_map(steps in steps(), capacity in 256_usize..2048) {
-            let mut strings = Strings::new(capacity, 11);
+            let mut strings = Strings::new(capacity, HashKey::new(11));
             let mut model: HashMap<Vec<u8>, (StringId, u32)> = HashMap::new();
             let mut refused = 0;
             let pick = |model: &HashMap<Vec<u8>, (StringId, u32)>, at: usize| {
@@ -303,7 +311,7 @@ mod tests {
 
     #[test]
     fn space_that_was_given_up_is_used_again() {
-        let mut strings = Strings::new(64 * 1024, 3);
+        let mut strings = Strings::new(64 * 1024, HashKey::new(3));
         let keep = strings.intern(b"/usr/bin/bash").unwrap();
         for round in 0..100_000_u32 {
             let id = strings.intern(format!("/proc/{round}/task").as_bytes()).unwrap();
@@ -316,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_full_arena_refuses_counts_and_recovers() {
-        let mut strings = Strings::new(4096, 3);
+        let mut strings = Strings::new(4096, HashKey::new(3));
         let mut kept = Vec::new();
         for number in 0..1000_u32 {
             kept.extend(strings.intern(format!("a name of some length {number:04}").as_bytes()));

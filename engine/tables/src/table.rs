@@ -4,11 +4,11 @@
 //! exists. Every row knows the last scan that saw it. A new row that finds no room is counted; the
 //! table never grows.
 
-use super::hash_index::HashIndex;
+use crate::hash_index::HashIndex;
+use crate::{HashKey, Scan};
 
 pub trait Key: Copy + Eq {
-    /// Hashes the key with this run's secret seed.
-    fn hash(&self, seed: u64) -> u64;
+    fn hash(&self, key: HashKey) -> u64;
 }
 
 /// A row of a [`Table`].
@@ -26,7 +26,7 @@ pub struct RowId(pub u32);
 #[derive(Debug)]
 struct Slot<R> {
     row: R,
-    last_seen: u32,
+    last_seen: Scan,
 }
 
 /// A fixed number of rows, found by key.
@@ -38,19 +38,19 @@ pub struct Table<R> {
     /// The first slot that was never used.
     fresh: u32,
     index: HashIndex,
-    seed: u64,
+    key: HashKey,
     newcomers: u32,
 }
 
 impl<R: Row> Table<R> {
-    /// Allocates for `capacity` rows; `seed` is random and secret from the guests.
-    pub fn new(capacity: usize, seed: u64) -> Self {
+    /// Allocates for `capacity` rows.
+    pub fn new(capacity: usize, key: HashKey) -> Self {
         Self {
             slots: core::iter::repeat_with(|| None).take(capacity).collect(),
             free: Vec::with_capacity(capacity),
             fresh: 0,
             index: HashIndex::new(capacity),
-            seed,
+            key,
             newcomers: 0,
         }
     }
@@ -59,13 +59,14 @@ impl<R: Row> Table<R> {
     #[inline]
     pub fn find(&self, key: &R::Key) -> Option<RowId> {
         let is = |row: u32| self.get(RowId(row)).is_some_and(|row| row.key() == *key);
-        self.index.find(key.hash(self.seed), is).map(RowId)
+        self.index.find(key.hash(self.key), is).map(RowId)
     }
 
     /// Adds a row whose key is not in the table, seen in `scan`. If there is no room, counts the
     /// row and returns `None`.
-    pub fn insert(&mut self, row: R, scan: u32) -> Option<RowId> {
-        let hash = row.key().hash(self.seed);
+    pub fn insert(&mut self, row: R, scan: Scan) -> Option<RowId> {
+        debug_assert!(self.find(&row.key()).is_none(), "a row is inserted once");
+        let hash = row.key().hash(self.key);
         let number = match self.free.last() {
             Some(&number) => number,
             None if (self.fresh as usize) < self.slots.len() => self.fresh,
@@ -81,14 +82,16 @@ impl<R: Row> Table<R> {
         if self.free.pop().is_none() {
             self.fresh += 1;
         }
-        self.slots[number as usize] = Some(Slot { row, last_seen: scan });
+        let before = self.slots[number as usize].replace(Slot { row, last_seen: scan });
+        debug_assert!(before.is_none(), "a free slot is empty");
         Some(RowId(number))
     }
 
     pub fn remove(&mut self, id: RowId) -> Option<R> {
         let slot = self.slots.get_mut(id.0 as usize)?.take()?;
-        let removed = self.index.remove(slot.row.key().hash(self.seed), id.0);
+        let removed = self.index.remove(slot.row.key().hash(self.key), id.0);
         debug_assert!(removed, "every row is in the index");
+        debug_assert!(self.free.len() < self.fresh as usize, "a free slot was used before");
         self.free.push(id.0);
         Some(slot.row)
     }
@@ -104,7 +107,7 @@ impl<R: Row> Table<R> {
     }
 
     /// Notes that `scan` saw a row; `false` if that was noted before.
-    pub fn see(&mut self, id: RowId, scan: u32) -> bool {
+    pub fn see(&mut self, id: RowId, scan: Scan) -> bool {
         match self.slots.get_mut(id.0 as usize) {
             Some(Some(slot)) => core::mem::replace(&mut slot.last_seen, scan) != scan,
             _ => false,
@@ -112,7 +115,7 @@ impl<R: Row> Table<R> {
     }
 
     /// The last scan that saw a row.
-    pub fn last_seen(&self, id: RowId) -> Option<u32> {
+    pub fn last_seen(&self, id: RowId) -> Option<Scan> {
         self.slots.get(id.0 as usize)?.as_ref().map(|slot| slot.last_seen)
     }
 
@@ -170,8 +173,8 @@ mod tests {
 
     impl Key for Number {
         /// Bad on purpose: deletion goes wrong in long runs.
-        fn hash(&self, seed: u64) -> u64 {
-            seed.wrapping_add(u64::from(self.0 / 8))
+        fn hash(&self, key: HashKey) -> u64 {
+            key.seed().wrapping_add(u64::from(self.0 / 8))
         }
     }
 
@@ -208,11 +211,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_table_agrees_with_a_hash_map(steps in steps(), capacity in 1_usize..40) {
-            let mut table = Table::new(capacity, 7);
-            let mut model: HashMap<u16, (u64, u32, RowId)> = HashMap::new();
+            let mut table = Table::new(capacity, HashKey::new(7));
+            let mut model: HashMap<u16, (u64, Scan, RowId)> = HashMap::new();
             let mut newcomers = 0;
             for (scan, step) in steps.into_iter().enumerate() {
-                let scan = scan as u32;
+                let scan = Scan(scan as u32);
                 match step {
                     Step::Insert(key, value) => {
                         let found = table.find(&Number(key));
@@ -262,7 +265,7 @@ mod tests {
         #[derive(Clone, Copy, Eq, PartialEq)]
         struct SameKey(u32);
         impl Key for SameKey {
-            fn hash(&self, _: u64) -> u64 {
+            fn hash(&self, _: HashKey) -> u64 {
                 1
             }
         }
@@ -272,8 +275,8 @@ mod tests {
                 SameKey(self.0)
             }
         }
-        let mut table = Table::new(1000, 0);
-        let taken = (0..1000).filter(|&n| table.insert(Same(n), 0).is_some()).count();
+        let mut table = Table::new(1000, HashKey::new(0));
+        let taken = (0..1000).filter(|&n| table.insert(Same(n), Scan(0)).is_some()).count();
         assert_eq!(taken, 64);
         assert_eq!(table.take_newcomers(), 1000 - 64);
         assert!(table.find(&SameKey(63)).is_some());

@@ -22,6 +22,8 @@ pub const INODE: u64 = 0x1_0000;
 pub const MAPPING: u64 = 0x1_1000;
 pub const SUPER_BLOCK: u64 = 0x1_2000;
 const FILE_SYSTEM_TYPE: u64 = 0x1_3000;
+const OVERLAY_INODE: u64 = 0x1_4020;
+const OVERLAY_SUPER_BLOCK: u64 = 0x1_5000;
 const NODES: u64 = 0x2_0000;
 const NODE_BYTES: u64 = 1024;
 const VMEMMAP: u64 = 0x10_0000;
@@ -35,6 +37,7 @@ const UPTODATE: u64 = 1 << 3;
 pub const EXT4: u64 = 0xef53;
 pub const TMPFS: u64 = 0x0102_1994;
 pub const HUGETLBFS: u64 = 0x9584_58f6;
+const OVERLAYFS: u64 = 0x794c_7630;
 
 /// The structures' fields, at offsets similar to those of real kernels.
 struct Fields;
@@ -82,6 +85,26 @@ impl Members for Fields {
             _ if structure.starts_with("ovl_") => None,
             _ => Some(1024),
         }
+    }
+}
+
+/// The types of the module with overlayfs: a `struct ovl_inode` as in kernels before v6.0.
+pub struct OverlayFields;
+
+impl Members for OverlayFields {
+    fn member(&self, _: &str, path: &str) -> Option<Member> {
+        let offset = match path {
+            "lowerdata" => 0,
+            "flags" => 24,
+            "vfs_inode.i_sb" => 32 + 40,
+            "__upperdentry" => 32 + 1024,
+            _ => return None,
+        };
+        Some(Member { offset, size: 8 })
+    }
+
+    fn size_of(&self, _: &str) -> Option<u32> {
+        Some(32 + 1024 + 24)
     }
 }
 
@@ -171,6 +194,26 @@ impl Cached {
         }
         machine.plant();
         machine
+    }
+
+    /// Puts an overlay over the file, with a modification time of its own if its attributes alone
+    /// were copied up. The machine's file is then that of the overlay.
+    pub fn lay_over(&mut self, modified_seconds: u64) {
+        let (inode, overlay) = (INODE as usize, OVERLAY_INODE as usize);
+        self.memory.copy_within(inode..inode + 1024, overlay);
+        self.set(OVERLAY_INODE, "inode", "i_sb", DIRECT_MAP + OVERLAY_SUPER_BLOCK);
+        self.set(OVERLAY_INODE, "inode", "i_mtime_sec", modified_seconds);
+        self.memory[overlay - 32..overlay - 24]
+            .copy_from_slice(&(DIRECT_MAP + INODE).to_le_bytes());
+        self.set(OVERLAY_SUPER_BLOCK, "super_block", "s_dev", 0x2d);
+        self.set(OVERLAY_SUPER_BLOCK, "super_block", "s_magic", OVERLAYFS);
+        self.set(OVERLAY_SUPER_BLOCK, "super_block", "s_type", DIRECT_MAP + FILE_SYSTEM_TYPE);
+        self.file = FileIdentity {
+            inode: KernelVa(DIRECT_MAP + OVERLAY_INODE),
+            device: 0x2d,
+            modify_time_ns: modified_seconds as i64 * 1_000_000_000 + 5,
+            ..self.file
+        };
     }
 
     /// Writes a field of a structure.

@@ -1,10 +1,11 @@
 //! Compares the results of [`Contents`] with the truth about files inside a guest.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::ops::Range;
 
 use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::text::Hex;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{
     BestMatch, Contents, FileContent, FileIdentity, Hashes, Outcome, PAGE_BYTES, PageDigest,
@@ -12,15 +13,16 @@ use panoptes_engine::page_cache::{
 };
 use panoptes_engine::path::{PathBuffer, write_path};
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{FileRow, Kernel, Scope, Snapshot, Walker};
+use panoptes_engine::walk::{FileRow, Index, Kernel, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, discover, modules};
 use panoptes_rig::contents::{FileTruth, HOLDER, Made, Moment, Phase, Place, made};
 use panoptes_rig::{Error, Guest, Result};
 use panoptes_sources::FileSource;
+use panoptes_tables::HashKey;
 use sha2::{Digest as _, Sha256};
 
 /// Any key does: it only spreads the entries of tables.
-const KEY: u64 = 0x5eed_5eed_5eed_5eed;
+const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
 
 /// Size of a slice, small enough that a file takes several.
 const SLICE_BYTES: usize = 256 << 10;
@@ -225,7 +227,7 @@ fn held(snapshot: &Snapshot) -> BTreeMap<(Way, String), FileRow> {
         if !name.is_some_and(|comm| comm.starts_with(HOLDER.as_bytes())) {
             continue;
         }
-        let mut add = |way, file: u32| {
+        let mut add = |way, file: Option<Index<FileRow>>| {
             let Some(file) = snapshot.files.at(file) else { return };
             if write_path(snapshot, file.path, &mut buffer).is_some() {
                 let path = String::from_utf8_lossy(buffer.text()).into_owned();
@@ -235,12 +237,12 @@ fn held(snapshot: &Snapshot) -> BTreeMap<(Way, String), FileRow> {
             }
         };
         if let Some(table) = snapshot.files_structs.at(process.files) {
-            for descriptor in snapshot.descriptors.range(&table.descriptors) {
+            for descriptor in snapshot.descriptors.range(table.descriptors) {
                 add(Way::Descriptor, descriptor.file);
             }
         }
         if let Some(mm) = snapshot.mms.at(process.mm) {
-            for area in snapshot.vmas.range(&mm.vmas) {
+            for area in snapshot.vmas.range(mm.vmas) {
                 add(Way::Area, area.file);
             }
         }
@@ -370,9 +372,5 @@ fn hex(hashes: &Hashes) -> [String; 3] {
 
 /// Bytes as hexadecimal text.
 pub(crate) fn text(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    Hex(bytes).to_string()
 }

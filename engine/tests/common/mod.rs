@@ -7,7 +7,7 @@ pub(crate) mod recorded;
 use std::path::Path;
 use std::sync::Arc;
 
-use panoptes_engine::attest::{Shipped, ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::lines::{LineCounts, LineWriter};
@@ -21,11 +21,12 @@ use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sources::{MemorySource, Replay};
+use panoptes_tables::HashKey;
 
 use recorded::Seen;
 
 /// Any key does: it only spreads the entries of tables.
-pub(crate) const KEY: u64 = 0x5eed_5eed_5eed_5eed;
+pub(crate) const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
 
 /// A recorded machine; its kernel is discovered from the image only.
 pub(crate) struct Machine {

@@ -170,7 +170,7 @@ impl<'m> Bomb<'m> {
             self.set(sock, layout.skc_net, self.machine.kernel.roots.init_net.0);
         }
         let first = self.room.plus(u64::from(layout.skc_node.offset));
-        let hashinfo = snapshot.nets[0].hashinfo;
+        let hashinfo = snapshot.nets.first().unwrap().hashinfo;
         let buckets = self.memory.get(hashinfo, self.layouts.inet_hashinfo.ehash);
         self.memory.put_u64(KernelVa(buckets), first.0);
     }
@@ -211,7 +211,7 @@ impl<'m> Bomb<'m> {
             self.set(device, layouts.inet6_dev.addr_list, address.0);
             self.set(device, layouts.inet6_ifaddr.if_list, address.0);
         }
-        let first = snapshot.nets[0].first_device;
+        let first = snapshot.nets.first().unwrap().first_device;
         let link = u64::from(layouts.net_device.dev_list.offset);
         let to = self.room.plus(link);
         self.memory.put_u64(first, to.0);

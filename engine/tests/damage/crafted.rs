@@ -55,17 +55,17 @@ impl Landmarks {
         let task = snapshot.leader(row).unwrap().task;
         let mm: &MmRow = snapshot.mms.at(row.mm).unwrap();
         let table = snapshot.files_structs.at(row.files).unwrap();
-        let descriptor = snapshot.descriptors.range(&table.descriptors)[0];
+        let descriptor = snapshot.descriptors.range(table.descriptors)[0];
         let file = snapshot.files.at(descriptor.file).unwrap();
         let inode = snapshot.inodes.at(file.inode).unwrap();
         let mut depths: Vec<(usize, KernelVa, KernelVa)> = Vec::new();
-        for (index, dentry) in snapshot.dentries.iter().enumerate() {
-            if dentry.parent as usize == index {
+        for (index, dentry) in snapshot.dentries.indexed() {
+            if dentry.parent == Some(index) {
                 continue;
             }
             let (mut at, mut depth) = (dentry, 0);
             while at.name.parent != at.name.address && depth < 5000 {
-                at = &snapshot.dentries[at.parent as usize];
+                at = snapshot.dentries.at(at.parent).unwrap();
                 depth += 1;
             }
             depths.push((depth, dentry.name.address, dentry.name.parent));
@@ -74,7 +74,9 @@ impl Landmarks {
         let leaders =
             snapshot.processes.iter().map(|row| snapshot.leader(row).unwrap().task.address);
         Self {
-            tasks: std::iter::once(snapshot.threads[0].task.address).chain(leaders).collect(),
+            tasks: std::iter::once(snapshot.threads.first().unwrap().task.address)
+                .chain(leaders)
+                .collect(),
             process: Process {
                 task: task.address,
                 signal: task.signal,
@@ -96,8 +98,8 @@ impl Landmarks {
             entities: entities(snapshot),
             processes: snapshot.processes.len(),
             connections: snapshot.connections.len(),
-            hashinfo: snapshot.nets[0].hashinfo,
-            first_device: snapshot.nets[0].first_device,
+            hashinfo: snapshot.nets.first().unwrap().hashinfo,
+            first_device: snapshot.nets.first().unwrap().first_device,
         }
     }
 

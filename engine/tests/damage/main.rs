@@ -79,14 +79,15 @@ fn check(snapshot: &Snapshot) {
         assert!(snapshot.leader(process).is_some());
     }
     for table in snapshot.files_structs.iter() {
-        let rows = &table.descriptors;
-        assert!(rows.start <= rows.end && rows.end as usize <= snapshot.descriptors.len());
+        let rows = table.descriptors;
+        assert!(rows.start() <= rows.end() && rows.end() as usize <= snapshot.descriptors.len());
         let numbers = snapshot.descriptors.range(rows);
         assert!(numbers.windows(2).all(|pair| pair[0].index < pair[1].index));
     }
     for mm in snapshot.mms.iter() {
-        assert!(mm.vmas.start <= mm.vmas.end && mm.vmas.end as usize <= snapshot.vmas.len());
-        assert!(snapshot.vmas.range(&mm.vmas).iter().all(|row| row.vma.start < row.vma.end));
+        let areas = mm.vmas;
+        assert!(areas.start() <= areas.end() && areas.end() as usize <= snapshot.vmas.len());
+        assert!(snapshot.vmas.range(mm.vmas).iter().all(|row| row.vma.start < row.vma.end));
     }
 }
 

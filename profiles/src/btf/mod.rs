@@ -31,7 +31,7 @@ pub const HEADER_BYTES: usize = 24;
 pub const BTF_BYTES_MAX: usize = 64 << 20;
 
 /// Maximum number of types (`BTF_MAX_TYPE`, 1 Mi ids).
-pub const TYPES_MAX: usize = 1 << 20;
+const TYPES_MAX: usize = 1 << 20;
 
 /// Maximum depth of modifiers, typedefs and nested anonymous structures that is followed.
 const DEPTH_MAX: u32 = 32;
@@ -84,39 +84,27 @@ impl Header {
 }
 
 /// Why bytes are not BTF.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// The magic number is missing.
+    #[error("BTF: no magic number")]
     Magic,
-    /// The header's numbers are inconsistent.
+    #[error("BTF: the header's lengths do not fit together")]
     Header,
     /// The bytes end before the data that the header or a type claims.
+    #[error("BTF: it ends at byte {at}")]
     Truncated {
         /// Offset of the missing data.
         at: usize,
     },
     /// A type of an unknown kind, or with impossible numbers.
+    #[error("BTF: type {id} of kind {kind} cannot be")]
     Type { id: u32, kind: u32 },
-    /// More types than the format allows.
+    #[error("BTF: more than {} types", TYPES_MAX)]
     TooManyTypes,
     /// The names do not begin and end with a NUL.
+    #[error("BTF: names without their NULs")]
     Names,
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Magic => write!(f, "BTF: no magic number"),
-            Self::Header => write!(f, "BTF: the header's lengths do not fit together"),
-            Self::Truncated { at } => write!(f, "BTF: it ends at byte {at}"),
-            Self::Type { id, kind } => write!(f, "BTF: type {id} of kind {kind} cannot be"),
-            Self::TooManyTypes => write!(f, "BTF: more than {TYPES_MAX} types"),
-            Self::Names => write!(f, "BTF: names without their NULs"),
-        }
-    }
-}
-
-impl core::error::Error for Error {}
 
 /// `BTF_KIND_*`
 pub(crate) mod kind {

@@ -8,14 +8,12 @@ use panoptes_decoders::paging::{KernelSpace, Levels};
 use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::candidate::Candidate;
-use crate::discovery::vmemmap::{self, SlabFields};
+use crate::discovery::vmemmap::{self, REGION_ALIGNMENT, SlabFields};
 use crate::discovery::{arm64, image};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
 use crate::report::Refusal;
-
-/// Granularity by which KASLR moves the direct map and vmemmap (`PUD_SIZE`, arch/x86/mm/kaslr.c).
-pub(crate) const REGION_ALIGNMENT: u64 = 1 << 30;
+use crate::verify::is_init_task;
 
 /// Determines how addresses translate, and adds the roots of the walk to the symbols.
 pub(crate) fn space<S: MemorySource + ?Sized>(
@@ -26,7 +24,7 @@ pub(crate) fn space<S: MemorySource + ?Sized>(
 ) -> Result<KernelSpace, Refusal> {
     let named = candidate.symbols.init_task;
     let init_task = named
-        .filter(|&at| image::is_init_task(memory, layouts, at))
+        .filter(|&at| is_init_task(memory, layouts, at))
         .or_else(|| image::find_init_task(memory, candidate, layouts))
         .ok_or(Refusal::NoInitTask)?;
     candidate.symbols.init_task = Some(init_task);

@@ -3,14 +3,13 @@
 use memchr::memmem;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::task_struct::{PF_KTHREAD, Task};
 use panoptes_decoders::source::MemorySource;
 
 use crate::btf::{self, Btf, Header};
 use crate::discovery::candidate::{Candidate, LARGE_PAGE_BYTES};
 use crate::memory::{Fault, KernelMemory};
-use crate::object::read_object;
 use crate::report::{OtherFiles, Refusal};
+use crate::verify::is_init_task;
 
 /// Smallest size of a kernel's own BTF: that of modules has some KB, that of kernels megabytes.
 const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;
@@ -25,9 +24,6 @@ const PLACES_MAX: u32 = 1 << 14;
 /// Beginning of `init_task.comm` (`INIT_TASK_COMM`, include/linux/init_task.h); with SMP,
 /// `init_idle` (kernel/sched/core.c) appends the processor's number.
 const INIT_TASK_COMM: &[u8] = b"swapper";
-
-/// The complete names, with and without SMP.
-const INIT_TASK_NAMES: [&[u8]; 2] = [b"swapper/0", b"swapper"];
 
 /// Reads the kernel's BTF at the address of its symbols.
 pub(crate) fn named_btf<S: MemorySource + ?Sized>(
@@ -109,23 +105,6 @@ pub(crate) fn find_init_task<S: MemorySource + ?Sized>(
         }
     }
     None
-}
-
-pub(crate) fn is_init_task<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    layouts: &Layouts,
-    at: KernelVa,
-) -> bool {
-    let Ok(bytes) = read_object(memory, &layouts.task_struct, at) else { return false };
-    let task = Task::decode(&layouts.task_struct, at, &bytes);
-    INIT_TASK_NAMES.contains(&task.name())
-        && task.pid == 0
-        && task.tgid == 0
-        && task.group_leader == at
-        && task.real_parent == at
-        && task.flags & PF_KTHREAD != 0
-        && task.tasks_next.is_plausible()
-        && task.tasks_prev.is_plausible()
 }
 
 /// Iterates over the image in large pages, each with the first bytes of the next so that no match

@@ -48,7 +48,6 @@ pub(crate) use arm64::image_start;
 pub(crate) use candidate::LARGE_PAGE_BYTES;
 use candidate::{Candidate, Claim};
 use clock::ClockFields;
-pub(crate) use image::is_init_task;
 pub use regions::mapped_share;
 
 /// Maximum number of kernels with valid page tables that are fully tried: each costs milliseconds.

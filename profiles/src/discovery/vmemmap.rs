@@ -11,8 +11,10 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::discovery::arm64;
 use crate::discovery::candidate::Candidate;
-use crate::discovery::derive::REGION_ALIGNMENT;
 use crate::memory::KernelMemory;
+
+/// Granularity by which KASLR moves the direct map and vmemmap (`PUD_SIZE`, arch/x86/mm/kaslr.c).
+pub(super) const REGION_ALIGNMENT: u64 = 1 << 30;
 
 /// Size of a `struct page` if it is unknown.
 const PAGE_STRUCT_BYTES: u64 = 64;

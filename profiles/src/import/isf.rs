@@ -198,7 +198,8 @@ mod tests {
 
     /// A shortened example of dwarf2json's output.
     const SAMPLE: &str = r#"{
-        "metadata": {"linux": {"symbols": [], "types": []}, "producer": {"name": "dwarf2json", "version": "0.9.0"}, "format": "6.2.0"},
+        "metadata": {"linux": {"symbols": [], "types": []},
+            "producer": {"name": "dwarf2json", "version": "0.9.0"}, "format": "6.2.0"},
         "base_types": {
             "int": {"size": 4, "signed": true, "kind": "int", "endian": "little"},
             "pointer": {"size": 8, "signed": false, "kind": "int", "endian": "little"}
@@ -206,19 +207,26 @@ mod tests {
         "enums": {"state": {"size": 4, "base": "int", "constants": {"ON": 1}}},
         "user_types": {
             "list_head": {"size": 16, "kind": "struct", "fields": {
-                "next": {"type": {"kind": "pointer", "subtype": {"kind": "struct", "name": "list_head"}}, "offset": 0},
-                "prev": {"type": {"kind": "pointer", "subtype": {"kind": "struct", "name": "list_head"}}, "offset": 8}}},
+                "next": {"type": {"kind": "pointer",
+                    "subtype": {"kind": "struct", "name": "list_head"}}, "offset": 0},
+                "prev": {"type": {"kind": "pointer",
+                    "subtype": {"kind": "struct", "name": "list_head"}}, "offset": 8}}},
             "unnamed_1": {"size": 8, "kind": "union", "fields": {
                 "a": {"type": {"kind": "base", "name": "int"}, "offset": 0},
-                "loop": {"type": {"kind": "union", "name": "unnamed_1"}, "offset": 0, "anonymous": true}}},
+                "loop": {"type": {"kind": "union", "name": "unnamed_1"}, "offset": 0,
+                    "anonymous": true}}},
             "task": {"size": 100, "kind": "struct", "fields": {
                 "tasks": {"type": {"kind": "struct", "name": "list_head"}, "offset": 16},
-                "grid": {"type": {"kind": "array", "count": 3, "subtype": {"kind": "array", "count": 4, "subtype": {"kind": "base", "name": "int"}}}, "offset": 32},
-                "unnamed_field_8": {"type": {"kind": "union", "name": "unnamed_1"}, "offset": 8, "anonymous": true},
-                "narrow": {"type": {"kind": "bitfield", "bit_position": 3, "bit_length": 5, "type": {"kind": "base", "name": "int"}}, "offset": 4},
+                "grid": {"type": {"kind": "array", "count": 3, "subtype": {"kind": "array",
+                    "count": 4, "subtype": {"kind": "base", "name": "int"}}}, "offset": 32},
+                "unnamed_field_8": {"type": {"kind": "union", "name": "unnamed_1"}, "offset": 8,
+                    "anonymous": true},
+                "narrow": {"type": {"kind": "bitfield", "bit_position": 3, "bit_length": 5,
+                    "type": {"kind": "base", "name": "int"}}, "offset": 4},
                 "state": {"type": {"kind": "enum", "name": "state"}, "offset": 80}}}
         },
-        "symbols": {"linux_banner": {"address": 18446744071587536896, "constant_data": "TGludXggdmVyc2lvbiA2LjEuMC01MC1hbWQ2NCAo"}}
+        "symbols": {"linux_banner": {"address": 18446744071587536896,
+            "constant_data": "TGludXggdmVyc2lvbiA2LjEuMC01MC1hbWQ2NCAo"}}
     }"#;
 
     #[test]

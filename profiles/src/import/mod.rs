@@ -17,10 +17,10 @@ pub mod live;
 pub mod package;
 mod unpack;
 
-use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use panoptes_decoders::layout::{Members, Missing};
+use panoptes_decoders::text::Hex;
 
 use crate::btf;
 use crate::discovery::{LARGE_PAGE_BYTES, ask_all, image_start};
@@ -35,94 +35,52 @@ const BEGINNING_BYTES: usize = 4096;
 const BANNER: &[u8] = b"Linux version ";
 
 /// Why no profile can be generated from a file.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Reading failed.
-    Io(io::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
     /// Not a kind of file that profiles are generated from.
+    #[error("it is no kernel")]
     Unknown,
-    /// Compressed data is damaged.
+    #[error("the compressed data is damaged: {0}")]
     Compressed(String),
-    /// Something exceeds its maximum size.
-    TooLarge {
-        /// The part that is too large.
-        what: &'static str,
-        /// Its maximum size in bytes.
-        bytes_max: u64,
-    },
-    /// An invalid bootable image.
+    #[error("{what} is larger than {bytes_max} bytes")]
+    TooLarge { what: &'static str, bytes_max: u64 },
+    #[error("it is no bootable kernel: {0}")]
     Image(&'static str),
-    /// An invalid ELF file.
+    #[error("it is no ELF file of a kernel: {0}")]
     Elf(String),
-    /// The kernel's architecture is not supported.
+    #[error("it is for {0}; x86-64 and arm64 (little-endian) are known")]
     Architecture(String),
-    /// No build id: nothing could later identify the kernel of the profile.
+    /// Nothing could later identify the kernel of the profile.
+    #[error("it has no build id, so the profile could not be matched with its kernel later")]
     NoBuildId,
-    /// No release.
+    #[error("it does not say what Linux it is")]
     NoRelease,
-    /// No symbols: neither a symbol table nor kallsyms.
+    #[error("it has neither a table of symbols nor kallsyms")]
     NoSymbols,
-    /// No types.
+    #[error(
+        "it has no types: neither BTF (CONFIG_DEBUG_INFO_BTF) nor DWARF; \
+         the package with the kernel's debug symbols has them"
+    )]
     NoTypes,
-    /// Types that cannot be parsed.
+    #[error(transparent)]
     Btf(btf::Error),
-    /// Invalid DWARF.
+    #[error("DWARF: {0}")]
     Dwarf(String),
-    /// Invalid JSON of Volatility 3.
+    #[error("it is no ISF (Volatility 3's JSON of symbols): {0}")]
     Isf(String),
-    /// JSON that is not a profile.
+    #[error(transparent)]
     Profile(crate::profile_file::Error),
-    /// An invalid package.
+    #[error("the package: {0}")]
     Package(&'static str),
     /// A structure or field that the decoders need is missing.
+    #[error(transparent)]
     Missing(Missing),
     /// The running kernel hides required information.
+    #[error("{0}")]
     Hidden(&'static str),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Unknown => write!(f, "it is no kernel"),
-            Self::Compressed(why) => write!(f, "the compressed data is damaged: {why}"),
-            Self::TooLarge { what, bytes_max } => {
-                write!(f, "{what} is larger than {bytes_max} bytes")
-            }
-            Self::Image(why) => write!(f, "it is no bootable kernel: {why}"),
-            Self::Elf(why) => write!(f, "it is no ELF file of a kernel: {why}"),
-            Self::Architecture(which) => {
-                write!(f, "it is for {which}; x86-64 and arm64 (little-endian) are known")
-            }
-            Self::NoBuildId => write!(
-                f,
-                "it has no build id, so the profile could not be matched with its kernel later"
-            ),
-            Self::NoRelease => write!(f, "it does not say what Linux it is"),
-            Self::NoSymbols => write!(f, "it has neither a table of symbols nor kallsyms"),
-            Self::NoTypes => write!(
-                f,
-                "it has no types: neither BTF (CONFIG_DEBUG_INFO_BTF) nor DWARF; \
-                 the package with the kernel's debug symbols has them"
-            ),
-            Self::Btf(error) => error.fmt(f),
-            Self::Dwarf(why) => write!(f, "DWARF: {why}"),
-            Self::Isf(why) => write!(f, "it is no ISF (Volatility 3's JSON of symbols): {why}"),
-            Self::Profile(error) => error.fmt(f),
-            Self::Package(why) => write!(f, "the package: {why}"),
-            Self::Missing(missing) => missing.fmt(f),
-            Self::Hidden(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
 }
 
 /// The kind of a file, by its beginning.
@@ -252,12 +210,7 @@ impl Facts<'_> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    Hex(bytes).to_string()
 }
 
 /// The release in a text with the format of `linux_banner`.

@@ -81,13 +81,29 @@ impl Writer {
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
-        let mut bytes = vec![0x9f, 0xeb, 1, 0];
-        let types = self.types.len() as u32;
-        for word in [24, 0, types, types, self.names.len() as u32] {
-            bytes.extend(u32::to_le_bytes(word));
-        }
-        bytes.extend(self.types);
-        bytes.extend(self.names);
-        bytes
+        encode(&self.types, &self.names)
     }
+
+    /// The number of bytes of types and of names so far.
+    pub(crate) fn position(&self) -> (usize, usize) {
+        (self.types.len(), self.names.len())
+    }
+
+    /// The BTF of a kernel, and the BTF of its module, which begins at `position`.
+    pub(crate) fn finish_module(self, position: (usize, usize)) -> (Vec<u8>, Vec<u8>) {
+        let (kernel_types, module_types) = self.types.split_at(position.0);
+        let (kernel_names, module_names) = self.names.split_at(position.1);
+        (encode(kernel_types, kernel_names), encode(module_types, module_names))
+    }
+}
+
+fn encode(types: &[u8], names: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x9f, 0xeb, 1, 0];
+    let length = types.len() as u32;
+    for word in [24, 0, length, length, names.len() as u32] {
+        bytes.extend(u32::to_le_bytes(word));
+    }
+    bytes.extend(types);
+    bytes.extend(names);
+    bytes
 }

@@ -15,7 +15,7 @@ use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_profiles::btf::Btf;
 
 use super::kallsyms_writer::compress;
-use super::types::kernel_btf;
+use super::types::{kernel_and_overlay_btf, kernel_btf};
 
 pub(crate) const RELEASE: &str = "6.1.0-test";
 pub(crate) const BUILD_ID: &str = "00112233445566778899aabbccddeeff00112233";
@@ -50,6 +50,7 @@ mod at {
     pub(super) const BASES: u64 = 0x3_9000;
     pub(super) const HASHINFO: u64 = 0x3_a000;
     pub(super) const CACHE_NAME: u64 = 0x3_b000;
+    pub(super) const BTF_MODULES: u64 = 0x3_c000;
     pub(super) const SYMBOLS: u64 = 0x4_0000;
     pub(super) const BTF: u64 = 0x10_0000;
     /// arm64's tables, one every 64 KiB from here on; the first is the root.
@@ -65,6 +66,9 @@ mod slab {
     pub(super) const FILES: u64 = 0x10_7000;
     pub(super) const FDT: u64 = 0x10_8000;
     pub(super) const CACHE: u64 = 0x10_9000;
+    pub(super) const MODULE: u64 = 0x10_a000;
+    pub(super) const MODULE_BTF: u64 = 0x10_b000;
+    pub(super) const MODULE_TYPES: u64 = 0x10_c000;
     pub(super) const PAGES: u64 = 0x20_0000;
 }
 
@@ -76,6 +80,8 @@ pub(crate) struct Kind {
     /// Physical address of the VMCOREINFO, if there is one.
     pub(crate) vmcoreinfo: Option<u64>,
     pub(crate) btf: bool,
+    /// Whether overlayfs is a module, with its types in the module.
+    pub(crate) overlay_module: bool,
     pub(crate) calendar_seconds: u64,
 }
 
@@ -103,6 +109,7 @@ impl Default for Kind {
             arm64: None,
             vmcoreinfo: Some(0xf0_0018),
             btf: true,
+            overlay_module: false,
             calendar_seconds: 1_750_000_000,
         }
     }
@@ -165,9 +172,12 @@ impl Guest {
         self.word(self.image(at::BASES), DIRECT_MAP);
         self.word(self.image(at::BASES) + 8, VMEMMAP);
         if kind.btf {
-            let start = self.image(at::BTF) as usize;
-            let btf = kernel_btf();
-            self.memory[start..start + btf.len()].copy_from_slice(&btf);
+            let (kernel, overlay) = kernel_and_overlay_btf();
+            let btf = if kind.overlay_module { &kernel } else { &kernel_btf() };
+            self.bytes(self.image(at::BTF), btf);
+            if kind.overlay_module {
+                self.overlay_module(&overlay);
+            }
         }
         let symbols = self.symbols(kind.btf, kind.arm64.is_some());
         if let Some(at) = kind.vmcoreinfo {
@@ -342,6 +352,24 @@ impl Guest {
         self.text(self.image(at::CACHE_NAME), "task_struct");
     }
 
+    /// Writes the list of the types of modules, with that of overlayfs alone.
+    fn overlay_module(&mut self, types: &[u8]) {
+        let module_layout = self.layouts.btf_module.expect("it is bound");
+        let btf_layout = self.layouts.btf.expect("it is bound");
+        let (module, btf) = (self.behind(slab::MODULE), self.behind(slab::MODULE_BTF));
+        let data = self.behind(slab::MODULE_TYPES);
+        let map = self.direct_map();
+        let link = map + module + u64::from(module_layout.list.offset);
+        self.word(self.image(at::BTF_MODULES), link);
+        self.put(module, module_layout.list, IMAGE + at::BTF_MODULES);
+        self.put(module, module_layout.btf, map + btf);
+        self.put(btf, btf_layout.data, map + data);
+        self.put(btf, btf_layout.data_size, types.len() as u64);
+        let name = btf_layout.name.expect("it is bound");
+        self.text(btf + u64::from(name.offset), "overlay");
+        self.bytes(data, types);
+    }
+
     /// Start of the direct map in this guest's page tables.
     pub(crate) fn direct_map(&self) -> u64 {
         let root = self.image(at::ROOT) as usize;
@@ -362,6 +390,7 @@ impl Guest {
             ("Binit_net", at::NET),
             ("Dinit_uts_ns", at::UTS),
             ("Btk_core", at::CLOCK),
+            ("Dbtf_modules", at::BTF_MODULES),
         ];
         if !arm64 {
             symbols.extend([("Dpage_offset_base", at::BASES), ("Dvmemmap_base", at::BASES + 8)]);

@@ -49,6 +49,23 @@ fn bytes_of(name: &str) -> u32 {
 
 /// The BTF, with enough names to reach the minimum size of a kernel's.
 pub(crate) fn kernel_btf() -> Vec<u8> {
+    write(&structures(), |_| true).finish()
+}
+
+/// The BTF of a kernel without overlayfs, and of the module with it.
+pub(crate) fn kernel_and_overlay_btf() -> (Vec<u8>, Vec<u8>) {
+    let structures = structures();
+    let is_overlay = |name: &str| name.starts_with("ovl_");
+    let mut writer = write(&structures, |name| !is_overlay(name));
+    let position = writer.position();
+    for (name, tree) in structures.iter().filter(|(name, _)| is_overlay(name)) {
+        structure(&mut writer, name, tree);
+    }
+    writer.finish_module(position)
+}
+
+/// Everything that the decoders and discovery look up.
+fn structures() -> BTreeMap<String, Tree> {
     let asked = Asked::default();
     Layouts::bind(&asked).expect("every look-up succeeds");
     for (structure, path) in [
@@ -59,12 +76,16 @@ pub(crate) fn kernel_btf() -> Vec<u8> {
     ] {
         asked.member(structure, path);
     }
+    asked.structures.into_inner()
+}
+
+fn write(structures: &BTreeMap<String, Tree>, is_wanted: impl Fn(&str) -> bool) -> Writer {
     let mut writer = Writer::new();
-    for (name, tree) in asked.structures.into_inner() {
-        structure(&mut writer, &name, &tree);
+    for (name, tree) in structures.iter().filter(|(name, _)| is_wanted(name)) {
+        structure(&mut writer, name, tree);
     }
     writer.name(&"x".repeat(300 << 10));
-    writer.finish()
+    writer
 }
 
 /// Writes a structure after the structures inside it; returns its id and size.

@@ -90,6 +90,7 @@ impl Buffers {
     pub(crate) fn append(&mut self, bytes: &[u8], records: usize) {
         let index = self.filling().expect("the caller asked for room");
         let slot = &mut self.slots[index];
+        debug_assert_eq!(slot.state, State::Free, "only a free buffer is filled");
         slot.data[slot.filled..slot.filled + bytes.len()].copy_from_slice(bytes);
         slot.filled += bytes.len();
         slot.records += records;
@@ -101,6 +102,7 @@ impl Buffers {
             return;
         }
         let index = self.place(self.sealed);
+        debug_assert_eq!(self.slots[index].state, State::Free, "a buffer is sealed once");
         self.slots[index].offset = offset;
         self.slots[index].state = State::Ready;
         self.sealed += 1;
@@ -144,6 +146,7 @@ impl Buffers {
     /// written, and all records before them too.
     pub(crate) fn wrote(&mut self, slot: usize, bytes: usize) -> usize {
         let slot = &mut self.slots[slot];
+        debug_assert_eq!(slot.state, State::Writing, "only what was begun is written");
         slot.written += bytes;
         assert!(slot.written <= slot.filled, "more was written than there was");
         slot.state = if slot.written < slot.filled { State::Ready } else { State::Done };
@@ -164,6 +167,7 @@ impl Buffers {
 
     /// Marks a buffer whose write failed; it waits for [`Self::retry`].
     pub(crate) fn failed(&mut self, slot: usize) {
+        debug_assert_eq!(self.slots[slot].state, State::Writing, "only what was begun fails");
         self.slots[slot].state = State::Failed;
     }
 

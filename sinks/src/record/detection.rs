@@ -5,43 +5,51 @@ use crate::json::time::Timestamp;
 
 use super::macros::{details, words};
 
+/// The version of ATT&CK that technique ids are from.
+pub const ATTACK_VERSION: &str = "19";
+/// The detector.
+const SENSOR: &str = "PANOPTES";
+
 details! {
     /// Why an activity is reported, and with what confidence.
-    pub struct Detection<'a> "detection" {
+    pub struct Detection<'a> "detection" complete {
         /// One sentence with the values that the detection is based on.
-        reason: Option<Text<'a>>,
+        reason: Text<'a>,
         /// ATT&CK technique ids.
-        mitre_attack: Option<&'a [&'static str]>,
-        attack_version: Option<&'static str>,
+        mitre_attack: &'a [&'static str],
+        attack_version: &'static str,
         /// `PANOPTES`
-        sensor: Option<&'static str>,
-        confidence: Option<Confidence>,
+        sensor: &'static str,
+        confidence: Confidence,
         /// Time of the scan that saw it first.
-        first_seen: Option<Timestamp>,
+        first_seen: Timestamp,
         /// Number of scans that confirmed it.
-        scans_confirmed: Option<u32>,
+        scans_confirmed: u32,
     }
 }
 
-impl Detection<'_> {
-    /// Whether every field is set, as in every alert.
-    pub fn is_whole(&self) -> bool {
-        let Self {
+impl<'a> Detection<'a> {
+    /// `techniques` are ids of [`ATTACK_VERSION`].
+    pub const fn new(
+        reason: Text<'a>,
+        techniques: &'a [&'static str],
+        confidence: Confidence,
+        first_seen: Timestamp,
+        scans_confirmed: u32,
+    ) -> Self {
+        Self {
             reason,
-            mitre_attack,
-            attack_version,
-            sensor,
+            mitre_attack: techniques,
+            attack_version: ATTACK_VERSION,
+            sensor: SENSOR,
             confidence,
             first_seen,
             scans_confirmed,
-        } = self;
-        reason.is_some()
-            && mitre_attack.is_some_and(|ids| !ids.is_empty())
-            && attack_version.is_some()
-            && sensor.is_some()
-            && confidence.is_some()
-            && first_seen.is_some()
-            && scans_confirmed.is_some()
+        }
+    }
+
+    pub const fn reason(&self) -> Text<'a> {
+        self.reason
     }
 }
 
@@ -67,19 +75,9 @@ mod tests {
             let mut record = Record::new(activity, Details::NetworkConnection(&own));
             let is_alert = activity.info().message_type == MessageType::Alert;
             assert_eq!(record.says_why(), !is_alert, "{activity:?}");
-            let mut detection = Detection {
-                reason: Some("it is much".into()),
-                mitre_attack: Some(&["T1041"]),
-                attack_version: Some("19"),
-                sensor: Some("PANOPTES"),
-                confidence: Some(Confidence::High),
-                first_seen: Some(Timestamp::from_ns(0)),
-                scans_confirmed: None,
-            };
-            let unfinished = detection;
-            record.detection = Some(&unfinished);
-            assert_eq!(record.says_why(), !is_alert, "{activity:?}");
-            detection.scans_confirmed = Some(1);
+            let reason = "it is much".into();
+            let (since, techniques) = (Timestamp::from_ns(0), &["T1041"]);
+            let detection = Detection::new(reason, techniques, Confidence::High, since, 1);
             record.detection = Some(&detection);
             assert!(record.says_why());
         }

@@ -5,15 +5,30 @@
 //! new kind of value is one `Scalar` in `value.rs`.
 
 /// Declares a details object: `pub struct Name<'a> "json_key" { field: Type, … }`, fields in the
-/// order they are written.
+/// order they are written. Behind `complete`, the fields are private and there is no default value:
+/// the object's own constructor fills all of them.
 macro_rules! details {
+    ($(#[$docs:meta])* pub struct $name:ident $(<$life:lifetime>)? $key:literal complete {
+        $($fields:tt)*
+    }) => {
+        details! { @declare fields $(#[$docs])* struct $name $(<$life>)? $key { $($fields)* } }
+    };
     ($(#[$docs:meta])* pub struct $name:ident $(<$life:lifetime>)? $key:literal {
+        $($fields:tt)*
+    }) => {
+        details! {
+            @declare pub fields $(#[$docs])* #[derive(Default)]
+            struct $name $(<$life>)? $key { $($fields)* }
+        }
+    };
+    (@declare $visible:vis fields $(#[$docs:meta])*
+    struct $name:ident $(<$life:lifetime>)? $key:literal {
         $($(#[doc = $meaning:literal])* $field:ident: $type:ty,)*
     }) => {
         $(#[$docs])*
-        #[derive(Clone, Copy, Debug, Default)]
+        #[derive(Clone, Copy, Debug)]
         pub struct $name $(<$life>)? {
-            $($(#[doc = $meaning])* pub $field: $type,)*
+            $($(#[doc = $meaning])* $visible $field: $type,)*
         }
 
         impl $(<$life>)? $crate::record::DetailsObject for $name $(<$life>)? {

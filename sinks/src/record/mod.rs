@@ -16,7 +16,6 @@ pub mod elf_file;
 pub mod file_descriptor;
 pub mod header;
 pub mod interface;
-pub mod kernel_module;
 mod macros;
 pub mod message_id;
 pub mod network_connection;
@@ -163,12 +162,11 @@ impl<'a> Record<'a> {
 
     /// Whether the reason is given, as every alert requires.
     pub fn says_why(&self) -> bool {
-        self.activity.info().message_type != MessageType::Alert
-            || self.detection.is_some_and(Detection::is_whole)
+        self.activity.info().message_type != MessageType::Alert || self.detection.is_some()
     }
 
     /// Whether own details and parents match the activities' table, and an alert gives its reason.
-    pub fn fits_its_activity(&self) -> bool {
+    fn fits_its_activity(&self) -> bool {
         let info = self.activity.info();
         let mut allowed = info.parents.iter();
         info.own == self.own.kind()

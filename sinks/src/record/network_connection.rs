@@ -48,17 +48,6 @@ details! {
     }
 }
 
-impl NetworkConnectionDetails<'_> {
-    /// The details without times, which depend on when the scan ran.
-    #[must_use]
-    pub const fn without_times(mut self) -> Self {
-        self.tcp_connection_creation_time_iso_8601_ns = None;
-        self.tcp_connection_termination_time_iso_8601_ns = None;
-        self.tcp_connection_overall_duration_ns = None;
-        self
-    }
-}
-
 details! {
     /// A process that also holds the socket.
     pub struct Holder "other_holders" {

@@ -41,6 +41,11 @@ details! {
         process_effective_user_id: Option<u32>,
         /// Effective gid.
         process_effective_group_id: Option<u32>,
+        /// Uid of the login that the process belongs to, in the first user namespace, as
+        /// /proc/PID/loginuid; it survives `su` and `sudo`. Left out without a login.
+        process_login_user_id: Option<u32>,
+        /// Number of that login since boot, as /proc/PID/sessionid.
+        process_audit_session_id: Option<u32>,
         /// As `State:` in /proc/PID/status.
         process_state: Option<ProcessState>,
         /// CPU time times the clock rate; left out if the rate is unknown.

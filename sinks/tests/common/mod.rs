@@ -102,6 +102,8 @@ pub(crate) fn bash() -> ProcessDetails<'static> {
         process_real_group_id: Some(0),
         process_effective_user_id: Some(0),
         process_effective_group_id: Some(0),
+        process_login_user_id: Some(1000),
+        process_audit_session_id: Some(3),
         process_state: Some(ProcessState::Sleeping),
         process_cpu_clock_cycles: Some(18_340_211),
         process_pid_namespace: Some(Namespace::new("pid", 4_026_531_836)),
@@ -186,19 +188,16 @@ pub(crate) fn limit_reached() -> SystemActivityDetails<'static> {
 }
 
 pub(crate) fn shell_detection() -> Detection<'static> {
-    Detection {
-        reason: Some(
-            "bash (714) reads standard input from and writes standard output to a connection it \
-             did not accept, 10.0.2.15:58848 -> 203.0.113.9:4444"
-                .into(),
-        ),
-        mitre_attack: Some(&["T1059.004"]),
-        attack_version: Some("19"),
-        sensor: Some("PANOPTES"),
-        confidence: Some(Confidence::High),
-        first_seen: Some(Timestamp::from_ns(1_795_159_906_811_203_117)),
-        scans_confirmed: Some(2),
-    }
+    detection(
+        "bash (714) reads standard input from and writes standard output to a connection it did \
+         not accept, 10.0.2.15:58848 -> 203.0.113.9:4444"
+            .into(),
+    )
+}
+
+pub(crate) fn detection(reason: Text<'_>) -> Detection<'_> {
+    let first_seen = Timestamp::from_ns(1_795_159_906_811_203_117);
+    Detection::new(reason, &["T1059.004"], Confidence::High, first_seen, 2)
 }
 
 /// A record without parents, for each kind of details that an activity can have.

@@ -1,8 +1,9 @@
 //! Compares a scan of a guest's memory with the guest's own truth: exactly, both ways.
 //!
 //! Every object and every attribute of the truth must be in the scan with the same value, and the
-//! scan must have no other object. Attributes that only the scan has are not compared. Truth counts
-//! only if it was the same before and after the moment of the scan.
+//! scan must have no other object. Attributes that only the scan has are not compared, unless they
+//! are null in the truth: then the scan must not have them. Truth counts only if it was the same
+//! before and after the moment of the scan.
 //!
 //! Left out on both sides are the agent itself and kworkers, which the kernel starts and ends at
 //! any time; the report has the number of kworkers.
@@ -14,6 +15,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use panoptes_sinks::record::scan::Kind;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -28,17 +30,11 @@ const SETTLE: Duration = Duration::from_millis(150);
 /// An object must differ in this many attempts to fail the scan; one moment can spoil one attempt.
 const REPEATS: usize = 2;
 
-/// The kinds of lines that are compared, in the order of `panoptes scan`.
-pub const KINDS: &[&str] = &[
-    "process",
-    "thread",
-    "file_descriptor",
-    "memory",
-    "connection",
-    "kernel_module",
-    "interface",
-    "container",
-];
+/// The kinds of lines that are compared, in the order of `panoptes scan`. The guest's truth has no
+/// commands of shells.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    Kind::ALL.iter().filter(|&&kind| kind != Kind::ShellHistory).map(|kind| kind.name())
+}
 
 /// A guest's report about itself at one moment.
 #[derive(Clone, Debug)]
@@ -100,7 +96,7 @@ pub fn compare_values(before: &Truth, after: &Truth, scan: Vec<Value>) -> Report
     excluded.extend(after.excluded().0);
     excluded.extend(scan.kworkers());
     let mut report = Report { kworkers, ..Report::default() };
-    for kind in KINDS {
+    for kind in kinds() {
         let truth = Side::new(&before.objects, kind, &excluded);
         let later = Side::new(&after.objects, kind, &excluded);
         let found = Side::new(&scan, kind, &excluded);
@@ -108,7 +104,7 @@ pub fn compare_values(before: &Truth, after: &Truth, scan: Vec<Value>) -> Report
             continue;
         }
         let one = compare_kind(before.clock, &truth, &later, &found, &mut report);
-        report.kinds.push(((*kind).to_owned(), one));
+        report.kinds.push((kind.to_owned(), one));
     }
     report
 }

@@ -2,11 +2,11 @@
 //!
 //! Callers cannot distinguish causes: a test rig either works or states why not.
 
-use std::fmt;
 use std::path::Path;
 
 /// The failure, its place and its remedy, in one line (a guest's console may follow on more).
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
 pub struct Error {
     message: String,
 }
@@ -24,11 +24,3 @@ impl Error {
         Self::new(format!("cannot {what} {}: {cause}", path.display()))
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}

@@ -22,18 +22,6 @@ pub(crate) fn arguments(
     };
     let cpu = spec.cpu.as_deref().unwrap_or(cpu);
     let machine = spec.machine.as_deref().unwrap_or(machine);
-    // panic=0: a guest that panics stops, with its console kept. no_timer_check: on a busy host an
-    // emulated timer is late, and the kernel would consider it broken.
-    let mut append = format!("console={console} panic=0 loglevel=5 no_timer_check");
-    if spec.numa_nodes > 1 {
-        let _ = write!(append, " numa=fake={}", spec.numa_nodes);
-    }
-    if spec.page_table_isolation {
-        append.push_str(" pti=on");
-    }
-    for argument in &spec.kernel_arguments {
-        let _ = write!(append, " {argument}");
-    }
     let file = folder.display();
     let memory = if let Some(object) = &spec.memory_object {
         object.clone()
@@ -52,7 +40,7 @@ pub(crate) fn arguments(
         ("-object", memory),
         ("-kernel", spec.kernel.image().display().to_string()),
         ("-initrd", initramfs.display().to_string()),
-        ("-append", append),
+        ("-append", command_line(spec, console)),
         ("-display", "none".to_owned()),
         ("-vga", "none".to_owned()),
         ("-serial", format!("file:{file}/console")),
@@ -65,11 +53,36 @@ pub(crate) fn arguments(
         ("-chardev", format!("socket,id=agent,path={file}/agent,server=on,wait=off")),
         ("-device", "virtserialport,chardev=agent,name=panoptes.agent".to_owned()),
     ];
-    let mut arguments = vec!["-nodefaults".into(), "-no-user-config".into()];
+    let mut arguments: Vec<OsString> = vec!["-nodefaults".into(), "-no-user-config".into()];
     for (name, value) in pairs {
         arguments.push(name.into());
         arguments.push(value.into());
     }
+    arguments.extend(drives(spec, root));
+    arguments.extend(spec.qemu_arguments.iter().map(Into::into));
+    arguments
+}
+
+/// The kernel's command line.
+fn command_line(spec: &GuestSpec, console: &str) -> String {
+    // panic=0: a guest that panics stops, with its console kept. no_timer_check: on a busy host an
+    // emulated timer is late, and the kernel would consider it broken.
+    let mut line = format!("console={console} panic=0 loglevel=5 no_timer_check");
+    if spec.numa_nodes > 1 {
+        let _ = write!(line, " numa=fake={}", spec.numa_nodes);
+    }
+    if spec.page_table_isolation {
+        line.push_str(" pti=on");
+    }
+    for argument in &spec.kernel_arguments {
+        let _ = write!(line, " {argument}");
+    }
+    line
+}
+
+/// The arguments for the guest's disks.
+fn drives(spec: &GuestSpec, root: Option<&Path>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
     if let Some(root) = root {
         // Guests' writes go into a file that is deleted with QEMU, so that guests can share the
         // image.
@@ -86,6 +99,5 @@ pub(crate) fn arguments(
         arguments.extend(["-drive".into(), drive.into()]);
         arguments.extend(["-device".into(), format!("virtio-blk-pci,drive=d{index}").into()]);
     }
-    arguments.extend(spec.qemu_arguments.iter().map(Into::into));
     arguments
 }

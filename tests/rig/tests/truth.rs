@@ -230,6 +230,8 @@ fn assert_oddities(truth: &Truth) {
     assert!(namespaces("process_pid_namespace") >= 2);
     assert!(namespaces("process_mount_points_namespace") >= 3);
     assert!(namespaces("process_network_namespace") >= 2);
+    let logins = truth.of_kind("process").filter(|it| it["process_login_user_id"] == 1001);
+    assert_eq!(logins.count(), 2);
     let containers = tally(truth.of_kind("process"), "process_container_id");
     assert!(containers.len() >= 8, "{containers:?}");
     // A socket of two processes, a socket without a holder, a table that two processes share.

@@ -15,7 +15,8 @@ container() {
   image
   bundle=/run/bundles/$1; id=$2$(echo $1 | sha256sum | cut -c1-62)
   mkdir -p $bundle/rootfs $bundle/upper $bundle/work
-  mount -t overlay overlay -o lowerdir=/run/shop/own:/run/shop/base,upperdir=$bundle/upper,workdir=$bundle/work $bundle/rootfs
+  mount -t overlay overlay -o \
+    lowerdir=/run/shop/own:/run/shop/base,upperdir=$bundle/upper,workdir=$bundle/work $bundle/rootfs
   cat > $bundle/config.json <<JSON
 {"ociVersion":"1.0.0","process":{"terminal":false,"user":{"uid":0,"gid":0},"args":[$3],"env":["PATH=/bin"],"cwd":"/"},
 "root":{"path":"rootfs"},"hostname":"$1","mounts":[{"destination":"/proc","type":"proc","source":"proc"},

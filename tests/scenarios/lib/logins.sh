@@ -1,5 +1,5 @@
 # port NUMBER         waits for a listener
-# finish PID          ends what holds once the watcher has scanned it, and waits for that process's end
+# finish PID          ends what holds once the watcher has scanned it, and waits for the process's end
 # gone PID            waits for a process's end
 # serve PORT          accepts a connection and keeps it until the scenario is over
 # answer PORT COUNT   answers so many requests
@@ -31,9 +31,11 @@ for _ in range(int(sys.argv[2])):
 ssh_server() {
   mkdir -p /run/sshd /root/.ssh; chmod 700 /root /root/.ssh
   [ -f /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
-  [ -f /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+  [ -f /etc/ssh/ssh_host_ed25519_key ] ||
+    ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
   cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys
   printf 'Host *\nStrictHostKeyChecking no\nLogLevel ERROR\n' > /root/.ssh/config
-  /usr/sbin/sshd -f /usr/share/openssh/sshd_config -o UsePAM=yes -o PermitRootLogin=yes -p $1 -E /tmp/sshd.log
+  /usr/sbin/sshd -f /usr/share/openssh/sshd_config -o UsePAM=yes -o PermitRootLogin=yes -p $1 -E \
+    /tmp/sshd.log
   port $1
 }

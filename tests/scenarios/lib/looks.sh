@@ -1,8 +1,8 @@
 # who NAME PATTERN    finds a process: $NAME
 # at PID FD PATTERN   whether a descriptor is that
 # same PID FD PID FD  whether two descriptors are the same
-# hold                lasts until the scenario is over, or until let_all, in this script and in those
-#                     that it starts; a shell elsewhere runs $pause, a program looks for $hold
+# hold                lasts until the scenario is over, or until let_all, in this script and in
+#                     those that it starts; a shell elsewhere runs $pause, a program looks for $hold
 # Words are no patterns of file names here.
 set -f
 [ -n "${hold:-}" ] || { fact hold /tmp/hold-$$; mkfifo $hold; }

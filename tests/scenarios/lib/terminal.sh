@@ -1,7 +1,8 @@
 # terminal [PROGRAM ARGUMENTS...]   starts a shell in a terminal, as $shell: $program or bash where
 #                                   none is named; its startup file ends with $startup
 # types LINE...                     types lines, each when the prompt is there
-# times                             asks bash when it ran its last commands but this: $time1 is the latest
+# times                             asks bash when it ran its last commands but this: $time1 is
+#                                   the latest
 # leave                             ends it
 export HOME=/tmp/typed
 terminal() {
@@ -58,6 +59,7 @@ types() {
 times() {
   types "HISTTIMEFORMAT='%FT%T ' history 4 > /tmp/typed/said"
   n=3
-  while read -r _ time _; do fact time$n "$time.000000000+00:00"; n=$((n - 1)); done < /tmp/typed/said
+  while read -r _ time _; do fact time$n "$time.000000000+00:00"; n=$((n - 1))
+  done < /tmp/typed/said
 }
 leave() { printf 'exit\n' > /tmp/typed/in; await '[ -e /tmp/typed/left ]'; rm -rf /tmp/typed; }

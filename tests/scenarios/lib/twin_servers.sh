@@ -15,6 +15,7 @@ CONF
 printf 'echo Content-Type: text/plain\necho\nread line || true\nfor i in 1 2 3; do echo $i | cat; sleep 0.1; done\n' > /srv/web/a.sh
 printf 'print "Content-Type: text/plain\\n\\n"; print `sh -c "sleep 0.2; id -u"`;' > /srv/web/b.pl
 printf 'import subprocess\nprint("Content-Type: text/plain\\n", flush=True)\nsubprocess.run(["sh", "-c", "id -u"])\n' > /srv/web/c.py
-printf '#!/bin/bash\nprintf "Content-Type: text/plain\\n\\n"; cat\n' > /srv/web/d.bin; chmod 755 /srv/web/d.bin
+printf '#!/bin/bash\nprintf "Content-Type: text/plain\\n\\n"; cat\n' > /srv/web/d.bin
+chmod 755 /srv/web/d.bin
 printf 'sleep 0.5\nid -u > /dev/null\n' > /srv/web/script.txt
 serve lighttpd -D -f /srv/web/conf; port 80

@@ -3,7 +3,8 @@
 #: prepare
 mkdir -p /var/log/twins
 printf '/var/log/twins/a.log { rotate 3\n size 1\n create 600 root root\n missingok\n}\n/var/log/twins/b.log { rotate 2\n size 1\n copytruncate\n missingok\n}\n' > /etc/logrotate-twins
-for name in a b; do (while sleep 0.5; do echo line >> /var/log/twins/$name.log; done) > /dev/null 2>&1 & done
+for name in a b; do (while sleep 0.5; do echo line >> /var/log/twins/$name.log
+  done) > /dev/null 2>&1 & done
 #: turn
 sleep 2; /usr/sbin/logrotate -f -s /var/lib/logrotate/twins /etc/logrotate-twins
 [ -s /var/log/twins/a.log.1 ] && [ -s /var/log/twins/b.log.1 ]

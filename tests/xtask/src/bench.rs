@@ -7,12 +7,14 @@ use std::process::Command;
 
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 
-use crate::recorded;
+use crate::{before_after, recorded};
 
 pub(crate) const USAGE: &str = "\
   bench [--all]
         scans loaded, paused guests and compares with copying the pages that a scan reads, and
         with each part of watching; --all also runs the criterion benchmarks of single parts
+  bench --compare REV
+        measures a scan of the recorded images with the code of a revision and with this one
 ";
 
 /// The loaded guest of PERFORMANCE.md.
@@ -28,6 +30,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let all = match arguments {
         [] => false,
         [word] if word == "--all" => true,
+        [word, revision] if word == "--compare" => return before_after::compare(revision),
         [word, ..] => return Err(format!("bench has no option {word:?}; see `cargo xtask help`")),
     };
     let text = |e: panoptes_rig::Error| e.to_string();

@@ -8,8 +8,8 @@ use std::process::Command;
 
 pub(crate) const USAGE: &str = "\
   bindings
-        regenerates engine/sources/src/doca/bindings.rs from engine/sources/doca (needs bindgen 0.72 and
-        libclang)
+        regenerates engine/sources/src/doca/bindings.rs from engine/sources/doca (needs bindgen
+        0.72 and libclang)
 ";
 
 /// The lines before the declarations.

@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use panoptes_rig::compare::KINDS;
 use panoptes_rig::{
     Architecture, Build, Flavor, Guest, GuestSpec, Kernel, Report, Series, compare, death, product,
     setup,
@@ -331,7 +330,7 @@ fn table(rows: &[Row]) -> String {
     let reports = || rows.iter().filter_map(|row| Some(&row.outcome.as_ref().ok()?.report));
     let seen =
         |kind: &&str| reports().any(|report| report.kind(kind) != compare::KindReport::default());
-    let kinds: Vec<&str> = KINDS.iter().copied().filter(seen).collect();
+    let kinds: Vec<&str> = compare::kinds().filter(seen).collect();
     let mut lines = vec![["kernel", "machine"].map(str::to_owned).to_vec()];
     lines[0].extend(kinds.iter().map(|kind| kind.replace('_', " ")));
     let figures = ["missing", "extra", "wrong", "files hashed", "cold start", "built in", "scan"];

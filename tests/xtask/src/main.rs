@@ -5,10 +5,12 @@
 
 use std::process::ExitCode;
 
+mod before_after;
 mod bench;
 mod bindings;
 mod busy;
 mod cargo;
+mod cost;
 mod demo;
 mod docs;
 mod fuzz;
@@ -53,6 +55,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "shells", usage: shells::USAGE, run: shells::run },
     Command { name: "twins", usage: twins::USAGE, run: twins::run },
     Command { name: "bench", usage: bench::USAGE, run: bench::run },
+    Command { name: "cost", usage: cost::USAGE, run: cost::run },
     Command { name: "docs", usage: docs::USAGE, run: docs::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "guest", usage: guest::USAGE, run: guest::run },

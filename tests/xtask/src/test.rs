@@ -122,6 +122,7 @@ fn everything(stages: &mut Stages) -> Result<Count, String> {
     prepared?;
     let Some(executables) = built? else { return Ok(count) };
     count.add(part(stages, "scripts", || crate::scripts::check().map(Count::of_one)));
+    count.add(part(stages, "instructions", || crate::cost::check().map(Count::of_one)));
     let record = || crate::recorded::record_all().map(|()| Count::default());
     let live = || live_tests(&executables, &[], saved.path());
     count.add(part(stages, "recording", record));
@@ -223,6 +224,7 @@ fn prepare() -> Result<(), String> {
     let emulator = Emulator::obtain(Architecture::Amd64).map_err(text)?;
     println!("guests run in QEMU {}", emulator.version());
     panoptes_rig::shellcheck().map_err(text)?;
+    panoptes_rig::valgrind().map_err(text)?;
     for flavor in Flavor::EVERY_DAY {
         let kernel = Kernel::obtain(*flavor).map_err(text)?;
         initramfs::build(&kernel).map_err(text)?;

@@ -9,10 +9,9 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::built;
 use super::problem::printable;
 use super::section::nearest;
-use super::value::{Line, Setting};
+use super::value::Setting;
 
 /// The address of a machine to watch.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,15 +48,6 @@ impl SystemAddress {
             Self::Doca { vuid, .. } => vuid.clone(),
             Self::Qemu(_) | Self::Host => self.to_string(),
         }
-    }
-
-    /// A description of the address if this version does not support it; `None` if it does.
-    pub fn not_built(&self) -> Option<&'static str> {
-        let (what, built) = match self {
-            Self::File(_) | Self::Qemu(_) | Self::Doca { .. } => return None,
-            Self::Host => ("watching this machine (`host:`)", built::SYSTEM_HOST),
-        };
-        (!built).then_some(what)
     }
 
     fn from_bytes(text: &[u8], base: &Path) -> Result<Self, String> {
@@ -106,13 +96,21 @@ impl SystemAddress {
 
     /// Makes an address from `dma_device` and `representor_id`, the parts of `doca:DEVICE/VUID`.
     pub(crate) fn doca_from_parts(device: &str, vuid: &str) -> Option<Self> {
-        let good = |part: &str| Line::read(part, Path::new("")).is_ok() && !part.contains('/');
+        let good = |part: &str| String::read(part, Path::new("")).is_ok() && !part.contains('/');
         (good(device) && good(vuid))
             .then(|| Self::Doca { device: device.to_owned(), vuid: vuid.to_owned() })
     }
 }
 
 impl Setting for SystemAddress {
+    fn form() -> String {
+        "SYSTEM".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         Self::from_bytes(text.as_bytes(), base)
     }

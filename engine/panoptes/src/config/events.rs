@@ -6,11 +6,19 @@
 use std::path::Path;
 use std::time::Duration;
 
+use panoptes_engine::container_config::Glob;
+use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::state::ConnectionThresholds;
 use panoptes_sinks::activities::{Activity, Severity};
 
-use super::built::reports;
 use super::section::Section;
-use super::value::{ByteSize, Line, Setting, listed};
+use super::value::{ByteSize, Setting, listed};
+
+/// Whether this version reports an activity at all. A configuration may name activities that are
+/// not reported, so that a file can list all of them; `panoptes check` does not count them.
+const fn reports(activity: Activity) -> bool {
+    !matches!(activity, Activity::ServiceRuntimeFailure)
+}
 
 /// The setting of one activity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,8 +66,16 @@ pub struct Events {
 pub struct ProgramPath(pub String);
 
 impl Setting for ProgramPath {
+    fn form() -> String {
+        "path of a program".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+
     fn read(text: &str, base: &Path) -> Result<Self, String> {
-        let Line(text) = Line::read(text, base)?;
+        let text = String::read(text, base)?;
         let name = text.rsplit_once('/').map(|(_, name)| name).unwrap_or_default();
         if !text.starts_with('/') || name.is_empty() {
             return Err("is not the path of a program; write an absolute path".to_owned());
@@ -85,6 +101,11 @@ impl Events {
     /// How many activities are reported: enabled, and built in this version.
     pub fn enabled_count(&self) -> usize {
         self.iter().filter(|(activity, setting)| setting.enabled && reports(*activity)).count()
+    }
+
+    /// The programs whose purpose is to give shells to their peers.
+    pub(crate) fn login_servers(&self) -> Vec<Glob> {
+        self.login_servers.iter().map(|path| Glob::new(&path.0)).collect()
     }
 
     pub(crate) fn read(&mut self, section: &mut Section<'_>) {
@@ -142,9 +163,96 @@ impl Thresholds {
 }
 
 impl Setting for Severity {
+    fn form() -> String {
+        listed(Self::ALL.iter().map(|severity| severity.name()))
+    }
+
+    fn show(&self) -> String {
+        self.name().to_owned()
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
-        Self::from_name(&text.to_ascii_uppercase()).ok_or_else(|| {
-            format!("is not a severity; write {}", listed(Self::ALL.iter().map(|one| one.name())))
-        })
+        Self::from_name(&text.to_ascii_uppercase())
+            .ok_or_else(|| format!("is not a severity; write {}", Self::form()))
+    }
+}
+
+impl From<&Events> for PolicyConfig {
+    fn from(events: &Events) -> Self {
+        let mut policy = Self::default();
+        for (activity, setting) in events.iter() {
+            policy.set_enabled(activity, setting.enabled);
+        }
+        policy.thresholds = (&events.thresholds).into();
+        policy
+    }
+}
+
+impl From<&Thresholds> for ConnectionThresholds {
+    fn from(thresholds: &Thresholds) -> Self {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            bytes_in: thresholds.bytes_in.0,
+            bytes_out: thresholds.bytes_out.0,
+            duration_ns: nanoseconds(thresholds.duration),
+            status_period_ns: Some(nanoseconds(thresholds.period)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_default_thresholds_are_those_of_the_engine() {
+        let policy = PolicyConfig::from(&Events::default());
+        assert_eq!(policy.wanted(policy.thresholds), ConnectionThresholds::default());
+        assert_eq!(policy.thresholds.status_period_ns, Some(60_000_000_000));
+    }
+
+    /// Collects the activities that the sources in a folder name, except in tests and in `config`.
+    fn named_in(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && !matches!(name, "config" | "tests") {
+                named_in(&path, found);
+            } else if path.extension().is_some_and(|end| end == "rs") && name != "tests.rs" {
+                let text = fs::read_to_string(&path).unwrap();
+                let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+                for after in text.split("Activity::").skip(1) {
+                    let end = after.find(|letter: char| !letter.is_ascii_alphanumeric());
+                    found.insert(after[..end.unwrap_or(after.len())].to_owned());
+                }
+            }
+        }
+    }
+
+    /// Fails if [`reports`] excludes an activity that the code names, or includes one that it
+    /// does not.
+    #[test]
+    fn reported_activities_are_those_that_the_code_names() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut named = BTreeSet::new();
+        named_in(&here.join("../src"), &mut named);
+        named_in(&here.join("src"), &mut named);
+        for &activity in Activity::ALL {
+            let is_named = named.contains(&format!("{activity:?}"));
+            assert_eq!(reports(activity), is_named, "{}", activity.name());
+        }
+    }
+
+    #[test]
+    fn the_example_marks_what_is_not_built() {
+        let example = include_str!("../../panoptes.yaml");
+        for &activity in Activity::ALL {
+            let key = format!("    {}: ", activity.name());
+            let line = example.lines().find(|line| line.starts_with(&key)).expect(&key);
+            assert_eq!(line.ends_with("# not built yet"), !reports(activity), "{line}");
+        }
     }
 }

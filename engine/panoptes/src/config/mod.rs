@@ -7,10 +7,12 @@
 //!
 //! Not for: acting on the settings, or checking whether a folder or a source exists.
 //!
+//! Each key is named once, where it is read, with its range. [`keys`] lists them for the
+//! documentation.
+//!
 //! Start reading at [`Configuration`], then `section`, which reads all keys.
 
 mod address;
-pub mod built;
 mod events;
 mod load;
 mod output;
@@ -25,6 +27,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 pub use address::SystemAddress;
@@ -37,12 +40,13 @@ pub use overrides::Overrides;
 pub(crate) use problem::one_line;
 pub use problem::{Place, Problem, Report, Weight, printable};
 pub use service::{Compatibility, Cores, Service};
-pub use system::{ContainerFilter, Limits, OsType, Reference, System, SystemSettings};
+pub use system::{ContainerFilter, OsType, Reference, System, SystemSettings};
 pub use value::{AutoOr, ByteSize, LogLevel, show_duration};
 
+pub use section::Key;
 use section::{Context, Section};
 use tree::{Origin, parse};
-use value::{Line, Setting};
+use value::Setting;
 
 /// All that can be configured.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -108,7 +112,7 @@ impl Configuration {
         });
         section.section("systems", |section| {
             section.named(|name, place, section| {
-                if let Err(why) = Line::read(name, Path::new("")) {
+                if let Err(why) = String::read(name, Path::new("")) {
                     let message = format!("the system name `{}` {why}", printable(name));
                     section.refuse_at(place, message);
                 }
@@ -138,32 +142,56 @@ pub fn read(
     mode: Mode,
     overrides: &Overrides,
 ) -> (Configuration, Vec<Problem>) {
-    let (configuration, problems, _) = read_and_list(text, folder, mode, overrides);
-    (configuration, problems)
+    let context = Context::new(folder);
+    let configuration = read_in(&context, text, mode, overrides);
+    (configuration, context.problems.into_inner())
 }
 
-/// The same as [`read`], and every key that was looked up: a test compares them with the example.
-fn read_and_list(
-    text: &str,
-    folder: &Path,
-    mode: Mode,
-    overrides: &Overrides,
-) -> (Configuration, Vec<Problem>, Vec<String>) {
+/// Every key of the configuration with its default, in the order of reading. A system is called
+/// `NAME` and has only the keys that `default` lacks; a list of mappings has one element.
+pub fn keys() -> Vec<Key> {
+    let text = "systems: {NAME: {system: 'file:/'}}\noutput: {telemetry: [{address: 'a:1'}]}";
+    let context = Context::listing(Path::new(""));
+    read_in(&context, text, Mode::Run, &Overrides::default());
+    let mut keys = context.keys.map(RefCell::into_inner).unwrap_or_default();
+    let known: Vec<String> = keys.iter().map(|key| key.path.clone()).collect();
+    keys.retain(|key| {
+        let rest = key.path.strip_prefix("systems.NAME.");
+        rest.is_none_or(|rest| !known.contains(&format!("default.{rest}")))
+    });
+    keys
+}
+
+/// The keys, or beginnings of keys, that SIGHUP changes at once. All others need a restart. Systems
+/// have the same keys as `default`.
+pub const RELOADED: [&str; 8] = [
+    "service.log_level",
+    "service.scan_interval",
+    "default.sbom",
+    "default.containers",
+    "default.events.tcp_connection_excessive_data.bytes_in",
+    "default.events.tcp_connection_excessive_data.bytes_out",
+    "default.events.tcp_long_lasting_connection.duration",
+    "default.events.tcp_network_connection_status.period",
+];
+
+/// Reads a configuration; its problems, and its keys if they are listed, are in `context` then.
+fn read_in(context: &Context<'_>, text: &str, mode: Mode, overrides: &Overrides) -> Configuration {
     let (mut root, mut problems) = parse(text, &Origin::File);
     overrides.apply(&mut root, &mut problems);
+    context.problems.replace(problems);
     let mut configuration = Configuration::defaults(mode);
-    let context = Context::new(folder, problems);
-    let mut section = Section::root(&context, &root);
+    let mut section = Section::root(context, &root);
     configuration.read(mode, overrides.log_folder.as_deref(), &mut section);
     section.finish();
-    let mut problems = context.problems.into_inner();
+    let mut problems = context.problems.borrow_mut();
     // Drop warnings after an error: a wrong value has its default, which can cause false warnings.
     if problems.iter().any(|problem| problem.weight == Weight::Error) {
         problems.retain(|problem| problem.weight == Weight::Error);
     }
     problems.sort_by(|left, right| left.place.cmp(&right.place));
     problems.dedup();
-    (configuration, problems, context.asked.into_inner())
+    configuration
 }
 
 /// The message for a configuration without systems and without `auto_scan`.

@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::built;
 use super::section::Section;
-use super::value::{Bounded, ByteSize, FolderOrNone, Line, Setting, Word, show_duration};
+use super::value::{ByteSize, FolderOrNone, Setting, Word};
 
 /// Where records go.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -124,14 +123,14 @@ impl Output {
         self.user_data = user_data.0;
         let telemetry = &mut self.telemetry;
         section.sections("telemetry", |section| telemetry.extend(Telemetry::read(section)));
-        section.not_built("telemetry", built::TELEMETRY);
+        section.not_built("telemetry");
         if !self.stdout && self.log_folder.is_none() && self.telemetry.is_empty() {
             let message =
                 "`output` sends records nowhere; give it a log_folder, stdout or telemetry";
             section.refuse("log_folder", message);
         }
         section.section("metrics", |section| section.value("address", &mut self.metrics));
-        section.not_built("metrics", built::METRICS);
+        section.not_built("metrics");
     }
 }
 
@@ -154,7 +153,7 @@ impl Telemetry {
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let mut transport = Transport::default();
         section.value("transport", &mut transport);
-        let mut tag = Line("panoptes".to_owned());
+        let mut tag = "panoptes".to_owned();
         section.value("tag", &mut tag);
         let mut format = TelemetryFormat::default();
         section.value("format", &mut format);
@@ -177,7 +176,7 @@ impl Telemetry {
             let message = "`format: forward` needs a stream; use `transport: tcp`, tls or unix";
             section.refuse("format", message);
         }
-        Some(Self { address: address?, transport, tag: tag.0, format, backlog })
+        Some(Self { address: address?, transport, tag, format, backlog })
     }
 }
 
@@ -185,6 +184,14 @@ impl Telemetry {
 struct UserData(String);
 
 impl Setting for UserData {
+    fn form() -> String {
+        "text".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         if text.len() > USER_DATA_BYTES_MAX {
             return Err(format!("is longer than {USER_DATA_BYTES_MAX} bytes"));
@@ -194,6 +201,18 @@ impl Setting for UserData {
 }
 
 impl Setting for Sync {
+    fn form() -> String {
+        "duration from 1ms to 1h, never or always".to_owned()
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Never => "never".to_owned(),
+            Self::Always => "always".to_owned(),
+            Self::Every(duration) => duration.show(),
+        }
+    }
+
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         match text {
             "never" => Ok(Self::Never),
@@ -201,16 +220,6 @@ impl Setting for Sync {
             _ => Duration::read(text, base)
                 .map(Self::Every)
                 .map_err(|_| "is not one of never, always, or a duration such as 1s".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Sync {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Never => out.write_str("never"),
-            Self::Always => out.write_str("always"),
-            Self::Every(duration) => out.write_str(&show_duration(*duration)),
         }
     }
 }
@@ -230,6 +239,14 @@ impl Word for TelemetryFormat {
 }
 
 impl Setting for NetworkAddress {
+    fn form() -> String {
+        "host:port".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         const FORM: &str = "is not host:port; write for example 127.0.0.1:24224, [::1]:24224 or \
                             collector.example.com:24224";

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Value};
-use super::value::{Bounded, Line, Setting, listed};
+use super::value::{Setting, listed};
 
 /// The data that all sections of one configuration share.
 #[derive(Debug)]
@@ -20,13 +20,31 @@ pub(crate) struct Context<'a> {
     pub(crate) folder: &'a Path,
     /// All mistakes found so far.
     pub(crate) problems: RefCell<Vec<Problem>>,
-    /// Every key that was looked up, with dots; a test compares them with the example.
-    pub(crate) asked: RefCell<Vec<String>>,
+    /// Every key that was looked up, if they are to be listed.
+    pub(crate) keys: Option<RefCell<Vec<Key>>>,
+}
+
+/// A key of the configuration as the reader knows it, for the documentation.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Key {
+    /// The key with its path: `service.log_level`.
+    pub path: String,
+    /// What it can hold; `None` for a section.
+    pub form: Option<String>,
+    /// The value without the key, as a user would write it; empty for a section.
+    pub default: String,
+    /// The least and the greatest value, if the reader checks a range.
+    pub range: Option<(String, String)>,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(folder: &'a Path, problems: Vec<Problem>) -> Self {
-        Self { folder, problems: RefCell::new(problems), asked: RefCell::default() }
+    pub(crate) fn new(folder: &'a Path) -> Self {
+        Self { folder, problems: RefCell::default(), keys: None }
+    }
+
+    /// A context that lists the keys.
+    pub(crate) fn listing(folder: &'a Path) -> Self {
+        Self { keys: Some(RefCell::default()), ..Self::new(folder) }
     }
 
     pub(crate) fn push(&self, problem: Problem) {
@@ -141,10 +159,11 @@ impl<'a> Section<'a> {
         self.context.push(Problem::warning(place, message));
     }
 
-    /// Refuses `key` if it has content and this version does not have the feature.
-    pub(crate) fn not_built(&self, key: &str, built: bool) {
+    /// Refuses `key` if it has content, because this version does not have the feature. Mistakes in
+    /// the content are reported, too.
+    pub(crate) fn not_built(&self, key: &str) {
         let entry = self.entries.iter().find(|entry| entry.key == key);
-        if let Some(entry) = entry.filter(|entry| !built && !has_no_content(&entry.value)) {
+        if let Some(entry) = entry.filter(|entry| !has_no_content(&entry.value)) {
             let message = format!("`{}` is not built yet; leave it out", self.full(key));
             self.refuse_at(&entry.place, message);
         }
@@ -152,18 +171,23 @@ impl<'a> Section<'a> {
 
     /// Reads a single value. If the key is absent, `into` is unchanged.
     pub(crate) fn value<T: Setting>(&mut self, key: &'static str, into: &mut T) {
+        self.know(key, |known| (known.form, known.default) = (Some(T::form()), into.show()));
         if let Some(value) = self.read(key) {
             *into = value;
         }
     }
 
     /// Reads a single value that must be in a range.
-    pub(crate) fn value_in<T: Bounded>(
+    pub(crate) fn value_in<T: Setting + PartialOrd>(
         &mut self,
         key: &'static str,
         into: &mut T,
         range: RangeInclusive<T>,
     ) {
+        self.know(key, |known| {
+            (known.form, known.default) = (Some(T::form()), into.show());
+            known.range = Some((range.start().show(), range.end().show()));
+        });
         let Some(value) = self.read::<T>(key) else { return };
         if range.contains(&value) {
             *into = value;
@@ -181,6 +205,11 @@ impl<'a> Section<'a> {
 
     /// Reads a list of single values, which replaces the previous list.
     pub(crate) fn values<T: Setting>(&mut self, key: &'static str, into: &mut Vec<T>) {
+        self.know(key, |known| {
+            let values: Vec<String> = into.iter().map(T::show).collect();
+            known.form = Some(format!("list: {}", T::form()));
+            known.default = format!("[{}]", values.join(", "));
+        });
         if let Some(nodes) = self.list(key) {
             let path = self.full(key);
             *into = nodes.iter().filter_map(|node| self.scalar(&path, node)).collect();
@@ -189,7 +218,7 @@ impl<'a> Section<'a> {
 
     /// Reads a mapping under `key`.
     pub(crate) fn section(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'a>)) {
-        self.know(key);
+        self.know(key, |_| {});
         let path = self.full(key);
         let mut section = match self.find(key) {
             Some(node) => Section::of(self.context, path, node),
@@ -201,6 +230,9 @@ impl<'a> Section<'a> {
 
     /// Reads a list of mappings under `key`.
     pub(crate) fn sections(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'a>)) {
+        self.know(key, |known| {
+            (known.form, known.default) = (Some("list of mappings".to_owned()), "[]".to_owned());
+        });
         for (index, node) in self.list(key).unwrap_or_default().iter().enumerate() {
             let path = format!("{}[{index}]", self.full(key));
             let mut section = Section::of(self.context, path, node);
@@ -223,19 +255,21 @@ impl<'a> Section<'a> {
 
     /// Reads a mapping of the user's patterns to single lines, which replaces the previous mapping.
     pub(crate) fn texts(&mut self, key: &'static str, into: &mut Vec<(String, String)>) {
-        self.know(key);
+        self.know(key, |known| {
+            (known.form, known.default) = (Some("patterns and texts".to_owned()), "{}".to_owned());
+        });
         let Some(node) = self.find(key) else { return };
         let path = self.full(key);
         let section = Section::of(self.context, path.clone(), node);
         into.clear();
         for entry in section.entries {
-            if let Err(why) = Line::read(&entry.key, Path::new("")) {
+            if let Err(why) = String::read(&entry.key, Path::new("")) {
                 let message = format!("the key `{}` of `{path}` {why}", printable(&entry.key));
                 self.refuse_at(&entry.place, message);
             }
             let own = format!("{path}.{}", printable(&entry.key));
-            if let Some(line) = self.scalar::<Line>(&own, &entry.value) {
-                into.push((entry.key.clone(), line.0));
+            if let Some(line) = self.scalar::<String>(&own, &entry.value) {
+                into.push((entry.key.clone(), line));
             }
         }
     }
@@ -253,8 +287,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn read<T: Setting>(&mut self, key: &'static str) -> Option<T> {
-        self.know(key);
+    fn read<T: Setting>(&self, key: &str) -> Option<T> {
         let node = self.find(key)?;
         self.scalar(&self.full(key), node)
     }
@@ -271,8 +304,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    fn list(&mut self, key: &'static str) -> Option<&'a [Node]> {
-        self.know(key);
+    fn list(&self, key: &str) -> Option<&'a [Node]> {
         let node = self.find(key)?;
         if let Value::List(nodes) = &node.value {
             return Some(nodes);
@@ -288,11 +320,16 @@ impl<'a> Section<'a> {
         (!matches!(entry.value.value, Value::Null)).then_some(&entry.value)
     }
 
-    fn know(&mut self, key: &'static str) {
-        if !self.known.contains(&key) {
-            self.known.push(key);
-            let path = self.full(key);
-            self.context.asked.borrow_mut().push(path);
+    /// Makes `key` known. `describe` completes what is known of it, if the keys are to be listed.
+    fn know(&mut self, key: &'static str, describe: impl FnOnce(&mut Key)) {
+        if self.known.contains(&key) {
+            return;
+        }
+        self.known.push(key);
+        if let Some(keys) = &self.context.keys {
+            let mut known = Key { path: self.full(key), ..Key::default() };
+            describe(&mut known);
+            keys.borrow_mut().push(known);
         }
     }
 

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::built;
 use super::section::Section;
-use super::value::{Line, LogLevel, Setting, Word};
+use super::value::{LogLevel, Setting, Word};
 
 /// The settings of the program itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,7 +19,7 @@ pub struct Service {
     pub scan_interval: Duration,
     pub cores: Cores,
     /// The folder for state that outlives the program; `None` is the default
-    /// ([`crate::state::default_folder`]).
+    /// ([`crate::boot_ids::default_folder`]).
     pub state_dir: Option<PathBuf>,
     /// The users whose QEMU processes may be read, by name or number. The user that Panoptes runs
     /// as is always allowed.
@@ -77,13 +76,11 @@ impl Service {
         section.value_in("scan_interval", &mut self.scan_interval, range);
         section.value("cores", &mut self.cores);
         section.value("state_dir", &mut self.state_dir);
-        let mut users: Vec<Line> = self.guest_users.drain(..).map(Line).collect();
-        section.values("guest_users", &mut users);
-        self.guest_users.extend(users.into_iter().map(|line| line.0));
+        section.values("guest_users", &mut self.guest_users);
         section.value("doca_library_path", &mut self.doca_library_path);
         section.value("compatibility", &mut self.compatibility);
         if self.compatibility != Compatibility::None {
-            section.not_built("compatibility", built::COMPATIBILITY);
+            section.not_built("compatibility");
         }
     }
 }
@@ -94,6 +91,17 @@ impl Word for Compatibility {
 }
 
 impl Setting for Cores {
+    fn form() -> String {
+        "numbers and ranges, or auto".to_owned()
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Given(cores) => cores.iter().map(u32::to_string).collect::<Vec<_>>().join(","),
+        }
+    }
+
     /// Reads a list in the syntax of `taskset -c`: `0-3,8`.
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         if text == "auto" {

@@ -5,12 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
+use panoptes_engine::container_config::{ContainerConfig, Glob, Images};
+use panoptes_engine::limits::Limits;
 use panoptes_sources::FileFormat;
 
 use super::address::SystemAddress;
 use super::events::Events;
 use super::section::Section;
-use super::value::{AutoOr, Line, LogLevel, Setting, Word};
+use super::value::{AutoOr, LogLevel, Setting, Word};
 
 /// A system to watch.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,36 +50,6 @@ pub enum OsType {
     Linux,
 }
 
-/// How many objects of each kind are tracked; the tables are allocated at start and never grow.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
-    /// Bytes of a string that are kept.
-    pub string_length: u32,
-    pub processes: u32,
-    /// Threads of all processes.
-    pub threads: u32,
-    /// Open file descriptors of all processes.
-    pub file_descriptors: u32,
-    /// Memory areas of all processes.
-    pub vmas: u32,
-    pub connections: u32,
-    pub containers: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            string_length: 1024,
-            processes: 4096,
-            threads: 32_768,
-            file_descriptors: 131_072,
-            vmas: 262_144,
-            connections: 65_536,
-            containers: 1024,
-        }
-    }
-}
-
 /// Which containers are reported, by patterns of ids, names and images; empty lists mean all.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ContainerFilter {
@@ -106,47 +78,48 @@ impl SystemSettings {
         section.value("os_type", &mut self.os_type);
         section.value("log_level", &mut self.log_level);
         section.value("sdk_log_level", &mut self.sdk_log_level);
-        section.section("limits", |section| self.limits.read(section));
+        section.section("limits", |section| read_limits(&mut self.limits, section));
         section.section("containers", |section| self.containers.read(section));
         section.values("sbom", &mut self.sbom);
         section.section("events", |section| self.events.read(section));
     }
 }
 
-impl Limits {
-    fn read(&mut self, section: &mut Section<'_>) {
-        section.value_in("string_length", &mut self.string_length, 16..=16_384);
-        // PID_MAX_LIMIT of a 64-bit kernel is 2^22; the others fit a machine of that size. They
-        // keep a typing mistake of a few zeros from reserving all memory.
-        section.value_in("processes", &mut self.processes, 1..=4_194_304);
-        section.value_in("threads", &mut self.threads, 1..=4_194_304);
-        section.value_in("file_descriptors", &mut self.file_descriptors, 1..=67_108_864);
-        section.value_in("vmas", &mut self.vmas, 1..=67_108_864);
-        section.value_in("connections", &mut self.connections, 1..=16_777_216);
-        section.value_in("containers", &mut self.containers, 1..=1_048_576);
-        if self.threads < self.processes && (section.has("threads") || section.has("processes")) {
-            let key = if section.has("threads") { "threads" } else { "processes" };
-            let message = format!(
-                "`{}` is {}, less than `{}`, {}: every process has a thread, so the table of \
-                 threads fills up first",
-                section.full("threads"),
-                self.threads,
-                section.full("processes"),
-                self.processes
-            );
-            section.warn(key, message);
-        }
+fn read_limits(limits: &mut Limits, section: &mut Section<'_>) {
+    for setting in Limits::SETTINGS {
+        section.value_in(setting.key, (setting.field)(limits), setting.range.clone());
+    }
+    if limits.threads < limits.processes && (section.has("threads") || section.has("processes")) {
+        let key = if section.has("threads") { "threads" } else { "processes" };
+        let message = format!(
+            "`{}` is {}, less than `{}`, {}: every process has a thread, so the table of threads \
+             fills up first",
+            section.full("threads"),
+            limits.threads,
+            section.full("processes"),
+            limits.processes
+        );
+        section.warn(key, message);
     }
 }
 
 impl ContainerFilter {
     fn read(&mut self, section: &mut Section<'_>) {
-        for (key, into) in [("include", &mut self.include), ("exclude", &mut self.exclude)] {
-            let mut lines: Vec<Line> = into.drain(..).map(Line).collect();
-            section.values(key, &mut lines);
-            into.extend(lines.into_iter().map(|line| line.0));
-        }
+        section.values("include", &mut self.include);
+        section.values("exclude", &mut self.exclude);
         section.texts("images", &mut self.images);
+    }
+}
+
+impl From<&ContainerFilter> for ContainerConfig {
+    fn from(filter: &ContainerFilter) -> Self {
+        let globs = |patterns: &[String]| patterns.iter().map(|glob| Glob::new(glob)).collect();
+        let images = filter.images.iter().map(|(glob, image)| (glob.as_str(), image.as_str()));
+        Self {
+            include: globs(&filter.include),
+            exclude: globs(&filter.exclude),
+            images: Images::new(images),
+        }
     }
 }
 
@@ -158,8 +131,8 @@ impl System {
         section: &mut Section<'_>,
     ) -> Option<Self> {
         let mut address: Option<SystemAddress> = None;
-        let mut representor: Option<Line> = None;
-        let mut device: Option<Line> = None;
+        let mut representor: Option<String> = None;
+        let mut device: Option<String> = None;
         section.value("system", &mut address);
         section.value("representor_id", &mut representor);
         section.value("dma_device", &mut device);
@@ -178,7 +151,7 @@ impl System {
             }
             (false, Some(key)) => match (&device, &representor) {
                 (Some(device), Some(representor)) => {
-                    address = SystemAddress::doca_from_parts(&device.0, &representor.0);
+                    address = SystemAddress::doca_from_parts(device, representor);
                     if address.is_none() {
                         let message = format!("`{}` may not contain a `/`", section.full(key));
                         section.refuse(key, message);
@@ -201,11 +174,7 @@ impl System {
             }
             (true, None) => {}
         }
-        let address = address?;
-        if let Some(what) = address.not_built() {
-            section.refuse(doca_key.unwrap_or("system"), format!("{what} is not built yet"));
-        }
-        Some(Self { name: name.to_owned(), address, settings })
+        Some(Self { name: name.to_owned(), address: address?, settings })
     }
 }
 
@@ -215,6 +184,14 @@ impl Word for FileFormat {
 }
 
 impl Setting for OsType {
+    fn form() -> String {
+        "Linux".to_owned()
+    }
+
+    fn show(&self) -> String {
+        "Linux".to_owned()
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         if text.eq_ignore_ascii_case("linux") {
             Ok(Self::Linux)
@@ -227,6 +204,17 @@ impl Setting for OsType {
 }
 
 impl Setting for Reference {
+    fn form() -> String {
+        "path or hash".to_owned()
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Hash(hash) => hash.clone(),
+            Self::File(path) => path.show(),
+        }
+    }
+
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         let hash = matches!(text.len(), MD5_DIGITS | SHA1_DIGITS | SHA256_DIGITS)
             && text.bytes().all(|byte| byte.is_ascii_hexdigit());

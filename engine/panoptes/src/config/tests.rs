@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use panoptes_engine::limits::Limits;
 use panoptes_sinks::activities::{Activity, Severity};
 use proptest::prelude::*;
 
@@ -63,11 +64,38 @@ fn the_example_has_every_default() {
 
 #[test]
 fn the_example_has_every_key() {
-    let no_options = Overrides::default();
-    let (_, _, asked) = read_and_list(EXAMPLE, Path::new(""), Mode::Run, &no_options);
+    let context = Context::listing(Path::new(""));
+    read_in(&context, EXAMPLE, Mode::Run, &Overrides::default());
+    let keys = context.keys.unwrap().into_inner();
     let (root, _) = parse(EXAMPLE, &Origin::File);
-    let missing: Vec<&String> = asked.iter().filter(|path| !holds(&root, path)).collect();
+    let missing: Vec<&Key> = keys.iter().filter(|key| !holds(&root, &key.path)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// The keys whose defaults the documentation has.
+fn keys_with_defaults() -> Vec<Key> {
+    let is_of_one = |key: &Key| key.path.starts_with("systems.") || key.path.contains("[0]");
+    keys().into_iter().filter(|key| key.form.is_some() && !is_of_one(key)).collect()
+}
+
+#[test]
+fn every_key_has_the_default_that_is_documented() {
+    let defaults = Configuration::defaults(Mode::Run);
+    for Key { path, default, range, .. } in keys_with_defaults() {
+        let set = |value: &str| {
+            let overrides = set(&[&format!("{path}={value}")]);
+            read("", Path::new("/etc/panoptes"), Mode::Run, &overrides)
+        };
+        let (configuration, problems) = set(&default);
+        assert!(problems.is_empty(), "{path}={default}: {problems:?}");
+        assert_eq!(configuration, defaults, "{path}={default}");
+        let Some((least, greatest)) = range else { continue };
+        for bound in [least, greatest] {
+            let (configuration, problems) = set(&bound);
+            assert_eq!(lines(problems), Vec::<String>::new(), "{path}={bound}");
+            assert_ne!(configuration, defaults, "{path}={bound} has no effect");
+        }
+    }
 }
 
 fn holds(node: &Node, path: &str) -> bool {

@@ -13,31 +13,38 @@ use super::problem::is_unprintable;
 
 /// A value that a key can have.
 pub(crate) trait Setting: Sized {
+    /// What can be written, in a few words for the documentation.
+    fn form() -> String;
+
     /// Reads a value; relative paths start at `base`. The error completes "`text` …".
     fn read(text: &str, base: &Path) -> Result<Self, String>;
-}
 
-/// A value that can be limited to a range.
-pub(crate) trait Bounded: Setting + PartialOrd {
     /// The value as a user would write it.
     fn show(&self) -> String;
 }
 
 /// A value that is one of a few words.
-pub(crate) trait Word: Sized + Copy + 'static {
+pub(crate) trait Word: Sized + Copy + PartialEq + 'static {
     /// Every value with its word.
     const WORDS: &'static [(&'static str, Self)];
 }
 
 impl<T: Word> Setting for T {
+    fn form() -> String {
+        listed(T::WORDS.iter().map(|(word, _)| *word))
+    }
+
+    fn show(&self) -> String {
+        let word = T::WORDS.iter().find(|(_, value)| value == self);
+        word.map(|(word, _)| (*word).to_owned()).unwrap_or_default()
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         T::WORDS
             .iter()
             .find(|(word, _)| word.eq_ignore_ascii_case(text))
             .map(|(_, value)| *value)
-            .ok_or_else(|| {
-                format!("is not one of {}", listed(T::WORDS.iter().map(|(word, _)| *word)))
-            })
+            .ok_or_else(|| format!("is not one of {}", Self::form()))
     }
 }
 
@@ -91,7 +98,7 @@ pub enum LogLevel {
     /// Details for developers.
     Debug = 60,
     /// All messages.
-    Evidence = 70,
+    Trace = 70,
 }
 
 impl LogLevel {
@@ -103,7 +110,7 @@ impl LogLevel {
         ("WARNING", Self::Warning),
         ("INFO", Self::Info),
         ("DEBUG", Self::Debug),
-        ("TRACE", Self::Evidence),
+        ("TRACE", Self::Trace),
     ];
 
     /// The name of the level, in lower case.
@@ -115,12 +122,20 @@ impl LogLevel {
             Self::Warning => "warning",
             Self::Info => "info",
             Self::Debug => "debug",
-            Self::Evidence => "trace",
+            Self::Trace => "trace",
         }
     }
 }
 
 impl Setting for LogLevel {
+    fn form() -> String {
+        "level".to_owned()
+    }
+
+    fn show(&self) -> String {
+        (*self as u8).to_string()
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         Self::NAMES
             .iter()
@@ -148,18 +163,45 @@ pub enum AutoOr<T> {
 }
 
 impl<T: Setting> Setting for AutoOr<T> {
+    fn form() -> String {
+        format!("{} or auto", T::form())
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Given(value) => value.show(),
+        }
+    }
+
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         if text == "auto" { Ok(Self::Auto) } else { T::read(text, base).map(Self::Given) }
     }
 }
 
 impl<T: Setting> Setting for Option<T> {
+    fn form() -> String {
+        T::form()
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "null".to_owned(), T::show)
+    }
+
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         T::read(text, base).map(Some)
     }
 }
 
 impl Setting for bool {
+    fn form() -> String {
+        "true or false".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         match text {
             "true" | "True" | "TRUE" => Ok(true),
@@ -170,18 +212,28 @@ impl Setting for bool {
 }
 
 impl Setting for u32 {
+    fn form() -> String {
+        "number".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         whole_number(text)?.try_into().map_err(|_| format!("is more than {}", Self::MAX))
     }
 }
 
-impl Bounded for u32 {
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-
 impl Setting for PathBuf {
+    fn form() -> String {
+        "path".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         match text {
             "" => Err("is empty; a path is needed".to_owned()),
@@ -196,34 +248,53 @@ impl Setting for PathBuf {
 pub(crate) struct FolderOrNone(pub(crate) Option<PathBuf>);
 
 impl Setting for FolderOrNone {
+    fn form() -> String {
+        "path or none".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.0.as_ref().map_or_else(|| "none".to_owned(), PathBuf::show)
+    }
+
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         if text == "none" { Ok(Self(None)) } else { PathBuf::read(text, base).map(Some).map(Self) }
     }
 }
 
 /// Text in one line, such as a name.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Line(pub(crate) String);
+impl Setting for String {
+    fn form() -> String {
+        "text".to_owned()
+    }
 
-impl Line {
-    pub(crate) const BYTES_MAX: usize = 1024;
-}
+    fn show(&self) -> String {
+        self.clone()
+    }
 
-impl Setting for Line {
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         if text.is_empty() {
             Err("is empty".to_owned())
-        } else if text.len() > Self::BYTES_MAX {
-            Err(format!("is longer than {} bytes", Self::BYTES_MAX))
+        } else if text.len() > LINE_BYTES_MAX {
+            Err(format!("is longer than {LINE_BYTES_MAX} bytes"))
         } else if text.chars().any(is_unprintable) {
             Err("contains control characters".to_owned())
         } else {
-            Ok(Self(text.to_owned()))
+            Ok(text.to_owned())
         }
     }
 }
 
+const LINE_BYTES_MAX: usize = 1024;
+
 impl Setting for ByteSize {
+    fn form() -> String {
+        "size".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         const EXAMPLE: &str = "write a whole number and a unit, such as 512KiB, 64MiB or 1GiB";
         let (number, unit) = split_number(text);
@@ -239,13 +310,15 @@ impl Setting for ByteSize {
     }
 }
 
-impl Bounded for ByteSize {
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-
 impl Setting for Duration {
+    fn form() -> String {
+        "duration".to_owned()
+    }
+
+    fn show(&self) -> String {
+        show_duration(*self)
+    }
+
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         const EXAMPLE: &str = "write a whole number and a unit, such as 10ms, 2s or 1m";
         let (number, unit) = split_number(text);
@@ -264,12 +337,6 @@ impl Setting for Duration {
             .checked_mul(*nanoseconds)
             .map(Self::from_nanos)
             .ok_or_else(|| "is too long".to_owned())
-    }
-}
-
-impl Bounded for Duration {
-    fn show(&self) -> String {
-        show_duration(*self)
     }
 }
 

@@ -15,7 +15,6 @@ use std::path::Path;
 use nix::unistd::{Uid, User, geteuid};
 use panoptes_sources::{GuestMemory, GuestProcess, Placed, SourceError};
 
-use crate::attach::source_failure;
 use crate::exit::{Exit, Failure};
 
 pub use arguments::Arguments;
@@ -101,25 +100,25 @@ impl Users {
 pub fn open(pid: u32, users: &Users) -> Result<GuestMemory, Failure> {
     let (process, arguments) = examine(pid, users)?;
     let memory =
-        GuestMemory::open(process, &arguments.memory).map_err(|error| source_failure(&error))?;
+        GuestMemory::open(process, &arguments.memory).map_err(|error| Failure::from(&error))?;
     // Check the users again: they may have changed before the memory was opened.
     let ids = memory
         .process()
         .users()
-        .map_err(|error| source_failure(&SourceError::Process { pid, doing: "inspect", error }))?;
+        .map_err(|error| Failure::from(&SourceError::Process { pid, doing: "inspect", error }))?;
     if users.allow(ids) { Ok(memory) } else { Err(not_allowed(pid, ids)) }
 }
 
 /// Returns where QEMU has a guest's memory now.
 pub fn plan(pid: u32, users: &Users) -> Result<Vec<Placed>, Failure> {
     let (process, arguments) = examine(pid, users)?;
-    GuestMemory::plan(&process, &arguments.memory).map_err(|error| source_failure(&error))
+    GuestMemory::plan(&process, &arguments.memory).map_err(|error| Failure::from(&error))
 }
 
 /// Checks whether a process is a guest that may be read.
 fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure> {
     let failed =
-        |doing| move |error: io::Error| source_failure(&SourceError::Process { pid, doing, error });
+        |doing| move |error: io::Error| Failure::from(&SourceError::Process { pid, doing, error });
     let process = GuestProcess::open(pid)
         .map_err(|_| Failure::new(Exit::Source, format!("qemu:{pid}: no such process")))?;
     let ids = process.users().map_err(failed("inspect"))?;

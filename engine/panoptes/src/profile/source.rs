@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use panoptes_engine::system::{AttachError, Stop, find_kernel};
 use panoptes_profiles::import::{self, Kind, Wanted};
-use panoptes_profiles::{Event, ProfileFile};
+use panoptes_profiles::{Event, Profile, ProfileFile};
 
-use crate::attach::{KnownProfiles, discovery_failure, find_kernel, log_event, log_source, open};
+use crate::attach::{KnownProfiles, attach_failure, log_event, log_source, open};
 use crate::config::{Configuration, Mode, System, SystemAddress};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -82,13 +83,8 @@ fn scratch() -> Result<(PathBuf, File), Failure> {
 
 /// Makes a profile from the memory of a machine that runs the kernel.
 fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile, Failure> {
-    let system = system_at(address);
-    let mut source = open(&system.address, &Configuration::defaults(Mode::Scan).service)?;
-    log_source(&source, &system, false, messages);
-    let profile = find_kernel(&mut source, &KnownProfiles::none(), &mut |event: Event<'_>| {
-        log_event(&event, &system.name, messages);
-    })
-    .map_err(|error| discovery_failure(&system, &error))?;
+    let (system, found) = kernel_in(address, &KnownProfiles::none(), messages)?;
+    let profile = found.map_err(|error| attach_failure(&system, &error))?;
     profile.to_file().ok_or_else(|| {
         let message = format!(
             "{}: Linux {} has no build id, which a profile needs to be matched to its kernel",
@@ -98,13 +94,20 @@ fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile
     })
 }
 
-/// A system that is not configured.
-pub(super) fn system_at(address: &SystemAddress) -> System {
-    System {
-        name: address.default_name(),
-        address: address.clone(),
-        settings: Configuration::defaults(Mode::Scan).default,
-    }
+/// Opens a system that is not configured, and searches its kernel. Types of modules are no part of
+/// a profile.
+pub(super) fn kernel_in(
+    address: &SystemAddress,
+    known: &KnownProfiles,
+    messages: &Messages,
+) -> Result<(System, Result<Profile, AttachError>), Failure> {
+    let Configuration { service, default: settings, .. } = Configuration::defaults(Mode::Scan);
+    let system = System { name: address.default_name(), address: address.clone(), settings };
+    let mut source = open(address, &service)?;
+    log_source(&source, &system, false, messages);
+    let mut progress = |event: Event<'_>| log_event(&event, &system.name, messages);
+    let found = find_kernel(&mut source, &known.options(), &mut progress, Stop::NEVER);
+    Ok((system, found))
 }
 
 /// Makes a profile from the files in which this machine's kernel describes itself.

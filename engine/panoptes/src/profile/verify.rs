@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
+use panoptes_engine::system::AttachError;
+use panoptes_profiles::DiscoveryError;
 use panoptes_profiles::import::Wanted;
 use panoptes_profiles::report::{Attempt, Check, CheckOutcome, Refusal};
-use panoptes_profiles::{DiscoveryError, Event};
 use serde_json::{Value, json};
 
 use super::print;
-use super::source::{profile_of, system_at};
-use crate::attach::{KnownProfiles, find_kernel, log_event, log_source, open};
-use crate::config::{Configuration, Mode};
+use super::source::{kernel_in, profile_of};
+use crate::attach::KnownProfiles;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::ProfileVerifyRequest;
@@ -24,16 +24,12 @@ pub fn verify(
     messages: &Messages,
 ) -> Result<Exit, Failure> {
     let file = profile_of(&request.profile, Wanted::default(), messages)?;
-    let system = system_at(&request.system);
-    let mut source = open(&system.address, &Configuration::defaults(Mode::Scan).service)?;
-    log_source(&source, &system, false, messages);
     let known = KnownProfiles { files: vec![file.clone()], use_builtin: false, generate: false };
-    let found = find_kernel(&mut source, &known, &mut |event: Event<'_>| {
-        log_event(&event, &system.name, messages);
-    });
+    let (system, found) = kernel_in(&request.system, &known, messages)?;
     let (checks, reasons) = match &found {
         Ok(profile) => (profile.checks.as_slice(), Vec::new()),
-        Err(error) => (checks_of(error), reasons(error, &file.build_id)),
+        Err(AttachError::NoKernel(error)) => (checks_of(error), reasons(error, &file.build_id)),
+        Err(error) => (&[][..], vec![error.to_string()]),
     };
     let fits = found.is_ok();
     let text = if request.json {

@@ -4,7 +4,7 @@
 //! switched off or restarted can still be read, and its last contents stay. Only its clock stands
 //! still.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use panoptes_engine::watch::Attestation;
 use panoptes_profiles::Profile;
 
 use super::losses::Mailbox;
+use super::skipped::SkippedCounts;
 
 /// A clock that has not changed for this time stands still: an idle kernel updates it rarely.
 const STILL: Duration = Duration::from_secs(5);
@@ -27,38 +28,12 @@ pub(super) struct SystemShared {
     given_up: AtomicU8,
     /// Lasting losses of its scans.
     pub(super) losses: Mailbox,
-    /// Shells and shell commands that were left out.
-    pub(super) shell_history_refused: SaidOnce,
-    /// Changes of executable permissions that were not checked.
-    pub(super) permissions_refused: SaidOnce,
-    /// How often the search for reverse shells reached its limit in a scan.
-    pub(super) shells_cut_short: SaidOnce,
-    /// Reverse shells that were not reported, because the list of reported ones was full.
-    pub(super) shells_untold: SaidOnce,
+    /// What its detectors skipped.
+    pub(super) skipped: SkippedCounts,
     /// The attestation to use from now on; after the scanner's exchange, the one used before.
     attestation: Mutex<Option<Box<Attestation>>>,
     /// Whether `attestation` waits for the scanner.
     has_attestation: AtomicBool,
-}
-
-/// A number that only grows and is reported once.
-#[derive(Debug, Default)]
-pub(super) struct SaidOnce {
-    number: AtomicU64,
-    is_reported: AtomicBool,
-}
-
-impl SaidOnce {
-    /// Scanner: sets the current number.
-    pub(super) fn note(&self, number: u64) {
-        self.number.store(number, Ordering::Relaxed);
-    }
-
-    /// Control thread: returns the number, the first time that it is not 0.
-    pub(super) fn take(&self) -> Option<u64> {
-        let number = self.number.load(Ordering::Relaxed);
-        (number > 0 && !self.is_reported.swap(true, Ordering::Relaxed)).then_some(number)
-    }
 }
 
 /// Why Panoptes has to attach to a machine again.
@@ -83,12 +58,12 @@ impl Reattach {
 
 impl SystemShared {
     /// Scanner: reports that the clock stands still.
-    pub(super) fn doubt(&self) {
+    pub(super) fn set_standstill(&self) {
         self.stands_still.store(true, Ordering::Relaxed);
     }
 
     /// Control thread: whether the scanner has reported that since the last call.
-    pub(super) fn take_doubt(&self) -> bool {
+    pub(super) fn take_standstill(&self) -> bool {
         self.stands_still.swap(false, Ordering::Relaxed)
     }
 
@@ -126,8 +101,8 @@ impl SystemShared {
     }
 
     /// Control thread: requests that the scanner returns the machine.
-    pub(super) fn give_up(&self, doubt: Reattach) {
-        self.given_up.store(doubt as u8, Ordering::Relaxed);
+    pub(super) fn give_up(&self, reason: Reattach) {
+        self.given_up.store(reason as u8, Ordering::Relaxed);
     }
 
     /// Scanner: the reason to return the machine, if the control thread has set one.
@@ -193,18 +168,6 @@ impl ClockWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_number_is_reported_once_and_never_if_it_is_0() {
-        let number = SaidOnce::default();
-        assert_eq!(number.take(), None);
-        number.note(0);
-        assert_eq!(number.take(), None);
-        number.note(3);
-        assert_eq!(number.take(), Some(3));
-        number.note(4);
-        assert_eq!(number.take(), None);
-    }
 
     #[test]
     fn a_running_clock_needs_no_check() {

@@ -14,6 +14,7 @@ mod losses;
 mod outputs;
 mod scanner;
 mod signals;
+mod skipped;
 mod system_events;
 
 use std::sync::Arc;

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use panoptes_engine::containers::ContainerConfig;
+use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::state::ConnectionThresholds;
 use panoptes_engine::watch::{SLICE_BYTES, Watched};
 use panoptes_sinks::queue::Producer;
-use panoptes_sources::AnySource;
+use panoptes_sources::{AnySource, MachineSource as _};
 
 use super::clock_watch::{ClockWatch, SystemShared};
 use super::losses::Patience;
+use super::skipped::Skipped;
 use crate::message::Messages;
 
 /// How many scans of a system must fail in a row before the scanner returns it: memory changes
@@ -108,12 +109,12 @@ pub(super) struct Assigned {
     pub(super) index: usize,
     pub(super) watched: Box<Watched>,
     pub(super) source: AnySource,
-    pub(super) vital: Arc<SystemShared>,
+    pub(super) shared: Arc<SystemShared>,
 }
 
 /// A command of the control thread to a scanner.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum Command {
     /// Scan one more system.
     Scan(Assigned),
     /// Use this filter of containers from now on, if the scanner has the system of this index.
@@ -136,8 +137,8 @@ pub(super) struct Lost {
 #[derive(Debug)]
 pub(super) struct Scanner {
     pub(super) shared: Arc<Shared>,
-    pub(super) pace: Arc<ScanStats>,
-    pub(super) orders: Receiver<Order>,
+    pub(super) stats: Arc<ScanStats>,
+    pub(super) commands: Receiver<Command>,
     pub(super) lost: Sender<Lost>,
     pub(super) producer: Producer,
     pub(super) core: Option<u32>,
@@ -145,7 +146,8 @@ pub(super) struct Scanner {
     pub(super) start: Instant,
 }
 
-struct Turn {
+/// A system of this scanner.
+struct Slot {
     assigned: Assigned,
     failures: u32,
     clock_watch: ClockWatch,
@@ -153,7 +155,7 @@ struct Turn {
     ticks: Option<u64>,
 }
 
-impl Turn {
+impl Slot {
     fn new(assigned: Assigned) -> Self {
         let clock_watch = ClockWatch::new(Instant::now());
         Self { assigned, failures: 0, clock_watch, patience: Patience::new(), ticks: None }
@@ -161,18 +163,17 @@ impl Turn {
 
     /// Scans once. If further scans are useless, returns why, and whether the machine has ended.
     fn scan(&mut self, out: &mut Producer) -> Option<(String, bool)> {
-        let Assigned { watched, source, vital, .. } = &mut self.assigned;
-        // An error here occurs again when memory is read.
-        let _ = source.refresh();
+        let Assigned { watched, source, shared, .. } = &mut self.assigned;
+        source.refresh();
         if source.has_ended() {
             // Its memory may still exist. The objects in it did not end one by one.
             return Some(("the guest has ended".to_owned(), true));
         }
         // Before the scan: changes that another kernel made in this memory are no activities.
-        if let Some(doubt) = vital.given_up() {
-            return Some((doubt.reason().to_owned(), false));
+        if let Some(reattach) = shared.given_up() {
+            return Some((reattach.reason().to_owned(), false));
         }
-        vital.exchange(|attestation| watched.attest_anew(attestation));
+        shared.exchange(|attestation| watched.attest_anew(attestation));
         match watched.scan(source, wall_clock_ns(), out) {
             Ok(()) => self.failures = 0,
             Err(error) => {
@@ -185,19 +186,15 @@ impl Turn {
         // While the clock stands still, other data may overwrite the memory of the machine.
         let runs = ticks.is_none() || ticks != std::mem::replace(&mut self.ticks, ticks);
         if runs && let Some(losses) = self.patience.consider(snapshot.losses, now) {
-            vital.losses.put(losses);
+            shared.losses.put(losses);
         }
-        vital.shell_history_refused.note(watched.shell_history_refused());
-        vital.permissions_refused.note(watched.permissions_refused());
-        let shells = watched.shells_usage();
-        vital.shells_cut_short.note(shells.cut_short);
-        vital.shells_untold.note(shells.untold);
+        shared.skipped.set(Skipped::of(watched));
         if self.clock_watch.beat(ticks, now) {
             if source.is_unlinked() {
                 let reason = "the memory file was removed and the clock in it stands still";
                 return Some((format!("{reason}: the machine is gone"), true));
             }
-            vital.doubt();
+            shared.set_standstill();
         }
         None
     }
@@ -208,65 +205,65 @@ impl Scanner {
     pub(super) fn run(mut self) {
         pin(self.core, &self.messages);
         // Adding a system must not allocate, because others are being scanned.
-        let mut turns: Vec<Turn> = Vec::with_capacity(SYSTEMS_USUAL);
-        self.scan(&mut turns);
-        for turn in &mut turns {
-            turn.assigned.watched.finish(wall_clock_ns(), &mut self.producer);
+        let mut slots: Vec<Slot> = Vec::with_capacity(SYSTEMS_USUAL);
+        self.scan(&mut slots);
+        for slot in &mut slots {
+            slot.assigned.watched.finish(wall_clock_ns(), &mut self.producer);
         }
         self.producer.flush();
     }
 
-    fn scan(&mut self, turns: &mut Vec<Turn>) {
+    fn scan(&mut self, slots: &mut Vec<Slot>) {
         let mut next = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
-            match self.orders.try_recv() {
-                Ok(Order::Scan(assigned)) => turns.push(Turn::new(assigned)),
-                Ok(Order::Containers(index, config)) => {
-                    if let Some(watched) = watched_of(turns, index) {
+            match self.commands.try_recv() {
+                Ok(Command::Scan(assigned)) => slots.push(Slot::new(assigned)),
+                Ok(Command::Containers(index, config)) => {
+                    if let Some(watched) = watched_of(slots, index) {
                         watched.set_containers(config);
                     }
                 }
-                Ok(Order::Thresholds(index, thresholds)) => {
-                    if let Some(watched) = watched_of(turns, index) {
+                Ok(Command::Thresholds(index, thresholds)) => {
+                    if let Some(watched) = watched_of(slots, index) {
                         watched.set_thresholds(thresholds);
                     }
                 }
-                Err(TryRecvError::Disconnected) if turns.is_empty() => return,
+                Err(TryRecvError::Disconnected) if slots.is_empty() => return,
                 Err(_) => {}
             }
-            if turns.is_empty() {
-                self.pace.rests();
+            if slots.is_empty() {
+                self.stats.rests();
                 sleep(Duration::from_millis(1));
                 next = Instant::now();
                 continue;
             }
-            hash_until(next, turns);
+            hash_until(next, slots);
             if self.wait_until(next) {
                 return;
             }
             let begin = Instant::now();
-            self.pace.begins(since(self.start, begin));
-            self.round(turns);
-            self.pace.took(begin.elapsed());
+            self.stats.begins(since(self.start, begin));
+            self.round(slots);
+            self.stats.took(begin.elapsed());
             next = self.after(next);
         }
     }
 
-    fn round(&mut self, turns: &mut Vec<Turn>) {
+    fn round(&mut self, slots: &mut Vec<Slot>) {
         let mut at = 0;
-        while at < turns.len() {
-            let turn = &mut turns[at];
-            let Some((reason, has_ended)) = turn.scan(&mut self.producer) else {
+        while at < slots.len() {
+            let slot = &mut slots[at];
+            let Some((reason, has_ended)) = slot.scan(&mut self.producer) else {
                 at += 1;
                 continue;
             };
-            let lost = Lost { index: turn.assigned.index, reason, has_ended };
-            drop(turns.remove(at));
+            let lost = Lost { index: slot.assigned.index, reason, has_ended };
+            drop(slots.remove(at));
             // The control thread outlives the scanners.
             let _ = self.lost.send(lost);
         }
         self.producer.flush();
-        self.pace.refused.store(self.producer.refused(), Ordering::Relaxed);
+        self.stats.refused.store(self.producer.refused(), Ordering::Relaxed);
     }
 
     /// The start of the next scan: one interval after the last, or now if that time has passed.
@@ -277,7 +274,7 @@ impl Scanner {
         if next >= now {
             return next;
         }
-        self.pace.missed.fetch_add(1, Ordering::Relaxed);
+        self.stats.missed.fetch_add(1, Ordering::Relaxed);
         now
     }
 
@@ -297,21 +294,21 @@ impl Scanner {
 }
 
 /// The system with this index, if this scanner has it.
-fn watched_of(turns: &mut [Turn], index: usize) -> Option<&mut Watched> {
-    let turn = turns.iter_mut().find(|turn| turn.assigned.index == index)?;
-    Some(&mut turn.assigned.watched)
+fn watched_of(slots: &mut [Slot], index: usize) -> Option<&mut Watched> {
+    let slot = slots.iter_mut().find(|slot| slot.assigned.index == index)?;
+    Some(&mut slot.assigned.watched)
 }
 
 /// Hashes files that scans have requested, a slice of each system in turn, until shortly before
 /// `due`.
-fn hash_until(due: Instant, turns: &mut [Turn]) {
+fn hash_until(due: Instant, slots: &mut [Slot]) {
     loop {
         let mut is_done = true;
-        for turn in &mut *turns {
+        for slot in &mut *slots {
             if Instant::now() + SLICE_TIME >= due {
                 return;
             }
-            let Assigned { watched, source, .. } = &mut turn.assigned;
+            let Assigned { watched, source, .. } = &mut slot.assigned;
             if watched.has_work() {
                 watched.work(source, SLICE_BYTES);
                 is_done = false;

@@ -14,7 +14,8 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker, view};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::{Flavor, Guest, gate};
-use panoptes_sources::FileSource;
+use panoptes_sources::{FileSource, MachineSource as _};
+use panoptes_tables::HashKey;
 
 use crate::kernel::{From, GuestKernel, Hidden};
 use crate::record::{Life, Record, count, list, only};
@@ -362,13 +363,15 @@ fn a_slow_scan_of_a_storm_reports_no_hidden_process() {
     guest.agent("storm rate=400 seconds=60").unwrap();
     for read in [200, 1000, 3000].map(Duration::from_nanos) {
         slow.read = read;
-        let (mut walker, mut state) =
-            (Walker::new(&limits, 1), State::new(&limits, Settings::default(), 1));
+        let (mut walker, mut state) = (
+            Walker::new(&limits, HashKey::new(1)),
+            State::new(&limits, Settings::default(), HashKey::new(1)),
+        );
         let (mut scans, mut differences) = (0, 0);
         let mut reported = Vec::new();
         let end = Instant::now() + Duration::from_secs(15);
         while Instant::now() < end {
-            slow.source.refresh().unwrap();
+            slow.source.refresh();
             let snapshot = walker.scan(&mut slow, &kernel, Scope::ALL).unwrap();
             scans += 1;
             differences += snapshot.processes.iter().filter(|row| !row.missing.is_empty()).count();

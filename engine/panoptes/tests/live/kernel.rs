@@ -15,7 +15,8 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::Guest;
-use panoptes_sources::FileSource;
+use panoptes_sources::{FileSource, MachineSource as _};
+use panoptes_tables::HashKey;
 
 /// The kernel of one guest.
 pub(crate) struct GuestKernel {
@@ -59,14 +60,14 @@ impl GuestKernel {
         let mut source = FileSource::open(guest.ram_path()).unwrap();
         let profile = discover(&mut source, &Options::default(), &mut ()).unwrap();
         let memory = File::options().read(true).write(true).open(guest.ram_path()).unwrap();
-        let walker = Walker::new(&Limits::default(), 1);
+        let walker = Walker::new(&Limits::default(), HashKey::new(1));
         Self { memory, source, kernel: kernel_of(&profile), walker }
     }
 
     /// Scans processes and threads only.
     pub(crate) fn scan(&mut self) -> &Snapshot {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
-        self.source.refresh().unwrap();
+        self.source.refresh();
         self.walker.scan(&mut self.source, &self.kernel, scope).unwrap()
     }
 

@@ -50,9 +50,43 @@ struct Pending {
     size: Option<u64>,
 }
 
+impl Pending {
+    /// Reads a member that belongs to the next entry. Returns `false` for an entry.
+    fn update(&mut self, member: &mut tar::Entry<'_, impl Read>) -> Result<bool, Error> {
+        match member.header().entry_type() {
+            EntryType::GNULongName => self.path = Some(name(member, NAME_BYTES_MAX)?),
+            EntryType::GNULongLink => self.link = Some(name(member, NAME_BYTES_MAX)?),
+            EntryType::XHeader => pax(&bounded(member, PAX_BYTES_MAX)?, self)?,
+            EntryType::XGlobalHeader => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn damaged(error: &std::io::Error) -> Error {
+    Error::content(format!("can't be unpacked: {error}"))
+}
+
+/// Reads a file: its mode and content.
+fn file(
+    member: &mut tar::Entry<'_, impl Read>,
+    path: &[u8],
+    pages: PageHashes,
+    block: &mut [u8],
+) -> Result<(u16, Content), Error> {
+    let mode = (member.header().mode().map_err(|error| damaged(&error))? & 0o7777) as u16;
+    let length = member.size();
+    let content = digest(member, block, pages, path, mode, &mut |_| {})
+        .map_err(|error| damaged(&error).within(shown(path)))?;
+    if content.size != length {
+        return Err(Error::content(format!("ends within {}", shown(path))));
+    }
+    Ok((mode, content))
+}
+
 /// Reads an archive to its end.
 pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entry>, Error> {
-    let damaged = |error: &std::io::Error| Error::content(format!("can't be unpacked: {error}"));
     let mut archive = tar::Archive::new(archive);
     let members = archive.entries().map_err(|error| damaged(&error))?.raw(true);
     let mut entries = Vec::new();
@@ -61,21 +95,8 @@ pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entr
     let mut page_count = 0;
     for member in members {
         let mut member = member.map_err(|error| damaged(&error))?;
-        match member.header().entry_type() {
-            EntryType::GNULongName => {
-                pending.path = Some(name(&mut member, NAME_BYTES_MAX)?);
-                continue;
-            }
-            EntryType::GNULongLink => {
-                pending.link = Some(name(&mut member, NAME_BYTES_MAX)?);
-                continue;
-            }
-            EntryType::XHeader => {
-                pax(&bounded(&mut member, PAX_BYTES_MAX)?, &mut pending)?;
-                continue;
-            }
-            EntryType::XGlobalHeader => continue,
-            _ => {}
+        if pending.update(&mut member)? {
+            continue;
         }
         let Pending { path, link, size } = std::mem::take(&mut pending);
         let raw = path.unwrap_or_else(|| member.path_bytes().into_owned());
@@ -93,18 +114,11 @@ pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entr
             // As in archives from before 1988.
             EntryType::Regular if is_folder_by_name => EntryKind::Directory,
             EntryType::Regular | EntryType::Continuous => {
-                let mode = member.header().mode().map_err(|error| damaged(&error))? & 0o7777;
-                let length = member.size();
-                if size.is_some_and(|size| size != length) {
+                if size.is_some_and(|size| size != member.size()) {
                     let message = format!("{} is larger than 8 GiB", shown(&path));
                     return Err(Error::content(message));
                 }
-                let mode = mode as u16;
-                let content = digest(&mut member, &mut block, pages, &path, mode, &mut |_| {})
-                    .map_err(|error| damaged(&error).within(shown(&path)))?;
-                if content.size != length {
-                    return Err(Error::content(format!("ends within {}", shown(&path))));
-                }
+                let (mode, content) = file(&mut member, &path, pages, &mut block)?;
                 page_count += content.pages.len();
                 EntryKind::File { mode, content }
             }
@@ -126,10 +140,7 @@ pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entr
 
 fn bounded(member: &mut impl Read, bytes_max: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    member
-        .take(bytes_max + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::content(format!("can't be unpacked: {error}")))?;
+    member.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
     if bytes.len() as u64 > bytes_max {
         return Err(Error::content("has a name that is longer than any kernel gives"));
     }

@@ -1,24 +1,27 @@
 //! [`DocaError`]: why memory cannot be read through DOCA, with the library's own description.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use super::bindings;
 
 /// Why memory cannot be read through DOCA.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DocaError {
     /// The library cannot be loaded; `reason` is the dynamic linker's.
+    #[error(
+        "cannot load NVIDIA DOCA ({reason}): install DOCA 2.5 or later on this BlueField, \
+         or set service.doca_library_path"
+    )]
     Load { reason: String },
-    /// The loaded library lacks a function.
+    /// The loaded library lacks a function: `name` is the first one.
+    #[error("{}", missing_symbol(name, version.as_deref()))]
     Symbol {
-        /// The first missing function.
         name: String,
         /// Version of the library, if it has the function for it.
         version: Option<String>,
     },
-    /// A call failed.
+    #[error("{name} failed: {description} (DOCA error {code})")]
     Call {
         /// Name of the function.
         name: &'static str,
@@ -28,17 +31,51 @@ pub enum DocaError {
         description: String,
     },
     /// No DMA device has this name; `found` are the names of those that exist.
+    #[error("there is no DMA device {wanted}{}", others(found))]
     Device { wanted: String, found: Vec<String> },
     /// The device has no representor with this VUID; `found` is the number of those that it has.
+    #[error(
+        "the DMA device {device} has no function with the VUID {wanted} among its {found}; \
+         `panoptes systems` lists them"
+    )]
     Representor { device: String, wanted: String, found: usize },
-    /// The device does not copy memory.
+    #[error("the device {device} copies no memory: DOCA DMA needs a BlueField in DPU mode")]
     NoDma { device: String },
-    /// The machine's memory regions are needed, but unknown.
+    #[error(
+        "the host's memory regions are unknown: give memory_regions_path, made on the host \
+         by doca_apsh_config.py --files memregions"
+    )]
     Regions,
     /// The regions are invalid; `index` is that of the first invalid one.
+    #[error(
+        "memory region {index} is empty, too large, or begins before the previous one \
+         ends, or there are too many"
+    )]
     BadRegions { index: usize },
-    /// The buffers cannot be allocated.
+    #[error("cannot allocate {bytes} bytes of buffers")]
     Buffers { bytes: usize },
+}
+
+/// The message of [`DocaError::Symbol`].
+fn missing_symbol(name: &str, version: Option<&str>) -> String {
+    let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+    let emulation = if name.contains("devemu") {
+        " and, to read a host's memory, its device emulation library (2.7)"
+    } else {
+        ""
+    };
+    format!(
+        "the DOCA library{version} has no {name}: DOCA 2.5 or later is needed, with its DMA \
+         library{emulation}"
+    )
+}
+
+/// The end of the message of [`DocaError::Device`].
+fn others(found: &[String]) -> String {
+    if found.is_empty() {
+        return ": DOCA finds no device at all on this machine".to_owned();
+    }
+    format!("; there are {}", found.join(", "))
 }
 
 impl DocaError {
@@ -52,68 +89,6 @@ impl DocaError {
         PathBuf::from(format!("/opt/mellanox/doca/lib/{}-linux-gnu", std::env::consts::ARCH))
     }
 }
-
-impl fmt::Display for DocaError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Load { reason } => write!(
-                out,
-                "cannot load NVIDIA DOCA ({reason}): install DOCA 2.5 or later on this BlueField, \
-                 or set service.doca_library_path"
-            ),
-            Self::Symbol { name, version } => {
-                write!(out, "the DOCA library")?;
-                if let Some(version) = version {
-                    write!(out, " {version}")?;
-                }
-                write!(out, " has no {name}: DOCA 2.5 or later is needed, with its DMA library")?;
-                if name.contains("devemu") {
-                    write!(
-                        out,
-                        " and, to read a host's memory, its device emulation library (2.7)"
-                    )?;
-                }
-                Ok(())
-            }
-            Self::Call { name, code, description } => {
-                write!(out, "{name} failed: {description} (DOCA error {code})")
-            }
-            Self::Device { wanted, found } if found.is_empty() => {
-                write!(
-                    out,
-                    "there is no DMA device {wanted}: DOCA finds no device at all on this machine"
-                )
-            }
-            Self::Device { wanted, found } => {
-                write!(out, "there is no DMA device {wanted}; there are {}", found.join(", "))
-            }
-            Self::Representor { device, wanted, found } => write!(
-                out,
-                "the DMA device {device} has no function with the VUID {wanted} among its {found}; \
-                 `panoptes systems` lists them"
-            ),
-            Self::NoDma { device } => write!(
-                out,
-                "the device {device} copies no memory: DOCA DMA needs a BlueField in DPU mode"
-            ),
-            Self::Regions => write!(
-                out,
-                "the host's memory regions are unknown: give memory_regions_path, made on the host \
-                 by doca_apsh_config.py --files memregions"
-            ),
-            Self::BadRegions { index } => write!(
-                out,
-                "memory region {index} is empty, too large, or begins before the previous one \
-                 ends, or there are too many"
-            ),
-            Self::Buffers { bytes } => {
-                write!(out, "cannot allocate {bytes} bytes of buffers")
-            }
-        }
-    }
-}
-
-impl std::error::Error for DocaError {}
 
 #[cfg(test)]
 mod tests {

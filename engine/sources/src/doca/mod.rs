@@ -34,12 +34,13 @@ mod transfer;
 mod window;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
 
 pub use devices::{Device, Function, FunctionKind, devices};
 pub use error::DocaError;
@@ -360,6 +361,14 @@ impl DocaMemory {
         }
         self.answers = true;
         true
+    }
+}
+
+impl MachineSource for DocaMemory {
+    fn losses(&self, report: &mut dyn FnMut(&dyn fmt::Display)) {
+        if let Some(losses) = self.counts().losses() {
+            report(&losses);
+        }
     }
 }
 

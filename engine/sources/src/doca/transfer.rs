@@ -123,6 +123,23 @@ struct Completions {
 }
 
 impl Completions {
+    fn new(library: &Library, count: u32) -> Result<Self, DocaError> {
+        let lacks = |name| move || library_lacks(name);
+        Ok(Self {
+            as_task: library
+                .symbols
+                .doca_dma_task_memcpy_as_task
+                .ok_or_else(lacks("doca_dma_task_memcpy_as_task"))?,
+            get_status: library
+                .symbols
+                .doca_task_get_status
+                .ok_or_else(lacks("doca_task_get_status"))?,
+            codes: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            finished: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            count: AtomicUsize::new(0),
+        })
+    }
+
     fn note(&self, slot: u64, code: doca_error) {
         let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.codes.get(slot)) else {
             return;
@@ -175,6 +192,21 @@ pub(super) struct Made {
     pub(super) example: (usize, u64),
 }
 
+/// A started inventory for this many buffers.
+fn inventory(
+    library: &Arc<Library>,
+    elements: u64,
+) -> Result<Handle<doca_buf_inventory>, DocaError> {
+    let destroy = library.symbols.doca_buf_inventory_destroy;
+    let inventory = Handle::new(library, "doca_buf_inventory_destroy", destroy, |place| {
+        // SAFETY: the place is `Handle`'s own.
+        call!(library, doca_buf_inventory_create(elements, place))
+    })?;
+    // SAFETY: the inventory is new.
+    call!(library, doca_buf_inventory_start(inventory.get()))?;
+    Ok(inventory)
+}
+
 impl Transfer {
     /// Prepares `slots_max` copies of `copy_bytes` at a time, or as many as the device supports.
     pub(super) fn new(made: Made, slots_max: u32, copy_bytes: u64) -> Result<Self, DocaError> {
@@ -192,29 +224,8 @@ impl Transfer {
         let arena = Arena::new(arena_bytes).ok_or(DocaError::Buffers { bytes: arena_bytes })?;
         let arena_map = own_map(&library, &device, &arena)?;
         // A pending task holds two buffers.
-        let elements = u64::from(count) * 2;
-        let destroy = library.symbols.doca_buf_inventory_destroy;
-        let inventory = Handle::new(&library, "doca_buf_inventory_destroy", destroy, |place| {
-            // SAFETY: the place is `Handle`'s own.
-            call!(library, doca_buf_inventory_create(elements, place))
-        })?;
-        // SAFETY: the inventory is new.
-        call!(library, doca_buf_inventory_start(inventory.get()))?;
-
-        let lacks = |name| move || library_lacks(name);
-        let completions = Arc::new(Completions {
-            as_task: library
-                .symbols
-                .doca_dma_task_memcpy_as_task
-                .ok_or_else(lacks("doca_dma_task_memcpy_as_task"))?,
-            get_status: library
-                .symbols
-                .doca_task_get_status
-                .ok_or_else(lacks("doca_task_get_status"))?,
-            codes: (0..count).map(|_| AtomicU32::new(0)).collect(),
-            finished: (0..count).map(|_| AtomicU32::new(0)).collect(),
-            count: AtomicUsize::new(0),
-        });
+        let inventory = inventory(&library, u64::from(count) * 2)?;
+        let completions = Arc::new(Completions::new(&library, count)?);
         // SAFETY: the DMA instance lives and was not started; the callbacks have the required type.
         call!(
             library,

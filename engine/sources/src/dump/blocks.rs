@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 
 use super::cache::Cache;
 use crate::DUMP_CACHE_BYTES;
@@ -94,6 +94,8 @@ impl BlockDump {
         outcome
     }
 }
+
+impl MachineSource for BlockDump {}
 
 impl MemorySource for BlockDump {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {

@@ -86,31 +86,21 @@ impl fmt::Display for Lacks {
 }
 
 /// What is wrong with a dump.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DumpProblem {
-    /// The dump ends before its headers do.
+    #[error("it ends before its headers do: copy it again")]
     Headers,
-    /// A header is invalid.
+    #[error("{0}: is it damaged?")]
     Header(&'static str),
-    /// The dump has no memory.
+    #[error("it holds no memory: was it cut short?")]
     NoMemory,
     /// This kind of dump is not supported; the text says what to do.
+    #[error("{0}")]
     Unsupported(&'static str),
     /// The dump exceeds a limit; the text names it.
+    #[error("it has too many {0}")]
     TooLarge(&'static str),
-}
-
-impl fmt::Display for DumpProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Headers => f.write_str("it ends before its headers do: copy it again"),
-            Self::Header(what) => write!(f, "{what}: is it damaged?"),
-            Self::NoMemory => f.write_str("it holds no memory: was it cut short?"),
-            Self::Unsupported(what) => f.write_str(what),
-            Self::TooLarge(what) => write!(f, "it has too many {what}"),
-        }
-    }
 }
 
 /// Which memory is where in a dump, the regions of memory, and what the dump lacks of them.

@@ -19,9 +19,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 
-use super::{MappedFile, Refreshed, Segment, SourceError};
+use super::{MappedFile, Segment, SourceError};
 
 pub use areas::{Area, Backing};
 pub use layout::{Expected, Machine, Placed};
@@ -113,11 +113,6 @@ impl GuestMemory {
         Ok((areas, layouts))
     }
 
-    /// Number of layouts to try.
-    pub fn layouts(&self) -> usize {
-        self.layouts.len()
-    }
-
     /// Switches to one of the layouts. On an error the current one stays in force.
     pub fn choose(&mut self, index: usize) -> Result<(), SourceError> {
         let Some(layout) = self.layouts.get(index) else {
@@ -142,26 +137,6 @@ impl GuestMemory {
 
     pub fn process(&self) -> &GuestProcess {
         &self.process
-    }
-
-    /// Whether the process has ended, as of the last [`Self::refresh`].
-    pub fn has_ended(&self) -> bool {
-        self.has_ended
-    }
-
-    /// Checks whether the process still runs and its files have changed: a system call for the
-    /// process and one per file. Call it between scans.
-    pub fn refresh(&mut self) -> io::Result<Refreshed> {
-        self.has_ended |= self.process.has_ended();
-        let mut refreshed = Refreshed::Unchanged;
-        for part in &mut self.parts {
-            if let Part::File(file) = part
-                && file.refresh()? == Refreshed::Forgotten
-            {
-                refreshed = Refreshed::Forgotten;
-            }
-        }
-        Ok(refreshed)
     }
 
     #[expect(clippy::type_complexity, reason = "three lists that belong together, for one caller")]
@@ -328,28 +303,23 @@ fn read_failed(pid: u32) -> impl Fn(io::Error) -> SourceError + Copy {
     move |error| SourceError::Process { pid, doing: "read the memory of", error }
 }
 
-impl MemorySource for Part {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+impl Part {
+    fn source(&self) -> &dyn MachineSource {
         match self {
-            Self::File(part) => part.read_batch(requests, arena),
-            Self::Private(part) => part.read_batch(requests, arena),
+            Self::File(part) => &**part,
+            Self::Private(part) => &**part,
         }
     }
 
-    fn regions(&self) -> &[Range<u64>] {
+    fn source_mut(&mut self) -> &mut dyn MachineSource {
         match self {
-            Self::File(part) => part.regions(),
-            Self::Private(part) => part.regions(),
-        }
-    }
-
-    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
-        match self {
-            Self::File(part) => part.next_data(from),
-            Self::Private(part) => part.next_data(from),
+            Self::File(part) => &mut **part,
+            Self::Private(part) => &mut **part,
         }
     }
 }
+
+crate::forward::to_inner!(Part);
 
 impl MemorySource for GuestMemory {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
@@ -396,5 +366,29 @@ impl MemorySource for GuestMemory {
         // The lowest range of all parts: their regions may alternate.
         let nexts = self.parts.iter_mut().filter_map(|part| part.next_data(from));
         nexts.min_by_key(|range| range.start)
+    }
+}
+
+impl MachineSource for GuestMemory {
+    /// A system call for the process and one for each of its files.
+    fn refresh(&mut self) {
+        self.has_ended |= self.process.has_ended();
+        for part in &mut self.parts {
+            part.refresh();
+        }
+    }
+
+    fn layouts(&self) -> usize {
+        self.layouts.len()
+    }
+
+    fn choose_layout(&mut self, index: usize) {
+        // The files were opened for the first layout already, so this fails only if the guest is
+        // gone.
+        let _ = self.choose(index);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended
     }
 }

@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Outcome, Request};
+use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 
 use super::super::pages::BitSet;
 use super::super::sigbus;
@@ -319,6 +319,8 @@ pub(super) fn probe(pid: u32) -> io::Result<()> {
 fn is_there(entry: &[u8]) -> bool {
     entry.try_into().is_ok_and(|bytes| u64::from_le_bytes(bytes) & IS_THERE != 0)
 }
+
+impl MachineSource for PrivateMemory {}
 
 impl MemorySource for PrivateMemory {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {

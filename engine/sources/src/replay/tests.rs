@@ -116,12 +116,12 @@ fn damaged_images_give_the_right_problem() {
     check(&|image| image[8] = 2, ImageProblem::Version(2));
     check(&|image| image[13] = 0, ImageProblem::PageSize(0));
     let found = good.len() as u64;
-    check(&|image| image.truncate(20), ImageProblem::Length { expected: Some(32), found: 20 });
-    let short = ImageProblem::Length { expected: Some(found), found: found - 1 };
+    check(&|image| image.truncate(20), ImageProblem::Length { expected: 32, found: 20 });
+    let short = ImageProblem::Length { expected: found, found: found - 1 };
     check(&|image| image.truncate(good.len() - 1), short);
-    let long = ImageProblem::Length { expected: Some(found), found: found + 1 };
+    let long = ImageProblem::Length { expected: found, found: found + 1 };
     check(&|image| image.push(0), long);
-    check(&|image| image[24..32].fill(0xff), ImageProblem::Length { expected: None, found });
+    check(&|image| image[24..32].fill(0xff), ImageProblem::Overflow { found });
     check(&|image| image[16..24].fill(0xff), ImageProblem::Region(4096));
     check(&|image| image[200] ^= 0x10, ImageProblem::Checksum);
     // Regions are at 32 and 48, frames from 64 on.

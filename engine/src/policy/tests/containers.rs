@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::containers::{ContainerConfig, Glob, Images};
+use crate::container_config::{ContainerConfig, Glob, Images};
 
 const ID: &str = "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
 /// Number of the namespaces inside a container.

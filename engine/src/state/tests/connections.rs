@@ -2,11 +2,12 @@
 
 use super::watch::{Watch, at_once, limits};
 use super::world::{
-    ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, NEW_SYN_RECV, SYN_SENT,
-    TIME_WAIT, World,
+    ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, MACHINE_NET,
+    NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World, net,
 };
 use crate::limits::Limits;
 use crate::state::Settings;
+use crate::walk::Index;
 
 const NOTHING: [&str; 0] = [];
 const SOCK: u64 = 0xffff_8887_0000_0000;
@@ -127,7 +128,8 @@ fn a_small_socket_of_another_namespace_is_a_separate_connection() {
     let waiting = FakeSocket::new(SOCK + 0x5000, 58848, TIME_WAIT);
     let mut watch = Watch::after(&world(&[full], None));
     world(&[full, waiting], None).show(&mut watch.snapshot);
-    watch.snapshot.connections[1].network_namespace += 1;
+    let other = net(&mut watch.snapshot, MACHINE_NET + 1);
+    watch.snapshot.connections.get_mut(1).unwrap().net = other;
     assert_eq!(watch.update_from(), ["+connection 58848 TIME_WAIT"]);
 }
 
@@ -387,7 +389,7 @@ fn a_crowd_of_small_sockets_with_one_four_tuple_is_compared_in_time() {
         .collect();
     world(&crowd, None).show(&mut watch.snapshot);
     for (number, row) in watch.snapshot.connections.iter_mut().enumerate() {
-        row.network_namespace = number as u32;
+        row.net = Index::new(number);
     }
     assert_eq!(watch.update_from().len(), 20_000);
 }

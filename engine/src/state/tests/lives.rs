@@ -269,7 +269,7 @@ fn a_process_that_is_never_stable_is_reported_in_the_end() {
 fn an_unstable_process_keeps_its_names() {
     let named = |watch: &Watch| {
         let (_, process) = watch.state.processes().find(|(_, it)| it.process_id() == 300).unwrap();
-        let facts = process.facts(&watch.state.strings);
+        let facts = process.facts(&watch.state.names.strings);
         [facts.executable, facts.command_line]
             .map(|text| String::from_utf8_lossy(text.unwrap_or_default()).into_owned())
     };
@@ -292,7 +292,8 @@ fn an_unstable_process_keeps_its_names() {
 fn descriptors_that_exec_closes_belong_to_the_previous_program() {
     let closed_by = |watch: &Watch, on_exec| {
         let (_, process) = watch.state.processes().find(|(_, it)| it.process_id() == 300).unwrap();
-        let facts = process.facts_at_close(on_exec, &watch.state.strings);
+        let described = process.described_at_close(on_exec);
+        let facts = described.facts(&watch.state.names.strings);
         let executable = String::from_utf8_lossy(facts.executable.unwrap_or_default()).into_owned();
         (executable, facts.self_exec_id.unwrap())
     };

@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::sock::{Counters, Endpoints};
 
+use super::{MACHINE_NET, net};
 use crate::walk::{ConnectionRow, Snapshot};
 
 /// A connection's socket, or a listener.
@@ -45,6 +46,7 @@ impl FakeSocket {
     pub(super) fn push(&self, snapshot: &mut Snapshot) {
         let small = matches!(self.state, TIME_WAIT | NEW_SYN_RECV);
         let bytes_in = self.bytes_in.filter(|_| !small);
+        let net = net(snapshot, MACHINE_NET);
         snapshot.connections.push(ConnectionRow {
             address: KernelVa(self.address),
             endpoints: Endpoints {
@@ -63,7 +65,7 @@ impl FakeSocket {
             file: KernelVa::NULL,
             inode: 0,
             route_device: 0,
-            network_namespace: 4_026_531_840,
+            net,
         });
     }
 }

@@ -1,5 +1,8 @@
 //! Updates a state from scans of a [`World`] and collects the changes, one line each.
 
+use panoptes_decoders::kernel::sock::TcpState;
+use panoptes_tables::HashKey;
+
 use super::world::World;
 use crate::limits::Limits;
 use crate::state::facts::FileName;
@@ -16,7 +19,7 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(limits: &Limits, settings: Settings) -> Self {
         Self {
-            state: State::new(limits, settings, 7),
+            state: State::new(limits, settings, HashKey::new(7)),
             snapshot: Snapshot::empty(limits),
             now_ns: 1_000_000,
         }
@@ -167,9 +170,21 @@ fn name(name: Option<FileName<'_>>) -> String {
     }
 }
 
+/// `FIN_WAIT_1` of `TcpState::FinWait1`.
+fn state_name(state: TcpState) -> String {
+    let mut name = String::new();
+    for letter in format!("{state:?}").chars() {
+        if !letter.is_ascii_lowercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
 fn connection(change: &ConnectionChange<'_>) -> String {
     let facts = &change.connection.facts;
-    let mut words = vec![facts.source_port.to_string(), facts.state.name().to_owned()];
+    let mut words = vec![facts.source_port.to_string(), state_name(facts.state)];
     if let Some(owner) = &change.connection.owner {
         words.push(format!("{}/{}", owner.process.process_id, owner.descriptor));
         words.push(text(owner.name()));

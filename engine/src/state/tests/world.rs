@@ -15,12 +15,12 @@ use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::mount::Mounted;
 use panoptes_decoders::kernel::super_block::{Filesystem, magic};
-use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::kernel::task_struct::{AUDIT_UNSET, Task};
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 use crate::walk::{
-    ConnectionRow, ContainerRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, InodeRow,
-    Losses, MmRow, MountRow, NONE, PathRef, ProcessRow, Snapshot, SuperBlockRow, ThreadRow, Views,
+    ConnectionRow, ContainerRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, Index, InodeRow,
+    MmRow, MountRow, NetRow, PathRef, ProcessRow, Snapshot, SuperBlockRow, ThreadRow, Views,
     VmaRow, view,
 };
 
@@ -122,6 +122,8 @@ pub(crate) struct FakeProcess {
     pub(crate) flags: u32,
     pub(crate) state: u32,
     pub(crate) exit_state: u32,
+    /// User id of its login, and the login's number.
+    pub(crate) login: Option<(u32, u32)>,
     pub(crate) on_cpu: bool,
     pub(crate) views: u16,
     pub(crate) stable: bool,
@@ -162,6 +164,7 @@ impl FakeProcess {
             flags: 0,
             state: 1,
             exit_state: 0,
+            login: None,
             on_cpu: false,
             views: ALL_VIEWS,
             stable: true,
@@ -257,7 +260,7 @@ impl World {
 
     /// Fills `snapshot` with the machine, as the walk would.
     pub(crate) fn show(&self, snapshot: &mut Snapshot) {
-        clear(snapshot);
+        snapshot.clear();
         snapshot.task_list_closed = self.task_list_closed;
         snapshot.idr_complete = self.idr_complete;
         snapshot.losses.unreadable = self.unreadable;
@@ -266,7 +269,6 @@ impl World {
         snapshot.machine.tsc_khz = Some(2_000_000);
         snapshot.threads.push(ThreadRow {
             task: Task { address: INIT_TASK, ..Task::default() },
-            process: NONE,
             ..ThreadRow::default()
         });
         root(snapshot);
@@ -284,8 +286,8 @@ impl World {
             tasks: self.processes.iter().map(|process| (process.pid, process.address)).collect(),
             snapshot,
         };
-        for (index, process) in order.iter().enumerate() {
-            shown.push_process(index as u32, process);
+        for (position, process) in order.iter().enumerate() {
+            shown.push_process(Index::new(position).unwrap(), process);
         }
         finish(shown.snapshot);
     }
@@ -297,39 +299,24 @@ pub(crate) const BOOT_NS: i64 = 1_795_000_000_000_000_000;
 const ARGUMENTS: u64 = 0x7ffe_0000_0000;
 const INIT_TASK: KernelVa = KernelVa(0xffff_ffff_8280_0000);
 
-fn clear(snapshot: &mut Snapshot) {
-    snapshot.threads.clear();
-    snapshot.processes.clear();
-    snapshot.by_pid.clear();
-    snapshot.by_tid.clear();
-    snapshot.files_structs.clear();
-    snapshot.files_threads.clear();
-    snapshot.descriptors.clear();
-    snapshot.sockets.clear();
-    snapshot.terminals.clear();
-    snapshot.mms.clear();
-    snapshot.vmas.clear();
-    snapshot.files.clear();
-    snapshot.inodes.clear();
-    snapshot.dentries.clear();
-    snapshot.mounts.clear();
-    snapshot.super_blocks.clear();
-    snapshot.names.clear();
-    snapshot.containers.clear();
-    snapshot.connections.clear();
-    snapshot.bytes.clear();
-    snapshot.losses = Losses::default();
+/// Number of the machine's own network namespace.
+pub(super) const MACHINE_NET: u32 = 4_026_531_840;
+
+/// The network namespace with a number.
+pub(super) fn net(snapshot: &mut Snapshot, inum: u32) -> Option<Index<NetRow>> {
+    snapshot.nets.row_of(inum.into(), || NetRow { inum, ..NetRow::default() })
 }
 
 /// One mount with its root, and a filesystem of each kind.
 fn root(snapshot: &mut Snapshot) {
-    snapshot.dentries.push(DentryRow { parent: 0, readable: true, ..DentryRow::default() });
+    let (dentry, mount) = (Index::new(0), Index::new(0));
+    snapshot.dentries.push(DentryRow { parent: dentry, readable: true, ..DentryRow::default() });
     snapshot.mounts.push(MountRow {
         address: KernelVa(0xffff_8880_1000_0000),
         mounted: Mounted::default(),
-        root: 0,
-        parent: 0,
-        mountpoint: 0,
+        root: dentry,
+        parent: mount,
+        mountpoint: dentry,
     });
     for (dev, magic) in [(0x80_0001, 0xef53), (8, magic::SOCKFS), (9, magic::PIPEFS)] {
         snapshot.super_blocks.push(SuperBlockRow {
@@ -343,16 +330,16 @@ fn root(snapshot: &mut Snapshot) {
 struct Shown<'a> {
     snapshot: &'a mut Snapshot,
     /// The row of each file, by address.
-    files: HashMap<u64, u32>,
+    files: HashMap<u64, Index<FileRow>>,
     /// The address of each process's leader.
     tasks: HashMap<u32, u64>,
 }
 
 impl Shown<'_> {
-    fn push_file(&mut self, file: &FakeFile) -> u32 {
+    fn push_file(&mut self, file: &FakeFile) -> Option<Index<FileRow>> {
         let snapshot = &mut *self.snapshot;
         if let Some(known) = self.files.get(&file.address) {
-            return *known;
+            return Some(*known);
         }
         let (super_block, mode, floating) = match file.kind {
             FileKind::Regular => (0, 0o100_644, false),
@@ -360,14 +347,14 @@ impl Shown<'_> {
             FileKind::Socket => (1, 0o140_777, true),
             FileKind::Pipe => (2, 0o010_600, true),
         };
-        let dentry = snapshot.dentries.len() as u32;
+        let dentry = Index::new(snapshot.dentries.len());
         let mut row = DentryRow {
             name: Name {
                 address: KernelVa(0xffff_8883_0000_0000 + file.ino * 192),
                 length: file.name.len() as u32,
                 ..Name::default()
             },
-            parent: if floating { dentry } else { 0 },
+            parent: if floating { dentry } else { Index::new(0) },
             readable: true,
             ..DentryRow::default()
         };
@@ -377,8 +364,8 @@ impl Shown<'_> {
         let inode_row = snapshot.inodes.push(InodeRow {
             address: inode,
             attributes: Attributes { mode, ino: file.ino, size: 4096, ..Attributes::default() },
-            super_block,
-            own_name: NONE,
+            super_block: Index::new(super_block),
+            own_name: None,
         });
         let sock = |row: &ConnectionRow| file.sock != 0 && row.address.0 == file.sock;
         let connection = snapshot.connections.iter().position(sock);
@@ -386,23 +373,22 @@ impl Shown<'_> {
         let pushed = snapshot.files.push(FileRow {
             address: KernelVa(file.address),
             open: OpenFile { inode, flags, ..OpenFile::default() },
-            inode: inode_row.unwrap_or(NONE),
-            path: PathRef { mount: 0, dentry },
+            inode: inode_row,
+            path: PathRef { mount: Index::new(0), dentry },
             mapped: false,
-            connection: connection.map_or(NONE, |at| at as u32),
-            socket: NONE,
-            terminal: NONE,
-        });
-        let pushed = pushed.unwrap_or(NONE);
+            connection: connection.and_then(Index::new),
+            socket: None,
+            terminal: None,
+        })?;
         self.files.insert(file.address, pushed);
-        pushed
+        Some(pushed)
     }
 
-    fn push_process(&mut self, index: u32, process: &FakeProcess) {
+    fn push_process(&mut self, index: Index<ProcessRow>, process: &FakeProcess) {
         let parent = self.tasks.get(&process.parent);
         let snapshot = &mut *self.snapshot;
         let has_files = process.exit_state == 0;
-        let files = snapshot.files_structs.len() as u32;
+        let files = snapshot.files_structs.len();
         let leader = Task {
             address: KernelVa(process.address),
             pid: process.pid,
@@ -416,12 +402,14 @@ impl Shown<'_> {
             self_exec_id: process.exec_id,
             flags: process.flags,
             sum_exec_runtime: 1000,
+            loginuid: process.login.map_or(AUDIT_UNSET, |(uid, _)| uid),
+            sessionid: process.login.map_or(AUDIT_UNSET, |(_, session)| session),
             ..Task::default()
         };
-        let files_index = if has_files { files } else { NONE };
-        let leader_row =
-            ThreadRow { task: leader, views: process.views, process: index, files: files_index };
-        let leader_index = snapshot.threads.push(leader_row).unwrap_or(NONE);
+        let files_index = Index::new(files).filter(|_| has_files);
+        let row = |task, views, files| ThreadRow { task, views, process: Some(index), files };
+        let leader_row = row(leader, process.views, files_index);
+        let Some(leader_index) = snapshot.threads.push(leader_row) else { return };
         // Threads' own tables follow the process's.
         let mut own_files = files;
         for thread in &process.threads {
@@ -433,11 +421,11 @@ impl Shown<'_> {
                 ..leader
             };
             let views = view::IDR | view::THREAD_GROUP;
-            own_files += u32::from(thread.files.is_some());
-            let files = if thread.files.is_some() { own_files } else { files_index };
-            snapshot.threads.push(ThreadRow { task, views, process: index, files });
+            own_files += usize::from(thread.files.is_some());
+            let own = thread.files.as_ref().and_then(|_| Index::new(own_files));
+            snapshot.threads.push(row(task, views, own.or(files_index)));
         }
-        let mm = if process.mm == 0 { NONE } else { self.push_mm(process) };
+        let mm = if process.mm == 0 { None } else { self.push_mm(process) };
         if has_files {
             let shared = process.threads.iter().filter(|thread| thread.files.is_none());
             let tids: Vec<u32> = shared.map(|thread| thread.tid).collect();
@@ -445,9 +433,9 @@ impl Shown<'_> {
             let complete = process.files_complete;
             let start = self.snapshot.descriptors.len();
             self.push_table(address, &process.files, process.pid, &tids, complete);
-            for descriptor in &mut self.snapshot.descriptors[start..] {
+            for descriptor in self.snapshot.descriptors.iter_mut().skip(start) {
                 if process.files_moved {
-                    (descriptor.file, descriptor.moved) = (NONE, true);
+                    (descriptor.file, descriptor.moved) = (None, true);
                 }
             }
             for thread in &process.threads {
@@ -465,17 +453,17 @@ impl Shown<'_> {
         let torn = [closed, snapshot.idr_complete && read, process.stable].map(|is| u16::from(!is));
         let unsure = (torn[0] * view::TASK_LIST) | (torn[1] * view::IDR) | (torn[2] * ALL_VIEWS);
         let container = self.push_container(index, process);
-        let number = if container == NONE || !process.own_namespaces { 0 } else { 1000 };
+        let number = if container.is_some() && process.own_namespaces { 1000 } else { 0 };
+        let net = net(self.snapshot, MACHINE_NET + number);
         self.snapshot.processes.push(ProcessRow {
-            leader: leader_index,
             parent_pid: process.parent,
             ids: Some(Ids::default()),
             pid_namespace: 4_026_531_836 + number,
             mount_namespace: process.mount_namespace + number,
-            network_namespace: 4_026_531_840 + number,
+            net,
             container,
             container_known: process.container_known,
-            cwd: PathRef { mount: 0, dentry: 0 },
+            cwd: PathRef { mount: Index::new(0), dentry: Index::new(0) },
             mm,
             files: files_index,
             threads_runtime_ns: 1000,
@@ -483,19 +471,23 @@ impl Shown<'_> {
             stable: process.stable,
             missing: Views(lacking & !unsure),
             unknown: Views(lacking & unsure),
-            ..ProcessRow::default()
+            ..ProcessRow::new(leader_index)
         });
     }
 
     /// A container's `id`, followed by `@` and its host name if it has one.
-    fn push_container(&mut self, index: u32, process: &FakeProcess) -> u32 {
+    fn push_container(
+        &mut self,
+        index: Index<ProcessRow>,
+        process: &FakeProcess,
+    ) -> Option<Index<ContainerRow>> {
         if process.container.is_empty() || !process.container_known {
-            return NONE;
+            return None;
         }
         let snapshot = &mut *self.snapshot;
         let (id, host) = process.container.split_once('@').unwrap_or((&process.container, ""));
-        let is_it = |row: &ContainerRow| snapshot.bytes.range(&row.id) == id.as_bytes();
-        let known = snapshot.containers.iter().position(is_it);
+        let is_it = |row: &ContainerRow| snapshot.bytes.range(row.id) == id.as_bytes();
+        let known = snapshot.containers.iter().position(is_it).and_then(Index::new);
         let row = known.unwrap_or_else(|| {
             let mut row = ContainerRow {
                 node: KernelVa(0xffff_8886_0000_0000),
@@ -508,20 +500,20 @@ impl Shown<'_> {
                 row.pod_uid = snapshot.bytes.extend(b"6aa3c8f5").unwrap();
                 row.host_name[..host.len()].copy_from_slice(host.as_bytes());
             }
-            snapshot.containers.push(row).unwrap() as usize
+            snapshot.containers.push(row).unwrap()
         });
         if process.exit_state == 0 {
             snapshot.containers[row].update_from(index, process.start, process.own_namespaces);
         }
-        row as u32
+        Some(row)
     }
 
-    fn push_mm(&mut self, process: &FakeProcess) -> u32 {
+    fn push_mm(&mut self, process: &FakeProcess) -> Option<Index<MmRow>> {
         let executable = process.executable.as_ref();
-        let exe_file = executable.map_or(NONE, |file| self.push_file(file));
-        let start = self.snapshot.vmas.len() as u32;
+        let exe_file = executable.and_then(|file| self.push_file(file));
+        let start = self.snapshot.vmas.len();
         for area in &process.areas {
-            let file = area.file.as_ref().map_or(NONE, |file| self.push_file(file));
+            let file = area.file.as_ref().and_then(|file| self.push_file(file));
             self.snapshot.vmas.push(VmaRow {
                 vma: Vma {
                     start: area.start,
@@ -535,27 +527,26 @@ impl Shown<'_> {
                     ..Vma::default()
                 },
                 file,
-                name: NONE,
+                name: None,
             });
         }
         let snapshot = &mut *self.snapshot;
         let text = if process.in_exec { &[][..] } else { &process.arguments[..] };
         let first = process.arguments_at;
         let arguments = first..if process.in_exec { 0 } else { first + text.len() as u64 };
-        let command_line = snapshot.bytes.extend(text).unwrap_or(0..0);
-        let pushed = snapshot.mms.push(MmRow {
+        let command_line = snapshot.bytes.extend(text).unwrap_or_default();
+        snapshot.mms.push(MmRow {
             address: KernelVa(process.mm),
             exe_file,
             exe_address: KernelVa(executable.map_or(0, |file| file.address)),
             heap: process.brk.0..process.brk.1,
-            vmas: start..snapshot.vmas.len() as u32,
+            vmas: snapshot.vmas.span_from(start),
             arguments,
             command_line,
             has_command_line: !process.in_exec,
             complete: process.mm_complete,
             ..MmRow::default()
-        });
-        pushed.unwrap_or(NONE)
+        })
     }
 
     fn push_table(
@@ -566,7 +557,7 @@ impl Shown<'_> {
         other_threads: &[u32],
         complete: bool,
     ) {
-        let start = self.snapshot.descriptors.len() as u32;
+        let start = self.snapshot.descriptors.len();
         for (index, file) in files {
             let file = self.push_file(file);
             self.snapshot.descriptors.push(DescriptorRow {
@@ -577,15 +568,15 @@ impl Shown<'_> {
             });
         }
         let snapshot = &mut *self.snapshot;
-        let first = snapshot.files_threads.len() as u32;
+        let first = snapshot.files_threads.len();
         snapshot.files_threads.push(first_thread);
         for &thread in other_threads {
             snapshot.files_threads.push(thread);
         }
         snapshot.files_structs.push(FilesRow {
             address: KernelVa(address),
-            descriptors: start..snapshot.descriptors.len() as u32,
-            threads: first..snapshot.files_threads.len() as u32,
+            descriptors: snapshot.descriptors.span_from(start),
+            threads: snapshot.files_threads.span_from(first),
             complete,
             ..FilesRow::default()
         });
@@ -593,20 +584,19 @@ impl Shown<'_> {
 }
 
 fn finish(snapshot: &mut Snapshot) {
-    for index in 1..snapshot.threads.len() as u32 {
+    for index in snapshot.threads.indexes().skip(1) {
         snapshot.by_tid.push(index);
     }
     let threads = &snapshot.threads;
     snapshot.by_tid.sort_unstable_by_key(|&index| {
-        let task = &threads[index as usize].task;
+        let task = &threads[index].task;
         (task.tgid, task.pid, index)
     });
-    for index in 0..snapshot.processes.len() as u32 {
+    for index in snapshot.processes.indexes() {
         snapshot.by_pid.push(index);
     }
     let processes = &snapshot.processes;
-    let pid = |index: u32| threads[processes[index as usize].leader as usize].task.pid;
-    snapshot.by_pid.sort_unstable_by_key(|&index| pid(index));
+    snapshot.by_pid.sort_unstable_by_key(|&index| threads[processes[index].leader].task.pid);
 }
 
 fn comm(name: &str) -> [u8; 16] {

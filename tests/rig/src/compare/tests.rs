@@ -58,6 +58,14 @@ fn a_wrong_or_absent_attribute_is_a_difference() {
 }
 
 #[test]
+fn an_attribute_that_is_null_must_be_absent() {
+    let without = BASH.replace("\"process_state\"", "\"process_more\":null,\"process_state\"");
+    assert_eq!(check(&[&without], &[SEEN]).kind("process").differing, 1);
+    let absent = SEEN.replace(",\"process_more\":1", "");
+    assert!(check(&[&without], &[&absent]).is_exact());
+}
+
+#[test]
 fn a_thread_of_the_kernel_may_run_during_the_scan() {
     let running = SEEN.replace("S (sleeping)", "R (running)");
     assert_eq!(check(&[BASH], &[&running]).kind("process").differing, 1);

@@ -31,7 +31,8 @@ impl Clock {
     }
 }
 
-/// Describes the differences of `seen`; attributes that were not constant are not compared.
+/// Describes the differences of `seen`; attributes that were not constant are not compared. An
+/// attribute that is null must not be in `seen`.
 pub(super) fn differences(
     clock: Clock,
     before: &Value,
@@ -46,6 +47,7 @@ pub(super) fn differences(
             wrong.extend(start_difference(clock, expected, seen));
         } else if !name.starts_with('_') && after.get(name) == Some(expected) {
             match seen.get(name) {
+                None if expected.is_null() => {}
                 None => wrong.push(format!("{name} is missing, should be {}", short(expected))),
                 Some(value) if same(name, expected, value, truncated) => {}
                 // A kernel thread may run at the moment of the scan, whatever it did before.

@@ -3,10 +3,12 @@
 
 use std::time::Instant;
 
+use panoptes_engine::system::{Stop, find_kernel};
 use panoptes_sinks::activities::Activity;
 
-use super::{Candidate, Control, MEMORY_LOOK};
-use crate::attach::{KnownProfiles, find_kernel, open_with};
+use super::candidate::{Candidate, Phase};
+use super::{Control, MEMORY_LOOK};
+use crate::attach::{KnownProfiles, open_with};
 use crate::config::{System, SystemAddress};
 use crate::guests;
 use crate::watch::clock_watch::{Found, Reattach};
@@ -21,26 +23,26 @@ impl Control {
         let now = Instant::now();
         let Some(guests) = finder.look(now, &self.messages) else { return };
         for candidate in &mut self.candidates {
-            let waits = candidate.found && candidate.due.is_some();
+            let waits = candidate.is_found && candidate.waiting().is_some();
             if waits && !guests.iter().any(|guest| is_same(&candidate.system, guest)) {
-                candidate.remove();
+                candidate.phase = Phase::Gone;
             }
         }
         for guest in guests {
-            let mut known = self.candidates.iter().filter(|candidate| !candidate.gone);
+            let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
             if known.any(|candidate| is_same(&candidate.system, &guest)) {
                 continue;
             }
             let address = SystemAddress::Qemu(guest.pid);
             let mut name = guest.name.unwrap_or_else(|| address.default_name());
-            let mut known = self.candidates.iter().filter(|candidate| !candidate.gone);
+            let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
             if known.any(|candidate| candidate.system.name == name) {
                 name = format!("{name} ({address})");
             }
             self.messages.info(format_args!("{name}: found as {address}"));
             let settings = self.request.configuration.default.clone();
             let candidate = Candidate::new(System { name, address, settings }, now, true);
-            match self.candidates.iter_mut().find(|candidate| candidate.gone) {
+            match self.candidates.iter_mut().find(|candidate| candidate.is_gone()) {
                 Some(place) => *place = candidate,
                 None => self.candidates.push(candidate),
             }
@@ -48,13 +50,12 @@ impl Control {
     }
 
     /// Checks whether another kernel runs in machines whose clocks stand still.
-    pub(super) fn look_again(&mut self) {
-        for candidate in &mut self.candidates {
-            let Some((found, vital)) = &candidate.scanned else { continue };
-            if !vital.take_doubt() {
+    pub(super) fn check_stopped_clocks(&mut self) {
+        for Candidate { system, phase, .. } in &mut self.candidates {
+            let Phase::Scanned(scanned) = phase else { continue };
+            if !scanned.shared.take_standstill() {
                 continue;
             }
-            let system = &candidate.system;
             let configuration = &self.request.configuration;
             let Ok(known) = KnownProfiles::of(system, configuration, &self.messages) else {
                 continue;
@@ -63,10 +64,12 @@ impl Control {
             let now =
                 open_with(&system.address, &system.settings, &configuration.service, &mut |_| {})
                     .ok()
-                    .and_then(|mut source| find_kernel(&mut source, &known, &mut ()).ok());
-            if now.is_some_and(|profile| Found::of(&profile) != *found) {
-                vital.give_up(Reattach::OtherKernel);
-            } else if !std::mem::replace(&mut candidate.still, true) {
+                    .and_then(|mut source| {
+                        find_kernel(&mut source, &known.options(), &mut (), Stop::NEVER).ok()
+                    });
+            if now.is_some_and(|profile| Found::of(&profile) != scanned.found) {
+                scanned.shared.give_up(Reattach::OtherKernel);
+            } else if !std::mem::replace(&mut scanned.is_standstill_logged, true) {
                 self.messages.debug(format_args!(
                     "{}: its clock stands still: it is paused, or has ended",
                     system.name
@@ -76,74 +79,52 @@ impl Control {
     }
 
     /// Checks whether QEMU has plugged memory in or out, and attaches to such a guest again.
-    pub(super) fn look_at_memory(&mut self) {
+    pub(super) fn check_memory_layouts(&mut self) {
         let now = Instant::now();
         if now < self.next_memory {
             return;
         }
         self.next_memory = now + MEMORY_LOOK;
-        for candidate in &mut self.candidates {
-            let (Some((_, vital)), SystemAddress::Qemu(pid)) =
-                (&candidate.scanned, &candidate.system.address)
+        for Candidate { system, phase, .. } in &mut self.candidates {
+            let (Phase::Scanned(scanned), SystemAddress::Qemu(pid)) = (phase, &system.address)
             else {
                 continue;
             };
             // If the guest has ended, the scanner detects that.
             let Ok(layout) = guests::plan(*pid, &self.users) else { continue };
             // Wait for two equal layouts: while memory is plugged in, more is mapped than is used.
-            if layout != candidate.layout.0 && layout == candidate.layout.1 {
-                vital.give_up(Reattach::OtherMemory);
+            if layout != scanned.opened_layout && layout == scanned.last_layout {
+                scanned.shared.give_up(Reattach::OtherMemory);
             }
-            candidate.layout.1 = layout;
+            scanned.last_layout = layout;
         }
     }
 
     /// Handles a system that can't be scanned any more: reports it, and retries or removes it.
     pub(super) fn lose(&mut self, lost: &Lost) {
         let candidate = &mut self.candidates[lost.index];
-        candidate.scanned = None;
         let system = candidate.system.clone();
         self.messages.warning(format_args!("{}: {}", system.name, lost.reason));
-        candidate.due = Some(Instant::now() + candidate.pause);
-        candidate.reported = false;
-        if candidate.found && lost.has_ended {
-            candidate.remove();
+        if candidate.is_found && lost.has_ended {
+            candidate.phase = Phase::Gone;
+        } else {
+            candidate.wait_again();
         }
         self.system_events.host(&system, Activity::DetailsGatheringFailed, &because(&lost.reason));
     }
 
-    /// Writes messages about lasting losses of scans, and about their end.
-    pub(super) fn tell_missed(&self) {
-        for candidate in &self.candidates {
-            let Some((_, vital)) = &candidate.scanned else { continue };
-            vital.tidy();
-            let name = &candidate.system.name;
-            if let Some(refused) = vital.shell_history_refused.take() {
-                self.messages.warning(format_args!(
-                    "{name}: not all shell commands are reported: {refused} shells or commands did \
-                     not fit or could not be read (reported once)"
-                ));
+    /// Writes messages about what scans and detectors missed, and when scans are complete again.
+    pub(super) fn report_missed(&mut self) {
+        for Candidate { system, phase, .. } in &mut self.candidates {
+            let Phase::Scanned(scanned) = phase else { continue };
+            let name = &system.name;
+            scanned.shared.tidy();
+            let skipped = scanned.shared.skipped.get();
+            let reported = std::mem::replace(&mut scanned.reported, skipped);
+            for warning in skipped.warnings_since(reported) {
+                self.messages.warning(format_args!("{name}: {warning}"));
             }
-            if let Some(refused) = vital.permissions_refused.take() {
-                self.messages.warning(format_args!(
-                    "{name}: changes of permissions may be missed: {refused} times a process \
-                     changed more of its memory in one scan than is checked (reported once)"
-                ));
-            }
-            if let Some(scans) = vital.shells_cut_short.take() {
-                self.messages.warning(format_args!(
-                    "{name}: reverse shells may be missed or reported late: {scans} times there \
-                     were more links between shells and connections than one scan follows \
-                     (reported once)"
-                ));
-            }
-            if let Some(untold) = vital.shells_untold.take() {
-                self.messages.warning(format_args!(
-                    "{name}: {untold} times a reverse shell was not reported, because the list of \
-                     reported ones is full (reported once)"
-                ));
-            }
-            let Some(losses) = vital.losses.take() else { continue };
+            let Some(losses) = scanned.shared.losses.take() else { continue };
             let message = format_args!("{name}: {losses}");
             if losses.is_none() {
                 self.messages.info(message);

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use panoptes_engine::containers::ContainerConfig;
-use panoptes_engine::limits::Limits;
+use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::watch::Attestation;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
-use super::{Control, nanoseconds};
+use super::Control;
+use super::candidate::Phase;
+use super::threads::nanoseconds;
 use crate::config::{Configuration, ContainerFilter, Reference, Thresholds};
 use crate::exit::{Exit, Failure};
 use crate::request::{Refusal, WatchRequest};
 use crate::sbom::Sboms;
-use crate::watch::scanner::Order;
+use crate::watch::scanner::Command;
 use crate::watch::system_events::because;
 
 impl Control {
@@ -108,14 +109,14 @@ impl Control {
                 != self.sboms.fingerprint(&settings.sbom)
                 || system.settings.containers.images != settings.containers.images;
             system.settings.sbom.clone_from(&settings.sbom);
-            if let Some((_, vital)) = &candidate.scanned
+            if let Phase::Scanned(scanned) = &candidate.phase
                 && is_other
             {
-                vital.attest_by(Box::new(Attestation::new(
-                    &Limits::from(&system.settings.limits),
+                scanned.shared.attest_by(Box::new(Attestation::new(
+                    &system.settings.limits,
                     self.sboms.of(&settings.sbom),
                     ContainerConfig::from(&settings.containers).images,
-                    crate::random::key(),
+                    crate::random::hash_key(),
                 )));
                 let name = &system.name;
                 self.messages.info(format_args!("{name}: all running programs are checked again"));
@@ -142,9 +143,7 @@ impl Control {
             }
             system.settings.containers.clone_from(containers);
             let config = Arc::new(ContainerConfig::from(containers));
-            let scanner = &self.scanners[index % self.scanners.len()].0;
-            // If the scanner has ended, the join of its thread reports that.
-            let _ = scanner.send(Order::Containers(index, config));
+            self.scanners.send(index, Command::Containers(index, config));
         }
     }
 
@@ -168,9 +167,7 @@ impl Control {
                 continue;
             }
             system.settings.events.thresholds = thresholds;
-            let scanner = &self.scanners[index % self.scanners.len()].0;
-            // If the scanner has ended, the join of its thread reports that.
-            let _ = scanner.send(Order::Thresholds(index, (&thresholds).into()));
+            self.scanners.send(index, Command::Thresholds(index, (&thresholds).into()));
         }
     }
 }
@@ -190,4 +187,58 @@ fn fixed(request: &WatchRequest) -> (Configuration, Vec<crate::config::System>) 
         system.settings.events.thresholds = Thresholds::default();
     }
     (configuration, systems)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Arguments;
+    use crate::config::{Key, RELOADED, keys};
+    use crate::request::{Request, resolve};
+
+    fn request(path: &str, value: &str) -> WatchRequest {
+        let set = format!("{path}={value}");
+        let arguments = Arguments::try_parse_from(["panoptes", "run", "--set", &set]).unwrap();
+        match resolve(arguments, Path::new("/missing")) {
+            Ok(Request::Watch(request)) => *request,
+            other => panic!("{set}: {other:?}"),
+        }
+    }
+
+    /// A value that differs from the default, for keys that have one without further conditions.
+    fn other_value(key: &Key) -> Option<String> {
+        let form = key.form.as_deref()?;
+        match (form, &key.range) {
+            (_, Some((least, _))) => Some(least.clone()),
+            ("true or false", None) => Some((key.default == "false").to_string()),
+            ("path" | "path or auto" | "path or none", None) => Some("/other".to_owned()),
+            ("level", None) => Some("10".to_owned()),
+            ("list: text" | "list: path or hash", None) => Some("[other]".to_owned()),
+            (_, None) => form.starts_with("INFO, LOW").then(|| "CRITICAL".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_keys_that_are_read_again_are_the_documented_ones() {
+        let mut count = 0;
+        for key in keys() {
+            let Some(value) = other_value(&key) else { continue };
+            // Without `auto_scan` there is nothing to watch.
+            let is_of_one = key.path.starts_with("systems.") || key.path.contains("[0]");
+            if is_of_one || key.path == "auto_scan" {
+                continue;
+            }
+            let (old, new) = (request(&key.path, &key.default), request(&key.path, &value));
+            assert_ne!(old.configuration, new.configuration, "{}", key.path);
+            let is_documented = RELOADED.iter().any(|path| key.path.starts_with(path));
+            assert_eq!(fixed(&old) == fixed(&new), is_documented, "{}", key.path);
+            count += usize::from(is_documented);
+        }
+        // `containers` is two keys here.
+        assert_eq!(count, RELOADED.len() + 1);
+    }
 }

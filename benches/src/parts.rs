@@ -1,0 +1,96 @@
+//! Watching with some of its parts, to compare their costs.
+
+use std::sync::Arc;
+
+use panoptes_engine::container_config::ContainerConfig;
+use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
+use panoptes_profiles::Profile;
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::Limits as TextLimits;
+use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_sources::MemorySource;
+
+/// A part of watching besides walking and comparing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    ReverseShells,
+    ShellHistory,
+    /// No file's content is known in a recorded image, so every file stays unverified: the worst
+    /// case. The list of shipped content is one hash, so everything that runs is foreign.
+    Attestation,
+}
+
+/// A watched machine with some parts enabled, and a buffer for its records.
+#[derive(Debug)]
+pub struct Way {
+    watched: Watched,
+    producer: Producer,
+    consumer: Consumer,
+    /// Number of records so far.
+    pub records: u64,
+}
+
+impl Way {
+    pub fn new(parts: &[Part], profile: &Profile) -> Self {
+        let mut policy = PolicyConfig::default();
+        policy.set_enabled(Activity::ReverseShellDetected, parts.contains(&Part::ReverseShells));
+        for activity in [
+            Activity::ShellCommandExecuted,
+            Activity::ShellHistoryCleared,
+            Activity::ShellHistoryDisabled,
+        ] {
+            policy.set_enabled(activity, parts.contains(&Part::ShellHistory));
+        }
+        let mut shipped = ShippedBuilder::new();
+        if parts.contains(&Part::Attestation) {
+            let everywhere = shipped.subject(&Subject::Everywhere).expect("there is room");
+            let one = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
+            shipped.add(everywhere, &one).expect("there is room");
+        }
+        let limits = Limits::default();
+        let text = TextLimits::new(limits.string_length as usize);
+        let watched = Watched::new(Setup {
+            limits,
+            key: crate::KEY,
+            message_ids: 1,
+            policy,
+            report_existing: false,
+            waits_for_clock: false,
+            header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
+            identity: Identity::default(),
+            profile,
+            login_servers: Vec::new(),
+            containers: Arc::new(ContainerConfig::default()),
+            shipped: Arc::new(shipped.build()),
+        });
+        let size = QueueSize { blocks: 16, block_bytes: 1 << 20 };
+        let (producer, consumer) = queue(size, &Waker::default());
+        Self { watched, producer, consumer, records: 0 }
+    }
+
+    /// Scans once. The records wait until [`Self::drop_records`].
+    pub fn scan<S: MemorySource>(&mut self, source: &mut S, now_ns: i64) {
+        self.watched.scan(source, now_ns, &mut self.producer).expect("it can be scanned");
+    }
+
+    /// Counts the records of the last scans and drops them.
+    pub fn drop_records(&mut self) {
+        self.producer.flush();
+        while let Some(block) = self.consumer.pop() {
+            self.records += block.iter().count() as u64;
+            self.consumer.give_back(block);
+        }
+    }
+
+    /// Hashes all files that scans have asked for.
+    pub fn hash_all<S: MemorySource>(&mut self, source: &mut S) {
+        while self.watched.has_work() {
+            self.watched.work(source, SLICE_BYTES);
+        }
+    }
+}

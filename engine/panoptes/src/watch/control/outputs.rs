@@ -1,0 +1,121 @@
+//! The writer's thread and its outputs: reports the records that they lose.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::writer::{End, Writer};
+
+use super::LOOK;
+use super::threads::{nanoseconds, spawn};
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::watch::outputs::Watched;
+use crate::watch::signals::{Signals, StopRequest};
+use crate::watch::system_events::{SystemEvents, because};
+
+#[derive(Debug)]
+pub(super) struct Outputs {
+    writer: JoinHandle<End>,
+    stop: Arc<AtomicBool>,
+    /// Each output, and how many of its lost records were reported.
+    watched: Vec<(Watched, u64)>,
+    /// How many records that did not fit in a queue were reported.
+    refused: u64,
+}
+
+impl Outputs {
+    /// Starts the writer's thread.
+    pub(super) fn start(
+        mut writer: Writer,
+        watched: Vec<Watched>,
+        start: Instant,
+    ) -> Result<Self, Failure> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&stop);
+        let writer = spawn("writer", move || writer.run(&|| nanoseconds(start.elapsed()), &stops))?;
+        let watched = watched.into_iter().map(|watched| (watched, 0)).collect();
+        Ok(Self { writer, stop, watched, refused: 0 })
+    }
+
+    /// Whether the writer has ended by itself, because the reader has closed the output.
+    pub(super) fn is_closed(&self) -> bool {
+        self.writer.is_finished()
+    }
+
+    /// Leaves out the records that are not written yet.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until all records are written, whatever becomes of them.
+    pub(super) fn wait(self) {
+        let _ = self.writer.join();
+    }
+
+    /// Reports the records that outputs lost since the last report.
+    pub(super) fn report_dropped(&mut self, messages: &Messages, events: &mut SystemEvents) {
+        for (output, reported) in &mut self.watched {
+            let dropped = output.counters.dropped();
+            if dropped == *reported {
+                continue;
+            }
+            let new = dropped - *reported;
+            *reported = dropped;
+            messages.warning(format_args!("{}: {new} records were lost", output.name));
+            let details = SystemActivityDetails {
+                output: Some(output.name.as_str().into()),
+                dropped: Some(new),
+                ..because("an output could not accept records in time")
+            };
+            events.service(Activity::RecordsDropped, &details);
+        }
+    }
+
+    /// Reports the records that did not fit in the queues to the writer; `by_scanners` is the
+    /// number of those of the scanners.
+    pub(super) fn report_refused(
+        &mut self,
+        by_scanners: u64,
+        messages: &Messages,
+        events: &mut SystemEvents,
+    ) {
+        let refused = by_scanners + events.refused();
+        if refused <= self.refused {
+            return;
+        }
+        let new = refused - self.refused;
+        self.refused = refused;
+        messages.warning(format_args!("{new} records were lost: the queue to the writer was full"));
+        let reason = "the queue to the writer was full";
+        let details = SystemActivityDetails { dropped: Some(new), ..because(reason) };
+        events.service(Activity::RecordsDropped, &details);
+    }
+
+    /// Waits for the writer to write the remaining records; a second request to stop ends that.
+    pub(super) fn finish(self, signals: &Signals, messages: &Messages) -> Result<Exit, Failure> {
+        while !self.writer.is_finished() {
+            if signals.wait(LOOK) == Some(StopRequest::Stop) {
+                self.stop();
+                return Ok(Exit::Done);
+            }
+        }
+        for (output, _) in &self.watched {
+            let dropped = output.counters.dropped();
+            if dropped == 0 {
+                continue;
+            }
+            if output.counters.errors() > 0 {
+                let error = std::io::Error::from_raw_os_error(output.counters.last_error());
+                let message = format!("{}: {dropped} records were lost: {error}", output.name);
+                return Err(Failure::new(Exit::Output, message));
+            }
+            let name = &output.name;
+            messages.warning(format_args!("{name}: {dropped} records were lost in total"));
+        }
+        Ok(Exit::Done)
+    }
+}

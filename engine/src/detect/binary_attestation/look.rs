@@ -1,0 +1,563 @@
+//! Checks a process: which files it runs, and which subjects apply to them.
+
+use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
+
+use super::arguments::{arguments, base_name};
+use super::program::{Item, ItemKey, NO_ITEM, Program, ProgramKey, Version, Waiting};
+use super::shipped::Applied;
+use super::verdict::Role;
+use super::{Attest, FIRST_SCAN};
+use crate::page_cache::FileIdentity;
+use crate::path::{top_mount, write_file_name};
+use crate::state::described::Described;
+use crate::state::facts::{is_floating, is_main_executable};
+use crate::state::process::{Process, ProcessKey};
+use crate::state::{ScanContext, State};
+use crate::walk::{FileRow, Index, MmRow, ProcessRow, Snapshot};
+use panoptes_tables::RowId;
+
+/// Area versions that the state never returns: never checked, and not all areas are known.
+const NEVER: u64 = u64::MAX;
+const INCOMPLETE: u64 = u64::MAX - 1;
+/// Number of scans until something that found no room is tried again.
+const AGAIN_SCANS: u32 = 64;
+/// Number of scans in which an interpreter's script is searched for. The interpreter opens the
+/// script after it has started, and may close it soon.
+const SCRIPT_SCANS: u8 = 64;
+/// How long a process may be inside exec.
+const EXEC_NS: i64 = 1_000_000_000;
+/// Number of scans for which the container of a new process may be unknown.
+const CONTAINER_SCANS: u32 = 4;
+/// How many execs back the previous program is searched for: scans may miss the execs in between.
+const EXECS_BEFORE: u32 = 4;
+/// Maximum number of arguments that are searched for the name of a program or script.
+const ARGUMENTS_MAX: usize = 16;
+/// Maximum length of `comm` (`TASK_COMM_LEN` less its NUL, include/linux/sched.h).
+const COMM_BYTES: usize = 15;
+
+/// A file that a process runs.
+#[derive(Clone, Copy)]
+struct Ran {
+    /// Index in the snapshot.
+    file: Option<Index<FileRow>>,
+    role: Role,
+    is_main_executable: bool,
+}
+
+impl Attest {
+    /// Checks one process if its program or its areas are new.
+    pub(super) fn look_at(
+        &mut self,
+        scene: &ScanContext<'_>,
+        state: &State,
+        id: RowId,
+        process: &Process,
+    ) {
+        let snapshot = scene.snapshot;
+        let key = ProgramKey { process: process.key, exec: process.self_exec_id() };
+        let known = self.programs.find(&key);
+        // The previous program is kept until the next one is admitted, which is compared with it.
+        if let Some(latest) = known.or_else(|| self.before(&key)) {
+            self.programs.see(latest, self.scan);
+        }
+        let Some(row) = snapshot.processes.at(process.row()) else { return };
+        let Some(mm) = snapshot.mms.at(row.mm).filter(|mm| mm.exe_file.is_some()) else { return };
+        // A row that was read while it changed may mix two states.
+        if !row.stable {
+            return;
+        }
+        // Inside exec a process has no arguments yet (`create_elf_tables`, fs/binfmt_elf.c). That
+        // does not take long, so a process that seems to be inside exec for ever is checked.
+        let is_brief = |since_ns| scene.now_ns.saturating_sub(since_ns) < EXEC_NS;
+        if process.in_exec_since_ns().is_some_and(is_brief) {
+            return;
+        }
+        // Skip processes whose container is still unknown.
+        if known.is_none() && !row.container_known && process.scans_before() < CONTAINER_SCANS {
+            return;
+        }
+        let areas = if mm.complete { state.areas_version(id).into() } else { INCOMPLETE };
+        let is_known = known.and_then(|known| self.programs.get(known)).is_some_and(|program| {
+            let again = program.again;
+            program.areas == areas && again.is_none_or(|again| again.is_after(self.scan))
+        });
+        if is_known {
+            return;
+        }
+        let Some(program) = known.or_else(|| self.admit(scene, process, (row, mm), key)) else {
+            return;
+        };
+        if known.is_some() {
+            // Its name or directory may have changed.
+            self.keep(scene, process, program);
+        }
+        let refused = self.refused;
+        let executable = self.run_executable(scene, row, mm, program);
+        let seeks_script =
+            mm.complete && self.run_libraries(scene, process, row, mm, program, executable);
+        let found_no_room = self.refused > refused;
+        if let Some(row) = self.programs.get_mut(program) {
+            row.areas = areas;
+            row.again = if seeks_script && row.script_scans < SCRIPT_SCANS {
+                row.script_scans += 1;
+                Some(self.scan.next())
+            } else {
+                found_no_room.then(|| self.scan.after(AGAIN_SCANS))
+            };
+        }
+    }
+
+    /// Adds a row for a program that is not tracked yet.
+    fn admit(
+        &mut self,
+        scene: &ScanContext<'_>,
+        process: &Process,
+        (row, mm): (&ProcessRow, &MmRow),
+        key: ProgramKey,
+    ) -> Option<RowId> {
+        let snapshot = scene.snapshot;
+        let parent_row = snapshot.process_by_pid(row.parent_pid);
+        let container = snapshot.container_of(row);
+        let parents = parent_row.and_then(|parent| snapshot.container_of(parent));
+        let is_from_outside = container.is_some() && parent_row.is_some() && parents != container;
+        let (applied, is_inside) = self.applied_to(snapshot, row);
+        let before = self.before(&key).and_then(|id| self.programs.get(id));
+        // The program existed when watching started, or when the SBOMs were reloaded.
+        let preexisting = process.program_preexisting() || self.scan == FIRST_SCAN;
+        let runtime = before.map(|before| before.is_inside && before.runs_outside);
+        // The first of the container's own programs in the container's first process.
+        let is_entrypoint = is_inside
+            && is_from_outside
+            && runtime != Some(false)
+            && !preexisting
+            && container.is_some_and(|id| is_first_of(snapshot, row, id));
+        // Whether nothing can have run between the runtime and this program.
+        let saw_runtime = runtime == Some(true)
+            && before.is_some_and(|before| before.key.exec.wrapping_add(1) == key.exec);
+        let before = before.and_then(|before| before.executable);
+        let parent = parent_row.and_then(|row| self.program_of(snapshot, row));
+        let parent = parent.and_then(|parent| parent.executable);
+        self.serial = self.serial.wrapping_add(1);
+        let program = Program {
+            key,
+            serial: self.serial,
+            areas: NEVER,
+            again: None,
+            script_scans: 0,
+            first_item: NO_ITEM,
+            open: 0,
+            kept: Described::default(),
+            line: None,
+            arguments: mm.arguments.start,
+            relative: None,
+            executable: None,
+            before,
+            parent,
+            applied,
+            is_inside,
+            is_from_outside,
+            is_entrypoint,
+            saw_runtime,
+            runs_outside: false,
+            preexisting,
+            is_gone: false,
+            since_ns: scene.now_ns,
+        };
+        let id = self.programs.insert(program, self.scan);
+        match id {
+            Some(id) => {
+                self.keep(scene, process, id);
+                self.find_relative(snapshot, row, id);
+            }
+            None => self.refused += 1,
+        }
+        id
+    }
+
+    /// The subjects that apply to a process, and whether they are those of a container.
+    fn applied_to(&self, snapshot: &Snapshot, row: &ProcessRow) -> (Applied, bool) {
+        match snapshot.container_of(row) {
+            Some(id) if !snapshot.shares_first_mounts(row) => {
+                let name = None;
+                let image = self.images.image_of(id, name);
+                (self.shipped.of_container(id, name, image), true)
+            }
+            _ => (self.system, false),
+        }
+    }
+
+    /// The latest program that ran before in the same process and is still tracked.
+    fn before(&self, key: &ProgramKey) -> Option<RowId> {
+        (1..=EXECS_BEFORE).find_map(|ago| {
+            let exec = key.exec.checked_sub(ago)?;
+            self.programs.find(&ProgramKey { exec, ..*key })
+        })
+    }
+
+    fn keep(&mut self, scene: &ScanContext<'_>, process: &Process, program: RowId) {
+        let facts = process.facts(scene.strings);
+        let kept = process.described().copy(scene.strings, &mut self.strings);
+        let Some(row) = self.programs.get_mut(program) else { return };
+        core::mem::replace(&mut row.kept, kept).release(&mut self.strings);
+        if row.line.is_none() {
+            let line = facts.command_line.filter(|_| !facts.command_line_cut);
+            row.line = line.and_then(|line| self.strings.intern(line));
+        }
+    }
+
+    /// The tracked program of a process of the scan.
+    pub(super) fn program_of(&self, snapshot: &Snapshot, row: &ProcessRow) -> Option<&Program> {
+        let task = &snapshot.leader(row)?.task;
+        let key = ProgramKey { process: ProcessKey::of(task), exec: task.self_exec_id };
+        self.programs.get(self.programs.find(&key)?)
+    }
+
+    /// Records what a process executes. Returns the index of the file that holds its pages.
+    fn run_executable(
+        &mut self,
+        scene: &ScanContext<'_>,
+        row: &ProcessRow,
+        mm: &MmRow,
+        program: RowId,
+    ) -> Option<Index<FileRow>> {
+        let snapshot = scene.snapshot;
+        // On an overlay the mapped file is the one that holds the pages.
+        let areas = snapshot.vmas.range(mm.vmas);
+        let mapped = areas
+            .iter()
+            .find(|area| area.vma.flags & VM_EXEC != 0 && is_main_executable(snapshot, mm, area));
+        let file = mapped.map_or(mm.exe_file, |area| area.file);
+        let is_outside = |program: &Program| {
+            let file = snapshot.files.at(file);
+            program.is_inside && file.is_some_and(|file| program.sees_outside(snapshot, row, file))
+        };
+        if let Some(program) = self.programs.get_mut(program) {
+            program.executable = FileIdentity::of(snapshot, file);
+            program.runs_outside = is_outside(program);
+        }
+        let ran = Ran { file, role: Role::Program, is_main_executable: true };
+        self.run(scene, row, program, ran);
+        file
+    }
+
+    /// Records the other files that a process has mapped executable, and the script that it runs.
+    /// Returns whether it runs a script that was not found open.
+    fn run_libraries(
+        &mut self,
+        scene: &ScanContext<'_>,
+        process: &Process,
+        row: &ProcessRow,
+        mm: &MmRow,
+        program: RowId,
+        executable: Option<Index<FileRow>>,
+    ) -> bool {
+        let snapshot = scene.snapshot;
+        let facts = process.facts(scene.strings);
+        let line = facts.command_line.unwrap_or(&[]);
+        let executed = facts.executable.map(base_name).unwrap_or_default();
+        let loads = is_loader(executed).then(|| loaded_name(line)).flatten();
+        let same = |one: Option<Index<FileRow>>, other| {
+            let inode =
+                |file: Option<_>| snapshot.files.at(file).map(|file: &FileRow| file.open.inode);
+            one == other || inode(one) == inode(other)
+        };
+        let mut last = executable;
+        for area in snapshot.vmas.range(mm.vmas) {
+            if area.vma.flags & VM_EXEC == 0 || area.vma.file.is_null() || area.file == last {
+                continue;
+            }
+            last = area.file;
+            if same(area.file, executable) || is_main_executable(snapshot, mm, area) {
+                continue;
+            }
+            let is_program = loads.is_some_and(|name| {
+                let file = snapshot.files.at(area.file);
+                file.and_then(|file| write_file_name(snapshot, file, &mut self.buffer))
+                    .is_some_and(|_| base_name(self.buffer.text()) == name)
+            });
+            let role = if is_program { Role::Program } else { Role::Library };
+            self.run(scene, row, program, Ran { file: area.file, role, is_main_executable: false });
+        }
+        script_of(line, facts.name, executed)
+            .is_some_and(|script| !self.run_script(scene, row, program, script, facts.directory))
+    }
+
+    /// Records the script that an interpreter runs, if the script is open and was shipped. Returns
+    /// whether it was open.
+    fn run_script(
+        &mut self,
+        scene: &ScanContext<'_>,
+        row: &ProcessRow,
+        program: RowId,
+        script: &[u8],
+        directory: Option<&[u8]>,
+    ) -> bool {
+        let snapshot = scene.snapshot;
+        let Some(applied) = self.programs.get(program).map(|program| program.applied) else {
+            return false;
+        };
+        for table in snapshot.files_structs_of(row) {
+            for descriptor in snapshot.descriptors.range(table.descriptors) {
+                let Some(file) = snapshot.files.at(descriptor.file) else { continue };
+                if FileIdentity::of_file(snapshot, file).is_none()
+                    || write_file_name(snapshot, file, &mut self.other_buffer).is_none()
+                {
+                    continue;
+                }
+                let path = self.other_buffer.text();
+                if is_path_of(script, path, directory) {
+                    if self.is_shipped_at(&applied, path) {
+                        let file = descriptor.file;
+                        let ran = Ran { file, role: Role::Script, is_main_executable: false };
+                        self.run(scene, row, program, ran);
+                    }
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn is_shipped_at(&self, applied: &Applied, path: &[u8]) -> bool {
+        applied.iter().any(|subject| self.shipped.at_path(subject, path).next().is_some())
+    }
+
+    /// Records that a program runs a file, unless the file was checked before.
+    fn run(&mut self, scene: &ScanContext<'_>, row: &ProcessRow, program: RowId, ran: Ran) {
+        let snapshot = scene.snapshot;
+        let Some(file) = snapshot.files.at(ran.file) else { return };
+        let Some(identity) = FileIdentity::of_file(snapshot, file) else { return };
+        let Some(owner) = self.programs.get(program) else { return };
+        let key = ItemKey { serial: owner.serial, inode: identity.inode, number: identity.number };
+        let version = Version::from(&identity);
+        let known = self.items.find(&key).and_then(|id| Some((id, self.items.get(id)?)));
+        if let Some((_, item)) = known {
+            if item.is_open {
+                self.identify_again(program, &identity);
+                return;
+            }
+            // Skip it unless it was written to since.
+            if item.is_reported || item.version == version {
+                return;
+            }
+        }
+        let inherited = match known {
+            None => self.inherited(snapshot, row, owner, &identity),
+            Some(_) => None,
+        };
+        let is_inherited = inherited.is_some();
+        if !is_inherited && self.waiting.len() == self.waiting.capacity() {
+            self.refused += 1;
+            return;
+        }
+        let (again, is_reported) = (known.is_some(), inherited == Some(true));
+        let item =
+            Item { key, next: owner.first_item, is_open: !is_inherited, is_reported, version };
+        let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
+        if let Some((id, _)) = known {
+            if let Some(known) = self.items.get_mut(id) {
+                *known = Item { next: known.next, ..item };
+            }
+        } else {
+            let Some(id) = self.items.insert(item, self.scan) else {
+                self.refused += 1;
+                return;
+            };
+            if let Some(owner) = self.programs.get_mut(program) {
+                owner.first_item = id.0;
+            }
+        }
+        if is_inherited {
+            return;
+        }
+        let named = write_file_name(snapshot, file, &mut self.buffer);
+        let path = named.and_then(|_| self.strings.intern(self.buffer.text()));
+        let is_memfd = is_floating(snapshot, file);
+        self.waiting.push(Waiting {
+            program,
+            identity,
+            role: ran.role,
+            path,
+            is_deleted: named.is_some_and(|named| named.deleted),
+            is_memfd,
+            is_main_executable: ran.is_main_executable,
+            again,
+            by_system,
+            since_ns: scene.now_ns,
+            since_scan: self.scan,
+            due: self.scan,
+        });
+        if let Some(owner) = self.programs.get_mut(program) {
+            owner.open += 1;
+        }
+    }
+
+    /// Updates the identity of the file of an open pair: its times may have changed.
+    fn identify_again(&mut self, program: RowId, identity: &FileIdentity) {
+        let is_it = |waiting: &&mut Waiting| {
+            waiting.program == program
+                && (waiting.identity.inode, waiting.identity.number)
+                    == (identity.inode, identity.number)
+        };
+        if let Some(waiting) = self.waiting.iter_mut().find(is_it)
+            && waiting.identity != *identity
+        {
+            waiting.identity = *identity;
+            waiting.due = self.scan;
+        }
+    }
+}
+
+impl Program {
+    /// Whether a file of a process in a container is not the container's: it is below another root,
+    /// or in no directory while the process was started from outside.
+    fn sees_outside(&self, snapshot: &Snapshot, row: &ProcessRow, file: &FileRow) -> bool {
+        if is_floating(snapshot, file) {
+            self.is_from_outside
+        } else {
+            is_of_other_root(snapshot, row, file)
+        }
+    }
+}
+
+/// Whether a process is the oldest one in its container.
+fn is_first_of(snapshot: &Snapshot, row: &ProcessRow, container: &[u8]) -> bool {
+    let start = |row: &ProcessRow| snapshot.leader(row).map(|leader| leader.task.start_boottime);
+    let own = start(row);
+    let mut others = snapshot.processes.iter();
+    !others.any(|other| {
+        start(other) < own && snapshot.container_of(other).is_some_and(|id| id == container)
+    })
+}
+
+/// Whether a file is below another root than the one its process sees: their mounts have different
+/// topmost mounts.
+fn is_of_other_root(snapshot: &Snapshot, row: &ProcessRow, file: &FileRow) -> bool {
+    let tops = (top_mount(snapshot, file.path), top_mount(snapshot, row.cwd));
+    matches!(tops, (Some(of_file), Some(of_process)) if of_file != of_process)
+}
+
+/// Whether a program of this name is a loader (`ld.so PROGRAM`).
+fn is_loader(name: &[u8]) -> bool {
+    [&b"ld-linux"[..], b"ld-musl", b"ld.so", b"ld64"].iter().any(|start| name.starts_with(start))
+        || (name.starts_with(b"ld-") && name.windows(3).any(|part| part == b".so"))
+}
+
+/// Name of the program that a loader was started with: the first argument that is neither an option
+/// nor the value of one (elf/rtld.c of glibc, ldso/dynlink.c of musl).
+fn loaded_name(line: &[u8]) -> Option<&[u8]> {
+    const WITH_VALUE: [&[u8]; 7] = [
+        b"--library-path",
+        b"--glibc-hwcaps-prepend",
+        b"--glibc-hwcaps-mask",
+        b"--inhibit-rpath",
+        b"--audit",
+        b"--preload",
+        b"--argv0",
+    ];
+    let mut all = arguments(line).skip(1).take(ARGUMENTS_MAX);
+    while let Some(argument) = all.next() {
+        if WITH_VALUE.contains(&argument) {
+            all.next();
+        } else if !argument.starts_with(b"--") {
+            return Some(base_name(argument));
+        }
+    }
+    None
+}
+
+/// The script that an interpreter was started for. The kernel names the process after the script
+/// (`load_script`, fs/binfmt_script.c; `begin_new_exec`, fs/exec.c) and passes the script's path as
+/// an argument.
+fn script_of<'a>(line: &'a [u8], comm: &[u8], executable: &[u8]) -> Option<&'a [u8]> {
+    let cut = |name: &'a [u8]| name.get(..COMM_BYTES).unwrap_or(name);
+    let own = executable.get(..COMM_BYTES).unwrap_or(executable);
+    if comm == own || comm.is_empty() {
+        return None;
+    }
+    arguments(line).skip(1).take(ARGUMENTS_MAX).find(|argument| cut(base_name(argument)) == comm)
+}
+
+/// Whether a file's path is the one that an argument names, relative to the process's directory.
+fn is_path_of(argument: &[u8], path: &[u8], directory: Option<&[u8]>) -> bool {
+    if argument.starts_with(b"/") {
+        return argument == path
+            || super::shipped::merged(argument) == super::shipped::merged(path);
+    }
+    let argument = argument.strip_prefix(b"./").unwrap_or(argument);
+    let Some(rest) = path.strip_suffix(argument).filter(|_| !argument.is_empty()) else {
+        return false;
+    };
+    let Some(folder) = rest.strip_suffix(b"/") else { return false };
+    directory
+        .is_none_or(|directory| directory == folder || (directory == b"/" && folder.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loaders_are_recognised_by_name() {
+        for (name, expected) in [
+            ("ld-linux-x86-64.so.2", true),
+            ("ld-musl-x86_64.so.1", true),
+            ("ld.so", true),
+            ("ld64.so.1", true),
+            ("ld-2.31.so", true),
+            ("ld", false),
+            ("ldconfig", false),
+            ("ld-gold", false),
+        ] {
+            assert_eq!(is_loader(name.as_bytes()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_loaded_program_is_the_first_argument_that_is_no_option() {
+        for (line, expected) in [
+            ("/lib/ld.so\0/tmp/x\0-a\0", Some("x")),
+            ("/lib/ld.so\0--library-path\0/tmp\0--verify\0./y\0", Some("y")),
+            ("/lib/ld.so\0--list\0", None),
+            ("/lib/ld.so\0", None),
+            ("", None),
+        ] {
+            assert_eq!(loaded_name(line.as_bytes()), expected.map(str::as_bytes), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn scripts_are_recognised_by_their_process_s_name() {
+        let script = |line: &'static [u8], comm: &[u8], exe: &[u8]| script_of(line, comm, exe);
+        let line = b"/bin/sh\0/etc/init.d/networking\0start\0";
+        assert_eq!(script(line, b"networking", b"dash"), Some(&b"/etc/init.d/networking"[..]));
+        let long = b"/bin/sh\0/a/a-very-long-script-name\0";
+        assert_eq!(
+            script(long, b"a-very-long-scr", b"sh"),
+            Some(&b"/a/a-very-long-script-name"[..])
+        );
+        assert_eq!(
+            script(line, b"dash", b"dash"),
+            None,
+            "`sh SCRIPT` is not named after the script"
+        );
+        assert_eq!(script(b"ls\0ls\0", b"ls", b"ls"), None);
+        assert_eq!(script(b"/bin/busybox\0", b"sh", b"busybox"), None);
+        assert_eq!(script(b"", b"sh", b"busybox"), None);
+    }
+
+    #[test]
+    fn relative_arguments_are_below_the_directory() {
+        let is = |argument: &str, path: &str, directory: Option<&str>| {
+            is_path_of(argument.as_bytes(), path.as_bytes(), directory.map(str::as_bytes))
+        };
+        assert!(is("/a/b.sh", "/a/b.sh", None));
+        assert!(is("/usr/bin/b", "/bin/b", None));
+        assert!(!is("/a/b.sh", "/c/b.sh", None));
+        assert!(is("./b.sh", "/a/b.sh", Some("/a")));
+        assert!(is("b.sh", "/b.sh", Some("/")));
+        assert!(!is("b.sh", "/a/b.sh", Some("/c")));
+        assert!(!is("b.sh", "/a/bb.sh", Some("/a")));
+        assert!(!is("", "/a/", Some("/a")));
+    }
+}

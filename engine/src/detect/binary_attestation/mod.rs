@@ -1,0 +1,420 @@
+//! Checks whether the programs that run are those that were shipped.
+//!
+//! [`shipped`] is the index of files that may run. It is built from SBOMs at start, and queries
+//! allocate nothing. [`verdict`] has the rules; it is a pure function of what is known of a file.
+//! [`Attest`] tracks the programs (one per process and exec) and every file that a process has
+//! mapped executable.
+//!
+//! * Processes that exist when watching starts are checked too.
+//! * Each pair of program and file is decided, and reported, once. It is checked again only if the
+//!   file is written to and the program's areas change after that. Files that a fork inherits were
+//!   checked in the parent.
+//! * Files are hashed between scans ([`crate::page_cache::Contents`]). Until a file's content is
+//!   known, its pair waits with the data that its record needs, even if the process ends meanwhile.
+//!   Pairs with partly known content stay open while the process runs, and are checked less and
+//!   less often.
+//! * A process is checked again when the state reports that its areas have changed. A scan without
+//!   changes costs one comparison per process.
+//!
+//! A file below another root than its process (a container's runtime before it has entered the
+//! container) is checked against what applies outside of containers.
+//!
+//! Not here: reading SBOMs (`panoptes-reference`), hashing ([`crate::page_cache`]), and the wording
+//! of records (`policy`). Start reading at [`Detector::update`].
+
+pub mod arguments;
+mod forks;
+mod look;
+mod program;
+pub mod shipped;
+#[cfg(test)]
+mod tests;
+pub mod verdict;
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::source::MemorySource;
+
+use super::{Accepted, Detector, DetectorSetup, Finding, Findings, Losses, MachineMemory};
+use crate::container_config::Images;
+use crate::limits::Limits;
+use crate::page_cache::{FileIdentity, Format, Hashes, Outcome};
+use crate::path::PathBuffer;
+use crate::state::facts::ProcessFacts;
+use crate::state::process::Process;
+use crate::state::{ScanContext, State};
+use panoptes_tables::Strings;
+use panoptes_tables::{HashKey, RowId, Scan, Table};
+
+use program::{Item, ItemKey, NO_ITEM, Program, Version, Waiting};
+use shipped::Applied;
+use verdict::{Basis, Deviation, Question, Role, Verdict, Wrong};
+
+pub use crate::page_cache::ContentSource;
+pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
+
+/// How long to wait for hashes when a finding is possible without them.
+const HASHES_NS: i64 = 2_000_000_000;
+/// How long an ended process is kept while one of its pairs is open.
+const ENDED_NS: i64 = 60_000_000_000;
+/// Maximum number of searches for relatives per scan.
+const SEARCHES_MAX: u32 = 64;
+/// The number of the first scan.
+const FIRST_SCAN: Scan = Scan(1);
+/// Maximum number of scans between two checks of an open pair.
+const REST_SCANS_MAX: u32 = 64;
+
+/// A program, library or script that runs and was not shipped like this.
+#[derive(Clone, Copy, Debug)]
+pub struct Alert<'a> {
+    pub shipped: &'a Shipped,
+    /// The subjects of `shipped` that apply to the process.
+    pub applied: &'a Applied,
+    pub finding: Deviation,
+    pub role: Role,
+    /// The process as it was when the file was first seen in it.
+    pub process: ProcessFacts<'a>,
+    /// Hashes of its executable, where they are known.
+    pub process_hashes: Option<Hashes>,
+    pub file: FileFacts<'a>,
+    /// When the file was first seen in the process, in nanoseconds since 1970.
+    pub since_ns: i64,
+}
+
+/// A file that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct FileFacts<'a> {
+    /// Path as /proc shows it, with ` (deleted)`.
+    pub path: Option<&'a [u8]>,
+    /// Inode number.
+    pub number: u64,
+    pub size: u64,
+    pub format: Format,
+    /// Hashes of the content, where all of it is known.
+    pub hashes: Option<Hashes>,
+    pub is_main_executable: bool,
+    /// Whether it is in no directory: a memfd.
+    pub is_memfd: bool,
+    pub is_deleted: bool,
+}
+
+/// Result of checking a pair of program and file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Decided {
+    /// Not decided yet.
+    No,
+    /// The file is as shipped, or its content will never be known.
+    NoAlert,
+    Alerted(Accepted),
+}
+
+/// Tracks which programs and files were checked and which are open.
+#[derive(Debug)]
+pub struct Attest {
+    shipped: Arc<Shipped>,
+    images: Images,
+    /// What applies outside of containers.
+    system: Applied,
+    programs: Table<Program>,
+    items: Table<Item>,
+    waiting: Vec<Waiting>,
+    strings: Strings,
+    buffer: PathBuffer,
+    other_buffer: PathBuffer,
+    scan: Scan,
+    serial: u32,
+    /// Number of searches for relatives left in this scan.
+    searches_left: u32,
+    /// Number of rows that found no room.
+    refused: u64,
+    refused_findings: u64,
+}
+
+impl Attest {
+    /// Allocates for `limits`, or nothing if no SBOM was given.
+    pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, key: HashKey) -> Self {
+        let is_asked = !shipped.is_empty();
+        let room = |count: u32| if is_asked { count as usize } else { 0 };
+        // Ended programs stay until their files are decided. Of the areas of most mapped files, one
+        // in five is executable.
+        let programs = room(limits.processes.saturating_mul(5) / 4 + 64);
+        let items = room(limits.vmas / 4 + 1024);
+        let waiting = room(limits.vmas / 8 + 1024);
+        Self {
+            system: shipped.of_system(),
+            shipped,
+            images,
+            programs: Table::new(programs, key.derive("attest: programs")),
+            items: Table::new(items, key.derive("attest: files")),
+            waiting: Vec::with_capacity(waiting),
+            strings: Strings::new(programs * 512 + waiting * 32, key.derive("attest: strings")),
+            buffer: PathBuffer::default(),
+            other_buffer: PathBuffer::default(),
+            scan: Scan::default(),
+            serial: 0,
+            searches_left: 0,
+            refused: 0,
+            refused_findings: 0,
+        }
+    }
+
+    /// Sets the images of containers. Programs that are already tracked keep theirs.
+    pub fn set_images(&mut self, images: Images) {
+        self.images = images;
+    }
+
+    pub fn shipped(&self) -> &Arc<Shipped> {
+        &self.shipped
+    }
+}
+
+impl Detector for Attest {
+    fn build(setup: &DetectorSetup<'_>) -> Self {
+        let (shipped, images) = (Arc::clone(setup.shipped), setup.images.clone());
+        Self::new(setup.limits, shipped, images, setup.key)
+    }
+
+    /// Checks everything new in the scan, and reports what can be decided.
+    fn update<S: MemorySource>(
+        &mut self,
+        _memory: &mut MachineMemory<'_, S>,
+        scene: &ScanContext<'_>,
+        state: &State,
+        contents: &mut dyn ContentSource,
+        out: &mut dyn Findings,
+    ) {
+        if self.shipped.is_empty() {
+            return;
+        }
+        self.scan = self.scan.next();
+        self.searches_left = SEARCHES_MAX;
+        for (id, process) in state.processes() {
+            self.look_at(scene, state, id, process);
+        }
+        self.remove_ended(state);
+        self.settle(scene, contents, out);
+    }
+
+    /// Reports what can be decided by now.
+    fn settle(
+        &mut self,
+        scene: &ScanContext<'_>,
+        contents: &mut dyn ContentSource,
+        out: &mut dyn Findings,
+    ) {
+        let mut at = 0;
+        while let Some(&waiting) = self.waiting.get(at) {
+            if waiting.due.is_after(self.scan) {
+                at += 1;
+                continue;
+            }
+            let mut is_lost = false;
+            let decided = self.decide(&waiting, scene, contents, out, &mut is_lost);
+            if decided != Decided::No {
+                self.waiting.swap_remove(at);
+                let is_reported = matches!(decided, Decided::Alerted(_));
+                if let Decided::Alerted(accepted) = decided {
+                    self.refused_findings += accepted.refused();
+                }
+                self.forget(&waiting, is_reported);
+                continue;
+            }
+            if is_lost && let Some(program) = self.programs.get_mut(waiting.program) {
+                // The identity may be outdated: removing or renaming a file changes its inode's
+                // times.
+                program.again = Some(self.scan);
+            }
+            let age = self.scan.since(waiting.since_scan);
+            if let Some(kept) = self.waiting.get_mut(at) {
+                kept.due = self.scan.after((age / 8).clamp(1, REST_SCANS_MAX));
+            }
+            at += 1;
+        }
+    }
+
+    fn losses(&self) -> Losses {
+        Losses { unchecked: self.refused, refused: self.refused_findings }
+    }
+}
+
+impl Attest {
+    /// Decides about one pair if possible. Sets `is_lost` if the file is not found under its known
+    /// identity.
+    fn decide(
+        &self,
+        waiting: &Waiting,
+        scene: &ScanContext<'_>,
+        contents: &mut dyn ContentSource,
+        out: &mut dyn Findings,
+        is_lost: &mut bool,
+    ) -> Decided {
+        let Some(program) = self.programs.get(waiting.program) else { return Decided::NoAlert };
+        let unless_over =
+            || if program.is_over(scene.now_ns) { Decided::NoAlert } else { Decided::No };
+        let known = contents.ask(&waiting.identity);
+        *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
+        let mut hashes_of = |file: Option<FileIdentity>| contents.ask(&file?)?.hashes();
+        let name = waiting.path.map(|id| self.strings.get(id));
+        let path = name.map(|name| name.get(..waiting.path_length(name)).unwrap_or(name));
+        let mut ran_before = ArrayVec::<Hashes, 2>::new();
+        if waiting.is_memfd {
+            ran_before
+                .extend([program.before, program.parent].into_iter().filter_map(&mut hashes_of));
+            // JIT compilers map shared memory executable too: without an ELF header it is no
+            // library.
+            let format = known.map(|known| known.format);
+            match (waiting.role, format) {
+                (Role::Library, Some(Format::Other)) => return Decided::NoAlert,
+                (Role::Library, Some(Format::Unknown)) => return unless_over(),
+                _ => {}
+            }
+        }
+        let applied = if waiting.by_system { &self.system } else { &program.applied };
+        let question = Question {
+            shipped: &self.shipped,
+            applied,
+            role: waiting.role,
+            path,
+            is_memfd: waiting.is_memfd,
+            size: waiting.identity.size,
+            known: known.as_ref(),
+            ran_before: &ran_before,
+        };
+        let (finding, is_last) = self.conclude(program, waiting, &question, scene.now_ns);
+        let Some(finding) = finding else {
+            return if is_last { Decided::NoAlert } else { unless_over() };
+        };
+        let hashes = known.and_then(|known| known.hashes());
+        let is_main_executable = waiting.is_main_executable;
+        let process_hashes =
+            if is_main_executable { hashes } else { hashes_of(program.executable) };
+        let alert = Alert {
+            shipped: &self.shipped,
+            applied,
+            finding,
+            role: waiting.role,
+            process: program.kept.facts(&self.strings),
+            process_hashes,
+            file: FileFacts {
+                path: name,
+                number: waiting.identity.number,
+                size: waiting.identity.size,
+                format: known.map_or(Format::Unknown, |known| known.format),
+                hashes,
+                is_main_executable,
+                is_memfd: waiting.is_memfd,
+                is_deleted: waiting.is_deleted,
+            },
+            since_ns: waiting.since_ns,
+        };
+        Decided::Alerted(out.found(scene, &Finding::BinaryAttestation(&alert)))
+    }
+
+    /// Applies the rules to a pair. Returns what is reported, and whether nothing can change that.
+    fn conclude(
+        &self,
+        program: &Program,
+        waiting: &Waiting,
+        question: &Question<'_>,
+        now_ns: i64,
+    ) -> (Option<Deviation>, bool) {
+        let waited = now_ns.saturating_sub(waiting.since_ns) >= HASHES_NS;
+        match verdict::decide(question) {
+            Verdict::Alert(Deviation { wrong: Wrong::Elsewhere { .. }, .. })
+                if waiting.by_system && waiting.is_memfd && program.is_inside =>
+            {
+                // A container's runtime that is entering the container.
+                (None, true)
+            }
+            // The file was at its place before: renaming a file changes its time too.
+            Verdict::Alert(Deviation { wrong: Wrong::Elsewhere { .. }, .. }) if waiting.again => {
+                (None, true)
+            }
+            Verdict::Alert(finding) => (Some(finding), true),
+            Verdict::Fine => (self.arguments_of(program, waiting, question), true),
+            Verdict::Open { otherwise } => (otherwise.filter(|_| waited), false),
+        }
+    }
+
+    /// Checks the arguments of a program whose content and path are as shipped.
+    fn arguments_of(
+        &self,
+        program: &Program,
+        waiting: &Waiting,
+        question: &Question<'_>,
+    ) -> Option<Deviation> {
+        // Programs may overwrite their arguments: only those present at the start of the program
+        // count.
+        if waiting.role != Role::Program || !waiting.is_main_executable || program.preexisting {
+            return None;
+        }
+        let line = self.strings.get(program.line?);
+        let wrong = |entrypoint| Deviation {
+            wrong: Wrong::Arguments { entrypoint },
+            basis: Basis::CommandLine,
+        };
+        let mut lists = question.intended_arguments().peekable();
+        if lists.peek().is_some() && !arguments::is_among(line, lists) {
+            return Some(wrong(false));
+        }
+        if !program.is_entrypoint || waiting.by_system {
+            return None;
+        }
+        let mut entrypoints = self.shipped.entrypoints(&program.applied).peekable();
+        // If the runtime was not seen right before, other programs may have run in between.
+        let name = arguments::arguments(line).next().map(arguments::base_name);
+        let is_its_own =
+            |entrypoint| arguments::arguments(entrypoint).next().map(arguments::base_name) == name;
+        if !program.saw_runtime && !entrypoints.clone().any(is_its_own) {
+            return None;
+        }
+        let is_other = entrypoints.peek().is_some()
+            && !entrypoints.any(|entrypoint| arguments::is_entrypoint(line, entrypoint));
+        is_other.then(|| wrong(true))
+    }
+
+    /// Removes ended programs that have no open files.
+    fn remove_ended(&mut self, state: &State) {
+        for number in 0..self.programs.end() {
+            let id = RowId(number);
+            let was_seen = self.programs.last_seen(id) == Some(self.scan);
+            let Some(program) = self.programs.get_mut(id) else { continue };
+            let is_its = |process: &Process| process.self_exec_id() == program.key.exec;
+            let is_there = was_seen || state.missed(&program.key.process).is_some_and(is_its);
+            program.is_gone = !is_there;
+            if !is_there && program.open == 0 {
+                self.remove(id);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: RowId) {
+        let Some(program) = self.programs.remove(id) else { return };
+        program.kept.release(&mut self.strings);
+        if let Some(line) = program.line {
+            self.strings.release(line);
+        }
+        let mut next = program.first_item;
+        while next != NO_ITEM {
+            let removed = self.items.remove(RowId(next));
+            next = removed.map_or(NO_ITEM, |item| item.next);
+        }
+    }
+
+    /// Releases what a decided pair holds.
+    fn forget(&mut self, waiting: &Waiting, is_reported: bool) {
+        if let Some(id) = waiting.path {
+            self.strings.release(id);
+        }
+        let Some(program) = self.programs.get_mut(waiting.program) else { return };
+        program.open = program.open.saturating_sub(1);
+        let FileIdentity { inode, number, .. } = waiting.identity;
+        let item = self.items.find(&ItemKey { serial: program.serial, inode, number });
+        if let Some(item) = item.and_then(|item| self.items.get_mut(item)) {
+            item.is_open = false;
+            item.is_reported |= is_reported;
+            item.version = Version::from(&waiting.identity);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Rows: programs, the files that they run, and pairs of both that are open.
+
+use panoptes_decoders::address::KernelVa;
+
+use super::ENDED_NS;
+use super::shipped::Applied;
+use super::verdict::Role;
+use crate::page_cache::FileIdentity;
+use crate::state::described::Described;
+use crate::state::process::ProcessKey;
+use panoptes_tables::StringId;
+use panoptes_tables::{HashKey, Key, Row, RowId, Scan};
+
+/// Ends a program's list of items.
+pub(super) const NO_ITEM: u32 = u32::MAX;
+/// Suffix of the path of an unlinked file (`d_path`, fs/d_path.c).
+const DELETED: &[u8] = b" (deleted)";
+
+/// One program in one process: a process that calls exec has another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct ProgramKey {
+    pub(super) process: ProcessKey,
+    /// `self_exec_id`
+    pub(super) exec: u32,
+}
+
+impl Key for ProgramKey {
+    fn hash(&self, key: HashKey) -> u64 {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.process.start_boottime.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.process.process_id.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.exec.to_le_bytes());
+        key.hash(&bytes)
+    }
+}
+
+/// Everything tracked of one program.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
+pub(super) struct Program {
+    pub(super) key: ProgramKey,
+    /// Key of its items, because row numbers are reused.
+    pub(super) serial: u32,
+    /// The state's version of its areas when they were last checked.
+    pub(super) areas: u64,
+    /// The scan in which it is checked again without a change, because something found no room or
+    /// its script was not open.
+    pub(super) again: Option<Scan>,
+    /// Number of scans in which its script was searched for and not found.
+    pub(super) script_scans: u8,
+    pub(super) first_item: u32,
+    /// Number of its files that are open (not decided).
+    pub(super) open: u32,
+    pub(super) kept: Described,
+    /// Its arguments at the first check, complete or absent: programs overwrite them.
+    pub(super) line: Option<StringId>,
+    /// Address of its arguments: an exec changes it, a fork does not.
+    pub(super) arguments: u64,
+    /// Serial of the program that it was forked from, if that is not the known parent.
+    pub(super) relative: Option<u32>,
+    pub(super) executable: Option<FileIdentity>,
+    /// Executable of the program that ran before in the same process.
+    pub(super) before: Option<FileIdentity>,
+    /// Executable of its parent.
+    pub(super) parent: Option<FileIdentity>,
+    pub(super) applied: Applied,
+    /// Whether it is in a container and sees the container's files.
+    pub(super) is_inside: bool,
+    /// Whether its parent is outside of that container.
+    pub(super) is_from_outside: bool,
+    /// Whether it is the first process of a container and runs the container's own files.
+    pub(super) is_entrypoint: bool,
+    /// Whether the container's runtime was seen right before in the same process, so that no other
+    /// program ran in between.
+    pub(super) saw_runtime: bool,
+    /// Whether it is in a container and its executable is not the container's.
+    pub(super) runs_outside: bool,
+    /// Whether it ran when watching started.
+    pub(super) preexisting: bool,
+    pub(super) is_gone: bool,
+    pub(super) since_ns: i64,
+}
+
+impl Row for Program {
+    type Key = ProgramKey;
+
+    fn key(&self) -> ProgramKey {
+        self.key
+    }
+}
+
+impl Program {
+    /// Whether it ended long enough ago to be removed with its open files.
+    pub(super) fn is_over(&self, now_ns: i64) -> bool {
+        self.is_gone && now_ns.saturating_sub(self.since_ns) > ENDED_NS
+    }
+}
+
+/// A file of a program, by attributes that do not change while the file exists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct ItemKey {
+    pub(super) serial: u32,
+    /// `struct inode *`
+    pub(super) inode: KernelVa,
+    pub(super) number: u64,
+}
+
+impl Key for ItemKey {
+    fn hash(&self, key: HashKey) -> u64 {
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&self.inode.0.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.number.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.serial.to_le_bytes());
+        key.hash(&bytes)
+    }
+}
+
+/// A file of a program that was checked.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) key: ItemKey,
+    /// Row of the program's next item.
+    pub(super) next: u32,
+    /// Whether it is not decided yet.
+    pub(super) is_open: bool,
+    /// Whether it was reported.
+    pub(super) is_reported: bool,
+    /// Version when it was checked: with another version the content may differ.
+    pub(super) version: Version,
+}
+
+/// When a file was changed last, and its size.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Version {
+    change_time_ns: i64,
+    modify_time_ns: i64,
+    size: u64,
+}
+
+impl From<&FileIdentity> for Version {
+    fn from(file: &FileIdentity) -> Self {
+        let &FileIdentity { change_time_ns, modify_time_ns, size, .. } = file;
+        Self { change_time_ns, modify_time_ns, size }
+    }
+}
+
+impl Row for Item {
+    type Key = ItemKey;
+
+    fn key(&self) -> ItemKey {
+        self.key
+    }
+}
+
+/// A file of a program that is not decided yet.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
+pub(super) struct Waiting {
+    pub(super) program: RowId,
+    pub(super) identity: FileIdentity,
+    pub(super) role: Role,
+    /// Path as /proc shows it.
+    pub(super) path: Option<StringId>,
+    pub(super) is_deleted: bool,
+    pub(super) is_memfd: bool,
+    pub(super) is_main_executable: bool,
+    /// Whether it was decided before and has changed since.
+    pub(super) again: bool,
+    /// Whether the system's subjects apply although the process is in a container.
+    pub(super) by_system: bool,
+    pub(super) since_ns: i64,
+    pub(super) since_scan: Scan,
+    /// The scan in which it is checked next.
+    pub(super) due: Scan,
+}
+
+impl Waiting {
+    /// Length of the path in a name as /proc shows it.
+    pub(super) fn path_length(&self, name: &[u8]) -> usize {
+        if self.is_deleted {
+            name.strip_suffix(DELETED).map_or(name.len(), <[u8]>::len)
+        } else {
+            name.len()
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Builds the index: files are added one by one, within limits, and sorted at the end.
+
+use std::collections::HashMap;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{
+    HashKind, Image, KeptFile, KeptSubject, NONE, Shipped, ShippedFile, Span, Subject, SubjectId,
+    UNKNOWN, merged,
+};
+use crate::container_config::Glob;
+use crate::page_cache::{PAGE_BYTES, PageDigest};
+
+const SUBJECTS_MAX: usize = 4096;
+/// Maximum number of files: forty times those of a large distribution.
+const FILES_MAX: usize = 4 << 20;
+const TEXT_BYTES_MAX: usize = 1 << 30;
+/// Maximum number of page hashes: those of 128 GiB of content, in 512 MiB of memory.
+const PAGES_MAX: usize = 32 << 20;
+/// There are at most as many contents with page hashes as files.
+const _: () = assert!(FILES_MAX < super::AMBIGUOUS as usize);
+
+/// A limit of the index that the SBOMs exceed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("more than {most} {what} in all SBOMs together")]
+pub struct TooMuch {
+    /// The limited items: `files`, `images`, …
+    pub what: &'static str,
+    /// Maximum number of them.
+    pub most: usize,
+}
+
+fn room(used: usize, more: usize, most: usize, what: &'static str) -> Result<(), TooMuch> {
+    used.checked_add(more).filter(|&all| all <= most).map(|_| ()).ok_or(TooMuch { what, most })
+}
+
+/// Collects files and builds the index of them.
+#[derive(Debug, Default)]
+pub struct ShippedBuilder {
+    subjects: Vec<KeptSubject>,
+    files: Vec<KeptFile>,
+    hashes: Vec<Strongest>,
+    texts: Vec<u8>,
+    arguments: Vec<Span>,
+    pages: Vec<PageDigest>,
+    runs: Vec<Span>,
+    run_of: HashMap<u128, u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Strongest {
+    Sha256([u8; 32]),
+    Sha1([u8; 20]),
+    Md5([u8; 16]),
+    None,
+}
+
+impl ShippedBuilder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the subject that files are added to. Everything approved everywhere is one subject,
+    /// everything outside of containers another. Each image, by name and digest, is one more.
+    pub fn subject(&mut self, subject: &Subject<'_>) -> Result<SubjectId, TooMuch> {
+        let known = self.subjects.iter().position(|kept| match (kept, subject) {
+            (KeptSubject::Everywhere, Subject::Everywhere)
+            | (KeptSubject::System, Subject::System) => true,
+            (KeptSubject::Image(kept), Subject::Image { name, digest, .. }) => {
+                (kept.name.as_deref(), kept.digest.as_deref()) == (*name, *digest)
+                    && (name.is_some() || digest.is_some())
+            }
+            _ => false,
+        });
+        let index = known.unwrap_or(self.subjects.len());
+        if known.is_none() {
+            room(index, 1, SUBJECTS_MAX, "images")?;
+            self.subjects.push(match *subject {
+                Subject::Everywhere => KeptSubject::Everywhere,
+                Subject::System => KeptSubject::System,
+                Subject::Image { name, digest, .. } => KeptSubject::Image(Image {
+                    name: name.map(str::to_owned),
+                    digest: digest.map(str::to_owned),
+                    ..Image::default()
+                }),
+            });
+        }
+        if let (Some(KeptSubject::Image(kept)), Subject::Image { containers, entrypoint, .. }) =
+            (self.subjects.get_mut(index), subject)
+        {
+            kept.containers.extend(containers.iter().map(|pattern| Glob::new(pattern)));
+            let line = joined(entrypoint);
+            if !line.is_empty() && !kept.entrypoints.contains(&line) {
+                kept.entrypoints.push(line);
+            }
+        }
+        Ok(SubjectId(index as u16))
+    }
+
+    /// Adds a file. Page hashes are ignored unless they cover all of its pages.
+    pub fn add(&mut self, subject: SubjectId, file: &ShippedFile<'_>) -> Result<(), TooMuch> {
+        room(self.files.len(), 1, FILES_MAX, "files")?;
+        let path = match file.path {
+            Some(path) => self.keep_path(path)?,
+            None => Span::default(),
+        };
+        let arguments = self.keep_arguments(file.arguments)?;
+        let all = |size: u64| size.div_ceil(PAGE_BYTES) == file.pages.len() as u64;
+        let run = match file.size {
+            Some(size) if !file.pages.is_empty() && all(size) => self.keep_pages(file.pages)?,
+            _ => NONE,
+        };
+        let (hash, strongest) = match (file.sha256, file.sha1, file.md5) {
+            (Some(hash), ..) => (HashKind::Sha256, Strongest::Sha256(hash)),
+            (_, Some(hash), _) => (HashKind::Sha1, Strongest::Sha1(hash)),
+            (.., Some(hash)) => (HashKind::Md5, Strongest::Md5(hash)),
+            _ => (HashKind::None, Strongest::None),
+        };
+        let size = file.size.unwrap_or(UNKNOWN);
+        self.files.push(KeptFile { subject, path, size, hash, run, arguments });
+        self.hashes.push(strongest);
+        Ok(())
+    }
+
+    fn keep_text(&mut self, parts: &[&[u8]]) -> Result<Span, TooMuch> {
+        let count = parts.iter().map(|part| part.len()).sum();
+        room(self.texts.len(), count, TEXT_BYTES_MAX, "bytes of paths and arguments")?;
+        let start = self.texts.len() as u32;
+        for part in parts {
+            self.texts.extend_from_slice(part);
+        }
+        Ok(Span { start, count: count as u32 })
+    }
+
+    fn keep_path(&mut self, path: &[u8]) -> Result<Span, TooMuch> {
+        let slash: &[u8] = if path.starts_with(b"/") { b"" } else { b"/" };
+        self.keep_text(&[slash, path])
+    }
+
+    fn keep_arguments(&mut self, lists: &[Vec<Vec<u8>>]) -> Result<Span, TooMuch> {
+        room(self.arguments.len(), lists.len(), FILES_MAX, "lists of arguments")?;
+        let start = self.arguments.len() as u32;
+        for list in lists {
+            let span = self.keep_text(&[&joined(list)])?;
+            self.arguments.push(span);
+        }
+        Ok(Span { start, count: lists.len() as u32 })
+    }
+
+    fn keep_pages(&mut self, pages: &[PageDigest]) -> Result<u32, TooMuch> {
+        let key = xxh3_128(pages.as_flattened());
+        if let Some(&number) = self.run_of.get(&key) {
+            let kept = self.runs.get(number as usize).and_then(|run| self.pages.get(run.range()));
+            if kept == Some(pages) {
+                return Ok(number);
+            }
+        }
+        room(self.pages.len(), pages.len(), PAGES_MAX, "pages")?;
+        let number = self.runs.len() as u32;
+        self.runs.push(Span { start: self.pages.len() as u32, count: pages.len() as u32 });
+        self.pages.extend_from_slice(pages);
+        self.run_of.insert(key, number);
+        Ok(number)
+    }
+
+    /// Sorts everything.
+    pub fn build(self) -> Shipped {
+        let (mut by_sha256, mut by_sha1, mut by_md5) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, hash) in (0..).zip(&self.hashes) {
+            match *hash {
+                Strongest::Sha256(hash) => by_sha256.push((hash, number)),
+                Strongest::Sha1(hash) => by_sha1.push((hash, number)),
+                Strongest::Md5(hash) => by_md5.push((hash, number)),
+                Strongest::None => {}
+            }
+        }
+        by_sha256.sort_unstable();
+        by_sha1.sort_unstable();
+        by_md5.sort_unstable();
+        let (files, texts) = (&self.files, &self.texts);
+        let numbers = || (0..).zip(files);
+        let mut by_path: Vec<u32> =
+            numbers().filter(|(_, file)| file.path.count > 0).map(|(number, _)| number).collect();
+        by_path.sort_unstable_by_key(|&number| {
+            let file = &files[number as usize];
+            (file.subject, merged(&texts[file.path.range()]), number)
+        });
+        let mut by_size: Vec<u32> =
+            numbers().filter(|(_, file)| file.size != UNKNOWN).map(|(number, _)| number).collect();
+        by_size.sort_unstable_by_key(|&number| {
+            let file = &files[number as usize];
+            (file.size, file.run, number)
+        });
+        let mut has_unsized = vec![false; self.subjects.len()];
+        for file in files.iter().filter(|file| file.size == UNKNOWN) {
+            if let Some(has) = has_unsized.get_mut(usize::from(file.subject.0)) {
+                *has = true;
+            }
+        }
+        Shipped {
+            subjects: self.subjects.into(),
+            files: self.files.into(),
+            texts: self.texts.into(),
+            arguments: self.arguments.into(),
+            pages: self.pages.into(),
+            runs: self.runs.into(),
+            by_sha256: by_sha256.into(),
+            by_sha1: by_sha1.into(),
+            by_md5: by_md5.into(),
+            by_path: by_path.into(),
+            by_size: by_size.into(),
+            has_unsized: has_unsized.into(),
+        }
+    }
+}
+
+/// Joins arguments in the kernel's format: each is terminated by NUL.
+fn joined(list: &[Vec<u8>]) -> Vec<u8> {
+    let mut line = Vec::with_capacity(list.iter().map(|argument| argument.len() + 1).sum());
+    for argument in list {
+        line.extend_from_slice(argument);
+        line.push(0);
+    }
+    line
+}

@@ -1,0 +1,312 @@
+//! Changes of the right to execute memory, and which of them are findings.
+//!
+//! The state reports new areas and areas with other permissions ([`Change::AreaMapped`],
+//! [`Change::AreaPermissionsChanged`]). This module collects the facts for the [`rule`]: whether
+//! the area has pages of its own (`anon_vma`), so that something was written to it, the areas
+//! around it, and the program headers of its file. The headers are read from the page cache, and
+//! only for changes that the other facts do not decide: mapping a library costs nothing here.
+//!
+//! New memory that is executable, not writable, and has pages of its own became executable since
+//! the last scan: it was written before that, or it could not have been written.
+//!
+//! A change that is undone between two scans is not seen. Only a few changes are reported per
+//! program: a program with more is a runtime that the rule does not know.
+//!
+//! Not here: areas themselves ([`crate::state`]), and the wording of the record (`policy`).
+
+mod program;
+mod reserved_space;
+pub mod rule;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::vm_area_struct::{
+    VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE,
+};
+use panoptes_decoders::source::MemorySource;
+
+use super::{Detector, DetectorSetup, Finding, Findings, Losses, MachineMemory};
+use crate::state::facts::AreaFacts;
+use crate::state::process::{Process, ProcessKey};
+use crate::state::{AreaBefore, Change, ScanContext};
+
+use program::Programs;
+use reserved_space::Surroundings;
+use rule::{Backing, Direction, PermissionChange, Verdict, judge};
+
+/// Maximum number of findings per program, for each direction.
+const FINDINGS_MAX: u8 = 8;
+/// Approximate maximum number of areas around changes that one scan checks: for one process, and in
+/// total.
+const STEPS_MAX: (u32, u32) = (1 << 18, 1 << 20);
+/// Number of first scans in which a process's memory may be inherited from its parent.
+const FORK_SCANS: u32 = 4;
+/// Number of programs whose findings are counted.
+const PROGRAMS: usize = 1024;
+
+/// A change of the right to execute, and the rule's verdict on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    pub process: &'a Process,
+    /// The area as it is now.
+    pub area: AreaFacts<'a>,
+    /// The area that it, or a part of it, was before; `None` if there was none.
+    pub before: Option<AreaBefore>,
+    pub direction: Direction,
+    pub backing: Backing,
+    pub verdict: Verdict,
+    /// Whether it is the last finding of this program that is reported.
+    pub is_last: bool,
+}
+
+/// The findings of one program that were reported.
+#[derive(Clone, Debug)]
+struct Reported {
+    key: ProcessKey,
+    self_exec_id: u32,
+    /// Address of its arguments: an exec changes it, a fork does not.
+    arguments: u64,
+    /// When its first finding was reported, in nanoseconds since 1970.
+    since_ns: i64,
+    /// Start addresses of the areas that became executable.
+    starts: ArrayVec<u64, { FINDINGS_MAX as usize }>,
+    removed: u8,
+}
+
+impl Reported {
+    fn count(&self, direction: Direction) -> u8 {
+        match direction {
+            Direction::Added => self.starts.len() as u8,
+            Direction::Removed => self.removed,
+        }
+    }
+
+    /// Whether an area was reported before a process was first seen that was forked from this one
+    /// and has the area, too.
+    fn has(&self, process: &Process, arguments: u64, area: &AreaFacts<'_>) -> bool {
+        self.key != process.key
+            && self.since_ns <= process.first_seen_ns
+            && (self.self_exec_id, self.arguments) == (process.self_exec_id(), arguments)
+            && self.starts.iter().any(|start| (area.start..area.end).contains(start))
+    }
+}
+
+/// Checks changes against the rule, in memory allocated at start.
+#[derive(Debug)]
+pub struct Permissions {
+    programs: Programs,
+    reported: Vec<Reported>,
+    /// The entry to replace when all are used.
+    next: usize,
+    /// Number of areas that may still be checked in this scan, and for the process of the last
+    /// change.
+    steps_left: u32,
+    of_process: Option<(ProcessKey, u32)>,
+    /// Number of changes that were not checked, because more areas were around them than one scan
+    /// checks.
+    refused: u64,
+    refused_findings: u64,
+}
+
+impl Permissions {
+    #[expect(clippy::new_without_default, reason = "it allocates much")]
+    pub fn new() -> Self {
+        Self {
+            programs: Programs::new(),
+            reported: Vec::with_capacity(PROGRAMS),
+            next: 0,
+            steps_left: STEPS_MAX.1,
+            of_process: None,
+            refused: 0,
+            refused_findings: 0,
+        }
+    }
+}
+
+impl Detector for Permissions {
+    fn build(_setup: &DetectorSetup<'_>) -> Self {
+        Self::new()
+    }
+
+    fn begin_scan(&mut self) {
+        self.programs.begin_scan();
+        self.steps_left = STEPS_MAX.1;
+        self.of_process = None;
+    }
+
+    fn observe<S: MemorySource>(
+        &mut self,
+        memory: &mut MachineMemory<'_, S>,
+        scene: &ScanContext<'_>,
+        change: &Change<'_>,
+        out: &mut dyn Findings,
+    ) {
+        if let Some(judged) = self.judge(memory, scene, change) {
+            let accepted = out.found(scene, &Finding::MemoryPermissions(&judged));
+            self.refused_findings += accepted.refused();
+        }
+    }
+
+    fn losses(&self) -> Losses {
+        Losses { unchecked: self.refused, refused: self.refused_findings }
+    }
+}
+
+impl Permissions {
+    /// Checks a change against the rule, if it changes the right to execute.
+    fn judge<'a, S: MemorySource>(
+        &mut self,
+        memory: &mut MachineMemory<'_, S>,
+        scene: &ScanContext<'_>,
+        change: &Change<'a>,
+    ) -> Option<Judged<'a>> {
+        let (process, area, before) = match *change {
+            Change::AreaPermissionsChanged { process, area, before } => {
+                (process, area, Some(before))
+            }
+            Change::AreaMapped { process, area } => (process, area, None),
+            _ => return None,
+        };
+        let seen = seen(&area, before.as_ref())?;
+        let reported = self.entry_of(process).and_then(|at| self.reported.get(at));
+        let steps = match self.of_process {
+            Some((key, left)) if key == process.key => left,
+            _ => STEPS_MAX.0,
+        };
+        let steps = steps.min(self.steps_left);
+        self.refused += u64::from(steps == 0);
+        // A process with very many changes costs no more than its findings.
+        if steps == 0
+            || reported.is_some_and(|reported| reported.count(seen.direction) >= FINDINGS_MAX)
+        {
+            let verdict = Verdict::Exempt(rule::Exemption::Enough);
+            let (direction, backing) = (seen.direction, seen.backing);
+            return Some(Judged {
+                process,
+                area,
+                before,
+                direction,
+                backing,
+                verdict,
+                is_last: false,
+            });
+        }
+        let seen = PermissionChange { is_known: reported.is_some(), ..seen };
+        let part = before.map_or(area.start..area.end, |before| before.start..before.end);
+        let row = scene.snapshot.processes.at(process.row());
+        let mm = row.and_then(|row| scene.snapshot.mms.at(row.mm));
+        let arguments = mm.map_or(0, |mm| mm.arguments.start);
+        let was_reported_before_fork = before.is_none()
+            && process.scans_before() <= FORK_SCANS
+            && row.and_then(|row| scene.snapshot.leader(row)).is_some_and(|leader| {
+                leader.task.is_fork()
+                    && self.reported.iter().any(|reported| reported.has(process, arguments, &area))
+            });
+        let mut left = steps;
+        let mut around = Surroundings {
+            snapshot: scene.snapshot,
+            parent_pid: row.map_or(0, |row| row.parent_pid),
+            mm,
+            start: area.start,
+            part,
+            was_reported_before_fork,
+            programs: &mut self.programs,
+            source: memory.source,
+            kernel: memory.kernel,
+            steps_left: &mut left,
+        };
+        let verdict = judge(&seen, &mut around);
+        self.steps_left = self.steps_left.saturating_sub(steps - left);
+        self.of_process = Some((process.key, left));
+        let is_last = matches!(verdict, Verdict::Report(_))
+            && self.count(process, arguments, (&seen, area.start), scene.now_ns) == FINDINGS_MAX;
+        let (direction, backing) = (seen.direction, seen.backing);
+        Some(Judged { process, area, before, direction, backing, verdict, is_last })
+    }
+
+    /// Index of a program's entry in the list of reported findings, if it has one.
+    fn entry_of(&self, process: &Process) -> Option<usize> {
+        let is_it = |reported: &Reported| {
+            reported.key == process.key && reported.self_exec_id == process.self_exec_id()
+        };
+        self.reported.iter().position(is_it)
+    }
+
+    /// Counts a finding of a program and returns the new count.
+    fn count(
+        &mut self,
+        process: &Process,
+        arguments: u64,
+        (seen, start): (&PermissionChange, u64),
+        since_ns: i64,
+    ) -> u8 {
+        let (key, self_exec_id) = (process.key, process.self_exec_id());
+        let at = self.entry_of(process).unwrap_or_else(|| {
+            let starts = ArrayVec::new();
+            let new = Reported { key, self_exec_id, arguments, since_ns, starts, removed: 0 };
+            if self.reported.len() < self.reported.capacity() {
+                self.reported.push(new);
+                return self.reported.len() - 1;
+            }
+            let at = self.next % PROGRAMS;
+            self.next = at + 1;
+            self.reported[at] = new;
+            at
+        });
+        let reported = &mut self.reported[at];
+        match seen.direction {
+            // Findings beyond the capacity are not checked at all.
+            Direction::Added => _ = reported.starts.try_push(start),
+            Direction::Removed => reported.removed = reported.removed.saturating_add(1),
+        }
+        reported.count(seen.direction)
+    }
+}
+
+/// The rule's input for a change; `None` if the right to execute is unchanged.
+fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<PermissionChange> {
+    const OPEN: u64 = VM_READ | VM_WRITE | VM_EXEC;
+    if area.special {
+        return None;
+    }
+    let is_written = !area.anon_vma.is_null();
+    let is_writable = area.flags & VM_WRITE != 0;
+    let executes = area.flags & VM_EXEC != 0;
+    let direction = match before {
+        Some(before) if (before.flags ^ area.flags) & VM_EXEC == 0 => return None,
+        Some(_) if !executes => Direction::Removed,
+        Some(_) => Direction::Added,
+        // It became executable since the last scan, or else it could not have been written.
+        None if executes && !is_writable && is_written && !area.has_file => Direction::Added,
+        None => return None,
+    };
+    let before_pages = before
+        .filter(|before| before.was_all_there)
+        .map_or(KernelVa::NULL, |before| before.anon_vma);
+    Some(PermissionChange {
+        direction,
+        backing: backing(area),
+        preexisting: before.is_some(),
+        was_writable: before.is_some_and(|before| before.flags & VM_WRITE != 0),
+        is_writable,
+        is_open: area.flags & OPEN != 0,
+        is_written,
+        is_same: is_written && before_pages == area.anon_vma,
+        had_other_part: before.is_some_and(|before| before.had_other_part),
+        is_known: false,
+    })
+}
+
+fn backing(area: &AreaFacts<'_>) -> Backing {
+    if area.has_file {
+        return if area.flags & VM_MAYSHARE != 0 { Backing::Shared } else { Backing::File };
+    }
+    match area.name {
+        Some(b"[heap]") => Backing::Heap,
+        Some(b"[stack]") => Backing::Stack,
+        _ if area.flags & VM_GROWSDOWN != 0 => Backing::Stack,
+        _ => Backing::Anonymous,
+    }
+}

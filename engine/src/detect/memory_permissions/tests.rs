@@ -1,0 +1,385 @@
+//! Worlds made by hand: the verdict on each change, with the areas around it. The processes' memory
+//! is unreadable, so their files declare nothing.
+
+use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
+use panoptes_decoders::kernel::vm_area_struct::VM_NORESERVE;
+use panoptes_tables::HashKey;
+
+use super::rule::{Exemption, FindingKind, Verdict};
+use super::{FINDINGS_MAX, Permissions};
+use crate::detect::tests::Unreadable;
+use crate::detect::{Accepted, Detector as _, Finding, MachineMemory};
+use crate::limits::Limits;
+use crate::state::tests::watch::limits;
+use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
+use crate::state::{Change, ScanContext, Settings, State};
+use crate::walk::{Kernel, Snapshot};
+
+struct Watch {
+    state: State,
+    snapshot: Snapshot,
+    permissions: Permissions,
+    now_ns: i64,
+}
+
+impl Watch {
+    fn after(world: &World) -> Self {
+        Self::with(&limits(), world)
+    }
+
+    fn with(limits: &Limits, world: &World) -> Self {
+        let mut watch = Self {
+            state: State::new(limits, Settings::default(), HashKey::new(7)),
+            snapshot: Snapshot::empty(limits),
+            permissions: Permissions::new(),
+            now_ns: 1_795_159_906_905_224_659,
+        };
+        assert_eq!(watch.scan(world), []);
+        watch
+    }
+
+    /// The verdicts on the scan's changes: process, start and end of the area, verdict.
+    fn scan(&mut self, world: &World) -> Vec<(u32, u64, u64, Verdict)> {
+        world.show(&mut self.snapshot);
+        self.now_ns += 10_000_000;
+        let kernel = Kernel::default();
+        let mut found = Vec::new();
+        let permissions = &mut self.permissions;
+        permissions.begin_scan();
+        self.state.update(
+            &self.snapshot,
+            self.now_ns,
+            &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
+                let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &kernel };
+                let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
+                    let Finding::MemoryPermissions(judged) = finding else { panic!("{finding:?}") };
+                    let area = judged.area;
+                    let (start, end) = judged
+                        .before
+                        .map_or((area.start, area.end), |before| (before.start, before.end));
+                    found.push((judged.process.process_id(), start, end, judged.verdict));
+                    Accepted::Yes
+                };
+                permissions.observe(memory, scene, change, out);
+            },
+        );
+        found
+    }
+}
+
+fn with_areas(areas: &[FakeArea]) -> World {
+    let mut process = FakeProcess::new(200);
+    process.brk = (0x10_0000, 0x11_0000);
+    process.areas = areas.to_vec();
+    World::default().with(process)
+}
+
+fn memory(start: u64, end: u64, flags: u64) -> FakeArea {
+    FakeArea::anonymous(start, end, flags)
+}
+
+fn library() -> FakeFile {
+    FakeFile::regular(0xffff_8885_0000_0200, 71, "libc.so.6")
+}
+
+const PAGES: u64 = 0xffff_8889_0000_0000;
+const WRITTEN: Verdict = Verdict::Report(FindingKind::Written);
+
+#[test]
+fn memory_that_was_written_and_becomes_executable() {
+    let buffer = memory(0x20_0000, 0x20_8000, R | W);
+    let mut watch = Watch::after(&with_areas(std::slice::from_ref(&buffer)));
+    // Writing alone is not a change.
+    let written = buffer.clone().written(PAGES);
+    assert_eq!(watch.scan(&with_areas(&[written])), []);
+    let parts = [
+        memory(0x20_0000, 0x20_1000, R | W).written(PAGES),
+        memory(0x20_1000, 0x20_2000, R | X).written(PAGES),
+        memory(0x20_2000, 0x20_8000, R | W).written(PAGES),
+    ];
+    assert_eq!(watch.scan(&with_areas(&parts)), [(200, 0x20_1000, 0x20_2000, WRITTEN)]);
+    assert_eq!(watch.scan(&with_areas(&parts)), []);
+    // And back: the parts become one again.
+    let back = buffer.written(PAGES);
+    let taken_back = Verdict::Report(FindingKind::TakenBack);
+    assert_eq!(watch.scan(&with_areas(&[back])), [(200, 0x20_1000, 0x20_2000, taken_back)]);
+}
+
+#[test]
+fn a_process_with_very_many_changes_costs_a_scan_a_limited_time() {
+    const COUNT: u64 = 66_000;
+    // Each asks its file, whose memory is unreadable: that is one attempt.
+    const JUDGED: usize = super::STEPS_MAX.0 as usize / super::program::STEPS_A_READ as usize;
+    let library = library();
+    let areas = |flags| {
+        let start = |at| 0x1000_0000 + at * 0x2000;
+        let area = |at| FakeArea::of_file(start(at), start(at) + 0x1000, flags, &library);
+        (0..COUNT).map(area).collect::<Vec<_>>()
+    };
+    let other = |flags| {
+        let mut process = FakeProcess::new(300);
+        process.areas = vec![memory(0x20_0000, 0x20_8000, flags).written(PAGES)];
+        process
+    };
+    let limits = Limits { vmas: 2 * COUNT as u32, ..limits() };
+    let mut watch = Watch::with(&limits, &with_areas(&areas(R | X)).with(other(R | W)));
+    let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | X)));
+    let not_judged =
+        found.iter().filter(|found| found.3 == Verdict::Exempt(Exemption::Enough)).count();
+    assert_eq!((found.len(), not_judged), (COUNT as usize + 1, COUNT as usize - JUDGED));
+    assert_eq!(watch.permissions.losses().unchecked, not_judged as u64);
+    // Another process's change is checked nevertheless, and all of them in the next scan.
+    assert!(found.contains(&(300, 0x20_0000, 0x20_8000, WRITTEN)));
+    let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | W)));
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn memory_written_and_made_executable_between_two_scans() {
+    let mut watch = Watch::after(&with_areas(&[]));
+    let code = memory(0x20_0000, 0x20_1000, R | X).written(PAGES);
+    let data = memory(0x30_0000, 0x30_1000, R | W).written(PAGES);
+    let both = memory(0x40_0000, 0x40_1000, R | W | X).written(PAGES);
+    let empty = memory(0x50_0000, 0x50_1000, R | X);
+    let text = FakeArea::of_file(0x60_0000, 0x60_1000, R | X, &library()).written(PAGES);
+    let found = watch.scan(&with_areas(&[code, data, both, empty, text]));
+    assert_eq!(found, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
+}
+
+#[test]
+fn a_writable_area_with_other_pages_is_other_memory() {
+    let buffer = memory(0x20_0000, 0x20_8000, R | W).written(PAGES);
+    let mut watch = Watch::after(&with_areas(&[buffer]));
+    let code = memory(0x20_0000, 0x20_8000, R | W | X);
+    let anew = Verdict::Exempt(Exemption::MappedAnew);
+    let other = code.clone().written(PAGES + 64);
+    assert_eq!(watch.scan(&with_areas(&[other])), [(200, 0x20_0000, 0x20_8000, anew)]);
+    // The same `anon_vma`, but it is unknown whether its pages are in memory.
+    let mut watch =
+        Watch::after(&with_areas(&[memory(0x20_0000, 0x20_8000, R | W).written(PAGES)]));
+    let same = code.written(PAGES);
+    assert_eq!(watch.scan(&with_areas(&[same])), [(200, 0x20_0000, 0x20_8000, anew)]);
+}
+
+#[test]
+fn the_heap_and_the_stack_by_their_names() {
+    let heap = |flags| memory(0x10_0000, 0x10_4000, flags).written(PAGES);
+    let mut stack = memory(0x7e_0000, 0x80_0000, R | W).written(PAGES + 64);
+    stack.flags |= 0x100;
+    let mut watch = Watch::after(&with_areas(&[heap(R | W), stack.clone()]));
+    stack.flags |= X;
+    let found = watch.scan(&with_areas(&[heap(R | W | X), stack]));
+    let of = |what| Verdict::Report(what);
+    assert_eq!(
+        found,
+        [
+            (200, 0x10_0000, 0x10_4000, of(FindingKind::Heap)),
+            (200, 0x7e_0000, 0x80_0000, of(FindingKind::Stack))
+        ]
+    );
+}
+
+#[test]
+fn reserved_space_is_for_code_if_it_is_large_and_no_data_is_adjacent() {
+    let free = |start, end, flags| memory(start, end, flags | VM_NORESERVE).written(PAGES);
+    // A page of code as V8 lays it out: a header, a gap, code, a gap.
+    let page = |code, size: u64| {
+        [
+            free(0x1000_0000, 0x1000_2000, R | W),
+            free(0x1000_2000, 0x1000_3000, 0),
+            free(0x1000_3000, 0x1003_f000, code),
+            free(0x1003_f000, 0x1003_f000 + size, 0),
+        ]
+    };
+    let found = |before: &[FakeArea], after: &[FakeArea]| {
+        let mut watch = Watch::after(&with_areas(before));
+        let found = watch.scan(&with_areas(after));
+        found.iter().map(|found| found.3).collect::<Vec<_>>()
+    };
+    let much = 16 << 20;
+    let reserved = Verdict::Exempt(Exemption::Reserved);
+    assert_eq!(found(&page(R | W, much), &page(R | X, much)), [reserved]);
+    assert_eq!(found(&page(R | W, 1 << 20), &page(R | X, 1 << 20)), [WRITTEN], "not much");
+    // A page in the middle of a thread's heap, which is in such a range, too.
+    let heap = |code| {
+        [
+            free(0x1000_0000, 0x1002_0000, R | W),
+            free(0x1002_0000, 0x1002_1000, code),
+            free(0x1002_1000, 0x1400_0000, 0),
+        ]
+    };
+    assert_eq!(found(&heap(0), &heap(R | X)), [WRITTEN], "data beside it");
+    // Next to such a range, and not in it.
+    let beside = |code| {
+        [memory(0xfff_f000, 0x1000_0000, code).written(PAGES), free(0x1000_0000, 0x1400_0000, 0)]
+    };
+    assert_eq!(found(&beside(R | W), &beside(R | X)), [WRITTEN], "beside it");
+}
+
+#[test]
+fn memory_opened_inside_inaccessible_space_is_for_code() {
+    let found = |areas: &dyn Fn(u64) -> Vec<FakeArea>| {
+        let mut watch = Watch::after(&with_areas(&areas(R | W)));
+        let found = watch.scan(&with_areas(&areas(R | X)));
+        found.iter().map(|found| found.3).collect::<Vec<_>>()
+    };
+    let closed = |start, end| memory(start, end, 0);
+    let kept = |start, end| memory(start, end, VM_NORESERVE);
+    let data = |start, end| memory(start, end, R | W).written(PAGES + 64);
+    let code = |start, end, flags| memory(start, end, flags).written(PAGES);
+    let reserved = [Verdict::Exempt(Exemption::Reserved)];
+    // SpiderMonkey's, next to code that is just being written.
+    let spider_monkey = |flags| {
+        vec![
+            kept(0x1000_0000, 0x1001_0000),
+            code(0x1001_0000, 0x1002_0000, flags),
+            data(0x1002_0000, 0x1003_0000),
+            memory(0x1003_0000, 0x1004_0000, R | X),
+            kept(0x1004_0000, 0x8fc0_0000),
+        ]
+    };
+    assert_eq!(found(&spider_monkey), reserved);
+    // V8's without the flag: a header, a gap, code, a gap, at the end of it all.
+    let v8 = |flags| {
+        vec![
+            data(0x1000_0000, 0x1000_1000),
+            closed(0x1000_1000, 0x1000_3000),
+            code(0x1000_3000, 0x1003_f000, flags),
+            closed(0x1003_f000, 0x1800_0000),
+        ]
+    };
+    assert_eq!(found(&v8), reserved);
+    // An area between a thread's heap and the adjacent stack of another thread.
+    let between = |flags| {
+        vec![
+            data(0x1000_0000, 0x1002_0000),
+            kept(0x1002_0000, 0x1400_0000),
+            code(0x1400_0000, 0x1400_4000, flags),
+            closed(0x1400_4000, 0x1400_5000),
+            data(0x1400_5000, 0x1480_5000),
+            data(0x1480_5000, 0x1482_5000),
+            kept(0x1482_5000, 0x1880_5000),
+        ]
+    };
+    assert_eq!(found(&between), [WRITTEN]);
+    // An area right below reserved space, among other mappings.
+    let below = |flags| {
+        vec![
+            FakeArea::of_file(0xfff_0000, 0xfff_f000, R, &library()),
+            code(0xfff_f000, 0x1000_0000, flags),
+            kept(0x1000_0000, 0x5000_0000),
+        ]
+    };
+    assert_eq!(found(&below), [WRITTEN]);
+    // A large area that was written and becomes executable, all at once: a packed program.
+    assert_eq!(found(&|flags| vec![code(0x1000_0000, 0x1400_0000, flags)]), [WRITTEN]);
+    // Within a thread's heap, without the flag.
+    let heap = |flags| {
+        vec![
+            data(0x1000_0000, 0x1002_0000),
+            code(0x1002_0000, 0x1002_4000, flags),
+            closed(0x1002_4000, 0x1400_0000),
+        ]
+    };
+    assert_eq!(found(&heap), [WRITTEN]);
+}
+
+#[test]
+fn a_fork_inherits_reported_areas() {
+    let code = memory(0x20_0000, 0x20_1000, R | X).written(PAGES);
+    let mut watch = Watch::after(&with_areas(std::slice::from_ref(&code)));
+    let mut child = FakeProcess::new(300);
+    child.parent = 200;
+    child.areas =
+        vec![code.written(PAGES + 64), memory(0x40_0000, 0x40_1000, R | X).written(PAGES)];
+    let world = with_areas(&[memory(0x20_0000, 0x20_1000, R | X).written(PAGES)]).with(child);
+    // The process gets one scan in which it may call exec.
+    assert_eq!(watch.scan(&world), []);
+    let found = watch.scan(&world);
+    let inherited = Verdict::Exempt(Exemption::Inherited);
+    assert_eq!(
+        found,
+        [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
+    );
+}
+
+#[test]
+fn a_fork_whose_parent_has_ended_inherits_reported_areas() {
+    let code = |start| memory(start, start + 0x1000, R | X).written(start);
+    let process = |pid, parent, areas: &[FakeArea]| {
+        let mut process = FakeProcess::new(pid);
+        process.parent = parent;
+        process.flags = PF_FORKNOEXEC;
+        process.areas = areas.to_vec();
+        process
+    };
+    let mut watch = Watch::after(&World::default());
+    let found = watch.scan(&World::default().with(process(200, 1, &[code(0x20_0000)])));
+    assert_eq!(found, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
+    // The process has started a daemon, which has since made more executable memory.
+    let daemon = process(300, 1, &[code(0x20_0000), code(0x40_0000)]);
+    let inherited = Verdict::Exempt(Exemption::Inherited);
+    assert_eq!(
+        watch.scan(&World::default().with(daemon)),
+        [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
+    );
+    // A process that existed before the finding has made the memory itself.
+    let mut watch =
+        Watch::after(&World::default().with(process(200, 1, &[])).with(process(201, 1, &[])));
+    let both = World::default().with(process(200, 1, &[code(0x20_0000)]));
+    assert_eq!(
+        watch.scan(&both.clone().with(process(201, 1, &[]))),
+        [(200, 0x20_0000, 0x20_1000, WRITTEN)]
+    );
+    assert_eq!(
+        watch.scan(&both.with(process(201, 1, &[code(0x20_0000)]))),
+        [(201, 0x20_0000, 0x20_1000, WRITTEN)]
+    );
+    // Another run of the same program.
+    let mut other = process(400, 1, &[code(0x20_0000)]);
+    other.arguments_at += 0x1000;
+    let found = watch.scan(&World::default().with(other));
+    assert_eq!(found, [(400, 0x20_0000, 0x20_1000, WRITTEN)]);
+}
+
+#[test]
+fn the_loader_lays_out_a_library() {
+    let part = |start, end, flags, page_offset| {
+        let area = FakeArea::of_file(start, end, flags, &library());
+        FakeArea { page_offset, ..area }
+    };
+    // One map of the whole file, then each part over that: glibc's way, for either layout of a
+    // library.
+    for first in [R, R | X] {
+        let mut watch = Watch::after(&with_areas(&[]));
+        assert_eq!(watch.scan(&with_areas(&[part(0x20_0000, 0x40_0000, first, 0)])), []);
+        let parts = [
+            part(0x20_0000, 0x20_2000, R, 0),
+            part(0x20_2000, 0x20_8000, R | X, 2),
+            part(0x20_8000, 0x3f_e000, 0, 8),
+            part(0x3f_e000, 0x40_0000, R | W, 8).written(PAGES),
+        ];
+        let found = watch.scan(&with_areas(&parts));
+        assert!(!found.is_empty());
+        for (_, start, _, verdict) in found {
+            assert!(matches!(verdict, Verdict::Exempt(_)), "{verdict:?}");
+            if first & X != 0 && start == 0x3f_e000 {
+                assert_eq!(verdict, Verdict::Exempt(Exemption::MappedAnew));
+            }
+        }
+    }
+}
+
+#[test]
+fn findings_of_one_program_are_limited() {
+    let area = |flags| memory(0x20_0000, 0x20_1000, flags).written(PAGES);
+    let mut watch = Watch::after(&with_areas(&[area(R | W)]));
+    let mut found = 0;
+    for scan in 0..60_u32 {
+        let flags = if scan.is_multiple_of(2) { R | X } else { R | W };
+        let verdicts = watch.scan(&with_areas(&[area(flags)]));
+        assert_eq!(verdicts.len(), 1);
+        found += u32::from(matches!(verdicts[0].3, Verdict::Report(_)));
+    }
+    assert_eq!(found, 2 * u32::from(FINDINGS_MAX));
+}

@@ -1,0 +1,228 @@
+//! Detectors: what the tracked state, memory and the content of files show about attacks.
+//!
+//! Each folder is one [`Detector`] and has the name of its page in `docs/detectors/`. A detector
+//! passes what it has found to [`Findings`], one variant of [`Finding`] each, and does not know the
+//! others. [`Detectors`] is the list of all of them.
+//!
+//! Not here: what is reported and in which words ([`crate::policy`]). Hidden processes and the
+//! thresholds of connections are changes of the tracked state ([`crate::state`]).
+//!
+//! Start reading at [`Detector`].
+
+pub mod binary_attestation;
+pub mod file_content;
+pub mod memory_permissions;
+pub mod reverse_shells;
+pub mod shell_history;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use panoptes_tables::HashKey;
+use std::sync::Arc;
+
+use panoptes_decoders::source::MemorySource;
+use panoptes_sinks::activities::Activity;
+
+use crate::container_config::{Glob, Images};
+use crate::limits::Limits;
+use crate::page_cache::ContentSource;
+use crate::state::{Change, ScanContext, State};
+use crate::walk::Kernel;
+
+/// What detectors are made for.
+#[expect(missing_debug_implementations, reason = "it holds a closure")]
+pub struct DetectorSetup<'a> {
+    pub limits: &'a Limits,
+    /// Whether an activity is reported. A detector is off if none of its activities is.
+    pub is_enabled: &'a dyn Fn(Activity) -> bool,
+    /// Whether what exists when watching starts counts as new.
+    pub report_existing: bool,
+    /// Further login servers, by patterns of their programs' paths.
+    pub login_servers: &'a [Glob],
+    /// What may run.
+    pub shipped: &'a Arc<binary_attestation::Shipped>,
+    pub images: &'a Images,
+    /// Random, secret from the guests. Each detector derives its own key.
+    pub key: HashKey,
+}
+
+/// Access to the memory of a machine.
+#[derive(Debug)]
+pub struct MachineMemory<'a, S> {
+    pub source: &'a mut S,
+    pub kernel: &'a Kernel,
+}
+
+/// A detector of one kind of attack on one machine.
+///
+/// A scan calls [`begin_scan`](Self::begin_scan), [`observe`](Self::observe) for each change,
+/// [`update`](Self::update), and, if files were hashed meanwhile, [`settle`](Self::settle). None of
+/// them allocates. A detector that has its facts in one of these steps implements that step alone.
+pub trait Detector {
+    /// Allocates everything.
+    fn build(setup: &DetectorSetup<'_>) -> Self;
+
+    /// Starts a scan.
+    fn begin_scan(&mut self) {}
+
+    /// Receives one change of the tracked state.
+    fn observe<S: MemorySource>(
+        &mut self,
+        _memory: &mut MachineMemory<'_, S>,
+        _scene: &ScanContext<'_>,
+        _change: &Change<'_>,
+        _out: &mut dyn Findings,
+    ) {
+    }
+
+    /// Checks the scan that `state` was last updated from.
+    fn update<S: MemorySource>(
+        &mut self,
+        _memory: &mut MachineMemory<'_, S>,
+        _scene: &ScanContext<'_>,
+        _state: &State,
+        _files: &mut dyn ContentSource,
+        _out: &mut dyn Findings,
+    ) {
+    }
+
+    /// Reports what waited for the content of files, as far as it is known by now.
+    fn settle(
+        &mut self,
+        _scene: &ScanContext<'_>,
+        _files: &mut dyn ContentSource,
+        _out: &mut dyn Findings,
+    ) {
+    }
+
+    /// What it left out so far.
+    fn losses(&self) -> Losses;
+}
+
+/// What a detector left out since it was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Losses {
+    /// Objects that were not checked: there was no room, or they could not be read.
+    pub unchecked: u64,
+    /// Findings that were refused ([`Accepted::No`]).
+    pub refused: u64,
+}
+
+/// What a detector has found.
+#[derive(Clone, Copy, Debug)]
+pub enum Finding<'a> {
+    BinaryAttestation(&'a binary_attestation::Alert<'a>),
+    FileContent(&'a file_content::ContentChange<'a>),
+    /// Any change of the right to execute memory, with the rule's verdict.
+    MemoryPermissions(&'a memory_permissions::Judged<'a>),
+    ReverseShell(&'a reverse_shells::ReverseShell<'a>),
+    ShellHistory(&'a shell_history::HistoryEvent<'a>),
+}
+
+/// Whether a finding was accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use = "a finding that was refused is lost, and has to be counted"]
+pub enum Accepted {
+    /// It was reported, or its report is not wanted.
+    Yes,
+    /// There was no room for its record.
+    No,
+}
+
+impl Accepted {
+    /// The number of findings to add to [`Losses::refused`].
+    pub const fn refused(self) -> u64 {
+        match self {
+            Self::Yes => 0,
+            Self::No => 1,
+        }
+    }
+
+    /// Whether this one and another one were both accepted.
+    pub const fn and(self, other: Self) -> Self {
+        match self {
+            Self::Yes => other,
+            Self::No => self,
+        }
+    }
+}
+
+/// Receiver of findings.
+pub trait Findings {
+    fn found(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted;
+}
+
+impl<F: FnMut(&ScanContext<'_>, &Finding<'_>) -> Accepted> Findings for F {
+    fn found(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted {
+        self(scene, finding)
+    }
+}
+
+/// Lists the detectors: each step calls them in this order.
+macro_rules! detectors {
+    ($($folder:ident: $detector:ty,)*) => {
+        /// All detectors of one machine, by their folders.
+        #[derive(Debug)]
+        pub struct Detectors {
+            $(pub $folder: $detector,)*
+        }
+
+        impl Detector for Detectors {
+            fn build(setup: &DetectorSetup<'_>) -> Self {
+                Self { $($folder: Detector::build(setup),)* }
+            }
+
+            fn begin_scan(&mut self) {
+                $(self.$folder.begin_scan();)*
+            }
+
+            fn observe<S: MemorySource>(
+                &mut self,
+                memory: &mut MachineMemory<'_, S>,
+                scene: &ScanContext<'_>,
+                change: &Change<'_>,
+                out: &mut dyn Findings,
+            ) {
+                $(self.$folder.observe(memory, scene, change, out);)*
+            }
+
+            fn update<S: MemorySource>(
+                &mut self,
+                memory: &mut MachineMemory<'_, S>,
+                scene: &ScanContext<'_>,
+                state: &State,
+                files: &mut dyn ContentSource,
+                out: &mut dyn Findings,
+            ) {
+                $(self.$folder.update(memory, scene, state, files, out);)*
+            }
+
+            fn settle(
+                &mut self,
+                scene: &ScanContext<'_>,
+                files: &mut dyn ContentSource,
+                out: &mut dyn Findings,
+            ) {
+                $(self.$folder.settle(scene, files, out);)*
+            }
+
+            fn losses(&self) -> Losses {
+                let mut all = Losses::default();
+                $(
+                    let losses = self.$folder.losses();
+                    all.unchecked += losses.unchecked;
+                    all.refused += losses.refused;
+                )*
+                all
+            }
+        }
+    };
+}
+
+detectors! {
+    binary_attestation: binary_attestation::Attest,
+    reverse_shells: reverse_shells::Shells,
+    file_content: file_content::ClosedFiles,
+    shell_history: shell_history::History,
+    memory_permissions: memory_permissions::Permissions,
+}

@@ -1,0 +1,183 @@
+//! Which end began a connection. The kernel does not keep that, so it is derived from listeners.
+//!
+//! A connection was accepted if a socket of its network namespace listens at its own port, or has
+//! listened there since watching started. Any other connection began at this end, unless it existed
+//! when watching started: the listener may have been closed before. A port without a listener and
+//! without accepted connections is forgotten after a while: any process may use it again.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::sock::{Endpoints, TcpState};
+
+use crate::limits::Limits;
+use crate::walk::{ConnectionRow, Snapshot, SocketRow};
+use panoptes_tables::{AddressMap, HashKey, Insertion};
+
+/// Which end of a connection began it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// The peer; this end accepted it.
+    Accepted,
+    /// This end.
+    Outbound,
+    /// The connection existed when watching started and nothing has listened at its port since, or
+    /// there are more listeners than can be remembered.
+    Unknown,
+}
+
+/// Maximum number of ports with a listener that are remembered.
+const LISTENERS_MAX: usize = 16_384;
+/// After this many scans, a port that was seen in none of them may be forgotten; after twice as
+/// many, it is.
+const KEPT_SCANS: u32 = 512;
+
+/// Ports with listeners, and the connections that existed when watching started.
+#[derive(Debug)]
+pub struct Directions {
+    port_key: HashKey,
+    connection_key: HashKey,
+    /// Ports seen recently, and ports seen some time ago.
+    listeners: AddressMap,
+    older: AddressMap,
+    scans: u32,
+    first: AddressMap,
+    has_begun: bool,
+    /// Whether there are more listeners at once than can be remembered: then no connection counts
+    /// as outbound.
+    is_full: bool,
+}
+
+impl Directions {
+    /// Allocates for `limits`.
+    pub fn new(limits: &Limits, key: HashKey) -> Self {
+        Self {
+            port_key: key.derive("shells: ports"),
+            connection_key: key.derive("shells: connections"),
+            listeners: AddressMap::new(LISTENERS_MAX, key.derive("shells: listeners")),
+            older: AddressMap::new(LISTENERS_MAX, key.derive("shells: older listeners")),
+            scans: 0,
+            first: AddressMap::new(
+                limits.connections_seen_max(),
+                key.derive("shells: first connections"),
+            ),
+            has_begun: false,
+            is_full: false,
+        }
+    }
+
+    /// Limits the number of remembered listeners.
+    #[cfg(test)]
+    pub(super) fn remember_listeners(&mut self, count: usize) {
+        self.listeners = AddressMap::new(count, self.port_key);
+        self.older = AddressMap::new(count, self.port_key);
+    }
+
+    /// Records the current listeners.
+    pub fn update(&mut self, snapshot: &Snapshot) {
+        self.is_full = false;
+        self.scans = self.scans.wrapping_add(1);
+        if self.scans.is_multiple_of(KEPT_SCANS) {
+            self.forget_ports(snapshot);
+        }
+        if !self.note_listeners(snapshot) {
+            // A guest that makes so many listeners causes those that have ended to be forgotten.
+            self.listeners.clear();
+            self.older.clear();
+            self.is_full = !self.note_listeners(snapshot);
+        }
+        if !self.has_begun {
+            for row in snapshot.connections.iter().filter(|row| !listens(row)) {
+                self.first.insert(key_of(row, self.connection_key), 0);
+            }
+        }
+        self.has_begun = true;
+    }
+
+    /// Forgets ports that were not seen recently, except those of accepted connections.
+    fn forget_ports(&mut self, snapshot: &Snapshot) {
+        for row in snapshot.connections.iter().filter(|row| !listens(row)) {
+            if self.of(snapshot, row) == Direction::Accepted {
+                let ends = &row.endpoints;
+                let key = self.port(snapshot.net_number(row.net), ends.source, ends.source_port);
+                self.listeners.insert(key, 0);
+            }
+        }
+        core::mem::swap(&mut self.listeners, &mut self.older);
+        self.listeners.clear();
+    }
+
+    /// Records all current listeners. Returns whether there was room.
+    fn note_listeners(&mut self, snapshot: &Snapshot) -> bool {
+        let mut has_room = true;
+        for row in snapshot.connections.iter().filter(|row| listens(row)) {
+            let ends = &row.endpoints;
+            let key = self.port(snapshot.net_number(row.net), ends.source, ends.source_port);
+            has_room &= self.listeners.insert(key, 0) != Insertion::Full;
+        }
+        has_room
+    }
+
+    pub fn of(&self, snapshot: &Snapshot, row: &ConnectionRow) -> Direction {
+        let ends = &row.endpoints;
+        let namespace = snapshot.net_number(row.net);
+        let any = [
+            ends.source,
+            ends.source.to_canonical(),
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv6Addr::UNSPECIFIED.into(),
+        ];
+        let listens = |address| {
+            let key = self.port(namespace, address, ends.source_port);
+            self.listeners.get(key).is_some() || self.older.get(key).is_some()
+        };
+        if any.into_iter().any(listens) {
+            Direction::Accepted
+        } else if self.is_full || self.first.get(key_of(row, self.connection_key)).is_some() {
+            Direction::Unknown
+        } else {
+            Direction::Outbound
+        }
+    }
+
+    fn port(&self, namespace: u32, address: IpAddr, port: u16) -> u64 {
+        let mut bytes = [0; 22];
+        bytes[..16].copy_from_slice(&octets(address));
+        bytes[16..18].copy_from_slice(&port.to_le_bytes());
+        bytes[18..].copy_from_slice(&namespace.to_le_bytes());
+        self.port_key.hash(&bytes) | 1
+    }
+}
+
+pub(super) fn listens(row: &ConnectionRow) -> bool {
+    TcpState::from_number(row.endpoints.state) == Some(TcpState::Listen)
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// A key that distinguishes a connection from all others: hash of its socket, addresses and ports.
+pub fn key_of(row: &ConnectionRow, key: HashKey) -> u64 {
+    key_of_ends(&row.endpoints, row.address, u16::MAX, key)
+}
+
+/// The same for a socket that is not a TCP connection; `None` if it has no addresses. The kernel
+/// reuses the memory of closed sockets.
+pub fn key_of_datagram(row: &SocketRow, key: HashKey) -> Option<u64> {
+    Some(key_of_ends(row.endpoints.as_ref()?, row.address, row.protocol, key))
+}
+
+fn key_of_ends(ends: &Endpoints, socket: KernelVa, protocol: u16, key: HashKey) -> u64 {
+    let mut bytes = [0; 46];
+    bytes[..16].copy_from_slice(&octets(ends.source));
+    bytes[16..32].copy_from_slice(&octets(ends.destination));
+    bytes[32..34].copy_from_slice(&ends.source_port.to_le_bytes());
+    bytes[34..36].copy_from_slice(&ends.destination_port.to_le_bytes());
+    bytes[36..44].copy_from_slice(&socket.0.to_le_bytes());
+    bytes[44..].copy_from_slice(&protocol.to_le_bytes());
+    key.hash(&bytes) | 1
+}

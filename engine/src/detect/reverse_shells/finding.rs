@@ -1,0 +1,448 @@
+//! The report of a reverse shell: its processes in order, their objects that belong to the chain,
+//! and the paths.
+
+use core::ops::Range;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::kernel::sock::Endpoints;
+
+use super::direction::Direction;
+use super::graph::{Hop, Object, Search, object_of};
+use super::interpreter::Interpreter;
+use super::judge::Reason;
+use super::rows::{holds, line_of};
+use super::{Candidate, Shell, Shells};
+use crate::detect::{Finding, Findings};
+use crate::state::facts::{ConnectionFacts, DescriptorFacts, FileName, ProcessFacts};
+use crate::state::process::Process;
+use crate::state::{Limit, ScanContext, State};
+use crate::walk::{FileRow, FilesRow, Index, ProcessRow, Snapshot};
+
+/// Maximum number of processes of a chain in a report.
+pub(super) const MEMBERS_MAX: usize = 16;
+/// Maximum number of descriptors, in total and per process.
+const DESCRIPTORS_MAX: usize = 64;
+const DESCRIPTORS_OF_ONE: usize = 8;
+/// Maximum number of connections, in total.
+const CONNECTIONS_MAX: usize = 24;
+/// Maximum number of ends of pipes, pairs and connections in a chain.
+const OBJECTS_MAX: usize = 64;
+/// Maximum length of all descriptors' names, in bytes.
+pub(super) const NAMES_BYTES: usize = 16 * 1024;
+
+/// An interpreter that a peer can command.
+#[derive(Clone, Copy, Debug)]
+pub struct ReverseShell<'a> {
+    pub reason: Reason,
+    pub direction: Direction,
+    /// The connection to the peer.
+    pub end: End,
+    /// The connection that the interpreter's output goes to, if it is another one to the same peer.
+    pub out_end: Option<End>,
+    pub interpreter: Interpreter,
+    /// When the reason first applied, in nanoseconds since 1970, and in how many scans since.
+    pub since_ns: i64,
+    /// See [`Self::since_ns`].
+    pub scans: u32,
+    /// The processes, from the holder of the connection to the interpreter.
+    pub members: &'a [Member<'a>],
+    /// Whether there are more processes.
+    pub is_cut: bool,
+    /// The path of commands, from the connection to the interpreter.
+    pub inward: &'a [Step],
+    /// The path of output, from the interpreter to the connection.
+    pub outward: &'a [Step],
+}
+
+/// The local end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    Connection(ConnectionFacts),
+    /// Of another protocol, with its number (`IPPROTO_*`).
+    Datagram(Endpoints, u16),
+}
+
+/// A process of the chain.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    pub process: ProcessFacts<'a>,
+    /// Its descriptors that belong to the chain.
+    pub descriptors: &'a [DescriptorFacts<'a>],
+    /// Its connections that belong to the chain.
+    pub connections: &'a [MemberConnection],
+    /// Whether there are more of either.
+    pub is_cut: bool,
+}
+
+/// A connection of a process of the chain.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberConnection {
+    pub facts: ConnectionFacts,
+    /// When it was first seen, in nanoseconds since 1970, if it is tracked.
+    pub first_seen_ns: Option<i64>,
+}
+
+/// One process of a path, and the link to the next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Step {
+    /// Index in [`ReverseShell::members`].
+    pub member: usize,
+    /// The link, or `None` at the end of the path.
+    pub through: Option<Through>,
+}
+
+/// A link between two processes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Through {
+    /// Inode number of a pipe or FIFO.
+    Pipe(u64),
+    /// A pair of AF_UNIX sockets.
+    Unix,
+    /// Number of a pseudoterminal.
+    Terminal(u32),
+    /// A connection within the machine.
+    Connection,
+}
+
+/// A process while the report is built.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    process: Index<ProcessRow>,
+    table: Index<FilesRow>,
+}
+
+type Parts = ArrayVec<Part, MEMBERS_MAX>;
+type Objects = ArrayVec<Object, OBJECTS_MAX>;
+
+impl Shells {
+    /// Reports a connection and the interpreter that its peer commands. Returns `false` if that
+    /// must wait, because a process of the chain has not been reported yet.
+    pub(super) fn report(
+        &mut self,
+        scene: &ScanContext<'_>,
+        state: &State,
+        shell: &Shell,
+        candidate: &Candidate,
+        out: &mut dyn Findings,
+    ) -> bool {
+        let snapshot = scene.snapshot;
+        let (parts, is_cut) = self.parts(snapshot, shell, candidate);
+        let objects = self.objects(snapshot, candidate);
+        let Some(known) = processes_of(state, &parts) else { return false };
+        self.name_descriptors(snapshot, &parts, &objects);
+        let held = Held::of(snapshot, state, &parts, &objects, &self.names);
+        let mut members = ArrayVec::<Member<'_>, MEMBERS_MAX>::new();
+        for (process, (descriptors, connections, is_cut)) in known.iter().zip(&held.ranges) {
+            members.push(Member {
+                process: process.map(|process| process.facts(scene.strings)).unwrap_or_default(),
+                descriptors: &held.descriptors[descriptors.clone()],
+                connections: &held.connections[connections.clone()],
+                is_cut: *is_cut,
+            });
+        }
+        let inward = steps(snapshot, &parts, &self.inward, candidate.inward, shell);
+        let mut outward = steps(snapshot, &parts, &self.outward, candidate.outward, shell);
+        outward.reverse();
+        turn(&mut outward);
+        let Some(end) = end_of(snapshot, candidate.object) else { return true };
+        let out_end = end_of(snapshot, candidate.out_object);
+        let (Some(reason), Some(interpreter)) = (candidate.reason, shell.interpreter) else {
+            return true;
+        };
+        let finding = ReverseShell {
+            reason,
+            direction: candidate.direction,
+            end,
+            out_end: out_end.filter(|_| candidate.object != candidate.out_object),
+            interpreter,
+            since_ns: candidate.seen.since_ns,
+            scans: candidate.seen.scans,
+            members: &members,
+            is_cut,
+            inward: &inward,
+            outward: &outward,
+        };
+        let accepted = out.found(scene, &Finding::ReverseShell(&finding));
+        self.refused_findings += accepted.refused();
+        true
+    }
+
+    /// The chain's processes: ancestors of the interpreter that hold the connection too, then those
+    /// on the path of commands, then those only on the path of output, then the interpreter. Also
+    /// returns whether there are more.
+    fn parts(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> (Parts, bool) {
+        let mut parts = Parts::new();
+        let mut is_cut = false;
+        let mut push = |process: Index<ProcessRow>, table: Index<FilesRow>| {
+            // The last place is reserved for the interpreter.
+            let is_new = !parts.iter().any(|part: &Part| part.process == process);
+            if !is_new || process == shell.process {
+                return;
+            }
+            if parts.len() + 1 < MEMBERS_MAX {
+                parts.push(Part { process, table });
+            } else {
+                is_cut = true;
+            }
+        };
+        let index = |row: *const ProcessRow| {
+            let mut rows = snapshot.processes.indexed();
+            rows.find(|&(_, process)| core::ptr::eq(process, row)).map(|(index, _)| index)
+        };
+        let mut line = ArrayVec::<(Index<ProcessRow>, Index<FilesRow>), MEMBERS_MAX>::new();
+        for process in line_of(snapshot, shell.process).skip(1) {
+            if holds(snapshot, process, candidate.object)
+                && let (Some(at), Some(table)) = (index(process), process.files)
+                && !line.is_full()
+            {
+                line.push((at, table));
+            }
+        }
+        for &(process, table) in line.iter().rev() {
+            push(process, table);
+        }
+        for hop in self.inward.path(candidate.inward) {
+            if let Some(process) = self.index_of(shell, hop.table) {
+                push(process, hop.table);
+            }
+        }
+        let mut back = ArrayVec::<Index<FilesRow>, MEMBERS_MAX>::new();
+        back.extend(self.outward.path(candidate.outward).map(|hop| hop.table).take(MEMBERS_MAX));
+        for &table in &back {
+            if let Some(process) = self.index_of(shell, table) {
+                push(process, table);
+            }
+        }
+        parts.push(Part { process: shell.process, table: shell.table });
+        (parts, is_cut)
+    }
+
+    /// All ends of the pipes, pairs and connections of a chain.
+    fn objects(&self, snapshot: &Snapshot, candidate: &Candidate) -> Objects {
+        let mut objects = Objects::new();
+        let mut push = |object: Object| {
+            if !objects.contains(&object) && !objects.is_full() {
+                objects.push(object);
+            }
+        };
+        push(candidate.object);
+        push(candidate.out_object);
+        let ways = [(&self.inward, candidate.inward), (&self.outward, candidate.outward)];
+        for (search, hop) in ways {
+            for hop in search.path(hop) {
+                push(hop.object);
+                let inner = snapshot.descriptors.at(hop.inner);
+                if let Some(object) = inner.and_then(|row| object_of(snapshot, row.file)) {
+                    push(object);
+                }
+            }
+        }
+        objects
+    }
+
+    /// Writes the names of the chain's descriptors one after the other, each preceded by its
+    /// length.
+    fn name_descriptors(&mut self, snapshot: &Snapshot, parts: &[Part], objects: &Objects) {
+        let (names, buffers) = (&mut self.names, &mut self.buffers);
+        names.clear();
+        for &part in parts {
+            each_descriptor(snapshot, part, objects, |descriptor, _| {
+                let facts = DescriptorFacts::read(snapshot, descriptor, &[], buffers);
+                let text = match facts.name {
+                    Some(FileName::Text(text)) => text,
+                    _ => &[],
+                };
+                let room = names.capacity() - names.len();
+                let text = if text.len() + 2 <= room { text } else { &[] };
+                if room >= 2 {
+                    names.extend_from_slice(&(text.len() as u16).to_le_bytes());
+                    names.extend_from_slice(text);
+                }
+                true
+            });
+        }
+    }
+}
+
+/// The processes of a chain as the state tracks them; `None` if that has to wait. A process that
+/// was only just forked is tracked one scan later. A process without room in the state never is.
+fn processes_of<'a>(
+    state: &'a State,
+    parts: &[Part],
+) -> Option<ArrayVec<Option<&'a Process>, MEMBERS_MAX>> {
+    let mut known: ArrayVec<Option<&Process>, MEMBERS_MAX> = ArrayVec::new();
+    known.extend(parts.iter().map(|_| None));
+    for (_, process) in state.processes() {
+        let place = parts.iter().position(|part| Some(part.process) == process.row());
+        if let Some(known) = place.and_then(|place| known.get_mut(place)) {
+            *known = Some(process);
+        }
+    }
+    let has_room = state.usage(Limit::Processes).untracked == 0;
+    (!has_room || known.iter().all(Option::is_some)).then_some(known)
+}
+
+/// What the processes of a chain hold of it.
+#[derive(Default)]
+struct Held<'a> {
+    descriptors: ArrayVec<DescriptorFacts<'a>, DESCRIPTORS_MAX>,
+    connections: ArrayVec<MemberConnection, CONNECTIONS_MAX>,
+    /// For each process, its range in both, and whether there is more.
+    ranges: ArrayVec<(Range<usize>, Range<usize>, bool), MEMBERS_MAX>,
+}
+
+impl<'a> Held<'a> {
+    /// `names` are those that [`Shells::name_descriptors`] wrote.
+    fn of(
+        snapshot: &'a Snapshot,
+        state: &State,
+        parts: &[Part],
+        objects: &Objects,
+        names: &'a [u8],
+    ) -> Self {
+        let Self { mut descriptors, mut connections, mut ranges } = Self::default();
+        let mut at = 0;
+        for &part in parts {
+            let starts = (descriptors.len(), connections.len());
+            let is_cut = each_descriptor(snapshot, part, objects, |descriptor, threads| {
+                if descriptors.is_full() {
+                    return false;
+                }
+                let facts = DescriptorFacts::read_unnamed(snapshot, descriptor, threads);
+                let name = next_name(names, &mut at);
+                descriptors.push(DescriptorFacts { name: name.or(facts.name), ..facts });
+                let file = snapshot.files.at(descriptor.file);
+                let new =
+                    file.and_then(|file| connection_of(snapshot, state, file, descriptor.index));
+                let Some(new) = new else { return true };
+                // Each once, by its lowest descriptor.
+                if connections[starts.1..]
+                    .iter()
+                    .any(|seen: &MemberConnection| is_same(&seen.facts, &new.facts))
+                {
+                    return true;
+                }
+                connections.try_push(new).is_ok()
+            });
+            ranges.push((starts.0..descriptors.len(), starts.1..connections.len(), is_cut));
+        }
+        Self { descriptors, connections, ranges }
+    }
+}
+
+/// The local end of a connection.
+fn end_of(snapshot: &Snapshot, object: Object) -> Option<End> {
+    match object {
+        Object::Connection(at) => {
+            let row = snapshot.connections.at(at)?;
+            Some(End::Connection(ConnectionFacts::read(snapshot, row, None)))
+        }
+        Object::Datagram(at) => {
+            let row = snapshot.sockets.at(at)?;
+            Some(End::Datagram(row.endpoints?, row.protocol))
+        }
+        Object::Pipe(_) | Object::Unix(_) | Object::Terminal(_) => None,
+    }
+}
+
+/// The connection of an open file, in the form of a descriptor's.
+fn connection_of(
+    snapshot: &Snapshot,
+    state: &State,
+    file: &FileRow,
+    descriptor: u32,
+) -> Option<MemberConnection> {
+    let facts = if let Some(row) = snapshot.connections.at(file.connection) {
+        ConnectionFacts::read(snapshot, row, Some(descriptor))
+    } else {
+        let socket = snapshot.sockets.at(file.socket)?;
+        ConnectionFacts::read_datagram(snapshot, socket, Some(descriptor))?
+    };
+    let first_seen_ns = file.connection.and_then(|connection| state.first_seen_ns(connection));
+    Some(MemberConnection { facts, first_seen_ns })
+}
+
+fn is_same(one: &ConnectionFacts, other: &ConnectionFacts) -> bool {
+    let ends = |facts: &ConnectionFacts| {
+        (facts.source, facts.source_port, facts.destination, facts.destination_port)
+    };
+    ends(one) == ends(other) && one.network_namespace == other.network_namespace
+}
+
+/// The next name that [`Shells::name_descriptors`] wrote.
+fn next_name<'a>(names: &'a [u8], at: &mut usize) -> Option<FileName<'a>> {
+    let length = names.get(*at..*at + 2)?;
+    let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
+    let text = names.get(*at + 2..*at + 2 + length)?;
+    *at += 2 + length;
+    (!text.is_empty()).then_some(FileName::Text(text))
+}
+
+/// Passes a process's descriptors that belong to a chain, and its table's threads, to `take`, which
+/// returns whether it had room. Returns whether any were left out.
+fn each_descriptor<'a>(
+    snapshot: &'a Snapshot,
+    part: Part,
+    objects: &Objects,
+    mut take: impl FnMut(&'a crate::walk::DescriptorRow, &'a [u32]) -> bool,
+) -> bool {
+    let Some(table) = snapshot.files_structs.at(part.table) else { return false };
+    let threads = snapshot.files_threads.range(table.threads);
+    let rows = snapshot.descriptors.range(table.descriptors).iter();
+    let mut rows = rows.filter(|row| {
+        object_of(snapshot, row.file).is_some_and(|object| objects.contains(&object))
+    });
+    let mut had_room = true;
+    for row in rows.by_ref().take(DESCRIPTORS_OF_ONE) {
+        had_room &= take(row, threads);
+    }
+    !had_room || rows.next().is_some()
+}
+
+/// The processes of a path, from the connection to the interpreter.
+fn steps(
+    snapshot: &Snapshot,
+    parts: &Parts,
+    search: &Search,
+    hop: Option<Index<Hop>>,
+    shell: &Shell,
+) -> ArrayVec<Step, MEMBERS_MAX> {
+    let mut steps = ArrayVec::new();
+    let member = |table| parts.iter().rposition(|part| part.table == table);
+    let mut path = search.path(hop).peekable();
+    while let Some(hop) = path.next() {
+        let through = path.peek().map(|inner| through(snapshot, inner.object));
+        if let Some(member) = member(hop.table)
+            && !steps.is_full()
+        {
+            steps.push(Step { member, through });
+        }
+    }
+    if hop.is_none()
+        && let Some(member) = member(shell.table)
+    {
+        steps.push(Step { member, through: None });
+    }
+    steps
+}
+
+/// Corrects the links of a reversed path: a link belongs to the process that writes to it.
+fn turn(steps: &mut ArrayVec<Step, MEMBERS_MAX>) {
+    for at in 0..steps.len() {
+        steps[at].through = steps.get(at + 1).and_then(|next| next.through);
+    }
+}
+
+fn through(snapshot: &Snapshot, object: Object) -> Through {
+    match object {
+        Object::Pipe(inode) => {
+            Through::Pipe(snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino))
+        }
+        Object::Unix(_) => Through::Unix,
+        Object::Terminal(at) => {
+            let row = snapshot.terminals.at(at);
+            Through::Terminal(row.map_or(0, |row| row.number))
+        }
+        Object::Connection(_) | Object::Datagram(_) => Through::Connection,
+    }
+}

@@ -1,0 +1,267 @@
+//! The rule: which interpreters that a peer can command are reported, and why others are not.
+//!
+//! The match in [`judge`] is the whole rule. Its input are facts that the neighbouring modules
+//! find.
+
+use super::direction::Direction;
+use super::interpreter::{Commands, Interpreter, Kind};
+
+/// Evidence that links an interpreter to a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct Case {
+    pub interpreter: Interpreter,
+    /// How the connection's bytes reach the interpreter.
+    pub inward: At,
+    /// How the interpreter's output reaches the connection.
+    pub outward: At,
+    /// Which end began the connection.
+    pub direction: Direction,
+    /// Whether the path from the connection leads through a login server that accepted it, or
+    /// through one that the configuration names.
+    pub by_login: bool,
+    /// Whether the connection ends outside of the interpreter's container.
+    pub into_container: bool,
+    /// Whether the oldest process of its line that holds the connection runs the interpreter's own
+    /// program.
+    pub opened_by_interpreter: bool,
+    /// Whether any byte was written to the connection.
+    pub has_spoken: bool,
+    /// Whether a process on the path runs a program from its command line.
+    pub relayed_by_one_liner: bool,
+    /// Whether the process that started it writes to its standard input by a pipe or a pair of
+    /// sockets, and is not a mere relay. It may be about to close that, as agents do that pass a
+    /// script to a shell.
+    pub stdin_from_ancestor: bool,
+    /// Whether one process fetches its input and another gets its output, over two connections to
+    /// one peer.
+    pub fetched: bool,
+}
+
+/// How bytes get from a connection to an interpreter, or back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum At {
+    /// The connection itself is the standard input, or the standard output or error.
+    Stdio,
+    /// Other processes relay between the connection and the standard input, or the standard output
+    /// or error.
+    Relayed,
+    /// The connection is at another descriptor.
+    OtherFd,
+}
+
+/// The rule's decision about an interpreter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    Report(Reason),
+    Exempt(Exemption),
+}
+
+/// Why an interpreter is reported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// It reads commands from its input, and a peer provides them.
+    Commanded,
+    /// It runs a program, has opened the connection itself, and takes input from it.
+    Opened,
+    /// It runs a program, and a one-liner relays the peer's bytes to it.
+    OneLiner,
+}
+
+/// Why an interpreter is not reported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exemption {
+    /// The session is that of a login server, whose purpose it is.
+    Login,
+    /// A container's runtime passes its own connection to a process inside (`docker exec`, `kubectl
+    /// exec`).
+    ContainerExec,
+    /// It holds the connection without visible use: it has inherited it, or asks a server
+    /// something.
+    OnlyHeld,
+    /// It runs a program, whose input comes from the connection (services, CGI, agents that run
+    /// scripts).
+    Program,
+}
+
+impl Case {
+    /// Whether a program that has opened the connection itself reads its input from it and answers.
+    /// A client that asks a server writes first, and reads the answer while its output goes
+    /// elsewhere.
+    fn takes_input(&self) -> bool {
+        match (self.inward, self.outward) {
+            (At::Stdio | At::Relayed, At::Stdio | At::Relayed) => true,
+            (At::Relayed, At::OtherFd) => !self.has_spoken,
+            (At::Stdio, At::OtherFd) | (At::OtherFd, _) => false,
+        }
+    }
+
+    /// Whether an interpreter that reads commands from elsewhere, or writes elsewhere, moves a
+    /// connection that it holds to its standard input or output.
+    pub fn is_at_other_fd(&self) -> bool {
+        matches!(self.interpreter.commands, Commands::Input { .. })
+            && matches!(
+                (self.inward, self.outward),
+                (At::Stdio, At::OtherFd) | (At::OtherFd, At::Stdio)
+            )
+    }
+
+    /// Whether the reason may apply only for a moment. A process that was just forked still has its
+    /// parent's command line, and one inside exec has none. A script that is passed as input has an
+    /// end. An interactive shell moves its descriptors for one command (`echo GET >&3`).
+    pub fn may_change(&self, reason: Reason) -> bool {
+        reason == Reason::Opened
+            || self.inward == At::OtherFd
+            || self.outward == At::OtherFd
+            || self.interpreter.commands == Commands::Unknown
+            || (reason == Reason::Commanded && self.stdin_from_ancestor)
+    }
+}
+
+/// Decides whether an interpreter is reported.
+pub fn judge(case: &Case) -> Verdict {
+    use Commands::{Argument, Input, Script, Unknown};
+    let Interpreter { kind, commands } = case.interpreter;
+    match (kind, commands, case.direction) {
+        _ if case.by_login => Verdict::Exempt(Exemption::Login),
+        _ if case.into_container => Verdict::Exempt(Exemption::ContainerExec),
+        _ if case.inward == At::OtherFd && case.outward == At::OtherFd => {
+            Verdict::Exempt(Exemption::OnlyHeld)
+        }
+        // An interactive `echo GET >&3; read -r line <&3`.
+        _ if case.is_at_other_fd() && case.has_spoken => Verdict::Exempt(Exemption::OnlyHeld),
+        _ if case.fetched => Verdict::Exempt(Exemption::Program),
+        (_, Input { .. }, _) | (Kind::Shell, Unknown, Direction::Outbound) => {
+            Verdict::Report(Reason::Commanded)
+        }
+        (Kind::Shell, Argument | Script, Direction::Outbound | Direction::Unknown)
+            if case.opened_by_interpreter && case.takes_input() =>
+        {
+            Verdict::Report(Reason::Opened)
+        }
+        (Kind::Shell, Argument, Direction::Outbound | Direction::Unknown)
+            if case.relayed_by_one_liner =>
+        {
+            Verdict::Report(Reason::OneLiner)
+        }
+        _ => Verdict::Exempt(Exemption::Program),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INPUT: Commands = Commands::Input { interactive: false };
+
+    fn case(kind: Kind, commands: Commands, direction: Direction) -> Case {
+        Case {
+            interpreter: Interpreter { kind, commands },
+            inward: At::Stdio,
+            outward: At::Stdio,
+            direction,
+            by_login: false,
+            into_container: false,
+            opened_by_interpreter: false,
+            has_spoken: false,
+            relayed_by_one_liner: false,
+            stdin_from_ancestor: false,
+            fetched: false,
+        }
+    }
+
+    #[test]
+    fn interpreters_that_read_commands_from_a_peer_are_reported() {
+        for direction in [Direction::Accepted, Direction::Outbound, Direction::Unknown] {
+            for kind in [Kind::Shell, Kind::Language] {
+                let case = case(kind, INPUT, direction);
+                assert_eq!(judge(&case), Verdict::Report(Reason::Commanded));
+            }
+        }
+    }
+
+    #[test]
+    fn login_servers_raise_no_alert() {
+        let case = Case { by_login: true, ..case(Kind::Shell, INPUT, Direction::Accepted) };
+        assert_eq!(judge(&case), Verdict::Exempt(Exemption::Login));
+    }
+
+    #[test]
+    fn sessions_that_a_runtime_passes_into_a_container_raise_no_alert() {
+        let case = Case { into_container: true, ..case(Kind::Shell, INPUT, Direction::Accepted) };
+        assert_eq!(judge(&case), Verdict::Exempt(Exemption::ContainerExec));
+    }
+
+    #[test]
+    fn a_connection_that_is_only_held_raises_no_alert() {
+        let one = Case {
+            inward: At::OtherFd,
+            outward: At::OtherFd,
+            opened_by_interpreter: true,
+            ..case(Kind::Shell, INPUT, Direction::Outbound)
+        };
+        assert_eq!(judge(&one), Verdict::Exempt(Exemption::OnlyHeld));
+        let used = Case { outward: At::Stdio, ..one };
+        assert_eq!(judge(&used), Verdict::Report(Reason::Commanded));
+        let asked = Case { has_spoken: true, ..used };
+        assert_eq!(judge(&asked), Verdict::Exempt(Exemption::OnlyHeld));
+    }
+
+    #[test]
+    fn an_agents_job_that_fetches_its_script_raises_no_alert() {
+        let job = Case { fetched: true, ..case(Kind::Shell, INPUT, Direction::Outbound) };
+        assert_eq!(judge(&job), Verdict::Exempt(Exemption::Program));
+    }
+
+    #[test]
+    fn programs_of_services_and_agents_raise_no_alert() {
+        for commands in [Commands::Script, Commands::Argument] {
+            for direction in [Direction::Accepted, Direction::Outbound, Direction::Unknown] {
+                for kind in [Kind::Shell, Kind::Language] {
+                    let case = case(kind, commands, direction);
+                    assert_eq!(judge(&case), Verdict::Exempt(Exemption::Program), "{case:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_commands_itself_over_its_own_connection_is_reported() {
+        let opened = Case {
+            opened_by_interpreter: true,
+            ..case(Kind::Shell, Commands::Argument, Direction::Outbound)
+        };
+        assert_eq!(judge(&opened), Verdict::Report(Reason::Opened));
+        let read_from = Case { inward: At::Relayed, outward: At::OtherFd, ..opened };
+        assert_eq!(judge(&read_from), Verdict::Report(Reason::Opened));
+        // A health check: `exec 3<>/dev/tcp/…; echo GET >&3; cat <&3 | while read …`.
+        let asked = Case { has_spoken: true, ..read_from };
+        assert_eq!(judge(&asked), Verdict::Exempt(Exemption::Program));
+        // `read -r line <&3`, `echo >&3`.
+        for (inward, outward) in [(At::Stdio, At::OtherFd), (At::OtherFd, At::Stdio)] {
+            let asked = Case { inward, outward, ..opened };
+            assert_eq!(judge(&asked), Verdict::Exempt(Exemption::Program));
+        }
+        let accepted = Case { direction: Direction::Accepted, ..opened };
+        assert_eq!(judge(&accepted), Verdict::Exempt(Exemption::Program));
+    }
+
+    #[test]
+    fn commands_that_a_one_liner_relays_are_reported() {
+        let one = Case {
+            relayed_by_one_liner: true,
+            ..case(Kind::Shell, Commands::Argument, Direction::Outbound)
+        };
+        assert_eq!(judge(&one), Verdict::Report(Reason::OneLiner));
+        let accepted = Case { direction: Direction::Accepted, ..one };
+        assert_eq!(judge(&accepted), Verdict::Exempt(Exemption::Program));
+    }
+
+    #[test]
+    fn a_command_line_that_cannot_be_read_counts_against_what_began_the_connection_only() {
+        let outbound = case(Kind::Shell, Commands::Unknown, Direction::Outbound);
+        assert_eq!(judge(&outbound), Verdict::Report(Reason::Commanded));
+        let accepted = case(Kind::Shell, Commands::Unknown, Direction::Accepted);
+        assert_eq!(judge(&accepted), Verdict::Exempt(Exemption::Program));
+    }
+}

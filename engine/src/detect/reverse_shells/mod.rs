@@ -1,0 +1,635 @@
+//! Reverse shells: command interpreters whose input comes from a peer, and whose output goes to it.
+//!
+//! [`Detector::update`] checks each process that takes commands ([`interpreter`]). It follows bytes
+//! through all processes that relay them ([`graph`]): from its standard input, or the FIFO that is
+//! its script, back to their sources, and from its standard output and error on to their targets.
+//! The peer of a connection that both paths reach can command the interpreter. [`direction`]
+//! determines which end began the connection, and [`judge`] whether it is reported.
+//!
+//! A finding of one scan is reported in that scan. Descriptors that changed before the scan's end,
+//! and processes that changed during it, wait for the next scan. Each connection is reported once.
+//!
+//! Not here: the wording of records ([`crate::policy`]).
+
+pub mod direction;
+mod finding;
+pub mod graph;
+pub mod interpreter;
+pub mod judge;
+mod pending;
+mod reported;
+mod rows;
+mod servers;
+mod shell;
+#[cfg(test)]
+mod tests;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::source::MemorySource;
+use panoptes_sinks::activities::Activity;
+use panoptes_tables::HashKey;
+
+use super::{Detector, DetectorSetup, Findings, Losses, MachineMemory};
+use crate::container_config::Glob;
+use crate::limits::Limits;
+use crate::page_cache::ContentSource;
+use crate::path::PathBuffer;
+use crate::state::facts::{NameBuffers, executable_of};
+use crate::state::process::ProcessKey;
+use crate::state::{ScanContext, State};
+use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
+
+use direction::{Direction, Directions};
+use graph::{Graph, Hop, Object, Search, Way, object_of};
+use interpreter::Interpreter;
+use judge::{At, Case, Exemption, Reason, Verdict};
+use pending::{Pair, PendingList, Question, Seen, Settled};
+use reported::Reported;
+use rows::{holds_at_stdio, line, line_of, name_of, program_of};
+use shell::Shell;
+
+pub use finding::{End, Member, MemberConnection, ReverseShell, Step, Through};
+
+/// Maximum number of connections with a path to one interpreter.
+const CANDIDATES_MAX: usize = 32;
+/// Ports of X11 displays (`6000 + display`); those that a login forwards begin at the eleventh.
+const X11_PORTS: core::ops::RangeInclusive<u16> = 6000..=6063;
+
+/// A connection with a path to and from an interpreter.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    object: Object,
+    /// The hops that reached it; `None` if the interpreter holds it at a descriptor other than its
+    /// standard input and output.
+    inward: Option<Index<Hop>>,
+    outward: Option<Index<Hop>>,
+    /// The connection that output is written to, if it is another one to the same peer.
+    out_object: Object,
+    direction: Direction,
+    reason: Option<Reason>,
+    /// Since when, and in how many scans, the reason has applied.
+    seen: Seen,
+}
+
+/// Totals of what was left out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ShellsUsage {
+    /// Scans in which there was more to follow than the limit of one scan, and interpreters with
+    /// more paths to connections than are checked.
+    pub cut_short: u64,
+    /// Connections that were not reported because no more can be remembered.
+    pub untold: u64,
+}
+
+/// Detects reverse shells on one machine.
+#[derive(Debug)]
+pub struct Shells {
+    wanted: bool,
+    /// The login servers that the configuration names.
+    login_servers: Box<[Glob]>,
+    graph: Graph,
+    inward: Search,
+    outward: Search,
+    directions: Directions,
+    reported: Reported,
+    pending: PendingList,
+    /// Whether the last scan had more to follow than the limit.
+    was_cut: bool,
+    /// The process to start with, so that each has its turn when there is too much to follow.
+    first: usize,
+    usage: ShellsUsage,
+    refused_findings: u64,
+    buffers: NameBuffers,
+    path: PathBuffer,
+    names: Vec<u8>,
+}
+
+impl Shells {
+    /// Allocates for `limits`. Unless it is `wanted`, nothing is checked.
+    pub fn new(limits: &Limits, wanted: bool, key: HashKey) -> Self {
+        Self {
+            wanted,
+            login_servers: Box::default(),
+            graph: Graph::new(limits),
+            inward: Search::new(Way::Back),
+            outward: Search::new(Way::On),
+            directions: Directions::new(limits, key),
+            reported: Reported::new(key.derive("shells: reported")),
+            pending: PendingList::new(),
+            was_cut: false,
+            first: 0,
+            usage: ShellsUsage::default(),
+            refused_findings: 0,
+            buffers: NameBuffers::default(),
+            path: PathBuffer::default(),
+            names: Vec::with_capacity(finding::NAMES_BYTES),
+        }
+    }
+
+    /// Names further login servers, by patterns of their programs' paths: sessions through them are
+    /// not reported, whichever end began the connection.
+    #[must_use]
+    pub fn with_login_servers(mut self, paths: Vec<Glob>) -> Self {
+        self.login_servers = paths.into();
+        self
+    }
+
+    pub fn usage(&self) -> ShellsUsage {
+        ShellsUsage { cut_short: self.usage.cut_short + self.pending.refused(), ..self.usage }
+    }
+}
+
+impl Detector for Shells {
+    fn build(setup: &DetectorSetup<'_>) -> Self {
+        let wanted = (setup.is_enabled)(Activity::ReverseShellDetected);
+        Self::new(setup.limits, wanted, setup.key).with_login_servers(setup.login_servers.to_vec())
+    }
+
+    /// Checks the scan and reports new findings. `files` has the contents of programs whose names
+    /// are not known.
+    fn update<S: MemorySource>(
+        &mut self,
+        _memory: &mut MachineMemory<'_, S>,
+        scene: &ScanContext<'_>,
+        state: &State,
+        files: &mut dyn ContentSource,
+        out: &mut dyn Findings,
+    ) {
+        if !self.wanted {
+            return;
+        }
+        let snapshot = scene.snapshot;
+        self.pending.begin_scan(core::mem::take(&mut self.was_cut));
+        self.directions.update(snapshot);
+        self.reported.forget_ended(snapshot);
+        let mut is_built = false;
+        let count = snapshot.processes.len();
+        let begin = if self.first < count { self.first } else { 0 };
+        self.first = 0;
+        for index in (begin..count).chain(0..begin) {
+            let process = Index::new(index);
+            let shell = process.and_then(|process| Shell::of(snapshot, process));
+            let Some(shell) = shell else { continue };
+            if !is_built {
+                self.graph.build(snapshot);
+                is_built = true;
+            }
+            self.follow(scene, state, shell, files, out);
+            if let Some(shell) = shell.fed_by_script() {
+                self.follow(scene, state, shell, files, out);
+            }
+            if self.graph.is_exhausted() {
+                self.usage.cut_short += 1;
+                self.was_cut = true;
+                // An interpreter that exceeds the limit by itself must not block the others.
+                self.first = if index == begin { index + 1 } else { index };
+                return;
+            }
+        }
+    }
+
+    fn losses(&self) -> Losses {
+        Losses { unchecked: self.usage().cut_short, refused: self.refused_findings }
+    }
+}
+
+impl Shells {
+    /// Follows the bytes of one interpreter, and reports the connection whose peer can command it.
+    fn follow(
+        &mut self,
+        scene: &ScanContext<'_>,
+        state: &State,
+        shell: Shell,
+        files: &mut dyn ContentSource,
+        out: &mut dyn Findings,
+    ) {
+        let snapshot = scene.snapshot;
+        let Some((interpreter, mut candidates)) = self.paths(snapshot, &shell, files) else {
+            return;
+        };
+        let shell = &Shell { interpreter: Some(interpreter), ..shell };
+        if candidates.iter().any(|candidate| self.reported.has(snapshot, candidate.object)) {
+            for candidate in &candidates {
+                self.remember_way(snapshot, candidate);
+            }
+            return;
+        }
+        let mut logins = ArrayVec::<Option<Index<Hop>>, CANDIDATES_MAX>::new();
+        for candidate in &mut candidates {
+            match self.judge(scene, shell, interpreter, candidate) {
+                Ok(Some((reason, seen))) => {
+                    (candidate.reason, candidate.seen) = (Some(reason), seen);
+                }
+                Err(Exemption::Login) => logins.push(candidate.inward),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        // A login server also connects on behalf of the user (an editor's server, by `ssh -L`). The
+        // accepting end of such a connection belongs to the login, too.
+        for candidate in &mut candidates {
+            let object = candidate.object;
+            let is_of_login = logins.iter().any(|&login| {
+                self.inward.path(login).any(|hop| hop.object == object)
+                    && (candidate.direction == Direction::Accepted
+                        || self.leads_to_windows(snapshot, shell, login, object))
+            });
+            if is_of_login {
+                candidate.reason = None;
+            }
+        }
+        // The outermost connection is the peer's. Those between it and the interpreter connect
+        // processes of the chain.
+        let depth = |candidate: &Candidate| self.inward.path(candidate.inward).count();
+        let furthest =
+            candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
+        let Some(&candidate) = furthest else { return };
+        if self.reported.is_full() {
+            self.usage.untold += 1;
+            return;
+        }
+        if self.report(scene, state, shell, &candidate, out) {
+            // First the connection that was reported.
+            self.reported.add(snapshot, candidate.object);
+            for candidate in candidates.iter().filter(|it| it.reason.is_some()) {
+                self.remember_way(snapshot, candidate);
+            }
+        }
+    }
+
+    /// Follows the bytes of an interpreter both ways, and returns the connections that both ways
+    /// reach; `None` if there are none, or if it is no interpreter.
+    fn paths(
+        &mut self,
+        snapshot: &Snapshot,
+        shell: &Shell,
+        files: &mut dyn ContentSource,
+    ) -> Option<(Interpreter, ArrayVec<Candidate, CANDIDATES_MAX>)> {
+        let [input, output, error] = shell.stdio;
+        self.inward.begin();
+        self.inward.begin_at(snapshot, shell.table, input);
+        self.inward.run(snapshot, &mut self.graph);
+        let beside = at_other_descriptors(snapshot, shell.table, &mut self.graph);
+        if beside.is_empty() && ends_of(&self.inward).next().is_none() {
+            self.usage.cut_short += u64::from(self.inward.is_full());
+            return None;
+        }
+        // Most interpreters with a connection stop here: what they run is a server.
+        let known = shell.interpreter.or_else(|| of_content(snapshot, shell.process, files));
+        let interpreter = known?;
+        self.outward.begin();
+        self.outward.begin_at(snapshot, shell.table, output);
+        self.outward.begin_at(snapshot, shell.table, error);
+        self.outward.run(snapshot, &mut self.graph);
+        let candidates = self.candidates(snapshot, &beside);
+        let is_cut = beside.is_full()
+            || candidates.is_full()
+            || self.inward.is_full()
+            || self.outward.is_full();
+        self.usage.cut_short += u64::from(is_cut);
+        (!candidates.is_empty()).then_some((interpreter, candidates))
+    }
+
+    /// Decides whether a candidate is a finding: its reason, and since when that applies. `None` if
+    /// the reason has not lasted long enough.
+    fn judge(
+        &mut self,
+        scene: &ScanContext<'_>,
+        shell: &Shell,
+        interpreter: Interpreter,
+        candidate: &Candidate,
+    ) -> Result<Option<(Reason, Seen)>, Exemption> {
+        let snapshot = scene.snapshot;
+        let mut case = self.case(snapshot, shell, interpreter, candidate);
+        let pair = self.pair(snapshot, shell, candidate.object);
+        let shape = (case.inward, case.outward);
+        // Bytes written since the pair was first seen are answers to commands, not a question to a
+        // server.
+        let known = pair.and_then(|pair| self.pending.had_spoken(pair, shape));
+        case.has_spoken = known.unwrap_or(case.has_spoken);
+        let reason = match judge::judge(&case) {
+            Verdict::Report(reason) => reason,
+            Verdict::Exempt(why) => return Err(why),
+        };
+        if !case.may_change(reason) {
+            return Ok(Some((reason, Seen { since_ns: scene.now_ns, scans: 1 })));
+        }
+        let Some(pair) = pair else { return Ok(None) };
+        let (who, settled) = match (case.stdin_from_ancestor, case.is_at_other_fd()) {
+            (true, _) => (2, Settled::FED),
+            (false, true) => (1, Settled::HELD),
+            (false, false) => (1, Settled::AT_REST),
+        };
+        let line = line_of(snapshot, shell.process).take(who);
+        let mut threads = line.flat_map(|process| snapshot.threads_of(process));
+        let works = threads.any(|thread| thread.task.is_at_work());
+        let question = Question { pair, shape, has_spoken: case.has_spoken, works, settled };
+        Ok(self.pending.settled(&question, scene.now_ns).map(|seen| (reason, seen)))
+    }
+
+    /// The key of an interpreter and a connection, the same in each scan.
+    fn pair(&self, snapshot: &Snapshot, shell: &Shell, object: Object) -> Option<Pair> {
+        let leader = snapshot.leader(snapshot.processes.at(shell.process)?)?;
+        Some(Pair {
+            key: self.reported.key(snapshot, object)?,
+            process: ProcessKey::of(&leader.task),
+            exec_id: leader.task.self_exec_id,
+        })
+    }
+
+    /// Whether a candidate on a login's path is the connection by which a program shows its windows
+    /// to the logged-in user (`ssh -X`): its destination is an X11 port at which the login's server
+    /// listens.
+    fn leads_to_windows(
+        &mut self,
+        snapshot: &Snapshot,
+        shell: &Shell,
+        login: Option<Index<Hop>>,
+        object: Object,
+    ) -> bool {
+        let Object::Connection(at) = object else { return false };
+        let port = snapshot.connections.at(at).map(|row| row.endpoints.destination_port);
+        if !port.is_some_and(|port| X11_PORTS.contains(&port)) {
+            return false;
+        }
+        // The process of the previous hop towards the peer holds the other end.
+        let mut server = None;
+        for hop in self.inward.path(login) {
+            if hop.object == object {
+                break;
+            }
+            server = Some(hop.table);
+        }
+        let process = server.and_then(|table| self.process_of(snapshot, shell, table));
+        process.is_some_and(|process| servers::serves_logins(snapshot, process, &mut self.path))
+    }
+
+    /// Remembers a connection, and those on the paths to it.
+    fn remember_way(&mut self, snapshot: &Snapshot, candidate: &Candidate) {
+        let mut objects = ArrayVec::<Object, 32>::new();
+        objects.extend([candidate.object, candidate.out_object]);
+        let ways = [(&self.inward, candidate.inward), (&self.outward, candidate.outward)];
+        for (search, hop) in ways {
+            let ends = search.path(hop).map(|hop| hop.object);
+            let ends = ends.filter(|object| self.reported.key(snapshot, *object).is_some());
+            let room = objects.remaining_capacity();
+            objects.extend(ends.take(room));
+        }
+        for object in objects {
+            self.reported.add(snapshot, object);
+        }
+    }
+
+    /// The connections that both paths reach.
+    fn candidates(
+        &self,
+        snapshot: &Snapshot,
+        beside: &[Object],
+    ) -> ArrayVec<Candidate, CANDIDATES_MAX> {
+        let mut found = ArrayVec::new();
+        let inward = ends_of(&self.inward);
+        for (object, inward) in inward.chain(beside.iter().map(|&object| (object, None))) {
+            let outward = ends_of(&self.outward).find(|&(other, _)| other == object);
+            let (out_object, outward) = match outward {
+                Some(outward) => outward,
+                None if beside.contains(&object) => (object, None),
+                None => match self.other_of_same_peer(snapshot, object) {
+                    Some(other) => other,
+                    None => continue,
+                },
+            };
+            let is_new = !found.iter().any(|seen: &Candidate| seen.object == object);
+            if is_new && !found.is_full() {
+                let direction = self.direction_of(snapshot, object);
+                found.push(Candidate {
+                    object,
+                    inward,
+                    outward,
+                    out_object,
+                    direction,
+                    reason: None,
+                    seen: Seen { since_ns: 0, scans: 0 },
+                });
+            }
+        }
+        found
+    }
+
+    /// Another outgoing connection to the same peer: one to read commands from, one to write to.
+    fn other_of_same_peer(
+        &self,
+        snapshot: &Snapshot,
+        object: Object,
+    ) -> Option<(Object, Option<Index<Hop>>)> {
+        let Object::Connection(one) = object else { return None };
+        let peer =
+            |at: Index<_>| Some(snapshot.connections.at(at)?.endpoints.destination.to_canonical());
+        if self.direction_of(snapshot, object) == Direction::Accepted {
+            return None;
+        }
+        ends_of(&self.outward).find(|&(other, _)| {
+            matches!(other, Object::Connection(at) if at != one && peer(at) == peer(one))
+                && self.direction_of(snapshot, other) != Direction::Accepted
+                && graph::mirror(snapshot, one).is_none_or(|far| other != Object::Connection(far))
+        })
+    }
+
+    fn direction_of(&self, snapshot: &Snapshot, object: Object) -> Direction {
+        match object {
+            Object::Connection(at) => snapshot
+                .connections
+                .at(at)
+                .map_or(Direction::Unknown, |row| self.directions.of(snapshot, row)),
+            _ => Direction::Unknown,
+        }
+    }
+
+    /// The facts of a candidate for the rule.
+    fn case(
+        &mut self,
+        snapshot: &Snapshot,
+        shell: &Shell,
+        interpreter: Interpreter,
+        candidate: &Candidate,
+    ) -> Case {
+        let at = |search: &Search, hop| match search.path(hop).count() {
+            0 => At::OtherFd,
+            1 => At::Stdio,
+            _ => At::Relayed,
+        };
+        let mut by_login = false;
+        let mut one_liner = false;
+        // Whether a process on the path is in no container.
+        let mut outside_of_all = false;
+        // From the connection to the interpreter, without the interpreter itself.
+        let holder = self.inward.path(candidate.inward).next().map_or(shell.table, |hop| hop.table);
+        for hop in self.inward.path(candidate.inward) {
+            let direction = self.direction_of(snapshot, hop.object);
+            let Some(process) = self.process_of(snapshot, shell, hop.table) else { continue };
+            by_login |= matches!(hop.object, Object::Connection(_))
+                && direction != Direction::Outbound
+                && servers::serves_logins(snapshot, process, &mut self.path);
+            // Agents that the user has named request sessions from their peer themselves.
+            by_login |= hop.table != shell.table
+                && servers::is_named(&self.login_servers, snapshot, process, &mut self.path);
+            one_liner |= hop.table != shell.table && runs_its_argument(snapshot, process);
+            outside_of_all |= process.container_known && process.container.is_none();
+        }
+        let container = |process: Option<&ProcessRow>| process.map(|row| row.container);
+        let inside = snapshot.processes.at(shell.process);
+        let outside = self.process_of(snapshot, shell, holder);
+        let is_known = inside.is_some_and(|row| row.container_known && row.container.is_some())
+            && outside.is_some_and(|row| row.container_known)
+            && outside_of_all;
+        let at_stdio =
+            || outside.is_some_and(|row| holds_at_stdio(snapshot, row, candidate.object));
+        let into_container = is_known
+            && container(inside) != container(outside)
+            && !(candidate.direction == Direction::Outbound && at_stdio());
+        Case {
+            interpreter,
+            inward: at(&self.inward, candidate.inward),
+            outward: at(&self.outward, candidate.outward),
+            direction: candidate.direction,
+            by_login,
+            into_container,
+            opened_by_interpreter: self.is_opened_by(snapshot, shell, candidate.object),
+            has_spoken: has_spoken(snapshot, candidate.object),
+            relayed_by_one_liner: one_liner,
+            stdin_from_ancestor: self.is_stdin_from_ancestor(snapshot, shell, candidate.inward),
+            fetched: self.is_fetched(snapshot, shell, candidate),
+        }
+    }
+
+    /// Whether input comes over a connection of a process that did not start the interpreter, while
+    /// output goes to one that did, over another connection to the same peer. So do agents' jobs
+    /// that run a script (`curl … | bash`) from where the agent gets its jobs, or through the same
+    /// proxy.
+    fn is_fetched(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> bool {
+        let holder = |search: &Search, hop| search.path(hop).next().map(|hop| hop.table);
+        let starts = |table: Index<FilesRow>| {
+            let mut starters = line_of(snapshot, shell.process).skip(1);
+            starters.any(|it| it.files == Some(table) && !is_relay(name_of(snapshot, it)))
+        };
+        candidate.out_object != candidate.object
+            && holder(&self.outward, candidate.outward).is_some_and(starts)
+            && !holder(&self.inward, candidate.inward).is_some_and(starts)
+    }
+
+    /// Whether an ancestor of the interpreter writes to its standard input, by a pipe or a pair of
+    /// sockets, and is more than a relay.
+    fn is_stdin_from_ancestor(
+        &self,
+        snapshot: &Snapshot,
+        shell: &Shell,
+        inward: Option<Index<Hop>>,
+    ) -> bool {
+        // The last hop is the interpreter's own, the one before it that of the process that writes
+        // its input.
+        let (mut writer, mut own) = (None, None);
+        for hop in self.inward.path(inward) {
+            writer = own.replace(hop);
+        }
+        let (Some(writer), Some(own)) = (writer, own) else { return false };
+        matches!(own.object, Object::Pipe(_) | Object::Unix(_))
+            && line_of(snapshot, shell.process).skip(1).any(|starter| {
+                starter.files == Some(writer.table) && !is_relay(name_of(snapshot, starter))
+            })
+    }
+
+    /// Whether the interpreter's oldest ancestor that holds the connection runs the same program.
+    fn is_opened_by(&mut self, snapshot: &Snapshot, shell: &Shell, object: Object) -> bool {
+        let Some(own) = snapshot.processes.at(shell.process) else { return false };
+        let program = program_of(snapshot, own);
+        let mut oldest = None;
+        for process in line_of(snapshot, shell.process) {
+            let table = process.files;
+            if table.is_some_and(|table| self.graph.holds(snapshot, table, object)) {
+                oldest = Some(process);
+            }
+        }
+        oldest.is_some_and(|process| program_of(snapshot, process) == program)
+    }
+
+    /// The process of a table: the interpreter, or else the oldest one with that table.
+    fn process_of<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        shell: &Shell,
+        table: Index<FilesRow>,
+    ) -> Option<&'a ProcessRow> {
+        snapshot.processes.at(self.index_of(shell, table)?)
+    }
+
+    fn index_of(&self, shell: &Shell, table: Index<FilesRow>) -> Option<Index<ProcessRow>> {
+        if table == shell.table {
+            return Some(shell.process);
+        }
+        self.graph.processes_of(table).next()
+    }
+}
+
+/// Programs that only relay bytes: what they pass to a shell is not a script with an end. The names
+/// only make detection faster.
+const RELAYS: &[&[u8]] =
+    &[b"socat", b"socat1", b"nc", b"ncat", b"nc.openbsd", b"nc.traditional", b"netcat", b"telnet"];
+
+fn is_relay(name: &[u8]) -> bool {
+    RELAYS.contains(&name)
+}
+
+/// Whether any byte was written to a connection.
+fn has_spoken(snapshot: &Snapshot, object: Object) -> bool {
+    let Object::Connection(at) = object else { return false };
+    let counters = snapshot.connections.at(at).and_then(|row| row.counters);
+    counters.is_some_and(|counters| counters.bytes_out > 0)
+}
+
+/// The connections that a search has reached, nearest first.
+fn ends_of(search: &Search) -> impl Iterator<Item = (Object, Option<Index<Hop>>)> + '_ {
+    search.hops().iter().enumerate().filter_map(|(at, hop)| {
+        matches!(hop.object, Object::Connection(_) | Object::Datagram(_))
+            .then_some((hop.object, Index::new(at)))
+    })
+}
+
+/// The connections that a table holds at descriptors other than standard input, output and error.
+fn at_other_descriptors(
+    snapshot: &Snapshot,
+    index: Index<FilesRow>,
+    graph: &mut Graph,
+) -> ArrayVec<Object, 16> {
+    let mut found = ArrayVec::new();
+    let Some(table) = snapshot.files_structs.at(index) else { return found };
+    let rows = snapshot.descriptors.range(table.descriptors);
+    // Tables have no more descriptors in total than the scan has read, but many processes may share
+    // one.
+    if graph.processes_of(index).nth(1).is_some() {
+        graph.spend(rows.len());
+    }
+    for row in rows.iter().filter(|row| row.index > 2) {
+        let object = object_of(snapshot, row.file);
+        if let Some(object @ (Object::Connection(_) | Object::Datagram(_))) = object
+            && !found.contains(&object)
+            && !found.is_full()
+        {
+            found.push(object);
+        }
+    }
+    found
+}
+
+fn runs_its_argument(snapshot: &Snapshot, process: &ProcessRow) -> bool {
+    interpreter::runs_its_argument(name_of(snapshot, process), line(snapshot, process))
+}
+
+/// Recognises a program by its file's content, if that is known by now.
+fn of_content(
+    snapshot: &Snapshot,
+    index: Index<ProcessRow>,
+    files: &mut dyn ContentSource,
+) -> Option<Interpreter> {
+    let process = snapshot.processes.at(index)?;
+    let known = files.ask(&executable_of(snapshot, process)?)?;
+    let comm = snapshot.leader(process)?.task.name();
+    interpreter::recognise_content(known.traits, line(snapshot, process), comm)
+}

@@ -1,0 +1,149 @@
+//! Interpreters with a connection that may be about to change: between fork and exec, inside exec,
+//! or in the middle of a command.
+
+use panoptes_tables::Scan;
+
+use super::judge::At;
+use crate::state::process::ProcessKey;
+
+/// Maximum number of pairs of interpreter and connection that are watched.
+const PENDING_MAX: usize = 64;
+/// How long a process may keep working before its current state counts.
+const PATIENCE_NS: i64 = 5_000_000_000;
+
+/// How long, and in how many scans in a row, the state must last while no process works.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled {
+    ns: i64,
+    scans: u32,
+}
+
+impl Settled {
+    /// A process between fork and exec, or moving a descriptor for one command, is working.
+    pub(super) const AT_REST: Self = Self { ns: 0, scans: 2 };
+    /// A process that passes a script to a shell may wait for more of it.
+    pub(super) const FED: Self = Self { ns: 100_000_000, scans: 3 };
+    /// An interactive shell may wait for a server's answer (`read -r line <&3`).
+    pub(super) const HELD: Self = Self { ns: 2_000_000_000, scans: 3 };
+}
+
+/// An interpreter and a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Pair {
+    pub(super) key: u64,
+    /// The interpreter, and which of its programs.
+    pub(super) process: ProcessKey,
+    pub(super) exec_id: u32,
+}
+
+/// When a state was first seen, and in how many scans since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) since_ns: i64,
+    pub(super) scans: u32,
+}
+
+/// The state of a pair in one scan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    pub(super) pair: Pair,
+    /// How they are linked.
+    pub(super) shape: (At, At),
+    /// Whether any byte was written to the connection.
+    pub(super) has_spoken: bool,
+    /// Whether the interpreter, or the process that feeds it, is working.
+    pub(super) works: bool,
+    pub(super) settled: Settled,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    pair: Pair,
+    shape: (At, At),
+    /// Whether any byte had been written to the connection when this state was first seen.
+    had_spoken: bool,
+    begun_ns: i64,
+    since_ns: i64,
+    scans: u32,
+    seen: Scan,
+}
+
+/// All pairs that are watched.
+#[derive(Debug)]
+pub(super) struct PendingList {
+    scan: Scan,
+    list: Vec<Pending>,
+    /// Number of pairs that found no room.
+    refused: u64,
+}
+
+impl PendingList {
+    pub(super) fn new() -> Self {
+        Self { scan: Scan::default(), list: Vec::with_capacity(PENDING_MAX), refused: 0 }
+    }
+
+    /// Number of pairs that found no room.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Removes pairs that the last scan did not show, unless it `was_cut`: then it may not have
+    /// checked them.
+    pub(super) fn begin_scan(&mut self, was_cut: bool) {
+        if was_cut {
+            let scan = self.scan;
+            self.list.iter_mut().for_each(|pending| pending.seen = scan);
+        }
+        self.scan = self.scan.next();
+        let scan = self.scan;
+        self.list.retain(|pending| scan.since(pending.seen) <= 1);
+    }
+
+    /// Whether any byte had been written to the connection when a pair with this shape was first
+    /// seen; `None` for a new one.
+    pub(super) fn had_spoken(&self, pair: Pair, shape: (At, At)) -> Option<bool> {
+        let mut list = self.list.iter();
+        list.find(|it| it.pair == pair && it.shape == shape).map(|pending| pending.had_spoken)
+    }
+
+    /// Returns since when a pair has been in its state, if that is long enough. A pair is not
+    /// settled while the interpreter, or the process that feeds it, is working, which takes longer
+    /// on a busy machine.
+    pub(super) fn settled(&mut self, question: &Question, now_ns: i64) -> Option<Seen> {
+        let Question { pair, shape, has_spoken, works, settled } = *question;
+        let scan = self.scan;
+        let Some(pending) = self.list.iter_mut().find(|pending| pending.pair == pair) else {
+            if self.list.len() == self.list.capacity() {
+                self.refused += 1;
+                return None;
+            }
+            self.list.push(Pending {
+                pair,
+                shape,
+                had_spoken: has_spoken,
+                begun_ns: now_ns,
+                since_ns: now_ns,
+                scans: u32::from(!works),
+                seen: scan,
+            });
+            return None;
+        };
+        if pending.seen == scan {
+            return None;
+        }
+        pending.seen = scan;
+        // The host's clock may be set back.
+        pending.begun_ns = pending.begun_ns.min(now_ns);
+        let is_busy = works && now_ns - pending.begun_ns < PATIENCE_NS;
+        if pending.shape != shape {
+            (pending.shape, pending.had_spoken, pending.scans) = (shape, has_spoken, 0);
+        }
+        if is_busy || pending.scans == 0 || now_ns < pending.since_ns {
+            (pending.since_ns, pending.scans) = (now_ns, 0);
+        }
+        pending.scans += u32::from(!is_busy);
+        let lasted = now_ns - pending.since_ns;
+        let seen = Seen { since_ns: pending.since_ns, scans: pending.scans };
+        (seen.scans >= settled.scans && lasted >= settled.ns).then_some(seen)
+    }
+}

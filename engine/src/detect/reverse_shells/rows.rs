@@ -1,0 +1,76 @@
+//! Queries of a scan's rows: a process's ancestors, its program, and the objects that it holds.
+
+use panoptes_decoders::address::KernelVa;
+
+use super::graph::{Object, object_of};
+use crate::walk::{DentryRow, Index, PathRef, ProcessRow, Snapshot};
+
+/// Maximum number of generations in which a connection's first holder is searched.
+const GENERATIONS_MAX: usize = 16;
+
+/// A process and its ancestors, up to the limit.
+pub(super) fn line_of(
+    snapshot: &Snapshot,
+    process: Index<ProcessRow>,
+) -> impl Iterator<Item = &ProcessRow> {
+    let mut at = snapshot.processes.at(process);
+    (0..GENERATIONS_MAX).map_while(move |_| {
+        let this = at?;
+        at = parent_of(snapshot, this);
+        Some(this)
+    })
+}
+
+/// The parent of a process. `init_task` does not count.
+pub(super) fn parent_of<'a>(
+    snapshot: &'a Snapshot,
+    process: &ProcessRow,
+) -> Option<&'a ProcessRow> {
+    (process.parent_pid != 0).then(|| snapshot.process_by_pid(process.parent_pid)).flatten()
+}
+
+/// `struct inode *` of the file that a process executes.
+pub(super) fn program_of(snapshot: &Snapshot, process: &ProcessRow) -> Option<KernelVa> {
+    let file = snapshot.files.at(snapshot.mms.at(process.mm)?.exe_file)?;
+    Some(file.open.inode).filter(|inode| !inode.is_null())
+}
+
+/// The descriptors of a process's table that lead to an object.
+pub(super) fn holds(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
+    descriptors_to(snapshot, process, object).next().is_some()
+}
+
+pub(super) fn holds_at_stdio(snapshot: &Snapshot, process: &ProcessRow, object: Object) -> bool {
+    descriptors_to(snapshot, process, object).any(|index| index < 3)
+}
+
+fn descriptors_to(
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    object: Object,
+) -> impl Iterator<Item = u32> {
+    let table = snapshot.files_structs.at(process.files);
+    let rows = table.map_or(&[][..], |table| snapshot.descriptors.range(table.descriptors));
+    rows.iter()
+        .filter(move |row| object_of(snapshot, row.file) == Some(object))
+        .map(|row| row.index)
+}
+
+/// The name of a process's program, if it is short enough to be a known one.
+pub(super) fn name_of<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> &'a [u8] {
+    let file = snapshot.mms.at(process.mm).and_then(|mm| snapshot.files.at(mm.exe_file));
+    file.and_then(|file| short_name(snapshot, file.path)).unwrap_or_default()
+}
+
+/// A file's name without its directories, if it is short enough for the kernel to keep it inline.
+pub(super) fn short_name(snapshot: &Snapshot, path: PathRef) -> Option<&[u8]> {
+    let row: &DentryRow = snapshot.dentries.at(path.dentry)?;
+    let is_short = row.readable && row.name.long_name.is_null();
+    is_short.then(|| row.text.get(..row.name.length as usize)).flatten()
+}
+
+pub(super) fn line<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> Option<&'a [u8]> {
+    let mm = snapshot.mms.at(process.mm)?;
+    let text = snapshot.text(mm.command_line);
+    (mm.has_command_line && !text.is_empty()).then_some(text)
+}

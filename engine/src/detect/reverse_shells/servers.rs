@@ -1,0 +1,103 @@
+//! Login servers: those of the operating system, and those that the configuration names.
+//!
+//! A server is recognised by its file's name only where root alone could have put the file.
+
+use panoptes_decoders::kernel::inode::mode;
+
+use super::rows::{line, name_of};
+use crate::container_config::Glob;
+use crate::path::{PathBuffer, write_path};
+use crate::walk::{ProcessRow, Snapshot};
+
+/// Names of their files.
+const SERVERS: &[&[u8]] = &[
+    b"sshd",
+    b"sshd-session",
+    b"sshd-auth",
+    b"dropbear",
+    b"dropbearmulti",
+    b"telnetd",
+    b"in.telnetd",
+    b"utelnetd",
+    b"in.rlogind",
+    b"in.rshd",
+    b"rlogind",
+    b"rshd",
+];
+/// Applet names in multi-call binaries.
+const APPLETS: &[&[u8]] = &[b"telnetd", b"sshd"];
+const BOXES: &[&[u8]] = &[b"busybox", b"toybox", b"busybox-static"];
+
+/// Where systems keep their programs.
+const FOLDERS: &[&[u8]] = &[
+    b"/usr/sbin/",
+    b"/usr/bin/",
+    b"/sbin/",
+    b"/bin/",
+    b"/usr/lib/",
+    b"/usr/libexec/",
+    b"/usr/local/sbin/",
+    b"/usr/local/bin/",
+    b"/usr/local/lib/",
+    b"/usr/local/libexec/",
+    b"/nix/store/",
+];
+
+pub(super) fn serves_logins(
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    buffer: &mut PathBuffer,
+) -> bool {
+    let name = name_of(snapshot, process);
+    let is_known = SERVERS.contains(&name) || BOXES.contains(&name) && is_applet(snapshot, process);
+    is_known && is_the_systems(snapshot, process, buffer)
+}
+
+fn is_applet(snapshot: &Snapshot, process: &ProcessRow) -> bool {
+    let mut arguments = line(snapshot, process).unwrap_or_default().split(|&byte| byte == 0);
+    let mut next = || {
+        let argument = arguments.next().unwrap_or_default();
+        let start = argument.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+        &argument[start..]
+    };
+    let first = next();
+    APPLETS.contains(&first) || BOXES.contains(&first) && APPLETS.contains(&next())
+}
+
+/// Whether a process is a server that the configuration names by its path. The process must see the
+/// same paths as the machine's first process: elsewhere any user may be root, or mount one file
+/// over another.
+pub(super) fn is_named(
+    named: &[Glob],
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    buffer: &mut PathBuffer,
+) -> bool {
+    if named.is_empty() || !snapshot.shares_first_mounts(process) {
+        return false;
+    }
+    let path = path_of_roots(snapshot, process, buffer);
+    path.is_some_and(|path| named.iter().any(|glob| glob.matches(path)))
+}
+
+/// Whether a process executes a file of root's in a system directory.
+fn is_the_systems(snapshot: &Snapshot, process: &ProcessRow, buffer: &mut PathBuffer) -> bool {
+    path_of_roots(snapshot, process, buffer)
+        .is_some_and(|path| FOLDERS.iter().any(|folder| path.starts_with(folder)))
+}
+
+/// The path of a process's executable, if it belongs to root and nobody else can write to it.
+fn path_of_roots<'b>(
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    buffer: &'b mut PathBuffer,
+) -> Option<&'b [u8]> {
+    let file = snapshot.mms.at(process.mm).and_then(|mm| snapshot.files.at(mm.exe_file))?;
+    let attributes = &snapshot.inodes.at(file.inode)?.attributes;
+    let is_roots = attributes.uid == 0
+        && attributes.mode & 0o022 == 0
+        && attributes.mode & mode::S_IFMT == mode::S_IFREG;
+    // An upgrade replaces the file of running sessions, so a deleted file counts.
+    write_path(snapshot, file.path, buffer).filter(|_| is_roots)?;
+    Some(buffer.text())
+}

@@ -1,0 +1,692 @@
+//! Reverse shells, and programs that only resemble them, in worlds made by hand.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use core::net::{IpAddr, Ipv4Addr};
+use std::collections::HashMap;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::dentry::Name;
+use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
+use panoptes_decoders::kernel::sock::Endpoints;
+use panoptes_decoders::kernel::unix_sock::AF_UNIX;
+
+use super::*;
+use crate::detect::tests::Unreadable;
+use crate::detect::{Accepted, Finding};
+use crate::page_cache::{FileContent, FileIdentity, Format, Outcome, Traits};
+use crate::state::Change;
+use crate::state::tests::watch::{at_once, limits};
+use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World};
+use crate::walk::{DentryRow, Kernel, SocketRow, Span, TerminalRow};
+
+mod exemptions;
+
+const READ: u32 = FMODE_READ;
+const WRITE: u32 = FMODE_WRITE;
+const CONNECTION: u64 = 0xffff_8890_0000_0000;
+const PEER: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 4444);
+
+/// A machine whose pipes, pairs and terminals have two ends.
+#[derive(Default)]
+struct Machine {
+    world: World,
+    /// The modes of open files, by address; others are open for reading and writing.
+    modes: HashMap<u64, u32>,
+    /// Pairs of files: of AF_UNIX sockets, and of a master and its terminal.
+    pairs: Vec<(u64, u64)>,
+    terminals: Vec<(u64, u64)>,
+    /// The descriptors that close on exec, of all processes.
+    closed_on_exec: Vec<u32>,
+    /// Number of bytes sent over each connection.
+    sent: u64,
+    next: u64,
+}
+
+impl Machine {
+    fn address(&mut self) -> u64 {
+        self.next += 1;
+        0xffff_8891_0000_0000 + self.next * 0x100
+    }
+
+    /// The ends for reading and for writing.
+    fn pipe(&mut self) -> (FakeFile, FakeFile) {
+        let (read, write) = (self.address(), self.address());
+        let number = 1000 + self.next;
+        self.modes.insert(read, READ);
+        self.modes.insert(write, WRITE);
+        (FakeFile::pipe(read, number), FakeFile::pipe(write, number))
+    }
+
+    fn pair(&mut self) -> (FakeFile, FakeFile) {
+        let (one, other) = (self.address(), self.address());
+        self.pairs.push((one, other));
+        (FakeFile::socket(one, 2000 + self.next, 0), FakeFile::socket(other, 3000 + self.next, 0))
+    }
+
+    /// A master and its terminal.
+    fn terminal(&mut self) -> (FakeFile, FakeFile) {
+        let (master, slave) = (self.address(), self.address());
+        self.terminals.push((master, slave));
+        let number = 4000 + self.next;
+        (FakeFile::regular(master, number, "ptmx"), FakeFile::regular(slave, number + 1, "0"))
+    }
+
+    /// A connection from a local port to a peer.
+    fn connection(&mut self, port: u16, peer: (IpAddr, u16)) -> FakeFile {
+        let file = self.address();
+        let sock = CONNECTION + self.next * 0x1000;
+        let socket = FakeSocket::new(sock, port, ESTABLISHED);
+        self.world.sockets.push(FakeSocket { destination: peer, ..socket });
+        FakeFile::socket(file, 5000 + self.next, sock)
+    }
+
+    fn listener(&mut self, port: u16) {
+        let sock = CONNECTION + 0x800 + self.next * 0x1000;
+        let any = (Ipv4Addr::UNSPECIFIED.into(), port);
+        self.world.sockets.push(FakeSocket { source: any, ..FakeSocket::listener(sock, port) });
+    }
+
+    fn run(&mut self, pid: u32, file: &str, line: &str, files: &[(u32, &FakeFile)]) {
+        let mut process = FakeProcess::new(pid);
+        process.name = file.into();
+        let inode = number_of(file);
+        process.executable =
+            Some(FakeFile::regular(0xffff_8892_0000_0000 + inode * 0x100, inode, file));
+        process.arguments = format!("{}\0", line.replace(' ', "\0")).into_bytes();
+        process.files = files.iter().map(|&(index, file)| (index, file.clone())).collect();
+        self.world.processes.push(process);
+    }
+
+    fn show(&self, snapshot: &mut Snapshot) {
+        self.world.show(snapshot);
+        for row in snapshot.descriptors.iter_mut() {
+            row.close_on_exec = self.closed_on_exec.contains(&row.index);
+        }
+        let mut pipes = HashMap::new();
+        let mut sockets = HashMap::new();
+        let mut terminals = HashMap::new();
+        for index in snapshot.files.indexes() {
+            let file = &mut snapshot.files[index];
+            let address = file.address.0;
+            file.open.mode = self.modes.get(&address).copied().unwrap_or(READ | WRITE);
+            let inode = &snapshot.inodes[file.inode.unwrap()];
+            if inode.attributes.kind() == 0o010_000 {
+                file.inode = *pipes.entry(inode.attributes.ino).or_insert(file.inode);
+            }
+            let connection = snapshot.connections.at_mut(file.connection);
+            let endpoints = match connection {
+                Some(connection) => {
+                    connection.file = KernelVa(address);
+                    Some(connection.endpoints)
+                }
+                None if inode.attributes.kind() == 0o140_000 => Some(Endpoints {
+                    family: AF_UNIX,
+                    state: 1,
+                    source: Ipv4Addr::UNSPECIFIED.into(),
+                    source_port: 0,
+                    destination: Ipv4Addr::UNSPECIFIED.into(),
+                    destination_port: 0,
+                    bound_device: 0,
+                    net: KernelVa::NULL,
+                    prot: KernelVa::NULL,
+                    next: 0,
+                }),
+                None => None,
+            };
+            if endpoints.is_some() {
+                let row = SocketRow {
+                    address: KernelVa(address + 8),
+                    file: index,
+                    endpoints,
+                    kind: 1,
+                    protocol: 0,
+                    peer_address: KernelVa::NULL,
+                    peer: None,
+                    net: None,
+                };
+                file.socket = snapshot.sockets.push(row);
+                sockets.insert(address, file.socket.unwrap());
+            }
+            let is_master = self.terminals.iter().any(|&(master, _)| master == address);
+            if is_master || self.terminals.iter().any(|&(_, slave)| slave == address) {
+                let row = TerminalRow {
+                    address: KernelVa(address + 8),
+                    link_address: KernelVa::NULL,
+                    link: None,
+                    number: 0,
+                    is_master,
+                };
+                file.terminal = snapshot.terminals.push(row);
+                terminals.insert(address, file.terminal.unwrap());
+            }
+        }
+        Self::put_servers_in_place(snapshot);
+        for row in snapshot.connections.iter_mut() {
+            row.counters.iter_mut().for_each(|counters| counters.bytes_out = self.sent);
+        }
+        for (one, other) in &self.pairs {
+            if let (Some(&one), Some(&other)) = (sockets.get(one), sockets.get(other)) {
+                snapshot.sockets[one].peer = Some(other);
+                snapshot.sockets[other].peer = Some(one);
+            }
+        }
+        for (master, slave) in &self.terminals {
+            if let (Some(&master), Some(&slave)) = (terminals.get(master), terminals.get(slave)) {
+                snapshot.terminals[master].link = Some(slave);
+                snapshot.terminals[slave].link = Some(master);
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// Login servers are the system's own: `/sbin/sshd`.
+    fn put_servers_in_place(snapshot: &mut Snapshot) {
+        let root = Index::new(0);
+        let row = *snapshot.dentries.at(root).unwrap();
+        let name = Name { address: KernelVa(0xffff_8895_0000_0000), length: 4, ..row.name };
+        let mut folder = DentryRow { name, parent: root, readable: true, ..row };
+        folder.text[..4].copy_from_slice(b"sbin");
+        let folder = snapshot.dentries.push(folder);
+        for row in snapshot.dentries.iter_mut() {
+            if row.name.length == 4 && row.text.starts_with(b"sshd") {
+                row.parent = folder;
+            }
+        }
+    }
+}
+
+/// The files of shells, by inode number; the content of other files is unknown.
+#[derive(Default)]
+struct Files(Vec<u64>);
+
+impl ContentSource for Files {
+    fn ask(&mut self, file: &FileIdentity) -> Option<FileContent> {
+        let traits = if self.0.contains(&file.number) { Traits::SHELL } else { Traits::default() };
+        Some(FileContent { outcome: Outcome::Nothing, format: Format::Unknown, traits })
+    }
+}
+
+struct Watch {
+    files: Files,
+    state: State,
+    shells: Shells,
+    snapshot: Snapshot,
+    now_ns: i64,
+}
+
+impl Watch {
+    fn before_any_scan() -> Self {
+        let limits = limits();
+        Self {
+            files: Files::default(),
+            state: State::new(&limits, at_once(), HashKey::new(7)),
+            shells: Shells::new(&limits, true, HashKey::new(9)),
+            snapshot: Snapshot::empty(&limits),
+            now_ns: 1_000_000,
+        }
+    }
+
+    /// A detector that has seen a machine without connections.
+    fn new() -> Self {
+        let mut watch = Self::before_any_scan();
+        assert_eq!(watch.scan(&Machine::default()), [""; 0]);
+        watch
+    }
+
+    /// The findings: direction, local port, and the processes.
+    fn scan(&mut self, machine: &Machine) -> Vec<String> {
+        machine.show(&mut self.snapshot);
+        self.now_ns += 10_000_000;
+        let ignore = &mut |_: &ScanContext<'_>, _: &Change<'_>| ();
+        self.state.update(&self.snapshot, self.now_ns, ignore);
+        self.check()
+    }
+
+    /// The findings in the present snapshot.
+    fn check(&mut self) -> Vec<String> {
+        let scene = self.state.scene(&self.snapshot, self.now_ns);
+        let mut findings = Vec::new();
+        let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
+            let Finding::ReverseShell(shell) = finding else { panic!("{finding:?}") };
+            findings.push(line_of_finding(shell));
+            Accepted::Yes
+        };
+        let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
+        self.shells.update(memory, &scene, &self.state, &mut self.files, out);
+        findings
+    }
+
+    /// The findings of as many scans as it takes to report a new process.
+    fn settle(&mut self, machine: &Machine) -> Vec<String> {
+        (0..4).flat_map(|_| self.scan(machine)).collect()
+    }
+}
+
+fn line_of_finding(finding: &ReverseShell<'_>) -> String {
+    let pids = |steps: &[Step]| {
+        let pid = |step: &Step| finding.members[step.member].process.process_id.to_string();
+        steps.iter().map(pid).collect::<Vec<_>>().join(">")
+    };
+    let all: Vec<_> =
+        finding.members.iter().map(|member| member.process.process_id.to_string()).collect();
+    let port = match finding.end {
+        End::Connection(facts) => facts.source_port,
+        End::Datagram(ends, _) => ends.source_port,
+    };
+    let is_known = |connection: &MemberConnection| connection.first_seen_ns.is_some();
+    assert!(finding.members.iter().flat_map(|member| member.connections).all(is_known));
+    let cut = finding.members.iter().filter(|member| member.is_cut);
+    let cut: Vec<_> = cut.map(|member| member.process.process_id.to_string()).collect();
+    let cut = if cut.is_empty() { String::new() } else { format!(" cut {}", cut.join(",")) };
+    format!(
+        "{:?} {port}: {}{} in {} out {}{cut}",
+        finding.direction,
+        all.join(","),
+        if finding.is_cut { ",.." } else { "" },
+        pids(finding.inward),
+        pids(finding.outward)
+    )
+}
+
+/// The inode number of a program.
+fn number_of(program: &str) -> u64 {
+    70 + program.bytes().map(u64::from).sum::<u64>()
+}
+
+fn null() -> FakeFile {
+    FakeFile::regular(0xffff_8893_0000_0000, 6, "null")
+}
+
+#[test]
+fn a_shell_on_a_connection_is_reported_once() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+    machine.run(21, "dash", "sh", &[(0, &tcp), (1, &tcp)]);
+    assert_eq!(watch.settle(&machine), [""; 0], "the same connection, another shell");
+}
+
+#[test]
+fn commands_sent_before_a_peer_closed_its_side_count() {
+    let (close_wait, fin_wait_2) = (8, 5);
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    machine.world.sockets[0].state = close_wait;
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+    // Its output does not note_baseline.
+    machine.world.sockets[0].state = fin_wait_2;
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
+fn a_report_without_room_for_all_parts_is_marked_as_cut() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let files: Vec<_> = (0..9).map(|index| (index, &tcp)).collect();
+    machine.run(20, "bash", "bash -i", &files[..8]);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+    machine.world.processes.clear();
+    machine.run(20, "bash", "bash -i", &files);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20 cut 20"]);
+}
+
+#[test]
+fn a_ring_of_pipes_is_followed_both_ways() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (fifo_read, fifo_write) = machine.pipe();
+    let (a_read, a_write) = machine.pipe();
+    let (b_read, b_write) = machine.pipe();
+    machine.run(20, "cat", "cat /tmp/f", &[(1, &a_write), (3, &fifo_read)]);
+    machine.run(21, "dash", "sh -i", &[(0, &a_read), (1, &b_write), (2, &b_write)]);
+    machine.run(22, "nc", "nc A 4444", &[(0, &b_read), (1, &fifo_write), (3, &tcp)]);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 22,20,21 in 22>20>21 out 21>22"]);
+}
+
+#[test]
+fn a_script_from_a_fifo_is_commanded_by_its_writer() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (fifo_read, fifo_write) = machine.pipe();
+    let (read, write) = machine.pipe();
+    let named = |file: &FakeFile| FakeFile { name: "f".into(), ..file.clone() };
+    let (fifo_read, fifo_write) = (named(&fifo_read), named(&fifo_write));
+    let nc: &[(u32, &FakeFile)] = &[(0, &read), (1, &fifo_write), (3, &tcp)];
+    for (line, descriptor) in [("sh /tmp/f", 10), ("bash -x /tmp/f a", 255)] {
+        machine.world.processes.clear();
+        machine.run(
+            20,
+            "dash",
+            line,
+            &[(0, &null()), (1, &write), (2, &write), (descriptor, &fifo_read)],
+        );
+        machine.run(21, "nc", "nc A 4444", nc);
+        assert_eq!(
+            Watch::new().settle(&machine),
+            ["Outbound 40000: 21,20 in 21>20 out 20>21"],
+            "{line}"
+        );
+    }
+    // A FIFO other than the script is read as data: the script is a bot.
+    machine.world.processes.clear();
+    let descriptors = [(0, &null()), (1, &write), (2, &write), (10, &fifo_read)];
+    machine.run(20, "dash", "sh /tmp/x /tmp/f", &descriptors);
+    machine.run(21, "nc", "nc A 4444", nc);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+    // Unless it is where the shell keeps its script: that was passed under another name.
+    let script = FakeFile::regular(0xffff_8893_0000_0100, 7, "x");
+    machine.closed_on_exec = vec![10, 11, 255];
+    for (line, files, findings) in [
+        ("sh /dev/fd/63 a", vec![(10, &fifo_read)], 1),
+        ("bash /dev/fd/63", vec![(255, &fifo_read)], 1),
+        ("sh /tmp/x", vec![(10, &script), (11, &fifo_read)], 0),
+        ("bash /tmp/x", vec![(10, &fifo_read), (255, &script)], 0),
+    ] {
+        machine.world.processes.clear();
+        let own = [(0, &null()), (1, &write), (2, &write)];
+        machine.run(20, "bash", line, &[&own, &files[..]].concat());
+        machine.run(21, "nc", "nc A 4444", nc);
+        assert_eq!(Watch::new().settle(&machine).len(), findings, "{line}");
+    }
+    machine.closed_on_exec.clear();
+    // Its other input counts as usual.
+    machine.world.processes.clear();
+    let descriptors = [(0, &tcp), (1, &tcp), (2, &write), (10, &fifo_read)];
+    machine.run(20, "dash", "sh /tmp/f", &descriptors);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+}
+
+#[test]
+fn one_direction_is_not_enough() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (read, write) = machine.pipe();
+    machine.run(20, "curl", "curl http://x", &[(0, &null()), (1, &write), (3, &tcp)]);
+    machine.run(21, "bash", "bash", &[(0, &read), (1, &null()), (2, &null())]);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
+fn a_pseudoterminal_is_followed_from_its_master_to_its_terminal() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (master, slave) = machine.terminal();
+    machine.run(20, "socat", "socat TCP:A EXEC:bash,pty", &[(5, &tcp), (6, &master)]);
+    machine.run(21, "bash", "bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+}
+
+#[test]
+fn a_client_on_the_same_terminal_is_no_relay() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (master, slave) = machine.terminal();
+    machine.run(19, "xterm", "xterm", &[(4, &master)]);
+    machine.run(20, "bash", "bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+    machine.run(21, "ssh", "ssh host", &[(0, &slave), (1, &slave), (3, &tcp)]);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
+fn a_server_of_several_terminals_does_not_relay_between_them() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (one_master, one) = machine.terminal();
+    let (other_master, other) = machine.terminal();
+    machine.run(19, "tmux", "tmux", &[(4, &one_master), (5, &other_master)]);
+    machine.run(20, "bash", "bash", &[(0, &one), (1, &one), (2, &one)]);
+    machine.run(21, "ssh", "ssh host", &[(0, &other), (1, &other), (3, &tcp)]);
+    assert_eq!(Watch::new().settle(&machine), [""; 0]);
+}
+
+#[test]
+fn pairs_of_sockets_are_followed_over_several_processes() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (a, b) = machine.pair();
+    let (c, d) = machine.pair();
+    machine.run(20, "socat", "socat TCP UNIX", &[(5, &tcp), (6, &a)]);
+    machine.run(21, "socat", "socat UNIX EXEC", &[(6, &b), (8, &c)]);
+    machine.run(22, "bash", "bash", &[(0, &d), (1, &d)]);
+    assert_eq!(
+        Watch::new().settle(&machine),
+        ["Outbound 40000: 20,21,22 in 20>21>22 out 22>21>20"]
+    );
+}
+
+#[test]
+fn a_proxy_within_the_machine_leads_to_the_peer_outside() {
+    let mut machine = Machine::default();
+    let here: IpAddr = Ipv4Addr::LOCALHOST.into();
+    let out = machine.connection(41000, PEER);
+    let near = machine.connection(40000, (here, 1080));
+    let far = machine.connection(1080, (here, 40000));
+    for socket in machine.world.sockets.iter_mut().skip(1) {
+        socket.source.0 = here;
+    }
+    machine.listener(1080);
+    machine.run(20, "socat", "socat TCP-LISTEN TCP", &[(5, &far), (6, &out)]);
+    machine.run(21, "bash", "bash -i", &[(0, &near), (1, &near), (2, &near)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), ["Outbound 41000: 20,21 in 20>21 out 21>20"]);
+    // A server that still holds an earlier client's connection relays nothing.
+    machine.world.sockets[0].state = 8;
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 21 in 21 out 21"]);
+}
+
+#[test]
+fn listeners_determine_who_began() {
+    let mut machine = Machine::default();
+    machine.listener(5555);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    // The listener has been closed before its shell is seen.
+    machine.world.sockets.clear();
+    let tcp = machine.connection(5555, PEER);
+    machine.run(20, "dash", "sh", &[(0, &tcp), (1, &tcp)]);
+    assert_eq!(watch.settle(&machine), ["Accepted 5555: 20 in 20 out 20"]);
+}
+
+#[test]
+fn connections_from_before_watching_have_no_direction() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "dash", "sh", &[(0, &tcp), (1, &tcp)]);
+    assert_eq!(Watch::before_any_scan().settle(&machine), ["Unknown 40000: 20 in 20 out 20"]);
+}
+
+#[test]
+fn an_agent_that_runs_scripts_raises_no_alert() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (in_read, in_write) = machine.pipe();
+    let (out_read, out_write) = machine.pipe();
+    machine.run(20, "runner", "runner", &[(5, &tcp), (6, &in_write), (7, &out_read)]);
+    machine.run(21, "bash", "bash -e /tmp/step.sh", &[(0, &in_read), (1, &out_write)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    machine.world.process(21).arguments = b"bash\0".to_vec();
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+}
+
+#[test]
+fn two_connections_to_one_peer_are_one_to_read_and_one_to_write() {
+    let mut machine = Machine::default();
+    let one = machine.connection(40000, PEER);
+    let two = machine.connection(40001, (PEER.0, 4445));
+    let (in_read, in_write) = machine.pipe();
+    let (out_read, out_write) = machine.pipe();
+    machine.run(20, "telnet", "telnet A 4444", &[(0, &null()), (1, &in_write), (3, &one)]);
+    machine.run(21, "dash", "sh", &[(0, &in_read), (1, &out_write)]);
+    machine.run(22, "telnet", "telnet A 4445", &[(0, &out_read), (1, &null()), (3, &two)]);
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20,22,21 in 20>21 out 21>22"]);
+}
+
+#[test]
+fn changed_descriptors_wait_for_the_next_scan() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "bash", "bash -i", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    machine.world.process(20).files_moved = true;
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    machine.world.process(20).files_moved = false;
+    assert_eq!(watch.settle(&machine).len(), 1);
+}
+
+#[test]
+fn a_shell_by_another_name_is_recognised_by_its_file() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    machine.run(20, "update", "update", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&machine), [""; 0]);
+    watch.files.0.push(number_of("update"));
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+}
+
+#[test]
+fn programs_that_an_awk_one_liner_runs_are_commands() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (a, b) = machine.pair();
+    machine.run(20, "gawk", "gawk BEGIN{}", &[(3, &tcp), (4, &a)]);
+    machine.run(21, "cat", "cat", &[(0, &b), (1, &b)]);
+    machine.world.process(21).parent = 20;
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+}
+
+#[test]
+fn a_program_that_commands_itself_is_waited_for() {
+    let mut machine = Machine::default();
+    let tcp = machine.connection(40000, PEER);
+    let (read, write) = machine.pipe();
+    machine.run(20, "cat", "cat", &[(0, &tcp), (1, &write)]);
+    machine.run(21, "bash", "bash -c x", &[(0, &read), (1, &null()), (5, &tcp)]);
+    let mut watch = Watch::new();
+    machine.world.process(21).state = 0;
+    assert_eq!(watch.settle(&machine), [""; 0], "it is at work");
+    machine.world.process(21).state = 1;
+    assert_eq!(watch.scan(&machine), [""; 0], "seen once at rest");
+    assert_eq!(watch.settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21"]);
+    // A program that asks first and then reads an answer raises no alert.
+    machine.world.sockets[0].state = ESTABLISHED;
+    let mut other = Machine::default();
+    let tcp = other.connection(40001, PEER);
+    other.run(20, "bash", "bash -c x", &[(0, &tcp), (1, &null()), (3, &tcp)]);
+    let findings: Vec<_> = (0..4).flat_map(|_| watch.settle(&other)).collect();
+    assert_eq!(findings, [""; 0]);
+}
+
+#[test]
+fn a_shell_that_its_starter_feeds_is_waited_for() {
+    let agent = |closes: bool| {
+        let mut machine = Machine::default();
+        let tcp = machine.connection(40000, PEER);
+        let (in_read, in_write) = machine.pipe();
+        let (out_read, out_write) = machine.pipe();
+        let files = [(5, &tcp), (7, &out_read), (6, &in_write)];
+        machine.run(20, "runner", "runner", &files[..if closes { 2 } else { 3 }]);
+        machine.run(21, "bash", "bash", &[(0, &in_read), (1, &out_write)]);
+        machine.world.process(21).parent = 20;
+        machine
+    };
+    // An agent passes a script to a shell and closes its end.
+    let mut watch = Watch::new();
+    assert_eq!(watch.settle(&agent(false)), [""; 0]);
+    let findings: Vec<_> = (0..5).flat_map(|_| watch.settle(&agent(true))).collect();
+    assert_eq!(findings, [""; 0]);
+    // An agent that keeps it open has more to send.
+    let mut watch = Watch::new();
+    let findings: Vec<_> = (0..4).flat_map(|_| watch.settle(&agent(false))).collect();
+    assert_eq!(findings, ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+    // A process that still works may have more to send: on a busy machine that takes longer.
+    let mut working = agent(false);
+    working.world.process(20).state = 0;
+    let mut watch = Watch::new();
+    let findings: Vec<_> = (0..5).flat_map(|_| watch.settle(&working)).collect();
+    assert_eq!(findings, [""; 0]);
+    let findings: Vec<_> = (0..4).flat_map(|_| watch.settle(&agent(false))).collect();
+    assert_eq!(findings.len(), 1);
+    // A relay does nothing else.
+    let mut machine = agent(false);
+    machine.world.process(20).name = "socat".into();
+    machine.world.process(20).executable =
+        Some(FakeFile::regular(0xffff_8894_0000_0000, 9, "socat"));
+    assert_eq!(Watch::new().settle(&machine), ["Outbound 40000: 20,21 in 20>21 out 21>20"]);
+}
+
+/// A generator of numbers (xorshift), the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as u32
+    }
+
+    /// An index into this many rows, or a little beyond, or none.
+    fn index<Row>(&mut self, rows: usize) -> Option<Index<Row>> {
+        if self.below(16) == 0 { None } else { Index::new(self.below(rows + 2) as usize) }
+    }
+}
+
+#[test]
+fn the_search_ends_whatever_the_links() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut findings = 0;
+    for _ in 0..300 {
+        let mut machine = Machine::default();
+        let mut files = vec![null()];
+        for at in 0..4 {
+            files.extend(<[FakeFile; 2]>::from(machine.pipe()));
+            files.extend(<[FakeFile; 2]>::from(machine.pair()));
+            files.extend(<[FakeFile; 2]>::from(machine.terminal()));
+            files.push(machine.connection(40000 + at, PEER));
+        }
+        for pid in 20..30 {
+            let program = ["bash", "nc", "sshd", "python3.11"][random.below(4) as usize];
+            let chosen: Vec<_> =
+                (0..5).map(|_| files[random.below(files.len()) as usize].clone()).collect();
+            let held: Vec<_> = (0..5).zip(&chosen).collect();
+            machine.run(pid, program, program, &held);
+            machine.world.process(pid).parent = 20 + random.below(10);
+        }
+        let mut watch = Watch::new();
+        findings += watch.settle(&machine).len();
+        // The same with rows that refer to each other as in no kernel.
+        machine.show(&mut watch.snapshot);
+        let snapshot = &mut watch.snapshot;
+        let (sockets, terminals) = (snapshot.sockets.len(), snapshot.terminals.len());
+        for row in snapshot.sockets.iter_mut() {
+            row.peer = random.index(sockets);
+            row.file = random.index(files.len()).unwrap_or(row.file);
+        }
+        for row in snapshot.terminals.iter_mut() {
+            row.link = random.index(terminals);
+        }
+        let (inodes, connections) = (snapshot.inodes.len(), snapshot.connections.len());
+        for row in snapshot.files.iter_mut() {
+            row.inode = random.index(inodes);
+            row.connection = random.index(connections);
+            row.socket = random.index(sockets);
+            row.terminal = random.index(terminals);
+        }
+        let (rows, tables) = (snapshot.descriptors.len(), snapshot.files_structs.len());
+        for table in snapshot.files_structs.iter_mut() {
+            table.descriptors = Span::new(random.below(rows + 2), random.below(rows + 2));
+        }
+        for row in snapshot.processes.iter_mut() {
+            row.files = random.index(tables);
+        }
+        watch.check();
+    }
+    assert!(findings > 50, "next to nothing was found: {findings}");
+}

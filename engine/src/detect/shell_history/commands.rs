@@ -1,0 +1,247 @@
+//! Reports the commands of the known shells, and how their lists were cleared: reads a list, plans
+//! ([`super::plan`]), reports, and keeps what the next scan compares with.
+
+use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::user::bash::wants_more;
+
+use super::changes::{Aligned, KEPT_MAX, List, Meanwhile};
+use super::list;
+use super::look::{Reporting, send};
+use super::memory::Memory;
+use super::plan::{Before, Plan, Progress, plan};
+use super::shell::{Cleared, Known, LastCommand, Shell};
+use super::variables::{CONTROL, SIZE, number};
+use super::words::Word;
+use super::{
+    COMMANDS_A_SCAN, Clearing, Command, History, HistoryChange, MachineMemory, UNREAD_MAX,
+};
+use panoptes_tables::Strings;
+
+/// A list in the scratch space.
+struct Reading {
+    length: u32,
+    base: Option<i32>,
+    most: Option<i32>,
+    /// Number of commands that were run, where bash counts them.
+    run: Option<i32>,
+    /// Number of lines so far of a command that is being read.
+    lines: u32,
+}
+
+impl History {
+    /// Reads a shell's list and reports how it has changed.
+    pub(super) fn check_list<S: MemorySource>(
+        &mut self,
+        machine: &mut MachineMemory<'_, S>,
+        at: usize,
+        shell: &mut Shell,
+        output: &mut Reporting<'_, '_>,
+    ) {
+        let Some(reading) = self.read_list(machine, at, shell) else { return };
+        let plan = self.plan_list(machine, at, shell, &reading);
+        let seen_before = shell.cleared.take();
+        let cleared = match (plan.cleared, seen_before) {
+            (None, _) => None,
+            (Some(how), Some(before)) => Some((how, (before.since_ns, 2))),
+            (Some(_), None) => {
+                // A second scan has to show it.
+                shell.cleared = Some(Cleared { since_ns: output.scene.now_ns });
+                shell.again = true;
+                return;
+            }
+        };
+        // Of a list without its old commands, the new ones were typed after it was cleared.
+        let is_after = matches!(plan.cleared, Some(Clearing::Some { .. }));
+        if let Some((how, seen)) = cleared.filter(|_| !is_after) {
+            self.report(shell, output, HistoryChange::Cleared(how), seen);
+        }
+        let progress = self.report_commands(machine, shell, output, &plan);
+        if let Some((how, seen)) = cleared.filter(|_| is_after) {
+            self.report(shell, output, HistoryChange::Cleared(how), seen);
+        }
+        self.keep_list(at, shell, &reading, &plan, &progress);
+    }
+
+    /// Reads a shell's list into the scratch space. Returns `None` if it cannot be read or compared
+    /// now.
+    fn read_list<S: MemorySource>(
+        &mut self,
+        machine: &mut MachineMemory<'_, S>,
+        at: usize,
+        shell: &mut Shell,
+    ) -> Option<Reading> {
+        let words = shell.words;
+        let is_unread = shell.places[Word::TheHistory as usize] != 0
+            && words.pointer(Word::TheHistory).is_none();
+        if is_unread {
+            shell.again = true;
+            return None;
+        }
+        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        let by = (self.key, shell.data.is_some());
+        let Some(mut length) = list::read(&mut memory, &words, by, &mut self.list) else {
+            // The list is being changed right now.
+            shell.unread = shell.unread.saturating_add(1);
+            shell.again = shell.unread < UNREAD_MAX;
+            if shell.unread == UNREAD_MAX {
+                self.refused += 1;
+                shell.waits_since = None;
+            }
+            return None;
+        };
+        shell.unread = 0;
+        // A command whose lines are still being read counts when all of them are there.
+        let lines = words.lines_begun();
+        let last_known = shell.known.map(|known| {
+            let last = known.keys.checked_sub(1);
+            last.and_then(|last| self.keys.get(at * KEPT_MAX + last)).copied()
+        });
+        match last_known {
+            // The list may or may not contain the command already.
+            None if lines > 0 => {
+                shell.again = true;
+                return None;
+            }
+            Some(last) if lines > 0 && self.list.keys.last().copied() != last => {
+                self.list.keys.pop();
+                length = length.saturating_sub(1);
+            }
+            _ => {}
+        }
+        shell.watch_entries(length);
+        Some(Reading {
+            length,
+            base: words.int(Word::Base),
+            most: words.int(Word::MaxEntries).or_else(|| shell.most_by_value()),
+            run: words.int(Word::CommandNumber),
+            lines,
+        })
+    }
+
+    /// Compares a list with the one that was read before.
+    fn plan_list<S: MemorySource>(
+        &mut self,
+        machine: &mut MachineMemory<'_, S>,
+        at: usize,
+        shell: &Shell,
+        reading: &Reading,
+    ) -> Plan {
+        let Reading { length, base, most, run, .. } = *reading;
+        let new = List { length, base, most, keys: &self.list.keys };
+        let Some(known) = shell.known else {
+            let typed = shell.words.int(Word::SessionLines).filter(|_| shell.is_new);
+            let typed = typed.and_then(|typed| usize::try_from(typed).ok()).unwrap_or(0);
+            return plan(&Before::Nothing { typed }, &new);
+        };
+        let keys = &self.keys[at * KEPT_MAX..][..known.keys];
+        let old = List { length: known.length, base: known.base, most: known.most, keys };
+        let aligned = Aligned::of(old.keys, new.keys);
+        let is_same_text = aligned.in_place_of_last(&new).is_some_and(|index| {
+            let last = shell.last.map(|last| self.strings.get(last.line));
+            let mut is_same = false;
+            let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+            let (limit, text, one) = (self.text_bytes, &mut self.text, index..index + 1);
+            list::texts(&mut memory, &self.list, one, limit, text, |line, _| {
+                is_same = Some(line) == last;
+            });
+            is_same
+        });
+        let run = run.zip(known.commands).map(|(new, old)| new.wrapping_sub(old));
+        let meanwhile = Meanwhile {
+            replaces: shell.values[CONTROL].text().is_some_and(|control| {
+                control.split(|&byte| byte == b':').any(|word| word == b"erasedups")
+            }),
+            has_no_size: shell.values[SIZE].text().and_then(number) == Some(0),
+            run: run.and_then(|run| usize::try_from(run).ok()),
+            is_same_text,
+        };
+        let lines = known.lines.max(shell.words.begun_or_run()).max(1) as usize;
+        plan(&Before::List { old, aligned, meanwhile, lines }, &new)
+    }
+
+    /// Reports the commands of a plan, each as its text is read.
+    fn report_commands<S: MemorySource>(
+        &mut self,
+        machine: &mut MachineMemory<'_, S>,
+        shell: &mut Shell,
+        output: &mut Reporting<'_, '_>,
+        plan: &Plan,
+    ) -> Progress {
+        let end = self.list.keys.len();
+        let may_wait = shell.data.is_some() && !shell.has_waited(self.scan);
+        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        let mut next = end - plan.added;
+        let most = next + plan.reported.min(COMMANDS_A_SCAN);
+        while next < most {
+            let mut waits = false;
+            let mut left = most - next;
+            let (limit, text) = (self.text_bytes, &mut self.text);
+            let strings = &mut self.strings;
+            let take = |line: &[u8], time_s| {
+                left -= 1;
+                // Without a symbol for that, the text itself must show whether the command is
+                // complete.
+                waits = left == 0 && most == end && may_wait && wants_more(line);
+                if waits {
+                    return;
+                }
+                let command = Command { line, time_s };
+                keep_last(strings, shell, &command);
+                let seen = (output.scene.now_ns, 1);
+                send(output, shell, &*strings, HistoryChange::Executed(command), seen);
+            };
+            let read = list::texts(&mut memory, &self.list, next..most, limit, text, take);
+            if waits {
+                // The complete command will be a new entry.
+                return Progress { next: next + read - 1, is_waiting: true };
+            }
+            if read == 0 {
+                break;
+            }
+            next += read;
+        }
+        Progress { next, is_waiting: false }
+    }
+
+    /// Keeps what the next scan compares with.
+    fn keep_list(
+        &mut self,
+        at: usize,
+        shell: &mut Shell,
+        reading: &Reading,
+        plan: &Plan,
+        progress: &Progress,
+    ) {
+        let Reading { length, base, most, run, lines } = *reading;
+        let end = self.list.keys.len();
+        let kept = plan.keep(end, progress, shell.tries);
+        let keys = kept.keys;
+        self.refused += u64::from(kept.is_skipped);
+        shell.tries = kept.tries;
+        shell.again = kept.is_behind;
+        shell.waits_since = progress.is_waiting.then(|| shell.waits_since.unwrap_or(self.scan));
+        self.keys[at * KEPT_MAX..][..keys].copy_from_slice(&self.list.keys[..keys]);
+        // The next scan compares the commands that were not reported with the same counters, too.
+        let before = shell.known.filter(|_| kept.is_behind);
+        // At the first check, as many commands count as run as are reported.
+        let is_first = kept.is_behind && before.is_none();
+        let run = if is_first { run.map(|run| run.wrapping_sub(plan.added as i32)) } else { run };
+        shell.known = Some(Known {
+            length: length - (end - keys) as u32,
+            base,
+            most,
+            keys,
+            commands: before.map_or(run, |before| before.commands),
+            lines: before.map_or(lines, |before| before.lines),
+        });
+    }
+}
+
+/// Keeps the last command: records of alerts contain it.
+fn keep_last(strings: &mut Strings, shell: &mut Shell, command: &Command<'_>) {
+    if let Some(last) = shell.last.take() {
+        strings.release(last.line);
+    }
+    shell.last =
+        strings.intern(command.line).map(|line| LastCommand { line, time_s: command.time_s });
+}

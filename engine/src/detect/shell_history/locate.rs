@@ -1,0 +1,292 @@
+//! Finds a bash's variables by the symbols that it, or its history library, exports.
+//!
+//! The results are in the object's own addresses, so that they hold for every process that runs the
+//! same file.
+
+use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
+use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::user::bash;
+use panoptes_decoders::user::elf_dynamic::Segments;
+
+use super::memory::Memory;
+use super::structure::{self, Pointers, Shape};
+use super::words::{Word, Words};
+use crate::page_cache::{FileBytes, FileIdentity, FileReader, Symbols, Unread};
+use crate::state::facts::is_main_executable;
+use crate::walk::{FileRow, Index, Kernel, MmRow, Snapshot, VmaRow};
+
+/// Maximum number of a process's libraries that are searched.
+const LIBRARIES_MAX: usize = 16;
+
+/// What a program is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a passing answer; nothing is allocated")]
+pub(super) enum Verdict {
+    Bash(Found),
+    /// Not a bash.
+    Other,
+    /// Not a bash, unless it has only just started.
+    Silent,
+    /// The memory that decides could not be read completely.
+    Later,
+}
+
+/// A place in the addresses of the object that contains it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Place {
+    address: u64,
+    in_library: bool,
+}
+
+/// The places of a bash's variables.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Found {
+    places: [Option<Place>; Word::COUNT],
+    /// The lowest address of the program, in its own addresses.
+    first: u64,
+    /// The library that contains some of them, and its lowest address.
+    library: Option<(FileIdentity, u64)>,
+    /// Where its data is, if it exports nothing and was recognised by shape.
+    data: Option<(u64, u64)>,
+}
+
+impl Found {
+    /// The places of a program that exports nothing, found by shape.
+    fn by_shape(segments: &Segments, bias: u64, shape: Shape) -> Option<Self> {
+        let mut found = Self { first: segments.first, data: segments.data, ..Self::default() };
+        found.put(Word::Variables, shape.variables?.wrapping_sub(bias), false);
+        if let Some(history) = shape.history {
+            found.put(Word::TheHistory, history.wrapping_sub(bias), false);
+        }
+        Some(found)
+    }
+
+    /// Whether every place is known.
+    pub(super) fn is_whole(&self) -> bool {
+        self.has(Word::TheHistory)
+    }
+
+    /// Address and length of a process's data, for a program that was recognised by shape.
+    pub(super) fn data(&self, snapshot: &Snapshot, mm: &MmRow) -> Option<(u64, u64)> {
+        let (address, length) = self.data?;
+        let bias = program_at(snapshot, mm)?.wrapping_sub(self.first);
+        Some((address.wrapping_add(bias), length))
+    }
+
+    /// The addresses of all words in one process; `None` if its areas do not fit.
+    pub(super) fn place(&self, snapshot: &Snapshot, mm: &MmRow) -> Option<[u64; Word::COUNT]> {
+        let program = program_at(snapshot, mm)?.wrapping_sub(self.first);
+        let library = match self.library {
+            Some((file, first)) => Some(library_at(snapshot, mm, &file)?.wrapping_sub(first)),
+            None => None,
+        };
+        let mut places = [0; Word::COUNT];
+        for (place, found) in places.iter_mut().zip(self.places) {
+            let Some(found) = found else { continue };
+            let bias = if found.in_library { library? } else { program };
+            *place = found.address.wrapping_add(bias);
+        }
+        Some(places)
+    }
+
+    fn put(&mut self, word: Word, address: u64, in_library: bool) {
+        self.places[word as usize] = Some(Place { address, in_library });
+    }
+
+    fn has(&self, word: Word) -> bool {
+        self.places[word as usize].is_some()
+    }
+}
+
+/// The address at which a process's program is mapped.
+fn program_at(snapshot: &Snapshot, mm: &MmRow) -> Option<u64> {
+    program_area(snapshot, mm).map(|area| area.vma.start)
+}
+
+fn program_area<'a>(snapshot: &'a Snapshot, mm: &MmRow) -> Option<&'a VmaRow> {
+    let areas = snapshot.vmas.range(mm.vmas);
+    areas.iter().find(|area| is_main_executable(snapshot, mm, area))
+}
+
+fn library_at(snapshot: &Snapshot, mm: &MmRow, file: &FileIdentity) -> Option<u64> {
+    libraries(snapshot, mm)
+        .find(|&(index, _)| FileIdentity::of(snapshot, index).as_ref() == Some(file))
+        .map(|(_, start)| start)
+}
+
+/// The files that a process has mapped besides its program, each with its lowest address.
+fn libraries<'a>(
+    snapshot: &'a Snapshot,
+    mm: &'a MmRow,
+) -> impl Iterator<Item = (Option<Index<FileRow>>, u64)> + 'a {
+    let areas = snapshot.vmas.range(mm.vmas);
+    let mut before = None;
+    areas.iter().filter_map(move |area| {
+        let file = area.file;
+        let is_next =
+            !area.vma.file.is_null() && file != before && !is_main_executable(snapshot, mm, area);
+        before = if area.vma.file.is_null() { before } else { file };
+        is_next.then_some((file, area.vma.start))
+    })
+}
+
+/// Checks whether the program of a process is a bash.
+pub(super) fn locate<S: MemorySource>(
+    memory: &mut Memory<'_, S>,
+    files: &mut FileReader,
+    kernel: &Kernel,
+    (snapshot, mm): (&Snapshot, &MmRow),
+    pointers: &mut Pointers,
+) -> Verdict {
+    // An incomplete list of areas may lack a library.
+    let Some(area) = program_area(snapshot, mm).filter(|_| mm.complete) else {
+        return Verdict::Later;
+    };
+    let found = by_symbols(memory.source, files, kernel, (snapshot, mm), area.file);
+    match found {
+        Ok(Named::Bash(found)) => Verdict::Bash(found),
+        Ok(Named::Other) => Verdict::Other,
+        Ok(Named::Nothing(segments)) => {
+            let bias = area.vma.start.wrapping_sub(segments.first);
+            let Some((address, length)) = segments.data else { return Verdict::Silent };
+            let data = (address.wrapping_add(bias), length);
+            match structure::search(memory, data, pointers) {
+                Ok(shape) => {
+                    Found::by_shape(&segments, bias, shape).map_or(Verdict::Silent, Verdict::Bash)
+                }
+                Err(Unread) => Verdict::Later,
+            }
+        }
+        Err(Unread) => Verdict::Later,
+    }
+}
+
+/// What a program is by the names of its symbols.
+enum Named {
+    Bash(Found),
+    Other,
+    /// It is linked statically and has no such names.
+    Nothing(Segments),
+}
+
+fn by_symbols<S: MemorySource>(
+    source: &mut S,
+    files: &mut FileReader,
+    kernel: &Kernel,
+    (snapshot, mm): (&Snapshot, &MmRow),
+    file: Option<Index<FileRow>>,
+) -> Result<Named, Unread> {
+    let named = FileBytes::read_with(files, (&mut *source, kernel), (snapshot, file), |open| {
+        let Some(program) = Symbols::read(open)? else { return Ok(Named::Other) };
+        let mut found = Found { first: program.segments.first, ..Found::default() };
+        // No other program exports both names.
+        let mut is_it = true;
+        for word in [Word::Enabled, Word::Interactive] {
+            match program.find(open, word.symbol())? {
+                Some(address) => found.put(word, address, false),
+                None => is_it = false,
+            }
+        }
+        if !is_it {
+            let is_static = !program.segments.has_interpreter && !found.has(Word::Enabled);
+            return Ok(if is_static { Named::Nothing(program.segments) } else { Named::Other });
+        }
+        for word in Word::ALL {
+            if !found.has(word)
+                && word != Word::TheHistory
+                && let Some(address) = program.find(open, word.symbol())?
+            {
+                found.put(word, address, false);
+            }
+        }
+        if let Some(address) = the_history(&program, open)? {
+            found.put(Word::TheHistory, address, false);
+        }
+        Ok(Named::Bash(found))
+    })?;
+    let Named::Bash(mut found) = named else { return Ok(named) };
+    if !found.has(Word::TheHistory) {
+        in_libraries(source, files, kernel, (snapshot, mm), &mut found)?;
+    }
+    // Its library may not be mapped yet.
+    if is_enough(&found) { Ok(Named::Bash(found)) } else { Err(Unread) }
+}
+
+/// Searches a process's libraries for the history symbols.
+fn in_libraries<S: MemorySource>(
+    source: &mut S,
+    files: &mut FileReader,
+    kernel: &Kernel,
+    (snapshot, mm): (&Snapshot, &MmRow),
+    found: &mut Found,
+) -> Result<(), Unread> {
+    let areas = snapshot.vmas.range(mm.vmas);
+    let mut before = None;
+    // Fonts, locales and similar files are not libraries.
+    let libraries = areas.iter().filter(|area| {
+        area.vma.flags & VM_EXEC != 0
+            && !area.vma.file.is_null()
+            && !is_main_executable(snapshot, mm, area)
+            && core::mem::replace(&mut before, area.file) != area.file
+    });
+    let mut is_all_read = true;
+    for library in libraries.take(LIBRARIES_MAX) {
+        match in_library(source, files, kernel, snapshot, library.file, found) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(Unread) => is_all_read = false,
+        }
+    }
+    if is_all_read { Ok(()) } else { Err(Unread) }
+}
+
+/// Searches one library for the history symbols. Returns whether it has them.
+fn in_library<S: MemorySource>(
+    source: &mut S,
+    files: &mut FileReader,
+    kernel: &Kernel,
+    snapshot: &Snapshot,
+    file: Option<Index<FileRow>>,
+    found: &mut Found,
+) -> Result<bool, Unread> {
+    let with = FileBytes::read_with(files, (source, kernel), (snapshot, file), |open| {
+        let Some(library) = Symbols::read(open)? else { return Ok(None) };
+        let Some(address) = the_history(&library, open)? else { return Ok(None) };
+        let mut with = *found;
+        with.put(Word::TheHistory, address, true);
+        with.library = FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
+        for word in [Word::Length, Word::Base, Word::MaxEntries] {
+            if !with.has(word)
+                && let Some(address) = library.find(open, word.symbol())?
+            {
+                with.put(word, address, true);
+            }
+        }
+        Ok(Some(with))
+    })?;
+    *found = with.unwrap_or(*found);
+    Ok(with.is_some())
+}
+
+/// The address of `the_history`, which `history_list` returns.
+fn the_history<S: MemorySource>(
+    object: &Symbols,
+    open: &mut FileBytes<'_, S>,
+) -> Result<Option<u64>, Unread> {
+    let Some(function) = object.find(open, "history_list")? else { return Ok(None) };
+    let code = object.bytes(open, function, bash::CODE_BYTES)?;
+    Ok(code.and_then(|code| bash::operand_of(code, function)))
+}
+
+fn is_enough(found: &Found) -> bool {
+    let needed = [Word::TheHistory, Word::Length, Word::Enabled, Word::Interactive];
+    needed.into_iter().all(|word| found.has(word))
+}
+
+impl Words {
+    pub(super) fn push<S: MemorySource>(memory: &mut Memory<'_, S>, places: &[u64; Word::COUNT]) {
+        for (word, &place) in Word::ALL.iter().zip(places) {
+            memory.push(if place == 0 { u64::MAX } else { place }, word.bytes());
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Checks the known shells, once per scan.
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::user::bash::has_option;
+use panoptes_tables::Scan;
+
+use super::memory::Memory;
+use super::shell::{DisableMethods, Shell};
+use super::structure::{self, Shape};
+use super::variables::{self, FILE_SIZE, OPTIONS, SIZE, Value, Values, number};
+use super::words::{Word, Words};
+use super::{
+    BUSY_SCANS, Command, GONE_SCANS, History, HistoryChange, HistoryEvent, LISTS_A_SCAN,
+    MachineMemory, READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, VARIABLES_EVERY_SCANS, WAIT_SCANS,
+    forget,
+};
+use crate::detect::{Finding, Findings};
+use crate::state::{ScanContext, State};
+use panoptes_tables::Strings;
+
+/// What reporting a shell's finding needs.
+pub(super) struct Reporting<'a, 'b> {
+    pub(super) scene: &'a ScanContext<'b>,
+    state: &'a State,
+    out: &'a mut dyn Findings,
+    /// Number of findings that were refused.
+    refused: u64,
+}
+
+impl History {
+    /// Reads the words of all shells that the scan has shown, in one batch.
+    pub(super) fn read_words<S: MemorySource>(&mut self, machine: &mut MachineMemory<'_, S>) {
+        self.reader.clear();
+        let mut memory = Memory::of(machine, &mut self.reader, PhysicalAddress(0));
+        for shell in self.shells.iter().flatten().filter(|shell| shell.seen == self.scan) {
+            memory.root = shell.root;
+            Words::push(&mut memory, &shell.places);
+        }
+        if memory.reader.is_empty() {
+            return;
+        }
+        memory.run();
+        let shells = self.shells.iter_mut().flatten().filter(|shell| shell.seen == self.scan);
+        for (at, shell) in shells.enumerate() {
+            let words = Words::decode(|word| memory.object(at * Word::COUNT + word));
+            shell.is_changed = words != shell.words;
+            shell.words = words;
+        }
+    }
+
+    /// Reads the lists and variables of shells whose words have changed.
+    pub(super) fn read_shells<S: MemorySource>(
+        &mut self,
+        machine: &mut MachineMemory<'_, S>,
+        scene: &ScanContext<'_>,
+        state: &State,
+        out: &mut dyn Findings,
+    ) {
+        let mut lists_left = LISTS_A_SCAN;
+        let mut searches_left = SEARCHES_A_SCAN;
+        let count = self.shells.len();
+        let mut output = Reporting { scene, state, out, refused: 0 };
+        for offset in 0..count {
+            // Each scan starts with another shell, so that none waits forever.
+            let at = (offset + self.scan.0 as usize) % count;
+            let Some(mut shell) = self.shells[at].take() else { continue };
+            if self.scan.since(shell.seen) > GONE_SCANS {
+                self.shells[at] = Some(shell);
+                forget(&mut self.shells, &mut self.strings, at as u32);
+                continue;
+            }
+            if shell.seen == self.scan && shell.data.is_some() {
+                self.check_shape(machine, at, &mut shell, &mut searches_left);
+            }
+            if shell.seen == self.scan && shell.is_ready() {
+                let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+                let due = self.scan.after(at as u32).0.is_multiple_of(VARIABLES_EVERY_SCANS);
+                let is_busy = shell.busy_until.is_after(self.scan);
+                let mut fresh = DisableMethods::default();
+                if shell.is_changed || is_busy || due {
+                    fresh = read_variables(&mut shell, &mut memory);
+                }
+                if shell.is_changed {
+                    shell.busy_until = self.scan.after(BUSY_SCANS);
+                    // Another line was typed.
+                    shell.waits_since = None;
+                }
+                if shell.is_changed || shell.again || shell.has_waited(self.scan) {
+                    shell.again = lists_left == 0;
+                    if !shell.again {
+                        lists_left -= 1;
+                        self.check_list(machine, at, &mut shell, &mut output);
+                    }
+                }
+                self.check_ways(&mut shell, &mut output, fresh);
+            }
+            self.shells[at] = Some(shell);
+        }
+        self.refused_findings += output.refused;
+    }
+
+    /// Searches for the missing places of a shell that exports nothing, and checks whether it is
+    /// ready for input.
+    fn check_shape<S: MemorySource>(
+        &mut self,
+        machine: &mut MachineMemory<'_, S>,
+        at: usize,
+        shell: &mut Shell,
+        searches_left: &mut u32,
+    ) {
+        let mut memory = Memory::of(machine, &mut self.reader, shell.root);
+        if !shell.is_ready() {
+            read_variables(shell, &mut memory);
+            shell.is_interactive |=
+                shell.values[OPTIONS].text().is_some_and(|options| has_option(options, b"history"));
+            // This variable is set right before bash reads its history file.
+            let is_through = shell.is_interactive && shell.values[FILE_SIZE].text().is_some();
+            shell.ready_scans =
+                if is_through { (shell.ready_scans + 1).min(READY_SCANS) } else { 0 };
+        }
+        let is_due = self.scan.after(at as u32).0.is_multiple_of(SEARCH_SCANS);
+        let is_missing = shell.places[Word::TheHistory as usize] == 0;
+        let is_first = shell.ready_scans == READY_SCANS;
+        let is_wanted = is_missing && (is_first || shell.is_ready() && is_due);
+        if is_wanted && *searches_left == 0 {
+            return;
+        }
+        *searches_left -= u32::from(is_wanted);
+        if is_wanted
+            && let Some(data) = shell.data
+            && let Ok(Shape { history: Some(place), .. }) =
+                structure::search(&mut memory, data, &mut self.pointers)
+        {
+            shell.places[Word::TheHistory as usize] = place;
+            // The next scan reads its value.
+            shell.again = true;
+            if is_first {
+                return;
+            }
+        }
+        if is_first && (!is_missing || shell.words.pointer(Word::Variables).is_some()) {
+            // If there is a history file, the list contains all of it now.
+            shell.ready_scans = READY_SCANS + 1;
+        }
+    }
+
+    /// Reports the ways in which a shell has stopped keeping a history. Only ways that this scan
+    /// has read count; `fresh` are those whose variables it has read.
+    fn check_ways(
+        &mut self,
+        shell: &mut Shell,
+        output: &mut Reporting<'_, '_>,
+        fresh: DisableMethods,
+    ) {
+        let now = DisableMethods::of(&shell.words, &shell.values);
+        let before = shell.ways;
+        if now.without(before) != DisableMethods::default() {
+            shell.ways_since_ns = output.scene.now_ns;
+        }
+        shell.ways = now;
+        shell.reported = shell.reported.and(now.or(before));
+        let news = now.and(before).and(fresh).without(shell.reported);
+        shell.reported = shell.reported.or(news);
+        if now != before || now.without(shell.reported) != DisableMethods::default() {
+            // A finding needs two scans: a value that was read once and then remembered does not
+            // count twice.
+            shell.busy_until = self.scan.after(BUSY_SCANS);
+        }
+        for way in news.iter() {
+            let was_on = shell.was_on.has(way);
+            if !was_on && !way.is_reported_from_the_start() {
+                continue;
+            }
+            let since = shell.ways_since_ns;
+            self.report(shell, output, HistoryChange::Disabled { way, was_on }, (since, 2));
+        }
+        let known = DisableMethods::known(&shell.words, &shell.values);
+        shell.was_on = shell.was_on.or(known.without(now).without(before));
+    }
+
+    pub(super) fn report(
+        &self,
+        shell: &Shell,
+        output: &mut Reporting<'_, '_>,
+        change: HistoryChange<'_>,
+        seen: (i64, u32),
+    ) {
+        send(output, shell, &self.strings, change, seen);
+    }
+}
+
+impl Shell {
+    /// Whether it is interactive and has read its history file.
+    fn is_ready(&self) -> bool {
+        if self.data.is_some() {
+            return self.ready_scans > READY_SCANS;
+        }
+        self.words.is_set(Word::Interactive, false) && self.words.is_set(Word::Initialized, true)
+    }
+
+    /// Whether the wait for more lines of its last command is over.
+    pub(super) fn has_waited(&self, scan: Scan) -> bool {
+        self.waits_since.is_some_and(|since| scan.since(since) > WAIT_SCANS)
+    }
+
+    /// The maximum length of its list, according to `HISTSIZE`.
+    pub(super) fn most_by_value(&self) -> Option<i32> {
+        let most = self.values[SIZE].text().and_then(number)?;
+        i32::try_from(most).ok().filter(|&most| most >= 0)
+    }
+
+    /// Watches the first and the last entry and the place behind it: without a symbol for the
+    /// length, these show changes of the list.
+    pub(super) fn watch_entries(&mut self, length: u32) {
+        let array = self.words.pointer(Word::TheHistory).unwrap_or(0);
+        if self.data.is_none() || array == 0 {
+            return;
+        }
+        let entry = |index: u32| array.wrapping_add(u64::from(index) * 8);
+        self.places[Word::FirstEntry as usize] = entry(0);
+        self.places[Word::LastEntry as usize] = entry(length.saturating_sub(1));
+        self.places[Word::NoEntry as usize] = entry(length);
+    }
+}
+
+pub(super) fn send(
+    output: &mut Reporting<'_, '_>,
+    shell: &Shell,
+    strings: &Strings,
+    change: HistoryChange<'_>,
+    (since_ns, scans): (i64, u32),
+) {
+    let Some(process) = output.state.process(shell.row) else { return };
+    if process.key != shell.process {
+        return;
+    }
+    let last = shell.last.map(|last| Command { line: strings.get(last.line), time_s: last.time_s });
+    let process = process.facts(output.scene.strings);
+    let event = HistoryEvent { process, change, last, since_ns, scans };
+    let accepted = output.out.found(output.scene, &Finding::ShellHistory(&event));
+    output.refused += accepted.refused();
+}
+
+/// Reads a shell's variables. Returns the ways that the values read just now decide.
+fn read_variables<S: MemorySource>(
+    shell: &mut Shell,
+    memory: &mut Memory<'_, S>,
+) -> DisableMethods {
+    let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
+    let values = context.map_or_else(Values::default, |context| variables::read(memory, context));
+    for (kept, value) in shell.values.iter_mut().zip(values) {
+        if value != Value::Unknown {
+            *kept = value;
+        }
+    }
+    DisableMethods::known(&shell.words, &values)
+}

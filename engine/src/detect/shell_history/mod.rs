@@ -1,0 +1,577 @@
+//! Commands typed into bash, each once, and how a shell's history was cleared or switched off.
+//!
+//! A bash is recognised by what its file exports or, where it is linked statically, by the shape of
+//! its memory ([`structure`]), never by its name ([`locate`]). Each file is checked once, a few
+//! files per scan. Every scan reads a handful of words of each bash ([`words`]), all of them in one
+//! batch. Only when these have changed are its list ([`changes`] compares it with the last one) and
+//! its variables ([`variables`]) read.
+//!
+//! * Commands that were in the list when watching started, or were read from a file, are not
+//!   reported.
+//! * A command is reported when all its lines were read, before it has run.
+//! * A forked process is ignored until it calls exec: its history is its parent's.
+//! * A cleared list or a switched-off history is reported when two scans have shown it. It is
+//!   reported again only if it was otherwise in between. A history that is off is reported even if
+//!   it was off when watching started.
+//! * Shells that read no typed input (scripts) keep no history and are not reported.
+//!
+//! Panoptes does not see what bash forgets before a scan: commands typed after `set +o history`, or
+//! with a space in front where `HISTCONTROL` excludes those. Other shells are not supported.
+//!
+//! Not here: the wording of records (`policy`). Start reading at [`Detector::update`].
+
+mod changes;
+mod commands;
+mod list;
+mod locate;
+mod look;
+mod memory;
+mod plan;
+mod shell;
+mod structure;
+mod variables;
+mod words;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::task_struct::Task;
+use panoptes_decoders::source::MemorySource;
+use panoptes_sinks::activities::Activity;
+
+use super::{Detector, DetectorSetup, Findings, Losses, MachineMemory};
+use crate::address::{Reader, ReaderSizes};
+use crate::limits::Limits;
+use crate::page_cache::{ContentSource, FileIdentity, FileReader};
+use crate::state::facts::{ProcessFacts, executable_of};
+use crate::state::process::{Process, ProcessKey};
+use crate::state::{ScanContext, State};
+use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
+use panoptes_tables::Strings;
+use panoptes_tables::{HashKey, RowId, Scan};
+
+use changes::KEPT_MAX;
+use locate::{Found, Verdict, locate};
+use memory::Memory;
+use shell::{DisableMethods, Shell};
+use structure::Pointers;
+use variables::Values;
+use words::{Word, Words};
+
+pub use changes::Clearing;
+pub use list::{Remembered, remembered};
+pub use shell::DisableMethod;
+
+/// Maximum number of shells that are watched at a time. Further ones are not reported.
+const SHELLS_MAX: usize = 256;
+/// Maximum number of files whose answer to "is it a bash?" is kept.
+const FILES_MAX: usize = 1024;
+/// Maximum number of files that one scan checks.
+const FILES_A_SCAN: u32 = 4;
+/// Maximum number of lists that one scan reads; the others wait for the next scan.
+const LISTS_A_SCAN: u32 = 16;
+/// A program that could not be read completely is checked again after this many scans. The number
+/// doubles each time.
+const LATER_SCANS: u32 = 4;
+/// Maximum number of doublings for a program that may be a bash: its library may not be mapped yet,
+/// or pages of its file are not in memory.
+const LATER_DOUBLINGS: u8 = 6;
+/// Maximum number of doublings for a program without any sign of a bash.
+const UNMATCHED_DOUBLINGS: u8 = 6;
+/// Number of processes without any sign of a bash after which their file is not a bash. A single
+/// process may be slow or stopped.
+const UNMATCHED_PROCESSES: u8 = 4;
+/// Number of checks after which a program without exports is not a bash: it may not have started
+/// yet.
+const UNMATCHED_ATTEMPTS: u8 = 16;
+/// Number of scans between two searches for a list without a symbol, until a command was typed.
+const SEARCH_SCANS: u32 = 4;
+/// A shell without symbols has read its history file when it was ready in this many scans.
+const READY_SCANS: u8 = 4;
+/// Maximum number of commands that may be typed between two scans into a shell without symbols.
+const TYPED_MAX: usize = 8;
+/// Number of scans after a command in each of which the shell's variables are read.
+const BUSY_SCANS: u32 = 4;
+/// Number of scans between two reads of an idle shell's variables: a script that the shell reads
+/// may change them.
+const VARIABLES_EVERY_SCANS: u32 = 64;
+/// A shell is removed when this many scans have not seen it.
+const GONE_SCANS: u32 = 64;
+/// A command that this many scans could not read is left out.
+const TRIES_MAX: u8 = 8;
+/// A list that this many scans could not read is read again only when it changes.
+const UNREAD_MAX: u8 = 64;
+/// Maximum number of memories that one scan searches for a list.
+const SEARCHES_A_SCAN: u32 = 2;
+/// A command whose text seems unfinished is reported as it is after this many scans.
+const WAIT_SCANS: u32 = 512;
+/// Maximum number of commands of one shell that one scan reports.
+const COMMANDS_A_SCAN: usize = 64;
+
+/// A command that was typed into a shell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Command<'a> {
+    /// As it was typed.
+    pub line: &'a [u8],
+    /// When it was typed according to bash, in seconds since 1970.
+    pub time_s: Option<i64>,
+}
+
+/// An event in a shell's history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HistoryChange<'a> {
+    /// A command was typed.
+    Executed(Command<'a>),
+    /// Commands were removed from the history.
+    Cleared(Clearing),
+    /// The shell keeps no history.
+    Disabled {
+        way: DisableMethod,
+        /// Whether the history was on before, while the shell was watched.
+        was_on: bool,
+    },
+}
+
+/// An event in a shell's history, with what a record needs.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryEvent<'a> {
+    pub process: ProcessFacts<'a>,
+    pub change: HistoryChange<'a>,
+    /// The shell's last known command.
+    pub last: Option<Command<'a>>,
+    /// When the event was first seen, in nanoseconds since 1970.
+    pub since_ns: i64,
+    /// Number of scans that have shown it.
+    pub scans: u32,
+}
+
+/// What is known of a process's program.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Program {
+    #[default]
+    Unknown,
+    /// It could not be read well enough; it is checked again at this scan.
+    Later(Scan),
+    /// Not a bash, or a fork that has not called exec.
+    Other,
+    /// A bash: index of its shell.
+    Bash(u32),
+}
+
+/// State of checking one process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    process: Option<ProcessKey>,
+    self_exec_id: u32,
+    mm: KernelVa,
+    /// Whether commands typed before the first check are reported.
+    is_new: bool,
+    /// Number of checks of its program.
+    attempts: u8,
+    /// Whether it is a shell for which there was no room.
+    is_refused: bool,
+    program: Program,
+}
+
+/// What is known of a file.
+#[derive(Clone, Debug)]
+struct KnownFile {
+    file: FileIdentity,
+    found: Option<Found>,
+    /// Number of its processes without any sign of a bash. While there are too few, more are
+    /// checked.
+    unmatched: u8,
+}
+
+/// All shells of one machine.
+#[derive(Debug)]
+pub struct History {
+    wanted: bool,
+    report_existing: bool,
+    /// By row number of the process.
+    looked: Box<[Looked]>,
+    shells: Vec<Option<Shell>>,
+    /// The keys of each shell's list.
+    keys: Box<[u32]>,
+    /// Known files: the newest replace the oldest.
+    files: Vec<KnownFile>,
+    next_file: usize,
+    /// The row that had to wait in the last scan: the next scan starts there.
+    first_row: u32,
+    strings: Strings,
+    reader: Reader,
+    file_reader: FileReader,
+    list: list::Scratch,
+    text: Vec<u8>,
+    pointers: Pointers,
+    text_bytes: u64,
+    key: HashKey,
+    scan: Scan,
+    /// Number of shells and commands that found no room or could not be read.
+    refused: u64,
+    refused_findings: u64,
+}
+
+impl History {
+    /// Allocates for `limits` if `wanted`.
+    pub fn new(limits: &Limits, wanted: bool, report_existing: bool, key: HashKey) -> Self {
+        let shells = if wanted { SHELLS_MAX.min(limits.processes as usize) } else { 0 };
+        let processes = if wanted { limits.processes as usize } else { 0 };
+        let objects = (shells * Word::COUNT).max(list::POINTERS_MAX);
+        let text_bytes = u64::from(limits.string_length) + 1;
+        let arena_bytes = list::arena_bytes(objects, text_bytes);
+        let sizes = ReaderSizes { objects, arena_bytes, walks: objects * 4 };
+        let nothing = ReaderSizes { objects: 0, arena_bytes: 0, walks: 1 };
+        Self {
+            wanted,
+            report_existing,
+            looked: vec![Looked::default(); processes].into_boxed_slice(),
+            shells: vec![None; shells],
+            keys: vec![0; shells * KEPT_MAX].into_boxed_slice(),
+            files: Vec::with_capacity(if wanted { FILES_MAX } else { 0 }),
+            next_file: 0,
+            first_row: 0,
+            strings: Strings::new(shells * 256 + 64 * 1024, key.derive("history: strings")),
+            reader: Reader::new(if wanted { sizes } else { nothing }),
+            file_reader: FileReader::new(),
+            list: list::Scratch::new(if wanted { KEPT_MAX } else { 0 }),
+            text: Vec::with_capacity((text_bytes as usize).max(list::TEXT_ROOM_MIN)),
+            pointers: Pointers::new(if wanted { list::POINTERS_MAX } else { 0 }),
+            text_bytes,
+            key: key.derive("history: entries"),
+            scan: Scan::default(),
+            refused: 0,
+            refused_findings: 0,
+        }
+    }
+}
+
+impl Detector for History {
+    fn build(setup: &DetectorSetup<'_>) -> Self {
+        let activities = [
+            Activity::ShellCommandExecuted,
+            Activity::ShellHistoryCleared,
+            Activity::ShellHistoryDisabled,
+        ];
+        let wanted = activities.into_iter().any(setup.is_enabled);
+        Self::new(setup.limits, wanted, setup.report_existing, setup.key)
+    }
+
+    /// Checks all shells of the scan.
+    fn update<S: MemorySource>(
+        &mut self,
+        memory: &mut MachineMemory<'_, S>,
+        scene: &ScanContext<'_>,
+        state: &State,
+        _files: &mut dyn ContentSource,
+        out: &mut dyn Findings,
+    ) {
+        if !self.wanted {
+            return;
+        }
+        self.scan = self.scan.next();
+        self.reader.forget_translations();
+        let mut files_left = FILES_A_SCAN;
+        let first = std::mem::take(&mut self.first_row);
+        let (later, sooner) = (state.processes(), state.processes());
+        let in_turn =
+            later.filter(|(id, _)| id.0 >= first).chain(sooner.take_while(|(id, _)| id.0 < first));
+        for (id, process) in in_turn {
+            self.check_process(memory, scene.snapshot, id, process, &mut files_left);
+        }
+        self.read_words(memory);
+        self.read_shells(memory, scene, state, out);
+    }
+
+    fn losses(&self) -> Losses {
+        Losses { unchecked: self.refused, refused: self.refused_findings }
+    }
+}
+
+impl History {
+    /// Checks whether a process is a bash, unless that is known.
+    fn check_process<S: MemorySource>(
+        &mut self,
+        machine: &mut MachineMemory<'_, S>,
+        snapshot: &Snapshot,
+        id: RowId,
+        process: &Process,
+        files_left: &mut u32,
+    ) {
+        let Some(row) = snapshot.processes.at(process.row()) else { return };
+        let Some(leader) = snapshot.leader(row) else { return };
+        let Some(mm) = snapshot.mms.at(row.mm) else { return };
+        let task = &leader.task;
+        let is_known = self.looked.get(id.0 as usize).is_some_and(|looked| {
+            looked.process == Some(process.key)
+                && looked.self_exec_id == task.self_exec_id
+                && looked.mm == mm.address
+        });
+        // A row that is not stable may mix two programs; the next scan checks it again.
+        if !is_known && !row.stable {
+            return;
+        }
+        if !is_known {
+            self.forget_program(id, process, task, mm);
+        }
+        let Some(looked) = self.looked.get_mut(id.0 as usize) else { return };
+        match looked.program {
+            Program::Other => return,
+            Program::Later(due) if due.is_after(self.scan) => return,
+            Program::Bash(at) => {
+                match self.shells.get_mut(at as usize) {
+                    Some(Some(shell)) if shell.process == process.key => {
+                        if row.stable && task.exit_state == 0 {
+                            shell.seen = self.scan;
+                            shell.root = machine.kernel.space.linear(mm.pgd).unwrap_or_default();
+                        }
+                        return;
+                    }
+                    // It was not seen for long. Its list may hold commands that were already
+                    // reported.
+                    _ => {
+                        looked.program = Program::Unknown;
+                        looked.is_new = false;
+                    }
+                }
+            }
+            Program::Unknown | Program::Later(_) => {}
+        }
+        if !row.stable {
+            return;
+        }
+        let (is_new, attempts) = (looked.is_new, looked.attempts);
+        let found = self.find_out(machine, snapshot, (row, mm), id, attempts, files_left);
+        let program = match found {
+            Ok(found) => {
+                let how = (is_new, attempts);
+                self.admit(machine.kernel, (snapshot, mm), (id, process), &found, how)
+            }
+            Err(None) => return,
+            Err(Some(program)) => program,
+        };
+        if let Some(looked) = self.looked.get_mut(id.0 as usize) {
+            looked.program = program;
+            looked.attempts = looked.attempts.saturating_add(1);
+        }
+    }
+
+    /// Begins anew with a process that runs another program, or with a row of another process.
+    fn forget_program(&mut self, id: RowId, process: &Process, task: &Task, mm: &MmRow) {
+        let Some(looked) = self.looked.get_mut(id.0 as usize) else { return };
+        let is_known = looked.process == Some(process.key);
+        // The row may have belonged to a process that has ended.
+        if let Program::Bash(at) = looked.program
+            && is_of(&self.shells, at, looked.process)
+        {
+            forget(&mut self.shells, &mut self.strings, at);
+        }
+        *looked = Looked {
+            process: Some(process.key),
+            self_exec_id: task.self_exec_id,
+            mm: mm.address,
+            is_new: self.report_existing || is_known || !process.preexisting(),
+            attempts: 0,
+            is_refused: false,
+            program: if task.is_fork() { Program::Other } else { Program::Unknown },
+        };
+    }
+
+    /// Finds the places of a bash in a program. Returns what the program is otherwise, or
+    /// `Err(None)` if that has to wait for the next scan.
+    fn find_out<S: MemorySource>(
+        &mut self,
+        machine: &mut MachineMemory<'_, S>,
+        snapshot: &Snapshot,
+        (row, mm): (&ProcessRow, &MmRow),
+        id: RowId,
+        attempts: u8,
+        files_left: &mut u32,
+    ) -> Result<Found, Option<Program>> {
+        let Some(file) = executable_of(snapshot, row) else {
+            return Err(Some(self.later(attempts, LATER_DOUBLINGS)));
+        };
+        let known = self.files.iter().find(|known| known.file == file && known.is_certain());
+        if let Some(known) = known {
+            return known.found.ok_or(Some(Program::Other));
+        }
+        if *files_left == 0 {
+            if self.first_row == 0 {
+                self.first_row = id.0;
+            }
+            return Err(None);
+        }
+        *files_left -= 1;
+        let kernel = machine.kernel;
+        let root = kernel.space.linear(mm.pgd).unwrap_or_default();
+        let mut memory = Memory::of(machine, &mut self.reader, root);
+        let (files, pointers) = (&mut self.file_reader, &mut self.pointers);
+        let found = match locate(&mut memory, files, kernel, (snapshot, mm), pointers) {
+            Verdict::Later => return Err(Some(self.later(attempts, LATER_DOUBLINGS))),
+            Verdict::Silent if attempts < UNMATCHED_ATTEMPTS => {
+                return Err(Some(self.later(attempts, UNMATCHED_DOUBLINGS)));
+            }
+            Verdict::Silent => {
+                self.note_unmatched(file);
+                return Err(Some(Program::Other));
+            }
+            Verdict::Other => None,
+            Verdict::Bash(found) => Some(found),
+        };
+        if found.as_ref().is_none_or(Found::is_whole) {
+            self.keep(KnownFile { file, found, unmatched: 0 });
+        }
+        found.ok_or(Some(Program::Other))
+    }
+
+    /// A program that is checked again after so many failed attempts.
+    fn later(&self, attempts: u8, doublings: u8) -> Program {
+        Program::Later(self.scan.after(wait_after(attempts, doublings)))
+    }
+
+    /// Begins to watch a shell, if there is room.
+    fn admit(
+        &mut self,
+        kernel: &Kernel,
+        (snapshot, mm): (&Snapshot, &MmRow),
+        (id, process): (RowId, &Process),
+        found: &Found,
+        (is_new, attempts): (bool, u8),
+    ) -> Program {
+        let Some(places) = found.place(snapshot, mm) else {
+            return self.later(attempts, LATER_DOUBLINGS);
+        };
+        let Some(at) = self.free_place() else {
+            if let Some(looked) = self.looked.get_mut(id.0 as usize)
+                && !std::mem::replace(&mut looked.is_refused, true)
+            {
+                self.refused += 1;
+            }
+            return self.later(attempts, LATER_DOUBLINGS);
+        };
+        self.shells[at] = Some(Shell {
+            row: id,
+            process: process.key,
+            places,
+            data: found.data(snapshot, mm),
+            is_interactive: false,
+            ready_scans: 0,
+            is_new,
+            seen: self.scan,
+            root: kernel.space.linear(mm.pgd).unwrap_or_default(),
+            words: Words::default(),
+            is_changed: false,
+            known: None,
+            again: true,
+            tries: 0,
+            unread: 0,
+            waits_since: None,
+            busy_until: self.scan.after(BUSY_SCANS),
+            values: Values::default(),
+            ways: DisableMethods::default(),
+            ways_since_ns: 0,
+            reported: DisableMethods::default(),
+            was_on: DisableMethods::default(),
+            cleared: None,
+            last: None,
+        });
+        Program::Bash(at as u32)
+    }
+
+    /// Index of a free place for a shell. If there is none, frees that of a shell that is gone or
+    /// idle.
+    fn free_place(&mut self) -> Option<usize> {
+        if let Some(at) = self.shells.iter().position(Option::is_none) {
+            return Some(at);
+        }
+        let scan = self.scan;
+        let at = self
+            .shells
+            .iter()
+            .position(|shell| shell.as_ref().is_some_and(|shell| scan.since(shell.seen) > 1))
+            .or_else(|| {
+                self.shells.iter().position(|shell| shell.as_ref().is_some_and(Shell::is_idle))
+            })?;
+        let (row, process, is_known) = self.shells[at]
+            .as_ref()
+            .map(|shell| (shell.row, shell.process, shell.known.is_some()))?;
+        if let Some(looked) = self.looked.get_mut(row.0 as usize)
+            && looked.process == Some(process)
+        {
+            // A shell that has only just started may be used later.
+            let wait = wait_after(looked.attempts, UNMATCHED_DOUBLINGS);
+            looked.program = Program::Later(scan.after(wait));
+            looked.is_new &= !is_known;
+        }
+        forget(&mut self.shells, &mut self.strings, at as u32);
+        Some(at)
+    }
+
+    /// Counts a process of a file without any sign of a bash.
+    fn note_unmatched(&mut self, file: FileIdentity) {
+        match self.files.iter_mut().find(|known| known.file == file) {
+            Some(known) => known.unmatched = known.unmatched.saturating_add(1),
+            None => self.keep(KnownFile { file, found: None, unmatched: 1 }),
+        }
+    }
+
+    fn keep(&mut self, known: KnownFile) {
+        if let Some(place) = self.files.iter_mut().find(|old| old.file == known.file) {
+            *place = known;
+        } else if self.files.len() < self.files.capacity() {
+            self.files.push(known);
+        } else if let Some(place) = self.files.get_mut(self.next_file) {
+            *place = known;
+            self.next_file = (self.next_file + 1) % FILES_MAX;
+        }
+    }
+}
+
+impl KnownFile {
+    /// Whether no more of its processes need to be checked.
+    fn is_certain(&self) -> bool {
+        self.found.is_some() || self.unmatched == 0 || self.unmatched >= UNMATCHED_PROCESSES
+    }
+}
+
+/// Number of scans until a program is checked again after so many failed attempts.
+fn wait_after(attempts: u8, doublings: u8) -> u32 {
+    LATER_SCANS << attempts.min(doublings)
+}
+
+/// Whether a place still holds this process's shell.
+fn is_of(shells: &[Option<Shell>], at: u32, process: Option<ProcessKey>) -> bool {
+    let shell = shells.get(at as usize).and_then(Option::as_ref);
+    shell.is_some_and(|shell| Some(shell.process) == process)
+}
+
+fn forget(shells: &mut [Option<Shell>], strings: &mut Strings, at: u32) {
+    let shell = shells.get_mut(at as usize).and_then(Option::take);
+    if let Some(last) = shell.and_then(|shell| shell.last) {
+        strings.release(last.line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_without_signs_does_not_decide_for_its_file() {
+        let mut history = History::new(&Limits::default(), true, false, HashKey::new(1));
+        let file = FileIdentity { number: 7, ..FileIdentity::default() };
+        for process in 1..=UNMATCHED_PROCESSES {
+            history.note_unmatched(file);
+            assert_eq!(history.files.len(), 1);
+            assert_eq!(history.files[0].is_certain(), process == UNMATCHED_PROCESSES);
+        }
+        history.keep(KnownFile { file, found: Some(Found::default()), unmatched: 0 });
+        assert_eq!(history.files.len(), 1);
+        assert!(history.files[0].is_certain());
+    }
+
+    #[test]
+    fn unreadable_programs_are_checked_less_and_less_often() {
+        assert_eq!(wait_after(0, UNMATCHED_DOUBLINGS), LATER_SCANS);
+        assert_eq!(wait_after(3, UNMATCHED_DOUBLINGS), 8 * LATER_SCANS);
+        assert_eq!(wait_after(u8::MAX, LATER_DOUBLINGS), LATER_SCANS << LATER_DOUBLINGS);
+    }
+}

@@ -1,0 +1,252 @@
+//! One bash: its last known state, and the ways in which its history is off.
+
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::user::bash::{has_option, ignores_everything, ignores_spaces};
+
+use super::variables::{CONTROL, FILE, FILE_SIZE, IGNORE, OPTIONS, SIZE, Value, Values, number};
+use super::words::{Word, Words};
+use crate::state::process::ProcessKey;
+use panoptes_tables::StringId;
+use panoptes_tables::{RowId, Scan};
+
+/// How a shell keeps no history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DisableMethod {
+    /// `set +o history`
+    Off,
+    /// `HISTFILE` is unset or empty: the history ends with the shell.
+    NoFile,
+    /// `HISTFILE` is /dev/null.
+    NullFile,
+    /// `HISTSIZE` is 0: not even the list is kept.
+    NoSize,
+    /// `HISTFILESIZE` is 0: the file is emptied.
+    NoFileSize,
+    /// A pattern of `HISTIGNORE` matches every command.
+    Ignored,
+    /// `HISTCONTROL` excludes commands that begin with a space. That is a common default, and is
+    /// reported only if it was changed.
+    Spaces,
+}
+
+impl DisableMethod {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Off,
+        Self::NoFile,
+        Self::NullFile,
+        Self::NoSize,
+        Self::NoFileSize,
+        Self::Ignored,
+        Self::Spaces,
+    ];
+
+    /// Index of the variable that decides it.
+    pub(super) const fn variable(self) -> Option<usize> {
+        match self {
+            Self::Off => None,
+            Self::NoFile | Self::NullFile => Some(FILE),
+            Self::NoSize => Some(SIZE),
+            Self::NoFileSize => Some(FILE_SIZE),
+            Self::Ignored => Some(IGNORE),
+            Self::Spaces => Some(CONTROL),
+        }
+    }
+
+    /// Whether it is reported even if the history never was on.
+    pub(super) const fn is_reported_from_the_start(self) -> bool {
+        !matches!(self, Self::Spaces)
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of ways.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct DisableMethods(u8);
+
+impl DisableMethods {
+    /// The ways in which a shell keeps no history. Unknown ones are left out.
+    pub(super) fn of(words: &Words, values: &Values) -> Self {
+        let is_zero = |at: usize| values[at].text().and_then(number) == Some(0);
+        let file = &values[FILE];
+        let ignore = values[IGNORE].text();
+        let mut ways = Self::default();
+        for (way, holds) in [
+            (DisableMethod::Off, is_off(words, values) == Some(true)),
+            (DisableMethod::NoFile, *file == Value::Unset || file.text() == Some(b"")),
+            (DisableMethod::NullFile, file.text() == Some(b"/dev/null")),
+            (DisableMethod::NoSize, is_zero(SIZE)),
+            (DisableMethod::NoFileSize, is_zero(FILE_SIZE)),
+            (DisableMethod::Ignored, ignore.is_some_and(ignores_everything)),
+            (DisableMethod::Spaces, values[CONTROL].text().is_some_and(ignores_spaces)),
+        ] {
+            ways.0 |= if holds { way.bit() } else { 0 };
+        }
+        ways
+    }
+
+    /// The ways whose state is known.
+    pub(super) fn known(words: &Words, values: &Values) -> Self {
+        let mut ways = Self::default();
+        for way in DisableMethod::ALL {
+            let is_known = match way.variable() {
+                Some(at) => values[at] != Value::Unknown,
+                None => is_off(words, values).is_some(),
+            };
+            ways.0 |= if is_known { way.bit() } else { 0 };
+        }
+        ways
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = DisableMethod> {
+        DisableMethod::ALL.into_iter().filter(move |way| self.has(*way))
+    }
+
+    pub(super) const fn has(self, way: DisableMethod) -> bool {
+        self.0 & way.bit() != 0
+    }
+
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// Whether a shell's history is off, if known: by the variable or, without a symbol for it, by
+/// `SHELLOPTS`.
+fn is_off(words: &Words, values: &Values) -> Option<bool> {
+    let by_word = words.int(Word::Enabled).map(|enabled| enabled == 0);
+    by_word.or_else(|| Some(!has_option(values[OPTIONS].text()?, b"history")))
+}
+
+/// A cleared list that only one scan has shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cleared {
+    pub(super) since_ns: i64,
+}
+
+/// The list as it was last read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    pub(super) length: u32,
+    pub(super) base: Option<i32>,
+    pub(super) most: Option<i32>,
+    /// Number of its keys that are kept.
+    pub(super) keys: usize,
+    /// Number of commands that had been run.
+    pub(super) commands: Option<i32>,
+    /// Number of lines of a command that had been read.
+    pub(super) lines: u32,
+}
+
+/// The last command that was typed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastCommand {
+    pub(super) line: StringId,
+    pub(super) time_s: Option<i64>,
+}
+
+/// One bash.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing known by itself")]
+pub(super) struct Shell {
+    pub(super) row: RowId,
+    pub(super) process: ProcessKey,
+    pub(super) places: [u64; Word::COUNT],
+    /// Address and length of its data, if it was recognised by shape.
+    pub(super) data: Option<(u64, u64)>,
+    /// Whether it was seen to be interactive, and in how many scans it was ready for input.
+    pub(super) is_interactive: bool,
+    pub(super) ready_scans: u8,
+    /// Whether commands typed before it was watched are reported.
+    pub(super) is_new: bool,
+    /// The scan that last showed it, and its top page table then.
+    pub(super) seen: Scan,
+    pub(super) root: PhysicalAddress,
+    pub(super) words: Words,
+    /// Whether the words differ from those of the scan before.
+    pub(super) is_changed: bool,
+    /// The list, once it was read.
+    pub(super) known: Option<Known>,
+    /// Whether the next scan reads the list even if the words are unchanged.
+    pub(super) again: bool,
+    /// Number of scans in a row in which a command could not be read.
+    pub(super) tries: u8,
+    /// Number of scans in a row in which its list could not be read.
+    pub(super) unread: u8,
+    /// The scan since which its last command waits because its text seems unfinished.
+    pub(super) waits_since: Option<Scan>,
+    /// The scan until which its variables are read in each.
+    pub(super) busy_until: Scan,
+    pub(super) values: Values,
+    /// How its history was off in the last scan, since when, and what was reported of that.
+    pub(super) ways: DisableMethods,
+    pub(super) ways_since_ns: i64,
+    pub(super) reported: DisableMethods,
+    /// DisableMethods in which its history was seen to be on.
+    pub(super) was_on: DisableMethods,
+    pub(super) cleared: Option<Cleared>,
+    pub(super) last: Option<LastCommand>,
+}
+
+impl Shell {
+    /// Whether it is not interactive, as far as the scans have seen.
+    pub(super) fn is_idle(&self) -> bool {
+        let by_word = self.words.int(Word::Interactive) == Some(0);
+        by_word || self.data.is_some() && !self.is_interactive && self.words != Words::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(enabled: u32) -> Words {
+        let bytes = enabled.to_le_bytes();
+        Words::decode(|at| (at == Word::Enabled as usize).then_some(&bytes[..]))
+    }
+
+    fn ways(values: [&str; 6]) -> Vec<DisableMethod> {
+        let values = values.map(|text| match text {
+            "?" => Value::Unknown,
+            "-" => Value::Unset,
+            text => Value::of(text),
+        });
+        DisableMethods::of(&words(1), &values).iter().collect()
+    }
+
+    #[test]
+    fn each_way_is_distinguished() {
+        let usual = ["/root/.bash_history", "500", "500", "ignoredups:erasedups", "-", "history"];
+        let with = |at: usize, text| {
+            let mut values = usual;
+            values[at] = text;
+            ways(values)
+        };
+        assert_eq!(with(0, usual[0]), []);
+        assert_eq!(with(3, "ignoreboth"), [DisableMethod::Spaces]);
+        assert_eq!(with(3, "erasedups:ignorespace"), [DisableMethod::Spaces]);
+        assert_eq!(with(0, "-"), [DisableMethod::NoFile]);
+        assert_eq!(with(0, ""), [DisableMethod::NoFile]);
+        assert_eq!(with(0, "/dev/null"), [DisableMethod::NullFile]);
+        assert_eq!(with(1, "0"), [DisableMethod::NoSize]);
+        assert_eq!(with(1, " 0 "), [DisableMethod::NoSize]);
+        assert_eq!(with(1, "-1"), []);
+        assert_eq!(with(1, "-"), []);
+        assert_eq!(with(2, "0"), [DisableMethod::NoFileSize]);
+        assert_eq!(with(4, "*"), [DisableMethod::Ignored]);
+        assert_eq!(with(4, "ls:cd"), []);
+        assert_eq!(ways(["?"; 6]), []);
+        let off: Vec<_> = DisableMethods::of(&words(0), &Values::default()).iter().collect();
+        assert_eq!(off, [DisableMethod::Off]);
+    }
+}

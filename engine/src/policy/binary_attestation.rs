@@ -1,0 +1,263 @@
+//! §10.4: records of programs that run and were not shipped like this.
+
+#[cfg(test)]
+mod tests;
+
+use core::fmt::{self, Write};
+
+use arrayvec::{ArrayString, ArrayVec};
+use panoptes_decoders::text::Hex;
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::text::Text;
+use panoptes_sinks::record::detection::Confidence;
+use panoptes_sinks::record::elf_file::{ElfFileDetails, ElfFileType};
+use panoptes_sinks::record::value::Hash;
+use panoptes_sinks::record::{Details, Record};
+
+use super::describe;
+use super::evidence::Evidence;
+use super::reporter::{Reporter, Subject};
+use super::techniques::{
+    DELETED, ELSEWHERE, ELSEWHERE_FILELESS, FILELESS, FOREIGN, LIBRARY, MODIFIED, Techniques,
+};
+use crate::detect::Accepted;
+use crate::detect::binary_attestation::Alert;
+use crate::detect::binary_attestation::verdict::{Basis, Role, Wrong};
+use crate::page_cache::{ElfKind, Format};
+use crate::state::ScanContext;
+use crate::state::facts::ProcessFacts;
+
+/// Maximum length of the reason in bytes: two paths of usual length, a hash and the text between.
+const REASON_BYTES: usize = 1024;
+/// Maximum length of a path in the reason, in bytes.
+const PATH_BYTES: usize = 256;
+
+impl Reporter<'_> {
+    /// Reports a program, library or script that was not shipped like this.
+    pub(super) fn binary_attestation(
+        &mut self,
+        scene: &ScanContext<'_>,
+        alert: &Alert<'_>,
+    ) -> Accepted {
+        let mut accepted = Accepted::Yes;
+        for activity in activities(alert) {
+            accepted = accepted.and(self.deviation(scene, activity, alert));
+        }
+        accepted
+    }
+
+    fn deviation(
+        &mut self,
+        scene: &ScanContext<'_>,
+        activity: Activity,
+        alert: &Alert<'_>,
+    ) -> Accepted {
+        let process = ProcessFacts {
+            executable_hashes: alert.process_hashes.or(alert.process.executable_hashes),
+            ..alert.process
+        };
+        let process = describe::process(&process, scene.snapshot.machine.tsc_khz);
+        let mut reason = ArrayString::<REASON_BYTES>::new();
+        // Text that does not fit is cut off: the sentence begins with the most important part.
+        let _ = write_reason(&mut reason, activity, alert);
+        let evidence = Evidence {
+            reason: &reason,
+            techniques: techniques(alert),
+            confidence: confidence(alert),
+            since_ns: alert.since_ns,
+            scans: 1,
+        };
+        let details = elf_file(alert);
+        let parents = [Details::Process(&process)];
+        let record = Record::new(activity, Details::ElfFile(&details)).with_parents(&parents);
+        self.alert(scene, Subject::process(&alert.process), &record, evidence)
+    }
+}
+
+/// The activities to report, in this order. A size that differs and content that differs are
+/// separate activities.
+fn activities(alert: &Alert<'_>) -> ArrayVec<Activity, 2> {
+    let is_library = alert.role == Role::Library;
+    let (foreign, other_size) = if is_library {
+        (Activity::ForeignLibraryLoaded, Activity::ForeignLibraryLoadedFileSizeMismatch)
+    } else {
+        (Activity::ForeignBinaryExecuted, Activity::ForeignBinaryExecutedFileSizeMismatch)
+    };
+    let mut all = ArrayVec::new();
+    match alert.finding.wrong {
+        Wrong::Foreign { other_size: Some(_), .. } => all.extend([other_size, foreign]),
+        Wrong::Foreign { other_size: None, .. } => all.push(foreign),
+        Wrong::Elsewhere { .. } | Wrong::Arguments { .. } => {
+            all.push(Activity::BinaryExecutedNotAsIntended);
+        }
+    }
+    all
+}
+
+fn techniques(alert: &Alert<'_>) -> Techniques {
+    let is_memfd = alert.file.is_memfd;
+    match alert.finding.wrong {
+        Wrong::Foreign { .. } if alert.role == Role::Library => LIBRARY,
+        Wrong::Foreign { .. } if is_memfd => FILELESS,
+        Wrong::Foreign { instead: Some(_), .. } => MODIFIED,
+        Wrong::Foreign { instead: None, .. } if alert.file.is_deleted => DELETED,
+        Wrong::Foreign { instead: None, .. } => FOREIGN,
+        Wrong::Elsewhere { .. } if is_memfd => ELSEWHERE_FILELESS,
+        Wrong::Elsewhere { .. } | Wrong::Arguments { .. } => ELSEWHERE,
+    }
+}
+
+fn confidence(alert: &Alert<'_>) -> Confidence {
+    match alert.finding.basis {
+        Basis::Content | Basis::Size => Confidence::High,
+        Basis::Parts { partial, others } => {
+            let differs = partial.best_match.is_some_and(|best_match| best_match.differing > 0);
+            if differs && !others { Confidence::High } else { Confidence::Medium }
+        }
+        Basis::CommandLine => Confidence::Medium,
+    }
+}
+
+fn elf_file<'a>(alert: &Alert<'a>) -> ElfFileDetails<'a> {
+    let file = &alert.file;
+    let kind = match file.format {
+        Format::Elf(ElfKind::Executable) => Some(ElfFileType::Executable),
+        Format::Elf(ElfKind::SharedObject) => Some(ElfFileType::SharedObject),
+        Format::Elf(ElfKind::Relocatable) => Some(ElfFileType::Relocatable),
+        Format::Elf(ElfKind::Core) => Some(ElfFileType::Core),
+        Format::Elf(ElfKind::Other(_)) | Format::Other | Format::Unknown => None,
+    };
+    ElfFileDetails {
+        elf_file_inode_number: Some(file.number),
+        elf_file_name: file.path.map(|path| Text::new(describe::last_component(path))),
+        elf_file_type: kind,
+        elf_file_path: file.path.map(Text::new),
+        elf_file_hash_sha256: file.hashes.map(|hashes| Hash(hashes.sha256)),
+        elf_file_hash_sha1: file.hashes.map(|hashes| Hash(hashes.sha1)),
+        elf_file_hash_md5: file.hashes.map(|hashes| Hash(hashes.md5)),
+        elf_file_size_bytes: Some(file.size),
+        is_main_process_executable: Some(file.is_main_executable),
+    }
+}
+
+fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> fmt::Result {
+    let is_about_size = matches!(
+        activity,
+        Activity::ForeignBinaryExecutedFileSizeMismatch
+            | Activity::ForeignLibraryLoadedFileSizeMismatch
+    );
+    let path = Path(alert.file.path);
+    let size = alert.file.size;
+    let origin = Origin(alert);
+    match (alert.finding.wrong, alert.finding.basis) {
+        (Wrong::Foreign { other_size: Some(other), .. }, _) if is_about_size => {
+            write!(out, "{path} has {size} bytes, what {origin} has there has {other}")?;
+        }
+        (Wrong::Foreign { instead, .. }, basis) => {
+            match basis {
+                Basis::Content => write!(out, "the content of {path} ({})", Sha(alert))?,
+                Basis::Parts { partial, .. } => {
+                    write!(out, "partial match: {} of {} pages", partial.resident, partial.pages)?;
+                    match partial.best_match {
+                        Some(best_match) if best_match.differing > 0 => write!(
+                            out,
+                            ", {} of {} differ from what is best_match: the content of {path}",
+                            best_match.differing, best_match.compared
+                        )?,
+                        _ => write!(out, ": the content of {path}")?,
+                    }
+                }
+                Basis::Size | Basis::CommandLine => {
+                    write!(out, "the content of {path}, by its size of {size} bytes,")?;
+                }
+            }
+            match instead {
+                Some(_) => write!(out, " is not what {origin} has there")?,
+                None => write!(out, " is nothing that {origin} has")?,
+            }
+            if matches!(basis, Basis::Parts { others: true, .. }) {
+                out.write_str(", unless it was approved by a hash alone")?;
+            }
+        }
+        (Wrong::Elsewhere { shipped }, basis) => {
+            let home = alert.shipped.file(shipped).and_then(|file| file.path());
+            let home = Path(home);
+            match basis {
+                Basis::Parts { partial, .. } => write!(
+                    out,
+                    "partial match: {} of {} pages, 0 differ: {origin} has what {path} holds as \
+                     {home}",
+                    partial.resident, partial.pages
+                )?,
+                _ => write!(out, "{origin} has the content of {path} ({}) as {home}", Sha(alert))?,
+            }
+        }
+        (Wrong::Arguments { entrypoint }, _) => {
+            let what = if entrypoint { "the entrypoint of" } else { "what it is meant for by" };
+            write!(out, "the arguments of {path} are not {what} {origin}")?;
+            let mut entrypoints = alert.shipped.entrypoints(alert.applied);
+            if let Some(line) = entrypoints.next().filter(|_| entrypoint) {
+                write!(out, ": {}", Line(line))?;
+            }
+        }
+    }
+    if alert.file.is_memfd {
+        out.write_str("; it was run without a file (memfd)")?;
+    } else if alert.file.is_deleted {
+        out.write_str("; its file was deleted or replaced")?;
+    }
+    Ok(())
+}
+
+/// A path in a reason.
+struct Path<'a>(Option<&'a [u8]>);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(path) = self.0 else { return f.write_str("a file of unknown path") };
+        let end = path.len().saturating_sub(PATH_BYTES);
+        if end > 0 {
+            f.write_str("…")?;
+        }
+        write!(f, "{}", path[end..].escape_ascii())
+    }
+}
+
+/// Arguments in a reason.
+struct Line<'a>(&'a [u8]);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, argument) in
+            crate::detect::binary_attestation::arguments::arguments(self.0).enumerate().take(16)
+        {
+            let space = if at > 0 { " " } else { "" };
+            write!(f, "{space}{}", argument.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+/// The strongest hash in a reason.
+struct Sha<'a>(&'a Alert<'a>);
+
+impl fmt::Display for Sha<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(hashes) = self.0.file.hashes else { return f.write_str("no hash") };
+        write!(f, "SHA-256 {}", Hex(&hashes.sha256))
+    }
+}
+
+/// The origin of the files that should run.
+struct Origin<'a>(&'a Alert<'a>);
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.shipped.image_of(self.0.applied) {
+            Some((Some(name), _)) => write!(f, "the image {name}"),
+            Some((None, Some(digest))) => write!(f, "the image {digest}"),
+            Some((None, None)) => f.write_str("the container's image"),
+            None => f.write_str("the system's SBOM"),
+        }
+    }
+}

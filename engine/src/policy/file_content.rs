@@ -1,0 +1,91 @@
+//! §10.6: records of files whose content may have changed while they were open.
+
+use core::fmt::Write as _;
+
+use arrayvec::ArrayString;
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::detection::Confidence;
+use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
+use panoptes_sinks::record::value::Hash;
+use panoptes_sinks::record::{Details, Record};
+
+use super::describe;
+use super::evidence::Evidence;
+use super::reporter::{Reporter, Subject};
+use super::techniques::CONTENT;
+use crate::detect::Accepted;
+use crate::detect::file_content::ContentChange;
+use crate::state::ScanContext;
+
+/// Maximum length of the reason in bytes: three numbers of 20 digits, two times and the text
+/// between.
+const REASON_BYTES: usize = 320;
+
+impl Reporter<'_> {
+    /// Reports a file whose content may have changed.
+    pub(super) fn file_content(
+        &mut self,
+        scene: &ScanContext<'_>,
+        change: &ContentChange<'_>,
+    ) -> Accepted {
+        let activity = Activity::FileDescriptorFileContentChange;
+        let process = describe::process(&change.process, scene.snapshot.machine.tsc_khz);
+        let hashes = change.hashes;
+        let details = FileDescriptorDetails {
+            file_descriptor_inode_hash_sha1: hashes.map(|hashes| Hash(hashes.sha1)),
+            file_descriptor_inode_hash_sha256: hashes.map(|hashes| Hash(hashes.sha256)),
+            file_descriptor_inode_hash_md5: hashes.map(|hashes| Hash(hashes.md5)),
+            ..describe::file_descriptor(&change.descriptor)
+        };
+        let size = change.descriptor.inode.map_or(0, |inode| inode.size);
+        let has_other_size = size != change.opened.size;
+        let reason = reason(change);
+        let evidence = Evidence {
+            reason: &reason,
+            techniques: CONTENT,
+            // The new content may equal the old one.
+            confidence: if has_other_size { Confidence::High } else { Confidence::Medium },
+            since_ns: change.since_ns,
+            scans: 1,
+        };
+        let record = Record::new(activity, Details::FileDescriptor(&details));
+        let parents = [Details::Process(&process)];
+        let record = record.with_parents(&parents);
+        self.alert(scene, Subject::process(&change.process), &record, evidence)
+    }
+}
+
+fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
+    let mut reason = ArrayString::new();
+    let Some(inode) = change.descriptor.inode else { return reason };
+    let opened = &change.opened;
+    let (before, after) = (
+        Timestamp::from_ns(opened.modify_time_ns).text(),
+        Timestamp::from_ns(inode.modify_time_ns).text(),
+    );
+    let text = |bytes| str::from_utf8(bytes).unwrap_or_default();
+    let (before, after) = (text(&before), text(&after));
+    // Text that does not fit is cut off: the sentence begins with the most important part.
+    let _ = if opened.size == inode.size && opened.modify_time_ns == inode.modify_time_ns {
+        write!(
+            reason,
+            "closed with {} bytes, modified at {after}, when it had only just been opened",
+            inode.size
+        )
+    } else {
+        write!(
+            reason,
+            "closed after it was modified: {} bytes, modified at {after}; when it was first seen \
+             open {} bytes, modified at {before}",
+            inode.size, opened.size
+        )
+    };
+    if let Some(partial) = change.partial {
+        let (resident, pages) = (partial.resident, partial.pages);
+        let _ = write!(reason, "; no hashes: {resident} of {pages} pages are in memory");
+    } else if change.hashes.is_none() {
+        let _ = write!(reason, "; no hashes: it is not in memory, or was still being written");
+    }
+    reason
+}

@@ -1,0 +1,125 @@
+//! §10.5: records of memory that became executable, or no longer is.
+
+use core::fmt::Write as _;
+
+use arrayvec::ArrayString;
+use panoptes_decoders::kernel::vm_area_struct::permissions;
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::record::detection::Confidence;
+use panoptes_sinks::record::{Details, Record};
+
+use super::describe;
+use super::evidence::Evidence;
+use super::reporter::{Reporter, Subject, describe_process};
+use super::techniques::{INJECTED, PATCHED};
+use crate::detect::Accepted;
+use crate::detect::memory_permissions::Judged;
+use crate::detect::memory_permissions::rule::{Backing, Direction, FindingKind, Verdict};
+use crate::state::ScanContext;
+
+impl Reporter<'_> {
+    /// Reports a change of the right to execute memory.
+    pub(super) fn memory_permissions(
+        &mut self,
+        scene: &ScanContext<'_>,
+        judged: &Judged<'_>,
+    ) -> Accepted {
+        let Verdict::Report(what) = judged.verdict else {
+            self.new_executable(scene, judged);
+            return Accepted::Yes;
+        };
+        let activity = match judged.direction {
+            Direction::Added => Activity::ExecutablePermissionsAdded,
+            Direction::Removed => Activity::ExecutablePermissionsRemoved,
+        };
+        let process = describe_process(scene, judged.process);
+        let details = describe::memory(&judged.area);
+        let reason = reason(judged, what);
+        let evidence = Evidence {
+            reason: &reason,
+            techniques: match what {
+                FindingKind::Patched | FindingKind::TextOpened => PATCHED,
+                _ => INJECTED,
+            },
+            confidence: confidence(what),
+            since_ns: scene.now_ns,
+            scans: 1,
+        };
+        let parents = [Details::Process(&process)];
+        let record = Record::new(activity, Details::ProcessMemory(&details));
+        let record = record.with_parents(&parents);
+        self.alert(scene, Subject::of(scene, judged.process), &record, evidence)
+    }
+
+    /// Reports memory without a file that became executable, if that is not a finding: a runtime
+    /// makes its reserved space executable piece by piece.
+    fn new_executable(&mut self, scene: &ScanContext<'_>, judged: &Judged<'_>) {
+        let is_new = judged.before.is_some_and(|before| !before.was_executable);
+        if is_new && judged.direction == Direction::Added && judged.backing == Backing::Anonymous {
+            let activity = Activity::NewExecutableAnonymousMemoryMapped;
+            self.area(scene, activity, judged.process, &judged.area);
+        }
+    }
+}
+
+fn confidence(what: FindingKind) -> Confidence {
+    match what {
+        FindingKind::Stack | FindingKind::Heap | FindingKind::Patched | FindingKind::Data => {
+            Confidence::High
+        }
+        FindingKind::Written | FindingKind::Shared | FindingKind::TextOpened => Confidence::Medium,
+        FindingKind::TakenBack => Confidence::Low,
+    }
+}
+
+/// One sentence: what the memory is, its size and address, its permissions before and now, and why
+/// it is reported.
+fn reason(judged: &Judged<'_>, what: FindingKind) -> ArrayString<512> {
+    let area = &judged.area;
+    let (start, end) =
+        judged.before.map_or((area.start, area.end), |before| (before.start, before.end));
+    let subject = match judged.backing {
+        Backing::Stack => "of the stack",
+        Backing::Heap => "of the heap",
+        Backing::Anonymous => "of memory without a file",
+        Backing::Shared => "of shared memory",
+        Backing::File if area.is_main_executable => "of the program itself",
+        Backing::File => "of a mapped file",
+    };
+    let why = match what {
+        FindingKind::Stack => "can be executed, and no mapped file asks for such a stack",
+        FindingKind::Heap => "can be executed",
+        FindingKind::Written => {
+            "were written and can be executed now; they are no part of a runtime's \
+             reserved code cache"
+        }
+        FindingKind::Shared => "could be written and can be executed now",
+        FindingKind::Patched => "are text that was written to and can be executed again",
+        FindingKind::Data => {
+            "were written and can be executed now, which the file does not say of them"
+        }
+        FindingKind::TakenBack => {
+            "could be executed and cannot any more, while what is in them stays"
+        }
+        FindingKind::TextOpened => {
+            "are text by the file's own headers and cannot be executed any more"
+        }
+    };
+    let mut reason = ArrayString::new();
+    let bytes = end.saturating_sub(start);
+    // Text that does not fit is cut off: the sentence begins with the most important part.
+    let _ = write!(reason, "{bytes} bytes {subject} at {start:#x} {why}: ");
+    let _ = match judged.before {
+        Some(before) => write!(reason, "{} before, ", permissions(before.flags)),
+        None => write!(reason, "not there in the scan before, "),
+    };
+    let _ = write!(reason, "{} now", permissions(area.flags));
+    let returned = judged.before.is_some_and(|before| before.was_executable);
+    if returned && judged.direction == Direction::Added {
+        let _ = write!(reason, ", executable at an earlier time");
+    }
+    if judged.is_last {
+        let _ = write!(reason, "; further changes of this program are not reported");
+    }
+    reason
+}

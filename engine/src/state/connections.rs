@@ -1,0 +1,512 @@
+//! Tracked TCP sockets, one row for each connection for all of its life.
+//!
+//! A connection is a socket's address and its 4-tuple. The sockets that the kernel puts in its
+//! place keep the 4-tuple: the request socket before it (SYN_RECEIVED) and the timewait socket
+//! after it (TIME_WAIT). Both lists, the tracked one and the scan's, are ordered by 4-tuple, so
+//! they are compared side by side.
+//!
+//! A scan follows chains that change meanwhile and can miss a socket. A connection that is absent
+//! once is kept; if the next scan does not show it either, it is *terminated* as of its first
+//! absence. Chains are not read at one moment either: a scan may show a socket and the small one
+//! that replaced it, which is no connection of its own.
+//!
+//! An incoming connection has no holder until it is accepted. A connection without a holder is
+//! therefore reported a scan later, with the holder that it has by then, and never before its
+//! process.
+
+use core::cmp::Ordering;
+use core::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::kernel::sock::TcpState;
+
+use super::change::{Change, ConnectionChange};
+use super::connection::{Connection, Owner, waits};
+use super::emit::Emitter;
+use super::facts::{ConnectionFacts, DescriptorFacts};
+use super::holders::{Holder, Holders};
+use super::process::Process;
+use super::thresholds::{Clocks, ConnectionThresholds, Exceeded, Measures};
+use crate::limits::Limits;
+use crate::walk::{ConnectionRow, Index};
+use panoptes_tables::{Cursor, END, ListPool};
+use panoptes_tables::{RowId, Table};
+
+/// Number of scans in a row from which a connection must be absent to be over.
+const ABSENT_SCANS_MAX: u32 = 2;
+/// Number of sockets with one 4-tuple that are searched for the one that a small socket stands for.
+/// There are one or two in each network namespace; the bound keeps a crowd of them cheap.
+const TWINS_MAX: usize = 64;
+/// Maximum number of statuses reported in one scan. If more are due at once, the rest follow in the
+/// next scans. That gives the output time to drain, and spreads them from then on.
+const STATUSES_MAX: u32 = 256;
+
+type Tuple = (IpAddr, u16, IpAddr, u16);
+
+fn tuple_of(facts: &ConnectionFacts) -> Tuple {
+    (facts.source, facts.source_port, facts.destination, facts.destination_port)
+}
+
+fn tuple_of_row(row: &ConnectionRow) -> Tuple {
+    let ends = &row.endpoints;
+    (ends.source, ends.source_port, ends.destination, ends.destination_port)
+}
+
+fn listens(row: &ConnectionRow) -> bool {
+    TcpState::from_number(row.endpoints.state) == Some(TcpState::Listen)
+}
+
+/// Whether a socket of the scan is one of the small ones that stand for a full one before and after
+/// it.
+fn is_small(row: &ConnectionRow) -> bool {
+    let state = TcpState::from_number(row.endpoints.state);
+    row.counters.is_none()
+        && matches!(state, Some(TcpState::TimeWait | TcpState::FinWait2 | TcpState::SynReceived))
+}
+
+/// All connections, and the lists to compare them, in memory allocated at start.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) rows: ListPool<Connection>,
+    head: u32,
+    /// Whether each row of the scan belongs to a tracked connection, by its index.
+    claimed: Box<[bool]>,
+    /// When each tracked row of the scan was first seen.
+    first_seen_ns: Box<[Option<i64>]>,
+    pub(super) holders: Holders,
+    accept_grace_scans: u32,
+    pub(super) thresholds: ConnectionThresholds,
+    /// The first connection whose status may be reported in the next scan: all before had their
+    /// turn.
+    statuses_from: Option<Tuple>,
+}
+
+/// The processes that connections refer to.
+pub(super) struct Holding<'a> {
+    pub(super) processes: &'a Table<Process>,
+    /// Row of each process of the scan.
+    pub(super) rows: &'a [Option<RowId>],
+}
+
+impl Holding<'_> {
+    /// Whether a process is tracked but not reported yet.
+    fn is_unannounced(&self, owner: &Owner) -> bool {
+        self.processes
+            .get(owner.row)
+            .is_some_and(|process| process.key == owner.process && !process.life.is_announced())
+    }
+}
+
+impl Connections {
+    pub(super) fn new(limits: &Limits, accept_grace_scans: u32) -> Self {
+        Self {
+            accept_grace_scans,
+            thresholds: ConnectionThresholds::default(),
+            rows: ListPool::new(limits.connections as usize),
+            head: END,
+            claimed: vec![false; limits.connections_seen_max()].into_boxed_slice(),
+            first_seen_ns: vec![None; limits.connections_seen_max()].into_boxed_slice(),
+            holders: Holders::new(limits),
+            statuses_from: None,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.head = END;
+    }
+
+    /// When a connection of the last scan was first seen, if it is tracked.
+    pub(super) fn first_seen_ns(&self, index: Index<ConnectionRow>) -> Option<i64> {
+        self.first_seen_ns.get(index.position()).copied().flatten()
+    }
+
+    /// Compares all connections with those of the last scan; `quiet` if everything new belongs to
+    /// the baseline.
+    pub(super) fn update(&mut self, holding: &Holding<'_>, quiet: bool, emitter: &mut Emitter<'_>) {
+        let snapshot = emitter.snapshot;
+        self.holders.find(snapshot);
+        let complete = snapshot.losses.unbounded == 0 && snapshot.connections.dropped == 0;
+        let news = snapshot.connections.as_slice();
+        let news = &news[..news.len().min(self.claimed.len())];
+        self.claimed[..news.len()].fill(false);
+        self.first_seen_ns[..news.len()].fill(None);
+        let machine = &snapshot.machine;
+        let boot_ns = machine.calendar_ns.zip(machine.boot_to_real_ns);
+        let boot_ns = boot_ns.map(|(calendar, offset)| calendar.saturating_sub(offset));
+        let mut pass = Pass {
+            cursor: ListPool::<Connection>::start(self.head),
+            clocks: Clocks { now_ns: emitter.now_ns, boot_ns },
+            thresholds: self.thresholds,
+            statuses_left: STATUSES_MAX,
+            statuses_next: None,
+            connections: self,
+            holding,
+            emitter,
+            complete,
+            quiet,
+        };
+        let mut start = 0;
+        while let Some(row) = news.get(start) {
+            let tuple = tuple_of_row(row);
+            let count = news[start..].iter().take_while(|row| tuple_of_row(row) == tuple).count();
+            pass.absent_before(&tuple);
+            pass.group(&tuple, start, &news[start..start + count]);
+            start += count;
+        }
+        pass.absent_to_end();
+        let next = pass.statuses_next;
+        self.statuses_from = next;
+    }
+}
+
+struct Pass<'a, 't> {
+    connections: &'a mut Connections,
+    cursor: Cursor,
+    holding: &'a Holding<'a>,
+    emitter: &'a mut Emitter<'t>,
+    complete: bool,
+    quiet: bool,
+    clocks: Clocks,
+    thresholds: ConnectionThresholds,
+    statuses_left: u32,
+    /// The first due connection that has to wait for the next scan.
+    statuses_next: Option<Tuple>,
+}
+
+impl Pass<'_, '_> {
+    fn order(&self, tuple: &Tuple) -> Option<Ordering> {
+        self.connections.rows.row(self.cursor).map(|row| tuple_of(&row.facts).cmp(tuple))
+    }
+
+    fn absent_before(&mut self, tuple: &Tuple) {
+        while self.order(tuple) == Some(Ordering::Less) {
+            self.absent();
+        }
+    }
+
+    fn absent_to_end(&mut self) {
+        while self.connections.rows.row(self.cursor).is_some() {
+            self.absent();
+        }
+    }
+
+    /// Compares the sockets of one 4-tuple, nearly always one. `first` is the index of the first of
+    /// `news` in the scan; `news` is ordered by address.
+    fn group(&mut self, tuple: &Tuple, first: usize, news: &[ConnectionRow]) {
+        let start = self.cursor;
+        let mut strays = false;
+        while self.order(tuple) == Some(Ordering::Equal) {
+            strays |= !self.find_by_address(first, news);
+        }
+        if strays {
+            self.cursor = start;
+            let mut next = 0;
+            let mut unclaimed = news
+                .iter()
+                .zip(&self.connections.claimed[first..])
+                .filter(|(row, claimed)| !**claimed && !listens(row))
+                .count();
+            while self.order(tuple) == Some(Ordering::Equal) {
+                self.find_next_life(first, news, &mut next, &mut unclaimed);
+            }
+        }
+        for small in [false, true] {
+            for (number, row) in news.iter().enumerate() {
+                if !self.connections.claimed[first + number]
+                    && is_small(row) == small
+                    && !(small && self.stands_for_another(row, first, news))
+                {
+                    self.create(first + number, row);
+                }
+            }
+        }
+    }
+
+    /// Whether the connection of a small socket is tracked under another one that still exists. If
+    /// that one is gone, the next scan finds this one in its place.
+    fn stands_for_another(
+        &self,
+        small: &ConnectionRow,
+        first: usize,
+        news: &[ConnectionRow],
+    ) -> bool {
+        news.iter()
+            .zip(&self.connections.claimed[first..])
+            .take(TWINS_MAX)
+            .any(|(row, claimed)| *claimed && !listens(row) && row.net == small.net)
+    }
+
+    /// Finds the row at the cursor in `news` by its address, and moves on; `false` if it is not
+    /// there.
+    fn find_by_address(&mut self, first: usize, news: &[ConnectionRow]) -> bool {
+        let snapshot = self.emitter.snapshot;
+        let Some(old) = self.connections.rows.row_mut(self.cursor) else { return true };
+        let found =
+            news.binary_search_by_key(&old.address, |row| row.address.0).ok().filter(|&number| {
+                !old.was_replaced_by(&ConnectionFacts::read(snapshot, &news[number], None))
+            });
+        old.stray = found.is_none();
+        match found {
+            Some(number) => self.update_row(first + number, &news[number]),
+            None => self.connections.rows.advance(&mut self.cursor),
+        }
+        found.is_some()
+    }
+
+    /// Finds the socket that continues a stray row at the cursor, and moves on; if there is none,
+    /// the row is absent.
+    fn find_next_life(
+        &mut self,
+        first: usize,
+        news: &[ConnectionRow],
+        next: &mut usize,
+        unclaimed: &mut usize,
+    ) {
+        let snapshot = self.emitter.snapshot;
+        let Some(old) = self.connections.rows.row(self.cursor) else { return };
+        if !old.stray {
+            self.connections.rows.advance(&mut self.cursor);
+            return;
+        }
+        while let Some(row) = news.get(*next) {
+            let number = first + *next;
+            *next += 1;
+            if !self.connections.claimed[number]
+                && old.continues_as(&ConnectionFacts::read(snapshot, row, None))
+            {
+                *unclaimed -= 1;
+                self.update_row(number, row);
+                return;
+            }
+        }
+        // Two connections never have the same 4-tuple: if there is another one, this one is over.
+        if *unclaimed > 0 && !old.listens() { self.terminate() } else { self.absent() }
+    }
+
+    /// Updates the row at the cursor from the scan, and moves on.
+    fn update_row(&mut self, number: usize, row: &ConnectionRow) {
+        self.connections.claimed[number] = true;
+        let mut owner = self.owner(number);
+        let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
+        if old.reported && owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
+            // The owner is set once its process has been reported: a full table may have room for
+            // it only now.
+            owner = None;
+        }
+        let before = old.facts.state;
+        let (counters, route_device) = (old.facts.counters, old.facts.route_device);
+        old.facts =
+            ConnectionFacts::read(self.emitter.snapshot, row, owner.map(|owner| owner.descriptor));
+        old.waits = waits(&old.facts);
+        // A timewait socket has no counters; those of the connection stay.
+        old.facts.counters = old.facts.counters.or(counters);
+        if old.facts.route_device == 0 {
+            old.facts.route_device = route_device;
+        }
+        old.address = row.address.0;
+        self.connections.first_seen_ns[number] = Some(old.first_seen_ns);
+        old.absent_since_ns = None;
+        old.absent_scans = 0;
+        old.stray = false;
+        old.owner = owner.or(old.owner);
+        if !old.reported {
+            self.report_new(number);
+        } else if before != old.facts.state {
+            self.report_row(number, Kind::StateChanged);
+        }
+        self.report_measures(number);
+        self.connections.rows.advance(&mut self.cursor);
+    }
+
+    /// Reports exceeded thresholds and the status of the row at the cursor, if the row itself was
+    /// reported.
+    fn report_measures(&mut self, number: usize) {
+        let from = self.connections.statuses_from;
+        let Some(row) = self.connections.rows.row_mut(self.cursor).filter(|row| row.reported)
+        else {
+            return;
+        };
+        let all = row.exceed(&self.thresholds, &self.clocks);
+        let tuple = tuple_of(&row.facts);
+        let mut is_due = false;
+        if let Some(period_ns) = self.thresholds.status_period_ns
+            && row.is_open()
+            // Those that had to wait come first.
+            && from.is_none_or(|from| tuple >= from)
+        {
+            if self.statuses_left == 0 {
+                self.statuses_next = self.statuses_next.or(Some(tuple));
+            } else {
+                is_due = row.measures.is_status_due(period_ns, self.clocks.now_ns);
+            }
+        }
+        for exceeded in all {
+            self.report_row(number, Kind::Exceeded(exceeded));
+        }
+        if is_due {
+            self.statuses_left -= 1;
+            self.report_row(number, Kind::Status);
+        }
+    }
+
+    fn create(&mut self, number: usize, row: &ConnectionRow) {
+        self.connections.claimed[number] = true;
+        let owner = self.owner(number);
+        let facts =
+            ConnectionFacts::read(self.emitter.snapshot, row, owner.map(|owner| owner.descriptor));
+        let mut new = Connection {
+            facts,
+            first_seen_ns: self.emitter.now_ns,
+            absent_since_ns: None,
+            owner,
+            preexisting: false,
+            measures: Measures::new(self.clocks),
+            address: row.address.0,
+            absent_scans: 0,
+            reported: true,
+            unreported_scans: 0,
+            waits: waits(&facts),
+            stray: false,
+        };
+        // A process that started after watching did cannot have had the connection before.
+        let existed = |owner: &Owner| {
+            self.holding.processes.get(owner.row).is_none_or(|process| process.life.existing)
+        };
+        let quiet = self.quiet && new.owner.as_ref().is_none_or(existed);
+        new.reported = quiet || new.listens() || self.can_be_reported(&new);
+        new.preexisting = quiet;
+        let exceeded =
+            if new.reported { new.exceed(&self.thresholds, &self.clocks) } else { ArrayVec::new() };
+        let Connections { rows, head, first_seen_ns, .. } = &mut *self.connections;
+        if !rows.insert(head, &mut self.cursor, new) {
+            return;
+        }
+        first_seen_ns[number] = Some(new.first_seen_ns);
+        if new.reported && !new.listens() {
+            if !quiet {
+                self.report(&new, Some(number), Kind::Created);
+            }
+            for exceeded in exceeded {
+                self.report(&new, Some(number), Kind::Exceeded(exceeded));
+            }
+        }
+    }
+
+    /// Reports the new row at the cursor, unless that waits for another scan.
+    fn report_new(&mut self, number: usize) {
+        let Some(row) = self.connections.rows.row_mut(self.cursor) else { return };
+        row.unreported_scans = row.unreported_scans.saturating_add(1);
+        let copy = *row;
+        if self.can_be_reported(&copy) {
+            if let Some(row) = self.connections.rows.row_mut(self.cursor) {
+                row.reported = true;
+            }
+            self.report(&copy, Some(number), Kind::Created);
+        }
+    }
+
+    /// Whether the holder of a new connection is known or no longer expected. A connection has no
+    /// holder until it is accepted; a holder is reported before it.
+    fn can_be_reported(&self, new: &Connection) -> bool {
+        match &new.owner {
+            None => new.unreported_scans >= self.connections.accept_grace_scans,
+            Some(owner) => !self.holding.is_unannounced(owner),
+        }
+    }
+
+    /// Handles a row that the scan does not show, and moves on.
+    fn absent(&mut self) {
+        let now_ns = self.emitter.now_ns;
+        let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
+        if self.complete {
+            old.absent_scans += 1;
+            old.absent_since_ns.get_or_insert(now_ns);
+            // A connection that ended before its process was reported waits for that.
+            let is_early = !old.reported
+                && old.owner.as_ref().is_some_and(|it| self.holding.is_unannounced(it));
+            if old.absent_scans >= ABSENT_SCANS_MAX && !is_early {
+                self.terminate();
+                return;
+            }
+        }
+        self.connections.rows.advance(&mut self.cursor);
+    }
+
+    /// Removes the row at the cursor.
+    fn terminate(&mut self) {
+        let Connections { rows, head, .. } = &mut *self.connections;
+        let Some(mut old) = rows.remove(head, &mut self.cursor) else { return };
+        old.absent_since_ns.get_or_insert(self.emitter.now_ns);
+        if !old.reported {
+            self.report(&old, None, Kind::Created);
+            for exceeded in old.exceed(&self.thresholds, &self.clocks) {
+                self.report(&old, None, Kind::Exceeded(exceeded));
+            }
+        }
+        if !old.listens() {
+            self.report(&old, None, Kind::Terminated);
+        }
+    }
+
+    /// The owner of a connection of the scan, if its process is tracked.
+    fn owner(&self, number: usize) -> Option<Owner> {
+        self.connections.holders.of(Index::new(number)).iter().find_map(|holder| {
+            let row = self.holding.rows.get(holder.process.position()).copied().flatten()?;
+            let process = self.holding.processes.get(row)?;
+            let mut name = [0; 16];
+            name.iter_mut().zip(process.name()).for_each(|(to, from)| *to = *from);
+            let (descriptor, container) = (holder.descriptor, process.container_key());
+            Some(Owner { process: process.key, row, descriptor, container, name })
+        })
+    }
+
+    fn report_row(&mut self, number: usize, kind: Kind) {
+        if let Some(&row) = self.connections.rows.row(self.cursor) {
+            self.report(&row, Some(number), kind);
+        }
+    }
+
+    /// Reports a connection with its owner, unless the owner itself was not reported yet. `number`
+    /// is the connection's index in the scan.
+    fn report(&mut self, connection: &Connection, number: Option<usize>, kind: Kind) {
+        let snapshot = self.emitter.snapshot;
+        let mut connection = *connection;
+        if connection.owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
+            (connection.owner, connection.facts.descriptor) = (None, None);
+        }
+        let connection = &connection;
+        let owner = connection.owner.as_ref();
+        let process = owner.and_then(|owner| {
+            self.holding.processes.get(owner.row).filter(|process| process.key == owner.process)
+        });
+        let holders =
+            number.map_or(&[][..], |number| self.connections.holders.of(Index::new(number)));
+        let descriptor = process.zip(owner).and_then(|(process, owner)| {
+            let is_owner = |holder: &&Holder| {
+                holder.process_id == process.process_id() && holder.descriptor == owner.descriptor
+            };
+            let holder = holders.iter().find(is_owner)?;
+            let row = snapshot.descriptors.at(holder.descriptor_row)?;
+            Some(DescriptorFacts::read_socket(snapshot, row, process.threads_of_table(snapshot)))
+        });
+        let change = ConnectionChange { connection, process, descriptor, holders };
+        let change = match kind {
+            Kind::Created => Change::ConnectionCreated(change),
+            Kind::StateChanged => Change::ConnectionStateChanged(change),
+            Kind::Terminated => Change::ConnectionTerminated(change),
+            Kind::Exceeded(exceeded) => Change::ConnectionExceeded { change, exceeded },
+            Kind::Status => Change::ConnectionStatus(change),
+        };
+        self.emitter.emit(&change);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Created,
+    StateChanged,
+    Terminated,
+    Exceeded(Exceeded),
+    Status,
+}

@@ -1,0 +1,136 @@
+//! Attaches to a machine: its memory goes in, a verified kernel that can be walked comes out.
+//!
+//! Not here: opening the memory, and messages or records about the result.
+
+use std::error::Error;
+use std::fmt;
+
+use panoptes_decoders::source::MachineSource;
+use panoptes_profiles::{
+    DiscoveryError, Options, Profile, Progress, discover, mapped_share, modules,
+};
+
+use super::kernel_of;
+use super::stop::{Stop, Stoppable};
+use crate::walk::Kernel;
+
+/// The share of a region that a kernel maps if the layout is correct: firmware reserves a few MiB.
+const SHARE_ENOUGH: f64 = 0.9;
+
+/// A kernel in a machine's memory.
+#[derive(Debug)]
+pub struct Attached {
+    pub profile: Profile,
+    /// Made from the profile, ready to be walked.
+    pub kernel: Kernel,
+}
+
+/// Why a machine cannot be attached to.
+#[derive(Clone, Debug)]
+pub enum AttachError {
+    NoKernel(DiscoveryError),
+    /// The machine ended during the search for its kernel.
+    Ended,
+    /// The caller requested to stop.
+    Stopped,
+}
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKernel(error) => error.fmt(f),
+            Self::Ended => f.write_str("the machine ended during the search for its kernel"),
+            Self::Stopped => f.write_str("the search for the kernel was stopped on request"),
+        }
+    }
+}
+
+impl Error for AttachError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoKernel(error) => Some(error),
+            Self::Ended | Self::Stopped => None,
+        }
+    }
+}
+
+/// Finds and verifies the kernel in a machine's memory, and binds the types of its modules to it.
+///
+/// # Errors
+///
+/// No kernel was found, the machine ended meanwhile, or the caller requested to stop.
+pub fn attach<S: MachineSource + ?Sized>(
+    source: &mut S,
+    options: &Options<'_>,
+    progress: &mut dyn Progress,
+    stop: Stop<'_>,
+) -> Result<Attached, AttachError> {
+    let found = find_kernel(source, options, progress, stop);
+    // Check even if a kernel was found: memory of a machine that has ended may belong to another.
+    source.refresh();
+    if source.has_ended() {
+        return Err(AttachError::Ended);
+    }
+    let mut profile = found?;
+    // Layouts that only loaded modules have. Without them, scans use a fallback.
+    modules::bind(source, &mut profile);
+    let kernel = kernel_of(&profile);
+    if stop.is_requested() { Err(AttachError::Stopped) } else { Ok(Attached { profile, kernel }) }
+}
+
+/// Finds and verifies the kernel in a machine's memory; switches `source` to the layout that has
+/// it.
+///
+/// # Errors
+///
+/// No kernel was found in any layout, or the caller requested to stop.
+pub fn find_kernel<S: MachineSource + ?Sized>(
+    source: &mut S,
+    options: &Options<'_>,
+    progress: &mut dyn Progress,
+    stop: Stop<'_>,
+) -> Result<Profile, AttachError> {
+    let mut find = |source: &mut S, options: &Options<'_>| {
+        let found = discover(&mut Stoppable { source, stop }, options, progress);
+        // A sweep that was stopped found less than there is.
+        if stop.is_requested() {
+            return Err(AttachError::Stopped);
+        }
+        found.map_err(AttachError::NoKernel)
+    };
+    let layouts = source.layouts();
+    if layouts == 1 {
+        return find(source, options);
+    }
+    // The source does not define the addresses of its memory, so each layout is tried: first only
+    // the usual places of a kernel, then all of memory.
+    let mut best: Option<(f64, usize, Profile)> = None;
+    let mut failure = None;
+    for everywhere in [false, true] {
+        let options = Options { everywhere, ..*options };
+        for index in 0..layouts {
+            source.choose_layout(index);
+            match find(source, &options) {
+                Ok(profile) => {
+                    let share = mapped_share(source, &profile);
+                    if share > SHARE_ENOUGH {
+                        return Ok(profile);
+                    }
+                    if best.as_ref().is_none_or(|(most, ..)| share > *most) {
+                        best = Some((share, index, profile));
+                    }
+                }
+                Err(AttachError::NoKernel(error)) => failure = failure.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        // A kernel that is configured to use only a part of the memory maps no more in any layout.
+        if let Some((_, index, profile)) = best {
+            source.choose_layout(index);
+            return Ok(profile);
+        }
+    }
+    source.choose_layout(0);
+    // No layout has a kernel, so there was at least one failure.
+    failure.map_or_else(|| find(source, options), |error| Err(AttachError::NoKernel(error)))
+}

@@ -1,0 +1,73 @@
+//! Lookups in the rows of a scan.
+
+use super::snapshot::{FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
+use super::tables::Snapshot;
+
+impl Snapshot {
+    /// The bytes in a span of [`Snapshot::bytes`].
+    pub fn text(&self, span: Span<u8>) -> &[u8] {
+        self.bytes.range(span)
+    }
+
+    /// A process's threads, ascending by thread id.
+    pub fn threads_of(&self, process: &ProcessRow) -> impl Iterator<Item = &ThreadRow> {
+        let tgid = self.leader(process).map_or(0, |leader| leader.task.tgid);
+        let start = self.by_tid.partition_point(|&index| {
+            self.threads.at(index).is_some_and(|row| row.task.tgid < tgid)
+        });
+        self.by_tid
+            .iter()
+            .skip(start)
+            .filter_map(|&index| self.threads.at(index))
+            .take_while(move |row| row.task.tgid == tgid)
+    }
+
+    /// A process's tables of descriptors, each once: first the main table, then the tables of
+    /// threads with their own, by their lowest thread id.
+    pub fn files_structs_of(&self, process: &ProcessRow) -> impl Iterator<Item = &FilesRow> {
+        let first = process.files;
+        let others = self.threads_of(process).filter_map(move |row| {
+            let table = self.files_structs.at(row.files)?;
+            let lowest = self.files_threads.at(table.threads.first());
+            (row.files != first && lowest == Some(&row.task.pid)).then_some(table)
+        });
+        self.files_structs.at(first).into_iter().chain(others)
+    }
+
+    /// The container of a process: the identifier or name that its runtime gave it.
+    pub fn container_of(&self, process: &ProcessRow) -> Option<&[u8]> {
+        let container = self.text(self.containers.at(process.container)?.id);
+        (!container.is_empty()).then_some(container)
+    }
+
+    /// The number of a network namespace, or 0.
+    pub fn net_number(&self, net: Option<Index<NetRow>>) -> u32 {
+        self.nets.at(net).map_or(0, |net| net.inum)
+    }
+
+    pub fn leader(&self, process: &ProcessRow) -> Option<&ThreadRow> {
+        self.threads.at(process.leader)
+    }
+
+    /// A process by its process id.
+    pub fn process_by_pid(&self, process_id: u32) -> Option<&ProcessRow> {
+        let pid = |index: Index<ProcessRow>| {
+            let process = self.processes.at(index)?;
+            Some(self.leader(process)?.task.tgid)
+        };
+        let at = self.by_pid.partition_point(|&index| pid(index) < Some(process_id));
+        let &index = self.by_pid.get(at)?;
+        (pid(index) == Some(process_id)).then(|| self.processes.at(index)).flatten()
+    }
+
+    /// Process 1, whose namespaces are the machine's own.
+    pub fn init(&self) -> Option<&ProcessRow> {
+        self.process_by_pid(1)
+    }
+
+    /// Whether a process has the mount namespace of process 1.
+    pub fn shares_first_mounts(&self, process: &ProcessRow) -> bool {
+        let first = self.init().map_or(0, |first| first.mount_namespace);
+        first != 0 && process.mount_namespace == first
+    }
+}

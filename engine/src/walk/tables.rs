@@ -1,0 +1,134 @@
+//! The tables of a [`Snapshot`]: one list, from which its fields, its memory, its emptying and its
+//! counts of dropped rows are made.
+
+use panoptes_tables::{HashKey, Keyed, Rows};
+
+use super::snapshot::{
+    CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
+    FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine, MmRow, MountRow,
+    NameRow, NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow, VmaRow,
+};
+use crate::limits::Limits;
+
+/// Maximum number of sets of control groups: one for each container or service with processes.
+const CSS_SETS_MAX: usize = 8192;
+/// Maximum number of control groups, and of each kind of structure that leads to them.
+const CGROUPS_MAX: usize = 32_768;
+const MOUNTS_MAX: usize = 8192;
+const SUPER_BLOCKS_MAX: usize = 4096;
+const NAMES_MAX: usize = 4096;
+const NETS_MAX: usize = 4096;
+/// Maximum number of terminals in one scan. The kernel makes at most 4096 pseudoterminals
+/// (`kernel.pty.max`), each with two ends.
+pub(super) const TERMINALS_MAX: usize = 16_384;
+const INTERFACES_MAX: usize = 256;
+
+macro_rules! tables {
+    ($limits:ident; $($(#[$doc:meta])* $name:ident: $table:ident<$row:ty> = $capacity:expr;)*) => {
+        /// The result of one scan.
+        #[derive(Debug)]
+        pub struct Snapshot {
+            pub machine: Machine,
+            $($(#[$doc])* pub $name: $table<$row>,)*
+            /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
+            pub interfaces: Rows<InterfaceRow>,
+            /// Whether the task list was followed all around, so that absence from it is
+            /// meaningful.
+            pub task_list_closed: bool,
+            /// Whether the pid IDR was read completely.
+            pub idr_complete: bool,
+            /// Objects that could not be read or did not fit.
+            pub losses: Losses,
+        }
+
+        impl Snapshot {
+            /// An empty snapshot that no guest fills: it has no secret key.
+            pub fn empty(limits: &Limits) -> Self {
+                Self::new(limits, HashKey::new(0))
+            }
+
+            /// Allocates for `limits`. The guest must not know `key`.
+            pub(super) fn new($limits: &Limits, key: HashKey) -> Self {
+                Self {
+                    machine: Machine::default(),
+                    $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
+                    interfaces: Rows::with_capacity(INTERFACES_MAX),
+                    task_list_closed: false,
+                    idr_complete: false,
+                    losses: Losses::default(),
+                }
+            }
+
+            /// Removes all rows but the interfaces.
+            pub fn clear(&mut self) {
+                $(self.$name.clear();)*
+                self.task_list_closed = false;
+                self.idr_complete = false;
+                self.losses = Losses::default();
+            }
+
+            /// Adds the rows that did not fit to what the rounds themselves dropped.
+            pub(super) fn count_dropped(&mut self) {
+                for dropped in [$(self.$name.dropped,)* self.interfaces.dropped] {
+                    self.losses.dropped = self.losses.dropped.saturating_add(dropped);
+                }
+            }
+        }
+    };
+    (@new Keyed, $capacity:expr, $key:expr) => { Keyed::new($capacity, $key) };
+    (@new Rows, $capacity:expr, $key:expr) => { Rows::with_capacity($capacity) };
+}
+
+tables! { limits;
+    /// Threads, including leaders.
+    threads: Keyed<ThreadRow> = limits.threads_seen_max();
+    /// Processes, oldest first.
+    processes: Rows<ProcessRow> = limits.processes_seen_max();
+    /// [`Snapshot::processes`], by process id.
+    by_pid: Rows<Index<ProcessRow>> = limits.processes_seen_max();
+    /// [`Snapshot::threads`], by process id and thread id; without `init_task`.
+    by_tid: Rows<Index<ThreadRow>> = limits.threads_seen_max();
+    files_structs: Keyed<FilesRow> = limits.processes_seen_max();
+    /// Thread ids, grouped by table of descriptors.
+    files_threads: Rows<u32> = limits.threads_seen_max();
+    /// Descriptors, grouped by table.
+    descriptors: Rows<DescriptorRow> = limits.file_descriptors_seen_max();
+    mms: Keyed<MmRow> = limits.processes_seen_max();
+    /// Areas, grouped by address space.
+    vmas: Rows<VmaRow> = limits.vmas_seen_max();
+    files: Keyed<FileRow> = limits.files_seen_max();
+    inodes: Keyed<InodeRow> = limits.files_seen_max();
+    /// Names in directories: one for each file, and the directories above them.
+    dentries: Keyed<DentryRow> = limits.files_seen_max() + limits.files_seen_max() / 4;
+    mounts: Keyed<MountRow> = MOUNTS_MAX;
+    super_blocks: Keyed<SuperBlockRow> = SUPER_BLOCKS_MAX;
+    /// Names of areas, namespaces and buffers.
+    names: Keyed<NameRow> = NAMES_MAX;
+    /// Sets of control groups of tasks.
+    css_sets: Keyed<CssSetRow> = limits.containers_seen_max().max(CSS_SETS_MAX);
+    /// Controllers' states in control groups.
+    css_states: Keyed<CssStateRow> = CGROUPS_MAX;
+    cgroups: Keyed<CgroupRow> = CGROUPS_MAX;
+    /// Directories of control groups.
+    kernfs_nodes: Keyed<KernfsRow> = CGROUPS_MAX;
+    /// Containers, including enclosing ones; found by a hash of the path of their control group.
+    containers: Keyed<ContainerRow> = limits.containers_seen_max();
+    /// Network namespaces; the initial one first.
+    nets: Keyed<NetRow> = NETS_MAX;
+    /// TCP sockets.
+    connections: Rows<ConnectionRow> = limits.connections_seen_max();
+    /// Sockets that descriptors lead to, of every family.
+    sockets: Rows<SocketRow> = limits.files_seen_max();
+    /// Terminals that descriptors lead to, and their other ends.
+    terminals: Keyed<TerminalRow> = TERMINALS_MAX;
+    /// Long names, command lines and other texts.
+    bytes: Rows<u8> = limits.processes_seen_max() * 256 + (4 << 20);
+}
+
+// A busy machine has a million of these rows: what they need more, the processor's cache lacks.
+const _: () = {
+    assert!(size_of::<ThreadRow>() <= 256 && size_of::<ProcessRow>() <= 136);
+    assert!(size_of::<DescriptorRow>() <= 12 && size_of::<FileRow>() <= 88);
+    assert!(size_of::<InodeRow>() <= 96 && size_of::<DentryRow>() <= 112);
+    assert!(size_of::<VmaRow>() <= 104 && size_of::<ConnectionRow>() <= 144);
+};

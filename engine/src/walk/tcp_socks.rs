@@ -1,0 +1,444 @@
+//! The sockets in the rows of TCP connections: their counters, routes and open files, and beside
+//! them the sockets and terminals behind descriptors.
+//!
+//! Three batches read all of them. Not here: how the sockets are found ([`super::connections`]).
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::file::FMODE_PATH;
+use panoptes_decoders::kernel::inode::mode;
+use panoptes_decoders::kernel::sock::{Counters, Endpoints, IPPROTO_TCP, SOCK_STREAM};
+use panoptes_decoders::layout::View;
+use panoptes_decoders::source::MemorySource;
+
+use super::connections::is_sockfs;
+use super::snapshot::{ConnectionRow, Index};
+use super::tables::Snapshot;
+use super::terminals::may_be_terminal;
+use super::{Kernel, Walker, fetch_groups};
+use panoptes_tables::{AddressMap, Insertion};
+
+// Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
+// `request_sock`s (include/net/tcp_states.h).
+const TCP_TIME_WAIT: u8 = 6;
+const TCP_NEW_SYN_RECV: u8 = 12;
+const TCP_FIN_WAIT2: u8 = 5;
+const TCP_LISTEN: u8 = 10;
+
+/// The route of a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Route {
+    None,
+    /// Position in [`Lists::distinct`].
+    At(usize),
+    /// The socket now belongs to another connection.
+    Torn,
+}
+
+/// Lists that the batches fill and read. Those of full sockets run in parallel.
+#[derive(Debug)]
+pub(super) struct Lists {
+    /// Sockets that are full `tcp_sock`s.
+    full: Vec<KernelVa>,
+    full_rows: Vec<Index<ConnectionRow>>,
+    /// Sockets in TIME_WAIT.
+    waiting: Vec<KernelVa>,
+    waiting_rows: Vec<Index<ConnectionRow>>,
+    /// `struct socket` of each full socket.
+    sockets: Vec<KernelVa>,
+    /// `struct dst_entry` of each full socket.
+    routes: Vec<KernelVa>,
+    route_of: Vec<Route>,
+    /// The routes, each once.
+    distinct: Vec<KernelVa>,
+    /// `struct net_device` of each route in `distinct`, and its number.
+    devices: Vec<KernelVa>,
+    device_numbers: Vec<u32>,
+    /// Positions of full sockets without a file, and the `struct socket` of each.
+    orphans: Vec<usize>,
+    orphan_sockets: Vec<KernelVa>,
+}
+
+impl Lists {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            full: Vec::with_capacity(capacity),
+            full_rows: Vec::with_capacity(capacity),
+            waiting: Vec::with_capacity(capacity),
+            waiting_rows: Vec::with_capacity(capacity),
+            sockets: Vec::with_capacity(capacity),
+            routes: Vec::with_capacity(capacity),
+            route_of: Vec::with_capacity(capacity),
+            distinct: Vec::with_capacity(capacity),
+            devices: Vec::with_capacity(capacity),
+            device_numbers: Vec::with_capacity(capacity),
+            orphans: Vec::with_capacity(capacity),
+            orphan_sockets: Vec::with_capacity(capacity),
+        }
+    }
+
+    fn collect(&mut self, snapshot: &Snapshot) {
+        self.full.clear();
+        self.full_rows.clear();
+        self.waiting.clear();
+        self.waiting_rows.clear();
+        for (index, row) in snapshot.connections.indexed() {
+            match row.endpoints.state {
+                TCP_TIME_WAIT => {
+                    self.waiting.push(row.address);
+                    self.waiting_rows.push(index);
+                }
+                TCP_NEW_SYN_RECV => {}
+                _ => {
+                    self.full.push(row.address);
+                    self.full_rows.push(index);
+                }
+            }
+        }
+        self.sockets.clear();
+        self.sockets.resize(self.full.len(), KernelVa::NULL);
+        self.routes.clear();
+        self.routes.resize(self.full.len(), KernelVa::NULL);
+    }
+}
+
+impl Walker {
+    /// Reads counters, routes and holders of the sockets, in three batches.
+    pub(super) fn read_sockets<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        self.list_sockets(kernel);
+        self.read_states(source, kernel);
+        self.scratch.sockets.make_rows(&mut self.snapshot);
+        self.scratch.terminals.make_rows(&mut self.snapshot);
+        self.read_holders(source, kernel);
+        self.read_devices_and_peers(source, kernel);
+        let lists = &self.scratch.connections;
+        for (&row, &route) in lists.full_rows.iter().zip(&lists.route_of) {
+            let device = match route {
+                Route::At(position) => lists.device_numbers.get(position).copied(),
+                Route::None | Route::Torn => None,
+            };
+            self.snapshot.connections[row].route_device = device.unwrap_or(0);
+        }
+    }
+
+    /// Lists the TCP sockets, and the open files of sockets and terminals.
+    fn list_sockets(&mut self, kernel: &Kernel) {
+        self.scratch.connections.collect(&self.snapshot);
+        let (sockets, terminals) = (&mut self.scratch.sockets, &mut self.scratch.terminals);
+        sockets.clear();
+        terminals.clear();
+        let layouts = &kernel.layouts;
+        let with_terminals = layouts.tty_file_private.is_some() && layouts.tty_struct.is_some();
+        let snapshot = &self.snapshot;
+        for (index, file) in snapshot.files.indexed() {
+            let Some(inode) = snapshot.inodes.at(file.inode) else { continue };
+            // A file opened with `O_PATH` leads to nothing.
+            let behind = file.open.private_data;
+            if behind.is_null() || file.open.mode & FMODE_PATH != 0 {
+                continue;
+            }
+            match inode.attributes.kind() {
+                mode::S_IFSOCK if is_sockfs(snapshot, inode) => sockets.add(index, file, behind),
+                mode::S_IFCHR if with_terminals && may_be_terminal(inode.attributes.rdev) => {
+                    terminals.add(index, file, behind);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// First batch: the counters of full sockets, the state of those in TIME_WAIT, and what is
+    /// behind the open files of sockets and terminals.
+    fn read_states<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            TcpSock,
+            Sock,
+            TimeWait,
+            Socket,
+            TtyPrivate,
+        }
+        let layouts = &kernel.layouts;
+        let private = layouts.tty_file_private.map(|it| it.packing).unwrap_or_default();
+        let snapshot = &mut self.snapshot;
+        let Lists { full, full_rows, waiting, waiting_rows, sockets, routes, .. } =
+            &mut self.scratch.connections;
+        let (held, terminals) = (&mut self.scratch.sockets, &mut self.scratch.terminals);
+        let batch = [
+            (Kind::TcpSock, &layouts.tcp_sock.packing, full.as_slice()),
+            (Kind::Sock, &layouts.sock.packing, full),
+            (Kind::TimeWait, &layouts.inet_timewait_sock.packing, waiting),
+            (Kind::Socket, &layouts.socket.packing, &held.sockets),
+            (Kind::TtyPrivate, &private, &terminals.privates),
+        ];
+        fetch_groups(&mut self.reader, source, kernel, batch, |kind, index, bytes| {
+            let Some(bytes) = bytes else {
+                snapshot.losses.unreadable += 1;
+                if matches!(kind, Kind::Sock) {
+                    snapshot.connections[full_rows[index]].counters = None;
+                }
+                return;
+            };
+            let view = View::new(bytes);
+            match kind {
+                Kind::TcpSock => {
+                    snapshot.connections[full_rows[index]].counters =
+                        Some(Counters::decode(&layouts.tcp_sock, bytes));
+                }
+                Kind::Sock => {
+                    let connection = &mut snapshot.connections[full_rows[index]];
+                    let is_tcp = view.unsigned(layouts.sock.sk_type) as u16 == SOCK_STREAM
+                        && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;
+                    if !is_tcp {
+                        connection.counters = None;
+                        return;
+                    }
+                    sockets[index] = view.pointer(layouts.sock.sk_socket);
+                    // A route in a listening socket would be an old one: it sends nothing itself.
+                    if connection.endpoints.state != TCP_LISTEN {
+                        routes[index] = view.pointer(layouts.sock.sk_dst_cache);
+                    }
+                }
+                Kind::TimeWait => {
+                    let state = view.unsigned(layouts.inet_timewait_sock.tw_substate) as u8;
+                    if state == TCP_FIN_WAIT2 {
+                        snapshot.connections[waiting_rows[index]].endpoints.state = state;
+                    }
+                }
+                Kind::Socket => {
+                    if view.pointer(layouts.socket.file) == held.files[index].1 {
+                        held.socks[index] = view.pointer(layouts.socket.sk);
+                    }
+                }
+                Kind::TtyPrivate => {
+                    let Some(layout) = &layouts.tty_file_private else { return };
+                    if view.pointer(layout.file) == terminals.files[index].1 {
+                        terminals.terminals[index] = view.pointer(layout.tty);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Second batch: the open files and routes of the TCP sockets, the sockets and terminals behind
+    /// other descriptors. The 4-tuples of the TCP sockets are read again: the kernel may have
+    /// reused their memory between reading the bucket and reading the counters.
+    fn read_holders<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            Socket,
+            Route,
+            HeldEndpoints,
+            HeldSock,
+            Terminal,
+            Endpoints,
+        }
+        let layouts = &kernel.layouts;
+        let terminal = layouts.tty_struct.map(|it| it.packing).unwrap_or_default();
+        let snapshot = &mut self.snapshot;
+        let Lists {
+            full, full_rows, sockets, routes, distinct, route_of, devices, orphans, ..
+        } = &mut self.scratch.connections;
+        // Connections share routes, so each route is read once.
+        find_distinct(&mut self.visited, routes, distinct, route_of);
+        orphans.clear();
+        devices.clear();
+        devices.resize(distinct.len(), KernelVa::NULL);
+        let (held, held_rows) = (&self.scratch.sockets.socks, snapshot.sockets.span_from(0));
+        let (terminals, terminal_rows) =
+            (&self.scratch.terminals.terminals, snapshot.terminals.span_from(0));
+        let batch = [
+            (Kind::Socket, &layouts.socket.packing, sockets.as_slice()),
+            (Kind::Route, &layouts.dst_entry.packing, distinct),
+            (Kind::HeldEndpoints, &layouts.sock_common.packing, held),
+            (Kind::HeldSock, &layouts.sock.packing, held),
+            (Kind::Terminal, &terminal, terminals),
+            (Kind::Endpoints, &layouts.sock_common.packing, full),
+        ];
+        fetch_groups(&mut self.reader, source, kernel, batch, |kind, index, bytes| {
+            if matches!(kind, Kind::Endpoints) {
+                let after = bytes.map(|bytes| Endpoints::decode(&layouts.sock_common, bytes));
+                if !snapshot.connections[full_rows[index]].check(after) {
+                    route_of[index] = Route::Torn;
+                }
+                return;
+            }
+            let Some(bytes) = bytes else { return };
+            let view = View::new(bytes);
+            match kind {
+                Kind::Socket => {
+                    let file = view.pointer(layouts.socket.file);
+                    snapshot.connections[full_rows[index]].file = file;
+                    orphans.extend(file.is_null().then_some(index));
+                }
+                Kind::Route => devices[index] = view.pointer(layouts.dst_entry.dev),
+                Kind::HeldEndpoints => {
+                    let Some(row) = held_rows.nth(index) else { return };
+                    let endpoints = Endpoints::decode(&layouts.sock_common, bytes);
+                    snapshot.sockets[row].endpoints = Some(endpoints);
+                }
+                Kind::HeldSock => {
+                    let Some(row) = held_rows.nth(index) else { return };
+                    let socket = &mut snapshot.sockets[row];
+                    socket.kind = view.unsigned(layouts.sock.sk_type) as u16;
+                    socket.protocol = view.unsigned(layouts.sock.sk_protocol) as u16;
+                }
+                Kind::Terminal => {
+                    let Some(row) = terminal_rows.nth(index) else { return };
+                    snapshot.place_terminal(layouts, row, view);
+                }
+                Kind::Endpoints => {}
+            }
+        });
+        orphans.retain(|&index| route_of[index] != Route::Torn);
+    }
+
+    /// Third batch: the devices of routes, the inodes of sockets without a file, and the peers of
+    /// AF_UNIX sockets.
+    fn read_devices_and_peers<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            Device,
+            Orphan,
+            Unix,
+        }
+        let layouts = &kernel.layouts;
+        let unix = layouts.unix_sock.map(|it| it.packing).unwrap_or_default();
+        let snapshot = &mut self.snapshot;
+        let Lists { full_rows, sockets, orphans, orphan_sockets, devices, device_numbers, .. } =
+            &mut self.scratch.connections;
+        orphan_sockets.clear();
+        orphan_sockets.extend(orphans.iter().map(|&index| sockets[index]));
+        device_numbers.clear();
+        device_numbers.resize(devices.len(), 0);
+        let held = &mut self.scratch.sockets;
+        held.list_unix(layouts, snapshot);
+        let batch = [
+            (Kind::Device, &layouts.net_device_index.packing, devices.as_slice()),
+            (Kind::Orphan, &layouts.socket_alloc.packing, orphan_sockets),
+            (Kind::Unix, &unix, &held.unix),
+        ];
+        fetch_groups(&mut self.reader, source, kernel, batch, |kind, index, bytes| {
+            let Some(view) = bytes.map(View::new) else { return };
+            match kind {
+                Kind::Device => {
+                    let number = view.unsigned(layouts.net_device_index.ifindex);
+                    device_numbers[index] = number as u32;
+                }
+                Kind::Orphan => {
+                    let connection = &mut snapshot.connections[full_rows[orphans[index]]];
+                    connection.inode = view.unsigned(layouts.socket_alloc.ino);
+                }
+                Kind::Unix => {
+                    let Some(layout) = &layouts.unix_sock else { return };
+                    snapshot.sockets[held.unix_rows[index]].peer_address =
+                        view.pointer(layout.peer);
+                }
+            }
+        });
+    }
+}
+
+impl ConnectionRow {
+    /// Whether its socket still belongs to it; if not, drops what was read through the socket.
+    fn check(&mut self, after: Option<Endpoints>) -> bool {
+        let is_it = after.is_some_and(|after| is_still(&self.endpoints, &after));
+        if !is_it {
+            self.counters = None;
+            self.file = KernelVa::NULL;
+        }
+        is_it
+    }
+}
+
+/// Whether a socket still belongs to the same connection. A socket that was closed meanwhile does:
+/// until its memory is reused it keeps its counters, though not its port
+/// (net/ipv4/inet_hashtables.c, `inet_put_port`).
+fn is_still(before: &Endpoints, after: &Endpoints) -> bool {
+    after.family == before.family
+        && after.destination == before.destination
+        && after.destination_port == before.destination_port
+        && after.source == before.source
+        && (after.source_port == before.source_port || after.source_port == 0)
+}
+
+/// Fills `found` with each address once, and `routes` with the position in `found` of each of
+/// `addresses`.
+fn find_distinct(
+    seen: &mut AddressMap,
+    addresses: &[KernelVa],
+    found: &mut Vec<KernelVa>,
+    routes: &mut Vec<Route>,
+) {
+    seen.clear();
+    found.clear();
+    routes.clear();
+    for &address in addresses {
+        let next = found.len();
+        let route = if address.is_null() {
+            Route::None
+        } else {
+            match seen.insert(address.0, next as u32) {
+                Insertion::Old(position) => Route::At(position as usize),
+                Insertion::New => {
+                    found.push(address);
+                    Route::At(next)
+                }
+                Insertion::Full => Route::None,
+            }
+        };
+        routes.push(route);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_decoders::kernel::sock::AF_INET;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_was_given_away_is_another_connections() {
+        let before = Endpoints {
+            family: AF_INET,
+            state: 1,
+            source: [10, 0, 0, 1].into(),
+            source_port: 443,
+            destination: [10, 0, 0, 2].into(),
+            destination_port: 50_000,
+            bound_device: 0,
+            net: KernelVa::NULL,
+            prot: KernelVa::NULL,
+            next: 1,
+        };
+        assert!(is_still(&before, &Endpoints { state: 7, next: 3, ..before }));
+        assert!(is_still(&before, &Endpoints { state: 7, source_port: 0, ..before }));
+        assert!(!is_still(&before, &Endpoints { destination_port: 50_001, ..before }));
+        assert!(!is_still(&before, &Endpoints { source_port: 80, ..before }));
+        let free = Endpoints {
+            family: 0,
+            source: [0; 4].into(),
+            source_port: 0,
+            destination: [0; 4].into(),
+            destination_port: 0,
+            ..before
+        };
+        assert!(!is_still(&before, &free));
+    }
+
+    #[test]
+    fn sockets_without_a_route_do_not_get_that_of_another() {
+        let (mut found, mut routes) = (Vec::new(), Vec::new());
+        let (a, b) = (KernelVa(0xffff_8880_0000_1000), KernelVa(0xffff_8880_0000_2000));
+        let none = KernelVa::NULL;
+        let addresses = [none, a, none, b, a, none, b];
+        find_distinct(
+            &mut AddressMap::new(16, panoptes_tables::HashKey::new(0)),
+            &addresses,
+            &mut found,
+            &mut routes,
+        );
+        assert_eq!(found, [a, b]);
+        let [none, a, b] = [Route::None, Route::At(0), Route::At(1)];
+        assert_eq!(routes, [none, a, none, b, a, none, b]);
+    }
+}

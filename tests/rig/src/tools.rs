@@ -1,0 +1,54 @@
+//! Programs of Debian's that checks use: the machine's own, else unpacked into the cache.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::cache;
+use crate::command;
+use crate::error::Result;
+use crate::unpacked;
+
+/// The suite that they are taken from.
+const SUITE: &str = "bookworm";
+
+/// A command that runs shellcheck, which checks the scripts of scenarios.
+pub fn shellcheck() -> Result<Command> {
+    tool("shellcheck", 7, |root| Command::new(root.join("usr/bin/shellcheck")))
+}
+
+/// A command that runs valgrind, which counts instructions.
+pub fn valgrind() -> Result<Command> {
+    tool("valgrind", 16, |root| {
+        // `usr/bin/valgrind` is a script that adds the machine's debug symbols.
+        let mut command = Command::new(root.join("usr/bin/valgrind.bin"));
+        command.env("VALGRIND_LIB", root.join("usr/libexec/valgrind"));
+        command
+    })
+}
+
+/// A command that runs `package`; `in_root` makes it from the folder of the unpacked package,
+/// which is of `megabytes` when fetched.
+fn tool(package: &str, megabytes: u32, in_root: impl Fn(&Path) -> Command) -> Result<Command> {
+    if runs(&mut Command::new(package)) {
+        return Ok(Command::new(package));
+    }
+    let folder = cache::folder("programs")?;
+    let in_cache = || {
+        let root = folder.join(package);
+        let mut command = in_root(&root);
+        unpacked::use_libraries(&mut command, &root);
+        command
+    };
+    if !runs(&mut in_cache()) {
+        eprintln!(
+            "rig: fetching {package} from {SUITE} ({megabytes} MB, kept in the cache, not \
+             installed)"
+        );
+        unpacked::unpack(SUITE, package, &folder, package)?;
+    }
+    Ok(in_cache())
+}
+
+fn runs(command: &mut Command) -> bool {
+    command::output(command.arg("--version")).is_ok()
+}

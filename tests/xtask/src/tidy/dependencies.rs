@@ -1,0 +1,77 @@
+//! Every dependency that is declared is used.
+
+use super::code::{code_of, find_word};
+use super::{files, sources};
+
+#[test]
+fn dependencies_of_the_workspace_have_a_member() {
+    let manifests = files(&["toml"]);
+    let (_, workspace) = manifests.iter().find(|(path, _)| path == "Cargo.toml").expect("the root");
+    let declared = names(workspace, "[workspace.dependencies]");
+    assert!(declared.len() > 30, "too few dependencies: {declared:?}");
+    let members = manifests.iter().filter(|(path, _)| path.ends_with("/Cargo.toml"));
+    let used: Vec<_> = members.flat_map(|(_, manifest)| dependencies(manifest)).collect();
+    let unused: Vec<_> = declared.iter().filter(|name| !used.contains(name)).collect();
+    assert!(unused.is_empty(), "no member uses {unused:?}");
+}
+
+#[test]
+fn dependencies_of_a_member_occur_in_its_sources() {
+    let (manifests, sources) = (files(&["toml"]), sources());
+    let folders: Vec<&str> =
+        manifests.iter().filter_map(|(path, _)| path.strip_suffix("Cargo.toml")).collect();
+    let mut unused = Vec::new();
+    for (path, manifest) in manifests.iter().filter(|(path, _)| path.ends_with("/Cargo.toml")) {
+        let folder = path.strip_suffix("Cargo.toml").unwrap_or_default();
+        // Members inside of this one have manifests of their own.
+        let is_inner = |path: &str| {
+            folders.iter().any(|other| other.len() > folder.len() && path.starts_with(other))
+        };
+        let is_own = |path: &str| path.starts_with(folder) && !is_inner(path);
+        // Sources of other members that `#[path = "…"]` includes.
+        let own = sources.iter().filter(|(path, _)| is_own(path));
+        let included: Vec<&str> = own.flat_map(|(_, text)| included(text)).collect();
+        let is_included = |path: &str| {
+            included.iter().any(|end| match end.strip_suffix("mod.rs") {
+                Some(folder) => path.contains(folder),
+                None => path.ends_with(end),
+            })
+        };
+        let read = sources.iter().filter(|(path, _)| is_own(path) || is_included(path));
+        let read: Vec<String> = read.map(|(_, text)| code_of(text)).collect();
+        for name in dependencies(manifest) {
+            let library = if name == "md-5" { "md5".to_owned() } else { name.replace('-', "_") };
+            if !read.iter().any(|code| find_word(code, &library, 0).is_some()) {
+                unused.push(format!("{folder}: {name}"));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "dependencies that no source names: {unused:?}");
+}
+
+/// The ends of the paths of included files.
+fn included(text: &str) -> impl Iterator<Item = &str> {
+    let paths = text.lines().filter_map(|line| line.trim_start().strip_prefix("#[path = \""));
+    paths.filter_map(|path| Some(path.split_once('"')?.0.trim_start_matches("../")))
+}
+
+/// The names in every table of dependencies of a manifest.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let tables = manifest.lines().filter(|line| line.trim_end().ends_with("dependencies]"));
+    tables.flat_map(|table| names(manifest, table)).collect()
+}
+
+/// The keys of one table.
+fn names<'a>(manifest: &'a str, table: &str) -> Vec<&'a str> {
+    let lines = manifest.lines().skip_while(|line| *line != table).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    let keys = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+    keys.map(|(key, _)| key.trim().split('.').next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn names_of_dependencies_are_read() {
+    let manifest = "[dependencies]\n# why\na-b.workspace = true\nc = { version = \"1\" }\n\n\
+                    [dev-dependencies]\nd = \"1\"\n[features]\ne = []\n";
+    assert_eq!(dependencies(manifest), ["a-b", "c", "d"]);
+}
