@@ -149,12 +149,12 @@ impl Accepted {
 
 /// Receiver of findings.
 pub trait Findings {
-    fn found(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted;
+    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted;
 }
 
 impl<F: FnMut(&ScanContext<'_>, &Finding<'_>) -> Accepted> Findings for F {
-    fn found(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted {
-        self(scene, finding)
+    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted {
+        self(cx, finding)
     }
 }
 
@@ -179,31 +179,31 @@ macro_rules! detectors {
             fn observe<S: MemorySource>(
                 &mut self,
                 memory: &mut MachineMemory<'_, S>,
-                scene: &ScanContext<'_>,
+                cx: &ScanContext<'_>,
                 change: &Change<'_>,
                 out: &mut dyn Findings,
             ) {
-                $(self.$folder.observe(memory, scene, change, out);)*
+                $(self.$folder.observe(memory, cx, change, out);)*
             }
 
             fn update<S: MemorySource>(
                 &mut self,
                 memory: &mut MachineMemory<'_, S>,
-                scene: &ScanContext<'_>,
+                cx: &ScanContext<'_>,
                 state: &State,
                 files: &mut dyn ContentSource,
                 out: &mut dyn Findings,
             ) {
-                $(self.$folder.update(memory, scene, state, files, out);)*
+                $(self.$folder.update(memory, cx, state, files, out);)*
             }
 
             fn settle(
                 &mut self,
-                scene: &ScanContext<'_>,
+                cx: &ScanContext<'_>,
                 files: &mut dyn ContentSource,
                 out: &mut dyn Findings,
             ) {
-                $(self.$folder.settle(scene, files, out);)*
+                $(self.$folder.settle(cx, files, out);)*
             }
 
             fn losses(&self) -> Losses {

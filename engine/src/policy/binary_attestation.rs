@@ -36,19 +36,19 @@ impl Reporter<'_> {
     /// Reports a program, library or script that was not shipped like this.
     pub(super) fn binary_attestation(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         alert: &Alert<'_>,
     ) -> Accepted {
         let mut accepted = Accepted::Yes;
         for activity in activities(alert) {
-            accepted = accepted.and(self.deviation(scene, activity, alert));
+            accepted = accepted.and(self.deviation(cx, activity, alert));
         }
         accepted
     }
 
     fn deviation(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         activity: Activity,
         alert: &Alert<'_>,
     ) -> Accepted {
@@ -56,7 +56,7 @@ impl Reporter<'_> {
             executable_hashes: alert.process_hashes.or(alert.process.executable_hashes),
             ..alert.process
         };
-        let process = describe::process(&process, scene.snapshot.machine.tsc_khz);
+        let process = describe::process(&process, cx.snapshot.machine.tsc_khz);
         let mut reason = ArrayString::<REASON_BYTES>::new();
         // Text that does not fit is cut off: the sentence begins with the most important part.
         let _ = write_reason(&mut reason, activity, alert);
@@ -70,7 +70,7 @@ impl Reporter<'_> {
         let details = elf_file(alert);
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::ElfFile(&details)).with_parents(&parents);
-        self.alert(scene, Subject::process(&alert.process), &record, evidence)
+        self.alert(cx, Subject::process(&alert.process), &record, evidence)
     }
 }
 

@@ -31,17 +31,17 @@ impl Reporter<'_> {
     /// Writes a record of a connection.
     pub(super) fn connection(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         activity: Activity,
         change: &ConnectionChange<'_>,
     ) {
-        self.connection_with(scene, activity, change, None);
+        self.connection_with(cx, activity, change, None);
     }
 
     /// Writes the alert of a connection that has exceeded a threshold.
     pub(super) fn connection_exceeded(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         change: &ConnectionChange<'_>,
         exceeded: Exceeded,
     ) {
@@ -62,12 +62,12 @@ impl Reporter<'_> {
             since_ns: change.connection.first_seen_ns,
             scans: 1,
         };
-        self.connection_with(scene, activity, change, Some(evidence));
+        self.connection_with(cx, activity, change, Some(evidence));
     }
 
     fn connection_with(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         activity: Activity,
         change: &ConnectionChange<'_>,
         evidence: Option<Evidence<'_>>,
@@ -76,7 +76,7 @@ impl Reporter<'_> {
             return;
         }
         let connection = change.connection;
-        let interfaces = &scene.snapshot.interfaces;
+        let interfaces = &cx.snapshot.interfaces;
         let interface = InterfaceAddresses::of_connection(interfaces, &connection.facts);
         let others: ArrayVec<Holder, HOLDERS_MAX> = change
             .holders
@@ -94,11 +94,11 @@ impl Reporter<'_> {
         let lasted =
             |until: i64| u64::try_from(until.saturating_sub(connection.first_seen_ns)).ok();
         if activity == Activity::NetworkConnectionTerminated {
-            let end = connection.absent_since_ns.unwrap_or(scene.now_ns);
+            let end = connection.absent_since_ns.unwrap_or(cx.now_ns);
             details.tcp_connection_termination_time_iso_8601_ns = Some(Timestamp::from_ns(end));
             details.tcp_connection_overall_duration_ns = lasted(end);
         } else if activity == Activity::TcpLongLastingConnection {
-            details.tcp_connection_overall_duration_ns = lasted(scene.now_ns);
+            details.tcp_connection_overall_duration_ns = lasted(cx.now_ns);
         }
         details.other_holders = (!others.is_empty()).then_some(Objects(&others));
         // Of an owner that has ended, only name and number are kept.
@@ -108,20 +108,20 @@ impl Reporter<'_> {
             ..ProcessFacts::default()
         });
         let process = match change.process {
-            Some(process) => Some(describe_process(scene, process)),
+            Some(process) => Some(describe_process(cx, process)),
             None => owner.map(|facts| describe::process(&facts, None)),
         };
         let descriptor = change.descriptor.as_ref().map(describe::file_descriptor);
         let own = Details::NetworkConnection(&details);
         let parents = parents(process.as_ref(), descriptor.as_ref());
         let subject = match change.process {
-            Some(process) => Subject::of(scene, process),
+            Some(process) => Subject::of(cx, process),
             None => Subject::ended(connection.owner.as_ref().and_then(|owner| owner.container)),
         };
         let record = Record::new(activity, own).with_parents(&parents);
         let _ = match evidence {
-            Some(evidence) => self.alert(scene, subject, &record, evidence),
-            None => self.try_write(scene, subject, &record),
+            Some(evidence) => self.alert(cx, subject, &record, evidence),
+            None => self.try_write(cx, subject, &record),
         };
     }
 }

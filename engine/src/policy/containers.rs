@@ -76,11 +76,11 @@ impl ContainerPolicy {
     /// What to do with a record of a tracked container.
     pub(super) fn tracked<'a>(
         &'a mut self,
-        scene: &ScanContext<'a>,
+        cx: &ScanContext<'a>,
         id: RowId,
         container: &Container,
     ) -> Judged<'a> {
-        let facts = container.facts(scene.strings);
+        let facts = container.facts(cx.strings);
         let place = self.verdicts.get_mut(id.0 as usize);
         let (key, version) = (container.key(), container.version());
         let kept = place.as_ref().and_then(|place| **place);

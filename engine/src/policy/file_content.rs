@@ -26,11 +26,11 @@ impl Reporter<'_> {
     /// Reports a file whose content may have changed.
     pub(super) fn file_content(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         change: &ContentChange<'_>,
     ) -> Accepted {
         let activity = Activity::FileDescriptorFileContentChange;
-        let process = describe::process(&change.process, scene.snapshot.machine.tsc_khz);
+        let process = describe::process(&change.process, cx.snapshot.machine.tsc_khz);
         let hashes = change.hashes;
         let details = FileDescriptorDetails {
             file_descriptor_inode_hash_sha1: hashes.map(|hashes| Hash(hashes.sha1)),
@@ -52,7 +52,7 @@ impl Reporter<'_> {
         let record = Record::new(activity, Details::FileDescriptor(&details));
         let parents = [Details::Process(&process)];
         let record = record.with_parents(&parents);
-        self.alert(scene, Subject::process(&change.process), &record, evidence)
+        self.alert(cx, Subject::process(&change.process), &record, evidence)
     }
 }
 

@@ -21,18 +21,18 @@ impl Reporter<'_> {
     /// Reports a change of the right to execute memory.
     pub(super) fn memory_permissions(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         judged: &Judged<'_>,
     ) -> Accepted {
         let Verdict::Report(what) = judged.verdict else {
-            self.new_executable(scene, judged);
+            self.new_executable(cx, judged);
             return Accepted::Yes;
         };
         let activity = match judged.direction {
             Direction::Added => Activity::ExecutablePermissionsAdded,
             Direction::Removed => Activity::ExecutablePermissionsRemoved,
         };
-        let process = describe_process(scene, judged.process);
+        let process = describe_process(cx, judged.process);
         let details = describe::memory(&judged.area);
         let reason = reason(judged, what);
         let evidence = Evidence {
@@ -42,22 +42,22 @@ impl Reporter<'_> {
                 _ => INJECTED,
             },
             confidence: confidence(what),
-            since_ns: scene.now_ns,
+            since_ns: cx.now_ns,
             scans: 1,
         };
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::ProcessMemory(&details));
         let record = record.with_parents(&parents);
-        self.alert(scene, Subject::of(scene, judged.process), &record, evidence)
+        self.alert(cx, Subject::of(cx, judged.process), &record, evidence)
     }
 
     /// Reports memory without a file that became executable, if that is not a finding: a runtime
     /// makes its reserved space executable piece by piece.
-    fn new_executable(&mut self, scene: &ScanContext<'_>, judged: &Judged<'_>) {
+    fn new_executable(&mut self, cx: &ScanContext<'_>, judged: &Judged<'_>) {
         let is_new = judged.before.is_some_and(|before| !before.was_executable);
         if is_new && judged.direction == Direction::Added && judged.backing == Backing::Anonymous {
             let activity = Activity::NewExecutableAnonymousMemoryMapped;
-            self.area(scene, activity, judged.process, &judged.area);
+            self.area(cx, activity, judged.process, &judged.area);
         }
     }
 }

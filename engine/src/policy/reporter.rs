@@ -87,78 +87,78 @@ pub struct Reporter<'a> {
 }
 
 impl Changes for Reporter<'_> {
-    fn change(&mut self, scene: &ScanContext<'_>, change: &Change<'_>) {
+    fn change(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
         match *change {
             Change::ProcessCreated(process) => {
-                self.process(scene, Activity::ProcessCreated, process);
+                self.process(cx, Activity::ProcessCreated, process);
             }
             Change::ProcessTerminated(process) => {
-                self.process(scene, Activity::ProcessTerminated, process);
+                self.process(cx, Activity::ProcessTerminated, process);
             }
             Change::ProcessZombie { process, .. } => {
-                self.process(scene, Activity::ProcessZombie, process);
+                self.process(cx, Activity::ProcessZombie, process);
             }
             Change::ProcessHidden { process, missing, shown, scans, since_ns } => {
                 let reason = hidden::reason(process, missing, shown, scans);
-                self.hidden(scene, process, &reason, scans, since_ns);
+                self.hidden(cx, process, &reason, scans, since_ns);
             }
             Change::ThreadCreated { process, thread } => {
-                self.thread(scene, Activity::ThreadCreated, process, &thread);
+                self.thread(cx, Activity::ThreadCreated, process, &thread);
             }
             Change::ThreadTerminated { process, thread } => {
-                self.thread(scene, Activity::ThreadTerminated, process, &thread);
+                self.thread(cx, Activity::ThreadTerminated, process, &thread);
             }
             Change::DescriptorOpened { process, descriptor } => {
-                self.descriptor(scene, Activity::FileDescriptorOpen, process, &descriptor);
+                self.descriptor(cx, Activity::FileDescriptorOpen, process, &descriptor);
             }
             Change::DescriptorClosed { process, descriptor } => {
-                self.descriptor(scene, Activity::FileDescriptorClose, process, &descriptor);
+                self.descriptor(cx, Activity::FileDescriptorClose, process, &descriptor);
             }
-            Change::AreaMapped { process, area } => self.area_mapped(scene, process, &area),
-            Change::AreaUnmapped { process, area } => self.area_unmapped(scene, process, &area),
+            Change::AreaMapped { process, area } => self.area_mapped(cx, process, &area),
+            Change::AreaUnmapped { process, area } => self.area_unmapped(cx, process, &area),
             // Written files are reported after they are checked, and permissions only where they
             // are a finding.
             Change::WriterClosed { .. } | Change::AreaPermissionsChanged { .. } => {}
             Change::ConnectionCreated(ref connection) => {
-                self.connection(scene, Activity::NetworkConnectionCreated, connection);
+                self.connection(cx, Activity::NetworkConnectionCreated, connection);
             }
             Change::ConnectionTerminated(ref connection) => {
-                self.connection(scene, Activity::NetworkConnectionTerminated, connection);
+                self.connection(cx, Activity::NetworkConnectionTerminated, connection);
             }
             Change::ConnectionStateChanged(ref connection) => {
-                self.connection(scene, Activity::TcpNetworkConnectionStateChange, connection);
+                self.connection(cx, Activity::TcpNetworkConnectionStateChange, connection);
             }
             Change::ConnectionExceeded { change: ref connection, exceeded } => {
-                self.connection_exceeded(scene, connection, exceeded);
+                self.connection_exceeded(cx, connection, exceeded);
             }
             Change::ConnectionStatus(ref connection) => {
-                self.connection(scene, Activity::TcpNetworkConnectionStatus, connection);
+                self.connection(cx, Activity::TcpNetworkConnectionStatus, connection);
             }
             Change::ContainerStarted { container, process } => {
-                self.container(scene, Activity::ContainerStarted, container, process);
+                self.container(cx, Activity::ContainerStarted, container, process);
             }
             Change::ContainerTerminated { container } => {
-                self.container(scene, Activity::ContainerTerminated, container, None);
+                self.container(cx, Activity::ContainerTerminated, container, None);
             }
-            Change::BirthsMissed(births) => self.births_missed(scene, births),
+            Change::BirthsMissed(births) => self.births_missed(cx, births),
             Change::LimitReached { limit, capacity, untracked } => {
-                self.limit_reached(scene, limit, capacity, untracked);
+                self.limit_reached(cx, limit, capacity, untracked);
             }
             Change::LimitCleared { limit, capacity } => {
-                self.limit_cleared(scene, limit, capacity);
+                self.limit_cleared(cx, limit, capacity);
             }
         }
     }
 }
 
 impl Findings for Reporter<'_> {
-    fn found(&mut self, scene: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted {
+    fn found(&mut self, cx: &ScanContext<'_>, finding: &Finding<'_>) -> Accepted {
         match *finding {
-            Finding::BinaryAttestation(alert) => self.binary_attestation(scene, alert),
-            Finding::FileContent(change) => self.file_content(scene, change),
-            Finding::MemoryPermissions(judged) => self.memory_permissions(scene, judged),
-            Finding::ReverseShell(shell) => self.reverse_shell(scene, shell),
-            Finding::ShellHistory(event) => self.shell_history(scene, event),
+            Finding::BinaryAttestation(alert) => self.binary_attestation(cx, alert),
+            Finding::FileContent(change) => self.file_content(cx, change),
+            Finding::MemoryPermissions(judged) => self.memory_permissions(cx, judged),
+            Finding::ReverseShell(shell) => self.reverse_shell(cx, shell),
+            Finding::ShellHistory(event) => self.shell_history(cx, event),
         }
     }
 }
@@ -166,22 +166,22 @@ impl Findings for Reporter<'_> {
 impl Reporter<'_> {
     /// Writes the record of a change. No later scan shows the change again: a record that finds no
     /// room is lost.
-    fn write(&mut self, scene: &ScanContext<'_>, subject: Subject<'_>, record: &Record<'_>) {
-        let _ = self.try_write(scene, subject, record);
+    fn write(&mut self, cx: &ScanContext<'_>, subject: Subject<'_>, record: &Record<'_>) {
+        let _ = self.try_write(cx, subject, record);
     }
 
     /// Writes a record with the context of its container, unless that container is not reported.
     /// Counts a record for which the queue has no room.
     pub(super) fn try_write(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         subject: Subject<'_>,
         record: &Record<'_>,
     ) -> Accepted {
         let Policy { header, writer, refused, containers, .. } = &mut *self.policy;
         let Subject { key, id } = subject;
-        let judged = match (key.and_then(|key| scene.containers.find(key)), key, id) {
-            (Some((row, container)), ..) => containers.tracked(scene, row, container),
+        let judged = match (key.and_then(|key| cx.containers.find(key)), key, id) {
+            (Some((row, container)), ..) => containers.tracked(cx, row, container),
             (None, _, Some(id)) => containers.untracked(key, id),
             (None, Some(key), None) => containers.gone(key),
             (None, None, None) => Judged::Outside,
@@ -192,12 +192,12 @@ impl Reporter<'_> {
             Judged::Reported(reported) => Some(reported),
         };
         let context = reported.map(|reported| {
-            let machine = &scene.snapshot.machine;
-            let address = reported.facts.pod_address(scene.snapshot);
+            let machine = &cx.snapshot.machine;
+            let address = reported.facts.pod_address(cx.snapshot);
             describe::container_context(&reported.facts, reported.image, address, machine)
         });
         let record = &Record { container: context.as_ref(), ..*record };
-        let pushed = self.out.push_with(|room| writer.write(room, header, record, scene.now_ns));
+        let pushed = self.out.push_with(|room| writer.write(room, header, record, cx.now_ns));
         let accepted = if pushed.is_ok() { Accepted::Yes } else { Accepted::No };
         *refused += accepted.refused();
         accepted
@@ -209,12 +209,12 @@ impl Reporter<'_> {
 
     // §10.1
 
-    fn process(&mut self, scene: &ScanContext<'_>, activity: Activity, process: &Process) {
+    fn process(&mut self, cx: &ScanContext<'_>, activity: Activity, process: &Process) {
         if self.is_wanted(activity) {
-            let details = describe_process(scene, process);
+            let details = describe_process(cx, process);
             self.write(
-                scene,
-                Subject::of(scene, process),
+                cx,
+                Subject::of(cx, process),
                 &Record::new(activity, Details::Process(&details)),
             );
         }
@@ -222,51 +222,51 @@ impl Reporter<'_> {
 
     fn hidden(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         process: &Process,
         reason: &str,
         scans: u32,
         since_ns: i64,
     ) {
         let activity = Activity::ProcessHidden;
-        let details = describe_process(scene, process);
+        let details = describe_process(cx, process);
         let record = Record::new(activity, Details::Process(&details));
         let (techniques, confidence) = (ROOTKIT, Confidence::High);
         let evidence = Evidence { reason, techniques, confidence, since_ns, scans };
-        let _ = self.alert(scene, Subject::of(scene, process), &record, evidence);
+        let _ = self.alert(cx, Subject::of(cx, process), &record, evidence);
     }
 
     // §10.5
 
-    fn area_mapped(&mut self, scene: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
-        self.area(scene, Activity::ProcessMemoryCreated, process, area);
+    fn area_mapped(&mut self, cx: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
+        self.area(cx, Activity::ProcessMemoryCreated, process, area);
         if area.has_file {
-            self.area(scene, Activity::NewFileMapped, process, area);
+            self.area(cx, Activity::NewFileMapped, process, area);
         } else if area.flags & VM_EXEC != 0 && !area.special {
-            self.area(scene, Activity::NewExecutableAnonymousMemoryMapped, process, area);
+            self.area(cx, Activity::NewExecutableAnonymousMemoryMapped, process, area);
         }
     }
 
-    fn area_unmapped(&mut self, scene: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
-        self.area(scene, Activity::ProcessMemoryTerminated, process, area);
+    fn area_unmapped(&mut self, cx: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
+        self.area(cx, Activity::ProcessMemoryTerminated, process, area);
         if area.has_file {
-            self.area(scene, Activity::FileUnmapped, process, area);
+            self.area(cx, Activity::FileUnmapped, process, area);
         }
     }
 
     pub(super) fn area(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         activity: Activity,
         process: &Process,
         area: &AreaFacts<'_>,
     ) {
         if self.is_wanted(activity) {
-            let subject = Subject::of(scene, process);
-            let process = describe_process(scene, process);
+            let subject = Subject::of(cx, process);
+            let process = describe_process(cx, process);
             let details = describe::memory(area);
             let record = Record::new(activity, Details::ProcessMemory(&details));
-            self.write(scene, subject, &record.with_parents(&[Details::Process(&process)]));
+            self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
         }
     }
 
@@ -274,17 +274,17 @@ impl Reporter<'_> {
 
     fn descriptor(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         activity: Activity,
         process: &Process,
         descriptor: &DescriptorFacts<'_>,
     ) {
         if self.is_wanted(activity) {
-            let subject = Subject::of(scene, process);
-            let process = describe_process(scene, process);
+            let subject = Subject::of(cx, process);
+            let process = describe_process(cx, process);
             let details = describe::file_descriptor(descriptor);
             let record = Record::new(activity, Details::FileDescriptor(&details));
-            self.write(scene, subject, &record.with_parents(&[Details::Process(&process)]));
+            self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
         }
     }
 
@@ -292,17 +292,17 @@ impl Reporter<'_> {
 
     fn thread(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         activity: Activity,
         process: &Process,
         thread: &ThreadFacts,
     ) {
         if self.is_wanted(activity) {
-            let subject = Subject::of(scene, process);
-            let process = describe_process(scene, process);
+            let subject = Subject::of(cx, process);
+            let process = describe_process(cx, process);
             let details = describe::thread(thread);
             let record = Record::new(activity, Details::Thread(&details));
-            self.write(scene, subject, &record.with_parents(&[Details::Process(&process)]));
+            self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
         }
     }
 
@@ -310,24 +310,24 @@ impl Reporter<'_> {
 
     fn container(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         activity: Activity,
         container: &Container,
         process: Option<&Process>,
     ) {
         if self.is_wanted(activity) {
-            let details = describe::container(&container.facts(scene.strings));
-            let process = process.map(|process| describe_process(scene, process));
+            let details = describe::container(&container.facts(cx.strings));
+            let process = process.map(|process| describe_process(cx, process));
             let parent = process.as_ref().map(Details::Process);
             let record = Record::new(activity, Details::Container(&details));
             let record = record.with_parents(parent.as_slice());
-            self.write(scene, Subject::container(container), &record);
+            self.write(cx, Subject::container(container), &record);
         }
     }
 
     // §10.10
 
-    fn births_missed(&mut self, scene: &ScanContext<'_>, births: Births) {
+    fn births_missed(&mut self, cx: &ScanContext<'_>, births: Births) {
         let activity = Activity::CoverageReport;
         if !self.is_wanted(activity) {
             return;
@@ -347,16 +347,10 @@ impl Reporter<'_> {
             ..SystemActivityDetails::default()
         };
         let record = Record::new(activity, Details::SystemActivity(&details));
-        self.write(scene, Subject::default(), &record);
+        self.write(cx, Subject::default(), &record);
     }
 
-    fn limit_reached(
-        &mut self,
-        scene: &ScanContext<'_>,
-        limit: Limit,
-        capacity: u64,
-        untracked: u64,
-    ) {
+    fn limit_reached(&mut self, cx: &ScanContext<'_>, limit: Limit, capacity: u64, untracked: u64) {
         let activity = limit.activity();
         if !self.is_wanted(activity) {
             return;
@@ -375,10 +369,10 @@ impl Reporter<'_> {
             ..SystemActivityDetails::default()
         };
         let record = Record::new(activity, Details::SystemActivity(&details));
-        self.write(scene, Subject::default(), &record);
+        self.write(cx, Subject::default(), &record);
     }
 
-    fn limit_cleared(&mut self, scene: &ScanContext<'_>, limit: Limit, capacity: u64) {
+    fn limit_cleared(&mut self, cx: &ScanContext<'_>, limit: Limit, capacity: u64) {
         let activity = Activity::LimitCleared;
         if !self.is_wanted(activity) {
             return;
@@ -392,7 +386,7 @@ impl Reporter<'_> {
             ..SystemActivityDetails::default()
         };
         let record = Record::new(activity, Details::SystemActivity(&details));
-        self.write(scene, Subject::default(), &record);
+        self.write(cx, Subject::default(), &record);
     }
 }
 
@@ -400,7 +394,7 @@ impl Reporter<'_> {
     /// Writes an alert's record with its evidence, if the alert is wanted.
     pub(super) fn alert(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         subject: Subject<'_>,
         record: &Record<'_>,
         evidence: Evidence<'_>,
@@ -411,15 +405,15 @@ impl Reporter<'_> {
         let Evidence { reason, techniques, confidence, since_ns, scans } = evidence;
         let since = Timestamp::from_ns(since_ns);
         let detection = Detection::new(reason.into(), techniques, confidence, since, scans);
-        self.try_write(scene, subject, &Record { detection: Some(&detection), ..*record })
+        self.try_write(cx, subject, &Record { detection: Some(&detection), ..*record })
     }
 }
 
 pub(super) fn describe_process<'a>(
-    scene: &'a ScanContext<'_>,
+    cx: &'a ScanContext<'_>,
     process: &'a Process,
 ) -> ProcessDetails<'a> {
-    describe::process(&process.facts(scene.strings), scene.snapshot.machine.tsc_khz)
+    describe::process(&process.facts(cx.strings), cx.snapshot.machine.tsc_khz)
 }
 
 /// The container of a record, as far as it is known; empty for a subject outside of containers.
@@ -435,8 +429,8 @@ impl<'a> Subject<'a> {
         Self { key: facts.container_key, id: facts.container }
     }
 
-    pub(super) fn of(scene: &ScanContext<'a>, process: &'a Process) -> Self {
-        Self { key: process.container_key(), id: process.container(scene.strings) }
+    pub(super) fn of(cx: &ScanContext<'a>, process: &'a Process) -> Self {
+        Self { key: process.container_key(), id: process.container(cx.strings) }
     }
 
     const fn container(container: &Container) -> Self {

@@ -38,12 +38,12 @@ impl Reporter<'_> {
     /// Reports an interpreter that a peer can command.
     pub(super) fn reverse_shell(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         finding: &ReverseShell<'_>,
     ) -> Accepted {
         let activity = Activity::ReverseShellDetected;
-        let machine = &scene.snapshot.machine;
-        let interfaces = &scene.snapshot.interfaces;
+        let machine = &cx.snapshot.machine;
+        let interfaces = &cx.snapshot.interfaces;
         let mut descriptors = ArrayVec::<FileDescriptorDetails<'_>, DESCRIPTORS_MAX>::new();
         let mut addresses = ArrayVec::<Option<InterfaceAddresses<'_>>, CONNECTIONS_MAX>::new();
         for member in finding.members {
@@ -91,7 +91,7 @@ impl Reporter<'_> {
             ReverseShellDetails { process_list: Wrapped::cut_if(&processes, finding.is_cut) };
         let record = Record::new(activity, Details::ReverseShell(&details));
         let Some(shell) = finding.members.last() else { return Accepted::Yes };
-        self.alert(scene, Subject::process(&shell.process), &record, evidence)
+        self.alert(cx, Subject::process(&shell.process), &record, evidence)
     }
 }
 

@@ -25,7 +25,7 @@ impl Reporter<'_> {
     /// Reports a command, or a history that was cleared or is off.
     pub(super) fn shell_history(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         event: &HistoryEvent<'_>,
     ) -> Accepted {
         let (activity, techniques) = match event.change {
@@ -46,12 +46,12 @@ impl Reporter<'_> {
         let command = command.as_ref().map(shell_command);
         let details =
             ShellHistoryDetails { shell_command_execution_history: Objects(command.as_slice()) };
-        let process = describe::process(&event.process, scene.snapshot.machine.tsc_khz);
+        let process = describe::process(&event.process, cx.snapshot.machine.tsc_khz);
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::ShellHistory(&details)).with_parents(&parents);
         let subject = Subject::process(&event.process);
         let Some(techniques) = techniques else {
-            return self.try_write(scene, subject, &record);
+            return self.try_write(cx, subject, &record);
         };
         let reason = reason(event);
         let evidence = Evidence {
@@ -61,7 +61,7 @@ impl Reporter<'_> {
             since_ns: event.since_ns,
             scans: event.scans,
         };
-        self.alert(scene, subject, &record, evidence)
+        self.alert(cx, subject, &record, evidence)
     }
 }
 

@@ -73,10 +73,10 @@ impl Reader {
         self.now_ns += 10_000_000;
         let mut reporter = self.policy.reporter(&mut self.producer);
         let (permissions, kernel) = (&mut self.permissions, Kernel::default());
-        let observe = &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
-            reporter.change(scene, change);
+        let observe = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
+            reporter.change(cx, change);
             let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &kernel };
-            permissions.observe(memory, scene, change, &mut reporter);
+            permissions.observe(memory, cx, change, &mut reporter);
         };
         self.state.update(&self.snapshot, self.now_ns, observe);
         self.producer.flush();

@@ -31,12 +31,12 @@ pub struct ScanContext<'a> {
 /// Receives changes, in the order in which they were found.
 pub trait Changes {
     /// Called once for each change.
-    fn change(&mut self, scene: &ScanContext<'_>, change: &Change<'_>);
+    fn change(&mut self, cx: &ScanContext<'_>, change: &Change<'_>);
 }
 
 impl<F: FnMut(&ScanContext<'_>, &Change<'_>)> Changes for F {
-    fn change(&mut self, scene: &ScanContext<'_>, change: &Change<'_>) {
-        self(scene, change);
+    fn change(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
+        self(cx, change);
     }
 }
 

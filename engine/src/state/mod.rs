@@ -199,7 +199,7 @@ impl State {
     }
 
     /// The context for findings of this scan.
-    pub fn scene<'a>(&'a self, snapshot: &'a Snapshot, now_ns: i64) -> ScanContext<'a> {
+    pub fn scan_context<'a>(&'a self, snapshot: &'a Snapshot, now_ns: i64) -> ScanContext<'a> {
         ScanContext { snapshot, containers: &self.containers, strings: &self.names.strings, now_ns }
     }
 

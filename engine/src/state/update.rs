@@ -76,7 +76,7 @@ impl State {
     /// Reports what would have been reported later: there is no next scan.
     pub fn finish(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
         if let Some(births) = self.coverage.rest() {
-            out.change(&self.scene(snapshot, now_ns), &Change::BirthsMissed(births));
+            out.change(&self.scan_context(snapshot, now_ns), &Change::BirthsMissed(births));
         }
     }
 

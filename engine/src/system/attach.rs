@@ -2,9 +2,6 @@
 //!
 //! Not here: opening the memory, and messages or records about the result.
 
-use std::error::Error;
-use std::fmt;
-
 use panoptes_decoders::source::MachineSource;
 use panoptes_profiles::{
     DiscoveryError, Options, Profile, Progress, discover, mapped_share, modules,
@@ -26,32 +23,14 @@ pub struct Attached {
 }
 
 /// Why a machine cannot be attached to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum AttachError {
-    NoKernel(DiscoveryError),
-    /// The machine ended during the search for its kernel.
+    #[error("{0}")]
+    NoKernel(#[source] DiscoveryError),
+    #[error("the machine ended during the search for its kernel")]
     Ended,
-    /// The caller requested to stop.
+    #[error("the search for the kernel was stopped on request")]
     Stopped,
-}
-
-impl fmt::Display for AttachError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoKernel(error) => error.fmt(f),
-            Self::Ended => f.write_str("the machine ended during the search for its kernel"),
-            Self::Stopped => f.write_str("the search for the kernel was stopped on request"),
-        }
-    }
-}
-
-impl Error for AttachError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::NoKernel(error) => Some(error),
-            Self::Ended | Self::Stopped => None,
-        }
-    }
 }
 
 /// Finds and verifies the kernel in a machine's memory, and binds the types of its modules to it.

@@ -216,17 +216,17 @@ impl Watched {
         let Self { detectors, contents, kernel, .. } = self;
         let memory = &mut MachineMemory { source: &mut *source, kernel };
         detectors.begin_scan();
-        let on_change = &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
-            reporter.change(scene, change);
-            detectors.observe(memory, scene, change, &mut reporter);
+        let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
+            reporter.change(cx, change);
+            detectors.observe(memory, cx, change, &mut reporter);
         };
         self.state.update_with(snapshot, now_ns, contents, on_change);
-        let scene = self.state.scene(snapshot, now_ns);
-        detectors.update(memory, &scene, &self.state, contents, &mut reporter);
+        let cx = self.state.scan_context(snapshot, now_ns);
+        detectors.update(memory, &cx, &self.state, contents, &mut reporter);
         if contents.has_work() {
             let shipped = detectors.binary_attestation.shipped();
             contents.work(source, kernel, SLICE_BYTES, shipped.as_ref());
-            detectors.settle(&scene, contents, &mut reporter);
+            detectors.settle(&cx, contents, &mut reporter);
         }
         Ok(())
     }

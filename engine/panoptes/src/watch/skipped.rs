@@ -33,7 +33,7 @@ impl Skipped {
             watched.shell_history_refused(),
             watched.permissions_refused(),
             shells.cut_short,
-            shells.untold,
+            shells.unreported,
         ])
     }
 

@@ -48,12 +48,12 @@ impl Attest {
     /// Checks one process if its program or its areas are new.
     pub(super) fn look_at(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         state: &State,
         id: RowId,
         process: &Process,
     ) {
-        let snapshot = scene.snapshot;
+        let snapshot = cx.snapshot;
         let key = ProgramKey { process: process.key, exec: process.self_exec_id() };
         let known = self.programs.find(&key);
         // The previous program is kept until the next one is admitted, which is compared with it.
@@ -68,7 +68,7 @@ impl Attest {
         }
         // Inside exec a process has no arguments yet (`create_elf_tables`, fs/binfmt_elf.c). That
         // does not take long, so a process that seems to be inside exec for ever is checked.
-        let is_brief = |since_ns| scene.now_ns.saturating_sub(since_ns) < EXEC_NS;
+        let is_brief = |since_ns| cx.now_ns.saturating_sub(since_ns) < EXEC_NS;
         if process.in_exec_since_ns().is_some_and(is_brief) {
             return;
         }
@@ -84,17 +84,17 @@ impl Attest {
         if is_known {
             return;
         }
-        let Some(program) = known.or_else(|| self.admit(scene, process, (row, mm), key)) else {
+        let Some(program) = known.or_else(|| self.admit(cx, process, (row, mm), key)) else {
             return;
         };
         if known.is_some() {
             // Its name or directory may have changed.
-            self.keep(scene, process, program);
+            self.keep(cx, process, program);
         }
         let refused = self.refused;
-        let executable = self.run_executable(scene, row, mm, program);
+        let executable = self.run_executable(cx, row, mm, program);
         let seeks_script =
-            mm.complete && self.run_libraries(scene, process, row, mm, program, executable);
+            mm.complete && self.run_libraries(cx, process, row, mm, program, executable);
         let found_no_room = self.refused > refused;
         if let Some(row) = self.programs.get_mut(program) {
             row.areas = areas;
@@ -110,12 +110,12 @@ impl Attest {
     /// Adds a row for a program that is not tracked yet.
     fn admit(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         process: &Process,
         (row, mm): (&ProcessRow, &MmRow),
         key: ProgramKey,
     ) -> Option<RowId> {
-        let snapshot = scene.snapshot;
+        let snapshot = cx.snapshot;
         let parent_row = snapshot.process_by_pid(row.parent_pid);
         let container = snapshot.container_of(row);
         let parents = parent_row.and_then(|parent| snapshot.container_of(parent));
@@ -161,12 +161,12 @@ impl Attest {
             runs_outside: false,
             preexisting,
             is_gone: false,
-            since_ns: scene.now_ns,
+            since_ns: cx.now_ns,
         };
         let id = self.programs.insert(program, self.scan);
         match id {
             Some(id) => {
-                self.keep(scene, process, id);
+                self.keep(cx, process, id);
                 self.find_relative(snapshot, row, id);
             }
             None => self.refused += 1,
@@ -194,9 +194,9 @@ impl Attest {
         })
     }
 
-    fn keep(&mut self, scene: &ScanContext<'_>, process: &Process, program: RowId) {
-        let facts = process.facts(scene.strings);
-        let kept = process.described().copy(scene.strings, &mut self.strings);
+    fn keep(&mut self, cx: &ScanContext<'_>, process: &Process, program: RowId) {
+        let facts = process.facts(cx.strings);
+        let kept = process.described().copy(cx.strings, &mut self.strings);
         let Some(row) = self.programs.get_mut(program) else { return };
         core::mem::replace(&mut row.kept, kept).release(&mut self.strings);
         if row.line.is_none() {
@@ -215,12 +215,12 @@ impl Attest {
     /// Records what a process executes. Returns the index of the file that holds its pages.
     fn run_executable(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         row: &ProcessRow,
         mm: &MmRow,
         program: RowId,
     ) -> Option<Index<FileRow>> {
-        let snapshot = scene.snapshot;
+        let snapshot = cx.snapshot;
         // On an overlay the mapped file is the one that holds the pages.
         let areas = snapshot.vmas.range(mm.vmas);
         let mapped = areas
@@ -236,7 +236,7 @@ impl Attest {
             program.runs_outside = is_outside(program);
         }
         let ran = Ran { file, role: Role::Program, is_main_executable: true };
-        self.run(scene, row, program, ran);
+        self.run(cx, row, program, ran);
         file
     }
 
@@ -244,15 +244,15 @@ impl Attest {
     /// Returns whether it runs a script that was not found open.
     fn run_libraries(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         process: &Process,
         row: &ProcessRow,
         mm: &MmRow,
         program: RowId,
         executable: Option<Index<FileRow>>,
     ) -> bool {
-        let snapshot = scene.snapshot;
-        let facts = process.facts(scene.strings);
+        let snapshot = cx.snapshot;
+        let facts = process.facts(cx.strings);
         let line = facts.command_line.unwrap_or(&[]);
         let executed = facts.executable.map(base_name).unwrap_or_default();
         let loads = is_loader(executed).then(|| loaded_name(line)).flatten();
@@ -276,23 +276,23 @@ impl Attest {
                     .is_some_and(|_| base_name(self.buffer.text()) == name)
             });
             let role = if is_program { Role::Program } else { Role::Library };
-            self.run(scene, row, program, Ran { file: area.file, role, is_main_executable: false });
+            self.run(cx, row, program, Ran { file: area.file, role, is_main_executable: false });
         }
         script_of(line, facts.name, executed)
-            .is_some_and(|script| !self.run_script(scene, row, program, script, facts.directory))
+            .is_some_and(|script| !self.run_script(cx, row, program, script, facts.directory))
     }
 
     /// Records the script that an interpreter runs, if the script is open and was shipped. Returns
     /// whether it was open.
     fn run_script(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         row: &ProcessRow,
         program: RowId,
         script: &[u8],
         directory: Option<&[u8]>,
     ) -> bool {
-        let snapshot = scene.snapshot;
+        let snapshot = cx.snapshot;
         let Some(applied) = self.programs.get(program).map(|program| program.applied) else {
             return false;
         };
@@ -309,7 +309,7 @@ impl Attest {
                     if self.is_shipped_at(&applied, path) {
                         let file = descriptor.file;
                         let ran = Ran { file, role: Role::Script, is_main_executable: false };
-                        self.run(scene, row, program, ran);
+                        self.run(cx, row, program, ran);
                     }
                     return true;
                 }
@@ -323,8 +323,8 @@ impl Attest {
     }
 
     /// Records that a program runs a file, unless the file was checked before.
-    fn run(&mut self, scene: &ScanContext<'_>, row: &ProcessRow, program: RowId, ran: Ran) {
-        let snapshot = scene.snapshot;
+    fn run(&mut self, cx: &ScanContext<'_>, row: &ProcessRow, program: RowId, ran: Ran) {
+        let snapshot = cx.snapshot;
         let Some(file) = snapshot.files.at(ran.file) else { return };
         let Some(identity) = FileIdentity::of_file(snapshot, file) else { return };
         let Some(owner) = self.programs.get(program) else { return };
@@ -383,7 +383,7 @@ impl Attest {
             is_main_executable: ran.is_main_executable,
             again,
             by_system,
-            since_ns: scene.now_ns,
+            since_ns: cx.now_ns,
             since_scan: self.scan,
             due: self.scan,
         });

@@ -179,7 +179,7 @@ impl Detector for Attest {
     fn update<S: MemorySource>(
         &mut self,
         _memory: &mut MachineMemory<'_, S>,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         state: &State,
         contents: &mut dyn ContentSource,
         out: &mut dyn Findings,
@@ -190,16 +190,16 @@ impl Detector for Attest {
         self.scan = self.scan.next();
         self.searches_left = SEARCHES_MAX;
         for (id, process) in state.processes() {
-            self.look_at(scene, state, id, process);
+            self.look_at(cx, state, id, process);
         }
         self.remove_ended(state);
-        self.settle(scene, contents, out);
+        self.settle(cx, contents, out);
     }
 
     /// Reports what can be decided by now.
     fn settle(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         contents: &mut dyn ContentSource,
         out: &mut dyn Findings,
     ) {
@@ -210,7 +210,7 @@ impl Detector for Attest {
                 continue;
             }
             let mut is_lost = false;
-            let decided = self.decide(&waiting, scene, contents, out, &mut is_lost);
+            let decided = self.decide(&waiting, cx, contents, out, &mut is_lost);
             if decided != Decided::No {
                 self.waiting.swap_remove(at);
                 let is_reported = matches!(decided, Decided::Alerted(_));
@@ -244,14 +244,14 @@ impl Attest {
     fn decide(
         &self,
         waiting: &Waiting,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         contents: &mut dyn ContentSource,
         out: &mut dyn Findings,
         is_lost: &mut bool,
     ) -> Decided {
         let Some(program) = self.programs.get(waiting.program) else { return Decided::NoAlert };
         let unless_over =
-            || if program.is_over(scene.now_ns) { Decided::NoAlert } else { Decided::No };
+            || if program.is_over(cx.now_ns) { Decided::NoAlert } else { Decided::No };
         let known = contents.ask(&waiting.identity);
         *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
         let mut hashes_of = |file: Option<FileIdentity>| contents.ask(&file?)?.hashes();
@@ -281,7 +281,7 @@ impl Attest {
             known: known.as_ref(),
             ran_before: &ran_before,
         };
-        let (finding, is_last) = self.conclude(program, waiting, &question, scene.now_ns);
+        let (finding, is_last) = self.conclude(program, waiting, &question, cx.now_ns);
         let Some(finding) = finding else {
             return if is_last { Decided::NoAlert } else { unless_over() };
         };
@@ -308,7 +308,7 @@ impl Attest {
             },
             since_ns: waiting.since_ns,
         };
-        Decided::Alerted(out.found(scene, &Finding::BinaryAttestation(&alert)))
+        Decided::Alerted(out.found(cx, &Finding::BinaryAttestation(&alert)))
     }
 
     /// Applies the rules to a pair. Returns what is reported, and whether nothing can change that.

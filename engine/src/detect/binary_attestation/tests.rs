@@ -130,7 +130,7 @@ impl Watch {
         self.now_ns += 10_000_000;
         let quiet = &mut |_: &ScanContext<'_>, _: &Change<'_>| ();
         self.state.update(&self.snapshot, self.now_ns, quiet);
-        let scene = self.state.scene(&self.snapshot, self.now_ns);
+        let cx = self.state.scan_context(&self.snapshot, self.now_ns);
         let mut found = Vec::new();
         let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
             let Finding::BinaryAttestation(alert) = finding else { panic!("{finding:?}") };
@@ -138,7 +138,7 @@ impl Watch {
             self.accepted
         };
         let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
-        self.attest.update(memory, &scene, &self.state, &mut self.files, out);
+        self.attest.update(memory, &cx, &self.state, &mut self.files, out);
         found
     }
 

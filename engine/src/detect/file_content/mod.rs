@@ -141,7 +141,7 @@ impl Detector for ClosedFiles {
     fn observe<S: MemorySource>(
         &mut self,
         _memory: &mut MachineMemory<'_, S>,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         change: &Change<'_>,
         _out: &mut dyn Findings,
     ) {
@@ -160,7 +160,7 @@ impl Detector for ClosedFiles {
         };
         self.closings.push(Closing {
             stage: Stage::New,
-            process: described.copy(scene.strings, &mut self.strings),
+            process: described.copy(cx.strings, &mut self.strings),
             index: descriptor.index,
             name,
             open: descriptor.open,
@@ -169,7 +169,7 @@ impl Detector for ClosedFiles {
             opened,
             file,
             inode,
-            since_ns: scene.now_ns,
+            since_ns: cx.now_ns,
         });
     }
 
@@ -178,22 +178,22 @@ impl Detector for ClosedFiles {
     fn update<S: MemorySource>(
         &mut self,
         memory: &mut MachineMemory<'_, S>,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         _state: &State,
         files: &mut dyn ContentSource,
         out: &mut dyn Findings,
     ) {
         if self.closings.iter().any(|closing| closing.stage == Stage::New) {
-            self.drop_open(scene.snapshot);
+            self.drop_open(cx.snapshot);
             self.read_inodes(memory);
         }
-        self.settle(scene, files, out);
+        self.settle(cx, files, out);
     }
 
     /// Reports changed files whose hashes are known or whose wait is over.
     fn settle(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         files: &mut dyn ContentSource,
         out: &mut dyn Findings,
     ) {
@@ -202,12 +202,12 @@ impl Detector for ClosedFiles {
                 continue;
             }
             let known = files.ask(&closing.identity());
-            let waited = scene.now_ns.saturating_sub(closing.since_ns) >= HASHES_NS;
+            let waited = cx.now_ns.saturating_sub(closing.since_ns) >= HASHES_NS;
             if known.is_none() && !waited {
                 continue;
             }
             closing.stage = Stage::Over;
-            let accepted = closing.report(&self.strings, scene, known.as_ref(), out);
+            let accepted = closing.report(&self.strings, cx, known.as_ref(), out);
             self.refused_findings += accepted.refused();
         }
         let strings = &mut self.strings;
@@ -360,7 +360,7 @@ impl Closing {
     fn report(
         &self,
         strings: &Strings,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         known: Option<&FileContent>,
         out: &mut dyn Findings,
     ) -> Accepted {
@@ -383,7 +383,7 @@ impl Closing {
             partial,
             since_ns: self.since_ns,
         };
-        out.found(scene, &Finding::FileContent(&change))
+        out.found(cx, &Finding::FileContent(&change))
     }
 }
 

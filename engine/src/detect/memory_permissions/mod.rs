@@ -139,12 +139,12 @@ impl Detector for Permissions {
     fn observe<S: MemorySource>(
         &mut self,
         memory: &mut MachineMemory<'_, S>,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         change: &Change<'_>,
         out: &mut dyn Findings,
     ) {
-        if let Some(judged) = self.judge(memory, scene, change) {
-            let accepted = out.found(scene, &Finding::MemoryPermissions(&judged));
+        if let Some(judged) = self.judge(memory, cx, change) {
+            let accepted = out.found(cx, &Finding::MemoryPermissions(&judged));
             self.refused_findings += accepted.refused();
         }
     }
@@ -159,7 +159,7 @@ impl Permissions {
     fn judge<'a, S: MemorySource>(
         &mut self,
         memory: &mut MachineMemory<'_, S>,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         change: &Change<'a>,
     ) -> Option<Judged<'a>> {
         let (process, area, before) = match *change {
@@ -195,18 +195,18 @@ impl Permissions {
         }
         let seen = PermissionChange { is_known: reported.is_some(), ..seen };
         let part = before.map_or(area.start..area.end, |before| before.start..before.end);
-        let row = scene.snapshot.processes.at(process.row());
-        let mm = row.and_then(|row| scene.snapshot.mms.at(row.mm));
+        let row = cx.snapshot.processes.at(process.row());
+        let mm = row.and_then(|row| cx.snapshot.mms.at(row.mm));
         let arguments = mm.map_or(0, |mm| mm.arguments.start);
         let was_reported_before_fork = before.is_none()
             && process.scans_before() <= FORK_SCANS
-            && row.and_then(|row| scene.snapshot.leader(row)).is_some_and(|leader| {
+            && row.and_then(|row| cx.snapshot.leader(row)).is_some_and(|leader| {
                 leader.task.is_fork()
                     && self.reported.iter().any(|reported| reported.has(process, arguments, &area))
             });
         let mut left = steps;
         let mut around = Surroundings {
-            snapshot: scene.snapshot,
+            snapshot: cx.snapshot,
             parent_pid: row.map_or(0, |row| row.parent_pid),
             mm,
             start: area.start,
@@ -221,7 +221,7 @@ impl Permissions {
         self.steps_left = self.steps_left.saturating_sub(steps - left);
         self.of_process = Some((process.key, left));
         let is_last = matches!(verdict, Verdict::Report(_))
-            && self.count(process, arguments, (&seen, area.start), scene.now_ns) == FINDINGS_MAX;
+            && self.count(process, arguments, (&seen, area.start), cx.now_ns) == FINDINGS_MAX;
         let (direction, backing) = (seen.direction, seen.backing);
         Some(Judged { process, area, before, direction, backing, verdict, is_last })
     }

@@ -49,7 +49,7 @@ impl Watch {
         self.state.update(
             &self.snapshot,
             self.now_ns,
-            &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
+            &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
                 let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &kernel };
                 let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
                     let Finding::MemoryPermissions(judged) = finding else { panic!("{finding:?}") };
@@ -60,7 +60,7 @@ impl Watch {
                     found.push((judged.process.process_id(), start, end, judged.verdict));
                     Accepted::Yes
                 };
-                permissions.observe(memory, scene, change, out);
+                permissions.observe(memory, cx, change, out);
             },
         );
         found

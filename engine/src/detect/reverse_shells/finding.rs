@@ -119,13 +119,13 @@ impl Shells {
     /// must wait, because a process of the chain has not been reported yet.
     pub(super) fn report(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         state: &State,
         shell: &Shell,
         candidate: &Candidate,
         out: &mut dyn Findings,
     ) -> bool {
-        let snapshot = scene.snapshot;
+        let snapshot = cx.snapshot;
         let (parts, is_cut) = self.parts(snapshot, shell, candidate);
         let objects = self.objects(snapshot, candidate);
         let Some(known) = processes_of(state, &parts) else { return false };
@@ -134,7 +134,7 @@ impl Shells {
         let mut members = ArrayVec::<Member<'_>, MEMBERS_MAX>::new();
         for (process, (descriptors, connections, is_cut)) in known.iter().zip(&held.ranges) {
             members.push(Member {
-                process: process.map(|process| process.facts(scene.strings)).unwrap_or_default(),
+                process: process.map(|process| process.facts(cx.strings)).unwrap_or_default(),
                 descriptors: &held.descriptors[descriptors.clone()],
                 connections: &held.connections[connections.clone()],
                 is_cut: *is_cut,
@@ -162,7 +162,7 @@ impl Shells {
             inward: &inward,
             outward: &outward,
         };
-        let accepted = out.found(scene, &Finding::ReverseShell(&finding));
+        let accepted = out.found(cx, &Finding::ReverseShell(&finding));
         self.refused_findings += accepted.refused();
         true
     }

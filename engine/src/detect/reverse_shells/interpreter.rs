@@ -231,15 +231,15 @@ fn language(name: &[u8], line: Option<&[u8]>) -> Commands {
             b"--interactive" => interactive = true,
             _ if argument.starts_with(b"--") => {}
             [b'-', letters @ ..] => {
-                let is_told_to_go_on = letters.contains(&b'i') || letters.contains(&b'a');
+                let goes_on_after = letters.contains(&b'i') || letters.contains(&b'a');
                 if has_program(name, letters) {
-                    interactive |= goes_on(name) && is_told_to_go_on;
+                    interactive |= goes_on(name) && goes_on_after;
                     if interactive && goes_on(name) {
                         break;
                     }
                     return Commands::Argument;
                 }
-                interactive |= is_told_to_go_on;
+                interactive |= goes_on_after;
             }
             file if is_input(file) => break,
             _ if interactive && goes_on(name) => break,

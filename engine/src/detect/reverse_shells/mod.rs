@@ -78,7 +78,7 @@ pub struct ShellsUsage {
     /// more paths to connections than are checked.
     pub cut_short: u64,
     /// Connections that were not reported because no more can be remembered.
-    pub untold: u64,
+    pub unreported: u64,
 }
 
 /// Detects reverse shells on one machine.
@@ -150,7 +150,7 @@ impl Detector for Shells {
     fn update<S: MemorySource>(
         &mut self,
         _memory: &mut MachineMemory<'_, S>,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         state: &State,
         files: &mut dyn ContentSource,
         out: &mut dyn Findings,
@@ -158,7 +158,7 @@ impl Detector for Shells {
         if !self.wanted {
             return;
         }
-        let snapshot = scene.snapshot;
+        let snapshot = cx.snapshot;
         self.pending.begin_scan(core::mem::take(&mut self.was_cut));
         self.directions.update(snapshot);
         self.reported.forget_ended(snapshot);
@@ -174,9 +174,9 @@ impl Detector for Shells {
                 self.graph.build(snapshot);
                 is_built = true;
             }
-            self.follow(scene, state, shell, files, out);
+            self.follow(cx, state, shell, files, out);
             if let Some(shell) = shell.fed_by_script() {
-                self.follow(scene, state, shell, files, out);
+                self.follow(cx, state, shell, files, out);
             }
             if self.graph.is_exhausted() {
                 self.usage.cut_short += 1;
@@ -197,13 +197,13 @@ impl Shells {
     /// Follows the bytes of one interpreter, and reports the connection whose peer can command it.
     fn follow(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         state: &State,
         shell: Shell,
         files: &mut dyn ContentSource,
         out: &mut dyn Findings,
     ) {
-        let snapshot = scene.snapshot;
+        let snapshot = cx.snapshot;
         let Some((interpreter, mut candidates)) = self.paths(snapshot, &shell, files) else {
             return;
         };
@@ -216,7 +216,7 @@ impl Shells {
         }
         let mut logins = ArrayVec::<Option<Index<Hop>>, CANDIDATES_MAX>::new();
         for candidate in &mut candidates {
-            match self.judge(scene, shell, interpreter, candidate) {
+            match self.judge(cx, shell, interpreter, candidate) {
                 Ok(Some((reason, seen))) => {
                     (candidate.reason, candidate.seen) = (Some(reason), seen);
                 }
@@ -244,10 +244,10 @@ impl Shells {
             candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
         let Some(&candidate) = furthest else { return };
         if self.reported.is_full() {
-            self.usage.untold += 1;
+            self.usage.unreported += 1;
             return;
         }
-        if self.report(scene, state, shell, &candidate, out) {
+        if self.report(cx, state, shell, &candidate, out) {
             // First the connection that was reported.
             self.reported.add(snapshot, candidate.object);
             for candidate in candidates.iter().filter(|it| it.reason.is_some()) {
@@ -293,12 +293,12 @@ impl Shells {
     /// the reason has not lasted long enough.
     fn judge(
         &mut self,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         shell: &Shell,
         interpreter: Interpreter,
         candidate: &Candidate,
     ) -> Result<Option<(Reason, Seen)>, Exemption> {
-        let snapshot = scene.snapshot;
+        let snapshot = cx.snapshot;
         let mut case = self.case(snapshot, shell, interpreter, candidate);
         let pair = self.pair(snapshot, shell, candidate.object);
         let shape = (case.inward, case.outward);
@@ -311,7 +311,7 @@ impl Shells {
             Verdict::Exempt(why) => return Err(why),
         };
         if !case.may_change(reason) {
-            return Ok(Some((reason, Seen { since_ns: scene.now_ns, scans: 1 })));
+            return Ok(Some((reason, Seen { since_ns: cx.now_ns, scans: 1 })));
         }
         let Some(pair) = pair else { return Ok(None) };
         let (who, settled) = match (case.stdin_from_ancestor, case.is_at_other_fd()) {
@@ -323,7 +323,7 @@ impl Shells {
         let mut threads = line.flat_map(|process| snapshot.threads_of(process));
         let works = threads.any(|thread| thread.task.is_at_work());
         let question = Question { pair, shape, has_spoken: case.has_spoken, works, settled };
-        Ok(self.pending.settled(&question, scene.now_ns).map(|seen| (reason, seen)))
+        Ok(self.pending.settled(&question, cx.now_ns).map(|seen| (reason, seen)))
     }
 
     /// The key of an interpreter and a connection, the same in each scan.

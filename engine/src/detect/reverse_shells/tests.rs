@@ -245,7 +245,7 @@ impl Watch {
 
     /// The findings in the present snapshot.
     fn check(&mut self) -> Vec<String> {
-        let scene = self.state.scene(&self.snapshot, self.now_ns);
+        let cx = self.state.scan_context(&self.snapshot, self.now_ns);
         let mut findings = Vec::new();
         let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
             let Finding::ReverseShell(shell) = finding else { panic!("{finding:?}") };
@@ -253,7 +253,7 @@ impl Watch {
             Accepted::Yes
         };
         let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
-        self.shells.update(memory, &scene, &self.state, &mut self.files, out);
+        self.shells.update(memory, &cx, &self.state, &mut self.files, out);
         findings
     }
 

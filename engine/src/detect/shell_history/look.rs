@@ -21,7 +21,7 @@ use panoptes_tables::Strings;
 
 /// What reporting a shell's finding needs.
 pub(super) struct Reporting<'a, 'b> {
-    pub(super) scene: &'a ScanContext<'b>,
+    pub(super) cx: &'a ScanContext<'b>,
     state: &'a State,
     out: &'a mut dyn Findings,
     /// Number of findings that were refused.
@@ -53,14 +53,14 @@ impl History {
     pub(super) fn read_shells<S: MemorySource>(
         &mut self,
         machine: &mut MachineMemory<'_, S>,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         state: &State,
         out: &mut dyn Findings,
     ) {
         let mut lists_left = LISTS_A_SCAN;
         let mut searches_left = SEARCHES_A_SCAN;
         let count = self.shells.len();
-        let mut output = Reporting { scene, state, out, refused: 0 };
+        let mut output = Reporting { cx, state, out, refused: 0 };
         for offset in 0..count {
             // Each scan starts with another shell, so that none waits forever.
             let at = (offset + self.scan.0 as usize) % count;
@@ -156,7 +156,7 @@ impl History {
         let now = DisableMethods::of(&shell.words, &shell.values);
         let before = shell.ways;
         if now.without(before) != DisableMethods::default() {
-            shell.ways_since_ns = output.scene.now_ns;
+            shell.ways_since_ns = output.cx.now_ns;
         }
         shell.ways = now;
         shell.reported = shell.reported.and(now.or(before));
@@ -236,9 +236,9 @@ pub(super) fn send(
         return;
     }
     let last = shell.last.map(|last| Command { line: strings.get(last.line), time_s: last.time_s });
-    let process = process.facts(output.scene.strings);
+    let process = process.facts(output.cx.strings);
     let event = HistoryEvent { process, change, last, since_ns, scans };
-    let accepted = output.out.found(output.scene, &Finding::ShellHistory(&event));
+    let accepted = output.out.found(output.cx, &Finding::ShellHistory(&event));
     output.refused += accepted.refused();
 }
 

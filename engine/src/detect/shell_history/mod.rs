@@ -259,7 +259,7 @@ impl Detector for History {
     fn update<S: MemorySource>(
         &mut self,
         memory: &mut MachineMemory<'_, S>,
-        scene: &ScanContext<'_>,
+        cx: &ScanContext<'_>,
         state: &State,
         _files: &mut dyn ContentSource,
         out: &mut dyn Findings,
@@ -275,10 +275,10 @@ impl Detector for History {
         let in_turn =
             later.filter(|(id, _)| id.0 >= first).chain(sooner.take_while(|(id, _)| id.0 < first));
         for (id, process) in in_turn {
-            self.check_process(memory, scene.snapshot, id, process, &mut files_left);
+            self.check_process(memory, cx.snapshot, id, process, &mut files_left);
         }
         self.read_words(memory);
-        self.read_shells(memory, scene, state, out);
+        self.read_shells(memory, cx, state, out);
     }
 
     fn losses(&self) -> Losses {

@@ -87,11 +87,11 @@ fn report(policy: &mut Policy, out: &mut Producer, alert: &Alert<'_>, times: u32
     let (snapshot, strings) = (Snapshot::empty(&limits), Strings::new(1024, HashKey::new(1)));
     let now_ns = 1_795_159_907_905_224_659;
     let containers = Containers::new(&limits, HashKey::new(1));
-    let scene =
+    let cx =
         ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now_ns };
     let mut reporter = policy.reporter(out);
     let finding = Finding::BinaryAttestation(alert);
-    (0..times).fold(Accepted::Yes, |_, _| reporter.found(&scene, &finding))
+    (0..times).fold(Accepted::Yes, |_, _| reporter.found(&cx, &finding))
 }
 
 /// The records of one alert.

@@ -50,8 +50,8 @@ impl Watch {
         self.state.update(
             &self.snapshot,
             self.now_ns,
-            &mut |scene: &ScanContext<'_>, change: &Change<'_>| {
-                changes.push(line(scene, change));
+            &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
+                changes.push(line(cx, change));
             },
         );
         changes
@@ -79,21 +79,21 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn line(scene: &ScanContext<'_>, change: &Change<'_>) -> String {
+fn line(cx: &ScanContext<'_>, change: &Change<'_>) -> String {
     match change {
         Change::ProcessCreated(process) => {
-            let facts = process.facts(scene.strings);
+            let facts = process.facts(cx.strings);
             format!("+process {} {}", facts.process_id, text(facts.name))
         }
         Change::ProcessTerminated(process) => {
-            let facts = process.facts(scene.strings);
+            let facts = process.facts(cx.strings);
             format!("-process {} {}", facts.process_id, text(facts.name))
         }
         Change::ProcessZombie { process, scans } => {
             format!("zombie {} {scans}", process.process_id())
         }
         Change::ProcessHidden { process, missing, shown, scans, since_ns } => {
-            assert!(*since_ns <= scene.now_ns - 10_000_000 * i64::from(scans - 1));
+            assert!(*since_ns <= cx.now_ns - 10_000_000 * i64::from(scans - 1));
             assert!(missing.and(*shown).is_empty());
             format!("hidden {} {:#x} {scans}", process.process_id(), missing.0)
         }
@@ -146,12 +146,12 @@ fn line(scene: &ScanContext<'_>, change: &Change<'_>) -> String {
         }
         Change::ConnectionStatus(change) => format!("=connection {}", connection(change)),
         Change::ContainerStarted { container, process } => {
-            let facts = container.facts(scene.strings);
+            let facts = container.facts(cx.strings);
             let process = process.map_or(0, Process::process_id);
             format!("+container {} of {process}", text(facts.id))
         }
         Change::ContainerTerminated { container } => {
-            let facts = container.facts(scene.strings);
+            let facts = container.facts(cx.strings);
             format!("-container {} of {}", text(facts.id), container.first().process_id)
         }
         Change::BirthsMissed(births) => format!("missed {} of {}", births.unseen(), births.born),

@@ -140,7 +140,7 @@ fn reported_connections_are_not_reported_again_when_the_memory_is_full() {
     let other = machine.connection(40001, PEER);
     machine.run(21, "bash", "bash -i", &[(0, &other), (1, &other), (2, &other)]);
     assert_eq!(watch.settle(&machine), [""; 0]);
-    assert!(watch.shells.usage().untold > 0);
+    assert!(watch.shells.usage().unreported > 0);
 }
 
 #[test]
