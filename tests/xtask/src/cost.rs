@@ -82,7 +82,9 @@ pub(crate) fn measure(tree: &Path) -> Result<Counts, String> {
     let text = std::fs::read_to_string(&profile)
         .map_err(|e| format!("cannot read {}: {e}", profile.display()))?;
     let mut counts = parts(&sums(&text)?);
-    counts.values_mut().for_each(|count| *count /= runs.max(1));
+    for count in counts.values_mut() {
+        *count /= runs.max(1);
+    }
     if counts.is_empty() { Err("valgrind counted no stage".to_owned()) } else { Ok(counts) }
 }
 

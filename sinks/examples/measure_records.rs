@@ -1,5 +1,5 @@
 //! Measures how long it takes to write records and scan lines, and to get them into a file by both
-//! ways: `cargo run --release -p panoptes-sinks --example measure [FOLDER]`.
+//! ways: `cargo run --release -p panoptes-sinks --example measure_records [FOLDER]`.
 //!
 //! A quick measurement, not a benchmark: those are in `/benches`.
 

@@ -1,5 +1,5 @@
-//! Measures the cost of an SBOM: `cargo run --release -p panoptes-reference --example measure --
-//! SOURCE`.
+//! Measures the cost of an SBOM:
+//! `cargo run --release -p panoptes-reference --example measure_sbom -- SOURCE`.
 
 use std::path::PathBuf;
 use std::time::Instant;
