@@ -10,8 +10,8 @@ use std::ops::Range;
 use common::guest::{Guest, Kind, RELEASE};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MachineSource, MemorySource, Request};
-use panoptes_engine::system::{AttachError, Attached, Stop, attach, kernel_of};
-use panoptes_profiles::{Options, discover};
+use panoptes_engine::system::{AttachError, Stop, attach, kernel_of};
+use panoptes_profiles::{Options, Profile, discover};
 
 /// A machine with several possible layouts, which may end during the search.
 struct Machine {
@@ -28,7 +28,7 @@ impl Machine {
         Self { layouts, chosen: 0, ends: false, refreshed: false, sweeps: Cell::new(0) }
     }
 
-    fn attach(&mut self) -> Result<Attached, AttachError> {
+    fn attach(&mut self) -> Result<Profile, AttachError> {
         attach(self, &Options::default(), &mut (), Stop::NEVER)
     }
 }
@@ -74,7 +74,8 @@ fn every_attachment_binds_the_types_of_modules() {
     let mut machine = Machine::new(vec![guest.clone()]);
     let found = discover(&mut machine, &Options::default(), &mut ()).unwrap();
     assert_eq!(kernel_of(&found).layouts.ovl_inode, None);
-    let Attached { profile, kernel } = machine.attach().unwrap();
+    let profile = machine.attach().unwrap();
+    let kernel = kernel_of(&profile);
     assert_eq!(profile.release, RELEASE);
     assert!(guest.layouts.ovl_inode.is_some());
     assert_eq!(kernel.layouts.ovl_inode, guest.layouts.ovl_inode);
@@ -86,7 +87,7 @@ fn every_attachment_binds_the_types_of_modules() {
 fn the_layout_with_a_kernel_is_chosen() {
     let guest = Guest::new(Kind::default());
     let mut machine = Machine::new(vec![Guest::empty(), guest, Guest::empty()]);
-    assert_eq!(machine.attach().unwrap().profile.release, RELEASE);
+    assert_eq!(machine.attach().unwrap().release, RELEASE);
     assert_eq!(machine.chosen, 1);
 
     let mut machine = Machine::new(vec![Guest::empty(), Guest::empty()]);

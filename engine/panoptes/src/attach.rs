@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use panoptes_engine::system::{self, AttachError, Attached, Stop};
+use panoptes_engine::system::{self, AttachError, Stop};
 use panoptes_profiles::import::{self, Wanted};
-use panoptes_profiles::{Event, Options, ProfileFile};
+use panoptes_profiles::{Event, Options, Profile, ProfileFile};
 use panoptes_sources::{AnySource, FileFormat, FileSource, Kcore, MachineSource as _};
 
 use crate::config::{AutoOr, Configuration, Service, System, SystemAddress, SystemSettings};
@@ -167,7 +167,7 @@ pub fn attach(
     messages: &Messages,
     observer: &mut dyn Observer,
     stop: Stop<'_>,
-) -> Result<(AnySource, Attached), Failure> {
+) -> Result<(AnySource, Profile), Failure> {
     let known = KnownProfiles::of(system, configuration, messages)?;
     let mut regions = |regions: &dma::Regions| observer.regions(regions);
     let opened = open_with(&system.address, &system.settings, &configuration.service, &mut regions);
@@ -175,7 +175,7 @@ pub fn attach(
     observer.opened(&source);
     let mut progress = |event: Event<'_>| observer.event(&event);
     match system::attach(&mut source, &known.options(), &mut progress, stop) {
-        Ok(attached) => Ok((source, attached)),
+        Ok(profile) => Ok((source, profile)),
         Err(error) => {
             let failure = attach_failure(system, &error);
             observer.not_attached(&source, &error, &failure);

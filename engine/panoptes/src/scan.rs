@@ -8,9 +8,10 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::Contents;
 use panoptes_engine::policy::lines::{Kind, Kinds, LineCounts, LineWriter, Traits};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
-use panoptes_engine::system::{Attached, Stop};
+use panoptes_engine::system::{Stop, kernel_of};
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
+use panoptes_profiles::Profile;
 use panoptes_sources::{AnySource, Counts, Detail, Meter};
 
 use crate::attach::{MessageObserver, attach, warn_losses};
@@ -29,7 +30,8 @@ pub fn scan(
 ) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let (name, kinds) = (&request.system.name, request.kinds);
-    let (source, Attached { profile, kernel }) = attach_to(request, begin, messages)?;
+    let (source, profile) = attach_to(request, begin, messages)?;
+    let kernel = kernel_of(&profile);
     let mut times = Times { discovered: begin.elapsed(), ..Times::default() };
 
     let limits = request.system.settings.limits;
@@ -95,18 +97,18 @@ fn attach_to(
     request: &ScanRequest,
     begin: Instant,
     messages: &Messages,
-) -> Result<(AnySource, Attached), Failure> {
+) -> Result<(AnySource, Profile), Failure> {
     let ScanRequest { system, configuration, .. } = request;
     let mut observer = MessageObserver { system, messages };
-    let (source, attached) = attach(system, configuration, messages, &mut observer, Stop::NEVER)?;
+    let (source, profile) = attach(system, configuration, messages, &mut observer, Stop::NEVER)?;
     messages.info(format_args!(
         "{}: Linux {} found and verified by the {} in {:.0} ms",
         system.name,
-        attached.profile.release,
-        attached.profile.origin,
+        profile.release,
+        profile.origin,
         begin.elapsed().as_secs_f64() * 1e3
     ));
-    Ok((source, attached))
+    Ok((source, profile))
 }
 
 /// Hashes the executables of processes, as far as they are in memory.

@@ -1,4 +1,4 @@
-//! Attaches to a machine: its memory goes in, a verified kernel that can be walked comes out.
+//! Attaches to a machine: its memory goes in, the verified profile of its kernel comes out.
 //!
 //! Not here: opening the memory, and messages or records about the result.
 
@@ -7,20 +7,10 @@ use panoptes_profiles::{
     DiscoveryError, Options, Profile, Progress, discover, mapped_share, modules,
 };
 
-use super::kernel_of;
 use super::stop::{Stop, Stoppable};
-use crate::walk::Kernel;
 
 /// The share of a region that a kernel maps if the layout is correct: firmware reserves a few MiB.
 const SHARE_ENOUGH: f64 = 0.9;
-
-/// A kernel in a machine's memory.
-#[derive(Debug)]
-pub struct Attached {
-    pub profile: Profile,
-    /// Made from the profile, ready to be walked.
-    pub kernel: Kernel,
-}
 
 /// Why a machine cannot be attached to.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -43,7 +33,7 @@ pub fn attach<S: MachineSource + ?Sized>(
     options: &Options<'_>,
     progress: &mut dyn Progress,
     stop: Stop<'_>,
-) -> Result<Attached, AttachError> {
+) -> Result<Profile, AttachError> {
     let found = find_kernel(source, options, progress, stop);
     // Check even if a kernel was found: memory of a machine that has ended may belong to another.
     source.refresh();
@@ -53,8 +43,7 @@ pub fn attach<S: MachineSource + ?Sized>(
     let mut profile = found?;
     // Layouts that only loaded modules have. Without them, scans use a fallback.
     modules::bind(source, &mut profile);
-    let kernel = kernel_of(&profile);
-    if stop.is_requested() { Err(AttachError::Stopped) } else { Ok(Attached { profile, kernel }) }
+    if stop.is_requested() { Err(AttachError::Stopped) } else { Ok(profile) }
 }
 
 /// Finds and verifies the kernel in a machine's memory; switches `source` to the layout that has

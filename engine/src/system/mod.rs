@@ -12,7 +12,7 @@
 mod attach;
 mod stop;
 
-pub use attach::{AttachError, Attached, attach, find_kernel};
+pub use attach::{AttachError, attach, find_kernel};
 pub use stop::Stop;
 
 use panoptes_profiles::Profile;

@@ -40,9 +40,7 @@ impl SocketRow {
     pub fn family(&self) -> u16 {
         self.endpoints.map_or(0, |endpoints| endpoints.family)
     }
-}
 
-impl SocketRow {
     fn new(address: KernelVa, file: Index<FileRow>) -> Self {
         Self {
             address,

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::error::{Error, Result};
 
 /// Runs `command` to its end and returns its standard output.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
+pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let done = command
         .output()

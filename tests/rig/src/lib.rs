@@ -44,6 +44,7 @@ pub mod turn;
 mod unpacked;
 pub mod userland;
 
+pub use command::output;
 pub use compare::{Report, Truth};
 pub use disk::Disk;
 pub use emulator::Emulator;

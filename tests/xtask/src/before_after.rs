@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use panoptes_rig::output;
+
 use crate::{cargo, cost, recorded};
 
 /// Number of times that each revision is measured; the least time counts.
@@ -60,13 +62,8 @@ fn compare_instructions(before: &Path, here: &Path, revision: &str) -> Result<()
 fn worktree(here: &Path, revision: &str) -> Result<PathBuf, String> {
     let folder = here.join("target/before");
     let git = |folder: &Path, arguments: &[&str]| {
-        let output = Command::new("git").current_dir(folder).args(arguments).output();
-        let output = output.map_err(|e| format!("cannot start git: {e}"))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
-        Err(format!("git {} failed: {text}", arguments.join(" ")))
+        let done = output(Command::new("git").current_dir(folder).args(arguments));
+        done.map(drop).map_err(|e| e.to_string())
     };
     if folder.join(".git").exists() {
         git(&folder, &["checkout", "--quiet", "--detach", revision])?;
@@ -80,14 +77,8 @@ fn worktree(here: &Path, revision: &str) -> Result<PathBuf, String> {
 fn build(tree: &Path) -> Result<PathBuf, String> {
     let mut command = cargo::command();
     command.current_dir(tree).args(["build", "--release", "--package", "panoptes-benches"]);
-    let target = tree.join("target");
-    command.args(["--bin", PROGRAM, "--target-dir"]).arg(&target);
-    let status = command.status().map_err(|e| format!("cannot start cargo: {e}"))?;
-    if status.success() {
-        Ok(target.join("release").join(PROGRAM))
-    } else {
-        Err(format!("{} does not build", tree.display()))
-    }
+    command.args(["--bin", PROGRAM, "--target-dir"]).arg(tree.join("target"));
+    cargo::program(&mut command, "bin", PROGRAM)
 }
 
 fn images() -> Result<Vec<PathBuf>, String> {
@@ -106,16 +97,8 @@ fn images() -> Result<Vec<PathBuf>, String> {
 }
 
 fn measure(program: &Path, image: &Path) -> Result<Times, String> {
-    let output = Command::new(program)
-        .args(["--runs", "50"])
-        .arg(image)
-        .output()
-        .map_err(|e| format!("cannot start {}: {e}", program.display()))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{} failed: {}", program.display(), text.trim_end()));
-    }
-    Ok(medians(&String::from_utf8_lossy(&output.stdout)))
+    let printed = output(Command::new(program).args(["--runs", "50"]).arg(image));
+    Ok(medians(&printed.map_err(|e| e.to_string())?))
 }
 
 /// The times in lines such as `the walk alone: median 1.25ms, …`.

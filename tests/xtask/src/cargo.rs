@@ -37,25 +37,36 @@ pub(crate) fn succeeds(arguments: &[&str]) -> Result<bool, String> {
 
 /// Runs a cargo command that builds, and returns the programs that it built or found to be current.
 pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Executable>, String> {
-    let output = command()
-        .args(arguments)
+    build_with(command().args(arguments))
+}
+
+/// Runs a command of cargo's that builds, and returns its programs.
+fn build_with(command: &mut Command) -> Result<Vec<Executable>, String> {
+    let name: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let output = command
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
         .map_err(|e| format!("cannot start cargo: {e}"))?;
     if !output.status.success() {
-        return Err(format!("`cargo {}` failed; see above", arguments.join(" ")));
+        return Err(format!("`cargo {}` failed; see above", name.join(" ")));
     }
     let lines = String::from_utf8_lossy(&output.stdout);
     Ok(lines.lines().filter_map(executable).collect())
 }
 
+/// Runs a command of cargo's that builds, and returns where the program `name` is.
+pub(crate) fn program(command: &mut Command, kind: &str, name: &str) -> Result<PathBuf, String> {
+    let is_it = |program: &Executable| program.kind == kind && program.name == name;
+    let program = build_with(command)?.into_iter().find(is_it);
+    program.map(|program| program.path).ok_or_else(|| format!("cargo built no {kind} {name}"))
+}
+
 /// Builds an example as for the tests, and runs it.
 pub(crate) fn example(name: &str, arguments: &[&Path]) -> Result<(), String> {
-    let built = build(&[&["build", "--quiet", "--example", name][..], &WORKSPACE].concat())?;
-    let is_it = |program: &&Executable| program.kind == "example" && program.name == name;
-    let program = built.iter().find(is_it).ok_or_else(|| format!("there is no example {name}"))?;
-    let status = Command::new(&program.path).args(arguments).status();
+    let mut build = command();
+    build.args(["build", "--quiet", "--example", name]).args(WORKSPACE);
+    let status = Command::new(program(&mut build, "example", name)?).args(arguments).status();
     let status = status.map_err(|e| format!("cannot start the example {name}: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("the example {name} failed ({status})")) }
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_rig::output;
 use serde_json::{Map, Value, json};
 
 use crate::cargo;
@@ -71,13 +72,14 @@ pub(crate) fn measure(tree: &Path) -> Result<Counts, String> {
     let program = build(tree, &folder)?;
     let image = folder.join("machine.image");
     let packed = root().join("benches/images/6.1.image.xz");
-    run_program(Command::new(&program).arg("--unpack").arg(packed).arg(&image))?;
+    let text = |e: panoptes_rig::Error| e.to_string();
+    output(Command::new(&program).arg("--unpack").arg(packed).arg(&image)).map_err(text)?;
     let profile = folder.join("callgrind.out");
-    let mut valgrind = panoptes_rig::valgrind().map_err(|e| e.to_string())?;
+    let mut valgrind = panoptes_rig::valgrind().map_err(text)?;
     valgrind.args(["--tool=callgrind", "--quiet"]);
     valgrind.arg(format!("--callgrind-out-file={}", profile.display()));
-    let output = run_program(valgrind.arg(&program).arg(&image))?;
-    let runs = output.split(' ').next().and_then(|runs| runs.parse().ok());
+    let printed = output(valgrind.arg(&program).arg(&image)).map_err(text)?;
+    let runs = printed.split(' ').next().and_then(|runs| runs.parse().ok());
     let runs: u64 = runs.ok_or("scan_cost does not print how often each stage ran")?;
     let text = std::fs::read_to_string(&profile)
         .map_err(|e| format!("cannot read {}: {e}", profile.display()))?;
@@ -93,19 +95,7 @@ fn build(tree: &Path, folder: &Path) -> Result<PathBuf, String> {
     command.current_dir(tree).env("RUSTFLAGS", "-C target-feature=+crt-static");
     command.args(["build", "--quiet", "--profile", "cost", "--target", TARGET]);
     command.args(["--package", "panoptes-benches", "--bin", "scan_cost", "--target-dir"]);
-    run_program(command.arg(folder))?;
-    Ok(folder.join(TARGET).join("cost/scan_cost"))
-}
-
-/// Runs a program and returns its output.
-fn run_program(command: &mut Command) -> Result<String, String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|e| format!("cannot start {name}: {e}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{name} failed ({}): {}", output.status, text.trim_end()))
+    cargo::program(command.arg(folder), "bin", "scan_cost")
 }
 
 /// The inclusive instructions of every `stage_` function in a profile of callgrind's (Callgrind
@@ -218,11 +208,8 @@ fn write(counts: &Counts) -> Result<(), String> {
 
 /// `rustc 1.95.0 (…)`: another one makes other code.
 fn compiler() -> Result<String, String> {
-    let output = Command::new("rustc")
-        .arg("--version")
-        .output()
-        .map_err(|e| format!("cannot start rustc: {e}"))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let version = output(Command::new("rustc").arg("--version")).map_err(|e| e.to_string())?;
+    Ok(version.trim().to_owned())
 }
 
 #[cfg(test)]

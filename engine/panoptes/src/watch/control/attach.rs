@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::policy::PolicyConfig;
-use panoptes_engine::system::{AttachError, Attached, Stop};
+use panoptes_engine::system::{AttachError, Stop};
 use panoptes_engine::watch::{Identity, Setup, Watched};
 use panoptes_profiles::{Event, Profile};
 use panoptes_sinks::activities::Activity;
@@ -144,7 +144,7 @@ impl Control {
             if waiting.is_reported { &mut () } else { &mut reporting };
         let has_stop_request = || signals.has_stop_request();
         let stop = Stop::when(&has_stop_request);
-        let (mut source, Attached { profile, .. }) =
+        let (mut source, profile) =
             attach(system, &self.request.configuration, messages, observer, stop)?;
         let (watched, has_begun) = self.prepare(system, &profile, &mut source, is_retry);
         // A kernel that is still starting does not know its own clock yet, so wait.
