@@ -1,5 +1,6 @@
 //! House rules that no compiler checks, enforced by `cargo test`.
 
+mod allocations;
 mod code;
 mod columns;
 mod dependencies;
