@@ -11,7 +11,8 @@ terminal; types 'echo first' 'echo second'
 #: act
 . lib/terminal.sh
 act
-bash -c 'unset HISTFILE; HISTSIZE=0; set +o history; touch /tmp/typed/1; read -r _ <> /run/pace/never' & one=$!
+bash -c 'unset HISTFILE; HISTSIZE=0; set +o history; touch /tmp/typed/1
+read -r _ <> /run/pace/never' & one=$!
 echo 'set -o history; set +o history; touch /tmp/typed/2; read -r _ <> /run/pace/never' \
   > /tmp/typed/script
 bash /tmp/typed/script & two=$!

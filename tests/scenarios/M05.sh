@@ -7,7 +7,8 @@
 act
 (scanned; exec node -e '
 for (let k = 0; k < 40; k++) {
-  const f = new Function("n", "let s = 0; for (let i = 0; i < n; i++) s += i * " + k + " % 7; return s")
+  const body = "let s = 0; for (let i = 0; i < n; i++) s += i * " + k + " % 7; return s"
+  const f = new Function("n", body)
   for (let r = 0; r < 30; r++) f(3000)
 }') & fact pid $!
 wait $pid

@@ -8,7 +8,8 @@ act
 python3 -c '
 import mmap, pace
 kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-areas = [mmap.mmap(-1, 4096, kind, mmap.PROT_READ | (i % 2) * mmap.PROT_WRITE) for i in range(60000)]
+prot = [mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE]
+areas = [mmap.mmap(-1, 4096, kind, prot[i % 2]) for i in range(60000)]
 assert sum(1 for line in open("/proc/self/maps")) > 60000
 pace.scanned()' & fact pid $!
 wait $pid

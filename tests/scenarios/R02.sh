@@ -15,7 +15,7 @@ peer 4402; rm -f /tmp/r02; mkfifo /tmp/r02
 act
 (cat /tmp/r02 | sh -i 2>&1 | nc 127.0.0.1 4402 > /tmp/r02) < /dev/null > /dev/null 2>&1 &
 who shell 'sh -i'; who cat 'cat /tmp/r02'; who nc 'nc 127.0.0.1 4402'
-await 'at $shell 0 pipe:* && same $shell 0 $cat 1 && same $shell 1 $nc 0 && at $nc 1 /tmp/r02 && at $cat 3 /tmp/r02'
-await 'at $nc 3 socket:*'
+await 'at $shell 0 pipe:* && same $shell 0 $cat 1 && same $shell 1 $nc 0 && at $nc 1 /tmp/r02'
+await 'at $cat 3 /tmp/r02 && at $nc 3 socket:*'
 #: clean
 rm -f /tmp/r02

@@ -21,6 +21,7 @@ await 'at $shell 10 /tmp/r02d && same $shell 1 $nc 0 && at $nc 1 /tmp/r02d && at
 (bash /proc/self/fd/7 7< /tmp/r02d-2 2>&1 |
   nc 127.0.0.1 4472 > /tmp/r02d-2) < /dev/null > /dev/null 2>&1 &
 who other 'bash /proc/self/fd/7'; who net 'nc 127.0.0.1 4472'
-await 'at $other 255 /tmp/r02d-2 && same $other 1 $net 0 && at $net 1 /tmp/r02d-2 && at $net 3 socket:*'
+await 'at $other 255 /tmp/r02d-2 && same $other 1 $net 0'
+await 'at $net 1 /tmp/r02d-2 && at $net 3 socket:*'
 #: clean
 rm -f /tmp/r02d*

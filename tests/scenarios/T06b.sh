@@ -12,7 +12,8 @@ act
 python3 -c '
 import socket, subprocess
 s = socket.create_connection(("127.0.0.1", 4508))
-job = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+job = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT)
 job.stdin.write(b"echo one\nread -r _ < $hold || true\necho two\n"); job.stdin.close()
 for line in job.stdout: s.sendall(line)
 job.wait()' < /dev/null > /dev/null 2>&1 & fact agent $!

@@ -9,7 +9,12 @@ mkdir -p /tmp/t08b
 printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\nread line\n%s\necho done\n' \
   "hold=$hold; $pause" > /tmp/t08b/x.sh
 chmod 755 /tmp/t08b/x.sh
-printf 'server.modules=("mod_cgi")\nserver.document-root="/tmp/t08b"\nserver.port=4513\ncgi.assign=(".sh"=>"/bin/sh")\n' > /tmp/t08b/conf
+cat > /tmp/t08b/conf <<'CONF'
+server.modules=("mod_cgi")
+server.document-root="/tmp/t08b"
+server.port=4513
+cgi.assign=(".sh"=>"/bin/sh")
+CONF
 lighttpd -D -f /tmp/t08b/conf > /dev/null 2>&1 & fact server $!; port 4513
 #: act
 . lib/logins.sh

@@ -6,7 +6,11 @@
 #: prepare
 . lib/logins.sh
 serve 4520
-printf 'exec 3<>/dev/tcp/127.0.0.1/4520\necho hello >&3\nwhile read -r line <&3; do echo $line; done\n' > /tmp/t15.sh
+cat > /tmp/t15.sh <<'SCRIPT'
+exec 3<>/dev/tcp/127.0.0.1/4520
+echo hello >&3
+while read -r line <&3; do echo $line; done
+SCRIPT
 #: act
 . lib/logins.sh
 act

@@ -10,6 +10,7 @@ answer 4522 40
 . lib/logins.sh
 act
 for i in {1..40}; do
-  bash -c 'exec 3<>/dev/tcp/127.0.0.1/4522; printf "GET / HTTP/1.0\r\n\r\n" >&3; cat <&3 | grep -q UP; true' < /dev/null > /dev/null 2>&1
+  bash -c 'exec 3<>/dev/tcp/127.0.0.1/4522; printf "GET / HTTP/1.0\r\n\r\n" >&3
+cat <&3 | grep -q UP; true' < /dev/null > /dev/null 2>&1
 done
 sleep 600 & fact shell $!; scanned; over $shell

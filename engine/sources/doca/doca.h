@@ -1,15 +1,16 @@
 /*
- * The part of NVIDIA DOCA's C interface that Panoptes uses: device discovery, memory maps, buffers, the progress
- * engine and DMA.
+ * The part of NVIDIA DOCA's C interface that Panoptes uses: device discovery, memory maps, buffers,
+ * the progress engine and copies by DMA.
  *
- * Written from the public documentation (the API references and programming guides of DOCA 2.5 to 3.3: DOCA Core,
- * DOCA DMA, DOCA DevEmu PCI) and from what NVIDIA's published samples call. Nothing of NVIDIA's is copied: these are
- * names, types and values, which any program that calls the library must agree on. None of it has met a BlueField.
+ * Written from the public documentation (the API references and programming guides of DOCA 2.5 to
+ * 3.3: DOCA Core, DOCA DMA, DOCA DevEmu PCI) and from what NVIDIA's published samples call. Nothing
+ * of NVIDIA's is copied: these are names, types and values on which any program that calls the
+ * library must agree. None of it was tried on a BlueField.
  *
- * src/source/doca/bindings.rs is made from this file (README.md beside it says how), and the stand-in for the library
- * (tests/doca_standin) is compiled against it, so that both sides of the interface agree.
+ * ../src/doca/bindings.rs is made from this file (see README.md beside it). The stand-in for the
+ * library (tests/doca_standin) is compiled against this file, so both sides of the interface agree.
  *
- * What the references say of ownership and order is in the Rust code that has to keep it.
+ * The Rust code that has to keep the references' rules of ownership and order states them.
  */
 #ifndef PANOPTES_DOCA_H
 #define PANOPTES_DOCA_H
@@ -17,7 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* doca_error.h. Values above those listed come with newer libraries: the library itself names and describes them. */
+/* doca_error.h. Values above those listed come with newer libraries: the library itself names
+ * and describes them. */
 typedef enum doca_error {
 	DOCA_SUCCESS = 0,
 	DOCA_ERROR_UNKNOWN = 1,
@@ -56,7 +58,8 @@ union doca_data {
 };
 
 enum doca_access_flag {
-	/* The devices of the map read it and cannot write it: all that Panoptes ever asks for on a host's memory. */
+	/* The devices of the map read it and cannot write it: all that Panoptes ever asks for on a
+	 * host's memory. */
 	DOCA_ACCESS_FLAG_LOCAL_READ_ONLY = 0,
 	DOCA_ACCESS_FLAG_LOCAL_READ_WRITE = 1 << 0,
 };
@@ -95,7 +98,8 @@ enum doca_ctx_states {
 	DOCA_CTX_STATE_STOPPING = 3,
 };
 
-/* doca_mmap.h, doca_buf.h, doca_buf_inventory.h, doca_pe.h, doca_dma.h, doca_devemu_pci*.h, doca_log.h */
+/* doca_mmap.h, doca_buf.h, doca_buf_inventory.h, doca_pe.h, doca_dma.h, doca_devemu_pci*.h,
+ * doca_log.h */
 struct doca_mmap;
 struct doca_buf;
 struct doca_buf_inventory;
@@ -123,7 +127,8 @@ doca_error_t doca_log_level_set_global_sdk_limit(uint32_t level);
 
 doca_error_t doca_devinfo_create_list(struct doca_devinfo ***dev_list, uint32_t *nb_devs);
 doca_error_t doca_devinfo_destroy_list(struct doca_devinfo **dev_list);
-doca_error_t doca_devinfo_get_ibdev_name(const struct doca_devinfo *devinfo, char *ibdev_name, uint32_t size);
+doca_error_t doca_devinfo_get_ibdev_name(const struct doca_devinfo *devinfo, char *ibdev_name,
+	uint32_t size);
 doca_error_t doca_devinfo_get_pci_addr_str(const struct doca_devinfo *devinfo, char *pci_addr_str);
 doca_error_t doca_dev_open(struct doca_devinfo *devinfo, struct doca_dev **dev);
 doca_error_t doca_dev_close(struct doca_dev *dev);
@@ -134,8 +139,10 @@ doca_error_t doca_devinfo_rep_create_list(struct doca_dev *dev,
 					  struct doca_devinfo_rep ***dev_list_rep,
 					  uint32_t *nb_devs_rep);
 doca_error_t doca_devinfo_rep_destroy_list(struct doca_devinfo_rep **dev_list_rep);
-doca_error_t doca_devinfo_rep_get_vuid(const struct doca_devinfo_rep *devinfo_rep, char *rep_vuid, uint32_t size);
-doca_error_t doca_devinfo_rep_get_pci_addr_str(const struct doca_devinfo_rep *devinfo_rep, char *pci_addr_str);
+doca_error_t doca_devinfo_rep_get_vuid(const struct doca_devinfo_rep *devinfo_rep, char *rep_vuid,
+	uint32_t size);
+doca_error_t doca_devinfo_rep_get_pci_addr_str(const struct doca_devinfo_rep *devinfo_rep,
+	char *pci_addr_str);
 doca_error_t doca_devinfo_rep_get_pci_func_type(const struct doca_devinfo_rep *devinfo_rep,
 						enum doca_pci_func_type *pci_func_type);
 doca_error_t doca_dev_rep_open(struct doca_devinfo_rep *devinfo, struct doca_dev_rep **dev_rep);
@@ -152,7 +159,8 @@ doca_error_t doca_mmap_set_max_num_devices(struct doca_mmap *mmap, uint32_t max_
 doca_error_t doca_buf_inventory_create(size_t num_elements, struct doca_buf_inventory **inventory);
 doca_error_t doca_buf_inventory_destroy(struct doca_buf_inventory *inventory);
 doca_error_t doca_buf_inventory_start(struct doca_buf_inventory *inventory);
-/* doca_buf_inventory_buf_get_by_addr() and _by_data() are inline in NVIDIA's header and no symbols: this is. */
+/* doca_buf_inventory_buf_get_by_addr() and _by_data() are inline in NVIDIA's header and no
+ * symbols: this is. */
 doca_error_t doca_buf_inventory_buf_get_by_args(struct doca_buf_inventory *inventory,
 						struct doca_mmap *mmap,
 						void *addr,
@@ -184,7 +192,8 @@ doca_error_t doca_dma_create(struct doca_dev *dev, struct doca_dma **dma);
 doca_error_t doca_dma_destroy(struct doca_dma *dma);
 struct doca_ctx *doca_dma_as_ctx(struct doca_dma *dma);
 doca_error_t doca_dma_cap_task_memcpy_is_supported(const struct doca_devinfo *devinfo);
-doca_error_t doca_dma_cap_task_memcpy_get_max_buf_size(const struct doca_devinfo *devinfo, uint64_t *buf_size);
+doca_error_t doca_dma_cap_task_memcpy_get_max_buf_size(const struct doca_devinfo *devinfo,
+	uint64_t *buf_size);
 doca_error_t doca_dma_cap_get_max_num_tasks(struct doca_dma *dma, uint32_t *max_num_tasks);
 doca_error_t doca_dma_task_memcpy_set_conf(struct doca_dma *dma,
 					   doca_dma_task_memcpy_completion_cb_t task_completion_cb,
@@ -202,7 +211,8 @@ void doca_dma_task_memcpy_set_src(struct doca_dma_task_memcpy *task, const struc
 
 doca_error_t doca_devemu_pci_type_create(const char *name, struct doca_devemu_pci_type **pci_type);
 doca_error_t doca_devemu_pci_type_destroy(struct doca_devemu_pci_type *pci_type);
-doca_error_t doca_devemu_pci_type_set_dev(struct doca_devemu_pci_type *pci_type, struct doca_dev *dev);
+doca_error_t doca_devemu_pci_type_set_dev(struct doca_devemu_pci_type *pci_type,
+	struct doca_dev *dev);
 doca_error_t doca_devemu_pci_type_start(struct doca_devemu_pci_type *pci_type);
 doca_error_t doca_devemu_pci_type_stop(struct doca_devemu_pci_type *pci_type);
 doca_error_t doca_devemu_pci_dev_create(struct doca_devemu_pci_type *pci_type,
@@ -212,7 +222,8 @@ doca_error_t doca_devemu_pci_dev_create(struct doca_devemu_pci_type *pci_type,
 doca_error_t doca_devemu_pci_dev_destroy(struct doca_devemu_pci_dev *pci_dev);
 struct doca_ctx *doca_devemu_pci_dev_as_ctx(struct doca_devemu_pci_dev *pci_dev);
 /* Up to DOCA 3.2. */
-doca_error_t doca_devemu_pci_mmap_create(struct doca_devemu_pci_dev *pci_dev, struct doca_mmap **mmap);
+doca_error_t doca_devemu_pci_mmap_create(struct doca_devemu_pci_dev *pci_dev,
+	struct doca_mmap **mmap);
 /* From DOCA 3.3 on. */
 struct doca_devemu_pci_ep *doca_devemu_pci_dev_as_ep(struct doca_devemu_pci_dev *pci_dev);
 doca_error_t doca_devemu_pci_ep_mmap_create(struct doca_devemu_pci_ep *ep, struct doca_mmap **mmap);

@@ -1,6 +1,6 @@
 /*
- * The functions of doca.h as a table of pointers, which bindgen turns into a Rust struct: what is found with dlsym(3)
- * then has the type of its declaration.
+ * The functions of doca.h as a table of pointers, which bindgen makes a Rust struct: a symbol that
+ * dlsym(3) finds then has the type of its declaration.
  */
 #include "doca.h"
 

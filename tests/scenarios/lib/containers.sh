@@ -18,8 +18,10 @@ container() {
   mount -t overlay overlay -o \
     lowerdir=/run/shop/own:/run/shop/base,upperdir=$bundle/upper,workdir=$bundle/work $bundle/rootfs
   cat > $bundle/config.json <<JSON
-{"ociVersion":"1.0.0","process":{"terminal":false,"user":{"uid":0,"gid":0},"args":[$3],"env":["PATH=/bin"],"cwd":"/"},
-"root":{"path":"rootfs"},"hostname":"$1","mounts":[{"destination":"/proc","type":"proc","source":"proc"},
+{"ociVersion":"1.0.0","process":{"terminal":false,"user":{"uid":0,"gid":0},
+"args":[$3],"env":["PATH=/bin"],"cwd":"/"},
+"root":{"path":"rootfs"},"hostname":"$1",
+"mounts":[{"destination":"/proc","type":"proc","source":"proc"},
 {"destination":"/dev","type":"tmpfs","source":"tmpfs"}],"linux":{"cgroupsPath":"/docker/$id",
 "namespaces":[{"type":"pid"},{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"}]}}
 JSON

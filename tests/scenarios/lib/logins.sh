@@ -1,5 +1,5 @@
 # port NUMBER         waits for a listener
-# finish PID          ends what holds once the watcher has scanned it, and waits for the process's end
+# finish PID          once the watcher has scanned it: ends what holds, waits for its end
 # gone PID            waits for a process's end
 # serve PORT          accepts a connection and keeps it until the scenario is over
 # answer PORT COUNT   answers so many requests

@@ -10,11 +10,21 @@ cat > /srv/web/conf <<'CONF'
 server.modules = ("mod_cgi")
 server.document-root = "/srv/web"
 server.port = 80
-cgi.assign = (".sh" => "/bin/sh", ".pl" => "/usr/bin/perl", ".py" => "/usr/bin/python3", ".bin" => "")
+cgi.assign = (".sh" => "/bin/sh", ".pl" => "/usr/bin/perl", ".py" => "/usr/bin/python3",
+              ".bin" => "")
 CONF
-printf 'echo Content-Type: text/plain\necho\nread line || true\nfor i in 1 2 3; do echo $i | cat; sleep 0.1; done\n' > /srv/web/a.sh
+cat > /srv/web/a.sh <<'SCRIPT'
+echo Content-Type: text/plain
+echo
+read line || true
+for i in 1 2 3; do echo $i | cat; sleep 0.1; done
+SCRIPT
 printf 'print "Content-Type: text/plain\\n\\n"; print `sh -c "sleep 0.2; id -u"`;' > /srv/web/b.pl
-printf 'import subprocess\nprint("Content-Type: text/plain\\n", flush=True)\nsubprocess.run(["sh", "-c", "id -u"])\n' > /srv/web/c.py
+cat > /srv/web/c.py <<'SCRIPT'
+import subprocess
+print("Content-Type: text/plain\n", flush=True)
+subprocess.run(["sh", "-c", "id -u"])
+SCRIPT
 printf '#!/bin/bash\nprintf "Content-Type: text/plain\\n\\n"; cat\n' > /srv/web/d.bin
 chmod 755 /srv/web/d.bin
 printf 'sleep 0.5\nid -u > /dev/null\n' > /srv/web/script.txt

@@ -15,8 +15,10 @@ import socket, subprocess
 connection = socket.create_connection(("127.0.0.1", 7010))
 script = connection.recv(4096)
 open("/tmp/job.sh", "wb").write(script)
-for words, given in [(["bash", "-e", "/tmp/job.sh"], None), (["bash"], script), (["sh", "-c", script.decode()], None)]:
-    job = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+for words, given in [(["bash", "-e", "/tmp/job.sh"], None), (["bash"], script),
+                     (["sh", "-c", script.decode()], None)]:
+    job = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT)
     if given: job.stdin.write(given)
     job.stdin.close()
     said = job.stdout.read()

@@ -8,7 +8,8 @@ for version in 1.0 2.0; do
   cp /usr/bin/sleep p/usr/bin/twin; echo $version >> p/usr/bin/twin
   cp "$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1)" p/usr/lib/libtwin.so
   echo $version >> p/usr/lib/libtwin.so
-  printf 'Package: twin\nVersion: %s\nArchitecture: amd64\nMaintainer: nobody <nobody@example.org>\nDescription: a twin\n' $version > p/DEBIAN/control
+  printf 'Package: twin\nVersion: %s\nArchitecture: amd64\n' $version > p/DEBIAN/control
+  printf 'Maintainer: nobody <nobody@example.org>\nDescription: a twin\n' >> p/DEBIAN/control
   printf '#!/bin/sh\nset -e\n/sbin/ldconfig\n' > p/DEBIAN/postinst; chmod 755 p/DEBIAN/postinst
   dpkg-deb --root-owner-group -Znone --build p twin-$version.deb > /dev/null; rm -r p
 done

@@ -8,8 +8,10 @@ for applet in sh sleep cat id; do ln -sf busybox /srv/rootfs/bin/$applet; done
 for i in 1 2 3; do
   id=$(echo $RANDOM$i | sha256sum | cut -c1-64); bundle=/run/twin-container-$i; mkdir -p $bundle
   cat > $bundle/config.json <<JSON
-{"ociVersion":"1.0.0","process":{"terminal":false,"user":{"uid":0,"gid":0},"args":["/bin/sh","-c","sleep 60"],"env":["PATH=/bin"],"cwd":"/"},
-"root":{"path":"/srv/rootfs"},"hostname":"twin","mounts":[{"destination":"/proc","type":"proc","source":"proc"},
+{"ociVersion":"1.0.0","process":{"terminal":false,"user":{"uid":0,"gid":0},
+"args":["/bin/sh","-c","sleep 60"],"env":["PATH=/bin"],"cwd":"/"},
+"root":{"path":"/srv/rootfs"},"hostname":"twin",
+"mounts":[{"destination":"/proc","type":"proc","source":"proc"},
 {"destination":"/dev","type":"tmpfs","source":"tmpfs"}],"linux":{"cgroupsPath":"/docker/$id",
 "namespaces":[{"type":"pid"},{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"}]}}
 JSON

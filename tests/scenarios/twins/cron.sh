@@ -3,7 +3,11 @@
 #: prepare
 touch /var/log/twin-cron
 mkdir -p /var/spool/cron/crontabs /etc/cron.d
-printf 'SHELL=/bin/bash\n* * * * * root echo input | cat > /dev/null; sleep 1; date >> /var/log/twin-cron\n* * * * * user sh -c "read a; true"%%some input\n' > /etc/cron.d/twins
+cat > /etc/cron.d/twins <<'CRON'
+SHELL=/bin/bash
+* * * * * root echo input | cat > /dev/null; sleep 1; date >> /var/log/twin-cron
+* * * * * user sh -c "read a; true"%some input
+CRON
 serve cron -f
 #: turn
 before=$(wc -l < /var/log/twin-cron)

@@ -2,7 +2,18 @@
 
 #: prepare
 mkdir -p /var/log/twins
-printf '/var/log/twins/a.log { rotate 3\n size 1\n create 600 root root\n missingok\n}\n/var/log/twins/b.log { rotate 2\n size 1\n copytruncate\n missingok\n}\n' > /etc/logrotate-twins
+cat > /etc/logrotate-twins <<'CONF'
+/var/log/twins/a.log { rotate 3
+ size 1
+ create 600 root root
+ missingok
+}
+/var/log/twins/b.log { rotate 2
+ size 1
+ copytruncate
+ missingok
+}
+CONF
 for name in a b; do (while sleep 0.5; do echo line >> /var/log/twins/$name.log
   done) > /dev/null 2>&1 & done
 #: turn
